@@ -1,0 +1,52 @@
+"""The event: one thing that a visitor did. Pure: no clock, no store.
+
+An event's id is what makes a retry harmless: the same (site_id, event_id) is always the same id, and so the same
+document in MongoDB, however often and by whichever way it comes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID, uuid5
+
+import uuid_utils.compat
+
+Scalar = str | int | float | bool | None
+
+# `pageview` and `page_view` are the same; every other type is a custom event.
+PAGEVIEW_TYPES = ("page_view", "pageview")
+
+# Never change it: ids of stored events are derived from it.
+EVENT_IDS = UUID("6f1f1b0e-2f5c-5d0a-9c1e-0f00fa11c0de")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Valid by construction: only analytics/event_schema.py makes one from outside data.
+
+    `occurred_at` is the client's word, `received_at` ours; both aware UTC, whole milliseconds.
+    """
+
+    id: UUID
+    site_id: str
+    event_type: str
+    occurred_at: datetime
+    received_at: datetime
+    path: str | None = None
+    user_id: str | None = None
+    props: Mapping[str, Scalar] | None = None
+
+
+def new_id() -> UUID:
+    """A UUIDv7, for an event whose client gave no event_id: ordered by time, which keeps MongoDB's `_id` index warm."""
+    return uuid_utils.compat.uuid7()
+
+
+def id_from_client(site_id: str, event_id: str) -> UUID:
+    """The id of what this site's client calls `event_id`. The length keeps ("ab","c") and ("a","bc") apart."""
+    return uuid5(EVENT_IDS, f"{len(site_id)}:{site_id}{event_id}")
+
+
+def id_from_entry(journal: str, entry_id: str) -> UUID:
+    """The id of what somebody else wrote to the journal without one: the same at every delivery of that entry."""
+    return uuid5(EVENT_IDS, f"entry:{journal}:{entry_id}")

@@ -1,0 +1,198 @@
+"""The one schema that every event passes, at the door and again in the worker: anything may write to the journal.
+
+In: what JSON gave, or a journal entry's bytes. Out: an `Event`, or `InvalidEvent` with what is wrong, field by field.
+JSON names of events stand here and nowhere else.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
+from marshmallow.validate import Length
+
+from analytics.event import Event, id_from_client, new_id
+
+# Dates that MongoDB and Python can both do arithmetic on; year 1 passes pymongo and breaks the first report.
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+INT64 = range(-(2**63), 2**63)
+MOST_PROPS = 30
+LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below MongoDB's 16 MB
+
+
+class InvalidEvent(Exception):
+    """The caller's mistake: `fields` maps each field's name to a list of sentences."""
+
+    def __init__(self, fields: dict[str, list[str]]) -> None:
+        super().__init__("; ".join(f"{name}: {' '.join(errors)}" for name, errors in fields.items()))
+        self.fields = fields
+
+
+class Text(fields.String):
+    """A string that can be stored: JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold."""
+
+    default_error_messages = {"surrogate": "Holds half of a surrogate pair, which is not text."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if not _encodable(text):
+            raise self.make_error("surrogate")
+        return text
+
+
+class Moment(fields.AwareDateTime):
+    """ISO 8601 with an offset or Z; without one it is UTC. Out: aware UTC, whole milliseconds as in MongoDB."""
+
+    default_error_messages = {
+        "invalid": "Not a valid ISO 8601 date and time.",
+        "range": "Not between the years 1970 and 9998.",
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", default_timezone=UTC, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        try:
+            moment = super()._deserialize(value, attr, data, **kwargs).astimezone(UTC)
+        except OverflowError:
+            raise self.make_error("range") from None
+        if not EARLIEST <= moment < LATEST:
+            raise self.make_error("range")
+        return whole_milliseconds(moment)
+
+
+class Props(fields.Field[dict[str, Any]]):
+    """An object of at most 30 scalar values. Keys may hold dots and dollars: MongoDB stores them since 5.0."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValidationError("Not an object.")
+        if len(value) > MOST_PROPS:
+            raise ValidationError(f"More than {MOST_PROPS} properties.")
+        errors = [f"{key!r}: {error}" for key, item in value.items() if (error := _fault_of_prop(key, item))]
+        if errors:
+            raise ValidationError(errors)
+        return value
+
+
+class EventSchema(Schema):
+    """What a client may say of an event. Unknown fields are kept out and no error; null is the same as left out."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    site_id = Text(required=True, validate=Length(min=1, max=128))
+    event_type = Text(required=True, validate=Length(min=1, max=128))
+    path = Text(allow_none=True, validate=Length(max=2048))
+    user_id = Text(allow_none=True, validate=Length(max=256))
+    timestamp = Moment(allow_none=True)
+    event_id = Text(allow_none=True, validate=Length(min=1, max=100))
+    props = Props(allow_none=True)
+
+
+class JournalSchema(EventSchema):
+    """The same, and what the door added. Both may be missing from what somebody else wrote to the journal."""
+
+    id = fields.UUID(allow_none=True)
+    received_at = Moment(allow_none=True)
+
+
+_event_schema = EventSchema()
+_journal_schema = JournalSchema()
+
+
+def load_event(body: object, received_at: datetime) -> Event:
+    """One event as a client sent it, received now. Raises InvalidEvent."""
+    return _event(_load(_event_schema, body), new_id, received_at)
+
+
+def load_journal_event(raw: bytes, entry_id: UUID, entry_time: datetime) -> Event:
+    """One event from the journal; the entry's own id and time stand in for what is missing. Raises InvalidEvent."""
+    if len(raw) > LARGEST_ENTRY:
+        raise InvalidEvent({"body": [f"Larger than {LARGEST_ENTRY} bytes."]})
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InvalidEvent({"body": [f"Not JSON: {error}."]}) from None
+    return _event(_load(_journal_schema, body), lambda: entry_id, entry_time)
+
+
+def dump_journal_event(event: Event) -> bytes:
+    """The journal's form of an event: UTF-8 JSON, which load_journal_event turns into an equal event."""
+    entry: dict[str, object] = {
+        "id": event.id.hex,
+        "site_id": event.site_id,
+        "event_type": event.event_type,
+        "timestamp": event.occurred_at.isoformat(),
+        "received_at": event.received_at.isoformat(),
+    }
+    if event.path is not None:
+        entry["path"] = event.path
+    if event.user_id is not None:
+        entry["user_id"] = event.user_id
+    if event.props is not None:
+        entry["props"] = event.props
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def normalized(error: ValidationError) -> dict[str, list[str]]:
+    """marshmallow's messages, by field."""
+    messages: dict[str, list[str]] = error.normalized_messages()  # type: ignore[no-untyped-call]
+    return messages
+
+
+def whole_milliseconds(moment: datetime) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _load(schema: Schema, body: object) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise InvalidEvent({"body": ["Not a JSON object."]})
+    try:
+        loaded: dict[str, Any] = schema.load(body)
+    except ValidationError as error:
+        raise InvalidEvent(normalized(error)) from None
+    return loaded
+
+
+def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_time: datetime) -> Event:
+    received_at = loaded.get("received_at") or whole_milliseconds(fallback_time)
+    event_id = loaded.get("event_id")
+    return Event(
+        id=id_from_client(loaded["site_id"], event_id) if event_id else loaded.get("id") or fallback_id(),
+        site_id=loaded["site_id"],
+        event_type=loaded["event_type"],
+        occurred_at=loaded.get("timestamp") or received_at,
+        received_at=received_at,
+        path=loaded.get("path"),
+        user_id=loaded.get("user_id") or None,  # "" is nobody
+        props=loaded.get("props"),
+    )
+
+
+def _fault_of_prop(key: str, value: object) -> str | None:
+    if not key or "\0" in key or not _encodable(key):
+        return "The name is empty or not text."
+    match value:
+        case bool() | None:
+            return None
+        case str():
+            return None if _encodable(value) else "Holds half of a surrogate pair, which is not text."
+        case int():
+            return None if value in INT64 else "Does not fit into 64 bits."
+        case float():
+            return None if math.isfinite(value) else "Not a finite number."
+        case _:
+            return "Not a string, number, boolean or null."
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,109 @@
+"""Events in MongoDB, the system of record. MongoDB's names of an event's fields stand here and in stats.py.
+
+Storing is safe to repeat: a duplicate `_id` is the same event again. Wrong can go: MongoDB away, slow or changing its
+primary is `Unavailable`; an event that MongoDB will not have, for its own fault, comes back as a `Refusal`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import BulkWriteError, PyMongoError
+
+from analytics.event import Event
+from analytics.mongodb import ping
+from analytics.unavailable import Unavailable
+
+DUPLICATE_KEY = 11000
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """MongoDB's own word on why it will not store this event."""
+
+    event: Event
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of a batch: every event is one of the three."""
+
+    stored: int
+    duplicate: int
+    refused: list[Refusal]
+
+
+class EventStore:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._events: Collection[dict[str, Any]] = database["events"]
+        self._indexed = False
+        self._failed = False
+
+    def store(self, events: Sequence[Event], created_at: datetime) -> Stored:
+        """Write all of them, in no order, acknowledged by a majority and on disk. Raises Unavailable."""
+        if not events:
+            return Stored(0, 0, [])
+        try:
+            self._make_indexes()
+            self._events.insert_many([_document(event, created_at) for event in events], ordered=False)
+            result = Stored(len(events), 0, [])
+        except BulkWriteError as error:
+            self._failed = bool(error.details["writeConcernErrors"])
+            if self._failed:
+                raise Unavailable("mongodb", error) from error  # stored perhaps, proven not
+            return _sort_out(events, error)
+        except PyMongoError as error:
+            self._failed = True
+            raise Unavailable("mongodb", error) from error
+        self._failed = False
+        return result
+
+    def is_away(self) -> bool:
+        """Whether the last write failed and MongoDB still does not answer. Costs nothing while all is well."""
+        if self._failed:
+            try:
+                self.check()
+            except Unavailable:
+                return True
+        return False
+
+    def check(self) -> None:
+        """Raises Unavailable where MongoDB has no primary that answers."""
+        ping(self._events.database)
+
+    def _make_indexes(self) -> None:
+        if not self._indexed:
+            # One secondary index: each costs about a third of the insert rate. This one keeps a day's report on the
+            # day's documents.
+            self._events.create_index([("site_id", 1), ("timestamp", 1)], name="site_time")
+            self._indexed = True
+
+
+def _document(event: Event, created_at: datetime) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "_id": event.id,
+        "site_id": event.site_id,
+        "event_type": event.event_type,
+        "path": event.path,
+        "user_id": event.user_id,
+        "props": event.props,
+        "timestamp": event.occurred_at,
+        "received_at": event.received_at,
+        "created_at": created_at,
+    }
+    return {name: value for name, value in document.items() if value is not None}
+
+
+def _sort_out(events: Sequence[Event], error: BulkWriteError) -> Stored:
+    duplicate = 0
+    refused = []
+    for fault in error.details["writeErrors"]:
+        if fault["code"] == DUPLICATE_KEY and "_id" in fault.get("keyPattern", {"_id": 1}):
+            duplicate += 1
+        else:
+            refused.append(Refusal(events[fault["index"]], f"{fault['code']}: {fault['errmsg']}"[:500]))
+    return Stored(len(events) - duplicate - len(refused), duplicate, refused)

@@ -1,0 +1,165 @@
+"""The journal: acknowledged events on their way to MongoDB, in one Redis stream.
+
+In: events as bytes (analytics/event_schema.py). `append` returning is the promise behind a 200: under `appendfsync
+always` Redis answers after the disk has it. Out: entries, each held by one consumer until it is settled.
+
+A consumer is one task, by its id. A task that runs again, after a retry or after its process died, finds what it held
+under its own name; what a vanished task held is taken over by whoever claims after `claim_idle` seconds.
+
+Wrong can go: anything Redis says no to, or does not answer, is `Unavailable`. A timed-out append may still have been
+applied; the same event appended again has the same id.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from analytics.event import id_from_entry
+from analytics.unavailable import Unavailable, trouble_with
+
+log = structlog.get_logger()
+
+JOURNAL_KEY = "footfall:journal"
+GROUP = "workers"
+FIELD = b"event"
+
+# Append, and how many wake-ups are now owed: one for every batch waiting, less those that wait in Celery's queue.
+APPEND = """
+for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) end
+return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])
+"""
+
+OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])"
+
+# Ack and delete together: MULTI is refused when Redis is full, these are not. Consumers that hold nothing go too, this
+# one and those of vanished tasks; in the same call, so that nothing is handed to one in between (deleting a consumer
+# forgets what it holds).
+SETTLE = """
+for i = 2, #ARGV, 500 do
+  local ids = {unpack(ARGV, i, math.min(i + 499, #ARGV))}
+  redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
+  redis.call('XDEL', KEYS[1], unpack(ids))
+end
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  if consumer[4] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer[2]) end
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the journal. `raw` is an event's bytes, or whatever else somebody put there."""
+
+    entry_id: str
+    raw: bytes
+
+    @property
+    def event_id(self) -> UUID:
+        """The id of an event that brings none: the same at every delivery."""
+        return id_from_entry(JOURNAL_KEY, self.entry_id)
+
+    @property
+    def written_at(self) -> datetime:
+        """When Redis took it, by Redis's clock."""
+        return datetime.fromtimestamp(int(self.entry_id.split("-")[0]) / 1000, UTC)
+
+
+class Journal:
+    """`batch`: the most entries one claim takes; `queue`: the Redis key of Celery's queue of wake-ups.
+
+    `retry_pause`: after a failure every append within so many seconds fails at once, so that requests do not queue up
+    behind a Redis that accepts and does not answer.
+    """
+
+    def __init__(self, redis: Redis, *, queue: str, batch: int, claim_idle: float, retry_pause: float = 0.5) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._batch = batch
+        self._claim_idle_ms = int(claim_idle * 1000)
+        self._retry_pause = retry_pause
+        self._away: tuple[float, Unavailable] | None = None
+        self._append = redis.register_script(APPEND)
+        self._owed = redis.register_script(OWED)
+        self._settle = redis.register_script(SETTLE)
+
+    def append(self, events: Sequence[bytes]) -> int:
+        """Durable when it returns. Returns how many wake-ups are owed. Raises Unavailable."""
+        if self._away and time.monotonic() < self._away[0]:
+            raise self._away[1]
+        try:
+            owed = self._append(keys=[JOURNAL_KEY, self._queue], args=[self._batch, *events])
+        except RedisError as error:
+            unavailable = Unavailable("redis", error)
+            self._away = (time.monotonic() + self._retry_pause, unavailable)
+            log.warning("journal_unavailable", error=str(unavailable))
+            raise unavailable from error
+        self._away = None
+        return int(owed)
+
+    def wake_ups_owed(self) -> int:
+        """How many more tasks should be on their way, 0 or less for none. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._batch]))
+
+    def held(self, consumer: str) -> list[Entry]:
+        """What an earlier run of this consumer claimed and did not settle. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            try:
+                reply = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: "0"}, count=self._batch)
+            except ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                self._make_group()
+                return []
+        return list(_entries(_of_stream(reply)))
+
+    def claim(self, consumer: str) -> list[Entry]:
+        """What others held for too long, then the new; a batch of each at most. Raises Unavailable."""
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xautoclaim(JOURNAL_KEY, GROUP, consumer, self._claim_idle_ms, "0-0", count=self._batch)
+        pipeline.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._batch)
+        with trouble_with("redis", RedisError):
+            taken_over, new = pipeline.execute()
+        return [*_entries(taken_over[1]), *_entries(_of_stream(new))]
+
+    def settle(self, entries: Iterable[Entry]) -> None:
+        """Done with these: acked and deleted. Call it after MongoDB has them. Raises Unavailable."""
+        ids = [entry.entry_id for entry in entries]
+        with trouble_with("redis", RedisError):
+            self._settle(keys=[JOURNAL_KEY], args=[GROUP, *ids])
+
+    def waiting(self) -> int:
+        """Entries not yet settled, held ones included. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            return int(self._redis.xlen(JOURNAL_KEY))
+
+    def check(self) -> None:
+        """Raises Unavailable where Redis does not answer."""
+        with trouble_with("redis", RedisError):
+            self._redis.ping()
+
+    def _make_group(self) -> None:
+        try:
+            self._redis.xgroup_create(JOURNAL_KEY, GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):  # another worker was first
+                raise
+
+
+def _of_stream(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """The entries of the one stream that XREADGROUP was asked for."""
+    return list(reply[0][1]) if reply else []
+
+
+def _entries(pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) -> Iterable[Entry]:
+    for entry_id, fields in pairs:
+        if entry_id and fields:  # else somebody deleted it by hand while it was held
+            # What is not ours has other fields; the dead letter shows them.
+            yield Entry(entry_id.decode(), fields.get(FIELD) or repr(fields).encode())

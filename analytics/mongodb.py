@@ -1,0 +1,17 @@
+"""What all stores in MongoDB ask of it."""
+
+from typing import Any
+
+import pymongo
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.unavailable import trouble_with
+
+PING_LIMIT = 1.0  # seconds
+
+
+def ping(database: Database[dict[str, Any]]) -> None:
+    """Raises Unavailable where no primary answers within a second."""
+    with trouble_with("mongodb", PyMongoError), pymongo.timeout(PING_LIMIT):
+        database.command("ping")

@@ -1,0 +1,52 @@
+"""Celery's settings, each with its reason. Measured facts: docs/decisions/0001-journal.md."""
+
+from typing import Any
+
+from config.settings import Settings
+
+EVENTS_QUEUE = "events"
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    return {
+        "broker_url": settings.redis_url,
+        "task_default_queue": EVENTS_QUEUE,  # the queue's name is also its Redis key: `redis-cli llen events`
+        # Nobody waits for a result: what a task did goes into its log line and, through its event, to Flower.
+        "task_ignore_result": True,
+        # Acks: a wake-up may be lost without harm, yet a task that holds events should come back when its process
+        # dies, under the same id, by which it finds again what it held.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,  # more would hide wake-ups from other workers
+        "worker_concurrency": settings.worker_concurrency,
+        # Time limits: a full batch takes about 0.1 s; MongoDB's slowest failure (socketTimeoutMS) is 10 s.
+        "task_soft_time_limit": 20,
+        "task_time_limit": 30,
+        "worker_soft_shutdown_timeout": 20,  # after SIGQUIT; SIGTERM waits for what runs
+        "worker_cancel_long_running_tasks_on_connection_loss": True,  # their ack is void; running twice is harmless
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,  # a broker that is away for hours comes back some day
+        "broker_transport_options": {
+            "visibility_timeout": 120,  # above the time limit and every retry's countdown
+            # The defaults sweep for abandoned messages up to 100 s late.
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            "unacked_mutex_expire": 30,
+            # By default a publish to a Redis that accepts and does not answer blocks for ever.
+            "socket_timeout": 1,
+            "socket_connect_timeout": 1,
+            "retry_on_timeout": False,
+        },
+        "task_publish_retry": False,  # a lost wake-up is harmless, a blocked publisher is not
+        "task_serializer": "json",
+        "accept_content": ["json"],  # never pickle: it runs code
+        "worker_send_task_events": True,  # Flower lives on them
+        "worker_hijack_root_logger": False,  # config/logs.py formats every line
+        "worker_redirect_stdouts": False,
+        "timezone": "UTC",
+        # beat looks every second whether a wake-up is owed (tasks/beat.py) and keeps no schedule file, which a kill -9
+        # could leave broken.
+        "beat_scheduler": "tasks.beat:OwedScheduler",
+        "beat_max_loop_interval": 1,
+        "beat_schedule": {"store-events": {"task": "tasks.events.store_events", "schedule": 1.0}},
+    }

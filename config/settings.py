@@ -1,0 +1,83 @@
+"""Every setting: its environment name, type, default and meaning, each only here.
+
+In: the environment, and a `.env` file beside the project for what the environment leaves out.
+Out: one frozen `Settings`. A value that cannot be read stops the start with `SettingsError`, which names the setting.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from environs import Env, EnvError, validate
+
+PORT = validate.Range(1, 65535)
+POSITIVE = validate.Range(min=0, min_inclusive=False)
+LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
+FORMATS = validate.OneOf(["auto", "json", "console"])
+
+
+class SettingsError(Exception):
+    """A setting's value cannot be used; the message names the setting."""
+
+
+def setting(kind: str, default: object, meaning: str, rule: validate.Validator | None = None) -> Any:
+    return field(default=default, metadata={"kind": kind, "meaning": meaning, "rule": rule})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Field names in capitals are the environment's names. Times are seconds, sizes are bytes."""
+
+    mongodb_uri: str = setting(
+        "str",
+        "mongodb://127.0.0.1:27017/footfall?replicaSet=footfall",
+        "MongoDB, the system of record; the path names the database. Unset: `make run` starts its own",
+    )
+    redis_url: str = setting(
+        "str", "", "Redis, journal and Celery broker; goes before `REDIS_HOST` and `REDIS_PORT`. All unset: as above"
+    )
+    redis_host: str = setting("str", "127.0.0.1", "Redis by host, where no `REDIS_URL` is given")
+    redis_port: int = setting("int", 6379, "Redis by port, where no `REDIS_URL` is given", PORT)
+    redis_timeout: float = setting(
+        "float", 0.8, "the longest wait for an answer of Redis; twice this stays under the 2 s of a 503", POSITIVE
+    )
+    mongodb_port: int = setting("int", 27017, "port of the MongoDB that `make run` starts", PORT)
+    ingestion_port: int = setting("int", 3000, "port of the ingestion app", PORT)
+    reporting_port: int = setting("int", 3001, "port of the reporting app", PORT)
+    flower_port: int = setting("int", 5555, "port of Flower", PORT)
+    bind_host: str = setting("str", "127.0.0.1", "address that the two apps and Flower listen on")
+    web_concurrency: int = setting("int", 2, "gunicorn processes of each app", POSITIVE)
+    web_threads: int = setting("int", 16, "threads in each of them", POSITIVE)
+    worker_concurrency: int = setting("int", 2, "processes of a Celery worker; as many as cores", POSITIVE)
+    max_body_bytes: int = setting(
+        "int", 65536, "the largest body of a hit; 64 KiB is also what sendBeacon allows", POSITIVE
+    )
+    store_batch: int = setting("int", 1000, "the most events that one task stores", validate.Range(1, 10000))
+    claim_idle: float = setting(
+        "float", 35.0, "after this long a dead worker's events are taken over; above the task's limit of 30 s", POSITIVE
+    )
+    stats_time_limit: float = setting("float", 20.0, "the longest that a report may take", POSITIVE)
+    data_dir: str = setting("str", "var", "where `make run` keeps the data of the servers it starts")
+    log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
+    log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", FORMATS)
+
+    def as_environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for processes started from here."""
+        return {f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
+
+
+def load_settings(given: Mapping[str, object] | None = None) -> Settings:
+    """Settings from the environment and `.env`; `given` (by field name) goes before both."""
+    env = Env()
+    env.read_env(".env", recurse=False)
+    values: dict[str, Any] = {}
+    for f in fields(Settings):
+        read = getattr(env, f.metadata["kind"])
+        try:
+            values[f.name] = read(f.name.upper(), f.default, validate=f.metadata["rule"])
+        except EnvError as error:
+            raise SettingsError(str(error)) from None
+    values |= given or {}
+    values["redis_url"] = values["redis_url"] or f"redis://{values['redis_host']}:{values['redis_port']}/0"
+    values["mongodb_uri"] = values["mongodb_uri"] or Settings.mongodb_uri
+    return Settings(**values)

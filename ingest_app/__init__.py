@@ -1,0 +1,16 @@
+"""The ingestion app: HTTP in."""
+
+from flask import Flask
+from flask_cors import CORS
+
+from config.settings import Settings
+from ingest_app.door import Door
+from ingest_app.events import events_blueprint
+from web.app import new_app
+
+
+def create_app(settings: Settings, door: Door) -> Flask:
+    app = new_app(__name__, {"redis": door.check}, settings.max_body_bytes)
+    CORS(app, origins="*", send_wildcard=True, max_age=86400)
+    app.register_blueprint(events_blueprint(door))
+    return app

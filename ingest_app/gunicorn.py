@@ -1,0 +1,7 @@
+"""gunicorn's settings for the ingestion app: the common ones, and its address."""
+
+from config.gunicorn import *
+from config.gunicorn import settings
+
+bind = f"{settings.bind_host}:{settings.ingestion_port}"
+proc_name = "ingest"

@@ -1,0 +1,60 @@
+"""The Celery app, and the stores that its tasks work on.
+
+In: settings from the environment. Wrong can go: a bad setting stops the start, named. A store that is away does not:
+connections are made by the first task of each worker process, after the fork.
+"""
+
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+import billiard.pool
+import structlog
+from celery import Celery
+from celery.signals import setup_logging, task_retry
+
+from analytics.dead_letters import DeadLetterStore
+from analytics.event_store import EventStore
+from analytics.journal import Journal
+from analytics.storing import Stores
+from config.celery import EVENTS_QUEUE, celery_settings
+from config.clients import make_database, make_redis
+from config.logs import configure_logging
+from config.settings import Settings, SettingsError, load_settings
+
+log = structlog.get_logger()
+
+# A pool process that stops waits, by default 300 times 0.1 s, until its parent has read its last result, which a parent
+# that is itself stopping may never do: 8 of 18 stops took 33 s. What it waits for is an ack, and running a wake-up
+# twice is harmless.
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
+
+try:
+    settings = load_settings()
+except SettingsError as error:
+    sys.exit(f"footfall: {error}")
+
+app = Celery("footfall", include=["tasks.events"])
+app.conf.update(celery_settings(settings))
+
+
+@setup_logging.connect
+def log_as_everything_else(**_: object) -> None:
+    configure_logging(settings)
+
+
+@task_retry.connect
+def say_so(request: Any, reason: object, **_: object) -> None:
+    log.warning(f"{request.task.rpartition('.')[2]}_retried", retries=request.retries, reason=str(reason))
+
+
+def make_journal(settings: Settings) -> Journal:
+    return Journal(make_redis(settings), queue=EVENTS_QUEUE, batch=settings.store_batch, claim_idle=settings.claim_idle)
+
+
+@cache
+def stores() -> Stores:
+    """This process's stores, made by its first task: what is made before the fork breaks in the child."""
+    database = make_database(settings)
+    return Stores(make_journal(settings), EventStore(database), DeadLetterStore(database), lambda: datetime.now(UTC))

@@ -1,0 +1,34 @@
+"""beat's scheduler: every second it sends a wake-up if one is owed, and none where nothing waits.
+
+Owed: one for each batch of events in the journal, less those already in Celery's queue. So an idle system runs no
+tasks, and beat does not fill the queue while no worker runs. Any number of beats may run; a spare wake-up finds nothing
+to do.
+"""
+
+from typing import Any
+
+import structlog
+from celery.beat import ScheduleEntry, Scheduler
+
+from analytics.unavailable import Unavailable
+from tasks.app import make_journal, settings
+from tasks.events import store_events
+
+log = structlog.get_logger()
+
+
+class OwedScheduler(Scheduler):  # type: ignore[misc]
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._journal = make_journal(settings)
+        super().__init__(*args, **kwargs)
+
+    def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
+        if entry.task != store_events.name or self._is_owed():
+            super().apply_entry(entry, producer)
+
+    def _is_owed(self) -> bool:
+        try:
+            return self._journal.wake_ups_owed() > 0
+        except Unavailable as error:
+            log.warning("wake_up_not_sent", error=str(error))
+            return False

@@ -1,0 +1,107 @@
+"""Real servers for every test: one Redis and one MongoDB for each pytest process, emptied between tests."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from pymongo.database import Database
+from redis import Redis
+
+from analytics.dead_letters import DeadLetterStore
+from analytics.event_store import EventStore
+from analytics.journal import Journal
+from analytics.stats import StatsReader
+from analytics.storing import Stores
+from config.clients import make_database, make_redis
+from config.embedded import Server, mongo_server, pick_port, redis_server
+from config.settings import Settings
+from ingest_app import create_app as create_ingest_app
+from ingest_app.door import Door
+from report_app import create_app as create_report_app
+from tests.system import System, running
+
+NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def redis_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = redis_server(tmp_path_factory.mktemp("redis"), pick_port(0))
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mongo_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = mongo_server(tmp_path_factory.mktemp("mongodb"), pick_port(0))
+    with running(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def settings(redis_running: Server, mongo_running: Server) -> Settings:
+    return Settings(redis_url=redis_running.url, mongodb_uri=mongo_running.url, claim_idle=0.2)
+
+
+@pytest.fixture
+def redis(settings: Settings) -> Iterator[Redis]:
+    client = make_redis(settings)
+    client.flushall()
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
+    database = make_database(settings)
+    for name in database.list_collection_names():
+        database[name].delete_many({})
+    yield database
+    database.client.close()
+
+
+@pytest.fixture
+def journal(redis: Redis, settings: Settings) -> Journal:
+    return Journal(redis, queue="events", batch=1000, claim_idle=settings.claim_idle)
+
+
+@pytest.fixture
+def stores(journal: Journal, database: Database[dict[str, Any]]) -> Stores:
+    return Stores(journal, EventStore(database), DeadLetterStore(database), lambda: NOW)
+
+
+class Asked:
+    """Stands where the sender of wake-ups stands, and counts how often it was asked: these tests run no worker."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def ask(self) -> None:
+        self.times += 1
+
+
+@pytest.fixture
+def wake_ups() -> Asked:
+    return Asked()
+
+
+@pytest.fixture
+def ingest(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient:
+    return create_ingest_app(settings, Door(journal, wake_ups, lambda: NOW)).test_client()
+
+
+@pytest.fixture
+def report(settings: Settings, database: Database[dict[str, Any]]) -> FlaskClient:
+    return create_report_app(settings, StatsReader(database, time_limit=5)).test_client()
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """The whole system, running; one for each test module that asks."""
+    system = System(tmp_path_factory.mktemp("system"), CLAIM_IDLE="5")
+    try:
+        yield system.start()
+        assert system.stop() == [], "the system left processes behind"
+    finally:
+        system.kill()

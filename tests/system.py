@@ -1,0 +1,139 @@
+"""The whole system as `make run` starts it, on ports and in a folder of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pymongo import MongoClient
+from pymongo.database import Database
+from redis import Redis
+
+from config.embedded import Server, pick_port
+
+UP = "Footfall is up."
+
+
+def wait_for(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
+    """The first true value of `condition`. Fails after `limit` seconds, saying what did not come."""
+    end = time.monotonic() + limit
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {limit} s")
+        time.sleep(0.02)
+    return value
+
+
+@contextmanager
+def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
+    """One embedded server, ready, and killed at the end."""
+    process = subprocess.Popen(server.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        server.wait_until_ready()
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+class System:
+    """`make run` in a folder. `settings`: environment names to set beside ports and folder."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.folder = folder
+        self.log = folder / "run.log"
+        names = ("INGESTION_PORT", "REPORTING_PORT", "FLOWER_PORT", "REDIS_PORT", "MONGODB_PORT")
+        self.ports = {name: pick_port(0) for name in names}
+        self.environment = {name: str(port) for name, port in self.ports.items()}
+        # Empty, not missing: what a developer's .env says must not leak in.
+        self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
+        self.environment |= {"LOG_FORMAT": "json"} | settings
+        self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
+        self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
+        self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
+        self.redis_url = f"redis://127.0.0.1:{self.ports['REDIS_PORT']}/0"
+        self.mongodb_uri = f"mongodb://127.0.0.1:{self.ports['MONGODB_PORT']}/footfall?replicaSet=footfall"
+        self._process: psutil.Popen | None = None
+
+    def start(self) -> "System":
+        with self.log.open("wb") as log:
+            self._process = psutil.Popen(
+                [sys.executable, "-m", "config.supervisor"],
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        wait_for(lambda: UP in self.output() or not self.process.is_running(), "the system's start", 90)
+        assert UP in self.output(), self.output()
+        return self
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> list[psutil.Process]:
+        """Stops it as Ctrl-C would. Returns what it left behind: nothing, if all is well."""
+        family = self.process.children(recursive=True)
+        self.process.send_signal(how)
+        self.process.wait(timeout=90)
+        _, left = psutil.wait_procs(family, timeout=0.5)
+        return left
+
+    def kill(self) -> None:
+        """Whatever still runs of it."""
+        if self._process is None:
+            return
+        family = [self._process, *self._process.children(recursive=True)] if self._process.is_running() else []
+        for process in family:
+            kill_if_there(process)
+        psutil.wait_procs(family, timeout=10)
+
+    @property
+    def process(self) -> psutil.Popen:
+        assert self._process is not None, "not started"
+        return self._process
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def part(self, *words: str) -> list[psutil.Process]:
+        """Its processes whose command line holds all the words, parents before children."""
+        return [p for p in self.process.children(recursive=True) if all(w in _command(p) for w in words)]
+
+    def redis(self) -> Redis:
+        return Redis.from_url(self.redis_url, protocol=2)
+
+    @contextmanager
+    def database(self) -> Iterator[Database[dict[str, Any]]]:
+        with MongoClient[dict[str, Any]](self.mongodb_uri, tz_aware=True, uuidRepresentation="standard") as client:
+            yield client.get_default_database()
+
+    def run_celery(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The celery CLI, as an operator types it."""
+        environment = self.environment | {"REDIS_URL": self.redis_url, "MONGODB_URI": self.mongodb_uri}
+        return subprocess.run(
+            [str(Path(sys.executable).parent / "celery"), "-A", "tasks", *arguments],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+
+def kill_if_there(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""

@@ -1,0 +1,27 @@
+"""An event's id: the same event has it every time, and no other event has it."""
+
+from analytics.event import id_from_client, id_from_entry, new_id
+
+
+def test_the_same_event_id_of_the_same_site_is_the_same_id():
+    assert id_from_client("site", "order-1") == id_from_client("site", "order-1")
+
+
+def test_ids_derived_today_are_those_derived_ever_since():
+    assert str(id_from_client("site-abc-123", "order-1")) == "1ed6cdc8-2bb3-5aba-a75e-52fa4af9ec71"
+    assert str(id_from_entry("footfall:journal", "1-0")) == "8bc03ac7-c771-56bb-b040-ba9a9e1c792f"
+
+
+def test_two_sites_may_use_the_same_event_id():
+    assert id_from_client("one", "1") != id_from_client("two", "1")
+
+
+def test_where_site_and_event_id_meet_makes_a_difference():
+    assert id_from_client("ab", "c") != id_from_client("a", "bc")
+    assert id_from_client("1", "2:a") != id_from_client("12:", "a")
+
+
+def test_a_new_id_is_a_uuid_of_version_7_and_later_than_the_one_before():
+    first, second = new_id(), new_id()
+    assert first.version == second.version == 7
+    assert first < second

@@ -1,0 +1,153 @@
+"""What the one schema takes, what it refuses, and that the journal gives back what it was given."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+
+from analytics.event_schema import InvalidEvent, dump_journal_event, load_event, load_journal_event
+
+NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
+ENTRY_ID = UUID("00000000-0000-5000-8000-000000000001")
+LEAST = {"site_id": "site", "event_type": "page_view"}
+
+
+def faults(**fields: object) -> dict[str, list[str]]:
+    with pytest.raises(InvalidEvent) as caught:
+        load_event(LEAST | fields, NOW)
+    return caught.value.fields
+
+
+def test_an_event_needs_a_site_and_a_type_and_no_more():
+    event = load_event(LEAST, NOW)
+    assert (event.site_id, event.event_type) == ("site", "page_view")
+    assert (event.path, event.user_id, event.props) == (None, None, None)
+    assert event.occurred_at == event.received_at == NOW.replace(microsecond=123000)
+
+
+def test_every_fault_is_named_at_once():
+    with pytest.raises(InvalidEvent) as caught:
+        load_event({"path": 3, "props": []}, NOW)
+    assert caught.value.fields == {
+        "site_id": ["Missing data for required field."],
+        "event_type": ["Missing data for required field."],
+        "path": ["Not a valid string."],
+        "props": ["Not an object."],
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "longest"), [("site_id", 128), ("event_type", 128), ("path", 2048), ("user_id", 256), ("event_id", 100)]
+)
+def test_a_text_may_be_as_long_as_said_and_no_longer(field: str, longest: int):
+    load_event(LEAST | {field: "x" * longest}, NOW)
+    assert list(faults(**{field: "x" * (longest + 1)})) == [field]
+
+
+@pytest.mark.parametrize("field", ["site_id", "event_type", "event_id"])
+def test_what_identifies_may_not_be_empty(field: str):
+    assert list(faults(**{field: ""})) == [field]
+
+
+@pytest.mark.parametrize("field", ["site_id", "event_type", "path", "user_id", "event_id"])
+@pytest.mark.parametrize("value", [1, True, [], {}, 1.5, "half a pair: \ud800"])
+def test_what_is_not_text_is_refused(field: str, value: object):
+    assert list(faults(**{field: value})) == [field]
+
+
+@pytest.mark.parametrize("field", ["path", "user_id", "timestamp", "event_id", "props"])
+def test_null_is_the_same_as_left_out(field: str):
+    event = load_event(LEAST | {field: None}, NOW)
+    assert event.occurred_at == NOW.replace(microsecond=123000)
+
+
+def test_an_empty_user_id_is_nobody():
+    assert load_event(LEAST | {"user_id": ""}, NOW).user_id is None
+
+
+def test_unknown_fields_are_kept_out():
+    assert not hasattr(load_event(LEAST | {"ip": "192.0.2.1"}, NOW), "ip")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-11-22T10:00:00Z", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+        ("2026-11-22T10:00:00+05:30", datetime(2026, 11, 22, 4, 30, tzinfo=UTC)),
+        ("2026-11-22T10:00:00", datetime(2026, 11, 22, 10, tzinfo=UTC)),
+        ("2026-11-22T10:00:00.123987Z", datetime(2026, 11, 22, 10, 0, 0, 123000, tzinfo=UTC)),
+    ],
+)
+def test_a_timestamp_is_utc_in_whole_milliseconds(written: str, meant: datetime):
+    event = load_event(LEAST | {"timestamp": written}, NOW)
+    assert event.occurred_at == meant
+    assert event.occurred_at.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["", "yesterday", 1700000000, "2026-02-30T00:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00",
+     "1969-12-31T23:59:59Z", ["2026-11-22T10:00:00Z"]],
+)  # fmt: skip
+def test_a_timestamp_that_cannot_be_is_refused(written: object):
+    assert list(faults(timestamp=written)) == ["timestamp"]
+
+
+def test_props_may_be_any_scalar_under_any_name():
+    props = {"plan": "pro", "seats": 3, "price": 9.5, "trial": False, "none": None, "a.b": 1, "$c": 2**63 - 1, "": "x"}
+    assert list(faults(props=props)) == ["props"]
+    del props[""]
+    assert load_event(LEAST | {"props": props}, NOW).props == props
+
+
+@pytest.mark.parametrize(
+    "props",
+    [{"a": []}, {"a": {}}, {"a": 2**63}, {"a": float("nan")}, {"a": float("inf")}, {"a": "\udfff"}, {"\ud800": 1},
+     {"a\0b": 1}, {str(n): n for n in range(31)}, "plan=pro"],
+)  # fmt: skip
+def test_props_that_cannot_be_stored_are_refused(props: object):
+    assert list(faults(props=props)) == ["props"]
+
+
+def test_thirty_props_are_not_too_many():
+    assert len(load_event(LEAST | {"props": {str(n): n for n in range(30)}}, NOW).props or {}) == 30
+
+
+@pytest.mark.parametrize("body", [None, [], "text", 3])
+def test_what_is_no_object_is_refused(body: object):
+    with pytest.raises(InvalidEvent) as caught:
+        load_event(body, NOW)
+    assert caught.value.fields == {"body": ["Not a JSON object."]}
+
+
+def test_the_journal_gives_back_the_event_it_was_given():
+    written = {"path": "/ü", "user_id": "u", "timestamp": "2026-11-22T10:00:00+02:00", "props": {"a": 1.5, "ж": None}}
+    event = load_event(LEAST | written, NOW)
+    assert load_journal_event(dump_journal_event(event), ENTRY_ID, NOW + timedelta(hours=1)) == event
+
+
+def test_an_entry_of_somebody_else_gets_the_entry_s_id_and_time():
+    event = load_journal_event(json.dumps(LEAST).encode(), ENTRY_ID, NOW)
+    assert (event.id, event.received_at) == (ENTRY_ID, NOW.replace(microsecond=123000))
+
+
+def test_an_entry_s_event_id_is_worth_the_same_as_at_the_door():
+    body = LEAST | {"event_id": "order-1"}
+    assert load_journal_event(json.dumps(body).encode(), ENTRY_ID, NOW).id == load_event(body, NOW).id
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"", b"\xff\xfe", b"[" * 100_000, b"1" * 5000, b'{"site_id": "s"}', b'{"site_id":"s","event_type":"e","id":"x"}',
+     b'{"site_id":"s","event_type":"e","props":{"a":"' + b"x" * 1_000_000 + b'"}}'],
+    ids=["empty", "not utf-8", "deep", "long number", "no type", "bad id", "large"],
+)  # fmt: skip
+def test_an_entry_that_is_no_event_is_refused(raw: bytes):
+    with pytest.raises(InvalidEvent):
+        load_journal_event(raw, ENTRY_ID, NOW)
+
+
+def test_times_with_any_offset_come_out_in_utc():
+    local = datetime(2026, 3, 29, 2, 30, tzinfo=timezone(timedelta(hours=-9, minutes=-30)))
+    assert load_event(LEAST | {"timestamp": local.isoformat()}, NOW).occurred_at == local

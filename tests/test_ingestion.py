@@ -1,0 +1,159 @@
+"""POST /event at the front, the journal at the back: what is promised, what is refused, and in which words."""
+
+import json
+import os
+import signal
+import time
+
+import pytest
+from flask.testing import FlaskClient
+from redis import Redis
+
+from analytics.journal import Journal
+from config.embedded import Server
+from tests.conftest import Asked
+
+GOOD = {"site_id": "site-abc-123", "event_type": "page_view", "path": "/pricing", "user_id": "user-xyz-789"}
+
+
+def test_a_good_event_is_answered_to_the_letter_and_waits_in_the_journal(ingest: FlaskClient, journal: Journal):
+    answer = ingest.post("/event", json=GOOD | {"timestamp": "2026-11-22T10:00:00Z"})
+    assert answer.status_code == 200
+    assert answer.json == {"success": True, "message": "Event queued successfully"}
+    assert journal.waiting() == 1
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "image/gif", ""])
+def test_the_body_is_json_whatever_it_says_it_is(ingest: FlaskClient, journal: Journal, content_type: str):
+    answer = ingest.post("/event", data=json.dumps(GOOD), content_type=content_type)
+    assert answer.status_code == 200
+    assert journal.waiting() == 1
+
+
+def test_a_bad_event_is_refused_field_by_field(ingest: FlaskClient, journal: Journal):
+    answer = ingest.post("/event", json={"event_type": "page_view"})
+    assert answer.status_code == 400
+    assert answer.json == {
+        "success": False,
+        "error": {
+            "code": "invalid_event",
+            "message": "The event was not accepted: site_id: Missing data for required field.",
+            "fields": {"site_id": ["Missing data for required field."]},
+        },
+    }
+    assert journal.waiting() == 0
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[" * 60_000, b"\xff\xff", b"1" * 5000, b"null", b'"\\ud800"', b"[]"], ids=repr
+)
+def test_a_body_that_is_no_event_is_a_400(ingest: FlaskClient, journal: Journal, body: bytes):
+    answer = ingest.post("/event", data=body)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_event")
+    assert list(answer.json["error"]["fields"]) == ["body"]
+    assert journal.waiting() == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/event", 405, "method_not_allowed"),
+        ("POST", "/healthz", 405, "method_not_allowed"),
+        ("POST", "/event/", 404, "not_found"),
+    ],
+)
+def test_every_error_has_one_shape(ingest: FlaskClient, method: str, path: str, status: int, code: str):
+    answer = ingest.open(path, method=method)
+    assert answer.status_code == status
+    assert answer.content_type == "application/json"
+    assert answer.json["success"] is False
+    assert answer.json["error"]["code"] == code
+    assert answer.json["error"]["message"]
+
+
+def test_a_405_says_what_is_allowed(ingest: FlaskClient):
+    assert "POST" in ingest.get("/event").headers["Allow"]
+
+
+def test_a_body_beyond_the_limit_is_a_413(ingest: FlaskClient):
+    answer = ingest.post("/event", data=b"x" * 65537)
+    assert (answer.status_code, answer.json["error"]["code"]) == (413, "payload_too_large")
+
+
+def test_a_bug_is_a_500_in_the_same_shape_and_shows_no_traceback(ingest: FlaskClient):
+    @ingest.application.get("/bug")
+    def bug() -> str:
+        raise RuntimeError("secret")
+
+    answer = ingest.get("/bug")
+    assert (answer.status_code, answer.json["error"]["code"]) == (500, "internal_error")
+    assert b"secret" not in answer.data
+
+
+def test_any_origin_may_send(ingest: FlaskClient):
+    answer = ingest.post("/event", json=GOOD, headers={"Origin": "https://shop.example"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_preflight_is_answered(ingest: FlaskClient):
+    headers = {
+        "Origin": "https://shop.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type",
+    }
+    answer = ingest.options("/event", headers=headers)
+    assert answer.status_code == 200
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+    assert "content-type" in answer.headers["Access-Control-Allow-Headers"]
+
+
+def test_errors_may_be_read_by_any_origin_too(ingest: FlaskClient):
+    answer = ingest.post("/event", data=b"{", headers={"Origin": "https://shop.example"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_a_wake_up_is_asked_for_when_one_is_owed(ingest: FlaskClient, wake_ups: Asked, redis: Redis):
+    ingest.post("/event", json=GOOD)
+    assert wake_ups.times == 1
+    redis.rpush("events", "a wake-up in Celery's queue")
+    ingest.post("/event", json=GOOD)
+    assert wake_ups.times == 1
+
+
+def test_a_full_redis_is_a_503_with_retry_after(ingest: FlaskClient, redis: Redis):
+    redis.config_set("maxmemory", 1)
+    try:
+        answer = ingest.post("/event", json=GOOD)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert answer.status_code == 503
+    assert answer.json["error"]["code"] == "unavailable"
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_a_redis_that_accepts_and_does_not_answer_is_a_503_within_two_seconds(
+    ingest: FlaskClient, redis: Redis, redis_running: Server
+):
+    pid = redis.info("server")["process_id"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        answer = ingest.post("/event", json=GOOD)
+        ready = ingest.get("/readyz")
+        took = time.monotonic() - start
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert answer.status_code == 503
+    assert ready.status_code == 503
+    assert ready.json["stores"]["redis"]["ok"] is False
+    assert took < 4, "the two of them"
+
+
+def test_health(ingest: FlaskClient):
+    assert ingest.get("/healthz").status_code == 200
+    ready = ingest.get("/readyz")
+    assert ready.status_code == 200
+    assert ready.json["stores"]["redis"]["ok"] is True
+    assert ready.json["stores"]["redis"]["latency_ms"] >= 0

@@ -1,0 +1,136 @@
+"""The journal on a real Redis: what is appended is held by one until it is settled, and never forgotten before."""
+
+import pytest
+from redis import Redis
+
+from analytics.journal import GROUP, JOURNAL_KEY, Journal
+from analytics.unavailable import Unavailable
+from tests.system import wait_for
+
+
+def raws(entries: list) -> list[bytes]:
+    return [entry.raw for entry in entries]
+
+
+@pytest.fixture
+def held(journal: Journal):
+    """The journal, its group made: a task always asks what it held before it claims."""
+    assert journal.held("first") == []
+    return journal
+
+
+def test_entries_come_out_in_the_order_they_went_in(held: Journal):
+    held.append([b"1", b"2"])
+    held.append([b"3"])
+    assert raws(held.claim("a")) == [b"1", b"2", b"3"]
+
+
+def test_entries_written_before_the_first_worker_ever_ran_are_found(journal: Journal):
+    journal.append([b"1"])
+    journal.held("a")
+    assert raws(journal.claim("a")) == [b"1"]
+
+
+def test_what_one_holds_no_other_gets(held: Journal):
+    held.append([b"1"])
+    held.claim("a")
+    assert held.claim("b") == []
+
+
+def test_a_consumer_that_comes_again_finds_what_it_held(held: Journal):
+    held.append([b"1"])
+    held.claim("a")
+    assert raws(held.held("a")) == [b"1"]
+
+
+def test_what_a_vanished_consumer_held_is_taken_over(held: Journal):
+    held.append([b"1"])
+    held.claim("vanished")
+    assert raws(wait_for(lambda: held.claim("b"), "the take-over")) == [b"1"]
+
+
+def test_settled_entries_are_gone_from_redis(held: Journal, redis: Redis):
+    held.append([b"%d" % n for n in range(1300)])
+    entries = held.claim("a")
+    held.settle(entries)
+    assert len(entries) == 1000
+    assert held.waiting() == 300
+    assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 0
+
+
+def test_no_consumer_stays_behind_that_holds_nothing(held: Journal, redis: Redis):
+    held.append([b"1"])
+    held.claim("vanished")
+    entries = wait_for(lambda: held.claim("b"), "the take-over")
+    held.settle(entries)
+    assert redis.xinfo_consumers(JOURNAL_KEY, GROUP) == []
+
+
+def test_settling_keeps_the_consumers_that_hold_something(held: Journal):
+    held.append([b"1"])
+    held.claim("a")
+    held.append([b"2"])
+    held.settle(held.claim("b"))
+    assert raws(held.held("a")) == [b"1"]
+
+
+def test_one_wake_up_is_owed_for_each_thousand_waiting(held: Journal, redis: Redis):
+    assert held.wake_ups_owed() == 0
+    assert held.append([b"1"]) == 1
+    assert held.append([b"x"] * 1000) == 2
+    redis.rpush("events", "a wake-up in Celery's queue")
+    assert held.wake_ups_owed() == 1
+
+
+def test_an_entry_that_is_not_ours_keeps_its_fields(held: Journal, redis: Redis):
+    redis.xadd(JOURNAL_KEY, {"what": "is this"})
+    assert raws(held.claim("a")) == [b"{b'what': b'is this'}"]
+
+
+def test_an_entry_deleted_by_hand_is_passed_over(held: Journal, redis: Redis):
+    held.append([b"1", b"2"])
+    first, _ = held.claim("a")
+    redis.xdel(JOURNAL_KEY, first.entry_id)
+    assert raws(held.held("a")) == [b"2"]
+
+
+def test_a_journal_that_was_flushed_is_made_anew(held: Journal, redis: Redis):
+    redis.flushall()
+    assert held.held("a") == []
+    held.append([b"1"])
+    assert raws(held.claim("a")) == [b"1"]
+
+
+def test_a_full_redis_refuses_new_events_and_gives_out_the_old(held: Journal, redis: Redis):
+    held.append([b"1"])
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable, match="redis"):
+            held.append([b"2"])
+        entries = held.claim("a")
+        held.settle(entries)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert raws(entries) == [b"1"]
+    assert held.waiting() == 0
+
+
+def test_after_a_failure_appends_fail_at_once_for_a_moment_and_then_succeed(redis: Redis):
+    journal = Journal(redis, queue="events", batch=1000, claim_idle=1, retry_pause=0.3)
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable):
+            journal.append([b"1"])
+    finally:
+        redis.config_set("maxmemory", 0)
+    with pytest.raises(Unavailable):
+        journal.append([b"2"])
+
+    def succeeds() -> bool:
+        try:
+            return journal.append([b"3"]) > 0
+        except Unavailable:
+            return False
+
+    wait_for(succeeds, "the end of the pause")
+    assert journal.waiting() == 1

@@ -1,0 +1,59 @@
+"""Settings come from the environment, a bad one is named, and each has its line in the README and in .env.example."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from config.settings import Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_seed_s_names_work(monkeypatch: pytest.MonkeyPatch):
+    given = {
+        "MONGODB_URI": "mongodb://db:27017/other",
+        "REDIS_URL": "",
+        "REDIS_HOST": "cache",
+        "REDIS_PORT": "6380",
+        "INGESTION_PORT": "8000",
+        "REPORTING_PORT": "8001",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.mongodb_uri == "mongodb://db:27017/other"
+    assert settings.redis_url == "redis://cache:6380/0"
+    assert (settings.ingestion_port, settings.reporting_port) == (8000, 8001)
+
+
+def test_redis_url_goes_before_host_and_port(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REDIS_HOST", "cache")
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere:1/2")
+    assert load_settings().redis_url == "redis://elsewhere:1/2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("INGESTION_PORT", "http"), ("REDIS_PORT", "70000"), ("STORE_BATCH", "0"), ("CLAIM_IDLE", "-1"),
+     ("LOG_LEVEL", "LOUD"), ("LOG_FORMAT", "xml"), ("WEB_THREADS", "")],
+)  # fmt: skip
+def test_a_bad_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+def test_settings_survive_the_way_through_an_environment(monkeypatch: pytest.MonkeyPatch):
+    settings = Settings(redis_url="redis://a:1/0", store_batch=7, claim_idle=1.5)
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
+def test_every_setting_has_its_line_in_the_docs(setting):
+    default = f"`{setting.default}`" if setting.default != "" else ""
+    row = f"| `{setting.name.upper()}` | {default} | {setting.metadata['meaning']} |"
+    assert row in (ROOT / "README.md").read_text().splitlines()
+    assert f"#{setting.name.upper()}=" in (ROOT / ".env.example").read_text()

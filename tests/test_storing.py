@@ -1,0 +1,146 @@
+"""From the journal to MongoDB, the plain function that the task calls, on real stores: run twice, die anywhere."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+from redis import Redis
+
+from analytics.event import id_from_client
+from analytics.event_schema import dump_journal_event, load_event
+from analytics.event_store import EventStore
+from analytics.journal import JOURNAL_KEY, Journal
+from analytics.storing import Outcome, Stores, store_waiting
+from analytics.unavailable import Unavailable
+from config.embedded import pick_port
+from tests.conftest import NOW
+
+type_of = {"site_id": "site", "event_type": "page_view"}
+
+
+def append(journal: Journal, *bodies: dict[str, Any]) -> None:
+    journal.append([dump_journal_event(load_event(type_of | body, NOW)) for body in bodies])
+
+
+def test_an_event_becomes_a_document(stores: Stores, database: Database):
+    body = {"event_id": "1", "path": "/a", "user_id": "u", "timestamp": "2026-11-22T10:00:00Z", "props": {"a.b": 1}}
+    append(stores.journal, body)
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+    (document,) = database["events"].find()
+    assert document == {
+        "_id": id_from_client("site", "1"),
+        "site_id": "site",
+        "event_type": "page_view",
+        "path": "/a",
+        "user_id": "u",
+        "props": {"a.b": 1},
+        "timestamp": datetime(2026, 11, 22, 10, tzinfo=UTC),
+        "received_at": NOW,
+        "created_at": NOW,
+    }
+    assert stores.journal.waiting() == 0
+
+
+def test_nothing_waiting_is_nothing_done(stores: Stores):
+    assert store_waiting(stores, "task") == Outcome()
+
+
+def test_the_same_event_twice_is_stored_once_within_a_batch_and_across_batches(stores: Stores, database: Database):
+    append(stores.journal, {"event_id": "1"}, {"event_id": "1"})
+    assert store_waiting(stores, "task") == Outcome(stored=1, duplicate=1)
+    append(stores.journal, {"event_id": "1"})
+    assert store_waiting(stores, "task") == Outcome(duplicate=1)
+    assert database["events"].count_documents({}) == 1
+
+
+def test_a_bad_entry_becomes_a_dead_letter_and_its_neighbours_are_stored(
+    stores: Stores, database: Database, redis: Redis
+):
+    append(stores.journal, {"event_id": "1"})
+    redis.xadd(JOURNAL_KEY, {"event": '{"event_type": "page_view"}'})
+    redis.xadd(JOURNAL_KEY, {"event": b"\xff\xfe\x00"})
+    redis.xadd(JOURNAL_KEY, {"not": "ours"})
+    append(stores.journal, {"event_id": "2"})
+    assert store_waiting(stores, "task") == Outcome(stored=2, dead=3)
+    missing, broken, foreign = database["dead_letters"].find().sort("entry_id")
+    assert missing["raw"] == '{"event_type": "page_view"}'
+    assert missing["reason"] == "invalid_event"
+    assert missing["detail"] == {"site_id": ["Missing data for required field."]}
+    assert missing["dead_at"] == NOW
+    assert broken["raw"] == b"\xff\xfe\x00"
+    assert foreign["raw"] == "{b'not': b'ours'}"
+    assert stores.journal.waiting() == 0
+
+
+def test_an_event_that_mongodb_refuses_becomes_a_dead_letter_and_its_neighbours_are_stored(
+    stores: Stores, database: Database
+):
+    database.command("collMod", "events", validator={"path": {"$ne": "/refused"}})
+    try:
+        append(stores.journal, {"path": "/a"}, {"path": "/refused"}, {"path": "/b"})
+        assert store_waiting(stores, "task") == Outcome(stored=2, dead=1)
+    finally:
+        database.command("collMod", "events", validator={})
+    letter = database["dead_letters"].find_one({})
+    assert letter["reason"] == "refused"
+    assert json.loads(letter["raw"])["path"] == "/refused"
+
+
+def test_dying_between_storing_and_settling_stores_nothing_twice(stores: Stores, database: Database, redis: Redis):
+    append(stores.journal, {"event_id": "1"}, {})
+    redis.xadd(JOURNAL_KEY, {"event": "bad"})
+    stores.journal.held("task")
+    entries = stores.journal.claim("task")
+    settle, stores.journal.settle = stores.journal.settle, _die
+    with pytest.raises(KeyboardInterrupt):
+        store_waiting(stores, "task")
+    stores.journal.settle = settle
+    assert len(entries) == 3
+    assert store_waiting(stores, "task") == Outcome(duplicate=2, dead=1)
+    assert database["events"].count_documents({}) == 2
+    assert database["dead_letters"].count_documents({}) == 1
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_while_mongodb_is_away_events_wait_and_no_more_are_claimed(stores: Stores, journal: Journal):
+    nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
+    away = Stores(journal, EventStore(nobody["footfall"]), stores.dead_letters, stores.now)
+    append(journal, {"event_id": "1"})
+    with pytest.raises(Unavailable, match="mongodb"):
+        store_waiting(away, "first")
+    append(journal, {"event_id": "2"})
+    assert store_waiting(away, "second") == Outcome(waiting="mongodb")
+    nobody.close()
+    assert store_waiting(stores, "first") == Outcome(stored=1)
+    assert store_waiting(stores, "second") == Outcome(stored=1)
+
+
+def test_a_retry_stores_what_it_held_and_leaves_the_rest_to_others(stores: Stores, journal: Journal):
+    append(journal, {"event_id": "1"})
+    journal.held("retried")
+    journal.claim("retried")
+    append(journal, {"event_id": "2"})
+    assert store_waiting(stores, "retried") == Outcome(stored=1)
+    assert journal.waiting() == 1
+
+
+def test_an_entry_without_an_id_is_one_event_at_every_delivery(stores: Stores, database: Database, redis: Redis):
+    entry_id = redis.xadd(JOURNAL_KEY, {"event": json.dumps(type_of)})
+    store_waiting(stores, "task")
+    redis.xadd(JOURNAL_KEY, {"event": json.dumps(type_of)}, id=_after(entry_id))
+    store_waiting(stores, "task")
+    first, second = database["events"].find().sort("received_at")
+    written = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
+    assert abs(first["received_at"] - written) < timedelta(milliseconds=1)
+    assert first["_id"] != second["_id"]
+
+
+def _after(entry_id: bytes) -> str:
+    milliseconds, _ = entry_id.split(b"-")
+    return f"{int(milliseconds) + 1}-0"

@@ -1,0 +1,194 @@
+"""Write at the front, read at the back, through the whole running system: gunicorn, Redis, Celery, MongoDB, Flower."""
+
+import asyncio
+import json
+import socket
+from collections import Counter
+
+import httpx
+import pytest
+
+from analytics.event import id_from_client
+from analytics.journal import JOURNAL_KEY
+from tests.system import System, wait_for
+
+
+@pytest.fixture
+def site(request: pytest.FixtureRequest) -> str:
+    """A site of its own for each test, so that they share one system."""
+    return request.node.name[:128]
+
+
+def stats(system: System, site: str) -> dict:
+    return httpx.get(f"{system.report}/stats", params={"site_id": site}).json()
+
+
+def count(system: System, site: str) -> int:
+    with system.database() as database:
+        return database["events"].count_documents({"site_id": site})
+
+
+async def post_all(system: System, bodies: list[dict], most_at_once: int = 32) -> Counter[int]:
+    """Posts each body once. Returns how many answers had which status."""
+    limits = httpx.Limits(max_connections=most_at_once)
+    async with httpx.AsyncClient(limits=limits, timeout=30) as client:
+        answers = await asyncio.gather(*[client.post(f"{system.ingest}/event", json=body) for body in bodies])
+    return Counter(answer.status_code for answer in answers)
+
+
+def test_an_event_goes_in_and_comes_out(system: System, site: str):
+    event = {
+        "site_id": site,
+        "event_type": "page_view",
+        "path": "/pricing",
+        "user_id": "user-xyz-789",
+        "timestamp": "2026-11-22T10:00:00Z",
+    }
+    answer = httpx.post(f"{system.ingest}/event", json=event)
+    assert answer.status_code == 200
+    assert answer.json() == {"success": True, "message": "Event queued successfully"}
+    wait_for(lambda: stats(system, site)["total_views"] == 1, "the event in the report", 5)
+    day = httpx.get(f"{system.report}/stats", params={"site_id": site, "date": "2026-11-22"}).json()
+    assert day == {
+        "site_id": site,
+        "date": "2026-11-22",
+        "total_views": 1,
+        "unique_users": 1,
+        "top_paths": [{"path": "/pricing", "views": 1}],
+    }
+
+
+def test_of_a_thousand_events_fifty_bad_ones_are_rejected_and_the_rest_is_stored(system: System, site: str):
+    bodies = [{"site_id": site, "event_type": "page_view", "user_id": f"u{n}"} for n in range(950)]
+    bad = [{"site_id": site, "event_type": "page_view", "timestamp": f"not a time {n}"} for n in range(50)]
+    mixed = [body for n in range(50) for body in (*bodies[n * 19 : n * 19 + 19], bad[n])]
+    assert asyncio.run(post_all(system, mixed)) == {200: 950, 400: 50}
+    wait_for(lambda: count(system, site) == 950, "950 documents")
+    assert stats(system, site)["unique_users"] == 950
+
+
+def test_bad_events_published_straight_to_the_queue_become_dead_letters(system: System, site: str):
+    redis = system.redis()
+    entries = [redis.xadd(JOURNAL_KEY, {"event": json.dumps({"site_id": site, "path": n})}) for n in range(50)]
+    redis.xadd(JOURNAL_KEY, {"event": json.dumps({"site_id": site, "event_type": "page_view"})})
+    names = [entry.decode() for entry in entries]
+    with system.database() as database:
+        dead = {"entry_id": {"$in": names}}
+        wait_for(lambda: database["dead_letters"].count_documents(dead) == 50, "50 dead letters")
+        letter = database["dead_letters"].find_one({"entry_id": names[7]})
+    assert json.loads(letter["raw"]) == {"site_id": site, "path": 7}
+    assert letter["detail"] == {
+        "event_type": ["Missing data for required field."],
+        "path": ["Not a valid string."],
+    }
+    wait_for(lambda: count(system, site) == 1, "the good event beside them, which only beat can have woken anyone for")
+
+
+def test_an_event_posted_five_times_with_one_event_id_is_stored_once(system: System, site: str):
+    body = {"site_id": site, "event_type": "page_view", "event_id": "order-1"}
+    assert asyncio.run(post_all(system, [body] * 5)) == {200: 5}
+    wait_for(lambda: system.redis().xlen(JOURNAL_KEY) == 0, "an empty journal")
+    with system.database() as database:
+        documents = list(database["events"].find({"site_id": site}))
+    assert [document["_id"] for document in documents] == [id_from_client(site, "order-1")]
+
+
+def test_a_worker_killed_in_the_middle_of_twenty_thousand_events_loses_and_doubles_nothing(system: System, site: str):
+    """The journal is filled faster than HTTP could, and both the pool's children and the whole worker are killed."""
+    redis = system.redis()
+    line = redis.pipeline(transaction=False)
+    for n in range(20_000):
+        body = {"site_id": site, "event_type": "page_view", "user_id": f"u{n}", "event_id": f"{n}"}
+        line.xadd(JOURNAL_KEY, {"event": json.dumps(body)})
+    line.execute()
+    kills = 0
+    for goal in (2_000, 8_000):
+        wait_for(lambda goal=goal: count(system, site) >= goal, f"{goal} documents")
+        child = system.part("celery", "worker")[-1]
+        child.kill()
+        kills += 1
+    wait_for(lambda: count(system, site) >= 12_000, "12,000 documents")
+    for process in system.part("celery", "worker"):
+        process.kill()
+        kills += 1
+    assert kills >= 4
+    assert count(system, site) < 20_000, "the worker was killed too late to prove anything"
+    wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 100)
+    assert count(system, site) == 20_000
+    assert stats(system, site) | {"top_paths": []} == {
+        "site_id": site, "date": "all_time", "total_views": 20_000, "unique_users": 20_000, "top_paths": []
+    }  # fmt: skip
+
+
+def test_flower_shows_the_worker_and_what_its_tasks_did(system: System, site: str):
+    httpx.post(f"{system.ingest}/event", json={"site_id": site, "event_type": "page_view"})
+
+    def seen() -> str:
+        table = {
+            "draw": 1,
+            "start": 0,
+            "length": 100,
+            "search[value]": "",
+            "order[0][column]": 0,
+            "order[0][dir]": "asc",
+        }
+        return httpx.get(f"{system.flower}/tasks/datatable", params=table | {"columns[0][data]": "name"}).text
+
+    wait_for(lambda: "'stored': 1, 'duplicate': 0, 'dead': 0" in seen(), "the task and its result in Flower")
+    assert "tasks.events.store_events" in seen()
+    workers = httpx.get(f"{system.flower}/workers?json=1", timeout=10)
+    assert workers.status_code == 200
+    assert "worker@" in workers.text
+
+
+def test_the_celery_cli_sees_the_worker_and_its_queue(system: System):
+    queues = system.run_celery("inspect", "active_queues", "--json")
+    assert queues.returncode == 0, queues.stderr
+    ((queue,),) = json.loads(queues.stdout).values()
+    assert queue["name"] == "events"
+
+
+def test_a_worker_grows_by_the_celery_cli(system: System):
+    before = len(system.part("celery", "worker"))
+    assert system.run_celery("control", "pool_grow", "1").returncode == 0
+    wait_for(lambda: len(system.part("celery", "worker")) == before + 1, "one more process")
+    assert system.run_celery("control", "pool_shrink", "1").returncode == 0
+    wait_for(lambda: len(system.part("celery", "worker")) == before, "one process less")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"POST /event HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: odd\r\n\r\n", 501),
+        (b"POST /event HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+    ],
+    ids=["version", "nonsense", "long line", "long header", "transfer encoding", "length"],
+)
+def test_even_what_is_no_http_is_answered_in_the_one_shape(system: System, request_bytes: bytes, status: int):
+    for port in ("INGESTION_PORT", "REPORTING_PORT"):
+        with socket.create_connection(("127.0.0.1", system.ports[port]), timeout=10) as connection:
+            connection.sendall(request_bytes)
+            answer = b"".join(iter(lambda c=connection: c.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert int(head.split()[1]) == status
+        assert b"application/json" in head
+        assert json.loads(body)["success"] is False
+        assert json.loads(body)["error"]["code"]
+
+
+def test_no_address_of_a_visitor_reaches_a_log(system: System, site: str):
+    httpx.post(
+        f"{system.ingest}/event",
+        json={"site_id": site, "event_type": "page_view"},
+        headers={"X-Forwarded-For": "203.0.113.7"},
+    )
+    with socket.create_connection(("127.0.0.1", system.ports["INGESTION_PORT"]), timeout=10) as connection:
+        connection.sendall(b"GET / HTTP/9.9\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
+        connection.recv(65536)
+    wait_for(lambda: "request_not_http" in system.output(), "the log line")
+    assert "203.0.113.7" not in system.output()
+    assert "ip=127.0.0.1" not in system.output()

@@ -1,0 +1,1 @@
+"""What both apps say in the same way over HTTP: errors, health."""

@@ -1,0 +1,76 @@
+"""One shape for every error of both apps: {"success": false, "error": {"code", "message", "fields"?}}. Never HTML.
+
+`code` is for programs and stable, `message` for people, `fields` names what was wrong with which field.
+"""
+
+import json
+from typing import Any
+
+import structlog
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from analytics.unavailable import Unavailable
+
+log = structlog.get_logger()
+
+RETRY_AFTER = 1  # seconds; our stores fail for seconds, or for so long that asking often costs nobody anything
+
+CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "payload_too_large",
+    414: "uri_too_long",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+    431: "headers_too_large",
+    500: "internal_error",
+    503: "unavailable",
+}
+
+
+class BadRequest(Exception):
+    """The caller's mistake, field by field."""
+
+    def __init__(self, code: str, message: str, fields: dict[str, list[str]]) -> None:
+        super().__init__(message)
+        self.code = code
+        self.fields = fields
+
+
+def error_body(code: str, message: str, fields: dict[str, list[str]] | None = None) -> str:
+    error: dict[str, Any] = {"code": code, "message": message}
+    if fields is not None:
+        error["fields"] = fields
+    return json.dumps({"success": False, "error": error})
+
+
+def error_response(status: int, body: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(body, status, headers, mimetype="application/json")
+
+
+def code_for(status: int) -> str:
+    return CODES.get(status, "internal_error" if status >= 500 else "bad_request")
+
+
+def register_errors(app: Flask) -> None:
+    @app.errorhandler(BadRequest)
+    def bad_request(error: BadRequest) -> Response:
+        return error_response(400, error_body(error.code, str(error), error.fields))
+
+    @app.errorhandler(Unavailable)
+    def unavailable(error: Unavailable) -> Response:
+        message = f"{error.store} is not available; please try again."
+        return error_response(503, error_body("unavailable", message), {"Retry-After": str(RETRY_AFTER)})
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        status = error.code or 500
+        headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
+        return error_response(status, error_body(code_for(status), error.description or error.name), headers)
+
+    @app.errorhandler(Exception)
+    def bug(error: Exception) -> Response:
+        log.exception("request_failed", error=type(error).__name__)
+        return error_response(500, error_body("internal_error", "Our fault, not yours; it has been logged."))

@@ -1,0 +1,48 @@
+"""gunicorn's threaded worker, but for what it says when a request cannot even be parsed: JSON as all our errors, where
+gunicorn answers in HTML, and a log line without the visitor's address, which gunicorn writes into it.
+"""
+
+import socket
+from typing import Any
+
+import structlog
+from gunicorn.http.errors import (
+    ConfigurationProblem,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+    UnsupportedTransferCoding,
+)
+from gunicorn.workers.gthread import ThreadWorker
+
+from web.errors import code_for, error_body
+
+log = structlog.get_logger()
+
+STATUS = {
+    LimitRequestLine: "414 URI Too Long",
+    LimitRequestHeaders: "431 Request Header Fields Too Large",
+    UnsupportedTransferCoding: "501 Not Implemented",
+    ConfigurationProblem: "500 Internal Server Error",
+}
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        if isinstance(exc, ParseException):
+            status = STATUS.get(type(exc), "400 Bad Request")
+            message = "The request is not valid HTTP, or beyond our limits."
+            log.warning("request_not_http", error=type(exc).__name__)
+        else:
+            status = "500 Internal Server Error"
+            message = "Our fault, not yours; it has been logged."
+            log.error("request_failed", error=type(exc).__name__, exc_info=exc)
+        body = error_body(code_for(int(status[:3])), message).encode()
+        head = (
+            f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        try:
+            client.sendall(head.encode() + body)
+        except OSError:
+            log.debug("client_gone")
