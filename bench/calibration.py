@@ -1,0 +1,100 @@
+"""What this machine does right now, at its plainest: the figures that the others are to be held against."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pymongo.database import Database
+from redis import Redis
+
+from bench.load import Load, run_load
+from config.embedded import pick_port
+from tests.system import wait_for
+
+ENTRY = (
+    b'{"id":"%032x","site_id":"bench","event_type":"page_view","timestamp":"2026-11-22T10:00:00+00:00",' + b"x" * 120
+)
+
+
+def cpu_loops() -> float:
+    """Millions of turns of an empty Python loop in a second."""
+    start = time.perf_counter()
+    for _ in range(5_000_000):
+        pass
+    return 5 / (time.perf_counter() - start)
+
+
+def appends(redis: Redis) -> float:
+    """XADD of one entry at a time, each on disk before the next: entries a second."""
+    return _rate(lambda: redis.xadd("bench:calibration", {"event": ENTRY}), 2000)
+
+
+def appends_by_hundred(redis: Redis) -> float:
+    """XADD of a hundred entries in a pipeline: entries a second."""
+
+    def hundred() -> None:
+        line = redis.pipeline(transaction=False)
+        for _ in range(100):
+            line.xadd("bench:calibration", {"event": ENTRY})
+        line.execute()
+
+    rate = 100 * _rate(hundred, 200)
+    redis.delete("bench:calibration")
+    return rate
+
+
+def inserts(database: Database[dict[str, Any]]) -> float:
+    """insert_many of 1,000 documents at a time with the index of `events`, majority and on disk: documents a second."""
+    collection = database["bench_calibration"]
+    collection.create_index([("site_id", 1), ("timestamp", 1)])
+    now = datetime.now(UTC)
+
+    def thousand() -> None:
+        collection.insert_many([_document(now) for _ in range(1000)], ordered=False)
+
+    rate = 1000 * _rate(thousand, 20)
+    collection.drop()
+    return rate
+
+
+def _document(now: datetime) -> dict[str, Any]:
+    user = uuid.uuid4()
+    return {
+        "_id": user, "site_id": "bench", "event_type": "page_view", "path": "/pricing", "user_id": user.hex,
+        "timestamp": now, "received_at": now, "created_at": now,
+    }  # fmt: skip
+
+
+def constant_answer(folder: Path, render: Callable[[int], bytes], connections: int, seconds: float) -> Load:
+    """The same load on the same gunicorn, before an app that answers a constant."""
+    port = pick_port(0)
+    command = [sys.executable, "-m", "gunicorn", "--config", "python:config.gunicorn", "--bind", f"127.0.0.1:{port}"]
+    with (folder / "constant.log").open("wb") as log:
+        process = subprocess.Popen([*command, "bench.constant:app"], stdout=log, stderr=log, env=os.environ)
+    try:
+        wait_for(lambda: _answers(port), "the constant app")
+        return run_load(port, render, connections=connections, seconds=seconds)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    try:
+        return httpx.post(f"http://127.0.0.1:{port}/event").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _rate(act: Callable[[], object], times: int) -> float:
+    start = time.perf_counter()
+    for _ in range(times):
+        act()
+    return times / (time.perf_counter() - start)

@@ -1,0 +1,121 @@
+"""`make bench`: single events through the whole real stack, and what the machine can do beside it.
+
+Prints: requests/s and latencies, events stored/s, CPU for each process, lost and doubled events (must be 0: exit 1).
+SECONDS (10) and CONNECTIONS (64) in the environment change the load.
+"""
+
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from analytics.event import id_from_client
+from analytics.journal import JOURNAL_KEY
+from bench import calibration
+from bench.load import Load, post_request, run_load
+from tests.system import System, wait_for
+
+SECONDS = float(os.environ.get("SECONDS", "10"))
+CONNECTIONS = int(os.environ.get("CONNECTIONS", "64"))
+SITE = "bench"
+PARTS = {"ingest": "ingest_app", "worker": "tasks worker", "beat": "tasks beat", "report": "report_app",
+         "flower": "tasks flower", "redis": "redis-server", "mongodb": "mongod"}  # fmt: skip
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="footfall-bench-") as folder:
+        system = System(Path(folder)).start()
+        try:
+            sound = bench(system, Path(folder))
+        finally:
+            system.stop()
+            system.kill()
+    sys.exit(0 if sound else 1)
+
+
+def bench(system: System, folder: Path) -> bool:
+    print(f"# make bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {_machine()}\n")
+    with system.database() as database:
+        limits = {
+            "CPU loop, million turns/s": calibration.cpu_loops(),
+            "XADD, one at a time, entries/s": calibration.appends(system.redis()),
+            "XADD, a hundred in a pipeline, entries/s": calibration.appends_by_hundred(system.redis()),
+            "insert_many, a thousand at a time, documents/s": calibration.inserts(database),
+        }
+    constant = calibration.constant_answer(folder, _request, CONNECTIONS, SECONDS / 2)
+    limits["constant answer, same Flask and gunicorn, requests/s"] = constant.rate
+    _table("calibration", {name: f"{value:,.1f}" for name, value in limits.items()})
+
+    before = _cpu(system)
+    start = time.perf_counter()
+    load = run_load(system.ports["INGESTION_PORT"], _request, connections=CONNECTIONS, seconds=SECONDS)
+    wait_for(lambda: system.redis().xlen(JOURNAL_KEY) == 0, "an empty journal", 300)
+    took = time.perf_counter() - start
+    used = {name: cpu - before[name] for name, cpu in _cpu(system).items()}
+
+    lost, doubled = _check(system, load)
+    accepted = load.statuses[200]
+    _table(
+        f"POST /event, one event a hit, {CONNECTIONS} connections, {SECONDS:g} s",
+        {
+            "requests/s": f"{load.rate:,.0f}",
+            "of the constant answer": f"{load.rate / constant.rate:.2f}",
+            "p50, p99 (constant answer)": f"{load.latency(0.5):.1f} ms, {load.latency(0.99):.1f} ms "
+            f"({constant.latency(0.5):.1f}, {constant.latency(0.99):.1f})",
+            "answers": ", ".join(f"{count:,} x {status}" for status, count in load.statuses.items()),
+            "events stored/s, last one drained": f"{accepted / took:,.0f}",
+            "drained after the last request": f"{took - load.seconds:.2f} s",
+            "lost": str(lost),
+            "doubled": str(doubled),
+        },
+    )
+    _table("CPU seconds for 1,000 events", {name: f"{cpu / accepted * 1000:.2f}" for name, cpu in used.items()})
+    return lost == doubled == 0 and accepted > 0
+
+
+def _request(number: int) -> bytes:
+    body = {
+        "site_id": SITE, "event_type": "page_view", "path": f"/page/{number % 100}", "user_id": f"user-{number}",
+        "timestamp": "2026-11-22T10:00:00Z", "event_id": f"{number}",
+    }  # fmt: skip
+    return post_request("bench", "/event", json.dumps(body).encode())
+
+
+def _check(system: System, load: Load) -> tuple[int, int]:
+    """Events acknowledged and not in MongoDB; documents there beyond one for each event sent."""
+    with system.database() as database:
+        stored = [document["user_id"] for document in database["events"].find({"site_id": SITE}, {"user_id": 1})]
+        ids = {document["_id"] for document in database["events"].find({"site_id": SITE}, {"_id": 1})}
+    lost = sum(id_from_client(SITE, f"{number}") not in ids for number in load.answered)
+    return lost, len(stored) - len(set(stored))
+
+
+def _cpu(system: System) -> dict[str, float]:
+    used: dict[str, float] = defaultdict(float)
+    for name, words in PARTS.items():
+        used[name] = sum(sum(p.cpu_times()[:4]) for p in system.part(words))
+    used["load generator"] = sum(psutil.Process().cpu_times()[:2])
+    return used
+
+
+def _machine() -> str:
+    memory = psutil.virtual_memory().total / 2**30
+    return f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
+
+
+def _table(title: str, rows: dict[str, str]) -> None:
+    print(f"| {title} | |\n|---|---|")
+    for name, value in rows.items():
+        print(f"| {name} | {value} |")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
