@@ -1,0 +1,49 @@
+"""Group commit: requests that arrive while a write is in flight share the next one, its round trip and its fsync.
+
+In: what one request must have written. Out: nothing; returning means that it is written. The write's error is raised
+for every request that shared it. An idle door adds nothing: the first request writes at once, on its own thread.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+
+
+class _Batch:
+    def __init__(self) -> None:
+        self.entries: list[bytes] = []
+        self.written = threading.Event()
+        self.error: Exception | None = None
+
+
+class GroupCommit:
+    """`write` takes the entries of all waiting requests, in the order of their arrival. It must come to an end."""
+
+    def __init__(self, write: Callable[[Sequence[bytes]], None]) -> None:
+        self._write = write
+        self._joining = threading.Lock()
+        self._turn = threading.Lock()
+        self._open = _Batch()
+
+    def append(self, entries: Sequence[bytes]) -> None:
+        with self._joining:
+            batch = self._open
+            is_first = not batch.entries
+            batch.entries += entries
+        if is_first:
+            self._lead(batch)
+        else:
+            batch.written.wait()
+        if batch.error:
+            raise batch.error
+
+    def _lead(self, batch: _Batch) -> None:
+        """The first of a batch writes it for all, once the write before is through; until then others join."""
+        with self._turn:
+            with self._joining:
+                self._open = _Batch()
+            try:
+                self._write(batch.entries)
+            except Exception as error:  # whatever it was, it is the answer to all who wait
+                batch.error = error
+            finally:
+                batch.written.set()
