@@ -9,22 +9,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bson.errors import BSONError
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.event import Event
 from analytics.mongodb import ping
-from analytics.unavailable import Unavailable
+from analytics.unavailable import Unavailable, trouble_with
 
 DUPLICATE_KEY = 11000
+DOCUMENT_TOO_LARGE = 10334  # said by the server of a whole batch
+# What the driver raises before it sends anything of the batch: an int over 64 bits, half a surrogate pair, NUL in a
+# key, a document over 16 MB.
+UNSENDABLE = (BSONError, OverflowError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """MongoDB's own word on why it will not store this event."""
+    """Why the event of this index will not be stored, in the words of MongoDB or its driver."""
 
-    event: Event
+    index: int
     reason: str
 
 
@@ -47,18 +52,10 @@ class EventStore:
         """Write all of them, in no order, acknowledged by a majority and on disk. Raises Unavailable."""
         if not events:
             return Stored(0, 0, [])
-        try:
+        self._failed = True  # until it is known better
+        with trouble_with("mongodb", PyMongoError):
             self._make_indexes()
-            self._events.insert_many([_document(event, created_at) for event in events], ordered=False)
-            result = Stored(len(events), 0, [])
-        except BulkWriteError as error:
-            self._failed = bool(error.details["writeConcernErrors"])
-            if self._failed:
-                raise Unavailable("mongodb", error) from error  # stored perhaps, proven not
-            return _sort_out(events, error)
-        except PyMongoError as error:
-            self._failed = True
-            raise Unavailable("mongodb", error) from error
+            result = self._insert([_document(event, created_at) for event in events])
         self._failed = False
         return result
 
@@ -74,6 +71,24 @@ class EventStore:
     def check(self) -> None:
         """Raises Unavailable where MongoDB has no primary that answers."""
         ping(self._events.database)
+
+    def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:
+        """`first`: the index of the first document among all. What cannot even be sent is found by halving."""
+        try:
+            self._events.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            if error.details["writeConcernErrors"]:
+                raise  # stored perhaps, proven not
+            return _sort_out(len(documents), first, error)
+        except (*UNSENDABLE, OperationFailure) as error:
+            if isinstance(error, OperationFailure) and error.code != DOCUMENT_TOO_LARGE:
+                raise
+            if len(documents) == 1:
+                return Stored(0, 0, [Refusal(first, f"{type(error).__name__}: {error}"[:500])])
+            half = len(documents) // 2
+            left, right = self._insert(documents[:half], first), self._insert(documents[half:], first + half)
+            return Stored(left.stored + right.stored, left.duplicate + right.duplicate, [*left.refused, *right.refused])
+        return Stored(len(documents), 0, [])
 
     def _make_indexes(self) -> None:
         if not self._indexed:
@@ -98,12 +113,12 @@ def _document(event: Event, created_at: datetime) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None}
 
 
-def _sort_out(events: Sequence[Event], error: BulkWriteError) -> Stored:
+def _sort_out(count: int, first: int, error: BulkWriteError) -> Stored:
     duplicate = 0
     refused = []
     for fault in error.details["writeErrors"]:
         if fault["code"] == DUPLICATE_KEY and "_id" in fault.get("keyPattern", {"_id": 1}):
             duplicate += 1
         else:
-            refused.append(Refusal(events[fault["index"]], f"{fault['code']}: {fault['errmsg']}"[:500]))
-    return Stored(len(events) - duplicate - len(refused), duplicate, refused)
+            refused.append(Refusal(first + fault["index"], f"{fault['code']}: {fault['errmsg']}"[:500]))
+    return Stored(count - duplicate - len(refused), duplicate, refused)

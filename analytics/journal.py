@@ -71,6 +71,19 @@ class Entry:
         return datetime.fromtimestamp(int(self.entry_id.split("-")[0]) / 1000, UTC)
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An entry that was handed out and not settled.
+
+    `deaths`: how many of its deliveries ended without a word, that is with the death of the process that had it.
+    `not_before_ms`: for how long its holder must have been silent for it to be taken over.
+    """
+
+    entry_id: str
+    deaths: int
+    not_before_ms: int
+
+
 class Journal:
     """`batch`: the most entries one claim takes; `queue`: the Redis key of Celery's queue of wake-ups.
 
@@ -108,26 +121,47 @@ class Journal:
         with trouble_with("redis", RedisError):
             return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._batch]))
 
-    def held(self, consumer: str) -> list[Entry]:
-        """What an earlier run of this consumer claimed and did not settle. Raises Unavailable."""
+    def held(self, consumer: str) -> list[Delivery]:
+        """What this consumer claimed in an earlier run and did not settle. Raises Unavailable."""
         with trouble_with("redis", RedisError):
             try:
-                reply = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: "0"}, count=self._batch)
+                return self._pending(consumer=consumer)
             except ResponseError as error:
                 if "NOGROUP" not in str(error):
                     raise
                 self._make_group()
                 return []
-        return list(_entries(_of_stream(reply)))
+
+    def abandoned(self) -> list[Delivery]:
+        """What consumers have held for so long that they must have vanished. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            return self._pending(idle=self._claim_idle_ms)
 
     def claim(self, consumer: str) -> list[Entry]:
-        """What others held for too long, then the new; a batch of each at most. Raises Unavailable."""
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xautoclaim(JOURNAL_KEY, GROUP, consumer, self._claim_idle_ms, "0-0", count=self._batch)
-        pipeline.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._batch)
+        """The new, a batch at most. Raises Unavailable."""
         with trouble_with("redis", RedisError):
-            taken_over, new = pipeline.execute()
-        return [*_entries(taken_over[1]), *_entries(_of_stream(new))]
+            reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._batch)
+        return list(_entries(reply[0][1] if reply else []))
+
+    def take(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Entry]:
+        """Deliver these again, to this consumer; those that meanwhile another took are not among them.
+
+        Counts as one more delivery of each. Raises Unavailable.
+        """
+        ids: list[Any] = [delivery.entry_id for delivery in deliveries]
+        idle = max((delivery.not_before_ms for delivery in deliveries), default=0)
+        if not ids:
+            return []
+        with trouble_with("redis", RedisError):
+            reply: Any = self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, idle, ids)
+        return list(_entries(reply))
+
+    def hand_back(self, consumer: str, entries: Sequence[Entry]) -> None:
+        """This delivery ended in good order: it does not count against its entries. Raises Unavailable."""
+        if entries:
+            ids: list[Any] = [entry.entry_id for entry in entries]
+            with trouble_with("redis", RedisError):
+                self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, 0, ids, retrycount=0, justid=True)
 
     def settle(self, entries: Iterable[Entry]) -> None:
         """Done with these: acked and deleted. Call it after MongoDB has them. Raises Unavailable."""
@@ -145,17 +179,16 @@ class Journal:
         with trouble_with("redis", RedisError):
             self._redis.ping()
 
+    def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
+        rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", self._batch, consumer, idle)
+        return [Delivery(row["message_id"].decode(), row["times_delivered"], idle or 0) for row in rows]
+
     def _make_group(self) -> None:
         try:
             self._redis.xgroup_create(JOURNAL_KEY, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):  # another worker was first
                 raise
-
-
-def _of_stream(reply: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of the one stream that XREADGROUP was asked for."""
-    return list(reply[0][1]) if reply else []
 
 
 def _entries(pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) -> Iterable[Entry]:

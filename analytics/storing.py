@@ -2,21 +2,37 @@
 
 Every step may be repeated, so this may die anywhere: before settling, everything is still in the journal; after the
 stores have written, writing the same again changes nothing.
+
+What goes wrong, and what becomes of the events:
+    a store is away, stalled, full     they are handed back and wait, as long as it takes (Unavailable)
+    an event does not fit the schema   a dead letter, `invalid_event`; its neighbours are stored
+    MongoDB refuses an event           a dead letter, `refused`; its neighbours are stored
+    the process dies                   they are delivered again, in smaller and smaller company
+    four processes died with it        a dead letter, `poison`
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby, islice
+from operator import attrgetter
 
 import structlog
 
 from analytics.dead_letters import DeadLetter, DeadLetterStore
 from analytics.event import Event
 from analytics.event_schema import InvalidEvent, load_journal_event
-from analytics.event_store import EventStore, Refusal
-from analytics.journal import Entry, Journal
+from analytics.event_store import EventStore
+from analytics.journal import Delivery, Entry, Journal
+from analytics.unavailable import Unavailable
 
 log = structlog.get_logger()
+
+# How many are delivered together, by how many processes died with them: what kills is alone at the third delivery,
+# while a batch of a thousand innocents costs 32 writes and not a thousand. After the fourth death there is no fifth.
+GROUP_SIZES = {0: 1000, 1: 32}
+MOST_DEATHS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +43,9 @@ class Outcome:
     duplicate: int = 0
     dead: int = 0
     waiting: str | None = None
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(self.stored + other.stored, self.duplicate + other.duplicate, self.dead + other.dead)
 
     def as_result(self) -> dict[str, int | str]:
         result: dict[str, int | str] = {"stored": self.stored, "duplicate": self.duplicate, "dead": self.dead}
@@ -42,20 +61,46 @@ class Stores:
 
 
 def store_waiting(stores: Stores, consumer: str) -> Outcome:
-    """Store one batch of what waits, or what an earlier run under this name left. Raises Unavailable: run it again."""
-    entries = stores.journal.held(consumer)
-    if not entries:
-        if stores.events.is_away():
-            return Outcome(waiting="mongodb")  # claim nothing that cannot be stored; the journal keeps it
-        entries = stores.journal.claim(consumer)
-    outcome = _store(stores, entries)
-    stores.journal.settle(entries)
-    if entries:
+    """Store what an earlier run under this name left, or else one batch of what waits.
+
+    Raises Unavailable: run it again, under the same name.
+    """
+    if held := stores.journal.held(consumer):
+        outcome = _store_again(stores, consumer, held)
+    elif stores.events.is_away():
+        return Outcome(waiting="mongodb")  # claim nothing that cannot be stored; the journal keeps it
+    else:
+        outcome = _store_again(stores, consumer, stores.journal.abandoned())
+        outcome += _store(stores, consumer, stores.journal.claim(consumer))
+    if outcome != Outcome():
         log.info("events_stored", stored=outcome.stored, duplicate=outcome.duplicate, dead=outcome.dead)
     return outcome
 
 
-def _store(stores: Stores, entries: list[Entry]) -> Outcome:
+def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:
+    """What was handed out before. Those that somebody died with are taken in small groups, then alone: one of them may
+    be what killed him. What killed four is a dead letter, and nobody looks into it again.
+    """
+    outcome = Outcome()
+    for deaths, group in groupby(sorted(deliveries, key=attrgetter("deaths")), key=attrgetter("deaths")):
+        for few in _batched(group, GROUP_SIZES.get(deaths, 1)):
+            entries = stores.journal.take(consumer, few)
+            outcome += _store(stores, consumer, entries) if deaths < MOST_DEATHS else _bury(stores, entries)
+    return outcome
+
+
+def _store(stores: Stores, consumer: str, entries: Sequence[Entry]) -> Outcome:
+    try:
+        outcome = _write(stores, entries)
+    except Unavailable:
+        with suppress(Unavailable):
+            stores.journal.hand_back(consumer, entries)  # our trouble is not held against an event
+        raise
+    stores.journal.settle(entries)
+    return outcome
+
+
+def _write(stores: Stores, entries: Sequence[Entry]) -> Outcome:
     good: list[tuple[Entry, Event]] = []
     dead: list[DeadLetter] = []
     for entry in entries:
@@ -65,11 +110,23 @@ def _store(stores: Stores, entries: list[Entry]) -> Outcome:
             dead.append(DeadLetter(entry.event_id, entry.entry_id, "invalid_event", error.fields, entry.raw))
     now = stores.now()
     result = stores.events.store([event for _, event in good], now)
-    dead += [_dead_for_refusal(good, refusal) for refusal in result.refused]
+    for refusal in result.refused:
+        entry, event = good[refusal.index]
+        dead.append(DeadLetter(event.id, entry.entry_id, "refused", {"mongodb": refusal.reason}, entry.raw))
     stores.dead_letters.keep(dead, now)
     return Outcome(result.stored, result.duplicate, len(dead))
 
 
-def _dead_for_refusal(good: list[tuple[Entry, Event]], refusal: Refusal) -> DeadLetter:
-    entry = next(entry for entry, event in good if event is refusal.event)
-    return DeadLetter(refusal.event.id, entry.entry_id, "refused", {"mongodb": refusal.reason}, entry.raw)
+def _bury(stores: Stores, entries: Sequence[Entry]) -> Outcome:
+    detail = {"deaths": f"{MOST_DEATHS} workers died while they had it"}
+    dead = [DeadLetter(entry.event_id, entry.entry_id, "poison", detail, entry.raw) for entry in entries]
+    stores.dead_letters.keep(dead, stores.now())
+    stores.journal.settle(entries)
+    return Outcome(dead=len(dead))
+
+
+def _batched(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:
+    """itertools.batched, which Python 3.11 has not yet."""
+    rest = iter(items)
+    while batch := list(islice(rest, size)):
+        yield batch

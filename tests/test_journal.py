@@ -40,13 +40,31 @@ def test_what_one_holds_no_other_gets(held: Journal):
 def test_a_consumer_that_comes_again_finds_what_it_held(held: Journal):
     held.append([b"1"])
     held.claim("a")
-    assert raws(held.held("a")) == [b"1"]
+    assert raws(held.take("a", held.held("a"))) == [b"1"]
+    assert held.held("b") == []
 
 
-def test_what_a_vanished_consumer_held_is_taken_over(held: Journal):
+def test_what_a_vanished_consumer_held_is_taken_over_by_one(held: Journal):
     held.append([b"1"])
     held.claim("vanished")
-    assert raws(wait_for(lambda: held.claim("b"), "the take-over")) == [b"1"]
+    abandoned = wait_for(held.abandoned, "the end of patience")
+    assert raws(held.take("b", abandoned)) == [b"1"]
+    assert held.take("c", abandoned) == []
+    assert held.held("vanished") == []
+
+
+def test_a_delivery_that_ends_without_a_word_counts_as_a_death(held: Journal):
+    held.append([b"1"])
+    held.claim("a")
+    assert [delivery.deaths for delivery in held.held("a")] == [1]
+    held.take("a", held.held("a"))
+    assert [delivery.deaths for delivery in held.held("a")] == [2]
+
+
+def test_a_delivery_that_is_handed_back_does_not_count(held: Journal):
+    held.append([b"1"])
+    held.hand_back("a", held.claim("a"))
+    assert [delivery.deaths for delivery in held.held("a")] == [0]
 
 
 def test_settled_entries_are_gone_from_redis(held: Journal, redis: Redis):
@@ -61,8 +79,7 @@ def test_settled_entries_are_gone_from_redis(held: Journal, redis: Redis):
 def test_no_consumer_stays_behind_that_holds_nothing(held: Journal, redis: Redis):
     held.append([b"1"])
     held.claim("vanished")
-    entries = wait_for(lambda: held.claim("b"), "the take-over")
-    held.settle(entries)
+    held.settle(held.take("b", wait_for(held.abandoned, "the end of patience")))
     assert redis.xinfo_consumers(JOURNAL_KEY, GROUP) == []
 
 
@@ -71,7 +88,7 @@ def test_settling_keeps_the_consumers_that_hold_something(held: Journal):
     held.claim("a")
     held.append([b"2"])
     held.settle(held.claim("b"))
-    assert raws(held.held("a")) == [b"1"]
+    assert raws(held.take("a", held.held("a"))) == [b"1"]
 
 
 def test_one_wake_up_is_owed_for_each_thousand_waiting(held: Journal, redis: Redis):
@@ -91,7 +108,7 @@ def test_an_entry_deleted_by_hand_is_passed_over(held: Journal, redis: Redis):
     held.append([b"1", b"2"])
     first, _ = held.claim("a")
     redis.xdel(JOURNAL_KEY, first.entry_id)
-    assert raws(held.held("a")) == [b"2"]
+    assert raws(held.take("a", held.held("a"))) == [b"2"]
 
 
 def test_a_journal_that_was_flushed_is_made_anew(held: Journal, redis: Redis):

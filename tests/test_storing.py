@@ -1,6 +1,8 @@
 """From the journal to MongoDB, the plain function that the task calls, on real stores: run twice, die anywhere."""
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,14 +11,15 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.event import id_from_client
+from analytics.event import Event, id_from_client
 from analytics.event_schema import dump_journal_event, load_event
-from analytics.event_store import EventStore
+from analytics.event_store import EventStore, Stored
 from analytics.journal import JOURNAL_KEY, Journal
 from analytics.storing import Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
 from config.embedded import pick_port
 from tests.conftest import NOW
+from tests.system import wait_for
 
 type_of = {"site_id": "site", "event_type": "page_view"}
 
@@ -93,15 +96,79 @@ def test_dying_between_storing_and_settling_stores_nothing_twice(stores: Stores,
     append(stores.journal, {"event_id": "1"}, {})
     redis.xadd(JOURNAL_KEY, {"event": "bad"})
     stores.journal.held("task")
-    entries = stores.journal.claim("task")
     settle, stores.journal.settle = stores.journal.settle, _die
     with pytest.raises(KeyboardInterrupt):
         store_waiting(stores, "task")
     stores.journal.settle = settle
-    assert len(entries) == 3
     assert store_waiting(stores, "task") == Outcome(duplicate=2, dead=1)
     assert database["events"].count_documents({}) == 2
     assert database["dead_letters"].count_documents({}) == 1
+
+
+def test_an_event_that_kills_its_worker_is_buried_after_four_and_its_neighbours_are_stored(
+    stores: Stores, database: Database
+):
+    append(stores.journal, *[{"event_id": f"{n}", "path": "/kills" if n == 70 else "/"} for n in range(100)])
+    store, stores.events.store = stores.events.store, _die_of("/kills", stores.events.store)
+    deaths = 0
+    while stores.journal.waiting():
+        try:
+            outcome = store_waiting(stores, "task")
+        except KeyboardInterrupt:
+            deaths += 1
+    stores.events.store = store
+    assert deaths == 4
+    assert outcome.dead == 1
+    assert database["events"].count_documents({}) == 99
+    (letter,) = database["dead_letters"].find()
+    assert letter["reason"] == "poison"
+    assert json.loads(letter["raw"])["path"] == "/kills"
+
+
+def test_what_a_vanished_worker_held_is_stored_by_another(stores: Stores, database: Database):
+    append(stores.journal, *[{"event_id": f"{n}"} for n in range(100)])
+    stores.journal.held("vanished")
+    stores.journal.claim("vanished")
+    wait_for(lambda: store_waiting(stores, "task").stored == 100, "the take-over")
+    assert database["events"].count_documents({}) == 100
+
+
+def test_an_hour_without_mongodb_buries_nobody(stores: Stores, database: Database):
+    append(stores.journal, {"event_id": "1"})
+    for _ in range(20):
+        store, stores.events.store = stores.events.store, _be_away
+        with pytest.raises(Unavailable):
+            store_waiting(stores, "task")
+        stores.events.store = store
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+
+
+@pytest.mark.parametrize(
+    "props",
+    [{"a": 2**63}, {"a": "\ud800"}, {"a\0b": 1}, {"a": "x" * 17_000_000}],
+    ids=["int over 64 bits", "half a surrogate pair", "NUL in a key", "over 16 MB"],
+)
+def test_what_the_driver_cannot_send_is_refused_alone(database: Database, props: dict[str, Any]):
+    """The schema lets none of these through; whatever else may, the driver raises for the whole batch."""
+    events = [load_event(type_of | {"event_id": f"{n}"}, NOW) for n in range(10)]
+    events[7] = replace(events[7], props=props)
+    stored = EventStore(database).store(events, NOW)
+    assert (stored.stored, stored.duplicate) == (9, 0)
+    assert [refusal.index for refusal in stored.refused] == [7]
+    assert database["events"].count_documents({}) == 9
+
+
+def _die_of(path: str, store: Callable) -> Callable:
+    def store_or_die(events: list[Event], at: datetime) -> Stored:
+        if any(event.path == path for event in events):
+            raise KeyboardInterrupt
+        return store(events, at)
+
+    return store_or_die
+
+
+def _be_away(*_: object) -> None:
+    raise Unavailable("mongodb", OSError("away"))
 
 
 def _die(*_: object) -> None:
