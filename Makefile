@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench lock clean
+.PHONY: help run test lint format bench chaos lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ format: .venv/ready ## let ruff mend what it can
 
 bench: .venv/ready ## single events through the real stack, beside a calibration of the machine
 	$(BIN)/python -m bench.ingestion
+
+chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1
+	$(BIN)/python -m bench.chaos
 
 lock: .venv/ready ## write requirements*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \

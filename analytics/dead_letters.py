@@ -9,11 +9,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import pymongo
 from bson import Binary
 from pymongo import ReplaceOne
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from analytics.mongodb import WRITE_LIMIT
 from analytics.unavailable import trouble_with
 
 # What a dead letter keeps of a payload at most: MongoDB takes documents up to 16 MB.
@@ -39,7 +41,7 @@ class DeadLetterStore:
         """Write all of them; again is harmless. Raises Unavailable."""
         if not letters:
             return
-        with trouble_with("mongodb", PyMongoError):
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._letters.bulk_write([ReplaceOne({"_id": x.id}, _document(x, at), upsert=True) for x in letters])
 
 

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pymongo
 from bson.errors import BSONError
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.event import Event
-from analytics.mongodb import ping
-from analytics.unavailable import Unavailable, trouble_with
+from analytics.mongodb import WRITE_LIMIT
+from analytics.unavailable import trouble_with
 
 DUPLICATE_KEY = 11000
 DOCUMENT_TOO_LARGE = 10334  # said by the server of a whole batch
+# The codes with which MongoDB refuses a document for what it is: duplicate key, bad value, type mismatch, invalid id,
+# failed validation, too large. Any other is trouble of the deployment, and waits.
+OWN_FAULTS = {DUPLICATE_KEY, 2, 14, 53, 121, DOCUMENT_TOO_LARGE}
 # What the driver raises before it sends anything of the batch: an int over 64 bits, half a surrogate pair, NUL in a
 # key, a document over 16 MB.
 UNSENDABLE = (BSONError, OverflowError, ValueError)
@@ -46,40 +50,24 @@ class EventStore:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._events: Collection[dict[str, Any]] = database["events"]
         self._indexed = False
-        self._failed = False
 
     def store(self, events: Sequence[Event], created_at: datetime) -> Stored:
         """Write all of them, in no order, acknowledged by a majority and on disk. Raises Unavailable."""
         if not events:
             return Stored(0, 0, [])
-        self._failed = True  # until it is known better
-        with trouble_with("mongodb", PyMongoError):
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._make_indexes()
-            result = self._insert([_document(event, created_at) for event in events])
-        self._failed = False
-        return result
-
-    def is_away(self) -> bool:
-        """Whether the last write failed and MongoDB still does not answer. Costs nothing while all is well."""
-        if self._failed:
-            try:
-                self.check()
-            except Unavailable:
-                return True
-        return False
-
-    def check(self) -> None:
-        """Raises Unavailable where MongoDB has no primary that answers."""
-        ping(self._events.database)
+            return self._insert([_document(event, created_at) for event in events])
 
     def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:
         """`first`: the index of the first document among all. What cannot even be sent is found by halving."""
         try:
             self._events.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            if error.details["writeConcernErrors"]:
-                raise  # stored perhaps, proven not
-            return _sort_out(len(documents), first, error)
+            faults = error.details["writeErrors"]
+            if error.details["writeConcernErrors"] or any(fault["code"] not in OWN_FAULTS for fault in faults):
+                raise  # stored perhaps, proven not; or trouble that is no event's fault
+            return _sort_out(len(documents), first, faults)
         except (*UNSENDABLE, OperationFailure) as error:
             if isinstance(error, OperationFailure) and error.code != DOCUMENT_TOO_LARGE:
                 raise
@@ -113,10 +101,10 @@ def _document(event: Event, created_at: datetime) -> dict[str, Any]:
     return {name: value for name, value in document.items() if value is not None}
 
 
-def _sort_out(count: int, first: int, error: BulkWriteError) -> Stored:
+def _sort_out(count: int, first: int, faults: Sequence[dict[str, Any]]) -> Stored:
     duplicate = 0
     refused = []
-    for fault in error.details["writeErrors"]:
+    for fault in faults:
         if fault["code"] == DUPLICATE_KEY and "_id" in fault.get("keyPattern", {"_id": 1}):
             duplicate += 1
         else:

@@ -19,7 +19,7 @@ from uuid import UUID
 
 import structlog
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from analytics.event import id_from_entry
 from analytics.unavailable import Unavailable, trouble_with
@@ -29,6 +29,8 @@ log = structlog.get_logger()
 JOURNAL_KEY = "footfall:journal"
 GROUP = "workers"
 FIELD = b"event"
+FULL = 0.85  # of Redis's maxmemory: above it the door refuses, and workers drain what is there
+ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is small against the rest of maxmemory
 
 # Append, and how many wake-ups are now owed: one for every batch waiting, less those that wait in Celery's queue.
 APPEND = """
@@ -66,9 +68,12 @@ class Entry:
         return id_from_entry(JOURNAL_KEY, self.entry_id)
 
     @property
-    def written_at(self) -> datetime:
-        """When Redis took it, by Redis's clock."""
-        return datetime.fromtimestamp(int(self.entry_id.split("-")[0]) / 1000, UTC)
+    def written_at(self) -> datetime | None:
+        """When Redis took it, by Redis's clock. None where whoever wrote it chose an id that is no time."""
+        try:
+            return datetime.fromtimestamp(int(self.entry_id.split("-")[0]) / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +102,25 @@ class Journal:
         self._batch = batch
         self._claim_idle_ms = int(claim_idle * 1000)
         self._retry_pause = retry_pause
-        self._away: tuple[float, Unavailable] | None = None
+        self._away_until = 0.0
+        self._room_until = 0.0
+        self._handed_back = False
         self._append = redis.register_script(APPEND)
         self._owed = redis.register_script(OWED)
         self._settle = redis.register_script(SETTLE)
 
     def append(self, events: Sequence[bytes]) -> int:
         """Durable when it returns. Returns how many wake-ups are owed. Raises Unavailable."""
-        if self._away and time.monotonic() < self._away[0]:
-            raise self._away[1]
+        if time.monotonic() < self._away_until:
+            raise Unavailable("redis", ConnectionError("no answer a moment ago"))
         try:
+            self._look_for_room()
             owed = self._append(keys=[JOURNAL_KEY, self._queue], args=[self._batch, *events])
         except RedisError as error:
-            unavailable = Unavailable("redis", error)
-            self._away = (time.monotonic() + self._retry_pause, unavailable)
-            log.warning("journal_unavailable", error=str(unavailable))
-            raise unavailable from error
-        self._away = None
+            if time.monotonic() > self._away_until:  # one line for all threads that found out together
+                log.warning("journal_unavailable", error=f"{type(error).__name__}: {error}")
+            self._away_until = time.monotonic() + self._retry_pause
+            raise Unavailable("redis", error) from error
         return int(owed)
 
     def wake_ups_owed(self) -> int:
@@ -159,11 +166,22 @@ class Journal:
     def hand_back(self, consumer: str, entries: Sequence[Entry]) -> None:
         """This delivery ended in good order: it does not count against its entries. Raises Unavailable."""
         if entries:
+            self._handed_back = True
             ids: list[Any] = [entry.entry_id for entry in entries]
             with trouble_with("redis", RedisError):
                 self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, 0, ids, retrycount=0, justid=True)
 
-    def settle(self, entries: Iterable[Entry]) -> None:
+    def somebody_retries(self) -> bool:
+        """Whether events wait that were handed back, so that claiming more would only make more of them wait.
+
+        Asks Redis only in a process that handed some back and stored nothing since. Raises Unavailable.
+        """
+        if self._handed_back:
+            with trouble_with("redis", RedisError):
+                self._handed_back = any(delivery.deaths == 0 for delivery in self._pending())
+        return self._handed_back
+
+    def settle(self, entries: Iterable[Entry | Delivery]) -> None:
         """Done with these: acked and deleted. Call it after MongoDB has them. Raises Unavailable."""
         ids = [entry.entry_id for entry in entries]
         with trouble_with("redis", RedisError):
@@ -178,6 +196,14 @@ class Journal:
         """Raises Unavailable where Redis does not answer."""
         with trouble_with("redis", RedisError):
             self._redis.ping()
+
+    def _look_for_room(self) -> None:
+        """Refuses before Redis does: a Celery worker needs room in Redis too, to take and to ack its tasks."""
+        if time.monotonic() > self._room_until:
+            memory: Any = self._redis.info("memory")
+            if memory["maxmemory"] and memory["used_memory"] > memory["maxmemory"] * FULL:
+                raise OutOfMemoryError(f"above {FULL:.0%} of its maxmemory")
+            self._room_until = time.monotonic() + ROOM_CHECK
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
         rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", self._batch, consumer, idle)
@@ -195,4 +221,4 @@ def _entries(pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) ->
     for entry_id, fields in pairs:
         if entry_id and fields:  # else somebody deleted it by hand while it was held
             # What is not ours has other fields; the dead letter shows them.
-            yield Entry(entry_id.decode(), fields.get(FIELD) or repr(fields).encode())
+            yield Entry(entry_id.decode(), fields[FIELD] if FIELD in fields else repr(fields).encode())

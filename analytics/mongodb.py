@@ -9,6 +9,9 @@ from pymongo.errors import PyMongoError
 from analytics.unavailable import trouble_with
 
 PING_LIMIT = 1.0  # seconds
+# Seconds for one write, the driver's own retry included: two of them fit into a task's soft time limit. Without it, a
+# frozen server costs twice its socket time-out (measured: 20.0 s).
+WRITE_LIMIT = 10.0
 
 
 def ping(database: Database[dict[str, Any]]) -> None:

@@ -47,12 +47,12 @@ class StatsReader:
 
     def read(self, site_id: str, day: date | None) -> SiteStats:
         try:
+            ping(self._events.database)  # a MongoDB that is away is known after a second, not after the query's limit
             with pymongo.timeout(self._time_limit):
                 (found,) = self._events.aggregate(stats_pipeline(site_id, day))
-        except PyMongoError as error:
-            unavailable = Unavailable("mongodb", error)
-            log.warning("stats_unavailable", site_id=site_id, error=str(unavailable))
-            raise unavailable from error
+        except (PyMongoError, Unavailable) as error:
+            log.warning("stats_unavailable", site_id=site_id, error=type(error).__name__)
+            raise error if isinstance(error, Unavailable) else Unavailable("mongodb", error) from error
         return SiteStats(
             total_views=_count(found["views"]),
             unique_users=_count(found["users"]),

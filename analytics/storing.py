@@ -8,7 +8,7 @@ What goes wrong, and what becomes of the events:
     an event does not fit the schema   a dead letter, `invalid_event`; its neighbours are stored
     MongoDB refuses an event           a dead letter, `refused`; its neighbours are stored
     the process dies                   they are delivered again, in smaller and smaller company
-    four processes died with it        a dead letter, `poison`
+    four tasks died or failed with it  a dead letter, `poison`
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -67,7 +67,7 @@ def store_waiting(stores: Stores, consumer: str) -> Outcome:
     """
     if held := stores.journal.held(consumer):
         outcome = _store_again(stores, consumer, held)
-    elif stores.events.is_away():
+    elif stores.journal.somebody_retries():
         return Outcome(waiting="mongodb")  # claim nothing that cannot be stored; the journal keeps it
     else:
         outcome = _store_again(stores, consumer, stores.journal.abandoned())
@@ -85,7 +85,7 @@ def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) 
     for deaths, group in groupby(sorted(deliveries, key=attrgetter("deaths")), key=attrgetter("deaths")):
         for few in _batched(group, GROUP_SIZES.get(deaths, 1)):
             entries = stores.journal.take(consumer, few)
-            outcome += _store(stores, consumer, entries) if deaths < MOST_DEATHS else _bury(stores, entries)
+            outcome += _store(stores, consumer, entries) if deaths < MOST_DEATHS else _bury(stores, few, entries)
     return outcome
 
 
@@ -103,12 +103,12 @@ def _store(stores: Stores, consumer: str, entries: Sequence[Entry]) -> Outcome:
 def _write(stores: Stores, entries: Sequence[Entry]) -> Outcome:
     good: list[tuple[Entry, Event]] = []
     dead: list[DeadLetter] = []
+    now = stores.now()
     for entry in entries:
         try:
-            good.append((entry, load_journal_event(entry.raw, entry.event_id, entry.written_at)))
+            good.append((entry, load_journal_event(entry.raw, entry.event_id, entry.written_at or now)))
         except InvalidEvent as error:
             dead.append(DeadLetter(entry.event_id, entry.entry_id, "invalid_event", error.fields, entry.raw))
-    now = stores.now()
     result = stores.events.store([event for _, event in good], now)
     for refusal in result.refused:
         entry, event = good[refusal.index]
@@ -117,11 +117,11 @@ def _write(stores: Stores, entries: Sequence[Entry]) -> Outcome:
     return Outcome(result.stored, result.duplicate, len(dead))
 
 
-def _bury(stores: Stores, entries: Sequence[Entry]) -> Outcome:
-    detail = {"deaths": f"{MOST_DEATHS} workers died while they had it"}
+def _bury(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entry]) -> Outcome:
+    detail = {"deaths": f"{MOST_DEATHS} tasks died or failed while they had it"}
     dead = [DeadLetter(entry.event_id, entry.entry_id, "poison", detail, entry.raw) for entry in entries]
     stores.dead_letters.keep(dead, stores.now())
-    stores.journal.settle(entries)
+    stores.journal.settle(deliveries)  # those too that somebody deleted by hand and that can never be taken
     return Outcome(dead=len(dead))
 
 

@@ -51,7 +51,7 @@ def bench(system: System, folder: Path) -> bool:
         }
     constant = calibration.constant_answer(folder, _request, CONNECTIONS, SECONDS / 2)
     limits["constant answer, same Flask and gunicorn, requests/s"] = constant.rate
-    _table("calibration", {name: f"{value:,.1f}" for name, value in limits.items()})
+    print_table("calibration", {name: f"{value:,.1f}" for name, value in limits.items()})
 
     before = _cpu(system)
     start = time.perf_counter()
@@ -62,7 +62,7 @@ def bench(system: System, folder: Path) -> bool:
 
     lost, doubled = _check(system, load)
     accepted = load.statuses[200]
-    _table(
+    print_table(
         f"POST /event, one event a hit, {CONNECTIONS} connections, {SECONDS:g} s",
         {
             "requests/s": f"{load.rate:,.0f}",
@@ -70,13 +70,14 @@ def bench(system: System, folder: Path) -> bool:
             "p50, p99 (constant answer)": f"{load.latency(0.5):.1f} ms, {load.latency(0.99):.1f} ms "
             f"({constant.latency(0.5):.1f}, {constant.latency(0.99):.1f})",
             "answers": ", ".join(f"{count:,} x {status}" for status, count in load.statuses.items()),
+            "connections dropped": str(load.dropped),
             "events stored/s, last one drained": f"{accepted / took:,.0f}",
             "drained after the last request": f"{took - load.seconds:.2f} s",
             "lost": str(lost),
             "doubled": str(doubled),
         },
     )
-    _table("CPU seconds for 1,000 events", {name: f"{cpu / accepted * 1000:.2f}" for name, cpu in used.items()})
+    print_table("CPU seconds for 1,000 events", {name: f"{cpu / accepted * 1000:.2f}" for name, cpu in used.items()})
     return lost == doubled == 0 and accepted > 0
 
 
@@ -110,7 +111,7 @@ def _machine() -> str:
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
 
 
-def _table(title: str, rows: dict[str, str]) -> None:
+def print_table(title: str, rows: dict[str, str]) -> None:
     print(f"| {title} | |\n|---|---|")
     for name, value in rows.items():
         print(f"| {name} | {value} |")

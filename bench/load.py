@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Load:
-    """What a run saw. `answered`: numbers of the requests answered with 200; `latencies`: seconds, of all answers."""
+    """What a run saw. `answered`: numbers of the requests answered with 200; `latencies`: seconds, of all answers.
+
+    `dropped`: connections that the server closed before the end."""
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
     latencies: list[float] = field(default_factory=list)
     answered: list[int] = field(default_factory=list)
+    dropped: int = 0
 
     @property
     def rate(self) -> float:
@@ -44,6 +47,8 @@ class _Connection(asyncio.Protocol):
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if not self._run.is_over():
+            self._run.load.dropped += 1
         if not self.done.done():
             self.done.set_result(None)
 

@@ -19,8 +19,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,  # more would hide wake-ups from other workers
         "worker_concurrency": settings.worker_concurrency,
-        # Time limits: a full batch takes about 0.1 s; MongoDB's slowest failure (socketTimeoutMS) is 10 s.
-        "task_soft_time_limit": 20,
+        # Time limits: a full batch takes about 0.1 s, the slowest failure of its two writes 10 s each.
+        "task_soft_time_limit": 25,
         "task_time_limit": 30,
         "worker_soft_shutdown_timeout": 20,  # after SIGQUIT; SIGTERM waits for what runs
         "worker_cancel_long_running_tasks_on_connection_loss": True,  # their ack is void; running twice is harmless

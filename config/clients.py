@@ -39,7 +39,7 @@ def make_database(settings: Settings) -> Database[dict[str, Any]]:
         journal=True,
         serverSelectionTimeoutMS=2_000,
         connectTimeoutMS=2_000,
-        socketTimeoutMS=10_000,  # a frozen server; well below the task's limit
+        socketTimeoutMS=10_000,  # a frozen server; writes and reports have limits of their own
         appname="footfall",
     )
     return client.get_default_database(DEFAULT_DATABASE)

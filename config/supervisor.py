@@ -12,11 +12,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from asyncio import to_thread
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,10 @@ from config.settings import Settings, SettingsError, load_settings
 
 GRACE = 60  # seconds to stop in; a warm shutdown of a Celery worker under load took 36 s
 START_LIMIT = 60  # seconds until everything answers
-NO_CHILD_LEFT = ["setpriv", "--pdeathsig", "TERM"]  # the kernel tells the children when this process is killed
 APPS, SERVERS = 1, 0  # what stops first, and last
+# The kernel ends the children when this process is killed. KILL, not TERM, for the apps: a Celery worker that cannot
+# write its farewell into our broken pipe takes that for a lost broker and goes on for ever. They can be killed.
+NO_CHILD_LEFT = {kind: ["setpriv", "--pdeathsig", signal] for kind, signal in ((APPS, "KILL"), (SERVERS, "TERM"))}
 
 BANNER = """
 Footfall is up.  ingest {ingest}  report {report}  Flower {flower}
@@ -52,6 +57,20 @@ class Supervisor(Arbiter):  # type: ignore[misc]
         if self._exclusive_running_command is None:  # else circus logs a traceback twice a second while it stops
             return super().manage_watchers()
         return None
+
+    def __init__(self, watchers: list[Watcher]) -> None:
+        super().__init__(watchers, "inproc://control", "inproc://events", check_delay=0.5)
+        self.told_to_stop = threading.Event()
+
+    def listen_to_signals(self) -> None:
+        """What ends us ends also what waits in `told_to_stop`. A closed terminal (HUP) stops; circus would reload."""
+        signals = self.ctrl.sys_hdl
+
+        def stop() -> None:
+            self.told_to_stop.set()
+            signals.quit()
+
+        signals.handle_int = signals.handle_term = signals.handle_quit = signals.handle_hup = stop
 
     @gen.coroutine
     def _stop_watchers(self, close_output_streams: bool = False, watcher_iter_func: Any = None) -> Any:
@@ -87,6 +106,8 @@ def main() -> None:
             run(settings, data)
     except (SettingsError, EmbeddedError) as error:
         sys.exit(f"footfall: {error}")
+    except (FileExistsError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
+        sys.exit(f"footfall: DATA_DIR cannot be used: {error}")
 
 
 def run(settings: Settings, data: Path) -> None:
@@ -101,21 +122,25 @@ def run(settings: Settings, data: Path) -> None:
     watchers = [_watcher(server.name, server.command, SERVERS) for server in servers]
     processes = _read_procfile(Path("Procfile"))
     apps = [_watcher(name, shlex.split(command), APPS) for name, command in processes.items()]
-    supervisor = Supervisor(watchers + apps, "inproc://control", "inproc://events", check_delay=0.5)
+    supervisor = Supervisor(watchers + apps)
+    stop = supervisor.told_to_stop
 
     async def bring_up() -> None:
-        supervisor.ctrl.sys_hdl.handle_hup = supervisor.ctrl.sys_hdl.quit  # a closed terminal; circus would reload
+        supervisor.listen_to_signals()
         try:
             for server in servers:
-                await to_thread(server.wait_until_ready)
+                await to_thread(server.wait_until_ready, stop)
                 print(f"run      | {server.name} is ready on 127.0.0.1:{server.port}, data in {data}", flush=True)
-            for app in apps:
+            for app in apps if not stop.is_set() else []:
                 await app.start()
-            await to_thread(_wait_until_up, settings, list(processes))
-            print(_banner(settings, servers, data), flush=True)
+            await to_thread(_wait_until_up, settings, list(processes), stop)
+            if not stop.is_set():
+                print(_banner(settings, servers, data), flush=True)
         except EmbeddedError as error:
             print(f"run      | {error}; stopping", flush=True)
-            supervisor.ctrl.sys_hdl.quit()
+            stop.set()
+        if stop.is_set():
+            supervisor.ctrl.sys_hdl.quit()  # again: circus forgets a signal that comes while it starts something
 
     IOLoop.current().add_callback(bring_up)
     supervisor.start()
@@ -125,7 +150,8 @@ def run(settings: Settings, data: Path) -> None:
 def _embedded_servers(settings: Settings, data: Path) -> list[Server]:
     servers = []
     if not (os.environ.get("REDIS_URL") or os.environ.get("REDIS_HOST")):
-        servers.append(_on_free_port(redis_server, data / "redis", settings.redis_port))
+        make_redis = partial(redis_server, maxmemory=settings.redis_maxmemory)
+        servers.append(_on_free_port(make_redis, data / "redis", settings.redis_port))
     if not os.environ.get("MONGODB_URI"):
         servers.append(_on_free_port(mongo_server, data / "mongodb", settings.mongodb_port))
     return servers
@@ -139,7 +165,7 @@ def _on_free_port(make: Callable[[Path, int], Server], folder: Path, wanted: int
 
 
 def _watcher(name: str, command: list[str], kind: int) -> Watcher:
-    prefix = NO_CHILD_LEFT if shutil.which(NO_CHILD_LEFT[0]) else []
+    prefix = NO_CHILD_LEFT[kind] if shutil.which("setpriv") else []
     lines = PrefixedLines(name)
     return Watcher(
         name,
@@ -174,8 +200,12 @@ def _lock(lock: Any, data: Path) -> None:
 
 
 def _check_ports(settings: Settings) -> None:
-    for name in ("ingestion_port", "reporting_port", "flower_port"):
+    names = ["ingestion_port", "reporting_port", "flower_port"]
+    ours = Counter(getattr(settings, name) for name in [*names, "redis_port", "mongodb_port"])
+    for name in names:
         port = getattr(settings, name)
+        if ours[port] > 1:
+            raise EmbeddedError(f"port {port} is set for two things; change {name.upper()}")
         if pick_port(port) != port:
             raise EmbeddedError(f"port {port} is taken; free it, or set {name.upper()}")
 
@@ -186,21 +216,20 @@ def _urls(settings: Settings) -> dict[str, str]:
     return {name: f"http://{host}:{port}" for name, port in ports.items()}
 
 
-def _wait_until_up(settings: Settings, names: list[str]) -> None:
+def _wait_until_up(settings: Settings, names: list[str], stop: threading.Event) -> None:
     urls = _urls(settings)
-    checks = {name: f"{urls[name]}{path}" for name, path in _HEALTH.items() if name in names}
+    checks: dict[str, Callable[[], bool]] = {
+        "ingest": lambda: _answers(f"{urls['ingest']}/readyz"),
+        "report": lambda: _answers(f"{urls['report']}/readyz"),
+        "flower": lambda: _answers(f"{urls['flower']}/healthcheck"),
+        "worker": _workers_answer,
+    }
     end = time.monotonic() + START_LIMIT
-    down = set(checks)
-    while down and time.monotonic() < end:
-        down = {name for name in down if not _answers(checks[name])}
-        time.sleep(0.1)
-    while "worker" in names and not _workers_answer() and time.monotonic() < end:
-        pass
-    if down:
-        raise EmbeddedError(f"{', '.join(sorted(down))} did not answer within {START_LIMIT} s; see the log above")
-
-
-_HEALTH = {"ingest": "/readyz", "report": "/readyz", "flower": "/healthcheck"}
+    for name in (name for name in names if name in checks):
+        while not stop.is_set() and not checks[name]():
+            if time.monotonic() > end:
+                raise EmbeddedError(f"{name} did not answer within {START_LIMIT} s; see the log above")
+            stop.wait(0.1)
 
 
 def _answers(url: str) -> bool:

@@ -11,6 +11,6 @@ from web.app import new_app
 
 def create_app(settings: Settings, door: Door) -> Flask:
     app = new_app(__name__, {"redis": door.check}, settings.max_body_bytes)
-    CORS(app, origins="*", send_wildcard=True, max_age=86400)
+    CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
     app.register_blueprint(events_blueprint(door))
     return app

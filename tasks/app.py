@@ -45,7 +45,7 @@ def log_as_everything_else(**_: object) -> None:
 
 
 @task_retry.connect
-def say_so(request: Any, reason: object, **_: object) -> None:
+def say_so(request: Any, reason: object = None, **_: object) -> None:
     log.warning(f"{request.task.rpartition('.')[2]}_retried", retries=request.retries, reason=str(reason))
 
 

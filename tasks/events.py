@@ -8,6 +8,7 @@ import threading
 
 import structlog
 from celery import Task
+from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
 from analytics.journal import Journal
@@ -21,10 +22,10 @@ log = structlog.get_logger()
 @app.task(
     name="tasks.events.store_events",
     bind=True,
-    autoretry_for=(Unavailable,),  # never an event's fault: wait as long as it takes
+    autoretry_for=(Unavailable, SoftTimeLimitExceeded),  # never an event's fault: wait as long as it takes
     max_retries=None,
     retry_backoff=1,
-    retry_backoff_max=15,  # below claim_idle, so that nobody takes over what a waiting retry still holds
+    retry_backoff_max=5,  # the backlog waits for whoever retries, and should go on soon after MongoDB is back
     retry_jitter=True,
 )
 def store_events(self: Task) -> dict[str, int | str]:
@@ -62,3 +63,5 @@ class WakeUps:
                 store_events.apply_async()
         except (Unavailable, OperationalError) as error:
             log.warning("wake_up_not_sent", error=str(error))  # beat sends it when the broker is back
+        except Exception:  # a bug: this thread must not end with it
+            log.exception("wake_up_not_sent")

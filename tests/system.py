@@ -54,15 +54,24 @@ class System:
         self.environment = {name: str(port) for name, port in self.ports.items()}
         # Empty, not missing: what a developer's .env says must not leak in.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
-        self.environment |= {"LOG_FORMAT": "json"} | settings
+        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
         self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
         self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
         self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
         self.redis_url = f"redis://127.0.0.1:{self.ports['REDIS_PORT']}/0"
         self.mongodb_uri = f"mongodb://127.0.0.1:{self.ports['MONGODB_PORT']}/footfall?replicaSet=footfall"
         self._process: psutil.Popen | None = None
+        self._family: list[psutil.Process] = []
 
     def start(self) -> "System":
+        self.launch()
+        wait_for(lambda: UP in self.output() or not self.process.is_running(), "the system's start", 90)
+        assert UP in self.output(), self.output()
+        self._family = self.process.children(recursive=True)
+        return self
+
+    def launch(self) -> None:
+        """Starts it without waiting."""
         with self.log.open("wb") as log:
             self._process = psutil.Popen(
                 [sys.executable, "-m", "config.supervisor"],
@@ -71,9 +80,6 @@ class System:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        wait_for(lambda: UP in self.output() or not self.process.is_running(), "the system's start", 90)
-        assert UP in self.output(), self.output()
-        return self
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> list[psutil.Process]:
         """Stops it as Ctrl-C would. Returns what it left behind: nothing, if all is well."""
@@ -87,7 +93,8 @@ class System:
         """Whatever still runs of it."""
         if self._process is None:
             return
-        family = [self._process, *self._process.children(recursive=True)] if self._process.is_running() else []
+        running = self._process.is_running()
+        family = [self._process, *self._process.children(recursive=True)] if running else self._family
         for process in family:
             kill_if_there(process)
         psutil.wait_procs(family, timeout=10)

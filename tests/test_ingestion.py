@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+from flask import abort
 from flask.testing import FlaskClient
 from redis import Redis
 
@@ -72,6 +73,19 @@ def test_every_error_has_one_shape(ingest: FlaskClient, method: str, path: str, 
     assert answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("status", "code"), [(415, "unsupported_media_type"), (429, "too_many_requests"), (418, "bad_request")]
+)
+def test_errors_that_no_route_raises_yet_have_the_shape_too(ingest: FlaskClient, status: int, code: str):
+    @ingest.application.get("/error")
+    def error() -> None:
+        abort(status)
+
+    answer = ingest.get("/error")
+    assert (answer.status_code, answer.content_type) == (status, "application/json")
+    assert (answer.json["success"], answer.json["error"]["code"]) == (False, code)
+
+
 def test_a_405_says_what_is_allowed(ingest: FlaskClient):
     assert "POST" in ingest.get("/event").headers["Allow"]
 
@@ -105,7 +119,7 @@ def test_a_preflight_is_answered(ingest: FlaskClient):
     answer = ingest.options("/event", headers=headers)
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
-    assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+    assert answer.headers["Access-Control-Allow-Methods"] == "POST"
     assert "content-type" in answer.headers["Access-Control-Allow-Headers"]
 
 
@@ -148,6 +162,8 @@ def test_a_redis_that_accepts_and_does_not_answer_is_a_503_within_two_seconds(
     assert answer.status_code == 503
     assert ready.status_code == 503
     assert ready.json["stores"]["redis"]["ok"] is False
+    assert ready.json["error"]["code"] == "unavailable"
+    assert int(ready.headers["Retry-After"]) > 0
     assert took < 4, "the two of them"
 
 

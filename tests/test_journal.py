@@ -132,6 +132,26 @@ def test_a_full_redis_refuses_new_events_and_gives_out_the_old(held: Journal, re
     assert held.waiting() == 0
 
 
+def test_a_redis_that_is_nearly_full_is_refused_before_it_refuses(held: Journal, redis: Redis):
+    used = redis.info("memory")["used_memory"]
+    redis.config_set("maxmemory", int(used * 1.1))
+    try:
+        with pytest.raises(Unavailable, match="above 85% of its maxmemory"):
+            held.append([b"1"])
+        redis.config_set("maxmemory", int(used * 2))
+        wait_for(lambda: _appends(held), "room again", 2)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert held.waiting() == 1
+
+
+def _appends(journal: Journal) -> bool:
+    try:
+        return journal.append([b"1"]) > 0
+    except Unavailable:
+        return False
+
+
 def test_after_a_failure_appends_fail_at_once_for_a_moment_and_then_succeed(redis: Redis):
     journal = Journal(redis, queue="events", batch=1000, claim_idle=1, retry_pause=0.3)
     redis.config_set("maxmemory", 1)
@@ -143,11 +163,5 @@ def test_after_a_failure_appends_fail_at_once_for_a_moment_and_then_succeed(redi
     with pytest.raises(Unavailable):
         journal.append([b"2"])
 
-    def succeeds() -> bool:
-        try:
-            return journal.append([b"3"]) > 0
-        except Unavailable:
-            return False
-
-    wait_for(succeeds, "the end of the pause")
+    wait_for(lambda: _appends(journal), "the end of the pause")
     assert journal.waiting() == 1

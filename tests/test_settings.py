@@ -36,12 +36,19 @@ def test_redis_url_goes_before_host_and_port(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("INGESTION_PORT", "http"), ("REDIS_PORT", "70000"), ("STORE_BATCH", "0"), ("CLAIM_IDLE", "-1"),
-     ("LOG_LEVEL", "LOUD"), ("LOG_FORMAT", "xml"), ("WEB_THREADS", "")],
+     ("LOG_LEVEL", "LOUD"), ("LOG_FORMAT", "xml"), ("WEB_THREADS", "0"), ("REDIS_URL", "foo"), ("MONGODB_URI", "foo"),
+     ("BIND_HOST", "nonsense"), ("MAX_BODY_BYTES", "2000000")],
 )  # fmt: skip
 def test_a_bad_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
         load_settings()
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
+def test_an_empty_value_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch, setting):
+    monkeypatch.setenv(setting.name.upper(), "")
+    assert load_settings()
 
 
 def test_settings_survive_the_way_through_an_environment(monkeypatch: pytest.MonkeyPatch):

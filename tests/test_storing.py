@@ -14,8 +14,8 @@ from redis import Redis
 from analytics.event import Event, id_from_client
 from analytics.event_schema import dump_journal_event, load_event
 from analytics.event_store import EventStore, Stored
-from analytics.journal import JOURNAL_KEY, Journal
-from analytics.storing import Outcome, Stores, store_waiting
+from analytics.journal import GROUP, JOURNAL_KEY, Journal
+from analytics.storing import MOST_DEATHS, Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
 from config.embedded import pick_port
 from tests.conftest import NOW
@@ -195,6 +195,36 @@ def test_a_retry_stores_what_it_held_and_leaves_the_rest_to_others(stores: Store
     append(journal, {"event_id": "2"})
     assert store_waiting(stores, "retried") == Outcome(stored=1)
     assert journal.waiting() == 1
+
+
+@pytest.mark.parametrize("entry_id", ["253402300800000-0", "18446744073709551-0"])
+def test_an_entry_whose_id_is_no_time_harms_nobody(stores: Stores, database: Database, redis: Redis, entry_id: str):
+    redis.xadd(JOURNAL_KEY, {"event": json.dumps(type_of)}, id=entry_id)
+    append(stores.journal, {"event_id": "after"})
+    assert store_waiting(stores, "task") == Outcome(stored=2)
+    assert {document["received_at"] for document in database["events"].find()} == {NOW}
+
+
+def test_an_entry_deleted_by_hand_while_it_was_held_does_not_stay_for_ever(stores: Stores, redis: Redis):
+    append(stores.journal, {}, {})
+    stores.journal.held("task")
+    first, _ = stores.journal.claim("task")
+    redis.xdel(JOURNAL_KEY, first.entry_id)
+    stored = sum(store_waiting(stores, "task").stored for _ in range(MOST_DEATHS + 1))
+    assert stored == 1
+    assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 0
+
+
+def test_trouble_of_the_deployment_is_held_against_no_event(stores: Stores, database: Database):
+    append(stores.journal, {})
+    admin = database.client.admin
+    admin.command({"setUserWriteBlockMode": 1, "global": True})
+    try:
+        with pytest.raises(Unavailable):
+            store_waiting(stores, "task")
+    finally:
+        admin.command({"setUserWriteBlockMode": 1, "global": False})
+    assert store_waiting(stores, "task") == Outcome(stored=1)
 
 
 def test_an_entry_without_an_id_is_one_event_at_every_delivery(stores: Stores, database: Database, redis: Redis):

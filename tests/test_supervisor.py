@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from analytics.journal import JOURNAL_KEY
-from tests.system import System, wait_for
+from config.embedded import pick_port
+from tests.system import UP, System, wait_for
 
 EVENT = {"site_id": "site", "event_type": "page_view"}
 
@@ -58,6 +59,16 @@ def test_ctrl_c_stops_everything_and_starting_again_finds_everything(own_system:
     own_system.start()
     wait_for(lambda: views(own_system) == 20, "the 20 events")
     assert own_system.stop(signal.SIGTERM) == []
+
+
+@pytest.mark.parametrize("line", ["", "redis is ready", "mongodb is ready", "Starting gunicorn"])
+def test_ctrl_c_while_it_starts_stops_it_too(own_system: System, line: str):
+    own_system.launch()
+    wait_for(lambda: line in own_system.output() and own_system.process.children(), "the start", 60)
+    start = time.monotonic()
+    assert own_system.stop() == []
+    assert time.monotonic() - start < 20
+    assert UP not in own_system.output()
 
 
 def test_killing_the_supervisor_leaves_no_process_behind(own_system: System):
@@ -155,6 +166,20 @@ def test_a_taken_port_is_named_with_its_setting(tmp_path: Path):
         ran = run_supervisor(DATA_DIR=str(tmp_path), REPORTING_PORT=str(port))
     assert ran.returncode == 1
     assert f"port {port} is taken; free it, or set REPORTING_PORT" in ran.stderr
+
+
+def test_a_port_set_for_two_things_is_named(tmp_path: Path):
+    port = str(pick_port(0))
+    ran = run_supervisor(DATA_DIR=str(tmp_path), REPORTING_PORT=port, REDIS_PORT=port)
+    assert ran.returncode == 1
+    assert f"port {port} is set for two things; change REPORTING_PORT" in ran.stderr
+
+
+def test_a_data_dir_that_cannot_be_is_named():
+    ran = run_supervisor(DATA_DIR="/proc/nowhere")
+    assert ran.returncode == 1
+    assert "DATA_DIR" in ran.stderr
+    assert "Traceback" not in ran.stderr
 
 
 def test_a_bad_setting_is_named(tmp_path: Path):

@@ -2,15 +2,22 @@
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
 
 import httpx
+import psutil
 import pytest
 
 from analytics.event import id_from_client
-from analytics.journal import JOURNAL_KEY
-from tests.system import System, wait_for
+from analytics.journal import GROUP, JOURNAL_KEY
+from tasks.beat import ALIVE
+from tests.system import System, kill_if_there, wait_for
+from tests.test_deployment import COMPOSE
 
 
 @pytest.fixture
@@ -93,6 +100,21 @@ def test_an_event_posted_five_times_with_one_event_id_is_stored_once(system: Sys
     assert [document["_id"] for document in documents] == [id_from_client(site, "order-1")]
 
 
+def hit_while_holding(system: System, targets: Callable[[], list[psutil.Process]]) -> None:
+    """Kill -9 at a moment at which a worker holds a batch, and see that it died with it."""
+    redis = system.redis()
+
+    def holding() -> int:
+        return redis.xpending(JOURNAL_KEY, GROUP)["pending"]
+
+    while True:
+        wait_for(holding, "a worker that holds events")
+        for process in targets():
+            kill_if_there(process)
+        if holding():
+            return
+
+
 def test_a_worker_killed_in_the_middle_of_twenty_thousand_events_loses_and_doubles_nothing(system: System, site: str):
     """The journal is filled faster than HTTP could, and both the pool's children and the whole worker are killed."""
     redis = system.redis()
@@ -101,17 +123,11 @@ def test_a_worker_killed_in_the_middle_of_twenty_thousand_events_loses_and_doubl
         body = {"site_id": site, "event_type": "page_view", "user_id": f"u{n}", "event_id": f"{n}"}
         line.xadd(JOURNAL_KEY, {"event": json.dumps(body)})
     line.execute()
-    kills = 0
     for goal in (2_000, 8_000):
         wait_for(lambda goal=goal: count(system, site) >= goal, f"{goal} documents")
-        child = system.part("celery", "worker")[-1]
-        child.kill()
-        kills += 1
+        hit_while_holding(system, lambda: system.part("celery", "worker")[1:])
     wait_for(lambda: count(system, site) >= 12_000, "12,000 documents")
-    for process in system.part("celery", "worker"):
-        process.kill()
-        kills += 1
-    assert kills >= 4
+    hit_while_holding(system, lambda: system.part("celery", "worker"))
     assert count(system, site) < 20_000, "the worker was killed too late to prove anything"
     wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 100)
     assert count(system, site) == 20_000
@@ -141,6 +157,26 @@ def test_flower_shows_the_worker_and_what_its_tasks_did(system: System, site: st
     assert "worker@" in workers.text
 
 
+def test_a_beat_that_hangs_is_seen_by_the_container_s_health_check(system: System):
+    alive = system.folder / ALIVE.name
+    *command, script = COMPOSE["services"]["beat"]["healthcheck"]["test"]
+    assert command == ["CMD", "python", "-c"]
+
+    def check() -> int:
+        here = script.replace("/tmp/footfall-beat-alive", str(alive))  # noqa: S108 (the container's path)
+        return subprocess.run([sys.executable, "-c", here], check=False).returncode
+
+    alive.unlink()
+    wait_for(alive.exists, "beat's sign of life", 5)
+    assert check() == 0
+    for beat in system.part("celery", "beat"):
+        beat.suspend()
+    os.utime(alive, (0, 0))
+    assert check() == 1
+    for beat in system.part("celery", "beat"):
+        beat.resume()
+
+
 def test_the_celery_cli_sees_the_worker_and_its_queue(system: System):
     queues = system.run_celery("inspect", "active_queues", "--json")
     assert queues.returncode == 0, queues.stderr
@@ -165,8 +201,9 @@ def test_a_worker_grows_by_the_celery_cli(system: System):
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
         (b"POST /event HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: odd\r\n\r\n", 501),
         (b"POST /event HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nSCRIPT_NAME: /x\r\n\r\n", 400),
     ],
-    ids=["version", "nonsense", "long line", "long header", "transfer encoding", "length"],
+    ids=["version", "nonsense", "long line", "long header", "transfer encoding", "length", "script name"],
 )
 def test_even_what_is_no_http_is_answered_in_the_one_shape(system: System, request_bytes: bytes, status: int):
     for port in ("INGESTION_PORT", "REPORTING_PORT"):
@@ -180,6 +217,20 @@ def test_even_what_is_no_http_is_answered_in_the_one_shape(system: System, reque
         assert json.loads(body)["error"]["code"]
 
 
+@pytest.mark.parametrize(
+    ("chunks", "status"),
+    [(b"zz\r\n{}\r\n0\r\n\r\n", 400), (b"11170\r\n" + b'"' * 70_000 + b"\r\n0\r\n\r\n", 413)],
+    ids=["broken", "too large"],
+)
+def test_a_bad_chunked_body_is_the_client_s_mistake(system: System, chunks: bytes, status: int):
+    head = b"POST /event HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", system.ports["INGESTION_PORT"]), timeout=10) as connection:
+        connection.sendall(head + chunks)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert int(answer.split()[1]) == status
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["success"] is False
+
+
 def test_no_address_of_a_visitor_reaches_a_log(system: System, site: str):
     httpx.post(
         f"{system.ingest}/event",
@@ -191,4 +242,6 @@ def test_no_address_of_a_visitor_reaches_a_log(system: System, site: str):
         connection.recv(65536)
     wait_for(lambda: "request_not_http" in system.output(), "the log line")
     assert "203.0.113.7" not in system.output()
-    assert "ip=127.0.0.1" not in system.output()
+    lines = [line.partition(" | ")[2] for line in system.output().splitlines() if "request_not_http" in line]
+    assert lines
+    assert all("127.0.0.1" not in line for line in lines)

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from analytics.unavailable import Unavailable
@@ -15,6 +16,8 @@ from analytics.unavailable import Unavailable
 log = structlog.get_logger()
 
 RETRY_AFTER = 1  # seconds; our stores fail for seconds, or for so long that asking often costs nobody anything
+
+NOT_HTTP = "The request is not valid HTTP, or beyond our limits."
 
 CODES = {
     400: "bad_request",
@@ -26,6 +29,7 @@ CODES = {
     429: "too_many_requests",
     431: "headers_too_large",
     500: "internal_error",
+    501: "not_implemented",
     503: "unavailable",
 }
 
@@ -50,6 +54,12 @@ def error_response(status: int, body: str, headers: dict[str, str] | None = None
     return Response(body, status, headers, mimetype="application/json")
 
 
+def unavailable_response(message: str, **more: object) -> Response:
+    """A 503; `more` stands beside the error."""
+    body = json.loads(error_body("unavailable", message)) | more
+    return error_response(503, json.dumps(body), {"Retry-After": str(RETRY_AFTER)})
+
+
 def code_for(status: int) -> str:
     return CODES.get(status, "internal_error" if status >= 500 else "bad_request")
 
@@ -61,14 +71,17 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:
-        message = f"{error.store} is not available; please try again."
-        return error_response(503, error_body("unavailable", message), {"Retry-After": str(RETRY_AFTER)})
+        return unavailable_response(f"{error.store} is not available; please try again.")
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         status = error.code or 500
         headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
         return error_response(status, error_body(code_for(status), error.description or error.name), headers)
+
+    @app.errorhandler(ParseException)
+    def broken_body(_: ParseException) -> Response:
+        return error_response(400, error_body("bad_request", NOT_HTTP), {"Connection": "close"})
 
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:

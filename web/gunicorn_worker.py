@@ -7,7 +7,6 @@ from typing import Any
 
 import structlog
 from gunicorn.http.errors import (
-    ConfigurationProblem,
     LimitRequestHeaders,
     LimitRequestLine,
     ParseException,
@@ -15,7 +14,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import ThreadWorker
 
-from web.errors import code_for, error_body
+from web.errors import NOT_HTTP, code_for, error_body
 
 log = structlog.get_logger()
 
@@ -23,7 +22,6 @@ STATUS = {
     LimitRequestLine: "414 URI Too Long",
     LimitRequestHeaders: "431 Request Header Fields Too Large",
     UnsupportedTransferCoding: "501 Not Implemented",
-    ConfigurationProblem: "500 Internal Server Error",
 }
 
 
@@ -31,7 +29,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         if isinstance(exc, ParseException):
             status = STATUS.get(type(exc), "400 Bad Request")
-            message = "The request is not valid HTTP, or beyond our limits."
+            message = NOT_HTTP
             log.warning("request_not_http", error=type(exc).__name__)
         else:
             status = "500 Internal Server Error"

@@ -7,6 +7,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from analytics.unavailable import Unavailable
+from web.errors import unavailable_response
 
 
 def health_blueprint(checks: Mapping[str, Callable[[], None]]) -> Blueprint:
@@ -18,10 +19,12 @@ def health_blueprint(checks: Mapping[str, Callable[[], None]]) -> Blueprint:
         return jsonify(status="alive")
 
     @blueprint.get("/readyz")
-    def ready() -> tuple[Response, int]:
+    def ready() -> Response:
         stores = {name: _ask(check) for name, check in checks.items()}
-        is_ready = all(store["ok"] for store in stores.values())
-        return jsonify(status="ready" if is_ready else "not ready", stores=stores), 200 if is_ready else 503
+        away = [name for name, store in stores.items() if not store["ok"]]
+        if away:
+            return unavailable_response(f"Not ready: no answer from {', '.join(away)}.", stores=stores)
+        return jsonify(status="ready", stores=stores)
 
     return blueprint
 

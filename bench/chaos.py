@@ -1,0 +1,190 @@
+"""`make chaos`: kill and freeze every part of the running system at random, then count what became of each event.
+
+Producers post events, each again with its event_id until it is acknowledged; meanwhile processes are killed with -9, or
+frozen for a while, in an order that the seed fixes. Then everything drains, and the ids are compared: what was
+acknowledged must be in MongoDB, and nothing twice. Prints a table; exit 1 where an event was lost or doubled.
+
+FAULTS (20), SEED (1) and PRODUCERS (4) in the environment change the run.
+"""
+
+import http.client
+import json
+import os
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from redis.exceptions import RedisError
+
+from analytics.event import id_from_client
+from analytics.journal import JOURNAL_KEY
+from bench.ingestion import print_table
+from tests.system import System, kill_if_there, wait_for
+
+SITE = "chaos"
+DRAIN_LIMIT = 180  # seconds
+# What is hit, by the words of its command line, and whether all of its processes are or one of them.
+TARGETS = {
+    "ingest, all": ("ingest_app", True),
+    "ingest, one process": ("ingest_app", False),
+    "worker, all": ("tasks worker", True),
+    "worker, one pool process": ("tasks worker", False),
+    "beat": ("tasks beat", True),
+    "redis": ("redis-server", True),
+    "mongodb": ("mongod", True),
+}
+FREEZES = (0.2, 4.0)  # seconds; longer than the door's patience with Redis and shorter than a task's with MongoDB
+PAUSES = (0.1, 1.5)  # seconds between two faults
+
+
+@dataclass
+class Tally:
+    """What a run saw. Events are named by their event_id."""
+
+    faults: Counter[str] = field(default_factory=Counter)
+    acknowledged: set[str] = field(default_factory=set)
+    refused: Counter[str] = field(default_factory=Counter)
+    stored: int = 0
+    lost: set[str] = field(default_factory=set)
+    doubled: int = 0
+    dead: int = 0
+    seconds_to_drain: float = 0.0
+
+    @property
+    def is_sound(self) -> bool:
+        return bool(self.acknowledged) and not (self.lost or self.doubled or self.dead)
+
+
+def run_chaos(system: System, faults: int, seed: int, producers: int = 4) -> Tally:
+    """Hit a running system so often; returns when it has drained. Raises AssertionError when it does not drain."""
+    tally = Tally()
+    stop = threading.Event()
+    threads = [threading.Thread(target=_produce, args=(system, n, tally, stop)) for n in range(producers)]
+    for thread in threads:
+        thread.start()
+    try:
+        chance = random.Random(seed)
+        for _ in range(faults):
+            time.sleep(chance.uniform(*PAUSES))
+            tally.faults[_fault(system, chance)] += 1
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    start = time.monotonic()
+    wait_for(lambda: _is_drained(system), "an empty journal", DRAIN_LIMIT)
+    tally.seconds_to_drain = time.monotonic() - start
+    _count(system, tally)
+    return tally
+
+
+def _fault(system: System, chance: random.Random) -> str:
+    """One fault; what it was. A target that is just being started again is waited for."""
+    name = chance.choice(list(TARGETS))
+    freezes, seconds, pick = chance.random() < 0.4, chance.uniform(*FREEZES), chance.random()
+    words, all_of_them = TARGETS[name]
+    processes: Sequence[psutil.Process] = wait_for(lambda: system.part(words), name, 60)
+    if not all_of_them:
+        children = processes[1:] or processes
+        processes = [children[int(pick * len(children))]]
+    if not freezes:
+        for process in processes:
+            kill_if_there(process)
+        return f"kill -9: {name}"
+    _signal_all(processes, "suspend")
+    time.sleep(seconds)
+    _signal_all(processes, "resume")
+    return f"freeze: {name}"
+
+
+def _signal_all(processes: Sequence[psutil.Process], what: str) -> None:
+    for process in processes:
+        try:
+            getattr(process, what)()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _produce(system: System, producer: int, tally: Tally, stop: threading.Event) -> None:
+    """Post one event after the other, each until it is acknowledged."""
+    number = 0
+    connection = _connect(system)
+    while not stop.is_set():
+        number += 1
+        event_id = f"{producer}-{number}"
+        body = json.dumps({"site_id": SITE, "event_type": "page_view", "event_id": event_id, "user_id": event_id})
+        while event_id not in tally.acknowledged and not stop.is_set():
+            try:
+                connection.request("POST", "/event", body)
+                answer = connection.getresponse()
+                answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                tally.refused[type(error).__name__] += 1
+                connection.close()
+                connection = _connect(system)
+                stop.wait(0.05)
+                continue
+            if answer.status == 200:
+                tally.acknowledged.add(event_id)
+            else:
+                tally.refused[str(answer.status)] += 1
+                stop.wait(0.05)
+
+
+def _connect(system: System) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection("127.0.0.1", system.ports["INGESTION_PORT"], timeout=5)
+
+
+def _is_drained(system: System) -> bool:
+    try:
+        return system.redis().xlen(JOURNAL_KEY) == 0
+    except RedisError:
+        return False
+
+
+def _count(system: System, tally: Tally) -> None:
+    with system.database() as database:
+        stored = list(database["events"].find({"site_id": SITE}, {"user_id": 1}))
+        tally.dead = database["dead_letters"].count_documents({})
+    ids = {document["_id"] for document in stored}
+    tally.stored = len(stored)
+    tally.doubled = len(stored) - len({document["user_id"] for document in stored})
+    tally.lost = {event_id for event_id in tally.acknowledged if id_from_client(SITE, event_id) not in ids}
+
+
+def main() -> None:
+    faults, seed = int(os.environ.get("FAULTS", "20")), int(os.environ.get("SEED", "1"))
+    with tempfile.TemporaryDirectory(prefix="footfall-chaos-") as folder:
+        system = System(Path(folder), CLAIM_IDLE="5").start()
+        try:
+            tally = run_chaos(system, faults, seed, int(os.environ.get("PRODUCERS", "4")))
+        finally:
+            system.stop()
+            system.kill()
+    print(f"# make chaos FAULTS={faults} SEED={seed}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores\n")
+    print_table("faults", {name: str(count) for name, count in sorted(tally.faults.items())})
+    print_table(
+        "events",
+        {
+            "acknowledged": f"{len(tally.acknowledged):,}",
+            "lost": str(len(tally.lost)),
+            "doubled": str(tally.doubled),
+            "dead letters": str(tally.dead),
+            "stored (some were applied though not acknowledged)": f"{tally.stored:,}",
+            "not acknowledged at first": ", ".join(f"{n} x {what}" for what, n in tally.refused.most_common()),
+            "seconds to drain after the last fault": f"{tally.seconds_to_drain:.1f}",
+        },
+    )
+    sys.exit(0 if tally.is_sound else 1)
+
+
+if __name__ == "__main__":
+    main()
