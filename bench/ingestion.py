@@ -17,14 +17,17 @@ from pathlib import Path
 import psutil
 
 from analytics.event import id_from_client
-from analytics.journal import JOURNAL_KEY
+from analytics.event_schema import dump_journal_event, load_event
+from analytics.journal import JOURNAL_KEY, Journal
 from bench import calibration
 from bench.load import Load, post_request, run_load
+from config.celery import EVENTS_QUEUE
 from tests.system import System, wait_for
 
 SECONDS = float(os.environ.get("SECONDS", "10"))
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "64"))
 SITE = "bench"
+BACKLOG = 60_000
 PARTS = {"ingest": "ingest_app", "worker": "tasks worker", "beat": "tasks beat", "report": "report_app",
          "flower": "tasks flower", "redis": "redis-server", "mongodb": "mongod"}  # fmt: skip
 
@@ -43,11 +46,12 @@ def main() -> None:
 def bench(system: System, folder: Path) -> bool:
     print(f"# make bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {_machine()}\n")
     with system.database() as database:
+        inserts = calibration.inserts(database)
         limits = {
             "CPU loop, million turns/s": calibration.cpu_loops(),
             "XADD, one at a time, entries/s": calibration.appends(system.redis()),
             "XADD, a hundred in a pipeline, entries/s": calibration.appends_by_hundred(system.redis()),
-            "insert_many, a thousand at a time, documents/s": calibration.inserts(database),
+            "insert_many, a thousand at a time, documents/s": inserts,
         }
     constant = calibration.constant_answer(folder, _request, CONNECTIONS, SECONDS / 2)
     limits["constant answer, same Flask and gunicorn, requests/s"] = constant.rate
@@ -60,6 +64,7 @@ def bench(system: System, folder: Path) -> bool:
     took = time.perf_counter() - start
     used = {name: cpu - before[name] for name, cpu in _cpu(system).items()}
 
+    drained = _drain(system)
     lost, doubled = _check(system, load)
     accepted = load.statuses[200]
     print_table(
@@ -77,16 +82,44 @@ def bench(system: System, folder: Path) -> bool:
             "doubled": str(doubled),
         },
     )
+    print_table(
+        f"the worker alone: {BACKLOG:,} single-event entries waiting",
+        {
+            "drained, events/s": f"{drained:,.0f}",
+            "of bare insert_many": f"{drained / inserts:.2f}",
+        },
+    )
     print_table("CPU seconds for 1,000 events", {name: f"{cpu / accepted * 1000:.2f}" for name, cpu in used.items()})
     return lost == doubled == 0 and accepted > 0
 
 
-def _request(number: int) -> bytes:
-    body = {
-        "site_id": SITE, "event_type": "page_view", "path": f"/page/{number % 100}", "user_id": f"user-{number}",
+def _drain(system: System) -> float:
+    """Events a second from the journal to MongoDB, when they already wait and nothing else runs."""
+    workers = system.part("tasks worker")
+    for worker in workers:
+        worker.suspend()
+    redis, now = system.redis(), datetime.now(UTC)
+    journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
+    for first in range(0, BACKLOG, 500):
+        bodies = [_body(number, SITE + "-drain") for number in range(first, first + 500)]
+        journal.append([dump_journal_event(load_event(body, now)) for body in bodies])
+    for worker in workers:
+        worker.resume()
+    wait_for(lambda: redis.xlen(JOURNAL_KEY) < BACKLOG, "the first batch", 60)
+    start, first_seen = time.perf_counter(), redis.xlen(JOURNAL_KEY)
+    wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 300)
+    return first_seen / (time.perf_counter() - start)
+
+
+def _body(number: int, site: str) -> dict[str, str]:
+    return {
+        "site_id": site, "event_type": "page_view", "path": f"/page/{number % 100}", "user_id": f"user-{number}",
         "timestamp": "2026-11-22T10:00:00Z", "event_id": f"{number}",
     }  # fmt: skip
-    return post_request("bench", "/event", json.dumps(body).encode())
+
+
+def _request(number: int) -> bytes:
+    return post_request("bench", "/event", json.dumps(_body(number, SITE)).encode())
 
 
 def _check(system: System, load: Load) -> tuple[int, int]:

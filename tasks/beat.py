@@ -1,4 +1,4 @@
-"""beat's scheduler: every second it sends a wake-up if one is owed, and none where nothing waits.
+"""beat's scheduler: every second it sends the wake-ups that are owed, and none where nothing waits.
 
 Owed: one for each batch of events in the journal, less those already in Celery's queue. So an idle system runs no
 tasks, and beat does not fill the queue while no worker runs. Any number of beats may run; a spare wake-up finds nothing
@@ -18,6 +18,8 @@ from tasks.events import store_events
 
 log = structlog.get_logger()
 
+MOST_AT_ONCE = 50  # a second: more than any worker's speed, and little enough to publish within it
+
 # Touched at least every second (beat_max_loop_interval): how docker-compose.yml sees that beat does not hang.
 ALIVE = Path(tempfile.gettempdir()) / "footfall-beat-alive"
 
@@ -33,12 +35,12 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
         return seconds
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
-        if entry.task != store_events.name or self._is_owed():
+        for _ in range(self._owed() if entry.task == store_events.name else 1):
             super().apply_entry(entry, producer)
 
-    def _is_owed(self) -> bool:
+    def _owed(self) -> int:
         try:
-            return self._journal.wake_ups_owed() > 0
+            return min(self._journal.wake_ups_owed(), MOST_AT_ONCE)
         except Unavailable as error:
             log.warning("wake_up_not_sent", error=str(error))
-            return False
+            return 0
