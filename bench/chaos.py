@@ -137,6 +137,7 @@ def _produce(system: System, producer: int, tally: Tally, stop: threading.Event)
             else:
                 tally.refused[str(answer.status)] += 1
                 stop.wait(0.05)
+    connection.close()
 
 
 def _connect(system: System) -> http.client.HTTPConnection:
