@@ -18,5 +18,5 @@ keepalive = 65  # seconds; above a proxy's usual 60, so that the proxy closes fi
 timeout = 30  # a process whose loop stands still this long is replaced
 graceful_timeout = 30  # what a request has to finish in when its process is told to stop
 control_socket_disable = True  # no second way in
-accesslog = None  # it would write visitors' addresses
+logger_class = "web.gunicorn_worker.QuietLogger"
 logconfig_dict = logging_config(settings)

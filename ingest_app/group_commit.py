@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 
 
 class _Batch:
+    """`waiting`: a lock for each request that waits, released when it may go on. An Event for all of them makes each
+    take a common lock again when it wakes up.
+    """
+
     def __init__(self) -> None:
         self.entries: list[bytes] = []
-        self.written = threading.Event()
+        self.waiting: list[threading.Lock] = []
         self.error: Exception | None = None
 
 
@@ -29,10 +33,14 @@ class GroupCommit:
             batch = self._open
             is_first = not batch.entries
             batch.entries += entries
+            if not is_first:
+                written = threading.Lock()
+                written.acquire()
+                batch.waiting.append(written)
         if is_first:
             self._lead(batch)
         else:
-            batch.written.wait()
+            written.acquire()
         if batch.error:
             raise batch.error
 
@@ -46,4 +54,5 @@ class GroupCommit:
             except Exception as error:  # whatever it was, it is the answer to all who wait
                 batch.error = error
             finally:
-                batch.written.set()
+                for request in batch.waiting:
+                    request.release()
