@@ -74,6 +74,11 @@ def test_what_has_no_password_is_published_on_loopback_only():
         assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][name]["ports"])
 
 
+def test_flower_gets_a_password_or_none_and_never_an_empty_one():
+    """Flower takes an empty value for a password that nobody can know; null passes on what is set, if anything."""
+    assert COMPOSE["services"]["flower"]["environment"]["FLOWER_BASIC_AUTH"] is None
+
+
 def test_mongodb_is_a_replica_set_of_the_name_that_the_apps_ask_for():
     assert "--replSet footfall" in COMPOSE["services"]["mongo"]["command"]
     for name in OURS:
