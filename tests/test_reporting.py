@@ -1,5 +1,8 @@
 """GET /stats against documents in a real MongoDB."""
 
+import os
+import signal
+import time
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -118,6 +121,22 @@ def test_a_mongodb_that_is_away_is_a_503_with_retry_after(settings: Settings):
     assert int(answer.headers["Retry-After"]) > 0
     assert ready.status_code == 503
     assert ready.json["stores"]["mongodb"]["ok"] is False
+
+
+def test_a_mongodb_that_accepts_and_does_not_answer_is_a_503_long_before_the_query_s_limit(
+    report: FlaskClient, database: Database
+):
+    assert report.get("/stats?site_id=site").status_code == 200
+    pid = database.command("serverStatus")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        answer = report.get("/stats?site_id=site")
+        took = time.monotonic() - start
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert answer.status_code == 503
+    assert took < 3, "the limit of a query is 5 s here"
 
 
 def test_health(report: FlaskClient, database: Database):
