@@ -32,13 +32,9 @@ FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory: above it the door refuses, and workers drain what is there
 ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is small against the rest of maxmemory
 
-# Append, and how many wake-ups are now owed: one for every batch waiting, less those that wait in Celery's queue.
-APPEND = """
-for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) end
-return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])
-"""
-
+# How many wake-ups are owed: one for every batch waiting, less those that wait in Celery's queue.
 OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])"
+APPEND = "for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) end " + OWED
 
 # Ack and delete together: MULTI is refused when Redis is full, these are not. Consumers that hold nothing go too, this
 # one and those of vanished tasks; in the same call, so that nothing is handed to one in between (deleting a consumer
@@ -174,14 +170,23 @@ class Journal:
     def somebody_retries(self) -> bool:
         """Whether events wait that were handed back, so that claiming more would only make more of them wait.
 
-        Asks Redis only in a process that handed some back and stored nothing since. Raises Unavailable.
+        Asks Redis only in a process that itself handed some back. Raises Unavailable.
         """
         if self._handed_back:
             with trouble_with("redis", RedisError):
                 self._handed_back = any(delivery.deaths == 0 for delivery in self._pending())
         return self._handed_back
 
-    def settle(self, entries: Iterable[Entry | Delivery]) -> None:
+    def settle_deleted(self, deliveries: Sequence[Delivery]) -> None:
+        """Forget those that somebody deleted by hand: they can never be taken. What is still there, and perhaps with
+        another task, is left alone. Raises Unavailable.
+        """
+        with trouble_with("redis", RedisError):
+            for delivery in deliveries:
+                if not self._redis.xrange(JOURNAL_KEY, delivery.entry_id, delivery.entry_id):
+                    self._redis.xack(JOURNAL_KEY, GROUP, delivery.entry_id)
+
+    def settle(self, entries: Iterable[Entry]) -> None:
         """Done with these: acked and deleted. Call it after MongoDB has them. Raises Unavailable."""
         ids = [entry.entry_id for entry in entries]
         with trouble_with("redis", RedisError):

@@ -121,7 +121,8 @@ def _bury(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entr
     detail = {"deaths": f"{MOST_DEATHS} tasks died or failed while they had it"}
     dead = [DeadLetter(entry.event_id, entry.entry_id, "poison", detail, entry.raw) for entry in entries]
     stores.dead_letters.keep(dead, stores.now())
-    stores.journal.settle(deliveries)  # those too that somebody deleted by hand and that can never be taken
+    stores.journal.settle(entries)
+    stores.journal.settle_deleted(deliveries)
     return Outcome(dead=len(dead))
 
 

@@ -111,6 +111,17 @@ def test_an_entry_deleted_by_hand_is_passed_over(held: Journal, redis: Redis):
     assert raws(held.take("a", held.held("a"))) == [b"2"]
 
 
+def test_what_another_took_is_not_forgotten_for_being_untakeable(held: Journal, redis: Redis):
+    held.append([b"deleted", b"taken"])
+    deleted, _ = held.claim("vanished")
+    abandoned = wait_for(held.abandoned, "the end of patience")
+    assert raws(held.take("other", abandoned)) == [b"deleted", b"taken"]
+    redis.xdel(JOURNAL_KEY, deleted.entry_id)
+    held.settle_deleted(abandoned)
+    assert raws(held.take("other", held.held("other"))) == [b"taken"]
+    assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 1
+
+
 def test_a_journal_that_was_flushed_is_made_anew(held: Journal, redis: Redis):
     redis.flushall()
     assert held.held("a") == []
