@@ -1,60 +1,205 @@
-"""Dead letters: events that failed for their own fault, kept as they came, with the reason.
+"""Dead letters: events that failed for their own fault, kept as they came, with the reason, until somebody replays or
+purges them.
 
-A dead letter has the id that the event has or would have had, so a second delivery replaces the first.
+A letter is one event. It lists each of its failures in `attempts`, by the journal entry that failed: a second delivery
+of the same entry changes nothing, and a replay that fails again adds an attempt to the same letter. A letter leaves in
+one transaction with a note of how many attempts it had, so the books still add up (analytics/audit.py).
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 import pymongo
 from bson import Binary
-from pymongo import ReplaceOne
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from analytics.books import Account
+from analytics.journal import Entry
 from analytics.mongodb import WRITE_LIMIT
 from analytics.unavailable import trouble_with
 
 # What a dead letter keeps of a payload at most: MongoDB takes documents up to 16 MB.
 MOST_RAW = 1_000_000
+AT_ONCE = 500  # letters that leave in one transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """That an entry failed for good. `reason` is a fixed word (`invalid_event`, `refused`, `poison`), `detail` says
+    more; `letter` is the id of the letter to keep it in.
+    """
+
+    letter: UUID
+    entry: Entry
+    account: Account
+    received_at: datetime
+    reason: str
+    detail: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """`reason` is a fixed word (`invalid_event`, `refused`), `detail` says more; `raw` is the journal's payload."""
+    """What is kept of an event that died. `raw` is the journal's payload, its first million bytes of `raw_bytes`."""
 
     id: UUID
-    entry_id: str
+    account: Account
     reason: str
     detail: dict[str, Any]
     raw: bytes
+    raw_bytes: int
+    received_at: datetime
+    dead_at: datetime
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which letters. What is None does not matter; `site_id` "" are those whose site cannot be known."""
+
+    site_id: str | None = None
+    reason: str | None = None
+    dead_before: datetime | None = None
+
+    def as_query(self) -> dict[str, Any]:
+        query: dict[str, Any] = {"site_id": self.site_id, "reason": self.reason}
+        query = {name: value for name, value in query.items() if value is not None}
+        return query | ({"dead_at": {"$lt": self.dead_before}} if self.dead_before else {})
+
+
+@dataclass(frozen=True, slots=True)
+class LetterCount:
+    site_id: str
+    reason: str
+    count: int
 
 
 class DeadLetterStore:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._client = database.client
         self._letters = database["dead_letters"]
+        self._removed = database["dead_letters_removed"]
 
-    def keep(self, letters: Sequence[DeadLetter], at: datetime) -> None:
+    def keep(self, deaths: Sequence[Death], at: datetime) -> None:
         """Write all of them; again is harmless. Raises Unavailable."""
-        if not letters:
+        if not deaths:
             return
         with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._letters.bulk_write([ReplaceOne({"_id": x.id}, _document(x, at), upsert=True) for x in letters])
+            self._letters.bulk_write([UpdateOne({"_id": x.letter}, _entered(x, at), upsert=True) for x in deaths])
+
+    def count(self, which: LetterFilter) -> list[LetterCount]:
+        """By site and reason, the most first. Raises Unavailable."""
+        group = {"_id": {"site": "$site_id", "reason": "$reason"}, "n": {"$sum": 1}}
+        order = {"n": -1, "_id": 1}
+        with trouble_with("mongodb", PyMongoError):
+            rows = self._letters.aggregate([{"$match": which.as_query()}, {"$group": group}, {"$sort": order}])
+            return [LetterCount(row["_id"]["site"], row["_id"]["reason"], row["n"]) for row in rows]
+
+    def find(self, which: LetterFilter, *, after: UUID | None = None, limit: int = 0) -> Iterator[DeadLetter]:
+        """The newest first, one at a time from MongoDB; `after`: those that follow this one. Raises Unavailable."""
+        query = which.as_query()
+        with trouble_with("mongodb", PyMongoError):
+            self._letters.create_index([("dead_at", -1), ("_id", -1)], name="newest_first")
+            if after and (last := self._letters.find_one(after, {"dead_at": 1})):
+                moment = last["dead_at"]
+                older = [{"dead_at": {"$lt": moment}}, {"dead_at": moment, "_id": {"$lt": after}}]
+                query = {"$and": [query, {"$or": older}]}
+            for document in self._letters.find(query).sort([("dead_at", -1), ("_id", -1)]).limit(limit):
+                yield _letter(document)
+
+    def get(self, letter: UUID) -> DeadLetter | None:
+        """Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError):
+            document = self._letters.find_one(letter)
+        return _letter(document) if document else None
+
+    def resolve(self, letters: Sequence[UUID]) -> None:
+        """These were replayed and are stored: they are no dead letters any more. Raises Unavailable."""
+        if letters:
+            self._remove({"_id": {"$in": list(letters)}}, "replayed")
+
+    def purge(self, which: LetterFilter) -> int:
+        """Remove for good; how many. Raises Unavailable."""
+        return self._remove(which.as_query(), "purged")
+
+    def count_attempts_by_account(self) -> Counter[Account]:
+        """How many entries ended as dead letters, those that were removed since included. Raises Unavailable."""
+        each = {"_id": {"site_id": "$attempts.site_id", "day": "$attempts.day"}, "n": {"$sum": 1}}
+        counts: Counter[Account] = Counter()
+        with trouble_with("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
+            kept = self._letters.aggregate([{"$unwind": "$attempts"}, {"$group": each}], session=session)
+            for row in [*kept, *self._removed.find({}, session=session)]:
+                counts[_account(row["_id"])] += row.get("n", 0) + row.get("replayed", 0) + row.get("purged", 0)
+        return counts
+
+    def _remove(self, query: dict[str, Any], why: str) -> int:
+        def remove_some(session: ClientSession) -> int:
+            some = list(self._letters.find(query, {"attempts": 1}, session=session, limit=AT_ONCE))
+            if not some:
+                return 0
+            attempts = Counter((x["site_id"], x["day"]) for letter in some for x in letter["attempts"])
+            notes = [
+                UpdateOne({"_id": {"site_id": site_id, "day": day}}, {"$inc": {why: n}}, upsert=True)
+                for (site_id, day), n in attempts.items()
+            ]
+            self._removed.bulk_write(notes, session=session)
+            return self._letters.delete_many({"_id": {"$in": [x["_id"] for x in some]}}, session=session).deleted_count
+
+        removed = 0
+        while True:
+            with (
+                trouble_with("mongodb", PyMongoError),
+                pymongo.timeout(WRITE_LIMIT),
+                self._client.start_session() as session,
+            ):
+                some = session.with_transaction(remove_some)
+            removed += some
+            if some < AT_ONCE:
+                return removed
 
 
-def _document(letter: DeadLetter, at: datetime) -> dict[str, Any]:
-    return {
-        "_id": letter.id,
-        "entry_id": letter.entry_id,
-        "reason": letter.reason,
-        "detail": letter.detail,
-        "raw": _readable(letter.raw[:MOST_RAW]),
-        "raw_bytes": len(letter.raw),
+def _entered(death: Death, at: datetime) -> list[dict[str, Any]]:
+    """The update that adds this attempt, unless it is there: as a pipeline, so that it is one atomic step."""
+    account = {"site_id": death.account.site_id, "day": death.account.day.isoformat()}
+    attempt = account | {"entry_id": death.entry.entry_id, "reason": death.reason, "dead_at": at}
+    attempts = {"$ifNull": ["$attempts", []]}
+    known = {"$in": [death.entry.entry_id, {"$ifNull": ["$attempts.entry_id", []]}]}
+    document = account | {
+        "reason": death.reason,
+        "detail": death.detail,
+        "raw": _readable(death.entry.raw[:MOST_RAW]),
+        "raw_bytes": len(death.entry.raw),
+        "received_at": death.received_at,
         "dead_at": at,
     }
+    literals: dict[str, Any] = {name: {"$literal": value} for name, value in document.items()}
+    added = {"$concatArrays": [attempts, [{"$literal": attempt}]]}
+    return [{"$set": literals | {"attempts": {"$cond": [known, attempts, added]}}}]
+
+
+def _letter(document: dict[str, Any]) -> DeadLetter:
+    raw = document["raw"]
+    return DeadLetter(
+        id=document["_id"],
+        account=_account(document),
+        reason=document["reason"],
+        detail=document["detail"],
+        raw=raw.encode() if isinstance(raw, str) else bytes(raw),
+        raw_bytes=document["raw_bytes"],
+        received_at=document["received_at"],
+        dead_at=document["dead_at"],
+        attempts=len(document["attempts"]),
+    )
+
+
+def _account(document: dict[str, Any]) -> Account:
+    return Account(document["site_id"], date.fromisoformat(document["day"]))
 
 
 def _readable(raw: bytes) -> str | Binary:

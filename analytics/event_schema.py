@@ -25,11 +25,16 @@ LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below Mon
 
 
 class InvalidEvent(Exception):
-    """The caller's mistake: `fields` maps each field's name to a list of sentences."""
+    """The caller's mistake: `fields` maps each field's name to a list of sentences.
 
-    def __init__(self, fields: dict[str, list[str]]) -> None:
+    `code`: `not_json` or `invalid_event`; `site_id`: whose event it would have been, "" where that cannot be known.
+    """
+
+    def __init__(self, fields: dict[str, list[str]], code: str = "invalid_event", site_id: str = "") -> None:
         super().__init__("; ".join(f"{name}: {' '.join(errors)}" for name, errors in fields.items()))
         self.fields = fields
+        self.code = code
+        self.site_id = site_id
 
 
 # Three fields with a short way for values as they nearly always are; whatever else goes marshmallow's long way, which
@@ -151,11 +156,15 @@ def load_journal_event(raw: bytes, entry_id: UUID, entry_time: datetime) -> Even
     """One event from the journal; the entry's own id and time stand in for what is missing. Raises InvalidEvent."""
     if len(raw) > LARGEST_ENTRY:
         raise InvalidEvent({"body": [f"Larger than {LARGEST_ENTRY} bytes."]})
+    return _event(_load(_journal_schema, read_json(raw)), lambda: entry_id, entry_time)
+
+
+def read_json(raw: bytes) -> Any:
+    """Raises InvalidEvent."""
     try:
-        body = json.loads(raw)
+        return json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise InvalidEvent({"body": [f"Not JSON: {error}."]}) from None
-    return _event(_load(_journal_schema, body), lambda: entry_id, entry_time)
+        raise InvalidEvent({"body": [f"Not JSON: {error}."]}, "not_json") from None
 
 
 def dump_journal_event(event: Event) -> bytes:
@@ -192,8 +201,15 @@ def _load(schema: Schema, body: object) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
-        raise InvalidEvent(normalized(error)) from None
+        raise InvalidEvent(normalized(error), site_id=_site_of(body)) from None
     return loaded
+
+
+def _site_of(body: dict[str, Any]) -> str:
+    try:
+        return str(_event_schema.fields["site_id"].deserialize(body.get("site_id")))
+    except ValidationError:
+        return ""
 
 
 def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_time: datetime) -> Event:

@@ -4,9 +4,10 @@ Storing is safe to repeat: a duplicate `_id` is the same event again. Wrong can 
 primary is `Unavailable`; an event that MongoDB will not have, for its own fault, comes back as a `Refusal`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import Any
 
 import pymongo
@@ -15,6 +16,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
+from analytics.books import Account
 from analytics.event import Event
 from analytics.mongodb import WRITE_LIMIT
 from analytics.unavailable import trouble_with
@@ -39,11 +41,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a batch: every event is one of the three."""
+    """What became of a batch, by index: what is neither a duplicate nor refused is stored."""
 
-    stored: int
-    duplicate: int
-    refused: list[Refusal]
+    duplicate: frozenset[int] = frozenset()
+    refused: list[Refusal] = field(default_factory=list)
+
+    def __add__(self, other: "Stored") -> "Stored":
+        return Stored(self.duplicate | other.duplicate, self.refused + other.refused)
 
 
 class EventStore:
@@ -51,13 +55,26 @@ class EventStore:
         self._events: Collection[dict[str, Any]] = database["events"]
         self._indexed = False
 
-    def store(self, events: Sequence[Event], created_at: datetime) -> Stored:
-        """Write all of them, in no order, acknowledged by a majority and on disk. Raises Unavailable."""
+    def store(self, events: Sequence[tuple[str, Event]], created_at: datetime) -> Stored:
+        """Write all of them, in no order, acknowledged by a majority and on disk. Raises Unavailable.
+
+        Each comes with the id of its journal entry, by which an event that is there already is told apart: this entry's
+        own, which an earlier delivery wrote, or another's, of which this one is a duplicate.
+        """
         if not events:
-            return Stored(0, 0, [])
+            return Stored()
         with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._make_indexes()
-            return self._insert([_document(event, created_at) for event in events])
+            return self._insert([_document(entry_id, event, created_at) for entry_id, event in events])
+
+    def count_by_account(self) -> Counter[Account]:
+        """How many events there are of each account, counted one by one: seconds for millions. Raises Unavailable."""
+        day = {"$dateToString": {"date": "$received_at", "format": "%Y-%m-%d"}}
+        with trouble_with("mongodb", PyMongoError):
+            rows = self._events.aggregate(
+                [{"$group": {"_id": {"site": "$site_id", "day": day}, "n": {"$sum": 1}}}], allowDiskUse=True
+            )
+            return Counter({Account(x["_id"]["site"], date.fromisoformat(x["_id"]["day"])): x["n"] for x in rows})
 
     def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:
         """`first`: the index of the first document among all. What cannot even be sent is found by halving."""
@@ -67,16 +84,29 @@ class EventStore:
             faults = error.details["writeErrors"]
             if error.details["writeConcernErrors"] or any(fault["code"] not in OWN_FAULTS for fault in faults):
                 raise  # stored perhaps, proven not; or trouble that is no event's fault
-            return _sort_out(len(documents), first, faults)
+            return self._sort_out(documents, first, faults)
         except (*UNSENDABLE, OperationFailure) as error:
             if isinstance(error, OperationFailure) and error.code != DOCUMENT_TOO_LARGE:
                 raise
             if len(documents) == 1:
-                return Stored(0, 0, [Refusal(first, f"{type(error).__name__}: {error}"[:500])])
+                return Stored(refused=[Refusal(first, f"{type(error).__name__}: {error}"[:500])])
             half = len(documents) // 2
-            left, right = self._insert(documents[:half], first), self._insert(documents[half:], first + half)
-            return Stored(left.stored + right.stored, left.duplicate + right.duplicate, [*left.refused, *right.refused])
-        return Stored(len(documents), 0, [])
+            return self._insert(documents[:half], first) + self._insert(documents[half:], first + half)
+        return Stored()
+
+    def _sort_out(self, documents: Sequence[dict[str, Any]], first: int, faults: Sequence[dict[str, Any]]) -> Stored:
+        there: list[int] = []
+        refused = []
+        for fault in faults:
+            if fault["code"] == DUPLICATE_KEY and "_id" in fault.get("keyPattern", {"_id": 1}):
+                there.append(fault["index"])
+            else:
+                refused.append(Refusal(first + fault["index"], f"{fault['code']}: {fault['errmsg']}"[:500]))
+        ids = [documents[index]["_id"] for index in there]
+        found: list[dict[str, Any]] = list(self._events.find({"_id": {"$in": ids}}, {"entry_id": 1})) if ids else []
+        writers = {document["_id"]: document.get("entry_id") for document in found}
+        others = (n for n in there if writers.get(documents[n]["_id"]) != documents[n]["entry_id"])
+        return Stored(frozenset(first + n for n in others), refused)
 
     def _make_indexes(self) -> None:
         if not self._indexed:
@@ -86,9 +116,10 @@ class EventStore:
             self._indexed = True
 
 
-def _document(event: Event, created_at: datetime) -> dict[str, Any]:
+def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, Any]:
     document: dict[str, Any] = {
         "_id": event.id,
+        "entry_id": entry_id,
         "site_id": event.site_id,
         "event_type": event.event_type,
         "path": event.path,
@@ -99,14 +130,3 @@ def _document(event: Event, created_at: datetime) -> dict[str, Any]:
         "created_at": created_at,
     }
     return {name: value for name, value in document.items() if value is not None}
-
-
-def _sort_out(count: int, first: int, faults: Sequence[dict[str, Any]]) -> Stored:
-    duplicate = 0
-    refused = []
-    for fault in faults:
-        if fault["code"] == DUPLICATE_KEY and "_id" in fault.get("keyPattern", {"_id": 1}):
-            duplicate += 1
-        else:
-            refused.append(Refusal(first + fault["index"], f"{fault['code']}: {fault['errmsg']}"[:500]))
-    return Stored(count - duplicate - len(refused), duplicate, refused)

@@ -3,6 +3,8 @@
 In: events as bytes (analytics/event_schema.py). `append` returning is the promise behind a 200: under `appendfsync
 always` Redis answers after the disk has it. Out: entries, each held by one consumer until it is settled.
 
+Both scripts that move entries keep the books in the same step (analytics/books.py).
+
 A consumer is one task, by its id. A task that runs again, after a retry or after its process died, finds what it held
 under its own name; what a vanished task held is taken over by whoever claims after `claim_idle` seconds.
 
@@ -11,17 +13,21 @@ applied; the same event appended again has the same id.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 import structlog
 from redis import Redis
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from analytics.event import id_from_entry
+from analytics.books import ACCEPTED, COUNT, Account
+from analytics.event import Event, id_from_entry
+from analytics.event_schema import dump_journal_event
 from analytics.unavailable import Unavailable, trouble_with
 
 log = structlog.get_logger()
@@ -34,42 +40,120 @@ ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is sm
 
 # How many wake-ups are owed: one for every batch waiting, less those that wait in Celery's queue.
 OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])"
-APPEND = "for i = 2, #ARGV do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) end " + OWED
+APPEND = (
+    COUNT
+    + """
+local counts = {}
+for i = 2, #ARGV, 3 do
+  local account, name, event = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if event ~= '' then redis.call('XADD', KEYS[1], '*', 'event', event, 'account', account) end
+  counts[account] = counts[account] or {}
+  counts[account][name] = (counts[account][name] or 0) + 1
+end
+for account, names in pairs(counts) do
+  for name, n in pairs(names) do count(account, name, n) end
+end
+"""
+    + OWED
+)
+REPLAY = (
+    COUNT
+    + """
+redis.call('XADD', KEYS[1], '*', 'event', ARGV[2], 'account', ARGV[1], 'replay', ARGV[3])
+count(ARGV[1], 'accepted', 1)
+count(ARGV[1], 'replayed', 1)
+"""
+)
 
-# Ack and delete together: MULTI is refused when Redis is full, these are not. Consumers that hold nothing go too, this
-# one and those of vanished tasks; in the same call, so that nothing is handed to one in between (deleting a consumer
-# forgets what it holds).
-SETTLE = """
-for i = 2, #ARGV, 500 do
-  local ids = {unpack(ARGV, i, math.min(i + 499, #ARGV))}
-  redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
-  redis.call('XDEL', KEYS[1], unpack(ids))
+# Ack and delete together: MULTI is refused when Redis is full, these are not, nor is the counting once they have begun.
+# An entry that another task settled before is acked by nobody a second time, and so not counted. Consumers that hold
+# nothing go too, this one and those of vanished tasks; in the same call, so that nothing is handed to one in between
+# (deleting a consumer forgets what it holds).
+SETTLE = (
+    COUNT
+    + """
+local i = 2
+while i <= #ARGV do
+  local account, outcome, uncounted, last = ARGV[i], ARGV[i + 1], ARGV[i + 2], i + 3 + ARGV[i + 3]
+  local settled = 0
+  for first = i + 4, last, 500 do
+    local ids = {unpack(ARGV, first, math.min(first + 499, last))}
+    settled = settled + redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
+    redis.call('XDEL', KEYS[1], unpack(ids))
+  end
+  if settled > 0 then
+    count(account, outcome, settled)
+    if uncounted == '1' then count(account, 'accepted', settled) end
+  end
+  i = last + 1
 end
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   if consumer[4] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer[2]) end
 end
 """
+)
+
+
+class Full(RedisError):
+    """No room for more events: the workers have to drain some first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What the door has to write down: an event, or with none that something was counted under this name."""
+
+    account: Account
+    name: str = ACCEPTED
+    event: bytes = b""
+
+    @classmethod
+    def of(cls, event: Event) -> "Line":
+        return cls(Account(event.site_id, event.received_at.date()), event=dump_journal_event(event))
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The id that a dead letter's event keeps, and when it was first received."""
+
+    letter: UUID
+    received_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the journal. `raw` is an event's bytes, or whatever else somebody put there."""
+    """One entry of the journal. `raw` is an event's bytes, or whatever else somebody put there.
+
+    `account`: where it was counted when it was appended; None where it came past the door, uncounted.
+    """
 
     entry_id: str
     raw: bytes
+    account: Account | None = None
+    replay: Replay | None = None
 
     @property
     def event_id(self) -> UUID:
         """The id of an event that brings none: the same at every delivery."""
-        return id_from_entry(JOURNAL_KEY, self.entry_id)
+        return self.replay.letter if self.replay else id_from_entry(JOURNAL_KEY, self.entry_id)
 
     @property
     def written_at(self) -> datetime | None:
         """When Redis took it, by Redis's clock. None where whoever wrote it chose an id that is no time."""
+        if self.replay:
+            return self.replay.received_at
         try:
             return datetime.fromtimestamp(int(self.entry_id.split("-")[0]) / 1000, UTC)
         except (ValueError, OverflowError, OSError):
             return None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of an entry (`stored`, `duplicate`, `dead`), and the account to count it in."""
+
+    entry: Entry
+    outcome: str
+    account: Account
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +170,25 @@ class Delivery:
 
 
 class Journal:
-    """`batch`: the most entries one claim takes; `queue`: the Redis key of Celery's queue of wake-ups.
+    """`batch`: the most entries one claim takes; `queue`: the Redis key of Celery's queue of wake-ups; `most_waiting`:
+    with so many entries waiting the door refuses more.
 
     `retry_pause`: after a failure every append within so many seconds fails at once, so that requests do not queue up
     behind a Redis that accepts and does not answer.
     """
 
-    def __init__(self, redis: Redis, *, queue: str, batch: int, claim_idle: float, retry_pause: float = 0.5) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        queue: str,
+        batch: int,
+        claim_idle: float,
+        most_waiting: int = 2_000_000,
+        retry_pause: float = 0.5,
+    ) -> None:
         self._redis = redis
+        self._most_waiting = most_waiting
         self._queue = queue
         self._batch = batch
         self._claim_idle_ms = int(claim_idle * 1000)
@@ -103,21 +198,30 @@ class Journal:
         self._handed_back = False
         self._append = redis.register_script(APPEND)
         self._owed = redis.register_script(OWED)
+        self._replay = redis.register_script(REPLAY)
         self._settle = redis.register_script(SETTLE)
 
-    def append(self, events: Sequence[bytes]) -> int:
-        """Durable when it returns. Returns how many wake-ups are owed. Raises Unavailable."""
+    def append(self, lines: Sequence[Line]) -> int:
+        """Durable and counted when it returns. Returns how many wake-ups are owed. Raises Unavailable."""
         if time.monotonic() < self._away_until:
             raise Unavailable("redis", ConnectionError("no answer a moment ago"))
+        args: list[Any] = [part for line in lines for part in (str(line.account), line.name, line.event)]
         try:
             self._look_for_room()
-            owed = self._append(keys=[JOURNAL_KEY, self._queue], args=[self._batch, *events])
+            owed = self._append(keys=[JOURNAL_KEY, self._queue], args=[self._batch, *args])
         except RedisError as error:
             if time.monotonic() > self._away_until:  # one line for all threads that found out together
                 log.warning("journal_unavailable", error=f"{type(error).__name__}: {error}")
             self._away_until = time.monotonic() + self._retry_pause
             raise Unavailable("redis", error) from error
         return int(owed)
+
+    def replay(self, account: Account, raw: bytes, replay: Replay) -> None:
+        """Append a dead letter's event once more. Raises Unavailable."""
+        mark = f"{replay.letter.hex} {replay.received_at.isoformat()}"
+        with trouble_with("redis", RedisError):
+            self._look_for_room()
+            self._replay(keys=[JOURNAL_KEY], args=[str(account), raw, mark])
 
     def wake_ups_owed(self) -> int:
         """How many more tasks should be on their way, 0 or less for none. Raises Unavailable."""
@@ -186,28 +290,49 @@ class Journal:
                 if not self._redis.xrange(JOURNAL_KEY, delivery.entry_id, delivery.entry_id):
                     self._redis.xack(JOURNAL_KEY, GROUP, delivery.entry_id)
 
-    def settle(self, entries: Iterable[Entry]) -> None:
-        """Done with these: acked and deleted. Call it after MongoDB has them. Raises Unavailable."""
-        ids = [entry.entry_id for entry in entries]
+    def settle(self, settlements: Iterable[Settlement]) -> None:
+        """Done with these: acked, deleted, counted. Call it after MongoDB has them. Raises Unavailable."""
+        groups: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
+        for settlement in settlements:
+            uncounted = settlement.entry.account is None
+            groups[str(settlement.account), settlement.outcome, int(uncounted)].append(settlement.entry.entry_id)
+        args: list[Any] = [part for group, ids in groups.items() for part in (*group, len(ids), *ids)]
         with trouble_with("redis", RedisError):
-            self._settle(keys=[JOURNAL_KEY], args=[GROUP, *ids])
+            self._settle(keys=[JOURNAL_KEY], args=[GROUP, *args])
 
     def waiting(self) -> int:
         """Entries not yet settled, held ones included. Raises Unavailable."""
         with trouble_with("redis", RedisError):
             return int(self._redis.xlen(JOURNAL_KEY))
 
+    def waiting_by_account(self) -> Counter[Account | None]:
+        """The same by account, read entry by entry; None for those that came past the door. Raises Unavailable."""
+        return Counter(entry.account for entry in self._all())
+
     def check(self) -> None:
-        """Raises Unavailable where Redis does not answer."""
+        """Raises Unavailable where Redis does not answer, or has no room for events."""
         with trouble_with("redis", RedisError):
+            self._look_for_room()
             self._redis.ping()
+
+    def _all(self) -> Iterator[Entry]:
+        start = "-"
+        while True:
+            with trouble_with("redis", RedisError):
+                page: Any = self._redis.xrange(JOURNAL_KEY, start, count=self._batch)
+            if not page:
+                return
+            yield from _entries(page)
+            start = f"({page[-1][0].decode()}"
 
     def _look_for_room(self) -> None:
         """Refuses before Redis does: a Celery worker needs room in Redis too, to take and to ack its tasks."""
         if time.monotonic() > self._room_until:
             memory: Any = self._redis.info("memory")
             if memory["maxmemory"] and memory["used_memory"] > memory["maxmemory"] * FULL:
-                raise OutOfMemoryError(f"above {FULL:.0%} of its maxmemory")
+                raise Full(f"above {FULL:.0%} of its maxmemory")
+            if self._redis.xlen(JOURNAL_KEY) >= self._most_waiting:
+                raise Full(f"{self._most_waiting} events wait already, which is MOST_WAITING")
             self._room_until = time.monotonic() + ROOM_CHECK
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
@@ -226,4 +351,22 @@ def _entries(pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) ->
     for entry_id, fields in pairs:
         if entry_id and fields:  # else somebody deleted it by hand while it was held
             # What is not ours has other fields; the dead letter shows them.
-            yield Entry(entry_id.decode(), fields[FIELD] if FIELD in fields else repr(fields).encode())
+            raw = fields[FIELD] if FIELD in fields else repr(fields).encode()
+            replay = _replay(fields) if b"replay" in fields else None
+            yield Entry(entry_id.decode(), raw, _account(fields.get(b"account", b"")), replay)
+
+
+@lru_cache(maxsize=1024)
+def _account(text: bytes) -> Account | None:
+    try:
+        return Account.from_text(text.decode())
+    except ValueError:
+        return None
+
+
+def _replay(fields: dict[bytes, bytes]) -> Replay | None:
+    try:
+        letter, _, received_at = fields[b"replay"].decode().partition(" ")
+        return Replay(UUID(letter), datetime.fromisoformat(received_at))
+    except ValueError:
+        return None

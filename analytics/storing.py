@@ -5,26 +5,30 @@ stores have written, writing the same again changes nothing.
 
 What goes wrong, and what becomes of the events:
     a store is away, stalled, full     they are handed back and wait, as long as it takes (Unavailable)
-    an event does not fit the schema   a dead letter, `invalid_event`; its neighbours are stored
+    an event does not fit the schema   a dead letter, `invalid_event` or `not_json`; its neighbours are stored
     MongoDB refuses an event           a dead letter, `refused`; its neighbours are stored
     the process dies                   they are delivered again, in smaller and smaller company
     four tasks died or failed with it  a dead letter, `poison`
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby, islice
 from operator import attrgetter
+from typing import Any
+from uuid import UUID
 
 import structlog
 
-from analytics.dead_letters import DeadLetter, DeadLetterStore
+from analytics.books import DEAD, DUPLICATE, STORED, Account
+from analytics.dead_letters import DeadLetterStore, Death
 from analytics.event import Event
 from analytics.event_schema import InvalidEvent, load_journal_event
 from analytics.event_store import EventStore
-from analytics.journal import Delivery, Entry, Journal
+from analytics.journal import Delivery, Entry, Journal, Settlement
 from analytics.unavailable import Unavailable
 
 log = structlog.get_logger()
@@ -41,14 +45,14 @@ class Outcome:
 
     stored: int = 0
     duplicate: int = 0
-    dead: int = 0
+    deaths: tuple[Death, ...] = ()
     waiting: str | None = None
 
     def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.stored + other.stored, self.duplicate + other.duplicate, self.dead + other.dead)
+        return Outcome(self.stored + other.stored, self.duplicate + other.duplicate, self.deaths + other.deaths)
 
     def as_result(self) -> dict[str, int | str]:
-        result: dict[str, int | str] = {"stored": self.stored, "duplicate": self.duplicate, "dead": self.dead}
+        result: dict[str, int | str] = {"stored": self.stored, "duplicate": self.duplicate, "dead": len(self.deaths)}
         return result | ({"waiting": self.waiting} if self.waiting else {})
 
 
@@ -73,7 +77,7 @@ def store_waiting(stores: Stores, consumer: str) -> Outcome:
         outcome = _store_again(stores, consumer, stores.journal.abandoned())
         outcome += _store(stores, consumer, stores.journal.claim(consumer))
     if outcome != Outcome():
-        log.info("events_stored", stored=outcome.stored, duplicate=outcome.duplicate, dead=outcome.dead)
+        log.info("events_stored", stored=outcome.stored, duplicate=outcome.duplicate, dead=len(outcome.deaths))
     return outcome
 
 
@@ -91,39 +95,62 @@ def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) 
 
 def _store(stores: Stores, consumer: str, entries: Sequence[Entry]) -> Outcome:
     try:
-        outcome = _write(stores, entries)
+        settlements, deaths = _write(stores, entries)
     except Unavailable:
         with suppress(Unavailable):
             stores.journal.hand_back(consumer, entries)  # our trouble is not held against an event
         raise
-    stores.journal.settle(entries)
-    return outcome
+    return _settle(stores, settlements, deaths)
 
 
-def _write(stores: Stores, entries: Sequence[Entry]) -> Outcome:
+def _write(stores: Stores, entries: Sequence[Entry]) -> tuple[list[Settlement], list[Death]]:
     good: list[tuple[Entry, Event]] = []
-    dead: list[DeadLetter] = []
+    deaths: list[Death] = []
     now = stores.now()
     for entry in entries:
         try:
             good.append((entry, load_journal_event(entry.raw, entry.event_id, entry.written_at or now)))
         except InvalidEvent as error:
-            dead.append(DeadLetter(entry.event_id, entry.entry_id, "invalid_event", error.fields, entry.raw))
-    result = stores.events.store([event for _, event in good], now)
-    for refusal in result.refused:
-        entry, event = good[refusal.index]
-        dead.append(DeadLetter(event.id, entry.entry_id, "refused", {"mongodb": refusal.reason}, entry.raw))
-    stores.dead_letters.keep(dead, now)
-    return Outcome(result.stored, result.duplicate, len(dead))
+            deaths.append(_death(entry, error.code, error.fields, now, site_id=error.site_id))
+    result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
+    refused = {refusal.index: refusal.reason for refusal in result.refused}
+    settlements = []
+    for index, (entry, event) in enumerate(good):
+        if index in refused:
+            deaths.append(
+                _death(entry, "refused", {"mongodb": refused[index]}, now, event_id=event.id, site_id=event.site_id)
+            )
+        else:
+            account = entry.account or Account(event.site_id, event.received_at.date())
+            settlements.append(Settlement(entry, DUPLICATE if index in result.duplicate else STORED, account))
+    stores.dead_letters.keep(deaths, now)
+    stores.dead_letters.resolve([settled.entry.replay.letter for settled in settlements if settled.entry.replay])
+    return settlements, deaths
 
 
 def _bury(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entry]) -> Outcome:
     detail = {"deaths": f"{MOST_DEATHS} tasks died or failed while they had it"}
-    dead = [DeadLetter(entry.event_id, entry.entry_id, "poison", detail, entry.raw) for entry in entries]
-    stores.dead_letters.keep(dead, stores.now())
-    stores.journal.settle(entries)
+    now = stores.now()
+    deaths = [_death(entry, "poison", detail, now) for entry in entries]
+    stores.dead_letters.keep(deaths, now)
+    outcome = _settle(stores, [], deaths)
     stores.journal.settle_deleted(deliveries)
-    return Outcome(dead=len(dead))
+    return outcome
+
+
+def _death(
+    entry: Entry, reason: str, detail: dict[str, Any], now: datetime, *, event_id: UUID | None = None, site_id: str = ""
+) -> Death:
+    """`event_id`, `site_id`: what could be read of the event. A replay keeps its letter, and an entry its account."""
+    letter = entry.replay.letter if entry.replay else event_id or entry.event_id
+    received_at = entry.written_at or now
+    return Death(letter, entry, entry.account or Account(site_id, received_at.date()), received_at, reason, detail)
+
+
+def _settle(stores: Stores, settlements: Sequence[Settlement], deaths: Sequence[Death]) -> Outcome:
+    stores.journal.settle([*settlements, *(Settlement(x.entry, DEAD, x.account) for x in deaths)])
+    ends = Counter(settlement.outcome for settlement in settlements)
+    return Outcome(ends[STORED], ends[DUPLICATE], tuple(deaths))
 
 
 def _batched(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 
 from analytics.event import id_from_client
-from analytics.event_schema import dump_journal_event, load_event
-from analytics.journal import JOURNAL_KEY, Journal
+from analytics.event_schema import load_event
+from analytics.journal import JOURNAL_KEY, Journal, Line
 from bench import calibration
 from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE
@@ -102,7 +102,7 @@ def _drain(system: System) -> float:
     journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
     for first in range(0, BACKLOG, 500):
         bodies = [_body(number, SITE + "-drain") for number in range(first, first + 500)]
-        journal.append([dump_journal_event(load_event(body, now)) for body in bodies])
+        journal.append([Line.of(load_event(body, now)) for body in bodies])
     for worker in workers:
         worker.resume()
     wait_for(lambda: redis.xlen(JOURNAL_KEY) < BACKLOG, "the first batch", 60)

@@ -5,12 +5,15 @@ from typing import Any
 from config.settings import Settings
 
 EVENTS_QUEUE = "events"
+DEAD_LETTERS_QUEUE = "dead_letters"
+QUEUES = (EVENTS_QUEUE, DEAD_LETTERS_QUEUE)
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.redis_url,
         "task_default_queue": EVENTS_QUEUE,  # the queue's name is also its Redis key: `redis-cli llen events`
+        "task_routes": {"tasks.dead_letters.*": {"queue": DEAD_LETTERS_QUEUE}},
         # Nobody waits for a result: what a task did goes into its log line and, through its event, to Flower.
         "task_ignore_result": True,
         # Acks: a wake-up may be lost without harm, yet a task that holds events should come back when its process
@@ -48,5 +51,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         # could leave broken.
         "beat_scheduler": "tasks.beat:OwedScheduler",
         "beat_max_loop_interval": 1,
-        "beat_schedule": {"store-events": {"task": "tasks.events.store_events", "schedule": 1.0}},
+        "beat_schedule": {
+            "store-events": {"task": "tasks.events.store_events", "schedule": 1.0},
+            "carry-books": {"task": "tasks.books.carry_books", "schedule": 3600.0},
+        },
     }

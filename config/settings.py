@@ -71,6 +71,9 @@ class Settings:
         "int", 65536, "the largest body of a hit; 64 KiB is also what sendBeacon allows", validate.Range(1, 500_000)
     )
     store_batch: int = setting("int", 1000, "the most events that one task stores", validate.Range(1, 10000))
+    most_waiting: int = setting(
+        "int", 2_000_000, "with so many events waiting in the journal the door refuses more", POSITIVE
+    )
     claim_idle: float = setting(
         "float", 35.0, "after this long a dead worker's events are taken over; above the task's limit of 30 s", POSITIVE
     )

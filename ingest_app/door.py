@@ -1,16 +1,27 @@
 """The door: where an event becomes our responsibility.
 
-In: what a hit's body held. Out: nothing; returning means that the event is durable in the journal. Raises InvalidEvent
-(the caller's mistake) and Unavailable (our trouble: nothing was promised, and the same event_id may come again).
+In: what a hit's body held. Out: what of it was admitted; returning means that this is durable in the journal, and that
+what was rejected is counted. Raises InvalidEvent (the caller's mistake) and Unavailable (our trouble: nothing was
+promised, and the same event_ids may come again).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from analytics.event_schema import dump_journal_event, load_event
-from analytics.journal import Journal
+from analytics.books import REJECTED, Account
+from analytics.event_schema import InvalidEvent, load_event, read_json
+from analytics.journal import Journal, Line
 from ingest_app.group_commit import GroupCommit
 from tasks.events import WakeUps
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """How many events of a hit were accepted, and which were not, by their index."""
+
+    accepted: int
+    rejected: dict[int, InvalidEvent]
 
 
 class Door:
@@ -18,15 +29,54 @@ class Door:
         self._journal = journal
         self._wake_ups = wake_ups
         self._now = now
-        self._commits = GroupCommit(self._commit)
+        self._commits = GroupCommit[Line](self._commit)
 
-    def admit(self, body: object) -> None:
-        event = load_event(body, self._now())
-        self._commits.append([dump_journal_event(event)])
+    def admit(self, hit: bytes) -> None:
+        """A hit that is one event."""
+        try:
+            admitted = self._admit([read_json(hit)])
+        except InvalidEvent as error:  # no JSON
+            self._commits.append([_rejection(error, self._now())])
+            raise
+        if admitted.rejected:
+            raise admitted.rejected[0]
 
-    def _commit(self, entries: Sequence[bytes]) -> None:
-        if self._journal.append(entries) > 0:
+    def admit_several(self, hit: bytes) -> Admitted:
+        """A hit that is a list of events, or an object with one as `events`: none suffers from its neighbours."""
+        try:
+            return self._admit(_list_in(read_json(hit)))
+        except InvalidEvent as error:
+            self._commits.append([_rejection(error, self._now())])
+            raise
+
+    def _admit(self, bodies: Sequence[object]) -> Admitted:
+        now = self._now()
+        lines = []
+        rejected = {}
+        for index, body in enumerate(bodies):
+            try:
+                lines.append(Line.of(load_event(body, now)))
+            except InvalidEvent as error:
+                rejected[index] = error
+                lines.append(_rejection(error, now))
+        if lines:
+            self._commits.append(lines)
+        return Admitted(len(bodies) - len(rejected), rejected)
+
+    def _commit(self, lines: Sequence[Line]) -> None:
+        if self._journal.append(lines) > 0:
             self._wake_ups.ask()
 
     def check(self) -> None:
         self._journal.check()
+
+
+def _list_in(body: object) -> Sequence[object]:
+    events = body.get("events") if isinstance(body, dict) else body
+    if not isinstance(events, list):
+        raise InvalidEvent({"events": ["Not a list of events."]})
+    return events
+
+
+def _rejection(error: InvalidEvent, now: datetime) -> Line:
+    return Line(Account(error.site_id, now.date()), f"{REJECTED}{error.code}")

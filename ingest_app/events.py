@@ -1,14 +1,14 @@
-"""POST /event: one event a hit. The body is JSON whatever its Content-Type says: sendBeacon calls it text/plain."""
+"""POST /event: one event a hit; POST /events: several.
 
-import json
+The body is JSON whatever its Content-Type says: sendBeacon calls it text/plain.
+"""
+
 import math
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from analytics.event_schema import InvalidEvent
 from ingest_app.door import Door
-from web.errors import BadRequest
 
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
 
@@ -18,20 +18,23 @@ def events_blueprint(door: Door) -> Blueprint:
 
     @blueprint.post("/event")
     def receive_event() -> Response:
-        try:
-            door.admit(_read_json())
-        except InvalidEvent as error:
-            raise BadRequest("invalid_event", f"The event was not accepted: {error}", error.fields) from None
+        door.admit(_read_body())
         return Response(QUEUED, mimetype="application/json")
+
+    @blueprint.post("/events")
+    def receive_events() -> Response:
+        admitted = door.admit_several(_read_body())
+        rejected = [
+            {"index": index, "code": error.code, "message": str(error), "fields": error.fields}
+            for index, error in admitted.rejected.items()
+        ]
+        return jsonify(success=True, accepted=admitted.accepted, dropped=0, rejected=rejected)
 
     return blueprint
 
 
-def _read_json() -> object:
+def _read_body() -> bytes:
     body = request.get_data(cache=False)
     if request.content_length is None and len(body) >= (request.max_content_length or math.inf):
         raise RequestEntityTooLarge  # a chunked body, which werkzeug cuts at the limit
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidEvent({"body": [f"Not JSON: {error}."]}) from None
+    return body

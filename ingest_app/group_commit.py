@@ -6,29 +6,33 @@ for every request that shared it. An idle door adds nothing: the first request w
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class _Batch:
+class _Batch(Generic[T]):
     """`waiting`: a lock for each request that waits, released when it may go on. An Event for all of them makes each
     take a common lock again when it wakes up.
     """
 
     def __init__(self) -> None:
-        self.entries: list[bytes] = []
+        self.entries: list[T] = []
         self.waiting: list[threading.Lock] = []
         self.error: Exception | None = None
 
 
-class GroupCommit:
+class GroupCommit(Generic[T]):
     """`write` takes the entries of all waiting requests, in the order of their arrival. It must come to an end."""
 
-    def __init__(self, write: Callable[[Sequence[bytes]], None]) -> None:
+    def __init__(self, write: Callable[[Sequence[T]], None]) -> None:
         self._write = write
         self._joining = threading.Lock()
         self._turn = threading.Lock()
-        self._open = _Batch()
+        self._open = _Batch[T]()
 
-    def append(self, entries: Sequence[bytes]) -> None:
+    def append(self, entries: Sequence[T]) -> None:
+        """At least one entry."""
         with self._joining:
             batch = self._open
             is_first = not batch.entries
@@ -44,11 +48,11 @@ class GroupCommit:
         if batch.error:
             raise batch.error
 
-    def _lead(self, batch: _Batch) -> None:
+    def _lead(self, batch: _Batch[T]) -> None:
         """The first of a batch writes it for all, once the write before is through; until then others join."""
         with self._turn:
             with self._joining:
-                self._open = _Batch()
+                self._open = _Batch[T]()
             try:
                 self._write(batch.entries)
             except Exception as error:  # whatever it was, it is the answer to all who wait

@@ -35,7 +35,7 @@ try:
 except SettingsError as error:
     sys.exit(f"footfall: {error}")
 
-app = Celery("footfall", include=["tasks.events"])
+app = Celery("footfall", include=["tasks.books", "tasks.dead_letters", "tasks.events"])
 app.conf.update(celery_settings(settings))
 
 
@@ -50,7 +50,13 @@ def say_so(request: Any, reason: object = None, **_: object) -> None:
 
 
 def make_journal(settings: Settings) -> Journal:
-    return Journal(make_redis(settings), queue=EVENTS_QUEUE, batch=settings.store_batch, claim_idle=settings.claim_idle)
+    return Journal(
+        make_redis(settings),
+        queue=EVENTS_QUEUE,
+        batch=settings.store_batch,
+        claim_idle=settings.claim_idle,
+        most_waiting=settings.most_waiting,
+    )
 
 
 @cache

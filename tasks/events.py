@@ -15,6 +15,7 @@ from analytics.journal import Journal
 from analytics.storing import store_waiting
 from analytics.unavailable import Unavailable
 from tasks.app import app, stores
+from tasks.dead_letters import announce
 
 log = structlog.get_logger()
 
@@ -30,7 +31,9 @@ log = structlog.get_logger()
 )
 def store_events(self: Task) -> dict[str, int | str]:
     """Store a batch. A retry and a redelivery keep their id, by which they find what they held."""
-    return store_waiting(stores(), consumer=self.request.id).as_result()
+    outcome = store_waiting(stores(), consumer=self.request.id)
+    announce(outcome.deaths)
+    return outcome.as_result()
 
 
 class WakeUps:

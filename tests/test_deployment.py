@@ -10,7 +10,7 @@ import pytest
 import yaml
 from celery.schedules import maybe_schedule
 
-from config.celery import celery_settings
+from config.celery import QUEUES, celery_settings
 from config.settings import Settings
 from tasks import app
 
@@ -109,10 +109,12 @@ def test_every_requirement_is_pinned_and_comes_by_name(file: str):
 
 
 def test_every_queue_has_a_worker():
-    queues = {app.conf.task_default_queue}
+    app.loader.import_default_modules()
+    ours = [name for name in app.tasks if name.startswith("tasks.")]
+    queues = {app.amqp.router.route({}, name)["queue"].name for name in ours}
     consumed = re.search(r"--queues (\S+)", PROCFILE["worker"])
     assert consumed
-    assert set(consumed[1].split(",")) == queues
+    assert set(consumed[1].split(",")) == queues == set(QUEUES)
 
 
 def test_what_beat_sends_exists_and_is_sent_every_second():

@@ -45,9 +45,15 @@ def test_a_bad_event_is_refused_field_by_field(ingest: FlaskClient, journal: Jou
     assert journal.waiting() == 0
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[" * 60_000, b"\xff\xff", b"1" * 5000, b"null", b'"\\ud800"', b"[]"], ids=repr
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[" * 60_000, b"\xff\xff", b"1" * 5000], ids=repr)
+def test_a_body_that_is_no_json_is_a_400(ingest: FlaskClient, journal: Journal, body: bytes):
+    answer = ingest.post("/event", data=body)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "not_json")
+    assert list(answer.json["error"]["fields"]) == ["body"]
+    assert journal.waiting() == 0
+
+
+@pytest.mark.parametrize("body", [b"null", b'"\\ud800"', b"[]", b"17"], ids=repr)
 def test_a_body_that_is_no_event_is_a_400(ingest: FlaskClient, journal: Journal, body: bytes):
     answer = ingest.post("/event", data=body)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_event")

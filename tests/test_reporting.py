@@ -23,7 +23,7 @@ DAY = datetime(2026, 11, 22, tzinfo=UTC)
 
 def store(database: Database, *bodies: dict[str, Any]) -> None:
     at = {"site_id": "site", "event_type": "page_view", "timestamp": DAY.isoformat()}
-    EventStore(database).store([load_event(at | body, DAY) for body in bodies], DAY)
+    EventStore(database).store([("0-1", load_event(at | body, DAY)) for body in bodies], DAY)
 
 
 def test_a_site_without_events_has_zeros(report: FlaskClient, database: Database):

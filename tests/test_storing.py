@@ -12,9 +12,9 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.event import Event, id_from_client
-from analytics.event_schema import dump_journal_event, load_event
+from analytics.event_schema import load_event
 from analytics.event_store import EventStore, Stored
-from analytics.journal import GROUP, JOURNAL_KEY, Journal
+from analytics.journal import GROUP, JOURNAL_KEY, Journal, Line
 from analytics.storing import MOST_DEATHS, Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
 from config.embedded import pick_port
@@ -25,7 +25,11 @@ type_of = {"site_id": "site", "event_type": "page_view"}
 
 
 def append(journal: Journal, *bodies: dict[str, Any]) -> None:
-    journal.append([dump_journal_event(load_event(type_of | body, NOW)) for body in bodies])
+    journal.append([Line.of(load_event(type_of | body, NOW)) for body in bodies])
+
+
+def ends(outcome: Outcome) -> tuple[int, int, int]:
+    return outcome.stored, outcome.duplicate, len(outcome.deaths)
 
 
 def test_an_event_becomes_a_document(stores: Stores, database: Database):
@@ -35,6 +39,7 @@ def test_an_event_becomes_a_document(stores: Stores, database: Database):
     (document,) = database["events"].find()
     assert document == {
         "_id": id_from_client("site", "1"),
+        "entry_id": document["entry_id"],
         "site_id": "site",
         "event_type": "page_view",
         "path": "/a",
@@ -67,7 +72,7 @@ def test_a_bad_entry_becomes_a_dead_letter_and_its_neighbours_are_stored(
     redis.xadd(JOURNAL_KEY, {"event": b"\xff\xfe\x00"})
     redis.xadd(JOURNAL_KEY, {"not": "ours"})
     append(stores.journal, {"event_id": "2"})
-    assert store_waiting(stores, "task") == Outcome(stored=2, dead=3)
+    assert ends(store_waiting(stores, "task")) == (2, 0, 3)
     missing, broken, foreign = database["dead_letters"].find().sort("entry_id")
     assert missing["raw"] == '{"event_type": "page_view"}'
     assert missing["reason"] == "invalid_event"
@@ -84,7 +89,7 @@ def test_an_event_that_mongodb_refuses_becomes_a_dead_letter_and_its_neighbours_
     database.command("collMod", "events", validator={"path": {"$ne": "/refused"}})
     try:
         append(stores.journal, {"path": "/a"}, {"path": "/refused"}, {"path": "/b"})
-        assert store_waiting(stores, "task") == Outcome(stored=2, dead=1)
+        assert ends(store_waiting(stores, "task")) == (2, 0, 1)
     finally:
         database.command("collMod", "events", validator={})
     letter = database["dead_letters"].find_one({})
@@ -100,7 +105,7 @@ def test_dying_between_storing_and_settling_stores_nothing_twice(stores: Stores,
     with pytest.raises(KeyboardInterrupt):
         store_waiting(stores, "task")
     stores.journal.settle = settle
-    assert store_waiting(stores, "task") == Outcome(duplicate=2, dead=1)
+    assert ends(store_waiting(stores, "task")) == (2, 0, 1)
     assert database["events"].count_documents({}) == 2
     assert database["dead_letters"].count_documents({}) == 1
 
@@ -118,7 +123,7 @@ def test_an_event_that_kills_its_worker_is_buried_after_four_and_its_neighbours_
             deaths += 1
     stores.events.store = store
     assert deaths == 4
-    assert outcome.dead == 1
+    assert ends(outcome) == (0, 0, 1)
     assert database["events"].count_documents({}) == 99
     (letter,) = database["dead_letters"].find()
     assert letter["reason"] == "poison"
@@ -152,15 +157,15 @@ def test_what_the_driver_cannot_send_is_refused_alone(database: Database, props:
     """The schema lets none of these through; whatever else may, the driver raises for the whole batch."""
     events = [load_event(type_of | {"event_id": f"{n}"}, NOW) for n in range(10)]
     events[7] = replace(events[7], props=props)
-    stored = EventStore(database).store(events, NOW)
-    assert (stored.stored, stored.duplicate) == (9, 0)
+    stored = EventStore(database).store([(f"0-{n}", event) for n, event in enumerate(events)], NOW)
+    assert stored.duplicate == frozenset()
     assert [refusal.index for refusal in stored.refused] == [7]
     assert database["events"].count_documents({}) == 9
 
 
 def _die_of(path: str, store: Callable) -> Callable:
-    def store_or_die(events: list[Event], at: datetime) -> Stored:
-        if any(event.path == path for event in events):
+    def store_or_die(events: list[tuple[str, Event]], at: datetime) -> Stored:
+        if any(event.path == path for _, event in events):
             raise KeyboardInterrupt
         return store(events, at)
 

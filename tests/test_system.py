@@ -15,6 +15,7 @@ import pytest
 
 from analytics.event import id_from_client
 from analytics.journal import GROUP, JOURNAL_KEY
+from config.celery import QUEUES
 from tasks.beat import ALIVE
 from tests.system import System, kill_if_there, wait_for
 from tests.test_deployment import COMPOSE
@@ -80,9 +81,9 @@ def test_bad_events_published_straight_to_the_queue_become_dead_letters(system: 
     redis.xadd(JOURNAL_KEY, {"event": json.dumps({"site_id": site, "event_type": "page_view"})})
     names = [entry.decode() for entry in entries]
     with system.database() as database:
-        dead = {"entry_id": {"$in": names}}
+        dead = {"attempts.entry_id": {"$in": names}}
         wait_for(lambda: database["dead_letters"].count_documents(dead) == 50, "50 dead letters")
-        letter = database["dead_letters"].find_one({"entry_id": names[7]})
+        letter = database["dead_letters"].find_one({"attempts.entry_id": names[7]})
     assert json.loads(letter["raw"]) == {"site_id": site, "path": 7}
     assert letter["detail"] == {
         "event_type": ["Missing data for required field."],
@@ -177,11 +178,11 @@ def test_a_beat_that_hangs_is_seen_by_the_container_s_health_check(system: Syste
         beat.resume()
 
 
-def test_the_celery_cli_sees_the_worker_and_its_queue(system: System):
+def test_the_celery_cli_sees_the_worker_and_its_queues(system: System):
     queues = system.run_celery("inspect", "active_queues", "--json")
     assert queues.returncode == 0, queues.stderr
-    ((queue,),) = json.loads(queues.stdout).values()
-    assert queue["name"] == "events"
+    (consumed,) = json.loads(queues.stdout).values()
+    assert {queue["name"] for queue in consumed} == set(QUEUES)
 
 
 def test_a_worker_grows_by_the_celery_cli(system: System):

@@ -11,6 +11,7 @@ from flask import Flask, Response
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
+from analytics.event_schema import InvalidEvent
 from analytics.unavailable import Unavailable
 
 log = structlog.get_logger()
@@ -68,6 +69,10 @@ def register_errors(app: Flask) -> None:
     @app.errorhandler(BadRequest)
     def bad_request(error: BadRequest) -> Response:
         return error_response(400, error_body(error.code, str(error), error.fields))
+
+    @app.errorhandler(InvalidEvent)
+    def invalid_event(error: InvalidEvent) -> Response:
+        return error_response(400, error_body(error.code, f"The event was not accepted: {error}", error.fields))
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:

@@ -1,0 +1,63 @@
+"""Replay: a dead letter's event goes through the journal once more, under the id it always had.
+
+The letter stays until the worker has stored the event, so nothing is lost in between, and replaying twice is harmless:
+the second is a duplicate of the first. What fails again is one more attempt of the same letter.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from analytics.books import Account
+from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
+from analytics.event_schema import InvalidEvent, load_journal_event
+from analytics.journal import Journal, Replay
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How many letters were sent again; `cut`: how many not, since they were too large to be kept whole."""
+
+    replayed: int
+    cut: int
+
+
+def replay(journal: Journal, letter: DeadLetter) -> bool:
+    """Send it again as it came. False where only its beginning was kept. Raises Unavailable."""
+    if len(letter.raw) < letter.raw_bytes:
+        return False
+    try:
+        account = _account_of(letter, letter.raw)
+    except InvalidEvent:  # it will fail again, and that is its operator's to see
+        account = letter.account
+    journal.replay(account, letter.raw, Replay(letter.id, letter.received_at))
+    return True
+
+
+def replay_edited(journal: Journal, letter: DeadLetter, event: Mapping[str, Any]) -> None:
+    """Send this event in its place, under the id that the letter's event has or would have had.
+
+    Raises InvalidEvent where it would only fail again, and Unavailable.
+    """
+    edited = {name: value for name, value in event.items() if name != "event_id"} | {"id": _event_id_of(letter)}
+    raw = json.dumps(edited, ensure_ascii=False).encode(errors="surrogatepass")
+    journal.replay(_account_of(letter, raw), raw, Replay(letter.id, letter.received_at))
+
+
+def replay_all(journal: Journal, letters: DeadLetterStore, which: LetterFilter) -> Replayed:
+    """Raises Unavailable, some being replayed by then; again is harmless."""
+    sent = [replay(journal, letter) for letter in letters.find(which)]
+    return Replayed(sum(sent), len(sent) - sum(sent))
+
+
+def _account_of(letter: DeadLetter, raw: bytes) -> Account:
+    event = load_journal_event(raw, letter.id, letter.received_at)
+    return Account(event.site_id, event.received_at.date())
+
+
+def _event_id_of(letter: DeadLetter) -> str:
+    try:
+        return load_journal_event(letter.raw, letter.id, letter.received_at).id.hex
+    except InvalidEvent:
+        return letter.id.hex

@@ -1,0 +1,220 @@
+"""The books: every event is counted where it goes in and where it goes out, and an audit finds what does not add up."""
+
+from collections import Counter
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from pymongo.database import Database
+from redis import Redis
+
+from analytics.audit import Audit, Audited, audit
+from analytics.books import Account, Books
+from analytics.dead_letters import LetterFilter
+from analytics.event_schema import load_event
+from analytics.journal import JOURNAL_KEY, Journal, Line
+from analytics.replaying import replay_all
+from analytics.storing import Stores, store_waiting
+from tests.conftest import NOW
+
+TODAY = Account("site", NOW.date())
+GOOD = {"site_id": "site", "event_type": "page_view"}
+
+
+@pytest.fixture
+def books(redis: Redis, database: Database[dict[str, Any]]) -> Books:
+    return Books(redis, database)
+
+
+@pytest.fixture
+def audited(books: Books, stores: Stores) -> Audited:
+    return Audited(books, stores.journal, stores.events, stores.dead_letters)
+
+
+def append(journal: Journal, *bodies: dict[str, Any]) -> None:
+    journal.append([Line.of(load_event(GOOD | body, NOW)) for body in bodies])
+
+
+def drain(stores: Stores) -> None:
+    while stores.journal.waiting():
+        store_waiting(stores, "task")
+
+
+def line_of(found: Audit, account: Account) -> dict[str, Any]:
+    """The counts that are not 0."""
+    (line,) = [line for line in found.lines if line.account == account]
+    names = ("received", "rejected", "accepted", "replayed", "stored", "duplicate", "dead", "waiting")
+    return {name: value for name in names if (value := getattr(line, name))}
+
+
+def test_each_event_is_counted_by_what_became_of_it(ingest: FlaskClient, stores: Stores, audited: Audited):
+    for body in (GOOD | {"event_id": "1"}, GOOD | {"event_id": "1"}, GOOD | {"site_id": "other"}, GOOD):
+        assert ingest.post("/event", json=body).status_code == 200
+    store_waiting(stores, "task")
+    ingest.post("/event", json=GOOD)
+    found = audit(audited)
+    assert found.faults == []
+    assert line_of(found, TODAY) == {"received": 4, "accepted": 4, "stored": 2, "duplicate": 1, "waiting": 1}
+    assert line_of(found, Account("other", NOW.date())) == {"received": 1, "accepted": 1, "stored": 1}
+
+
+def test_what_is_rejected_is_counted_by_reason_and_site_before_it_is_answered(ingest: FlaskClient, audited: Audited):
+    bad = GOOD | {"timestamp": "yesterday"}
+    assert ingest.post("/event", json=bad).status_code == 400
+    assert ingest.post("/event", data=b"{").status_code == 400
+    assert ingest.post("/event", json={"site_id": "x" * 129}).status_code == 400
+    assert ingest.post("/events", json=[GOOD, bad, bad, 17]).status_code == 200
+    found = audit(audited)
+    assert found.faults == []
+    assert line_of(found, TODAY) == {
+        "received": 4, "rejected": {"invalid_event": 3}, "accepted": 1, "waiting": 1
+    }  # fmt: skip
+    assert line_of(found, Account("", NOW.date())) == {"received": 3, "rejected": {"invalid_event": 2, "not_json": 1}}
+
+
+def test_a_redelivery_of_what_was_stored_counts_as_stored_and_another_entry_as_duplicate(
+    stores: Stores, audited: Audited
+):
+    append(stores.journal, {"event_id": "1"}, {"event_id": "2"}, {"event_id": "1"})
+    settle, stores.journal.settle = stores.journal.settle, _die
+    with pytest.raises(KeyboardInterrupt):
+        store_waiting(stores, "task")
+    stores.journal.settle = settle
+    store_waiting(stores, "task")
+    found = audit(audited)
+    assert found.faults == []
+    assert line_of(found, TODAY) == {"received": 3, "accepted": 3, "stored": 2, "duplicate": 1}
+
+
+def test_what_two_settle_is_counted_once(stores: Stores, audited: Audited):
+    append(stores.journal, {})
+    settle, settled = stores.journal.settle, []
+    stores.journal.settle = settled.append
+    store_waiting(stores, "task")
+    stores.journal.settle = settle
+    for _ in range(3):
+        settle(settled[0])
+    assert line_of(audit(audited), TODAY) == {"received": 1, "accepted": 1, "stored": 1}
+
+
+def test_what_came_past_the_door_is_counted_when_it_is_settled(stores: Stores, audited: Audited, redis: Redis):
+    redis.xadd(JOURNAL_KEY, {"event": '{"site_id": "site", "event_type": "a", "received_at": "2026-11-20T23:59:59Z"}'})
+    redis.xadd(JOURNAL_KEY, {"what": "is this"})
+    redis.xadd(JOURNAL_KEY, {"event": '{"site_id": "site"}'})
+    assert audit(audited).uncounted == 3
+    assert audit(audited).faults == []
+    drain(stores)
+    found = audit(audited)
+    assert found.faults == []
+    assert line_of(found, Account("site", date(2026, 11, 20))) == {"received": 1, "accepted": 1, "stored": 1}
+    assert sum(line.dead for line in found.lines) == sum(line.accepted for line in found.lines) - 1 == 2
+    assert {line.account.site_id for line in found.lines if line.dead} == {"", "site"}
+
+
+def test_a_replay_is_accepted_once_more_and_the_letters_that_leave_still_count(
+    stores: Stores, audited: Audited, database: Database, redis: Redis
+):
+    database.command("collMod", "events", validator={"path": {"$ne": "/refused"}})
+    try:
+        append(stores.journal, {"path": "/refused", "event_id": "1"})
+        drain(stores)
+        replay_all(stores.journal, stores.dead_letters, LetterFilter())
+        drain(stores)
+    finally:
+        database.command("collMod", "events", validator={})
+    found = audit(audited)
+    assert found.faults == []
+    assert line_of(found, TODAY) == {"received": 1, "accepted": 2, "replayed": 1, "dead": 2}
+    for _ in range(2):
+        replay_all(stores.journal, stores.dead_letters, LetterFilter())
+    drain(stores)
+    append(stores.journal, {"event_id": "1"})
+    drain(stores)
+    found = audit(audited)
+    assert found.faults == []
+    assert line_of(found, TODAY) == {
+        "received": 2, "accepted": 5, "replayed": 3, "stored": 1, "duplicate": 2, "dead": 2
+    }  # fmt: skip
+
+
+def test_an_audit_names_what_does_not_add_up(stores: Stores, audited: Audited, database: Database, redis: Redis):
+    append(stores.journal, {"event_id": "1"}, {"event_id": "2"})
+    drain(stores)
+    redis.xadd(JOURNAL_KEY, {"event": "{}"})
+    drain(stores)
+    append(stores.journal, {})
+    redis.delete(JOURNAL_KEY)
+    database["events"].delete_one({})
+    database["dead_letters"].delete_one({})
+    assert audit(audited).faults == [
+        f"{line.account.day} (no site): dead 1, but the dead letters tell of 0"
+        for line in audit(audited).lines
+        if line.account.site_id == ""
+    ] + [
+        "2026-11-22 site: accepted 3, but stored 2 + duplicate 0 + dead 0 + waiting 0 = 2",
+        "2026-11-22 site: stored 2, but MongoDB has 1 events",
+    ]
+
+
+def test_the_books_of_closed_days_go_to_mongodb_and_stay_the_same(
+    stores: Stores, audited: Audited, books: Books, redis: Redis
+):
+    append(stores.journal, {}, {"site_id": "a.b$c d"})
+    drain(stores)
+    before = audit(audited)
+    assert books.carry(before=NOW.date()) == 0
+    assert books.carry(before=NOW.date() + timedelta(days=1)) == 1
+    assert redis.keys("footfall:books*") == []
+    assert audit(audited) == before
+    append(stores.journal, {})
+    drain(stores)
+    assert line_of(audit(audited), TODAY) == {"received": 2, "accepted": 2, "stored": 2}
+    assert books.carry(before=NOW.date() + timedelta(days=1)) == 1
+    assert line_of(audit(audited), TODAY) == {"received": 2, "accepted": 2, "stored": 2}
+    assert audit(audited).faults == []
+
+
+def test_carrying_may_die_anywhere_and_run_twice_at_once(
+    stores: Stores, audited: Audited, books: Books, redis: Redis, database: Database
+):
+    append(stores.journal, {}, {})
+    drain(stores)
+    before = audit(audited)
+    forget, books._forget = books._forget, _die
+    with pytest.raises(KeyboardInterrupt):
+        books.carry(before=NOW.date() + timedelta(days=1))
+    assert audit(audited) == before, "counts that are in both stores are counted once"
+    books._forget = forget
+    another = Books(redis, database)
+    write, another._write = another._write, lambda key, fields: (books.carry(NOW.date()), write(key, fields))
+    another.carry(before=NOW.date())
+    assert redis.keys("footfall:books*") == []
+    assert audit(audited) == before
+
+
+def test_a_full_redis_lets_the_books_be_kept(stores: Stores, audited: Audited, redis: Redis):
+    stores.journal.held("a task that came before")
+    append(stores.journal, {})
+    redis.config_set("maxmemory", 1)
+    try:
+        store_waiting(stores, "task")
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert line_of(audit(audited), TODAY) == {"received": 1, "accepted": 1, "stored": 1}
+
+
+def test_counts_add_up_over_a_hit_of_five_hundred(ingest: FlaskClient, stores: Stores, audited: Audited):
+    sites = Counter({"a": 200, "b": 300})
+    hit = [{"site_id": site, "event_type": "x"} for site in sites.elements()]
+    assert ingest.post("/events", json={"events": hit}).json == {
+        "success": True, "accepted": 500, "dropped": 0, "rejected": []
+    }  # fmt: skip
+    drain(stores)
+    found = audit(audited)
+    assert found.faults == []
+    assert {line.account.site_id: line.stored for line in found.lines} == sites
+
+
+def _die(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
