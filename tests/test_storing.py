@@ -73,7 +73,7 @@ def test_a_bad_entry_becomes_a_dead_letter_and_its_neighbours_are_stored(
     redis.xadd(JOURNAL_KEY, {"not": "ours"})
     append(stores.journal, {"event_id": "2"})
     assert ends(store_waiting(stores, "task")) == (2, 0, 3)
-    missing, broken, foreign = database["dead_letters"].find().sort("entry_id")
+    missing, broken, foreign = database["dead_letters"].find().sort("attempts.entry_id")
     assert missing["raw"] == '{"event_type": "page_view"}'
     assert missing["reason"] == "invalid_event"
     assert missing["detail"] == {"site_id": ["Missing data for required field."]}
