@@ -10,6 +10,7 @@ RUN pip install --no-cache-dir -r requirements.txt
 
 COPY analytics analytics
 COPY config config
+COPY footfall footfall
 COPY ingest_app ingest_app
 COPY report_app report_app
 COPY tasks tasks

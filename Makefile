@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench chaos lock clean
+.PHONY: help run test lint format bench chaos doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ bench: .venv/ready ## single events through the real stack, beside a calibration
 
 chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1
 	$(BIN)/python -m bench.chaos
+
+doctor: .venv/ready ## check this deployment, and say what to change
+	@$(BIN)/python -m footfall doctor
 
 lock: .venv/ready ## write requirements*.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \

@@ -26,6 +26,9 @@ DOCUMENT_TOO_LARGE = 10334  # said by the server of a whole batch
 # The codes with which MongoDB refuses a document for what it is: duplicate key, bad value, type mismatch, invalid id,
 # failed validation, too large. Any other is trouble of the deployment, and waits.
 OWN_FAULTS = {DUPLICATE_KEY, 2, 14, 53, 121, DOCUMENT_TOO_LARGE}
+# One secondary index: each costs about a third of the insert rate. This one keeps a day's report on the day's
+# documents.
+INDEXES = {"site_time": [("site_id", 1), ("timestamp", 1)]}
 # What the driver raises before it sends anything of the batch: an int over 64 bits, half a surrogate pair, NUL in a
 # key, a document over 16 MB.
 UNSENDABLE = (BSONError, OverflowError, ValueError)
@@ -110,9 +113,8 @@ class EventStore:
 
     def _make_indexes(self) -> None:
         if not self._indexed:
-            # One secondary index: each costs about a third of the insert rate. This one keeps a day's report on the
-            # day's documents.
-            self._events.create_index([("site_id", 1), ("timestamp", 1)], name="site_time")
+            for name, keys in INDEXES.items():
+                self._events.create_index(keys, name=name)
             self._indexed = True
 
 

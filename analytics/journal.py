@@ -29,6 +29,9 @@ from analytics.books import ACCEPTED, COUNT, Account
 from analytics.event import Event, id_from_entry
 from analytics.event_schema import dump_journal_event
 from analytics.unavailable import Unavailable, trouble_with
+from config.celery import EVENTS_QUEUE
+from config.clients import make_redis
+from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -92,6 +95,17 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 )
+
+
+def make_journal(settings: Settings, name: str | None = None) -> "Journal":
+    """The journal that the settings say. `name`: as which this client shows in Redis's CLIENT LIST."""
+    return Journal(
+        make_redis(settings, name),
+        queue=EVENTS_QUEUE,
+        batch=settings.store_batch,
+        claim_idle=settings.claim_idle,
+        most_waiting=settings.most_waiting,
+    )
 
 
 class Full(RedisError):

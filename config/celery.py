@@ -6,7 +6,7 @@ from config.settings import Settings
 
 EVENTS_QUEUE = "events"
 DEAD_LETTERS_QUEUE = "dead_letters"
-QUEUES = (EVENTS_QUEUE, DEAD_LETTERS_QUEUE)
+QUEUES = (EVENTS_QUEUE, DEAD_LETTERS_QUEUE)  # each needs a worker: Procfile, docker-compose.yml
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:

@@ -12,10 +12,14 @@ from redis import BlockingConnectionPool, Redis
 from config.settings import Settings
 
 DEFAULT_DATABASE = "footfall"
+BEAT = "footfall-beat"  # the name of beat's connection to Redis, by which `footfall doctor` sees it
 
 
-def make_redis(settings: Settings) -> Redis:
-    """A client that never retries by itself: redis-py's default of ten tries would outlast the door's 2 s."""
+def make_redis(settings: Settings, name: str | None = None) -> Redis:
+    """A client that never retries by itself: redis-py's default of ten tries would outlast the door's 2 s.
+
+    `name`: what CLIENT LIST shows.
+    """
     pool = BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=settings.web_threads + 4,  # never fewer than threads, so that none waits for another
@@ -23,6 +27,7 @@ def make_redis(settings: Settings) -> Redis:
         socket_timeout=settings.redis_timeout,
         socket_connect_timeout=settings.redis_timeout,
         retry=None,
+        client_name=name,
         protocol=2,  # RESP3 shapes stream replies differently from server to server
     )
     return Redis(connection_pool=pool)

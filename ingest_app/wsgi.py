@@ -2,11 +2,11 @@
 
 from datetime import UTC, datetime
 
+from analytics.journal import make_journal
 from config.logs import configure_logging
 from config.settings import load_settings
 from ingest_app import create_app
 from ingest_app.door import Door
-from tasks.app import make_journal
 from tasks.events import WakeUps
 
 settings = load_settings()

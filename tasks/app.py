@@ -16,12 +16,12 @@ from celery.signals import setup_logging, task_retry
 
 from analytics.dead_letters import DeadLetterStore
 from analytics.event_store import EventStore
-from analytics.journal import Journal
+from analytics.journal import make_journal
 from analytics.storing import Stores
-from config.celery import EVENTS_QUEUE, celery_settings
-from config.clients import make_database, make_redis
+from config.celery import celery_settings
+from config.clients import make_database
 from config.logs import configure_logging
-from config.settings import Settings, SettingsError, load_settings
+from config.settings import SettingsError, load_settings
 
 log = structlog.get_logger()
 
@@ -47,16 +47,6 @@ def log_as_everything_else(**_: object) -> None:
 @task_retry.connect
 def say_so(request: Any, reason: object = None, **_: object) -> None:
     log.warning(f"{request.task.rpartition('.')[2]}_retried", retries=request.retries, reason=str(reason))
-
-
-def make_journal(settings: Settings) -> Journal:
-    return Journal(
-        make_redis(settings),
-        queue=EVENTS_QUEUE,
-        batch=settings.store_batch,
-        claim_idle=settings.claim_idle,
-        most_waiting=settings.most_waiting,
-    )
 
 
 @cache

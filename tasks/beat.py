@@ -12,8 +12,10 @@ from typing import Any
 import structlog
 from celery.beat import ScheduleEntry, Scheduler
 
+from analytics.journal import make_journal
 from analytics.unavailable import Unavailable
-from tasks.app import make_journal, settings
+from config.clients import BEAT
+from tasks.app import settings
 from tasks.events import store_events
 
 log = structlog.get_logger()
@@ -26,7 +28,7 @@ ALIVE = Path(tempfile.gettempdir()) / "footfall-beat-alive"
 
 class OwedScheduler(Scheduler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._journal = make_journal(settings)
+        self._journal = make_journal(settings, name=BEAT)
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:

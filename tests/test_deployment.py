@@ -87,7 +87,7 @@ def test_mongodb_is_a_replica_set_of_the_name_that_the_apps_ask_for():
 
 def test_the_image_has_every_package_that_its_commands_import_and_runs_as_nobody_special():
     dockerfile = (ROOT / "Dockerfile").read_text()
-    for package in ("analytics", "config", "ingest_app", "report_app", "tasks", "web"):
+    for package in ("analytics", "config", "footfall", "ingest_app", "report_app", "tasks", "web"):
         assert f"COPY {package} {package}" in dockerfile
         assert f"!{package}" in (ROOT / ".dockerignore").read_text().splitlines()
     assert re.search(r"^USER (?!root)", dockerfile, re.M)

@@ -1,0 +1,187 @@
+"""Can this MongoDB keep what it acknowledges? Reads what it says of itself; judging that needs no connection.
+
+Wrong can go: a MongoDB that is away, refuses or is not the replica set asked for is `Unanswered`; what the user may not
+ask is None.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+from pymongo import ReadPreference
+from pymongo.database import Database
+from pymongo.errors import OperationFailure, PyMongoError
+
+from analytics.event_store import INDEXES
+from analytics.finding import Clock, Finding, Unanswered, ok, problem, warning
+
+READ_LIMIT = 4.0  # seconds for all questions
+OLDEST = (6, 0)
+UP = (1, 2)  # states of a member: primary, secondary
+MAKE_SET = (
+    "Start mongod with `--replSet footfall`, run `mongosh --eval 'rs.initiate()'` once, "
+    "and end MONGODB_URI with `?replicaSet=footfall`."
+)
+NO_SET = Finding("unchecked", "Needs a replica set.")
+NOT_ASKED = warning(
+    "MongoDB may not be asked for its replica set's members.",
+    'Let the user: `mongosh admin --eval \'db.grantRolesToUser("<user>", ["clusterMonitor"])\'`.',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MongoFacts:
+    """In the server's own words: `status` is of replSetGetStatus, `config` of replSetGetConfig, `indexes` of events."""
+
+    hello: Mapping[str, Any]
+    version: str
+    status: Mapping[str, Any] | None
+    config: Mapping[str, Any] | None
+    indexes: Mapping[str, Any] | None
+    clock: Clock
+
+
+def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -> MongoFacts:
+    """Asks the primary, or whoever else is there. Raises Unanswered."""
+    anyone = ReadPreference.PRIMARY_PREFERRED
+    admin = database.client.admin
+
+    def ask(command: str) -> Any:
+        return admin.command(command, read_preference=anyone)
+
+    try:
+        with pymongo.timeout(READ_LIMIT):
+            ask("ping")  # so that connecting is no part of the round trip
+            asked = now()
+            hello = ask("hello")
+            clock = Clock(asked, hello["localTime"].timestamp(), now())
+            status = _if_allowed(lambda: ask("replSetGetStatus"))
+            config = _if_allowed(lambda: ask("replSetGetConfig"))
+            indexes = _if_allowed(database.with_options(read_preference=anyone)["events"].index_information)
+            return MongoFacts(
+                hello, ask("buildInfo")["version"], status, config["config"] if config else None, indexes, clock
+            )
+    except OperationFailure as error:
+        remedy = "Set MONGODB_URI=mongodb://user:password@host/footfall?replicaSet=footfall&authSource=admin."
+        raise Unanswered(
+            problem(f"MongoDB refuses us: {error.details and error.details.get('errmsg')}.", remedy)
+        ) from error
+    except PyMongoError as error:
+        raise _unanswered(database, error) from error
+
+
+def mongodb_version(mongodb: MongoFacts) -> Finding:
+    if tuple(int(part) for part in mongodb.version.split(".")[:2]) < OLDEST:
+        return warning(f"MongoDB {mongodb.version} is older than Footfall is made for.", "Upgrade it to 6.0 or newer.")
+    return ok(f"MongoDB {mongodb.version}.")
+
+
+def mongodb_replica_set(mongodb: MongoFacts) -> Finding:
+    if mongodb.hello.get("msg") == "isdbgrid":
+        return ok("A sharded cluster, whose shards are replica sets.")
+    if "setName" not in mongodb.hello:
+        return problem("MongoDB is a standalone: nothing proves that a write will stay.", MAKE_SET)
+    return ok(f"Replica set {mongodb.hello['setName']}.")
+
+
+def mongodb_primary(mongodb: MongoFacts) -> Finding:
+    if "setName" not in mongodb.hello:
+        return NO_SET
+    if "primary" not in mongodb.hello:
+        remedy = "Start the members that are down: `mongosh --eval 'rs.status().members'` names them."
+        return problem("The replica set has no primary: events wait in the journal.", remedy)
+    return ok(f"{mongodb.hello['primary']} is the primary.")
+
+
+def mongodb_majority(mongodb: MongoFacts) -> Finding:
+    """Our client asks for w: majority with j: true, so more than half of the voters must have it on disk."""
+    if "setName" not in mongodb.hello:
+        return NO_SET
+    if mongodb.status is None or mongodb.config is None:
+        return NOT_ASKED
+    state = {member["_id"]: member["state"] for member in mongodb.status["members"]}
+    voters, writers = _voters_and_writers(mongodb.config)
+    down = [member["host"] for member in writers if state.get(member["_id"]) not in UP]
+    needed = min(len(voters) // 2 + 1, len(writers))
+    up = f"{len(writers) - len(down)} of {len(writers)} voting members with data are up; a write needs {needed}"
+    if len(writers) - len(down) < needed:
+        return problem(f"{up}: events wait in the journal.", f"Start {', '.join(down)}.")
+    return warning(f"{up}.", f"Start {', '.join(down)}.") if down else ok(f"{up}.")
+
+
+def mongodb_failover(mongodb: MongoFacts) -> Finding:
+    if "setName" not in mongodb.hello:
+        return NO_SET
+    if mongodb.config is None:
+        return NOT_ASKED
+    voters, writers = _voters_and_writers(mongodb.config)
+    if len(writers) < 2:
+        remedy = "Add two members on other machines: `mongosh --eval 'rs.add(\"<host>:27017\")'`."
+        return warning("One single member has the data: no failover, and its disk is the only copy.", remedy)
+    if len(writers) < len(voters):
+        remedy = "Put a member with data in its place: `mongosh --eval 'rs.remove(\"<arbiter>\")'`, then `rs.add`."
+        return warning("An arbiter votes and keeps no data: a majority has it on fewer disks.", remedy)
+    if len(writers) < 3:
+        remedy = "Add a third: `mongosh --eval 'rs.add(\"<host>:27017\")'`."
+        return warning("Of two members, neither can go on without the other.", remedy)
+    return ok(f"{len(writers)} voting members have the data.")
+
+
+def mongodb_journal(mongodb: MongoFacts) -> Finding:
+    if "setName" not in mongodb.hello:
+        return NO_SET
+    if mongodb.config is None:
+        return NOT_ASKED
+    if not mongodb.config.get("writeConcernMajorityJournalDefault", True):
+        remedy = (
+            "Run `mongosh --eval 'c = rs.conf(); c.writeConcernMajorityJournalDefault = true; rs.reconfig(c)'`, "
+            "and take --nojournal and inMemory from every member."
+        )
+        return problem("Secondaries acknowledge before their disk has it.", remedy)
+    return ok("A majority acknowledges when its disks have it.")
+
+
+def mongodb_indexes(mongodb: MongoFacts) -> Finding:
+    if mongodb.indexes is None:
+        return warning("MongoDB may not be asked for its indexes.", "Give the user the role readWrite on the database.")
+    if not mongodb.indexes:
+        return ok("No event is stored yet; the first one makes the indexes.")
+    for name, keys in INDEXES.items():
+        if all(index["key"] != keys for index in mongodb.indexes.values()):
+            spec = ", ".join(f"{field}: {order}" for field, order in keys)
+            remedy = f'Run `mongosh "$MONGODB_URI" --eval \'db.events.createIndex({{{spec}}}, {{name: "{name}"}})\'`.'
+            return problem(f"The index {name} of events is missing: each report reads every event.", remedy)
+    return ok("The indexes of events are there.")
+
+
+def mongodb_clock(mongodb: MongoFacts) -> Finding:
+    return mongodb.clock.check("MongoDB")
+
+
+def _voters_and_writers(config: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The members that vote, and those of them that keep data."""
+    voters = [member for member in config["members"] if member["votes"]]
+    return voters, [member for member in voters if not member["arbiterOnly"]]
+
+
+def _unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> Unanswered:
+    """What the driver saw tells a wrong replica set from a server that is away."""
+    seen = database.client.topology_description
+    kinds = {server.server_type_name for server in seen.server_descriptions().values()}
+    if not kinds and seen.replica_set_name:
+        what = f"MongoDB answers, but it is not a member of the replica set {seen.replica_set_name}."
+        return Unanswered(problem(what, f"Correct replicaSet in MONGODB_URI. If it is a standalone: {MAKE_SET}"))
+    if kinds == {"RSGhost"}:
+        return Unanswered(
+            problem("MongoDB's replica set was never initiated.", "Run `mongosh --eval 'rs.initiate()'` once.")
+        )
+    short = str(error).partition(", Timeout:")[0].partition(" (configured")[0]
+    return Unanswered(problem(f"MongoDB does not answer: {short}.", "Start it, or correct MONGODB_URI."))
+
+
+def _if_allowed(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except OperationFailure:
+        return None

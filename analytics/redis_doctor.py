@@ -1,0 +1,143 @@
+"""Is this Redis set up to keep what a 200 promises? Reads what it says of itself; judging that needs no connection.
+
+Wrong can go: a Redis that is away or refuses is `Unanswered`; CONFIG or CLIENT forbidden, as on managed Redis, is None.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
+
+from analytics.finding import Clock, Finding, Unanswered, megabytes, ok, problem, warning
+from analytics.journal import FULL
+from config.clients import BEAT
+
+OLDEST = (6, 2)
+BEAT_SILENT = 5  # seconds; it asks Redis every second
+ACL = "Ask whoever runs it, or let this user: `redis-cli acl setuser <user> +{}`."
+
+
+@dataclass(frozen=True, slots=True)
+class RedisFacts:
+    """`info` as INFO gives it; `clients` as CLIENT LIST does. None: may not be asked."""
+
+    info: Mapping[str, Any]
+    appendfsync: str | None
+    clients: list[dict[str, str]] | None
+    clock: Clock
+
+
+def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
+    """Raises Unanswered."""
+    try:
+        redis.ping()  # so that connecting is no part of the round trip
+        asked = now()
+        seconds, microseconds = redis.time()
+        clock = Clock(asked, seconds + microseconds / 1e6, now())
+        config: Any = _if_allowed(lambda: redis.config_get("appendfsync"))
+        clients: Any = _if_allowed(redis.client_list)
+        info: Any = redis.info()
+        return RedisFacts(info, config.get("appendfsync") if config else None, clients, clock)
+    except AuthenticationError as error:
+        raise Unanswered(
+            problem(f"Redis refuses us: {error}.", "Set REDIS_URL=redis://user:password@host:6379/0.")
+        ) from error
+    except RedisError as error:
+        remedy = "Start it, or correct REDIS_URL, or REDIS_HOST and REDIS_PORT."
+        raise Unanswered(problem(f"Redis does not answer: {type(error).__name__}: {error}", remedy)) from error
+
+
+def redis_version(redis: RedisFacts) -> Finding:
+    version = str(redis.info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        return problem(f"Redis {version} is too old for the journal.", "Upgrade it to 6.2 or newer.")
+    return ok(f"Redis {version}.")
+
+
+def redis_role(redis: RedisFacts) -> Finding:
+    if redis.info.get("redis_mode") == "cluster":
+        return problem(
+            "This is Redis Cluster, which Celery cannot use.", "Set REDIS_URL to a Redis without cluster mode."
+        )
+    if redis.info["role"] != "master":
+        remedy = "Set REDIS_URL to the primary, or make this one the primary: `redis-cli replicaof no one`."
+        return problem("This Redis is a replica, which takes no writes.", remedy)
+    return ok("Redis is a primary and takes writes.")
+
+
+def redis_append_only(redis: RedisFacts) -> Finding:
+    if not redis.info["aof_enabled"]:
+        remedy = "Run `redis-cli config set appendonly yes`, and write `appendonly yes` into redis.conf."
+        return problem("Redis keeps events in memory only: a restart loses what waits.", remedy)
+    return ok("Redis keeps an append-only file.")
+
+
+def redis_appendfsync(redis: RedisFacts) -> Finding:
+    remedy = "Run `redis-cli config set appendfsync always`, and write `appendfsync always` into redis.conf."
+    if redis.appendfsync is None:
+        return warning(
+            "Redis may not be asked for appendfsync.", f"See that it is `always`. {ACL.format('config|get')}"
+        )
+    if redis.appendfsync != "always":
+        return problem(f"appendfsync is {redis.appendfsync}: Redis answers before the disk has the event.", remedy)
+    return ok("appendfsync is always: an answer means that the disk has it.")
+
+
+def redis_last_writes(redis: RedisFacts) -> Finding:
+    names = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+    failed = [name for name in names if redis.info.get(name, "ok") != "ok"]
+    if failed:
+        remedy = "Look for a full disk or missing rights: `redis-cli config get dir`, `df -h`, and Redis's log."
+        return problem(f"Redis could not write to its disk: {', '.join(failed)} is not ok.", remedy)
+    return ok("Redis's last writes to its disk went well.")
+
+
+def redis_eviction(redis: RedisFacts) -> Finding:
+    policy = redis.info["maxmemory_policy"]
+    if policy != "noeviction":
+        remedy = (
+            "Run `redis-cli config set maxmemory-policy noeviction`, "
+            "and write `maxmemory-policy noeviction` into redis.conf."
+        )
+        return problem(f"maxmemory-policy is {policy}: a full Redis forgets accepted events.", remedy)
+    return ok("maxmemory-policy is noeviction: a full Redis refuses and forgets nothing.")
+
+
+def redis_memory(redis: RedisFacts) -> Finding:
+    used, most = redis.info["used_memory"], redis.info["maxmemory"]
+    if not most:
+        remedy = "Run `redis-cli config set maxmemory 1gb`, and write `maxmemory 1gb` into redis.conf."
+        return problem("maxmemory is not set: Redis grows until the kernel kills it.", remedy)
+    share = f"Redis uses {megabytes(used)} of {megabytes(most)}; above {FULL:.0%} new events are refused."
+    remedy = "See that workers run and MongoDB answers, or raise maxmemory: `redis-cli config set maxmemory 2gb`."
+    if used > most * FULL:
+        return problem(share, remedy)
+    if used > most * FULL / 2:  # an idle journal is nearly empty
+        return warning(share, remedy)
+    return ok(share)
+
+
+def redis_clock(redis: RedisFacts) -> Finding:
+    return redis.clock.check("Redis")
+
+
+def beat(redis: RedisFacts) -> Finding:
+    """beat asks Redis every second what is owed, over a connection that bears its name."""
+    if redis.clients is None:
+        return warning("Redis may not be asked for its clients, so beat was not seen.", ACL.format("client|list"))
+    idle = [int(client["idle"]) for client in redis.clients if client.get("name") == BEAT]
+    remedy = "Start or restart one: `.venv/bin/celery -A tasks beat`."
+    if not idle:
+        return problem("No beat runs: events whose wake-up got lost wait for the next event.", remedy)
+    if min(idle) > BEAT_SILENT:
+        return problem(f"beat is connected, but has been silent for {min(idle)} s.", remedy)
+    return ok("beat runs.")
+
+
+def _if_allowed(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except ResponseError:
+        return None

@@ -1,0 +1,24 @@
+"""`python -m footfall`: what an operator asks of a running Footfall. Answers go to stdout, logs to stderr.
+
+Wrong can go: a bad setting ends it, named, as it ends every other process (tasks/app.py).
+"""
+
+import click
+
+from config.logs import configure_logging
+from footfall.doctor import doctor
+from tasks.app import settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def footfall(context: click.Context) -> None:
+    """Footfall's command line."""
+    configure_logging(settings)
+    context.obj = settings
+
+
+footfall.add_command(doctor)
+
+if __name__ == "__main__":
+    footfall(prog_name="python -m footfall")

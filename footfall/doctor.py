@@ -1,0 +1,177 @@
+"""`python -m footfall doctor`: is this deployment set up well, and if not, what is to change?
+
+In: the settings, and whoever they point to. Out: a line for each check, or JSON; 0 where there is no problem, else 1.
+Nothing is written anywhere. Wrong can go nothing: who is away is a finding, and what depends on him is not checked.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import click
+
+from analytics import mongodb_doctor as mongodb
+from analytics import redis_doctor as redis
+from analytics.finding import Finding, Unanswered, ok, problem, warning, without_password
+from config.clients import make_database, make_redis
+from config.settings import Settings
+from tasks import app
+from tasks import doctor as processes
+
+LIMIT = 8.0  # seconds for everything; each question has a shorter limit, but looking up a host's name has none
+NAMES = {"redis": "Redis", "mongodb": "MongoDB", "celery": "Celery", "flower": "Flower", "settings": "Settings"}
+SET_BY = {"redis": "REDIS_URL", "mongodb": "MONGODB_URI", "celery": "REDIS_URL", "flower": "BIND_HOST and FLOWER_PORT"}
+COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unchecked": "bright_black"}
+
+# The whole list. A check takes what was read of its part and returns a Finding; its name is what is printed.
+CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
+    "redis": [
+        redis.redis_version,
+        redis.redis_role,
+        redis.redis_append_only,
+        redis.redis_appendfsync,
+        redis.redis_last_writes,
+        redis.redis_eviction,
+        redis.redis_memory,
+        redis.redis_clock,
+        redis.beat,
+    ],
+    "mongodb": [
+        mongodb.mongodb_version,
+        mongodb.mongodb_replica_set,
+        mongodb.mongodb_primary,
+        mongodb.mongodb_majority,
+        mongodb.mongodb_failover,
+        mongodb.mongodb_journal,
+        mongodb.mongodb_indexes,
+        mongodb.mongodb_clock,
+    ],
+    "celery": [
+        processes.workers,
+        processes.worker_queues,
+        processes.worker_versions,
+        processes.worker_limits,
+    ],
+    "flower": [
+        processes.flower_password,
+        processes.flower_open_pages,
+    ],
+    "settings": [
+        processes.settings_bind_host,
+        processes.settings_claim_idle,
+        processes.settings_redis_timeout,
+    ],
+}
+
+
+class BrokerAway(Exception):
+    """Redis did not answer, and workers are asked through it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    name: str
+    finding: Finding
+
+    @classmethod
+    def of(cls, check: Callable[[Any], Finding], finding: Finding) -> "Checked":
+        return cls(check.__name__.replace("_", " "), finding)
+
+    def as_line(self) -> str:
+        state = click.style(f"{self.finding.state:9}", fg=COLOURS[self.finding.state])
+        return f"{state} {self.name:22}  {self.finding.what} {self.finding.remedy}".rstrip()
+
+    def as_json(self) -> dict[str, str]:
+        return {
+            "check": self.name,
+            "state": self.finding.state,
+            "what": self.finding.what,
+            "remedy": self.finding.remedy,
+        }
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+@click.option("--strict", is_flag=True, help="Warnings fail too.")
+@click.pass_obj
+def doctor(settings: Settings, as_json: bool, strict: bool) -> None:
+    """Check this deployment, and say what to change."""
+    results = list(examine(settings))
+    states = [result.finding.state for result in results]
+    problems, warnings, unchecked = (states.count(state) for state in ("problem", "warning", "unchecked"))
+    if as_json:
+        counts = {"problems": problems, "warnings": warnings, "unchecked": unchecked}
+        click.echo(json.dumps(counts | {"checks": [result.as_json() for result in results]}, indent=2))
+    else:
+        for result in results:
+            click.echo(result.as_line())
+        click.echo(f"{len(results)} checks. Problems: {problems}, warnings: {warnings}, not checked: {unchecked}.")
+    sys.exit(bool(problems or (strict and warnings)))
+
+
+def examine(settings: Settings) -> Iterator[Checked]:
+    """Everybody is asked at the same time, Celery's workers when Redis, their broker, has answered."""
+    end = time.monotonic() + LIMIT
+    broker = begin(lambda: redis.read_redis(make_redis(settings), time.time))
+    readings = {
+        "redis": broker,
+        "mongodb": begin(lambda: mongodb.read_mongodb(make_database(settings), time.time)),
+        "celery": begin(lambda: _workers(broker)),
+        "flower": begin(lambda: processes.read_flower(settings)),
+        "settings": begin(lambda: settings),
+    }
+    places = {"redis": without_password(settings.redis_url), "mongodb": without_password(settings.mongodb_uri)}
+    for part, checks in CHECKS.items():
+        try:
+            facts = readings[part].result(max(0.0, end - time.monotonic()))
+        except BrokerAway:
+            yield from (Checked.of(check, Finding("unchecked", "Needs Redis.")) for check in checks)
+        except Exception as error:
+            yield Checked(part, _why_unanswered(part, error))
+            yield from (Checked.of(check, Finding("unchecked", f"Needs {NAMES[part]}.")) for check in checks)
+        else:
+            if part in places:
+                yield Checked(part, ok(f"{places[part]} answers."))
+            yield from (Checked.of(check, _judge(check, facts)) for check in checks)
+
+
+def begin(read: Callable[[], Any]) -> Future[Any]:
+    """Reads in a thread that does not keep the process from ending."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(read())
+        except Exception as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future
+
+
+def _workers(broker: Future[Any]) -> processes.WorkerFacts:
+    if broker.exception():
+        raise BrokerAway
+    return processes.read_workers(app)
+
+
+def _why_unanswered(part: str, error: Exception) -> Finding:
+    if isinstance(error, Unanswered):
+        return error.finding
+    if isinstance(error, TimeoutError):
+        return problem(f"{NAMES[part]} did not answer in time.", f"Start it again, or correct {SET_BY[part]}.")
+    # Its words may hold what was set, and so a password.
+    return problem(f"{NAMES[part]} could not be asked: {type(error).__name__}.", f"Correct {SET_BY[part]}.")
+
+
+def _judge(check: Callable[[Any], Finding], facts: Any) -> Finding:
+    """A server of another make may leave out what a check looks for."""
+    try:
+        return check(facts)
+    except (KeyError, TypeError, ValueError) as error:
+        return warning(f"Could not be told: {type(error).__name__} {error}.", "Check it by hand: docs/reliability.md.")

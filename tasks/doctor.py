@@ -1,0 +1,176 @@
+"""Do workers take what is sent, and who may look into Flower? Asks both for real; judging that needs no connection."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import celery
+from celery import Celery
+
+from analytics.finding import Finding, Unanswered, ok, problem, warning
+from config.celery import QUEUES, celery_settings
+from config.settings import Settings
+
+ANSWER_LIMIT = 2.0  # seconds; how many workers there are nobody knows, so the first question always takes them all
+START_ONE = "`.venv/bin/celery -A tasks worker --hostname {name}@%h --queues {queues}`"
+NO_WORKER = Finding("unchecked", "Needs a worker.")
+FLOWER_LIMIT = 1.0  # seconds for each page
+PROTECT_IT = "Set FLOWER_BASIC_AUTH=user:password, or BIND_HOST=127.0.0.1, and restart Flower."
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFacts:
+    """Each by the worker's name: the queues it takes from, what `inspect stats` says, its version of Celery."""
+
+    queues: Mapping[str, set[str]]
+    stats: Mapping[str, dict[str, Any]]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowerFacts:
+    """What each page answers to somebody without a password, as an HTTP status."""
+
+    host: str
+    pages: Mapping[str, int]
+    in_container: bool
+
+    @property
+    def on_loopback(self) -> bool:
+        return ip_address(self.host).is_loopback
+
+
+def read_workers(app: Celery) -> WorkerFacts:
+    """Raises what Celery raises where the broker is away."""
+    queues = app.control.inspect(timeout=ANSWER_LIMIT).active_queues() or {}
+    if not queues:
+        return WorkerFacts({}, {}, {})
+    same = app.control.inspect(list(queues), timeout=ANSWER_LIMIT, limit=len(queues))
+    versions = {name: _version(report.get("ok", "")) for name, report in (same.report() or {}).items()}
+    taken = {name: {queue["name"] for queue in of_worker} for name, of_worker in queues.items()}
+    return WorkerFacts(taken, same.stats() or {}, versions)
+
+
+def workers(workers: WorkerFacts) -> Finding:
+    if not workers.queues:
+        remedy = f"Start one: {START_ONE.format(name='worker', queues=','.join(QUEUES))}."
+        return problem(f"No worker answers within {ANSWER_LIMIT:.0f} s: events wait in the journal.", remedy)
+    return ok(f"{_count(len(workers.queues), 'worker')}: {', '.join(sorted(workers.queues))}.")
+
+
+def worker_queues(workers: WorkerFacts) -> Finding:
+    if not workers.queues:
+        return NO_WORKER
+    alone = [queue for queue in QUEUES if not any(queue in taken for taken in workers.queues.values())]
+    if alone:
+        remedy = f"Start one: {START_ONE.format(name='more', queues=','.join(alone))}."
+        return problem(f"No worker takes from {', '.join(alone)}: what is sent there waits.", remedy)
+    return ok(f"Every queue has a worker: {', '.join(QUEUES)}.")
+
+
+def worker_versions(workers: WorkerFacts) -> Finding:
+    if not workers.queues:
+        return NO_WORKER
+    others = {name: version for name, version in workers.versions.items() if version != celery.__version__}
+    if others:
+        what = ", ".join(f"{name} runs {version or 'an unknown one'}" for name, version in sorted(others.items()))
+        remedy = "Install requirements.txt there and restart it; 5.7.0 dies when its broker drops."
+        return warning(f"This is Celery {celery.__version__}, but {what}.", remedy)
+    return ok(f"Every worker runs Celery {celery.__version__}, as does this.")
+
+
+def worker_limits(workers: WorkerFacts) -> Finding:
+    """Other pools never restore what a killed process held; other limits do not fit CLAIM_IDLE."""
+    if not workers.queues:
+        return NO_WORKER
+    ours = celery_settings(Settings())
+    limits = [ours["task_soft_time_limit"], ours["task_time_limit"]]
+    remedy = "Start it with neither --pool nor --time-limit: config/celery.py sets them."
+    for name, stats in sorted(workers.stats.items()):
+        pool = stats["pool"]
+        if ".prefork:" not in pool["implementation"]:
+            return problem(f"{name} does not use prefork: what a killed process held is not restored.", remedy)
+        if list(pool["timeouts"]) != limits:
+            return warning(f"{name} has the time limits {pool['timeouts']} and not {limits}.", remedy)
+    return ok(f"Every worker uses prefork and ends a task after {limits[1]} s.")
+
+
+def read_flower(settings: Settings) -> FlowerFacts:
+    """Raises Unanswered."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind_host, settings.bind_host)  # noqa: S104 - asked, not bound
+    in_container = any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
+    try:
+        pages = {page: _status(host, settings.flower_port, page) for page in ("/", "/metrics", "/healthcheck")}
+    except (OSError, HTTPException) as error:
+        where = f"{host}:{settings.flower_port}"
+        remedy = "Start it, or correct FLOWER_PORT; under compose, run the doctor in Flower's container."
+        raise Unanswered(warning(f"Flower does not answer at {where}: {type(error).__name__}.", remedy)) from error
+    return FlowerFacts(settings.bind_host, pages, in_container)
+
+
+def flower_password(flower: FlowerFacts) -> Finding:
+    if flower.pages["/"] != 200:
+        return ok("Flower asks for a password.")
+    if flower.on_loopback:
+        return ok("Flower asks for no password and listens on loopback only.")
+    what = f"Flower asks for no password and listens on {flower.host}"
+    if flower.in_container:
+        return warning(f"{what} of a container.", "Publish its port on 127.0.0.1 only, or set FLOWER_BASIC_AUTH.")
+    return problem(f"{what}: whoever reaches it can stop workers.", PROTECT_IT)
+
+
+def flower_open_pages(flower: FlowerFacts) -> Finding:
+    """Flower's password does not cover these."""
+    bare = [page for page in ("/metrics", "/healthcheck") if flower.pages[page] == 200]
+    if bare and not flower.on_loopback:
+        remedy = "Set BIND_HOST=127.0.0.1, or put a proxy before Flower that keeps them to itself."
+        return warning(f"Flower answers {' and '.join(bare)} to anybody, with a password too.", remedy)
+    return ok("Nobody outside reads Flower's /metrics.")
+
+
+def settings_bind_host(settings: Settings) -> Finding:
+    if not ip_address(settings.bind_host).is_loopback:
+        what = f"The reporting app listens on {settings.bind_host}, and reports ask for no key."
+        return warning(
+            what, f"Keep port {settings.reporting_port} behind a proxy or firewall, or set BIND_HOST=127.0.0.1."
+        )
+    return ok(f"The apps listen on {settings.bind_host}, loopback only.")
+
+
+def settings_claim_idle(settings: Settings) -> Finding:
+    limit = celery_settings(settings)["task_time_limit"]
+    if settings.claim_idle <= limit:
+        what = (
+            f"CLAIM_IDLE is {settings.claim_idle:g} s, and a task may take {limit} s: events are taken from the living."
+        )
+        return warning(what, f"Set CLAIM_IDLE={limit + 5}.")
+    return ok(f"CLAIM_IDLE is {settings.claim_idle:g} s, above a task's limit of {limit} s.")
+
+
+def settings_redis_timeout(settings: Settings) -> Finding:
+    if settings.redis_timeout >= 1:
+        what = f"REDIS_TIMEOUT is {settings.redis_timeout:g} s: a refused event may wait longer than 2 s for its 503."
+        return warning(what, "Set REDIS_TIMEOUT=0.8.")
+    return ok(f"REDIS_TIMEOUT is {settings.redis_timeout:g} s.")
+
+
+def _status(host: str, port: int, page: str) -> int:
+    connection = HTTPConnection(host, port, timeout=FLOWER_LIMIT)
+    try:
+        connection.request("GET", page)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def _version(report: str) -> str:
+    found = re.search(r"celery:(\S+)", report)
+    return found[1] if found else ""
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
