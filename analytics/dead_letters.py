@@ -6,6 +6,7 @@ of the same entry changes nothing, and a replay that fails again adds an attempt
 one transaction with a note of how many attempts it had, so the books still add up (analytics/audit.py).
 """
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,24 @@ class DeadLetter:
     received_at: datetime
     dead_at: datetime
     attempts: int
+
+    def as_json(self) -> dict[str, Any]:
+        """`raw` as text, or where it is none as `raw_base64`."""
+        try:
+            payload = {"raw": self.raw.decode()}
+        except UnicodeDecodeError:
+            payload = {"raw_base64": b64encode(self.raw).decode()}
+        return {
+            "id": str(self.id),
+            "site_id": self.account.site_id,
+            "reason": self.reason,
+            "detail": self.detail,
+            "attempts": self.attempts,
+            "received_at": self.received_at.isoformat(),
+            "dead_at": self.dead_at.isoformat(),
+            "raw_bytes": self.raw_bytes,
+            **payload,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,11 @@ the second is a duplicate of the first. What fails again is one more attempt of 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from analytics.books import Account
 from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
@@ -23,7 +25,7 @@ class Replayed:
     cut: int
 
 
-def replay(journal: Journal, letter: DeadLetter) -> bool:
+def replay_letter(journal: Journal, letter: DeadLetter) -> bool:
     """Send it again as it came. False where only its beginning was kept. Raises Unavailable."""
     if len(letter.raw) < letter.raw_bytes:
         return False
@@ -35,20 +37,33 @@ def replay(journal: Journal, letter: DeadLetter) -> bool:
     return True
 
 
-def replay_edited(journal: Journal, letter: DeadLetter, event: Mapping[str, Any]) -> None:
+def replay_edited(journal: Journal, letter: DeadLetter, event: Any) -> None:
     """Send this event in its place, under the id that the letter's event has or would have had.
 
     Raises InvalidEvent where it would only fail again, and Unavailable.
     """
-    edited = {name: value for name, value in event.items() if name != "event_id"} | {"id": _event_id_of(letter)}
+    if not isinstance(event, dict):
+        raise InvalidEvent({"event": ["Not a JSON object."]})
+    event_id, received_at = _identity(letter)
+    edited = {"received_at": received_at.isoformat()} | event | {"id": event_id.hex}
+    edited.pop("event_id", None)  # the id is derived from it already
     raw = json.dumps(edited, ensure_ascii=False).encode(errors="surrogatepass")
     journal.replay(_account_of(letter, raw), raw, Replay(letter.id, letter.received_at))
 
 
-def replay_all(journal: Journal, letters: DeadLetterStore, which: LetterFilter) -> Replayed:
-    """Raises Unavailable, some being replayed by then; again is harmless."""
-    sent = [replay(journal, letter) for letter in letters.find(which)]
-    return Replayed(sum(sent), len(sent) - sum(sent))
+def replay_all(
+    journal: Journal, letters: DeadLetterStore, which: LetterFilter, each: Callable[[], object] = lambda: None
+) -> Replayed:
+    """`each` is called after every letter. Raises Unavailable, some being replayed by then; again is harmless."""
+    replayed = cut = 0
+    # What dies once more while this runs becomes the newest, and is not met again.
+    for letter in letters.find(which):
+        if replay_letter(journal, letter):
+            replayed += 1
+        else:
+            cut += 1
+        each()
+    return Replayed(replayed, cut)
 
 
 def _account_of(letter: DeadLetter, raw: bytes) -> Account:
@@ -56,8 +71,10 @@ def _account_of(letter: DeadLetter, raw: bytes) -> Account:
     return Account(event.site_id, event.received_at.date())
 
 
-def _event_id_of(letter: DeadLetter) -> str:
+def _identity(letter: DeadLetter) -> tuple[UUID, datetime]:
+    """The event's id and when it was received, which an edit leaves alone."""
     try:
-        return load_journal_event(letter.raw, letter.id, letter.received_at).id.hex
+        event = load_journal_event(letter.raw, letter.id, letter.received_at)
     except InvalidEvent:
-        return letter.id.hex
+        return letter.id, letter.received_at
+    return event.id, event.received_at

@@ -31,8 +31,15 @@ class SettingsError(Exception):
     """A setting's value cannot be used; the message names the setting."""
 
 
-def setting(kind: str, default: object, meaning: str, rule: Callable[[Any], Any] | None = None) -> Any:
-    return field(default=default, metadata={"kind": kind, "meaning": meaning, "rule": rule})
+def is_key(value: str) -> None:
+    if value and len(value) < 16:
+        raise ValidationError("Shorter than 16 characters.")
+
+
+def setting(
+    kind: str, default: object, meaning: str, rule: Callable[[Any], Any] | None = None, *, secret: bool = False
+) -> Any:
+    return field(default=default, repr=not secret, metadata={"kind": kind, "meaning": meaning, "rule": rule})
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,13 @@ class Settings:
     web_concurrency: int = setting("int", 2, "gunicorn processes of each app", POSITIVE)
     web_threads: int = setting("int", 16, "threads in each of them", POSITIVE)
     worker_concurrency: int = setting("int", 2, "processes of a Celery worker; as many as cores", POSITIVE)
+    admin_key: str = setting(
+        "str",
+        "",
+        "key to the routes for administration, at least 16 characters; without one they are closed",
+        is_key,
+        secret=True,
+    )
     max_body_bytes: int = setting(
         "int", 65536, "the largest body of a hit; 64 KiB is also what sendBeacon allows", validate.Range(1, 500_000)
     )

@@ -6,6 +6,8 @@ Wrong can go: a bad setting ends it, named, as it ends every other process (task
 import click
 
 from config.logs import configure_logging
+from footfall.audit import audit_command
+from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
 from tasks.app import settings
 
@@ -18,7 +20,8 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-footfall.add_command(doctor)
+for command in (audit_command, dead_letters, doctor):
+    footfall.add_command(command)
 
 if __name__ == "__main__":
     footfall(prog_name="python -m footfall")

@@ -1,5 +1,7 @@
 """What gunicorn serves. Imported after the fork; connects with the first query."""
 
+from analytics.dead_letters import DeadLetterStore
+from analytics.journal import make_journal
 from analytics.stats import StatsReader
 from config.clients import make_database
 from config.logs import configure_logging
@@ -8,4 +10,6 @@ from report_app import create_app
 
 settings = load_settings()
 configure_logging(settings)
-app = create_app(settings, StatsReader(make_database(settings), settings.stats_time_limit))
+database = make_database(settings)
+stats = StatsReader(database, settings.stats_time_limit)
+app = create_app(settings, stats, DeadLetterStore(database), make_journal(settings))

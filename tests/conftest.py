@@ -22,6 +22,7 @@ from ingest_app.door import Door
 from report_app import create_app as create_report_app
 from tests.system import System, running
 
+ADMIN_KEY = "a key for tests only"
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
 
 
@@ -41,7 +42,7 @@ def mongo_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def settings(redis_running: Server, mongo_running: Server) -> Settings:
-    return Settings(redis_url=redis_running.url, mongodb_uri=mongo_running.url, claim_idle=0.2)
+    return Settings(redis_url=redis_running.url, mongodb_uri=mongo_running.url, claim_idle=0.2, admin_key=ADMIN_KEY)
 
 
 @pytest.fixture
@@ -55,8 +56,11 @@ def redis(settings: Settings) -> Iterator[Redis]:
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
     database = make_database(settings)
-    for name in database.list_collection_names():
+    names = database.list_collection_names()
+    for name in names:
         database[name].delete_many({})
+    if "events" not in names:
+        database.create_collection("events")  # some tests set rules for it before the first event
     yield database
     database.client.close()
 
@@ -92,8 +96,9 @@ def ingest(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient
 
 
 @pytest.fixture
-def report(settings: Settings, database: Database[dict[str, Any]]) -> FlaskClient:
-    return create_report_app(settings, StatsReader(database, time_limit=5)).test_client()
+def report(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> FlaskClient:
+    stats = StatsReader(database, time_limit=5)
+    return create_report_app(settings, stats, DeadLetterStore(database), journal).test_client()
 
 
 @pytest.fixture(scope="module")

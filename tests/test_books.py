@@ -1,10 +1,13 @@
 """The books: every event is counted where it goes in and where it goes out, and an audit finds what does not add up."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
@@ -13,9 +16,13 @@ from analytics.audit import Audit, Audited, audit
 from analytics.books import Account, Books
 from analytics.dead_letters import LetterFilter
 from analytics.event_schema import load_event
+from analytics.event_store import EventStore
 from analytics.journal import JOURNAL_KEY, Journal, Line
 from analytics.replaying import replay_all
 from analytics.storing import Stores, store_waiting
+from config.embedded import pick_port
+from config.settings import Settings
+from footfall.audit import audit_command
 from tests.conftest import NOW
 
 TODAY = Account("site", NOW.date())
@@ -218,3 +225,48 @@ def test_counts_add_up_over_a_hit_of_five_hundred(ingest: FlaskClient, stores: S
 
 def _die(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+def run_audit(settings: Settings, *words: str) -> Result:
+    return CliRunner().invoke(audit_command, words, obj=settings)
+
+
+def test_the_audit_prints_the_books_and_ends_with_0_when_they_add_up(
+    ingest: FlaskClient, stores: Stores, settings: Settings
+):
+    ingest.post("/events", json=[GOOD, GOOD, {"site_id": "site"}])
+    drain(stores)
+    ran = run_audit(settings)
+    assert ran.exit_code == 0
+    head, row, verdict = ran.output.splitlines()
+    assert dict(zip(head.split(), row.split(), strict=True)) == {
+        "day": "2026-11-22", "site": "site", "received": "3", "rejected": "1", "dropped": "0", "accepted": "2",
+        "replayed": "0", "stored": "2", "duplicate": "0", "dead": "0", "waiting": "0",
+    }  # fmt: skip
+    assert "It all adds up" in verdict
+    assert json.loads(run_audit(settings, "--json").output)["lines"][0]["rejected"] == {"invalid_event": 1}
+    assert len(run_audit(settings, "--site", "another").output.splitlines()) == 2
+
+
+def test_the_audit_ends_with_1_and_names_the_account_when_they_do_not(
+    stores: Stores, settings: Settings, database: Database
+):
+    append(stores.journal, {})
+    drain(stores)
+    database["events"].delete_one({})
+    ran = run_audit(settings, "--site", "another")
+    assert ran.exit_code == 1
+    assert "2026-11-22 site: stored 1, but MongoDB has 0 events" in ran.output
+
+
+def test_the_audit_ends_with_2_where_a_store_is_away_or_events_keep_moving(
+    settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+):
+    away = run_audit(replace(settings, redis_url=f"redis://127.0.0.1:{pick_port(0)}/0"))
+    assert away.exit_code == 2
+    assert "redis is unavailable" in away.output
+    count = EventStore.count_by_account
+    monkeypatch.setattr(EventStore, "count_by_account", lambda self: append(stores.journal, {}) or count(self))
+    moving = run_audit(settings, "--wait", "0")
+    assert moving.exit_code == 2
+    assert "still moving" in moving.output

@@ -11,8 +11,10 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from analytics.dead_letters import DeadLetterStore
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
+from analytics.journal import Journal
 from analytics.stats import StatsReader, stats_pipeline
 from config.embedded import pick_port
 from config.settings import Settings
@@ -112,9 +114,10 @@ def test_every_error_has_the_one_shape(report: FlaskClient):
         assert answer.json["error"]["code"] == code
 
 
-def test_a_mongodb_that_is_away_is_a_503_with_retry_after(settings: Settings):
+def test_a_mongodb_that_is_away_is_a_503_with_retry_after(settings: Settings, journal: Journal):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
-    report = create_app(settings, StatsReader(nobody["footfall"], time_limit=1)).test_client()
+    away = nobody["footfall"]
+    report = create_app(settings, StatsReader(away, time_limit=1), DeadLetterStore(away), journal).test_client()
     answer, ready = report.get("/stats?site_id=site"), report.get("/readyz")
     nobody.close()
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")

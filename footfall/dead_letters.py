@@ -1,0 +1,160 @@
+"""`python -m footfall dead-letters`: look at the events that failed for good, send them again, or let them go."""
+
+import json
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any, NoReturn, TextIO
+from uuid import UUID
+
+import click
+
+from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
+from analytics.event_schema import InvalidEvent, read_json
+from analytics.journal import Journal, make_journal
+from analytics.replaying import replay_all, replay_edited, replay_letter
+from analytics.unavailable import Unavailable
+from config.clients import make_database
+from config.settings import Settings
+
+SENT = "Sent through the journal again; the letter goes when the event is stored."
+
+
+def filtered(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that say which letters, as `which`."""
+
+    @click.option("--site", "site_id", help="Letters of this site; '' for those whose site cannot be known.")
+    @click.option("--reason", help="not_json, invalid_event, refused or poison.")
+    @click.option("--before", type=click.DateTime(), help="Those that died before this moment (UTC).")
+    @wraps(command)
+    def with_filter(
+        *args: Any, site_id: str | None, reason: str | None, before: datetime | None, **kwargs: Any
+    ) -> None:
+        which = LetterFilter(site_id, reason, before.replace(tzinfo=UTC) if before else None)
+        command(*args, which=which, **kwargs)
+
+    return with_filter
+
+
+class Group(click.Group):
+    """Says in one line which store is away, or what is wrong with an event."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Unavailable as error:
+            fail(str(error), 2)
+        except InvalidEvent as error:
+            fail(f"the event would only fail again: {error}", 1)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    click.echo(f"footfall: {message}", err=True)
+    sys.exit(code)
+
+
+@click.group("dead-letters", cls=Group)
+@click.pass_context
+def dead_letters(context: click.Context) -> None:
+    """Look at the events that failed for good, send them again, or let them go."""
+    settings: Settings = context.obj
+    database = make_database(settings)
+    context.call_on_close(database.client.close)
+    context.obj = (DeadLetterStore(database), make_journal(settings))
+
+
+@dead_letters.command("count")
+@filtered
+@click.pass_obj
+def count(stores: tuple[DeadLetterStore, Journal], which: LetterFilter) -> None:
+    """How many there are, by site and reason."""
+    rows = stores[0].count(which)
+    for row in rows:
+        click.echo(f"{row.count:8,}  {row.reason:14}  {row.site_id or '(no site)'}")
+    click.echo(f"{sum(row.count for row in rows):8,}  in all")
+
+
+@dead_letters.command("list")
+@filtered
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
+@click.option("--after", type=click.UUID, help="Go on after this one, the last of the page before.")
+@click.pass_obj
+def list_letters(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, limit: int, after: UUID | None) -> None:
+    """The newest first, a line each."""
+    for letter in stores[0].find(which, after=after, limit=limit):
+        beginning = letter.raw[:60].decode(errors="replace")
+        times = f"x{letter.attempts}"
+        click.echo(f"{letter.id}  {letter.dead_at:%Y-%m-%d %H:%M:%S}  {letter.reason:13} {times:4} {beginning!r}")
+
+
+@dead_letters.command("show")
+@click.argument("letter_id", type=click.UUID)
+@click.pass_obj
+def show(stores: tuple[DeadLetterStore, Journal], letter_id: UUID) -> None:
+    """One, whole: its reason, in detail, and the payload as it came."""
+    click.echo(json.dumps(_get(stores, letter_id).as_json(), indent=2, ensure_ascii=False))
+
+
+@dead_letters.command("export")
+@filtered
+@click.pass_obj
+def export(stores: tuple[DeadLetterStore, Journal], which: LetterFilter) -> None:
+    """All of them as NDJSON, the newest first."""
+    for letter in stores[0].find(which):
+        click.echo(json.dumps(letter.as_json(), ensure_ascii=False))
+
+
+@dead_letters.command("replay")
+@click.argument("letter_id", type=click.UUID)
+@click.option("--event", type=click.File(), help="Send the event in this file (- for standard input) in its place.")
+@click.option("--edit", is_flag=True, help="Edit it in $EDITOR first.")
+@click.pass_obj
+def replay_one(stores: tuple[DeadLetterStore, Journal], letter_id: UUID, event: TextIO | None, edit: bool) -> None:
+    """Send one again, as it came or mended. The event keeps its id: twice is harmless."""
+    letter = _get(stores, letter_id)
+    text = event.read() if event else _edit(letter) if edit else None
+    if text is not None:
+        replay_edited(stores[1], letter, read_json(text.encode()))
+    elif not replay_letter(stores[1], letter):
+        fail(f"only {len(letter.raw)} of its {letter.raw_bytes} bytes were kept; replay it with --event", 1)
+    click.echo(SENT)
+
+
+@dead_letters.command("replay-all")
+@filtered
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def replay_many(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, yes: bool) -> None:
+    """Send all that fit again, as they came."""
+    total = _confirm("Replay", stores, which, yes)
+    with click.progressbar(length=total, label="Replaying", file=sys.stderr) as bar:
+        done = replay_all(stores[1], stores[0], which, lambda: bar.update(1))
+    click.echo(f"{done.replayed:,} sent through the journal again; each letter goes when its event is stored.")
+    if done.cut:
+        fail(f"{done.cut} were too large to be kept whole; replay them one by one with --event", 1)
+
+
+@dead_letters.command("purge")
+@filtered
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, yes: bool) -> None:
+    """Remove all that fit, for good."""
+    _confirm("Purge", stores, which, yes)
+    click.echo(f"{stores[0].purge(which):,} purged.")
+
+
+def _get(stores: tuple[DeadLetterStore, Journal], letter_id: UUID) -> DeadLetter:
+    return stores[0].get(letter_id) or fail(f"there is no dead letter {letter_id}", 1)
+
+
+def _edit(letter: DeadLetter) -> str:
+    return click.edit(letter.raw.decode(errors="replace"), extension=".json") or fail("nothing was changed", 1)
+
+
+def _confirm(verb: str, stores: tuple[DeadLetterStore, Journal], which: LetterFilter, yes: bool) -> int:
+    total = sum(row.count for row in stores[0].count(which))
+    if not yes:
+        click.confirm(f"{verb} {total:,} dead letters?", abort=True)
+    return total

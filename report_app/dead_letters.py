@@ -1,0 +1,117 @@
+"""/admin/dead-letters, with the admin key: look at the events that failed for good, send them again, or let them go."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain, islice
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, abort, jsonify, request
+from marshmallow import Schema, ValidationError, fields
+from marshmallow.validate import Range
+
+from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
+from analytics.event_schema import Moment, normalized, read_json
+from analytics.journal import Journal
+from analytics.replaying import replay_all, replay_edited, replay_letter
+from web.auth import needs_admin_key
+from web.errors import BadRequest, error_body, error_response
+
+CUT = "Only its beginning was kept; send the event to replay in its place as the body."
+
+
+class Filter(Schema):
+    """What is not known is an error: a filter with a slip of the pen must not purge everything."""
+
+    site_id = fields.String()
+    reason = fields.String()
+    dead_before = Moment()
+
+
+class Page(Filter):
+    limit = fields.Integer(validate=Range(1, 1000), load_default=100)
+    after = fields.UUID()
+
+
+class Purge(Filter):
+    confirm = fields.Integer(required=True, strict=True)
+
+
+def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, admin_key: str) -> Blueprint:
+    blueprint = Blueprint("dead_letters", __name__, url_prefix="/admin/dead-letters")
+    blueprint.before_request(needs_admin_key(admin_key))
+
+    @blueprint.get("/count")
+    def count() -> Response:
+        rows = letters.count(_filter(_read(Filter(), request.args)))
+        return jsonify(count=sum(row.count for row in rows), by=[asdict(row) for row in rows])
+
+    @blueprint.get("")
+    def list_letters() -> Response:
+        query = _read(Page(), request.args)
+        page = [x.as_json() for x in letters.find(_filter(query), after=query.get("after"), limit=query["limit"])]
+        return jsonify(dead_letters=page, after=page[-1]["id"] if len(page) == query["limit"] else None)
+
+    @blueprint.get("/export")
+    def export() -> Response:
+        found = letters.find(_filter(_read(Filter(), request.args)))
+        first = list(islice(found, 1))  # asks MongoDB before the 200 is on its way
+        return Response(_lines(chain(first, found)), mimetype="application/x-ndjson")
+
+    @blueprint.get("/<uuid:letter_id>")
+    def show(letter_id: UUID) -> Response:
+        return jsonify(_get(letters, letter_id).as_json())
+
+    @blueprint.post("/<uuid:letter_id>/replay")
+    def replay_one(letter_id: UUID) -> Response:
+        """The body is empty, or the event to send in its place."""
+        letter = _get(letters, letter_id)
+        if body := request.get_data():
+            replay_edited(journal, letter, read_json(body))
+        elif not replay_letter(journal, letter):
+            return error_response(409, error_body("cut", CUT))
+        return jsonify(success=True, replayed=1)
+
+    @blueprint.post("/replay")
+    def replay_many() -> Response:
+        done = replay_all(journal, letters, _filter(_read(Filter(), _body())))
+        return jsonify(success=True, **asdict(done))
+
+    @blueprint.post("/purge")
+    def purge() -> Response:
+        """`confirm` is how many the caller expects to remove; another number removes nothing."""
+        query = _read(Purge(), _body())
+        which = _filter(query)
+        total = sum(row.count for row in letters.count(which))
+        if query["confirm"] != total:
+            message = f"{total} dead letters fit; to remove them, send that number as `confirm`."
+            return error_response(409, error_body("not_confirmed", message))
+        return jsonify(success=True, purged=letters.purge(which))
+
+    return blueprint
+
+
+def _get(letters: DeadLetterStore, letter_id: UUID) -> DeadLetter:
+    return letters.get(letter_id) or abort(404, f"There is no dead letter {letter_id}.")
+
+
+def _lines(found: Iterator[DeadLetter]) -> Iterator[str]:
+    return (json.dumps(letter.as_json(), ensure_ascii=False) + "\n" for letter in found)
+
+
+def _body() -> Any:
+    return read_json(request.get_data() or b"{}")
+
+
+def _read(schema: Schema, query: Any) -> dict[str, Any]:
+    try:
+        read: dict[str, Any] = schema.load(query)
+    except ValidationError as error:
+        names = normalized(error)
+        raise BadRequest("invalid_query", f"Not understood: see {', '.join(names)}.", names) from None
+    return read
+
+
+def _filter(query: dict[str, Any]) -> LetterFilter:
+    return LetterFilter(query.get("site_id"), query.get("reason"), query.get("dead_before"))
