@@ -23,7 +23,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.books import Account
 from analytics.journal import Entry
-from analytics.mongodb import WRITE_LIMIT
+from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.unavailable import trouble_with
 
 # What a dead letter keeps of a payload at most: MongoDB takes documents up to 16 MB.
@@ -102,6 +102,7 @@ class LetterCount:
 class DeadLetterStore:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._client = database.client
+        self._database = database
         self._letters = database["dead_letters"]
         self._removed = database["dead_letters_removed"]
 
@@ -116,6 +117,7 @@ class DeadLetterStore:
         """By site and reason, the most first. Raises Unavailable."""
         group = {"_id": {"site": "$site_id", "reason": "$reason"}, "n": {"$sum": 1}}
         order = {"n": -1, "_id": 1}
+        ping(self._database)
         with trouble_with("mongodb", PyMongoError):
             rows = self._letters.aggregate([{"$match": which.as_query()}, {"$group": group}, {"$sort": order}])
             return [LetterCount(row["_id"]["site"], row["_id"]["reason"], row["n"]) for row in rows]
@@ -123,6 +125,7 @@ class DeadLetterStore:
     def find(self, which: LetterFilter, *, after: UUID | None = None, limit: int = 0) -> Iterator[DeadLetter]:
         """The newest first, one at a time from MongoDB; `after`: those that follow this one. Raises Unavailable."""
         query = which.as_query()
+        ping(self._database)
         with trouble_with("mongodb", PyMongoError):
             self._letters.create_index([("dead_at", -1), ("_id", -1)], name="newest_first")
             if after and (last := self._letters.find_one(after, {"dead_at": 1})):
@@ -134,6 +137,7 @@ class DeadLetterStore:
 
     def get(self, letter: UUID) -> DeadLetter | None:
         """Raises Unavailable."""
+        ping(self._database)
         with trouble_with("mongodb", PyMongoError):
             document = self._letters.find_one(letter)
         return _letter(document) if document else None

@@ -319,6 +319,12 @@ class Journal:
         with trouble_with("redis", RedisError):
             return int(self._redis.xlen(JOURNAL_KEY))
 
+    def oldest(self) -> datetime | None:
+        """When the first of them was written, None where none waits. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            page: Any = self._redis.xrange(JOURNAL_KEY, count=1)
+        return next((entry.written_at for entry in _entries(page)), None)
+
     def waiting_by_account(self) -> Counter[Account | None]:
         """The same by account, read entry by entry; None for those that came past the door. Raises Unavailable."""
         return Counter(entry.account for entry in self._all())

@@ -30,6 +30,7 @@ from analytics.event_schema import InvalidEvent, load_journal_event
 from analytics.event_store import EventStore
 from analytics.journal import Delivery, Entry, Journal, Settlement
 from analytics.unavailable import Unavailable
+from config.metrics import EVENTS, STORE_LAG
 
 log = structlog.get_logger()
 
@@ -77,8 +78,16 @@ def store_waiting(stores: Stores, consumer: str) -> Outcome:
         outcome = _store_again(stores, consumer, stores.journal.abandoned())
         outcome += _store(stores, consumer, stores.journal.claim(consumer))
     if outcome != Outcome():
+        _count(outcome)
         log.info("events_stored", stored=outcome.stored, duplicate=outcome.duplicate, dead=len(outcome.deaths))
     return outcome
+
+
+def _count(outcome: Outcome) -> None:
+    EVENTS.labels(STORED, "").inc(outcome.stored)
+    EVENTS.labels(DUPLICATE, "").inc(outcome.duplicate)
+    for death in outcome.deaths:
+        EVENTS.labels(DEAD, death.reason).inc()
 
 
 def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:
@@ -113,6 +122,8 @@ def _write(stores: Stores, entries: Sequence[Entry]) -> tuple[list[Settlement], 
         except InvalidEvent as error:
             deaths.append(_death(entry, error.code, error.fields, now, site_id=error.site_id))
     result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
+    if good:
+        STORE_LAG.observe((stores.now() - min(event.received_at for _, event in good)).total_seconds())
     refused = {refusal.index: refusal.reason for refusal in result.refused}
     settlements = []
     for index, (entry, event) in enumerate(good):

@@ -2,6 +2,7 @@
 
 import sys
 
+from config import metrics as _metrics  # noqa: F401 (the folder that all processes share is made before the fork)
 from config.logs import logging_config
 from config.settings import SettingsError, load_settings
 

@@ -69,6 +69,7 @@ class Settings:
     mongodb_port: int = setting("int", 27017, "port of the MongoDB that `make run` starts", PORT)
     ingestion_port: int = setting("int", 3000, "port of the ingestion app", PORT)
     reporting_port: int = setting("int", 3001, "port of the reporting app", PORT)
+    worker_metrics_port: int = setting("int", 3002, "port of a worker's /metrics", PORT)
     flower_port: int = setting("int", 5555, "port of Flower", PORT)
     bind_host: str = setting("str", "127.0.0.1", "address that the two apps and Flower listen on", is_address)
     web_concurrency: int = setting("int", 2, "gunicorn processes of each app", POSITIVE)

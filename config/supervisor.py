@@ -200,7 +200,7 @@ def _lock(lock: Any, data: Path) -> None:
 
 
 def _check_ports(settings: Settings) -> None:
-    names = ["ingestion_port", "reporting_port", "flower_port"]
+    names = ["ingestion_port", "reporting_port", "worker_metrics_port", "flower_port"]
     ours = Counter(getattr(settings, name) for name in [*names, "redis_port", "mongodb_port"])
     for name in names:
         port = getattr(settings, name)

@@ -22,19 +22,7 @@ from analytics.unavailable import Unavailable
 from config.clients import make_database, make_redis
 from config.settings import Settings
 
-HEAD = (
-    "day",
-    "site",
-    "received",
-    "rejected",
-    "dropped",
-    "accepted",
-    "replayed",
-    "stored",
-    "duplicate",
-    "dead",
-    "waiting",
-)
+COUNTS = ("received", "rejected", "dropped", "accepted", "replayed", "stored", "duplicate", "dead", "waiting")
 
 
 @click.command("audit")
@@ -78,21 +66,24 @@ def _counts(line: Line) -> dict[str, object]:
 
 
 def _as_table(lines: Iterable[Line]) -> str:
-    rows = [HEAD, *(_row(line) for line in lines)]
-    widths = [max(len(row[n]) for row in rows) for n in range(len(HEAD))]
+    rows = [("day", "site", *COUNTS, "rejected or dropped for"), *(_row(line) for line in lines)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numbers = range(2, 2 + len(COUNTS))
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if n < 2 else cell.rjust(width)
+            cell.rjust(width) if n in numbers else cell.ljust(width)
             for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in rows
     )
 
 
 def _row(line: Line) -> tuple[str, ...]:
-    counts = (getattr(line, name) for name in HEAD[2:])
+    counts = (getattr(line, name) for name in COUNTS)
     cells = (sum(count.values()) if isinstance(count, dict) else count for count in counts)
-    return (line.account.day.isoformat(), line.account.site_id or "(no site)", *(f"{cell:,}" for cell in cells))
+    reasons = (f"{n:,} {reason}" for reason, n in (line.rejected | line.dropped).items())
+    site = line.account.site_id or "(no site)"
+    return (line.account.day.isoformat(), site, *(f"{cell:,}" for cell in cells), ", ".join(reasons))
 
 
 def _say_verdict(found: Audit) -> None:

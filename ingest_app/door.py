@@ -5,13 +5,19 @@ what was rejected is counted. Raises InvalidEvent (the caller's mistake) and Una
 promised, and the same event_ids may come again).
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+
+from prometheus_client import Metric
 
 from analytics.books import REJECTED, Account
 from analytics.event_schema import InvalidEvent, load_event, read_json
 from analytics.journal import Journal, Line
+from analytics.unavailable import Unavailable
+from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENTS, journal_gauges
 from ingest_app.group_commit import GroupCommit
 from tasks.events import WakeUps
 
@@ -64,11 +70,28 @@ class Door:
         return Admitted(len(bodies) - len(rejected), rejected)
 
     def _commit(self, lines: Sequence[Line]) -> None:
-        if self._journal.append(lines) > 0:
+        start = time.perf_counter()
+        try:
+            owed = self._journal.append(lines)
+        except Unavailable as error:
+            EVENTS.labels("refused", error.store).inc(len(lines))
+            raise
+        COMMIT_SECONDS.observe(time.perf_counter() - start)
+        COMMIT_EVENTS.observe(len(lines))
+        for name, count in Counter(line.name for line in lines).items():
+            outcome, _, reason = name.partition(":")
+            EVENTS.labels(outcome, reason).inc(count)
+        if owed > 0:
             self._wake_ups.ask()
 
     def check(self) -> None:
         self._journal.check()
+
+    def gauges(self) -> Iterable[Metric]:
+        """Raises Unavailable."""
+        oldest = self._journal.oldest()
+        age = (self._now() - oldest).total_seconds() if oldest else 0.0
+        return journal_gauges(self._journal.waiting(), max(age, 0.0))
 
 
 def _list_in(body: object) -> Sequence[object]:

@@ -1,18 +1,31 @@
 """The reporting app: HTTP out."""
 
-from flask import Flask
+from collections import Counter
 
-from analytics.dead_letters import DeadLetterStore
+from flask import Flask
+from prometheus_client import Metric
+
+from analytics.dead_letters import DeadLetterStore, LetterFilter
 from analytics.journal import Journal
 from analytics.stats import StatsReader
+from config.metrics import dead_letter_gauge
 from config.settings import Settings
 from report_app.dead_letters import dead_letters_blueprint
 from report_app.stats import stats_blueprint
 from web.app import new_app
+from web.metrics import metrics_blueprint
 
 
 def create_app(settings: Settings, stats: StatsReader, dead_letters: DeadLetterStore, journal: Journal) -> Flask:
     app = new_app(__name__, {"mongodb": stats.check}, settings.max_body_bytes)
     app.register_blueprint(stats_blueprint(stats))
     app.register_blueprint(dead_letters_blueprint(dead_letters, journal, settings.admin_key))
+    app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(dead_letters)]}, settings.admin_key))
     return app
+
+
+def _count(dead_letters: DeadLetterStore) -> Metric:
+    by_reason: Counter[str] = Counter()
+    for row in dead_letters.count(LetterFilter()):
+        by_reason[row.reason] += row.count
+    return dead_letter_gauge(by_reason.items())

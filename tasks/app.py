@@ -35,7 +35,7 @@ try:
 except SettingsError as error:
     sys.exit(f"footfall: {error}")
 
-app = Celery("footfall", include=["tasks.books", "tasks.dead_letters", "tasks.events"])
+app = Celery("footfall", include=["tasks.books", "tasks.dead_letters", "tasks.events", "tasks.metrics"])
 app.conf.update(celery_settings(settings))
 
 

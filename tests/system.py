@@ -49,7 +49,7 @@ class System:
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
         self.log = folder / "run.log"
-        names = ("INGESTION_PORT", "REPORTING_PORT", "FLOWER_PORT", "REDIS_PORT", "MONGODB_PORT")
+        names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT", "REDIS_PORT", "MONGODB_PORT"]
         self.ports = {name: pick_port(0) for name in names}
         self.environment = {name: str(port) for name, port in self.ports.items()}
         # Empty, not missing: what a developer's .env says must not leak in.

@@ -239,7 +239,8 @@ def test_the_audit_prints_the_books_and_ends_with_0_when_they_add_up(
     ran = run_audit(settings)
     assert ran.exit_code == 0
     head, row, verdict = ran.output.splitlines()
-    assert dict(zip(head.split(), row.split(), strict=True)) == {
+    assert row.endswith("  1 invalid_event")
+    assert dict(zip(head.split()[:11], row.split()[:11], strict=True)) == {
         "day": "2026-11-22", "site": "site", "received": "3", "rejected": "1", "dropped": "0", "accepted": "2",
         "replayed": "0", "stored": "2", "duplicate": "0", "dead": "0", "waiting": "0",
     }  # fmt: skip

@@ -3,11 +3,11 @@
 Without an ADMIN_KEY set they are closed to everybody, on loopback too: what listens there is often behind a proxy.
 """
 
-import hmac
 from collections.abc import Callable
 
 from flask import Response, request
 
+from config.keys import holds
 from web.errors import error_body, error_response
 
 CLOSED = "Closed until ADMIN_KEY is set; then send it as `Authorization: Bearer <ADMIN_KEY>`."
@@ -25,9 +25,3 @@ def needs_admin_key(admin_key: str) -> Callable[[], Response | None]:
         return None
 
     return check
-
-
-def holds(key: str, authorization: str) -> bool:
-    """Whether this header's value carries the key, in a time that tells nothing of it."""
-    kind, _, given = authorization.partition(" ")
-    return kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())

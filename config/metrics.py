@@ -1,0 +1,94 @@
+"""Every metric, each declared only here, and how a process tells them.
+
+gunicorn's and Celery's child processes each keep their own numbers, in files of a folder that they share; whoever is
+asked adds them up (prometheus_client's multi-process mode). The folder must be known before prometheus_client is
+imported and before a child is forked: hence the order of this file, and its import by config/gunicorn.py.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+
+if FOLDER not in os.environ:
+    os.environ[FOLDER] = tempfile.mkdtemp(prefix="footfall-metrics-")
+    ours = os.environ[FOLDER], os.getpid()
+
+    @atexit.register
+    def remove_folder() -> None:
+        if ours[1] == os.getpid():  # not in a forked child
+            shutil.rmtree(ours[0], ignore_errors=True)
+
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest  # noqa: E402 (see above)
+from prometheus_client.core import GaugeMetricFamily, Metric  # noqa: E402
+from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
+from prometheus_client.registry import Collector  # noqa: E402
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+EVENTS = Counter(
+    "footfall_events",
+    "Events by what became of them: accepted, rejected, refused at the door; stored, duplicate, dead in a worker.",
+    ["outcome", "reason"],
+)
+COMMIT_EVENTS = Histogram(
+    "footfall_commit_events",
+    "Events that one write to the journal carried.",
+    buckets=[1, 2, 5, 10, 20, 50, 100, 500, 1000, 5000],
+)
+COMMIT_SECONDS = Histogram(
+    "footfall_commit_seconds",
+    "Time of one write to the journal, on disk when it ends.",
+    buckets=[0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1, 2],
+)
+TASK_SECONDS = Histogram(
+    "footfall_task_seconds",
+    "Time of one Celery task, whatever its end.",
+    ["task"],
+    buckets=[0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5, 10, 30],
+)
+TASK_RETRIES = Counter("footfall_task_retries", "Celery tasks that ended in a retry.", ["task"])
+STORE_LAG = Histogram(
+    "footfall_store_lag_seconds",
+    "From received to stored, of the oldest event of each batch.",
+    buckets=[0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60, 600, 3600],
+)
+
+
+def journal_gauges(waiting: int, oldest_seconds: float) -> Iterable[Metric]:
+    yield GaugeMetricFamily("footfall_journal_events", "Events that wait in the journal.", waiting)
+    yield GaugeMetricFamily("footfall_journal_oldest_seconds", "Age of the oldest of them, 0 for none.", oldest_seconds)
+
+
+def dead_letter_gauge(counts: Iterable[tuple[str, int]]) -> Metric:
+    """`counts`: reason, letters."""
+    gauge = GaugeMetricFamily("footfall_dead_letters", "Dead letters, by reason.", labels=["reason"])
+    for reason, count in counts:
+        gauge.add_metric([reason], count)
+    return gauge
+
+
+def store_gauge(up: Iterable[tuple[str, bool]]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "footfall_store_up", "Whether a store answered what this page asked it.", labels=["store"]
+    )
+    for store, answers in up:
+        gauge.add_metric([store], answers)
+    return gauge
+
+
+def exposition(gauges: Iterable[Metric] = ()) -> bytes:
+    """This service's page: what all its processes counted, and these gauges."""
+
+    class Gauges(Collector):
+        def collect(self) -> Iterator[Metric]:
+            yield from gauges
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(Gauges())
+    return generate_latest(registry)

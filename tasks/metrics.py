@@ -1,0 +1,75 @@
+"""What a worker's tasks tell Prometheus: how long they took and how often they retried, at http://...:WORKER_METRICS_PORT.
+
+A page for the worker with all its pool processes. Needs the admin key, as the apps' do; without one nothing is served.
+A port that is taken (a second worker on the machine) costs the page, not the worker.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import structlog
+from celery.signals import task_postrun, task_prerun, task_retry, worker_ready
+
+from config.keys import holds
+from config.metrics import CONTENT_TYPE, TASK_RETRIES, TASK_SECONDS, exposition
+from tasks.app import settings
+
+log = structlog.get_logger()
+_started: dict[str, float] = {}  # by task id; a pool process runs one at a time
+
+
+@task_prerun.connect
+def begin(task_id: str, **_: object) -> None:
+    _started[task_id] = time.perf_counter()
+
+
+@task_postrun.connect
+def end(task_id: str, task: Any, **_: object) -> None:
+    if start := _started.pop(task_id, None):
+        TASK_SECONDS.labels(task.name.rpartition(".")[2]).observe(time.perf_counter() - start)
+
+
+@task_retry.connect
+def count_retry(request: Any, **_: object) -> None:
+    TASK_RETRIES.labels(request.task.rpartition(".")[2]).inc()
+
+
+@worker_ready.connect
+def serve(**_: object) -> None:
+    if not settings.admin_key:
+        return
+    try:
+        server = make_server(settings.bind_host, settings.worker_metrics_port, page, Server, Quiet)
+    except OSError as error:
+        log.warning("metrics_not_served", port=settings.worker_metrics_port, error=str(error))
+        return
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+    """The WSGI app."""
+    if environ["PATH_INFO"] != "/metrics":
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"See /metrics.\n"]
+    if not holds(settings.admin_key, environ.get("HTTP_AUTHORIZATION", "")):
+        start_response("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
+        return [b"Send the admin key as `Authorization: Bearer <ADMIN_KEY>`.\n"]
+    start_response("200 OK", [("Content-Type", CONTENT_TYPE)])
+    return [exposition()]
+
+
+class Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class Quiet(WSGIRequestHandler):
+    """No access log: no addresses in our logs."""
+
+    timeout = 10  # seconds; a caller who says nothing is hung up on
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
+        return
