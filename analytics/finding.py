@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 MOST_OFF = 1.0  # second: dates of events come from several clocks, and reports count by day
 
@@ -58,5 +59,5 @@ def megabytes(size: int) -> str:
 
 def without_password(url: str) -> str:
     """Scheme, hosts and path of a URL. A password may stand before the hosts and in the query."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

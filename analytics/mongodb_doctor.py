@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from analytics.event_store import INDEXES
 from analytics.finding import Clock, Finding, Unanswered, ok, problem, warning
 
-READ_LIMIT = 4.0  # seconds for all questions
+READ_LIMIT = 2.5  # seconds for all questions
 OLDEST = (6, 0)
 UP = (1, 2)  # states of a member: primary, secondary
 MAKE_SET = (
@@ -64,9 +64,8 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
             )
     except OperationFailure as error:
         remedy = "Set MONGODB_URI=mongodb://user:password@host/footfall?replicaSet=footfall&authSource=admin."
-        raise Unanswered(
-            problem(f"MongoDB refuses us: {error.details and error.details.get('errmsg')}.", remedy)
-        ) from error
+        reason = str((error.details or {}).get("errmsg", error.code)).rstrip(".")
+        raise Unanswered(problem(f"MongoDB refuses us: {reason}.", remedy)) from error
     except PyMongoError as error:
         raise _unanswered(database, error) from error
 

@@ -42,11 +42,11 @@ def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
         return RedisFacts(info, config.get("appendfsync") if config else None, clients, clock)
     except AuthenticationError as error:
         raise Unanswered(
-            problem(f"Redis refuses us: {error}.", "Set REDIS_URL=redis://user:password@host:6379/0.")
+            problem(f"Redis refuses us: {str(error).rstrip('.')}.", "Set REDIS_URL=redis://user:password@host:6379/0.")
         ) from error
     except RedisError as error:
         remedy = "Start it, or correct REDIS_URL, or REDIS_HOST and REDIS_PORT."
-        raise Unanswered(problem(f"Redis does not answer: {type(error).__name__}: {error}", remedy)) from error
+        raise Unanswered(problem(f"Redis does not answer: {str(error).rstrip('.')}.", remedy)) from error
 
 
 def redis_version(redis: RedisFacts) -> Finding:

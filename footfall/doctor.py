@@ -125,7 +125,7 @@ def examine(settings: Settings) -> Iterator[Checked]:
         "flower": begin(lambda: processes.read_flower(settings)),
         "settings": begin(lambda: settings),
     }
-    places = {"redis": without_password(settings.redis_url), "mongodb": without_password(settings.mongodb_uri)}
+    urls = {"redis": settings.redis_url, "mongodb": settings.mongodb_uri}
     for part, checks in CHECKS.items():
         try:
             facts = readings[part].result(max(0.0, end - time.monotonic()))
@@ -135,8 +135,8 @@ def examine(settings: Settings) -> Iterator[Checked]:
             yield Checked(part, _why_unanswered(part, error))
             yield from (Checked.of(check, Finding("unchecked", f"Needs {NAMES[part]}.")) for check in checks)
         else:
-            if part in places:
-                yield Checked(part, ok(f"{places[part]} answers."))
+            if part in urls:
+                yield Checked(part, ok(f"{without_password(urls[part])} answers."))
             yield from (Checked.of(check, _judge(check, facts)) for check in checks)
 
 

@@ -121,9 +121,16 @@ class System:
 
     def run_celery(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The celery CLI, as an operator types it."""
-        environment = self.environment | {"REDIS_URL": self.redis_url, "MONGODB_URI": self.mongodb_uri}
+        return self._run(str(Path(sys.executable).parent / "celery"), "-A", "tasks", *arguments)
+
+    def run_footfall(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Footfall's own, likewise. `settings`: environment names that differ from the system's."""
+        return self._run(sys.executable, "-m", "footfall", *arguments, **settings)
+
+    def _run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environment = self.environment | {"REDIS_URL": self.redis_url, "MONGODB_URI": self.mongodb_uri} | settings
         return subprocess.run(
-            [str(Path(sys.executable).parent / "celery"), "-A", "tasks", *arguments],
+            command,
             env=os.environ | environment,
             capture_output=True,
             text=True,
