@@ -66,17 +66,16 @@ class Stores:
 
 
 def store_waiting(stores: Stores, consumer: str) -> Outcome:
-    """Store what an earlier run under this name left, or else one batch of what waits.
+    """Store what an earlier run under this name left, or what somebody else left, or one batch of what is new.
 
     Raises Unavailable: run it again, under the same name.
     """
-    if held := stores.journal.held(consumer):
-        outcome = _store_again(stores, consumer, held)
+    if left := stores.journal.held(consumer) or stores.journal.abandoned():
+        outcome = _store_again(stores, consumer, left)
     elif stores.journal.somebody_retries():
         return Outcome(waiting="mongodb")  # claim nothing that cannot be stored; the journal keeps it
     else:
-        outcome = _store_again(stores, consumer, stores.journal.abandoned())
-        outcome += _store(stores, consumer, stores.journal.claim(consumer))
+        outcome = _store(stores, consumer, stores.journal.claim(consumer))
     if outcome != Outcome():
         _count(outcome)
         log.info("events_stored", stored=outcome.stored, duplicate=outcome.duplicate, dead=len(outcome.deaths))

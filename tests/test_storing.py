@@ -246,3 +246,17 @@ def test_an_entry_without_an_id_is_one_event_at_every_delivery(stores: Stores, d
 def _after(entry_id: bytes) -> str:
     milliseconds, _ = entry_id.split(b"-")
     return f"{int(milliseconds) + 1}-0"
+
+
+def test_what_was_handed_back_and_never_retried_is_taken_over(stores: Stores, journal: Journal):
+    """Celery loses a message now and then: the retry of "lost" never comes, in a process that handed back its events."""
+    append(journal, {"event_id": "1"})
+    store, stores.events.store = stores.events.store, _be_away
+    with pytest.raises(Unavailable):
+        store_waiting(stores, "lost")
+    stores.events.store = store
+    append(journal, {"event_id": "2"})
+    assert store_waiting(stores, "next") == Outcome(waiting="mongodb")
+    wait_for(journal.abandoned, "the end of patience")
+    assert store_waiting(stores, "next") == Outcome(stored=1)
+    assert store_waiting(stores, "next") == Outcome(stored=1)

@@ -1,0 +1,163 @@
+"""Any order of append, claim, crash, retry, takeover and settlement stores each event once, and the books add up.
+
+hypothesis chooses the steps, on a real Redis and a real MongoDB; nothing is ever waited for, since what a task left is
+abandoned at once (`claim_idle=0`), which makes takeovers from the living as frequent as those from the dead.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, multiple, precondition, rule
+from pymongo.database import Database
+from redis import Redis
+
+from analytics.audit import Audited, audit
+from analytics.books import Books
+from analytics.dead_letters import DeadLetterStore, LetterFilter
+from analytics.event import id_from_client
+from analytics.event_schema import load_event
+from analytics.event_store import EventStore
+from analytics.journal import JOURNAL_KEY, Entry, Journal, Line
+from analytics.replaying import replay_all
+from analytics.storing import MOST_DEATHS, Stores, _store, store_waiting
+from analytics.unavailable import Unavailable
+from tests.conftest import NOW
+
+FEW_IDS = [f"{n}" for n in range(12)]
+
+
+class Killed(BaseException):
+    """The process dies here."""
+
+
+class Machine(RuleBasedStateMachine):
+    """Tasks are named; one that died may run again under its name or never."""
+
+    servers: tuple[Redis, Database[dict[str, Any]]]
+    dead_tasks = Bundle("dead_tasks")
+    slow_tasks = Bundle("slow_tasks")
+
+    @initialize()
+    def begin(self) -> None:
+        self.redis, self.database = self.servers
+        self.redis.flushall()
+        for name in self.database.list_collection_names():
+            self.database[name].delete_many({})
+        self.journal = Journal(self.redis, queue="events", batch=5, claim_idle=0)
+        events, letters = EventStore(self.database), DeadLetterStore(self.database)
+        self.stores = Stores(self.journal, events, letters, lambda: NOW)
+        self.journal.held("somebody")
+        self.acknowledged: Counter[str] = Counter()
+        self.foreign = 0
+        self.tasks = 0
+        self.deaths = 0  # deliveries that end without a word: below MOST_DEATHS, so that nothing is buried
+
+    def name(self) -> str:
+        self.tasks += 1
+        return f"task-{self.tasks}"
+
+    @rule(ids=st.lists(st.sampled_from(FEW_IDS), min_size=1, max_size=8))
+    def append(self, ids: list[str]) -> None:
+        body = {"site_id": "site", "event_type": "a"}
+        self.journal.append([Line.of(load_event(body | {"event_id": event_id}, NOW)) for event_id in ids])
+        self.acknowledged.update(ids)
+
+    @rule()
+    def append_what_is_not_ours(self) -> None:
+        self.redis.xadd(JOURNAL_KEY, {"event": b"no json"})
+        self.foreign += 1
+
+    @rule()
+    def run_a_task(self) -> None:
+        store_waiting(self.stores, self.name())
+
+    @precondition(lambda self: self.deaths < MOST_DEATHS - 1)
+    @rule(target=dead_tasks, step=st.sampled_from(["store", "stored", "kept", "settle", "settled"]))
+    def a_task_dies(self, step: str) -> str:
+        self.deaths += 1
+        task = self.name()
+        with suppress(Killed):
+            store_waiting(self.dying(step, Killed()), task)
+        return task
+
+    @rule(target=dead_tasks, step=st.sampled_from(["store", "stored", "kept", "settle", "settled"]))
+    def a_store_is_away_or_does_not_answer(self, step: str) -> str:
+        task = self.name()
+        with suppress(Unavailable):
+            store_waiting(self.dying(step, Unavailable("a store", OSError("away"))), task)
+        return task
+
+    @rule(task=consumes(dead_tasks))
+    def a_task_runs_again(self, task: str) -> None:
+        store_waiting(self.stores, task)
+
+    @precondition(lambda self: self.deaths < MOST_DEATHS - 1)
+    @rule(target=slow_tasks)
+    def a_task_claims_and_is_slow(self) -> Any:
+        self.deaths += 1
+        task = self.name()
+        entries = self.journal.claim(task)
+        return (task, entries) if entries else multiple()
+
+    @rule(slow=consumes(slow_tasks))
+    def a_slow_task_goes_on(self, slow: tuple[str, list[Entry]]) -> None:
+        _store(self.stores, *slow)
+
+    @rule()
+    def dead_letters_are_replayed(self) -> None:
+        replay_all(self.journal, self.stores.dead_letters, LetterFilter())
+
+    def dying(self, step: str, error: BaseException) -> Stores:
+        """Stores that fail before or after they did what they were asked."""
+        events, letters = EventStore(self.database), DeadLetterStore(self.database)
+        journal = Journal(self.redis, queue="events", batch=5, claim_idle=0)
+        if step in ("store", "stored"):
+            events.store = failing(events.store, error, after=step == "stored")  # type: ignore[method-assign]
+        elif step == "kept":
+            letters.keep = failing(letters.keep, error, after=True)  # type: ignore[method-assign]
+        else:
+            journal.settle = failing(journal.settle, error, after=step == "settled")  # type: ignore[method-assign]
+        return Stores(journal, events, letters, lambda: NOW)
+
+    def teardown(self) -> None:
+        while self.journal.waiting():
+            store_waiting(self.stores, self.name())
+        stored = [document["_id"] for document in self.database["events"].find()]
+        assert sorted(stored) == sorted(id_from_client("site", event_id) for event_id in self.acknowledged)
+        assert self.database["dead_letters"].count_documents({}) == self.foreign
+        found = audit(
+            Audited(Books(self.redis, self.database), self.journal, self.stores.events, self.stores.dead_letters)
+        )
+        assert found.faults == []
+        totals = {name: sum(getattr(line, name) for line in found.lines) for name in ("received", "stored", "accepted")}
+        assert totals["received"] == self.acknowledged.total() + self.foreign
+        assert totals["stored"] == len(self.acknowledged)
+
+
+def failing(act: Callable[..., Any], error: BaseException, *, after: bool) -> Callable[..., Any]:
+    def act_or_fail(*args: Any) -> Any:
+        if after:
+            act(*args)
+        raise error
+
+    return act_or_fail
+
+
+def test_every_interleaving_stores_each_event_once(redis: Redis, database: Database[dict[str, Any]]):
+    class OnTheseServers(Machine):
+        pass
+
+    OnTheseServers.servers = redis, database
+    test = OnTheseServers.TestCase
+    test.settings = settings(
+        max_examples=120,
+        stateful_step_count=25,
+        deadline=None,  # servers answer when they answer
+        suppress_health_check=[HealthCheck.too_slow],
+        database=None,
+    )
+    test("runTest").runTest()
