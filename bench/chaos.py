@@ -16,9 +16,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -47,16 +49,25 @@ PAUSES = (0.1, 1.5)  # seconds between two faults
 
 @dataclass
 class Tally:
-    """What a run saw. Events are named by their event_id."""
+    """What a run saw. Events are named by their event_id; each run that shares a system has a site of its own."""
 
+    site: str = SITE
     faults: Counter[str] = field(default_factory=Counter)
     acknowledged: set[str] = field(default_factory=set)
     refused: Counter[str] = field(default_factory=Counter)
+    answered_at: list[float] = field(default_factory=list)  # time.monotonic() of every 200
+    slowest: float = 0.0  # seconds to the slowest answer, whatever it was
     stored: int = 0
     lost: set[str] = field(default_factory=set)
     doubled: int = 0
     dead: int = 0
     seconds_to_drain: float = 0.0
+
+    @property
+    def shut(self) -> float:
+        """The longest time in seconds without a 200."""
+        times = sorted(self.answered_at)
+        return max((after - before for before, after in pairwise(times)), default=0.0)
 
     @property
     def is_sound(self) -> bool:
@@ -66,24 +77,36 @@ class Tally:
 def run_chaos(system: System, faults: int, seed: int, producers: int = 4) -> Tally:
     """Hit a running system so often; returns when it has drained. Raises AssertionError when it does not drain."""
     tally = Tally()
+    with producing(system, tally, producers):
+        chance = random.Random(seed)
+        for _ in range(faults):
+            time.sleep(chance.uniform(*PAUSES))
+            tally.faults[_fault(system, chance)] += 1
+    drain(system, tally)
+    return tally
+
+
+@contextmanager
+def producing(system: System, tally: Tally, producers: int = 4) -> Iterator[None]:
+    """Events keep coming in, each until it is acknowledged, while the block runs."""
     stop = threading.Event()
     threads = [threading.Thread(target=_produce, args=(system, n, tally, stop)) for n in range(producers)]
     for thread in threads:
         thread.start()
     try:
-        chance = random.Random(seed)
-        for _ in range(faults):
-            time.sleep(chance.uniform(*PAUSES))
-            tally.faults[_fault(system, chance)] += 1
+        yield
     finally:
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def drain(system: System, tally: Tally) -> None:
+    """Returns when nothing waits any more, with everything counted. Raises AssertionError when it does not drain."""
     start = time.monotonic()
     wait_for(lambda: _is_drained(system), "an empty journal", DRAIN_LIMIT)
     tally.seconds_to_drain = time.monotonic() - start
     _count(system, tally)
-    return tally
 
 
 def _fault(system: System, chance: random.Random) -> str:
@@ -120,8 +143,9 @@ def _produce(system: System, producer: int, tally: Tally, stop: threading.Event)
     while not stop.is_set():
         number += 1
         event_id = f"{producer}-{number}"
-        body = json.dumps({"site_id": SITE, "event_type": "page_view", "event_id": event_id, "user_id": event_id})
+        body = json.dumps({"site_id": tally.site, "event_type": "page_view", "event_id": event_id, "user_id": event_id})
         while event_id not in tally.acknowledged and not stop.is_set():
+            start = time.monotonic()
             try:
                 connection.request("POST", "/event", body)
                 answer = connection.getresponse()
@@ -132,8 +156,11 @@ def _produce(system: System, producer: int, tally: Tally, stop: threading.Event)
                 connection = _connect(system)
                 stop.wait(0.05)
                 continue
+            now = time.monotonic()
+            tally.slowest = max(tally.slowest, now - start)
             if answer.status == 200:
                 tally.acknowledged.add(event_id)
+                tally.answered_at.append(now)
             else:
                 tally.refused[str(answer.status)] += 1
                 stop.wait(0.05)
@@ -153,12 +180,12 @@ def _is_drained(system: System) -> bool:
 
 def _count(system: System, tally: Tally) -> None:
     with system.database() as database:
-        stored = list(database["events"].find({"site_id": SITE}, {"user_id": 1}))
+        stored = list(database["events"].find({"site_id": tally.site}, {"user_id": 1}))
         tally.dead = database["dead_letters"].count_documents({})
     ids = {document["_id"] for document in stored}
     tally.stored = len(stored)
     tally.doubled = len(stored) - len({document["user_id"] for document in stored})
-    tally.lost = {event_id for event_id in tally.acknowledged if id_from_client(SITE, event_id) not in ids}
+    tally.lost = {event_id for event_id in tally.acknowledged if id_from_client(tally.site, event_id) not in ids}
 
 
 def main() -> None:

@@ -59,7 +59,8 @@ class System:
         self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
         self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
         self.redis_url = f"redis://127.0.0.1:{self.ports['REDIS_PORT']}/0"
-        self.mongodb_uri = f"mongodb://127.0.0.1:{self.ports['MONGODB_PORT']}/footfall?replicaSet=footfall"
+        own = f"mongodb://127.0.0.1:{self.ports['MONGODB_PORT']}/footfall?replicaSet=footfall"
+        self.mongodb_uri = self.environment["MONGODB_URI"] or own
         self._process: psutil.Popen | None = None
         self._family: list[psutil.Process] = []
 
