@@ -39,6 +39,7 @@ JOURNAL_KEY = "footfall:journal"
 GROUP = "workers"
 FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory: above it the door refuses, and workers drain what is there
+REPLICA_WAIT = 400  # milliseconds for replicas to confirm an append: half of Redis's own time-out of 0.8 s
 ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is small against the rest of maxmemory
 
 # How many wake-ups are owed: one for every batch waiting, less those that wait in Celery's queue.
@@ -105,6 +106,7 @@ def make_journal(settings: Settings, name: str | None = None) -> "Journal":
         batch=settings.store_batch,
         claim_idle=settings.claim_idle,
         most_waiting=settings.most_waiting,
+        replicas=settings.redis_replicas if settings.sentinels else 0,
     )
 
 
@@ -188,7 +190,8 @@ class Journal:
     with so many entries waiting the door refuses more.
 
     `retry_pause`: after a failure every append within so many seconds fails at once, so that requests do not queue up
-    behind a Redis that accepts and does not answer.
+    behind a Redis that accepts and does not answer. `replicas`: how many must have what `append` wrote when it returns;
+    one of them may be the next master.
     """
 
     def __init__(
@@ -200,6 +203,7 @@ class Journal:
         claim_idle: float,
         most_waiting: int = 2_000_000,
         retry_pause: float = 0.5,
+        replicas: int = 0,
     ) -> None:
         self._redis = redis
         self._most_waiting = most_waiting
@@ -207,6 +211,7 @@ class Journal:
         self._batch = batch
         self._claim_idle_ms = int(claim_idle * 1000)
         self._retry_pause = retry_pause
+        self._replicas = replicas
         self._away_until = 0.0
         self._room_until = 0.0
         self._handed_back = False
@@ -222,7 +227,7 @@ class Journal:
         args: list[Any] = [part for line in lines for part in (str(line.account), line.name, line.event)]
         try:
             self._look_for_room()
-            owed = self._append(keys=[JOURNAL_KEY, self._queue], args=[self._batch, *args])
+            owed = self._write([JOURNAL_KEY, self._queue], [self._batch, *args])
         except RedisError as error:
             if time.monotonic() > self._away_until:  # one line for all threads that found out together
                 log.warning("journal_unavailable", error=f"{type(error).__name__}: {error}")
@@ -334,6 +339,18 @@ class Journal:
         with trouble_with("redis", RedisError):
             self._look_for_room()
             self._redis.ping()
+
+    def _write(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        if not self._replicas:
+            return self._append(keys=keys, args=args)
+        # One round trip for both. EVAL sends the script along: a new master has not heard of it.
+        line = self._redis.pipeline(transaction=False).eval(APPEND, len(keys), *keys, *args)
+        owed, confirmed = line.wait(self._replicas, REPLICA_WAIT).execute()
+        if confirmed < self._replicas:
+            # Perhaps another is master by now, and this one cannot know: the next connection asks the sentinels.
+            self._redis.connection_pool.disconnect(inuse_connections=False)
+            raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
+        return owed
 
     def _all(self) -> Iterator[Entry]:
         start = "-"

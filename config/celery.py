@@ -1,7 +1,9 @@
 """Celery's settings, each with its reason. Measured facts: docs/decisions/0001-journal.md."""
 
 from typing import Any
+from urllib.parse import urlsplit
 
+from config.clients import sentinel_options
 from config.settings import Settings
 
 EVENTS_QUEUE = "events"
@@ -11,7 +13,7 @@ QUEUES = (EVENTS_QUEUE, DEAD_LETTERS_QUEUE)  # each needs a worker: Procfile, do
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
-        "broker_url": settings.redis_url,
+        "broker_url": _broker_url(settings),
         "task_default_queue": EVENTS_QUEUE,  # the queue's name is also its Redis key: `redis-cli llen events`
         "task_routes": {"tasks.dead_letters.*": {"queue": DEAD_LETTERS_QUEUE}},
         # Nobody waits for a result: what a task did goes into its log line and, through its event, to Flower.
@@ -39,6 +41,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "socket_timeout": 1,
             "socket_connect_timeout": 1,
             "retry_on_timeout": False,
+            **_sentinel_options(settings),
         },
         "task_publish_retry": False,  # a lost wake-up is harmless, a blocked publisher is not
         "task_serializer": "json",
@@ -56,3 +59,19 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "carry-books": {"task": "tasks.books.carry_books", "schedule": 3600.0},
         },
     }
+
+
+def _broker_url(settings: Settings) -> str:
+    """kombu goes through the sentinels' URLs in turn, so each brings user, password and database."""
+    if not settings.sentinels:
+        return settings.redis_url
+    parts = urlsplit(settings.redis_url)
+    login = parts.netloc.rpartition("@")[0]
+    sentinels = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in settings.sentinels)
+    return ";".join(f"sentinel://{login}{'@' if login else ''}{address}{parts.path}" for address in sentinels)
+
+
+def _sentinel_options(settings: Settings) -> dict[str, Any]:
+    if not settings.sentinels:
+        return {}
+    return {"master_name": settings.redis_master_name, "sentinel_kwargs": sentinel_options(settings)}

@@ -8,6 +8,8 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.database import Database
 from redis import BlockingConnectionPool, Redis
+from redis.connection import parse_url
+from redis.sentinel import Sentinel
 
 from config.settings import Settings
 
@@ -18,19 +20,33 @@ BEAT = "footfall-beat"  # the name of beat's connection to Redis, by which `foot
 def make_redis(settings: Settings, name: str | None = None) -> Redis:
     """A client that never retries by itself: redis-py's default of ten tries would outlast the door's 2 s.
 
-    `name`: what CLIENT LIST shows.
+    With sentinels, every new connection asks them where to go, and goes to the server that takes writes. `name`: what
+    CLIENT LIST shows.
     """
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=settings.web_threads + 4,  # never fewer than threads, so that none waits for another
-        timeout=settings.redis_timeout,
-        socket_timeout=settings.redis_timeout,
-        socket_connect_timeout=settings.redis_timeout,
-        retry=None,
-        client_name=name,
-        protocol=2,  # RESP3 shapes stream replies differently from server to server
-    )
-    return Redis(connection_pool=pool)
+    options: dict[str, Any] = {
+        "max_connections": settings.web_threads + 4,  # never fewer than threads, so that none waits for another
+        "socket_timeout": settings.redis_timeout,
+        "socket_connect_timeout": settings.redis_timeout,
+        "retry": None,
+        "client_name": name,
+        "protocol": 2,  # RESP3 shapes stream replies differently from server to server
+    }
+    if not settings.sentinels:
+        pool = BlockingConnectionPool.from_url(settings.redis_url, timeout=settings.redis_timeout, **options)
+        return Redis(connection_pool=pool)
+    given = parse_url(settings.redis_url)  # type: ignore[no-untyped-call]
+    options |= {name: value for name, value in given.items() if name not in ("host", "port")}
+    asked = Sentinel(settings.sentinels, sentinel_kwargs=sentinel_options(settings), **options)  # type: ignore[no-untyped-call]
+    client: Redis = asked.master_for(settings.redis_master_name)  # type: ignore[no-untyped-call]
+    return client
+
+
+def sentinel_options(settings: Settings) -> dict[str, Any]:
+    """How to connect to a sentinel. They are asked one after the other, so that all of them together take no longer
+    than Redis itself may.
+    """
+    patience = settings.redis_timeout / max(len(settings.sentinels), 1)
+    return {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": None, "protocol": 2}
 
 
 def make_database(settings: Settings) -> Database[dict[str, Any]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from environs import Env, EnvError, ValidationError, validate
 
@@ -25,6 +26,24 @@ def is_address(value: str) -> None:
         ip_address(value)
     except ValueError:
         raise ValidationError("Not an IP address.") from None
+
+
+def are_sentinels(value: str) -> None:
+    try:
+        read_addresses(value)
+    except ValueError:
+        raise ValidationError("Not addresses of sentinels, as host:26379,host:26379.") from None
+
+
+def read_addresses(value: str) -> list[tuple[str, int]]:
+    """From "host:port,host:port". Raises ValueError."""
+    found = []
+    for item in value.split(",") if value else []:
+        parts = urlsplit(f"//{item.strip()}")
+        if not (parts.hostname and parts.port) or parts.netloc != item.strip() or "@" in parts.netloc:
+            raise ValueError(item)
+        found.append((parts.hostname, parts.port))
+    return found
 
 
 class SettingsError(Exception):
@@ -60,6 +79,20 @@ class Settings:
     )
     redis_host: str = setting("str", "127.0.0.1", "Redis by host, where no `REDIS_URL` is given")
     redis_port: int = setting("int", 6379, "Redis by port, where no `REDIS_URL` is given", PORT)
+    redis_sentinels: str = setting(
+        "str",
+        "",
+        "the sentinels that know where Redis is, as host:port,host:port; user, password and database are those of"
+        " `REDIS_URL`, its host and port go unused",
+        are_sentinels,
+    )
+    redis_master_name: str = setting("str", "mymaster", "what the sentinels call the Redis that takes writes")
+    redis_replicas: int = setting(
+        "int",
+        1,
+        "how many replicas must have an event before its 200, where `REDIS_SENTINELS` is set",
+        validate.Range(min=0),
+    )
     redis_timeout: float = setting(
         "float", 0.8, "the longest wait for an answer of Redis; twice this stays under the 2 s of a 503", POSITIVE
     )
@@ -97,6 +130,10 @@ class Settings:
     log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
     log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", FORMATS)
 
+    @property
+    def sentinels(self) -> list[tuple[str, int]]:
+        return read_addresses(self.redis_sentinels)
+
     def as_environment(self) -> dict[str, str]:
         """The same settings as environment variables, for processes started from here."""
         return {f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
@@ -118,4 +155,6 @@ def load_settings(given: Mapping[str, object] | None = None) -> Settings:
             raise SettingsError(str(error)) from None
     values |= given or {}
     values["redis_url"] = values["redis_url"] or f"redis://{values['redis_host']}:{values['redis_port']}/0"
+    if values["redis_sentinels"] and not values["redis_url"].startswith("redis://"):
+        raise SettingsError("REDIS_SENTINELS goes with a REDIS_URL of redis:// only, without TLS")
     return Settings(**values)

@@ -1,16 +1,20 @@
-"""Stores that fail over, of real processes on loopback: three mongod in a replica set."""
+"""Stores that fail over, of real processes on loopback: three mongod in a replica set; a Redis, its replica and three
+sentinels.
+"""
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
+from redis import Redis
+from redis.exceptions import RedisError
 
-from config.embedded import REPLICA_SET, mongo_server, pick_port
+from config.embedded import REPLICA_SET, mongo_server, pick_port, redis_server
 from tests.system import wait_for
 
 
@@ -80,6 +84,77 @@ class MongoSet:
             sum(bool(role.get("isWritablePrimary")) for role in roles) == 1
             and sum(bool(role.get("secondary")) for role in roles) == 2
         )
+
+
+class RedisPair:
+    """A Redis that writes to its replica, and three sentinels that watch both. `members` begins with these two.
+
+    `down_after`: after so many seconds without an answer a majority of the sentinels makes the replica the master.
+    """
+
+    def __init__(self, folder: Path, down_after: float, name: str = "mymaster") -> None:
+        ports = [pick_port(0) for _ in range(5)]
+        self._name = name
+        self.pair = [
+            self._redis(folder, ports[0]),
+            self._redis(folder, ports[1], "--replicaof", "127.0.0.1", str(ports[0])),
+        ]
+        self.members = list(self.pair)
+        wait_for(lambda: _replication(self.pair[1]).get("master_link_status") == "up", "a replica in step")
+        binary = redis_server(folder, ports[0]).command[0]
+        for port in ports[2:]:
+            file = folder / f"sentinel-{port}.conf"
+            file.write_text(
+                f"port {port}\nbind 127.0.0.1\nlogfile {file}.log\n"
+                f"sentinel monitor {name} 127.0.0.1 {ports[0]} 2\n"
+                f"sentinel down-after-milliseconds {name} {int(down_after * 1000)}\n"
+                f"sentinel failover-timeout {name} 5000\n"
+            )
+            self.members.append(Member(port, [binary, str(file), "--sentinel"]))
+        self.sentinels = self.members[2:]
+        self.addresses = ",".join(f"127.0.0.1:{port}" for port in ports[2:])
+        wait_for(self._is_watched, "three sentinels that know each other and the replica")
+
+    def master(self) -> Member | None:
+        """Whoever most of the sentinels call so."""
+        named = [state["port"] for state in self._states()]
+        return next((member for member in self.pair if named.count(member.port) > 1), None)
+
+    def replica(self) -> Member:
+        return next(member for member in self.pair if member is not self.master())
+
+    def is_whole(self) -> bool:
+        return _replication(self.replica()).get("master_link_status") == "up" and self._is_watched()
+
+    def _is_watched(self) -> bool:
+        states = self._states()
+        return len(states) == 3 and all(
+            state["num-slaves"] == 1 and state["num-other-sentinels"] == 2 and state["flags"] == "master"
+            for state in states
+        )
+
+    def _states(self) -> list[dict[str, Any]]:
+        states = []
+        for sentinel in self.sentinels:
+            with suppress(RedisError), _client(sentinel) as client:
+                states.append(client.sentinel_master(self._name))
+        return states
+
+    def _redis(self, folder: Path, port: int, *more: str) -> Member:
+        command = redis_server(folder / str(port), port).command
+        return Member(port, [*command, "--min-replicas-to-write", "1", "--min-replicas-max-lag", "2", *more])
+
+
+def _client(member: Member) -> Redis:
+    return Redis(port=member.port, socket_timeout=0.5, retry=None, protocol=2)
+
+
+def _replication(member: Member) -> dict[str, Any]:
+    try:
+        with _client(member) as client:
+            return client.info("replication")
+    except RedisError:
+        return {}
 
 
 def _settings(election: float) -> dict[str, int]:

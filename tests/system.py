@@ -15,7 +15,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
+from config.clients import make_redis
 from config.embedded import Server, pick_port
+from config.settings import Settings
 
 UP = "Footfall is up."
 
@@ -54,6 +56,7 @@ class System:
         self.environment = {name: str(port) for name, port in self.ports.items()}
         # Empty, not missing: what a developer's .env says must not leak in.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
+        self.environment["REDIS_SENTINELS"] = ""
         self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
         self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
         self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
@@ -113,6 +116,8 @@ class System:
         return [p for p in self.process.children(recursive=True) if all(w in _command(p) for w in words)]
 
     def redis(self) -> Redis:
+        if sentinels := self.environment["REDIS_SENTINELS"]:
+            return make_redis(Settings(redis_url=self.redis_url, redis_sentinels=sentinels))
         return Redis.from_url(self.redis_url, protocol=2)
 
     @contextmanager

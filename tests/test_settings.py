@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from config.celery import celery_settings
+from config.clients import make_redis
 from config.settings import Settings, SettingsError, load_settings
 
 ROOT = Path(__file__).parent.parent
@@ -37,7 +39,9 @@ def test_redis_url_goes_before_host_and_port(monkeypatch: pytest.MonkeyPatch):
     ("name", "value"),
     [("INGESTION_PORT", "http"), ("REDIS_PORT", "70000"), ("STORE_BATCH", "0"), ("CLAIM_IDLE", "-1"),
      ("LOG_LEVEL", "LOUD"), ("LOG_FORMAT", "xml"), ("WEB_THREADS", "0"), ("REDIS_URL", "foo"), ("MONGODB_URI", "foo"),
-     ("BIND_HOST", "nonsense"), ("MAX_BODY_BYTES", "2000000")],
+     ("BIND_HOST", "nonsense"), ("MAX_BODY_BYTES", "2000000"), ("REDIS_SENTINELS", "host"),
+     ("REDIS_SENTINELS", "host:0"), ("REDIS_SENTINELS", "a:26379,"), ("REDIS_SENTINELS", "redis://a:26379"),
+     ("REDIS_REPLICAS", "-1")],
 )  # fmt: skip
 def test_a_bad_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
     monkeypatch.setenv(name, value)
@@ -49,6 +53,24 @@ def test_a_bad_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatc
 def test_an_empty_value_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch, setting):
     monkeypatch.setenv(setting.name.upper(), "")
     assert load_settings()
+
+
+def test_sentinels_are_read_and_asked_for_by_celery_too():
+    settings = Settings(redis_url="redis://user:p%40ss@unused:1/2", redis_sentinels="a:26379, [::1]:26380")
+    assert settings.sentinels == [("a", 26379), ("::1", 26380)]
+    celery = celery_settings(settings)
+    assert celery["broker_url"] == "sentinel://user:p%40ss@a:26379/2;sentinel://user:p%40ss@[::1]:26380/2"
+    assert celery["broker_transport_options"]["master_name"] == "mymaster"
+    client = make_redis(settings).get_connection_kwargs()
+    assert (client["username"], client["password"], client["db"]) == ("user", "p@ss", 2)
+
+
+@pytest.mark.parametrize("url", ["rediss://redis:6379/0", "unix:///run/redis.sock"])
+def test_sentinels_with_an_address_that_they_cannot_replace_stop_the_start(monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setenv("REDIS_SENTINELS", "a:26379")
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(SettingsError, match="REDIS_SENTINELS"):
+        load_settings()
 
 
 def test_settings_survive_the_way_through_an_environment(monkeypatch: pytest.MonkeyPatch):
