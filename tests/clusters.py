@@ -15,7 +15,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from config.embedded import REPLICA_SET, mongo_server, pick_port, redis_server
-from tests.system import wait_for
+from tests.system import kill_if_there, wait_for
+
+PRIMARY, SECONDARY = 1, 2  # replSetGetStatus's myState
 
 
 class Member:
@@ -30,7 +32,8 @@ class Member:
         self._process = psutil.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
-        self._process.kill()
+        """Frozen or not; harmless where it is dead."""
+        kill_if_there(self._process)
         self._process.wait()
 
     def freeze(self) -> None:
@@ -44,14 +47,20 @@ class MongoSet:
     """`election`: after so many seconds without a word from its primary, the set elects another."""
 
     def __init__(self, folder: Path, election: float) -> None:
-        ports = [pick_port(0) for _ in range(3)]
-        self.members = [Member(port, mongo_server(folder / str(port), port).command) for port in ports]
-        self.url = f"mongodb://{','.join(f'127.0.0.1:{port}' for port in ports)}/footfall?replicaSet={REPLICA_SET}"
-        self._initiate(election)
+        self._folder = folder
+        self._election = election
+        self.members: list[Member] = []
 
-    def _initiate(self, election: float) -> None:
+    def start(self) -> None:
+        ports = [pick_port(0) for _ in range(3)]
+        for port in ports:
+            self.members.append(Member(port, mongo_server(self._folder / str(port), port).command))
+        self.url = f"mongodb://{','.join(f'127.0.0.1:{port}' for port in ports)}/footfall?replicaSet={REPLICA_SET}"
+        self._initiate()
+
+    def _initiate(self) -> None:
         hosts = [{"_id": n, "host": f"127.0.0.1:{member.port}"} for n, member in enumerate(self.members)]
-        config = {"_id": REPLICA_SET, "members": hosts, "settings": _settings(election)}
+        config = {"_id": REPLICA_SET, "members": hosts, "settings": _settings(self._election)}
         first = self.members[0]
         wait_for(lambda: all(_hello(member) for member in self.members), "three mongod")
         with _connection(first) as client:
@@ -79,11 +88,12 @@ class MongoSet:
             client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
 
     def is_whole(self) -> bool:
-        roles = [_hello(member) for member in self.members]
-        return (
-            sum(bool(role.get("isWritablePrimary")) for role in roles) == 1
-            and sum(bool(role.get("secondary")) for role in roles) == 2
-        )
+        """A primary, and two that copy from somebody: one that still looks for a source may pick the next to freeze,
+        and wait for it 20 s, as MongoDB does; meanwhile no majority has anything.
+        """
+        states = [_ask(member, "replSetGetStatus") for member in self.members]
+        copying = [state for state in states if state.get("myState") == SECONDARY and state["syncSourceHost"]]
+        return len(copying) == 2 and any(state.get("myState") == PRIMARY for state in states)
 
 
 class RedisPair:
@@ -93,13 +103,17 @@ class RedisPair:
     """
 
     def __init__(self, folder: Path, down_after: float, name: str = "mymaster") -> None:
-        ports = [pick_port(0) for _ in range(5)]
+        self._folder = folder
+        self._down_after = down_after
         self._name = name
-        self.pair = [
-            self._redis(folder, ports[0]),
-            self._redis(folder, ports[1], "--replicaof", "127.0.0.1", str(ports[0])),
-        ]
-        self.members = list(self.pair)
+        self.members: list[Member] = []
+
+    def start(self) -> None:
+        folder, name = self._folder, self._name
+        ports = [pick_port(0) for _ in range(5)]
+        for more in ([], ["--replicaof", "127.0.0.1", str(ports[0])]):
+            self.members.append(self._redis(folder, ports[len(self.members)], *more))
+        self.pair = self.members[:2]
         wait_for(lambda: _replication(self.pair[1]).get("master_link_status") == "up", "a replica in step")
         binary = redis_server(folder, ports[0]).command[0]
         for port in ports[2:]:
@@ -107,7 +121,7 @@ class RedisPair:
             file.write_text(
                 f"port {port}\nbind 127.0.0.1\nlogfile {file}.log\n"
                 f"sentinel monitor {name} 127.0.0.1 {ports[0]} 2\n"
-                f"sentinel down-after-milliseconds {name} {int(down_after * 1000)}\n"
+                f"sentinel down-after-milliseconds {name} {int(self._down_after * 1000)}\n"
                 f"sentinel failover-timeout {name} 5000\n"
             )
             self.members.append(Member(port, [binary, str(file), "--sentinel"]))
@@ -157,8 +171,14 @@ def _replication(member: Member) -> dict[str, Any]:
         return {}
 
 
-def _settings(election: float) -> dict[str, int]:
-    return {"electionTimeoutMillis": int(election * 1000), "heartbeatIntervalMillis": 500}
+def _settings(election: float) -> dict[str, Any]:
+    # Copy from the primary only: in a new set a secondary may find another one too young to copy from, look away for
+    # 60 s, and leave it without a majority when it is elected meanwhile (seen).
+    return {
+        "electionTimeoutMillis": int(election * 1000),
+        "heartbeatIntervalMillis": 500,
+        "chainingAllowed": False,
+    }
 
 
 @contextmanager
@@ -168,12 +188,16 @@ def _connection(member: Member) -> Iterator[MongoClient[dict[str, Any]]]:
 
 
 def _hello(member: Member) -> dict[str, Any]:
-    """What it says of itself; nothing where it does not answer."""
+    return _ask(member, "hello")
+
+
+def _ask(member: Member, command: str) -> dict[str, Any]:
+    """What it says; nothing where it does not answer."""
     try:
         with MongoClient(
             "127.0.0.1", member.port, directConnection=True, serverSelectionTimeoutMS=500, socketTimeoutMS=500
         ) as client:
-            return client.admin.command("hello")
+            return client.admin.command(command)
     except PyMongoError:
         return {}
 
@@ -182,8 +206,8 @@ def _hello(member: Member) -> dict[str, Any]:
 def cluster_running(cluster: Any) -> Iterator[Any]:
     """Ends whatever runs of it, however the test went."""
     try:
+        cluster.start()
         yield cluster
     finally:
         for member in cluster.members:
-            member.thaw()
             member.kill()
