@@ -249,7 +249,7 @@ def _after(entry_id: bytes) -> str:
 
 
 def test_what_was_handed_back_and_never_retried_is_taken_over(stores: Stores, journal: Journal):
-    """Celery loses a message now and then: the retry of "lost" never comes, in a process that handed back its events."""
+    """Celery loses a message now and then: the retry of "lost" never comes."""
     append(journal, {"event_id": "1"})
     store, stores.events.store = stores.events.store, _be_away
     with pytest.raises(Unavailable):
