@@ -2,7 +2,8 @@
 
 Producers post events, each again with its event_id until it is acknowledged; meanwhile processes are killed with -9, or
 frozen for a while, in an order that the seed fixes. Then everything drains, and the ids are compared: what was
-acknowledged must be in MongoDB, and nothing twice. Prints a table; exit 1 where an event was lost or doubled.
+acknowledged must be in MongoDB, and nothing twice, and the books must add up. Prints a table; exit 1 where an event was
+lost or doubled, or the books are wrong.
 
 FAULTS (20), SEED (1) and PRODUCERS (4) in the environment change the run.
 """
@@ -22,13 +23,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psutil
+from pymongo.database import Database
 from redis.exceptions import RedisError
 
+from analytics.audit import Audited, audit
+from analytics.books import Books
+from analytics.dead_letters import DeadLetterStore
 from analytics.event import id_from_client
-from analytics.journal import JOURNAL_KEY
+from analytics.event_store import EventStore
+from analytics.journal import JOURNAL_KEY, Journal
 from bench.ingestion import print_table
+from config.celery import EVENTS_QUEUE
 from tests.system import System, kill_if_there, wait_for
 
 SITE = "chaos"
@@ -45,6 +53,7 @@ TARGETS = {
 }
 FREEZES = (0.2, 4.0)  # seconds; longer than the door's patience with Redis and shorter than a task's with MongoDB
 PAUSES = (0.1, 1.5)  # seconds between two faults
+MOST_A_HIT = 20  # events that every other producer sends at once
 
 
 @dataclass
@@ -54,6 +63,7 @@ class Tally:
     site: str = SITE
     faults: Counter[str] = field(default_factory=Counter)
     acknowledged: set[str] = field(default_factory=set)
+    hits: int = 0  # that carried them
     refused: Counter[str] = field(default_factory=Counter)
     answered_at: list[float] = field(default_factory=list)  # time.monotonic() of every 200
     slowest: float = 0.0  # seconds to the slowest answer, whatever it was
@@ -61,6 +71,7 @@ class Tally:
     lost: set[str] = field(default_factory=set)
     doubled: int = 0
     dead: int = 0
+    books: list[str] = field(default_factory=list)  # what does not add up in them
     seconds_to_drain: float = 0.0
 
     @property
@@ -71,7 +82,7 @@ class Tally:
 
     @property
     def is_sound(self) -> bool:
-        return bool(self.acknowledged) and not (self.lost or self.doubled or self.dead)
+        return bool(self.acknowledged) and not (self.lost or self.doubled or self.dead or self.books)
 
 
 def run_chaos(system: System, faults: int, seed: int, producers: int = 4) -> Tally:
@@ -137,17 +148,19 @@ def _signal_all(processes: Sequence[psutil.Process], what: str) -> None:
 
 
 def _produce(system: System, producer: int, tally: Tally, stop: threading.Event) -> None:
-    """Post one event after the other, each until it is acknowledged."""
+    """Post one hit after the other, each until it is acknowledged: single events, or several a hit."""
     number = 0
     connection = _connect(system)
     while not stop.is_set():
         number += 1
-        event_id = f"{producer}-{number}"
-        body = json.dumps({"site_id": tally.site, "event_type": "page_view", "event_id": event_id, "user_id": event_id})
-        while event_id not in tally.acknowledged and not stop.is_set():
+        ids = [f"{producer}-{number}-{n}" for n in range(1 if producer % 2 else 1 + number % MOST_A_HIT)]
+        events = [{"site_id": tally.site, "event_type": "page_view", "event_id": x, "user_id": x} for x in ids]
+        path, body = ("/event", json.dumps(events[0])) if producer % 2 else ("/events", json.dumps(events))
+        acknowledged = False
+        while not acknowledged and not stop.is_set():
             start = time.monotonic()
             try:
-                connection.request("POST", "/event", body)
+                connection.request("POST", path, body)
                 answer = connection.getresponse()
                 answer.read()
             except (OSError, http.client.HTTPException) as error:
@@ -158,8 +171,9 @@ def _produce(system: System, producer: int, tally: Tally, stop: threading.Event)
                 continue
             now = time.monotonic()
             tally.slowest = max(tally.slowest, now - start)
-            if answer.status == 200:
-                tally.acknowledged.add(event_id)
+            if acknowledged := answer.status == 200:
+                tally.acknowledged.update(ids)
+                tally.hits += 1
                 tally.answered_at.append(now)
             else:
                 tally.refused[str(answer.status)] += 1
@@ -182,10 +196,19 @@ def _count(system: System, tally: Tally) -> None:
     with system.database() as database:
         stored = list(database["events"].find({"site_id": tally.site}, {"user_id": 1}))
         tally.dead = database["dead_letters"].count_documents({})
+        tally.books = _audit(system, database)
     ids = {document["_id"] for document in stored}
     tally.stored = len(stored)
     tally.doubled = len(stored) - len({document["user_id"] for document in stored})
     tally.lost = {event_id for event_id in tally.acknowledged if id_from_client(tally.site, event_id) not in ids}
+
+
+def _audit(system: System, database: Database[dict[str, Any]]) -> list[str]:
+    redis = system.redis()
+    journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
+    stores = Audited(Books(redis, database), journal, EventStore(database), DeadLetterStore(database))
+    found = wait_for(lambda: (found := audit(stores)).at_rest and found, "books at rest")
+    return found.faults
 
 
 def main() -> None:
@@ -202,10 +225,11 @@ def main() -> None:
     print_table(
         "events",
         {
-            "acknowledged": f"{len(tally.acknowledged):,}",
+            "acknowledged": f"{len(tally.acknowledged):,} in {tally.hits:,} hits",
             "lost": str(len(tally.lost)),
             "doubled": str(tally.doubled),
             "dead letters": str(tally.dead),
+            "books": "; ".join(tally.books) or "balanced",
             "stored (some were applied though not acknowledged)": f"{tally.stored:,}",
             "not acknowledged at first": ", ".join(f"{n} x {what}" for what, n in tally.refused.most_common()),
             "seconds to drain after the last fault": f"{tally.seconds_to_drain:.1f}",

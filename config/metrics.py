@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
-if FOLDER not in os.environ:
+if not os.environ.get(FOLDER):
     os.environ[FOLDER] = tempfile.mkdtemp(prefix="footfall-metrics-")
     ours = os.environ[FOLDER], os.getpid()
 

@@ -61,9 +61,13 @@ class Supervisor(Arbiter):  # type: ignore[misc]
     def __init__(self, watchers: list[Watcher]) -> None:
         super().__init__(watchers, "inproc://control", "inproc://events", check_delay=0.5)
         self.told_to_stop = threading.Event()
+        self._listen_to_signals()
 
-    def listen_to_signals(self) -> None:
-        """What ends us ends also what waits in `told_to_stop`. A closed terminal (HUP) stops; circus would reload."""
+    def _listen_to_signals(self) -> None:
+        """What ends us ends also what waits in `told_to_stop`. A closed terminal (HUP) stops; circus would reload.
+
+        At once, since circus forgets a signal that comes before its loop runs.
+        """
         signals = self.ctrl.sys_hdl
 
         def stop() -> None:
@@ -126,7 +130,6 @@ def run(settings: Settings, data: Path) -> None:
     stop = supervisor.told_to_stop
 
     async def bring_up() -> None:
-        supervisor.listen_to_signals()
         try:
             for server in servers:
                 await to_thread(server.wait_until_ready, stop)

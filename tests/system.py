@@ -57,7 +57,7 @@ class System:
         # Empty, not missing: what a developer's .env says must not leak in.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
         self.environment["REDIS_SENTINELS"] = ""
-        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
+        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder), "PROMETHEUS_MULTIPROC_DIR": ""} | settings
         self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
         self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
         self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
