@@ -1,10 +1,13 @@
-"""A load generator: so many connections, each sending its next request when the last one is answered.
+"""A load generator: so many clients, each sending its next request when the last one is answered.
+
+A client keeps its connection until the server closes it or says that it will, as HTTP asks, and makes a new one.
 
 asyncio on bare sockets, about 40 µs of CPU a request, so that the client does not eat what it measures. Every request
 must differ (an id of its own), hence no ready-made tool.
 """
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from dataclasses import dataclass, field
 class Load:
     """What a run saw. `answered`: numbers of the requests answered with 200; `latencies`: seconds, of all answers.
 
-    `dropped`: connections that the server closed before the end."""
+    `dropped`: requests that were sent and never answered, for the connection broke."""
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -39,7 +42,8 @@ class _Connection(asyncio.Protocol):
         self._buffer = b""
         self._number = 0
         self._sent_at = 0.0
-        self.done = asyncio.get_running_loop().create_future()
+        self._waits = False
+        self.lost = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -47,12 +51,16 @@ class _Connection(asyncio.Protocol):
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._run.is_over():
-            self._run.load.dropped += 1
-        if not self.done.done():
-            self.done.set_result(None)
+        self._run.load.dropped += self._waits
+        self.lost.set_result(None)
 
     def _send(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._run.is_over():
+            self._transport.close()
+            return
+        self._waits = True
         self._number = self._run.next_number()
         self._sent_at = time.perf_counter()
         self._transport.write(self._run.render(self._number))
@@ -62,23 +70,29 @@ class _Connection(asyncio.Protocol):
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
             return
-        length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
+        head = head.lower()
+        length = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0])
         if len(body) < length:
             return
         self._buffer = b""
+        self._waits = False
         self._run.note(int(head[9:12]), time.perf_counter() - self._sent_at, self._number)
-        if self._run.is_over():
+        if b"\r\nconnection: close" in head:
             self._transport.close()
+        elif self._run.pause:
+            asyncio.get_running_loop().call_later(self._run.pause, self._send)
         else:
             self._send()
 
 
 class _Run:
-    def __init__(self, render: Callable[[int], bytes], seconds: float) -> None:
+    def __init__(self, render: Callable[[int], bytes], seconds: float, pause: float, stop: threading.Event) -> None:
         self.render = render
+        self.pause = pause
         self.load = Load()
         self._number = 0
         self._end = time.perf_counter() + seconds
+        self._stop = stop
 
     def next_number(self) -> int:
         self._number += 1
@@ -91,7 +105,7 @@ class _Run:
             self.load.answered.append(number)
 
     def is_over(self) -> bool:
-        return time.perf_counter() >= self._end
+        return time.perf_counter() >= self._end or self._stop.is_set()
 
 
 def post_request(host: str, path: str, body: bytes) -> bytes:
@@ -100,15 +114,30 @@ def post_request(host: str, path: str, body: bytes) -> bytes:
     )  # fmt: skip
 
 
-def run_load(port: int, render: Callable[[int], bytes], *, connections: int, seconds: float) -> Load:
-    """Send `render(1)`, `render(2)`, ... over keep-alive connections to a loopback port for so long."""
+def run_load(
+    port: int,
+    render: Callable[[int], bytes],
+    *,
+    connections: int,
+    seconds: float,
+    pause: float = 0,
+    stop: threading.Event | None = None,
+) -> Load:
+    """Send `render(1)`, `render(2)`, ... to a loopback port for so long, or until `stop` is set.
+
+    `pause`: seconds between an answer and that client's next request. Raises OSError where nobody listens.
+    """
+
+    async def client(state: _Run) -> None:
+        loop = asyncio.get_running_loop()
+        while not state.is_over():
+            _, connection = await loop.create_connection(lambda: _Connection(state), "127.0.0.1", port)
+            await connection.lost
 
     async def run() -> Load:
-        state = _Run(render, seconds)
+        state = _Run(render, seconds, pause, stop or threading.Event())
         start = time.perf_counter()
-        loop = asyncio.get_running_loop()
-        made = [await loop.create_connection(lambda: _Connection(state), "127.0.0.1", port) for _ in range(connections)]
-        await asyncio.gather(*[protocol.done for _, protocol in made])
+        await asyncio.gather(*[client(state) for _ in range(connections)])
         state.load.seconds = time.perf_counter() - start
         return state.load
 

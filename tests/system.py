@@ -1,12 +1,13 @@
 """The whole system as `make run` starts it, on ports and in a folder of its own."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from config.clients import make_redis
 from config.embedded import Server, pick_port
 from config.settings import Settings
 
+BIN = Path(sys.executable).parent
 UP = "Footfall is up."
 
 
@@ -45,6 +47,22 @@ def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
         process.wait()
 
 
+@contextmanager
+def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.Popen]:
+    """A line of the Procfile without its supervisor, so that what ends stays ended. Killed at the end."""
+    environment = os.environ | {"LOG_FORMAT": "json", "PATH": f"{BIN}:{os.environ['PATH']}"} | environment
+    with log.open("ab") as output:
+        process = psutil.Popen(
+            shlex.split(line), env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its group outlives it where it left somebody behind
+        process.wait()
+
+
 class System:
     """`make run` in a folder. `settings`: environment names to set beside ports and folder."""
 
@@ -61,8 +79,8 @@ class System:
         self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
         self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
         self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
-        self.redis_url = f"redis://127.0.0.1:{self.ports['REDIS_PORT']}/0"
         own = f"mongodb://127.0.0.1:{self.ports['MONGODB_PORT']}/footfall?replicaSet=footfall"
+        self.redis_url = settings.get("REDIS_URL", f"redis://127.0.0.1:{self.ports['REDIS_PORT']}/0")
         self.mongodb_uri = self.environment["MONGODB_URI"] or own
         self._process: psutil.Popen | None = None
         self._family: list[psutil.Process] = []
@@ -127,7 +145,7 @@ class System:
 
     def run_celery(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The celery CLI, as an operator types it."""
-        return self._run(str(Path(sys.executable).parent / "celery"), "-A", "tasks", *arguments)
+        return self._run(str(BIN / "celery"), "-A", "tasks", *arguments)
 
     def run_footfall(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Footfall's own, likewise. `settings`: environment names that differ from the system's."""

@@ -10,8 +10,10 @@ import pytest
 import yaml
 from celery.schedules import maybe_schedule
 
+from config import gunicorn
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings
+from config.supervisor import APPS, GRACE, _watcher
 from tasks import app
 
 ROOT = Path(__file__).parent.parent
@@ -44,8 +46,25 @@ def test_every_service_is_watched_restarted_and_given_time_to_stop(name: str):
     assert re.fullmatch(r"\d+s", service["stop_grace_period"])
 
 
-def test_a_worker_is_given_a_minute_to_stop():
-    assert COMPOSE["services"]["worker"]["stop_grace_period"] == "60s"
+def seconds(service: str) -> int:
+    return int(COMPOSE["services"][service]["stop_grace_period"].removesuffix("s"))
+
+
+def test_a_worker_is_given_a_minute_to_stop_under_compose_and_under_make_run():
+    assert seconds("worker") == 60
+    for name, command in PROCFILE.items():
+        assert _watcher(name, shlex.split(command), APPS).graceful_timeout >= 60
+
+
+def test_whoever_stops_a_worker_gives_it_longer_than_its_tasks_and_its_soft_shutdown_take():
+    settings = celery_settings(Settings())
+    assert seconds("worker") > settings["worker_soft_shutdown_timeout"] + settings["task_time_limit"]
+
+
+def test_whoever_stops_gunicorn_gives_it_longer_than_it_gives_its_requests():
+    for name in ("ingest", "report"):
+        assert seconds(name) > gunicorn.graceful_timeout
+    assert gunicorn.graceful_timeout < GRACE
 
 
 def test_workers_can_be_scaled():
