@@ -20,4 +20,4 @@ RUN useradd --system --no-create-home footfall
 USER footfall
 
 EXPOSE 3000 3001 5555
-CMD ["python", "-m", "gunicorn", "--config", "python:ingest_app.gunicorn", "ingest_app.wsgi:app"]
+CMD ["gunicorn", "--config", "python:ingest_app.gunicorn", "ingest_app.wsgi:app"]

@@ -77,10 +77,10 @@ def stores(settings: Settings) -> dict[str, str]:
     return {"REDIS_URL": settings.redis_url, "MONGODB_URI": settings.mongodb_uri}
 
 
-def test_reloading_and_restarting_gunicorn_under_load_drops_no_request(
+def test_reloading_restarting_and_replacing_gunicorn_under_load_drops_no_request(
     redis: Redis, database: Database[dict[str, Any]], stores: dict[str, str], tmp_path: Path
 ):
-    """HUP twice; TERM to one process after another."""
+    """HUP twice; TERM to one process after another; USR2 and then TERM to the old gunicorn."""
     port, log = pick_port(0), tmp_path / "log"
     with (
         running_alone(PROCFILE["worker"], log, **stores),
@@ -101,6 +101,10 @@ def test_reloading_and_restarting_gunicorn_under_load_drops_no_request(
                 process.terminate()
                 psutil.wait_procs([process], timeout=20)
             wait_until_renewed(old)
+            gunicorn.send_signal(signal.SIGUSR2)
+            wait_for(lambda: any(p.children() for p in gunicorn.children()), "the new gunicorn")
+            gunicorn.terminate()
+            gunicorn.wait(20)
         check_that_all_were_answered_and_stored(seen, redis, database)
 
 
