@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench chaos audit doctor lock clean
+.PHONY: help run test lint format bench chaos outage audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,9 @@ bench: .venv/ready ## single events through the real stack, beside a calibration
 
 chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1
 	$(BIN)/python -m bench.chaos
+
+outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MINUTES=10 RATE=200
+	$(BIN)/python -m bench.outage
 
 audit: .venv/ready ## print the books of every site and day, and check that they add up
 	@$(BIN)/python -m footfall audit

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def bench(system: System, folder: Path) -> bool:
-    print(f"# make bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {_machine()}\n")
+    print(f"# make bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}\n")
     with system.database() as database:
         inserts = calibration.inserts(database)
         limits = {
@@ -57,14 +57,14 @@ def bench(system: System, folder: Path) -> bool:
     limits["constant answer, same Flask and gunicorn, requests/s"] = constant.rate
     print_table("calibration", {name: f"{value:,.1f}" for name, value in limits.items()})
 
-    before = _cpu(system)
+    before = cpu_seconds(system)
     start = time.perf_counter()
     load = run_load(system.ports["INGESTION_PORT"], _request, connections=CONNECTIONS, seconds=SECONDS)
     wait_for(lambda: system.redis().xlen(JOURNAL_KEY) == 0, "an empty journal", 300)
     took = time.perf_counter() - start
-    used = {name: cpu - before[name] for name, cpu in _cpu(system).items()}
+    used = {name: cpu - before[name] for name, cpu in cpu_seconds(system).items()}
 
-    drained = _drain(system)
+    drained = drain(system, BACKLOG, SITE + "-drain")
     lost, doubled = _check(system, load)
     accepted = load.statuses[200]
     print_table(
@@ -75,7 +75,7 @@ def bench(system: System, folder: Path) -> bool:
             "p50, p99 (constant answer)": f"{load.latency(0.5):.1f} ms, {load.latency(0.99):.1f} ms "
             f"({constant.latency(0.5):.1f}, {constant.latency(0.99):.1f})",
             "answers": ", ".join(f"{count:,} x {status}" for status, count in load.statuses.items()),
-            "connections dropped": str(load.dropped),
+            "requests never answered": str(load.dropped),
             "events stored/s, last one drained": f"{accepted / took:,.0f}",
             "drained after the last request": f"{took - load.seconds:.2f} s",
             "lost": str(lost),
@@ -93,19 +93,19 @@ def bench(system: System, folder: Path) -> bool:
     return lost == doubled == 0 and accepted > 0
 
 
-def _drain(system: System) -> float:
+def drain(system: System, backlog: int, site: str) -> float:
     """Events a second from the journal to MongoDB, when they already wait and nothing else runs."""
     workers = system.part("tasks worker")
     for worker in workers:
         worker.suspend()
     redis, now = system.redis(), datetime.now(UTC)
     journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
-    for first in range(0, BACKLOG, 500):
-        bodies = [_body(number, SITE + "-drain") for number in range(first, first + 500)]
+    for first in range(0, backlog, 500):
+        bodies = [_body(number, site) for number in range(first, first + 500)]
         journal.append([Line.of(load_event(body, now)) for body in bodies])
     for worker in workers:
         worker.resume()
-    wait_for(lambda: redis.xlen(JOURNAL_KEY) < BACKLOG, "the first batch", 60)
+    wait_for(lambda: redis.xlen(JOURNAL_KEY) < backlog, "the first batch", 60)
     start, first_seen = time.perf_counter(), redis.xlen(JOURNAL_KEY)
     wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 300)
     return first_seen / (time.perf_counter() - start)
@@ -131,7 +131,7 @@ def _check(system: System, load: Load) -> tuple[int, int]:
     return lost, len(stored) - len(set(stored))
 
 
-def _cpu(system: System) -> dict[str, float]:
+def cpu_seconds(system: System) -> dict[str, float]:
     used: dict[str, float] = defaultdict(float)
     for name, words in PARTS.items():
         used[name] = sum(sum(p.cpu_times()[:4]) for p in system.part(words))
@@ -139,7 +139,7 @@ def _cpu(system: System) -> dict[str, float]:
     return used
 
 
-def _machine() -> str:
+def machine() -> str:
     memory = psutil.virtual_memory().total / 2**30
     return f"{os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}"
 
