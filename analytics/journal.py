@@ -39,6 +39,7 @@ JOURNAL_KEY = "footfall:journal"
 GROUP = "workers"
 FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory: above it the door refuses, and workers drain what is there
+NO_ROOM = 0.95  # of it: what a Celery worker needs may be refused from here on
 REPLICA_WAIT = 400  # milliseconds for replicas to confirm an append: half of Redis's own time-out of 0.8 s
 ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is small against the rest of maxmemory
 
@@ -324,6 +325,11 @@ class Journal:
         with trouble_with("redis", RedisError):
             return int(self._redis.xlen(JOURNAL_KEY))
 
+    def is_full(self) -> bool:
+        """Whether Redis has no room for Celery to publish, take and ack tasks. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            return self._memory_used() > NO_ROOM
+
     def oldest(self) -> datetime | None:
         """When the first of them was written, None where none waits. Raises Unavailable."""
         with trouble_with("redis", RedisError):
@@ -365,12 +371,16 @@ class Journal:
     def _look_for_room(self) -> None:
         """Refuses before Redis does: a Celery worker needs room in Redis too, to take and to ack its tasks."""
         if time.monotonic() > self._room_until:
-            memory: Any = self._redis.info("memory")
-            if memory["maxmemory"] and memory["used_memory"] > memory["maxmemory"] * FULL:
+            if self._memory_used() > FULL:
                 raise Full(f"above {FULL:.0%} of its maxmemory")
             if self._redis.xlen(JOURNAL_KEY) >= self._most_waiting:
                 raise Full(f"{self._most_waiting} events wait already, which is MOST_WAITING")
             self._room_until = time.monotonic() + ROOM_CHECK
+
+    def _memory_used(self) -> float:
+        """Of Redis's maxmemory; 0 where it has none."""
+        memory: Any = self._redis.info("memory")
+        return memory["used_memory"] / memory["maxmemory"] if memory["maxmemory"] else 0.0
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
         rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", self._batch, consumer, idle)

@@ -3,6 +3,9 @@
 Owed: one for each batch of events in the journal, less those already in Celery's queue. So an idle system runs no
 tasks, and beat does not fill the queue while no worker runs. Any number of beats may run; a spare wake-up finds nothing
 to do.
+
+Where Redis is full no wake-up can be sent, taken or acked, and a Celery worker dies at every start. Then beat does
+itself what makes room: it stores what waits. The door refuses meanwhile.
 """
 
 import tempfile
@@ -12,10 +15,12 @@ from typing import Any
 import structlog
 from celery.beat import ScheduleEntry, Scheduler
 
+from analytics.event import new_id
 from analytics.journal import make_journal
+from analytics.storing import Outcome, store_waiting
 from analytics.unavailable import Unavailable
 from config.clients import BEAT
-from tasks.app import settings
+from tasks.app import settings, stores
 from tasks.events import store_events
 
 log = structlog.get_logger()
@@ -29,6 +34,7 @@ ALIVE = Path(tempfile.gettempdir()) / "footfall-beat-alive"
 class OwedScheduler(Scheduler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._journal = make_journal(settings, name=BEAT)
+        self._consumer = f"beat-{new_id()}"
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -37,8 +43,17 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
         return seconds
 
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
+        if entry.task == store_events.name:
+            self._make_room()
         for _ in range(self._owed() if entry.task == store_events.name else 1):
             super().apply_entry(entry, producer)
+
+    def _make_room(self) -> None:
+        try:
+            while self._journal.is_full() and store_waiting(stores(), self._consumer) != Outcome():
+                log.warning("stored_by_beat", reason="no room in Redis for Celery")
+        except Unavailable as error:
+            log.warning("no_room_made", error=str(error))
 
     def _owed(self) -> int:
         try:

@@ -12,14 +12,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from pymongo.database import Database
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
+from analytics.journal import JOURNAL_KEY
 from bench.outage import run_outage
 from config.embedded import Server, mongo_server, pick_port, redis_server
 from config.settings import Settings
@@ -225,6 +228,46 @@ def test_redis_in_trouble_is_a_503_within_two_seconds_for_everyone_and_over_when
     assert {answer.body["error"]["code"] for answer in answers} == {"unavailable"}
     wait_for(lambda: all_accepted(port), "200 for everyone when Redis is well again", 2)
     assert set(gunicorn.children()) == before, "the same processes"
+
+
+@pytest.fixture
+def alone(own_redis: OwnRedis, settings: Settings, tmp_path: Path) -> Callable:
+    """Runs a line of the Procfile on this Redis."""
+    urls = {"REDIS_URL": own_redis.server.url, "MONGODB_URI": settings.mongodb_uri}
+    return partial(running_alone, log=tmp_path / "log", **urls)
+
+
+@pytest.mark.parametrize("used", [0.9, 1.2], ids=["at the door's limit", "full"])
+def test_a_redis_at_its_limit_is_drained_and_the_door_opens_again(
+    own_redis: OwnRedis, ingest: tuple[int, psutil.Popen], alone: Callable, database: Database, used: float
+):
+    """A worker from before and one that starts now; the padding leaves room for the buffers of their connections."""
+    port, _ = ingest
+    with own_redis.client() as redis, alone(PROCFILE["worker"]) as worker:
+        redis.flushall()
+        redis.set("padding", b"x" * 50_000_000)
+        wait_for(lambda: accepts(port), "the door")
+        wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "a worker that works")
+        for process in worker.children():
+            process.suspend()
+        fill(redis, 40_000)
+        with setting(own_redis, "maxmemory", int(redis.info("memory")["used_memory"] / used), back_to=0):
+            wait_for(lambda: post(port).status == 503, "a door that refuses", 2)
+            for process in worker.children():
+                process.resume()
+            with alone(PROCFILE["beat"]), alone(PROCFILE["worker"].replace("worker@", "two@")):
+                wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal")
+                redis.delete("padding")
+                wait_for(lambda: accepts(port), "a door that opens by itself", 2)
+                wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "a worker that goes on")
+    assert database["events"].count_documents({"site_id": "outages"}) > 40_000
+
+
+def fill(redis: Redis, count: int) -> None:
+    line = redis.pipeline(transaction=False)
+    for _ in range(count):
+        line.xadd(JOURNAL_KEY, {"event": EVENT})
+    line.execute()
 
 
 def test_what_came_while_mongodb_was_away_is_stored_at_full_speed_when_it_is_back(tmp_path: Path):
