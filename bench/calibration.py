@@ -5,7 +5,8 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import httpx
 from pymongo.database import Database
 from redis import Redis
 
-from bench.load import Load, run_load
 from config.embedded import pick_port
 from tests.system import wait_for
 
@@ -72,15 +72,16 @@ def _document(now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def constant_answer(folder: Path, render: Callable[[int], bytes], connections: int, seconds: float) -> Load:
-    """The same load on the same gunicorn, before an app that answers a constant."""
+@contextmanager
+def serving(app: str, folder: Path, **settings: str) -> Iterator[int]:
+    """An app under the same gunicorn as ours; yields its port."""
     port = pick_port(0)
     command = [sys.executable, "-m", "gunicorn", "--config", "python:config.gunicorn", "--bind", f"127.0.0.1:{port}"]
-    with (folder / "constant.log").open("wb") as log:
-        process = subprocess.Popen([*command, "bench.constant:app"], stdout=log, stderr=log, env=os.environ)
+    with (folder / "serving.log").open("ab") as log:
+        process = subprocess.Popen([*command, app], stdout=log, stderr=log, env=os.environ | settings)
     try:
-        wait_for(lambda: _answers(port), "the constant app")
-        return run_load(port, render, connections=connections, seconds=seconds)
+        wait_for(lambda: _answers(port), app)
+        yield port
     finally:
         process.terminate()
         process.wait()
@@ -88,7 +89,7 @@ def constant_answer(folder: Path, render: Callable[[int], bytes], connections: i
 
 def _answers(port: int) -> bool:
     try:
-        return httpx.post(f"http://127.0.0.1:{port}/event").status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code < 500
     except httpx.HTTPError:
         return False
 

@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from asyncio import to_thread
+from asyncio import sleep, to_thread
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -62,6 +62,9 @@ class Supervisor(Arbiter):  # type: ignore[misc]
         super().__init__(watchers, "inproc://control", "inproc://events", check_delay=0.5)
         self.told_to_stop = threading.Event()
         self._listen_to_signals()
+
+    def is_stopping(self) -> bool:
+        return bool(self._stopping)
 
     def _listen_to_signals(self) -> None:
         """What ends us ends also what waits in `told_to_stop`. A closed terminal (HUP) stops; circus would reload.
@@ -110,6 +113,8 @@ def main() -> None:
             run(settings, data)
     except (SettingsError, EmbeddedError) as error:
         sys.exit(f"footfall: {error}")
+    except KeyboardInterrupt:  # before anything was started
+        sys.exit(130)
     except (FileExistsError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
         sys.exit(f"footfall: DATA_DIR cannot be used: {error}")
 
@@ -142,8 +147,9 @@ def run(settings: Settings, data: Path) -> None:
         except EmbeddedError as error:
             print(f"run      | {error}; stopping", flush=True)
             stop.set()
-        if stop.is_set():
+        while stop.is_set() and not supervisor.is_stopping():
             supervisor.ctrl.sys_hdl.quit()  # again: circus forgets a signal that comes while it starts something
+            await sleep(0.1)
 
     IOLoop.current().add_callback(bring_up)
     supervisor.start()

@@ -31,11 +31,17 @@ class Admitted:
 
 
 class Door:
-    def __init__(self, journal: Journal, wake_ups: WakeUps, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        wake_ups: WakeUps,
+        now: Callable[[], datetime],
+        commits: type[GroupCommit[Line]] = GroupCommit,
+    ) -> None:
         self._journal = journal
         self._wake_ups = wake_ups
         self._now = now
-        self._commits = GroupCommit[Line](self._commit)
+        self._commits = commits(self._commit)
 
     def admit(self, hit: bytes) -> None:
         """A hit that is one event."""

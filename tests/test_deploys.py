@@ -16,12 +16,14 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.event import id_from_client
-from analytics.journal import GROUP, JOURNAL_KEY, Journal
+from analytics.event_schema import load_event
+from analytics.journal import GROUP, JOURNAL_KEY, Journal, Line
 from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE
 from config.embedded import pick_port
 from config.settings import Settings
 from tasks.beat import ALIVE
+from tests.conftest import NOW
 from tests.system import running_alone, wait_for
 from tests.test_deployment import PROCFILE
 
@@ -119,7 +121,7 @@ def fill(journal: Journal, count: int) -> None:
     journal.held("nobody")  # which makes the group
     bodies = [{"site_id": SITE, "event_type": "page_view", "event_id": f"{n}"} for n in range(count)]
     for first in range(0, count, 500):
-        journal.append([json.dumps(body).encode() for body in bodies[first : first + 500]])
+        journal.append([Line.of(load_event(body, NOW)) for body in bodies[first : first + 500]])
 
 
 def deaths(redis: Redis) -> list[int]:

@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from analytics.journal import JOURNAL_KEY
 from tests.system import System, kill_if_there, wait_for
 
 KEY = "a key for tests only"
@@ -38,7 +42,7 @@ def test_the_pages_tell_what_became_of_events(system: System):
     for n in range(20):
         httpx.post(f"{system.ingest}/event", json=good | {"event_id": f"{n % 19}"})
     httpx.post(f"{system.ingest}/events", json=[good, {}])
-    system.redis().xadd("footfall:journal", {"not": "ours"})
+    system.redis().xadd(JOURNAL_KEY, {"not": "ours"})
 
     stored, dead = ("footfall_events_total", "stored", ""), ("footfall_events_total", "dead", "not_json")
     wait_for(lambda: read(worker).get(stored) == 20 and read(worker).get(dead) == 1, "20 stored, 1 dead", 10)
@@ -78,20 +82,28 @@ def test_what_a_killed_process_counted_stays_counted(system: System):
 
 
 def test_events_that_wait_are_seen_and_a_store_that_is_away_costs_only_its_own_gauges(system: System):
-    workers = system.part("tasks worker")
-    for process in workers:
-        process.suspend()
-    httpx.post(f"{system.ingest}/event", json={"site_id": "site", "event_type": "page_view"})
-    door = wait_for(lambda: (page := read(system.ingest))["footfall_journal_oldest_seconds",] > 0.1 and page, "its age")
+    journal = system.redis()
+    wait_for(lambda: journal.xlen(JOURNAL_KEY) == 0, "an empty journal")
+    with frozen(system.part("tasks worker")):
+        httpx.post(f"{system.ingest}/event", json={"site_id": "site", "event_type": "page_view"})
+        name = ("footfall_journal_oldest_seconds",)
+        door = wait_for(lambda: (page := read(system.ingest))[name] > 0.1 and page, "its age")
     assert door["footfall_journal_events",] == 1
-    for process in workers:
-        process.resume()
-    (mongod,) = system.part("mongod")
-    mongod.suspend()
-    report = read(system.report)
-    mongod.resume()
+    with frozen(system.part("mongod")):
+        report = read(system.report)
     assert report["footfall_store_up", "mongodb"] == 0
     assert ("footfall_dead_letters", "not_json") not in report
+
+
+@contextmanager
+def frozen(processes: list[psutil.Process]) -> Iterator[None]:
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
 
 
 def test_every_page_needs_the_key(system: System):
