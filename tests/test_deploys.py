@@ -28,6 +28,7 @@ from tests.system import running_alone, wait_for
 from tests.test_deployment import PROCFILE
 
 SITE = "deploys"
+CONCURRENCY = Settings().web_concurrency
 # As proxies, hurried scripts and browsers do: connections that are always busy, new ones, and idle ones. The last
 # pause a little less than gunicorn's two seconds of patience with an idle connection when it stops.
 CLIENTS = {
@@ -88,10 +89,10 @@ def test_reloading_restarting_and_replacing_gunicorn_under_load_drops_no_request
         running_alone(PROCFILE["worker"], log, **stores),
         running_alone(PROCFILE["ingest"], log, **stores, INGESTION_PORT=str(port)) as gunicorn,
     ):
-        wait_for(lambda: answers(port), "gunicorn")
+        wait_for(lambda: answers(port) and len(gunicorn.children()) == CONCURRENCY, "gunicorn and all its processes")
 
         def wait_until_renewed(old: list[psutil.Process]) -> None:
-            wait_for(lambda: len(now := gunicorn.children()) == len(old) and not {*old} & {*now}, "new processes")
+            wait_for(lambda: len(now := gunicorn.children()) == CONCURRENCY and not {*old} & {*now}, "new ones")
 
         with load(port) as seen:
             for _ in range(2):
