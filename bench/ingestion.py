@@ -1,8 +1,8 @@
 """`make bench`: single events through the whole real stack, and what the machine can do beside it.
 
 In turns, so that a noisy machine is noisy to all: an app that answers a constant, Footfall with a write for each
-request, Footfall with its group commit. Prints rates and latencies, how fast the worker drains, CPU for each process, lost and
-doubled events (must be 0: exit 1). SECONDS (20, for all turns of one) and CONNECTIONS (64) change the load.
+request, Footfall with its group commit. Prints rates and latencies, how fast the worker drains, CPU for each process,
+lost and doubled events (must be 0: exit 1). SECONDS (20, for all turns of one) and CONNECTIONS (64) change the load.
 """
 
 import json

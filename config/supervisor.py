@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -33,6 +34,7 @@ from config.settings import Settings, SettingsError, load_settings
 
 GRACE = 60  # seconds to stop in; a warm shutdown of a Celery worker under load took 36 s
 START_LIMIT = 60  # seconds until everything answers
+STOPS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 APPS, SERVERS = 1, 0  # what stops first, and last
 # The kernel ends the children when this process is killed. KILL, not TERM, for the apps: a Celery worker that cannot
 # write its farewell into our broken pipe takes that for a lost broker and goes on for ever. They can be killed.
@@ -59,18 +61,17 @@ class Supervisor(Arbiter):  # type: ignore[misc]
         return None
 
     def __init__(self, watchers: list[Watcher]) -> None:
-        super().__init__(watchers, "inproc://control", "inproc://events", check_delay=0.5)
         self.told_to_stop = threading.Event()
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # circus listens from here on, and forgets what it hears
+        super().__init__(watchers, "inproc://control", "inproc://events", check_delay=0.5)
         self._listen_to_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
 
     def is_stopping(self) -> bool:
         return bool(self._stopping)
 
     def _listen_to_signals(self) -> None:
-        """What ends us ends also what waits in `told_to_stop`. A closed terminal (HUP) stops; circus would reload.
-
-        At once, since circus forgets a signal that comes before its loop runs.
-        """
+        """What ends us ends also what waits in `told_to_stop`. A closed terminal (HUP) stops; circus would reload."""
         signals = self.ctrl.sys_hdl
 
         def stop() -> None:

@@ -34,6 +34,14 @@ def wait_for(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
     return value
 
 
+def pick_ports(count: int) -> list[int]:
+    """So many free ports, no two the same."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(pick_port(0))
+    return list(found)
+
+
 @contextmanager
 def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
     """One embedded server, ready, and killed at the end."""
@@ -70,7 +78,7 @@ class System:
         self.folder = folder
         self.log = folder / "run.log"
         names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT", "REDIS_PORT", "MONGODB_PORT"]
-        self.ports = {name: pick_port(0) for name in names}
+        self.ports = dict(zip(names, pick_ports(len(names)), strict=True))
         self.environment = {name: str(port) for name, port in self.ports.items()}
         # Empty, not missing: what a developer's .env says must not leak in.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
