@@ -2,11 +2,12 @@
 
 In: the stores. Out: a page of counts and, account by account, what does not add up. Everything is counted anew from the
 entries, events and dead letters themselves, which reads all of them. Wrong can go: a store that is away is
-`Unavailable`; while events still move, two looks differ, and the audit says so instead of guessing.
+`Unavailable`. An account whose events still move, because two looks at it differ or a task holds some of them, is not
+judged: its MongoDB is ahead of its books.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from analytics.books import ACCEPTED, DEAD, DROPPED, DUPLICATE, REJECTED, REPLAYED, STORED, Account, Books
@@ -16,8 +17,9 @@ from analytics.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One account's counts, of events. `rejected` and `dropped` by reason; `faults`: sentences, none where all is well.
+class Balance:
+    """One account's counts, of events. `rejected` and `dropped` by reason; `faults`: sentences, none where all is well,
+    nor while `is_moving`.
 
     `replayed` are among `accepted`; `accepted` = `stored` + `duplicate` + `dead` + `waiting`.
     """
@@ -32,22 +34,27 @@ class Line:
     duplicate: int
     dead: int
     waiting: int
+    is_moving: bool = False
     faults: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """`uncounted`: waiting entries that came past the door, counted when they are settled; `at_rest`: nothing moved."""
+    """`uncounted`: waiting entries that came past the door, counted when they are settled."""
 
-    lines: list[Line]
+    balances: list[Balance]
     uncounted: int
-    at_rest: bool
 
     @property
     def faults(self) -> list[str]:
-        return [
-            f"{line.account.day} {line.account.site_id or '(no site)'}: {x}" for line in self.lines for x in line.faults
-        ]
+        return [f"{x.account.day} {shown(x.account.site_id)}: {fault}" for x in self.balances for fault in x.faults]
+
+    def only(self, is_chosen: Callable[[Balance], bool]) -> "Audit":
+        return Audit([balance for balance in self.balances if is_chosen(balance)], self.uncounted)
+
+    @property
+    def at_rest(self) -> bool:
+        return not any(balance.is_moving for balance in self.balances)
 
 
 @dataclass(frozen=True)
@@ -62,23 +69,45 @@ class Audited:
 
 def audit(stores: Audited) -> Audit:
     """Raises Unavailable."""
-    before = stores.books.read(), stores.journal.waiting_by_account()
+    before, waiting_before = stores.books.read(), stores.journal.waiting_by_account()
+    is_held = stores.journal.is_held()
     events = stores.events.count_by_account()
     deaths = stores.dead_letters.count_attempts_by_account()
-    after = stores.books.read(), stores.journal.waiting_by_account()
-    books, waiting = after
-    accounts = sorted({*books, *events, *deaths, *(account for account in waiting if account)})
-    lines = [
-        line_of(account, books.get(account, Counter()), waiting[account], events[account], deaths[account])
-        for account in accounts
-    ]
-    return Audit(lines, waiting[None], before == after)
+    is_held = stores.journal.is_held() or is_held
+    books, waiting = stores.books.read(), stores.journal.waiting_by_account()
+
+    def is_moving(account: Account) -> bool:
+        changed = before.get(account) != books.get(account) or waiting_before[account] != waiting[account]
+        return changed or (is_held and bool(waiting[account] or waiting[None]))
+
+    accounts = {*before, *books, *events, *deaths, *(account for account in waiting if account)}
+    return Audit(
+        [
+            balance_of(
+                account,
+                books.get(account, Counter()),
+                waiting=waiting[account],
+                events=events[account],
+                deaths=deaths[account],
+                is_moving=is_moving(account),
+            )
+            for account in sorted(accounts)
+        ],
+        waiting[None],
+    )
 
 
-def line_of(account: Account, counts: Counter[str], waiting: int, events: int, deaths: int) -> Line:
+def shown(site_id: str) -> str:
+    """A site as a terminal may have it: anybody can name one."""
+    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in site_id) or "(no site)"
+
+
+def balance_of(
+    account: Account, counts: Counter[str], *, waiting: int, events: int, deaths: int, is_moving: bool = False
+) -> Balance:
     """`events` and `deaths`: what MongoDB holds of this account. Pure."""
     rejected, dropped = _by_reason(counts, REJECTED), _by_reason(counts, DROPPED)
-    line = Line(
+    balance = Balance(
         account=account,
         received=counts[ACCEPTED] - counts[REPLAYED] + sum(rejected.values()) + sum(dropped.values()),
         rejected=rejected,
@@ -89,22 +118,24 @@ def line_of(account: Account, counts: Counter[str], waiting: int, events: int, d
         duplicate=counts[DUPLICATE],
         dead=counts[DEAD],
         waiting=waiting,
+        is_moving=is_moving,
     )
-    line.faults.extend(_faults(line, events, deaths))
-    return line
+    if not is_moving:
+        balance.faults.extend(_faults(balance, events, deaths))
+    return balance
 
 
-def _faults(line: Line, events: int, deaths: int) -> Iterator[str]:
-    ends = line.stored + line.duplicate + line.dead + line.waiting
-    if line.accepted != ends:
+def _faults(of: Balance, events: int, deaths: int) -> Iterator[str]:
+    ends = of.stored + of.duplicate + of.dead + of.waiting
+    if of.accepted != ends:
         yield (
-            f"accepted {line.accepted}, but stored {line.stored} + duplicate {line.duplicate} + dead {line.dead}"
-            f" + waiting {line.waiting} = {ends}"
+            f"accepted {of.accepted}, but stored {of.stored} + duplicate {of.duplicate} + dead {of.dead}"
+            f" + waiting {of.waiting} = {ends}"
         )
-    if line.stored != events:
-        yield f"stored {line.stored}, but MongoDB has {events} events"
-    if line.dead != deaths:
-        yield f"dead {line.dead}, but the dead letters tell of {deaths}"
+    if of.stored != events:
+        yield f"stored {of.stored}, but MongoDB has {events} events"
+    if of.dead != deaths:
+        yield f"dead {of.dead}, but the dead letters tell of {deaths}"
 
 
 def _by_reason(counts: Counter[str], kind: str) -> dict[str, int]:

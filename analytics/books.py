@@ -15,7 +15,7 @@ free for what waits. Wrong can go: a store that is away is `Unavailable`.
 
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -33,6 +33,10 @@ from analytics.unavailable import trouble_with
 ACCEPTED, REPLAYED, STORED, DUPLICATE, DEAD = "accepted", "replayed", "stored", "duplicate", "dead"
 REJECTED, DROPPED = "rejected:", "dropped:"  # each with its reason
 
+OPEN, CLOSED = "footfall:books:", "footfall:closed-books:"
+MOST_FIELDS = 10_000  # of a day's hash: a larger one is carried before its day is over
+REPLICA_WAIT = 400  # milliseconds
+
 # A hash for each day, `<name> <site>` -> count, and a set of the names of those hashes.
 COUNT = """
 local function count(account, name, n)
@@ -40,13 +44,6 @@ local function count(account, name, n)
   redis.call('HINCRBY', day, name .. ' ' .. string.sub(account, 12), n)
   redis.call('SADD', 'footfall:books', day)
 end
-"""
-READ = """
-local days = {}
-for _, key in ipairs(redis.call('SMEMBERS', 'footfall:books')) do
-  table.insert(days, {key, redis.call('HGETALL', key)})
-end
-return days
 """
 # What is counted from now on goes to a new hash of that day, so a closed one does not change any more.
 CLOSE = """
@@ -56,8 +53,6 @@ if redis.call('SREM', 'footfall:books', KEYS[1]) == 1 then
 end
 """
 FORGET = "redis.call('DEL', KEYS[1]) redis.call('SREM', 'footfall:books', KEYS[1])"
-
-DAY_KEY = "footfall:books:YYYY-MM-DD"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -77,54 +72,82 @@ class Account:
 
 
 class Books:
-    def __init__(self, redis: Redis, database: Database[dict[str, Any]]) -> None:
+    """`replicas`: how many of Redis's must know that a hash is closed before it is carried."""
+
+    def __init__(self, redis: Redis, database: Database[dict[str, Any]], replicas: int = 0) -> None:
         self._redis = redis
         self._carried = database["books"]
-        self._read = redis.register_script(READ)
-        self._close = redis.register_script(CLOSE)
+        self._replicas = replicas
+        self._close_hash = redis.register_script(CLOSE)
         self._forget = redis.register_script(FORGET)
 
     def read(self) -> dict[Account, Counter[str]]:
-        """All counts, by account and name. Raises Unavailable."""
+        """All counts, by account and name. Raises Unavailable.
+
+        Hash by hash, so that Redis goes on serving the door: what is counted, closed or carried meanwhile may be in or
+        not. Two reads that agree are right.
+        """
         counts: defaultdict[Account, Counter[str]] = defaultdict(Counter)
-        here = self._in_redis()
-        for key, fields in here.items():
-            for account, name, n in _counts(key, fields):
+        keys = self._keys()
+        for key in keys:
+            for account, name, n in self._counts(key):
                 counts[account][name] += n
         with trouble_with("mongodb", PyMongoError):
             # What is carried just now is in both; Redis was asked first.
-            for row in self._carried.find({"carry": {"$nin": list(here)}}):
+            for row in self._carried.find({"carry": {"$nin": keys}}):
                 counts[Account(row["site_id"], date.fromisoformat(row["day"]))].update(row["counts"])
         return dict(counts)
 
     def carry(self, before: date) -> int:
-        """Move the days before this one to MongoDB; how many hashes were moved. Raises Unavailable.
+        """Move the days before this one to MongoDB, and what is large; how many hashes. Raises Unavailable.
 
         It may die anywhere and run any number of times at once: a closed hash never changes, is written under ids of
         its own, and goes only after MongoDB has it.
         """
-        for key in self._in_redis():
-            if len(key) == len(DAY_KEY) and date.fromisoformat(key[-10:]) < before:
-                with trouble_with("redis", RedisError):
-                    self._close(keys=[key, f"{key}:{uuid.uuid4().hex}"])
-        closed = {key: fields for key, fields in self._in_redis().items() if len(key) > len(DAY_KEY) and fields}
-        for key, fields in closed.items():
-            self._write(key, fields)
+        for key in self._keys():
+            if key.startswith(OPEN) and (_day(key) < before or self._is_large(key)):
+                self._close(key)
+        closed = self._closed()
+        for key in closed:
+            self._write(key)
             with trouble_with("redis", RedisError):
                 self._forget(keys=[key])
         return len(closed)
 
-    def _in_redis(self) -> dict[str, dict[str, int]]:
+    def _keys(self) -> list[str]:
         with trouble_with("redis", RedisError):
-            reply: Any = self._read()
-        return {
-            key.decode(): {name.decode(): int(n) for name, n in zip(flat[::2], flat[1::2], strict=True)}
-            for key, flat in reply
-        }
+            keys: Any = self._redis.smembers("footfall:books")
+        return sorted(key.decode() for key in keys)
 
-    def _write(self, key: str, fields: Mapping[str, int]) -> None:
+    def _is_large(self, key: str) -> bool:
+        with trouble_with("redis", RedisError):
+            return bool(self._redis.hlen(key) > MOST_FIELDS)
+
+    def _close(self, key: str) -> None:
+        with trouble_with("redis", RedisError):
+            self._close_hash(keys=[key, f"{CLOSED}{key.removeprefix(OPEN)}:{uuid.uuid4().hex}"])
+
+    def _closed(self) -> list[str]:
+        """With replicas, only when they know: one that becomes master and does not would count them twice."""
+        with trouble_with("redis", RedisError):
+            line = self._redis.pipeline(transaction=False)
+            line.smembers("footfall:books")
+            line.wait(self._replicas, REPLICA_WAIT)
+            keys, confirmed = line.execute()
+            if confirmed < self._replicas:
+                raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
+        return [key.decode() for key in keys if key.startswith(CLOSED.encode())]
+
+    def _counts(self, key: str) -> Iterator[tuple[Account, str, int]]:
+        day = _day(key)
+        with trouble_with("redis", RedisError):
+            for field, n in self._redis.hscan_iter(key, count=1000):
+                name, _, site_id = field.decode().partition(" ")
+                yield Account(site_id, day), name, int(n)
+
+    def _write(self, key: str) -> None:
         rows: defaultdict[Account, Counter[str]] = defaultdict(Counter)
-        for account, name, n in _counts(key, fields):
+        for account, name, n in self._counts(key):
             rows[account][name] = n
         documents = [
             {
@@ -136,12 +159,11 @@ class Books:
             }
             for account, counts in rows.items()
         ]
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._carried.bulk_write([ReplaceOne({"_id": x["_id"]}, x, upsert=True) for x in documents])
+        for first in range(0, len(documents), 1000):
+            some = documents[first : first + 1000]
+            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+                self._carried.bulk_write([ReplaceOne({"_id": x["_id"]}, x, upsert=True) for x in some])
 
 
-def _counts(key: str, fields: Mapping[str, int]) -> Iterator[tuple[Account, str, int]]:
-    day = date.fromisoformat(key[len("footfall:books:") : len(DAY_KEY)])
-    for field, n in fields.items():
-        name, _, site_id = field.partition(" ")
-        yield Account(site_id, day), name, n
+def _day(key: str) -> date:
+    return date.fromisoformat(key.removeprefix(OPEN).removeprefix(CLOSED)[:10])

@@ -9,8 +9,8 @@ one transaction with a note of how many attempts it had, so the books still add 
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -29,12 +29,13 @@ from analytics.unavailable import trouble_with
 # What a dead letter keeps of a payload at most: MongoDB takes documents up to 16 MB.
 MOST_RAW = 1_000_000
 AT_ONCE = 500  # letters that leave in one transaction
+GONE_FOR = 30 * 86_400  # seconds for which the entries of letters that left are known; longer than any outage
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """That an entry failed for good. `reason` is a fixed word (`invalid_event`, `refused`, `poison`), `detail` says
-    more; `letter` is the id of the letter to keep it in.
+    """That an entry failed for good. `reason` is a fixed word (`not_json`, `invalid_event`, `refused`, `poison`),
+    `detail` says more; `letter` is the id of the letter to keep it in.
     """
 
     letter: UUID
@@ -86,6 +87,10 @@ class LetterFilter:
     reason: str | None = None
     dead_before: datetime | None = None
 
+    def until(self, moment: datetime) -> "LetterFilter":
+        """The same, without those that die later: what is counted is what is removed."""
+        return replace(self, dead_before=min(moment, self.dead_before or moment))
+
     def as_query(self) -> dict[str, Any]:
         query: dict[str, Any] = {"site_id": self.site_id, "reason": self.reason}
         query = {name: value for name, value in query.items() if value is not None}
@@ -105,13 +110,17 @@ class DeadLetterStore:
         self._database = database
         self._letters = database["dead_letters"]
         self._removed = database["dead_letters_removed"]
+        self._gone = database["dead_letters_gone"]
 
     def keep(self, deaths: Sequence[Death], at: datetime) -> None:
         """Write all of them; again is harmless. Raises Unavailable."""
         if not deaths:
             return
         with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._letters.bulk_write([UpdateOne({"_id": x.letter}, _entered(x, at), upsert=True) for x in deaths])
+            gone = {x["_id"] for x in self._gone.find({"_id": {"$in": [x.entry.entry_id for x in deaths]}})}
+            new = [x for x in deaths if x.entry.entry_id not in gone]
+            if new:
+                self._letters.bulk_write([UpdateOne({"_id": x.letter}, _entered(x, at), upsert=True) for x in new])
 
     def count(self, which: LetterFilter) -> list[LetterCount]:
         """By site and reason, the most first. Raises Unavailable."""
@@ -171,10 +180,20 @@ class DeadLetterStore:
                 UpdateOne({"_id": {"site_id": site_id, "day": day}}, {"$inc": {why: n}}, upsert=True)
                 for (site_id, day), n in attempts.items()
             ]
+            # A worker that kept one of these and died before it settled the entry will come with it again.
+            now = datetime.now(UTC)
+            gone = [
+                UpdateOne({"_id": x["entry_id"]}, {"$set": {"at": now}}, upsert=True)
+                for letter in some
+                for x in letter["attempts"]
+            ]
+            self._gone.bulk_write(gone, session=session)
             self._removed.bulk_write(notes, session=session)
             return self._letters.delete_many({"_id": {"$in": [x["_id"] for x in some]}}, session=session).deleted_count
 
         removed = 0
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
         while True:
             with (
                 trouble_with("mongodb", PyMongoError),

@@ -74,9 +74,9 @@ class EventStore:
         """How many events there are of each account, counted one by one: seconds for millions. Raises Unavailable."""
         day = {"$dateToString": {"date": "$received_at", "format": "%Y-%m-%d"}}
         with trouble_with("mongodb", PyMongoError):
-            rows = self._events.aggregate(
-                [{"$group": {"_id": {"site": "$site_id", "day": day}, "n": {"$sum": 1}}}], allowDiskUse=True
-            )
+            ours = {"site_id": {"$type": "string"}, "received_at": {"$type": "date"}}  # whatever else is there
+            each = {"_id": {"site": "$site_id", "day": day}, "n": {"$sum": 1}}
+            rows = self._events.aggregate([{"$match": ours}, {"$group": each}], allowDiskUse=True)
             return Counter({Account(x["_id"]["site"], date.fromisoformat(x["_id"]["day"])): x["n"] for x in rows})
 
     def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:

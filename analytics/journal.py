@@ -15,7 +15,7 @@ applied; the same event appended again has the same id.
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -107,7 +107,7 @@ def make_journal(settings: Settings, name: str | None = None) -> "Journal":
         batch=settings.store_batch,
         claim_idle=settings.claim_idle,
         most_waiting=settings.most_waiting,
-        replicas=settings.redis_replicas if settings.sentinels else 0,
+        replicas=settings.replicas,
     )
 
 
@@ -148,12 +148,10 @@ class Entry:
     account: Account | None = None
     replay: Replay | None = None
 
-    @property
     def event_id(self) -> UUID:
         """The id of an event that brings none: the same at every delivery."""
         return self.replay.letter if self.replay else id_from_entry(JOURNAL_KEY, self.entry_id)
 
-    @property
     def written_at(self) -> datetime | None:
         """When Redis took it, by Redis's clock. None where whoever wrote it chose an id that is no time."""
         if self.replay:
@@ -287,9 +285,15 @@ class Journal:
         """This delivery ended in good order: it does not count against its entries. Raises Unavailable."""
         if entries:
             self._handed_back = True
-            ids: list[Any] = [entry.entry_id for entry in entries]
+            self.forgive(consumer, [Delivery(entry.entry_id, 1, 0) for entry in entries])
+
+    def forgive(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Nobody died with these: they count as handed back. Raises Unavailable."""
+        if deliveries:
+            ids: list[Any] = [delivery.entry_id for delivery in deliveries]
             with trouble_with("redis", RedisError):
                 self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, 0, ids, retrycount=0, justid=True)
+        return [replace(delivery, deaths=0) for delivery in deliveries]
 
     def somebody_retries(self) -> bool:
         """Whether events wait that were handed back, so that claiming more would only make more of them wait.
@@ -330,11 +334,22 @@ class Journal:
         with trouble_with("redis", RedisError):
             return self._memory_used() > NO_ROOM
 
+    def is_held(self) -> bool:
+        """Whether tasks hold entries: written to MongoDB, perhaps, and not settled yet. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            try:
+                summary: Any = self._redis.xpending(JOURNAL_KEY, GROUP)
+            except ResponseError as error:
+                if "NOGROUP" not in str(error):
+                    raise
+                return False
+        return bool(summary["pending"])
+
     def oldest(self) -> datetime | None:
         """When the first of them was written, None where none waits. Raises Unavailable."""
         with trouble_with("redis", RedisError):
             page: Any = self._redis.xrange(JOURNAL_KEY, count=1)
-        return next((entry.written_at for entry in _entries(page)), None)
+        return next((entry.written_at() for entry in _entries(page)), None)
 
     def waiting_by_account(self) -> Counter[Account | None]:
         """The same by account, read entry by entry; None for those that came past the door. Raises Unavailable."""

@@ -67,14 +67,14 @@ def replay_all(
 
 
 def _account_of(letter: DeadLetter, raw: bytes) -> Account:
-    event = load_journal_event(raw, letter.id, letter.received_at)
+    event = load_journal_event(raw, lambda: letter.id, lambda: letter.received_at)
     return Account(event.site_id, event.received_at.date())
 
 
 def _identity(letter: DeadLetter) -> tuple[UUID, datetime]:
     """The event's id and when it was received, which an edit leaves alone."""
     try:
-        event = load_journal_event(letter.raw, letter.id, letter.received_at)
+        event = load_journal_event(letter.raw, lambda: letter.id, lambda: letter.received_at)
     except InvalidEvent:
         return letter.id, letter.received_at
     return event.id, event.received_at

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import groupby, islice
 from operator import attrgetter
 from typing import Any
@@ -52,6 +53,10 @@ class Outcome:
     def __add__(self, other: "Outcome") -> "Outcome":
         return Outcome(self.stored + other.stored, self.duplicate + other.duplicate, self.deaths + other.deaths)
 
+    def is_some(self) -> bool:
+        """Whether any event came to an end."""
+        return bool(self.stored or self.duplicate or self.deaths)
+
     def as_result(self) -> dict[str, int | str]:
         result: dict[str, int | str] = {"stored": self.stored, "duplicate": self.duplicate, "dead": len(self.deaths)}
         return result | ({"waiting": self.waiting} if self.waiting else {})
@@ -65,18 +70,22 @@ class Stores:
     now: Callable[[], datetime]
 
 
-def store_waiting(stores: Stores, consumer: str) -> Outcome:
+def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> Outcome:
     """Store what an earlier run under this name left, or what somebody else left, or one batch of what is new.
 
-    Raises Unavailable: run it again, under the same name.
+    `is_retry`: the run before ended by raising Unavailable, so nobody died with what it held, even where Redis was away
+    and could not be told. Raises Unavailable: run it again, under the same name.
     """
-    if left := stores.journal.held(consumer) or stores.journal.abandoned():
+    held = stores.journal.held(consumer)
+    if is_retry:
+        held = stores.journal.forgive(consumer, held)
+    if left := held or stores.journal.abandoned():
         outcome = _store_again(stores, consumer, left)
     elif stores.journal.somebody_retries():
         return Outcome(waiting="mongodb")  # claim nothing that cannot be stored; the journal keeps it
     else:
         outcome = _store(stores, consumer, stores.journal.claim(consumer))
-    if outcome != Outcome():
+    if outcome.is_some():
         _count(outcome)
         log.info("events_stored", stored=outcome.stored, duplicate=outcome.duplicate, dead=len(outcome.deaths))
     return outcome
@@ -103,12 +112,11 @@ def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) 
 
 def _store(stores: Stores, consumer: str, entries: Sequence[Entry]) -> Outcome:
     try:
-        settlements, deaths = _write(stores, entries)
+        return _settle(stores, *_write(stores, entries))
     except Unavailable:
         with suppress(Unavailable):
             stores.journal.hand_back(consumer, entries)  # our trouble is not held against an event
         raise
-    return _settle(stores, settlements, deaths)
 
 
 def _write(stores: Stores, entries: Sequence[Entry]) -> tuple[list[Settlement], list[Death]]:
@@ -117,7 +125,7 @@ def _write(stores: Stores, entries: Sequence[Entry]) -> tuple[list[Settlement], 
     now = stores.now()
     for entry in entries:
         try:
-            good.append((entry, load_journal_event(entry.raw, entry.event_id, entry.written_at or now)))
+            good.append((entry, load_journal_event(entry.raw, entry.event_id, partial(_written_at, entry, now))))
         except InvalidEvent as error:
             deaths.append(_death(entry, error.code, error.fields, now, site_id=error.site_id))
     result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
@@ -152,9 +160,13 @@ def _death(
     entry: Entry, reason: str, detail: dict[str, Any], now: datetime, *, event_id: UUID | None = None, site_id: str = ""
 ) -> Death:
     """`event_id`, `site_id`: what could be read of the event. A replay keeps its letter, and an entry its account."""
-    letter = entry.replay.letter if entry.replay else event_id or entry.event_id
-    received_at = entry.written_at or now
+    letter = entry.replay.letter if entry.replay else event_id or entry.event_id()
+    received_at = _written_at(entry, now)
     return Death(letter, entry, entry.account or Account(site_id, received_at.date()), received_at, reason, detail)
+
+
+def _written_at(entry: Entry, now: datetime) -> datetime:
+    return entry.written_at() or now
 
 
 def _settle(stores: Stores, settlements: Sequence[Settlement], deaths: Sequence[Death]) -> Outcome:

@@ -56,7 +56,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "beat_max_loop_interval": 1,
         "beat_schedule": {
             "store-events": {"task": "tasks.events.store_events", "schedule": 1.0},
-            "carry-books": {"task": "tasks.books.carry_books", "schedule": 3600.0},
+            "carry-books": {"task": "tasks.books.carry_books", "schedule": 60.0},
         },
     }
 

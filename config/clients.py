@@ -49,8 +49,11 @@ def sentinel_options(settings: Settings) -> dict[str, Any]:
     return {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": None, "protocol": 2}
 
 
-def make_database(settings: Settings) -> Database[dict[str, Any]]:
-    """The database that `MONGODB_URI` names. Writes are acknowledged by a majority, and journaled to disk."""
+def make_database(settings: Settings, patience: float = 10.0) -> Database[dict[str, Any]]:
+    """The database that `MONGODB_URI` names. Writes are acknowledged by a majority, and journaled to disk.
+
+    `patience`: seconds to wait for a server that has a question and is silent.
+    """
     client: MongoClient[dict[str, Any]] = MongoClient(
         settings.mongodb_uri,
         connect=False,
@@ -60,7 +63,7 @@ def make_database(settings: Settings) -> Database[dict[str, Any]]:
         journal=True,
         serverSelectionTimeoutMS=2_000,
         connectTimeoutMS=2_000,
-        socketTimeoutMS=10_000,  # a frozen server; writes and reports have limits of their own
+        socketTimeoutMS=int(patience * 1000),  # a frozen server; writes and reports have limits of their own
         appname="footfall",
     )
     return client.get_default_database(DEFAULT_DATABASE)

@@ -51,8 +51,8 @@ class SettingsError(Exception):
 
 
 def is_key(value: str) -> None:
-    if value and len(value) < 16:
-        raise ValidationError("Shorter than 16 characters.")
+    if value and (len(value) < 16 or not value.isascii() or not value.isprintable() or " " in value):
+        raise ValidationError("Not at least 16 printable ASCII characters without spaces.")
 
 
 def setting(
@@ -111,7 +111,7 @@ class Settings:
     admin_key: str = setting(
         "str",
         "",
-        "key to the routes for administration, at least 16 characters; without one they are closed",
+        "key to the routes for administration, 16 characters or more; without one they are closed",
         is_key,
         secret=True,
     )
@@ -129,6 +129,11 @@ class Settings:
     data_dir: str = setting("str", "var", "where `make run` keeps the data of the servers it starts")
     log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
     log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", FORMATS)
+
+    @property
+    def replicas(self) -> int:
+        """How many must confirm a write before it counts."""
+        return self.redis_replicas if self.redis_sentinels else 0
 
     @property
     def sentinels(self) -> list[tuple[str, int]]:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import click
 
+from analytics.audit import shown
 from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.event_schema import InvalidEvent, read_json
 from analytics.journal import Journal, make_journal
@@ -25,7 +26,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that say which letters, as `which`."""
 
     @click.option("--site", "site_id", help="Letters of this site; '' for those whose site cannot be known.")
-    @click.option("--reason", help="not_json, invalid_event, refused or poison.")
+    @click.option("--reason", type=click.Choice(["not_json", "invalid_event", "refused", "poison"]))
     @click.option("--before", type=click.DateTime(), help="Those that died before this moment (UTC).")
     @wraps(command)
     def with_filter(
@@ -71,7 +72,7 @@ def count(stores: tuple[DeadLetterStore, Journal], which: LetterFilter) -> None:
     """How many there are, by site and reason."""
     rows = stores[0].count(which)
     for row in rows:
-        click.echo(f"{row.count:8,}  {row.reason:14}  {row.site_id or '(no site)'}")
+        click.echo(f"{row.count:8,}  {row.reason:14}  {shown(row.site_id)}")
     click.echo(f"{sum(row.count for row in rows):8,}  in all")
 
 
@@ -112,6 +113,8 @@ def export(stores: tuple[DeadLetterStore, Journal], which: LetterFilter) -> None
 @click.pass_obj
 def replay_one(stores: tuple[DeadLetterStore, Journal], letter_id: UUID, event: TextIO | None, edit: bool) -> None:
     """Send one again, as it came or mended. The event keeps its id: twice is harmless."""
+    if event and edit:
+        raise click.UsageError("--event and --edit exclude each other.")
     letter = _get(stores, letter_id)
     text = event.read() if event else _edit(letter) if edit else None
     if text is not None:
@@ -137,10 +140,14 @@ def replay_many(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, ye
 
 @dead_letters.command("purge")
 @filtered
+@click.option("--all", "everything", is_flag=True, help="Where no filter is given.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def purge(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, yes: bool) -> None:
+def purge(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, everything: bool, yes: bool) -> None:
     """Remove all that fit, for good."""
+    if which == LetterFilter() and not everything:
+        raise click.UsageError("Say which, with --site, --reason or --before, or --all.")
+    which = which.until(datetime.now(UTC))
     _confirm("Purge", stores, which, yes)
     click.echo(f"{stores[0].purge(which):,} purged.")
 

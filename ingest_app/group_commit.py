@@ -19,7 +19,7 @@ class _Batch(Generic[T]):
     def __init__(self) -> None:
         self.entries: list[T] = []
         self.waiting: list[threading.Lock] = []
-        self.error: Exception | None = None
+        self.error: Exception | None = RuntimeError("not written")  # until it is
 
 
 class GroupCommit(Generic[T]):
@@ -55,6 +55,7 @@ class GroupCommit(Generic[T]):
                 self._open = _Batch[T]()
             try:
                 self._write(batch.entries)
+                batch.error = None
             except Exception as error:  # whatever it was, it is the answer to all who wait
                 batch.error = error
             finally:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any
 from uuid import UUID
@@ -12,20 +13,21 @@ from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import Range
 
 from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
-from analytics.event_schema import Moment, normalized, read_json
+from analytics.event_schema import InvalidEvent, Moment, Text, normalized, read_json
 from analytics.journal import Journal
 from analytics.replaying import replay_all, replay_edited, replay_letter
 from web.auth import needs_admin_key
 from web.errors import BadRequest, error_body, error_response
 
+MISPLACED = ["Belongs into the body."]
 CUT = "Only its beginning was kept; send the event to replay in its place as the body."
 
 
 class Filter(Schema):
     """What is not known is an error: a filter with a slip of the pen must not purge everything."""
 
-    site_id = fields.String()
-    reason = fields.String()
+    site_id = Text(longest=128)
+    reason = Text(longest=128)
     dead_before = Moment()
 
 
@@ -82,7 +84,7 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, admin_key
     def purge() -> Response:
         """`confirm` is how many the caller expects to remove; another number removes nothing."""
         query = _read(Purge(), _body())
-        which = _filter(query)
+        which = _filter(query).until(datetime.now(UTC))
         total = sum(row.count for row in letters.count(which))
         if query["confirm"] != total:
             message = f"{total} dead letters fit; to remove them, send that number as `confirm`."
@@ -101,7 +103,15 @@ def _lines(found: Iterator[DeadLetter]) -> Iterator[str]:
 
 
 def _body() -> Any:
-    return read_json(request.get_data() or b"{}")
+    """A filter in the query of a POST would be overlooked, and all be replayed."""
+    if request.args:
+        raise BadRequest(
+            "invalid_query", "Send the filter as JSON in the body.", dict.fromkeys(request.args, MISPLACED)
+        )
+    try:
+        return read_json(request.get_data() or b"{}")
+    except InvalidEvent as error:
+        raise BadRequest("not_json", "The body is not JSON.", error.fields) from None
 
 
 def _read(schema: Schema, query: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from celery.beat import ScheduleEntry, Scheduler
 
 from analytics.event import new_id
 from analytics.journal import make_journal
-from analytics.storing import Outcome, store_waiting
+from analytics.storing import store_waiting
 from analytics.unavailable import Unavailable
 from config.clients import BEAT
 from tasks.app import settings, stores
@@ -50,7 +50,8 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
 
     def _make_room(self) -> None:
         try:
-            while self._journal.is_full() and store_waiting(stores(), self._consumer) != Outcome():
+            while self._journal.is_full() and store_waiting(stores(), self._consumer, is_retry=True).is_some():
+                ALIVE.touch()
                 log.warning("stored_by_beat", reason="no room in Redis for Celery")
         except Unavailable as error:
             log.warning("no_room_made", error=str(error))

@@ -1,4 +1,4 @@
-"""Every hour, the books of closed days go from Redis to MongoDB."""
+"""Every minute, the books of days that are over, or that got large, go from Redis to MongoDB."""
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 @cache
 def books() -> Books:
-    return Books(make_redis(settings), make_database(settings))
+    return Books(make_redis(settings), make_database(settings), settings.replicas)
 
 
 @app.task(name="tasks.books.carry_books")
@@ -24,5 +24,5 @@ def carry_books() -> dict[str, int]:
     try:
         return {"carried": books().carry(before=datetime.now(UTC).date() - timedelta(days=1))}
     except Unavailable as error:
-        log.warning("books_not_carried", error=str(error))  # the next hour will
+        log.warning("books_not_carried", error=str(error))  # the next minute will
         return {"carried": 0}

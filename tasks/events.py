@@ -31,7 +31,9 @@ log = structlog.get_logger()
 )
 def store_events(self: Task) -> dict[str, int | str]:
     """Store a batch. A retry and a redelivery keep their id, by which they find what they held."""
-    outcome = store_waiting(stores(), consumer=self.request.id)
+    redelivered = (self.request.delivery_info or {}).get("redelivered")
+    is_retry = self.request.retries > 0 and not redelivered  # else the process of an earlier run may have died
+    outcome = store_waiting(stores(), consumer=self.request.id, is_retry=is_retry)
     announce(outcome.deaths)
     return outcome.as_result()
 

@@ -226,7 +226,21 @@ def test_purging_over_http_needs_the_number_that_it_will_remove(admin: Admin, re
     assert admin.get("/count").json["count"] == 1
 
 
+def test_a_filter_where_nobody_looks_for_it_replays_and_purges_nothing(
+    report: FlaskClient, refused: list[UUID], stores: Stores
+):
+    for path, body in (("replay", None), ("purge", {"confirm": 3})):
+        answer = report.post(f"/admin/dead-letters/{path}?reason=poison", headers=HEADERS, json=body)
+        assert (answer.status_code, answer.json["error"]["fields"]) == (400, {"reason": ["Belongs into the body."]})
+    broken = report.post("/admin/dead-letters/purge", headers=HEADERS, data=b"{")
+    assert (broken.status_code, broken.json["error"]["code"]) == (400, "not_json")
+    surrogate = report.post("/admin/dead-letters/replay", headers=HEADERS, data=b'{"site_id": "\\ud800"}')
+    assert surrogate.status_code == 400
+    assert (stores.journal.waiting(), len(list(stores.dead_letters.find(LetterFilter())))) == (0, 3)
+
+
 def test_purging_on_the_command_line_asks_first(admin: Admin, refused: list[UUID]):
+    assert admin.run("purge", "--yes").exit_code == 2, "everything must be said"
     asked = admin.run("purge", "--reason", "refused", stdin="n\n")
     assert "Purge 3 dead letters? [y/N]" in asked.output
     assert admin.get("/count").json["count"] == 3

@@ -124,17 +124,17 @@ def test_what_is_no_object_is_refused(body: object):
 def test_the_journal_gives_back_the_event_it_was_given():
     written = {"path": "/ü", "user_id": "u", "timestamp": "2026-11-22T10:00:00+02:00", "props": {"a": 1.5, "ж": None}}
     event = load_event(LEAST | written, NOW)
-    assert load_journal_event(dump_journal_event(event), ENTRY_ID, NOW + timedelta(hours=1)) == event
+    assert load_journal_event(dump_journal_event(event), lambda: ENTRY_ID, lambda: NOW + timedelta(hours=1)) == event
 
 
 def test_an_entry_of_somebody_else_gets_the_entry_s_id_and_time():
-    event = load_journal_event(json.dumps(LEAST).encode(), ENTRY_ID, NOW)
+    event = load_journal_event(json.dumps(LEAST).encode(), lambda: ENTRY_ID, lambda: NOW)
     assert (event.id, event.received_at) == (ENTRY_ID, NOW.replace(microsecond=123000))
 
 
 def test_an_entry_s_event_id_is_worth_the_same_as_at_the_door():
     body = LEAST | {"event_id": "order-1"}
-    assert load_journal_event(json.dumps(body).encode(), ENTRY_ID, NOW).id == load_event(body, NOW).id
+    assert load_journal_event(json.dumps(body).encode(), lambda: ENTRY_ID, lambda: NOW).id == load_event(body, NOW).id
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_an_entry_s_event_id_is_worth_the_same_as_at_the_door():
 )  # fmt: skip
 def test_an_entry_that_is_no_event_is_refused(raw: bytes):
     with pytest.raises(InvalidEvent):
-        load_journal_event(raw, ENTRY_ID, NOW)
+        load_journal_event(raw, lambda: ENTRY_ID, lambda: NOW)
 
 
 def test_times_with_any_offset_come_out_in_utc():

@@ -133,7 +133,9 @@ class Machine(RuleBasedStateMachine):
             Audited(Books(self.redis, self.database), self.journal, self.stores.events, self.stores.dead_letters)
         )
         assert found.faults == []
-        totals = {name: sum(getattr(line, name) for line in found.lines) for name in ("received", "stored", "accepted")}
+        totals = {
+            name: sum(getattr(line, name) for line in found.balances) for name in ("received", "stored", "accepted")
+        }
         assert totals["received"] == self.acknowledged.total() + self.foreign
         assert totals["stored"] == len(self.acknowledged)
 

@@ -260,3 +260,16 @@ def test_what_was_handed_back_and_never_retried_is_taken_over(stores: Stores, jo
     wait_for(journal.abandoned, "the end of patience")
     assert store_waiting(stores, "next") == Outcome(stored=1)
     assert store_waiting(stores, "next") == Outcome(stored=1)
+
+
+def test_trouble_of_redis_is_held_against_no_event(stores: Stores, journal: Journal, database: Database):
+    """Five times MongoDB has it and Redis does not take the news, nor that it is handed back."""
+    append(journal, {"event_id": "1"})
+    settle, hand_back = journal.settle, journal.hand_back
+    journal.settle = journal.hand_back = _be_away
+    for attempt in range(MOST_DEATHS + 1):
+        with pytest.raises(Unavailable):
+            store_waiting(stores, "task", is_retry=attempt > 0)
+    journal.settle, journal.hand_back = settle, hand_back
+    assert store_waiting(stores, "task", is_retry=True) == Outcome(stored=1)
+    assert database["dead_letters"].count_documents({}) == 0
