@@ -22,7 +22,7 @@ from ingest_app.door import Door
 from report_app import create_app as create_report_app
 from tests.system import System, running
 
-ADMIN_KEY = "a key for tests only"
+ADMIN_KEY = "a-key-for-tests-only"
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
 
 

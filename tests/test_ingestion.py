@@ -13,6 +13,7 @@ from redis import Redis
 from analytics.journal import Journal
 from config.embedded import Server
 from tests.conftest import Asked
+from tests.system import wait_for
 
 GOOD = {"site_id": "site-abc-123", "event_type": "page_view", "path": "/pricing", "user_id": "user-xyz-789"}
 
@@ -179,3 +180,14 @@ def test_health(ingest: FlaskClient):
     assert ready.status_code == 200
     assert ready.json["stores"]["redis"]["ok"] is True
     assert ready.json["stores"]["redis"]["latency_ms"] >= 0
+
+
+def test_readyz_names_what_is_wrong(ingest: FlaskClient, redis: Redis):
+    redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] * 1.1))
+    try:
+        wait_for(lambda: ingest.get("/readyz").status_code == 503, "a door that looked for room", 2)
+        ready = ingest.get("/readyz")
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert ready.json["error"]["message"] == "Not ready: redis (Full)."
+    wait_for(lambda: ingest.get("/readyz").status_code == 200, "room again", 2)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from analytics.journal import JOURNAL_KEY
 from tests.system import System, kill_if_there, wait_for
 
-KEY = "a key for tests only"
+KEY = "a-key-for-tests-only"
 ROOT = Path(__file__).parent.parent
 
 

@@ -21,9 +21,9 @@ def health_blueprint(checks: Mapping[str, Callable[[], None]]) -> Blueprint:
     @blueprint.get("/readyz")
     def ready() -> Response:
         stores = {name: _ask(check) for name, check in checks.items()}
-        away = [name for name, store in stores.items() if not store["ok"]]
-        if away:
-            return unavailable_response(f"Not ready: no answer from {', '.join(away)}.", stores=stores)
+        wrong = [f"{name} ({store['error']})" for name, store in stores.items() if not store["ok"]]
+        if wrong:
+            return unavailable_response(f"Not ready: {', '.join(wrong)}.", stores=stores)
         return jsonify(status="ready", stores=stores)
 
     return blueprint
