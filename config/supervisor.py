@@ -60,8 +60,8 @@ class Supervisor(Arbiter):  # type: ignore[misc]
             return super().manage_watchers()
         return None
 
-    def __init__(self, watchers: list[Watcher]) -> None:
-        self.told_to_stop = threading.Event()
+    def __init__(self, watchers: list[Watcher], told_to_stop: threading.Event) -> None:
+        self.told_to_stop = told_to_stop
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # circus listens from here on, and forgets what it hears
         super().__init__(watchers, "inproc://control", "inproc://events", check_delay=0.5)
         self._listen_to_signals()
@@ -121,6 +121,9 @@ def main() -> None:
 
 
 def run(settings: Settings, data: Path) -> None:
+    stop = threading.Event()
+    for number in STOPS:  # no KeyboardInterrupt, which whoever is busy just then may swallow
+        signal.signal(number, lambda *_: stop.set())
     servers = _embedded_servers(settings, data)
     os.environ |= settings.as_environment() | {server.setting: server.url for server in servers}
     if settings.log_format == "auto" and sys.stdout.isatty():
@@ -132,8 +135,7 @@ def run(settings: Settings, data: Path) -> None:
     watchers = [_watcher(server.name, server.command, SERVERS) for server in servers]
     processes = _read_procfile(Path("Procfile"))
     apps = [_watcher(name, shlex.split(command), APPS) for name, command in processes.items()]
-    supervisor = Supervisor(watchers + apps)
-    stop = supervisor.told_to_stop
+    supervisor = Supervisor(watchers + apps, stop)
 
     async def bring_up() -> None:
         try:

@@ -40,7 +40,7 @@ from tasks.doctor import (
     settings_claim_idle,
     settings_redis_timeout,
 )
-from tests.system import System, running, wait_for
+from tests.system import System, pick_ports, running, wait_for
 
 SECRET = "g3heim"
 
@@ -366,7 +366,7 @@ def flower(settings: Settings, **environment: str) -> Iterator[None]:
 
 
 def test_a_flower_that_anybody_may_use_is_named(settings: Settings):
-    bare, guarded = (replace(settings, bind_host="0.0.0.0", flower_port=pick_port(0)) for _ in range(2))
+    bare, guarded = (replace(settings, bind_host="0.0.0.0", flower_port=port) for port in pick_ports(2))
     with flower(bare), flower(guarded, FLOWER_BASIC_AUTH=f"me:{SECRET}"):
         for one in (bare, guarded):
             wait_for(lambda port=one.flower_port: answers(f"http://127.0.0.1:{port}/healthcheck"), "Flower")

@@ -134,7 +134,12 @@ def test_what_a_vanished_worker_held_is_stored_by_another(stores: Stores, databa
     append(stores.journal, *[{"event_id": f"{n}"} for n in range(100)])
     stores.journal.held("vanished")
     stores.journal.claim("vanished")
-    wait_for(lambda: store_waiting(stores, "task").stored == 100, "the take-over")
+
+    def taken_over() -> bool:
+        store_waiting(stores, "task")
+        return stores.journal.waiting() == 0
+
+    wait_for(taken_over, "the take-over")
     assert database["events"].count_documents({}) == 100
 
 
