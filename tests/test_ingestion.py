@@ -191,3 +191,38 @@ def test_readyz_names_what_is_wrong(ingest: FlaskClient, redis: Redis):
         redis.config_set("maxmemory", 0)
     assert ready.json["error"]["message"] == "Not ready: redis (Full)."
     wait_for(lambda: ingest.get("/readyz").status_code == 200, "room again", 2)
+
+
+def test_several_events_a_hit_are_each_accepted_or_rejected_by_their_index(ingest: FlaskClient, journal: Journal):
+    answer = ingest.post("/events", json=[GOOD, {"site_id": "site"}, GOOD, 17])
+    assert answer.status_code == 200
+    body = answer.json
+    missing, number = body.pop("rejected")
+    assert body == {"success": True, "accepted": 2, "dropped": 0}
+    assert (missing["index"], missing["code"]) == (1, "invalid_event")
+    assert missing["fields"] == {"event_type": ["Missing data for required field."]}
+    assert number == {
+        "index": 3,
+        "code": "invalid_event",
+        "message": "body: Not a JSON object.",
+        "fields": {"body": ["Not a JSON object."]},
+    }
+    assert journal.waiting() == 2
+    assert ingest.post("/events", json={"events": [GOOD], "more": 1}).json["accepted"] == 1
+    assert ingest.post("/events", json=[]).json["accepted"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ({"site_id": "site", "event_type": "a"}, "invalid_event", "events"),
+        ({"events": {}}, "invalid_event", "events"),
+        ("text", "invalid_event", "events"),
+        ([0] * 5001, "too_many_events", "events"),
+    ],
+    ids=["one event", "no list", "text", "too many"],
+)
+def test_a_hit_that_holds_no_list_of_events_is_a_400(ingest: FlaskClient, body: object, code: str, field: str):
+    answer = ingest.post("/events", json=body)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, code)
+    assert list(answer.json["error"]["fields"]) == [field]
