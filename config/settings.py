@@ -97,7 +97,7 @@ class Settings:
         "float", 0.8, "the longest wait for an answer of Redis; twice this stays under the 2 s of a 503", POSITIVE
     )
     redis_maxmemory: str = setting(
-        "str", "1gb", "what the Redis of `make run` may take (238 bytes a waiting event); above 85 % the door refuses"
+        "str", "1gb", "what the Redis of `make run` may take (250 bytes a waiting event); above 85 % the door refuses"
     )
     mongodb_port: int = setting("int", 27017, "port of the MongoDB that `make run` starts", PORT)
     ingestion_port: int = setting("int", 3000, "port of the ingestion app", PORT)
