@@ -1,8 +1,8 @@
 """Every metric, each declared only here, and how a process tells them.
 
 gunicorn's and Celery's child processes each keep their own numbers, in files of a folder that they share; whoever is
-asked adds them up (prometheus_client's multi-process mode). The folder must be known before prometheus_client is
-imported and before a child is forked: hence the order of this file, and its import by config/gunicorn.py.
+asked adds them up (prometheus_client's multi-process mode). The folder must be there before a child is forked, hence
+the import by config/gunicorn.py.
 """
 
 import atexit
@@ -10,6 +10,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, values
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -23,10 +28,8 @@ if not os.environ.get(FOLDER):
             shutil.rmtree(ours[0], ignore_errors=True)
 
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest  # noqa: E402 (see above)
-from prometheus_client.core import GaugeMetricFamily, Metric  # noqa: E402
-from prometheus_client.multiprocess import MultiProcessCollector  # noqa: E402
-from prometheus_client.registry import Collector  # noqa: E402
+# prometheus_client chooses by the environment when it is first imported, which Celery does before us, for Flower.
+values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

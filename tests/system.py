@@ -34,6 +34,11 @@ def wait_for(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
     return value
 
 
+def own_environment() -> dict[str, str]:
+    """Ours, without the folder in which this process keeps its metrics: who is started has one of his own."""
+    return {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+
+
 def pick_ports(count: int) -> list[int]:
     """So many free ports, no two the same."""
     found: set[int] = set()
@@ -58,7 +63,7 @@ def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
 @contextmanager
 def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.Popen]:
     """A line of the Procfile without its supervisor, so that what ends stays ended. Killed at the end."""
-    environment = os.environ | {"LOG_FORMAT": "json", "PATH": f"{BIN}:{os.environ['PATH']}"} | environment
+    environment = own_environment() | {"LOG_FORMAT": "json", "PATH": f"{BIN}:{os.environ['PATH']}"} | environment
     with log.open("ab") as output:
         process = psutil.Popen(
             shlex.split(line), env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
@@ -83,7 +88,7 @@ class System:
         # Empty, not missing: what a developer's .env says must not leak in.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
         self.environment["REDIS_SENTINELS"] = ""
-        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder), "PROMETHEUS_MULTIPROC_DIR": ""} | settings
+        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
         self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
         self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
         self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
@@ -105,7 +110,7 @@ class System:
         with self.log.open("wb") as log:
             self._process = psutil.Popen(
                 [sys.executable, "-m", "config.supervisor"],
-                env=os.environ | self.environment,
+                env=own_environment() | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -163,7 +168,7 @@ class System:
         environment = self.environment | {"REDIS_URL": self.redis_url, "MONGODB_URI": self.mongodb_uri} | settings
         return subprocess.run(
             command,
-            env=os.environ | environment,
+            env=own_environment() | environment,
             capture_output=True,
             text=True,
             check=False,
