@@ -18,7 +18,7 @@ import pytest
 
 from analytics.journal import JOURNAL_KEY
 from config.embedded import pick_port
-from tests.system import UP, System, wait_for
+from tests.system import UP, System, pick_ports, wait_for
 
 EVENT = {"site_id": "site", "event_type": "page_view"}
 
@@ -150,9 +150,12 @@ def test_events_wait_while_mongodb_is_away_and_the_task_retries(own_system: Syst
 
 
 def run_supervisor(**environment: str) -> subprocess.CompletedProcess[str]:
+    """On ports of its own: the usual ones may be taken by whoever runs Footfall here."""
+    names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT"]
+    ports = {name: str(port) for name, port in zip(names, pick_ports(4), strict=True)}
     return subprocess.run(
         [sys.executable, "-m", "config.supervisor"],
-        env=os.environ | environment,
+        env=os.environ | ports | environment,
         capture_output=True,
         text=True,
         check=False,
