@@ -10,6 +10,7 @@ from datetime import date
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from analytics.books import Account
 from analytics.event import id_from_client
@@ -56,7 +57,7 @@ def test_a_master_killed_with_a_sentinel_beside_it_loses_and_doubles_nothing(sys
 
 
 def test_a_master_that_freezes_and_comes_back_acknowledges_nothing_that_is_lost(system: System, pair: RedisPair):
-    """A write that trusts min-replicas-to-write alone is taken by the old master and gone; the door's is refused."""
+    """What trusts min-replicas-to-write alone may be taken by the old master, and is gone; the door's is refused."""
     tally, old = Tally(site="frozen"), pair.master()
     client = Redis(port=old.port, retry=None, protocol=2)
     client.ping()
@@ -67,13 +68,16 @@ def test_a_master_that_freezes_and_comes_back_acknowledges_nothing_that_is_lost(
         trusting = pool.submit(client.xadd, JOURNAL_KEY, {"event": json.dumps(body)})
         wait_for(lambda: pair.master() not in (old, None), "another master")
         old.thaw()
-        entry = trusting.result(5)
+        try:
+            entry = trusting.result(5)
+        except ResponseError:  # it looked at its replicas before it looked at this write: it may do either first
+            entry = None
         with pytest.raises(Unavailable):
             a_journal(old).append([A_LINE])
         before = len(tally.acknowledged)
         wait_for(lambda: len(tally.acknowledged) > before + 300, "events acknowledged by the new master", 40)
     check(system, pair, tally)
-    assert not system.redis().xrange(JOURNAL_KEY, entry, entry)
+    assert entry is None or not system.redis().xrange(JOURNAL_KEY, entry, entry)
     with system.database() as database:
         assert not database["events"].find_one(id_from_client(tally.site, "trusting"))
 
