@@ -35,7 +35,7 @@ REJECTED, DROPPED = "rejected:", "dropped:"  # each with its reason
 
 OPEN, CLOSED = "footfall:books:", "footfall:closed-books:"
 MOST_FIELDS = 10_000  # of a day's hash: a larger one is carried before its day is over
-REPLICA_WAIT = 400  # milliseconds
+REPLICA_WAIT = 400  # milliseconds for replicas to confirm: half of Redis's own time-out of 0.8 s
 
 # A hash for each day, `<name> <site>` -> count, and a set of the names of those hashes.
 COUNT = """

@@ -25,7 +25,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from analytics.books import ACCEPTED, COUNT, Account
+from analytics.books import ACCEPTED, COUNT, REPLICA_WAIT, Account
 from analytics.event import Event, id_from_entry
 from analytics.event_schema import dump_journal_event
 from analytics.unavailable import Unavailable, trouble_with
@@ -40,7 +40,6 @@ GROUP = "workers"
 FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory: above it the door refuses, and workers drain what is there
 NO_ROOM = 0.95  # of it: what a Celery worker needs may be refused from here on
-REPLICA_WAIT = 400  # milliseconds for replicas to confirm an append: half of Redis's own time-out of 0.8 s
 ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is small against the rest of maxmemory
 
 # How many wake-ups are owed: one for every batch waiting, less those that wait in Celery's queue.

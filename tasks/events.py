@@ -23,17 +23,23 @@ log = structlog.get_logger()
 @app.task(
     name="tasks.events.store_events",
     bind=True,
-    autoretry_for=(Unavailable, SoftTimeLimitExceeded),  # never an event's fault: wait as long as it takes
+    autoretry_for=(Unavailable,),  # never an event's fault: wait as long as it takes
     max_retries=None,
     retry_backoff=1,
     retry_backoff_max=5,  # the backlog waits for whoever retries, and should go on soon after MongoDB is back
     retry_jitter=True,
 )
-def store_events(self: Task) -> dict[str, int | str]:
-    """Store a batch. A retry and a redelivery keep their id, by which they find what they held."""
-    redelivered = (self.request.delivery_info or {}).get("redelivered")
-    is_retry = self.request.retries > 0 and not redelivered  # else the process of an earlier run may have died
-    outcome = store_waiting(stores(), consumer=self.request.id, is_retry=is_retry)
+def store_events(self: Task, timed_out: bool = False) -> dict[str, int | str]:
+    """Store a batch. A retry and a redelivery keep their id, by which they find what they held.
+
+    `timed_out`: an earlier run took too long, which an event may be the cause of; so that run counts as a death.
+    """
+    redelivered = (self.request.delivery_info or {}).get("redelivered")  # the process of an earlier run may have died
+    is_retry = self.request.retries > 0 and not redelivered and not timed_out
+    try:
+        outcome = store_waiting(stores(), consumer=self.request.id, is_retry=is_retry)
+    except SoftTimeLimitExceeded as error:
+        raise self.retry(exc=error, countdown=1, kwargs={"timed_out": True}) from error
     announce(outcome.deaths)
     return outcome.as_result()
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
@@ -18,6 +19,7 @@ from analytics.journal import GROUP, JOURNAL_KEY, Journal, Line
 from analytics.storing import MOST_DEATHS, Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
 from config.embedded import pick_port
+from tasks import events
 from tests.conftest import NOW
 from tests.system import wait_for
 
@@ -278,3 +280,25 @@ def test_trouble_of_redis_is_held_against_no_event(stores: Stores, journal: Jour
     journal.settle, journal.hand_back = settle, hand_back
     assert store_waiting(stores, "task", is_retry=True) == Outcome(stored=1)
     assert database["dead_letters"].count_documents({}) == 0
+
+
+def test_an_event_whose_task_takes_too_long_again_and_again_is_buried(
+    stores: Stores, journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """Celery runs the task and its retries in this process: no retry pardons what the soft time limit ended."""
+    monkeypatch.setattr(events, "stores", lambda: stores)
+    monkeypatch.setattr(events, "announce", lambda _: None)  # there is no broker
+    append(journal, {"event_id": "1"})
+    runs: list[object] = []
+
+    def take_too_long(batch: object, _: object) -> Stored:
+        if not batch:
+            return Stored()
+        runs.append(batch)
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(stores.events, "store", take_too_long)
+    done = events.store_events.apply(task_id="slow")
+    assert done.result == {"stored": 0, "duplicate": 0, "dead": 1}
+    assert len(runs) == MOST_DEATHS
+    assert database["dead_letters"].find_one({})["reason"] == "poison"
