@@ -7,24 +7,41 @@ document in MongoDB, however often and by whichever way it comes.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from uuid import UUID, uuid5
 
 import uuid_utils.compat
 
 Scalar = str | int | float | bool | None
 
-# `pageview` and `page_view` are the same; every other type is a custom event.
+# `pageview` and `page_view` are the same; `engagement` says more of a page; every other type is a custom event.
 PAGEVIEW_TYPES = ("page_view", "pageview")
+
+# What `described` may hold: where the visitor came from, with what, and where they are.
+DESCRIBED = (
+    "referrer", "source", "channel", "utm_medium", "utm_source", "utm_campaign", "utm_content", "utm_term",
+    "device", "browser", "browser_version", "os", "os_version", "country", "region", "city", "language",
+)  # fmt: skip
 
 # Never change it: ids of stored events are derived from it.
 EVENT_IDS = UUID("6f1f1b0e-2f5c-5d0a-9c1e-0f00fa11c0de")
+
+
+@dataclass(frozen=True, slots=True)
+class Revenue:
+    """`amount`: with three decimals; `currency`: an ISO 4217 code."""
+
+    amount: Decimal
+    currency: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Valid by construction: only analytics/event_schema.py makes one from outside data.
 
-    `occurred_at` is the client's word, `received_at` ours; both aware UTC, whole milliseconds.
+    `occurred_at` is the client's word, `received_at` ours; both aware UTC, whole milliseconds. `described`: those of
+    DESCRIBED that are known, none of them empty; None for none. `interactive`: False where the visitor did nothing, so
+    that a visit may still be a bounce. `engagement_time` (ms) and `scroll_depth` (%) are of the page.
     """
 
     id: UUID
@@ -32,8 +49,14 @@ class Event:
     event_type: str
     occurred_at: datetime
     received_at: datetime
+    hostname: str | None = None
     path: str | None = None
     user_id: str | None = None
+    described: Mapping[str, str] | None = None
+    interactive: bool = True
+    engagement_time: int | None = None
+    scroll_depth: int | None = None
+    revenue: Revenue | None = None
     props: Mapping[str, Scalar] | None = None
 
 

@@ -6,21 +6,28 @@ JSON names of events stand here and nowhere else.
 
 import json
 import math
+import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
-from marshmallow.validate import Length
+from marshmallow.validate import Length, Range, Regexp
 
-from analytics.event import Event, id_from_client, new_id
+from analytics.event import DESCRIBED, Event, Revenue, id_from_client, new_id
 
 # Dates that MongoDB and Python can both do arithmetic on; year 1 passes pymongo and breaks the first report.
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 INT64 = range(-(2**63), 2**63)
 MOST_PROPS = 30
+MOST_MONEY = 10**12  # of an amount, not including
+THOUSANDTH = Decimal("0.001")
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+CURRENCY = "[A-Z]{3}"
 LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below MongoDB's 16 MB
 
 
@@ -121,19 +128,69 @@ class Props(fields.Field[dict[str, Any]]):
         return value
 
 
+class Code(fields.String):
+    """Text of a fixed form."""
+
+    def __init__(self, form: str, example: str, **kwargs: Any) -> None:
+        super().__init__(validate=Regexp(rf"{form}\Z", error=f"Not a code such as {example}."), **kwargs)
+
+
+class Money(fields.Field[Revenue]):
+    """{"amount", "currency"}, the amount as number or text. A float is what it is written as: 10.1 is exactly 10.1."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Revenue:
+        if not isinstance(value, dict):
+            raise ValidationError("Not an object.")
+        return Revenue(_amount(value.get("amount")), _currency(value.get("currency")))
+
+
+def _none_for_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+OPTIONAL: dict[str, Any] = {"allow_none": True, "pre_load": _none_for_empty}
+
+
 class EventSchema(Schema):
-    """What a client may say of an event. Unknown fields are kept out and no error; null is the same as left out."""
+    """What a client may say of an event. Unknown fields are kept out and no error; null is the same as left out, and in
+    what describes the event "" is too.
+    """
 
     class Meta:
         unknown = EXCLUDE
 
     site_id = Text(required=True, shortest=1, longest=128)
     event_type = Text(required=True, shortest=1, longest=128)
+    hostname = Text(allow_none=True, longest=253)
     path = Text(allow_none=True, longest=2048)
     user_id = Text(allow_none=True, longest=256)
     timestamp = Moment(allow_none=True)
     event_id = Text(allow_none=True, shortest=1, longest=100)
     props = Props(allow_none=True)
+
+    interactive = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
+    engagement_time = fields.Integer(strict=True, validate=Range(0, 86_400_000), **OPTIONAL)
+    scroll_depth = fields.Integer(strict=True, validate=Range(0, 100), **OPTIONAL)
+    revenue = Money(**OPTIONAL)
+
+    # DESCRIBED
+    referrer = Text(allow_none=True, longest=2048)
+    source = Text(allow_none=True, longest=255)  # often a utm_source
+    channel = Text(allow_none=True, longest=128)
+    utm_medium = Text(allow_none=True, longest=255)
+    utm_source = Text(allow_none=True, longest=255)
+    utm_campaign = Text(allow_none=True, longest=255)
+    utm_content = Text(allow_none=True, longest=255)
+    utm_term = Text(allow_none=True, longest=255)
+    device = Text(allow_none=True, longest=128)
+    browser = Text(allow_none=True, longest=128)
+    browser_version = Text(allow_none=True, longest=128)
+    os = Text(allow_none=True, longest=128)
+    os_version = Text(allow_none=True, longest=128)
+    country = Code("[A-Z]{2}", "US", **OPTIONAL)  # ISO 3166-1
+    region = Code("[A-Z]{2}-[A-Z0-9]{1,3}", "US-CA", **OPTIONAL)  # ISO 3166-2
+    city = Text(allow_none=True, longest=128)
+    language = Text(allow_none=True, longest=35)  # BCP 47; what browsers say is not always
 
 
 class JournalSchema(EventSchema):
@@ -145,6 +202,7 @@ class JournalSchema(EventSchema):
 
 _event_schema = EventSchema()
 _journal_schema = JournalSchema()
+_described = frozenset(DESCRIBED)
 
 
 def load_event(body: object, received_at: datetime) -> Event:
@@ -176,10 +234,22 @@ def dump_journal_event(event: Event) -> bytes:
         "timestamp": event.occurred_at.isoformat(),
         "received_at": event.received_at.isoformat(),
     }
+    if event.hostname is not None:
+        entry["hostname"] = event.hostname
     if event.path is not None:
         entry["path"] = event.path
     if event.user_id is not None:
         entry["user_id"] = event.user_id
+    if event.described is not None:
+        entry |= event.described
+    if not event.interactive:
+        entry["interactive"] = False
+    if event.engagement_time is not None:
+        entry["engagement_time"] = event.engagement_time
+    if event.scroll_depth is not None:
+        entry["scroll_depth"] = event.scroll_depth
+    if event.revenue is not None:
+        entry["revenue"] = {"amount": str(event.revenue.amount), "currency": event.revenue.currency}
     if event.props is not None:
         entry["props"] = event.props
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
@@ -192,7 +262,8 @@ def normalized(error: ValidationError) -> dict[str, list[str]]:
 
 
 def whole_milliseconds(moment: datetime) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    rest = moment.microsecond % 1000
+    return moment.replace(microsecond=moment.microsecond - rest) if rest else moment  # to replace takes a microsecond
 
 
 def _load(schema: Schema, body: object) -> dict[str, Any]:
@@ -211,12 +282,10 @@ def _load(schema: Schema, body: object) -> dict[str, Any]:
 
 def _load_plainly(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
     """What schema.load does here, field by field and without its machinery: 22 µs instead of 38 (November 2026)."""
-    loaded = {}
-    for name, field in schema.load_fields.items():
-        if name in body:
-            loaded[name] = field.deserialize(body[name])
-        elif field.required:
-            raise ValidationError("Missing.")
+    known = schema.load_fields
+    loaded = {name: known[name].deserialize(value) for name, value in body.items() if name in known}
+    if "site_id" not in loaded or "event_type" not in loaded:
+        raise ValidationError("Missing.")
     return loaded
 
 
@@ -236,10 +305,32 @@ def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_tim
         event_type=loaded["event_type"],
         occurred_at=loaded.get("timestamp") or received_at,
         received_at=received_at,
+        hostname=loaded.get("hostname") or None,
         path=loaded.get("path"),
         user_id=loaded.get("user_id") or None,  # "" is nobody
+        described={name: text for name, text in loaded.items() if text and name in _described} or None,
+        interactive=loaded.get("interactive") is not False,
+        engagement_time=loaded.get("engagement_time"),
+        scroll_depth=loaded.get("scroll_depth"),
+        revenue=loaded.get("revenue"),
         props=loaded.get("props"),
     )
+
+
+def _amount(value: object) -> Decimal:
+    written = repr(value) if type(value) in (int, float) else value
+    if isinstance(written, str) and NUMBER.fullmatch(written):
+        with suppress(InvalidOperation):  # it has more digits than Python reckons with
+            amount = Decimal(written).quantize(THOUSANDTH, ROUND_HALF_UP)
+            if abs(amount) < MOST_MONEY:
+                return amount
+    raise ValidationError("amount: Not a number, or not below 10^12.")
+
+
+def _currency(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(CURRENCY, value):
+        raise ValidationError("currency: Not an ISO 4217 code such as USD.")
+    return value
 
 
 def _fault_of_prop(key: str, value: object) -> str | None:

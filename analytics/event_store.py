@@ -11,13 +11,14 @@ from datetime import date, datetime
 from typing import Any
 
 import pymongo
+from bson import Decimal128
 from bson.errors import BSONError
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.books import Account
-from analytics.event import Event
+from analytics.event import Event, Revenue
 from analytics.mongodb import WRITE_LIMIT
 from analytics.unavailable import trouble_with
 
@@ -124,11 +125,21 @@ def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, An
         "entry_id": entry_id,
         "site_id": event.site_id,
         "event_type": event.event_type,
+        "hostname": event.hostname,
         "path": event.path,
         "user_id": event.user_id,
+        "interactive": None if event.interactive else False,
+        "engagement_time": event.engagement_time,
+        "scroll_depth": event.scroll_depth,
+        "revenue": _revenue(event.revenue) if event.revenue else None,
+        **(event.described or {}),
         "props": event.props,
         "timestamp": event.occurred_at,
         "received_at": event.received_at,
         "created_at": created_at,
     }
     return {name: value for name, value in document.items() if value is not None}
+
+
+def _revenue(revenue: Revenue) -> dict[str, Any]:
+    return {"amount": Decimal128(revenue.amount), "currency": revenue.currency}

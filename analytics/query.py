@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from analytics.event import DESCRIBED
+
 # The metrics, by what they are asked of: each of them is one number (or, of revenue, one object) for a group of events.
 COUNTS = ("visitors", "visits", "pageviews", "events")
 OF_VISITS = ("views_per_visit", "bounce_rate", "visit_duration")
@@ -18,13 +20,9 @@ OF_MONEY = ("total_revenue", "average_revenue")
 SHARES = ("percentage",)  # needs a dimension
 METRICS = (*COUNTS, *OF_VISITS, *OF_PAGES, *OF_GOALS, *OF_MONEY, *SHARES)
 
-# Each event has its own; a visit has those of its entry, its first event.
-DESCRIBED = (
-    "referrer", "source", "channel", "utm_medium", "utm_source", "utm_campaign", "utm_content", "utm_term",
-    "device", "browser", "browser_version", "os", "os_version", "country", "region", "city", "language",
-)  # fmt: skip
 NAMED = ("country_name", "region_name", "city_name")
 EVENT_DIMENSIONS = ("event:goal", "event:page", "event:hostname", "event:name")
+# DESCRIBED: each event has its own; a visit has those of its entry, its first event.
 VISIT_DIMENSIONS = tuple(
     f"visit:{name}"
     for name in ("entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname", *DESCRIBED, *NAMED)

@@ -1,16 +1,27 @@
 """What the one schema takes, what it refuses, and that the journal gives back what it was given."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from analytics.event_schema import InvalidEvent, dump_journal_event, load_event, load_journal_event
+from analytics.event import DESCRIBED, Revenue
+from analytics.event_schema import EventSchema, InvalidEvent, dump_journal_event, load_event, load_journal_event
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 ENTRY_ID = UUID("00000000-0000-5000-8000-000000000001")
 LEAST = {"site_id": "site", "event_type": "page_view"}
+TEXTS = {
+    "hostname": 253, "referrer": 2048, "source": 255, "channel": 128, "utm_medium": 255, "utm_source": 255,
+    "utm_campaign": 255, "utm_content": 255, "utm_term": 255, "device": 128, "browser": 128, "browser_version": 128,
+    "os": 128, "os_version": 128, "city": 128, "language": 35,
+}  # fmt: skip
+DESCRIPTIVE = ["hostname", *DESCRIBED, "interactive", "engagement_time", "scroll_depth", "revenue"]
 
 
 def faults(**fields: object) -> dict[str, list[str]]:
@@ -38,7 +49,8 @@ def test_every_fault_is_named_at_once():
 
 
 @pytest.mark.parametrize(
-    ("field", "longest"), [("site_id", 128), ("event_type", 128), ("path", 2048), ("user_id", 256), ("event_id", 100)]
+    ("field", "longest"),
+    [("site_id", 128), ("event_type", 128), ("path", 2048), ("user_id", 256), ("event_id", 100), *TEXTS.items()],
 )
 def test_a_text_may_be_as_long_as_said_and_no_longer(field: str, longest: int):
     load_event(LEAST | {field: "x" * longest}, NOW)
@@ -50,16 +62,22 @@ def test_what_identifies_may_not_be_empty(field: str):
     assert list(faults(**{field: ""})) == [field]
 
 
-@pytest.mark.parametrize("field", ["site_id", "event_type", "path", "user_id", "event_id"])
+@pytest.mark.parametrize("field", ["site_id", "event_type", "path", "user_id", "event_id", "country", "region", *TEXTS])
 @pytest.mark.parametrize("value", [1, True, [], {}, 1.5, "half a pair: \ud800"])
 def test_what_is_not_text_is_refused(field: str, value: object):
     assert list(faults(**{field: value})) == [field]
 
 
-@pytest.mark.parametrize("field", ["path", "user_id", "timestamp", "event_id", "props"])
+@pytest.mark.parametrize("field", ["path", "user_id", "timestamp", "event_id", "props", *DESCRIPTIVE])
 def test_null_is_the_same_as_left_out(field: str):
     event = load_event(LEAST | {field: None}, NOW)
-    assert event.occurred_at == NOW.replace(microsecond=123000)
+    assert event == replace(load_event(LEAST, NOW), id=event.id)
+
+
+@pytest.mark.parametrize("field", DESCRIPTIVE)
+def test_an_empty_description_is_none(field: str):
+    event = load_event(LEAST | {field: ""}, NOW)
+    assert event == replace(load_event(LEAST, NOW), id=event.id)
 
 
 def test_an_empty_user_id_is_nobody():
@@ -114,6 +132,76 @@ def test_thirty_props_are_not_too_many():
     assert len(load_event(LEAST | {"props": {str(n): n for n in range(30)}}, NOW).props or {}) == 30
 
 
+def test_what_describes_an_event_is_kept_by_its_name():
+    assert set(DESCRIBED) < set(EventSchema().fields)
+    event = load_event(
+        LEAST | {"source": "Google", "country": "US", "region": "US-CA", "city": "", "hostname": "a"}, NOW
+    )
+    assert event.described == {"source": "Google", "country": "US", "region": "US-CA"}
+    assert event.hostname == "a"
+    assert load_event(LEAST, NOW).described is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [*[("country", bad) for bad in ("us", "USA", "U", "U1", "ÄÖ", "US\n")],
+     *[("region", bad) for bad in ("CA", "US-", "US-CALI", "us-ca", "US_CA", "US-CA\n")]],
+)  # fmt: skip
+def test_a_code_has_its_form(field: str, value: str):
+    assert list(faults(**{field: value})) == [field]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [*[("interactive", bad) for bad in ("false", "yes", 2, [], {})],
+     *[("engagement_time", bad) for bad in (-1, 86_400_001, 1.5, "7", True, [])],
+     *[("scroll_depth", bad) for bad in (-1, 101, 50.5, "50", False, {})]],
+)  # fmt: skip
+def test_what_happened_on_the_page_is_told_in_numbers_that_can_be(field: str, value: object):
+    assert list(faults(**{field: value})) == [field]
+
+
+def test_an_event_is_interactive_unless_it_says_no():
+    assert load_event(LEAST, NOW).interactive is True
+    assert load_event(LEAST | {"interactive": True}, NOW).interactive is True
+    assert load_event(LEAST | {"interactive": False}, NOW).interactive is False
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [(10.1, "10.1"), ("10.1", "10.1"), (3, "3"), (0, "0"), (-5.25, "-5.25"), (0.0005, "0.001"), ("0.0004999", "0"),
+     (-0.0005, "-0.001"), (2.6755, "2.676"), (1e-7, "0"), ("999999999999.9994", "999999999999.999"), ("+7", "7"),
+     ("0." + "3" * 5000, "0.333")],
+)  # fmt: skip
+def test_an_amount_is_what_is_written_with_three_decimals(written: object, meant: str):
+    event = load_event(LEAST | {"revenue": {"amount": written, "currency": "EUR", "more": 1}}, NOW)
+    assert event.revenue == Revenue(Decimal(meant), "EUR")
+    assert event.revenue.amount.as_tuple().exponent == -3
+
+
+@pytest.mark.parametrize(
+    "amount",
+    [None, True, "", "ten", "1,5", "1_000", " 1", "NaN", "Infinity", "٣", float("nan"), float("inf"), 10**12, -(10**12),
+     "999999999999.9996", 1e300, 10**400, "9" * 5000, "1e99999999999999999999", [], {}],
+    ids=lambda amount: repr(amount)[:30],
+)  # fmt: skip
+def test_an_amount_that_cannot_be_is_refused(amount: object):
+    (error,) = faults(revenue={"amount": amount, "currency": "USD"})["revenue"]
+    assert error.startswith("amount: ")
+
+
+@pytest.mark.parametrize("currency", [None, "", "usd", "US", "USDT", "US1", "USD\n", "ÄÖÜ", 840, ["USD"]])
+def test_a_currency_is_three_capitals(currency: object):
+    assert faults(revenue={"amount": 1, "currency": currency}) == {
+        "revenue": ["currency: Not an ISO 4217 code such as USD."]
+    }
+
+
+@pytest.mark.parametrize("revenue", [1, "1 USD", [1, "USD"], {}, {"amount": 1}, {"currency": "USD"}])
+def test_revenue_is_an_amount_and_a_currency(revenue: object):
+    assert list(faults(revenue=revenue)) == ["revenue"]
+
+
 @pytest.mark.parametrize("body", [None, [], "text", 3])
 def test_what_is_no_object_is_refused(body: object):
     with pytest.raises(InvalidEvent) as caught:
@@ -124,6 +212,23 @@ def test_what_is_no_object_is_refused(body: object):
 def test_the_journal_gives_back_the_event_it_was_given():
     written = {"path": "/ü", "user_id": "u", "timestamp": "2026-11-22T10:00:00+02:00", "props": {"a": 1.5, "ж": None}}
     event = load_event(LEAST | written, NOW)
+    assert load_journal_event(dump_journal_event(event), lambda: ENTRY_ID, lambda: NOW + timedelta(hours=1)) == event
+
+
+codes = {"country": st.sampled_from(["US", "DE"]), "region": st.sampled_from(["US-CA", "DE-BE", "FR-75C", "FJ-1"])}
+texts = {field: st.text(st.characters(exclude_categories=["Cs"]), max_size=longest) for field, longest in TEXTS.items()}
+amounts = st.integers(-(10**12) + 1, 10**12 - 1) | st.floats(-1e11, 1e11) | st.decimals(-1000, 1000, places=5).map(str)
+numbers = {
+    "interactive": st.booleans(),
+    "engagement_time": st.integers(0, 86_400_000),
+    "scroll_depth": st.integers(0, 100),
+    "revenue": st.fixed_dictionaries({"amount": amounts, "currency": st.sampled_from(["USD", "JPY"])}),
+}
+
+
+@given(st.fixed_dictionaries({}, optional={**texts, **codes, **numbers}))
+def test_the_journal_gives_back_whatever_describes_an_event(described: dict[str, object]):
+    event = load_event(LEAST | described, NOW)
     assert load_journal_event(dump_journal_event(event), lambda: ENTRY_ID, lambda: NOW + timedelta(hours=1)) == event
 
 

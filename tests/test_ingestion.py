@@ -46,6 +46,18 @@ def test_a_bad_event_is_refused_field_by_field(ingest: FlaskClient, journal: Jou
     assert journal.waiting() == 0
 
 
+def test_what_describes_an_event_is_taken_and_its_faults_are_named(ingest: FlaskClient, journal: Journal):
+    revenue = {"amount": "9.99", "currency": "EUR"}
+    assert (
+        ingest.post("/event", json=GOOD | {"country": "DE", "scroll_depth": 80, "revenue": revenue}).status_code == 200
+    )
+    bad = {"country": "Germany", "scroll_depth": 180, "interactive": "no", "revenue": {"amount": "9,99"}}
+    answer = ingest.post("/event", json=GOOD | bad)
+    assert answer.status_code == 400
+    assert set(answer.json["error"]["fields"]) == set(bad)
+    assert journal.waiting() == 1
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 60_000, b"\xff\xff", b"1" * 5000], ids=repr)
 def test_a_body_that_is_no_json_is_a_400(ingest: FlaskClient, journal: Journal, body: bytes):
     answer = ingest.post("/event", data=body)

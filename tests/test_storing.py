@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bson import Decimal128
 from celery.exceptions import SoftTimeLimitExceeded
 from pymongo import MongoClient
 from pymongo.database import Database
@@ -23,6 +24,7 @@ from tasks import events
 from tests.conftest import NOW
 from tests.system import wait_for
 
+TIMES = ("timestamp", "received_at", "created_at")
 type_of = {"site_id": "site", "event_type": "page_view"}
 
 
@@ -52,6 +54,25 @@ def test_an_event_becomes_a_document(stores: Stores, database: Database):
         "created_at": NOW,
     }
     assert stores.journal.waiting() == 0
+
+
+def test_what_describes_an_event_is_kept_beside_the_rest(stores: Stores, database: Database):
+    said = {
+        "hostname": "shop.example",
+        "source": "Google",
+        "country": "US",
+        "engagement_time": 0,
+        "scroll_depth": 40,
+        "interactive": False,
+    }
+    append(stores.journal, said | {"revenue": {"amount": 10.1, "currency": "USD"}, "city": ""})
+    append(stores.journal, {"interactive": True, "region": None})
+    store_waiting(stores, "task")
+    first, second = (
+        database["events"].find({}, dict.fromkeys(["_id", *type_of, "entry_id", *TIMES], 0)).sort("entry_id")
+    )
+    assert first == said | {"revenue": {"amount": Decimal128("10.100"), "currency": "USD"}}
+    assert second == {}
 
 
 def test_nothing_waiting_is_nothing_done(stores: Stores):
