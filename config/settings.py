@@ -115,6 +115,14 @@ class Settings:
         is_key,
         secret=True,
     )
+    report_key: str = setting(
+        "str",
+        "",
+        "key to the reports, 16 characters or more; `ADMIN_KEY` opens them too. Without one they are open, but for what"
+        " shows single persons",
+        is_key,
+        secret=True,
+    )
     max_body_bytes: int = setting(
         "int", 65536, "the largest body of a hit; 64 KiB is also what sendBeacon allows", validate.Range(1, 500_000)
     )

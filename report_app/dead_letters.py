@@ -9,15 +9,16 @@ from typing import Any
 from uuid import UUID
 
 from flask import Blueprint, Response, abort, jsonify, request
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
 from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
-from analytics.event_schema import InvalidEvent, Moment, Text, normalized, read_json
+from analytics.event_schema import Moment, Text, read_json
 from analytics.journal import Journal
 from analytics.replaying import replay_all, replay_edited, replay_letter
 from web.auth import needs_admin_key
 from web.errors import BadRequest, error_body, error_response
+from web.reading import read, read_body
 
 MISPLACED = ["Belongs into the body."]
 CUT = "Only its beginning was kept; send the event to replay in its place as the body."
@@ -46,18 +47,18 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, admin_key
 
     @blueprint.get("/count")
     def count() -> Response:
-        rows = letters.count(_filter(_read(Filter(), request.args)))
+        rows = letters.count(_filter(read(Filter(), request.args)))
         return jsonify(count=sum(row.count for row in rows), by=[asdict(row) for row in rows])
 
     @blueprint.get("")
     def list_letters() -> Response:
-        query = _read(Page(), request.args)
+        query = read(Page(), request.args)
         page = [x.as_json() for x in letters.find(_filter(query), after=query.get("after"), limit=query["limit"])]
         return jsonify(dead_letters=page, after=page[-1]["id"] if len(page) == query["limit"] else None)
 
     @blueprint.get("/export")
     def export() -> Response:
-        found = letters.find(_filter(_read(Filter(), request.args)))
+        found = letters.find(_filter(read(Filter(), request.args)))
         first = list(islice(found, 1))  # asks MongoDB before the 200 is on its way
         return Response(_lines(chain(first, found)), mimetype="application/x-ndjson")
 
@@ -77,13 +78,13 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, admin_key
 
     @blueprint.post("/replay")
     def replay_many() -> Response:
-        done = replay_all(journal, letters, _filter(_read(Filter(), _body())))
+        done = replay_all(journal, letters, _filter(read(Filter(), _body())))
         return jsonify(success=True, **asdict(done))
 
     @blueprint.post("/purge")
     def purge() -> Response:
         """`confirm` is how many the caller expects to remove; another number removes nothing."""
-        query = _read(Purge(), _body())
+        query = read(Purge(), _body())
         which = _filter(query).until(datetime.now(UTC))
         total = sum(row.count for row in letters.count(which))
         if query["confirm"] != total:
@@ -108,19 +109,7 @@ def _body() -> Any:
         raise BadRequest(
             "invalid_query", "Send the filter as JSON in the body.", dict.fromkeys(request.args, MISPLACED)
         )
-    try:
-        return read_json(request.get_data() or b"{}")
-    except InvalidEvent as error:
-        raise BadRequest("not_json", "The body is not JSON.", error.fields) from None
-
-
-def _read(schema: Schema, query: Any) -> dict[str, Any]:
-    try:
-        read: dict[str, Any] = schema.load(query)
-    except ValidationError as error:
-        names = normalized(error)
-        raise BadRequest("invalid_query", f"Not understood: see {', '.join(names)}.", names) from None
-    return read
+    return read_body(b"{}")
 
 
 def _filter(query: dict[str, Any]) -> LetterFilter:

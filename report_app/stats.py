@@ -11,6 +11,7 @@ from marshmallow.validate import Length
 
 from analytics.event_schema import EARLIEST, LATEST, normalized
 from analytics.stats import StatsReader
+from web.auth import Check
 from web.errors import BadRequest
 
 ALL_TIME = "all_time"
@@ -44,8 +45,9 @@ class StatsQuery(Schema):
 _query = StatsQuery()
 
 
-def stats_blueprint(stats: StatsReader) -> Blueprint:
+def stats_blueprint(stats: StatsReader, auth: Check) -> Blueprint:
     blueprint = Blueprint("stats", __name__)
+    blueprint.before_request(auth)
 
     @blueprint.get("/stats")
     def read_stats() -> Response:

@@ -12,6 +12,7 @@ from redis import Redis
 from analytics.dead_letters import DeadLetterStore
 from analytics.event_store import EventStore
 from analytics.journal import Journal
+from analytics.sites import SiteStore
 from analytics.stats import StatsReader
 from analytics.storing import Stores
 from config.clients import make_database, make_redis
@@ -98,7 +99,8 @@ def ingest(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient
 @pytest.fixture
 def report(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> FlaskClient:
     stats = StatsReader(database, time_limit=5)
-    return create_report_app(settings, stats, DeadLetterStore(database), journal).test_client()
+    sites = SiteStore(database)
+    return create_report_app(settings, stats, DeadLetterStore(database), journal, sites).test_client()
 
 
 @pytest.fixture(scope="module")

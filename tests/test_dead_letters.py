@@ -19,11 +19,9 @@ from analytics.dead_letters import LetterFilter
 from analytics.event import id_from_client
 from analytics.event_schema import load_event
 from analytics.journal import JOURNAL_KEY, Line
-from analytics.stats import StatsReader
 from analytics.storing import Stores, store_waiting
 from config.settings import Settings
 from footfall.dead_letters import dead_letters
-from report_app import create_app
 from tests.conftest import ADMIN_KEY, NOW
 
 EVENT = {"site_id": "site", "event_type": "page_view"}
@@ -253,31 +251,3 @@ def test_a_letter_that_is_not_there_is_a_404_and_said_so(admin: Admin):
     assert admin.get(f"/{missing}").status_code == 404
     assert admin.post(f"/{missing}/replay").status_code == 404
     assert f"there is no dead letter {missing}" in admin.run("show", str(missing)).output
-
-
-@pytest.mark.parametrize("key", [None, "", "wrong", ADMIN_KEY + "x", "\u00e4"])
-def test_every_route_for_administration_needs_the_key(report: FlaskClient, key: str | None):
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-    for rule, method in admin_routes(report):
-        answer = report.open(rule, method=method, headers=headers)
-        assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized"), rule
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
-
-
-def test_without_a_key_set_they_are_closed_to_everybody(settings: Settings, database: Database, stores: Stores):
-    unset = replace(settings, admin_key="")
-    app = create_app(unset, StatsReader(database, 1), stores.dead_letters, stores.journal).test_client()
-    for rule, method in admin_routes(app):
-        answer = app.open(rule, method=method, headers={"Authorization": "Bearer "})
-        assert (answer.status_code, answer.json["error"]["code"]) == (403, "admin_key_not_set"), rule
-
-
-def admin_routes(client: FlaskClient) -> list[tuple[str, str]]:
-    rules = [rule for rule in client.application.url_map.iter_rules() if rule.rule.startswith("/admin/")]
-    found = [
-        (rule.rule.replace("<uuid:letter_id>", str(uuid4())), method)
-        for rule in rules
-        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-    ]
-    assert len(found) >= 7
-    return found

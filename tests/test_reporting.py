@@ -15,6 +15,7 @@ from analytics.dead_letters import DeadLetterStore
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
 from analytics.journal import Journal
+from analytics.sites import SiteStore
 from analytics.stats import StatsReader, stats_pipeline
 from config.embedded import pick_port
 from config.settings import Settings
@@ -117,7 +118,8 @@ def test_every_error_has_the_one_shape(report: FlaskClient):
 def test_a_mongodb_that_is_away_is_a_503_with_retry_after(settings: Settings, journal: Journal):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     away = nobody["footfall"]
-    report = create_app(settings, StatsReader(away, time_limit=1), DeadLetterStore(away), journal).test_client()
+    stats, letters = StatsReader(away, time_limit=1), DeadLetterStore(away)
+    report = create_app(settings, stats, letters, journal, SiteStore(away)).test_client()
     answer, ready = report.get("/stats?site_id=site"), report.get("/readyz")
     nobody.close()
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")

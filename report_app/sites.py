@@ -1,0 +1,51 @@
+"""/admin/sites, with the admin key: what is set for each site."""
+
+from flask import Blueprint, Response, jsonify, request
+from marshmallow import Schema, fields
+from marshmallow.validate import Range
+
+from analytics.event_schema import Text
+from analytics.site_schema import InvalidSite, dump_site, load_site
+from analytics.sites import SiteStore
+from web.auth import needs_admin_key
+from web.errors import BadRequest
+from web.reading import read, read_body
+
+SITE = "/<path:site_id>"  # a site_id may hold slashes; merged, they would be another site's
+
+
+class Page(Schema):
+    limit = fields.Integer(validate=Range(1, 1000), load_default=100)
+    after = Text(longest=128, load_default="")
+
+
+def sites_blueprint(sites: SiteStore, admin_key: str) -> Blueprint:
+    blueprint = Blueprint("sites", __name__, url_prefix="/admin/sites")
+    blueprint.before_request(needs_admin_key(admin_key))
+
+    @blueprint.get("")
+    def list_sites() -> Response:
+        """Those that something is set for."""
+        query = read(Page(), request.args)
+        page = [dump_site(site) for site in sites.list(query["after"], query["limit"])]
+        return jsonify(sites=page, after=page[-1]["site_id"] if len(page) == query["limit"] else None)
+
+    @blueprint.get(SITE, merge_slashes=False)
+    def show(site_id: str) -> Response:
+        return jsonify(dump_site(sites.get(site_id)))
+
+    @blueprint.put(SITE, merge_slashes=False)
+    def put(site_id: str) -> Response:
+        """All settings at once: what the body leaves out is as where nothing is set."""
+        try:
+            site = load_site(site_id, read_body())
+        except InvalidSite as error:
+            raise BadRequest("invalid_site", str(error), error.fields) from None
+        sites.put(site)
+        return jsonify(dump_site(site))
+
+    @blueprint.delete(SITE, merge_slashes=False)
+    def remove(site_id: str) -> Response:
+        return jsonify(success=True, removed=int(sites.remove(site_id)))
+
+    return blueprint
