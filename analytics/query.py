@@ -159,6 +159,43 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
     return start
 
 
+_DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+
+
+def time_labels(period: Period, grain: Grain) -> list[str]:
+    """The label of every bucket that the period touches, in order; as many as its hours or days, so mind its length.
+
+    What clocks skip has no label (an hour of spring, Samoa's 30 December 2011); what they repeat has one.
+    """
+    labels = set()
+    moment = period.start
+    while moment < period.end:
+        local = moment.astimezone(period.zone)
+        labels.add(_label(local, grain))
+        since_midnight = timedelta(
+            hours=local.hour, minutes=local.minute, seconds=local.second, microseconds=local.microsecond
+        )
+        # As far as the label stays the same; where the clocks change on the way, by smaller steps, which miss nothing.
+        for step in (_HOUR, _MINUTE) if grain == "hour" else (_DAY, _HOUR, _MINUTE):
+            ahead = moment + step - since_midnight % step
+            if ahead.astimezone(period.zone).utcoffset() == local.utcoffset():
+                break
+        moment = ahead
+    return sorted(labels)
+
+
+def _label(local: datetime, grain: Grain) -> str:
+    match grain:
+        case "hour":
+            return f"{local.date()} {local.hour:02}:00:00"
+        case "day":
+            return f"{local.date()}"
+        case "week":
+            return f"{local.date() - timedelta(days=local.weekday())}"
+        case "month":
+            return f"{local.date().replace(day=1)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     """`key`: a metric or a dimension of the query."""
