@@ -1,4 +1,4 @@
-"""Events in MongoDB, the system of record. MongoDB's names of an event's fields stand here and in stats.py.
+"""Events in MongoDB, the system of record. MongoDB's names of an event's fields stand here and in raw_events.py.
 
 Storing is safe to repeat: a duplicate `_id` is the same event again. Wrong can go: MongoDB away, slow or changing its
 primary is `Unavailable`; an event that MongoDB will not have, for its own fault, comes back as a `Refusal`.
@@ -18,8 +18,10 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.books import Account
+from analytics.dirty_hours import DirtyHours
 from analytics.event import Event, Revenue
 from analytics.mongodb import WRITE_LIMIT
+from analytics.stretch import as_ms
 from analytics.unavailable import trouble_with
 
 DUPLICATE_KEY = 11000
@@ -57,10 +59,12 @@ class Stored:
 class EventStore:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._events: Collection[dict[str, Any]] = database["events"]
+        self._dirty = DirtyHours(database)
         self._indexed = False
 
     def store(self, events: Sequence[tuple[str, Event]], created_at: datetime) -> Stored:
-        """Write all of them, in no order, acknowledged by a majority and on disk. Raises Unavailable.
+        """Write all of them, in no order, acknowledged by a majority and on disk; then mark their hours as dirty, so
+        that reports see them at once. Raises Unavailable.
 
         Each comes with the id of its journal entry, by which an event that is there already is told apart: this entry's
         own, which an earlier delivery wrote, or another's, of which this one is a duplicate.
@@ -69,7 +73,12 @@ class EventStore:
             return Stored()
         with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._make_indexes()
-            return self._insert([_document(entry_id, event, created_at) for entry_id, event in events])
+            stored = self._insert([_document(entry_id, event, created_at) for entry_id, event in events])
+            refused = {refusal.index for refusal in stored.refused}
+            # Duplicates too: they may be what an earlier delivery inserted before it died.
+            moments = ((event.site_id, as_ms(event.occurred_at)) for _, event in events)
+            self._dirty.mark((moment for n, moment in enumerate(moments) if n not in refused), created_at)
+            return stored
 
     def count_by_account(self) -> Counter[Account]:
         """How many events there are of each account, counted one by one: seconds for millions. Raises Unavailable."""

@@ -1,0 +1,110 @@
+"""Which hours of which sites have events that no segment knows of yet.
+
+A worker marks them after it has inserted the events and before it settles their journal entries: whatever is stored and
+not marked is delivered, and marked, again. Within an hour the slots of ten seconds are told apart, so that a report
+reads the last seconds from raw events and not the last hour.
+
+Each mark leaves a token of its own in the slot. Whoever has built a segment clears the slots whose token is still the
+one he saw before he read the events; anything else came later and stays dirty.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pymongo
+from bson import ObjectId
+from pymongo import DeleteOne, UpdateOne
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.mongodb import WRITE_LIMIT
+from analytics.stretch import HOUR, SLOT, Stretch, as_datetime, as_ms
+from analytics.unavailable import trouble_with
+
+
+@dataclass(frozen=True, slots=True)
+class DirtyHour:
+    """`slots`: the token of each dirty slot, by the slot's start. `since` and `last`: when the hour was marked
+    first and last. `marks`: how many events were marked since; a hint, as a redelivery counts again.
+    """
+
+    site_id: str
+    start: int
+    slots: Mapping[int, ObjectId]
+    since: datetime
+    last: datetime
+    marks: int
+
+
+class DirtyHours:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._hours = database["dirty_hours"]
+        self._indexed = False
+
+    def mark(self, moments: Iterable[tuple[str, int]], now: datetime) -> None:
+        """Something was stored, or removed, at these (site, milliseconds). Raises Unavailable."""
+        slots: defaultdict[tuple[str, int], dict[str, ObjectId]] = defaultdict(dict)
+        marks: defaultdict[tuple[str, int], int] = defaultdict(int)
+        token = ObjectId()
+        for site_id, ms in moments:
+            hour = ms // HOUR * HOUR
+            slots[site_id, hour][f"slots.{(ms - hour) // SLOT}"] = token
+            marks[site_id, hour] += 1
+        writes = [
+            UpdateOne(
+                {"_id": {"site_id": site_id, "hour": as_datetime(hour)}},
+                {
+                    "$set": {**names, "last": now},
+                    "$inc": {"marks": marks[site_id, hour]},
+                    "$setOnInsert": {"site_id": site_id, "hour": as_datetime(hour), "since": now},
+                },
+                upsert=True,
+            )
+            for (site_id, hour), names in slots.items()
+        ]
+        if writes:
+            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+                self._make_index()
+                self._hours.bulk_write(writes, ordered=False)
+
+    def of_site(self, site_id: str, stretch: Stretch | None = None) -> list[DirtyHour]:
+        """Those within the stretch, or all, in order of time."""
+        which: dict[str, Any] = {"site_id": site_id}
+        if stretch is not None:
+            first = as_datetime(max(stretch.start, 0) // HOUR * HOUR)
+            which["hour"] = {"$gte": first, "$lt": as_datetime(max(stretch.end, 0))}
+        with trouble_with("mongodb", PyMongoError):
+            return [_read(document) for document in self._hours.find(which).sort("hour", 1)]
+
+    def waiting(self, limit: int) -> list[DirtyHour]:
+        """Of all sites, those that wait longest first."""
+        with trouble_with("mongodb", PyMongoError):
+            return [_read(document) for document in self._hours.find().sort("since", 1).limit(limit)]
+
+    def clear(self, seen: Iterable[DirtyHour]) -> None:
+        """The slots as they were seen are in a segment now; what was marked since stays."""
+        writes: list[UpdateOne | DeleteOne] = []
+        for hour in seen:
+            key = {"_id": {"site_id": hour.site_id, "hour": as_datetime(hour.start)}}
+            for slot, token in hour.slots.items():
+                name = f"slots.{(slot - hour.start) // SLOT}"
+                writes.append(UpdateOne(key | {name: token}, {"$unset": {name: ""}, "$set": {"marks": 0}}))
+            writes.append(DeleteOne(key | {"slots": {}}))
+        if writes:
+            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+                self._hours.bulk_write(writes)  # in order: an hour goes when its last slot went
+
+    def _make_index(self) -> None:
+        if not self._indexed:
+            self._hours.create_index([("site_id", 1), ("hour", 1)], name="site_hour")
+            self._hours.create_index([("since", 1)], name="since")
+            self._indexed = True
+
+
+def _read(document: dict[str, Any]) -> DirtyHour:
+    start = as_ms(document["hour"])
+    slots = {start + int(number) * SLOT: token for number, token in document["slots"].items()}
+    return DirtyHour(document["site_id"], start, slots, document["since"], document["last"], document.get("marks", 0))

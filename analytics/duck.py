@@ -1,0 +1,25 @@
+"""DuckDB, within limits: memory (then it spills to disk), threads, and no way to any file but the segments'."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+
+
+def connect(memory: str, threads: int, spill: Path, readable: Sequence[Path]) -> duckdb.DuckDBPyConnection:
+    """A database in memory. `memory` as DuckDB writes it ("1GB"); `spill`: where it may put what does not fit."""
+    spill.mkdir(parents=True, exist_ok=True)
+    connection = duckdb.connect(
+        config={
+            "memory_limit": memory,
+            "threads": threads,
+            "temp_directory": str(spill),
+            "preserve_insertion_order": False,  # what should be ordered says so
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+    )
+    connection.execute("SET allowed_directories = ?", [[f"{folder}/" for folder in readable]])
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection

@@ -1,0 +1,141 @@
+"""Raw events of a site, read from MongoDB into the columns of which segments are made.
+
+MongoDB's names of an event's fields stand here and in event_store.py. What the worker did not write, a value of another
+type than it would have, counts as missing.
+"""
+
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import pyarrow as pa
+from bson import Decimal128
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.event import DESCRIBED, PAGEVIEW_TYPES
+from analytics.stretch import Stretch, as_datetime
+from analytics.unavailable import trouble_with
+
+# `occurred`: milliseconds since 1970. `tie`: the order of one visitor's events within a millisecond, by id. `visitor`:
+# a 64-bit hash of the user_id. `name`: the event_type, "pageview" for both spellings of it.
+RAW = pa.schema([
+    ("occurred", pa.int64()), ("tie", pa.uint16()), ("visitor", pa.uint64()),
+    ("name", pa.string()), ("page", pa.string()), ("hostname", pa.string()),
+    ("interactive", pa.bool_()), ("engagement_time", pa.int32()), ("scroll_depth", pa.uint8()),
+    ("revenue", pa.decimal128(18, 3)), ("currency", pa.string()), ("props", pa.map_(pa.string(), pa.string())),
+    *((name, pa.string()) for name in DESCRIBED),
+])  # fmt: skip
+AT_ONCE = 20_000  # rows of a batch
+LARGEST_TIE = 65_535
+
+# What is asked of MongoDB: times as integers, which decode faster than datetimes.
+_FIELDS: dict[str, Any] = {
+    "occurred": {"$toLong": "$timestamp"}, "visitor": "$user_id", "name": "$event_type", "page": "$path",
+    **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
+}  # fmt: skip
+_TEXTS = frozenset(("page", "hostname", *DESCRIBED))
+
+
+def visitor_of(user_id: str) -> int:
+    """64 bits of a hash: two of n visitors share one with a probability of n²/2⁶⁵, for a million of 0.00000003."""
+    return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), "little")
+
+
+class RawEvents:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._events = database["events"]
+
+    def read(self, site_id: str, stretches: Sequence[Stretch]) -> Iterator[pa.RecordBatch]:
+        """The site's events in these stretches, each of which is read in order of time. Raises Unavailable."""
+        for stretch in stretches:
+            documents: list[dict[str, Any]] = []
+            for document in self._find(site_id, stretch):
+                # A batch ends between two milliseconds, so that ties are seen together.
+                if len(documents) >= AT_ONCE and document["occurred"] != documents[-1]["occurred"]:
+                    yield _batch(documents)
+                    documents = []
+                documents.append(document)
+            if documents:
+                yield _batch(documents)
+
+    def count(self, site_id: str, stretch: Stretch, most: int) -> int:
+        """How many there are, counted up to `most`, from the index."""
+        when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
+        with trouble_with("mongodb", PyMongoError):
+            return self._events.count_documents({"site_id": site_id, "timestamp": when}, limit=most)
+
+    def _find(self, site_id: str, stretch: Stretch) -> Iterator[dict[str, Any]]:
+        when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
+        with trouble_with("mongodb", PyMongoError):
+            yield from (
+                self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS, batch_size=AT_ONCE)
+                .sort([("site_id", 1), ("timestamp", 1)])
+                .allow_disk_use(False)
+            )
+
+
+def _batch(documents: list[dict[str, Any]]) -> pa.RecordBatch:
+    count = len(documents)
+    columns: dict[str, list[Any]] = {name: [None] * count for name in RAW.names}
+    columns["interactive"] = [True] * count
+    for row, document in enumerate(documents):
+        for name, value in document.items():
+            if name in _TEXTS:
+                if value and type(value) is str:
+                    columns[name][row] = value
+            elif name == "visitor":
+                if value and type(value) is str:
+                    columns["visitor"][row] = visitor_of(value)
+            elif name == "revenue":
+                columns["revenue"][row], columns["currency"][row] = _money(value)
+            elif name == "props":
+                columns["props"][row] = _texts(value)
+            elif name != "_id":
+                columns[name][row] = value
+    columns["name"] = ["pageview" if name in PAGEVIEW_TYPES else name for name in columns["name"]]
+    columns["tie"] = _ties(documents, columns)
+    return pa.RecordBatch.from_arrays([pa.array(columns[field.name], type=field.type) for field in RAW], schema=RAW)
+
+
+def _ties(documents: list[dict[str, Any]], columns: dict[str, list[Any]]) -> list[int]:
+    times, visitors = columns["occurred"], columns["visitor"]
+    ties = [0] * len(times)
+    row = 1
+    while row < len(times):
+        if times[row] == times[row - 1]:
+            first = row - 1
+            while row < len(times) and times[row] == times[first]:
+                row += 1
+            before: dict[int | None, int] = {}
+            for each in sorted(range(first, row), key=lambda n: documents[n]["_id"]):
+                ties[each] = min(before.get(visitors[each], 0), LARGEST_TIE)
+                before[visitors[each]] = ties[each] + 1
+        row += 1
+    return ties
+
+
+def _money(value: Any) -> tuple[Any, Any]:
+    match value:
+        case {"amount": Decimal128() as amount, "currency": str(currency)}:
+            return amount.to_decimal(), currency
+        case _:
+            return None, None
+
+
+def _texts(props: Any) -> list[tuple[str, str]] | None:
+    if not isinstance(props, dict):
+        return None
+    return [(name, text) for name, value in props.items() if (text := _text(value))] or None
+
+
+def _text(value: Any) -> str | None:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case str():
+            return value
+        case _:
+            return None

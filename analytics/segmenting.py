@@ -1,0 +1,197 @@
+"""From raw events to segments, and from fine segments to coarse ones: both are the same act.
+
+To build a segment of a stretch is to read what counts in it now (dirty slots from raw events, anything else from the
+segments that are there) and to write that as one file. Then, in one write, the manifest has the new segment in place of
+those that it covers; then the slots that were read are cleared, unless they were marked again meanwhile. Whoever dies
+in between leaves a file that nobody names, or slots that are read once more.
+"""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import structlog
+
+from analytics.dirty_hours import DirtyHour, DirtyHours
+from analytics.raw_events import RAW, RawEvents
+from analytics.reading import Reading, Source, holes_in, seam_rows
+from analytics.segment_sql import COLUMNS, DERIVED, WRITTEN
+from analytics.segment_store import Content, Manifest, Segment, SegmentStore
+from analytics.stretch import GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
+
+log = structlog.get_logger()
+
+ROW_GROUP = 122_880  # rows; DuckDB's own, and the piece that one thread takes
+SMALL = 50_000  # events: what is no larger is built anew in a second, and needs no finer segments
+MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
+SETTLED = timedelta(seconds=90)  # after the end of an hour its last events have come, but for the late ones
+PATIENCE = timedelta(minutes=5)  # an hour that is marked again and again is built nevertheless
+MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
+LEASE = 660.0  # seconds
+
+
+@dataclass(frozen=True)
+class Builder:
+    """`connect`: makes a DuckDB connection with limits; closed after each segment."""
+
+    segments: SegmentStore
+    dirty: DirtyHours
+    raw: RawEvents
+    connect: Callable[[], duckdb.DuckDBPyConnection]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def build_due(self, most_sites: int = 100, until: datetime | None = None) -> int:
+        """Build what should be a segment by now, of the sites that wait longest. Returns how many segments were built.
+        Raises Unavailable.
+        """
+        built = 0
+        sites = {hour.site_id: None for hour in self.dirty.waiting(limit=1_000) if self._is_due(hour)}
+        for site_id in list(sites)[:most_sites]:
+            if until is not None and self.now() >= until:
+                break
+            built += self.build_site(site_id)
+        return built
+
+    def build_site(self, site_id: str, *, everything: bool = False) -> int:
+        """The same for one site. `everything`: also hours that are still going on, and all merges at once."""
+        lease = self.segments.lease(site_id, self.now(), LEASE)
+        if lease is None:
+            return 0
+        built = 0
+        try:
+            while stretch := self._next(site_id, everything):
+                if not self.build(site_id, *stretch):
+                    break  # somebody else builds it
+                built += 1
+        finally:
+            self.segments.release(site_id, lease)
+        return built
+
+    def build(self, site_id: str, grain: Grain, stretch: Stretch, *, from_raw: bool = False) -> bool:
+        """One segment. `from_raw`: of raw events only, whatever segments there are. False: somebody else was faster."""
+        dirty = [hour for hour in self.dirty.of_site(site_id) if Stretch(hour.start, hour.start + HOUR).within(stretch)]
+        manifest = self.segments.manifest(site_id)
+        slots = (Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
+        fresh = [stretch] if from_raw else joined(slots)
+        covered = [s for s in manifest.segments if s.stretch.within(stretch) and _no_coarser(s.grain, grain)]
+        with tempfile.TemporaryDirectory(dir=self.segments.folder) as folder, self.connect() as connection:
+            file = Path(folder) / "segment.parquet"
+            self._read(connection, site_id, fresh)
+            content = self._write(connection, self._sources(manifest, stretch, fresh), stretch, file)
+            new = [self.segments.keep(file, site_id, grain, stretch, content)] if content.rows else []
+        if not new and any(s.stretch.meets(stretch) and s not in covered for s in manifest.segments):
+            # Nothing left here, and a coarser segment below that would show through: it has to be built instead.
+            return self._build_coarser(site_id, grain, stretch)
+        kept = [s for s in manifest.segments if s not in covered]
+        if not self.segments.replace(manifest, sorted([*kept, *new], key=lambda s: (s.start, s.end))):
+            return False
+        self.dirty.clear(dirty)
+        start = as_datetime(stretch.start).isoformat()
+        log.info("segment_built", site_id=site_id, grain=grain, start=start, rows=content.rows)
+        return True
+
+    def _build_coarser(self, site_id: str, grain: Grain, stretch: Stretch) -> bool:
+        coarser = GRAINS[GRAINS.index(grain) + 1]
+        return self.build(site_id, coarser, stretch_of(coarser, stretch.start))
+
+    def _read(self, connection: duckdb.DuckDBPyConnection, site_id: str, fresh: Sequence[Stretch]) -> None:
+        """Raw events into the table `fresh`, batch by batch: a month of them does not fit into memory."""
+        connection.register("none", RAW.empty_table())
+        connection.execute("CREATE TEMP TABLE fresh AS SELECT * FROM none")
+        for batch in self.raw.read(site_id, fresh):
+            connection.register("batch", batch)
+            connection.execute("INSERT INTO fresh SELECT * FROM batch")
+            connection.unregister("batch")
+
+    def _write(
+        self, connection: duckdb.DuckDBPyConnection, sources: tuple[Source, ...], stretch: Stretch, file: Path
+    ) -> Content:
+        kept = seam_rows(sources, stretch, cut=stretch)
+        union = f"{kept.text} UNION ALL BY NAME " if sources else ""
+        connection.execute(f"CREATE TEMP TABLE raw AS {union}SELECT *, NULL::INTEGER AS seen FROM fresh", kept.values)
+        connection.execute("DROP TABLE fresh")
+        connection.execute(f"CREATE TEMP TABLE seams AS {DERIVED}")
+        connection.execute("DROP TABLE raw")
+        rows = Reading(sources, (), "seams", cut=stretch).rows(COLUMNS, stretch)
+        connection.execute(
+            f"COPY (WITH found AS ({rows.text}) {WRITTEN})"
+            f" TO '{file}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})",
+            (*rows.values, stretch.start, stretch.end),
+        )
+        found = connection.execute(
+            "SELECT count(*), min(occurred), max(occurred) FROM read_parquet(?)", [[str(file)]]
+        ).fetchall()
+        return Content(*found[0])
+
+    def _sources(self, manifest: Manifest, stretch: Stretch, fresh: Sequence[Stretch]) -> tuple[Source, ...]:
+        sources = []
+        for segment in manifest.segments:
+            if segment.stretch.meets(stretch):
+                holes = holes_in(segment, manifest, fresh, stretch)
+                if not any(segment.stretch.within(hole) for hole in holes):
+                    sources.append(Source(segment, str(self.segments.fetch(segment)), holes))
+        return tuple(sources)
+
+    def _is_due(self, hour: DirtyHour) -> bool:
+        now = self.now()
+        end = as_datetime(hour.start + HOUR)
+        if end + SETTLED <= now or hour.last + SETTLED <= now:
+            return hour.last + timedelta(seconds=5) <= now or hour.since + PATIENCE <= now
+        return hour.marks >= MANY
+
+    def _next(self, site_id: str, everything: bool) -> tuple[Grain, Stretch] | None:
+        """What to build now: the coarsest segment whose events are few, or else the dirty hour itself; then what may be
+        merged.
+        """
+        manifest = self.segments.manifest(site_id)
+        for hour in self.dirty.of_site(site_id):
+            if everything or self._is_due(hour):
+                return self._for_hour(site_id, manifest, hour.start)
+        return self._merge(manifest, everything)
+
+    def _for_hour(self, site_id: str, manifest: Manifest, ms: int) -> tuple[Grain, Stretch]:
+        for grain in reversed(GRAINS):
+            stretch = stretch_of(grain, ms)
+            finer = [s for s in manifest.segments if s.stretch.within(stretch) and _no_coarser(s.grain, grain)]
+            known = sum(segment.rows for segment in finer)
+            if known <= SMALL and self.raw.count(site_id, stretch, SMALL + 1) <= SMALL:
+                return grain, stretch
+        return "hour", stretch_of("hour", ms)
+
+    def _merge(self, manifest: Manifest, everything: bool) -> tuple[Grain, Stretch] | None:
+        """Hours of a day into the day, days of a month that is over into the month."""
+        groups: defaultdict[tuple[Grain, Stretch], list[Segment]] = defaultdict(list)
+        for segment in manifest.segments:
+            if segment.grain != "month":
+                coarser = GRAINS[GRAINS.index(segment.grain) + 1]
+                groups[coarser, stretch_of(coarser, segment.start)].append(segment)
+        for (grain, stretch), finer in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
+            if everything or self._may_merge(manifest, grain, stretch, finer):
+                return grain, stretch
+        return None
+
+    def _may_merge(self, manifest: Manifest, grain: Grain, stretch: Stretch, finer: Sequence[Segment]) -> bool:
+        now = as_ms(self.now())
+        settled = int(SETTLED.total_seconds() * 1000)
+        if grain == "month":
+            if any(s.grain == "hour" and s.stretch.within(stretch) for s in manifest.segments):
+                return False  # hours go into their day first
+            large = [s for s in manifest.segments if s.stretch == stretch and s.rows > SMALL]
+            rested = all(s.built_at + MONTH_RESTS <= self.now() for s in large)
+            return rested and stretch.end + HOUR <= now
+        return min(segment.end for segment in finer) + settled <= now
+
+
+def _no_coarser(grain: Grain, than: Grain) -> bool:
+    return GRAINS.index(grain) <= GRAINS.index(than)
+
+
+def rebuild(builder: Builder, site_id: str, months: Iterable[Stretch]) -> Iterator[Segment]:
+    """Build the months anew from raw events; meanwhile the old segments serve."""
+    for month in months:
+        builder.build(site_id, "month", month, from_raw=True)
+        yield from (s for s in builder.segments.manifest(site_id).segments if s.stretch == month)

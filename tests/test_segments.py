@@ -1,0 +1,145 @@
+"""Segments against a real MongoDB: what is read is what is stored, however it got into segments."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pymongo.database import Database
+
+from analytics.dirty_hours import DirtyHours
+from analytics.duck import connect
+from analytics.raw_events import RawEvents, visitor_of
+from analytics.reading import Reader
+from analytics.segment_store import SegmentStore
+from analytics.segmenting import Builder
+from analytics.stretch import DAY, GRAINS, HOUR, MINUTE, QUARTER, Stretch, as_datetime, as_ms, stretch_of
+
+BUILT = [DAY, DAY + HOUR, 2 * DAY - HOUR, 2 * DAY, 3 * DAY]  # so long after it, segments are built at random
+BASE = as_ms(datetime(2026, 10, 30, tzinfo=UTC))
+COLUMNS = ("occurred", "visitor", "visit", "entry", "visit_duration", "visit_pageviews", "visit_bounce", "source",
+           "entry_page", "exit_page", "page", "seen", "prior")  # fmt: skip
+
+
+class Rig:
+    """The stores of one site, and a builder whose clock says what a test wants."""
+
+    def __init__(self, database: Database[dict[str, Any]], folder: Path) -> None:
+        self.events = database["events"]
+        self.dirty = DirtyHours(database)
+        self.segments = SegmentStore(database, folder / "copies", 10**9)
+        self.now = datetime.now(UTC)
+        raw = RawEvents(database)
+        self.connection = connect("500MB", 2, folder / "spill", [folder])
+        self.reader = Reader(self.segments, self.dirty, raw)
+        self.builder = Builder(self.segments, self.dirty, raw, self.connection.cursor, lambda: self.now)
+
+    def store(self, *documents: dict[str, Any]) -> None:
+        self.events.insert_many([dict(document) for document in documents])
+        self.dirty.mark([("site", as_ms(document["timestamp"])) for document in documents], self.now)
+
+    def erase(self, user_id: str) -> None:
+        found = list(self.events.find({"user_id": user_id}))
+        self.events.delete_many({"user_id": user_id})
+        self.dirty.mark([("site", as_ms(document["timestamp"])) for document in found], self.now)
+
+    def rows(self, period: Stretch, most_fresh: int = 10**9) -> list[tuple[Any, ...]]:
+        connection = self.connection.cursor()
+        reading = self.reader.open(connection, "site", period, most_fresh)
+        sql = reading.rows(COLUMNS, period)
+        return connection.execute(f"SELECT * FROM ({sql.text}) ORDER BY ALL", sql.values).fetchall()
+
+
+@pytest.fixture
+def rig(database: Database[dict[str, Any]], tmp_path: Path) -> Iterator[Rig]:
+    rig = Rig(database, tmp_path)
+    yield rig
+    rig.connection.close()
+
+
+def document(chance: random.Random) -> dict[str, Any]:
+    kind = chance.choice(["page_view", "pageview", "click", "engagement"])
+    soon = [chance.randrange(5 * DAY), DAY + chance.randrange(2 * HOUR), 2 * DAY + chance.randrange(-HOUR, HOUR)]
+    near = chance.choice(soon)
+    found = {
+        "_id": UUID(int=chance.getrandbits(128)), "site_id": "site", "event_type": kind,
+        "timestamp": as_datetime(BASE + near // (5 * MINUTE) * 5 * MINUTE + chance.choice([0, 1])),
+        "path": chance.choice(["/a", "/b", None, "/c"]), "source": chance.choice(["x", "y", None]),
+        "user_id": chance.choice(["anna", "ben", "carl", None]),
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def expected(documents: list[dict[str, Any]], period: Stretch) -> set[tuple[Any, ...]]:
+    """Visits as a plain loop finds them: the columns without `seen` and `prior`."""
+    found = set()
+    by_visitor: dict[str | None, list[dict[str, Any]]] = {}
+    for each in sorted(documents, key=lambda d: (d["timestamp"], d["_id"])):
+        by_visitor.setdefault(each.get("user_id"), []).append(each)
+    for user, theirs in by_visitor.items():
+        if user is None:
+            continue
+        spans: list[list[dict[str, Any]]] = []
+        for each in theirs:
+            if spans and each["timestamp"] - spans[-1][-1]["timestamp"] <= timedelta(minutes=30):
+                spans[-1].append(each)
+            else:
+                spans.append([each])
+        for span in spans:
+            found |= _rows_of(user, span)
+    for each in by_visitor.get(None, []):
+        ms = as_ms(each["timestamp"])
+        found.add((ms, None, None, False, None, None, None, each.get("source"), None, None, each.get("path")))
+    return {row for row in found if period.start <= row[0] < period.end}
+
+
+def _rows_of(user: str, span: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
+    visitor, found = visitor_of(user), set()
+    first = next((n for n, e in enumerate(span) if e["event_type"] != "engagement"), len(span))
+    for each in span[:first]:
+        ms = as_ms(each["timestamp"])
+        found.add((ms, visitor, None, False, None, None, None, each.get("source"), None, None, each.get("path")))
+    visit = span[first:]
+    if not visit:
+        return found
+    start, end = as_ms(visit[0]["timestamp"]), as_ms(visit[-1]["timestamp"])
+    views = [e for e in visit if e["event_type"] in ("page_view", "pageview")]
+    acted = any(e["event_type"] == "click" for e in visit)
+    for n, each in enumerate(visit):
+        found.add((
+            as_ms(each["timestamp"]), visitor, visitor ^ start, n == 0, end - start, len(views),
+            len(views) == 1 and not acted, visit[0].get("source"),
+            views[0].get("path") if views else None, views[-1].get("path") if views else None, each.get("path"),
+        ))  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_way_events_went_into_segments_what_is_read_is_what_is_stored(rig: Rig, seed: int):
+    chance = random.Random(seed)
+    documents: list[dict[str, Any]] = []
+    for step in range(8):
+        new = [document(chance) for _ in range(chance.randrange(1, 25))]
+        documents += new
+        rig.store(*new)
+        if step == 5:
+            rig.erase("ben")
+            documents = [d for d in documents if d.get("user_id") != "ben"]
+        for _ in range(chance.randrange(4)):
+            grain = chance.choice(GRAINS)
+            rig.builder.build("site", grain, stretch_of(grain, BASE + chance.choice(BUILT)))
+        lo = BASE + chance.randrange(6 * DAY)
+        for period in (
+            Stretch(BASE + DAY, BASE + 2 * DAY),
+            Stretch(BASE - DAY, BASE + 7 * DAY),
+            Stretch(lo, lo + chance.randrange(1, DAY)),
+        ):
+            rows = rig.rows(period)
+            assert {row[:11] for row in rows} == expected(documents, period), (step, period)
+            assert len(rows) == sum(period.start <= as_ms(d["timestamp"]) < period.end for d in documents)
+            if period.start % QUARTER == 0:
+                firsts = {row[1] for row in rows if row[11] is None or row[11] < period.start // QUARTER}
+                assert firsts >= {row[1] for row in rows}, "each visitor has an event that is known as his first"
