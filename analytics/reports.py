@@ -1,0 +1,196 @@
+"""Questions answered: from a Query to numbers, through one reading of the site's events and one statement of SQL.
+
+Wrong can go: MongoDB away is Unavailable. A question that takes too long, needs too much memory or finds too many
+others at work is Refused, with a code and a sentence for whoever asked. A pattern that RE2 does not take is
+InvalidQuery, at its place.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pycountry
+import pymongo
+import structlog
+from pymongo.errors import PyMongoError
+
+from analytics.answer import Answer, Metric, Money, PathViews, Refused, Row, SiteStats
+from analytics.query import OF_MONEY, Filter, Period, Query, conditions, time_labels
+from analytics.query_schema import InvalidQuery
+from analytics.query_sql import label, put, statement
+from analytics.reading import Reader, Reading, Sql
+from analytics.stretch import DAY, Stretch, as_datetime, as_ms
+from analytics.unavailable import trouble_with
+
+log = structlog.get_logger()
+
+MOST_PATHS = 10
+PATIENCE = 2.0  # seconds that a question waits for others to end
+UTC_ZONE = ZoneInfo("UTC")
+ALL_TIME = Stretch(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
+MOST_COMPARED = 1_000_000  # groups
+
+# The pages viewed most, the pageviews without a page last; each with the number of all pageviews.
+_PATHS = f"""
+SELECT page, n, (sum(n) OVER ())::BIGINT FROM (
+  SELECT page, count(*) AS n FROM ({{}}) WHERE name = 'pageview' GROUP BY page)
+ORDER BY page IS NULL, n DESC, page LIMIT {MOST_PATHS}
+"""
+
+TOO_LONG = "This takes longer than {} s; ask about a shorter period, or with fewer dimensions."
+TOO_LARGE = "This takes more memory than there is for one question; ask about a shorter period or fewer dimensions."
+TOO_MANY = "Too many questions are being answered; please ask again."
+
+
+@dataclass
+class Reports:
+    """`time_limit`: seconds for one question; `at_once`: how many are answered at the same time."""
+
+    reader: Reader
+    database: duckdb.DuckDBPyConnection
+    time_limit: float
+    most_fresh: int
+    at_once: int = 4
+
+    def __post_init__(self) -> None:
+        self._turns = threading.BoundedSemaphore(self.at_once)
+        self.database.execute("CREATE TABLE country_names AS SELECT unnest(?) AS code, unnest(?) AS name", _countries())
+        self.database.execute("CREATE TABLE region_names AS SELECT unnest(?) AS code, unnest(?) AS name", _regions())
+
+    def answer(self, query: Query) -> Answer:
+        """Raises Refused, InvalidQuery, Unavailable."""
+        with self._asking() as connection:
+            _check_patterns(connection, query.filters)
+            found, total, as_of = self._rows(connection, query)
+            if query.compare_with is not None:
+                found = self._compared(connection, query, query.compare_with, found)
+        return Answer(tuple(found), total if query.total_rows else None, as_of)
+
+    def stats(self, site_id: str, day: date | None) -> SiteStats:
+        """Of a UTC day, or of all time. Raises Refused, Unavailable."""
+        stretch = ALL_TIME
+        if day is not None:
+            start = as_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
+            stretch = Stretch(start, start + DAY)
+        period = Period(as_datetime(stretch.start), as_datetime(stretch.end), UTC_ZONE)
+        with self._asking() as connection:
+            reading = self.open(connection, site_id, stretch)
+            paths = _all(connection, _PATHS, reading.rows(["name", "page"], stretch))
+            query = Query(site_id, ("visitors",), period)
+            sql = statement(query, lambda columns: reading.rows(columns, stretch), reading.holds_whole)
+            users = connection.execute(sql.text, sql.values).fetchall()[0][0]
+        return SiteStats(
+            paths[0][2] if paths else 0, users, [PathViews(path, n) for path, n, _ in paths if path is not None]
+        )
+
+    def earliest(self, site_id: str) -> datetime | None:
+        """When the site's first event happened."""
+        with self._asking() as connection:
+            reading = self.open(connection, site_id, ALL_TIME)
+            rows = reading.rows(["occurred"], ALL_TIME)
+            first = _all(connection, "SELECT min(occurred) FROM ({})", rows)[0][0]
+        return None if first is None else as_datetime(first)
+
+    def open(self, connection: duckdb.DuckDBPyConnection, site_id: str, stretch: Stretch) -> Reading:
+        return self.reader.open(connection, site_id, stretch, self.most_fresh)
+
+    def _rows(self, connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[list[Row], int, datetime | None]:
+        stretch = stretch_of_period(query.period)
+        reading = self.open(connection, query.site_id, stretch)
+        sql = statement(query, lambda columns: reading.rows(columns, stretch), reading.holds_whole)
+        found = connection.execute(sql.text, sql.values).fetchall()
+        return [_row(query, each) for each in found if each[-2]], found[0][-1], reading.as_of
+
+    def _compared(
+        self, connection: duckdb.DuckDBPyConnection, query: Query, period: Period, found: list[Row]
+    ) -> list[Row]:
+        before, _, _ = self._rows(connection, replace(query.in_period(period), limit=MOST_COMPARED, offset=0))
+        by_group = {row.dimensions: row.metrics for row in before}
+        if query.grain is None:
+            return [replace(row, before=by_group.get(row.dimensions)) for row in found]
+        place = query.dimensions.index(f"time:{query.grain}")
+        then = dict(zip(time_labels(query.period, query.grain), time_labels(period, query.grain), strict=False))
+
+        def moved(group: tuple[str, ...]) -> tuple[str, ...]:
+            return (*group[:place], then.get(group[place], ""), *group[place + 1 :])
+
+        return [replace(row, before=by_group.get(moved(row.dimensions))) for row in found]
+
+    @contextmanager
+    def _asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection of one's own, in turn, and within the limits."""
+        if not self._turns.acquire(timeout=PATIENCE):
+            raise Refused("busy", TOO_MANY)
+        connection = self.database.cursor()
+        alarm = threading.Timer(self.time_limit, connection.interrupt)
+        alarm.start()
+        try:
+            with trouble_with("mongodb", PyMongoError), pymongo.timeout(self.time_limit):
+                yield connection
+        except duckdb.InterruptException:
+            raise Refused("time_limit", TOO_LONG.format(f"{self.time_limit:g}")) from None
+        except duckdb.OutOfMemoryException:
+            raise Refused("memory_limit", TOO_LARGE) from None
+        finally:
+            alarm.cancel()
+            connection.close()
+            self._turns.release()
+
+
+def stretch_of_period(period: Period) -> Stretch:
+    return Stretch(as_ms(period.start), as_ms(period.end))
+
+
+def _all(connection: duckdb.DuckDBPyConnection, text: str, *parts: Sql) -> list[tuple[Any, ...]]:
+    sql = put(text, *parts)
+    return connection.execute(sql.text, sql.values).fetchall()
+
+
+def _row(query: Query, found: Sequence[Any]) -> Row:
+    width, many = len(query.dimensions), len(query.metrics)
+    dimensions = tuple(
+        label(given, query.grain) if query.grain and name.startswith("time:") else given
+        for name, given in zip(query.dimensions, found, strict=False)
+    )
+    currencies = iter(found[width + many : -2])
+    metrics = tuple(
+        _metric(name, given, next(currencies) if name in OF_MONEY else None)
+        for name, given in zip(query.metrics, found[width:], strict=False)
+    )
+    return Row(dimensions, metrics)
+
+
+def _metric(name: str, given: Any, currency: str | None) -> Metric:
+    if name in OF_MONEY:
+        return None if given is None or currency is None else Money(Decimal(int(given)).scaleb(-3), currency)
+    if given is None or isinstance(given, float):
+        return given
+    return int(given)
+
+
+def _check_patterns(connection: duckdb.DuckDBPyConnection, filters: tuple[Filter, ...]) -> None:
+    for condition in conditions(filters):
+        if condition.operator == "matches":
+            for pattern in condition.values:
+                try:
+                    connection.execute("SELECT regexp_matches('', ?)", (pattern,)).fetchall()
+                except duckdb.InterruptException:
+                    raise
+                except duckdb.Error as error:
+                    raise InvalidQuery(condition.place, f"Invalid regular expression: {error}") from None
+
+
+def _countries() -> tuple[list[str], list[str]]:
+    found = list(pycountry.countries)
+    return [country.alpha_2 for country in found], [country.name for country in found]
+
+
+def _regions() -> tuple[list[str], list[str]]:
+    found = list(pycountry.subdivisions)
+    return [region.code for region in found], [region.name for region in found]

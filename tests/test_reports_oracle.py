@@ -1,0 +1,94 @@
+"""Every number that the engine gives, against the oracle: streams of events that hypothesis made up, stored and built
+into segments in any order, asked anything.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from pymongo.database import Database
+
+from analytics.answer import Answer, Money
+from analytics.query import Query
+from analytics.reports import Reports
+from analytics.stretch import GRAINS, as_datetime, as_ms, stretch_of
+from config.clients import make_database
+from tests import oracle
+from tests.streams import Stream, queries, streams
+from tests.test_segments import Rig
+
+EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+thorough = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@pytest.fixture(scope="module")
+def rig(settings: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Engine"]:
+    database = make_database(settings)
+    engine = Engine(database, tmp_path_factory.mktemp("engine"))
+    yield engine
+    engine.connection.close()
+    engine.drop_all()
+    database.client.close()
+
+
+class Engine(Rig):
+    def __init__(self, database: Database[dict[str, Any]], folder: Path) -> None:
+        super().__init__(database, folder)
+        self.database = database
+        self.reports = Reports(self.reader, self.connection, time_limit=60, most_fresh=10**9)
+
+    def drop_all(self) -> None:
+        for name in ("events", "dirty_hours", "segment_manifests", "segments.files", "segments.chunks"):
+            self.database[name].delete_many({})
+
+    def store(self, *documents: dict[str, Any]) -> None:
+        if documents:
+            self.events.insert_many([dict(document) for document in documents])
+            self.dirty.mark([(d["site_id"], as_ms(d["timestamp"])) for d in documents], self.now)
+
+
+def as_oracle_says(answer: Answer) -> list[tuple[Any, ...]]:
+    def metric(value: Any) -> Any:
+        return oracle.money(value.amount, value.currency) if isinstance(value, Money) else value
+
+    return [(row.dimensions, tuple(map(metric, row.metrics))) for row in answer.rows]
+
+
+@thorough
+@given(data=st.data())
+def test_every_answer_is_the_oracle_s(rig: Engine, data: st.DataObject):
+    rig.drop_all()
+    stream: Stream = data.draw(streams())
+    documents = list(stream.documents)
+    site_ids = sorted({d["site_id"] for d in documents})
+    cut = data.draw(st.integers(0, len(documents)))
+    rig.store(*documents[:cut])
+    for _ in range(data.draw(st.integers(0, 3))):
+        if documents:
+            moment = as_ms(data.draw(st.sampled_from(documents))["timestamp"])
+            grain = data.draw(st.sampled_from(GRAINS))
+            note(f"built {grain} of {as_datetime(moment)}")
+            rig.builder.build(data.draw(st.sampled_from(site_ids)), grain, stretch_of(grain, moment))
+    rig.store(*documents[cut:])
+    for _ in range(3):
+        query: Query = data.draw(queries(stream))
+        expected = oracle.answer(documents, query)
+        answer = rig.reports.answer(query)
+        assert as_oracle_says(answer) == [tuple(row) for row in expected.rows]
+        assert answer.total_rows in (None, expected.total_rows)
+    if documents:
+        site_id = data.draw(st.sampled_from(site_ids))
+        of_site = [d for d in documents if d["site_id"] == site_id]
+        day = data.draw(st.sampled_from(of_site))["timestamp"].astimezone(UTC).date()
+        for when in (None, day):
+            stats = rig.reports.stats(site_id, when)
+            theirs = oracle.stats(of_site, when)
+            assert (stats.total_views, stats.unique_users) == (theirs["total_views"], theirs["unique_users"])
+            assert [{"path": p.path, "views": p.views} for p in stats.top_paths] == [
+                row for row in theirs["top_paths"] if row["path"]
+            ]
