@@ -1,5 +1,6 @@
 """What a report answers with. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -72,8 +73,40 @@ class Journeys:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused(Exception):
-    """A question that was understood and will not be answered. `code`: `time_limit`, `memory_limit` or `busy`."""
+class PastEvent:
+    """`name`: the event_type, "pageview" for both spellings of it. `props`: as text, as they are filtered by."""
 
-    code: str
-    message: str
+    occurred_at: datetime
+    name: str
+    page: str | None = None
+    hostname: str | None = None
+    engagement_time: int | None = None
+    scroll_depth: int | None = None
+    revenue: Money | None = None
+    props: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PastVisit:
+    """`duration`: whole seconds. `described`: those of DESCRIBED that its entry event has. `events`: oldest first."""
+
+    began_at: datetime
+    duration: int
+    pageviews: int
+    bounce: bool
+    entry_page: str | None
+    exit_page: str | None
+    described: Mapping[str, str]
+    events: tuple[PastEvent, ...]
+
+
+class Refused(Exception):
+    """A question that was understood and will not be answered. `code`: `time_limit`, `memory_limit` or `busy`.
+
+    No dataclass: a frozen exception cannot pass a context manager, which sets its traceback.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message

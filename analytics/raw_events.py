@@ -14,6 +14,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.event import DESCRIBED, PAGEVIEW_TYPES
+from analytics.mongodb import ping
 from analytics.stretch import Stretch, as_datetime
 from analytics.unavailable import trouble_with
 
@@ -58,6 +59,10 @@ class RawEvents:
                 documents.append(document)
             if documents:
                 yield _batch(documents)
+
+    def check(self) -> None:
+        """Raises Unavailable where MongoDB does not answer within a second."""
+        ping(self._events.database)
 
     def count(self, site_id: str, stretch: Stretch, most: int) -> int:
         """How many there are, counted up to `most`, from the index."""

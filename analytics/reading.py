@@ -176,6 +176,10 @@ class Reader:
                 return Reading(sources, tuple(fresh), "seams", as_of)
             reach = Stretch(min(wider).start, max(each.end for each in wider))
 
+    def check(self) -> None:
+        """Raises Unavailable where MongoDB does not answer within a second."""
+        self.raw.check()
+
     def _sources(
         self, manifest: Manifest, used: Sequence[Segment], fresh: Sequence[Stretch], scope: Stretch
     ) -> tuple[Source, ...]:

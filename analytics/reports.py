@@ -6,11 +6,14 @@ InvalidQuery, at its place.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,10 +23,24 @@ import pymongo
 import structlog
 from pymongo.errors import PyMongoError
 
-from analytics.answer import Answer, Metric, Money, PathViews, Refused, Row, SiteStats
-from analytics.query import OF_MONEY, Filter, Period, Query, conditions, time_labels
+from analytics import exploration_sql
+from analytics.answer import (
+    Answer,
+    Cohort,
+    Journeys,
+    Metric,
+    Money,
+    PastEvent,
+    PastVisit,
+    PathViews,
+    Refused,
+    Row,
+    SiteStats,
+)
+from analytics.query import OF_MONEY, Filter, Grain, Period, Query, conditions, time_labels
 from analytics.query_schema import InvalidQuery
-from analytics.query_sql import label, put, statement
+from analytics.query_sql import Rows, bucket_of, label, put, statement
+from analytics.raw_events import visitor_of
 from analytics.reading import Reader, Reading, Sql
 from analytics.stretch import DAY, Stretch, as_datetime, as_ms
 from analytics.unavailable import trouble_with
@@ -89,6 +106,59 @@ class Reports:
             paths[0][2] if paths else 0, users, [PathViews(path, n) for path, n, _ in paths if path is not None]
         )
 
+    def funnel(self, query: Query, steps: Sequence[Filter], window: timedelta | None) -> list[int]:
+        """How many got to each step, each later than the one before: visits, or with a window visitors whose last step
+        was at most so long after the first. Raises as `answer` does.
+        """
+        with self._asking() as connection:
+            _check_patterns(connection, (*query.filters, *steps))
+            sql = exploration_sql.funnel(query, self._rows_of(connection, query), steps, window)
+            return [int(count) for count in connection.execute(sql.text, sql.values).fetchall()[0]]
+
+    def retention(self, query: Query, grain: Grain) -> list[Cohort]:
+        """Cohorts in the order of time, those that have anybody. Raises as `answer` does."""
+        places = {bucket_of(text, grain): n for n, text in enumerate(time_labels(query.period, grain))}
+        active: dict[int, list[int]] = {}
+        with self._asking() as connection:
+            _check_patterns(connection, query.filters)
+            sql = exploration_sql.retention(query, self._rows_of(connection, query), grain)
+            for cohort, bucket, count in connection.execute(sql.text, sql.values).fetchall():
+                counts = active.setdefault(cohort, [0] * (len(places) - places[cohort]))
+                counts[places[bucket] - places[cohort]] = count
+        return [Cohort(label(cohort, grain), tuple(active[cohort])) for cohort in sorted(active)]
+
+    def journeys(self, query: Query, page: str) -> Journeys:
+        """Whole visits count, also where they reach beyond the period. Raises as `answer` does."""
+        following: Counter[str | None] = Counter()
+        preceding: Counter[str | None] = Counter()
+        with self._asking() as connection:
+            _check_patterns(connection, query.filters)
+            sql = exploration_sql.views_of(query, self._rows_of(connection, query), page)
+            connection.register("viewed", connection.sql(sql.text, params=sql.values).to_arrow_table())
+            reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
+            if reach[0] is None:
+                return Journeys((), ())
+            wider = Stretch(*reach)
+            reading = self.open(connection, query.site_id, wider)
+            sql = exploration_sql.neighbours(query, lambda columns: reading.rows(columns, wider))
+            for after, before, count in connection.execute(sql.text, sql.values).fetchall():
+                following[after] += count
+                preceding[before] += count
+        return Journeys(_most_first(following), _most_first(preceding))
+
+    def history(self, site_id: str, user_id: str, period: Period, limit: int) -> list[PastVisit]:
+        """A visitor's visits with an event in the period, the latest first; their events within it, oldest first."""
+        stretch = stretch_of_period(period)
+        with self._asking() as connection:
+            reading = self.open(connection, site_id, stretch)
+            sql = exploration_sql.history(lambda columns: reading.rows(columns, stretch), visitor_of(user_id), limit)
+            found = connection.execute(sql.text, sql.values).fetchall()
+        return [_visit(list(events)) for _, events in groupby(found, key=itemgetter(0))]
+
+    def check(self) -> None:
+        """Raises Unavailable where MongoDB does not answer within a second."""
+        self.reader.check()
+
     def earliest(self, site_id: str) -> datetime | None:
         """When the site's first event happened."""
         with self._asking() as connection:
@@ -99,6 +169,11 @@ class Reports:
 
     def open(self, connection: duckdb.DuckDBPyConnection, site_id: str, stretch: Stretch) -> Reading:
         return self.reader.open(connection, site_id, stretch, self.most_fresh)
+
+    def _rows_of(self, connection: duckdb.DuckDBPyConnection, query: Query) -> Rows:
+        stretch = stretch_of_period(query.period)
+        reading = self.open(connection, query.site_id, stretch)
+        return lambda columns: reading.rows(columns, stretch)
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[list[Row], int, datetime | None]:
         stretch = stretch_of_period(query.period)
@@ -172,6 +247,24 @@ def _metric(name: str, given: Any, currency: str | None) -> Metric:
     if given is None or isinstance(given, float):
         return given
     return int(given)
+
+
+def _visit(events: Sequence[tuple[Any, ...]]) -> PastVisit:
+    _, began, duration, pageviews, bounce, entry_page, exit_page, described, *_ = events[0]
+    known = {name: text for name, text in described.items() if text is not None}
+    seconds = (duration + 500) // 1000
+    past = tuple(_past_event(event[8:]) for event in events)
+    return PastVisit(as_datetime(began), seconds, pageviews, bounce, entry_page, exit_page, known, past)
+
+
+def _past_event(row: Sequence[Any]) -> PastEvent:
+    occurred, name, page, hostname, engaged, depth, amount, currency, props = row
+    revenue = None if amount is None else Money(amount, currency)
+    return PastEvent(as_datetime(occurred), name, page, hostname, engaged, depth, revenue, props)
+
+
+def _most_first(counts: Counter[str | None]) -> tuple[tuple[str | None, int], ...]:
+    return tuple(sorted(counts.items(), key=lambda row: (-row[1], row[0] is None, row[0] or "")))
 
 
 def _check_patterns(connection: duckdb.DuckDBPyConnection, filters: tuple[Filter, ...]) -> None:

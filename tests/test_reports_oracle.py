@@ -19,7 +19,7 @@ from analytics.reports import Reports
 from analytics.stretch import GRAINS, as_datetime, as_ms, stretch_of
 from config.clients import make_database
 from tests import oracle
-from tests.streams import Stream, queries, streams
+from tests.streams import Stream, bare_queries, funnels, grains, pages, queries, streams
 from tests.test_segments import Rig
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
@@ -92,3 +92,25 @@ def test_every_answer_is_the_oracle_s(rig: Engine, data: st.DataObject):
             assert [{"path": p.path, "views": p.views} for p in stats.top_paths] == [
                 row for row in theirs["top_paths"] if row["path"]
             ]
+
+
+@thorough
+@given(data=st.data())
+def test_funnels_retention_and_journeys_are_the_oracle_s(rig: Engine, data: st.DataObject):
+    rig.drop_all()
+    stream: Stream = data.draw(streams())
+    documents = list(stream.documents)
+    rig.store(*documents)
+    for _ in range(data.draw(st.integers(0, 2))):
+        if documents:
+            each = data.draw(st.sampled_from(documents))
+            grain = data.draw(st.sampled_from(GRAINS))
+            rig.builder.build(each["site_id"], grain, stretch_of(grain, as_ms(each["timestamp"])))
+    query, steps, window = data.draw(funnels(stream))
+    assert rig.reports.funnel(query, steps, window) == oracle.funnel(documents, query, steps, window)
+    query, grain = data.draw(bare_queries(stream)), data.draw(grains())
+    cohorts = [(c.label, c.active[0], list(c.active)) for c in rig.reports.retention(query, grain)]
+    assert cohorts == oracle.retention(documents, query, grain)
+    query, page = data.draw(bare_queries(stream)), data.draw(pages())
+    found = rig.reports.journeys(query, page)
+    assert (list(found.following), list(found.preceding)) == oracle.journeys(documents, query, page)
