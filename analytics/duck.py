@@ -6,6 +6,9 @@ from pathlib import Path
 import duckdb
 
 
+MOST_SPILLED = "20GB"  # a question or a segment that needs more is refused
+
+
 def connect(memory: str, threads: int, spill: Path, readable: Sequence[Path]) -> duckdb.DuckDBPyConnection:
     """A database in memory. `memory` as DuckDB writes it ("1GB"); `spill`: where it may put what does not fit."""
     spill.mkdir(parents=True, exist_ok=True)
@@ -14,6 +17,7 @@ def connect(memory: str, threads: int, spill: Path, readable: Sequence[Path]) ->
             "memory_limit": memory,
             "threads": threads,
             "temp_directory": str(spill),
+            "max_temp_directory_size": MOST_SPILLED,
             "preserve_insertion_order": False,  # what should be ordered says so
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,

@@ -67,18 +67,21 @@ TOO_MANY = "Too many questions are being answered; please ask again."
 
 @dataclass
 class Reports:
-    """`time_limit`: seconds for one question; `at_once`: how many are answered at the same time."""
+    """`time_limit`: seconds for one question; `at_once`: how many are answered at the same time; `patience`: seconds
+    that another one waits for its turn. `most_fresh`: see Reader.open.
+    """
 
     reader: Reader
     database: duckdb.DuckDBPyConnection
     time_limit: float
     most_fresh: int
     at_once: int = 4
+    patience: float = PATIENCE
 
     def __post_init__(self) -> None:
         self._turns = threading.BoundedSemaphore(self.at_once)
-        self.database.execute("CREATE TABLE country_names AS SELECT unnest(?) AS code, unnest(?) AS name", _countries())
-        self.database.execute("CREATE TABLE region_names AS SELECT unnest(?) AS code, unnest(?) AS name", _regions())
+        self.database.execute("CREATE OR REPLACE TABLE country_names AS SELECT unnest(?) AS code, unnest(?) AS name", _countries())
+        self.database.execute("CREATE OR REPLACE TABLE region_names AS SELECT unnest(?) AS code, unnest(?) AS name", _regions())
 
     def answer(self, query: Query) -> Answer:
         """Raises Refused, InvalidQuery, Unavailable."""
@@ -200,11 +203,11 @@ class Reports:
     @contextmanager
     def _asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of one's own, in turn, and within the limits."""
-        if not self._turns.acquire(timeout=PATIENCE):
+        if not self._turns.acquire(timeout=self.patience):
             raise Refused("busy", TOO_MANY)
         connection = self.database.cursor()
-        alarm = threading.Timer(self.time_limit, connection.interrupt)
-        alarm.start()
+        done = threading.Event()
+        threading.Thread(target=_interrupt_after, args=(self.time_limit, done, connection), daemon=True).start()
         try:
             with trouble_with("mongodb", PyMongoError), pymongo.timeout(self.time_limit):
                 yield connection
@@ -213,9 +216,17 @@ class Reports:
         except duckdb.OutOfMemoryException:
             raise Refused("memory_limit", TOO_LARGE) from None
         finally:
-            alarm.cancel()
+            done.set()
             connection.close()
             self._turns.release()
+
+
+def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.DuckDBPyConnection) -> None:
+    """Again and again: an interrupt between two statements is lost."""
+    if not done.wait(seconds):
+        connection.interrupt()
+        while not done.wait(0.02):
+            connection.interrupt()
 
 
 def stretch_of_period(period: Period) -> Stretch:
