@@ -27,8 +27,8 @@ from analytics.unavailable import trouble_with
 
 @dataclass(frozen=True, slots=True)
 class DirtyHour:
-    """`slots`: the token of each dirty slot, by the slot's start. `since` and `last`: when the hour was marked
-    first and last. `marks`: how many events were marked since; a hint, as a redelivery counts again.
+    """`slots`: the token of each dirty slot, by the slot's start. `since`: what waits was marked then or later; `last`:
+    when the hour was marked last. `marks`: how many events were marked since; a hint, as a redelivery counts again.
     """
 
     site_id: str
@@ -37,6 +37,32 @@ class DirtyHour:
     since: datetime
     last: datetime
     marks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Which hours should be in a segment by now: those that began at `over` or before, if nothing came after `rested`
+    or something waits since `waited`; and those with so many `marks` since `many_since` or before.
+    """
+
+    over: datetime
+    rested: datetime
+    waited: datetime
+    marks: int
+    many_since: datetime
+
+    def as_filter(self) -> dict[str, Any]:
+        is_quiet = {"$or": [{"last": {"$lte": self.rested}}, {"since": {"$lte": self.waited}}]}
+        is_large = {"marks": {"$gte": self.marks}, "since": {"$lte": self.many_since}}
+        return {"$or": [{"hour": {"$lte": self.over}} | is_quiet, is_large]}
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many dirty hours there are, and since when the oldest is."""
+
+    hours: int
+    since: datetime | None
 
 
 class DirtyHours:
@@ -79,10 +105,32 @@ class DirtyHours:
         with trouble_with("mongodb", PyMongoError):
             return [_read(document) for document in self._hours.find(which).sort("hour", 1)]
 
-    def waiting(self, limit: int) -> list[DirtyHour]:
-        """Of all sites, those that wait longest first."""
+    def sites_due(self, due: Due, limit: int = 1_000) -> list[str]:
+        """Those with such an hour, who waits longest first."""
+        steps = [{"$match": due.as_filter()}, {"$group": {"_id": "$site_id", "since": {"$min": "$since"}}}]
         with trouble_with("mongodb", PyMongoError):
-            return [_read(document) for document in self._hours.find().sort("since", 1).limit(limit)]
+            rows = self._hours.aggregate([*steps, {"$sort": {"since": 1}}, {"$limit": limit}])
+            return [row["_id"] for row in rows]
+
+    def next_due(self, site_id: str, due: Due) -> int | None:
+        """The start of the site's first such hour."""
+        with trouble_with("mongodb", PyMongoError):
+            found = self._hours.find_one({"site_id": site_id} | due.as_filter(), {"hour": 1}, sort=[("hour", 1)])
+        return as_ms(found["hour"]) if found else None
+
+    def first(self, site_id: str) -> int | None:
+        """The start of the site's first dirty hour, due or not."""
+        with trouble_with("mongodb", PyMongoError):
+            found = self._hours.find_one({"site_id": site_id}, {"hour": 1}, sort=[("hour", 1)])
+        return as_ms(found["hour"]) if found else None
+
+    def waiting(self, due: Due | None = None) -> Waiting:
+        """Of all sites; those that are due, or all."""
+        steps = [{"$match": due.as_filter() if due else {}}]
+        each = {"_id": None, "hours": {"$sum": 1}, "since": {"$min": "$since"}}
+        with trouble_with("mongodb", PyMongoError):
+            rows = list(self._hours.aggregate([*steps, {"$group": each}]))
+        return Waiting(rows[0]["hours"], rows[0]["since"]) if rows else Waiting(0, None)
 
     def clear(self, seen: Iterable[DirtyHour]) -> None:
         """The slots as they were seen are in a segment now; what was marked since stays."""
@@ -91,7 +139,10 @@ class DirtyHours:
             key = {"_id": {"site_id": hour.site_id, "hour": as_datetime(hour.start)}}
             for slot, token in hour.slots.items():
                 name = f"slots.{(slot - hour.start) // SLOT}"
-                writes.append(UpdateOne(key | {name: token}, {"$unset": {name: ""}, "$set": {"marks": 0}}))
+                # What stays was marked after we looked. Without a new `since` an hour that events keep coming to
+                # would have waited for too long for ever.
+                change = {"$unset": {name: ""}, "$set": {"marks": 0, "since": hour.last}}
+                writes.append(UpdateOne(key | {name: token}, change))
             writes.append(DeleteOne(key | {"slots": {}}))
         if writes:
             with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):

@@ -4,7 +4,8 @@ MongoDB's names of an event's fields stand here and in event_store.py. What the 
 type than it would have, counts as missing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
 
@@ -29,6 +30,7 @@ RAW = pa.schema([
 ])  # fmt: skip
 AT_ONCE = 20_000  # rows of a batch
 LARGEST_TIE = 65_535
+MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
 
 # What is asked of MongoDB: times as integers, which decode faster than datetimes.
 _FIELDS: dict[str, Any] = {
@@ -89,16 +91,10 @@ def _batch(documents: list[dict[str, Any]]) -> pa.RecordBatch:
             if name in _TEXTS:
                 if value and type(value) is str:
                     columns[name][row] = value
-            elif name == "visitor":
-                if value and type(value) is str:
-                    columns["visitor"][row] = visitor_of(value)
             elif name == "revenue":
                 columns["revenue"][row], columns["currency"][row] = _money(value)
-            elif name == "props":
-                columns["props"][row] = _texts(value)
             elif name != "_id":
-                columns[name][row] = value
-    columns["name"] = ["pageview" if name in PAGEVIEW_TYPES else name for name in columns["name"]]
+                columns[name][row] = _READ[name](value)
     columns["tie"] = _ties(documents, columns)
     return pa.RecordBatch.from_arrays([pa.array(columns[field.name], type=field.type) for field in RAW], schema=RAW)
 
@@ -120,12 +116,30 @@ def _ties(documents: list[dict[str, Any]], columns: dict[str, list[Any]]) -> lis
     return ties
 
 
+def _visitor(value: Any) -> int | None:
+    return visitor_of(value) if value and type(value) is str else None
+
+
+def _name(value: Any) -> str | None:
+    if type(value) is not str:
+        return None
+    return "pageview" if value in PAGEVIEW_TYPES else value
+
+
+def _number(most: int) -> Callable[[Any], int | None]:
+    return lambda value: value if type(value) is int and 0 <= value <= most else None
+
+
 def _money(value: Any) -> tuple[Any, Any]:
     match value:
-        case {"amount": Decimal128() as amount, "currency": str(currency)}:
+        case {"amount": Decimal128() as amount, "currency": str(currency)} if _fits(amount.to_decimal()):
             return amount.to_decimal(), currency
         case _:
             return None, None
+
+
+def _fits(amount: Decimal) -> bool:
+    return amount.is_finite() and abs(amount) < MOST_MONEY and amount == round(amount, 3)
 
 
 def _texts(props: Any) -> list[tuple[str, str]] | None:
@@ -144,3 +158,11 @@ def _text(value: Any) -> str | None:
             return value
         case _:
             return None
+
+
+# How each of the others is read.
+_READ: dict[str, Callable[[Any], Any]] = {
+    "occurred": lambda value: value, "visitor": _visitor, "name": _name,
+    "interactive": lambda value: value is not False, "engagement_time": _number(2**31 - 1),
+    "scroll_depth": _number(255), "props": _texts,
+}  # fmt: skip

@@ -2,16 +2,20 @@
 
 A segment is never changed: a new one gets a new version, and the manifest, one document, goes from the old list to the
 new one in a single write that fails where somebody else was faster. So whoever reads a manifest sees a whole state. The
-files of segments that left it stay for a while, for those who still read them.
+files of segments that left it stay for a while, for those who still read them; the manifest knows since when.
 
 Wrong can go: MongoDB away is `Unavailable`; a file that is gone or damaged is `SegmentLost`, which a rebuild mends.
 """
 
 import os
+import threading
+import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,19 +24,23 @@ from uuid import UUID
 import structlog
 from bson import ObjectId
 from gridfs import GridFSBucket
-from gridfs.errors import NoFile
-from pymongo import ReturnDocument
+from gridfs.errors import CorruptGridFile, NoFile
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.event import new_id
 from analytics.stretch import Grain, Stretch, as_datetime
-from analytics.unavailable import trouble_with
+from analytics.unavailable import Unavailable, trouble_with
+from analytics.workplace import Workplace, sweep
 
 log = structlog.get_logger()
 
 CHUNK = 8 * 1024 * 1024  # bytes; a document of MongoDB holds less than 16 MB
 KEPT_AFTER = timedelta(minutes=10)  # files of replaced segments; longer than any query may take
+FORSAKEN = timedelta(days=1)  # a file that nobody ever named: its builder is gone by now, or never will name it
+IN_USE = 120.0  # seconds; whoever asked for a copy may open it so much later, which is longer than any query takes
+LEASE = timedelta(seconds=60)  # what a builder that was killed costs its site
+RENEWED = 20.0  # seconds
 
 
 class SegmentLost(Exception):
@@ -71,8 +79,7 @@ class Segment:
 
     @property
     def built_at(self) -> datetime:
-        """Its version, a UUIDv7, says so."""
-        return as_datetime(UUID(self.version).int >> 80)
+        return _made(self.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,7 @@ class SegmentStore:
         """`folder`: this node's copies, `most_bytes` together; any number of processes may share it."""
         self._manifests = database["segment_manifests"]
         self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=CHUNK)
+        self._files, self._chunks = database["segments.files"], database["segments.chunks"]
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._most_bytes = most_bytes
@@ -100,44 +108,76 @@ class SegmentStore:
         with trouble_with("mongodb", PyMongoError):
             yield from (document["_id"] for document in self._manifests.find({}, {"_id": 1}).sort("_id", 1))
 
+    def sites_to_merge(self, before: int) -> list[str]:
+        """Those that have days or hours, in months that were over by then (ms)."""
+        finer = {"$elemMatch": {"grain": {"$in": ["hour", "day"]}, "end": {"$lte": before}}}
+        with trouble_with("mongodb", PyMongoError):
+            return [
+                document["_id"] for document in self._manifests.find({"segments": finer}, {"_id": 1}).sort("_id", 1)
+            ]
+
     def replace(self, before: Manifest, segments: Sequence[Segment]) -> bool:
         """The site has these segments now. False where somebody else changed the manifest since `before` was read."""
-        change = {"segments": [asdict(s) for s in segments], "generation": before.generation + 1}
+        now, versions = datetime.now(UTC), {segment.version for segment in segments}
+        left = [{"version": s.version, "at": now} for s in before.segments if s.version not in versions]
+        change: dict[str, Any] = {
+            "$set": {"segments": [asdict(s) for s in segments], "generation": before.generation + 1},
+            "$push": {"left": {"$each": left}},
+        }
         with trouble_with("mongodb", PyMongoError):
             try:
                 which = {"_id": before.site_id, "generation": before.generation}
-                done = self._manifests.update_one(which, {"$set": change}, upsert=before.generation == 0)
+                done = self._manifests.update_one(which, change, upsert=before.generation == 0)
             except DuplicateKeyError:
                 return False
         return bool(done.matched_count or done.upserted_id)
 
-    def lease(self, site_id: str, now: datetime, seconds: float) -> ObjectId | None:
-        """The right to build this site's segments, for so long; None where another worker has it. It saves work: what
-        keeps two builders apart is `replace`.
+    @contextmanager
+    def lease(self, site_id: str, now: Callable[[], datetime]) -> Iterator[bool]:
+        """Whether this site's segments are ours to build while the block runs. It saves work: what keeps two builders
+        apart is `replace`. Renewed all along, so that a builder that dies costs a minute; and so does one that fails,
+        which may fail again.
         """
-        token = ObjectId()
-        which = {"_id": site_id, "leased_until": {"$not": {"$gt": now}}}
-        until = now + timedelta(seconds=seconds)
-        change = {"$set": {"leased_until": until, "lease": token}, "$setOnInsert": {"generation": 0}}
+        token, done = ObjectId(), threading.Event()
+        which = {"_id": site_id, "leased_until": {"$not": {"$gt": now()}}}
+        change = {"$set": {"leased_until": now() + LEASE, "lease": token}, "$setOnInsert": {"generation": 0}}
         with trouble_with("mongodb", PyMongoError):
             try:
-                self._manifests.find_one_and_update(
-                    which, change, upsert=True, projection=["_id"], return_document=ReturnDocument.AFTER
-                )
+                self._manifests.update_one(which, change, upsert=True)
             except DuplicateKeyError:
-                return None
-        return token
+                yield False
+                return
+        ours = {"_id": site_id, "lease": token}
 
-    def release(self, site_id: str, lease: ObjectId) -> None:
+        def renew() -> None:
+            while not done.wait(RENEWED):
+                with suppress(Unavailable), trouble_with("mongodb", PyMongoError):
+                    self._manifests.update_one(ours, {"$set": {"leased_until": now() + LEASE}})
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield True
+        finally:
+            done.set()
+            thread.join()
         with trouble_with("mongodb", PyMongoError):
-            self._manifests.update_one({"_id": site_id, "lease": lease}, {"$unset": {"lease": "", "leased_until": ""}})
+            self._manifests.update_one(ours, {"$unset": {"lease": "", "leased_until": ""}})
 
-    def keep(self, file: Path, site_id: str, grain: Grain, stretch: Stretch, content: Content) -> Segment:
-        """Put a Parquet file, which lies within our folder, into MongoDB and among this node's copies."""
+    @cached_property
+    def workplace(self) -> Workplace:
+        """For files that are not whole yet, on the same disk."""
+        return Workplace(self.folder)
+
+    def keep(self, file: Path, manifest: Manifest, grain: Grain, stretch: Stretch, content: Content) -> Segment:
+        """Put a Parquet file, which lies in our workplace, into MongoDB and among this node's copies. `manifest`: the
+        one that the segment was made from, and may go into.
+        """
         version, digest, size = new_id().hex, _digest(file), file.stat().st_size
+        metadata = {"site_id": manifest.site_id, "generation": manifest.generation}
         with trouble_with("mongodb", PyMongoError), file.open("rb") as source:
-            self._bucket.upload_from_stream_with_id(version, version, source, metadata={"site_id": site_id})
-        file.replace(self._path(version))
+            self._bucket.upload_from_stream_with_id(version, version, source, metadata=metadata)
+        self._put(file, version)
         return Segment(grain, stretch.start, stretch.end, version, size, digest, *astuple(content))
 
     def fetch(self, segment: Segment) -> Path:
@@ -145,30 +185,43 @@ class SegmentStore:
         path = self._path(segment.version)
         with suppress(FileNotFoundError):
             os.utime(path)  # used just now: the oldest go first
-            return path
-        part = path.with_suffix(f".{new_id().hex}.part")
+            if path.stat().st_size == segment.size:  # else the disk was full, or somebody's hand was there
+                return path
+        part = self.workplace.unused(".part")
         try:
-            with trouble_with("mongodb", PyMongoError), part.open("wb") as target:
-                self._bucket.download_to_stream(segment.version, target)
+            self._download(segment.version, part)
             if _digest(part) != segment.digest:
                 raise SegmentLost(segment.version)
-            part.replace(path)
-        except NoFile:
-            raise SegmentLost(segment.version) from None
+            self._put(part, segment.version)
         finally:
             part.unlink(missing_ok=True)
-        self.make_room()
         return path
 
+    def _download(self, version: str, part: Path) -> None:
+        with trouble_with("mongodb", PyMongoError), part.open("wb") as target:
+            try:
+                self._bucket.download_to_stream(version, target)
+            except (NoFile, CorruptGridFile):
+                raise SegmentLost(version) from None
+
+    def _put(self, file: Path, version: str) -> None:
+        with file.open("rb") as written:
+            os.fsync(written.fileno())  # before it has its name: who finds a copy trusts it
+        os.utime(file)
+        file.replace(self._path(version))
+        self.make_room()
+
     def make_room(self) -> None:
-        """Remove the copies that were used longest ago, down to the limit. An open file is read on, removed or not."""
+        """Remove the copies that were used longest ago, down to the limit; those that are in use stay above it. An open
+        file is read on, removed or not.
+        """
         found = []
         for path in self.folder.glob("*.parquet"):
             with suppress(FileNotFoundError):
                 found.append((path.stat().st_mtime, path.stat().st_size, path))
         total = sum(size for _, size, _ in found)
-        for _, size, path in sorted(found):
-            if total <= self._most_bytes:
+        for used, size, path in sorted(found):
+            if total <= self._most_bytes or used > time.time() - IN_USE:
                 return
             path.unlink(missing_ok=True)
             total -= size
@@ -178,20 +231,38 @@ class SegmentStore:
         self._path(version).unlink(missing_ok=True)
 
     def collect(self, now: datetime, patience: Callable[[], bool] = lambda: True) -> int:
-        """Remove files that no manifest names, and that were written a while ago. Returns how many."""
+        """Remove the files that no manifest names any more, or ever will: a builder that read a manifest of an earlier
+        generation cannot replace it. Returns how many.
+        """
         removed = 0
+        sweep(self.folder)
         with trouble_with("mongodb", PyMongoError):
-            old = self._bucket.find({"uploadDate": {"$lt": now - KEPT_AFTER}})
-            candidates = {file._id: file.metadata["site_id"] for file in old}
-            for site_id in set(candidates.values()):
-                used = {segment.version for segment in self.manifest(site_id).segments}
-                for version, owner in candidates.items():
-                    if owner == site_id and version not in used and patience():
+            found: defaultdict[str, list[Any]] = defaultdict(list)
+            for file in self._bucket.find({"uploadDate": {"$lt": now - KEPT_AFTER}}):
+                found[file.metadata["site_id"]].append(file)
+            for site_id, files in found.items():  # which were there before their manifest is read
+                document = self._manifests.find_one({"_id": site_id}) or {}
+                used = {segment["version"] for segment in document.get("segments", ())}
+                used |= {left["version"] for left in document.get("left", ()) if left["at"] > now - KEPT_AFTER}
+                for file in files:
+                    made_from = file.metadata["generation"]
+                    is_past = made_from < document.get("generation", 0) or _made(file._id) < now - FORSAKEN
+                    if file._id not in used and is_past and patience():
                         with suppress(NoFile):
-                            self._bucket.delete(version)
-                        self.forget(version)
+                            self._bucket.delete(file._id)
+                        self.forget(file._id)
                         removed += 1
+                which = {"left": {"at": {"$lte": now - KEPT_AFTER}}}
+                self._manifests.update_one({"_id": site_id}, {"$pull": which})
+            self._collect_pieces(now)
         return removed
+
+    def _collect_pieces(self, now: datetime) -> None:
+        """Of files whose writer died before their last piece."""
+        for each in self._chunks.aggregate([{"$group": {"_id": "$files_id"}}]):
+            version = each["_id"]
+            if _made(version) < now - FORSAKEN and not self._files.find_one({"_id": version}, {"_id": 1}):
+                self._chunks.delete_many({"files_id": version})
 
     def _path(self, version: str) -> Path:
         return self.folder / f"{version}.parquet"
@@ -203,6 +274,11 @@ def _digest(file: Path) -> str:
         while block := source.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _made(version: str) -> datetime:
+    """A version is a UUIDv7, which begins with its time."""
+    return as_datetime(UUID(version).int >> 80)
 
 
 def _read(site_id: str, document: dict[str, Any] | None) -> Manifest:

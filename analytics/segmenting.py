@@ -4,9 +4,12 @@ To build a segment of a stretch is to read what counts in it now (dirty slots fr
 segments that are there) and to write that as one file. Then, in one write, the manifest has the new segment in place of
 those that it covers; then the slots that were read are cleared, unless they were marked again meanwhile. Whoever dies
 in between leaves a file that nobody names, or slots that are read once more.
+
+Wrong can go: MongoDB away is Unavailable. What is wrong with one site's segments is logged, and the others are built.
 """
 
-import tempfile
+import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,13 +17,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 import structlog
 
-from analytics.dirty_hours import DirtyHour, DirtyHours
+from analytics.dirty_hours import DirtyHours, Due
 from analytics.raw_events import RAW, RawEvents
 from analytics.reading import Reading, Source, holes_in, seam_rows
 from analytics.segment_sql import COLUMNS, DERIVED, WRITTEN
-from analytics.segment_store import Content, Manifest, Segment, SegmentStore
+from analytics.segment_store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.stretch import GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
 
 log = structlog.get_logger()
@@ -28,10 +32,11 @@ log = structlog.get_logger()
 ROW_GROUP = 122_880  # rows; DuckDB's own, and the piece that one thread takes
 SMALL = 50_000  # events: what is no larger is built anew in a second, and needs no finer segments
 MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
+MANY_AFTER = timedelta(seconds=30)  # but not all the time: 1,000 events a second are 30,000 by then
 SETTLED = timedelta(seconds=90)  # after the end of an hour its last events have come, but for the late ones
+QUIET = timedelta(seconds=5)  # late events mostly come in batches
 PATIENCE = timedelta(minutes=5)  # an hour that is marked again and again is built nevertheless
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
-LEASE = 660.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -44,45 +49,56 @@ class Builder:
     connect: Callable[[], duckdb.DuckDBPyConnection]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def build_due(self, most_sites: int = 100, until: datetime | None = None) -> int:
-        """Build what should be a segment by now, of the sites that wait longest. Returns how many segments were built.
-        Raises Unavailable.
+    def build_due(self, until: datetime | None = None) -> int:
+        """Build what should be a segment by now, of the sites that wait longest, and begin nothing after `until`.
+        Returns how many segments were built. Raises Unavailable.
         """
+        return self._build_sites(self.dirty.sites_due(due_at(self.now())), until)
+
+    def merge_rested(self, until: datetime | None = None) -> int:
+        """The same for months that are over of sites to which nothing comes any more."""
+        month = stretch_of("month", as_ms(self.now()) - HOUR)
+        return self._build_sites(self.segments.sites_to_merge(month.start), until)
+
+    def _build_sites(self, sites: Iterable[str], until: datetime | None) -> int:
         built = 0
-        sites = {hour.site_id: None for hour in self.dirty.waiting(limit=1_000) if self._is_due(hour)}
-        for site_id in list(sites)[:most_sites]:
+        for site_id in sites:
             if until is not None and self.now() >= until:
                 break
-            built += self.build_site(site_id)
+            try:
+                built += self.build_site(site_id, until=until)
+            except (SegmentLost, duckdb.Error, pa.ArrowException):
+                log.exception("segments_not_built", site_id=site_id)  # its neighbours should be
         return built
 
-    def build_site(self, site_id: str, *, everything: bool = False) -> int:
+    def build_site(self, site_id: str, *, everything: bool = False, until: datetime | None = None) -> int:
         """The same for one site. `everything`: also hours that are still going on, and all merges at once."""
-        lease = self.segments.lease(site_id, self.now(), LEASE)
-        if lease is None:
-            return 0
         built = 0
-        try:
-            while stretch := self._next(site_id, everything):
+        with self.segments.lease(site_id, self.now) as is_ours:
+            while is_ours and (until is None or self.now() < until) and (stretch := self._next(site_id, everything)):
                 if not self.build(site_id, *stretch):
                     break  # somebody else builds it
                 built += 1
-        finally:
-            self.segments.release(site_id, lease)
         return built
 
     def build(self, site_id: str, grain: Grain, stretch: Stretch, *, from_raw: bool = False) -> bool:
         """One segment. `from_raw`: of raw events only, whatever segments there are. False: somebody else was faster."""
-        dirty = [hour for hour in self.dirty.of_site(site_id) if Stretch(hour.start, hour.start + HOUR).within(stretch)]
+        dirty = self.dirty.of_site(site_id, stretch)
         manifest = self.segments.manifest(site_id)
         slots = (Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
         fresh = [stretch] if from_raw else joined(slots)
         covered = [s for s in manifest.segments if s.stretch.within(stretch) and _no_coarser(s.grain, grain)]
-        with tempfile.TemporaryDirectory(dir=self.segments.folder) as folder, self.connect() as connection:
-            file = Path(folder) / "segment.parquet"
+        with self.segments.workplace.folder() as folder, self.connect() as connection:
+            file = folder / "segment.parquet"
             self._read(connection, site_id, fresh)
-            content = self._write(connection, self._sources(manifest, stretch, fresh), stretch, file)
-            new = [self.segments.keep(file, site_id, grain, stretch, content)] if content.rows else []
+            sources = self._sources(manifest, stretch, fresh, folder)
+            try:
+                content = self._write(connection, sources, stretch, file)
+            except duckdb.Error:
+                for source in sources:  # copies of this node's that may be damaged; MongoDB has better ones
+                    self.segments.forget(source.segment.version)
+                raise
+            new = [self.segments.keep(file, manifest, grain, stretch, content)] if content.rows else []
         if not new and any(s.stretch.meets(stretch) and s not in covered for s in manifest.segments):
             # Nothing left here, and a coarser segment below that would show through: it has to be built instead.
             return self._build_coarser(site_id, grain, stretch)
@@ -127,31 +143,26 @@ class Builder:
         ).fetchall()
         return Content(*found[0])
 
-    def _sources(self, manifest: Manifest, stretch: Stretch, fresh: Sequence[Stretch]) -> tuple[Source, ...]:
+    def _sources(
+        self, manifest: Manifest, stretch: Stretch, fresh: Sequence[Stretch], folder: Path
+    ) -> tuple[Source, ...]:
         sources = []
         for segment in manifest.segments:
             if segment.stretch.meets(stretch):
                 holes = holes_in(segment, manifest, fresh, stretch)
                 if not any(segment.stretch.within(hole) for hole in holes):
-                    sources.append(Source(segment, str(self.segments.fetch(segment)), holes))
+                    path = folder / segment.version
+                    os.link(self.segments.fetch(segment), path)  # another process may make room meanwhile
+                    sources.append(Source(segment, str(path), holes))
         return tuple(sources)
-
-    def _is_due(self, hour: DirtyHour) -> bool:
-        now = self.now()
-        end = as_datetime(hour.start + HOUR)
-        if end + SETTLED <= now or hour.last + SETTLED <= now:
-            return hour.last + timedelta(seconds=5) <= now or hour.since + PATIENCE <= now
-        return hour.marks >= MANY
 
     def _next(self, site_id: str, everything: bool) -> tuple[Grain, Stretch] | None:
         """What to build now: the coarsest segment whose events are few, or else the dirty hour itself; then what may be
         merged.
         """
         manifest = self.segments.manifest(site_id)
-        for hour in self.dirty.of_site(site_id):
-            if everything or self._is_due(hour):
-                return self._for_hour(site_id, manifest, hour.start)
-        return self._merge(manifest, everything)
+        hour = self.dirty.first(site_id) if everything else self.dirty.next_due(site_id, due_at(self.now()))
+        return self._merge(manifest, everything) if hour is None else self._for_hour(site_id, manifest, hour)
 
     def _for_hour(self, site_id: str, manifest: Manifest, ms: int) -> tuple[Grain, Stretch]:
         for grain in reversed(GRAINS):
@@ -186,12 +197,34 @@ class Builder:
         return min(segment.end for segment in finer) + settled <= now
 
 
+def due_at(now: datetime) -> Due:
+    over = now - timedelta(milliseconds=HOUR) - SETTLED
+    return Due(over, now - QUIET, now - PATIENCE, MANY, now - MANY_AFTER)
+
+
 def _no_coarser(grain: Grain, than: Grain) -> bool:
     return GRAINS.index(grain) <= GRAINS.index(than)
 
 
-def rebuild(builder: Builder, site_id: str, months: Iterable[Stretch]) -> Iterator[Segment]:
-    """Build the months anew from raw events; meanwhile the old segments serve."""
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """`rows` 0: no event is left there, and no segment."""
+
+    month: Stretch
+    rows: int
+    seconds: float
+
+
+def rebuild(builder: Builder, site_id: str, months: Iterable[Stretch]) -> Iterator[Rebuilt]:
+    """Build the months anew from raw events; meanwhile the old segments serve. Waits for who builds the site now."""
     for month in months:
-        builder.build(site_id, "month", month, from_raw=True)
-        yield from (s for s in builder.segments.manifest(site_id).segments if s.stretch == month)
+        start = time.monotonic()
+        while not _rebuild_month(builder, site_id, month):
+            time.sleep(1)
+        held = (s.rows for s in builder.segments.manifest(site_id).segments if s.stretch == month)
+        yield Rebuilt(month, sum(held), time.monotonic() - start)
+
+
+def _rebuild_month(builder: Builder, site_id: str, month: Stretch) -> bool:
+    with builder.segments.lease(site_id, builder.now) as is_ours:
+        return is_ours and builder.build(site_id, "month", month, from_raw=True)

@@ -1,0 +1,345 @@
+"""What keeps segments right while several build them, die, and lose files; against a real MongoDB."""
+
+import fcntl
+import multiprocessing
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from bson import Decimal128
+from pymongo.database import Database
+
+from analytics import segment_store
+from analytics.dirty_hours import DirtyHours
+from analytics.event import Event
+from analytics.event_store import EventStore
+from analytics.segment_store import SegmentLost, SegmentStore
+from analytics.segmenting import Builder, due_at, rebuild
+from analytics.stretch import DAY, HOUR, MINUTE, SLOT, Stretch, as_datetime, as_ms, stretch_of
+from analytics.unavailable import Unavailable
+from analytics.workplace import Workplace, sweep
+from tests.test_segments import Rig, rig
+
+__all__ = ["rig"]
+
+NOON = as_ms(datetime(2026, 10, 15, 12, tzinfo=UTC))
+MONTH = stretch_of("month", NOON)
+SOON = timedelta(minutes=10)
+
+
+def event(ms: int, **fields: Any) -> dict[str, Any]:
+    given = {"site_id": "site", "event_type": "page_view", "path": "/", "user_id": "anna"}
+    return {"_id": uuid4(), "timestamp": as_datetime(ms)} | given | fields
+
+
+def count(rig: Rig) -> int:
+    return len(rig.rows(MONTH))
+
+
+# Marks
+
+
+def test_a_mark_between_seeing_and_clearing_stays(database: Database[dict[str, Any]]):
+    dirty, now = DirtyHours(database), datetime.now(UTC)
+    dirty.mark([("site", NOON), ("site", NOON + SLOT)], now)
+    seen = dirty.of_site("site")
+    dirty.mark([("site", NOON)], now + timedelta(seconds=3))
+    dirty.clear(seen)
+    (left,) = dirty.of_site("site")
+    assert list(left.slots) == [NOON]
+    assert left.slots[NOON] != seen[0].slots[NOON]
+    dirty.clear(dirty.of_site("site"))
+    assert dirty.of_site("site") == []
+
+
+def test_an_hour_that_was_built_waits_anew_even_if_more_came_meanwhile(database: Database[dict[str, Any]]):
+    dirty, now = DirtyHours(database), datetime.now(UTC).replace(microsecond=0)
+    dirty.mark([("site", NOON)], now - timedelta(hours=1))
+    dirty.mark([("site", NOON)], now - timedelta(seconds=2))
+    assert dirty.sites_due(due_at(now)) == ["site"]
+    seen = dirty.of_site("site")
+    dirty.mark([("site", NOON + SLOT)], now - timedelta(seconds=1))
+    dirty.clear(seen)
+    assert dirty.of_site("site")[0].since == now - timedelta(seconds=2)
+    assert dirty.sites_due(due_at(now)) == []
+    assert dirty.sites_due(due_at(now + timedelta(seconds=4))) == ["site"]
+
+
+def test_an_hour_that_goes_on_is_due_when_it_has_many_events_and_not_all_the_time(database: Database[dict[str, Any]]):
+    dirty, now = DirtyHours(database), datetime.now(UTC)
+    dirty.mark([("small", as_ms(now))] * 10, now)
+    dirty.mark([("large", as_ms(now))] * 5_000, now)
+    assert dirty.sites_due(due_at(now)) == []
+    assert dirty.sites_due(due_at(now + timedelta(seconds=30))) == ["large"]
+    assert dirty.next_due("large", due_at(now + timedelta(seconds=30))) == as_ms(now) // HOUR * HOUR
+    assert dirty.sites_due(due_at(now + timedelta(hours=2))) == ["small", "large"]
+
+
+def test_who_dies_between_insert_and_mark_is_made_good_by_the_redelivery(rig: Rig, database: Database[dict[str, Any]]):
+    rig.store(event(NOON))
+    rig.builder.build("site", "hour", stretch_of("hour", NOON))
+    late, now = event(NOON, user_id="ben", entry_id="1-0"), datetime.now(UTC)
+    rig.events.insert_one(late)  # and no more: its worker dies
+    assert count(rig) == 1
+    again = Event(
+        id=late["_id"], site_id="site", event_type="page_view", occurred_at=late["timestamp"], received_at=now, path="/"
+    )
+    assert EventStore(database).store([("1-0", again)], now).duplicate == frozenset()
+    assert count(rig) == 2
+
+
+# Several builders
+
+
+def test_of_two_builders_the_slower_one_changes_nothing(rig: Rig):
+    rig.store(*(event(NOON + n * MINUTE) for n in range(30)))
+    fast = rig.builder
+
+    def overtaken() -> Any:
+        fast.build("site", "hour", stretch_of("hour", NOON))
+        rig.store(event(NOON + MINUTE, user_id="ben"))
+        return rig.connection.cursor()
+
+    slow = Builder(rig.segments, rig.dirty, fast.raw, overtaken, fast.now)
+    assert not slow.build("site", "month", MONTH)
+    assert [s.grain for s in rig.segments.manifest("site").segments] == ["hour"]
+    assert count(rig) == 31
+    assert fast.build("site", "month", MONTH)
+    assert count(rig) == 31
+    assert rig.dirty.of_site("site") == []
+
+
+def test_a_site_is_leased_to_one_builder_and_free_again_a_minute_after_it_died(rig: Rig):
+    def now() -> datetime:
+        return rig.now
+
+    with rig.segments.lease("site", now) as first, rig.segments.lease("site", now) as second:
+        assert (first, second) == (True, False)
+    with pytest.raises(ZeroDivisionError), rig.segments.lease("site", now):
+        _ = 1 / 0  # what fails may fail again: the others first
+    with rig.segments.lease("site", now) as ours:
+        assert not ours
+    rig.now += timedelta(seconds=61)
+    with rig.segments.lease("site", now) as ours:
+        assert ours
+
+
+def test_a_lease_is_renewed_while_its_block_runs(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(segment_store, "RENEWED", 0.01)
+    with rig.segments.lease("site", lambda: rig.now):
+        rig.now += timedelta(hours=1)
+        manifests, deadline = rig.events.database["segment_manifests"], time.monotonic() + 10
+        while manifests.count_documents({"leased_until": {"$gt": rig.now}}) == 0:
+            assert time.monotonic() < deadline
+
+
+def test_a_site_whose_segment_is_lost_does_not_keep_the_others_from_being_built(rig: Rig):
+    rig.store(event(NOON), event(NOON, site_id="other"))
+    rig.dirty.mark([("other", NOON)], rig.now)
+    rig.now += SOON
+    assert rig.builder.build_due() == 2
+    lose(rig)
+    rig.store(event(NOON + MINUTE), event(NOON + MINUTE, site_id="other"))
+    rig.dirty.mark([("other", NOON + MINUTE)], rig.now)
+    rig.now += SOON
+    assert rig.builder.build_due() == 1
+    assert rig.segments.manifest("other").segments[0].rows == 2
+
+
+def lose(rig: Rig) -> None:
+    (segment,) = rig.segments.manifest("site").segments
+    rig.segments._bucket.delete(segment.version)
+    rig.segments.forget(segment.version)
+
+
+# Files
+
+
+def test_a_lost_file_says_what_to_run_and_a_rebuild_mends_it(rig: Rig):
+    rig.store(event(NOON), event(NOON + MINUTE))
+    rig.builder.build("site", "month", MONTH)
+    lose(rig)
+    with pytest.raises(SegmentLost, match="python -m footfall segments rebuild"):
+        count(rig)
+    (rebuilt,) = rebuild(rig.builder, "site", [MONTH])
+    assert rebuilt.rows == count(rig) == 2
+
+
+def test_a_file_that_was_changed_in_mongodb_is_lost(rig: Rig):
+    rig.store(event(NOON))
+    rig.builder.build("site", "month", MONTH)
+    (segment,) = rig.segments.manifest("site").segments
+    rig.segments.forget(segment.version)
+    rig.segments._chunks.update_one({}, {"$set": {"data": b"x" * segment.size}})
+    with pytest.raises(SegmentLost):
+        count(rig)
+
+
+def test_a_copy_that_was_cut_short_is_fetched_again(rig: Rig):
+    rig.store(event(NOON))
+    rig.builder.build("site", "month", MONTH)
+    (copy,) = rig.segments.folder.glob("*.parquet")
+    copy.write_bytes(copy.read_bytes()[:100])
+    assert count(rig) == 1
+
+
+def test_a_copy_that_a_build_cannot_read_is_fetched_again_by_the_next(rig: Rig):
+    rig.store(event(NOON))
+    rig.builder.build("site", "month", MONTH)
+    (copy,) = rig.segments.folder.glob("*.parquet")
+    copy.write_bytes(b"x" * copy.stat().st_size)
+    rig.store(event(NOON + MINUTE))
+    rig.now += SOON
+    assert rig.builder.build_due() == 0
+    rig.now += SOON
+    assert rig.builder.build_due() == 1
+    assert count(rig) == 2
+
+
+def test_a_rebuild_drops_the_segments_of_a_month_that_has_no_events_any_more(rig: Rig):
+    rig.store(event(NOON))
+    rig.builder.build("site", "day", stretch_of("day", NOON))
+    rig.events.delete_many({})
+    (rebuilt,) = rebuild(rig.builder, "site", [MONTH])
+    assert rebuilt.rows == count(rig) == 0
+    assert rig.segments.manifest("site").segments == ()
+
+
+def test_what_left_the_manifest_is_collected_when_nobody_can_still_read_it(rig: Rig):
+    rig.store(event(NOON))
+    rig.builder.build("site", "hour", stretch_of("hour", NOON))
+    (old,) = rig.segments.manifest("site").segments
+    rig.builder.build("site", "day", stretch_of("day", NOON))
+    now = datetime.now(UTC)
+    # The old file was written long ago, and left just now.
+    rig.segments._files.update_many({}, {"$set": {"uploadDate": now - timedelta(days=1)}})
+    assert rig.segments.collect(now) == 0
+    assert rig.segments.fetch(old).exists()
+    assert rig.segments.collect(now + timedelta(minutes=11)) == 1
+    with pytest.raises(SegmentLost):
+        rig.segments.fetch(old)
+    assert rig.events.database["segment_manifests"].count_documents({"left": {"$ne": []}}) == 0
+    assert count(rig) == 1
+
+
+def test_a_file_that_a_builder_may_still_name_is_not_collected(rig: Rig):
+    rig.store(event(NOON))
+
+    class Slow(SegmentStore):
+        def keep(self, *args: Any) -> Any:
+            kept = super().keep(*args)
+            assert rig.segments.collect(datetime.now(UTC) + timedelta(hours=1)) == 0
+            return kept
+
+    slow = Slow(rig.events.database, rig.segments.folder, 10**9)
+    Builder(slow, rig.dirty, rig.builder.raw, rig.connection.cursor).build("site", "hour", stretch_of("hour", NOON))
+    assert count(rig) == 1
+
+
+def test_files_and_pieces_of_files_that_nobody_will_name_are_collected(rig: Rig):
+    rig.store(event(NOON))
+
+    class Dies(SegmentStore):
+        def replace(self, *_: Any) -> bool:
+            raise Unavailable("mongodb", TimeoutError())
+
+    dies = Dies(rig.events.database, rig.segments.folder, 10**9)
+    with pytest.raises(Unavailable):
+        Builder(dies, rig.dirty, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
+    rig.builder.build("site", "month", MONTH)  # after which the manifest is of a later generation
+    chunks = rig.segments._chunks
+    half = dict(chunks.find_one() or {}) | {"_id": uuid4(), "files_id": segment_store.new_id().hex}
+    chunks.insert_one(half)
+    assert rig.segments.collect(datetime.now(UTC) + timedelta(minutes=11)) == 1
+    assert chunks.count_documents({"files_id": half["files_id"]}) == 1
+    assert rig.segments.collect(datetime.now(UTC) + timedelta(days=2)) == 0
+    assert chunks.count_documents({"files_id": half["files_id"]}) == 0
+    assert count(rig) == 1
+
+
+# This node's disk
+
+
+def fetch_all(uri: str, folder: str, most: int, seconds: float) -> None:
+    """Stands for a process of the reporting app: reads every segment, again and again."""
+    from config.clients import make_database
+    from config.settings import Settings
+
+    database = make_database(Settings(mongodb_uri=uri))
+    store = SegmentStore(database, Path(folder), most)
+    end = time.monotonic() + seconds
+    with database.client:
+        while time.monotonic() < end:
+            for segment in store.manifest("site").segments:
+                with store.fetch(segment).open("rb") as file:
+                    assert len(file.read()) == segment.size
+
+
+def test_copies_stay_within_their_bound_whoever_fetches(
+    rig: Rig, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for day in range(12):
+        rig.store(*(event(MONTH.start + day * DAY + n * MINUTE, path=f"/{day}/{n}") for n in range(50)))
+        rig.builder.build("site", "day", stretch_of("day", MONTH.start + day * DAY))
+    sizes = [s.size for s in rig.segments.manifest("site").segments]
+    most, folder = sum(sizes) // 3, tmp_path / "other node"
+    context = multiprocessing.get_context("spawn")
+    args = (settings.mongodb_uri, str(folder), most, 3.0)
+    processes = [context.Process(target=fetch_all, args=args) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    copies = list(folder.glob("*.parquet"))
+    assert len(copies) == 12, "what was used just now stays"
+    for n, copy in enumerate(sorted(copies)):
+        os.utime(copy, (time.time() - 1_000 + n,) * 2)
+    SegmentStore(rig.events.database, folder, most).make_room()
+    kept = sorted(folder.glob("*.parquet"))
+    assert sum(copy.stat().st_size for copy in kept) <= most
+    assert kept == sorted(copies)[-len(kept) :], "the oldest went"
+    assert len(kept) >= 3
+
+
+def test_what_a_process_that_is_gone_left_on_the_disk_is_swept_and_nobody_else_s(tmp_path: Path):
+    ours = Workplace(tmp_path)
+    with ours.folder() as folder:
+        dead = tmp_path / "work-dead"
+        dead.mkdir()
+        (dead / "spilled").write_text("x")
+        sweep(tmp_path)
+        assert dead.exists(), "it may be about to be locked"
+        for place in tmp_path.iterdir():
+            os.utime(place, (0, 0))
+        sweep(tmp_path)
+        assert not dead.exists()
+        assert folder.exists()
+
+
+def test_what_the_worker_would_never_have_written_counts_as_missing(rig: Rig):
+    odd: dict[str, Any] = {
+        "event_type": 5, "path": 5, "user_id": 5, "interactive": "no", "engagement_time": 2**40, "scroll_depth": 3.5,
+        "props": [1], "source": {}, "revenue": {"amount": Decimal128(Decimal("1E+40")), "currency": "USD"},
+    }  # fmt: skip
+    rig.store(*(event(NOON + n * MINUTE, **{name: value}) for n, (name, value) in enumerate(odd.items())))
+    rig.store(event(NOON, revenue={"amount": Decimal128("NaN"), "currency": "USD"}, scroll_depth=-1))
+    rig.builder.build("site", "month", MONTH)
+    assert count(rig) == len(odd) + 1
+
+
+def test_a_period_of_nothing_has_no_rows(rig: Rig):
+    assert rig.rows(Stretch(NOON, NOON + HOUR)) == []
+
+
+def test_the_lock_of_a_workplace_is_held(tmp_path: Path):
+    ours = Workplace(tmp_path)
+    (lock,) = tmp_path.glob("*/lock")
+    with lock.open("a") as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert ours
