@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 from analytics.query import (
     EVENT_DIMENSIONS,
+    MISSING_VALUE,
     OF_MONEY,
     OF_VISITS,
     PROPS,
@@ -535,8 +536,8 @@ def _scrolled(plan: _Plan) -> Sql:
     plan.terms.columns |= {"page", "scroll_depth"}
     dimensions = "".join(f"{name}, " for name in plan.names)
     deepest = (
-        f"SELECT {dimensions}visitor, page, max(scroll_depth)::INTEGER AS depth FROM events"
-        f" WHERE visitor IS NOT NULL AND scroll_depth IS NOT NULL GROUP BY {dimensions}visitor, page"
+        f"SELECT {dimensions}max(scroll_depth)::INTEGER AS depth FROM events WHERE visitor IS NOT NULL"
+        f" AND scroll_depth IS NOT NULL GROUP BY {dimensions}visitor, coalesce(page, '{MISSING_VALUE}')"
     )
     return Sql(f"SELECT {dimensions}count(*) AS pages, sum(depth) AS depths FROM ({deepest}){_grouped(plan.names)}")
 
