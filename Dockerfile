@@ -1,7 +1,7 @@
 # One image for every process; docker-compose.yml says which one a container runs.
 FROM python:3.12-slim
 
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BIND_HOST=0.0.0.0
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BIND_HOST=0.0.0.0 DATA_DIR=/tmp/footfall
 WORKDIR /app
 
 # requirements.txt only: the embedded servers and the test tools stay out.

@@ -73,3 +73,8 @@ def id_from_client(site_id: str, event_id: str) -> UUID:
 def id_from_entry(journal: str, entry_id: str) -> UUID:
     """The id of what somebody else wrote to the journal without one: the same at every delivery of that entry."""
     return uuid5(EVENT_IDS, f"entry:{journal}:{entry_id}")
+
+
+def id_from_document(key: str) -> UUID:
+    """The id of what somebody else wrote into MongoDB under a `_id` that is no UUID."""
+    return uuid5(EVENT_IDS, f"document:{key}")

@@ -5,10 +5,11 @@ primary is `Unavailable`; an event that MongoDB will not have, for its own fault
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID
 
 import pymongo
 from bson import Decimal128
@@ -19,8 +20,8 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.books import Account
 from analytics.dirty_hours import DirtyHours
-from analytics.event import Event, Revenue
-from analytics.mongodb import WRITE_LIMIT
+from analytics.event import DESCRIBED, Event, Revenue, Scalar, id_from_document
+from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.stretch import as_ms
 from analytics.unavailable import trouble_with
 
@@ -35,6 +36,9 @@ INDEXES = {"site_time": [("site_id", 1), ("timestamp", 1)]}
 # What the driver raises before it sends anything of the batch: an int over 64 bits, half a surrogate pair, NUL in a
 # key, a document over 16 MB.
 UNSENDABLE = (BSONError, OverflowError, ValueError)
+READ_AT_ONCE = 1_000  # events; all that a reader has of MongoDB's in memory
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,18 @@ class EventStore:
             each = {"_id": {"site": "$site_id", "day": day}, "n": {"$sum": 1}}
             rows = self._events.aggregate([{"$match": ours}, {"$group": each}], allowDiskUse=True)
             return Counter({Account(x["_id"]["site"], date.fromisoformat(x["_id"]["day"])): x["n"] for x in rows})
+
+    def find(self, site_id: str, start: datetime, end: datetime) -> Iterator[Event]:
+        """The site's events from `start` up to, not including, `end`, by time; read as they are asked for, however many
+        there are. What the worker did not write, a value of another type than it would have, counts as missing.
+
+        Raises Unavailable, at first or on the way.
+        """
+        ping(self._events.database)
+        which = {"site_id": site_id, "timestamp": {"$gte": start, "$lt": end}}
+        order = [("site_id", 1), ("timestamp", 1)]  # the index's
+        with trouble_with("mongodb", PyMongoError), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
+            yield from (_event(document) for document in cursor.sort(order))
 
     def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:
         """`first`: the index of the first document among all. What cannot even be sent is found by halving."""
@@ -148,6 +164,47 @@ def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, An
         "created_at": created_at,
     }
     return {name: value for name, value in document.items() if value is not None}
+
+
+def _event(document: Mapping[str, Any]) -> Event:
+    moment, its_id = document["timestamp"], document["_id"]
+    described = {name: text for name in DESCRIBED if (text := _of_type(document, name, str))}
+    return Event(
+        id=its_id if isinstance(its_id, UUID) else id_from_document(str(its_id)),
+        site_id=document["site_id"],
+        event_type=_of_type(document, "event_type", str) or "",
+        occurred_at=moment,
+        received_at=_of_type(document, "received_at", datetime) or moment,
+        hostname=_of_type(document, "hostname", str),
+        path=_of_type(document, "path", str),
+        user_id=_of_type(document, "user_id", str),
+        described=described or None,
+        interactive=_of_type(document, "interactive", bool) is not False,
+        engagement_time=_of_type(document, "engagement_time", int),
+        scroll_depth=_of_type(document, "scroll_depth", int),
+        revenue=_read_revenue(document.get("revenue")),
+        props=_read_props(document.get("props")),
+    )
+
+
+def _of_type(document: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
+    value = document.get(name)
+    if isinstance(value, bool) and kind is int:
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def _read_revenue(value: object) -> Revenue | None:
+    match value:
+        case {"amount": Decimal128() as amount, "currency": str(currency)} if amount.to_decimal().is_finite():
+            return Revenue(amount.to_decimal(), currency)
+    return None
+
+
+def _read_props(value: object) -> dict[str, Scalar] | None:
+    if not isinstance(value, dict):
+        return None
+    return {key: item for key, item in value.items() if item is None or isinstance(item, str | int | float)}
 
 
 def _revenue(revenue: Revenue) -> dict[str, Any]:

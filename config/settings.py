@@ -134,7 +134,9 @@ class Settings:
         "float", 35.0, "after this long a dead worker's events are taken over; above the task's limit of 30 s", POSITIVE
     )
     stats_time_limit: float = setting("float", 20.0, "the longest that a report may take", POSITIVE)
-    data_dir: str = setting("str", "var", "where `make run` keeps the data of the servers it starts")
+    data_dir: str = setting(
+        "str", "var", "where `make run` keeps the data of the servers it starts, and reports their copies of segments"
+    )
     log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
     log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", FORMATS)
 

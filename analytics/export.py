@@ -1,0 +1,103 @@
+"""Events as files, piece by piece: NDJSON, whose lines `POST /events` takes again, and Parquet. Pure.
+
+In: events, as many as there are. Out: bytes to be sent on; nothing is kept but the piece that is being made. What the
+events' source raises goes through, and leaves a file that is not ended: a Parquet file has its index at its end.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+from pyarrow.parquet import ParquetWriter
+
+from analytics.event import DESCRIBED, Event
+from analytics.event_schema import dump_journal_event
+
+PIECE = 200  # lines
+ROW_GROUP = 10_000  # rows: some MB
+MOST_MONEY = Decimal(10) ** 15  # what decimal128(18, 3) holds
+
+COLUMNS = pa.schema([
+    ("id", pa.string()), ("site_id", pa.string()), ("event_type", pa.string()),
+    ("timestamp", pa.timestamp("ms", "UTC")), ("received_at", pa.timestamp("ms", "UTC")),
+    ("hostname", pa.string()), ("path", pa.string()), ("user_id", pa.string()),
+    ("interactive", pa.bool_()), ("engagement_time", pa.int64()), ("scroll_depth", pa.int64()),
+    ("revenue_amount", pa.decimal128(18, 3)), ("revenue_currency", pa.string()), ("props", pa.string()),
+    *((name, pa.string()) for name in DESCRIBED),
+])  # fmt: skip
+
+
+def ndjson(events: Iterable[Event]) -> Iterator[bytes]:
+    for piece in _pieces(events, PIECE):
+        yield b"".join(dump_journal_event(event) + b"\n" for event in piece)
+
+
+def parquet(events: Iterable[Event]) -> Iterator[bytes]:
+    """`props` are JSON as text, so that each keeps its type. Without any event, a file without rows."""
+    sink = _Sink()
+    writer = ParquetWriter(sink, COLUMNS, compression="zstd")
+    for piece in _pieces(events, ROW_GROUP):
+        writer.write_table(pa.Table.from_pylist([_row(event) for event in piece], schema=COLUMNS))
+        yield sink.drain()
+    writer.close()
+    yield sink.drain()
+
+
+def _pieces(events: Iterable[Event], size: int) -> Iterator[list[Event]]:
+    source = iter(events)
+    while piece := list(islice(source, size)):
+        yield piece
+
+
+def _row(event: Event) -> dict[str, Any]:
+    money = event.revenue if event.revenue and abs(event.revenue.amount) < MOST_MONEY else None
+    return {
+        "id": str(event.id),
+        "site_id": event.site_id,
+        "event_type": event.event_type,
+        "timestamp": event.occurred_at,
+        "received_at": event.received_at,
+        "hostname": event.hostname,
+        "path": event.path,
+        "user_id": event.user_id,
+        "interactive": event.interactive,
+        "engagement_time": event.engagement_time,
+        "scroll_depth": event.scroll_depth,
+        "revenue_amount": round(money.amount, 3) if money else None,
+        "revenue_currency": money.currency if money else None,
+        "props": None if event.props is None else json.dumps(event.props, ensure_ascii=False),
+        **(event.described or {}),
+    }
+
+
+class _Sink:
+    """What a ParquetWriter writes into, as little as it asks of a file: bytes wait here until they are drained."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._waiting: list[bytes] = []
+        self._written = 0
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self._waiting.append(piece)
+        self._written += len(piece)
+        return len(piece)
+
+    def tell(self) -> int:
+        return self._written
+
+    def flush(self) -> None:
+        return
+
+    def close(self) -> None:
+        return
+
+    def drain(self) -> bytes:
+        piece = b"".join(self._waiting)
+        self._waiting.clear()
+        return piece
