@@ -1,20 +1,36 @@
-"""GET /stats: a site's views, users and top paths, of one UTC day or of all time."""
+"""GET /stats and what is below it: a site's numbers for people with curl.
+
+/stats are those of one UTC day or of all time; /stats/timeseries and /stats/breakdown answer what POST /api/v2/query
+does, from the parameters of a URL; /stats/realtime says who is there right now.
+"""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from marshmallow.validate import Length
 
-from analytics.event_schema import EARLIEST, LATEST, normalized
-from analytics.stats import StatsReader
+from analytics.event_schema import EARLIEST, LATEST, Text, normalized
+from analytics.query import GRAINS
+from analytics.query_schema import load_query, read_site_id, shown
+from analytics.realtime import RealtimeReader
+from analytics.reports import Reports
+from analytics.sites import SiteStore
+from report_app.figures import cells, columns, figure
+from report_app.parameters import LIMIT, PERIOD, Asked, bad_parameters, read_parameters, short
+from report_app.tables import as_csv, wants_csv
 from web.auth import Check
 from web.errors import BadRequest
+from web.reading import read
 
 ALL_TIME = "all_time"
+ASKED = ("site_id", *PERIOD, "metrics", "by", *LIMIT, "format")
 
 
 class Day(fields.Date):
@@ -42,10 +58,16 @@ class StatsQuery(Schema):
     date = Day(format="%Y-%m-%d")
 
 
+class RealtimeQuery(Schema):
+    site_id = Text(required=True, shortest=1, longest=128)
+
+
 _query = StatsQuery()
 
 
-def stats_blueprint(stats: StatsReader, auth: Check) -> Blueprint:
+def stats_blueprint(
+    reports: Reports, realtime: RealtimeReader, sites: SiteStore, auth: Check, clock: Callable[[], datetime]
+) -> Blueprint:
     blueprint = Blueprint("stats", __name__)
     blueprint.before_request(auth)
 
@@ -53,10 +75,61 @@ def stats_blueprint(stats: StatsReader, auth: Check) -> Blueprint:
     def read_stats() -> Response:
         query = _read_query()
         day = query.get("date")
-        found = stats.read(query["site_id"], day)
+        found = reports.stats(query["site_id"], day)
         return jsonify(site_id=query["site_id"], date=day.isoformat() if day else ALL_TIME, **asdict(found))
 
+    @blueprint.get("/stats/timeseries")
+    def timeseries() -> Response:
+        asked = read_parameters(request.args, [*ASKED, "grain"], metrics="visitors,visits,pageviews")
+        asked.body["dimensions"].insert(0, _time_dimension())
+        asked.body["include"] = {"time_labels": True}
+        return answer(asked)
+
+    @blueprint.get("/stats/breakdown")
+    def breakdown() -> Response:
+        asked = read_parameters(request.args, ASKED, by="page", metrics="visitors,pageviews")
+        asked.body["pagination"] = {"limit": 100} | asked.body["pagination"]
+        asked.body["include"] = {"total_rows": True}
+        return answer(asked)
+
+    @blueprint.get("/stats/realtime")
+    def right_now() -> Response:
+        site_id = read(RealtimeQuery(), request.args)["site_id"]
+        found = asdict(realtime.read(site_id))
+        return jsonify(site_id=site_id, **found | {"as_of": found["as_of"].isoformat()})
+
+    def answer(asked: Asked) -> Response:
+        csv = wants_csv()
+        with asked.naming_parameters():
+            site = sites.get(read_site_id(asked.body))
+            query = load_query(asked.body, site, clock(), partial(reports.earliest, site.site_id))
+            found = reports.answer(query)
+        dimensions = [short(dimension) for dimension in query.dimensions]
+        if csv:
+            names = [*dimensions, *chain.from_iterable(columns(metric) for metric in query.metrics)]
+            return as_csv(names, ([*row.dimensions, *_all_cells(query.metrics, row.metrics)] for row in found.rows))
+        first, last = shown(query, asked.body)["date_range"]
+        said: dict[str, Any] = {"site_id": query.site_id, "from": first, "to": last}
+        if found.total_rows is not None:
+            said["total_rows"] = found.total_rows
+        if found.as_of:
+            said["as_of"] = found.as_of.isoformat()
+        rows = ((*row.dimensions, *map(figure, row.metrics)) for row in found.rows)
+        return jsonify(said | {"results": [dict(zip((*dimensions, *query.metrics), row, strict=True)) for row in rows]})
+
     return blueprint
+
+
+def _all_cells(names: Sequence[str], metrics: Sequence[Any]) -> Any:
+    return chain.from_iterable(cells(*both) for both in zip(names, metrics, strict=True))
+
+
+def _time_dimension() -> str:
+    """Without a grain, the one that shows the period best."""
+    grain = request.args.get("grain")
+    if grain is not None and grain not in GRAINS:
+        raise bad_parameters({"grain": [f"One of {', '.join(GRAINS)}."]})
+    return f"time:{grain}" if grain else "time"
 
 
 def _read_query() -> dict[str, Any]:

@@ -1,16 +1,25 @@
 """What gunicorn serves. Imported after the fork; connects with the first query."""
 
 from analytics.dead_letters import DeadLetterStore
+from analytics.event_store import EventStore
 from analytics.journal import make_journal
+from analytics.realtime import RealtimeReader
+from analytics.reports import make_reports
 from analytics.sites import SiteStore
-from analytics.stats import StatsReader
 from config.clients import make_database
 from config.logs import configure_logging
 from config.settings import load_settings
-from report_app import create_app
+from report_app import Services, create_app, now
 
 settings = load_settings()
 configure_logging(settings)
 database = make_database(settings)
-stats = StatsReader(database, settings.stats_time_limit)
-app = create_app(settings, stats, DeadLetterStore(database), make_journal(settings), SiteStore(database))
+services = Services(
+    reports=make_reports(settings, database),
+    realtime=RealtimeReader(database, settings.stats_time_limit, now),
+    events=EventStore(database),
+    sites=SiteStore(database),
+    dead_letters=DeadLetterStore(database),
+    journal=make_journal(settings),
+)
+app = create_app(settings, services)

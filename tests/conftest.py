@@ -10,16 +10,19 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.dead_letters import DeadLetterStore
+from analytics.event_schema import load_event
 from analytics.event_store import EventStore
 from analytics.journal import Journal
+from analytics.realtime import RealtimeReader
+from analytics.reports import make_reports
 from analytics.sites import SiteStore
-from analytics.stats import StatsReader
 from analytics.storing import Stores
 from config.clients import make_database, make_redis
 from config.embedded import Server, mongo_server, pick_port, redis_server
 from config.settings import Settings
 from ingest_app import create_app as create_ingest_app
 from ingest_app.door import Door
+from report_app import Services
 from report_app import create_app as create_report_app
 from tests.system import System, running
 
@@ -42,8 +45,15 @@ def mongo_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def settings(redis_running: Server, mongo_running: Server) -> Settings:
-    return Settings(redis_url=redis_running.url, mongodb_uri=mongo_running.url, claim_idle=0.2, admin_key=ADMIN_KEY)
+def settings(redis_running: Server, mongo_running: Server, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(
+        redis_url=redis_running.url,
+        mongodb_uri=mongo_running.url,
+        data_dir=str(tmp_path_factory.mktemp("data")),
+        claim_idle=0.2,
+        stats_time_limit=5,
+        admin_key=ADMIN_KEY,
+    )
 
 
 @pytest.fixture
@@ -96,11 +106,54 @@ def ingest(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient
     return create_ingest_app(settings, Door(journal, wake_ups, lambda: NOW)).test_client()
 
 
+def make_services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Services:
+    """What the reporting app asks, all of it real; it is always NOW."""
+    return Services(
+        reports=make_reports(settings, database),
+        realtime=RealtimeReader(database, 5, lambda: NOW),
+        events=EventStore(database),
+        sites=SiteStore(database),
+        dead_letters=DeadLetterStore(database),
+        journal=journal,
+        clock=lambda: NOW,
+    )
+
+
+def tell(database: Database[dict[str, Any]], *bodies: dict[str, Any]) -> None:
+    """Stores events as the worker would; `at` is short for a timestamp of November 2026."""
+    events = [{"site_id": "shop", "event_type": "pageview", "user_id": "ann", **body} for body in bodies]
+    for event in events:
+        day, time = event.pop("at").split(" ")
+        event["timestamp"] = f"2026-11-{day}T{time}Z"
+    EventStore(database).store([("0-1", load_event(event, NOW)) for event in events], NOW)
+
+
 @pytest.fixture
-def report(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> FlaskClient:
-    stats = StatsReader(database, time_limit=5)
-    sites = SiteStore(database)
-    return create_report_app(settings, stats, DeadLetterStore(database), journal, sites).test_client()
+def story(database: Database[dict[str, Any]]) -> None:
+    """The shop's 21 November, and a pageview of the day before."""
+    tell(
+        database,
+        {"at": "20 09:00:00", "user_id": "bob", "path": "/"},
+        {"at": "21 10:00:00", "path": "/", "country": "DE", "source": "Google"},
+        {"at": "21 10:05:00", "path": "/pricing", "country": "DE", "source": "Google"},
+        {"at": "21 10:10:00", "event_type": "signup", "props": {"plan": "pro"},
+         "revenue": {"amount": "49.90", "currency": "USD"}},
+        {"at": "21 11:00:00", "user_id": "bob", "path": "/pricing", "country": "FR"},
+        {"at": "21 12:00:00", "user_id": None, "path": "/"},
+        {"at": "21 15:00:00", "path": "/"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Iterator[Services]:
+    services = make_services(settings, database, journal)
+    yield services
+    services.reports.database.close()
+
+
+@pytest.fixture
+def report(settings: Settings, services: Services) -> FlaskClient:
+    return create_report_app(settings, services).test_client()
 
 
 @pytest.fixture(scope="module")

@@ -3,20 +3,15 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
 from uuid import uuid4
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from pymongo.database import Database
 
-from analytics.dead_letters import DeadLetterStore
-from analytics.journal import Journal
-from analytics.sites import SiteStore
-from analytics.stats import StatsReader
 from config.settings import Settings
-from report_app import create_app
+from report_app import Services, create_app
+from report_app.errors import PLAUSIBLE
 from tests.conftest import ADMIN_KEY
 from web.auth import needs_report_key_always
 
@@ -24,15 +19,15 @@ REPORT_KEY = "a-report-key-for-tests"
 WRONG = [None, "", "wrong", ADMIN_KEY + "x", REPORT_KEY[:-1], "\u00e4"]
 OPEN = {"/healthz", "/readyz"}
 ADMINISTRATION = ("/admin/", "/metrics")
+PERSONS = [("/stats/visitor", "GET"), ("/export/events", "GET")]
 
 Client = Callable[..., FlaskClient]
 
 
 @pytest.fixture
-def client(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Client:
+def client(settings: Settings, services: Services) -> Client:
     def make(**keys: str) -> FlaskClient:
-        stats, letters, sites = StatsReader(database, 5), DeadLetterStore(database), SiteStore(database)
-        return create_app(replace(settings, **keys), stats, letters, journal, sites).test_client()
+        return create_app(replace(settings, **keys), services).test_client()
 
     return make
 
@@ -51,7 +46,7 @@ def administration(client: FlaskClient) -> list[tuple[str, str]]:
 
 def reports(client: FlaskClient) -> list[tuple[str, str]]:
     found = [(url, method) for url, method in routes(client) if not url.startswith(ADMINISTRATION) and url not in OPEN]
-    assert ("/stats", "GET") in found
+    assert {("/stats", "GET"), ("/api/v2/query", "POST"), *PERSONS} < set(found)
     return found
 
 
@@ -81,8 +76,12 @@ def test_every_report_needs_the_report_key_where_one_is_set(client: Client, key:
     report = client(report_key=REPORT_KEY)
     for url, method in reports(report):
         answer = report.open(url, method=method, headers=bearer(key))
-        assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized"), url
-        assert "REPORT_KEY" in answer.json["error"]["message"]
+        assert answer.status_code == 401, url
+        error = answer.json["error"]
+        if not url.startswith(PLAUSIBLE):
+            assert error["code"] == "unauthorized"
+            error = error["message"]
+        assert "REPORT_KEY" in error
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -99,6 +98,23 @@ def test_without_a_report_key_stats_are_open(client: Client, admin_key: str):
     report = client(admin_key=admin_key)
     assert report.get("/stats?site_id=site").status_code == 200
     assert report.get("/stats?site_id=site", headers=bearer("whatever")).status_code == 200
+
+
+def test_without_any_key_the_reports_of_persons_are_closed_and_all_others_open(client: Client):
+    report = client(report_key="", admin_key="")
+    for url, method in reports(report):
+        answer = report.open(url, method=method)
+        if (url, method) in PERSONS:
+            assert (answer.status_code, answer.json["error"]["code"]) == (403, "report_key_not_set"), url
+        else:
+            assert answer.status_code not in (401, 403), url
+
+
+def test_without_a_report_key_the_reports_of_persons_need_the_admin_key(client: Client):
+    report = client(report_key="", admin_key=ADMIN_KEY)
+    for url, method in PERSONS:
+        assert report.open(url, method=method).status_code == 401
+        assert report.open(url, method=method, headers=bearer(ADMIN_KEY)).status_code == 400
 
 
 @pytest.mark.parametrize(

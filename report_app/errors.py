@@ -1,0 +1,41 @@
+"""What reports say no with, beside what both apps do.
+
+Under /api/v2 every error has the shape that Plausible's clients know, {"error": message}; status and headers stay.
+"""
+
+import json
+
+import structlog
+from flask import Flask, Response, request
+
+from analytics.answer import Refused
+from analytics.query_schema import InvalidQuery
+from analytics.segment_store import SegmentLost
+from web.errors import RETRY_AFTER, error_body, error_response, unavailable_response
+
+log = structlog.get_logger()
+
+PLAUSIBLE = "/api/v2/"
+
+
+def register_report_errors(app: Flask) -> None:
+    @app.errorhandler(InvalidQuery)
+    def invalid_query(error: InvalidQuery) -> Response:
+        return error_response(400, error_body("invalid_query", str(error)))
+
+    @app.errorhandler(Refused)
+    def refused(error: Refused) -> Response:
+        """Only what is busy is worth asking again as it was; its message says what else would help."""
+        headers = {"Retry-After": str(RETRY_AFTER)} if error.code == "busy" else None
+        return error_response(503, error_body(error.code, error.message), headers)
+
+    @app.errorhandler(SegmentLost)
+    def segment_lost(error: SegmentLost) -> Response:
+        log.error("segment_lost", error=str(error))
+        return unavailable_response("A part of this site's events cannot be read just now; please try again.")
+
+    @app.after_request
+    def in_plausibles_shape(response: Response) -> Response:
+        if request.path.startswith(PLAUSIBLE) and response.status_code >= 400:
+            response.data = json.dumps({"error": response.get_json()["error"]["message"]})
+        return response

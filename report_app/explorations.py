@@ -1,0 +1,62 @@
+"""POST /api/v2/funnel, /retention and /journeys: what visitors did one after the other. Plausible has none of them in
+its API; they take site, date range and filters as /api/v2/query does, and their errors are of its shape.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from analytics.answer import Cohort
+from analytics.exploration_schema import load_funnel, load_journeys, load_retention
+from analytics.reports import Reports
+from analytics.sites import SiteStore
+from report_app.figures import share
+from web.auth import Check
+from web.reading import read_body
+
+
+def explorations_blueprint(reports: Reports, sites: SiteStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+    blueprint = Blueprint("explorations", __name__, url_prefix="/api/v2")
+    blueprint.before_request(auth)
+
+    @blueprint.post("/funnel")
+    def funnel() -> Response:
+        asked = load_funnel(read_body(), sites.get, clock(), reports.earliest)
+        counts = reports.funnel(asked.query, asked.steps, asked.window)
+        return jsonify(results=_steps(asked.labels, counts), query=asked.shown)
+
+    @blueprint.post("/retention")
+    def retention() -> Response:
+        asked = load_retention(read_body(), sites.get, clock(), reports.earliest)
+        cohorts = reports.retention(asked.query, asked.grain)
+        return jsonify(results=[_cohort(cohort) for cohort in cohorts], query=asked.shown)
+
+    @blueprint.post("/journeys")
+    def journeys() -> Response:
+        asked = load_journeys(read_body(), sites.get, clock(), reports.earliest)
+        found = reports.journeys(asked.query, asked.page)
+        both = {"following": found.following, "preceding": found.preceding}
+        pages = {name: [_page(*each) for each in some[: asked.query.limit]] for name, some in both.items()}
+        return jsonify(results=pages, query=asked.shown)
+
+    return blueprint
+
+
+def _steps(labels: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
+    """Nobody was lost before the first step, which is a share of nothing but itself."""
+    steps = []
+    for label, count, before in zip(labels, counts, [counts[0], *counts], strict=False):
+        shares = {"share": share(count, counts[0]), "share_of_previous": share(count, before)}
+        steps.append({"label": label, "count": count, **shares, "dropped": before - count})
+    return steps
+
+
+def _cohort(cohort: Cohort) -> dict[str, Any]:
+    shares = [share(count, cohort.active[0]) for count in cohort.active]
+    return {"cohort": cohort.label, "visitors": cohort.active[0], "active": cohort.active, "shares": shares}
+
+
+def _page(page: str | None, count: int) -> dict[str, Any]:
+    return {"page": page, "count": count}

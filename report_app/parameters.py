@@ -1,0 +1,140 @@
+"""A question put together from the parameters of a URL, for people with curl: read into the JSON of a query.
+
+In: `?site_id=shop&country=DE&country=FR&page=/pricing&device!=Mobile&prop.plan=pro`. A name twice is "or", different
+names are "and", "!" at the end of a name is "not". Out: `Asked`. What is wrong comes out as a BadRequest that names
+the parameter, whether it is found here or where the query is read.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from werkzeug.datastructures import MultiDict
+
+from analytics.query import EVENT_DIMENSIONS, PROPS, VISIT_DIMENSIONS
+from analytics.query_schema import InvalidQuery
+from web.errors import BadRequest
+
+# Dimensions without what they are of: no two are called alike.
+SHORT = {dimension.partition(":")[2]: dimension for dimension in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)}
+PROP = "prop."
+PERIOD = ("period", "from", "to")
+DEFAULT_PERIOD = "30d"
+LIMIT = ("limit", "offset")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """`body`: as of POST /api/v2/query. `filtered_by`: the parameters of its filters, in their order."""
+
+    body: dict[str, Any]
+    filtered_by: Sequence[str]
+    period_by: str
+
+    @contextmanager
+    def naming_parameters(self) -> Iterator[None]:
+        """What the block finds wrong with the body is said of the parameter that it came from."""
+        try:
+            yield
+        except InvalidQuery as error:
+            raise bad_parameters({self._parameter(error): [error.message]}) from None
+
+    def _parameter(self, error: InvalidQuery) -> str:
+        match error.pointer.split("/"):
+            case ["#", "filters", index, *_]:
+                return self.filtered_by[int(index)]
+            case ["#", "pagination", name, *_]:
+                return name
+            case ["#", name, *_]:
+                return {"date_range": self.period_by, "dimensions": "by", "include": "grain"}.get(name, name)
+        if error.message.startswith("Metric"):
+            return "metrics"
+        named = (name for name in self.filtered_by if name.removesuffix("!") in error.message)
+        return next(named, "metrics")
+
+
+def read_parameters(
+    args: MultiDict[str, str], known: Iterable[str], by: str = "", metrics: str = "", filtered: bool = True
+) -> Asked:
+    """`known`: what may be given beside filters, if these are taken. `by`, `metrics`: where they are not given.
+
+    Raises BadRequest.
+    """
+    wrong: dict[str, list[str]] = {}
+    filters, filtered_by = [], []
+    names = [*known]
+    dimensions_known = [*SHORT, f"{PROP}<key>"] if filtered else []
+    for name, values in args.lists():
+        if name in names:
+            if len(values) > 1:
+                wrong[name] = ["Given more than once."]
+        elif filtered and (dimension := _dimension(name.removesuffix("!"))):
+            filters.append(["is_not" if name.endswith("!") else "is", dimension, values])
+            filtered_by.append(name)
+        else:
+            wrong[name] = [f"Not a parameter; the nearest one is {_nearest(name, [*names, *dimensions_known])}."]
+    if not args.get("site_id"):
+        wrong["site_id"] = ["Missing data for required field."]
+    dimensions = []
+    for name in _several(args.get("by", by)):
+        dimensions.append(_dimension(name))
+        if not dimensions[-1]:
+            wrong["by"] = [f"{name!r} is not a dimension; the nearest one is {_nearest(name, SHORT)}."]
+    body = {
+        "site_id": args.get("site_id"),
+        "metrics": _several(args.get("metrics", metrics)) or ["visitors"],
+        "date_range": _date_range(args, wrong),
+        "dimensions": dimensions,
+        "filters": filters,
+        "pagination": {name: _whole(name, args[name], wrong) for name in LIMIT if name in names and name in args},
+    }
+    if wrong:
+        raise bad_parameters(wrong)
+    return Asked(body, filtered_by, "from" if "from" in args else "period")
+
+
+def bad_parameters(wrong: dict[str, list[str]]) -> BadRequest:
+    return BadRequest("invalid_query", f"Not understood: see {', '.join(wrong)}.", wrong)
+
+
+def short(dimension: str) -> str:
+    """What read_parameters understands as this dimension."""
+    if dimension.startswith(PROPS):
+        return PROP + dimension.removeprefix(PROPS)
+    kind, _, name = dimension.partition(":")
+    return kind if kind == "time" else name
+
+
+def _dimension(name: str) -> str | None:
+    if name.startswith(PROP) and name != PROP:
+        return PROPS + name.removeprefix(PROP)
+    return SHORT.get(name)
+
+
+def _date_range(args: MultiDict[str, str], wrong: dict[str, list[str]]) -> str | list[str]:
+    given = [name for name in PERIOD if name in args]
+    if given in ([], ["period"]):
+        return args.get("period", DEFAULT_PERIOD)
+    for name in ("from", "to"):
+        if name not in given:
+            wrong[name] = ["Missing: from and to are two days, YYYY-MM-DD, both of them in the period."]
+    if "period" in given:
+        wrong["period"] = ["Either a period, or from and to."]
+    return [args.get("from", ""), args.get("to", "")]
+
+
+def _whole(name: str, text: str, wrong: dict[str, list[str]]) -> int:
+    if text.isascii() and text.isdigit() and len(text) < 20:
+        return int(text)
+    wrong[name] = ["Not a whole number."]
+    return 0
+
+
+def _several(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",")] if text else []
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    return get_close_matches(name, known, n=1, cutoff=0)[0]

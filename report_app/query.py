@@ -1,0 +1,105 @@
+"""POST /api/v2/query: what the clients of Plausible's Stats API v2 ask and are answered, also as CSV."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from analytics.answer import Answer, Metric, Row
+from analytics.query import Query, time_labels
+from analytics.query_schema import load_query, read_site_id, shown
+from analytics.reports import Reports
+from analytics.sites import SiteStore
+from report_app.figures import Cell, cells, change, columns, figure, nothing
+from report_app.tables import as_csv, wants_csv
+from web.auth import Check
+from web.reading import read_body
+
+
+def query_blueprint(reports: Reports, sites: SiteStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+    blueprint = Blueprint("query", __name__, url_prefix="/api/v2")
+    blueprint.before_request(auth)
+
+    @blueprint.post("/query")
+    def answer_query() -> Response:
+        csv, body = wants_csv(), read_body()
+        site = sites.get(read_site_id(body))
+        query = load_query(body, site, clock(), partial(reports.earliest, site.site_id))
+        answer = reports.answer(query)
+        if csv:
+            return as_csv(_names(query), (_cells(query, row) for row in answer.rows))
+        return jsonify(results=_results(query, answer), meta=_meta(query, answer), query=shown(query, body))
+
+    return blueprint
+
+
+def _results(query: Query, answer: Answer) -> list[dict[str, Any]]:
+    then = _labels_before(query)
+    return [_result(query, row, then) for row in answer.rows]
+
+
+def _result(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any]:
+    result: dict[str, Any] = {"dimensions": row.dimensions, "metrics": [figure(metric) for metric in row.metrics]}
+    if query.compare_with:
+        result["comparison"] = _comparison(query, row, then)
+    return result
+
+
+def _comparison(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any] | None:
+    """None where the other period is too short to have such a bucket."""
+    dimensions = [
+        then.get(value) if dimension.startswith("time:") else value
+        for dimension, value in zip(query.dimensions, row.dimensions, strict=True)
+    ]
+    if None in dimensions:
+        return None
+    before = _before(query, row)
+    return {
+        "dimensions": dimensions,
+        "metrics": [figure(metric) for metric in before],
+        "change": [change(*both) for both in zip(row.metrics, before, strict=True)],
+    }
+
+
+def _before(query: Query, row: Row) -> Sequence[Metric]:
+    return row.before or [nothing(metric) for metric in query.metrics]
+
+
+def _labels_before(query: Query) -> dict[str, str]:
+    """By each bucket, the one that it is compared with: that of the same position."""
+    if not (query.grain and query.compare_with):
+        return {}
+    both = (time_labels(period, query.grain) for period in (query.period, query.compare_with))
+    return dict(zip(*both, strict=False))  # the other may be of other length
+
+
+def _meta(query: Query, answer: Answer) -> dict[str, Any]:
+    meta: dict[str, Any] = {}
+    if query.time_labels and query.grain:
+        meta["time_labels"] = time_labels(query.period, query.grain)
+    if answer.total_rows is not None:
+        meta["total_rows"] = answer.total_rows
+    if answer.as_of:
+        meta["as_of"] = answer.as_of.isoformat()
+    return meta
+
+
+def _names(query: Query) -> list[str]:
+    of_metrics = list(chain.from_iterable(columns(metric) for metric in query.metrics))
+    if not query.compare_with:
+        return [*query.dimensions, *of_metrics]
+    before = [f"{name}_before" for name in of_metrics]
+    return [*query.dimensions, *of_metrics, *before, *(f"{metric}_change" for metric in query.metrics)]
+
+
+def _cells(query: Query, row: Row) -> Iterator[Cell]:
+    before = _before(query, row)
+    yield from row.dimensions
+    for metrics in (row.metrics, before) if query.compare_with else (row.metrics,):
+        for name, metric in zip(query.metrics, metrics, strict=True):
+            yield from cells(name, metric)
+    if query.compare_with:
+        yield from (change(*both) for both in zip(row.metrics, before, strict=True))

@@ -1,0 +1,37 @@
+"""Answers as JSON or CSV, as the asker wants them. A spreadsheet must not take what a visitor sent for a formula."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from io import StringIO
+
+from flask import Response, request
+
+from report_app.figures import Cell
+from web.errors import BadRequest
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how one begins
+CSV = "text/csv"
+
+
+def wants_csv() -> bool:
+    """`?format=` goes before the header Accept; JSON where neither says anything."""
+    wanted = request.args.get("format")
+    if wanted is None:
+        return request.accept_mimetypes.best_match(["application/json", CSV]) == CSV
+    if wanted not in ("csv", "json"):
+        message = "format is either json or csv."
+        raise BadRequest("invalid_query", f"Not understood: {message}", {"format": [message]})
+    return wanted == "csv"
+
+
+def as_csv(names: Sequence[str], rows: Iterable[Iterable[Cell]]) -> Response:
+    """The first line are the names."""
+    table = StringIO()
+    writer = csv.writer(table)
+    writer.writerow(map(_harmless, names))
+    writer.writerows([map(_harmless, row) for row in rows])
+    return Response(table.getvalue(), mimetype=CSV)
+
+
+def _harmless(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell

@@ -1,0 +1,82 @@
+"""GET /stats/visitor: what one visitor did, visit by visit; for sites that show it, and never without a key."""
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from analytics.answer import PastEvent, PastVisit
+from analytics.query_schema import load_query, read_site_id, shown
+from analytics.reports import Reports
+from analytics.sites import SiteStore
+from report_app.figures import figure
+from report_app.parameters import PERIOD, bad_parameters, read_parameters
+from web.auth import Check
+from web.errors import error_body, error_response
+
+ASKED = ("site_id", "user_id", *PERIOD, "limit")
+LONGEST_USER_ID = 256  # as in event_schema
+MOST_VISITS = 1_000
+NOT_SHOWN = "This site does not show single visitors: `shows_visitors` is not set for it."
+
+
+def visitors_blueprint(reports: Reports, sites: SiteStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+    """`auth` lets nobody pass without a key."""
+    blueprint = Blueprint("visitors", __name__)
+    blueprint.before_request(auth)
+
+    @blueprint.get("/stats/visitor")
+    def history() -> Response:
+        """The newest visit first, its oldest event first."""
+        asked = read_parameters(request.args, ASKED, filtered=False)
+        user_id = _user_id()
+        with asked.naming_parameters():
+            site = sites.get(read_site_id(asked.body))
+            if not site.shows_visitors:
+                return error_response(403, error_body("visitors_not_shown", NOT_SHOWN))
+            query = load_query(asked.body, site, clock(), partial(reports.earliest, site.site_id))
+        limit = min(asked.body["pagination"].get("limit", 100), MOST_VISITS)
+        visits = reports.history(site.site_id, user_id, query.period, limit)
+        first, last = shown(query, asked.body)["date_range"]
+        said = {"site_id": site.site_id, "user_id": user_id, "from": first, "to": last}
+        return jsonify(said | {"visits": [_visit(visit) for visit in visits]})
+
+    return blueprint
+
+
+def _user_id() -> str:
+    user_id = request.args.get("user_id", "")
+    if not 0 < len(user_id) <= LONGEST_USER_ID:
+        raise bad_parameters({"user_id": [f"Expected a text of 1 to {LONGEST_USER_ID} characters."]})
+    return user_id
+
+
+def _visit(visit: PastVisit) -> dict[str, Any]:
+    """What describes the visit stands beside its numbers, as it does in an event."""
+    return {
+        "began_at": visit.began_at.isoformat(),
+        "duration": visit.duration,
+        "pageviews": visit.pageviews,
+        "bounce": visit.bounce,
+        "entry_page": visit.entry_page,
+        "exit_page": visit.exit_page,
+        **visit.described,
+        "events": [dict(_event(event)) for event in visit.events],
+    }
+
+
+def _event(event: PastEvent) -> Iterator[tuple[str, Any]]:
+    """Without what the event does not have."""
+    yield "timestamp", event.occurred_at.isoformat()
+    yield "name", event.name
+    more = {
+        "page": event.page,
+        "hostname": event.hostname,
+        "engagement_time": event.engagement_time,
+        "scroll_depth": event.scroll_depth,
+        "revenue": figure(event.revenue),
+        "props": event.props,
+    }
+    yield from ((name, value) for name, value in more.items() if value is not None)

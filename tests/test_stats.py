@@ -1,0 +1,229 @@
+"""GET /stats/timeseries, /stats/breakdown and /stats/realtime over HTTP; every number here is counted by hand."""
+
+import os
+import signal
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from analytics.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS, Goal, Site
+from analytics.realtime import RealtimeReader, realtime_pipeline
+from analytics.unavailable import Unavailable
+from config.embedded import pick_port
+from report_app import Services
+from report_app.parameters import SHORT
+from tests.conftest import NOW, tell
+
+DAY = "site_id=shop&from=2026-11-21&to=2026-11-21"
+
+
+def rows(report: FlaskClient, url: str) -> list[list[Any]]:
+    answer = report.get(url)
+    assert answer.status_code == 200, answer.json
+    return [list(row.values()) for row in answer.json["results"]]
+
+
+def wrong(report: FlaskClient, url: str) -> dict[str, list[str]]:
+    answer = report.get(url)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_query"), answer.json
+    fields: dict[str, list[str]] = answer.json["error"]["fields"]
+    return fields
+
+
+def test_a_time_series_has_every_bucket_by_name(report: FlaskClient, story: None):
+    assert report.get("/stats/timeseries?site_id=shop&from=2026-11-19&to=2026-11-21&grain=day").json == {
+        "site_id": "shop",
+        "from": "2026-11-19T00:00:00+00:00",
+        "to": "2026-11-21T23:59:59+00:00",
+        "results": [
+            {"time": "2026-11-19", "visitors": 0, "visits": 0, "pageviews": 0},
+            {"time": "2026-11-20", "visitors": 1, "visits": 1, "pageviews": 1},
+            {"time": "2026-11-21", "visitors": 2, "visits": 3, "pageviews": 5},
+        ],
+    }
+
+
+def test_without_a_grain_it_is_the_one_that_shows_the_period_best(report: FlaskClient, story: None):
+    hours = rows(report, f"/stats/timeseries?{DAY}&metrics=events")
+    assert len(hours) == 24
+    assert hours[10:13] == [["2026-11-21 10:00:00", 3], ["2026-11-21 11:00:00", 1], ["2026-11-21 12:00:00", 1]]
+    assert len(rows(report, "/stats/timeseries?site_id=shop&metrics=events")) == 30
+    assert rows(report, "/stats/timeseries?site_id=shop&period=month&grain=month&metrics=events") == [["2026-11-01", 7]]
+
+
+def test_a_time_series_may_be_split(report: FlaskClient, story: None):
+    assert rows(report, f"/stats/timeseries?{DAY}&grain=day&by=country&metrics=visits") == [
+        ["2026-11-21", "(not set)", 1],
+        ["2026-11-21", "DE", 1],
+        ["2026-11-21", "FR", 1],
+    ]
+
+
+def test_a_breakdown_is_by_page_unless_asked_otherwise(report: FlaskClient, story: None):
+    assert report.get(f"/stats/breakdown?{DAY}").json == {
+        "site_id": "shop",
+        "from": "2026-11-21T00:00:00+00:00",
+        "to": "2026-11-21T23:59:59+00:00",
+        "total_rows": 3,
+        "results": [
+            {"page": "/pricing", "visitors": 2, "pageviews": 2},
+            {"page": "(not set)", "visitors": 1, "pageviews": 0},
+            {"page": "/", "visitors": 1, "pageviews": 3},
+        ],
+    }
+    assert rows(report, f"/stats/breakdown?{DAY}&by=source, country&metrics=visits") == [
+        ["Direct / None", "(not set)", 1], ["Direct / None", "FR", 1], ["Google", "DE", 1],
+    ]  # fmt: skip
+    assert rows(report, f"/stats/breakdown?{DAY}&by=prop.plan&metrics=events") == [["(none)", 5], ["pro", 1]]
+    answer = report.get(f"/stats/breakdown?{DAY}&limit=1&offset=2").json
+    assert (answer["total_rows"], answer["results"]) == (3, [{"page": "/", "visitors": 1, "pageviews": 3}])
+
+
+@pytest.mark.parametrize(
+    ("filters", "events"),
+    [
+        ("country=DE", 3),
+        ("country=DE&country=FR", 4),
+        ("country=DE&page=/", 1),
+        ("country!=DE", 3),
+        ("country!=DE&country!=FR", 2),
+        ("page=/&page=/pricing&source!=Google", 3),
+        ("prop.plan=pro", 1),
+        ("prop.plan!=pro", 5),
+        ("name=signup", 1),
+        ("country=(not set)", 2),
+    ],
+)
+def test_filters_are_parameters(report: FlaskClient, story: None, filters: str, events: int):
+    assert rows(report, f"/stats/timeseries?{DAY}&grain=month&metrics=events&{filters}") == [["2026-11-01", events]]
+
+
+def test_every_dimension_has_a_short_name_of_its_own():
+    assert len(SHORT) == len(EVENT_DIMENSIONS) + len(VISIT_DIMENSIONS)
+
+
+def test_goals_may_be_asked_for(report: FlaskClient, story: None, services: Services):
+    services.sites.put(Site("shop", goals=(Goal("Signed up", event_type="signup"),)))
+    url = f"/stats/breakdown?{DAY}&by=goal&metrics=visitors,conversion_rate"
+    assert rows(report, url) == [["Signed up", 1, 50.0]]
+    assert rows(report, f"{url}&goal=Signed up") == [["Signed up", 1, 50.0]]
+    assert "goal" in wrong(report, f"{url}&goal=Other")
+
+
+def test_both_come_as_csv(report: FlaskClient, story: None):
+    answer = report.get(f"/stats/breakdown?{DAY}&metrics=visitors,total_revenue&format=csv")
+    assert answer.content_type == "text/csv; charset=utf-8"
+    assert answer.text.splitlines() == [
+        "page,visitors,total_revenue,total_revenue_currency", "/pricing,2,,", "(not set),1,49.9,USD", "/,1,,",
+    ]  # fmt: skip
+    answer = report.get(f"/stats/timeseries?{DAY}&grain=week", headers={"Accept": "text/csv"})
+    assert answer.text.splitlines() == ["time,visitors,visits,pageviews", "2026-11-16,2,3,5"]
+
+
+@pytest.mark.parametrize(
+    ("query", "field", "says"),
+    [
+        ("", "site_id", "Missing"),
+        ("site_id=", "site_id", "Missing"),
+        ("site_id=" + "x" * 129, "site_id", "1 to 128"),
+        (f"{DAY}&contry=DE", "contry", "the nearest one is country"),
+        (f"{DAY}&peroid=7d", "peroid", "the nearest one is period"),
+        (f"{DAY}&prop.=x", "prop.", "the nearest one is prop.<key>"),
+        (f"{DAY}&\u00e4=x", "\u00e4", "the nearest one is"),
+        (f"{DAY}&by=contry", "by", "'contry' is not a dimension; the nearest one is country"),
+        (f"{DAY}&by=page,page", "by", "unique"),
+        (f"{DAY}&metrics=visitors,hits", "metrics", 'Invalid metric "hits"'),
+        (f"{DAY}&metrics=conversion_rate", "metrics", "event:goal"),
+        (f"{DAY}&limit=ten", "limit", "whole number"),
+        (f"{DAY}&limit=0", "limit", ">= 1"),
+        (f"{DAY}&offset=-1", "offset", "whole number"),
+        (f"{DAY}&limit=1&limit=2", "limit", "more than once"),
+        (f"{DAY}&period=7d", "period", "Either"),
+        (f"{DAY}&format=xml", "format", "json or csv"),
+        (f"{DAY}&country=Germany", "country", "2-letter"),
+        (f"{DAY}&page=/&country!=Germany", "country!", "2-letter"),
+        ("site_id=shop&from=2026-11-21", "to", "Missing"),
+        ("site_id=shop&to=2026-11-21", "from", "Missing"),
+        ("site_id=shop&from=2026-11-22&to=2026-11-21", "from", "Invalid date range"),
+        ("site_id=shop&from=today&to=2026-11-21", "from", "Invalid date range"),
+        ("site_id=shop&period=fortnight", "period", "Invalid date range"),
+    ],
+)
+def test_what_is_wrong_is_said_of_its_parameter(
+    report: FlaskClient, database: Database, query: str, field: str, says: str
+):
+    for route in "timeseries", "breakdown":
+        fields = wrong(report, f"/stats/{route}?{query}")
+        assert [*fields] == [field]
+        assert says in fields[field][0]
+
+
+def test_a_grain_is_one_of_four_and_of_time_series_only(report: FlaskClient, database: Database):
+    assert "grain" in wrong(report, f"/stats/timeseries?{DAY}&grain=year")
+    assert "grain" in wrong(report, f"/stats/breakdown?{DAY}&grain=day")
+    assert "grain" in wrong(report, "/stats/timeseries?site_id=shop&from=1990-01-01&to=2020-01-01&grain=hour")
+
+
+# Right now
+
+
+def test_right_now_are_the_last_minutes_up_to_now(report: FlaskClient, database: Database):
+    minutes = [("a", 0), ("a", 1), ("b", 4.9), ("b", 5), ("c", 29), ("d", 30), ("e", -1), (None, 2)]
+    for user, ago in minutes:
+        at = (NOW - timedelta(minutes=ago)).strftime("%d %H:%M:%S.%f")[:-3]
+        tell(database, {"at": at, "user_id": user, "path": f"/{user}"})
+    tell(database, {"at": "22 11:59:00", "user_id": "f", "event_type": "signup", "path": "/f"})
+    tell(database, {"at": "22 11:59:00", "user_id": "g", "site_id": "other"})
+    assert report.get("/stats/realtime?site_id=shop").json == {
+        "site_id": "shop",
+        "as_of": "2026-11-22T12:00:00.123000+00:00",
+        "last_5_minutes": {
+            "visitors": 3,
+            "pageviews": 4,
+            "top_pages": [
+                {"page": "/a", "pageviews": 2}, {"page": "/None", "pageviews": 1}, {"page": "/b", "pageviews": 1},
+            ],
+        },
+        "last_30_minutes": {
+            "visitors": 4,
+            "pageviews": 6,
+            "top_pages": [
+                {"page": "/a", "pageviews": 2}, {"page": "/b", "pageviews": 2}, {"page": "/None", "pageviews": 1},
+                {"page": "/c", "pageviews": 1},
+            ],
+        },
+    }  # fmt: skip
+
+
+def test_nobody_is_there_without_events(report: FlaskClient, database: Database):
+    nobody = {"visitors": 0, "pageviews": 0, "top_pages": []}
+    answer = report.get("/stats/realtime?site_id=shop").json
+    assert (answer["last_5_minutes"], answer["last_30_minutes"]) == (nobody, nobody)
+    assert wrong(report, "/stats/realtime") == {"site_id": ["Missing data for required field."]}
+    assert "country" in wrong(report, "/stats/realtime?site_id=shop&country=DE")
+
+
+def test_right_now_reads_the_half_hour_s_documents_only(database: Database):
+    tell(database, *[{"at": f"22 {hour:02}:45:00"} for hour in range(12)])
+    command = {"aggregate": "events", "pipeline": realtime_pipeline("shop", NOW), "cursor": {}}
+    plan = database.command("explain", command, verbosity="executionStats")
+    assert plan["stages"][0]["$cursor"]["executionStats"]["totalDocsExamined"] == 1
+
+
+def test_a_mongodb_that_is_away_or_frozen_is_a_503(report: FlaskClient, services: Services, database: Database):
+    nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
+    with pytest.raises(Unavailable):
+        RealtimeReader(nobody["footfall"], 1, lambda: NOW).read("shop")
+    nobody.close()
+    pid = database.command("serverStatus")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        answer = report.get("/stats/realtime?site_id=shop")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")
+    assert answer.headers["Retry-After"] == "1"
