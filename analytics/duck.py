@@ -5,7 +5,6 @@ from pathlib import Path
 
 import duckdb
 
-
 MOST_SPILLED = "20GB"  # a question or a segment that needs more is refused
 
 

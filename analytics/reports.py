@@ -90,8 +90,8 @@ class Reports:
 
     def __post_init__(self) -> None:
         self._turns = threading.BoundedSemaphore(self.at_once)
-        self.database.execute("CREATE OR REPLACE TABLE country_names AS SELECT unnest(?) AS code, unnest(?) AS name", _countries())
-        self.database.execute("CREATE OR REPLACE TABLE region_names AS SELECT unnest(?) AS code, unnest(?) AS name", _regions())
+        for table, names in (("country_names", _countries()), ("region_names", _regions())):
+            self.database.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT unnest(?) AS code, unnest(?) AS name", names)
 
     def answer(self, query: Query) -> Answer:
         """Raises Refused, InvalidQuery, Unavailable."""

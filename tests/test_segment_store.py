@@ -77,7 +77,7 @@ def test_an_hour_that_goes_on_is_due_when_it_has_many_events_and_not_all_the_tim
     assert dirty.sites_due(due_at(now)) == []
     assert dirty.sites_due(due_at(now + timedelta(seconds=30))) == ["large"]
     assert dirty.next_due("large", due_at(now + timedelta(seconds=30))) == as_ms(now) // HOUR * HOUR
-    assert dirty.sites_due(due_at(now + timedelta(hours=2))) == ["small", "large"]
+    assert sorted(dirty.sites_due(due_at(now + timedelta(hours=2)))) == ["large", "small"]
 
 
 def test_who_dies_between_insert_and_mark_is_made_good_by_the_redelivery(rig: Rig, database: Database[dict[str, Any]]):
