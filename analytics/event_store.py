@@ -21,6 +21,7 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 from analytics.books import Account
 from analytics.dirty_hours import DirtyHours
 from analytics.event import DESCRIBED, Event, Revenue, Scalar, id_from_document
+from analytics.history import History
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.stretch import as_ms
 from analytics.unavailable import trouble_with
@@ -64,6 +65,7 @@ class EventStore:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._events: Collection[dict[str, Any]] = database["events"]
         self._dirty = DirtyHours(database)
+        self._history = History(database)
         self._indexed = False
 
     def store(self, events: Sequence[tuple[str, Event]], created_at: datetime) -> Stored:
@@ -141,6 +143,7 @@ class EventStore:
         if not self._indexed:
             for name, keys in INDEXES.items():
                 self._events.create_index(keys, name=name)
+            self._history.note_if_there_is_none()
             self._indexed = True
 
 

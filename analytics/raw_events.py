@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.event import DESCRIBED, PAGEVIEW_TYPES
 from analytics.mongodb import ping
-from analytics.stretch import Stretch, as_datetime
+from analytics.stretch import LATEST, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import trouble_with
 
 # `occurred`: milliseconds since 1970. `tie`: the order of one visitor's events within a millisecond, by id. `visitor`:
@@ -37,6 +37,7 @@ _FIELDS: dict[str, Any] = {
     "occurred": {"$toLong": "$timestamp"}, "visitor": "$user_id", "name": "$event_type", "page": "$path",
     **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
 }  # fmt: skip
+_BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
 _TEXTS = frozenset(("page", "hostname", *DESCRIBED))
 
 
@@ -72,12 +73,32 @@ class RawEvents:
         with trouble_with("mongodb", PyMongoError):
             return self._events.count_documents({"site_id": site_id, "timestamp": when}, limit=most)
 
+    def sites(self) -> Iterator[str]:
+        """Each found by its place in the index, however many events it has."""
+        with trouble_with("mongodb", PyMongoError):
+            site_id = ""
+            while found := self._events.find_one({"site_id": {"$gt": site_id}}, {"site_id": 1}, sort=_BY_TIME):
+                site_id = found["site_id"]
+                yield site_id
+
+    def months(self, site_id: str) -> list[Stretch]:
+        """Those in which the site has events, found likewise."""
+        months: list[Stretch] = []
+        with trouble_with("mongodb", PyMongoError):
+            after = as_datetime(0)
+            while found := self._events.find_one(
+                {"site_id": site_id, "timestamp": {"$gte": after, "$lt": LATEST}}, {"timestamp": 1}, sort=_BY_TIME
+            ):
+                months.append(stretch_of("month", as_ms(found["timestamp"])))
+                after = as_datetime(months[-1].end)
+        return months
+
     def _find(self, site_id: str, stretch: Stretch) -> Iterator[dict[str, Any]]:
         when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
         with trouble_with("mongodb", PyMongoError):
             yield from (
                 self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS, batch_size=AT_ONCE)
-                .sort([("site_id", 1), ("timestamp", 1)])
+                .sort(_BY_TIME)
                 .allow_disk_use(False)
             )
 

@@ -5,7 +5,8 @@ that holds it. Rows of visits that cannot have changed come straight from the fi
 end, a dirty slot, a finer segment) are put together again from all their events, by the same SQL that made segments.
 
 In: a DuckDB connection, a site, a period. Out: a `Reading`, whose `rows` is SQL for a relation. Wrong can go: MongoDB
-away is Unavailable; a segment's file that is gone or damaged is SegmentLost.
+away is Unavailable, and so are events from before there were segments, where they are too many to be read without them;
+a segment's file that is gone or damaged is SegmentLost.
 """
 
 import threading
@@ -23,10 +24,12 @@ from bson import ObjectId
 from cachetools import LRUCache
 
 from analytics.dirty_hours import DirtyHour, DirtyHours
+from analytics.history import History
 from analytics.raw_events import RAW, RawEvents
 from analytics.segment_sql import DERIVED, RAW_OF_ROW
 from analytics.segment_store import Manifest, Segment, SegmentStore
 from analytics.stretch import GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
+from analytics.unavailable import Unavailable
 
 MOST_CACHED = 300_000  # rows of raw events, and as many of visits at seams, kept between two questions
 
@@ -143,12 +146,17 @@ def _filled(stretch: Stretch, holes: Sequence[Stretch]) -> bool:
     return any(stretch.within(hole) for hole in joined(holes))
 
 
+class NotBuiltYet(Exception):
+    """A worker reads them into segments; minutes for millions."""
+
+
 class Reader:
     """Opens readings; keeps, between two of them, what has not changed. One for each process; threads may share it."""
 
-    def __init__(self, segments: SegmentStore, dirty: DirtyHours, raw: RawEvents) -> None:
+    def __init__(self, segments: SegmentStore, dirty: DirtyHours, history: History, raw: RawEvents) -> None:
         self.segments = segments
         self.dirty = dirty
+        self.history = history
         self.raw = raw
         self._slots = Kept(MOST_CACHED)  # (token, events) by (site, slot)
         self._seams = Kept(MOST_CACHED)  # rows by whatever they were made of
@@ -159,18 +167,25 @@ class Reader:
         """
         reach = period
         while True:
-            dirty = self.dirty.of_site(site_id)  # before the manifest: what leaves the one is in the other
+            # In this order: what leaves one of them is in the next.
+            past = self.history.left(site_id)
+            hours = self.dirty.of_site(site_id)
+            dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
             manifest = self.segments.manifest(site_id)
             scope = _around(reach, manifest)
             used = [segment for segment in manifest.segments if segment.stretch.meets(scope)]
-            fresh, events, as_of = self._read_fresh(site_id, dirty, scope, most_fresh)
+            old = [month.part(scope) for month in past if month.meets(scope)]
+            old_events = self._read_past(site_id, old, most_fresh)
+            fresh, events, as_of = self._read_fresh(site_id, dirty, scope, most_fresh - old_events.num_rows)
+            fresh = joined([*old, *fresh])
             sources = self._sources(manifest, used, fresh, scope)
             key = (site_id, scope, tuple((s.segment.version, s.holes) for s in sources), _tokens(dirty, fresh))
-            seams = self._seams.get(key)
+            seams = None if old else self._seams.get(key)
             if seams is None:
-                seams = _derive(connection, sources, events, scope)
-                self._seams.put(key, seams, seams.num_rows)
-            wider = _within_reach(seams, period, scope, [s.stretch for s in manifest.segments], dirty)
+                seams = _derive(connection, sources, pa.concat_tables([old_events, events]), scope)
+                if not old:
+                    self._seams.put(key, seams, seams.num_rows)
+            wider = _within_reach(seams, period, scope, [s.stretch for s in manifest.segments], dirty, past=past)
             if not wider:
                 connection.register("seams", seams)
                 return Reading(sources, tuple(fresh), "seams", as_of)
@@ -179,6 +194,12 @@ class Reader:
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
         self.raw.check()
+
+    def _read_past(self, site_id: str, old: Sequence[Stretch], most: int) -> pa.Table:
+        """Never less than all of it: no segment has any."""
+        if sum(self.raw.count(site_id, stretch, most + 1) for stretch in old) > most:
+            raise Unavailable("segments", NotBuiltYet(f"more than {most} events from before there were segments"))
+        return pa.Table.from_batches(self.raw.read(site_id, old), RAW)
 
     def _sources(
         self, manifest: Manifest, used: Sequence[Segment], fresh: Sequence[Stretch], scope: Stretch
@@ -288,7 +309,13 @@ def _around(reach: Stretch, manifest: Manifest) -> Stretch:
 
 
 def _within_reach(
-    seams: pa.Table, period: Stretch, scope: Stretch, segments: Sequence[Stretch], dirty: Sequence[DirtyHour]
+    seams: pa.Table,
+    period: Stretch,
+    scope: Stretch,
+    segments: Sequence[Stretch],
+    dirty: Sequence[DirtyHour],
+    *,
+    past: Sequence[Stretch],
 ) -> list[Stretch]:
     """What was left unread and might belong to a visit of the period; then the scope, to be widened by it."""
     of_period = seams.filter((pc.field("span_start") < period.end) & (pc.field("span_end") >= period.start))
@@ -298,6 +325,9 @@ def _within_reach(
     visits = Stretch(first, last + 1).widened(VISIT_GAP)
     slots = (Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
     found = [each for each in (*segments, *slots) if not each.meets(scope) and each.meets(visits)]
+    for side in (Stretch(visits.start, scope.start), Stretch(scope.end, visits.end)):
+        if side.start < side.end:
+            found += [month.part(side) for month in past if month.meets(side)]
     return [scope, *found] if found else []
 
 

@@ -5,7 +5,6 @@ others at work is Refused, with a code and a sentence for whoever asked. A patte
 InvalidQuery, at its place.
 """
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,6 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -40,14 +38,12 @@ from analytics.answer import (
     Row,
     SiteStats,
 )
-from analytics.dirty_hours import DirtyHours
-from analytics.duck import connect
 from analytics.query import OF_MONEY, Filter, Grain, Period, Query, conditions, time_labels
 from analytics.query_schema import InvalidQuery
 from analytics.query_sql import Rows, bucket_of, label, put, statement
-from analytics.raw_events import RawEvents, visitor_of
+from analytics.raw_events import visitor_of
 from analytics.reading import Reader, Reading, Sql
-from analytics.segment_store import SegmentStore
+from analytics.segments import make_segments
 from analytics.stretch import DAY, Stretch, as_datetime, as_ms
 from analytics.unavailable import trouble_with
 from config.settings import Settings
@@ -59,9 +55,6 @@ PATIENCE = 2.0  # seconds that a question waits for others to end
 UTC_ZONE = ZoneInfo("UTC")
 ALL_TIME = Stretch(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
 MOST_COMPARED = 1_000_000  # groups
-MOST_FRESH = 200_000  # raw events that one question reads, some seconds' worth
-MOST_COPIES = 10 * 1024**3  # bytes of segments on this machine's disk
-MEMORY, THREADS = "1GB", 2  # of one process, for all its questions
 
 # The pages viewed most, the pageviews without a page last; each with the number of all pageviews.
 _PATHS = f"""
@@ -91,7 +84,8 @@ class Reports:
     def __post_init__(self) -> None:
         self._turns = threading.BoundedSemaphore(self.at_once)
         for table, names in (("country_names", _countries()), ("region_names", _regions())):
-            self.database.execute(f"CREATE OR REPLACE TABLE {table} AS SELECT unnest(?) AS code, unnest(?) AS name", names)
+            made = f"CREATE OR REPLACE TABLE {table} AS SELECT unnest(?) AS code, unnest(?) AS name"
+            self.database.execute(made, names)
 
     def answer(self, query: Query) -> Answer:
         """Raises Refused, InvalidQuery, Unavailable."""
@@ -241,12 +235,9 @@ def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.D
 
 
 def make_reports(settings: Settings, database: Database[dict[str, Any]]) -> Reports:
-    """One for each process, made after the fork. All processes of a machine share their copies of segments."""
-    folder = Path(settings.data_dir).absolute()
-    segments = SegmentStore(database, folder / "segments", MOST_COPIES)
-    connection = connect(MEMORY, THREADS, folder / "spill" / str(os.getpid()), [segments.folder])
-    reader = Reader(segments, DirtyHours(database), RawEvents(database))
-    return Reports(reader, connection, settings.stats_time_limit, MOST_FRESH)
+    """One for each process, made after the fork."""
+    segments = make_segments(settings, database)
+    return Reports(segments.reader, segments.connect(), settings.stats_time_limit, settings.most_fresh)
 
 
 def stretch_of_period(period: Period) -> Stretch:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import structlog
 
 from analytics.dirty_hours import DirtyHours, Due
+from analytics.history import History
 from analytics.raw_events import RAW, RawEvents
 from analytics.reading import Reading, Source, holes_in, seam_rows
 from analytics.segment_sql import COLUMNS, DERIVED, WRITTEN
@@ -45,6 +46,7 @@ class Builder:
 
     segments: SegmentStore
     dirty: DirtyHours
+    history: History
     raw: RawEvents
     connect: Callable[[], duckdb.DuckDBPyConnection]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -53,7 +55,21 @@ class Builder:
         """Build what should be a segment by now, of the sites that wait longest, and begin nothing after `until`.
         Returns how many segments were built. Raises Unavailable.
         """
-        return self._build_sites(self.dirty.sites_due(due_at(self.now())), until)
+        built = self._build_sites(self.dirty.sites_due(due_at(self.now())), until)
+        return built + self._build_history(until)
+
+    def _build_history(self, until: datetime | None) -> int:
+        """Months from before there were segments; one at least, or they might wait for ever."""
+        built = 0
+        while past := self.history.next():
+            with self.segments.lease(past.site_id, self.now) as is_ours:
+                if not (is_ours and self.build(past.site_id, "month", past.month, from_raw=True)):
+                    break  # somebody else is at this site; the next call goes on
+                self.history.finish(past)
+            built += 1
+            if until is not None and self.now() >= until:
+                break
+        return built
 
     def merge_rested(self, until: datetime | None = None) -> int:
         """The same for months that are over of sites to which nothing comes any more."""

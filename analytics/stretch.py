@@ -33,6 +33,10 @@ class Stretch:
     def within(self, other: "Stretch") -> bool:
         return other.start <= self.start and self.end <= other.end
 
+    def part(self, other: "Stretch") -> "Stretch":
+        """What both hold, where they meet."""
+        return Stretch(max(self.start, other.start), min(self.end, other.end))
+
     def widened(self, by: int) -> "Stretch":
         return Stretch(self.start - by, self.end + by)
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ PORT = validate.Range(1, 65535)
 POSITIVE = validate.Range(min=0, min_inclusive=False)
 REDIS_URL = validate.Regexp(r"(redis|rediss|unix)://|$", error="Not a Redis URL, as redis://host:6379/0.")
 MONGODB_URI = validate.Regexp(r"mongodb(\+srv)?://", error="Not a MongoDB URI, as mongodb://host:27017/footfall.")
+MEMORY = validate.Regexp(r"\d+(\.\d+)? ?[KMGT]i?B$", error="Not an amount of memory, as 1GB or 512MiB.")
 LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
 FORMATS = validate.OneOf(["auto", "json", "console"])
 
@@ -134,9 +136,24 @@ class Settings:
         "float", 35.0, "after this long a dead worker's events are taken over; above the task's limit of 30 s", POSITIVE
     )
     stats_time_limit: float = setting("float", 20.0, "the longest that a report may take", POSITIVE)
-    data_dir: str = setting(
-        "str", "var", "where `make run` keeps the data of the servers it starts, and reports their copies of segments"
+    most_fresh: int = setting(
+        "int",
+        50_000,
+        "the most raw events that a report reads beside segments; where more wait, it says as of when it is",
+        POSITIVE,
     )
+    data_dir: str = setting("str", "var", "where `make run` keeps the data of the servers it starts")
+    segment_dir: str = setting(
+        "str", "", "where this machine keeps copies of segments; unset: `segments` in `DATA_DIR`"
+    )
+    segment_disk: int = setting("int", 4_000_000_000, "bytes that these copies may take", POSITIVE)
+    duckdb_memory: str = setting(
+        "str",
+        "1GB",
+        "what one process may take to answer reports, or to build segments; then it writes to `SEGMENT_DIR`",
+        MEMORY,
+    )
+    duckdb_threads: int = setting("int", 2, "threads that it takes for one of them", POSITIVE)
     log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
     log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", FORMATS)
 
@@ -144,6 +161,10 @@ class Settings:
     def replicas(self) -> int:
         """How many must confirm a write before it counts."""
         return self.redis_replicas if self.redis_sentinels else 0
+
+    @property
+    def segment_folder(self) -> Path:
+        return Path(self.segment_dir or Path(self.data_dir) / "segments").absolute()
 
     @property
     def sentinels(self) -> list[tuple[str, int]]:

@@ -53,6 +53,7 @@ def settings(redis_running: Server, mongo_running: Server, tmp_path_factory: pyt
         claim_idle=0.2,
         stats_time_limit=5,
         admin_key=ADMIN_KEY,
+        segment_dir=str(tmp_path_factory.mktemp("segments")),
     )
 
 

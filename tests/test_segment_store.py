@@ -105,7 +105,7 @@ def test_of_two_builders_the_slower_one_changes_nothing(rig: Rig):
         rig.store(event(NOON + MINUTE, user_id="ben"))
         return rig.connection.cursor()
 
-    slow = Builder(rig.segments, rig.dirty, fast.raw, overtaken, fast.now)
+    slow = Builder(rig.segments, rig.dirty, rig.history, fast.raw, overtaken, fast.now)
     assert not slow.build("site", "month", MONTH)
     assert [s.grain for s in rig.segments.manifest("site").segments] == ["hour"]
     assert count(rig) == 31
@@ -237,7 +237,9 @@ def test_a_file_that_a_builder_may_still_name_is_not_collected(rig: Rig):
             return kept
 
     slow = Slow(rig.events.database, rig.segments.folder, 10**9)
-    Builder(slow, rig.dirty, rig.builder.raw, rig.connection.cursor).build("site", "hour", stretch_of("hour", NOON))
+    Builder(slow, rig.dirty, rig.history, rig.builder.raw, rig.connection.cursor).build(
+        "site", "hour", stretch_of("hour", NOON)
+    )
     assert count(rig) == 1
 
 
@@ -250,7 +252,7 @@ def test_files_and_pieces_of_files_that_nobody_will_name_are_collected(rig: Rig)
 
     dies = Dies(rig.events.database, rig.segments.folder, 10**9)
     with pytest.raises(Unavailable):
-        Builder(dies, rig.dirty, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
+        Builder(dies, rig.dirty, rig.history, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
     rig.builder.build("site", "month", MONTH)  # after which the manifest is of a later generation
     chunks = rig.segments._chunks
     half = dict(chunks.find_one() or {}) | {"_id": uuid4(), "files_id": segment_store.new_id().hex}

@@ -12,6 +12,7 @@ from pymongo.database import Database
 
 from analytics.dirty_hours import DirtyHours
 from analytics.duck import connect
+from analytics.history import History
 from analytics.raw_events import RawEvents, visitor_of
 from analytics.reading import Reader
 from analytics.segment_store import SegmentStore
@@ -34,8 +35,10 @@ class Rig:
         self.now = datetime.now(UTC)
         raw = RawEvents(database)
         self.connection = connect("500MB", 2, folder / "spill", [folder])
-        self.reader = Reader(self.segments, self.dirty, raw)
-        self.builder = Builder(self.segments, self.dirty, raw, self.connection.cursor, lambda: self.now)
+        self.history = History(database)
+        self.history.note_if_there_is_none()
+        self.reader = Reader(self.segments, self.dirty, self.history, raw)
+        self.builder = Builder(self.segments, self.dirty, self.history, raw, self.connection.cursor, lambda: self.now)
 
     def store(self, *documents: dict[str, Any]) -> None:
         self.events.insert_many([dict(document) for document in documents])

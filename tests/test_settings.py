@@ -41,7 +41,8 @@ def test_redis_url_goes_before_host_and_port(monkeypatch: pytest.MonkeyPatch):
      ("LOG_LEVEL", "LOUD"), ("LOG_FORMAT", "xml"), ("WEB_THREADS", "0"), ("REDIS_URL", "foo"), ("MONGODB_URI", "foo"),
      ("BIND_HOST", "nonsense"), ("MAX_BODY_BYTES", "2000000"), ("REDIS_SENTINELS", "host"),
      ("REDIS_SENTINELS", "host:0"), ("REDIS_SENTINELS", "a:26379,"), ("REDIS_SENTINELS", "redis://a:26379"),
-     ("REDIS_REPLICAS", "-1")],
+     ("REDIS_REPLICAS", "-1"), ("DUCKDB_MEMORY", "lots"), ("DUCKDB_MEMORY", "1"), ("DUCKDB_THREADS", "0"),
+     ("SEGMENT_DISK", "0"), ("MOST_FRESH", "0")],
 )  # fmt: skip
 def test_a_bad_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
     monkeypatch.setenv(name, value)
@@ -78,6 +79,11 @@ def test_settings_survive_the_way_through_an_environment(monkeypatch: pytest.Mon
     for name, value in settings.as_environment().items():
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
+
+
+def test_copies_of_segments_lie_with_the_other_data_unless_told_otherwise():
+    assert Settings(data_dir="/data").segment_folder == Path("/data/segments")
+    assert Settings(data_dir="/data", segment_dir="/fast").segment_folder == Path("/fast")
 
 
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)

@@ -1,0 +1,45 @@
+"""Segments, put together from the settings: what reads them and what builds them, on one set of stores."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import duckdb
+from pymongo.database import Database
+
+from analytics import duck
+from analytics.dirty_hours import DirtyHours
+from analytics.history import History
+from analytics.raw_events import RawEvents
+from analytics.reading import Reader
+from analytics.segment_store import SegmentStore
+from analytics.segmenting import Builder
+from config.settings import Settings
+
+
+@dataclass(frozen=True)
+class Segments:
+    """`connect`: makes a DuckDB of its own, with limits, which may read the copies of this node and nothing else."""
+
+    store: SegmentStore
+    dirty: DirtyHours
+    history: History
+    raw: RawEvents
+    reader: Reader
+    builder: Builder
+    connect: Callable[[], duckdb.DuckDBPyConnection]
+
+
+def make_segments(settings: Settings, database: Database[dict[str, Any]]) -> Segments:
+    """After the fork: the store locks a folder for this process when it first needs one."""
+    store = SegmentStore(database, settings.segment_folder, settings.segment_disk)
+    dirty, history, raw = DirtyHours(database), History(database), RawEvents(database)
+    connect = partial(_connect, settings, store)
+    reader = Reader(store, dirty, history, raw)
+    return Segments(store, dirty, history, raw, reader, Builder(store, dirty, history, raw, connect), connect)
+
+
+def _connect(settings: Settings, store: SegmentStore) -> duckdb.DuckDBPyConnection:
+    spill = store.workplace.unused()
+    return duck.connect(settings.duckdb_memory, settings.duckdb_threads, spill, [store.folder])
