@@ -460,9 +460,10 @@ def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:
     if plan.visit_level and ("visits" in counted or not plan.everybody):
         new = plan.clock.is_new(terms.column("prior"), query.grain)
         flags.append(f"{terms.column('entry')} OR coalesce({new}, false) AS first")
-    if plan.clock.unit == QUARTER:
-        terms.column("quarter")
-    terms.columns |= {"visitor", "visit"}
+    if flags:
+        terms.column(plan.clock.column)
+    if {"visitors", "visits"} & set(counted) and not plan.everybody:
+        terms.columns |= {"visitor", "visit"} if plan.visit_level or "visits" in counted else {"visitor"}
     if "event:goal" in query.dimensions:
         goals = [
             put("CASE WHEN {} THEN struct_pack(name := {}, money := {}) END", terms.goal(goal), value(goal.name),
@@ -504,6 +505,7 @@ def _metric(plan: _Plan, name: str, ctes: dict[str, Sql]) -> str:  # noqa: PLR09
             mean = "sign(earned)::HUGEINT * ((2 * abs(earned) + paid) // (2 * paid))"
             return f"CASE WHEN currencies = 1 THEN {mean} END"
         case "percentage":
+            plan.terms.column("visitor")
             everybody = "SELECT count(DISTINCT visitor) FROM everything"
             return _SHARE.format(part="coalesce(visitors, 0)", whole=f"({everybody})")
         case "conversion_rate":
@@ -521,7 +523,7 @@ def _metric(plan: _Plan, name: str, ctes: dict[str, Sql]) -> str:  # noqa: PLR09
 def _of_visits(plan: _Plan, ctes: dict[str, Sql], what: str, unit: int) -> str:
     if plan.visit_level:
         return _PER_VISIT.format(sum=f"coalesce({what}, 0)", n="coalesce(visits, 0)", unit=unit)
-    plan.terms.columns |= {"visit_bounce", "visit_duration", "visit_pageviews"}
+    plan.terms.columns |= {"visit", "visit_bounce", "visit_duration", "visit_pageviews"}
     dimensions = "".join(f"{name}, " for name in plan.names)
     once = f"SELECT DISTINCT {dimensions}visit, visit_bounce, visit_duration, visit_pageviews FROM events"
     ctes["of_visits"] = Sql(
@@ -533,7 +535,7 @@ def _of_visits(plan: _Plan, ctes: dict[str, Sql], what: str, unit: int) -> str:
 
 
 def _scrolled(plan: _Plan) -> Sql:
-    plan.terms.columns |= {"page", "scroll_depth"}
+    plan.terms.columns |= {"visitor", "page", "scroll_depth"}
     dimensions = "".join(f"{name}, " for name in plan.names)
     deepest = (
         f"SELECT {dimensions}max(scroll_depth)::INTEGER AS depth FROM events WHERE visitor IS NOT NULL"

@@ -57,34 +57,36 @@ class Source:
 
 @dataclass(frozen=True)
 class Reading:
-    """`as_of`: everything stored until then is in it, and not all that came later; None: all is. `seams`: the name of
-    the relation of visits put together again. `fresh`: dirty slots, read from raw events. `cut`: the visits of this
-    stretch end at its ends, whatever lies beyond.
+    """`as_of`: everything stored until then is in it, and not all that came later; None: all is. `fresh`: dirty slots,
+    read from raw events.
+
+    `beside`: the name of the relation with what is not read from segments: where `visits` were asked for, the events of
+    visits at seams, and else those of dirty slots. `cut`: the visits of this stretch end at its ends, whatever lies
+    beyond.
     """
 
     sources: tuple[Source, ...]
     fresh: tuple[Stretch, ...]
-    seams: str
+    beside: str
+    visits: bool = True
     as_of: datetime | None = None
     cut: Stretch | None = None
 
     def rows(self, columns: Iterable[str], period: Stretch) -> Sql:
-        """The events of the period. `columns`: of segment_sql.COLUMNS, and `prior`."""
-        names = list(dict.fromkeys(columns)) or ["entry"]
-        parts = [
-            self._plain([s for s in self.sources if not s.holes and s.segment.stretch.within(period)], names),
-            *(
-                self._partial(s, names, period)
-                for s in self.sources
-                if s.segment.stretch.meets(period) and (s.holes or not s.segment.stretch.within(period))
-            ),
-            Sql(
-                f"SELECT {', '.join(names)} FROM {self.seams} WHERE occurred >= ? AND occurred < ?",
-                (period.start, period.end),
-            ),
-        ]
-        found = [part for part in parts if part is not None]
-        return Sql(" UNION ALL ".join(p.text for p in found), tuple(value for p in found for value in p.values))
+        """The events of the period. `columns`: of segment_sql.COLUMNS, and `prior`; without visits, those of
+        EVENT_COLUMNS.
+        """
+        names = list(dict.fromkeys(columns)) or ["name"]
+        whole = [s for s in self.sources if not s.holes and s.segment.stretch.within(period)]
+        parts = [self._part(whole, names, self._limits())] if whole else []
+        for source in self.sources:
+            if source.segment.stretch.meets(period) and source not in whole:
+                limits = [*self._limits(), *_within(source.segment, period), *self._outside(source)]
+                parts.append(self._part([source], names, limits))
+        found = ", ".join(names if self.visits else map(_freshly, names))
+        limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
+        parts.append(_select(found, Sql(self.beside), limits))
+        return Sql(" UNION ALL ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
 
     def holds_whole(self, stretch: Stretch) -> bool:
         """Whether one segment holds all of it, and nothing else does: then a visitor's first event there has a `seen`
@@ -97,53 +99,90 @@ class Reading:
             and not any(hole.meets(stretch) for hole in (*holders[0].holes, *self.fresh))
         )
 
-    def _plain(self, sources: Sequence[Source], names: Sequence[str]) -> Sql | None:
-        if not sources:
-            return None
-        what = ", ".join(_plainly(name) for name in names)
-        limits = self._limits()
-        return Sql(
-            f"SELECT {what} FROM read_parquet(?) WHERE NOT edge{limits.text}",
-            ([s.path for s in sources], *limits.values),
-        )
+    def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
+        what, values = [], []
+        holes = [hole for source in sources for hole in joined(source.holes)]
+        for name in names:
+            if name == "prior":
+                what.append("CASE WHEN NOT entry AND visit IS NOT NULL THEN seen END AS prior")
+            elif name == "seen" and holes:
+                what.append(_SEEN.format("".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)))
+                values += _quarters(holes)
+            else:
+                what.append(name)
+        files = Sql("read_parquet(?)", ([source.path for source in sources],))
+        part = _select(", ".join(what), files, limits)
+        return Sql(part.text, (*values, *part.values))
 
-    def _partial(self, source: Source, names: Sequence[str], period: Stretch) -> Sql:
-        limits = [self._limits()]
-        if source.segment.start < period.start:
-            limits.append(_since(period.start))
-        if period.end < source.segment.end:
-            limits.append(_until(period.end))
-        limits += [Sql(" AND NOT (span_end >= ? AND span_start < ?)", (s.start, s.end)) for s in source.seams()]
-        holes = [hole for hole in joined(source.holes) if "seen" in names]
-        seen = "".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)
-        what = ", ".join(f"CASE{seen} ELSE seen END AS seen" if n == "seen" and seen else _plainly(n) for n in names)
-        quarters = tuple(q for hole in holes for q in (hole.start // QUARTER, -(-hole.end // QUARTER)))
-        return Sql(
-            f"SELECT {what} FROM read_parquet(?) WHERE NOT edge{''.join(limit.text for limit in limits)}",
-            (*quarters, [source.path], *(value for limit in limits for value in limit.values)),
-        )
+    def _limits(self) -> list[Sql]:
+        limits = [Sql("NOT edge")] if self.visits else []
+        if self.cut is not None:
+            limits.append(Sql("span_start >= ? AND span_end < ?", (self.cut.start, self.cut.end)))
+        return limits
 
-    def _limits(self) -> Sql:
-        if self.cut is None:
-            return Sql("")
-        return Sql(" AND span_start >= ? AND span_end < ?", (self.cut.start, self.cut.end))
+    def _outside(self, source: Source) -> list[Sql]:
+        """What of the source counts nevertheless, for all its holes."""
+        if self.visits:
+            return [Sql("NOT (span_end >= ? AND span_start < ?)", (s.start, s.end)) for s in source.seams()]
+        return [_not_in(hole) for hole in joined(source.holes)]
 
 
-def _plainly(name: str) -> str:
-    return "CASE WHEN NOT entry AND visit IS NOT NULL THEN seen END AS prior" if name == "prior" else name
+# Where what happened before was replaced, it is not known; then an event counts as the first.
+_SEEN = "CASE{} ELSE seen END AS seen"
+
+
+def _quarters(holes: Iterable[Stretch]) -> list[int]:
+    return [quarter for hole in holes for quarter in (hole.start // QUARTER, -(-hole.end // QUARTER))]
+
+
+def _select(what: str, source: Sql, limits: Sequence[Sql]) -> Sql:
+    where = f" WHERE {' AND '.join(limit.text for limit in limits)}" if limits else ""
+    values = (value for limit in limits for value in limit.values)
+    return Sql(f"SELECT {what} FROM {source.text}{where}", (*source.values, *values))
+
+
+def _freshly(name: str) -> str:
+    """A column of a segment, from raw events."""
+    made = {"quarter": f"(occurred // {QUARTER})::INTEGER AS quarter", "seen": "NULL::INTEGER AS seen"}
+    return made.get(name, name)
+
+
+def _within(segment: Segment, period: Stretch) -> list[Sql]:
+    limits = [_since(period.start)] if segment.start < period.start else []
+    return [*limits, _until(period.end)] if period.end < segment.end else limits
+
+
+def _not_in(hole: Stretch) -> Sql:
+    return Sql("NOT (occurred >= ? AND occurred < ?)", (hole.start, hole.end))
 
 
 def _since(ms: int) -> Sql:
     """By the quarter where that says it all: it is read in a fifth of the time."""
-    return Sql(" AND occurred >= ?", (ms,)) if ms % QUARTER else Sql(" AND quarter >= ?", (ms // QUARTER,))
+    return Sql("occurred >= ?", (ms,)) if ms % QUARTER else Sql("quarter >= ?", (ms // QUARTER,))
 
 
 def _until(ms: int) -> Sql:
-    return Sql(" AND occurred < ?", (ms,)) if ms % QUARTER else Sql(" AND quarter < ?", (ms // QUARTER,))
+    return Sql("occurred < ?", (ms,)) if ms % QUARTER else Sql("quarter < ?", (ms // QUARTER,))
 
 
 def _filled(stretch: Stretch, holes: Sequence[Stretch]) -> bool:
     return any(stretch.within(hole) for hole in joined(holes))
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """`events`: raw, of the `fresh` stretches. `outside`: what the site has beyond the scope; and so may the months
+    of the `past`. `made_of`: the same again means the same visits at seams; None: who knows.
+    """
+
+    scope: Stretch
+    sources: tuple[Source, ...]
+    fresh: tuple[Stretch, ...]
+    events: pa.Table
+    as_of: datetime | None
+    outside: Sequence[Stretch]
+    past: Sequence[Stretch]
+    made_of: object
 
 
 class NotBuiltYet(Exception):
@@ -161,35 +200,62 @@ class Reader:
         self._slots = Kept(MOST_CACHED)  # (token, events) by (site, slot)
         self._seams = Kept(MOST_CACHED)  # rows by whatever they were made of
 
-    def open(self, connection: duckdb.DuckDBPyConnection, site_id: str, period: Stretch, most_fresh: int) -> Reading:
+    def open(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        site_id: str,
+        period: Stretch,
+        most_fresh: int,
+        *,
+        visits: bool = True,
+    ) -> Reading:
         """`most_fresh`: the most raw events to read; where there are more, the oldest dirty slots are left as they were
-        when their segment was built, and the reading says as of when.
+        when their segment was built, and the reading says as of when. Without `visits` nothing is put together again,
+        which takes no time where only events matter.
         """
         reach = period
         while True:
-            # In this order: what leaves one of them is in the next.
-            past = self.history.left(site_id)
-            hours = self.dirty.of_site(site_id)
-            dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
-            manifest = self.segments.manifest(site_id)
-            scope = _around(reach, manifest)
-            used = [segment for segment in manifest.segments if segment.stretch.meets(scope)]
-            old = [month.part(scope) for month in past if month.meets(scope)]
-            old_events = self._read_past(site_id, old, most_fresh)
-            fresh, events, as_of = self._read_fresh(site_id, dirty, scope, most_fresh - old_events.num_rows)
-            fresh = joined([*old, *fresh])
-            sources = self._sources(manifest, used, fresh, scope)
-            key = (site_id, scope, tuple((s.segment.version, s.holes) for s in sources), _tokens(dirty, fresh))
-            seams = None if old else self._seams.get(key)
-            if seams is None:
-                seams = _derive(connection, sources, pa.concat_tables([old_events, events]), scope)
-                if not old:
-                    self._seams.put(key, seams, seams.num_rows)
-            wider = _within_reach(seams, period, scope, [s.stretch for s in manifest.segments], dirty, past=past)
+            found = self._gather(site_id, reach, most_fresh, visits)
+            if not visits:
+                connection.register("fresh", found.events)
+                return Reading(found.sources, found.fresh, "fresh", False, found.as_of)
+            seams = self._seams_of(connection, site_id, found)
+            wider = _within_reach(seams, period, found)
             if not wider:
                 connection.register("seams", seams)
-                return Reading(sources, tuple(fresh), "seams", as_of)
+                return Reading(found.sources, found.fresh, "seams", True, found.as_of)
             reach = Stretch(min(wider).start, max(each.end for each in wider))
+
+    def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
+        # In this order: what leaves one of them is in the next.
+        past = self.history.left(site_id)
+        hours = self.dirty.of_site(site_id)
+        dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
+        manifest = self.segments.manifest(site_id)
+        scope = _around(reach, manifest) if visits else reach
+        old = [month.part(scope) for month in past if month.meets(scope)]
+        old_events = self._read_past(site_id, old, most_fresh)
+        slots, events, as_of = self._read_fresh(site_id, dirty, scope, most_fresh - old_events.num_rows)
+        fresh = tuple(joined([*old, *slots]))
+        sources = tuple(
+            Source(segment, str(self.segments.fetch(segment)), holes_in(segment, manifest, fresh, scope))
+            for segment in manifest.segments
+            if segment.stretch.meets(scope)
+        )
+        unread = [s.stretch for s in manifest.segments]
+        unread += [Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots]
+        made_of = None if old else (scope, tuple((s.segment.version, s.holes) for s in sources), _tokens(dirty, slots))
+        outside = [each for each in unread if not each.meets(scope)]
+        return _Gathered(scope, sources, fresh, pa.concat_tables([old_events, events]), as_of, outside, past, made_of)
+
+    def _seams_of(self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered) -> pa.Table:
+        if found.made_of is None:
+            return _derive(connection, found)
+        seams = self._seams.get((site_id, found.made_of))
+        if seams is None:
+            seams = _derive(connection, found)
+            self._seams.put((site_id, found.made_of), seams, seams.num_rows)
+        return seams
 
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
@@ -200,14 +266,6 @@ class Reader:
         if sum(self.raw.count(site_id, stretch, most + 1) for stretch in old) > most:
             raise Unavailable("segments", NotBuiltYet(f"more than {most} events from before there were segments"))
         return pa.Table.from_batches(self.raw.read(site_id, old), RAW)
-
-    def _sources(
-        self, manifest: Manifest, used: Sequence[Segment], fresh: Sequence[Stretch], scope: Stretch
-    ) -> tuple[Source, ...]:
-        return tuple(
-            Source(segment, str(self.segments.fetch(segment)), holes_in(segment, manifest, fresh, scope))
-            for segment in used
-        )
 
     def _read_fresh(
         self, site_id: str, dirty: Sequence[DirtyHour], scope: Stretch, most: int
@@ -273,31 +331,28 @@ def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = N
             touches.append("span_start < ? OR span_end >= ?")
             values += [cut.start, cut.end]
         text = f"SELECT {RAW_OF_ROW}, seen FROM read_parquet(?) WHERE ({' OR '.join(touches)})"
-        for hole in joined(source.holes):
-            text += " AND NOT (occurred >= ? AND occurred < ?)"
-            values += [hole.start, hole.end]
+        holes = joined(source.holes)
+        for hole in holes:
+            text += f" AND {_not_in(hole).text}"
+            values += _not_in(hole).values
         if cut is not None:
             text += " AND occurred >= ? AND occurred < ?"
             values += [cut.start, cut.end]
-        holes = joined(source.holes)
         if holes:
-            nulls = "".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)
-            text = f"SELECT * REPLACE (CASE{nulls} ELSE seen END AS seen) FROM ({text})"
-            values = [q for hole in holes for q in (hole.start // QUARTER, -(-hole.end // QUARTER))] + values
+            seen = _SEEN.format("".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes))
+            text, values = f"SELECT * REPLACE ({seen}) FROM ({text})", [*_quarters(holes), *values]
         parts.append(Sql(text, tuple(values)))
     return Sql(" UNION ALL BY NAME ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
 
 
-def _derive(
-    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], events: pa.Table, scope: Stretch
-) -> pa.Table:
-    connection.register("fresh", events)
-    kept = seam_rows(sources, scope)
-    union = f"{kept.text} UNION ALL BY NAME " if sources else ""
+def _derive(connection: duckdb.DuckDBPyConnection, found: _Gathered) -> pa.Table:
+    connection.register("fresh", found.events)
+    kept = seam_rows(found.sources, found.scope)
+    union = f"{kept.text} UNION ALL BY NAME " if found.sources else ""
     raw = f"WITH raw AS MATERIALIZED ({union}SELECT *, NULL::INTEGER AS seen FROM fresh) "
-    found: pa.Table = connection.sql(f"{raw} SELECT * FROM ({DERIVED})", params=kept.values).to_arrow_table()
+    seams: pa.Table = connection.sql(f"{raw} SELECT * FROM ({DERIVED})", params=kept.values).to_arrow_table()
     connection.unregister("fresh")
-    return found
+    return seams
 
 
 def _around(reach: Stretch, manifest: Manifest) -> Stretch:
@@ -308,27 +363,20 @@ def _around(reach: Stretch, manifest: Manifest) -> Stretch:
     return Stretch(min([reach, *met]).start, max(each.end for each in (reach, *met))).widened(VISIT_GAP)
 
 
-def _within_reach(
-    seams: pa.Table,
-    period: Stretch,
-    scope: Stretch,
-    segments: Sequence[Stretch],
-    dirty: Sequence[DirtyHour],
-    *,
-    past: Sequence[Stretch],
-) -> list[Stretch]:
+def _within_reach(seams: pa.Table, period: Stretch, found: _Gathered) -> list[Stretch]:
     """What was left unread and might belong to a visit of the period; then the scope, to be widened by it."""
+    if not (found.outside or found.past):
+        return []
     of_period = seams.filter((pc.field("span_start") < period.end) & (pc.field("span_end") >= period.start))
     first, last = pc.min(of_period["span_start"]).as_py(), pc.max(of_period["span_end"]).as_py()
     if first is None:
         return []
     visits = Stretch(first, last + 1).widened(VISIT_GAP)
-    slots = (Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
-    found = [each for each in (*segments, *slots) if not each.meets(scope) and each.meets(visits)]
-    for side in (Stretch(visits.start, scope.start), Stretch(scope.end, visits.end)):
+    missed = [each for each in found.outside if each.meets(visits)]
+    for side in (Stretch(visits.start, found.scope.start), Stretch(found.scope.end, visits.end)):
         if side.start < side.end:
-            found += [month.part(side) for month in past if month.meets(side)]
-    return [scope, *found] if found else []
+            missed += [month.part(side) for month in found.past if month.meets(side)]
+    return [found.scope, *missed] if missed else []
 
 
 def _by_slot(table: pa.Table, run: Stretch) -> Iterator[tuple[int, pa.Table]]:

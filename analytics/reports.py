@@ -7,7 +7,7 @@ InvalidQuery, at its place.
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -43,6 +43,7 @@ from analytics.query_schema import InvalidQuery
 from analytics.query_sql import Rows, bucket_of, label, put, statement
 from analytics.raw_events import visitor_of
 from analytics.reading import Reader, Reading, Sql
+from analytics.segment_sql import EVENT_COLUMNS
 from analytics.segments import make_segments
 from analytics.stretch import DAY, Stretch, as_datetime, as_ms
 from analytics.unavailable import trouble_with
@@ -104,8 +105,9 @@ class Reports:
             stretch = Stretch(start, start + DAY)
         period = Period(as_datetime(stretch.start), as_datetime(stretch.end), UTC_ZONE)
         with self._asking() as connection:
-            reading = self.open(connection, site_id, stretch)
-            paths = _all(connection, _PATHS, reading.rows(["name", "page"], stretch))
+            reading = self.reader.open(connection, site_id, stretch, self.most_fresh, visits=False)
+            sql = put(_PATHS, reading.rows(["name", "page"], stretch))
+            paths = connection.execute(sql.text, sql.values).fetchall()
             query = Query(site_id, ("visitors",), period)
             sql = statement(query, lambda columns: reading.rows(columns, stretch), reading.holds_whole)
             users = connection.execute(sql.text, sql.values).fetchall()[0][0]
@@ -119,8 +121,13 @@ class Reports:
         """
         with self._asking() as connection:
             _check_patterns(connection, (*query.filters, *steps))
-            sql = exploration_sql.funnel(query, self._rows_of(connection, query), steps, window)
-            return [int(count) for count in connection.execute(sql.text, sql.values).fetchall()[0]]
+            found, _ = self._asked(
+                connection,
+                query.site_id,
+                stretch_of_period(query.period),
+                lambda rows, _: exploration_sql.funnel(query, rows, steps, window),
+            )
+        return [int(count) for count in found[0]]
 
     def retention(self, query: Query, grain: Grain) -> list[Cohort]:
         """Cohorts in the order of time, those that have anybody. Raises as `answer` does."""
@@ -128,10 +135,15 @@ class Reports:
         active: dict[int, list[int]] = {}
         with self._asking() as connection:
             _check_patterns(connection, query.filters)
-            sql = exploration_sql.retention(query, self._rows_of(connection, query), grain)
-            for cohort, bucket, count in connection.execute(sql.text, sql.values).fetchall():
-                counts = active.setdefault(cohort, [0] * (len(places) - places[cohort]))
-                counts[places[bucket] - places[cohort]] = count
+            found, _ = self._asked(
+                connection,
+                query.site_id,
+                stretch_of_period(query.period),
+                lambda rows, _: exploration_sql.retention(query, rows, grain),
+            )
+        for cohort, bucket, count in found:
+            counts = active.setdefault(cohort, [0] * (len(places) - places[cohort]))
+            counts[places[bucket] - places[cohort]] = count
         return [Cohort(label(cohort, grain), tuple(active[cohort])) for cohort in sorted(active)]
 
     def journeys(self, query: Query, page: str) -> Journeys:
@@ -140,7 +152,9 @@ class Reports:
         preceding: Counter[str | None] = Counter()
         with self._asking() as connection:
             _check_patterns(connection, query.filters)
-            sql = exploration_sql.views_of(query, self._rows_of(connection, query), page)
+            stretch = stretch_of_period(query.period)
+            reading = self.open(connection, query.site_id, stretch)
+            sql = exploration_sql.views_of(query, lambda columns: reading.rows(columns, stretch), page)
             connection.register("viewed", connection.sql(sql.text, params=sql.values).to_arrow_table())
             reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
             if reach[0] is None:
@@ -169,25 +183,47 @@ class Reports:
     def earliest(self, site_id: str) -> datetime | None:
         """When the site's first event happened."""
         with self._asking() as connection:
-            reading = self.open(connection, site_id, ALL_TIME)
-            rows = reading.rows(["occurred"], ALL_TIME)
-            first = _all(connection, "SELECT min(occurred) FROM ({})", rows)[0][0]
+            found, _ = self._asked(
+                connection,
+                site_id,
+                ALL_TIME,
+                lambda rows, _: put("SELECT min(occurred) FROM ({})", rows(["occurred"])),
+            )
+        first = found[0][0]
         return None if first is None else as_datetime(first)
 
     def open(self, connection: duckdb.DuckDBPyConnection, site_id: str, stretch: Stretch) -> Reading:
         return self.reader.open(connection, site_id, stretch, self.most_fresh)
 
-    def _rows_of(self, connection: duckdb.DuckDBPyConnection, query: Query) -> Rows:
-        stretch = stretch_of_period(query.period)
-        reading = self.open(connection, query.site_id, stretch)
-        return lambda columns: reading.rows(columns, stretch)
+    def _asked(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        site_id: str,
+        stretch: Stretch,
+        question: Callable[[Rows, Callable[[Stretch], bool]], Sql],
+    ) -> tuple[list[tuple[Any, ...]], datetime | None]:
+        """What a question finds, and as of when. Asked twice: first for the columns that it needs, as only those of
+        visits make it necessary to put visits together.
+        """
+        columns: set[str] = set()
+
+        def note(names: Iterable[str]) -> Sql:
+            columns.update(names)
+            return Sql("nothing")
+
+        question(note, lambda _: False)
+        reading = self.reader.open(
+            connection, site_id, stretch, self.most_fresh, visits=not columns <= set(EVENT_COLUMNS)
+        )
+        sql = question(lambda names: reading.rows(names, stretch), reading.holds_whole)
+        return connection.execute(sql.text, sql.values).fetchall(), reading.as_of
 
     def _rows(self, connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[list[Row], int, datetime | None]:
         stretch = stretch_of_period(query.period)
-        reading = self.open(connection, query.site_id, stretch)
-        sql = statement(query, lambda columns: reading.rows(columns, stretch), reading.holds_whole)
-        found = connection.execute(sql.text, sql.values).fetchall()
-        return [_row(query, each) for each in found if each[-2]], found[0][-1], reading.as_of
+        found, as_of = self._asked(
+            connection, query.site_id, stretch, lambda rows, whole: statement(query, rows, whole)
+        )
+        return [_row(query, each) for each in found if each[-2]], found[0][-1], as_of
 
     def _compared(
         self, connection: duckdb.DuckDBPyConnection, query: Query, period: Period, found: list[Row]
@@ -242,11 +278,6 @@ def make_reports(settings: Settings, database: Database[dict[str, Any]]) -> Repo
 
 def stretch_of_period(period: Period) -> Stretch:
     return Stretch(as_ms(period.start), as_ms(period.end))
-
-
-def _all(connection: duckdb.DuckDBPyConnection, text: str, *parts: Sql) -> list[tuple[Any, ...]]:
-    sql = put(text, *parts)
-    return connection.execute(sql.text, sql.values).fetchall()
 
 
 def _row(query: Query, found: Sequence[Any]) -> Row:
