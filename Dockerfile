@@ -1,7 +1,7 @@
 # One image for every process; docker-compose.yml says which one a container runs.
 FROM python:3.12-slim
 
-ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BIND_HOST=0.0.0.0 DATA_DIR=/tmp/footfall
+ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 BIND_HOST=0.0.0.0 DATA_DIR=/var/lib/footfall
 WORKDIR /app
 
 # requirements.txt only: the embedded servers and the test tools stay out.
@@ -16,7 +16,7 @@ COPY report_app report_app
 COPY tasks tasks
 COPY web web
 
-RUN useradd --system --no-create-home footfall
+RUN useradd --system --no-create-home footfall && install --directory --owner footfall /var/lib/footfall
 USER footfall
 
 EXPOSE 3000 3001 5555

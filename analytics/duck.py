@@ -10,9 +10,8 @@ MOST_SPILLED = "20GB"  # a question or a segment that needs more is refused
 
 def connect(memory: str, threads: int, spill: Path, readable: Sequence[Path]) -> duckdb.DuckDBPyConnection:
     """A database in memory. `memory` as DuckDB writes it ("1GB"); `spill`: where it may put what does not fit, a folder
-    of its own: the files of two databases in one would have the same names.
+    of its own, which it makes and removes: the files of two databases in one would have the same names.
     """
-    spill.mkdir(parents=True, exist_ok=True)
     connection = duckdb.connect(
         config={
             "memory_limit": memory,

@@ -245,6 +245,12 @@ class Journal:
         with trouble_with("redis", RedisError):
             return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._batch]))
 
+    def tasks_waiting(self, queue: str) -> int:
+        """In one of Celery's queues, for a worker. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            length: Any = self._redis.llen(queue)
+        return int(length)
+
     def held(self, consumer: str) -> list[Delivery]:
         """What this consumer claimed in an earlier run and did not settle. Raises Unavailable."""
         with trouble_with("redis", RedisError):

@@ -9,6 +9,7 @@ from pymongo.errors import PyMongoError
 from analytics.unavailable import trouble_with
 
 PING_LIMIT = 1.0  # seconds
+LOOK_LIMIT = 0.5  # seconds for what beat asks, who has wake-ups to send meanwhile
 # Seconds for one write, the driver's own retry included: two of them fit into a task's soft time limit. Without it, a
 # frozen server costs twice its socket time-out (measured: 20.0 s).
 WRITE_LIMIT = 10.0

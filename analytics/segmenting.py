@@ -18,15 +18,20 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pymongo
 import structlog
+from pymongo.errors import PyMongoError
 
-from analytics.dirty_hours import DirtyHours, Due
+from analytics.dirty_hours import DirtyHours, Due, Waiting
 from analytics.history import History
+from analytics.mongodb import LOOK_LIMIT
 from analytics.raw_events import RAW, RawEvents
 from analytics.reading import Reading, Source, holes_in, seam_rows
 from analytics.segment_sql import COLUMNS, DERIVED, WRITTEN
 from analytics.segment_store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.stretch import GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
+from analytics.unavailable import trouble_with
+from config.metrics import SEGMENTS
 
 log = structlog.get_logger()
 
@@ -50,6 +55,16 @@ class Builder:
     raw: RawEvents
     connect: Callable[[], duckdb.DuckDBPyConnection]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def is_owed(self) -> bool:
+        """Whether `build_due` would find something, told quickly. Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+            return bool(self.dirty.sites_due(due_at(self.now()), limit=1)) or not self.history.is_done()
+
+    def waiting(self) -> tuple[Waiting, Waiting]:
+        """The dirty hours, and those of them that are due, told quickly. Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+            return self.dirty.waiting(), self.dirty.waiting(due_at(self.now()))
 
     def build_due(self, until: datetime | None = None) -> int:
         """Build what should be a segment by now, of the sites that wait longest, and begin nothing after `until`.
@@ -121,6 +136,7 @@ class Builder:
         kept = [s for s in manifest.segments if s not in covered]
         if not self.segments.replace(manifest, sorted([*kept, *new], key=lambda s: (s.start, s.end))):
             return False
+        SEGMENTS.labels(grain).inc()
         self.dirty.clear(dirty)
         start = as_datetime(stretch.start).isoformat()
         log.info("segment_built", site_id=site_id, grain=grain, start=start, rows=content.rows)

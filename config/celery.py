@@ -8,14 +8,18 @@ from config.settings import Settings
 
 EVENTS_QUEUE = "events"
 DEAD_LETTERS_QUEUE = "dead_letters"
-QUEUES = (EVENTS_QUEUE, DEAD_LETTERS_QUEUE)  # each needs a worker: Procfile, docker-compose.yml
+SEGMENTS_QUEUE = "segments"  # its own: no event should wait behind it
+QUEUES = (EVENTS_QUEUE, DEAD_LETTERS_QUEUE, SEGMENTS_QUEUE)  # each needs a worker: Procfile, docker-compose.yml
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": _broker_url(settings),
         "task_default_queue": EVENTS_QUEUE,  # the queue's name is also its Redis key: `redis-cli llen events`
-        "task_routes": {"tasks.dead_letters.*": {"queue": DEAD_LETTERS_QUEUE}},
+        "task_routes": {
+            "tasks.dead_letters.*": {"queue": DEAD_LETTERS_QUEUE},
+            "tasks.segments.*": {"queue": SEGMENTS_QUEUE},
+        },
         # Nobody waits for a result: what a task did goes into its log line and, through its event, to Flower.
         "task_ignore_result": True,
         # Acks: a wake-up may be lost without harm, yet a task that holds events should come back when its process
@@ -57,6 +61,17 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "beat_schedule": {
             "store-events": {"task": "tasks.events.store_events", "schedule": 1.0},
             "carry-books": {"task": "tasks.books.carry_books", "schedule": 60.0},
+            # Where one is due (tasks/beat.py). Too late is as good as never: the next one is on its way.
+            "build-segments": {
+                "task": "tasks.segments.build_segments",
+                "schedule": 5.0,
+                "options": {"expires": 10},
+            },
+            "collect-segments": {
+                "task": "tasks.segments.collect_segments",
+                "schedule": 600.0,
+                "options": {"expires": 300},
+            },
         },
     }
 

@@ -62,6 +62,18 @@ STORE_LAG = Histogram(
 )
 
 
+SEGMENTS = Counter("footfall_segments", "Segments built, of an hour, a day or a month.", ["grain"])
+
+
+def segment_gauges(waiting: int, oldest_seconds: float) -> Iterable[Metric]:
+    yield GaugeMetricFamily("footfall_dirty_hours", "Hours of sites with events that no segment has yet.", waiting)
+    yield GaugeMetricFamily(
+        "footfall_segments_due_seconds",
+        "How long the oldest of them has waited that is due, 0 for none.",
+        oldest_seconds,
+    )
+
+
 def journal_gauges(waiting: int, oldest_seconds: float) -> Iterable[Metric]:
     yield GaugeMetricFamily("footfall_journal_events", "Events that wait in the journal.", waiting)
     yield GaugeMetricFamily("footfall_journal_oldest_seconds", "Age of the oldest of them, 0 for none.", oldest_seconds)

@@ -35,7 +35,8 @@ try:
 except SettingsError as error:
     sys.exit(f"footfall: {error}")
 
-app = Celery("footfall", include=["tasks.books", "tasks.dead_letters", "tasks.events", "tasks.metrics"])
+PARTS = ("books", "dead_letters", "events", "metrics", "segments")
+app = Celery("footfall", include=[f"tasks.{name}" for name in PARTS])
 app.conf.update(celery_settings(settings))
 
 

@@ -1,8 +1,9 @@
 """beat's scheduler: every second it sends the wake-ups that are owed, and none where nothing waits.
 
-Owed: one for each batch of events in the journal, less those already in Celery's queue. So an idle system runs no
-tasks, and beat does not fill the queue while no worker runs. Any number of beats may run; a spare wake-up finds nothing
-to do.
+Owed: one for each batch of events in the journal, less those already in Celery's queue; and every five seconds one to
+build segments, where one is due and no such task waits. So an idle system runs no tasks, but for the books each minute
+and the removal of old files each ten, and beat does not fill the queues while no worker runs. Any number of beats may
+run; a spare task finds nothing to do.
 
 Where Redis is full no wake-up can be sent, taken or acked, and a Celery worker dies at every start. Then beat does
 itself what makes room: it stores what waits. The door refuses meanwhile.
@@ -19,9 +20,11 @@ from analytics.event import new_id
 from analytics.journal import make_journal
 from analytics.storing import store_waiting
 from analytics.unavailable import Unavailable
+from config.celery import SEGMENTS_QUEUE
 from config.clients import BEAT
 from tasks.app import settings, stores
 from tasks.events import store_events
+from tasks.segments import build_segments, segments
 
 log = structlog.get_logger()
 
@@ -45,7 +48,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
     def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
         if entry.task == store_events.name:
             self._make_room()
-        for _ in range(self._owed() if entry.task == store_events.name else 1):
+        for _ in range(self._owed(entry.task)):
             super().apply_entry(entry, producer)
 
     def _make_room(self) -> None:
@@ -56,9 +59,13 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
         except Unavailable as error:
             log.warning("no_room_made", error=str(error))
 
-    def _owed(self) -> int:
+    def _owed(self, task: str) -> int:
         try:
-            return min(self._journal.wake_ups_owed(), MOST_AT_ONCE)
+            if task == store_events.name:
+                return min(self._journal.wake_ups_owed(), MOST_AT_ONCE)
+            if task == build_segments.name:
+                return int(self._journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and segments().builder.is_owed())
         except Unavailable as error:
-            log.warning("wake_up_not_sent", error=str(error))
+            log.warning("wake_up_not_sent", task=task, error=str(error))
             return 0
+        return 1

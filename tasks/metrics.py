@@ -7,15 +7,22 @@ A port that is taken (a second worker on the machine) costs the page, not the wo
 import threading
 import time
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import cache
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
 from celery.signals import task_postrun, task_prerun, task_retry, worker_ready
+from prometheus_client import Metric
 
+from analytics.segmenting import Builder
+from analytics.segments import make_segments
+from analytics.unavailable import Unavailable
+from config.clients import make_database
 from config.keys import holds
-from config.metrics import CONTENT_TYPE, TASK_RETRIES, TASK_SECONDS, exposition
+from config.metrics import CONTENT_TYPE, TASK_RETRIES, TASK_SECONDS, exposition, segment_gauges
 from tasks.app import settings
 
 log = structlog.get_logger()
@@ -59,7 +66,23 @@ def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iter
         start_response("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
         return [b"Send the admin key as `Authorization: Bearer <ADMIN_KEY>`.\n"]
     start_response("200 OK", [("Content-Type", CONTENT_TYPE)])
-    return [exposition()]
+    return [exposition(_gauges())]
+
+
+@cache
+def _builder() -> Builder:
+    """Of the worker's first process, which builds nothing: its pool's processes have theirs (tasks/segments.py)."""
+    return make_segments(settings, make_database(settings)).builder
+
+
+def _gauges() -> Iterable[Metric]:
+    try:
+        waiting, due = _builder().waiting()
+    except Unavailable as error:
+        log.warning("segments_not_counted", error=str(error))
+        return []
+    oldest = (datetime.now(UTC) - due.since).total_seconds() if due.since else 0.0
+    return segment_gauges(waiting.hours, oldest)
 
 
 class Server(ThreadingMixIn, WSGIServer):

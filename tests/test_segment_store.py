@@ -22,7 +22,7 @@ from analytics.segment_store import SegmentLost, SegmentStore
 from analytics.segmenting import Builder, due_at, rebuild
 from analytics.stretch import DAY, HOUR, MINUTE, SLOT, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import Unavailable
-from analytics.workplace import Workplace, sweep
+from analytics.workplace import Workplace, alone, sweep
 from tests.test_segments import Rig, rig
 
 __all__ = ["rig"]
@@ -337,6 +337,13 @@ def test_what_the_worker_would_never_have_written_counts_as_missing(rig: Rig):
 
 def test_a_period_of_nothing_has_no_rows(rig: Rig):
     assert rig.rows(Stretch(NOON, NOON + HOUR)) == []
+
+
+def test_a_lock_is_one_process_s_at_a_time(tmp_path: Path):
+    with alone(tmp_path / "lock") as first, alone(tmp_path / "lock") as second:
+        assert (first, second) == (True, False)
+    with alone(tmp_path / "lock") as third:
+        assert third
 
 
 def test_the_lock_of_a_workplace_is_held(tmp_path: Path):

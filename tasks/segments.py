@@ -1,0 +1,77 @@
+"""Segments of what was stored: built every few seconds where one is due, and their old files removed.
+
+Any number of workers may do this at once: a site is built by one of them, and whoever is overtaken has changed nothing
+(analytics/segmenting.py). A kill -9 at any point costs a minute.
+"""
+
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from functools import cache
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import worker_shutting_down
+from celery.worker import state
+
+from analytics.segments import Segments, make_segments
+from analytics.unavailable import Unavailable
+from analytics.workplace import alone
+from config.clients import make_database
+from tasks.app import app, settings
+
+log = structlog.get_logger()
+
+AT_ONCE = timedelta(seconds=20)  # then the next task goes on: a worker that stops should not wait for all sites
+# A month of ten million events takes minutes, from raw events or from its days, and is begun anew where it did not end.
+LIMITS = {"soft_time_limit": 600, "time_limit": 630}
+INTERRUPTED = "Query interrupted"  # what DuckDB raises where a signal, as that of a soft limit, comes during a query
+
+
+@cache
+def segments() -> Segments:
+    """This process's, as tasks.app.stores."""
+    return make_segments(settings, make_database(settings))
+
+
+# Acked at once: whether one is owed is in MongoDB, and Redis would restore what is held longer than its
+# visibility_timeout of 120 s.
+@app.task(name="tasks.segments.build_segments", acks_late=False, **LIMITS)
+def build_segments() -> dict[str, int | str]:
+    """One at a time on a machine: the others of its processes store events."""
+    try:
+        builder = segments().builder
+        with alone(settings.segment_folder / "building.lock") as is_ours:
+            if not is_ours:
+                return {"built": 0, "waiting": "another process builds"}
+            return {"built": builder.build_due(until=datetime.now(UTC) + AT_ONCE)}
+    except Unavailable as error:
+        log.warning("segments_not_built", error=str(error))  # the next one will
+    except SoftTimeLimitExceeded:
+        log.warning("segments_not_built", error="stopped, or out of time")
+    except RuntimeError as error:
+        if str(error) != INTERRUPTED:
+            raise
+        log.warning("segments_not_built", error="stopped, or out of time")
+    return {"built": 0}
+
+
+@app.task(name="tasks.segments.collect_segments", acks_late=False, **LIMITS)
+def collect_segments() -> dict[str, int]:
+    """And months that are over, of sites to which nothing comes any more, into one segment."""
+    try:
+        ours, now = segments(), datetime.now(UTC)
+        with alone(settings.segment_folder / "building.lock") as is_ours:
+            merged = ours.builder.merge_rested(until=now + AT_ONCE) if is_ours else 0
+        return {"merged": merged, "collected": ours.store.collect(now)}
+    except Unavailable as error:
+        log.warning("segments_not_collected", error=str(error))  # in ten minutes
+        return {"merged": 0, "collected": 0}
+
+
+@worker_shutting_down.connect
+def stop_building(**_: object) -> None:
+    """A worker that stops waits for its tasks, but a build may take minutes, and is begun anew anyway."""
+    for request in tuple(state.active_requests):
+        if request.name == build_segments.name and request.worker_pid:
+            os.kill(request.worker_pid, signal.SIGUSR1)  # as Celery does at the soft limit
