@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench chaos outage audit doctor lock clean
+.PHONY: help run test lint format bench bench-reports chaos outage audit doctor lock clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 run: .venv/ready ## start the whole system in the foreground; Ctrl-C stops it
 	@exec $(BIN)/python -m config.supervisor
@@ -26,6 +26,9 @@ format: .venv/ready ## let ruff mend what it can
 
 bench: .venv/ready ## single events through the real stack, beside a calibration of the machine
 	$(BIN)/python -m bench.ingestion
+
+bench-reports: .venv/ready ## questions to 10 million events, beside the aggregation framework; EVENTS=200000 SEED=1
+	$(BIN)/python -m bench.reports
 
 chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1
 	$(BIN)/python -m bench.chaos

@@ -1,0 +1,489 @@
+"""`make bench-reports`: questions to a month of 10 million events, beside MongoDB's aggregation and DuckDB by itself.
+
+Makes up events (bench/report_data.py), puts them into the real collection of a MongoDB of its own, builds the segments,
+and asks: warm and cold, with a segment for each day and with one for the month, and while the last hour is dirty. The
+same is asked of the aggregation framework, and of one Parquet file with the same rows, by the same SQL. Prints tables;
+exit 1 where two answers differ.
+
+EVENTS (10000000), SITES (1000, small ones with 200 events each) and SEED (1) in the environment change the run; three
+tenths and a tenth of the events are made up for two more sites, which show how it grows.
+"""
+
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import duckdb
+import httpx
+import psutil
+import structlog
+
+from analytics.dirty_hours import DirtyHours
+from analytics.duck import connect
+from analytics.raw_events import RawEvents
+from analytics.reading import Reader, Sql
+from analytics.reports import Reports
+from analytics.segment_sql import COLUMNS, WRITTEN
+from analytics.segment_store import SegmentStore
+from analytics.segmenting import Builder, rebuild
+from analytics.stretch import HOUR, QUARTER, Stretch, as_datetime, as_ms
+from bench import report_data
+from bench.calibration import cpu_loops, serving
+from bench.ingestion import machine, print_table
+from bench.report_data import MONTH
+from bench.report_questions import QUESTIONS, Question
+from config.clients import make_database
+from config.embedded import mongo_server, pick_port
+from config.settings import Settings
+from tests.system import running
+
+EVENTS, SEED = int(os.environ.get("EVENTS", "10000000")), int(os.environ.get("SEED", "1"))
+VISITORS = EVENTS // 25
+TENTH, THIRD, WHOLE = "tenth", "three tenths", "all"
+SHARES = {TENTH: 10, THIRD: 30, WHOLE: 100}  # percent of EVENTS
+SMALL, SMALL_SITES, SMALL_EVENTS = "small-{}", int(os.environ.get("SITES", "1000")), 200
+FRESH = 2_000
+ROUNDS = 5
+MEMORY, THREADS = "1GB", 2
+BY_DAYS, BY_MONTH, LIVE = "30 segments of a day", "one segment of the month", f"{FRESH:,} events of the last hour dirty"
+SLOWER_THAN_PARQUET, FASTER_THAN_MONGODB = 1.5, 30
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))  # the tables go to the same place
+
+
+class Rig:
+    """The stores, a builder and Reports, all on one MongoDB and one folder of copies."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        self.folder = folder
+        self.database = make_database(Settings(mongodb_uri=uri))
+        self.dirty = DirtyHours(self.database)
+        self.segments = SegmentStore(self.database, folder / "copies", 10**12)
+        self.raw = RawEvents(self.database)
+        self.builder = Builder(self.segments, self.dirty, self.raw, self.connect)
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        return connect(MEMORY, THREADS, self.folder / "spill", [self.folder])
+
+    def reports(self) -> Reports:
+        reader = Reader(self.segments, self.dirty, self.raw)
+        return Reports(reader, self.connect(), time_limit=600, most_fresh=100_000)
+
+
+@dataclass(frozen=True)
+class OneFile:
+    """A Reader, and the Reading that it opens, of a Parquet file with all of a site's rows."""
+
+    path: str
+
+    as_of = None
+
+    def open(self, *_: object) -> "OneFile":
+        return self
+
+    def holds_whole(self, _: Stretch) -> bool:
+        return True
+
+    def rows(self, columns: Iterable[str], period: Stretch) -> Sql:
+        prior = "CASE WHEN NOT entry AND visit IS NOT NULL THEN seen END AS prior"
+        what = ", ".join(prior if name == "prior" else name for name in dict.fromkeys(columns)) or "entry"
+        within = "" if MONTH.within(period) else " WHERE quarter >= ? AND quarter < ?"
+        limits = (period.start // QUARTER, period.end // QUARTER) if within else ()
+        return Sql(f"SELECT {what} FROM read_parquet(?){within}", ([self.path], *limits))
+
+
+class Timed:
+    """A DuckDB connection, or cursor, that adds up the seconds in which it executes and fetches."""
+
+    def __init__(self, connection: Any, clock: list[float]) -> None:
+        self._connection = connection
+        self._clock = clock
+
+    def cursor(self) -> "Timed":
+        return Timed(self._connection.cursor(), self._clock)
+
+    def execute(self, *args: Any) -> "Timed":
+        start = time.perf_counter()
+        self._connection.execute(*args)
+        self._clock[0] += time.perf_counter() - start
+        return self
+
+    def fetchall(self) -> Any:
+        start = time.perf_counter()
+        found = self._connection.fetchall()
+        self._clock[0] += time.perf_counter() - start
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+@dataclass
+class Asked:
+    """What a process saw of all questions to one site, by their names: seconds, and what the answers were. `first`:
+    before anything was cached. `memory`: bytes, after all questions, and the most there were.
+    """
+
+    first: dict[str, float] = field(default_factory=dict)
+    warm: dict[str, float] = field(default_factory=dict)
+    parquet: dict[str, float] = field(default_factory=dict)
+    ratio: dict[str, float] = field(default_factory=dict)
+    answers: dict[str, Any] = field(default_factory=dict)
+    memory: tuple[int, int] = (0, 0)
+
+
+# What runs in processes of its own
+
+
+def ask_all(uri: str, folder: Path, site: str, parquet: Path | None = None) -> Asked:
+    """All questions in turns; with `parquet`, each in turns with the same of that file."""
+    reports, asked = Rig(uri, folder).reports(), Asked()
+    for question in QUESTIONS:
+        asked.first[question.name], asked.answers[question.name] = timed(question.ask, reports, site)
+    asked.memory = (psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    clock = [0.0]
+    alone: Any = None
+    if parquet is not None:
+        plain = connect(MEMORY, THREADS, folder / "spill", [parquet.parent])
+        alone = Reports(OneFile(str(parquet)), Timed(plain, clock), time_limit=600, most_fresh=0)  # type: ignore[arg-type]
+    ours, theirs = defaultdict(list), defaultdict(list)
+    for _ in range(ROUNDS):
+        for question in QUESTIONS:
+            ours[question.name].append(timed(question.ask, reports, site)[0])
+            if alone is not None:
+                clock[0] = 0.0
+                assert question.ask(alone, site) == asked.answers[question.name], question.name
+                theirs[question.name].append(clock[0])
+    asked.warm = {name: median(times) for name, times in ours.items()}
+    asked.parquet = {name: median(times) for name, times in theirs.items()}
+    asked.ratio = {name: median(a / b for a, b in zip(ours[name], theirs[name], strict=True)) for name in theirs}
+    return asked
+
+
+def ask_cold(uri: str, folder: Path, site: str, name: str) -> float:
+    """One question, in a new process with no segment on its disk: seconds from no connection to the answer."""
+    question = next(q for q in QUESTIONS if q.name == name)
+    with tempfile.TemporaryDirectory(dir=folder) as empty:
+        return timed(lambda: question.ask(Rig(uri, Path(empty)).reports(), site))[0]
+
+
+def write_parquet(uri: str, folder: Path, site: str, path: Path) -> None:
+    """All rows of the site in one file, written as a segment is."""
+    rig = Rig(uri, folder)
+    with rig.connect() as connection:
+        reading = Reader(rig.segments, rig.dirty, rig.raw).open(connection, site, MONTH, 0)
+        rows = reading.rows(COLUMNS, MONTH)
+        connection.execute(
+            f"COPY (WITH found AS ({rows.text}) {WRITTEN}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)",
+            (*rows.values, MONTH.start, MONTH.end),
+        )
+
+
+def build_days(uri: str, folder: Path, site: str) -> float:
+    rig = Rig(uri, folder)
+    build = rig.builder.build
+    return timed(lambda: [build(site, "day", day, from_raw=True) for day in report_data.days()])[0]
+
+
+def merge_days(uri: str, folder: Path, site: str) -> float:
+    return timed(Rig(uri, folder).builder.build, site, "month", MONTH)[0]
+
+
+def rebuild_month(uri: str, folder: Path, site: str) -> float:
+    return timed(lambda: list(rebuild(Rig(uri, folder).builder, site, [MONTH])))[0]
+
+
+def build_small(uri: str, folder: Path) -> float:
+    rig = Rig(uri, folder)
+
+    def build() -> None:
+        for number in range(SMALL_SITES):
+            rig.builder.build(SMALL.format(number), "month", MONTH, from_raw=True)
+
+    return timed(build)[0]
+
+
+def timed(act: Callable[..., Any], *args: Any) -> tuple[float, Any]:
+    start = time.perf_counter()
+    found = act(*args)
+    return time.perf_counter() - start, found
+
+
+def in_new_process(act: Callable[..., Any], *args: Any) -> Any:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(act, *args).result()
+
+
+# The run
+
+
+@dataclass
+class Bench:
+    uri: str
+    folder: Path
+    wrong: list[str] = field(default_factory=list)
+    asked: dict[tuple[str, str], Asked] = field(default_factory=dict)  # by site and layout
+    cold: dict[tuple[str, str], float] = field(default_factory=dict)  # by layout and question
+    mongodb: dict[tuple[str, str], float] = field(default_factory=dict)  # by site and question
+    sizes: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.rig = Rig(self.uri, self.folder)
+
+    def run(self) -> None:
+        self.make_data()
+        self.build()
+        for site in SHARES:
+            self.ask(site, BY_DAYS)
+        self.ask_cold(BY_DAYS)
+        days = self.rig.segments.manifest(WHOLE).segments
+        for site, share in SHARES.items():
+            seconds = in_new_process(merge_days, self.uri, self.folder, site)
+            self.note(f"days merged into the month, {share} %", site, seconds)
+            self.note_size(site)
+            if site == THIRD:
+                seconds = in_new_process(rebuild_month, self.uri, self.folder, site)
+                self.note(f"the month from raw events, {share} %", site, seconds)
+            file = self.folder / "plain" / f"{share}.parquet"
+            in_new_process(write_parquet, self.uri, self.folder, site, file)
+            self.ask(site, BY_MONTH, file)
+        self.ask_cold(BY_MONTH)
+        for question in QUESTIONS:
+            self.ask_mongodb(TENTH, question)
+            if not question.on_tenth:
+                self.ask_mongodb(WHOLE, question)
+        self.ask_http()
+        self.ask_live(days)
+
+    def make_data(self) -> None:
+        (self.folder / "plain").mkdir()
+        file = self.folder / "plain" / "made-up.parquet"
+        for seed, (site, share) in enumerate(SHARES.items(), start=SEED):
+            report_data.make_up(file, seed, EVENTS * share // 100, VISITORS * share // 100)
+            seconds = timed(report_data.load, self.uri, file, seed, site)[0]
+            say(f"{site}: {EVENTS * share // 100:,} events stored in {seconds:.0f} s")
+        report_data.make_up(file, SEED + 3, SMALL_SITES * SMALL_EVENTS, 20, SMALL_SITES)
+        report_data.load(self.uri, file, SEED + 3, SMALL)
+        file.unlink()
+        stats = self.rig.database.command("collStats", "events")
+        sizes = {"as BSON": "size", "stored": "storageSize", "indexes": "totalIndexSize"}
+        each = [f"{stats[key] / stats['count']:,.0f} {name}" for name, key in sizes.items()]
+        self.sizes["raw, bytes an event"] = ", ".join(each)
+
+    def build(self) -> None:
+        for site, share in SHARES.items():
+            seconds = in_new_process(build_days, self.uri, self.folder, site)
+            self.note(f"days from raw events, {share} %", site, seconds)
+            self.note_size(site)
+        seconds = in_new_process(build_small, self.uri, self.folder)
+        self.sizes["small sites built"] = f"{SMALL_SITES / seconds:,.0f}/s"
+
+    def note(self, what: str, site: str, seconds: float) -> None:
+        events = sum(segment.rows for segment in self.rig.segments.manifest(site).segments)
+        self.sizes[what] = f"{events / seconds:,.0f} events/s ({seconds:.0f} s)"
+        say(f"{what}: {self.sizes[what]}")
+
+    def note_size(self, site: str) -> None:
+        segments = self.rig.segments.manifest(site).segments
+        events = sum(segment.rows for segment in segments)
+        size = sum(segment.size for segment in segments)
+        self.sizes[f"segments, bytes an event, {len(segments)} of {SHARES[site]} %"] = f"{size / events:.1f}"
+
+    def ask(self, site: str, layout: str, parquet: Path | None = None) -> None:
+        self.asked[site, layout] = asked = in_new_process(ask_all, self.uri, self.folder, site, parquet)
+        for question in QUESTIONS:
+            say(f"{site}, {layout}, {question.name}: {ms(asked.warm[question.name])} ms")
+            self.compare(site, question, self.asked[site, BY_DAYS].answers[question.name], asked, layout)
+
+    def ask_cold(self, layout: str) -> None:
+        for question in QUESTIONS:
+            found = in_new_process(ask_cold, self.uri, self.folder, WHOLE, question.name)
+            self.cold[layout, question.name] = found
+
+    def ask_mongodb(self, site: str, question: Question) -> None:
+        """Twice where the first time was short, and the faster of both counts."""
+        found: list[tuple[float, Any]] = []
+        while len(found) < 2 and sum(seconds for seconds, _ in found) < 20:
+            found.append(timed(self._aggregate, question, site))
+        self.mongodb[site, question.name] = min(seconds for seconds, _ in found)
+        say(f"MongoDB, {site}, {question.name}: {min(seconds for seconds, _ in found):.2f} s")
+        self.compare(site, question, question.read(found[0][1]), self.asked[site, BY_MONTH], "MongoDB")
+
+    def _aggregate(self, question: Question, site: str) -> list[dict[str, Any]]:
+        return list(self.rig.database["events"].aggregate(question.pipeline(site), allowDiskUse=True))
+
+    def compare(self, site: str, question: Question, expected: Any, asked: Asked, what: str) -> None:
+        if expected != asked.answers[question.name]:
+            self.wrong.append(f"{question.name}, {site}, {what}: {expected} is not {asked.answers[question.name]}")
+
+    def ask_http(self) -> None:
+        """Questions to the reporting app, if it can be asked them; the median round."""
+        end = as_datetime(MONTH.end - 1)
+        body = {
+            "site_id": WHOLE,
+            "metrics": ["visitors", "visits"],
+            "date_range": [f"{as_datetime(MONTH.start).date()}", f"{end.date()}"],
+            "dimensions": ["time:day"],
+            "include": {"time_labels": True},
+        }
+        with serving("report_app.wsgi:app", self.folder, MONGODB_URI=self.uri, DATA_DIR=str(self.folder)) as port:
+            url = f"http://127.0.0.1:{port}/api/v2/query"
+            answers = [_post(url, body) for _ in range(2 * ROUNDS + 1)]
+        if {status for _, status in answers} == {200}:
+            self.sizes["the timeseries by HTTP, ms"] = ms(median(seconds for seconds, _ in answers))
+        else:
+            self.sizes["the timeseries by HTTP, ms"] = f"not answered: {answers[0][1]}"
+
+    def ask_live(self, days: tuple[Any, ...]) -> None:
+        """With the days' segments again, and fresh events of the month's last hour."""
+        self.rig.segments.replace(self.rig.segments.manifest(WHOLE), days)
+        hour = Stretch(MONTH.end - HOUR, MONTH.end)
+        events = self.rig.database["events"]
+        found = list(events.find({"site_id": WHOLE}).sort("timestamp", -1).limit(FRESH))
+        fresh = [
+            each | {"_id": type(each["_id"])(int=each["_id"].int ^ 1), "timestamp": as_datetime(hour.start + n * 1800)}
+            for n, each in enumerate(found)
+        ]
+        events.insert_many(fresh)
+        self.rig.dirty.mark([(WHOLE, as_ms(each["timestamp"])) for each in fresh], datetime.now(UTC))
+        self.asked[WHOLE, LIVE] = live = in_new_process(ask_all, self.uri, self.folder, WHOLE)
+        question = QUESTIONS[0]
+        self.compare(WHOLE, question, question.read(self._aggregate(question, WHOLE)), live, LIVE)
+        self.rig.builder.build_site(WHOLE, everything=True)
+        built = in_new_process(ask_all, self.uri, self.folder, WHOLE)
+        for question in QUESTIONS:
+            self.compare(WHOLE, question, built.answers[question.name], live, LIVE)
+
+
+def _post(url: str, body: dict[str, Any]) -> tuple[float, int]:
+    seconds, answer = timed(lambda: httpx.post(url, json=body, timeout=60))
+    return seconds, answer.status_code
+
+
+# What is printed
+
+
+def report(bench: Bench) -> bool:
+    """Prints the tables. Returns whether all answers were right."""
+    by_days, by_month, live = (bench.asked[WHOLE, layout] for layout in (BY_DAYS, BY_MONTH, LIVE))
+    tenth = bench.asked[TENTH, BY_MONTH]
+    print(f"| ms, {EVENTS:,} events | warm, {BY_DAYS} | warm, {BY_MONTH} | cold, days | cold, month | {LIVE}: first"
+          " | then | the same SQL, one Parquet file | of it |")  # fmt: skip
+    print("|---|" + "---|" * 8)
+    for q in QUESTIONS:
+        cold = [ms(bench.cold[layout, q.name]) for layout in (BY_DAYS, BY_MONTH)]
+        cells = [ms(by_days.warm[q.name]), ms(by_month.warm[q.name]), *cold, ms(live.first[q.name]),
+                 ms(live.warm[q.name]), ms(by_month.parquet[q.name]), f"{by_month.ratio[q.name]:.2f}"]  # fmt: skip
+        print(f"| {q.name} | {' | '.join(cells)} |")
+    print(f"\n| against MongoDB's aggregation | its ms on a tenth ({EVENTS // 10:,} events) | ours there | ratio"
+          " | its ms on all | ours on all | ratio |")  # fmt: skip
+    print("|---|" + "---|" * 6)
+    for q in QUESTIONS:
+        theirs, all_of_it = bench.mongodb[TENTH, q.name], bench.mongodb.get((WHOLE, q.name))
+        cells = [ms(theirs), ms(tenth.warm[q.name]), f"{theirs / tenth.warm[q.name]:,.0f}"]
+        if all_of_it is None:
+            cells += ["not run", ms(by_month.warm[q.name]), f"its tenth against our all: {ratio(bench, q):,.1f}"]
+        else:
+            cells += [ms(all_of_it), ms(by_month.warm[q.name]), f"{ratio(bench, q):,.0f}"]
+        print(f"| {q.name} | {' | '.join(cells)} |")
+    sites = [f"{EVENTS * share // 100:,} events" for share in SHARES.values()]
+    print(f"\n| ms, {BY_MONTH}, as it grows | {' | '.join(sites)} |\n|---|" + "---|" * len(SHARES))
+    for q in QUESTIONS:
+        print(f"| {q.name} | {' | '.join(ms(bench.asked[site, BY_MONTH].warm[q.name]) for site in SHARES)} |")
+    after, most = by_month.memory
+    bench.sizes["memory of the process after all questions, at most"] = f"{mb(after)}, {mb(most)}"
+    print()
+    print_table("size and speed of segments", bench.sizes)
+    print_table("targets", dict(targets(bench)))
+    for each in bench.wrong:
+        print(f"WRONG: {each[:2000]}")
+    return not bench.wrong
+
+
+def targets(bench: Bench) -> Iterator[tuple[str, str]]:
+    by_days, by_month = bench.asked[WHOLE, BY_DAYS], bench.asked[WHOLE, BY_MONTH]
+    for q in QUESTIONS:
+        worst = max(by_days.warm[q.name], by_month.warm[q.name])
+        if q.target is not None:
+            yield f"{q.name}: at most {q.target:g} ms, days or month", met(worst * 1000 <= q.target, f"{ms(worst)} ms")
+        times = bench.mongodb[TENTH, q.name] / bench.asked[TENTH, BY_MONTH].warm[q.name]
+        if not q.on_tenth:
+            times = ratio(bench, q)
+        yield (
+            f"{q.name}: {FASTER_THAN_MONGODB} times faster than the aggregation{', on a tenth' if q.on_tenth else ''}",
+            met(times >= FASTER_THAN_MONGODB, f"{times:,.0f}"),
+        )
+        of_parquet = by_month.ratio[q.name]
+        yield (
+            f"{q.name}: within {SLOWER_THAN_PARQUET} of one Parquet file",
+            met(of_parquet <= SLOWER_THAN_PARQUET, f"{of_parquet:.2f}"),
+        )
+
+
+def ratio(bench: Bench, question: Question) -> float:
+    theirs = bench.mongodb.get((WHOLE, question.name), bench.mongodb[TENTH, question.name])
+    return theirs / bench.asked[WHOLE, BY_MONTH].warm[question.name]
+
+
+def met(yes: bool, value: str) -> str:
+    return f"{'met' if yes else 'MISSED'}: {value}"
+
+
+def ms(seconds: float) -> str:
+    return f"{seconds * 1000:,.1f}" if seconds < 0.1 else f"{seconds * 1000:,.0f}"
+
+
+def mb(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def say(what: str) -> None:
+    print(f"{datetime.now(UTC):%H:%M:%S} {what}", file=sys.stderr, flush=True)
+
+
+def calibrate() -> dict[str, str]:
+    with duckdb.connect(config={"threads": THREADS}) as connection:
+        connection.execute("CREATE TABLE numbers AS SELECT hash(n) % 1000 AS n FROM range(10000000) AS numbers(n)")
+        scan = median(timed(lambda: connection.execute("SELECT sum(n) FROM numbers").fetchall())[0] for _ in range(5))
+        group = "SELECT count(*) FROM (SELECT DISTINCT hash(n, rowid % 400) FROM numbers)"
+        distinct = median(timed(lambda: connection.execute(group).fetchall())[0] for _ in range(5))
+    return {
+        "CPU loop, million turns/s": f"{cpu_loops():,.1f}",
+        "DuckDB, sum of a column of 10 million, ms": ms(scan),
+        "DuckDB, 400,000 distinct values among 10 million, ms": ms(distinct),
+    }
+
+
+@contextmanager
+def own_mongodb(folder: Path) -> Iterator[str]:
+    server = mongo_server(folder / "mongodb", pick_port(0))
+    with running(server):
+        yield server.url
+
+
+def main() -> None:
+    print(f"# make bench-reports EVENTS={EVENTS} SEED={SEED}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}\n")
+    before = calibrate()
+    with tempfile.TemporaryDirectory(prefix="footfall-bench-") as name, own_mongodb(Path(name)) as uri:
+        bench = Bench(uri, Path(name))
+        bench.run()
+        bench.rig.database.client.close()
+    after = calibrate()
+    print_table("calibration, before and after", {each: f"{before[each]}, {after[each]}" for each in before})
+    sys.exit(0 if report(bench) else 1)
+
+
+if __name__ == "__main__":
+    main()
