@@ -10,7 +10,7 @@ MOST_SPILLED = "20GB"  # a question or a segment that needs more is refused
 
 def connect(memory: str, threads: int, spill: Path, readable: Sequence[Path]) -> duckdb.DuckDBPyConnection:
     """A database in memory. `memory` as DuckDB writes it ("1GB"); `spill`: where it may put what does not fit, a folder
-    of its own, which it makes and removes: the files of two databases in one would have the same names.
+    of its own, which it makes and removes.
     """
     connection = duckdb.connect(
         config={

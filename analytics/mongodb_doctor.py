@@ -6,6 +6,7 @@ ask is None.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
@@ -13,9 +14,13 @@ from pymongo import ReadPreference
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
+from analytics.dirty_hours import DirtyHours, Waiting
 from analytics.event_store import INDEXES
 from analytics.finding import Clock, Finding, Unanswered, ok, problem, warning
+from analytics.segmenting import due_at
+from analytics.unavailable import Unavailable
 
+LATE = timedelta(minutes=15)
 READ_LIMIT = 2.5  # seconds for all questions
 OLDEST = (6, 0)
 UP = (1, 2)  # states of a member: primary, secondary
@@ -32,7 +37,9 @@ NOT_ASKED = warning(
 
 @dataclass(frozen=True, slots=True)
 class MongoFacts:
-    """In the server's own words: `status` is of replSetGetStatus, `config` of replSetGetConfig, `indexes` of events."""
+    """In the server's own words: `status` is of replSetGetStatus, `config` of replSetGetConfig, `indexes` of events.
+    `late`: the hours of events that should have been in a segment for a while; None where it may not be asked.
+    """
 
     hello: Mapping[str, Any]
     version: str
@@ -40,6 +47,7 @@ class MongoFacts:
     config: Mapping[str, Any] | None
     indexes: Mapping[str, Any] | None
     clock: Clock
+    late: Waiting | None = None
 
 
 def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -> MongoFacts:
@@ -60,7 +68,13 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
             config = _if_allowed(lambda: ask("replSetGetConfig"))
             indexes = _if_allowed(database.with_options(read_preference=anyone)["events"].index_information)
             return MongoFacts(
-                hello, ask("buildInfo")["version"], status, config["config"] if config else None, indexes, clock
+                hello,
+                ask("buildInfo")["version"],
+                status,
+                config["config"] if config else None,
+                indexes,
+                clock,
+                _late(database.with_options(read_preference=anyone), now()),
             )
     except OperationFailure as error:
         remedy = "Set MONGODB_URI=mongodb://user:password@host/footfall?replicaSet=footfall&authSource=admin."
@@ -154,6 +168,18 @@ def mongodb_indexes(mongodb: MongoFacts) -> Finding:
     return ok("The indexes of events are there.")
 
 
+def segments_lag(mongodb: MongoFacts) -> Finding:
+    if mongodb.late is None:
+        return warning("MongoDB may not be asked for hours without a segment.", "Give the user the role readWrite.")
+    if mongodb.late.since is None:
+        return ok("Segments have what they should have.")
+    what = f"{mongodb.late.hours:,} hours of events should be in segments, the oldest waits since"
+    remedy = (
+        "Look for segments_not_built in the workers' logs; does a worker take from the queue segments, and beat run?"
+    )
+    return warning(f"{what} {mongodb.late.since:%Y-%m-%d %H:%M} UTC: reports read raw events.", remedy)
+
+
 def mongodb_clock(mongodb: MongoFacts) -> Finding:
     return mongodb.clock.check("MongoDB")
 
@@ -177,6 +203,13 @@ def _unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> Unan
         )
     short = str(error).partition(", Timeout:")[0].partition(" (configured")[0]
     return Unanswered(problem(f"MongoDB does not answer: {short}.", "Start it, or correct MONGODB_URI."))
+
+
+def _late(database: Database[dict[str, Any]], now: float) -> Waiting | None:
+    try:
+        return DirtyHours(database).waiting(due_at(datetime.fromtimestamp(now, UTC) - LATE))
+    except Unavailable:
+        return None
 
 
 def _if_allowed(ask: Callable[[], Any]) -> Any:

@@ -23,7 +23,7 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from analytics.dirty_hours import DirtyHours, Due, Waiting
-from analytics.history import History
+from analytics.history import History, Past
 from analytics.mongodb import LOOK_LIMIT
 from analytics.raw_events import RAW, RawEvents
 from analytics.reading import Reading, Source, holes_in, seam_rows
@@ -253,6 +253,7 @@ def rebuild(builder: Builder, site_id: str, months: Iterable[Stretch]) -> Iterat
         start = time.monotonic()
         while not _rebuild_month(builder, site_id, month):
             time.sleep(1)
+        builder.history.finish(Past(site_id, month))
         held = (s.rows for s in builder.segments.manifest(site_id).segments if s.stretch == month)
         yield Rebuilt(month, sum(held), time.monotonic() - start)
 

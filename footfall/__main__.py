@@ -9,6 +9,7 @@ from config.logs import configure_logging
 from footfall.audit import audit_command
 from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
+from footfall.segments import segments_group
 from tasks.app import settings
 
 
@@ -20,7 +21,7 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor):
+for command in (audit_command, dead_letters, doctor, segments_group):
     footfall.add_command(command)
 
 if __name__ == "__main__":

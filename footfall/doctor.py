@@ -49,6 +49,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         mongodb.mongodb_failover,
         mongodb.mongodb_journal,
         mongodb.mongodb_indexes,
+        mongodb.segments_lag,
         mongodb.mongodb_clock,
     ],
     "celery": [

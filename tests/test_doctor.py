@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -21,10 +22,12 @@ from pymongo.database import Database
 from redis import Redis
 from redis.exceptions import RedisError
 
+from analytics.dirty_hours import DirtyHours
 from analytics.event_store import INDEXES
 from analytics.finding import Clock, Finding, Unanswered, without_password
 from analytics.mongodb_doctor import MongoFacts, mongodb_failover, mongodb_journal, mongodb_majority, read_mongodb
 from analytics.redis_doctor import RedisFacts, read_redis, redis_memory, redis_version
+from analytics.stretch import as_ms
 from config.celery import celery_settings
 from config.clients import make_database, make_redis
 from config.embedded import Server, mongo_server, pick_port, redis_server
@@ -275,6 +278,19 @@ def opened(uri: str) -> Iterator[Database[dict[str, Any]]]:
     database = make_database(Settings(mongodb_uri=uri))
     with database.client:
         yield database
+
+
+def test_events_that_wait_too_long_for_a_segment_are_named(database: Database[dict[str, Any]]):
+    dirty, now = DirtyHours(database), datetime.now(UTC)
+
+    def lag() -> Finding:
+        return judge("mongodb", read_mongodb(database, time.time))["segments_lag"]
+
+    dirty.mark([("site", as_ms(now)), ("site", as_ms(now - timedelta(hours=5)))], now - timedelta(minutes=10))
+    assert lag().state == "ok"
+    dirty.mark([("site", as_ms(now - timedelta(hours=6)))], now - timedelta(hours=2))
+    assert lag().state == "warning"
+    assert "1 hours of events" in lag().what
 
 
 def test_a_standalone_is_named(tmp_path: Path):

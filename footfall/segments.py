@@ -1,0 +1,132 @@
+"""`python -m footfall segments`: which there are, whether they say what the events say, and making them anew.
+
+0 where all is well, 1 where something is not, 2 where it could not be told: MongoDB is away.
+"""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from analytics.segmenting import rebuild
+from analytics.segments import Segments, make_segments
+from analytics.stretch import Stretch, as_datetime, as_ms, stretch_of
+from analytics.unavailable import Unavailable
+from analytics.verifying import Verified, months_of, verify
+from config.clients import make_database
+from config.settings import Settings
+
+MONTH = click.DateTime(["%Y-%m"])
+PATIENCE = 600.0  # seconds for one answer of MongoDB
+
+
+class Group(click.Group):
+    """Says in one line that MongoDB is away."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Unavailable as error:
+            click.echo(f"footfall: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group("segments", cls=Group)
+@click.pass_context
+def segments_group(context: click.Context) -> None:
+    """The columnar copy of the events that reports read: look at it, check it, make it anew."""
+    settings: Settings = context.obj
+    database = make_database(settings, PATIENCE)
+    context.call_on_close(database.client.close)
+    context.obj = (settings, make_segments(settings, database))
+
+
+@segments_group.command("list")
+@click.option("--site", help="This site only.")
+@click.pass_obj
+def list_segments(given: tuple[Settings, Segments], site: str | None) -> None:
+    """A line for each segment."""
+    segments = given[1]
+    click.echo(f"{'grain':5}  {'start':16}  {'rows':>11}  {'bytes':>13}  {'built':16}  site")
+    for site_id in [site] if site is not None else segments.store.sites():
+        for s in segments.store.manifest(site_id).segments:
+            start, built = as_datetime(s.start), s.built_at
+            click.echo(
+                f"{s.grain:5}  {start:%Y-%m-%d %H:%M}  {s.rows:11,}  {s.size:13,}  {built:%Y-%m-%d %H:%M}  {site_id}"
+            )
+
+
+@segments_group.command("rebuild")
+@click.option("--site", help="This site only.")
+@click.option("--from", "first", type=MONTH, help="From this month on, as 2026-10 (UTC).")
+@click.option("--to", "last", type=MONTH, help="Up to this month, and with it.")
+@click.pass_obj
+def rebuild_segments(
+    given: tuple[Settings, Segments], site: str | None, first: datetime | None, last: datetime | None
+) -> None:
+    """Make the segments of whole months anew, from raw events. The old ones serve until the new ones are there."""
+    segments, start, total = given[1], time.monotonic(), 0
+    for site_id in _sites(segments, site):
+        for done in rebuild(segments.builder, site_id, _chosen(months_of(segments, site_id), first, last)):
+            total += done.rows
+            what = _speed(done.rows, done.seconds) if done.rows else "no events left, its segments dropped"
+            click.echo(f"{_name(done.month)}  {what}  {site_id}")
+    click.echo(f"{_speed(total, time.monotonic() - start)} in all")
+
+
+@segments_group.command("verify")
+@click.option("--site", help="This site only.")
+@click.option("--from", "first", type=MONTH, help="From this month on, as 2026-10 (UTC).")
+@click.option("--to", "last", type=MONTH, help="Up to this month, and with it.")
+@click.pass_obj
+def verify_segments(
+    given: tuple[Settings, Segments], site: str | None, first: datetime | None, last: datetime | None
+) -> None:
+    """Derive everything anew from raw events, and compare every column. Writes nothing; takes as long as a rebuild."""
+    settings, segments = given
+    wrong = 0
+    for site_id in _sites(segments, site):
+        months = _chosen(months_of(segments, site_id), first, last)
+        for found in verify(segments, site_id, months, settings.most_fresh):
+            _say(found)
+            wrong += not found.is_right
+    if not wrong:
+        click.secho("Segments and events say the same.", fg="green")
+    sys.exit(bool(wrong))
+
+
+def _say(found: Verified) -> None:
+    month, site_id = _name(found.month), found.site_id
+    if found.is_right:
+        click.echo(f"{month}  {found.events:,} events, all the same  {site_id}")
+        return
+    remedy = f"python -m footfall segments rebuild --site {site_id} --from {month} --to {month}"
+    if found.lost:
+        click.secho(f"{month}  {found.lost}  {site_id}", fg="red")
+    else:
+        click.secho(f"{month}  {found.events:,} events, {len(found.differences)} hours differ  {site_id}", fg="red")
+    for each in found.differences:
+        hour = f"{as_datetime(each.hour):%Y-%m-%d %H:00}"
+        click.echo(f"    {hour}  events: {each.stored:,}  segments: {each.read:,}")
+    click.echo(f"    Run `{remedy}`.")
+
+
+def _sites(segments: Segments, site: str | None) -> Iterable[str]:
+    return sorted({*segments.raw.sites(), *segments.store.sites()}) if site is None else [site]
+
+
+def _chosen(months: Sequence[Stretch], first: datetime | None, last: datetime | None) -> Iterator[Stretch]:
+    lo = as_ms(first.replace(tzinfo=UTC)) if first else 0
+    hi = stretch_of("month", as_ms(last.replace(tzinfo=UTC))).end if last else None
+    return (month for month in months if lo <= month.start and (hi is None or month.end <= hi))
+
+
+def _name(month: Stretch) -> str:
+    return f"{as_datetime(month.start):%Y-%m}"
+
+
+def _speed(events: int, seconds: float) -> str:
+    return f"{events:,} events in {seconds:.1f} s, {events / max(seconds, 0.001):,.0f} a second"
