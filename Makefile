@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench bench-reports chaos outage audit doctor lock clean
+.PHONY: help run test lint format bench bench-reports bench-freshness chaos outage audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -29,6 +29,9 @@ bench: .venv/ready ## single events through the real stack, beside a calibration
 
 bench-reports: .venv/ready ## questions to 10 million events, beside the aggregation framework; EVENTS=200000 SEED=1
 	$(BIN)/python -m bench.reports
+
+bench-freshness: .venv/ready ## how long until an event is in a report; SECONDS=60 RATE=1000
+	$(BIN)/python -m bench.freshness
 
 chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1
 	$(BIN)/python -m bench.chaos
