@@ -25,5 +25,6 @@ def connect(memory: str, threads: int, spill: Path, readable: Sequence[Path]) ->
     )
     connection.execute("SET allowed_directories = ?", [[f"{folder}/" for folder in readable]])
     connection.execute("SET enable_external_access = false")
+    connection.execute("SET enable_progress_bar = false")  # it would write to an operator's terminal
     connection.execute("SET lock_configuration = true")
     return connection
