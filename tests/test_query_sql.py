@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from analytics import exploration_sql
 from analytics.query import PROPS, And, Condition, Done, Filter, Goal, Not, Or, Period, Query, of_days, time_labels
 from analytics.query_sql import Clock, Sql, bucket_of, label, statement
+from analytics.stretch import QUARTER
 from tests.streams import funnels, queries, streams
 
 MARK = "Zq'7\";--"
@@ -87,3 +88,16 @@ def test_quarters_are_read_instead_of_times_where_they_say_as_much():
     assert Clock.of(of_days(date(1971, 3, 1), date(1971, 4, 1), ZoneInfo("Africa/Monrovia"))).column == "occurred"
     start = datetime(2026, 3, 1, 0, 1, tzinfo=UTC)
     assert Clock.of(Period(start, start + timedelta(days=1), ZoneInfo("UTC"))).column == "occurred"
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "unit"),
+    [
+        ("Antarctica/Troll", date(2025, 10, 26), 1),  # from 03:00 to 01:00
+        ("Antarctica/Casey", date(2010, 3, 5), 1),  # from 02:00 to the day before
+        ("Australia/Lord_Howe", date(2026, 4, 5), QUARTER),
+        ("America/Havana", date(2025, 11, 2), QUARTER),  # from 01:00 to 00:00
+    ],
+)
+def test_what_came_before_tells_nothing_where_an_hour_comes_back_after_another(zone: str, day: date, unit: int):
+    assert Clock.of(of_days(day - timedelta(days=1), day, ZoneInfo(zone))).unit == unit
