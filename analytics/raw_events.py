@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
+from uuid import UUID
 
 import pyarrow as pa
 from bson import Decimal128
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.event import DESCRIBED, PAGEVIEW_TYPES
+from analytics.event import DESCRIBED, PAGEVIEW_TYPES, id_from_document
 from analytics.mongodb import ping
 from analytics.stretch import LATEST, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import trouble_with
@@ -130,11 +131,16 @@ def _ties(documents: list[dict[str, Any]], columns: dict[str, list[Any]]) -> lis
             while row < len(times) and times[row] == times[first]:
                 row += 1
             before: dict[int | None, int] = {}
-            for each in sorted(range(first, row), key=lambda n: documents[n]["_id"]):
+            for each in sorted(range(first, row), key=lambda n: _id(documents[n]["_id"])):
                 ties[each] = min(before.get(visitors[each], 0), LARGEST_TIE)
                 before[visitors[each]] = ties[each] + 1
         row += 1
     return ties
+
+
+def _id(key: Any) -> UUID:
+    """What somebody else wrote under a `_id` of his own may stand beside ours."""
+    return key if isinstance(key, UUID) else id_from_document(str(key))
 
 
 def _visitor(value: Any) -> int | None:

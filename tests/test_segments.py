@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from bson import ObjectId
 from pymongo.database import Database
 
 from analytics.dirty_hours import DirtyHours
@@ -146,3 +147,10 @@ def test_whatever_way_events_went_into_segments_what_is_read_is_what_is_stored(r
             if period.start % QUARTER == 0:
                 firsts = {row[1] for row in rows if row[11] is None or row[11] < period.start // QUARTER}
                 assert firsts >= {row[1] for row in rows}, "each visitor has an event that is known as his first"
+
+
+def test_ids_that_are_not_ours_stand_beside_ours(rig: Rig):
+    each = {"site_id": "site", "event_type": "click", "user_id": "anna", "timestamp": as_datetime(BASE)}
+    rig.store(*({**each, "_id": key} for key in (UUID(int=1), "7", ObjectId(), 8)))
+    assert len(rig.rows(Stretch(BASE, BASE + DAY))) == 4
+    assert rig.builder.build("site", "hour", stretch_of("hour", BASE))
