@@ -70,6 +70,7 @@ def make_up(file: Path, seed: int, events: int, visitors: int, sites: int = 1) -
     for name, value in given.items():
         text = text.replace(f"${name}", str(value))
     with duckdb.connect(config={"temp_directory": str(file.parent), "memory_limit": "4GB"}) as connection:
+        connection.execute("SET enable_progress_bar = false")
         connection.execute(text)
 
 

@@ -30,14 +30,13 @@ import httpx
 import psutil
 import structlog
 
-from analytics.dirty_hours import DirtyHours
-from analytics.duck import connect
-from analytics.raw_events import RawEvents
-from analytics.reading import Reader, Sql
-from analytics.reports import Reports
+from analytics import duck
+from analytics.history import Past
+from analytics.reading import Sql
+from analytics.reports import Reports, make_reports
 from analytics.segment_sql import COLUMNS, WRITTEN
-from analytics.segment_store import SegmentStore
-from analytics.segmenting import Builder, rebuild
+from analytics.segmenting import rebuild
+from analytics.segments import Segments, make_segments
 from analytics.stretch import HOUR, QUARTER, Stretch, as_datetime, as_ms
 from bench import report_data
 from bench.calibration import cpu_loops, serving
@@ -56,30 +55,32 @@ SHARES = {TENTH: 10, THIRD: 30, WHOLE: 100}  # percent of EVENTS
 SMALL, SMALL_SITES, SMALL_EVENTS = "small-{}", int(os.environ.get("SITES", "1000")), 200
 FRESH = 2_000
 ROUNDS = 5
-MEMORY, THREADS = "1GB", 2
 BY_DAYS, BY_MONTH, LIVE = "30 segments of a day", "one segment of the month", f"{FRESH:,} events of the last hour dirty"
 SLOWER_THAN_PARQUET, FASTER_THAN_MONGODB = 1.5, 30
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))  # the tables go to the same place
 
 
+def settings_of(uri: str, folder: Path) -> Settings:
+    """As they are by default, but for the time limit. `folder`: for copies of segments."""
+    return Settings(mongodb_uri=uri, segment_dir=str(folder), stats_time_limit=600)
+
+
 class Rig:
-    """The stores, a builder and Reports, all on one MongoDB and one folder of copies."""
+    """Segments and Reports on one MongoDB and one folder of copies."""
 
     def __init__(self, uri: str, folder: Path) -> None:
-        self.folder = folder
-        self.database = make_database(Settings(mongodb_uri=uri))
-        self.dirty = DirtyHours(self.database)
-        self.segments = SegmentStore(self.database, folder / "copies", 10**12)
-        self.raw = RawEvents(self.database)
-        self.builder = Builder(self.segments, self.dirty, self.raw, self.connect)
-
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        return connect(MEMORY, THREADS, self.folder / "spill", [self.folder])
+        self.settings = settings_of(uri, folder)
+        self.database = make_database(self.settings)
+        self.ours: Segments = make_segments(self.settings, self.database)
 
     def reports(self) -> Reports:
-        reader = Reader(self.segments, self.dirty, self.raw)
-        return Reports(reader, self.connect(), time_limit=600, most_fresh=100_000)
+        return make_reports(self.settings, self.database)
+
+    def connect(self, readable: Path) -> duckdb.DuckDBPyConnection:
+        """With the limits that the others have."""
+        spill = self.ours.store.workplace.unused()
+        return duck.connect(self.settings.duckdb_memory, self.settings.duckdb_threads, spill, [readable])
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,11 @@ class OneFile:
 
     as_of = None
 
-    def open(self, *_: object) -> "OneFile":
+    def open(self, *_: object, **__: object) -> "OneFile":
         return self
+
+    def check(self) -> None:
+        """It is there."""
 
     def holds_whole(self, _: Stretch) -> bool:
         return True
@@ -149,14 +153,15 @@ class Asked:
 
 def ask_all(uri: str, folder: Path, site: str, parquet: Path | None = None) -> Asked:
     """All questions in turns; with `parquet`, each in turns with the same of that file."""
-    reports, asked = Rig(uri, folder).reports(), Asked()
+    rig, asked = Rig(uri, folder), Asked()
+    reports = rig.reports()
     for question in QUESTIONS:
         asked.first[question.name], asked.answers[question.name] = timed(question.ask, reports, site)
     asked.memory = (psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     clock = [0.0]
     alone: Any = None
     if parquet is not None:
-        plain = connect(MEMORY, THREADS, folder / "spill", [parquet.parent])
+        plain = rig.connect(parquet.parent)
         alone = Reports(OneFile(str(parquet)), Timed(plain, clock), time_limit=600, most_fresh=0)  # type: ignore[arg-type]
     ours, theirs = defaultdict(list), defaultdict(list)
     for _ in range(ROUNDS):
@@ -182,8 +187,8 @@ def ask_cold(uri: str, folder: Path, site: str, name: str) -> float:
 def write_parquet(uri: str, folder: Path, site: str, path: Path) -> None:
     """All rows of the site in one file, written as a segment is."""
     rig = Rig(uri, folder)
-    with rig.connect() as connection:
-        reading = Reader(rig.segments, rig.dirty, rig.raw).open(connection, site, MONTH, 0)
+    with rig.ours.connect() as connection:
+        reading = rig.ours.reader.open(connection, site, MONTH, 0)
         rows = reading.rows(COLUMNS, MONTH)
         connection.execute(
             f"COPY (WITH found AS ({rows.text}) {WRITTEN}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)",
@@ -192,27 +197,21 @@ def write_parquet(uri: str, folder: Path, site: str, path: Path) -> None:
 
 
 def build_days(uri: str, folder: Path, site: str) -> float:
-    rig = Rig(uri, folder)
-    build = rig.builder.build
+    build = Rig(uri, folder).ours.builder.build
     return timed(lambda: [build(site, "day", day, from_raw=True) for day in report_data.days()])[0]
 
 
 def merge_days(uri: str, folder: Path, site: str) -> float:
-    return timed(Rig(uri, folder).builder.build, site, "month", MONTH)[0]
+    return timed(Rig(uri, folder).ours.builder.build, site, "month", MONTH)[0]
 
 
 def rebuild_month(uri: str, folder: Path, site: str) -> float:
-    return timed(lambda: list(rebuild(Rig(uri, folder).builder, site, [MONTH])))[0]
+    return timed(lambda: list(rebuild(Rig(uri, folder).ours.builder, site, [MONTH])))[0]
 
 
-def build_small(uri: str, folder: Path) -> float:
-    rig = Rig(uri, folder)
-
-    def build() -> None:
-        for number in range(SMALL_SITES):
-            rig.builder.build(SMALL.format(number), "month", MONTH, from_raw=True)
-
-    return timed(build)[0]
+def build_rest(uri: str, folder: Path) -> float:
+    """What a worker builds of events that nobody has marked, as they were inserted here."""
+    return timed(Rig(uri, folder).ours.builder.build_due)[0]
 
 
 def timed(act: Callable[..., Any], *args: Any) -> tuple[float, Any]:
@@ -240,15 +239,21 @@ class Bench:
     sizes: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.plain = self.folder / "plain"  # where DuckDB may read beside the copies
+        self.plain.mkdir()
         self.rig = Rig(self.uri, self.folder)
 
     def run(self) -> None:
         self.make_data()
+        self.measure()
+
+    def measure(self) -> None:
+        self.note_raw()
         self.build()
         for site in SHARES:
             self.ask(site, BY_DAYS)
         self.ask_cold(BY_DAYS)
-        days = self.rig.segments.manifest(WHOLE).segments
+        days = self.rig.ours.store.manifest(WHOLE).segments
         for site, share in SHARES.items():
             seconds = in_new_process(merge_days, self.uri, self.folder, site)
             self.note(f"days merged into the month, {share} %", site, seconds)
@@ -256,7 +261,7 @@ class Bench:
             if site == THIRD:
                 seconds = in_new_process(rebuild_month, self.uri, self.folder, site)
                 self.note(f"the month from raw events, {share} %", site, seconds)
-            file = self.folder / "plain" / f"{share}.parquet"
+            file = self.plain / f"{share}.parquet"
             in_new_process(write_parquet, self.uri, self.folder, site, file)
             self.ask(site, BY_MONTH, file)
         self.ask_cold(BY_MONTH)
@@ -268,8 +273,7 @@ class Bench:
         self.ask_live(days)
 
     def make_data(self) -> None:
-        (self.folder / "plain").mkdir()
-        file = self.folder / "plain" / "made-up.parquet"
+        file = self.plain / "made-up.parquet"
         for seed, (site, share) in enumerate(SHARES.items(), start=SEED):
             report_data.make_up(file, seed, EVENTS * share // 100, VISITORS * share // 100)
             seconds = timed(report_data.load, self.uri, file, seed, site)[0]
@@ -277,26 +281,30 @@ class Bench:
         report_data.make_up(file, SEED + 3, SMALL_SITES * SMALL_EVENTS, 20, SMALL_SITES)
         report_data.load(self.uri, file, SEED + 3, SMALL)
         file.unlink()
+
+    def note_raw(self) -> None:
         stats = self.rig.database.command("collStats", "events")
         sizes = {"as BSON": "size", "stored": "storageSize", "indexes": "totalIndexSize"}
         each = [f"{stats[key] / stats['count']:,.0f} {name}" for name, key in sizes.items()]
         self.sizes["raw, bytes an event"] = ", ".join(each)
 
     def build(self) -> None:
+        assert self.rig.ours.history.next() is not None  # lists the months of all sites
         for site, share in SHARES.items():
             seconds = in_new_process(build_days, self.uri, self.folder, site)
             self.note(f"days from raw events, {share} %", site, seconds)
             self.note_size(site)
-        seconds = in_new_process(build_small, self.uri, self.folder)
+            self.rig.ours.history.finish(Past(site, MONTH))
+        seconds = in_new_process(build_rest, self.uri, self.folder)
         self.sizes["small sites built"] = f"{SMALL_SITES / seconds:,.0f}/s"
 
     def note(self, what: str, site: str, seconds: float) -> None:
-        events = sum(segment.rows for segment in self.rig.segments.manifest(site).segments)
+        events = sum(segment.rows for segment in self.rig.ours.store.manifest(site).segments)
         self.sizes[what] = f"{events / seconds:,.0f} events/s ({seconds:.0f} s)"
         say(f"{what}: {self.sizes[what]}")
 
     def note_size(self, site: str) -> None:
-        segments = self.rig.segments.manifest(site).segments
+        segments = self.rig.ours.store.manifest(site).segments
         events = sum(segment.rows for segment in segments)
         size = sum(segment.size for segment in segments)
         self.sizes[f"segments, bytes an event, {len(segments)} of {SHARES[site]} %"] = f"{size / events:.1f}"
@@ -338,7 +346,7 @@ class Bench:
             "dimensions": ["time:day"],
             "include": {"time_labels": True},
         }
-        with serving("report_app.wsgi:app", self.folder, MONGODB_URI=self.uri, DATA_DIR=str(self.folder)) as port:
+        with serving("report_app.wsgi:app", self.folder, MONGODB_URI=self.uri, SEGMENT_DIR=str(self.folder)) as port:
             url = f"http://127.0.0.1:{port}/api/v2/query"
             answers = [_post(url, body) for _ in range(2 * ROUNDS + 1)]
         if {status for _, status in answers} == {200}:
@@ -348,7 +356,7 @@ class Bench:
 
     def ask_live(self, days: tuple[Any, ...]) -> None:
         """With the days' segments again, and fresh events of the month's last hour."""
-        self.rig.segments.replace(self.rig.segments.manifest(WHOLE), days)
+        self.rig.ours.store.replace(self.rig.ours.store.manifest(WHOLE), days)
         hour = Stretch(MONTH.end - HOUR, MONTH.end)
         events = self.rig.database["events"]
         found = list(events.find({"site_id": WHOLE}).sort("timestamp", -1).limit(FRESH))
@@ -357,11 +365,11 @@ class Bench:
             for n, each in enumerate(found)
         ]
         events.insert_many(fresh)
-        self.rig.dirty.mark([(WHOLE, as_ms(each["timestamp"])) for each in fresh], datetime.now(UTC))
+        self.rig.ours.dirty.mark([(WHOLE, as_ms(each["timestamp"])) for each in fresh], datetime.now(UTC))
         self.asked[WHOLE, LIVE] = live = in_new_process(ask_all, self.uri, self.folder, WHOLE)
         question = QUESTIONS[0]
         self.compare(WHOLE, question, question.read(self._aggregate(question, WHOLE)), live, LIVE)
-        self.rig.builder.build_site(WHOLE, everything=True)
+        self.rig.ours.builder.build_site(WHOLE, everything=True)
         built = in_new_process(ask_all, self.uri, self.folder, WHOLE)
         for question in QUESTIONS:
             self.compare(WHOLE, question, built.answers[question.name], live, LIVE)
@@ -454,7 +462,7 @@ def say(what: str) -> None:
 
 
 def calibrate() -> dict[str, str]:
-    with duckdb.connect(config={"threads": THREADS}) as connection:
+    with duckdb.connect(config={"threads": Settings().duckdb_threads}) as connection:
         connection.execute("CREATE TABLE numbers AS SELECT hash(n) % 1000 AS n FROM range(10000000) AS numbers(n)")
         scan = median(timed(lambda: connection.execute("SELECT sum(n) FROM numbers").fetchall())[0] for _ in range(5))
         group = "SELECT count(*) FROM (SELECT DISTINCT hash(n, rowid % 400) FROM numbers)"
