@@ -246,6 +246,21 @@ class Terms:
     def filters(self, filters: Iterable[Filter]) -> Sql:
         return joined_by(" AND ", [self.filter(each) for each in filters] or [TRUE])
 
+    def outright(self, wanted: Filter) -> Sql:
+        """The same as `filter`, but for a row that does not fit it may be NULL: then DuckDB tells by a Parquet file's
+        dictionaries what it need not read.
+        """
+        match wanted:
+            case Condition("is", dimension, values, True) if (
+                missing(dimension) not in values
+                and not dimension.startswith((PROPS, "time:"))
+                and dimension != "event:goal"
+                and dimension not in NAMES_OF
+            ):
+                column = self.column(PLAIN.get(dimension) or dimension.removeprefix("visit:"))
+                return put("({})", joined_by(" OR ", [put(f"{column} = {{}}", value(each)) for each in values]))
+        return self.filter(wanted)
+
     def filter(self, wanted: Filter) -> Sql:
         """Never NULL, so that NOT means what it says."""
         match wanted:
@@ -370,7 +385,7 @@ def statement(query: Query, rows: Rows, whole: Callable[[Stretch], bool] = lambd
     ctes: dict[str, Sql] = {}
     counted = _counted(plan, whole)
     metrics = [_metric(plan, name, ctes) for name in query.metrics]
-    events = _events(plan, counted)
+    events = _events(plan, counted, ctes)
     main = ", ".join([*plan.names, *(f"{what} AS {name}" for name, what in counted.items())])
     grouped = f" GROUP BY {', '.join(plan.names)}" if plan.names else ""
     done = {f"done_{n}": each for n, each in enumerate(plan.terms.done, start=1)}
@@ -437,7 +452,7 @@ def _visitors(plan: _Plan, whole: Callable[[Stretch], bool]) -> str:
             return "count(*) FILTER (newcomer)"
         among = f"d0 IN ({', '.join(map(str, uncertain))})"
         return f"count(*) FILTER (newcomer AND NOT {among}) + count(DISTINCT visitor) FILTER (newcomer AND {among})"
-    return f"count(DISTINCT visitor){' FILTER (first OR visit IS NULL)' if plan.visit_level else ''}"
+    return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if plan.visit_level else ''}"
 
 
 MOST_DAYS = 1_000  # that are looked at one by one
@@ -456,8 +471,8 @@ def _uncertain_buckets(plan: _Plan, whole: Callable[[Stretch], bool]) -> list[in
     return [number for number, stretch in days if not whole(stretch)]
 
 
-def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:
-    """The relation `events`: those that fit, with the dimensions and what is counted of them."""
+def _events(plan: _Plan, counted: dict[str, str], others: Iterable[str]) -> dict[str, Sql]:
+    """The relation `events`: those that fit, with the dimensions and what is counted of them, here and in `others`."""
     query, terms = plan.query, plan.terms
     dimensions = [
         put(f"{{}} AS {name}", terms.dimension(dimension))
@@ -467,14 +482,17 @@ def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:
     flags = []
     if plan.everybody and "visitors" in counted:
         new = plan.clock.is_new(terms.column("seen"), query.grain)
-        flags.append(f"{terms.column('visitor')} IS NOT NULL AND (seen IS NULL OR {new}) AS newcomer")
+        flags.append(f"(seen IS NULL OR {new}) AS newcomer")
+        if "DISTINCT" in counted["visitors"]:
+            terms.column("visitor")
     if plan.visit_level and ("visits" in counted or not plan.everybody):
         new = plan.clock.is_new(terms.column("prior"), query.grain)
         flags.append(f"{terms.column('entry')} OR coalesce({new}, false) AS first")
     if flags:
         terms.column(plan.clock.column)
-    if {"visitors", "visits"} & set(counted) and not plan.everybody:
-        terms.columns |= {"visitor", "visit"} if plan.visit_level or "visits" in counted else {"visitor"}
+    if not plan.everybody:
+        terms.columns |= {"visitor"} if "visitors" in counted else set()
+        terms.columns |= {"visit_bounce"} if plan.visit_level else {"visit"} if "visits" in counted else set()
     if "event:goal" in query.dimensions:
         goals = [
             put("CASE WHEN {} THEN struct_pack(name := {}, money := {}) END", terms.goal(goal), value(goal.name),
@@ -482,9 +500,15 @@ def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:
             for goal in query.goals
         ]  # fmt: skip
         dimensions.append(put("list_filter([{}], lambda goal: goal IS NOT NULL) AS goals", joined_by(", ", goals)))
-    fits = terms.filters(query.filters)
+    limits = [terms.outright(each) for each in query.filters]
+    of_visits = plan.visit_level and (not plan.everybody or "visits" in counted)
+    if of_visits and not {"pageviews", "events", "engaged", "paid", "scrolled"} & {*counted, *others}:
+        # Only first events are counted, and where the visitor was seen in the same quarter of an hour this is the first
+        # of nothing. What is of no visit may be all that there is of its group.
+        seen, quarter = terms.column("seen"), terms.column("quarter")
+        limits.append(Sql(f"({seen} IS DISTINCT FROM {quarter} OR {terms.column('visit_bounce')} IS NULL)"))
     what = joined_by(", ", [*dimensions, *map(Sql, flags), Sql("*")])
-    events = put("SELECT {} FROM ({}) WHERE {}", what, terms.rows(), fits)
+    events = put("SELECT {} FROM ({}) WHERE {}", what, terms.rows(), joined_by(" AND ", limits or [TRUE]))
     if "event:goal" not in query.dimensions:
         return {"everything": events, "events": Sql("SELECT * FROM everything")}
     name = plan.names[query.dimensions.index("event:goal")]

@@ -104,7 +104,7 @@ class Reading:
         holes = [hole for source in sources for hole in joined(source.holes)]
         for name in names:
             if name == "prior":
-                what.append("CASE WHEN NOT entry AND visit IS NOT NULL THEN seen END AS prior")
+                what.append("CASE WHEN NOT entry AND visit_bounce IS NOT NULL THEN seen END AS prior")
             elif name == "seen" and holes:
                 what.append(_SEEN.format("".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)))
                 values += _quarters(holes)
@@ -141,9 +141,12 @@ def _select(what: str, source: Sql, limits: Sequence[Sql]) -> Sql:
     return Sql(f"SELECT {what} FROM {source.text}{where}", (*source.values, *values))
 
 
+_SEEN_FRESH = f"CASE WHEN visitor IS NULL THEN (occurred // {QUARTER})::INTEGER END AS seen"
+
+
 def _freshly(name: str) -> str:
     """A column of a segment, from raw events."""
-    made = {"quarter": f"(occurred // {QUARTER})::INTEGER AS quarter", "seen": "NULL::INTEGER AS seen"}
+    made = {"quarter": f"(occurred // {QUARTER})::INTEGER AS quarter", "seen": _SEEN_FRESH}
     return made.get(name, name)
 
 

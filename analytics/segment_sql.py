@@ -14,8 +14,9 @@ from analytics.event import DESCRIBED
 from analytics.stretch import DAY, QUARTER, VISIT_GAP
 
 # Of the event itself. `tie`: order of a visitor's events within a millisecond. `seen`: the quarter of an hour in which
-# the same segment has the visitor's event before this one, NULL for his first. `own`: the event's own description,
-# where it is not that of the visit's entry, whose description the columns of DESCRIBED hold.
+# the same segment has the visitor's event before this one, NULL for his first; nobody's event has its own, being the
+# first of nobody. `own`: the event's own description, where it is not that of the visit's entry, whose description the
+# columns of DESCRIBED hold.
 EVENT_COLUMNS = (
     "occurred", "tie", "quarter", "seen", "visitor", "name", "page", "hostname", "interactive", "engagement_time",
     "scroll_depth", "revenue", "currency", "props",
@@ -86,8 +87,9 @@ SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, seen, visitor
   CASE WHEN nth > 0 AND NOT (nth = 1 AND name <> 'engagement') THEN (before // {QUARTER})::INTEGER END AS prior
 FROM ranked JOIN visits USING (visitor, span)
 UNION ALL BY NAME
-SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, seen, visitor, name, page, hostname, interactive,
-  engagement_time, scroll_depth, revenue, currency, props, NULL::UBIGINT AS visit, false AS entry,
+SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, (occurred // {QUARTER})::INTEGER AS seen, visitor,
+  name, page, hostname, interactive, engagement_time, scroll_depth, revenue, currency, props,
+  NULL::UBIGINT AS visit, false AS entry,
   NULL::BIGINT AS visit_duration, NULL::INTEGER AS visit_pageviews, NULL::BOOLEAN AS visit_bounce,
   NULL::VARCHAR AS entry_page, NULL::VARCHAR AS entry_page_hostname,
   NULL::VARCHAR AS exit_page, NULL::VARCHAR AS exit_page_hostname,
@@ -104,6 +106,6 @@ SELECT * REPLACE (lag(quarter) OVER (PARTITION BY visitor ORDER BY occurred, tie
   span_start < ? + {VISIT_GAP} OR span_end >= ? - {VISIT_GAP} AS edge
 FROM found WHERE visitor IS NOT NULL
 UNION ALL BY NAME
-SELECT *, false AS edge FROM found WHERE visitor IS NULL
+SELECT * REPLACE (quarter AS seen), false AS edge FROM found WHERE visitor IS NULL
 ORDER BY occurred // {DAY}, visitor, occurred, tie
 """
