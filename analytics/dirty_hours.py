@@ -112,6 +112,11 @@ class DirtyHours:
             rows = self._hours.aggregate([*steps, {"$sort": {"since": 1}}, {"$limit": limit}])
             return [row["_id"] for row in rows]
 
+    def is_any_due(self, due: Due) -> bool:
+        """Told by the first that is found, however many wait."""
+        with trouble_with("mongodb", PyMongoError):
+            return self._hours.find_one(due.as_filter(), {"_id": 1}) is not None
+
     def next_due(self, site_id: str, due: Due) -> int | None:
         """The start of the site's first such hour."""
         with trouble_with("mongodb", PyMongoError):

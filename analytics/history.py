@@ -5,6 +5,7 @@ In MongoDB: `segment_state` says whether the months were listed, and whether all
 that are not. Whoever dies while he lists lists again. Wrong can go: MongoDB away is Unavailable.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,13 +55,14 @@ class History:
         with trouble_with("mongodb", PyMongoError):
             return self._state.find_one({**STATE, "done": True}) is not None
 
-    def next(self) -> Past | None:
-        """The newest month of all sites, as it is asked for most. The first call lists them."""
+    def next(self, but: Collection[Past] = ()) -> Past | None:
+        """The newest month of all sites `but` these, as it is asked for most. The first call lists them."""
         with trouble_with("mongodb", PyMongoError):
             if self._state.find_one(STATE) is None:
                 self._list()
-            found = self._months.find_one(sort=[("month", -1), ("site_id", 1)])
-            if found is None:
+            others = {"_id": {"$nin": [_key(past)["_id"] for past in but]}} if but else {}
+            found = self._months.find_one(others, sort=[("month", -1), ("site_id", 1)])
+            if found is None and not but:
                 self._state.update_one(STATE, {"$set": {"done": True}})
         return _read(found) if found else None
 

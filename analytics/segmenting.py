@@ -45,6 +45,10 @@ PATIENCE = timedelta(minutes=5)  # an hour that is marked again and again is bui
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
 
 
+TURN = timedelta(seconds=5)  # of one site; else one that has months to build would keep all others waiting
+FAULTS = (SegmentLost, duckdb.Error, pa.ArrowException)  # of one site's segments
+
+
 @dataclass(frozen=True)
 class Builder:
     """`connect`: makes a DuckDB connection with limits; closed after each segment."""
@@ -59,7 +63,7 @@ class Builder:
     def is_owed(self) -> bool:
         """Whether `build_due` would find something, told quickly. Raises Unavailable."""
         with trouble_with("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
-            return bool(self.dirty.sites_due(due_at(self.now()), limit=1)) or not self.history.is_done()
+            return self.dirty.is_any_due(due_at(self.now())) or not self.history.is_done()
 
     def waiting(self) -> tuple[Waiting, Waiting]:
         """The dirty hours, and those of them that are due, told quickly. Raises Unavailable."""
@@ -75,13 +79,18 @@ class Builder:
 
     def _build_history(self, until: datetime | None) -> int:
         """Months from before there were segments; one at least, or they might wait for ever."""
-        built = 0
-        while past := self.history.next():
-            with self.segments.lease(past.site_id, self.now) as is_ours:
-                if not (is_ours and self.build(past.site_id, "month", past.month, from_raw=True)):
-                    break  # somebody else is at this site; the next call goes on
-                self.history.finish(past)
-            built += 1
+        built, left = 0, list[Past]()
+        while past := self.history.next(but=left):
+            try:
+                with self.segments.lease(past.site_id, self.now) as is_ours:
+                    if is_ours and self.build(past.site_id, "month", past.month, from_raw=True):
+                        self.history.finish(past)
+                        built += 1
+                    else:
+                        left.append(past)  # somebody else is at this site; the next call goes on
+            except FAULTS:
+                left.append(past)
+                log.exception("segments_not_built", site_id=past.site_id)
             if until is not None and self.now() >= until:
                 break
         return built
@@ -97,8 +106,8 @@ class Builder:
             if until is not None and self.now() >= until:
                 break
             try:
-                built += self.build_site(site_id, until=until)
-            except (SegmentLost, duckdb.Error, pa.ArrowException):
+                built += self.build_site(site_id, until=until and min(until, self.now() + TURN))
+            except FAULTS:
                 log.exception("segments_not_built", site_id=site_id)  # its neighbours should be
         return built
 

@@ -1,15 +1,17 @@
 """Events that were there before there were segments: a report has them before a segment has, and after."""
 
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from pymongo.database import Database
 
 from analytics.history import History
 from analytics.raw_events import RawEvents
+from analytics.segmenting import Builder
 from analytics.stretch import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import Unavailable
 from tests.test_segment_store import event
@@ -111,3 +113,23 @@ def test_visits_across_old_and_new_events_are_whole(database: Database[dict[str,
         rig.store(*documents[65 + 5 * step : 70 + 5 * step])
         rig.builder.build_due(until=as_datetime(0))
     assert rig.history.is_done() or rig.history.next() is None
+
+
+def test_a_month_that_cannot_be_built_does_not_keep_the_others_from_it(
+    old: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    rig = Rig(old, tmp_path)
+    build = Builder.build
+
+    def failing(self: Builder, site_id: str, *rest: Any, **more: Any) -> bool:
+        if site_id == "site":
+            raise duckdb.OutOfMemoryException
+        return build(self, site_id, *rest, **more)
+
+    monkeypatch.setattr(Builder, "build", failing)
+    assert rig.builder.build_due() == 1
+    assert not rig.history.is_done()
+    monkeypatch.undo()
+    rig.now += timedelta(seconds=61)
+    assert rig.builder.build_due() == 2
+    assert len(rig.rows(ALL)) == 15

@@ -4,6 +4,7 @@ import fcntl
 import multiprocessing
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from bson import Decimal128
 from pymongo.database import Database
 
-from analytics import segment_store
+from analytics import segment_store, segmenting
 from analytics.dirty_hours import DirtyHours
 from analytics.event import Event
 from analytics.event_store import EventStore
@@ -352,3 +353,21 @@ def test_the_lock_of_a_workplace_is_held(tmp_path: Path):
     with lock.open("a") as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert ours
+
+
+def test_a_site_with_much_to_build_does_not_keep_the_others_waiting(rig: Rig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(segmenting, "SMALL", 0)  # every hour by itself
+    rig.store(*(event(NOON + n * HOUR) for n in range(30)))
+    rig.now += timedelta(seconds=1)
+    rig.events.insert_one(event(NOON, site_id="other"))
+    rig.dirty.mark([("other", NOON)], rig.now)
+    rig.now += SOON
+    begun = rig.now
+
+    def ticking() -> datetime:
+        rig.now += timedelta(seconds=0.2)
+        return rig.now
+
+    replace(rig.builder, now=ticking).build_due(until=begun + timedelta(seconds=20))
+    assert rig.dirty.of_site("site")
+    assert not rig.dirty.of_site("other")
