@@ -260,6 +260,11 @@ class Reader:
             self._seams.put((site_id, found.made_of), seams, seams.num_rows)
         return seams
 
+    def forget(self, site_id: str) -> None:
+        """Remove this node's copies of the site's segments; the next reading fetches them anew."""
+        for segment in self.segments.manifest(site_id).segments:
+            self.segments.forget(segment.version)
+
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
         self.raw.check()

@@ -8,7 +8,7 @@ InvalidQuery, at its place.
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -46,7 +46,7 @@ from analytics.reading import Reader, Reading, Sql
 from analytics.segment_sql import EVENT_COLUMNS
 from analytics.segments import make_segments
 from analytics.stretch import DAY, Stretch, as_datetime, as_ms
-from analytics.unavailable import trouble_with
+from analytics.unavailable import Unavailable, trouble_with
 from config.settings import Settings
 
 log = structlog.get_logger()
@@ -90,7 +90,7 @@ class Reports:
 
     def answer(self, query: Query) -> Answer:
         """Raises Refused, InvalidQuery, Unavailable."""
-        with self._asking() as connection:
+        with self._asking(query.site_id) as connection:
             _check_patterns(connection, query.filters)
             found, total, as_of = self._rows(connection, query)
             if query.compare_with is not None:
@@ -104,7 +104,7 @@ class Reports:
             start = as_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
             stretch = Stretch(start, start + DAY)
         period = Period(as_datetime(stretch.start), as_datetime(stretch.end), UTC_ZONE)
-        with self._asking() as connection:
+        with self._asking(site_id) as connection:
             reading = self.reader.open(connection, site_id, stretch, self.most_fresh, visits=False)
             sql = put(_PATHS, reading.rows(["name", "page"], stretch))
             paths = connection.execute(sql.text, sql.values).fetchall()
@@ -119,7 +119,7 @@ class Reports:
         """How many got to each step, each later than the one before: visits, or with a window visitors whose last step
         was at most so long after the first. Raises as `answer` does.
         """
-        with self._asking() as connection:
+        with self._asking(query.site_id) as connection:
             _check_patterns(connection, (*query.filters, *steps))
             found, _ = self._asked(
                 connection,
@@ -133,7 +133,7 @@ class Reports:
         """Cohorts in the order of time, those that have anybody. Raises as `answer` does."""
         places = {bucket_of(text, grain): n for n, text in enumerate(time_labels(query.period, grain))}
         active: dict[int, list[int]] = {}
-        with self._asking() as connection:
+        with self._asking(query.site_id) as connection:
             _check_patterns(connection, query.filters)
             found, _ = self._asked(
                 connection,
@@ -150,7 +150,7 @@ class Reports:
         """Whole visits count, also where they reach beyond the period. Raises as `answer` does."""
         following: Counter[str | None] = Counter()
         preceding: Counter[str | None] = Counter()
-        with self._asking() as connection:
+        with self._asking(query.site_id) as connection:
             _check_patterns(connection, query.filters)
             stretch = stretch_of_period(query.period)
             reading = self.open(connection, query.site_id, stretch)
@@ -170,7 +170,7 @@ class Reports:
     def history(self, site_id: str, user_id: str, period: Period, limit: int) -> list[PastVisit]:
         """A visitor's visits with an event in the period, the latest first; their events within it, oldest first."""
         stretch = stretch_of_period(period)
-        with self._asking() as connection:
+        with self._asking(site_id) as connection:
             reading = self.open(connection, site_id, stretch)
             sql = exploration_sql.history(lambda columns: reading.rows(columns, stretch), visitor_of(user_id), limit)
             found = connection.execute(sql.text, sql.values).fetchall()
@@ -182,7 +182,7 @@ class Reports:
 
     def earliest(self, site_id: str) -> datetime | None:
         """When the site's first event happened."""
-        with self._asking() as connection:
+        with self._asking(site_id) as connection:
             found, _ = self._asked(
                 connection,
                 site_id,
@@ -241,24 +241,27 @@ class Reports:
         return [replace(row, before=by_group.get(moved(row.dimensions))) for row in found]
 
     @contextmanager
-    def _asking(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _asking(self, site_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of one's own, in turn, and within the limits."""
         if not self._turns.acquire(timeout=self.patience):
             raise Refused("busy", TOO_MANY)
-        connection = self.database.cursor()
         done = threading.Event()
-        threading.Thread(target=_interrupt_after, args=(self.time_limit, done, connection), daemon=True).start()
         try:
-            with trouble_with("mongodb", PyMongoError), pymongo.timeout(self.time_limit):
+            connection = self.database.cursor()
+            threading.Thread(target=_interrupt_after, args=(self.time_limit, done, connection), daemon=True).start()
+            with closing(connection), trouble_with("mongodb", PyMongoError), pymongo.timeout(self.time_limit):
                 self.check()  # a MongoDB that is away is known after a second, not after the question's limit
                 yield connection
         except duckdb.InterruptException:
             raise Refused("time_limit", TOO_LONG.format(f"{self.time_limit:g}")) from None
         except duckdb.OutOfMemoryException:
             raise Refused("memory_limit", TOO_LARGE) from None
+        except (duckdb.OperationalError, duckdb.InvalidInputException) as error:
+            log.exception("copies_not_read", site_id=site_id)  # damaged or gone; MongoDB has better ones
+            self.reader.forget(site_id)
+            raise Unavailable("segments", error) from error
         finally:
             done.set()
-            connection.close()
             self._turns.release()
 
 

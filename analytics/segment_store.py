@@ -181,7 +181,11 @@ class SegmentStore:
         return Segment(grain, stretch.start, stretch.end, version, size, digest, *astuple(content))
 
     def fetch(self, segment: Segment) -> Path:
-        """The segment's file on this disk, fetched where it is not there yet. Raises SegmentLost."""
+        """The segment's file on this disk, fetched where it is not there yet. Raises SegmentLost, Unavailable."""
+        with trouble_with("disk", OSError):
+            return self._fetch(segment)
+
+    def _fetch(self, segment: Segment) -> Path:
         path = self._path(segment.version)
         with suppress(FileNotFoundError):
             os.utime(path)  # used just now: the oldest go first

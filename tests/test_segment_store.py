@@ -19,6 +19,7 @@ from analytics import segment_store, segmenting
 from analytics.dirty_hours import DirtyHours
 from analytics.event import Event
 from analytics.event_store import EventStore
+from analytics.reports import Reports
 from analytics.segment_store import SegmentLost, SegmentStore
 from analytics.segmenting import Builder, due_at, rebuild
 from analytics.stretch import DAY, HOUR, MINUTE, SLOT, Stretch, as_datetime, as_ms, stretch_of
@@ -371,3 +372,14 @@ def test_a_site_with_much_to_build_does_not_keep_the_others_waiting(rig: Rig, mo
     replace(rig.builder, now=ticking).build_due(until=begun + timedelta(seconds=20))
     assert rig.dirty.of_site("site")
     assert not rig.dirty.of_site("other")
+
+
+def test_a_damaged_copy_is_no_answer_once_and_fetched_anew(rig: Rig):
+    rig.store(event(NOON))
+    rig.builder.build("site", "hour", stretch_of("hour", NOON))
+    for path in rig.segments.folder.glob("*.parquet"):
+        path.write_bytes(bytes(path.stat().st_size))
+    reports = Reports(rig.reader, rig.connection, time_limit=60, most_fresh=10)
+    with pytest.raises(Unavailable, match="segments"):
+        reports.stats("site", None)
+    assert reports.stats("site", None).total_views == 1
