@@ -10,6 +10,7 @@ a segment's file that is gone or damaged is SegmentLost.
 """
 
 import threading
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from analytics.segment_store import Manifest, Segment, SegmentStore
 from analytics.stretch import GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
 from analytics.unavailable import Unavailable
 
+FEW = 2_000  # events that are sooner read than looked around
 MOST_CACHED = 300_000  # rows of raw events, and as many of visits at seams, kept between two questions
 
 
@@ -288,16 +290,32 @@ class Reader:
                 tables[slot] = kept[1]
         room = most - sum(table.num_rows for table in tables.values())
         missing = [slot for slot in wanted if slot not in tables]
-        for run in reversed(joined(Stretch(slot, slot + SLOT) for slot in missing)):
-            room = self._read_run(site_id, run, room, tables)
-            if room < 0:
-                break
+        if missing:
+            self._read_slots(site_id, missing, room, tables)
         for slot in missing:
             if slot in tables:
                 self._slots.put((site_id, slot), (tokens[slot][0], tables[slot]), tables[slot].num_rows)
         left = [tokens[slot][1] for slot in wanted if slot not in tables]
         events = pa.concat_tables([tables[slot] for slot in sorted(tables)]) if tables else RAW.empty_table()
         return joined(Stretch(slot, slot + SLOT) for slot in tables), events, min(left, default=None)
+
+    def _read_slots(self, site_id: str, slots: Sequence[int], room: int, tables: dict[int, pa.Table]) -> int:
+        """As _read_run; slots that lie apart are read at once where few events lie between them, as each by itself
+        costs two round trips.
+        """
+        whole = Stretch(slots[0], slots[-1] + SLOT)
+        if whole.end - whole.start == len(slots) * SLOT:
+            return self._read_run(site_id, whole, room, tables)
+        if self.raw.count(site_id, whole, FEW + 1) <= min(FEW, room):
+            table = pa.Table.from_batches(self.raw.read(site_id, [whole]), RAW)
+            times = table["occurred"].to_pylist()
+            for slot in slots:
+                first = bisect_left(times, slot)
+                tables[slot] = table.slice(first, bisect_left(times, slot + SLOT) - first)
+            return room - sum(int(tables[slot].num_rows) for slot in slots)
+        middle = len(slots) // 2
+        room = self._read_slots(site_id, slots[middle:], room, tables)
+        return self._read_slots(site_id, slots[:middle], room, tables) if room >= 0 else room
 
     def _read_run(self, site_id: str, run: Stretch, room: int, tables: dict[int, pa.Table]) -> int:
         """Read the run's slots into `tables`, the newer half before the older one where it is too much at once. Returns
