@@ -5,7 +5,6 @@ In MongoDB: `segment_state` says whether the months were listed, and whether all
 that are not. Whoever dies while he lists lists again. Wrong can go: MongoDB away is Unavailable.
 """
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,21 +54,22 @@ class History:
         with trouble_with("mongodb", PyMongoError):
             return self._state.find_one({**STATE, "done": True}) is not None
 
-    def next(self, but: Collection[Past] = ()) -> Past | None:
-        """The newest month of all sites `but` these, as it is asked for most. The first call lists them."""
+    def all_left(self) -> list[Past]:
+        """Of all sites, the newest month first, as it is asked for most. The first call lists them."""
         with trouble_with("mongodb", PyMongoError):
             if self._state.find_one(STATE) is None:
                 self._list()
-            others = {"_id": {"$nin": [_key(past)["_id"] for past in but]}} if but else {}
-            found = self._months.find_one(others, sort=[("month", -1), ("site_id", 1)])
-            if found is None and not but:
+            found = [_read(each) for each in self._months.find().sort([("month", -1), ("site_id", 1)])]
+            if not found:
                 self._state.update_one(STATE, {"$set": {"done": True}})
-        return _read(found) if found else None
+        return found
 
     def finish(self, past: Past) -> None:
         """It is in a segment."""
         with trouble_with("mongodb", PyMongoError):
             self._months.delete_one(_key(past))
+            if self._months.find_one({}, {"_id": 1}) is None:
+                self._state.update_one(STATE, {"$set": {"done": True}})  # where they were listed
 
     def note_if_there_is_none(self) -> None:
         """To be asked before the first event is stored: from then on every event is marked."""

@@ -12,6 +12,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,12 +23,13 @@ import pymongo
 import structlog
 from pymongo.errors import PyMongoError
 
+from analytics.deriving import derive
 from analytics.dirty_hours import DirtyHours, Due, Waiting
 from analytics.history import History, Past
 from analytics.mongodb import LOOK_LIMIT
-from analytics.raw_events import RAW, RawEvents
+from analytics.raw_events import RawEvents
 from analytics.reading import Reading, Source, holes_in, seam_rows
-from analytics.segment_sql import COLUMNS, DERIVED, WRITTEN
+from analytics.segment_sql import COLUMNS, WRITTEN
 from analytics.segment_store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.stretch import GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
 from analytics.unavailable import trouble_with
@@ -43,10 +45,7 @@ SETTLED = timedelta(seconds=90)  # after the end of an hour its last events have
 QUIET = timedelta(seconds=5)  # late events mostly come in batches
 PATIENCE = timedelta(minutes=5)  # an hour that is marked again and again is built nevertheless
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
-
-
 TURN = timedelta(seconds=5)  # of one site; else one that has months to build would keep all others waiting
-FAULTS = (SegmentLost, duckdb.Error, pa.ArrowException)  # of one site's segments
 
 
 @dataclass(frozen=True)
@@ -79,21 +78,23 @@ class Builder:
 
     def _build_history(self, until: datetime | None) -> int:
         """Months from before there were segments; one at least, or they might wait for ever."""
-        built, left = 0, list[Past]()
-        while past := self.history.next(but=left):
-            try:
-                with self.segments.lease(past.site_id, self.now) as is_ours:
-                    if is_ours and self.build(past.site_id, "month", past.month, from_raw=True):
-                        self.history.finish(past)
-                        built += 1
-                    else:
-                        left.append(past)  # somebody else is at this site; the next call goes on
-            except FAULTS:
-                left.append(past)
-                log.exception("segments_not_built", site_id=past.site_id)
+        built = 0
+        for past in self.history.all_left():
+            with self._edge(past.site_id), self.segments.lease(past.site_id, self.now) as is_ours:
+                if is_ours and self.build(past.site_id, "month", past.month, from_raw=True):
+                    self.history.finish(past)
+                    built += 1
             if until is not None and self.now() >= until:
                 break
         return built
+
+    @contextmanager
+    def _edge(self, site_id: str) -> Iterator[None]:
+        """What is wrong with one site keeps no other from being built. It is tried again when its lease has run out."""
+        try:
+            yield
+        except (SegmentLost, duckdb.Error, pa.ArrowException):
+            log.exception("segments_not_built", site_id=site_id)
 
     def merge_rested(self, until: datetime | None = None) -> int:
         """The same for months that are over of sites to which nothing comes any more."""
@@ -105,10 +106,8 @@ class Builder:
         for site_id in sites:
             if until is not None and self.now() >= until:
                 break
-            try:
+            with self._edge(site_id):
                 built += self.build_site(site_id, until=until and min(until, self.now() + TURN))
-            except FAULTS:
-                log.exception("segments_not_built", site_id=site_id)  # its neighbours should be
         return built
 
     def build_site(self, site_id: str, *, everything: bool = False, until: datetime | None = None) -> int:
@@ -130,9 +129,10 @@ class Builder:
         covered = [s for s in manifest.segments if s.stretch.within(stretch) and _no_coarser(s.grain, grain)]
         with self.segments.workplace.folder() as folder, self.connect() as connection:
             file = folder / "segment.parquet"
-            self._read(connection, site_id, fresh)
             sources = self._sources(manifest, stretch, fresh, folder)
             try:
+                at_seams = seam_rows(sources, stretch, cut=stretch) if sources else None
+                derive(connection, folder, self.raw.read(site_id, fresh), at_seams)
                 content = self._write(connection, sources, stretch, file)
             except duckdb.Error:
                 for source in sources:  # copies of this node's that may be damaged; MongoDB has better ones
@@ -155,25 +155,10 @@ class Builder:
         coarser = GRAINS[GRAINS.index(grain) + 1]
         return self.build(site_id, coarser, stretch_of(coarser, stretch.start))
 
-    def _read(self, connection: duckdb.DuckDBPyConnection, site_id: str, fresh: Sequence[Stretch]) -> None:
-        """Raw events into the table `fresh`, batch by batch: a month of them does not fit into memory."""
-        connection.register("none", RAW.empty_table())
-        connection.execute("CREATE TEMP TABLE fresh AS SELECT * FROM none")
-        for batch in self.raw.read(site_id, fresh):
-            connection.register("batch", batch)
-            connection.execute("INSERT INTO fresh SELECT * FROM batch")
-            connection.unregister("batch")
-
     def _write(
         self, connection: duckdb.DuckDBPyConnection, sources: tuple[Source, ...], stretch: Stretch, file: Path
     ) -> Content:
-        kept = seam_rows(sources, stretch, cut=stretch)
-        union = f"{kept.text} UNION ALL BY NAME " if sources else ""
-        connection.execute(f"CREATE TEMP TABLE raw AS {union}SELECT *, NULL::INTEGER AS seen FROM fresh", kept.values)
-        connection.execute("DROP TABLE fresh")
-        connection.execute(f"CREATE TEMP TABLE seams AS {DERIVED}")
-        connection.execute("DROP TABLE raw")
-        rows = Reading(sources, (), "seams", cut=stretch).rows(COLUMNS, stretch)
+        rows = Reading(sources, (), "derived", cut=stretch).rows(COLUMNS, stretch)
         connection.execute(
             f"COPY (WITH found AS ({rows.text}) {WRITTEN})"
             f" TO '{file}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})",

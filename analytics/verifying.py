@@ -12,14 +12,15 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from analytics.deriving import derive
 from analytics.dirty_hours import DirtyHour
-from analytics.raw_events import RAW
 from analytics.reading import Sql
-from analytics.segment_sql import COLUMNS, DERIVED
+from analytics.segment_sql import COLUMNS
 from analytics.segment_store import SegmentLost
 from analytics.segments import Segments
 from analytics.stretch import DAY, HOUR, SLOT, VISIT_GAP, Stretch, joined, stretch_of
@@ -92,12 +93,12 @@ class Verifier:
 
     def _compare(self, period: Stretch, *, exempt: bool) -> tuple[int, list[Difference]]:
         """How many events there are, and the hours that differ. `exempt`: leave out what may just have changed."""
-        with closing(self.segments.connect()) as connection:
+        with closing(self.segments.connect()) as connection, self.segments.store.workplace.folder() as folder:
             before = self.segments.dirty.of_site(self.site_id)
             reading = self.segments.reader.open(connection, self.site_id, period, self.most_fresh)
             rows = reading.rows(COMPARED, period)
             read = self._sum(connection, "in_segments", rows, keep=exempt)
-            self._derive(connection, period)
+            self._derive(connection, folder, period)
             columns = ", ".join(COMPARED)
             stored = Sql(
                 f"SELECT {columns} FROM derived WHERE occurred >= ? AND occurred < ?", (period.start, period.end)
@@ -111,19 +112,12 @@ class Verifier:
             connection.register("changed", _table(changed))
             return _differences(*(_sums(connection, name) for name in ("in_segments", "in_events")))
 
-    def _derive(self, connection: duckdb.DuckDBPyConnection, period: Stretch) -> None:
-        """Into the table `derived`, with all that visits of the period may reach back or forth to."""
-        connection.register("none", RAW.empty_table())
+    def _derive(self, connection: duckdb.DuckDBPyConnection, folder: Path, period: Stretch) -> None:
+        """Into the view `derived`, with all that visits of the period may reach back or forth to."""
         reach, more = period, DAY
         while True:
             reach, more = reach.widened(more), more * 2
-            connection.execute("CREATE OR REPLACE TEMP TABLE raw AS SELECT *, NULL::INTEGER AS seen FROM none")
-            for batch in self.segments.raw.read(self.site_id, [reach]):
-                connection.register("batch", batch)
-                connection.execute("INSERT INTO raw SELECT *, NULL FROM batch")
-                connection.unregister("batch")
-            connection.execute(f"CREATE OR REPLACE TEMP TABLE derived AS {DERIVED}")
-            connection.execute("DROP TABLE raw")
+            derive(connection, folder, self.segments.raw.read(self.site_id, [reach]))
             ((first, last),) = connection.execute(
                 "SELECT min(span_start), max(span_end) FROM derived WHERE span_start < ? AND span_end >= ?",
                 [period.end, period.start],
