@@ -6,7 +6,8 @@ same is asked of the aggregation framework, and of one Parquet file with the sam
 exit 1 where two answers differ.
 
 EVENTS (10000000), SITES (1000, small ones with 200 events each) and SEED (1) in the environment change the run; three
-tenths and a tenth of the events are made up for two more sites, which show how it grows.
+tenths and a tenth of the events are made up for two more sites, which show how it grows. With FOLDER, events are kept
+there, and not made up again by the next run, which should have the same EVENTS, SITES and SEED.
 """
 
 import os
@@ -54,6 +55,8 @@ TENTH, THIRD, WHOLE = "tenth", "three tenths", "all"
 SHARES = {TENTH: 10, THIRD: 30, WHOLE: 100}  # percent of EVENTS
 SMALL, SMALL_SITES, SMALL_EVENTS = "small-{}", int(os.environ.get("SITES", "1000")), 200
 FRESH = 2_000
+DERIVED_COLLECTIONS = ("segment_manifests", "segments.files", "segments.chunks", "segment_state", "segment_history",
+                       "dirty_hours")  # fmt: skip
 ROUNDS = 5
 BY_DAYS, BY_MONTH, LIVE = "30 segments of a day", "one segment of the month", f"{FRESH:,} events of the last hour dirty"
 SLOWER_THAN_PARQUET, FASTER_THAN_MONGODB = 1.5, 30
@@ -240,11 +243,14 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.plain = self.folder / "plain"  # where DuckDB may read beside the copies
-        self.plain.mkdir()
+        self.plain.mkdir(parents=True)
         self.rig = Rig(self.uri, self.folder)
 
     def run(self) -> None:
-        self.make_data()
+        if self.rig.database["events"].estimated_document_count() == 0:
+            self.make_data()
+        for name in DERIVED_COLLECTIONS:  # of an earlier run
+            self.rig.database[name].drop()
         self.measure()
 
     def measure(self) -> None:
@@ -373,6 +379,7 @@ class Bench:
         built = in_new_process(ask_all, self.uri, self.folder, WHOLE)
         for question in QUESTIONS:
             self.compare(WHOLE, question, built.answers[question.name], live, LIVE)
+        events.delete_many({"_id": {"$in": [each["_id"] for each in fresh]}})
 
 
 def _post(url: str, body: dict[str, Any]) -> tuple[float, int]:
@@ -484,7 +491,10 @@ def own_mongodb(folder: Path) -> Iterator[str]:
 def main() -> None:
     print(f"# make bench-reports EVENTS={EVENTS} SEED={SEED}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}\n")
     before = calibrate()
-    with tempfile.TemporaryDirectory(prefix="footfall-bench-") as name, own_mongodb(Path(name)) as uri:
+    with (
+        tempfile.TemporaryDirectory(prefix="footfall-bench-") as name,
+        own_mongodb(Path(os.environ.get("FOLDER") or name)) as uri,
+    ):
         bench = Bench(uri, Path(name))
         bench.run()
         bench.rig.database.client.close()
