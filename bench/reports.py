@@ -224,8 +224,13 @@ def timed(act: Callable[..., Any], *args: Any) -> tuple[float, Any]:
 
 
 def in_new_process(act: Callable[..., Any], *args: Any) -> Any:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_be_quiet) as pool:
         return pool.submit(act, *args).result()
+
+
+def _be_quiet() -> None:
+    """DuckDB takes a spawned process for somebody at a terminal, and shows its progress."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # The run
