@@ -29,6 +29,7 @@ from typing import Any
 import duckdb
 import httpx
 import psutil
+import pymongo
 import structlog
 
 from analytics import duck
@@ -341,7 +342,8 @@ class Bench:
         self.compare(site, question, question.read(found[0][1]), self.asked[site, BY_MONTH], "MongoDB")
 
     def _aggregate(self, question: Question, site: str) -> list[dict[str, Any]]:
-        return list(self.rig.database["events"].aggregate(question.pipeline(site), allowDiskUse=True))
+        with pymongo.timeout(3600):  # the app's own limit is 10 s
+            return list(self.rig.database["events"].aggregate(question.pipeline(site), allowDiskUse=True))
 
     def compare(self, site: str, question: Question, expected: Any, asked: Asked, what: str) -> None:
         if expected != asked.answers[question.name]:
