@@ -295,6 +295,7 @@ class Bench:
         file.unlink()
 
     def note_raw(self) -> None:
+        self.rig.database.client.admin.command("fsync")  # sizes are those of the last checkpoint
         stats = self.rig.database.command("collStats", "events")
         sizes = {"as BSON": "size", "stored": "storageSize", "indexes": "totalIndexSize"}
         each = [f"{stats[key] / stats['count']:,.0f} {name}" for name, key in sizes.items()]
