@@ -302,7 +302,7 @@ class Bench:
         self.sizes["raw, bytes an event"] = ", ".join(each)
 
     def build(self) -> None:
-        assert self.rig.ours.history.next() is not None  # lists the months of all sites
+        assert self.rig.ours.history.all_left()  # lists the months of all sites
         for site, share in SHARES.items():
             seconds = in_new_process(build_days, self.uri, self.folder, site)
             self.note(f"days from raw events, {share} %", site, seconds)

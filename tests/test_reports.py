@@ -43,7 +43,7 @@ def view(minutes: float, user_id: str = "anna") -> dict[str, Any]:
 def test_a_question_that_takes_too_long_is_refused_and_the_next_is_answered(rig: Rig, reports: Reports):
     rig.store(view(0))
     hurried = Reports(rig.reader, rig.connection, time_limit=0.2, most_fresh=1_000)
-    with pytest.raises(Refused) as refused, hurried._asking() as connection:
+    with pytest.raises(Refused) as refused, hurried._asking("site") as connection:
         connection.execute("SELECT count(*) FROM range(1_000_000_000_000) t(a)").fetchall()
     assert refused.value.code == "time_limit"
     assert "0.2 s" in refused.value.message
@@ -51,14 +51,14 @@ def test_a_question_that_takes_too_long_is_refused_and_the_next_is_answered(rig:
 
 
 def test_a_question_that_needs_too_much_memory_is_refused(rig: Rig, reports: Reports):
-    with pytest.raises(Refused) as refused, reports._asking() as connection:
+    with pytest.raises(Refused) as refused, reports._asking("site") as connection:
         connection.execute("SELECT list(a::VARCHAR || 'x' ORDER BY a) FROM range(50_000_000) t(a)").fetchall()
     assert refused.value.code == "memory_limit"
 
 
 def test_more_questions_than_may_be_answered_at_once_wait_and_are_then_refused(rig: Rig):
     reports = Reports(rig.reader, rig.connection, time_limit=30, most_fresh=1_000, at_once=1, patience=0.2)
-    with reports._asking(), pytest.raises(Refused) as refused:
+    with reports._asking("site"), pytest.raises(Refused) as refused:
         reports.answer(OF_DAY)
     assert refused.value.code == "busy"
     assert reports.answer(OF_DAY).rows[0].metrics == (0, 0)
