@@ -44,7 +44,7 @@ class PathViews:
 
 @dataclass(frozen=True, slots=True)
 class SiteStats:
-    """total_views: pageviews. unique_users: distinct user_ids over all events; an event without one is nobody's.
+    """total_views: pageviews. unique_users: distinct visitors over all events; an event without one is nobody's.
 
     top_paths: the ten most viewed, ties by path; a pageview that brought no path counts in total_views only.
     """

@@ -39,9 +39,11 @@ class Revenue:
 class Event:
     """Valid by construction: only analytics/event_schema.py makes one from outside data.
 
-    `occurred_at` is the client's word, `received_at` ours; both aware UTC, whole milliseconds. `described`: those of
-    DESCRIBED that are known, none of them empty; None for none. `interactive`: False where the visitor did nothing, so
-    that a visit may still be a bounce. `engagement_time` (ms) and `scroll_depth` (%) are of the page.
+    `occurred_at` is the client's word, `received_at` ours; both aware UTC, whole milliseconds; `clamped` where the
+    client's was in the future. `visitor_id`: who did it where no user_id says so; of one day (analytics/salts.py).
+    `described`: those of DESCRIBED that are known, none of them empty; None for none. `interactive`: False where the
+    visitor did nothing, so that a visit may still be a bounce. `engagement_time` (ms) and `scroll_depth` (%) are of the
+    page.
     """
 
     id: UUID
@@ -52,12 +54,17 @@ class Event:
     hostname: str | None = None
     path: str | None = None
     user_id: str | None = None
+    visitor_id: str | None = None
     described: Mapping[str, str] | None = None
     interactive: bool = True
     engagement_time: int | None = None
     scroll_depth: int | None = None
     revenue: Revenue | None = None
     props: Mapping[str, Scalar] | None = None
+    clamped: bool = False
+    # What a worker derives the above from (analytics/enriching.py); never stored. `client`: who sent it, sealed.
+    url: str | None = None
+    client: str | None = None
 
 
 def new_id() -> UUID:

@@ -167,6 +167,7 @@ class EventSchema(Schema):
     timestamp = Moment(allow_none=True)
     event_id = Text(allow_none=True, shortest=1, longest=100)
     props = Props(allow_none=True)
+    url = Text(longest=8192, **OPTIONAL)  # of the page; hostname, path and campaign are taken from it
 
     interactive = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
     engagement_time = fields.Integer(strict=True, validate=Range(0, 86_400_000), **OPTIONAL)
@@ -194,15 +195,19 @@ class EventSchema(Schema):
 
 
 class JournalSchema(EventSchema):
-    """The same, and what the door added. Both may be missing from what somebody else wrote to the journal."""
+    """The same, and what the door added. All of it may be missing from what somebody else wrote to the journal."""
 
     id = Id(allow_none=True)
     received_at = Moment(allow_none=True)
+    visitor_id = Text(longest=64, **OPTIONAL)
+    clamped = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
+    client = Text(longest=4096, **OPTIONAL)
 
 
 _event_schema = EventSchema()
 _journal_schema = JournalSchema()
 _described = frozenset(DESCRIBED)
+_TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client")
 
 
 def load_event(body: object, received_at: datetime) -> Event:
@@ -234,12 +239,9 @@ def dump_journal_event(event: Event) -> bytes:
         "timestamp": event.occurred_at.isoformat(),
         "received_at": event.received_at.isoformat(),
     }
-    if event.hostname is not None:
-        entry["hostname"] = event.hostname
-    if event.path is not None:
-        entry["path"] = event.path
-    if event.user_id is not None:
-        entry["user_id"] = event.user_id
+    for name in _TEXTS:
+        if (text := getattr(event, name)) is not None:
+            entry[name] = text
     if event.described is not None:
         entry |= event.described
     if not event.interactive:
@@ -252,6 +254,8 @@ def dump_journal_event(event: Event) -> bytes:
         entry["revenue"] = {"amount": str(event.revenue.amount), "currency": event.revenue.currency}
     if event.props is not None:
         entry["props"] = event.props
+    if event.clamped:
+        entry["clamped"] = True
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -308,12 +312,16 @@ def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_tim
         hostname=loaded.get("hostname") or None,
         path=loaded.get("path"),
         user_id=loaded.get("user_id") or None,  # "" is nobody
+        visitor_id=loaded.get("visitor_id") or None,
         described={name: text for name, text in loaded.items() if text and name in _described} or None,
         interactive=loaded.get("interactive") is not False,
         engagement_time=loaded.get("engagement_time"),
         scroll_depth=loaded.get("scroll_depth"),
         revenue=loaded.get("revenue"),
         props=loaded.get("props"),
+        clamped=bool(loaded.get("clamped")),
+        url=loaded.get("url") or None,
+        client=loaded.get("client") or None,
     )
 
 

@@ -16,8 +16,9 @@ from marshmallow.validate import Length, OneOf, Range
 from analytics.event import PAGEVIEW_TYPES
 from analytics.event_schema import OPTIONAL, Text
 from analytics.periods import DAY, HOUR
-from analytics.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query, Site
+from analytics.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
 from analytics.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, load_query, shown
+from analytics.site import Site
 
 LEAST_STEPS, MOST_STEPS = 2, 8
 MOST_COHORTS = 400  # days of a year, and a few; each may be followed through all that come after it

@@ -23,7 +23,7 @@ MOST_MONEY = Decimal(10) ** 15  # what decimal128(18, 3) holds
 COLUMNS = pa.schema([
     ("id", pa.string()), ("site_id", pa.string()), ("event_type", pa.string()),
     ("timestamp", pa.timestamp("ms", "UTC")), ("received_at", pa.timestamp("ms", "UTC")),
-    ("hostname", pa.string()), ("path", pa.string()), ("user_id", pa.string()),
+    ("hostname", pa.string()), ("path", pa.string()), ("user_id", pa.string()), ("visitor_id", pa.string()),
     ("interactive", pa.bool_()), ("engagement_time", pa.int64()), ("scroll_depth", pa.int64()),
     ("revenue_amount", pa.decimal128(18, 3)), ("revenue_currency", pa.string()), ("props", pa.string()),
     *((name, pa.string()) for name in DESCRIBED),
@@ -63,6 +63,7 @@ def _row(event: Event) -> dict[str, Any]:
         "hostname": event.hostname,
         "path": event.path,
         "user_id": event.user_id,
+        "visitor_id": event.visitor_id,
         "interactive": event.interactive,
         "engagement_time": event.engagement_time,
         "scroll_depth": event.scroll_depth,

@@ -10,6 +10,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from analytics.event import DESCRIBED
+from analytics.site import Goal
 
 # The metrics, by what they are asked of: each of them is one number (or, of revenue, one object) for a group of events.
 COUNTS = ("visitors", "visits", "pageviews", "events")
@@ -94,30 +95,6 @@ def conditions(filters: tuple[Filter, ...]) -> Iterator[Condition]:
                 yield from conditions(inner)
             case Not(one) | Done(one):
                 yield from conditions((one,))
-
-
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What a site wants to happen: a pageview of a page like `page`, or an event called `event_type`; exactly one of
-    the two is given. In `page`, `*` stands for anything within a path's part, `**` for anything.
-
-    `currency`: of a goal that brings money; its events' revenue is counted in that currency only.
-    """
-
-    name: str
-    event_type: str | None = None
-    page: str | None = None
-    currency: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What is set for a site; one that nobody set anything for has this."""
-
-    site_id: str
-    zone: ZoneInfo = ZoneInfo("UTC")  # noqa: RUF009  immutable
-    goals: tuple[Goal, ...] = ()
-    shows_visitors: bool = False  # whether a visitor's own history may be asked for
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from analytics.query import (
     Condition,
     Done,
     Filter,
-    Goal,
     Grain,
     Not,
     Or,
@@ -37,6 +36,7 @@ from analytics.query import (
     time_labels,
 )
 from analytics.reading import Sql
+from analytics.site import Goal
 from analytics.stretch import DAY, HOUR, QUARTER, Stretch, as_datetime, as_ms
 
 PLAIN = {

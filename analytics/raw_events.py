@@ -21,7 +21,7 @@ from analytics.stretch import LATEST, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import trouble_with
 
 # `occurred`: milliseconds since 1970. `tie`: the order of one visitor's events within a millisecond, by id. `visitor`:
-# a 64-bit hash of the user_id. `name`: the event_type, "pageview" for both spellings of it.
+# a 64-bit hash of the user_id, or else of the visitor_id. `name`: the event_type, "pageview" for both spellings of it.
 RAW = pa.schema([
     ("occurred", pa.int64()), ("tie", pa.uint16()), ("visitor", pa.uint64()),
     ("name", pa.string()), ("page", pa.string()), ("hostname", pa.string()),
@@ -35,7 +35,8 @@ MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
 
 # What is asked of MongoDB: times as integers, which decode faster than datetimes.
 _FIELDS: dict[str, Any] = {
-    "occurred": {"$toLong": "$timestamp"}, "visitor": "$user_id", "name": "$event_type", "page": "$path",
+    "occurred": {"$toLong": "$timestamp"}, "visitor": {"$ifNull": ["$user_id", "$visitor_id"]},
+    "name": "$event_type", "page": "$path",
     **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
 }  # fmt: skip
 _BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time

@@ -29,7 +29,7 @@ class PageViews:
 
 @dataclass(frozen=True, slots=True)
 class Lately:
-    """visitors: distinct user_ids; an event without one is nobody's. top_pages: the ten most viewed, ties by page."""
+    """visitors: distinct visitors; an event without one is nobody's. top_pages: the ten most viewed, ties by page."""
 
     visitors: int
     pageviews: int
@@ -65,9 +65,9 @@ def realtime_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
     facets: dict[str, Any] = {}
     for name, stages in (("short", [recent]), ("long", [])):
         pageviews = [*stages, {"$match": {"event_type": {"$in": list(PAGEVIEW_TYPES)}}}]
-        visitors = {"$match": {"user_id": {"$type": "string"}}}
+        visitors = {"$match": {"visitor": {"$type": "string"}}}
         facets |= {
-            f"{name}_visitors": [*stages, visitors, {"$group": {"_id": "$user_id"}}, {"$count": "n"}],
+            f"{name}_visitors": [*stages, visitors, {"$group": {"_id": "$visitor"}}, {"$count": "n"}],
             f"{name}_pageviews": [*pageviews, {"$count": "n"}],
             f"{name}_pages": [
                 *pageviews,
@@ -77,10 +77,11 @@ def realtime_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
                 {"$limit": MOST_PAGES},
             ],
         }
+    whose = {"$ifNull": ["$user_id", "$visitor_id"]}
     recently = {"$gt": ["$timestamp", now - SHORT]}
     return [
         {"$match": {"site_id": site_id, "timestamp": {"$gt": now - LONG, "$lte": now}}},
-        {"$project": {"_id": 0, "event_type": 1, "path": 1, "user_id": 1, "recent": recently}},
+        {"$project": {"_id": 0, "event_type": 1, "path": 1, "visitor": whose, "recent": recently}},
         {"$facet": facets},
     ]
 

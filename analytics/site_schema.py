@@ -13,7 +13,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validates_sc
 from marshmallow.validate import Length
 
 from analytics.event_schema import CURRENCY, OPTIONAL, Code, Text
-from analytics.query import Goal, Site
+from analytics.site import Goal, Site
 
 MOST_GOALS = 100
 LONGEST_PAGE = 2048

@@ -17,7 +17,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.mongodb import WRITE_LIMIT, ping
-from analytics.query import Goal, Site
+from analytics.site import Goal, Site
 from analytics.unavailable import trouble_with
 
 REMEMBERED = 5.0  # seconds

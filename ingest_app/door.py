@@ -1,27 +1,29 @@
 """The door: where an event becomes our responsibility.
 
-In: what a hit's body held. Out: what of it was admitted; returning means that this is durable in the journal, and that
+In: a hit. Out: what of it was admitted; returning means that this is durable in the journal, and that
 what was rejected is counted. Raises InvalidEvent (the caller's mistake) and Unavailable (our trouble: nothing was
 promised, and the same event_ids may come again).
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from prometheus_client import Metric
 
 from analytics.books import REJECTED, Account
-from analytics.event_schema import InvalidEvent, load_event, read_json
+from analytics.event import Event
+from analytics.event_schema import InvalidEvent, load_event
 from analytics.journal import Journal, Line
 from analytics.unavailable import Unavailable
 from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENTS, journal_gauges
 from ingest_app.group_commit import GroupCommit
+from ingest_app.hit import Hit
 from tasks.events import WakeUps
 
-MOST_EVENTS = 5000  # a hit
 # Rejected events of a hit that names more sites than this count for none of them: each name takes 98 bytes of Redis,
 # and it costs nothing to make up thousands.
 MOST_SITES = 10
@@ -29,10 +31,11 @@ MOST_SITES = 10
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """How many events of a hit were accepted, and which were not, by their index."""
+    """How many events of a hit were accepted, and which were not, by their index; those dropped with the reason."""
 
     accepted: int
     rejected: dict[int, InvalidEvent]
+    dropped: dict[int, str] = field(default_factory=dict)
 
 
 class Door:
@@ -48,38 +51,30 @@ class Door:
         self._now = now
         self._commits = commits(self._commit)
 
-    def admit(self, hit: bytes) -> None:
-        """A hit that is one event."""
+    @contextmanager
+    def counting_what_cannot_be_read(self) -> Iterator[None]:
+        """Reading a body; where that is an InvalidEvent, it is counted before the caller hears of it."""
         try:
-            admitted = self._admit([read_json(hit)])
-        except InvalidEvent as error:  # no JSON
-            self._commits.append([_rejection(error, self._now())])
-            raise
-        if admitted.rejected:
-            raise admitted.rejected[0]
-
-    def admit_several(self, hit: bytes) -> Admitted:
-        """A hit that is a list of events, or an object with one as `events`: none suffers from its neighbours."""
-        try:
-            return self._admit(_list_in(read_json(hit)))
+            yield
         except InvalidEvent as error:
             self._commits.append([_rejection(error, self._now())])
             raise
 
-    def _admit(self, bodies: Sequence[object]) -> Admitted:
+    def admit(self, hit: Hit) -> Admitted:
+        """None of a hit's events suffers from its neighbours."""
         now = self._now()
         lines = []
         rejected = {}
-        for index, body in enumerate(bodies):
+        for index, body in enumerate(hit.bodies):
             try:
-                lines.append(Line.of(load_event(body, now)))
+                lines.append(Line.of(_load(body, now)))
             except InvalidEvent as error:
                 rejected[index] = error
         knows_sites = len({error.site_id for error in rejected.values()}) <= MOST_SITES
         lines += [_rejection(error, now, error.site_id if knows_sites else "") for error in rejected.values()]
         if lines:
             self._commits.append(lines)
-        return Admitted(len(bodies) - len(rejected), rejected)
+        return Admitted(len(hit.bodies) - len(rejected), rejected)
 
     def _commit(self, lines: Sequence[Line]) -> None:
         start = time.perf_counter()
@@ -106,13 +101,10 @@ class Door:
         return journal_gauges(self._journal.waiting(), max(age, 0.0))
 
 
-def _list_in(body: object) -> Sequence[object]:
-    events = body.get("events") if isinstance(body, dict) else body
-    if not isinstance(events, list):
-        raise InvalidEvent({"events": ["Not a list of events."]})
-    if len(events) > MOST_EVENTS:
-        raise InvalidEvent({"events": [f"More than {MOST_EVENTS} events."]}, "too_many_events")
-    return events
+def _load(body: object, now: datetime) -> Event:
+    if isinstance(body, InvalidEvent):
+        raise body
+    return load_event(body, now)
 
 
 def _rejection(error: InvalidEvent, now: datetime, site_id: str = "") -> Line:

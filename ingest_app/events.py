@@ -3,12 +3,15 @@
 The body is JSON whatever its Content-Type says: sendBeacon calls it text/plain.
 """
 
-import math
+from collections.abc import Sequence
 
-from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import RequestEntityTooLarge
+from flask import Blueprint, Response, jsonify
 
+from analytics.event_schema import InvalidEvent, read_json
 from ingest_app.door import Door
+from ingest_app.hit import read_bytes, read_hit
+
+MOST_EVENTS = 5000  # a hit
 
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
 
@@ -18,23 +21,31 @@ def events_blueprint(door: Door) -> Blueprint:
 
     @blueprint.post("/event")
     def receive_event() -> Response:
-        door.admit(_read_body())
+        with door.counting_what_cannot_be_read():
+            body = read_json(read_bytes())
+        admitted = door.admit(read_hit([body]))
+        if admitted.rejected:
+            raise admitted.rejected[0]
         return Response(QUEUED, mimetype="application/json")
 
     @blueprint.post("/events")
     def receive_events() -> Response:
-        admitted = door.admit_several(_read_body())
+        with door.counting_what_cannot_be_read():
+            bodies = _list_in(read_json(read_bytes()))
+        admitted = door.admit(read_hit(bodies))
         rejected = [
             {"index": index, "code": error.code, "message": str(error), "fields": error.fields}
             for index, error in admitted.rejected.items()
         ]
-        return jsonify(success=True, accepted=admitted.accepted, dropped=0, rejected=rejected)
+        return jsonify(success=True, accepted=admitted.accepted, dropped=len(admitted.dropped), rejected=rejected)
 
     return blueprint
 
 
-def _read_body() -> bytes:
-    body = request.get_data(cache=False)
-    if request.content_length is None and len(body) >= (request.max_content_length or math.inf):
-        raise RequestEntityTooLarge  # a chunked body, which werkzeug cuts at the limit
-    return body
+def _list_in(body: object) -> Sequence[object]:
+    events = body.get("events") if isinstance(body, dict) else body
+    if not isinstance(events, list):
+        raise InvalidEvent({"events": ["Not a list of events."]})
+    if len(events) > MOST_EVENTS:
+        raise InvalidEvent({"events": [f"More than {MOST_EVENTS} events."]}, "too_many_events")
+    return events

@@ -29,7 +29,6 @@ from analytics.query import (
     Condition,
     Done,
     Filter,
-    Goal,
     Grain,
     Not,
     Or,
@@ -37,6 +36,7 @@ from analytics.query import (
     Query,
     missing,
 )
+from analytics.site import Goal
 
 Document = dict[str, Any]
 Group = tuple[str, ...]
@@ -77,7 +77,7 @@ def is_custom(event: Document) -> bool:
 
 
 def visitor_of(event: Document) -> str | None:
-    return event.get("user_id") or None
+    return event.get("user_id") or event.get("visitor_id") or None
 
 
 def in_order(events: Iterable[Document]) -> list[Document]:

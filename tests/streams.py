@@ -35,7 +35,6 @@ from analytics.query import (
     Condition,
     Done,
     Filter,
-    Goal,
     Grain,
     Not,
     Operator,
@@ -47,6 +46,7 @@ from analytics.query import (
     missing,
     of_days,
 )
+from analytics.site import Goal
 from tests.oracle import Asked, Document
 
 SITES = ("site", "другой")

@@ -27,7 +27,7 @@ from analytics.event_schema import load_event
 from analytics.event_store import READ_AT_ONCE, EventStore
 from analytics.export import ROW_GROUP, ndjson, parquet
 from analytics.journal import Journal
-from analytics.query import Site
+from analytics.site import Site
 from analytics.unavailable import Unavailable
 from config.embedded import pick_port
 from config.settings import Settings
@@ -106,6 +106,7 @@ def test_parquet_has_a_column_for_everything(report: FlaskClient, database: Data
         "site_id": "shop",
         "timestamp": datetime(2026, 11, 21, 10, 0, 0, 123000, UTC),
         "received_at": NOW,
+        "visitor_id": None,
         "revenue_amount": Decimal("49.900"),
         "revenue_currency": "USD",
     }
@@ -120,7 +121,7 @@ def test_parquet_has_a_column_for_everything(report: FlaskClient, database: Data
 
 def test_parquet_without_events_has_its_columns(report: FlaskClient, database: Database):
     table = pq.read_table(BytesIO(export(report, f"{DAY}&format=parquet").data))
-    assert (table.num_rows, len(table.column_names)) == (0, 14 + len(DESCRIBED))
+    assert (table.num_rows, len(table.column_names)) == (0, 15 + len(DESCRIBED))
 
 
 def test_what_somebody_else_wrote_into_mongodb_does_not_break_an_export(report: FlaskClient, database: Database):

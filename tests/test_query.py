@@ -13,9 +13,10 @@ from pymongo.database import Database
 from werkzeug.test import TestResponse
 
 from analytics.answer import Answer, Money, Refused, Row
-from analytics.query import Goal, Query, Site
+from analytics.query import Query
 from analytics.query_schema import InvalidQuery
 from analytics.segment_store import SegmentLost
+from analytics.site import Goal, Site
 from config.settings import Settings
 from report_app import Services, create_app
 from report_app.figures import change, figure, share

@@ -20,18 +20,17 @@ from analytics.query import (
     Condition,
     Done,
     Filter,
-    Goal,
     Grain,
     Not,
     Or,
     Order,
     Period,
     Query,
-    Site,
     of_days,
     time_labels,
 )
 from analytics.query_schema import InvalidQuery, load_query, read_site_id, shown
+from analytics.site import Goal, Site
 
 NOW = datetime(2026, 11, 22, 12, 34, 56, 789000, tzinfo=UTC)  # a Sunday
 BERLIN = ZoneInfo("Europe/Berlin")

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from analytics.query import Goal, Site
+from analytics.site import Goal, Site
 from analytics.site_schema import InvalidSite, dump_site, load_site
 from analytics.sites import MOST_REMEMBERED, REMEMBERED, SiteStore
 from analytics.unavailable import Unavailable

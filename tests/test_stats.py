@@ -10,8 +10,9 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from analytics.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS, Goal, Site
+from analytics.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS
 from analytics.realtime import RealtimeReader, realtime_pipeline
+from analytics.site import Goal, Site
 from analytics.unavailable import Unavailable
 from config.embedded import pick_port
 from report_app import Services
