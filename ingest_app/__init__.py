@@ -3,10 +3,12 @@
 from flask import Flask
 from flask_cors import CORS
 
+from analytics.api_keys import METRICS, make_key_ring
 from config.settings import Settings
 from ingest_app.door import Door
 from ingest_app.events import events_blueprint
 from web.app import new_app
+from web.auth import Auth
 from web.metrics import metrics_blueprint
 
 
@@ -14,5 +16,6 @@ def create_app(settings: Settings, door: Door) -> Flask:
     app = new_app(__name__, {"redis": door.check}, settings.max_body_bytes)
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
     app.register_blueprint(events_blueprint(door))
-    app.register_blueprint(metrics_blueprint({"redis": door.gauges}, settings.admin_key))
+    auth = Auth(settings, make_key_ring(settings).find)
+    app.register_blueprint(metrics_blueprint({"redis": door.gauges}, auth.needs(METRICS)))
     return app
