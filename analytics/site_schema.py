@@ -51,7 +51,7 @@ class GoalSchema(Schema):
         return Goal(name, goal.get("event_type"), goal.get("page"), goal.get("currency"))
 
 
-def _is_zone(name: str) -> None:
+def is_zone(name: str) -> None:
     if name not in _zones():
         raise ValidationError("Not an IANA time zone such as Europe/Berlin.")
 
@@ -123,7 +123,7 @@ class SiteSchema(Schema):
     """
 
     site_id = Text(required=True, shortest=1, longest=128)
-    timezone = fields.String(validate=_is_zone, **OPTIONAL)
+    timezone = fields.String(validate=is_zone, **OPTIONAL)
     goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
     shows_visitors = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
     domains = _several(Domain())

@@ -17,6 +17,7 @@ from analytics.sites import SiteStore
 from config.metrics import dead_letter_gauge
 from config.settings import Settings
 from report_app.dead_letters import dead_letters_blueprint
+from report_app.described import description
 from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
@@ -26,6 +27,7 @@ from report_app.stats import stats_blueprint
 from report_app.visitors import visitors_blueprint
 from web.app import new_app
 from web.auth import needs_report_key, needs_report_key_always
+from web.docs import docs_blueprint
 from web.metrics import metrics_blueprint
 
 
@@ -60,6 +62,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(sites_blueprint(sites, settings.admin_key))
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, settings.admin_key))
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, settings.admin_key))
+    app.register_blueprint(docs_blueprint(description))
     return app
 
 

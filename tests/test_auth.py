@@ -17,7 +17,7 @@ from web.auth import needs_report_key_always
 
 REPORT_KEY = "a-report-key-for-tests"
 WRONG = [None, "", "wrong", ADMIN_KEY + "x", REPORT_KEY[:-1], "\u00e4"]
-OPEN = {"/healthz", "/readyz"}
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/site"}
 ADMINISTRATION = ("/admin/", "/metrics")
 PERSONS = [("/stats/visitor", "GET"), ("/export/events", "GET")]
 
@@ -34,7 +34,7 @@ def client(settings: Settings, services: Services) -> Client:
 
 def routes(client: FlaskClient) -> Iterator[tuple[str, str]]:
     for rule in client.application.url_map.iter_rules():
-        url = re.sub("<[a-z_:]+>", "site", re.sub("<uuid:[a-z_]+>", str(uuid4()), rule.rule))
+        url = re.sub("<[^>]+>", "site", re.sub("<uuid:[a-z_]+>", str(uuid4()), rule.rule))
         yield from ((url, method) for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
 
 
