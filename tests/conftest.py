@@ -22,7 +22,7 @@ from config.clients import make_database, make_redis
 from config.embedded import Server, mongo_server, pick_port, redis_server
 from config.settings import Settings
 from ingest_app import create_app as create_ingest_app
-from ingest_app.door import Door
+from ingest_app.door import make_door
 from report_app import Services
 from report_app import create_app as create_report_app
 from tests.system import System, running
@@ -107,7 +107,7 @@ def wake_ups() -> Asked:
 
 @pytest.fixture
 def ingest(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient:
-    return create_ingest_app(settings, Door(journal, wake_ups, lambda: NOW)).test_client()
+    return create_ingest_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
 
 
 def make_services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Services:
