@@ -3,7 +3,7 @@
 from functools import cache
 
 from analytics.event_schema import EventSchema
-from ingest_app.events import MOST_EVENTS
+from ingest_app.hit import MOST_EVENTS
 from web.json_schema import COUNT, TEXT, Json, an_object, any_of, just, list_of, map_of
 from web.openapi import JSON, Operation, common, describe
 
