@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.api_keys import ApiKeyStore
 from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
 from analytics.event_schema import load_event
@@ -117,6 +118,7 @@ def make_services(settings: Settings, database: Database[dict[str, Any]], journa
         realtime=RealtimeReader(database, 5, lambda: NOW),
         events=EventStore(database),
         sites=SiteStore(database),
+        api_keys=ApiKeyStore(database, lambda: NOW),
         dead_letters=DeadLetterStore(database),
         journal=journal,
         clock=lambda: NOW,
