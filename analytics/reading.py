@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -27,7 +28,7 @@ from cachetools import LRUCache
 from analytics.dirty_hours import DirtyHour, DirtyHours
 from analytics.history import History
 from analytics.raw_events import RAW, RawEvents
-from analytics.segment_sql import DERIVED, RAW_OF_ROW
+from analytics.segment_sql import DERIVED, FILES, RAW_OF_ROW
 from analytics.segment_store import Manifest, Segment, SegmentStore
 from analytics.stretch import GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
 from analytics.unavailable import Unavailable
@@ -79,8 +80,8 @@ class Reading:
         EVENT_COLUMNS.
         """
         names = list(dict.fromkeys(columns)) or ["name"]
-        whole = [s for s in self.sources if not s.holes and s.segment.stretch.within(period)]
-        parts = [self._part(whole, names, self._limits())] if whole else []
+        whole = sorted((s for s in self.sources if not s.holes and s.segment.stretch.within(period)), key=_format)
+        parts = [self._part(list(alike), names, self._limits()) for _, alike in groupby(whole, _format)]
         for source in self.sources:
             if source.segment.stretch.meets(period) and source not in whole:
                 limits = [*self._limits(), *_within(source.segment, period), *self._outside(source)]
@@ -102,6 +103,7 @@ class Reading:
         )
 
     def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
+        """`sources`: of one format."""
         what, values = [], []
         holes = [hole for source in sources for hole in joined(source.holes)]
         for name in names:
@@ -112,7 +114,7 @@ class Reading:
                 values += _quarters(holes)
             else:
                 what.append(name)
-        files = Sql("read_parquet(?)", ([source.path for source in sources],))
+        files = Sql(FILES[_format(sources[0])], ([source.path for source in sources],))
         part = _select(", ".join(what), files, limits)
         return Sql(part.text, (*values, *part.values))
 
@@ -127,6 +129,10 @@ class Reading:
         if self.visits:
             return [Sql("NOT (span_end >= ? AND span_start < ?)", (s.start, s.end)) for s in source.seams()]
         return [_not_in(hole) for hole in joined(source.holes)]
+
+
+def _format(source: Source) -> int:
+    return source.segment.format
 
 
 # Where what happened before was replaced, it is not known; then an event counts as the first.
@@ -356,7 +362,7 @@ def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = N
         if cut is not None:
             touches.append("span_start < ? OR span_end >= ?")
             values += [cut.start, cut.end]
-        text = f"SELECT {RAW_OF_ROW}, seen FROM read_parquet(?) WHERE ({' OR '.join(touches)})"
+        text = f"SELECT {RAW_OF_ROW}, seen FROM {FILES[source.segment.format]} WHERE ({' OR '.join(touches)})"
         holes = joined(source.holes)
         for hole in holes:
             text += f" AND {_not_in(hole).text}"

@@ -46,6 +46,15 @@ RAW_OF_ROW = ", ".join(
     ]
 )
 
+# What a file holds. Files of older formats are read as if they had been written now: a description that was unknown
+# then is missing there.
+FORMAT = 2
+FILES = {
+    1: "(SELECT * REPLACE (CASE WHEN own IS NOT NULL THEN struct_insert(own, screen := NULL::VARCHAR) END AS own),"
+    " NULL::VARCHAR AS screen FROM read_parquet(?))",
+    2: "read_parquet(?)",
+}
+
 # From the relation `raw`, which has RAW_COLUMNS and `seen`.
 DERIVED = f"""
 WITH gaps AS (

@@ -174,6 +174,12 @@ class Settings:
         "the most raw events that a report reads beside segments; where more wait, it says as of when it is",
         POSITIVE,
     )
+    geoip_db: str = setting(
+        "str", "", "a file of cities in MaxMind's format, for countries, regions and cities; unset: none of them"
+    )
+    spam_referrers: str = setting(
+        "str", "", "a file with a spamming host in each line, whose visitors are dropped beside those that are known"
+    )
     data_dir: str = setting("str", "var", "where `make run` keeps the data of the servers it starts")
     segment_dir: str = setting(
         "str", "", "where this machine keeps copies of segments; unset: `segments` in `DATA_DIR`"
