@@ -60,6 +60,28 @@ def test_what_a_stock_client_sends_is_what_reports_tell(system: System, printed:
     wait_for(lambda: names(system, script) == TO_STORE[script], f"the events of {script} in the report", 10)
 
 
+PAGES = {  # and of which page, from which campaign
+    "plausible.mjs": ("/pricing", "news"),
+    "plausible_python.py": ("/start", "news"),
+    "umami.mjs": ("/docs", "news"),
+    "umami_python.py": ("/docs", "(not set)"),
+    "segment.mjs": ("/docs", "(not set)"),
+    "segment_python.py": ("/pricing", "news"),
+    "segment_browser.mjs": ("/pricing", "news"),
+    "rudder.mjs": ("/Cart", "(not set)"),
+}
+
+
+@pytest.mark.parametrize("script", PAGES)
+def test_pages_and_campaigns_arrive_too(system: System, printed: dict[str, str], script: str):
+    page, source = PAGES[script]
+    views = [["is", "event:name", ["pageview"]]]
+    found = ask(system, script, "event:page", "pageviews", filters=views)
+    assert {path: count for path, (count,) in found.items()} == {page: 1}
+    found = ask(system, script, "visit:utm_source", "pageviews", filters=views)
+    assert {name: count for name, (count,) in found.items()} == {source: 1}
+
+
 def documents(system: System, site: str) -> dict[str, dict[str, Any]]:
     """Its events as they are stored, the last one by each name."""
     with system.database() as database:
