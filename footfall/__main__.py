@@ -9,6 +9,7 @@ from config.logs import configure_logging
 from footfall.audit import audit_command
 from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
+from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
 from tasks.app import settings
 
@@ -21,7 +22,7 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, segments_group):
+for command in (audit_command, dead_letters, doctor, purge_command, segments_group, visitors_group):
     footfall.add_command(command)
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from flask import Flask
 from prometheus_client import Metric
 
 from analytics.dead_letters import DeadLetterStore, LetterFilter
+from analytics.erasing import Eraser
 from analytics.event_store import EventStore
 from analytics.journal import Journal
 from analytics.realtime import RealtimeReader
@@ -17,6 +18,7 @@ from analytics.sites import SiteStore
 from config.metrics import dead_letter_gauge
 from config.settings import Settings
 from report_app.dead_letters import dead_letters_blueprint
+from report_app.erasure import erasure_blueprint
 from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
@@ -43,6 +45,7 @@ class Services:
     sites: SiteStore
     dead_letters: DeadLetterStore
     journal: Journal
+    eraser: Eraser
     clock: Callable[[], datetime] = now
 
 
@@ -59,6 +62,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(export_blueprint(services.events, reports, sites, of_persons, clock))
     app.register_blueprint(sites_blueprint(sites, settings.admin_key))
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, settings.admin_key))
+    app.register_blueprint(erasure_blueprint(services.eraser, settings.admin_key))
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, settings.admin_key))
     return app
 
