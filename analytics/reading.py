@@ -273,6 +273,11 @@ class Reader:
         for segment in self.segments.manifest(site_id).segments:
             self.segments.forget(segment.version)
 
+    def clear(self) -> None:
+        """Forget what was read: the next reading asks anew."""
+        self._slots.clear()
+        self._seams.clear()
+
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
         self.raw.check()
@@ -445,3 +450,7 @@ class Kept:
     def put(self, key: object, value: object, size: int) -> None:
         with self._lock, suppress(ValueError):  # larger than all of it
             self._values[key] = (value, size + 1)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
