@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length
 
-from analytics.event_schema import CURRENCY, OPTIONAL, Code, Text
+from analytics.event_schema import CURRENCY, OPTIONAL, Code, Flag, Text
 from analytics.site import Goal, Site
 
 MOST_GOALS = 100
@@ -70,7 +70,7 @@ class SiteSchema(Schema):
     site_id = Text(required=True, shortest=1, longest=128)
     timezone = fields.String(validate=is_zone, **OPTIONAL)
     goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
-    shows_visitors = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
+    shows_visitors = Flag(**OPTIONAL)
 
 
 _site_schema = SiteSchema()

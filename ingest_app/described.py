@@ -4,7 +4,7 @@ from functools import cache
 
 from analytics.event_schema import EventSchema
 from ingest_app.events import MOST_EVENTS
-from web.json_schema import COUNT, TEXT, Json, an_object, any_of, just, list_of, map_of
+from web.json_schema import ANYTHING, COUNT, TEXT, Json, an_object, any_of, just, list_of, map_of
 from web.openapi import JSON, Operation, common, describe
 
 ABOUT = """\
@@ -28,7 +28,11 @@ EVENT = {
     "event_id": "4f1c2d",
     "props": {"plan": "pro"},
 }
-MANY = list_of(EventSchema, maxItems=MOST_EVENTS, description="One that is wrong is rejected, the others are not.")
+MANY = list_of(
+    any_of(EventSchema, ANYTHING),
+    maxItems=MOST_EVENTS,
+    description="Each as for POST /event. One that is not is rejected by its index, and the others are accepted.",
+)
 REJECTED = an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
 
 OPERATIONS: dict[str, Operation] = {

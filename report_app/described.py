@@ -167,19 +167,17 @@ PERIOD = [
     query("from", DAY, "Instead of a period: its first day, together with `to`."),
     query("to", DAY, "Its last day."),
 ]
+OF_PROP = rf"^{PROP_BEGINS.replace('.', '[.]')}[^!\u0000]+!?$"
 FILTERS = query(
     "filters",
     {
         "type": "object",
-        "properties": {
-            name + sign: CODE if name == "country" else VALUE for name in SHORT for sign in ("", "!") if name != "goal"
-        }
-        | {"goal": VALUE, "goal!": VALUE},
-        "patternProperties": {rf"^{PROP_BEGINS.replace('.', '[.]')}[^!]+!?$": VALUE},
-        "additionalProperties": False,
+        "properties": {"country": CODE, "country!": CODE},
+        "propertyNames": any_of(one_of(*SHORT, *(f"{name}!" for name in SHORT if name != "goal")), text(pattern=OF_PROP)),
+        "additionalProperties": VALUE,
     },
     "Each dimension is a parameter of its own, `country=DE`; `!` at the end of its name is `not`. The same one twice "
-    "is `or`, different ones are `and`. A goal is one that is set for the site.",
+    "is `or`, different ones are `and`. A goal is one that is set for the site, and there is no `goal!`.",
     style="form",
     explode=True,
 )
@@ -219,7 +217,11 @@ QUERY_EXAMPLE = {
 }
 EXPLORED: Json = {"site_id": SITE_EXAMPLE, "date_range": "30d"}
 STEPS = [{"page": "/"}, {"event": "signup", "label": "Signed up"}]
-SITE_SET: Json = {"timezone": "Europe/Berlin", "goals": [{"event_type": "signup"}, {"page": "/docs/**"}]}
+SITE_SET: Json = {
+    "timezone": "Europe/Berlin",
+    "goals": [{"event_type": "signup"}, {"page": "/docs/**"}],
+    "shows_visitors": True,
+}
 
 OVERVIEW, PROGRAMS, RAW = "Reports", "Reports for programs", "Single persons, raw events"
 SITES, LETTERS = "Sites", "Dead letters"
@@ -316,6 +318,7 @@ OPERATIONS: dict[str, Operation] = {
         ],
         answer={JSON: VISITOR},
         says=OF_QUESTIONS | {403: PERSONS},
+        examples={"site_id": SITE_EXAMPLE, "user_id": "user-xyz-789"},
     ),
     "GET /export/events": Operation(
         summary="The raw events, as long as it takes",

@@ -62,6 +62,7 @@ WHY = {
     404: "There is no such thing.",
     409: "Not as things are now.",
     413: "The body is too large.",
+    414: "The URL is too long.",
     415: "This Content-Encoding is not known.",
     429: "Too many requests.",
     500: "Our fault; it is logged.",
@@ -220,6 +221,8 @@ def _responses(described: Operation, takes_something: bool) -> Json:
     says = dict(described.says)
     if takes_something:
         says.setdefault(400, WHY[400])
+    if takes_something and not described.body:
+        says.setdefault(414, WHY[414])
     if described.scope:
         says.setdefault(401, WHY[401])
         says.setdefault(403, WHY[403])
@@ -228,11 +231,15 @@ def _responses(described: Operation, takes_something: bool) -> Json:
     if described.uses_stores:
         says.setdefault(503, WHY[503])
     says.setdefault(500, WHY[500])
-    fine: Json = {"description": "Done.", "content": {media: {"schema": x} for media, x in described.answer.items()}}
+    fine: Json = {"description": "Done.", "content": {media: _media(x) for media, x in described.answer.items()}}
     if described.headers:
         fine["headers"] = dict(described.headers)
     errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
     return {str(described.status): fine, **errors}
+
+
+def _media(schema: object) -> Json:
+    return {"schema": schema} if schema else {}
 
 
 def _error(status: int, why: str, shape: str) -> Json:
