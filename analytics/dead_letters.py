@@ -8,7 +8,7 @@ one transaction with a note of how many attempts it had, so the books still add 
 
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -160,6 +160,22 @@ class DeadLetterStore:
         """Remove for good; how many. Raises Unavailable."""
         return self._remove(which.as_query(), "purged")
 
+    def purge_old(self, site_id: str, before: datetime, until: Callable[[], bool] = lambda: False) -> int:
+        """The site's that were received before, unless `until` says that it is time to stop. Raises Unavailable."""
+        return self._remove({"site_id": site_id, "received_at": {"$lt": before}}, "purged", until)
+
+    def count_old(self, site_id: str, before: datetime) -> int:
+        """Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError):
+            return self._letters.count_documents({"site_id": site_id, "received_at": {"$lt": before}})
+
+    def erase(self, letters: Sequence[UUID]) -> int:
+        """They are of a visitor who is erased; how many there were. Raises Unavailable."""
+        return sum(
+            self._remove({"_id": {"$in": list(letters[first : first + AT_ONCE])}}, "erased")
+            for first in range(0, len(letters), AT_ONCE)
+        )
+
     def count_attempts_by_account(self) -> Counter[Account]:
         """How many entries ended as dead letters, those that were removed since included. Raises Unavailable."""
         each = {"_id": {"site_id": "$attempts.site_id", "day": "$attempts.day"}, "n": {"$sum": 1}}
@@ -167,10 +183,10 @@ class DeadLetterStore:
         with trouble_with("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
             kept = self._letters.aggregate([{"$unwind": "$attempts"}, {"$group": each}], session=session)
             for row in [*kept, *self._removed.find({}, session=session)]:
-                counts[_account(row["_id"])] += row.get("n", 0) + row.get("replayed", 0) + row.get("purged", 0)
+                counts[_account(row["_id"])] += sum(n for name, n in row.items() if name != "_id")
         return counts
 
-    def _remove(self, query: dict[str, Any], why: str) -> int:
+    def _remove(self, query: dict[str, Any], why: str, until: Callable[[], bool] = lambda: False) -> int:
         def remove_some(session: ClientSession) -> int:
             some = list(self._letters.find(query, {"attempts": 1}, session=session, limit=AT_ONCE))
             if not some:
@@ -202,7 +218,7 @@ class DeadLetterStore:
             ):
                 some = session.with_transaction(remove_some)
             removed += some
-            if some < AT_ONCE:
+            if some < AT_ONCE or until():
                 return removed
 
 

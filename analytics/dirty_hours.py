@@ -17,6 +17,7 @@ from typing import Any
 import pymongo
 from bson import ObjectId
 from pymongo import DeleteOne, UpdateOne
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
@@ -71,30 +72,18 @@ class DirtyHours:
         self._indexed = False
 
     def mark(self, moments: Iterable[tuple[str, int]], now: datetime) -> None:
-        """Something was stored, or removed, at these (site, milliseconds). Raises Unavailable."""
-        slots: defaultdict[tuple[str, int], dict[str, ObjectId]] = defaultdict(dict)
-        marks: defaultdict[tuple[str, int], int] = defaultdict(int)
-        token = ObjectId()
-        for site_id, ms in moments:
-            hour = ms // HOUR * HOUR
-            slots[site_id, hour][f"slots.{(ms - hour) // SLOT}"] = token
-            marks[site_id, hour] += 1
-        writes = [
-            UpdateOne(
-                {"_id": {"site_id": site_id, "hour": as_datetime(hour)}},
-                {
-                    "$set": {**names, "last": now},
-                    "$inc": {"marks": marks[site_id, hour]},
-                    "$setOnInsert": {"site_id": site_id, "hour": as_datetime(hour), "since": now},
-                },
-                upsert=True,
-            )
-            for (site_id, hour), names in slots.items()
-        ]
-        if writes:
+        """Something was stored at these (site, milliseconds). Raises Unavailable."""
+        if writes := _marks(moments, now):
             with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-                self._make_index()
+                self.make_index()
                 self._hours.bulk_write(writes, ordered=False)
+
+    def mark_within(self, session: ClientSession, moments: Iterable[tuple[str, int]], now: datetime) -> None:
+        """Something is removed at these, by this transaction; after make_index. Raises PyMongoError, as the transaction
+        may have to begin anew.
+        """
+        if writes := _marks(moments, now):
+            self._hours.bulk_write(writes, session=session)
 
     def of_site(self, site_id: str, stretch: Stretch | None = None) -> list[DirtyHour]:
         """Those within the stretch, or all, in order of time."""
@@ -153,11 +142,33 @@ class DirtyHours:
             with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._hours.bulk_write(writes)  # in order: an hour goes when its last slot went
 
-    def _make_index(self) -> None:
+    def make_index(self) -> None:
         if not self._indexed:
             self._hours.create_index([("site_id", 1), ("hour", 1)], name="site_hour")
             self._hours.create_index([("since", 1)], name="since")
             self._indexed = True
+
+
+def _marks(moments: Iterable[tuple[str, int]], now: datetime) -> list[UpdateOne]:
+    slots: defaultdict[tuple[str, int], dict[str, ObjectId]] = defaultdict(dict)
+    marks: defaultdict[tuple[str, int], int] = defaultdict(int)
+    token = ObjectId()
+    for site_id, ms in moments:
+        hour = ms // HOUR * HOUR
+        slots[site_id, hour][f"slots.{(ms - hour) // SLOT}"] = token
+        marks[site_id, hour] += 1
+    return [
+        UpdateOne(
+            {"_id": {"site_id": site_id, "hour": as_datetime(hour)}},
+            {
+                "$set": {**names, "last": now},
+                "$inc": {"marks": marks[site_id, hour]},
+                "$setOnInsert": {"site_id": site_id, "hour": as_datetime(hour), "since": now},
+            },
+            upsert=True,
+        )
+        for (site_id, hour), names in slots.items()
+    ]
 
 
 def _read(document: dict[str, Any]) -> DirtyHour:

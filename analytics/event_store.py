@@ -63,7 +63,9 @@ class Stored:
 
 class EventStore:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._client = database.client
         self._events: Collection[dict[str, Any]] = database["events"]
+        self._removed = database["events_removed"]
         self._dirty = DirtyHours(database)
         self._history = History(database)
         self._indexed = False
@@ -87,13 +89,19 @@ class EventStore:
             return stored
 
     def count_by_account(self) -> Counter[Account]:
-        """How many events there are of each account, counted one by one: seconds for millions. Raises Unavailable."""
+        """How many events were stored of each account: those that are there, counted one by one, seconds for millions,
+        and those that were removed since (removing.py). Raises Unavailable.
+        """
         day = {"$dateToString": {"date": "$received_at", "format": "%Y-%m-%d"}}
-        with trouble_with("mongodb", PyMongoError):
+        counts: Counter[Account] = Counter()
+        with trouble_with("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
             ours = {"site_id": {"$type": "string"}, "received_at": {"$type": "date"}}  # whatever else is there
-            each = {"_id": {"site": "$site_id", "day": day}, "n": {"$sum": 1}}
-            rows = self._events.aggregate([{"$match": ours}, {"$group": each}], allowDiskUse=True)
-            return Counter({Account(x["_id"]["site"], date.fromisoformat(x["_id"]["day"])): x["n"] for x in rows})
+            each = {"_id": {"site_id": "$site_id", "day": day}, "n": {"$sum": 1}}
+            rows = self._events.aggregate([{"$match": ours}, {"$group": each}], allowDiskUse=True, session=session)
+            for row in [*rows, *self._removed.find({}, session=session)]:
+                account = Account(row["_id"]["site_id"], date.fromisoformat(row["_id"]["day"]))
+                counts[account] += sum(n for name, n in row.items() if name != "_id")
+        return counts
 
     def find(self, site_id: str, start: datetime, end: datetime) -> Iterator[Event]:
         """The site's events from `start` up to, not including, `end`, by time; read as they are asked for, however many

@@ -358,7 +358,20 @@ class Journal:
 
     def waiting_by_account(self) -> Counter[Account | None]:
         """The same by account, read entry by entry; None for those that came past the door. Raises Unavailable."""
-        return Counter(entry.account for entry in self._all())
+        return Counter(entry.account for entry in self.entries())
+
+    def rewrite_file(self) -> bool:
+        """Have Redis write its append-only file anew, without the entries that left; it takes seconds, and goes on when
+        this returns. False where one is being written already, which may have begun too early. Raises Unavailable.
+        """
+        with trouble_with("redis", RedisError):
+            try:
+                self._redis.bgrewriteaof()
+            except ResponseError as error:
+                if "in progress" in str(error):
+                    return False
+                log.warning("redis_file_not_rewritten", error=str(error))  # a service that forbids it; its operator's
+        return True
 
     def check(self) -> None:
         """Raises Unavailable where Redis does not answer, or has no room for events."""
@@ -378,7 +391,8 @@ class Journal:
             raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
         return owed
 
-    def _all(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry]:
+        """All that wait, oldest first, read as they are asked for. Raises Unavailable."""
         start = "-"
         while True:
             with trouble_with("redis", RedisError):

@@ -234,20 +234,28 @@ class SegmentStore:
         """Remove this node's copy, which is damaged."""
         self._path(version).unlink(missing_ok=True)
 
-    def collect(self, now: datetime, patience: Callable[[], bool] = lambda: True) -> int:
+    def collect(
+        self,
+        now: datetime,
+        patience: Callable[[], bool] = lambda: True,
+        *,
+        site_id: str | None = None,
+        kept_after: timedelta = KEPT_AFTER,
+    ) -> int:
         """Remove the files that no manifest names any more, or ever will: a builder that read a manifest of an earlier
-        generation cannot replace it. Returns how many.
+        generation cannot replace it. Returns how many. `site_id`: of this site only.
         """
         removed = 0
         sweep(self.folder)
+        whose = {} if site_id is None else {"metadata.site_id": site_id}
         with trouble_with("mongodb", PyMongoError):
             found: defaultdict[str, list[Any]] = defaultdict(list)
-            for file in self._bucket.find({"uploadDate": {"$lt": now - KEPT_AFTER}}):
+            for file in self._bucket.find({"uploadDate": {"$lt": now - kept_after}} | whose):
                 found[file.metadata["site_id"]].append(file)
-            for site_id, files in found.items():  # which were there before their manifest is read
-                document = self._manifests.find_one({"_id": site_id}) or {}
+            for site, files in found.items():  # which were there before their manifest is read
+                document = self._manifests.find_one({"_id": site}) or {}
                 used = {segment["version"] for segment in document.get("segments", ())}
-                used |= {left["version"] for left in document.get("left", ()) if left["at"] > now - KEPT_AFTER}
+                used |= {left["version"] for left in document.get("left", ()) if left["at"] > now - kept_after}
                 for file in files:
                     made_from = file.metadata["generation"]
                     is_past = made_from < document.get("generation", 0) or _made(file._id) < now - FORSAKEN
@@ -256,10 +264,30 @@ class SegmentStore:
                             self._bucket.delete(file._id)
                         self.forget(file._id)
                         removed += 1
-                which = {"left": {"at": {"$lte": now - KEPT_AFTER}}}
-                self._manifests.update_one({"_id": site_id}, {"$pull": which})
+                which = {"left": {"at": {"$lte": now - kept_after}}}
+                self._manifests.update_one({"_id": site}, {"$pull": which})
             self._collect_pieces(now)
+        self.remove_orphans()
         return removed
+
+    def remove_orphans(self) -> int:
+        """Remove this node's copies of files that are not in MongoDB any more; how many. Raises Unavailable."""
+        copies = {path.stem for path in self.folder.glob("*.parquet")}
+        with trouble_with("mongodb", PyMongoError):
+            kept = {file["_id"] for file in self._files.find({"_id": {"$in": sorted(copies)}}, {"_id": 1})}
+        for version in copies - kept:
+            self.forget(version)
+        return len(copies - kept)
+
+    def versions(self, site_id: str) -> list[str]:
+        """Of all files of the site, those included that no manifest names. Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError):
+            return [file["_id"] for file in self._files.find({"metadata.site_id": site_id}, {"_id": 1})]
+
+    def download(self, version: str, path: Path) -> None:
+        """A file, whatever it holds, to look into it. Raises SegmentLost, Unavailable."""
+        with trouble_with("disk", OSError):
+            self._download(version, path)
 
     def _collect_pieces(self, now: datetime) -> None:
         """Of files whose writer died before their last piece."""

@@ -9,6 +9,7 @@ What goes wrong, and what becomes of the events:
     MongoDB refuses an event           a dead letter, `refused`; its neighbours are stored
     the process dies                   they are delivered again, in smaller and smaller company
     four tasks died or failed with it  a dead letter, `poison`
+    its visitor was erased meanwhile   it is removed again before it is settled (analytics/erasing.py)
 """
 
 from collections import Counter
@@ -25,6 +26,7 @@ from uuid import UUID
 import structlog
 
 from analytics.books import DEAD, DUPLICATE, STORED, Account
+from analytics.catching import Catcher
 from analytics.dead_letters import DeadLetterStore, Death
 from analytics.event import Event
 from analytics.event_schema import InvalidEvent, load_journal_event
@@ -68,6 +70,7 @@ class Stores:
     events: EventStore
     dead_letters: DeadLetterStore
     now: Callable[[], datetime]
+    removed: Catcher
 
 
 def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> Outcome:
@@ -142,6 +145,7 @@ def _write(stores: Stores, entries: Sequence[Entry]) -> tuple[list[Settlement], 
             account = entry.account or Account(event.site_id, event.received_at.date())
             settlements.append(Settlement(entry, DUPLICATE if index in result.duplicate else STORED, account))
     stores.dead_letters.keep(deaths, now)
+    stores.removed.catch([(entry.entry_id, event) for entry, event in good], deaths, now)
     stores.dead_letters.resolve([settled.entry.replay.letter for settled in settlements if settled.entry.replay])
     return settlements, deaths
 
@@ -151,6 +155,7 @@ def _bury(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entr
     now = stores.now()
     deaths = [_death(entry, "poison", detail, now) for entry in entries]
     stores.dead_letters.keep(deaths, now)
+    stores.removed.catch([], deaths, now)
     outcome = _settle(stores, [], deaths)
     stores.journal.settle_deleted(deliveries)
     return outcome

@@ -67,6 +67,19 @@ def setting(
 class Settings:
     """Field names in capitals are the environment's names. Times are seconds, sizes are bytes."""
 
+    app_env: str = setting(
+        "str",
+        "development",
+        "`development`, or `production`: sites and reports are closed to whoever is not known, and nothing starts"
+        " without its secrets",
+        validate.OneOf(["development", "production"]),
+    )
+    secret_key: str = setting(
+        "str", "", "signs what we hand out and take back, 16 characters or more", is_key, secret=True
+    )
+    secret_key_old: str = setting(
+        "str", "", "the `SECRET_KEY` of before; what it signed is still taken", is_key, secret=True
+    )
     mongodb_uri: str = setting(
         "str",
         "mongodb://127.0.0.1:27017/footfall?replicaSet=footfall",
@@ -156,6 +169,10 @@ class Settings:
     duckdb_threads: int = setting("int", 2, "threads that it takes for one of them", POSITIVE)
     log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
     log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", FORMATS)
+
+    @property
+    def is_production(self) -> bool:
+        return self.app_env == "production"
 
     @property
     def replicas(self) -> int:

@@ -7,6 +7,7 @@ from config.settings import Settings
 from ingest_app.described import description
 from ingest_app.door import Door
 from ingest_app.events import events_blueprint
+from ingest_app.tracker import tracker_blueprint
 from web.app import new_app
 from web.docs import docs_blueprint
 from web.metrics import metrics_blueprint
@@ -16,6 +17,7 @@ def create_app(settings: Settings, door: Door) -> Flask:
     app = new_app(__name__, {"redis": door.check}, settings.max_body_bytes)
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
     app.register_blueprint(events_blueprint(door))
+    app.register_blueprint(tracker_blueprint())
     app.register_blueprint(metrics_blueprint({"redis": door.gauges}, settings.admin_key))
     app.register_blueprint(docs_blueprint(description))
     return app

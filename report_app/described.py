@@ -168,12 +168,13 @@ PERIOD = [
     query("to", DAY, "Its last day."),
 ]
 OF_PROP = rf"^{PROP_BEGINS.replace('.', '[.]')}[^!\u0000]+!?$"
+OPPOSITES = [f"{name}!" for name in SHORT if name != "goal"]
 FILTERS = query(
     "filters",
     {
         "type": "object",
         "properties": {"country": CODE, "country!": CODE},
-        "propertyNames": any_of(one_of(*SHORT, *(f"{name}!" for name in SHORT if name != "goal")), text(pattern=OF_PROP)),
+        "propertyNames": any_of(one_of(*SHORT, *OPPOSITES), text(pattern=OF_PROP)),
         "additionalProperties": VALUE,
     },
     "Each dimension is a parameter of its own, `country=DE`; `!` at the end of its name is `not`. The same one twice "

@@ -5,7 +5,7 @@ from analytics.event_store import EventStore
 from analytics.journal import make_journal
 from analytics.realtime import RealtimeReader
 from analytics.reports import make_reports
-from analytics.sites import SiteStore
+from analytics.site_registry import make_sites
 from config.clients import make_database
 from config.logs import configure_logging
 from config.settings import load_settings
@@ -18,7 +18,7 @@ services = Services(
     reports=make_reports(settings, database),
     realtime=RealtimeReader(database, settings.stats_time_limit, now),
     events=EventStore(database),
-    sites=SiteStore(database),
+    sites=make_sites(settings, database),
     dead_letters=DeadLetterStore(database),
     journal=make_journal(settings),
 )

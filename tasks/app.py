@@ -14,6 +14,7 @@ import structlog
 from celery import Celery
 from celery.signals import setup_logging, task_retry
 
+from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
 from analytics.event_store import EventStore
 from analytics.journal import make_journal
@@ -35,7 +36,7 @@ try:
 except SettingsError as error:
     sys.exit(f"footfall: {error}")
 
-PARTS = ("books", "dead_letters", "events", "metrics", "salts", "segments")
+PARTS = ("books", "dead_letters", "events", "metrics", "salts", "segments", "sites")
 app = Celery("footfall", include=[f"tasks.{name}" for name in PARTS])
 app.conf.update(celery_settings(settings))
 
@@ -54,4 +55,10 @@ def say_so(request: Any, reason: object = None, **_: object) -> None:
 def stores() -> Stores:
     """This process's stores, made by its first task: what is made before the fork breaks in the child."""
     database = make_database(settings)
-    return Stores(make_journal(settings), EventStore(database), DeadLetterStore(database), lambda: datetime.now(UTC))
+    return Stores(
+        make_journal(settings),
+        EventStore(database),
+        DeadLetterStore(database),
+        lambda: datetime.now(UTC),
+        make_catcher(settings, database),
+    )

@@ -1,9 +1,9 @@
 """beat's scheduler: every second it sends the wake-ups that are owed, and none where nothing waits.
 
 Owed: one for each batch of events in the journal, less those already in Celery's queue; and every five seconds one to
-build segments, where one is due and no such task waits. So an idle system runs no tasks, but for the books each minute
-and the removal of old files each ten, and beat does not fill the queues while no worker runs. Any number of beats may
-run; a spare task finds nothing to do.
+build segments, where one is due and no such task waits. So an idle system runs no tasks, but for the books and the
+sites each minute and the removal of old files each ten, and beat does not fill the queues while no worker runs. Any
+number of beats may run; a spare task finds nothing to do.
 
 Where Redis is full no wake-up can be sent, taken or acked, and a Celery worker dies at every start. Then beat does
 itself what makes room: it stores what waits. The door refuses meanwhile.

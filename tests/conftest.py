@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
@@ -83,8 +84,10 @@ def journal(redis: Redis, settings: Settings) -> Journal:
 
 
 @pytest.fixture
-def stores(journal: Journal, database: Database[dict[str, Any]]) -> Stores:
-    return Stores(journal, EventStore(database), DeadLetterStore(database), lambda: NOW)
+def stores(journal: Journal, database: Database[dict[str, Any]], settings: Settings) -> Stores:
+    return Stores(
+        journal, EventStore(database), DeadLetterStore(database), lambda: NOW, make_catcher(settings, database)
+    )
 
 
 class Asked:

@@ -1,4 +1,5 @@
-"""Any order of append, claim, crash, retry, takeover and settlement stores each event once, and the books add up.
+"""Any order of append, claim, crash, retry, takeover and settlement stores each event once, and the books add up; also
+where events are removed meanwhile, for their age or with their visitor.
 
 hypothesis chooses the steps, on a real Redis and a real MongoDB; nothing is ever waited for, since what a task left is
 abandoned at once (`claim_idle=0`), which makes takeovers from the living as frequent as those from the dead.
@@ -7,6 +8,7 @@ abandoned at once (`claim_idle=0`), which makes takeovers from the living as fre
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -17,17 +19,26 @@ from redis import Redis
 
 from analytics.audit import Audited, audit
 from analytics.books import Books
+from analytics.catching import Catcher
 from analytics.dead_letters import DeadLetterStore, LetterFilter
+from analytics.erasures import Erasures
 from analytics.event import id_from_client
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
 from analytics.journal import JOURNAL_KEY, Entry, Journal, Line
+from analytics.removing import ERASED, PURGED, Removals
 from analytics.replaying import replay_all
 from analytics.storing import MOST_DEATHS, Stores, _store, store_waiting
 from analytics.unavailable import Unavailable
+from analytics.visitor import Visitor
 from tests.conftest import NOW
 
 FEW_IDS = [f"{n}" for n in range(12)]
+ANN = Visitor("site", user_id="ann")
+
+
+def is_anns(event_id: str) -> bool:
+    return int(event_id) % 2 == 0
 
 
 class Killed(BaseException):
@@ -49,10 +60,17 @@ class Machine(RuleBasedStateMachine):
             self.database[name].delete_many({})
         self.journal = Journal(self.redis, queue="events", batch=5, claim_idle=0)
         events, letters = EventStore(self.database), DeadLetterStore(self.database)
-        self.stores = Stores(self.journal, events, letters, lambda: NOW)
+        self.erasures = Erasures(self.redis, self.database)
+        self.removals = Removals(self.database)
+        self.now = NOW
+        self.stores = Stores(
+            self.journal, events, letters, lambda: self.now, Catcher(self.erasures, self.removals, letters)
+        )
+        self.removed: set[str] = set()  # ids of events that may be stored or not, as the same was sent again
         self.journal.held("somebody")
         self.acknowledged: Counter[str] = Counter()
         self.foreign = 0
+        self.erased_until: Counter[str] = Counter()
         self.tasks = 0
         self.deaths = 0  # deliveries that end without a word: below MOST_DEATHS, so that nothing is buried
 
@@ -62,14 +80,35 @@ class Machine(RuleBasedStateMachine):
 
     @rule(ids=st.lists(st.sampled_from(FEW_IDS), min_size=1, max_size=8))
     def append(self, ids: list[str]) -> None:
-        body = {"site_id": "site", "event_type": "a"}
-        self.journal.append([Line.of(load_event(body | {"event_id": event_id}, NOW)) for event_id in ids])
+        self.now += timedelta(seconds=10)
+        for event_id in ids:
+            user_id = "ann" if is_anns(event_id) else "bob"
+            body = {"site_id": "site", "event_type": "a", "event_id": event_id, "user_id": user_id}
+            self.journal.append([Line.of(load_event(body, self.now))])
         self.acknowledged.update(ids)
 
     @rule()
     def append_what_is_not_ours(self) -> None:
         self.redis.xadd(JOURNAL_KEY, {"event": b"no json"})
         self.foreign += 1
+
+    @rule()
+    def ann_is_erased(self) -> None:
+        since = self.journal.oldest()
+        self.erasures.note(ANN, self.now)
+        self.remove({"site_id": "site", "user_id": "ann"}, ERASED, since)
+        self.removed |= {event_id for event_id in self.acknowledged if is_anns(event_id)}
+        self.erased_until = self.acknowledged.copy()
+
+    @rule(ids=st.sets(st.sampled_from(FEW_IDS)))
+    def some_are_purged(self, ids: set[str]) -> None:
+        since = self.journal.oldest()
+        self.remove({"_id": {"$in": [id_from_client("site", event_id) for event_id in ids]}}, PURGED, since)
+        self.removed |= ids & set(self.acknowledged)
+
+    def remove(self, which: dict[str, Any], why: str, since: datetime | None) -> None:
+        keys = [document["_id"] for document in self.database["events"].find(which)]
+        self.removals.remove(keys, {}, why, self.now, since)
 
     @rule()
     def run_a_task(self) -> None:
@@ -121,13 +160,22 @@ class Machine(RuleBasedStateMachine):
             letters.keep = failing(letters.keep, error, after=True)  # type: ignore[method-assign]
         else:
             journal.settle = failing(journal.settle, error, after=step == "settled")  # type: ignore[method-assign]
-        return Stores(journal, events, letters, lambda: NOW)
+        return Stores(journal, events, letters, lambda: self.now, self.stores.removed)
 
     def teardown(self) -> None:
         while self.journal.waiting():
             store_waiting(self.stores, self.name())
-        stored = [document["_id"] for document in self.database["events"].find()]
-        assert sorted(stored) == sorted(id_from_client("site", event_id) for event_id in self.acknowledged)
+        stored = list(self.database["events"].find())
+        ids = {document["_id"] for document in stored}
+        assert len(ids) == len(stored)
+        expected, unsure = (
+            {id_from_client("site", event_id) for event_id in found} for found in (self.acknowledged, self.removed)
+        )
+        assert expected - unsure <= ids <= expected
+        once = {i for i in self.acknowledged if is_anns(i) and self.acknowledged[i] == self.erased_until[i]}
+        assert not {id_from_client("site", i) for i in once} & ids, "all of these were received before the erasure"
+        gone = {document["_id"] for document in self.database["events_gone"].find()}
+        assert not gone & {document["entry_id"] for document in stored}, "what was removed has come back"
         assert self.database["dead_letters"].count_documents({}) == self.foreign
         found = audit(
             Audited(Books(self.redis, self.database), self.journal, self.stores.events, self.stores.dead_letters)
@@ -137,7 +185,7 @@ class Machine(RuleBasedStateMachine):
             name: sum(getattr(line, name) for line in found.balances) for name in ("received", "stored", "accepted")
         }
         assert totals["received"] == self.acknowledged.total() + self.foreign
-        assert totals["stored"] == len(self.acknowledged)
+        assert totals["stored"] == len(self.acknowledged) or self.removed
 
 
 def failing(act: Callable[..., Any], error: BaseException, *, after: bool) -> Callable[..., Any]:

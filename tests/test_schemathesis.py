@@ -27,9 +27,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.mark.timeout(300)  # alone it takes a third of that
 @pytest.mark.parametrize("app", ["ingest", "report"])
-def test_what_is_described_is_answered_as_described_and_what_is_not_is_refused(
-    told: System, tmp_path: Path, app: str
-):
+def test_what_is_described_is_answered_as_described_and_what_is_not_is_refused(told: System, tmp_path: Path, app: str):
     done = fuzz(getattr(told, app), tmp_path, EXAMPLES, SEED, FUZZ="short")
     assert done.returncode == 0, found(done)
     assert cases(done) > 500

@@ -210,7 +210,7 @@ def _die(*_: object) -> None:
 
 def test_while_mongodb_is_away_events_wait_and_no_more_are_claimed(stores: Stores, journal: Journal):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
-    away = Stores(journal, EventStore(nobody["footfall"]), stores.dead_letters, stores.now)
+    away = replace(stores, events=EventStore(nobody["footfall"]))
     append(journal, {"event_id": "1"})
     with pytest.raises(Unavailable, match="mongodb"):
         store_waiting(away, "first")
