@@ -21,6 +21,7 @@ from analytics.site import Goal, Site, plain_host
 MOST_GOALS = 100
 MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
+LONGEST_HOST = 253
 MOST_DAYS = 36_500
 VISIT = "Visit "
 HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
@@ -75,7 +76,7 @@ class Domain(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         host = plain_host(super()._deserialize(value, attr, data, **kwargs))
-        if len(host) > 253 or not HOST.fullmatch(host) or re.search(r"[:/]", value):
+        if len(host) > LONGEST_HOST or not HOST.fullmatch(host) or re.search(r"[:/]", value):
             raise self.make_error("domain")
         return host
 

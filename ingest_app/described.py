@@ -54,6 +54,13 @@ OPERATIONS: dict[str, Operation] = {
         says={400: "`not_json`, or no list of events, or `too_many_events`: all of it is refused."},
         examples={"body": {"events": [EVENT]}},
     ),
+    "GET /js/footfall.js": Operation(
+        summary="The tracker, for a page's script tag",
+        tag=SENDING,
+        answer={"text/javascript": {}},
+        headers={"ETag": {"required": True, "schema": TEXT}},
+        uses_stores=False,
+    ),
     **common(["redis"]),
 }
 

@@ -17,7 +17,7 @@ from analytics.exploration_schema import (
 )
 from analytics.query import GRAINS
 from analytics.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_ROWS
-from analytics.site_schema import GoalSchema, SiteSchema, is_zone
+from analytics.site_schema import LONGEST_HOST, Domain, GoalSchema, Network, Origin, SiteSchema, is_zone
 from report_app import dead_letters, sites
 from report_app.export import FORMATS
 from report_app.parameters import PROP as PROP_BEGINS
@@ -150,7 +150,23 @@ LETTER = an_object(
 LETTERS_BY = list_of(an_object({"site_id": TEXT, "reason": TEXT, "count": COUNT}))
 
 GOAL = an_object({"name": TEXT}, {"event_type": TEXT, "page": TEXT, "currency": TEXT})
-SITE = an_object({"site_id": TEXT, "timezone": TEXT, "goals": list_of(GOAL), "shows_visitors": FLAG})
+SITE = an_object(
+    {
+        "site_id": TEXT,
+        "timezone": TEXT,
+        "goals": list_of(GOAL),
+        "shows_visitors": FLAG,
+        "domains": list_of(TEXT),
+        "allowed_origins": list_of(TEXT),
+        "write_key": or_null(UUID),
+        "honours_dnt": FLAG,
+        "excluded_ips": list_of(TEXT),
+        "excluded_paths": list_of(TEXT),
+        "allowed_parameters": list_of(TEXT),
+        "backdate_days": COUNT,
+        "retention_days": or_null(COUNT),
+    }
+)
 
 # What reports are asked with in a URL
 
@@ -359,8 +375,19 @@ OPERATIONS: dict[str, Operation] = {
         variables={"site_id": SITE_ID},
         body={JSON: SiteSchema(partial=("site_id",))},
         answer={JSON: SITE},
-        says={400: "`not_json`, or `invalid_site`, whose `fields` say what: `goals.0.page`.", 404: ""},
+        says={
+            400: "`not_json`, or `invalid_site`, whose `fields` say what. No two sites have the same domain or write key.",
+            404: "",
+        },
         examples={"site_id": SITE_EXAMPLE, "body": SITE_SET},
+    ),
+    "POST /admin/sites/<path:site_id>/rotate-write-key": Operation(
+        summary="Another write key; pages with the old one are sites that nobody knows",
+        tag=SITES,
+        scope="sites:manage",
+        variables={"site_id": SITE_ID},
+        answer={JSON: SITE},
+        says={404: "Nothing is set for this site."},
     ),
     "DELETE /admin/sites/<path:site_id>": Operation(
         summary="As if nothing had been set; the site's events stay",
@@ -427,11 +454,19 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 WINDOW = f"^({OF_VISIT}|[1-9][0-9]{{0,3}}m|[1-9][0-9]{{0,2}}h|([1-9][0-9]?|[12][0-9]{{2}}|3[0-5][0-9]|36[0-6])d)$"
+LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST = rf"{LABEL}([.]{LABEL})*"
 GIVEN = text(shortest=1)
 RULES: dict[object, Rule] = {
     DateRange: ref("DateRange"),
     QueryFilter: ref("QueryFilter"),
     Day: DAY,
+    Domain: {"pattern": f"^{HOST}$", "maxLength": LONGEST_HOST, "examples": ["shop.example"]},
+    Origin: {
+        "pattern": f"^https?://{HOST}(:([1-9][0-9]{{0,3}}|[1-5][0-9]{{4}}))?/?$",
+        "examples": ["https://shop.example"],
+    },
+    Network: {"type": "string", "format": "ip-network", "examples": ["192.0.2.7", "2001:db8::/32"]},
     StepSchema: {"oneOf": [{"required": [kind]} for kind in KINDS]},
     GoalSchema: {"oneOf": [{"required": [kind], "properties": {kind: GIVEN}} for kind in ("event_type", "page")]},
     is_window: {"pattern": WINDOW},

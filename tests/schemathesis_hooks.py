@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 from zoneinfo import available_timezones
 
 import schemathesis
@@ -20,6 +21,7 @@ ZONES = sorted(available_timezones() - {"localtime"})
 
 schemathesis.openapi.format("re2", st.text("abc.*+?()[]/", max_size=20).map(re.escape))
 schemathesis.openapi.format("time-zone", st.sampled_from(ZONES))
+schemathesis.openapi.format("ip-network", st.ip_addresses().map(str))
 
 
 @schemathesis.hook
@@ -194,8 +196,13 @@ def timeseries(case: schemathesis.Case) -> None:
 
 
 def site(case: schemathesis.Case) -> None:
-    """The body may say whose settings these are, and then says so rightly; no two goals are called alike."""
-    case.body.pop("site_id", None)
+    """The body may say whose settings these are, and then says so rightly; no two goals are called alike, and no two
+    sites have the same domain or write key.
+    """
+    for name in ("site_id", "write_key"):
+        case.body.pop(name, None)
+    if case.body.get("domains"):
+        case.body["domains"] = [f"{uuid4().hex}.example"]
     for number, goal in enumerate(case.body.get("goals") or []):
         goal["name"] = str(number)
 
