@@ -9,7 +9,9 @@ from config.logs import configure_logging
 from footfall.audit import audit_command
 from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
+from footfall.keys import keys
 from footfall.segments import segments_group
+from footfall.sites import sites
 from tasks.app import settings
 
 
@@ -21,7 +23,7 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, segments_group):
+for command in (audit_command, dead_letters, doctor, keys, segments_group, sites):
     footfall.add_command(command)
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What gunicorn serves. Imported after the fork; connects with the first query."""
 
+from analytics.api_keys import make_api_keys
 from analytics.dead_letters import DeadLetterStore
 from analytics.event_store import EventStore
 from analytics.journal import make_journal
@@ -19,6 +20,7 @@ services = Services(
     realtime=RealtimeReader(database, settings.stats_time_limit, now),
     events=EventStore(database),
     sites=make_sites(settings, database),
+    api_keys=make_api_keys(settings, database),
     dead_letters=DeadLetterStore(database),
     journal=make_journal(settings),
 )

@@ -16,6 +16,8 @@ from marshmallow import fields
 from analytics.event_schema import (
     CURRENCY,
     INT64,
+    LONGEST_PROP,
+    LONGEST_PROP_NAME,
     MOST_MONEY,
     MOST_PROPS,
     THOUSANDTH,
@@ -85,11 +87,16 @@ def an_object(required: Mapping[str, object], optional: Mapping[str, object] | N
     return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)} | more
 
 
-SCALAR = any_of(TEXT, {"type": "number", "minimum": INT64.start, "maximum": INT64.stop - 1}, FLAG, {"type": "null"})
+SCALAR = any_of(
+    text(longest=LONGEST_PROP),
+    {"type": "number", "minimum": INT64.start, "maximum": INT64.stop - 1},
+    FLAG,
+    {"type": "null"},
+)
 PROPS: Json = {
     "type": "object",
     "maxProperties": MOST_PROPS,
-    "propertyNames": text(shortest=1, pattern="^[^\\u0000]+$"),
+    "propertyNames": text(shortest=1, longest=LONGEST_PROP_NAME, pattern="^[^\\u0000]+$"),
     "additionalProperties": SCALAR,
 }
 MOST_AMOUNT = float(MOST_MONEY - THOUSANDTH)

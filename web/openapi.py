@@ -223,7 +223,7 @@ def _responses(described: Operation, takes_something: bool) -> Json:
         says.setdefault(400, WHY[400])
     if takes_something and not described.body:
         says.setdefault(414, WHY[414])
-    if described.scope:
+    if described.scope and not described.key_optional:
         says.setdefault(401, WHY[401])
         says.setdefault(403, WHY[403])
     if described.body:
