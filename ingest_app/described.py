@@ -2,6 +2,7 @@
 
 from functools import cache
 
+from analytics.api_keys import WRITE
 from analytics.event_schema import EventSchema
 from ingest_app.events import OF_JSON
 from ingest_app.hit import MOST_EVENTS
@@ -43,7 +44,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /event": Operation(
         summary="One event",
         tag=SENDING,
-        scope="events:write",
+        scope=WRITE,
         key_optional=True,
         body={JSON: EventSchema, PLAIN: EventSchema},
         answer={JSON: an_object({"success": just(True), "message": TEXT})},
@@ -58,7 +59,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /events": Operation(
         summary="Several events; none suffers from its neighbours",
         tag=SENDING,
-        scope="events:write",
+        scope=WRITE,
         key_optional=True,
         body={JSON: SEVERAL, PLAIN: SEVERAL, NDJSON: TEXT | {"description": "An event a line; empty lines are none."}},
         answer={
@@ -85,7 +86,7 @@ OPERATIONS: dict[str, Operation] = {
         tag=SENDING,
         answer={"image/gif": {}},
         parameters=[
-            {"name": "site_id", "required": True, "schema": TEXT},
+            {"name": "site_id", "required": False, "schema": TEXT, "description": "Without it nothing is counted."},
             {"name": "event_type", "required": False, "schema": TEXT | {"default": "pageview"}},
             {"name": "url", "required": False, "schema": TEXT},
             {"name": "referrer", "required": False, "schema": TEXT},

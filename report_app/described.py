@@ -2,6 +2,8 @@
 
 from functools import cache
 
+from analytics import api_keys as may
+from analytics.api_key_schema import Lasting, NewKey, Rotation
 from analytics.event import DESCRIBED
 from analytics.event_schema import EventSchema
 from analytics.exploration_schema import (
@@ -168,6 +170,21 @@ SITE = an_object(
     }
 )
 
+KEY_SAID = {
+    "id": UUID,
+    "name": TEXT,
+    "scopes": list_of(one_of(*may.SCOPES)),
+    "sites": or_null(list_of(TEXT)) | {"description": "null: all."},
+    "state": one_of("active", "expired", "revoked"),
+    "created_at": MOMENT,
+    "expires_at": or_null(MOMENT),
+    "revoked_at": or_null(MOMENT),
+    "last_used_at": or_null(MOMENT),
+}
+API_KEY = an_object(KEY_SAID)
+KEY_SHOWN = an_object(KEY_SAID | {"key": TEXT | {"description": "The secret."}})
+NOT_KEPT: Json = {"Cache-Control": {"required": True, "schema": just("no-store")}}
+
 # What reports are asked with in a URL
 
 
@@ -241,13 +258,13 @@ SITE_SET: Json = {
 }
 
 OVERVIEW, PROGRAMS, RAW = "Reports", "Reports for programs", "Single persons, raw events"
-SITES, LETTERS = "Sites", "Dead letters"
+SITES, KEYS, LETTERS = "Sites", "API keys", "Dead letters"
 
 OPERATIONS: dict[str, Operation] = {
     "GET /stats": Operation(
         summary="A day, or all time, at a glance",
         tag=OVERVIEW,
-        scope="stats:read",
+        scope=may.READ,
         query=StatsQuery,
         answer={JSON: STATS},
         says=OF_QUESTIONS,
@@ -256,7 +273,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /stats/timeseries": Operation(
         summary="Metrics over time",
         tag=OVERVIEW,
-        scope="stats:read",
+        scope=may.READ,
         parameters=[*ASKED, GRAIN],
         answer={JSON: FOUND, **TABLE},
         says=OF_QUESTIONS,
@@ -265,7 +282,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /stats/breakdown": Operation(
         summary="Metrics by page, source, country or anything else",
         tag=OVERVIEW,
-        scope="stats:read",
+        scope=may.READ,
         parameters=ASKED,
         answer={JSON: FOUND, **TABLE},
         says=OF_QUESTIONS,
@@ -274,7 +291,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /stats/realtime": Operation(
         summary="Who is there right now",
         tag=OVERVIEW,
-        scope="stats:read",
+        scope=may.READ,
         query=RealtimeQuery,
         answer={JSON: REALTIME},
         says=OF_QUESTIONS,
@@ -283,7 +300,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /api/v2/query": Operation(
         summary="Any question, as Plausible's Stats API v2 is asked",
         tag=PROGRAMS,
-        scope="stats:read",
+        scope=may.READ,
         note="docs/reports.md says what each number means.",
         body={JSON: QUERY},
         parameters=[query("format", one_of("json", "csv"), "Goes before the header Accept.")],
@@ -295,7 +312,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /api/v2/funnel": Operation(
         summary="How many visitors did one step after the other",
         tag=PROGRAMS,
-        scope="stats:read",
+        scope=may.READ,
         note=f"A step has exactly one of {', '.join(KINDS)}.",
         body={JSON: FunnelSchema},
         answer={JSON: an_object({"results": list_of(STEP), "query": UNDERSTOOD})},
@@ -306,7 +323,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /api/v2/retention": Operation(
         summary="How many visitors came again",
         tag=PROGRAMS,
-        scope="stats:read",
+        scope=may.READ,
         body={JSON: RetentionSchema},
         answer={JSON: an_object({"results": list_of(COHORT), "query": UNDERSTOOD})},
         error=PLAUSIBLES,
@@ -316,7 +333,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /api/v2/journeys": Operation(
         summary="Which pages came before and after a page",
         tag=PROGRAMS,
-        scope="stats:read",
+        scope=may.READ,
         body={JSON: JourneysSchema},
         answer={JSON: an_object({"results": an_object({"following": PAGES, "preceding": PAGES}), "query": UNDERSTOOD})},
         error=PLAUSIBLES,
@@ -326,7 +343,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /stats/visitor": Operation(
         summary="What one visitor did, the newest visit first",
         tag=RAW,
-        scope="stats:read",
+        scope=may.PERSONS,
         parameters=[
             WHICH,
             query("user_id", text(1, LONGEST_USER_ID), required=True),
@@ -340,7 +357,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /export/events": Operation(
         summary="The raw events, as long as it takes",
         tag=RAW,
-        scope="stats:read",
+        scope=may.PERSONS,
         note="Where a store goes away on the way the answer breaks off, so that no part is taken for the whole.",
         parameters=[WHICH, *PERIOD, query("format", one_of(*FORMATS) | {"default": "ndjson"})],
         answer={
@@ -354,14 +371,14 @@ OPERATIONS: dict[str, Operation] = {
     "GET /admin/sites": Operation(
         summary="The sites that something is set for",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         query=sites.Page,
         answer={JSON: an_object({"sites": list_of(SITE), "after": or_null(TEXT)})},
     ),
     "GET /admin/sites/<path:site_id>": Operation(
         summary="What is set for a site, or holds where nothing is",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: SITE},
         says={404: ""},
@@ -370,13 +387,13 @@ OPERATIONS: dict[str, Operation] = {
     "PUT /admin/sites/<path:site_id>": Operation(
         summary="Set all of it",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         note="What the body leaves out is as where nothing is set. It may say again whose settings these are.",
         variables={"site_id": SITE_ID},
         body={JSON: SiteSchema(partial=("site_id",))},
         answer={JSON: SITE},
         says={
-            400: "`not_json`, or `invalid_site`, whose `fields` say what. No two sites have the same domain or write key.",
+            400: "`not_json`, or `invalid_site`; `fields` says what. No two sites share a domain or write key.",
             404: "",
         },
         examples={"site_id": SITE_EXAMPLE, "body": SITE_SET},
@@ -384,7 +401,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /admin/sites/<path:site_id>/rotate-write-key": Operation(
         summary="Another write key; pages with the old one are sites that nobody knows",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: SITE},
         says={404: "Nothing is set for this site."},
@@ -392,43 +409,77 @@ OPERATIONS: dict[str, Operation] = {
     "DELETE /admin/sites/<path:site_id>": Operation(
         summary="As if nothing had been set; the site's events stay",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: an_object({"success": just(True), "removed": whole(0, 1)})},
+        says={404: ""},
+    ),
+    "GET /admin/keys": Operation(
+        summary="All API keys that ever were, the newest first; without their secrets",
+        tag=KEYS,
+        scope=may.ADMIN,
+        answer={JSON: an_object({"keys": list_of(API_KEY)})},
+    ),
+    "POST /admin/keys": Operation(
+        summary="A new API key; its secret is shown this once",
+        tag=KEYS,
+        scope=may.ADMIN,
+        note=f"A key with the scope `{may.ADMIN}` is for all sites. Not both of `expires_at` and `expires_in`.",
+        body={JSON: NewKey},
+        answer={JSON: KEY_SHOWN},
+        headers=NOT_KEPT,
+        says={400: "`not_json` or `invalid_query`; `fields` says what is wrong."},
+        examples={"body": {"name": "Dashboard", "scopes": [may.READ], "sites": [SITE_EXAMPLE], "expires_in": "90d"}},
+    ),
+    "POST /admin/keys/<uuid:key_id>/rotate": Operation(
+        summary="A new secret, shown this once; the old one stays good for the grace",
+        tag=KEYS,
+        scope=may.ADMIN,
+        body={JSON: Rotation},
+        body_required=False,
+        answer={JSON: KEY_SHOWN},
+        headers=NOT_KEPT,
+        says={404: "There is no such key, or it was revoked or has expired."},
+    ),
+    "POST /admin/keys/<uuid:key_id>/revoke": Operation(
+        summary="From now on it opens nothing",
+        tag=KEYS,
+        scope=may.ADMIN,
+        answer={JSON: API_KEY},
         says={404: ""},
     ),
     "GET /admin/dead-letters": Operation(
         summary="Events that failed for good, the newest first",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         query=dead_letters.Page,
         answer={JSON: an_object({"dead_letters": list_of(LETTER), "after": or_null(UUID)})},
     ),
     "GET /admin/dead-letters/count": Operation(
         summary="How many, by site and reason",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         query=dead_letters.Filter,
         answer={JSON: an_object({"count": COUNT, "by": LETTERS_BY})},
     ),
     "GET /admin/dead-letters/export": Operation(
         summary="All of them, a line each",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         query=dead_letters.Filter,
         answer={NDJSON: TEXT},
     ),
     "GET /admin/dead-letters/<uuid:letter_id>": Operation(
         summary="One of them, with its payload",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         answer={JSON: LETTER},
         says={404: ""},
     ),
     "POST /admin/dead-letters/<uuid:letter_id>/replay": Operation(
         summary="Send it again, as it was or as the body says",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         body={JSON: EventSchema},
         body_required=False,
         answer={JSON: an_object({"success": just(True), "replayed": just(1)})},
@@ -437,7 +488,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /admin/dead-letters/replay": Operation(
         summary="Send all of them again that fit",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         body={JSON: dead_letters.Filter},
         body_required=False,
         answer={JSON: an_object({"success": just(True), "replayed": COUNT, "cut": COUNT})},
@@ -445,7 +496,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /admin/dead-letters/purge": Operation(
         summary="Remove those that fit for good",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         body={JSON: dead_letters.Purge},
         answer={JSON: an_object({"success": just(True), "purged": COUNT})},
         says={409: "`not_confirmed`: `confirm` is not how many fit; the message says how many do."},
@@ -461,6 +512,7 @@ RULES: dict[object, Rule] = {
     DateRange: ref("DateRange"),
     QueryFilter: ref("QueryFilter"),
     Day: DAY,
+    Lasting: text(pattern=r"^[0-9]{1,4}[mhd]$", examples=["90d", "24h", "30m"]),
     Domain: {"pattern": f"^{HOST}$", "maxLength": LONGEST_HOST, "examples": ["shop.example"]},
     Origin: {
         "pattern": f"^https?://{HOST}(:([1-9][0-9]{{0,3}}|[1-5][0-9]{{4}}))?/?$",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from apispec import APISpec
 
+from analytics.api_keys import METRICS
 from web.docs import PART, TYPES
 from web.json_schema import (
     NUMBER,
@@ -81,8 +82,7 @@ VARIABLE = re.compile(r"<(?:(?P<kind>[a-z]+)(?:\((?P<options>[^)]*)\))?:)?(?P<na
 BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key, or one of the keys that the server was started with. An API key needs the scope that "
-    "is named with the route.",
+    "description": "An API key with the scope that the route names, or ADMIN_KEY or REPORT_KEY of the server.",
 }
 
 
@@ -267,7 +267,7 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
         "GET /metrics": Operation(
             summary="What was counted, for Prometheus",
             tag=tag,
-            scope="admin",
+            scope=METRICS,
             answer={"text/plain": TEXT},
             uses_stores=False,
         ),
