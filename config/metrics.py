@@ -35,8 +35,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 EVENTS = Counter(
     "footfall_events",
-    "Events by what became of them: accepted, rejected, refused at the door; stored, duplicate, dead in a worker.",
+    "Events by what became of them: accepted, rejected, dropped, refused at the door; then stored, duplicate, dead.",
     ["outcome", "reason"],
+)
+RATE_LIMITED = Counter("footfall_rate_limited", "Requests answered with 429, by whose limit it was.", ["limit"])
+RATE_UNCHECKED = Counter(
+    "footfall_rate_unchecked", "Requests admitted without a look at the limit, as Redis did not answer.", ["limit"]
 )
 COMMIT_EVENTS = Histogram(
     "footfall_commit_events",

@@ -52,7 +52,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     reports, sites, clock, letters = services.reports, services.sites, services.clock, services.dead_letters
     keys = settings.report_key, settings.admin_key
     auth, of_persons = needs_report_key(*keys), needs_report_key_always(*keys)
-    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes)
+    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes, settings.trusted_proxies)
     register_report_errors(app)
     app.register_blueprint(query_blueprint(reports, sites, auth, clock))
     app.register_blueprint(explorations_blueprint(reports, sites, auth, clock))
