@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format bench bench-reports bench-freshness chaos outage audit doctor lock clean
+.PHONY: help run test lint format tracker bench bench-reports bench-freshness chaos outage audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -23,6 +23,9 @@ lint: .venv/ready ## ruff, mypy and who may import whom
 format: .venv/ready ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+tracker: .venv/ready ## build what /js/footfall.js serves from ingest_app/js/footfall.js
+	$(BIN)/python -m ingest_app.js.build
 
 bench: .venv/ready ## single events through the real stack, beside a calibration of the machine
 	$(BIN)/python -m bench.ingestion

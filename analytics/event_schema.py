@@ -24,6 +24,7 @@ EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 INT64 = range(-(2**63), 2**63)
 MOST_PROPS = 30
+LONGEST_PROP, LONGEST_PROP_NAME = 2000, 300  # characters
 MOST_MONEY = 10**12  # of an amount, not including
 THOUSANDTH = Decimal("0.001")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
@@ -115,14 +116,16 @@ class Moment(fields.AwareDateTime):
 
 
 class Props(fields.Field[dict[str, Any]]):
-    """An object of at most 30 scalar values. Keys may hold dots and dollars: MongoDB stores them since 5.0."""
+    """An object of at most 30 scalar values, texts of up to 2,000 characters, under names of up to 300. Names may hold
+    dots and dollars: MongoDB stores them since 5.0.
+    """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValidationError("Not an object.")
         if len(value) > MOST_PROPS:
             raise ValidationError(f"More than {MOST_PROPS} properties.")
-        errors = [f"{key!r}: {error}" for key, item in value.items() if (error := _fault_of_prop(key, item))]
+        errors = [f"{key[:40]!r}: {error}" for key, item in value.items() if (error := _fault_of_prop(key, item))]
         if errors:
             raise ValidationError(errors)
         return value
@@ -206,6 +209,7 @@ class JournalSchema(EventSchema):
 
 _event_schema = EventSchema()
 _journal_schema = JournalSchema()
+_moment = Moment()
 _described = frozenset(DESCRIBED)
 _TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client")
 
@@ -226,8 +230,21 @@ def read_json(raw: bytes) -> Any:
     """Raises InvalidEvent."""
     try:
         return json.loads(raw)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidEvent({"body": [f"Not JSON: {error}."]}, "not_json") from None
+    except RecursionError:
+        raise InvalidEvent({"body": ["Nested too deeply."]}, "not_json") from None
+
+
+def load_moment(name: str, value: object) -> datetime | None:
+    """What a field called `name` says of when; None where it says nothing. Raises InvalidEvent."""
+    if value is None or value == "":
+        return None
+    try:
+        moment: datetime = _moment.deserialize(value)
+    except ValidationError as error:
+        raise InvalidEvent({name: normalized(error)["_schema"]}) from None
+    return moment
 
 
 def dump_journal_event(event: Event) -> bytes:
@@ -342,13 +359,14 @@ def _currency(value: object) -> str:
 
 
 def _fault_of_prop(key: str, value: object) -> str | None:
-    if not key or "\0" in key or not _encodable(key):
-        return "The name is empty or not text."
+    if not key or len(key) > LONGEST_PROP_NAME or "\0" in key or not _encodable(key):
+        return f"The name is empty, longer than {LONGEST_PROP_NAME} characters, or not text."
     match value:
         case bool() | None:
             return None
         case str():
-            return None if _encodable(value) else "Holds half of a surrogate pair, which is not text."
+            fault = None if _encodable(value) else "Holds half of a surrogate pair, which is not text."
+            return f"Longer than {LONGEST_PROP} characters." if len(value) > LONGEST_PROP else fault
         case int():
             return None if value in INT64 else "Does not fit into 64 bits."
         case float():

@@ -34,7 +34,7 @@ SiteCalled = Callable[[str], Site]  # what is set for it
 Earliest = Callable[[str], datetime | None]  # the time of its first event; asked where the date range is "all" only
 
 
-def _is_window(value: str) -> None:
+def is_window(value: str) -> None:
     if value != OF_VISIT and not (_length(value) and _length(value) <= LONGEST_WINDOW):
         raise ValidationError('Expected "visit", or minutes, hours or days as in "30m", "12h", "7d"; up to 366d.')
 
@@ -44,11 +44,19 @@ def _length(window: str) -> timedelta:
     return int(found[1]) * UNITS[found[2]] if found else timedelta(0)
 
 
+class DateRange(fields.Raw):
+    """That of a query; read as such."""
+
+
+class QueryFilter(fields.Raw):
+    """Likewise one of its filters."""
+
+
 class StepSchema(Schema):
     goal = Text(shortest=1, longest=LONGEST_TEXT)
     page = Text(shortest=1, longest=LONGEST_TEXT)
     event = Text(shortest=1, longest=128)
-    filter = fields.Raw()
+    filter = QueryFilter()
     label = Text(shortest=1, longest=128, **OPTIONAL)
 
     @validates_schema
@@ -59,13 +67,13 @@ class StepSchema(Schema):
 
 class ExplorationSchema(Schema):
     site_id = Text(required=True, shortest=1, longest=LONGEST_SITE_ID)
-    date_range = fields.Raw(required=True)
-    filters = fields.List(fields.Raw(), load_default=list)
+    date_range = DateRange(required=True)
+    filters = fields.List(QueryFilter(), load_default=list)
 
 
 class FunnelSchema(ExplorationSchema):
     steps = fields.List(fields.Nested(StepSchema), required=True, validate=Length(LEAST_STEPS, MOST_STEPS))
-    window = fields.String(validate=_is_window, load_default=OF_VISIT)
+    window = fields.String(validate=is_window, load_default=OF_VISIT)
 
 
 class RetentionSchema(ExplorationSchema):

@@ -43,3 +43,17 @@ class Site:
     allowed_parameters: tuple[str, ...] = ()
     backdate_days: int = 30
     retention_days: int | None = None
+
+
+def plain_host(host: str) -> str:
+    """A host as `Site.domains` has it, whatever a client calls it: "WWW.Shop.example:443" is shop.example. Where the
+    name cannot be a host, it is only in lower case.
+    """
+    name = host.strip().lower()
+    if not name.startswith("["):  # else an IPv6 address
+        name = name.partition(":")[0]
+    name = name.rstrip(".").removeprefix("www.")
+    try:
+        return name if name.isascii() else name.encode("idna").decode()
+    except UnicodeError:
+        return name

@@ -4,20 +4,26 @@ In: whose they are, and what JSON gave. Out: a `Site`, or `InvalidSite` with wha
 the first goal is called `goals.0.page`.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
-from marshmallow.validate import Length
+from marshmallow.validate import Length, Range
 
 from analytics.event_schema import CURRENCY, OPTIONAL, Code, Text
-from analytics.site import Goal, Site
+from analytics.site import Goal, Site, plain_host
 
 MOST_GOALS = 100
+MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
+MOST_DAYS = 36_500
 VISIT = "Visit "
+HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 
 
 class InvalidSite(Exception):
@@ -45,7 +51,7 @@ class GoalSchema(Schema):
         return Goal(name, goal.get("event_type"), goal.get("page"), goal.get("currency"))
 
 
-def _is_zone(name: str) -> None:
+def is_zone(name: str) -> None:
     if name not in _zones():
         raise ValidationError("Not an IANA time zone such as Europe/Berlin.")
 
@@ -62,15 +68,80 @@ def _are_named_apart(goals: Sequence[Goal]) -> None:
         raise ValidationError([f"Two goals are called {name!r}." for name in twice])
 
 
+class Domain(fields.String):
+    """A host; in the form of `Site.domains`."""
+
+    default_error_messages = {"domain": "Not a domain such as shop.example."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        host = plain_host(super()._deserialize(value, attr, data, **kwargs))
+        if len(host) > 253 or not HOST.fullmatch(host) or re.search(r"[:/]", value):
+            raise self.make_error("domain")
+        return host
+
+
+class Origin(fields.String):
+    """What a browser sends as Origin."""
+
+    default_error_messages = {"origin": "Not an origin such as https://shop.example."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        origin: str = super()._deserialize(value, attr, data, **kwargs).lower().removesuffix("/")
+        try:
+            parts = urlsplit(origin)
+            host, port = parts.hostname or "", parts.port
+        except ValueError:
+            raise self.make_error("origin") from None
+        if parts.scheme not in ("http", "https") or not HOST.fullmatch(host) or port == 0:
+            raise self.make_error("origin")
+        # A browser leaves out the port that its scheme has anyway.
+        shown = "" if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f":{port}"
+        if origin != f"{parts.scheme}://{host}{shown or (f':{port}' if port else '')}":
+            raise self.make_error("origin")
+        return f"{parts.scheme}://{host}{shown}"
+
+
+class Network(fields.Field[IPv4Network | IPv6Network]):
+    """An address or several, as 192.0.2.7 or 192.0.2.0/24."""
+
+    default_error_messages = {"network": "Not an address such as 192.0.2.7, nor a network such as 192.0.2.0/24."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> IPv4Network | IPv6Network:
+        try:
+            return ip_network(value if isinstance(value, str) else "")  # of a number it makes an address too
+        except ValueError:
+            raise self.make_error("network") from None
+
+
+def _several(each: fields.Field[Any]) -> fields.List[Any]:
+    return fields.List(each, validate=Length(max=MOST_LISTED), **OPTIONAL)
+
+
 class SiteSchema(Schema):
     """What is not known is an error: a setting with a slip of the pen must not be lost. null is the same as left out,
-    and what is left out is as where nothing is set.
+    and what is left out is as where nothing is set; but a write key stays.
     """
 
     site_id = Text(required=True, shortest=1, longest=128)
-    timezone = fields.String(validate=_is_zone, **OPTIONAL)
+    timezone = fields.String(validate=is_zone, **OPTIONAL)
     goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
     shows_visitors = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
+    domains = _several(Domain())
+    allowed_origins = _several(Origin())
+    write_key = fields.UUID(**OPTIONAL)
+    honours_dnt = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
+    excluded_ips = _several(Network())
+    excluded_paths = _several(Text(shortest=1, longest=LONGEST_PAGE))
+    allowed_parameters = _several(Text(shortest=1, longest=128))
+    backdate_days = fields.Integer(strict=True, validate=Range(0, MOST_DAYS), **OPTIONAL)
+    retention_days = fields.Integer(strict=True, validate=Range(1, MOST_DAYS), **OPTIONAL)
+
+    @post_load
+    def make(self, loaded: dict[str, Any], **_: Any) -> Site:
+        given = {name: value for name, value in loaded.items() if value is not None}
+        given |= {name: tuple(dict.fromkeys(value)) for name, value in given.items() if isinstance(value, list)}
+        given |= {"write_key": str(key)} if (key := given.get("write_key")) else {}
+        return Site(zone=ZoneInfo(given.pop("timezone", "UTC")), **given)
 
 
 _site_schema = SiteSchema()
@@ -83,15 +154,10 @@ def load_site(site_id: str, body: object) -> Site:
     if body.get("site_id", site_id) != site_id:
         raise InvalidSite({"site_id": ["Not the site whose settings these are to be."]})
     try:
-        loaded = _site_schema.load(body | {"site_id": site_id})
+        site: Site = _site_schema.load(body | {"site_id": site_id})
     except ValidationError as error:
         raise InvalidSite(dict(_by_field(error.messages_dict))) from None
-    return Site(
-        site_id,
-        ZoneInfo(loaded.get("timezone") or "UTC"),
-        tuple(loaded.get("goals") or ()),
-        bool(loaded.get("shows_visitors")),
-    )
+    return site
 
 
 def dump_site(site: Site) -> dict[str, Any]:
@@ -101,7 +167,21 @@ def dump_site(site: Site) -> dict[str, Any]:
         "timezone": site.zone.key,
         "goals": [_dump_goal(goal) for goal in site.goals],
         "shows_visitors": site.shows_visitors,
+        "domains": site.domains,
+        "allowed_origins": site.allowed_origins,
+        "write_key": site.write_key,
+        "honours_dnt": site.honours_dnt,
+        "excluded_ips": [_dump_network(network) for network in site.excluded_ips],
+        "excluded_paths": site.excluded_paths,
+        "allowed_parameters": site.allowed_parameters,
+        "backdate_days": site.backdate_days,
+        "retention_days": site.retention_days,
     }
+
+
+def _dump_network(network: IPv4Network | IPv6Network) -> str:
+    """One address without the length of its prefix, as people write it."""
+    return str(network.network_address if network.num_addresses == 1 else network)
 
 
 def _dump_goal(goal: Goal) -> dict[str, str]:

@@ -5,16 +5,19 @@ knows at once; what another one sets, after `REMEMBERED` seconds. Wrong can go: 
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from ipaddress import ip_network
 from threading import Lock
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pymongo
+from pymongo import ReturnDocument
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.site import Goal, Site
@@ -24,13 +27,34 @@ REMEMBERED = 5.0  # seconds
 MOST_REMEMBERED = 1000  # whoever asks makes up the names
 
 
-class SiteStore:
-    """`clock`: seconds that only go up."""
+PLAIN = ("shows_visitors", "write_key", "honours_dnt", "backdate_days", "retention_days")
+LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
 
-    def __init__(self, database: Database[dict[str, Any]], clock: Callable[[], float] = time.monotonic) -> None:
+# No two sites have a domain or a write key in common; those that have none are not in the index.
+UNIQUE = ("domains", "write_key")
+
+
+class Taken(Exception):
+    """Another site has this value of this field."""
+
+    def __init__(self, field: str, value: str, site_id: str) -> None:
+        super().__init__(f"{value} belongs to the site {site_id!r}.")
+        self.field = field
+
+
+class SiteStore:
+    """`changed` is called after each change, to publish it. `clock`: seconds that only go up."""
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        clock: Callable[[], float] = time.monotonic,
+        changed: "Callable[[SiteStore], None]" = lambda _: None,
+    ) -> None:
         self._database = database
         self._sites = database["sites"]
         self._clock = clock
+        self._changed = changed
         self._lock = Lock()
         self._remembered: dict[str, tuple[Site, float]] = {}
         self._changes = 0
@@ -50,27 +74,69 @@ class SiteStore:
                 self._remembered[site_id] = site, until
         return site
 
-    def put(self, site: Site) -> None:
-        """Instead of whatever was set before. Raises Unavailable: perhaps it is set, perhaps not."""
+    def put(self, site: Site) -> Site:
+        """Instead of whatever was set before; as it is now. Without a write key, the site keeps the one that it has, or
+        gets one. Raises Taken, and Unavailable: perhaps it is set, perhaps not.
+        """
+        document = to_document(site)
+        write_key = document.pop("write_key") or {"$ifNull": ["$write_key", str(uuid4())]}
+        # One step, so that two that put a new site agree on its key.
+        change = {"$replaceWith": {"$mergeObjects": [{"$literal": document}, {"write_key": write_key}]}}
         with self._changing(site.site_id):
-            self._sites.replace_one({"_id": site.site_id}, _document(site), upsert=True)
+            self._keep_apart()
+            try:
+                kept: Any = self._sites.find_one_and_update(
+                    {"_id": site.site_id}, [change], upsert=True, return_document=ReturnDocument.AFTER
+                )
+            except DuplicateKeyError as error:
+                raise self._whose(site) or error from None
+        self._changed(self)
+        return from_document(kept)
+
+    def rotate_write_key(self, site_id: str) -> Site | None:
+        """The site with a new key, its old one being nobody's; None where nothing is set for it. Raises Unavailable."""
+        with self._changing(site_id):
+            kept = self._sites.find_one_and_update(
+                {"_id": site_id}, {"$set": {"write_key": str(uuid4())}}, return_document=ReturnDocument.AFTER
+            )
+        self._changed(self)
+        return from_document(kept) if kept else None
 
     def remove(self, site_id: str) -> bool:
         """Whether there was anything to remove. The site's events stay. Raises Unavailable."""
         with self._changing(site_id):
-            return self._sites.delete_one({"_id": site_id}).deleted_count > 0
+            removed = self._sites.delete_one({"_id": site_id}).deleted_count > 0
+        self._changed(self)
+        return removed
 
     def list(self, after: str = "", limit: int = 100) -> Sequence[Site]:
         """Those that something is set for, by site_id; `after`: those that follow this one. Raises Unavailable."""
         ping(self._database)
         with trouble_with("mongodb", PyMongoError):
-            return [_site(x) for x in self._sites.find({"_id": {"$gt": after}}).sort("_id").limit(limit)]
+            return [from_document(x) for x in self._sites.find({"_id": {"$gt": after}}).sort("_id").limit(limit)]
+
+    def all(self) -> Sequence[Site]:
+        """All of those. Raises Unavailable."""
+        return self.list(limit=0)
 
     def _find(self, site_id: str) -> Site:
         ping(self._database)
         with trouble_with("mongodb", PyMongoError):
             document = self._sites.find_one(site_id)
-        return _site(document) if document else Site(site_id)
+        return from_document(document) if document else Site(site_id)
+
+    def _keep_apart(self) -> None:
+        for field in UNIQUE:
+            self._sites.create_index(field, unique=True, partialFilterExpression={field: {"$type": "string"}})
+
+    def _whose(self, site: Site) -> Taken | None:
+        """Where this site is not to be set: what of it another one has."""
+        for field, values in zip(UNIQUE, (site.domains, [site.write_key]), strict=True):
+            other = self._sites.find_one({field: {"$in": list(values)}, "_id": {"$ne": site.site_id}})
+            if other:
+                (value, *_) = {*values} & {*([other[field]] if field == "write_key" else other[field])}
+                return Taken(field, str(value), other["_id"])
+        return None
 
     @contextmanager
     def _changing(self, site_id: str) -> Iterator[None]:
@@ -83,15 +149,33 @@ class SiteStore:
                 self._remembered.pop(site_id, None)
 
 
-def _document(site: Site) -> dict[str, Any]:
+def to_document(site: Site) -> dict[str, Any]:
+    """What MongoDB keeps; JSON can hold it too."""
     return {
         "_id": site.site_id,
         "timezone": site.zone.key,
         "goals": [asdict(goal) for goal in site.goals],
         "shows_visitors": site.shows_visitors,
+        "domains": list(site.domains),
+        "allowed_origins": list(site.allowed_origins),
+        "write_key": site.write_key,
+        "honours_dnt": site.honours_dnt,
+        "excluded_ips": [str(network) for network in site.excluded_ips],
+        "excluded_paths": list(site.excluded_paths),
+        "allowed_parameters": list(site.allowed_parameters),
+        "backdate_days": site.backdate_days,
+        "retention_days": site.retention_days,
     }
 
 
-def _site(document: dict[str, Any]) -> Site:
-    goals = tuple(Goal(**goal) for goal in document["goals"])
-    return Site(document["_id"], ZoneInfo(document["timezone"]), goals, document["shows_visitors"])
+def from_document(document: Mapping[str, Any]) -> Site:
+    """Also one that an older version kept, which did not know all settings, or a newer one, which knew more."""
+    more = {name: document[name] for name in PLAIN if name in document}
+    more |= {name: tuple(document.get(name, ())) for name in LISTS}
+    return Site(
+        document["_id"],
+        ZoneInfo(document["timezone"]),
+        tuple(Goal(**goal) for goal in document["goals"]),
+        excluded_ips=tuple(map(ip_network, document.get("excluded_ips", ()))),
+        **more,
+    )

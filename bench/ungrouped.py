@@ -1,12 +1,11 @@
 """The ingestion app with a write for each request: what `make bench` holds the group commit against."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from analytics.journal import Line, make_journal
 from config.settings import load_settings
 from ingest_app import create_app
-from ingest_app.door import Door
+from ingest_app.door import make_door
 from ingest_app.group_commit import GroupCommit
 from tasks.events import WakeUps
 
@@ -18,4 +17,4 @@ class OneByOne(GroupCommit[Line]):
 
 settings = load_settings()
 journal = make_journal(settings)
-app = create_app(settings, Door(journal, WakeUps(journal), lambda: datetime.now(UTC), commits=OneByOne))
+app = create_app(settings, make_door(settings, journal, WakeUps(journal), commits=OneByOne))

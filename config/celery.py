@@ -62,6 +62,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "beat_schedule": {
             "store-events": {"task": "tasks.events.store_events", "schedule": 1.0},
             "carry-books": {"task": "tasks.books.carry_books", "schedule": 60.0},
+            "destroy-salts": {"task": "tasks.salts.destroy_salts", "schedule": 600.0},
+            "publish-sites": {"task": "tasks.sites.publish_sites", "schedule": 60.0, "options": {"expires": 50}},
             # Where one is due (tasks/beat.py). Too late is as good as never: the next one is on its way.
             "build-segments": {
                 "task": "tasks.segments.build_segments",

@@ -1,32 +1,48 @@
 """The door: where an event becomes our responsibility.
 
-In: a hit. Out: what of it was admitted; returning means that this is durable in the journal, and that
-what was rejected is counted. Raises InvalidEvent (the caller's mistake) and Unavailable (our trouble: nothing was
-promised, and the same event_ids may come again).
+In: a hit. Out: what of it was admitted; returning means that this is durable in the journal, and that what was rejected
+or dropped is counted. Raises InvalidEvent (the caller's mistake) and Unavailable (our trouble: nothing was promised,
+and the same event_ids may come again).
+
+An event passes, in this order: event_schema.py, its site, policy.py; then it gets what it lacks: by our clock, when it
+was; who did it (analytics/visitors.py); and who sent it, sealed, for a worker to derive the rest from.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any
 
 from prometheus_client import Metric
 
-from analytics.books import REJECTED, Account
+from analytics.api_keys import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
+from analytics.books import DROPPED, REJECTED, Account
+from analytics.client import Client
+from analytics.drop import Drop
 from analytics.event import Event
 from analytics.event_schema import InvalidEvent, load_event
 from analytics.journal import Journal, Line
-from analytics.unavailable import Unavailable
+from analytics.salts import Salts, make_salts
+from analytics.site import Site
+from analytics.site_registry import SiteRegistry, make_registry
+from analytics.unavailable import Breaker, Unavailable
+from analytics.visitors import Act, Visitors, make_visitors
 from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENTS, journal_gauges
+from config.settings import Settings
 from ingest_app.group_commit import GroupCommit
-from ingest_app.hit import Hit
+from ingest_app.hit import LONGEST_USER_AGENT, Hit, plain_address
+from ingest_app.policy import Arrival, reason_to_drop, when_it_occurred
 from tasks.events import WakeUps
 
 # Rejected events of a hit that names more sites than this count for none of them: each name takes 98 bytes of Redis,
 # and it costs nothing to make up thousands.
 MOST_SITES = 10
+# So many sites may the events of one hit be of: to look up one that nobody remembers is a round trip.
+MOST_LOOK_UPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +54,54 @@ class Admitted:
     dropped: dict[int, str] = field(default_factory=dict)
 
 
+def make_door(
+    settings: Settings,
+    journal: Journal,
+    wake_ups: WakeUps,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    commits: type[GroupCommit[Line]] = GroupCommit,
+) -> "Door":
+    """The door that the settings say."""
+    salts = make_salts(settings, now)
+    return Door(
+        journal,
+        wake_ups,
+        now,
+        sites=make_registry(settings),
+        keys=make_key_ring(settings),
+        salts=salts,
+        visitors=make_visitors(settings, salts),
+        is_open=not settings.is_production,
+        commits=commits,
+    )
+
+
 class Door:
+    """`is_open`: a site that is not known is one all the same."""
+
     def __init__(
         self,
         journal: Journal,
         wake_ups: WakeUps,
         now: Callable[[], datetime],
-        commits: type[GroupCommit[Line]] = GroupCommit,
+        *,
+        sites: SiteRegistry,
+        keys: KeyRing,
+        salts: Salts,
+        visitors: Visitors,
+        is_open: bool,
+        commits: type[GroupCommit[Line]],
     ) -> None:
         self._journal = journal
         self._wake_ups = wake_ups
         self._now = now
+        self.sites = sites
+        self._keys = keys
+        self._salts = salts
+        self._visitors = visitors
+        self._is_open = is_open
         self._commits = commits(self._commit)
+        self._breaker = Breaker("redis", Unavailable)
 
     @contextmanager
     def counting_what_cannot_be_read(self) -> Iterator[None]:
@@ -60,21 +112,62 @@ class Door:
             self._commits.append([_rejection(error, self._now())])
             raise
 
-    def admit(self, hit: Hit) -> Admitted:
-        """None of a hit's events suffers from its neighbours."""
+    def admit(self, hit: Hit, *, ignores_bad_key: bool = True) -> Admitted:
+        """None of a hit's events suffers from its neighbours. `ignores_bad_key`: as other systems do whose clients
+        point at us; else an API key that is not good is an InvalidEvent.
+        """
         now = self._now()
-        lines = []
-        rejected = {}
+        lines: list[Line] = []
+        arrivals: list[Arrival] = []
+        rejected: dict[int, InvalidEvent] = {}
+        dropped: dict[int, str] = {}
+        desk = _Desk(hit, self._key_of(hit, ignores_bad_key), self._site)
         for index, body in enumerate(hit.bodies):
             try:
-                lines.append(Line.of(_load(body, now)))
+                found = desk.examine(body, now)
             except InvalidEvent as error:
                 rejected[index] = error
+            else:
+                if isinstance(found, Drop):
+                    dropped[index] = found.reason
+                    lines.append(Line(Account(found.site_id, now.date()), f"{DROPPED}{found.reason}"))
+                else:
+                    arrivals.append(found)
         knows_sites = len({error.site_id for error in rejected.values()}) <= MOST_SITES
         lines += [_rejection(error, now, error.site_id if knows_sites else "") for error in rejected.values()]
+        lines += [Line.of(event) for event in self._with_who(arrivals, now)]
         if lines:
             self._commits.append(lines)
-        return Admitted(len(hit.bodies) - len(rejected), rejected)
+        return Admitted(len(hit.bodies) - len(rejected) - len(dropped), rejected, dropped)
+
+    def _with_who(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Event]:
+        """These events, each with its visitor and its sealed client."""
+        anonymous = [x for x in arrivals if x.event.user_id is None and (x.client.address or x.client.user_agent)]
+        acts = [Act(x.site, x.client, x.event.occurred_at) for x in anonymous]
+        visitors = iter(self._visitors.identify(acts, now) if acts else ())
+        who = {id(x): next(visitors) for x in anonymous}
+        seals: dict[Client, str | None] = {Client(): None}
+        for arrival in arrivals:
+            if arrival.client not in seals:
+                seals[arrival.client] = self._salts.seal(arrival.client, now.date())
+            yield replace(arrival.event, visitor_id=who.get(id(arrival)), client=seals[arrival.client])
+
+    def _key_of(self, hit: Hit, ignores_bad_key: bool) -> ApiKey | None:
+        if not is_ours(hit.key):
+            return None
+        with self._breaker.closed():
+            key = self._keys.find(hit.key)
+        if key is None and not ignores_bad_key:
+            raise InvalidEvent({"Authorization": ["No API key, or expired or revoked."]}, "bad_api_key")
+        return key
+
+    def _site(self, site_id: str) -> tuple[Site, bool]:
+        """And whether anything is set for it. Raises InvalidEvent."""
+        with self._breaker.closed():
+            site = self.sites.get(site_id)
+        if site is None and not self._is_open:
+            raise InvalidEvent({"site_id": ["No such site."]}, "unknown_site")  # its name is counted nowhere
+        return site or Site(site_id), site is not None
 
     def _commit(self, lines: Sequence[Line]) -> None:
         start = time.perf_counter()
@@ -101,10 +194,60 @@ class Door:
         return journal_gauges(self._journal.waiting(), max(age, 0.0))
 
 
-def _load(body: object, now: datetime) -> Event:
-    if isinstance(body, InvalidEvent):
-        raise body
-    return load_event(body, now)
+class _Desk:
+    """Where one hit's events are looked at, one by one. `find`: a site, and whether it is configured."""
+
+    def __init__(self, hit: Hit, key: ApiKey | None, find: Callable[[str], tuple[Site, bool]]) -> None:
+        self._hit = hit
+        self._key = key
+        self._find = find
+        self._sites: dict[str, tuple[Site, bool]] = {}
+
+    def examine(self, body: object, now: datetime) -> Arrival | Drop:
+        """Raises InvalidEvent."""
+        if isinstance(body, InvalidEvent):
+            raise body
+        if isinstance(body, Drop):
+            return body
+        if not isinstance(body, dict):
+            raise InvalidEvent({"body": ["Not a JSON object."]})
+        if body.get("visitor_key") and not body.get("user_id"):
+            body = {**body, "user_id": body["visitor_key"]}
+        event = load_event(body, now)
+        occurred_at, clamped = when_it_occurred(event, body.get("timestamp"), self._hit.sent_at)
+        if clamped or occurred_at is not event.occurred_at:
+            event = replace(event, occurred_at=occurred_at, clamped=clamped)
+        site, is_configured = self._site(event.site_id)
+        is_trusted = self._key is not None and self._key.may(WRITE, event.site_id)
+        client = _who_did_it(body, Client() if is_trusted else self._hit.client, event.site_id)
+        arrival = Arrival(event, self._hit, client, site, is_configured, is_trusted)
+        reason = reason_to_drop(arrival)
+        return Drop(reason, event.site_id) if reason else arrival
+
+    def _site(self, site_id: str) -> tuple[Site, bool]:
+        if site_id not in self._sites:
+            if len(self._sites) == MOST_LOOK_UPS:
+                raise InvalidEvent({"site_id": [f"Of more than {MOST_LOOK_UPS} sites in a hit."]}, "too_many_sites")
+            self._sites[site_id] = self._find(site_id)
+        return self._sites[site_id]
+
+
+def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:
+    """`sender`: who sent the hit; nobody's client where that is known to be a server. An event with an address of its
+    own comes from a server too, of which nothing is told.
+    """
+    address, user_agent = body.get("ip") or "", body.get("user_agent") or ""
+    if address == user_agent == "":
+        return sender
+    if not isinstance(user_agent, str):
+        raise InvalidEvent({"user_agent": ["Not a valid string."]}, site_id=site_id)
+    user_agent = user_agent[:LONGEST_USER_AGENT]
+    if not address:
+        return replace(sender, user_agent=user_agent)
+    try:
+        return Client(str(ip_address(plain_address(address.strip()))), user_agent)
+    except (AttributeError, ValueError):
+        raise InvalidEvent({"ip": ["Not an IP address."]}, site_id=site_id) from None
 
 
 def _rejection(error: InvalidEvent, now: datetime, site_id: str = "") -> Line:

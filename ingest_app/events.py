@@ -1,19 +1,22 @@
-"""POST /event: one event a hit; POST /events: several.
+"""POST /event: one event a hit; POST /events: several; GET /pixel.gif: one, where only images can be asked for.
 
-The body is JSON whatever its Content-Type says: sendBeacon calls it text/plain.
+The body is JSON whatever its Content-Type says: sendBeacon calls it text/plain. Only NDJSON has to be called by its
+name.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from analytics.event_schema import InvalidEvent, read_json
 from ingest_app.door import Door
-from ingest_app.hit import read_bytes, read_hit
-
-MOST_EVENTS = 5000  # a hit
+from ingest_app.hit import read_batch, read_bytes, read_hit
 
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
+
+# One transparent pixel.
+GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
+OF_JSON = ("props", "revenue", "interactive", "engagement_time", "scroll_depth")  # in an image's query
 
 
 def events_blueprint(door: Door) -> Blueprint:
@@ -23,7 +26,7 @@ def events_blueprint(door: Door) -> Blueprint:
     def receive_event() -> Response:
         with door.counting_what_cannot_be_read():
             body = read_json(read_bytes())
-        admitted = door.admit(read_hit([body]))
+        admitted = door.admit(read_hit([body]), ignores_bad_key=False)
         if admitted.rejected:
             raise admitted.rejected[0]
         return Response(QUEUED, mimetype="application/json")
@@ -31,21 +34,33 @@ def events_blueprint(door: Door) -> Blueprint:
     @blueprint.post("/events")
     def receive_events() -> Response:
         with door.counting_what_cannot_be_read():
-            bodies = _list_in(read_json(read_bytes()))
-        admitted = door.admit(read_hit(bodies))
+            bodies, sent_at = read_batch()
+        admitted = door.admit(read_hit(bodies, sent_at), ignores_bad_key=False)
         rejected = [
             {"index": index, "code": error.code, "message": str(error), "fields": error.fields}
             for index, error in admitted.rejected.items()
         ]
         return jsonify(success=True, accepted=admitted.accepted, dropped=len(admitted.dropped), rejected=rejected)
 
+    @blueprint.get("/pixel.gif")
+    def receive_pixel() -> Response:
+        """The image, whatever came of it, but where it may be asked for again: nobody looks at an image's status."""
+        answer = Response(GIF, mimetype="image/gif", headers={"Cache-Control": "no-store"})
+        if request.method == "HEAD":
+            return answer
+        for error in door.admit(read_hit([_event_of_query()])).rejected.values():
+            answer.headers["X-Footfall-Rejected"] = f"{error.code}: {', '.join(error.fields)}"
+        return answer
+
     return blueprint
 
 
-def _list_in(body: object) -> Sequence[object]:
-    events = body.get("events") if isinstance(body, dict) else body
-    if not isinstance(events, list):
-        raise InvalidEvent({"events": ["Not a list of events."]})
-    if len(events) > MOST_EVENTS:
-        raise InvalidEvent({"events": [f"More than {MOST_EVENTS} events."]}, "too_many_events")
-    return events
+def _event_of_query() -> dict[str, Any] | InvalidEvent:
+    query = request.args.to_dict()
+    event: dict[str, Any] = {"event_type": "pageview", **query}
+    if not query.get("url") and not query.get("path") and request.referrer:
+        event["url"] = request.referrer
+    try:
+        return event | {name: read_json(query[name].encode()) for name in OF_JSON if query.get(name)}
+    except InvalidEvent as error:
+        return error

@@ -1,25 +1,36 @@
 """The hit: one HTTP arrival, read from Flask's request into what the door admits.
 
-In: the request. Out: its body, and who sent it. Wrong can go: a body that is too large is a 413.
+In: the request. Out: its body, and who sent it. Wrong can go: a body that is too large is a 413, one that is compressed
+in a way that we do not know a 415, one that is not what it says it is an InvalidEvent.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from flask import request
-from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from analytics.client import Client
+from analytics.event_schema import InvalidEvent, load_moment, read_json
+from ingest_app.encodings import PIECE, inflate
+
+BATCH_BYTES = 5_000_000  # the largest body of a route that takes several events, inflated too
+MOST_EVENTS = 5000  # a hit
+NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+
+OPTED_OUT = "footfall_optout=1"  # the cookie
+LONGEST_USER_AGENT, LONGEST_LANGUAGES = 1024, 256  # characters; the rest tells nobody anything
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`bodies`: its events, each the JSON object that event_schema.py loads, or the InvalidEvent that reading it gave.
+    """`bodies`: its events, each the JSON object that event_schema.py loads, or the InvalidEvent that reading it gave,
+    or the Drop that it came to.
 
     `sent_at`: when the client says that it sent the hit, by the clock that its events' timestamps are of. `origin`: the
-    page that sent it, `refuses`: it said DNT or GPC; `key`: what came as `Authorization: Bearer`.
+    page that sent it; `refuses`: it said DNT or GPC; `opted_out`: its visitor wants to be counted nowhere; `key`: what
+    came as `Authorization: Bearer`.
     """
 
     client: Client
@@ -27,30 +38,107 @@ class Hit:
     sent_at: datetime | None = None
     origin: str | None = None
     refuses: bool = False
+    opted_out: bool = False
     key: str = ""
 
 
 def read_hit(bodies: Sequence[object], sent_at: datetime | None = None) -> Hit:
     """What this request's headers say, around what its body held."""
+    headers = request.headers
     client = Client(
-        address=request.remote_addr or "",
-        user_agent=request.headers.get("User-Agent", ""),
-        languages=request.headers.get("Accept-Language", ""),
+        address=plain_address(request.remote_addr or ""),
+        user_agent=headers.get("User-Agent", "")[:LONGEST_USER_AGENT],
+        languages=headers.get("Accept-Language", "")[:LONGEST_LANGUAGES],
     )
-    kind, _, key = request.headers.get("Authorization", "").partition(" ")
+    kind, _, key = headers.get("Authorization", "").partition(" ")
     return Hit(
         client,
         bodies,
         sent_at,
-        origin=request.headers.get("Origin"),
-        refuses=request.headers.get("DNT") == "1" or request.headers.get("Sec-GPC") == "1",
+        origin=headers.get("Origin"),
+        refuses=headers.get("DNT") == "1" or headers.get("Sec-GPC") == "1",
+        opted_out=OPTED_OUT in headers.get("Cookie", ""),
         key=key.strip() if kind.lower() == "bearer" else "",
     )
 
 
-def read_bytes() -> bytes:
-    """This request's body."""
-    body = request.get_data(cache=False)
-    if request.content_length is None and len(body) >= (request.max_content_length or math.inf):
-        raise RequestEntityTooLarge  # a chunked body, which werkzeug cuts at the limit
-    return body
+def plain_address(address: str) -> str:
+    """An IPv4 address that came over an IPv6 socket is still that IPv4 address."""
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
+
+
+def read_bytes(most: int | None = None) -> bytes:
+    """This request's body, inflated. `most`: bytes; the app's limit for a single event where nothing is said."""
+    return b"".join(_pieces(most))
+
+
+def read_batch() -> tuple[Sequence[object], datetime | None]:
+    """The events of a body that holds several, and when it says that it was sent: a JSON array, `{"events": [...],
+    "sent_at": ...}`, or NDJSON. Raises InvalidEvent.
+    """
+    if request.mimetype in NDJSON:
+        return list(_lines()), None
+    body = read_json(read_bytes(BATCH_BYTES))
+    if not isinstance(body, dict):
+        return checked_events(body), None
+    return checked_events(body.get("events")), load_moment("sent_at", body.get("sent_at"))
+
+
+def checked_events(events: object, name: str = "events") -> Sequence[object]:
+    """A list of events that is not too long, or InvalidEvent. `name`: what the body calls it."""
+    if not isinstance(events, list):
+        raise InvalidEvent({name: ["Not a list of events."]})
+    if len(events) > MOST_EVENTS:
+        raise _too_many(name)
+    return events
+
+
+def _lines() -> Iterator[object]:
+    """Each line of an NDJSON body is an event, or the InvalidEvent that it gave; empty lines are none."""
+    count = 0
+    for line in _split(_pieces(BATCH_BYTES)):
+        if not line.strip():
+            continue
+        count += 1
+        if count > MOST_EVENTS:
+            raise _too_many("events")
+        try:
+            yield read_json(line)
+        except InvalidEvent as error:
+            yield error
+
+
+def _split(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        yield from lines
+    yield rest
+
+
+def _too_many(name: str) -> InvalidEvent:
+    return InvalidEvent({name: [f"More than {MOST_EVENTS} events."]}, "too_many_events")
+
+
+def _pieces(most: int | None) -> Iterator[bytes]:
+    if most is None:
+        most = request.max_content_length or BATCH_BYTES
+    left = most
+    for piece in inflate(_received(most), request.headers.get("Content-Encoding", "")):
+        left -= len(piece)
+        if left < 0:
+            raise RequestEntityTooLarge
+        yield piece
+
+
+def _received(most: int) -> Iterator[bytes]:
+    """What comes over the wire, piece by piece: a chunked body says nowhere how much it will be."""
+    request.max_content_length = most + 1  # werkzeug says no to whoever asks whether there is more than that
+    came = 0
+    while piece := request.stream.read(PIECE):
+        came += len(piece)
+        if came > most:
+            raise RequestEntityTooLarge
+        yield piece
+    if came < (request.content_length or 0):
+        raise ClientDisconnected  # half of it must not count: whoever sent it will do so again

@@ -1,15 +1,13 @@
 """What gunicorn serves. Imported after the fork; connects with the first hit."""
 
-from datetime import UTC, datetime
-
 from analytics.journal import make_journal
 from config.logs import configure_logging
 from config.settings import load_settings
 from ingest_app import create_app
-from ingest_app.door import Door
+from ingest_app.door import make_door
 from tasks.events import WakeUps
 
 settings = load_settings()
 configure_logging(settings)
 journal = make_journal(settings)
-app = create_app(settings, Door(journal, WakeUps(journal), lambda: datetime.now(UTC)))
+app = create_app(settings, make_door(settings, journal, WakeUps(journal)))

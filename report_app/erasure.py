@@ -1,4 +1,4 @@
-"""/admin/visitors, with the admin key: all that is kept of one visitor, found, exported and erased.
+"""/admin/visitors: all that is kept of one visitor, found, exported and erased.
 
 Ids come in the body, not in the URL: what is in a URL, proxies and shells write down.
 """
@@ -16,7 +16,7 @@ from analytics.erasing import Eraser
 from analytics.event_schema import Text
 from analytics.unavailable import Unavailable
 from analytics.visitor import Visitor
-from web.auth import needs_admin_key
+from web.auth import Check
 from web.reading import read, read_body
 
 log = structlog.get_logger()
@@ -38,9 +38,9 @@ class Whose(Schema):
             raise ValidationError("Either this or a visitor_id.", "user_id")
 
 
-def erasure_blueprint(eraser: Eraser, admin_key: str) -> Blueprint:
+def erasure_blueprint(eraser: Eraser, auth: Check) -> Blueprint:
     blueprint = Blueprint("erasure", __name__, url_prefix="/admin/visitors")
-    blueprint.before_request(needs_admin_key(admin_key))
+    blueprint.before_request(auth)
 
     @blueprint.post("/search")
     def search() -> Response:

@@ -1,13 +1,13 @@
-"""/admin/sites, with the admin key: what is set for each site."""
+"""/admin/sites: what is set for each site."""
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
 from analytics.event_schema import Text
 from analytics.site_schema import InvalidSite, dump_site, load_site
-from analytics.sites import SiteStore
-from web.auth import needs_admin_key
+from analytics.sites import SiteStore, Taken
+from web.auth import Check
 from web.errors import BadRequest
 from web.reading import read, read_body
 
@@ -19,9 +19,9 @@ class Page(Schema):
     after = Text(longest=128, load_default="")
 
 
-def sites_blueprint(sites: SiteStore, admin_key: str) -> Blueprint:
+def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
     blueprint = Blueprint("sites", __name__, url_prefix="/admin/sites")
-    blueprint.before_request(needs_admin_key(admin_key))
+    blueprint.before_request(auth)
 
     @blueprint.get("")
     def list_sites() -> Response:
@@ -36,12 +36,19 @@ def sites_blueprint(sites: SiteStore, admin_key: str) -> Blueprint:
 
     @blueprint.put(SITE, merge_slashes=False)
     def put(site_id: str) -> Response:
-        """All settings at once: what the body leaves out is as where nothing is set."""
+        """All settings at once: what the body leaves out is as where nothing is set, but the write key stays."""
         try:
-            site = load_site(site_id, read_body())
+            site = sites.put(load_site(site_id, read_body()))
         except InvalidSite as error:
             raise BadRequest("invalid_site", str(error), error.fields) from None
-        sites.put(site)
+        except Taken as error:
+            raise BadRequest("invalid_site", str(error), {error.field: [str(error)]}) from None
+        return jsonify(dump_site(site))
+
+    @blueprint.post(f"{SITE}/rotate-write-key", merge_slashes=False)
+    def rotate_write_key(site_id: str) -> Response:
+        """Pages with the old key are sites that nobody knows, until they have the new one."""
+        site = sites.rotate_write_key(site_id) or abort(404, f"Nothing is set for a site {site_id!r}.")
         return jsonify(dump_site(site))
 
     @blueprint.delete(SITE, merge_slashes=False)

@@ -1,5 +1,6 @@
 """What gunicorn serves. Imported after the fork; connects with the first query."""
 
+from analytics.api_keys import make_api_keys
 from analytics.dead_letters import DeadLetterStore
 from analytics.erasing import make_eraser
 from analytics.event_store import EventStore
@@ -8,7 +9,7 @@ from analytics.journal import make_journal
 from analytics.realtime import RealtimeReader
 from analytics.reports import make_reports
 from analytics.segments import make_segments
-from analytics.sites import SiteStore
+from analytics.site_registry import make_sites
 from config.clients import make_database
 from config.logs import configure_logging
 from config.settings import load_settings
@@ -23,7 +24,8 @@ services = Services(
     reports=reports,
     realtime=RealtimeReader(database, settings.stats_time_limit, now),
     events=EventStore(database),
-    sites=SiteStore(database),
+    sites=make_sites(settings, database),
+    api_keys=make_api_keys(settings, database),
     dead_letters=DeadLetterStore(database),
     journal=make_journal(settings),
     eraser=eraser,

@@ -133,11 +133,11 @@ def flower_open_pages(flower: FlowerFacts) -> Finding:
 
 
 def settings_bind_host(settings: Settings) -> Finding:
+    if settings.is_production:
+        return ok(f"The apps listen on {settings.bind_host}, in production: they serve whoever is known.")
     if not ip_address(settings.bind_host).is_loopback:
-        what = f"The reporting app listens on {settings.bind_host}, and reports ask for no key."
-        return warning(
-            what, f"Keep port {settings.reporting_port} behind a proxy or firewall, or set BIND_HOST=127.0.0.1."
-        )
+        what = f"The apps listen on {settings.bind_host} in development: the door takes events of any site."
+        return warning(what, "Set APP_ENV=production, or BIND_HOST=127.0.0.1.")
     return ok(f"The apps listen on {settings.bind_host}, loopback only.")
 
 

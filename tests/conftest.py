@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.api_keys import ApiKeyStore
 from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
 from analytics.erasing import make_eraser
@@ -24,7 +25,7 @@ from config.clients import make_database, make_redis
 from config.embedded import Server, mongo_server, pick_port, redis_server
 from config.settings import Settings
 from ingest_app import create_app as create_ingest_app
-from ingest_app.door import Door
+from ingest_app.door import make_door
 from report_app import Services
 from report_app import create_app as create_report_app
 from tests.system import System, running
@@ -109,7 +110,7 @@ def wake_ups() -> Asked:
 
 @pytest.fixture
 def ingest(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient:
-    return create_ingest_app(settings, Door(journal, wake_ups, lambda: NOW)).test_client()
+    return create_ingest_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
 
 
 def make_services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Services:
@@ -119,6 +120,7 @@ def make_services(settings: Settings, database: Database[dict[str, Any]], journa
         realtime=RealtimeReader(database, 5, lambda: NOW),
         events=EventStore(database),
         sites=SiteStore(database),
+        api_keys=ApiKeyStore(database, lambda: NOW),
         dead_letters=DeadLetterStore(database),
         journal=journal,
         eraser=make_eraser(settings, database, make_segments(settings, database)),

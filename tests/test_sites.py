@@ -1,7 +1,10 @@
 """What is set for a site: what is taken, what is refused, and that a report asks the latest."""
 
+import json
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,18 +20,30 @@ from config.embedded import pick_port
 from tests.conftest import ADMIN_KEY
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
+KEY = "0b0e1c9e-5a57-4b6f-9c55-2f2b8e7c1a11"
 SETTINGS = {
     "timezone": "Europe/Berlin",
     "goals": [{"name": "Signed up", "event_type": "signup"}, {"page": "/thanks/*", "currency": "EUR"}],
     "shows_visitors": True,
+    "write_key": KEY,
 }
 SITE = Site(
     "shop",
     ZoneInfo("Europe/Berlin"),
     (Goal("Signed up", event_type="signup"), Goal("Visit /thanks/*", page="/thanks/*", currency="EUR")),
     shows_visitors=True,
+    write_key=KEY,
 )
-UNSET = {"timezone": "UTC", "goals": [], "shows_visitors": False}
+UNSET = {
+    "timezone": "UTC", "goals": [], "shows_visitors": False, "domains": [], "allowed_origins": [], "write_key": None,
+    "honours_dnt": False, "excluded_ips": [], "excluded_paths": [], "allowed_parameters": [], "backdate_days": 30,
+    "retention_days": None,
+}  # fmt: skip
+
+
+def dumped(site: Site) -> dict[str, Any]:
+    """As it comes over HTTP."""
+    return json.loads(json.dumps(dump_site(site)))
 
 
 def faults(**settings: object) -> dict[str, list[str]]:
@@ -39,7 +54,28 @@ def faults(**settings: object) -> dict[str, list[str]]:
 
 def test_settings_are_read_and_written():
     assert load_site("shop", SETTINGS) == SITE
-    assert load_site("shop", dump_site(SITE)) == SITE
+    assert load_site("shop", dumped(SITE)) == SITE
+
+
+def test_what_stands_for_the_door_is_read_and_written():
+    given = {
+        "domains": ["WWW.Shop.example.", "müller.example", "shop.example"],
+        "allowed_origins": ["https://Shop.example/", "http://localhost:8080", "https://shop.example:443"],
+        "write_key": KEY.upper(),
+        "honours_dnt": True,
+        "excluded_ips": ["192.0.2.7", "192.0.2.0/24", "2001:DB8::/32", "::1"],
+        "excluded_paths": ["/admin/**"],
+        "allowed_parameters": ["id"],
+        "backdate_days": 0,
+        "retention_days": 90,
+    }
+    site = load_site("shop", given)
+    assert site.domains == ("shop.example", "xn--mller-kva.example")
+    assert site.allowed_origins == ("https://shop.example", "http://localhost:8080")
+    assert (site.write_key, site.honours_dnt, site.backdate_days, site.retention_days) == (KEY, True, 0, 90)
+    assert ip_address("192.0.2.99") in site.excluded_ips[1]
+    assert dumped(site)["excluded_ips"] == ["192.0.2.7", "192.0.2.0/24", "2001:db8::/32", "::1"]
+    assert load_site("shop", dumped(site)) == site
 
 
 def test_a_goal_without_a_name_has_one():
@@ -54,7 +90,7 @@ def test_what_is_left_out_is_as_where_nothing_is_set(nothing: dict[str, object])
 
 def test_the_longest_page_and_its_name_are_taken_back():
     site = load_site("s" * 128, {"goals": [{"page": "/" * 2048}]})
-    assert load_site(site.site_id, dump_site(site)) == site
+    assert load_site(site.site_id, dumped(site)) == site
 
 
 @pytest.mark.parametrize(
@@ -67,6 +103,42 @@ def test_the_longest_page_and_its_name_are_taken_back():
         *[({"shows_visitors": bad}, "shows_visitors") for bad in ("yes", 2, [])],
         ({"time_zone": "UTC"}, "time_zone"),
         ({"site_id": "other"}, "site_id"),
+        *[
+            ({"domains": [bad]}, "domains.0")
+            for bad in (
+                "",
+                "https://shop.example",
+                "shop.example/",
+                "shop.example:80",
+                "a b",
+                "-a",
+                "a..b",
+                "x" * 64,
+                1,
+            )
+        ],
+        *[
+            ({"allowed_origins": ["http://a", bad]}, "allowed_origins.1")
+            for bad in (
+                "shop.example",
+                "ftp://a",
+                "https://a/b",
+                "https://u@a",
+                "https://",
+                "null",
+                "*",
+                "http://a:x",
+                "",
+            )
+        ],
+        *[({"excluded_ips": [bad]}, "excluded_ips.0") for bad in ("10.0.0.1/8", "10.0.0", "a", "::/129", "", 1)],
+        *[({"write_key": bad}, "write_key") for bad in ("key", 1, [])],
+        *[({"backdate_days": bad}, "backdate_days") for bad in (-1, 36_501, 1.5, True, "many")],
+        *[({"retention_days": bad}, "retention_days") for bad in (0, -1, 36_501, 1.5, True)],
+        *[({name: [""]}, f"{name}.0") for name in ("excluded_paths", "allowed_parameters")],
+        *[({name: ["/"] * 101}, name) for name in ("excluded_paths", "allowed_parameters")],
+        ({"honours_dnt": 2}, "honours_dnt"),
+        ({"domains": "shop.example"}, "domains"),
         ({"goals": {}}, "goals"),
         ({"goals": ["signup"]}, "goals.0"),
         ({"goals": [{"page": "/"}, {}]}, "goals.1"),
@@ -189,20 +261,23 @@ def test_over_http_settings_are_put_shown_and_removed(report: FlaskClient, datab
     assert report.get("/admin/sites/shop", headers=HEADERS).json == {"site_id": "shop"} | UNSET
     put = report.put("/admin/sites/shop", headers=HEADERS, json=SETTINGS)
     assert put.status_code == 200
-    assert put.json == dump_site(SITE)
+    assert put.json == dumped(SITE)
     assert report.get("/admin/sites/shop", headers=HEADERS).json == put.json
     assert report.put("/admin/sites/shop", headers=HEADERS, json=put.json).json == put.json
-    assert report.put("/admin/sites/shop", headers=HEADERS, json={}).json == {"site_id": "shop"} | UNSET
+    kept = {"site_id": "shop"} | UNSET | {"write_key": KEY}
+    assert report.put("/admin/sites/shop", headers=HEADERS, json={}).json == kept
     assert report.delete("/admin/sites/shop", headers=HEADERS).json == {"success": True, "removed": 1}
     assert report.delete("/admin/sites/shop", headers=HEADERS).json == {"success": True, "removed": 0}
 
 
 def test_sites_are_listed_page_by_page(report: FlaskClient, database: Database):
     for site_id in "cabd":
-        report.put(f"/admin/sites/{site_id}", headers=HEADERS, json=SETTINGS)
+        put = report.put(f"/admin/sites/{site_id}", headers=HEADERS, json=SETTINGS | {"write_key": None})
+        assert UUID(put.json["write_key"])
     first = report.get("/admin/sites?limit=3", headers=HEADERS).json
     assert [site["site_id"] for site in first["sites"]] == ["a", "b", "c"]
-    assert first["sites"][0] == dump_site(replace(SITE, site_id="a"))
+    assert first["sites"][0] == dumped(replace(SITE, site_id="a")) | {"write_key": first["sites"][0]["write_key"]}
+    assert len({site["write_key"] for site in first["sites"]}) == 3
     second = report.get(f"/admin/sites?limit=3&after={first['after']}", headers=HEADERS).json
     assert [site["site_id"] for site in second["sites"]] == ["d"]
     assert second["after"] is None
@@ -222,7 +297,7 @@ def test_settings_that_are_refused_change_nothing(report: FlaskClient, database:
     for body in (b"", b"{"):
         broken = report.put("/admin/sites/shop", headers=HEADERS, data=body)
         assert (broken.status_code, broken.json["error"]["code"]) == (400, "not_json")
-    assert report.get("/admin/sites/shop", headers=HEADERS).json == dump_site(SITE)
+    assert report.get("/admin/sites/shop", headers=HEADERS).json == dumped(SITE)
 
 
 @pytest.mark.parametrize("site_id", ["a/b", "a//b", "ü", "a b", "count", "a/"])
@@ -234,3 +309,40 @@ def test_a_site_may_be_called_anything(report: FlaskClient, database: Database, 
 def test_no_address_leads_to_another_site(report: FlaskClient, database: Database):
     assert report.put("/admin/sites//shop", headers=HEADERS, json=SETTINGS).status_code in (404, 405)
     assert report.get("/admin/sites", headers=HEADERS).json["sites"] == []
+
+
+def test_a_write_key_is_made_once_kept_and_rotated(report: FlaskClient, database: Database):
+    keys = [report.put("/admin/sites/shop", headers=HEADERS, json={}).json["write_key"] for _ in range(2)]
+    assert keys[0] == keys[1]
+    assert UUID(keys[0])
+    rotated = report.post("/admin/sites/shop/rotate-write-key", headers=HEADERS)
+    assert rotated.status_code == 200
+    assert rotated.json["write_key"] not in keys
+    assert report.get("/admin/sites/shop", headers=HEADERS).json == rotated.json
+    nothing = report.post("/admin/sites/other/rotate-write-key", headers=HEADERS)
+    assert (nothing.status_code, nothing.json["error"]["code"]) == (404, "not_found")
+
+
+def test_a_domain_or_a_write_key_of_another_site_is_refused_and_named(report: FlaskClient, database: Database):
+    taken = {"domains": ["a.example", "shop.example"], "write_key": KEY}
+    assert report.put("/admin/sites/shop", headers=HEADERS, json=taken).status_code == 200
+    for field, value, named in (
+        ("domains", ["b.example", "www.shop.example"], "shop.example"),
+        ("write_key", KEY, KEY),
+    ):
+        answer = report.put("/admin/sites/other", headers=HEADERS, json={field: value})
+        assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_site")
+        assert answer.json["error"]["fields"] == {field: [f"{named} belongs to the site 'shop'."]}
+    assert report.put("/admin/sites/shop", headers=HEADERS, json=taken).status_code == 200
+    for site_id in ("other", "third"):  # without any, they do not meet
+        assert report.put(f"/admin/sites/{site_id}", headers=HEADERS, json={}).status_code == 200
+    report.delete("/admin/sites/shop", headers=HEADERS)
+    assert report.put("/admin/sites/other", headers=HEADERS, json=taken).status_code == 200
+
+
+def test_a_site_that_an_older_version_kept_has_the_defaults(sites: SiteStore, database: Database):
+    old = {"_id": "shop", "timezone": "UTC", "goals": [], "shows_visitors": True}
+    database["sites"].insert_one(dict(old))
+    assert sites.get("shop") == Site("shop", shows_visitors=True)
+    database["sites"].replace_one({"_id": "shop"}, old | {"of_a_newer_one": 1})
+    assert sites.list() == [Site("shop", shows_visitors=True)]

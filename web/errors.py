@@ -22,6 +22,7 @@ NOT_HTTP = "The request is not valid HTTP, or beyond our limits."
 
 CODES = {
     400: "bad_request",
+    408: "request_timeout",
     404: "not_found",
     405: "method_not_allowed",
     413: "payload_too_large",
@@ -32,6 +33,13 @@ CODES = {
     500: "internal_error",
     501: "not_implemented",
     503: "unavailable",
+}
+
+
+# InvalidEvents that are answered with something else than 400, and what goes with it.
+STATUS: dict[str, tuple[int, dict[str, str]]] = {
+    "bad_api_key": (401, {"WWW-Authenticate": "Bearer"}),
+    "origin_not_allowed": (403, {}),
 }
 
 
@@ -72,7 +80,9 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(InvalidEvent)
     def invalid_event(error: InvalidEvent) -> Response:
-        return error_response(400, error_body(error.code, f"The event was not accepted: {error}", error.fields))
+        status, headers = STATUS.get(error.code, (400, {}))
+        body = error_body(error.code, f"The event was not accepted: {error}", error.fields)
+        return error_response(status, body, headers)
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:

@@ -1,0 +1,109 @@
+"""The ingestion app's routes, described: a line of OPERATIONS for each (web/openapi.py says what it holds)."""
+
+from functools import cache
+
+from analytics.event_schema import EventSchema
+from ingest_app import opting_out
+from ingest_app.events import OF_JSON
+from ingest_app.hit import MOST_EVENTS
+from web.json_schema import A_MOMENT, COUNT, TEXT, Json, an_object, any_of, just, list_of, map_of, or_null
+from web.openapi import JSON, NDJSON, Operation, common, describe
+
+ABOUT = """\
+Send what happens on your sites. A 200 says that it is on disk; an event with an `event_id` is stored once, however
+often it is sent.
+
+Bodies are JSON whatever their Content-Type says, and may be compressed: `Content-Encoding` gzip, br, zstd or deflate.
+Every error is `{"success": false, "error": {"code", "message", "fields"}}`. 429 and 503 come with Retry-After: send it
+again. A request that is no HTTP at all, beyond the limits of its head, or slower than a minute, is answered with 400,
+408, 414, 431 or 501 in the same shape, whatever the route.
+"""
+
+PLAIN = "text/plain"  # what sendBeacon calls it
+
+SENDING = "Sending events"
+PRIVACY = "Privacy"
+EVENT = {
+    "site_id": "site-abc-123",
+    "event_type": "pageview",
+    "url": "https://shop.example/pricing?utm_source=newsletter",
+    "timestamp": "2026-11-22T19:30:01Z",
+    "event_id": "4f1c2d",
+    "props": {"plan": "pro"},
+}
+MANY = list_of(EventSchema, maxItems=MOST_EVENTS, description="One that is wrong is rejected, the others are not.")
+SENT_AT = or_null(A_MOMENT) | {"description": "When it is sent, by the clock that the events' timestamps are of."}
+SEVERAL = any_of(MANY, an_object({"events": MANY}, {"sent_at": SENT_AT}))
+REJECTED = an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
+SENT_TOO_MUCH = {415: "", 429: ""}
+
+OPERATIONS: dict[str, Operation] = {
+    "POST /event": Operation(
+        summary="One event",
+        tag=SENDING,
+        body={JSON: EventSchema, PLAIN: EventSchema},
+        answer={JSON: an_object({"success": just(True), "message": TEXT})},
+        says={
+            400: "`not_json`, `invalid_event`, `unknown_site` or `too_old`; `fields` says what is wrong.",
+            401: "An API key came that is not good; none is needed.",
+            403: "`origin_not_allowed`: the site does not take events from this page's origin.",
+            **SENT_TOO_MUCH,
+        },
+        examples={"body": EVENT},
+    ),
+    "POST /events": Operation(
+        summary="Several events; none suffers from its neighbours",
+        tag=SENDING,
+        body={JSON: SEVERAL, PLAIN: SEVERAL, NDJSON: TEXT | {"description": "An event a line; empty lines are none."}},
+        answer={
+            JSON: an_object({"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": list_of(REJECTED)})
+        },
+        says={
+            400: "`not_json`, or no list of events, or `too_many_events`: all of it is refused.",
+            401: "An API key came that is not good; none is needed.",
+            **SENT_TOO_MUCH,
+        },
+        examples={"body": {"events": [EVENT]}},
+    ),
+    "GET /pixel.gif": Operation(
+        summary="One event, where only an image can be asked for",
+        note="An image, whatever came of it. Any field of an event that is text may be in the query; without `url` and "
+        "`path` the page is the one that the image is on.",
+        tag=SENDING,
+        answer={"image/gif": {}},
+        parameters=[
+            {"name": "site_id", "required": True, "schema": TEXT},
+            {"name": "event_type", "required": False, "schema": TEXT | {"default": "pageview"}},
+            {"name": "url", "required": False, "schema": TEXT},
+            {"name": "referrer", "required": False, "schema": TEXT},
+            *({"name": name, "required": False, "schema": TEXT | {"description": "JSON."}} for name in OF_JSON),
+        ],
+        headers={
+            "X-Footfall-Rejected": {"schema": TEXT, "description": "Why it was not counted: a code, and which fields."}
+        },
+        says={429: ""},
+        examples={"site_id": "site-abc-123"},
+    ),
+    "GET /opt-out": Operation(
+        summary="The page on which a visitor opts out",
+        tag=PRIVACY,
+        query=opting_out.Asked,
+        answer={"text/html": TEXT},
+        uses_stores=False,
+        examples={"site_id": "site-abc-123"},
+    ),
+    "POST /opt-out": Operation(
+        summary="Opts this browser out, or in again",
+        tag=PRIVACY,
+        body={"application/x-www-form-urlencoded": opting_out.Chosen},
+        answer={"text/html": TEXT},
+        says={400: "", 403: "`other_site`: the page of another site sent it."},
+        uses_stores=False,
+    ),
+    **common(["redis"]),
+}
+
+
+@cache
+def description() -> Json:
+    return describe("Footfall: events in", ABOUT, OPERATIONS, {}, {})

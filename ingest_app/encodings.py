@@ -1,0 +1,105 @@
+"""Compressed bodies, inflated piece by piece, so that whoever stops reading stops the inflation: a bomb never goes off.
+
+In: pieces of what came, and its Content-Encoding. Out: pieces of 2 MB at most. Wrong can go: `InvalidEvent`
+where it is not what it says it is, and a 415 for an encoding that we do not speak. Pure.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+import brotli
+import zstandard
+from werkzeug.exceptions import UnsupportedMediaType
+
+from analytics.event_schema import InvalidEvent
+
+PIECE = 65536  # bytes
+WINDOW = 2**23  # bytes that a zstd frame may refer back to: RFC 9659's limit for HTTP
+BITE = 64  # bytes of zstd given at a time: they become 2 MB at most, as a block of 128 KiB takes 4
+
+Pieces = Iterable[bytes]
+
+
+def inflate(pieces: Pieces, encoding: str) -> Iterator[bytes]:
+    """`encoding`: of the request's header; "" for none."""
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return iter(pieces)
+    if name not in ENCODINGS:
+        raise NotSpoken(name)
+    return _named(ENCODINGS[name](pieces), name)
+
+
+class NotSpoken(UnsupportedMediaType):
+    """A 415 that says what we speak."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"No Content-Encoding that is known here: {name[:40]!r}.")
+
+    def get_headers(self, *args: object, **kwargs: object) -> list[tuple[str, str]]:
+        return [*super().get_headers(), ("Accept-Encoding", ", ".join(ENCODINGS))]
+
+
+def _named(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except (zlib.error, brotli.error, zstandard.ZstdError, EOFError) as error:
+        raise InvalidEvent({"body": [f"Not {name}: {error}."]}, "not_decoded") from None
+
+
+def _gzip(pieces: Pieces) -> Iterator[bytes]:
+    return _zlib(pieces, lambda _: 16 + zlib.MAX_WBITS)
+
+
+def _deflate(pieces: Pieces) -> Iterator[bytes]:
+    """RFC 9110 means zlib's format; some send bare deflate. The first byte of zlib's is 8 in its lower half."""
+    return _zlib(pieces, lambda first: zlib.MAX_WBITS if first[0] & 15 == 8 else -zlib.MAX_WBITS)
+
+
+def _zlib(pieces: Pieces, window: Callable[[bytes], int]) -> Iterator[bytes]:
+    inflater = None
+    for piece in pieces:
+        rest = piece
+        while rest:
+            if inflater is None or inflater.eof:  # a gzip file may have several members
+                inflater = zlib.decompressobj(window(rest))
+            if inflated := inflater.decompress(rest, PIECE):
+                yield inflated
+            rest = inflater.unconsumed_tail or inflater.unused_data
+    while inflater is not None and (inflated := inflater.decompress(b"", PIECE)):
+        yield inflated
+    if inflater is None or not inflater.eof:
+        raise EOFError("it ends before its end")
+
+
+def _brotli(pieces: Pieces) -> Iterator[bytes]:
+    inflater = brotli.Decompressor()
+    for piece in pieces:
+        if inflater.is_finished():
+            raise EOFError("it goes on after its end")
+        inflated = inflater.process(piece, output_buffer_limit=PIECE)
+        while inflated or not inflater.can_accept_more_data():
+            yield inflated
+            inflated = inflater.process(b"", output_buffer_limit=PIECE)
+    if not inflater.is_finished():
+        raise EOFError("it ends before its end")
+
+
+def _zstd(pieces: Pieces) -> Iterator[bytes]:
+    inflater = None
+    for piece in pieces:
+        for first in range(0, len(piece), BITE):
+            rest = piece[first : first + BITE]
+            while rest:
+                if inflater is None or inflater.eof:  # there may be several frames
+                    inflater = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
+                if inflated := inflater.decompress(rest):
+                    yield inflated
+                rest = inflater.unused_data if inflater.eof else b""
+    if inflater is None or not inflater.eof:
+        raise EOFError("it ends before its end")
+
+
+ENCODINGS: dict[str, Callable[[Pieces], Iterator[bytes]]] = {
+    "gzip": _gzip, "x-gzip": _gzip, "deflate": _deflate, "br": _brotli, "zstd": _zstd,
+}  # fmt: skip

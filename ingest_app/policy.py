@@ -1,0 +1,103 @@
+"""What the door says of a site's events beyond their form: one function for each rule, in the order of `POLICY`. Pure.
+
+`reject_...` raises InvalidEvent: the caller's mistake, answered as such. `drop_...` returns whether the site does not
+want this event: it is answered as accepted, and counted by the reason. Bots and the like are for a worker to see
+(analytics/enriching.py).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from analytics.client import Client
+from analytics.event import Event
+from analytics.event_schema import EARLIEST, LATEST, InvalidEvent
+from analytics.site import Site
+from ingest_app.hit import Hit
+
+MOST_AHEAD = timedelta(minutes=1)  # of our clock, as clocks go
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One event at the door. `client`: who did it, which for a server's hit is not who sent it. `is_trusted`: it came
+    with an API key that may write this site's events. `is_configured`: something is set for its site; in open mode,
+    anybody's word makes a site, for which nothing is.
+    """
+
+    event: Event
+    hit: Hit
+    client: Client
+    site: Site
+    is_configured: bool
+    is_trusted: bool
+
+
+def reject_other_origin(arrival: Arrival) -> None:
+    allowed, origin = arrival.site.allowed_origins, arrival.hit.origin
+    if allowed and origin is not None and origin.lower() not in allowed and not arrival.is_trusted:
+        raise _rejection(arrival, "origin_not_allowed", "site_id", "Not from this origin.")
+
+
+def reject_too_old(arrival: Arrival) -> None:
+    if not arrival.is_configured or arrival.is_trusted:
+        return
+    days = arrival.site.backdate_days
+    if arrival.event.received_at - arrival.event.occurred_at > timedelta(days=days):
+        message = f"More than {days} days ago. With an API key that may write events, any age is taken."
+        raise _rejection(arrival, "too_old", "timestamp", message)
+
+
+def drop_opted_out(arrival: Arrival) -> str | None:
+    return "refused_by_visitor" if arrival.hit.opted_out else None
+
+
+def drop_refused_by_visitor(arrival: Arrival) -> str | None:
+    return "refused_by_visitor" if arrival.hit.refuses and arrival.site.honours_dnt else None
+
+
+def drop_excluded_address(arrival: Arrival) -> str | None:
+    if not arrival.site.excluded_ips or not arrival.client.address:
+        return None
+    address = ip_address(arrival.client.address)
+    is_excluded = any(address in network for network in arrival.site.excluded_ips)
+    return "excluded_address" if is_excluded else None
+
+
+POLICY: tuple[Callable[[Arrival], str | None], ...] = (
+    reject_other_origin,
+    reject_too_old,
+    drop_opted_out,
+    drop_refused_by_visitor,
+    drop_excluded_address,
+)
+
+
+def reason_to_drop(arrival: Arrival) -> str | None:
+    """By which it is counted; None for an event that is taken. Raises InvalidEvent."""
+    for rule in POLICY:
+        if reason := rule(arrival):
+            return reason
+    return None
+
+
+def when_it_occurred(event: Event, timestamp: object, sent_at: datetime | None) -> tuple[datetime, bool]:
+    """By our clock, and whether it had to be clamped. `timestamp`: what the event itself said of it, if anything;
+    `sent_at`: when it was sent by the clock that it was told by. Raises InvalidEvent.
+    """
+    occurred_at = event.occurred_at
+    if sent_at is not None and timestamp:
+        try:
+            occurred_at = event.received_at - (sent_at - event.occurred_at)
+        except OverflowError:
+            occurred_at = EARLIEST - timedelta(1) if sent_at > event.occurred_at else LATEST
+    if occurred_at < EARLIEST:
+        raise InvalidEvent({"timestamp": ["Before the year 1970, less the time since sent_at."]}, site_id=event.site_id)
+    if occurred_at > event.received_at + MOST_AHEAD:
+        return event.received_at, True
+    return occurred_at, False
+
+
+def _rejection(arrival: Arrival, code: str, field: str, message: str) -> InvalidEvent:
+    return InvalidEvent({field: [message]}, code, arrival.event.site_id)

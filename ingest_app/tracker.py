@@ -1,0 +1,34 @@
+"""GET /js/footfall.js: the tracker, for every site. `make tracker` builds it (ingest_app/js/build.py)."""
+
+import gzip
+from pathlib import Path
+
+from flask import Blueprint, Response, request
+
+BUILT = Path(__file__).parent / "js" / "footfall.min.js"
+
+HEADERS = {
+    # Short, so that a new version is everywhere within an hour; while we are away, browsers go on with what they have.
+    "Cache-Control": "public, max-age=3600, stale-while-revalidate=86400, stale-if-error=86400",
+    "Cross-Origin-Resource-Policy": "cross-origin",  # for pages that are cross-origin isolated
+    "X-Content-Type-Options": "nosniff",
+    "Vary": "Accept-Encoding",
+}
+
+
+def tracker_blueprint() -> Blueprint:
+    blueprint = Blueprint("tracker", __name__)
+    plain = BUILT.read_bytes()
+    packed = gzip.compress(plain, 9, mtime=0)
+
+    @blueprint.get("/js/footfall.js")
+    def tracker() -> Response:
+        packs = request.accept_encodings["gzip"] > 0
+        answer = Response(packed if packs else plain, headers=HEADERS, mimetype="text/javascript")
+        if packs:
+            answer.content_encoding = "gzip"
+        answer.add_etag()
+        answer.make_conditional(request)
+        return answer
+
+    return blueprint

@@ -1,0 +1,472 @@
+"""The reporting app's routes, described: a line of OPERATIONS for each (web/openapi.py says what it holds)."""
+
+from functools import cache
+
+from analytics.event import DESCRIBED
+from analytics.event_schema import EventSchema
+from analytics.exploration_schema import (
+    KINDS,
+    OF_VISIT,
+    DateRange,
+    FunnelSchema,
+    JourneysSchema,
+    QueryFilter,
+    RetentionSchema,
+    StepSchema,
+    is_window,
+)
+from analytics.query import GRAINS
+from analytics.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_ROWS
+from analytics.site_schema import GoalSchema, SiteSchema, is_zone
+from report_app import dead_letters, erasure, sites
+from report_app.export import FORMATS
+from report_app.parameters import PROP as PROP_BEGINS
+from report_app.parameters import SHORT
+from report_app.query_described import (
+    CODE,
+    COMPONENTS,
+    DAY,
+    METRIC_NAMES,
+    PERIOD_NAME,
+    QUERY,
+    SITE_ID,
+    VALUE,
+)
+from report_app.stats import Day, RealtimeQuery, StatsQuery
+from report_app.tables import CSV
+from report_app.visitors import LONGEST_USER_ID, MOST_VISITS
+from web.json_schema import (
+    COUNT,
+    FLAG,
+    MOMENT,
+    NUMBER,
+    TEXT,
+    UUID,
+    Json,
+    Rule,
+    an_object,
+    any_of,
+    just,
+    list_of,
+    map_of,
+    one_of,
+    or_null,
+    text,
+    whole,
+)
+from web.openapi import JSON, NDJSON, PLAUSIBLES, Operation, common, describe, ref
+
+ABOUT = """\
+Exact numbers of what happened on your sites.
+
+Send the key as `Authorization: Bearer <key>`. Where the server has no REPORT_KEY, reports are open, but for those that
+show single persons.
+
+Every error is `{"success": false, "error": {"code", "message", "fields"}}`, under `/api/v2` it is `{"error": message}`.
+A request that is no HTTP at all, or beyond the limits of its head, is answered with 400, 414, 431 or 501 in the same
+shape, whatever the route.
+"""
+
+# What answers consist of
+
+MONEY = an_object({"value": NUMBER, "currency": TEXT, "short": TEXT, "long": TEXT})
+METRIC = any_of(NUMBER, MONEY, {"type": "null"})
+PERIOD_SAID = {"from": MOMENT, "to": MOMENT}
+PAGE_VIEWS = list_of(an_object({"page": TEXT, "pageviews": COUNT}), maxItems=10)
+LATELY = an_object({"visitors": COUNT, "pageviews": COUNT, "top_pages": PAGE_VIEWS})
+ROWS = list_of({"type": "object", "additionalProperties": any_of(TEXT, METRIC)})
+FOUND = an_object(
+    {"site_id": TEXT, **PERIOD_SAID, "results": ROWS},
+    {"total_rows": COUNT, "as_of": MOMENT | {"description": "What was stored later may be missing."}},
+)
+STATS = an_object(
+    {
+        "site_id": TEXT,
+        "date": any_of(text(format="date"), just("all_time")),
+        "total_views": COUNT,
+        "unique_users": COUNT,
+        "top_paths": list_of(an_object({"path": TEXT, "views": COUNT}), maxItems=10),
+    }
+)
+REALTIME = an_object({"site_id": TEXT, "as_of": MOMENT, "last_5_minutes": LATELY, "last_30_minutes": LATELY})
+
+UNDERSTOOD = {"type": "object", "description": "What was understood."}
+COMPARISON = an_object(
+    {
+        "dimensions": list_of(TEXT),
+        "metrics": list_of(METRIC),
+        "change": list_of({"type": ["integer", "null"], "description": "In whole percent."}),
+    }
+)
+ROW = an_object({"dimensions": list_of(TEXT), "metrics": list_of(METRIC)}, {"comparison": or_null(COMPARISON)})
+META = an_object({}, {"time_labels": list_of(TEXT), "total_rows": COUNT, "as_of": MOMENT})
+ANSWER = an_object({"results": list_of(ROW), "meta": META, "query": UNDERSTOOD})
+
+PERCENT = {"type": "number", "minimum": 0}
+STEP = an_object(
+    {"label": TEXT, "count": COUNT, "share": PERCENT, "share_of_previous": PERCENT, "dropped": COUNT},
+)
+COHORT = an_object({"cohort": TEXT, "visitors": COUNT, "active": list_of(COUNT), "shares": list_of(PERCENT)})
+PAGES = list_of(an_object({"page": or_null(TEXT), "count": COUNT}))
+
+PAST_EVENT = an_object(
+    {"timestamp": MOMENT, "name": TEXT},
+    {
+        "page": TEXT,
+        "hostname": TEXT,
+        "engagement_time": COUNT,
+        "scroll_depth": COUNT,
+        "revenue": MONEY,
+        "props": map_of(TEXT),
+    },
+)
+PAST_VISIT = an_object(
+    {
+        "began_at": MOMENT,
+        "duration": COUNT,
+        "pageviews": COUNT,
+        "bounce": FLAG,
+        "entry_page": or_null(TEXT),
+        "exit_page": or_null(TEXT),
+        "events": list_of(PAST_EVENT),
+    },
+    dict.fromkeys(DESCRIBED, TEXT),
+)
+VISITOR = an_object({"site_id": TEXT, "user_id": TEXT, **PERIOD_SAID, "visits": list_of(PAST_VISIT)})
+
+LETTER = an_object(
+    {
+        "id": UUID,
+        "site_id": TEXT,
+        "reason": TEXT,
+        "detail": {"type": "object"},
+        "attempts": COUNT,
+        "received_at": MOMENT,
+        "dead_at": MOMENT,
+        "raw_bytes": COUNT,
+    },
+    {"raw": TEXT, "raw_base64": TEXT},
+)
+LETTERS_BY = list_of(an_object({"site_id": TEXT, "reason": TEXT, "count": COUNT}))
+
+GOAL = an_object({"name": TEXT}, {"event_type": TEXT, "page": TEXT, "currency": TEXT})
+SITE = an_object({"site_id": TEXT, "timezone": TEXT, "goals": list_of(GOAL), "shows_visitors": FLAG})
+
+# What reports are asked with in a URL
+
+
+def query(name: str, schema: Json, about: str = "", required: bool = False, **more: object) -> Json:
+    return {"name": name, "schema": schema, "required": required, **({"description": about} if about else {}), **more}
+
+
+NAMES = any_of(one_of(*SHORT), text(pattern=rf"^{PROP_BEGINS.replace('.', '[.]')}[^,\s\u0000]+$"))
+COMMAS: Json = {"style": "form", "explode": False}
+WHICH = query("site_id", SITE_ID, required=True)
+PERIOD = [
+    query("period", PERIOD_NAME | {"default": "30d"}),
+    query("from", DAY, "Instead of a period: its first day, together with `to`."),
+    query("to", DAY, "Its last day."),
+]
+FILTERS = query(
+    "filters",
+    {
+        "type": "object",
+        "properties": {
+            name + sign: CODE if name == "country" else VALUE for name in SHORT for sign in ("", "!") if name != "goal"
+        }
+        | {"goal": VALUE, "goal!": VALUE},
+        "patternProperties": {rf"^{PROP_BEGINS.replace('.', '[.]')}[^!]+!?$": VALUE},
+        "additionalProperties": False,
+    },
+    "Each dimension is a parameter of its own, `country=DE`; `!` at the end of its name is `not`. The same one twice "
+    "is `or`, different ones are `and`. A goal is one that is set for the site.",
+    style="form",
+    explode=True,
+)
+ASKED = [
+    WHICH,
+    *PERIOD,
+    query("metrics", METRIC_NAMES, **COMMAS),
+    query("by", list_of(NAMES, maxItems=MOST_DIMENSIONS - 1, uniqueItems=True), "Dimensions.", **COMMAS),
+    query("limit", whole(1, MOST_ROWS)),
+    query("offset", whole(0, FARTHEST_ROW)),
+    query("format", one_of("json", "csv"), "Goes before the header Accept."),
+    FILTERS,
+]
+GRAIN = query("grain", one_of(*GRAINS), "Without one, what shows the period best.")
+
+# Errors
+
+QUESTION = "The question is wrong: the message, and under `fields` each parameter, says where."
+REFUSED = (
+    "`busy` or `unavailable`, with Retry-After: ask again. `time_limit`, `memory_limit`: ask about a shorter period."
+)
+OF_QUESTIONS = {400: QUESTION, 503: REFUSED}
+PERSONS = "`visitors_not_shown`: not set for this site. Or `report_key_not_set`, or the key may not do it."
+EXPLORATIONS = {400: "`<JSON pointer>: <message>`", 503: REFUSED}
+TABLE = {CSV: TEXT}
+
+SITE_EXAMPLE = "site-abc-123"
+QUERY_EXAMPLE = {
+    "site_id": SITE_EXAMPLE,
+    "metrics": ["visitors", "bounce_rate"],
+    "date_range": "30d",
+    "dimensions": ["visit:source"],
+    "filters": [["contains_not", "event:page", ["/internal"]]],
+    "order_by": [["visitors", "desc"]],
+    "include": {"comparisons": {"mode": "previous_period"}, "total_rows": True},
+    "pagination": {"limit": 10, "offset": 0},
+}
+EXPLORED: Json = {"site_id": SITE_EXAMPLE, "date_range": "30d"}
+STEPS = [{"page": "/"}, {"event": "signup", "label": "Signed up"}]
+SITE_SET: Json = {"timezone": "Europe/Berlin", "goals": [{"event_type": "signup"}, {"page": "/docs/**"}]}
+
+OVERVIEW, PROGRAMS, RAW = "Reports", "Reports for programs", "Single persons, raw events"
+SITES, LETTERS = "Sites", "Dead letters"
+
+VISITORS = "One visitor's rights"
+KEPT_IN = ("events", "segments", "dead_letters", "journal")
+
+OPERATIONS: dict[str, Operation] = {
+    "GET /stats": Operation(
+        summary="A day, or all time, at a glance",
+        tag=OVERVIEW,
+        scope="stats:read",
+        query=StatsQuery,
+        answer={JSON: STATS},
+        says=OF_QUESTIONS,
+        examples={"site_id": SITE_EXAMPLE, "date": "2026-11-22"},
+    ),
+    "GET /stats/timeseries": Operation(
+        summary="Metrics over time",
+        tag=OVERVIEW,
+        scope="stats:read",
+        parameters=[*ASKED, GRAIN],
+        answer={JSON: FOUND, **TABLE},
+        says=OF_QUESTIONS,
+        examples={"site_id": SITE_EXAMPLE, "period": "7d", "metrics": ["visitors", "bounce_rate"], "grain": "day"},
+    ),
+    "GET /stats/breakdown": Operation(
+        summary="Metrics by page, source, country or anything else",
+        tag=OVERVIEW,
+        scope="stats:read",
+        parameters=ASKED,
+        answer={JSON: FOUND, **TABLE},
+        says=OF_QUESTIONS,
+        examples={"site_id": SITE_EXAMPLE, "by": ["source", "country"], "limit": 5, "filters": {"device!": "Mobile"}},
+    ),
+    "GET /stats/realtime": Operation(
+        summary="Who is there right now",
+        tag=OVERVIEW,
+        scope="stats:read",
+        query=RealtimeQuery,
+        answer={JSON: REALTIME},
+        says=OF_QUESTIONS,
+        examples={"site_id": SITE_EXAMPLE},
+    ),
+    "POST /api/v2/query": Operation(
+        summary="Any question, as Plausible's Stats API v2 is asked",
+        tag=PROGRAMS,
+        scope="stats:read",
+        note="docs/reports.md says what each number means.",
+        body={JSON: QUERY},
+        parameters=[query("format", one_of("json", "csv"), "Goes before the header Accept.")],
+        answer={JSON: ANSWER, **TABLE},
+        error=PLAUSIBLES,
+        says=EXPLORATIONS,
+        examples={"body": QUERY_EXAMPLE},
+    ),
+    "POST /api/v2/funnel": Operation(
+        summary="How many visitors did one step after the other",
+        tag=PROGRAMS,
+        scope="stats:read",
+        note=f"A step has exactly one of {', '.join(KINDS)}.",
+        body={JSON: FunnelSchema},
+        answer={JSON: an_object({"results": list_of(STEP), "query": UNDERSTOOD})},
+        error=PLAUSIBLES,
+        says=EXPLORATIONS,
+        examples={"body": EXPLORED | {"steps": STEPS, "window": "7d"}},
+    ),
+    "POST /api/v2/retention": Operation(
+        summary="How many visitors came again",
+        tag=PROGRAMS,
+        scope="stats:read",
+        body={JSON: RetentionSchema},
+        answer={JSON: an_object({"results": list_of(COHORT), "query": UNDERSTOOD})},
+        error=PLAUSIBLES,
+        says=EXPLORATIONS,
+        examples={"body": EXPLORED | {"grain": "week"}},
+    ),
+    "POST /api/v2/journeys": Operation(
+        summary="Which pages came before and after a page",
+        tag=PROGRAMS,
+        scope="stats:read",
+        body={JSON: JourneysSchema},
+        answer={JSON: an_object({"results": an_object({"following": PAGES, "preceding": PAGES}), "query": UNDERSTOOD})},
+        error=PLAUSIBLES,
+        says=EXPLORATIONS,
+        examples={"body": EXPLORED | {"page": "/pricing", "limit": 5}},
+    ),
+    "GET /stats/visitor": Operation(
+        summary="What one visitor did, the newest visit first",
+        tag=RAW,
+        scope="stats:read",
+        parameters=[
+            WHICH,
+            query("user_id", text(1, LONGEST_USER_ID), required=True),
+            *PERIOD,
+            query("limit", whole(1, MOST_ROWS), f"Visits; 100 where it is not given, and at most {MOST_VISITS}."),
+        ],
+        answer={JSON: VISITOR},
+        says=OF_QUESTIONS | {403: PERSONS},
+    ),
+    "GET /export/events": Operation(
+        summary="The raw events, as long as it takes",
+        tag=RAW,
+        scope="stats:read",
+        note="Where a store goes away on the way the answer breaks off, so that no part is taken for the whole.",
+        parameters=[WHICH, *PERIOD, query("format", one_of(*FORMATS) | {"default": "ndjson"})],
+        answer={
+            mimetype: TEXT if mimetype == NDJSON else {"type": "string", "format": "binary"}
+            for _, mimetype in FORMATS.values()
+        },
+        headers={"Content-Disposition": {"required": True, "schema": TEXT}},
+        says=OF_QUESTIONS,
+        examples={"site_id": SITE_EXAMPLE, "from": "2026-11-01", "to": "2026-11-30"},
+    ),
+    "GET /admin/sites": Operation(
+        summary="The sites that something is set for",
+        tag=SITES,
+        scope="sites:manage",
+        query=sites.Page,
+        answer={JSON: an_object({"sites": list_of(SITE), "after": or_null(TEXT)})},
+    ),
+    "GET /admin/sites/<path:site_id>": Operation(
+        summary="What is set for a site, or holds where nothing is",
+        tag=SITES,
+        scope="sites:manage",
+        variables={"site_id": SITE_ID},
+        answer={JSON: SITE},
+        says={404: ""},
+        examples={"site_id": SITE_EXAMPLE},
+    ),
+    "PUT /admin/sites/<path:site_id>": Operation(
+        summary="Set all of it",
+        tag=SITES,
+        scope="sites:manage",
+        note="What the body leaves out is as where nothing is set. It may say again whose settings these are.",
+        variables={"site_id": SITE_ID},
+        body={JSON: SiteSchema(partial=("site_id",))},
+        answer={JSON: SITE},
+        says={400: "`not_json`, or `invalid_site`, whose `fields` say what: `goals.0.page`.", 404: ""},
+        examples={"site_id": SITE_EXAMPLE, "body": SITE_SET},
+    ),
+    "DELETE /admin/sites/<path:site_id>": Operation(
+        summary="As if nothing had been set; the site's events stay",
+        tag=SITES,
+        scope="sites:manage",
+        variables={"site_id": SITE_ID},
+        answer={JSON: an_object({"success": just(True), "removed": whole(0, 1)})},
+        says={404: ""},
+    ),
+    "GET /admin/dead-letters": Operation(
+        summary="Events that failed for good, the newest first",
+        tag=LETTERS,
+        scope="dead_letters",
+        query=dead_letters.Page,
+        answer={JSON: an_object({"dead_letters": list_of(LETTER), "after": or_null(UUID)})},
+    ),
+    "GET /admin/dead-letters/count": Operation(
+        summary="How many, by site and reason",
+        tag=LETTERS,
+        scope="dead_letters",
+        query=dead_letters.Filter,
+        answer={JSON: an_object({"count": COUNT, "by": LETTERS_BY})},
+    ),
+    "GET /admin/dead-letters/export": Operation(
+        summary="All of them, a line each",
+        tag=LETTERS,
+        scope="dead_letters",
+        query=dead_letters.Filter,
+        answer={NDJSON: TEXT},
+    ),
+    "GET /admin/dead-letters/<uuid:letter_id>": Operation(
+        summary="One of them, with its payload",
+        tag=LETTERS,
+        scope="dead_letters",
+        answer={JSON: LETTER},
+        says={404: ""},
+    ),
+    "POST /admin/dead-letters/<uuid:letter_id>/replay": Operation(
+        summary="Send it again, as it was or as the body says",
+        tag=LETTERS,
+        scope="dead_letters",
+        body={JSON: EventSchema},
+        body_required=False,
+        answer={JSON: an_object({"success": just(True), "replayed": just(1)})},
+        says={404: "", 409: "`cut`: only its beginning was kept."},
+    ),
+    "POST /admin/dead-letters/replay": Operation(
+        summary="Send all of them again that fit",
+        tag=LETTERS,
+        scope="dead_letters",
+        body={JSON: dead_letters.Filter},
+        body_required=False,
+        answer={JSON: an_object({"success": just(True), "replayed": COUNT, "cut": COUNT})},
+    ),
+    "POST /admin/dead-letters/purge": Operation(
+        summary="Remove those that fit for good",
+        tag=LETTERS,
+        scope="dead_letters",
+        body={JSON: dead_letters.Purge},
+        answer={JSON: an_object({"success": just(True), "purged": COUNT})},
+        says={409: "`not_confirmed`: `confirm` is not how many fit; the message says how many do."},
+    ),
+    "POST /admin/visitors/search": Operation(
+        summary="How much is kept of one visitor, and where",
+        tag=VISITORS,
+        scope="admin",
+        body={JSON: erasure.Whose},
+        answer={JSON: an_object({**dict.fromkeys(KEPT_IN, COUNT), "found": FLAG})},
+    ),
+    "GET /admin/visitors/export": Operation(
+        summary="All that is kept of one visitor, a line each",
+        note="The id is better in the body of a POST: what is in a URL, proxies write down.",
+        tag=VISITORS,
+        scope="admin",
+        query=erasure.Whose,
+        answer={NDJSON: TEXT},
+    ),
+    "POST /admin/visitors/export": Operation(
+        summary="The same, without an id in the URL",
+        tag=VISITORS,
+        scope="admin",
+        body={JSON: erasure.Whose},
+        answer={NDJSON: TEXT},
+    ),
+    "POST /admin/visitors/erase": Operation(
+        summary="Erase one visitor",
+        tag=VISITORS,
+        scope="admin",
+        body={JSON: erasure.Whose},
+        answer={JSON: an_object({"success": just(True), "erased": map_of(COUNT), "message": TEXT})},
+    ),
+    **common(["mongodb"]),
+}
+
+WINDOW = f"^({OF_VISIT}|[1-9][0-9]{{0,3}}m|[1-9][0-9]{{0,2}}h|([1-9][0-9]?|[12][0-9]{{2}}|3[0-5][0-9]|36[0-6])d)$"
+GIVEN = text(shortest=1)
+RULES: dict[object, Rule] = {
+    DateRange: ref("DateRange"),
+    QueryFilter: ref("QueryFilter"),
+    Day: DAY,
+    StepSchema: {"oneOf": [{"required": [kind]} for kind in KINDS]},
+    GoalSchema: {"oneOf": [{"required": [kind], "properties": {kind: GIVEN}} for kind in ("event_type", "page")]},
+    is_window: {"pattern": WINDOW},
+    is_zone: {"format": "time-zone", "description": "An IANA name.", "examples": ["Europe/Berlin"]},
+}
+
+
+@cache
+def description() -> Json:
+    return describe("Footfall: reports", ABOUT, OPERATIONS, COMPONENTS, RULES)

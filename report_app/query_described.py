@@ -1,0 +1,192 @@
+"""The JSON of POST /api/v2/query as JSON Schema: analytics/query_schema.py reads it by hand, this says from the same
+constants what it takes. What no schema can say stands in the descriptions.
+"""
+
+from analytics.periods import MOST_BACK
+from analytics.query import (
+    EVENT_DIMENSIONS,
+    METRICS,
+    OF_GOALS,
+    OF_PAGES,
+    PROPS,
+    SHARES,
+    TIME_DIMENSIONS,
+    VISIT_DIMENSIONS,
+    missing,
+)
+from analytics.query_schema import (
+    COUNTRY,
+    FARTHEST_ROW,
+    LONGEST_SITE_ID,
+    LONGEST_TEXT,
+    MODES,
+    MOST_CONDITIONS,
+    MOST_DEPTH,
+    MOST_DIMENSIONS,
+    MOST_LABELS,
+    MOST_ROWS,
+    MOST_VALUES,
+    OPERATORS,
+    OPERATORS_OF_GOALS,
+)
+from web.json_schema import (
+    FLAG,
+    INTEGER64,
+    MOMENT,
+    YEARS,
+    Json,
+    an_object,
+    any_of,
+    just,
+    list_of,
+    one_of,
+    row_of,
+    text,
+    whole,
+)
+from web.openapi import ref
+
+SITE_ID = text(1, LONGEST_SITE_ID)
+DAY = text(format="date", pattern=f"^{YEARS}-")
+SECOND = MOMENT | {"pattern": f"^{YEARS}-.*(Z|[+-][0-9]{{2}}:[0-9]{{2}})$"}
+
+OF_PATTERNS = tuple(name for name in OPERATORS if name.startswith("matches"))
+OF_TEXTS = tuple(name for name in OPERATORS if name not in OF_PATTERNS)
+EXACT = tuple(name for name in OPERATORS if name.startswith("is"))
+LOOSE = tuple(name for name in OF_TEXTS if name not in EXACT)
+
+VALUE = text(longest=LONGEST_TEXT)
+PATTERN = VALUE | {"format": "re2", "description": "A regular expression of RE2, which finds something in the value."}
+PROP = text(pattern=f"^{PROPS}[^\\u0000]+$", longest=LONGEST_TEXT, description="One of your own properties.")
+OF_PROP = any_of(VALUE, {"type": "number", "minimum": INTEGER64["minimum"], "maximum": INTEGER64["maximum"]}, FLAG)
+CODE = text(pattern=f"^({COUNTRY.pattern}|{missing('visit:country').replace('(', '[(]').replace(')', '[)]')})$")
+
+TEXTS = tuple(
+    name for name in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS) if name not in ("event:goal", "visit:country", "visit:city")
+)
+
+
+def _up_to(most: int) -> str:
+    """A pattern for the numbers from 1 up to this one, of which only the first digit is not 0."""
+    first, more = int(str(most)[0]), len(str(most)) - 1
+    shorter = f"[1-9][0-9]{{0,{more - 1}}}"
+    as_long = [f"[1-{first - 1}][0-9]{{{more}}}"] if first > 1 else []
+    return "|".join([shorter, *as_long, str(most)])
+
+
+def period_names(*more: str) -> Json:
+    units = "|".join(f"({_up_to(most)}){unit}" for unit, most in MOST_BACK.items())
+    return text(
+        pattern=f"^({'|'.join(more)}|{units})$",
+        description="A number of days or months ends before the current one.",
+        examples=["day", "24h", "7d", "30d", "month", "6mo", "year", "all"],
+    )
+
+
+PERIOD_NAME = period_names("24h", "day", "month", "year", "all")
+TWO_DAYS = row_of(DAY, DAY, description="Both of them are in it, in order.")
+TWO_MOMENTS = row_of(SECOND, SECOND, description="Both seconds are in it, in order.")
+DATE_RANGE = any_of(PERIOD_NAME, TWO_DAYS, TWO_MOMENTS)
+
+
+def _condition(operators: tuple[str, ...], dimension: Json, value: Json) -> Json:
+    case = an_object({}, {"case_sensitive": FLAG}, additionalProperties=False)
+    items = [one_of(*operators), dimension, list_of(value, minItems=1), case]
+    return {"type": "array", "prefixItems": items, "minItems": len(items) - 1, "maxItems": len(items)}
+
+
+CONDITIONS = [
+    _condition(OF_TEXTS, one_of(*TEXTS), VALUE),
+    _condition(OF_TEXTS, just("visit:city"), any_of(VALUE, INTEGER64)),
+    _condition(EXACT, just("visit:country"), CODE),
+    _condition(LOOSE, just("visit:country"), VALUE),
+    _condition(OF_PATTERNS, one_of(*TEXTS, "visit:country", "visit:city"), PATTERN),
+    _condition(OF_TEXTS, PROP, OF_PROP),
+    _condition(OF_PATTERNS, PROP, PATTERN),
+    _condition(OPERATORS_OF_GOALS, just("event:goal"), VALUE),
+]
+
+
+def _filter(name: str, *more: Json) -> Json:
+    """`name`: what a filter within it has to be."""
+    several = row_of(one_of("and", "or"), list_of(ref(name), minItems=1))
+    return any_of(ref("Condition"), several, row_of(just("not"), ref(name)), *more)
+
+
+COMPONENTS: dict[str, Json] = {
+    "Condition": any_of(*CONDITIONS)
+    | {
+        "description": "`is` a goal: one that is set for the site.",
+        "examples": [["is", "visit:country", ["DE", "FR"]]],
+    },
+    "VisitFilter": _filter("VisitFilter"),
+    "QueryFilter": _filter("QueryFilter", row_of(one_of("has_done", "has_not_done"), ref("VisitFilter"))),
+    "DateRange": DATE_RANGE,
+}
+
+FILTERS = list_of(
+    ref("QueryFilter"),
+    maxItems=MOST_CONDITIONS,
+    description=f"All of them must fit. Up to {MOST_CONDITIONS} conditions and {MOST_VALUES} values altogether, "
+    f"{MOST_DEPTH} within each other.",
+)
+
+COMPARISONS = any_of(
+    an_object(
+        {"mode": one_of(*(mode for mode in MODES if mode != "custom"))},
+        {"match_day_of_week": FLAG},
+        additionalProperties=False,
+    ),
+    an_object(
+        {"mode": just("custom"), "date_range": any_of(TWO_DAYS, TWO_MOMENTS)},
+        {"match_day_of_week": FLAG},
+        additionalProperties=False,
+    ),
+)
+
+DIMENSIONS = list_of(
+    any_of(one_of("time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), PROP),
+    maxItems=MOST_DIMENSIONS,
+    uniqueItems=True,
+    description="No more than one of time.",
+)
+
+METRIC_NAMES = list_of(
+    one_of(*METRICS),
+    minItems=1,
+    maxItems=len(METRICS),
+    uniqueItems=True,
+    description=f"{', '.join(OF_PAGES)} need `event:page` as a dimension or in a filter, {', '.join(OF_GOALS)} need "
+    f"`event:goal` likewise, {', '.join(SHARES)} any dimension.",
+)
+
+QUERY = an_object(
+    {"site_id": SITE_ID, "metrics": METRIC_NAMES, "date_range": ref("DateRange")},
+    {
+        "dimensions": DIMENSIONS,
+        "filters": FILTERS,
+        "order_by": list_of(
+            row_of(
+                any_of(one_of(*METRICS, "time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), PROP),
+                one_of("asc", "desc"),
+            ),
+            maxItems=len(METRICS) + MOST_DIMENSIONS,
+            description="Each a metric or a dimension that is asked for.",
+        ),
+        "include": an_object(
+            {},
+            {
+                "imports": FLAG | {"description": "Taken, and nothing comes of it."},
+                "time_labels": FLAG | {"description": f"Needs a dimension of time; up to {MOST_LABELS} hours or days."},
+                "total_rows": FLAG,
+                "trim_relative_date_range": FLAG,
+                "comparisons": COMPARISONS,
+            },
+            additionalProperties=False,
+        ),
+        "pagination": an_object(
+            {}, {"limit": whole(1, MOST_ROWS), "offset": whole(0, FARTHEST_ROW)}, additionalProperties=False
+        ),
+    },
+    additionalProperties=False,
+)

@@ -1,0 +1,59 @@
+"""Every minute, and when a worker starts, what MongoDB knows of sites and API keys goes to where the door reads it."""
+
+from functools import cache
+
+import structlog
+from celery.signals import worker_ready
+from kombu.exceptions import OperationalError
+
+from analytics.api_keys import ApiKeyStore, KeyRing, make_key_ring
+from analytics.site_registry import SiteRegistry, make_registry
+from analytics.sites import SiteStore
+from analytics.unavailable import Unavailable
+from config.clients import make_database
+from tasks.app import app, settings
+
+log = structlog.get_logger()
+
+
+@app.task(name="tasks.sites.publish_sites")
+def publish_sites() -> dict[str, int | bool]:
+    """Whether there was anything new, and how many keys were used since."""
+    try:
+        return {
+            "sites": registry().publish(sites().all),
+            "keys": key_ring().publish(api_keys()),
+            "used": key_ring().carry_uses(api_keys()),
+        }
+    except Unavailable as error:
+        log.warning("sites_not_published", error=str(error))  # the next minute will
+        return {}
+
+
+@worker_ready.connect
+def publish_at_once(**_: object) -> None:
+    """In production the door takes nothing before it knows the sites."""
+    try:
+        publish_sites.apply_async()
+    except OperationalError as error:
+        log.warning("sites_not_published", error=str(error))
+
+
+@cache
+def registry() -> SiteRegistry:
+    return make_registry(settings)
+
+
+@cache
+def sites() -> SiteStore:
+    return SiteStore(make_database(settings))
+
+
+@cache
+def key_ring() -> KeyRing:
+    return make_key_ring(settings)
+
+
+@cache
+def api_keys() -> ApiKeyStore:
+    return ApiKeyStore(make_database(settings))

@@ -1,0 +1,49 @@
+"""GET /openapi.json: what the app can be asked, in OpenAPI 3.1. GET /docs: the same as a page to read and to try.
+
+Open to everybody: the description is no secret. The page is Swagger UI as flask-swagger-ui ships it, and loads nothing
+from elsewhere; its Content-Security-Policy holds it to that.
+"""
+
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+
+from flask import Blueprint, Response, jsonify
+
+from web.json_schema import Json
+
+OURS = files("web") / "static"
+SWAGGERS = files("flask_swagger_ui") / "dist"
+PARTS = {
+    "docs.css": OURS,
+    "docs.js": OURS,
+    "swagger-ui.css": SWAGGERS,
+    "swagger-ui-bundle.js": SWAGGERS,
+    "favicon-32x32.png": SWAGGERS,
+}
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+KEPT = "public, max-age=3600"  # a new version brings new ones
+PART = f"/docs/<any{tuple(PARTS)}:name>"
+
+
+def docs_blueprint(description: Callable[[], Json]) -> Blueprint:
+    blueprint = Blueprint("docs", __name__)
+
+    @blueprint.get("/openapi.json")
+    def as_json() -> Response:
+        return jsonify(description())
+
+    @blueprint.get("/docs")
+    def page() -> Response:
+        return Response((OURS / "docs.html").read_bytes(), 200, {"Content-Security-Policy": POLICY}, "text/html")
+
+    @blueprint.get(PART)
+    def part(name: str) -> Response:
+        found = (PARTS[name] / name).read_bytes()
+        return Response(found, 200, {"Cache-Control": KEPT}, TYPES[Path(name).suffix])
+
+    return blueprint

@@ -1,0 +1,154 @@
+"""JSON Schema as both apps' descriptions speak it: short words for what answers consist of, and marshmallow's schemas
+as they are. Pure.
+
+What a field takes is said by the field itself: its lengths, ranges and patterns come from it, and where a field of our
+own has rules that marshmallow has no word for, FIELDS and VALIDATORS say them from the same constants.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import fields
+
+from analytics.event_schema import (
+    CURRENCY,
+    INT64,
+    LONGEST_PROP,
+    LONGEST_PROP_NAME,
+    MOST_MONEY,
+    MOST_PROPS,
+    THOUSANDTH,
+    Code,
+    Moment,
+    Money,
+    Props,
+)
+from analytics.event_schema import OPTIONAL as EMPTY_IS_NONE
+
+Json = dict[str, Any]
+
+TEXT: Json = {"type": "string"}
+FLAG: Json = {"type": "boolean"}
+NUMBER: Json = {"type": "number"}
+COUNT: Json = {"type": "integer", "minimum": 0}
+INTEGER64: Json = {"type": "integer", "minimum": INT64.start, "maximum": INT64.stop - 1}
+UUID: Json = {"type": "string", "format": "uuid"}
+MOMENT: Json = {"type": "string", "format": "date-time"}
+ANYTHING: Json = {"description": "Any JSON."}
+
+# Those that event_schema takes, 1970 to 9998.
+YEARS = "(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"
+
+
+def just(value: object) -> Json:
+    return {"const": value}
+
+
+def one_of(*values: object) -> Json:
+    return {"enum": list(values)}
+
+
+def any_of(*schemas: object) -> Json:
+    return {"anyOf": list(schemas)}
+
+
+def or_null(schema: Json) -> Json:
+    if isinstance(schema.get("type"), str):
+        return schema | {"type": [schema["type"], "null"]}
+    return any_of(schema, {"type": "null"})
+
+
+def text(shortest: int = 0, longest: int | None = None, pattern: str = "", **more: object) -> Json:
+    limits = {"minLength": shortest or None, "maxLength": longest, "pattern": pattern or None}
+    return TEXT | {name: value for name, value in limits.items() if value is not None} | more
+
+
+def whole(least: int, most: int, **more: object) -> Json:
+    return {"type": "integer", "minimum": least, "maximum": most} | more
+
+
+def list_of(items: object, **more: object) -> Json:
+    return {"type": "array", "items": items} | more
+
+
+def row_of(*items: object, **more: object) -> Json:
+    """An array of exactly these."""
+    return {"type": "array", "prefixItems": list(items), "minItems": len(items), "maxItems": len(items)} | more
+
+
+def map_of(values: object) -> Json:
+    return {"type": "object", "additionalProperties": values}
+
+
+def an_object(required: Mapping[str, object], optional: Mapping[str, object] | None = None, **more: object) -> Json:
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)} | more
+
+
+SCALAR = any_of(
+    text(longest=LONGEST_PROP),
+    {"type": "number", "minimum": INT64.start, "maximum": INT64.stop - 1},
+    FLAG,
+    {"type": "null"},
+)
+PROPS: Json = {
+    "type": "object",
+    "maxProperties": MOST_PROPS,
+    "propertyNames": text(shortest=1, longest=LONGEST_PROP_NAME, pattern="^[^\\u0000]+$"),
+    "additionalProperties": SCALAR,
+}
+MOST_AMOUNT = float(MOST_MONEY - THOUSANDTH)
+AMOUNT = any_of(
+    {"type": "number", "minimum": -MOST_AMOUNT, "maximum": MOST_AMOUNT},
+    text(pattern=rf"^[+-]?[0-9]{{1,{len(str(MOST_MONEY)) - 1}}}(\.[0-9]{{1,3}})?$"),
+)
+MONEY = an_object({"amount": AMOUNT, "currency": text(pattern=f"^{CURRENCY}$")})
+A_MOMENT = MOMENT | {"pattern": f"^{YEARS}-", "description": "ISO 8601; without an offset it is UTC."}
+
+
+def _code(field: fields.Field[Any]) -> Json:
+    regex: re.Pattern[str] = field.validators[0].regex  # type: ignore[attr-defined]
+    return {"pattern": f"^{regex.pattern.removesuffix(chr(92) + 'Z')}$"}
+
+
+# What marshmallow does not know, by the class of a field or a schema, or by a function that validates a field. Each app
+# adds its own.
+Rule = Json | Callable[[fields.Field[Any]], Json]
+RULES: dict[object, Rule] = {Props: PROPS, Money: MONEY, Moment: A_MOMENT, Code: _code}
+
+
+def plugin(rules: Mapping[object, Any]) -> MarshmallowPlugin:
+    """apispec's, which knows our fields too."""
+
+    class Converter(OpenAPIConverter):
+        def field2property(self, field: fields.Field[Any]) -> Json:
+            found: Json = super().field2property(field)
+            ours = next((kind for kind in type(field).__mro__ if kind in rules), None)
+            for key in (ours, *field.validators):
+                rule = rules.get(key, {})
+                found |= rule(field) if callable(rule) else rule
+            return _with_nothing(found, field)
+
+        def schema2jsonschema(self, schema: Any) -> Json:
+            kind = schema if isinstance(schema, type) else type(schema)
+            found: Json = super().schema2jsonschema(schema)  # type: ignore[no-untyped-call]
+            return {**found, **rules.get(kind, {})}
+
+    made = MarshmallowPlugin()
+    made.Converter = Converter
+    return made
+
+
+def _with_nothing(schema: Json, field: fields.Field[Any]) -> Json:
+    """Where null is taken, and where "" is taken for null."""
+    if field.allow_none and isinstance(schema.get("type"), str):
+        schema |= {"type": [schema["type"], "null"]}
+    if EMPTY_IS_NONE["pre_load"] not in field.pre_load or _takes_empty(schema):
+        return schema
+    return any_of(schema, just(""))
+
+
+def _takes_empty(schema: Json) -> bool:
+    return "string" in schema.get("type", ()) and not {"minLength", "pattern", "format"} & schema.keys()

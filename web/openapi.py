@@ -1,0 +1,281 @@
+"""An app's routes described in OpenAPI 3.1.
+
+In: a table of the app's own, an `Operation` for each route under its method and rule, as Flask has it
+(ingest_app/described.py, report_app/described.py). Out: the description as JSON. What follows from the rest is not said
+in the table: path variables, the errors of a missing key, of a body that is too large, of a store that is away.
+
+How to describe a route: add a line to the table. tests/test_openapi.py says which are missing.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from apispec import APISpec
+
+from web.docs import PART, TYPES
+from web.json_schema import (
+    NUMBER,
+    RULES,
+    TEXT,
+    UUID,
+    Json,
+    Rule,
+    an_object,
+    just,
+    list_of,
+    map_of,
+    one_of,
+    plugin,
+)
+
+VERSION = "1.0"  # of the API: docs/api.md says what it promises
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+
+ERROR = an_object(
+    {
+        "success": just(False),
+        "error": an_object(
+            {
+                "code": TEXT | {"description": "For programs, and stable."},
+                "message": TEXT | {"description": "For people."},
+            },
+            {"fields": map_of(list_of(TEXT)) | {"description": "What was wrong with which field."}},
+        ),
+    }
+)
+UNREADY = an_object(ERROR["properties"], {"stores": map_of({"type": "object"})})
+
+# What an error looks like, by its name in the description's components.
+OURS, PLAUSIBLES, SEGMENTS = "Error", "PlausibleError", "SegmentError"
+ERRORS = {
+    OURS: ERROR,
+    PLAUSIBLES: an_object({"error": TEXT}),
+    SEGMENTS: an_object({"code": TEXT, "message": TEXT}),
+}
+
+WHY = {
+    400: "Not understood.",
+    401: "The key is missing or wrong.",
+    403: "Closed: no such key is set, or this one may not do it.",
+    404: "There is no such thing.",
+    409: "Not as things are now.",
+    413: "The body is too large.",
+    415: "This Content-Encoding is not known.",
+    429: "Too many requests.",
+    500: "Our fault; it is logged.",
+    503: "A store is away, or busy. Nothing was done.",
+}
+RETRY = {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}}}
+MAY_RETRY = {"Retry-After": RETRY["Retry-After"] | {"required": False}}
+HEADERS: dict[int, Json] = {
+    401: {"WWW-Authenticate": {"required": True, "schema": just("Bearer")}},
+    429: RETRY,
+    503: MAY_RETRY,
+}
+
+VARIABLE = re.compile(r"<(?:(?P<kind>[a-z]+)(?:\((?P<options>[^)]*)\))?:)?(?P<name>[a-z_]+)>")
+
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API key, or one of the keys that the server was started with. An API key needs the scope that "
+    "is named with the route.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What a route takes and answers. Schemas are JSON Schema, or marshmallow schemas (as classes).
+
+    `answer`: by media type, what is answered with `status`. `scope`: what a key needs; where `key_optional`, it only
+    allows more. `query`: a marshmallow schema; `parameters`: others, as OpenAPI has them. `variables`: more about
+    the path's. `body`: by media type. `says`: the errors that do not follow from the rest, or what is to be said of
+    them. `examples`: by the name of a parameter, or `body`; they work on any site.
+    """
+
+    summary: str
+    tag: str
+    answer: Mapping[str, object]
+    status: int = 200
+    note: str = ""
+    scope: str = ""
+    key_optional: bool = False
+    query: type | None = None
+    parameters: Sequence[Json] = ()
+    variables: Mapping[str, Json] = field(default_factory=dict)
+    body: Mapping[str, object] = field(default_factory=dict)
+    body_required: bool = True
+    headers: Mapping[str, Json] = field(default_factory=dict)
+    says: Mapping[int, str] = field(default_factory=dict)
+    error: str = OURS
+    uses_stores: bool = True
+    examples: Mapping[str, object] = field(default_factory=dict)
+
+
+def describe(
+    title: str,
+    about: str,
+    operations: Mapping[str, Operation],
+    components: Mapping[str, Json],
+    rules: Mapping[object, Rule],
+) -> Json:
+    """`operations`: by method and rule, "GET /stats"; `components`: schemas that others refer to by name;
+    `rules`: what the app's own fields take (web/json_schema.py).
+    """
+    spec = APISpec(
+        title,
+        VERSION,
+        "3.1.0",
+        plugins=[plugin({**RULES, **rules})],
+        info={"description": about},
+        tags=[{"name": name} for name in dict.fromkeys(operation.tag for operation in operations.values())],
+    )
+    spec.components.security_scheme("key", BEARER)
+    for name, schema in {**ERRORS, **components}.items():
+        spec.components.schema(name, schema)
+    for name, operation in operations.items():
+        method, _, rule = name.partition(" ")
+        spec.path(VARIABLE.sub(r"{\g<name>}", rule), operations={method.lower(): _operation(name, operation)})
+    found: Json = spec.to_dict()
+    return found
+
+
+def ref(name: str) -> Json:
+    """To a component."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _operation(name: str, described: Operation) -> Json:
+    rule = name.partition(" ")[2]
+    parameters = [*_variables(rule, described), *_query(described)]
+    said: Json = {
+        "operationId": re.sub("[^a-z]+", "_", VARIABLE.sub(r"\g<name>", name).lower()).strip("_"),
+        "summary": described.summary,
+        "tags": [described.tag],
+        "parameters": parameters,
+        "responses": _responses(described, takes_something=bool(parameters or described.body)),
+        "security": _security(described),
+    }
+    if note := " ".join(filter(None, [described.note, _scope(described)])):
+        said["description"] = note
+    if described.body:
+        said["requestBody"] = {"required": described.body_required, "content": _content(described)}
+    return said
+
+
+def _scope(described: Operation) -> str:
+    if not described.scope:
+        return ""
+    if described.key_optional:
+        return f"Needs no key; an API key with the scope `{described.scope}` allows more."
+    return f"An API key needs the scope `{described.scope}`."
+
+
+def _security(described: Operation) -> list[Json]:
+    if not described.scope:
+        return []
+    needed = {"key": [described.scope]}
+    return [{}, needed] if described.key_optional else [needed]
+
+
+def _variables(rule: str, described: Operation) -> list[Json]:
+    return [
+        _with_example(
+            {"in": "path", "name": found["name"], "required": True, "schema": _variable(found, described)}, described
+        )
+        for found in VARIABLE.finditer(rule)
+    ]
+
+
+def _variable(found: re.Match[str], described: Operation) -> Json:
+    if found["name"] in described.variables:
+        return described.variables[found["name"]]
+    match found["kind"]:
+        case "uuid":
+            return UUID
+        case "any":
+            return one_of(*(option.strip(" '\"") for option in found["options"].split(",")))
+    return TEXT | {"minLength": 1}
+
+
+def _query(described: Operation) -> list[Json]:
+    listed = [_with_example({"in": "query", **each}, described) for each in described.parameters]
+    return [{"in": "query", "schema": described.query}, *listed] if described.query else listed
+
+
+def _with_example(parameter: Json, described: Operation) -> Json:
+    if parameter["name"] in described.examples:
+        return parameter | {"example": described.examples[parameter["name"]]}
+    return parameter
+
+
+def _content(described: Operation) -> Json:
+    example = {"example": described.examples["body"]} if "body" in described.examples else {}
+    return {media: {"schema": schema, **example} for media, schema in described.body.items()}
+
+
+def _responses(described: Operation, takes_something: bool) -> Json:
+    says = dict(described.says)
+    if takes_something:
+        says.setdefault(400, WHY[400])
+    if described.scope:
+        says.setdefault(401, WHY[401])
+        says.setdefault(403, WHY[403])
+    if described.body:
+        says.setdefault(413, WHY[413])
+    if described.uses_stores:
+        says.setdefault(503, WHY[503])
+    says.setdefault(500, WHY[500])
+    fine: Json = {"description": "Done.", "content": {media: {"schema": x} for media, x in described.answer.items()}}
+    if described.headers:
+        fine["headers"] = dict(described.headers)
+    errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
+    return {str(described.status): fine, **errors}
+
+
+def _error(status: int, why: str, shape: str) -> Json:
+    error: Json = {"description": why or WHY[status], "content": {JSON: {"schema": ref(shape)}}}
+    return error | ({"headers": HEADERS[status]} if status in HEADERS else {})
+
+
+LATENCY = an_object({"ok": {"type": "boolean"}, "latency_ms": NUMBER}, {"error": TEXT})
+
+
+def common(stores: Sequence[str]) -> dict[str, Operation]:
+    """What both apps have. `stores`: those that are asked whether the app is ready."""
+    tag = "The process"
+    each = an_object(dict.fromkeys(stores, LATENCY))
+    return {
+        "GET /healthz": Operation(
+            summary="The process lives", tag=tag, answer={JSON: an_object({"status": just("alive")})}, uses_stores=False
+        ),
+        "GET /readyz": Operation(
+            summary="Its stores answer, each with its latency",
+            tag=tag,
+            answer={JSON: an_object({"status": just("ready"), "stores": each})},
+            says={503: "A store does not answer; `stores` beside the error says which."},
+        ),
+        "GET /metrics": Operation(
+            summary="What was counted, for Prometheus",
+            tag=tag,
+            scope="admin",
+            answer={"text/plain": TEXT},
+            uses_stores=False,
+        ),
+        "GET /openapi.json": Operation(
+            summary="This description", tag=tag, answer={JSON: {"type": "object"}}, uses_stores=False
+        ),
+        "GET /docs": Operation(
+            summary="This description as a page", tag=tag, answer={"text/html": TEXT}, uses_stores=False
+        ),
+        f"GET {PART}": Operation(
+            summary="What the page is made of",
+            tag=tag,
+            answer={media: {} for media in TYPES.values() if media != "text/html"},
+            says={404: ""},
+            uses_stores=False,
+            examples={"name": "swagger-ui.css"},
+        ),
+    }
