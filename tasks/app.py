@@ -16,8 +16,11 @@ from celery.signals import setup_logging, task_retry
 
 from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
+from analytics.enriching import make_enrichment
 from analytics.event_store import EventStore
 from analytics.journal import make_journal
+from analytics.salts import make_salts
+from analytics.sites import SiteStore
 from analytics.storing import Stores
 from config.celery import celery_settings
 from config.clients import make_database
@@ -61,4 +64,5 @@ def stores() -> Stores:
         DeadLetterStore(database),
         lambda: datetime.now(UTC),
         make_catcher(settings, database),
+        make_enrichment(settings, SiteStore(database), make_salts(settings).unseal),
     )

@@ -2,9 +2,9 @@
 
 Owed: one for each batch of events in the journal, less those already in Celery's queue; and every five seconds one to
 build segments, where one is due and no such task waits, and one to finish erasures, where any is not. So an idle system
-runs no tasks, but for the books and the sites each minute, the removal of old files each ten and the purge of old
-events each hour, and beat does not fill the queues while no worker runs. Any number of beats may run; a spare task
-finds nothing to do.
+runs no tasks, but for the books and the sites each minute, old files and salts each ten and the purge of old events
+each hour, and beat does not fill the queues while no worker runs. Any number of beats may run; a spare task finds
+nothing to do.
 
 Where Redis is full no wake-up can be sent, taken or acked, and a Celery worker dies at every start. Then beat does
 itself what makes room: it stores what waits. The door refuses meanwhile.

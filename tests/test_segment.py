@@ -70,12 +70,13 @@ def test_a_page_of_a_browser():
 
 
 def test_a_screen_is_a_pageview_of_its_name():
-    context = {"os": {"name": "iOS", "version": "26.1"}, "device": {"type": "ios"}, "ip": "0.0.0.0"}
+    context = {"os": {"name": "iOS", "version": "26.1"}, "device": {"type": "ios"}, "ip": "0.0.0.0", "locale": "de_DE"}
     assert event_of({"type": "screen", "name": "Cart"}, context) == {
         "event_type": "pageview",
         "path": "/Cart",
         "os": "iOS",
         "os_version": "26.1",
+        "language": "de-DE",
         "props": {"name": "Cart"},
     }
     assert event_of({"type": "screen", "properties": {"path": "/cart"}})["path"] == "/cart"
