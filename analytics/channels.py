@@ -6,6 +6,7 @@ In: who sent the visitor, of which kind that is, and what the link says of mediu
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from analytics.sources import CLICK_IDS, Kind
 
@@ -70,5 +71,6 @@ RULES: tuple[tuple[str, Callable[[Origin], bool]], ...] = (
 UNASSIGNED = "Unassigned"
 
 
+@lru_cache(maxsize=10_000)
 def channel_of(origin: Origin) -> str:
     return next((channel for channel, fits in RULES if fits(origin)), UNASSIGNED)

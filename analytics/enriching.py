@@ -86,8 +86,7 @@ Step = Callable[[Draft], str | None]  # the reason to drop the event, or None
 
 def enrich(event: Event, client: Client | None, site: Site, lookups: Lookups) -> Event | Drop:
     """`client`: None where nobody knows any more who sent it."""
-    described = dict(event.described) if event.described else {}
-    draft = Draft(event, client or NOBODY, site, lookups, event.hostname, event.path, described)
+    draft = draft_of(event, client, site, lookups)
     for step in STEPS:
         try:
             reason = step(draft)
@@ -97,6 +96,11 @@ def enrich(event: Event, client: Client | None, site: Site, lookups: Lookups) ->
         if reason is not None:
             return Drop(reason, event.site_id)
     return draft.as_event()
+
+
+def draft_of(event: Event, client: Client | None, site: Site, lookups: Lookups) -> Draft:
+    described = dict(event.described) if event.described else {}
+    return Draft(event, client or NOBODY, site, lookups, event.hostname, event.path, described)
 
 
 NOBODY = Client()
@@ -257,6 +261,7 @@ def _subtag(part: str) -> str:
     return part.title() if len(part) == 4 and part.isalpha() else part.lower()  # a script
 
 
+@lru_cache(maxsize=1000)
 def screen_of(screen: str) -> str:
     """Of "1920x1080" or "1920"; what is neither is a class already, or nobody's business to mend."""
     if found := SCREEN.fullmatch(screen):

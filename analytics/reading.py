@@ -64,13 +64,13 @@ class Reading:
     read from raw events.
 
     `beside`: the name of the relation with what is not read from segments: where `visits` were asked for, the events of
-    visits at seams, and else those of dirty slots. `cut`: the visits of this stretch end at its ends, whatever lies
-    beyond.
+    visits at seams, and else those of dirty slots; None where there are segments and nothing else, as an empty relation
+    costs a millisecond. `cut`: the visits of this stretch end at its ends, whatever lies beyond.
     """
 
     sources: tuple[Source, ...]
     fresh: tuple[Stretch, ...]
-    beside: str
+    beside: str | None
     visits: bool = True
     as_of: datetime | None = None
     cut: Stretch | None = None
@@ -86,9 +86,12 @@ class Reading:
             if source.segment.stretch.meets(period) and source not in whole:
                 limits = [*self._limits(), *_within(source.segment, period), *self._outside(source)]
                 parts.append(self._part([source], names, limits))
-        found = ", ".join(names if self.visits else map(_freshly, names))
-        limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
-        parts.append(_select(found, Sql(self.beside), limits))
+        if self.beside is not None:
+            found = ", ".join(names if self.visits else map(_freshly, names))
+            limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
+            parts.append(_select(found, Sql(self.beside), limits))
+        if not parts:
+            parts.append(self._part(self.sources[:1], names, [Sql("false")]))
         return Sql(" UNION ALL ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
 
     def holds_whole(self, stretch: Stretch) -> bool:
@@ -227,14 +230,13 @@ class Reader:
         reach = period
         while True:
             found = self._gather(site_id, reach, most_fresh, visits)
-            if not visits:
-                connection.register("fresh", found.events)
-                return Reading(found.sources, found.fresh, "fresh", False, found.as_of)
-            seams = self._seams_of(connection, site_id, found)
-            wider = _within_reach(seams, period, found)
+            beside = self._seams_of(connection, site_id, found) if visits else found.events
+            wider = _within_reach(beside, period, found) if visits else []
             if not wider:
-                connection.register("seams", seams)
-                return Reading(found.sources, found.fresh, "seams", True, found.as_of)
+                name = "beside" if beside.num_rows or not found.sources else None
+                if name is not None:
+                    connection.register(name, beside)
+                return Reading(found.sources, found.fresh, name, visits, found.as_of)
             reach = Stretch(min(wider).start, max(each.end for each in wider))
 
     def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
@@ -272,6 +274,11 @@ class Reader:
         """Remove this node's copies of the site's segments; the next reading fetches them anew."""
         for segment in self.segments.manifest(site_id).segments:
             self.segments.forget(segment.version)
+
+    def clear(self) -> None:
+        """Forget what was read: the next reading asks anew."""
+        self._slots.clear()
+        self._seams.clear()
 
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
@@ -445,3 +452,7 @@ class Kept:
     def put(self, key: object, value: object, size: int) -> None:
         with self._lock, suppress(ValueError):  # larger than all of it
             self._values[key] = (value, size + 1)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()
