@@ -214,6 +214,7 @@ class EventSchema(Schema):
     region = Code("[A-Z]{2}-[A-Z0-9]{1,3}", "US-CA", **OPTIONAL)  # ISO 3166-2
     city = Text(allow_none=True, longest=128)
     language = Text(allow_none=True, longest=35)  # BCP 47; what browsers say is not always
+    screen = Text(allow_none=True, longest=11)  # "1920x1080" or a class, which it becomes
 
 
 class JournalSchema(EventSchema):

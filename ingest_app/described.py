@@ -4,6 +4,7 @@ from functools import cache
 
 from analytics.api_keys import WRITE
 from analytics.event_schema import EventSchema
+from ingest_app.drop_in_described import DROP_IN_OPERATIONS
 from ingest_app.events import OF_JSON
 from ingest_app.hit import MOST_EVENTS
 from web.json_schema import A_MOMENT, ANYTHING, COUNT, TEXT, Json, an_object, any_of, just, list_of, map_of, or_null
@@ -98,6 +99,7 @@ OPERATIONS: dict[str, Operation] = {
         says={429: ""},
         examples={"site_id": "site-abc-123"},
     ),
+    **DROP_IN_OPERATIONS,
     **common(["redis"]),
 }
 

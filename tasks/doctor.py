@@ -12,6 +12,7 @@ import celery
 from celery import Celery
 
 from analytics.finding import Finding, Unanswered, ok, problem, warning
+from analytics.places import check_file
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings
 
@@ -156,6 +157,10 @@ def settings_redis_timeout(settings: Settings) -> Finding:
         what = f"REDIS_TIMEOUT is {settings.redis_timeout:g} s: a refused event may wait longer than 2 s for its 503."
         return warning(what, "Set REDIS_TIMEOUT=0.8.")
     return ok(f"REDIS_TIMEOUT is {settings.redis_timeout:g} s.")
+
+
+def settings_geoip_db(settings: Settings) -> Finding:
+    return check_file(settings.geoip_db)
 
 
 def _status(host: str, port: int, page: str) -> int:

@@ -268,9 +268,7 @@ def is_refused(answer: TestResponse) -> bool:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_an_api_key_opens_what_its_scope_says_and_nothing_else(
-    client: Client, make_key: Callable[..., str], scope: str
-):
+def test_an_api_key_opens_what_its_scope_says_and_no_more(client: Client, make_key: Callable[..., str], scope: str):
     report, headers = client(report_key=REPORT_KEY), bearer(make_key(scope))
     for row, (needed, _) in RULES.items():
         url, how = opened(row, "site")

@@ -49,11 +49,11 @@ ERROR = an_object(
 UNREADY = an_object(ERROR["properties"], {"stores": map_of({"type": "object"})})
 
 # What an error looks like, by its name in the description's components.
-OURS, PLAUSIBLES, SEGMENTS = "Error", "PlausibleError", "SegmentError"
+OURS, PLAUSIBLES, DROP_INS = "Error", "PlausibleError", "DropInError"
 ERRORS = {
     OURS: ERROR,
     PLAUSIBLES: an_object({"error": TEXT}),
-    SEGMENTS: an_object({"code": TEXT, "message": TEXT}),
+    DROP_INS: an_object({**ERROR["properties"], "code": TEXT, "message": TEXT}, {"errors": map_of(list_of(TEXT))}),
 }
 
 WHY = {
