@@ -61,7 +61,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     reports, sites, clock, letters = services.reports, services.sites, services.clock, services.dead_letters
     needs = Auth(settings, services.api_keys.find).needs
     auth, of_persons = needs(READ, in_question), needs(PERSONS, in_question)
-    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes)
+    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes, settings.trusted_proxies)
     register_report_errors(app)
     app.register_blueprint(query_blueprint(reports, sites, auth, clock))
     app.register_blueprint(explorations_blueprint(reports, sites, auth, clock))
