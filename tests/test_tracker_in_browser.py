@@ -298,6 +298,20 @@ def test_who_opts_out_sends_nothing_and_what_waited_is_thrown_away(visitor: Visi
     records.expect(view("/before"), view("/after"))
 
 
+def test_an_opt_out_link_needs_no_script(visitor: Visitor, records: Records):
+    visitor.pages.links = '<a id="out" href="#footfall_optout">Do not count me</a>'
+    visitor.open("/before")
+    records.expect(view("/before"))
+    visitor.click("out")
+    wait_for(lambda: visitor.run("return localStorage.footfall_optout") == "1", "the flag")
+    visitor.do("Not counted")
+    visitor.open("/meanwhile")
+    wait_for(visitor.has_nothing_waiting, "an empty queue")
+    visitor.run("delete localStorage.footfall_optout")
+    visitor.open("/after")
+    records.expect(view("/before"), view("/after"))
+
+
 def test_a_tab_that_is_closed_says_how_long_it_was_looked_at(visitor: Visitor, records: Records):
     first = visitor.open_tab()
     visitor.open("/")

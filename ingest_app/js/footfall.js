@@ -81,7 +81,7 @@
       method: 'POST',
       body: `{"sent_at":"${new Date().toISOString()}","events":[${batch.map((entry) => entry[1])}]}`, // text/plain: no preflight
       keepalive: size <= MOST_SENT,
-      credentials: 'omit',
+      credentials: 'omit', // no cookie, of ours or of anybody
       signal: AbortSignal.timeout?.(3e4),
     })
       .then((answer) => {
@@ -157,6 +157,7 @@
 
   /** Has a look whether this is another page. The first counts when it is seen: not while a browser only prepares it. */
   function turn() {
+    if (location.hash == '#footfall_optout') keep('footfall_optout', 1) // a link that needs no script
     const hash = data.hash == null ? '' : location.hash.split('?')[0]
     const path = location.pathname + hash
     if (path == seen || (!page && document.visibilityState == 'hidden')) return
