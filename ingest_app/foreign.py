@@ -128,9 +128,17 @@ def _scalar(value: object) -> Scalar:
             return value if math.isfinite(value) else None
         case str():
             return text(value, LONGEST_VALUE)
-        case Mapping() | list():
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))[:LONGEST_VALUE] if value else None
+        case Mapping() | list() if value:
+            return text(_written(value), LONGEST_VALUE)
     return None
+
+
+def _written(value: object) -> str | None:
+    """As JSON; None for what was just shallow enough to be read."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        return None
 
 
 def _storable(value: str) -> str:

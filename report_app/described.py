@@ -264,11 +264,12 @@ SITE_SET: Json = {
 }
 
 OVERVIEW, PROGRAMS, RAW = "Reports", "Reports for programs", "Single persons, raw events"
-SITES, KEYS, VISITORS, LETTERS = "Sites", "API keys", "Single visitors", "Dead letters"
+SITES, KEYS, VISITORS, LETTERS = "Sites", "API keys", "One visitor's rights", "Dead letters"
 
 WHOSE = "Exactly one of `user_id` and `visitor_id`."
 VISITOR_EXAMPLE: Json = {"site_id": SITE_EXAMPLE, "user_id": "user-xyz-789"}
 AS_FILE: Json = {"Content-Disposition": {"required": True, "schema": TEXT}}
+
 
 OPERATIONS: dict[str, Operation] = {
     "GET /stats": Operation(
@@ -391,7 +392,6 @@ OPERATIONS: dict[str, Operation] = {
         scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: SITE},
-        says={404: ""},
         examples={"site_id": SITE_EXAMPLE},
     ),
     "PUT /admin/sites/<path:site_id>": Operation(
@@ -404,7 +404,6 @@ OPERATIONS: dict[str, Operation] = {
         answer={JSON: SITE},
         says={
             400: "`not_json`, or `invalid_site`; `fields` says what. No two sites share a domain or write key.",
-            404: "",
         },
         examples={"site_id": SITE_EXAMPLE, "body": SITE_SET},
     ),
@@ -422,7 +421,6 @@ OPERATIONS: dict[str, Operation] = {
         scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: an_object({"success": just(True), "removed": whole(0, 1)})},
-        says={404: ""},
     ),
     "GET /admin/keys": Operation(
         summary="All API keys that ever were, the newest first; without their secrets",
@@ -456,7 +454,6 @@ OPERATIONS: dict[str, Operation] = {
         tag=KEYS,
         scope=may.ADMIN,
         answer={JSON: API_KEY},
-        says={404: ""},
     ),
     "POST /admin/visitors/search": Operation(
         summary="How much is kept of one visitor, and where",
@@ -530,7 +527,6 @@ OPERATIONS: dict[str, Operation] = {
         tag=LETTERS,
         scope=may.DEAD_LETTERS,
         answer={JSON: LETTER},
-        says={404: ""},
     ),
     "POST /admin/dead-letters/<uuid:letter_id>/replay": Operation(
         summary="Send it again, as it was or as the body says",
