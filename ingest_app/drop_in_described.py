@@ -5,29 +5,38 @@ of it).
 from collections.abc import Mapping
 
 from ingest_app.hit import MOST_EVENTS
-from ingest_app.plausible_schema import LONGEST_NAME
+from ingest_app.plausible_schema import LONGEST_NAME, LONGEST_URL
 from ingest_app.segment_schema import KINDS, SHORT
 from ingest_app.umami_schema import LONGEST_NAME as LONGEST_UMAMI_NAME
 from ingest_app.umami_schema import TYPES
 from web.json_schema import (
     ANYTHING,
     COUNT,
-    FLAG,
+    NUMBER,
     TEXT,
     UUID,
     Json,
     an_object,
+    any_of,
     just,
     list_of,
     map_of,
     one_of,
     text,
-    whole,
 )
 from web.openapi import DROP_INS, JSON, Operation
 
 PLAIN = "text/plain"
 TAG = "From clients of other systems"
+SOMETHING = text(pattern=r"\S")
+
+
+def said(what: str) -> Json:
+    """A field that is read where it is of its kind, and left out where it is not."""
+    return {"description": what}
+
+
+TEXTUAL = said("A text.")
 OBJECT: Json = {"type": "object"}
 REFUSED = {400: "Not JSON, or not what this route reads.", 415: "", 429: ""}
 REFUSED_EVENT = REFUSED | {403: "`origin_not_allowed`: the site does not take events from this page's origin."}
@@ -38,32 +47,42 @@ TAKEN_BY_UMAMI = {"cache": TEXT, "sessionId": UUID, "visitId": UUID}
 
 PLAUSIBLES = an_object(
     {
-        "n": text(1, LONGEST_NAME, "^[!-~]", description="`pageview`, `engagement` or a name of yours; or as `name`"),
-        "u": text(pattern="^https://[a-z]{1,20}/[!-~]{0,100}$", description="The page's URL; or as `url`"),
+        "n": any_of(SOMETHING | {"maxLength": LONGEST_NAME}, NUMBER)
+        | {"description": "`pageview`, `engagement` or a name of yours; or as `name`."},
+        "u": SOMETHING | {"maxLength": LONGEST_URL, "description": "The page's URL; or as `url`."},
     },
     {
-        "d": text(pattern=r"^[a-z]{1,60}(\.[a-z]{2,60})?(,[a-z]{1,60})?$", description="Domains; or as `domain`"),
-        "r": TEXT | {"description": "Referrer; or as `referrer`"},
-        "p": map_of(text(longest=400))
-        | {"description": "Properties; or as `props`", "propertyNames": text(longest=60)},
-        "$": an_object({"amount": ANYTHING, "currency": TEXT}, description="Revenue; or as `revenue`"),
-        "i": FLAG | {"description": "Whether the visitor did it; or as `interactive`"},
-        "h": one_of(0, 1) | {"description": "1: the page's path has its hash; or as `hashMode`"},
-        "e": whole(0, 86_400_000, description="Of an engagement, ms"),
-        "sd": whole(0, 100, description="Of an engagement, how far the page was seen, %"),
+        "d": said("Domains, several with commas between; or as `domain`. Else the URL's."),
+        "r": said("The referrer; or as `referrer`."),
+        "p": said("Properties, an object; or as `props`."),
+        "$": said("Revenue, an object of `amount` and `currency`; or as `revenue`."),
+        "i": said("Whether the visitor did it; or as `interactive`."),
+        "h": said("1: the page's path has its hash; or as `hashMode`."),
+        "e": said("Of an engagement: milliseconds."),
+        "sd": said("Of an engagement: how far the page was seen, in percent."),
     },
-    **{"not": {"properties": {"n": just("engagement")}}},
+    description="Optional fields are left out where they are none of their kind.",
 )
 UMAMIS = an_object(
-    {"type": one_of(*TYPES), "payload": an_object(
-        {"website": UUID},
-        {"name": text(longest=LONGEST_UMAMI_NAME), "data": OBJECT, "timestamp": ANYTHING | {"description": "Unix, s"},
-         **dict.fromkeys(("url", "hostname", "title", "referrer", "language", "screen", "tag", "id", "ip", "userAgent"),
-                         TEXT)},
-    )}
-)  # fmt: skip
+    {
+        "type": one_of(*TYPES),
+        "payload": an_object(
+            {"website": SOMETHING | {"description": "A write key."}},
+            {
+                "name": said("Of an event that is no pageview.") | {"maxLength": LONGEST_UMAMI_NAME},
+                "id": said("Who it was.") | {"maxLength": 256},
+                "data": said("An object."),
+                "timestamp": said("Unix, in seconds."),
+                "ip": said("Whose it is, where a server sends it."),
+                "userAgent": said("Likewise."),
+                **dict.fromkeys(("url", "hostname", "title", "referrer", "language", "screen", "tag"), TEXTUAL),
+            },
+        ),
+    }
+)
 BATCH = an_object(
-    {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)}, {"writeKey": TEXT, "sentAt": TEXT, "context": OBJECT}
+    {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)},
+    {"writeKey": said("Names the site."), "sentAt": said("ISO 8601."), "context": said("Of all messages.")},
 )
 HERE = {"apiKey": TEXT, "apiHost": TEXT, "protocol": TEXT}
 WRITE_KEY = {"name": "writeKey", "required": False, "schema": TEXT}
@@ -132,7 +151,7 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
         body={JSON: OBJECT, PLAIN: OBJECT},
         parameters=[WRITE_KEY],
         answer={JSON: TAKEN},
-        says=REFUSED,
+        says=REFUSED | {404: ""},
         error=DROP_INS,
         examples={"body": A_TRACK, "kind": "track"},
     ),
@@ -142,8 +161,7 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
         tag=TAG,
         parameters=[WRITE_KEY, {"name": "event", "required": False, "schema": TEXT}],
         answer={"image/gif": {}},
-        says={429: ""},
-        error=DROP_INS,
+        says={404: "", 429: ""},
         examples={"kind": "page"},
     ),
     "GET /v1/projects/<write_key>/settings": Operation(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from marshmallow import ValidationError
 
 from analytics.event import Scalar
-from analytics.event_schema import INT64, MOST_PROPS, Moment, Money
+from analytics.event_schema import EARLIEST, INT64, LATEST, MOST_PROPS, Moment, Money
 
 LONGEST_URL = 8192
 LONGEST_NAME = 300  # of a property
@@ -58,9 +58,10 @@ def moment(value: object) -> datetime | None:
 def moment_of_seconds(value: object) -> datetime | None:
     """From a Unix time, as number or digits."""
     try:
-        return datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
+        found = datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
     except (ValueError, OverflowError, OSError):
         return None
+    return found if found and EARLIEST <= found < LATEST else None
 
 
 def money(amount: object, currency: object) -> dict[str, object] | None:

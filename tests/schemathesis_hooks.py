@@ -207,7 +207,15 @@ def site(case: schemathesis.Case) -> None:
         goal["name"] = str(number)
 
 
+def plausible_event(case: schemathesis.Case) -> None:
+    """Its site is its domain's or its URL's, and an engagement is one of something."""
+    case.body["u"] = f"https://shop.example/{case.body['u'][:100].strip('[]')}"
+    if str(case.body["n"]).strip() == "engagement":
+        case.body["e"] = 1
+
+
 RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
+    ("POST", "/api/event"): plausible_event,
     ("POST", "/api/v2/query"): query,
     ("POST", "/api/v2/funnel"): funnel,
     ("POST", "/api/v2/retention"): retention,
