@@ -30,10 +30,11 @@ from analytics.history import History
 from analytics.raw_events import RAW, RawEvents
 from analytics.segment_sql import DERIVED, FILES, RAW_OF_ROW
 from analytics.segment_store import Manifest, Segment, SegmentStore
-from analytics.stretch import GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
+from analytics.stretch import DAY, GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
 from analytics.unavailable import Unavailable
 
 FEW = 2_000  # events that are sooner read than looked around
+LONGEST = 31 * DAY  # a segment; a question reads those that it meets, those that these meet, and no more
 MOST_CACHED = 300_000  # rows of raw events, and as many of visits at seams, kept between two questions
 
 
@@ -95,15 +96,11 @@ class Reading:
         return Sql(" UNION ALL ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
 
     def holds_whole(self, stretch: Stretch) -> bool:
-        """Whether one segment holds all of it, and nothing else does: then a visitor's first event there has a `seen`
-        outside it, and no other event has.
+        """Whether one segment holds all that there is in it: then a visitor's first event there has a `seen` outside
+        it, and no other event has.
         """
         holders = [s for s in self.sources if s.segment.stretch.meets(stretch) and not _filled(stretch, s.holes)]
-        return (
-            len(holders) == 1
-            and stretch.within(holders[0].segment.stretch)
-            and not any(hole.meets(stretch) for hole in (*holders[0].holes, *self.fresh))
-        )
+        return len(holders) == 1 and not any(hole.meets(stretch) for hole in (*holders[0].holes, *self.fresh))
 
     def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
         """`sources`: of one format."""
@@ -242,7 +239,7 @@ class Reader:
     def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
         # In this order: what leaves one of them is in the next.
         past = self.history.left(site_id)
-        hours = self.dirty.of_site(site_id)
+        hours = self.dirty.of_site(site_id, reach.widened(3 * LONGEST) if visits else reach)
         dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
         manifest = self.segments.manifest(site_id)
         scope = _around(reach, manifest) if visits else reach

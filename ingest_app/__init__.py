@@ -8,6 +8,7 @@ from config.settings import Settings
 from ingest_app.described import description
 from ingest_app.door import Door
 from ingest_app.events import events_blueprint
+from ingest_app.opting_out import opting_out_blueprint
 from ingest_app.places import CDNS
 from ingest_app.plausible import plausible_blueprint
 from ingest_app.segment import segment_blueprint
@@ -31,6 +32,7 @@ def create_app(settings: Settings, door: Door) -> Flask:
     app.register_blueprint(umami_blueprint(door))
     app.register_blueprint(segment_blueprint(door))
     app.register_blueprint(tracker_blueprint())
+    app.register_blueprint(opting_out_blueprint())
     auth = Auth(settings, make_key_ring(settings).find)
     app.register_blueprint(metrics_blueprint({"redis": door.gauges}, auth.needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))

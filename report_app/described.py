@@ -20,7 +20,7 @@ from analytics.exploration_schema import (
 from analytics.query import GRAINS
 from analytics.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_ROWS
 from analytics.site_schema import LONGEST_HOST, Domain, GoalSchema, Network, Origin, SiteSchema, is_zone
-from report_app import dead_letters, sites
+from report_app import dead_letters, erasure, sites
 from report_app.export import FORMATS
 from report_app.parameters import PROP as PROP_BEGINS
 from report_app.parameters import SHORT
@@ -259,6 +259,9 @@ SITE_SET: Json = {
 
 OVERVIEW, PROGRAMS, RAW = "Reports", "Reports for programs", "Single persons, raw events"
 SITES, KEYS, LETTERS = "Sites", "API keys", "Dead letters"
+
+VISITORS = "One visitor's rights"
+KEPT_IN = ("events", "segments", "dead_letters", "journal")
 
 OPERATIONS: dict[str, Operation] = {
     "GET /stats": Operation(
@@ -500,6 +503,35 @@ OPERATIONS: dict[str, Operation] = {
         body={JSON: dead_letters.Purge},
         answer={JSON: an_object({"success": just(True), "purged": COUNT})},
         says={409: "`not_confirmed`: `confirm` is not how many fit; the message says how many do."},
+    ),
+    "POST /admin/visitors/search": Operation(
+        summary="How much is kept of one visitor, and where",
+        tag=VISITORS,
+        scope="admin",
+        body={JSON: erasure.Whose},
+        answer={JSON: an_object({**dict.fromkeys(KEPT_IN, COUNT), "found": FLAG})},
+    ),
+    "GET /admin/visitors/export": Operation(
+        summary="All that is kept of one visitor, a line each",
+        note="The id is better in the body of a POST: what is in a URL, proxies write down.",
+        tag=VISITORS,
+        scope="admin",
+        query=erasure.Whose,
+        answer={NDJSON: TEXT},
+    ),
+    "POST /admin/visitors/export": Operation(
+        summary="The same, without an id in the URL",
+        tag=VISITORS,
+        scope="admin",
+        body={JSON: erasure.Whose},
+        answer={NDJSON: TEXT},
+    ),
+    "POST /admin/visitors/erase": Operation(
+        summary="Erase one visitor",
+        tag=VISITORS,
+        scope="admin",
+        body={JSON: erasure.Whose},
+        answer={JSON: an_object({"success": just(True), "erased": map_of(COUNT), "message": TEXT})},
     ),
     **common(["mongodb"]),
 }
