@@ -162,6 +162,7 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
         parameters=[WRITE_KEY, {"name": "event", "required": False, "schema": TEXT}],
         answer={"image/gif": {}},
         says={404: "", 429: ""},
+        error=DROP_INS,
         examples={"kind": "page"},
     ),
     "GET /v1/projects/<write_key>/settings": Operation(
