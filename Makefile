@@ -12,6 +12,7 @@ run: .venv/ready ## start the whole system in the foreground; Ctrl-C stops it
 	@exec $(BIN)/python -m config.supervisor
 
 test: .venv/ready ## the whole test suite, against real servers of its own
+	@$(BIN)/python -m tests.stock_clients
 	$(BIN)/python -m pytest
 
 lint: .venv/ready ## ruff, mypy and who may import whom
@@ -62,6 +63,8 @@ lock: .venv/ready ## write requirements*.txt anew from pyproject.toml
 	  --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --extra embedded --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' tests/clients/python.in -o tests/clients/python.txt
 
 clean: ## remove .venv and caches; data in ./var stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -32,6 +32,9 @@ class Lasting(fields.Field[timedelta]):
         super().__init__(**kwargs)
         self._longest = longest
 
+    def _serialize(self, value: timedelta | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else f"{value // timedelta(minutes=1)}m"
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> timedelta:
         found = re.fullmatch(r"([0-9]{1,9})([mhd])", value) if isinstance(value, str) else None
         if not found:

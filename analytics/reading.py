@@ -30,10 +30,11 @@ from analytics.history import History
 from analytics.raw_events import RAW, RawEvents
 from analytics.segment_sql import DERIVED, FILES, RAW_OF_ROW
 from analytics.segment_store import Manifest, Segment, SegmentStore
-from analytics.stretch import GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
+from analytics.stretch import DAY, GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
 from analytics.unavailable import Unavailable
 
 FEW = 2_000  # events that are sooner read than looked around
+LONGEST = 31 * DAY  # a segment; a question reads those that it meets, those that these meet, and no more
 MOST_CACHED = 300_000  # rows of raw events, and as many of visits at seams, kept between two questions
 
 
@@ -64,13 +65,13 @@ class Reading:
     read from raw events.
 
     `beside`: the name of the relation with what is not read from segments: where `visits` were asked for, the events of
-    visits at seams, and else those of dirty slots. `cut`: the visits of this stretch end at its ends, whatever lies
-    beyond.
+    visits at seams, and else those of dirty slots; None where there are segments and nothing else, as an empty relation
+    costs a millisecond. `cut`: the visits of this stretch end at its ends, whatever lies beyond.
     """
 
     sources: tuple[Source, ...]
     fresh: tuple[Stretch, ...]
-    beside: str
+    beside: str | None
     visits: bool = True
     as_of: datetime | None = None
     cut: Stretch | None = None
@@ -86,21 +87,20 @@ class Reading:
             if source.segment.stretch.meets(period) and source not in whole:
                 limits = [*self._limits(), *_within(source.segment, period), *self._outside(source)]
                 parts.append(self._part([source], names, limits))
-        found = ", ".join(names if self.visits else map(_freshly, names))
-        limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
-        parts.append(_select(found, Sql(self.beside), limits))
+        if self.beside is not None:
+            found = ", ".join(names if self.visits else map(_freshly, names))
+            limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
+            parts.append(_select(found, Sql(self.beside), limits))
+        if not parts:
+            parts.append(self._part(self.sources[:1], names, [Sql("false")]))
         return Sql(" UNION ALL ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
 
     def holds_whole(self, stretch: Stretch) -> bool:
-        """Whether one segment holds all of it, and nothing else does: then a visitor's first event there has a `seen`
-        outside it, and no other event has.
+        """Whether one segment holds all that there is in it: then a visitor's first event there has a `seen` outside
+        it, and no other event has.
         """
         holders = [s for s in self.sources if s.segment.stretch.meets(stretch) and not _filled(stretch, s.holes)]
-        return (
-            len(holders) == 1
-            and stretch.within(holders[0].segment.stretch)
-            and not any(hole.meets(stretch) for hole in (*holders[0].holes, *self.fresh))
-        )
+        return len(holders) == 1 and not any(hole.meets(stretch) for hole in (*holders[0].holes, *self.fresh))
 
     def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
         """`sources`: of one format."""
@@ -227,20 +227,19 @@ class Reader:
         reach = period
         while True:
             found = self._gather(site_id, reach, most_fresh, visits)
-            if not visits:
-                connection.register("fresh", found.events)
-                return Reading(found.sources, found.fresh, "fresh", False, found.as_of)
-            seams = self._seams_of(connection, site_id, found)
-            wider = _within_reach(seams, period, found)
+            beside = self._seams_of(connection, site_id, found) if visits else found.events
+            wider = _within_reach(beside, period, found) if visits else []
             if not wider:
-                connection.register("seams", seams)
-                return Reading(found.sources, found.fresh, "seams", True, found.as_of)
+                name = "beside" if beside.num_rows or not found.sources else None
+                if name is not None:
+                    connection.register(name, beside)
+                return Reading(found.sources, found.fresh, name, visits, found.as_of)
             reach = Stretch(min(wider).start, max(each.end for each in wider))
 
     def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
         # In this order: what leaves one of them is in the next.
         past = self.history.left(site_id)
-        hours = self.dirty.of_site(site_id)
+        hours = self.dirty.of_site(site_id, reach.widened(3 * LONGEST) if visits else reach)
         dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
         manifest = self.segments.manifest(site_id)
         scope = _around(reach, manifest) if visits else reach
@@ -272,6 +271,11 @@ class Reader:
         """Remove this node's copies of the site's segments; the next reading fetches them anew."""
         for segment in self.segments.manifest(site_id).segments:
             self.segments.forget(segment.version)
+
+    def clear(self) -> None:
+        """Forget what was read: the next reading asks anew."""
+        self._slots.clear()
+        self._seams.clear()
 
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
@@ -445,3 +449,7 @@ class Kept:
     def put(self, key: object, value: object, size: int) -> None:
         with self._lock, suppress(ValueError):  # larger than all of it
             self._values[key] = (value, size + 1)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()

@@ -192,8 +192,10 @@ class SegmentStore:
     def _fetch(self, segment: Segment) -> Path:
         path = self._path(segment.version)
         with suppress(FileNotFoundError):
-            os.utime(path)  # used just now: the oldest go first
-            if path.stat().st_size == segment.size:  # else the disk was full, or somebody's hand was there
+            found = path.stat()
+            # Used just now: the oldest go first. Not written: DuckDB would read the footer again.
+            os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
+            if found.st_size == segment.size:  # else the disk was full, or somebody's hand was there
                 return path
         part = self.workplace.unused(".part")
         try:
@@ -226,7 +228,7 @@ class SegmentStore:
         found = []
         for path in self.folder.glob("*.parquet"):
             with suppress(FileNotFoundError):
-                found.append((path.stat().st_mtime, path.stat().st_size, path))
+                found.append((path.stat().st_atime, path.stat().st_size, path))
         total = sum(size for _, size, _ in found)
         for used, size, path in sorted(found):
             if total <= self._most_bytes or used > time.time() - IN_USE:

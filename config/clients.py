@@ -17,22 +17,23 @@ DEFAULT_DATABASE = "footfall"
 BEAT = "footfall-beat"  # the name of beat's connection to Redis, by which `footfall doctor` sees it
 
 
-def make_redis(settings: Settings, name: str | None = None) -> Redis:
+def make_redis(settings: Settings, name: str | None = None, timeout: float | None = None) -> Redis:
     """A client that never retries by itself: redis-py's default of ten tries would outlast the door's 2 s.
 
     With sentinels, every new connection asks them where to go, and goes to the server that takes writes. `name`: what
-    CLIENT LIST shows.
+    CLIENT LIST shows. `timeout`: for whoever has less patience than `REDIS_TIMEOUT`.
     """
+    patience = timeout or settings.redis_timeout
     options: dict[str, Any] = {
         "max_connections": settings.web_threads + 4,  # never fewer than threads, so that none waits for another
-        "socket_timeout": settings.redis_timeout,
-        "socket_connect_timeout": settings.redis_timeout,
+        "socket_timeout": patience,
+        "socket_connect_timeout": patience,
         "retry": None,
         "client_name": name,
         "protocol": 2,  # RESP3 shapes stream replies differently from server to server
     }
     if not settings.sentinels:
-        pool = BlockingConnectionPool.from_url(settings.redis_url, timeout=settings.redis_timeout, **options)
+        pool = BlockingConnectionPool.from_url(settings.redis_url, timeout=patience, **options)
         return Redis(connection_pool=pool)
     given = parse_url(settings.redis_url)  # type: ignore[no-untyped-call]
     options |= {name: value for name, value in given.items() if name not in ("host", "port")}

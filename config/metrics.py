@@ -39,6 +39,10 @@ EVENTS = Counter(
     " in a worker.",
     ["outcome", "reason"],
 )
+RATE_LIMITED = Counter("footfall_rate_limited", "Requests answered with 429, by whose limit it was.", ["limit"])
+RATE_UNCHECKED = Counter(
+    "footfall_rate_unchecked", "Requests admitted without a look at the limit, as Redis did not answer.", ["limit"]
+)
 COMMIT_EVENTS = Histogram(
     "footfall_commit_events",
     "Events that one write to the journal carried.",

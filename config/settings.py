@@ -20,6 +20,7 @@ POSITIVE = validate.Range(min=0, min_inclusive=False)
 REDIS_URL = validate.Regexp(r"(redis|rediss|unix)://|$", error="Not a Redis URL, as redis://host:6379/0.")
 MONGODB_URI = validate.Regexp(r"mongodb(\+srv)?://", error="Not a MongoDB URI, as mongodb://host:27017/footfall.")
 MEMORY = validate.Regexp(r"\d+(\.\d+)? ?[KMGT]i?B$", error="Not an amount of memory, as 1GB or 512MiB.")
+RATE = validate.Regexp(r"(auto|none|[1-9]\d{0,8}/(second|minute|hour|day))$", error="Not a rate, as 1000/minute.")
 LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
 FORMATS = validate.OneOf(["auto", "json", "console"])
 
@@ -58,6 +59,10 @@ def read_addresses(value: str) -> list[tuple[str, int]]:
             raise ValueError(item)
         found.append((parts.hostname, parts.port))
     return found
+
+
+# A school behind one address, and one site that does not starve the others on a machine that takes 2,000 events/s.
+PRODUCTION_RATES = {"address": "1200/minute", "key": "1200/minute", "site": "120000/minute"}
 
 
 class SettingsError(Exception):
@@ -160,6 +165,30 @@ class Settings:
     max_body_bytes: int = setting(
         "int", 65536, "the largest body of a hit; 64 KiB is also what sendBeacon allows", validate.Range(1, 500_000)
     )
+    trusted_proxies: int = setting(
+        "int",
+        0,
+        "how many proxies stand in front, each adding to `X-Forwarded-For` and `X-Forwarded-Proto`; 0: whoever"
+        " connects is the visitor",
+        validate.Range(0, 10),
+    )
+    place_headers: str = setting(
+        "str",
+        "",
+        "whose headers say where a visitor is: `cloudflare`, `cloudfront` or `vercel`; only behind a trusted proxy",
+        validate.OneOf(["", "cloudflare", "cloudfront", "vercel"]),
+    )
+    rate_limit_address: str = setting(
+        "str",
+        "auto",
+        "requests to ingestion from one address, as `1000/minute`; `none`, or `auto`: 1200/minute in production, none"
+        " in development",
+        RATE,
+    )
+    rate_limit_key: str = setting(
+        "str", "auto", "requests to ingestion with one API key; likewise, 1200/minute in production", RATE
+    )
+    rate_limit_site: str = setting("str", "auto", "events of one site; likewise, 120000/minute in production", RATE)
     store_batch: int = setting("int", 1000, "the most events that one task stores", validate.Range(1, 10000))
     most_waiting: int = setting(
         "int", 2_000_000, "with so many events waiting in the journal the door refuses more", POSITIVE
@@ -210,6 +239,16 @@ class Settings:
         return not (self.report_key or self.is_production) and self.on_loopback
 
     @property
+    def rate_limits(self) -> dict[str, str]:
+        """By what is limited, as `1000/minute`; "" for none."""
+        given = {"address": self.rate_limit_address, "key": self.rate_limit_key, "site": self.rate_limit_site}
+        auto = PRODUCTION_RATES if self.is_production else {}
+        return {
+            name: auto.get(name, "") if rate == "auto" else "" if rate == "none" else rate
+            for name, rate in given.items()
+        }
+
+    @property
     def replicas(self) -> int:
         """How many must confirm a write before it counts."""
         return self.redis_replicas if self.redis_sentinels else 0
@@ -247,6 +286,8 @@ def load_settings(given: Mapping[str, object] | None = None, *, with_flower: boo
     values["redis_url"] = values["redis_url"] or f"redis://{values['redis_host']}:{values['redis_port']}/0"
     if values["redis_sentinels"] and not values["redis_url"].startswith("redis://"):
         raise SettingsError("REDIS_SENTINELS goes with a REDIS_URL of redis:// only, without TLS")
+    if values["place_headers"] and not values["trusted_proxies"]:
+        raise SettingsError("PLACE_HEADERS are believed of a trusted proxy only: set TRUSTED_PROXIES")
     settings = Settings(**values)
     if settings.is_production:
         _check_secrets(settings, with_flower)

@@ -1,6 +1,6 @@
 """The ingestion app: HTTP in."""
 
-from flask import Flask
+from flask import Flask, request
 from flask_cors import CORS
 
 from analytics.api_keys import METRICS, make_key_ring
@@ -8,6 +8,8 @@ from config.settings import Settings
 from ingest_app.described import description
 from ingest_app.door import Door
 from ingest_app.events import events_blueprint
+from ingest_app.opting_out import opting_out_blueprint
+from ingest_app.places import CDNS
 from ingest_app.plausible import plausible_blueprint
 from ingest_app.segment import segment_blueprint
 from ingest_app.tracker import tracker_blueprint
@@ -17,15 +19,20 @@ from web.auth import Auth
 from web.docs import docs_blueprint
 from web.metrics import metrics_blueprint
 
+UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # whoever watches us does so all the time
+
 
 def create_app(settings: Settings, door: Door) -> Flask:
-    app = new_app(__name__, {"redis": door.check}, settings.max_body_bytes)
+    app = new_app(__name__, {"redis": door.check}, settings.max_body_bytes, settings.trusted_proxies)
+    app.config["PLACE_HEADERS"] = CDNS.get(settings.place_headers)
+    app.before_request(lambda: None if request.path in UNLIMITED else door.expect(request.remote_addr or ""))
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
     app.register_blueprint(events_blueprint(door))
     app.register_blueprint(plausible_blueprint(door))
     app.register_blueprint(umami_blueprint(door))
     app.register_blueprint(segment_blueprint(door))
     app.register_blueprint(tracker_blueprint())
+    app.register_blueprint(opting_out_blueprint())
     auth = Auth(settings, make_key_ring(settings).find)
     app.register_blueprint(metrics_blueprint({"redis": door.gauges}, auth.needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))

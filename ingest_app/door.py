@@ -11,13 +11,15 @@ was; who did it (analytics/visitors.py); and who sent it, sealed, for a worker t
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from hmac import digest
+from ipaddress import ip_network
 from typing import Any
 
 from prometheus_client import Metric
+from werkzeug.exceptions import TooManyRequests
 
 from analytics.api_keys import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
 from analytics.books import DROPPED, REJECTED, Account
@@ -26,7 +28,7 @@ from analytics.drop import Drop
 from analytics.event import Event
 from analytics.event_schema import InvalidEvent, load_event
 from analytics.journal import Journal, Line
-from analytics.salts import Salts, make_salts
+from analytics.salts import UTC_ZONE, Salts, make_salts
 from analytics.site import Site
 from analytics.site_registry import SiteRegistry, make_registry
 from analytics.unavailable import Breaker, Unavailable
@@ -37,6 +39,7 @@ from ingest_app.group_commit import GroupCommit
 from ingest_app.hit import LONGEST_USER_AGENT, Hit, plain_address
 from ingest_app.policy import Arrival, reason_to_drop, when_it_occurred
 from tasks.events import WakeUps
+from web.rate_limits import ADDRESS, KEY, SITE, RateLimits
 
 # Rejected events of a hit that names more sites than this count for none of them: each name takes 98 bytes of Redis,
 # and it costs nothing to make up thousands.
@@ -71,6 +74,7 @@ def make_door(
         keys=make_key_ring(settings),
         salts=salts,
         visitors=make_visitors(settings, salts),
+        limits=RateLimits(settings, settings.rate_limits),
         is_open=not settings.is_production,
         commits=commits,
     )
@@ -89,6 +93,7 @@ class Door:
         keys: KeyRing,
         salts: Salts,
         visitors: Visitors,
+        limits: RateLimits,
         is_open: bool,
         commits: type[GroupCommit[Line]],
     ) -> None:
@@ -99,9 +104,20 @@ class Door:
         self._keys = keys
         self._salts = salts
         self._visitors = visitors
+        self.limits = limits
         self._is_open = is_open
         self._commits = commits(self._commit)
         self._breaker = Breaker("redis", Unavailable)
+
+    def expect(self, address: str) -> None:
+        """Before anything is read of a hit. Raises TooManyRequests. Redis hears of no address, but of what today's salt
+        makes of it; where there is no salt to be had, the hit is not counted.
+        """
+        if self.limits.holds(ADDRESS):
+            with suppress(Unavailable):
+                salt = self._salts.of(UTC_ZONE, self._now().date())
+                who = digest(salt, f"address {_network(address)}".encode(), "sha256")
+                self.limits.spend(ADDRESS, who[:8].hex())
 
     @contextmanager
     def counting_what_cannot_be_read(self) -> Iterator[None]:
@@ -114,14 +130,15 @@ class Door:
 
     def admit(self, hit: Hit, *, ignores_bad_key: bool = True) -> Admitted:
         """None of a hit's events suffers from its neighbours. `ignores_bad_key`: as other systems do whose clients
-        point at us; else an API key that is not good is an InvalidEvent.
+        point at us; else an API key that is not good is an InvalidEvent. Raises TooManyRequests for all of the hit.
         """
         now = self._now()
         lines: list[Line] = []
         arrivals: list[Arrival] = []
         rejected: dict[int, InvalidEvent] = {}
         dropped: dict[int, str] = {}
-        desk = _Desk(hit, self._key_of(hit, ignores_bad_key), self._site)
+        key = self._key_of(hit, ignores_bad_key)
+        desk = _Desk(hit, key, self._site)
         for index, body in enumerate(hit.bodies):
             try:
                 found = desk.examine(body, now)
@@ -133,12 +150,24 @@ class Door:
                     lines.append(Line(Account(found.site_id, now.date()), f"{DROPPED}{found.reason}"))
                 else:
                     arrivals.append(found)
+        self._spend(key, arrivals)
         knows_sites = len({error.site_id for error in rejected.values()}) <= MOST_SITES
         lines += [_rejection(error, now, error.site_id if knows_sites else "") for error in rejected.values()]
         lines += [Line.of(event) for event in self._with_who(arrivals, now)]
         if lines:
             self._commits.append(lines)
         return Admitted(len(hit.bodies) - len(rejected) - len(dropped), rejected, dropped)
+
+    def _spend(self, key: ApiKey | None, arrivals: Sequence[Arrival]) -> None:
+        try:
+            if key is not None:
+                self.limits.spend(KEY, str(key.id))
+            if self.limits.holds(SITE):
+                for site_id, count in Counter(arrival.event.site_id for arrival in arrivals).items():
+                    self.limits.spend(SITE, site_id, count)
+        except TooManyRequests:
+            EVENTS.labels("refused", "rate_limit").inc(len(arrivals))
+            raise
 
     def _with_who(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Event]:
         """These events, each with its visitor and its sealed client."""
@@ -244,10 +273,16 @@ def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:
     user_agent = user_agent[:LONGEST_USER_AGENT]
     if not address:
         return replace(sender, user_agent=user_agent)
-    try:
-        return Client(str(ip_address(plain_address(address.strip()))), user_agent)
-    except (AttributeError, ValueError):
-        raise InvalidEvent({"ip": ["Not an IP address."]}, site_id=site_id) from None
+    plain = plain_address(address.strip()) if isinstance(address, str) else ""
+    if not plain:
+        raise InvalidEvent({"ip": ["Not an IP address."]}, site_id=site_id)
+    return Client(plain, user_agent)
+
+
+def _network(address: str) -> str:
+    """What one subscriber has: of IPv6, the first 64 bits."""
+    plain = plain_address(address)
+    return str(ip_network(f"{plain}/64", strict=False)) if ":" in plain else plain
 
 
 def _rejection(error: InvalidEvent, now: datetime, site_id: str = "") -> Line:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from marshmallow import ValidationError
 
@@ -21,7 +21,6 @@ LONGEST_URL = 8192
 LONGEST_NAME = 300  # of a property
 LONGEST_VALUE = 2000  # likewise
 DEEPEST = 5  # objects within objects; what is deeper stays JSON
-CAMPAIGN = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
 
 
 def text(value: object, longest: int) -> str | None:
@@ -75,7 +74,9 @@ def money(amount: object, currency: object) -> dict[str, object] | None:
 
 
 def page(url: object, hostname: object = None) -> dict[str, str]:
-    """What tells an event's page: its URL; from a path and no hostname, the path and its campaign."""
+    """What tells an event's page: its URL, or its path where there is no hostname; a worker reads either, with what its
+    query says of a campaign (analytics/pages.py).
+    """
     given = text(url, LONGEST_URL)
     if given is None:
         return {}
@@ -85,11 +86,9 @@ def page(url: object, hostname: object = None) -> dict[str, str]:
         return {}
     if parts.scheme and parts.netloc:
         return {"url": given}
-    path = parts.path if parts.path.startswith("/") else f"/{parts.path}"
-    if host := text(hostname, 253):
-        return {"url": f"https://{host}{path}{f'?{parts.query}' if parts.query else ''}"}
-    campaign = {name: cut for name, value in parse_qsl(parts.query) if name in CAMPAIGN and (cut := text(value, 255))}
-    return campaign | {"path": path[:2048]}
+    path = given if given.startswith("/") else f"/{given}"
+    host = text(hostname, 253)
+    return {"url": f"https://{host}{path}"} if host else {"path": path[:2048]}
 
 
 def props(*sources: object) -> dict[str, Scalar]:
@@ -129,9 +128,17 @@ def _scalar(value: object) -> Scalar:
             return value if math.isfinite(value) else None
         case str():
             return text(value, LONGEST_VALUE)
-        case Mapping() | list():
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))[:LONGEST_VALUE] if value else None
+        case Mapping() | list() if value:
+            return text(_written(value), LONGEST_VALUE)
     return None
+
+
+def _written(value: object) -> str | None:
+    """As JSON; None for what was just shallow enough to be read."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        return None
 
 
 def _storable(value: str) -> str:

@@ -7,13 +7,15 @@ in a way that we do not know a 415, one that is not what it says it is an Invali
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import ip_address
 
-from flask import request
+from flask import current_app, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from analytics.client import Client
 from analytics.event_schema import InvalidEvent, load_moment, read_json
 from ingest_app.encodings import PIECE, inflate
+from ingest_app.places import read_place
 
 BATCH_BYTES = 5_000_000  # the largest body of a route that takes several events, inflated too
 MOST_EVENTS = 5000  # a hit
@@ -49,6 +51,7 @@ def read_hit(bodies: Sequence[object], sent_at: datetime | None = None) -> Hit:
         address=plain_address(request.remote_addr or ""),
         user_agent=headers.get("User-Agent", "")[:LONGEST_USER_AGENT],
         languages=headers.get("Accept-Language", "")[:LONGEST_LANGUAGES],
+        place=read_place(headers, names) if (names := current_app.config["PLACE_HEADERS"]) else (),
     )
     kind, _, key = headers.get("Authorization", "").partition(" ")
     return Hit(
@@ -62,9 +65,15 @@ def read_hit(bodies: Sequence[object], sent_at: datetime | None = None) -> Hit:
     )
 
 
-def plain_address(address: str) -> str:
-    """An IPv4 address that came over an IPv6 socket is still that IPv4 address."""
-    return address[7:] if address.startswith("::ffff:") and "." in address else address
+def plain_address(text: str) -> str:
+    """An IP address as it is written shortest; "" for what is none. An IPv4 address that came over an IPv6 socket is
+    still that IPv4 address; some proxies write a port behind it.
+    """
+    try:
+        address = ip_address(text.partition(":")[0] if text.count(":") == 1 else text)
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def read_bytes(most: int | None = None) -> bytes:

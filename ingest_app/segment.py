@@ -38,6 +38,12 @@ def segment_blueprint(door: Door) -> Blueprint:
             body = read_json(read_bytes(BATCH_BYTES))
         return _answer(_admit(body, SHORT.get(kind, kind)))
 
+    @blueprint.get("/v1/projects/<write_key>/settings")
+    def tell_a_browser_where_to_send(write_key: str) -> Response:
+        """What analytics-next asks its `cdnURL` for, before it sends anything."""
+        here = {"apiKey": write_key, "apiHost": f"{request.host}/v1", "protocol": request.scheme}
+        return jsonify(integrations={"Segment.io": here})
+
     @blueprint.get("/pixel/v1/<any(track, page):kind>")
     def receive_pixel(kind: str) -> Response:
         _admit(parameters_as_body(request.args), kind)

@@ -136,7 +136,7 @@ def _described(context: Mapping[str, Any]) -> dict[str, Any]:
     campaign, screen, system = (_object(context.get(name)) for name in ("campaign", "screen", "os"))
     width, height = screen.get("width"), screen.get("height")
     return {name: text(campaign.get(theirs), 255) for name, theirs in CAMPAIGN.items()} | {
-        "language": text(context.get("locale"), 35),
+        "language": (text(context.get("locale"), 35) or "").replace("_", "-"),  # as phones write it
         "screen": f"{width:.0f}x{height:.0f}" if _is_length(width) and _is_length(height) else None,
         "os": text(system.get("name"), 128),
         "os_version": text(system.get("version"), 128),

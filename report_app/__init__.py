@@ -11,6 +11,7 @@ from prometheus_client import Metric
 
 from analytics.api_keys import ADMIN, DEAD_LETTERS, METRICS, PERSONS, READ, SITES, ApiKeyStore
 from analytics.dead_letters import DeadLetterStore, LetterFilter
+from analytics.erasing import Eraser
 from analytics.event_store import EventStore
 from analytics.journal import Journal
 from analytics.realtime import RealtimeReader
@@ -20,6 +21,7 @@ from config.metrics import dead_letter_gauge
 from config.settings import Settings
 from report_app.dead_letters import dead_letters_blueprint
 from report_app.described import description
+from report_app.erasure import erasure_blueprint
 from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
@@ -51,6 +53,7 @@ class Services:
     api_keys: ApiKeyStore
     dead_letters: DeadLetterStore
     journal: Journal
+    eraser: Eraser
     clock: Callable[[], datetime] = now
 
 
@@ -58,7 +61,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     reports, sites, clock, letters = services.reports, services.sites, services.clock, services.dead_letters
     needs = Auth(settings, services.api_keys.find).needs
     auth, of_persons = needs(READ, in_question), needs(PERSONS, in_question)
-    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes)
+    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes, settings.trusted_proxies)
     register_report_errors(app)
     app.register_blueprint(query_blueprint(reports, sites, auth, clock))
     app.register_blueprint(explorations_blueprint(reports, sites, auth, clock))
@@ -68,6 +71,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(sites_blueprint(sites, needs(SITES, in_path)))
     app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN), clock))
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS, in_question)))
+    app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN)))
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))
     if settings.reports_are_open:

@@ -13,7 +13,7 @@ from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
 from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
-from analytics.event_schema import Moment, Text, read_json
+from analytics.event_schema import Moment, Text, Whole, read_json
 from analytics.journal import Journal
 from analytics.replaying import replay_all, replay_edited, replay_letter
 from web.auth import Check
@@ -38,7 +38,7 @@ class Page(Filter):
 
 
 class Purge(Filter):
-    confirm = fields.Integer(required=True, strict=True)
+    confirm = Whole(required=True)
 
 
 def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Check) -> Blueprint:

@@ -39,7 +39,7 @@ try:
 except SettingsError as error:
     sys.exit(f"footfall: {error}")
 
-PARTS = ("books", "dead_letters", "events", "metrics", "salts", "segments", "sites")
+PARTS = ("books", "dead_letters", "events", "metrics", "retention", "salts", "segments", "sites")
 app = Celery("footfall", include=[f"tasks.{name}" for name in PARTS])
 app.conf.update(celery_settings(settings))
 

@@ -13,12 +13,14 @@ from analytics.api_keys import ApiKeyStore
 from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
 from analytics.enriching import Enrichment, Lookups
+from analytics.erasing import make_eraser
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
 from analytics.journal import Journal
 from analytics.realtime import RealtimeReader
 from analytics.reports import make_reports
 from analytics.salts import Salts
+from analytics.segments import make_segments
 from analytics.sites import SiteStore
 from analytics.storing import Stores
 from config.clients import make_database, make_redis
@@ -128,6 +130,7 @@ def make_services(settings: Settings, database: Database[dict[str, Any]], journa
         api_keys=ApiKeyStore(database, lambda: NOW),
         dead_letters=DeadLetterStore(database),
         journal=journal,
+        eraser=make_eraser(settings, database, make_segments(settings, database)),
         clock=lambda: NOW,
     )
 

@@ -1,18 +1,41 @@
-"""The frame of both apps: the error shape, health, and limits that hold for every route."""
+"""The frame of both apps: the error shape, health, limits and headers that hold for every route."""
 
 from collections.abc import Callable, Mapping
 
-from flask import Flask
+from flask import Flask, Response, request
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from web.errors import register_errors
 from web.health import health_blueprint
 
+# For whatever a browser makes of an answer that is none of its pages; a route that is a page says its own.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Robots-Tag": "noindex, nofollow",
+}
 
-def new_app(name: str, checks: Mapping[str, Callable[[], None]], most_bytes: int) -> Flask:
-    """An app without routes of its own. `checks`: see web/health.py; `most_bytes`: the largest body."""
+
+def new_app(name: str, checks: Mapping[str, Callable[[], None]], most_bytes: int, trusted_proxies: int = 0) -> Flask:
+    """An app without routes of its own. `checks`: see web/health.py; `most_bytes`: the largest body; `trusted_proxies`:
+    how many in front of it say who is behind them.
+    """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = most_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     register_errors(app)
     app.register_blueprint(health_blueprint(checks))
+    app.after_request(_with_headers)
+    if trusted_proxies:
+        fixed = ProxyFix(app.wsgi_app, x_for=trusted_proxies, x_proto=trusted_proxies)
+        app.wsgi_app = fixed  # type: ignore[method-assign]
     return app
+
+
+def _with_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if request.is_secure:  # by a proxy's word, where it is trusted
+        response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
+    return response
