@@ -73,15 +73,15 @@ class Draft:
             self.described[name] = text[: LONGEST.get(name, 128)]
 
     def as_event(self) -> Event:
-        event = self.event
-        if event.url is event.client is None and (self.hostname, self.path) == (event.hostname, event.path):
-            if self.described == (event.described or {}):
-                return event  # what a server sends is often complete; to replace it takes longer than all steps
+        event, described = self.event, self.described or None
+        ours = (None, None, self.hostname, self.path, described)
+        if ours == (event.url, event.client, event.hostname, event.path, event.described):
+            return event  # what a server sends is often complete; to replace it takes longer than all steps
         return replace(
             event,
             hostname=self.hostname,
             path=self.path,
-            described=self.described or None,
+            described=described,
             url=None,
             client=None,
         )
@@ -113,8 +113,8 @@ NOBODY = Client()
 
 
 def put_page(draft: Draft) -> None:
-    """Hostname, path and the parameters of the page, from its URL, a path that the client gave losing its query; and the
-    page that the visitor came from.
+    """Hostname, path and the parameters of the page, from its URL; a path that the client gave loses its query. Whose
+    page the visitor came from.
     """
     allowed = draft.site.allowed_parameters
     given = read_path(draft.path, allowed) if draft.path and "?" in draft.path else None
