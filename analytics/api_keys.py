@@ -75,13 +75,19 @@ class ApiKey:
     revoked_at: datetime | None = None
     last_used_at: datetime | None = None
 
+    def has(self, scope: str) -> bool:
+        return not self.scopes.isdisjoint((scope, ADMIN))
+
     def may(self, scope: str, *sites: str) -> bool:
         """Whether it is good for this scope on all of these sites. One that is good for some sites only may do nothing
         that is of no site.
         """
-        if self.scopes.isdisjoint((scope, ADMIN)):
-            return False
-        return self.sites is None or (bool(sites) and self.sites.issuperset(sites))
+        return self.has(scope) and (self.sites is None or (bool(sites) and self.sites.issuperset(sites)))
+
+    def state(self, now: datetime) -> str:
+        if self.revoked_at:
+            return "revoked"
+        return "expired" if self.expires_at and self.expires_at <= now else "active"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from analytics.books import ACCEPTED, DEAD, DROPPED, DUPLICATE, REJECTED, REPLAYED, STORED, Account, Books
+from analytics.books import (
+    ACCEPTED,
+    DEAD,
+    DROPPED,
+    DROPPED_LATER,
+    DUPLICATE,
+    REJECTED,
+    REPLAYED,
+    STORED,
+    Account,
+    Books,
+)
 from analytics.dead_letters import DeadLetterStore
 from analytics.event_store import EventStore
 from analytics.journal import Journal
@@ -18,10 +29,10 @@ from analytics.journal import Journal
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One account's counts, of events. `rejected` and `dropped` by reason; `faults`: sentences, none where all is well,
-    nor while `is_moving`.
+    """One account's counts, of events. `rejected`, `dropped` (at the door) and `dropped_later` (in a worker) by reason;
+    `faults`: sentences, none where all is well, nor while `is_moving`.
 
-    `replayed` are among `accepted`; `accepted` = `stored` + `duplicate` + `dead` + `waiting`.
+    `replayed` are among `accepted`; `accepted` = `stored` + `duplicate` + `dead` + `dropped_later` + `waiting`.
     """
 
     account: Account
@@ -33,6 +44,7 @@ class Balance:
     stored: int
     duplicate: int
     dead: int
+    dropped_later: dict[str, int]
     waiting: int
     is_moving: bool = False
     faults: list[str] = field(default_factory=list)
@@ -117,6 +129,7 @@ def balance_of(
         stored=counts[STORED],
         duplicate=counts[DUPLICATE],
         dead=counts[DEAD],
+        dropped_later=_by_reason(counts, DROPPED_LATER),
         waiting=waiting,
         is_moving=is_moving,
     )
@@ -126,11 +139,12 @@ def balance_of(
 
 
 def _faults(of: Balance, events: int, deaths: int) -> Iterator[str]:
-    ends = of.stored + of.duplicate + of.dead + of.waiting
+    dropped_later = sum(of.dropped_later.values())
+    ends = of.stored + of.duplicate + of.dead + dropped_later + of.waiting
     if of.accepted != ends:
         yield (
             f"accepted {of.accepted}, but stored {of.stored} + duplicate {of.duplicate} + dead {of.dead}"
-            f" + waiting {of.waiting} = {ends}"
+            f" + dropped later {dropped_later} + waiting {of.waiting} = {ends}"
         )
     if of.stored != events:
         yield f"stored {of.stored}, but MongoDB has {events} events"

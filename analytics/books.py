@@ -1,11 +1,12 @@
 """The books: of every site and day, how many events came in and what became of each.
 
 Every entry of the journal is counted twice, once where it goes in (`accepted`) and once where it goes out (`stored`,
-`duplicate` or `dead`), each time in the very Lua script that appends or settles it: Redis does both or neither,
-whatever dies. A rejected event is counted like an accepted one, before the client gets its 400. So by site and day,
+`duplicate`, `dead` or `dropped-later`), each time in the very Lua script that appends or settles it: Redis does both or
+neither, whatever dies. A rejected event is counted like an accepted one, before the client gets its 400; so is one that
+the door drops (`dropped`), which never is in the journal. So by site and day,
 
     received = accepted + rejected + dropped
-    accepted = stored + duplicate + dead + waiting
+    accepted = stored + duplicate + dead + dropped-later + waiting
 
 The first is how `received` is derived; the second is checked by analytics/audit.py, against the stores themselves.
 
@@ -31,7 +32,8 @@ from analytics.mongodb import WRITE_LIMIT
 from analytics.unavailable import trouble_with
 
 ACCEPTED, REPLAYED, STORED, DUPLICATE, DEAD = "accepted", "replayed", "stored", "duplicate", "dead"
-REJECTED, DROPPED = "rejected:", "dropped:"  # each with its reason
+REJECTED, DROPPED = "rejected:", "dropped:"  # at the door, each with its reason
+DROPPED_LATER = "dropped-later:"  # in a worker, likewise
 
 OPEN, CLOSED = "footfall:books:", "footfall:closed-books:"
 MOST_FIELDS = 10_000  # of a day's hash: a larger one is carried before its day is over

@@ -20,7 +20,7 @@ PAGEVIEW_TYPES = ("page_view", "pageview")
 # What `described` may hold: where the visitor came from, with what, and where they are.
 DESCRIBED = (
     "referrer", "source", "channel", "utm_medium", "utm_source", "utm_campaign", "utm_content", "utm_term",
-    "device", "browser", "browser_version", "os", "os_version", "country", "region", "city", "language",
+    "device", "browser", "browser_version", "os", "os_version", "country", "region", "city", "language", "screen",
 )  # fmt: skip
 
 # Never change it: ids of stored events are derived from it.

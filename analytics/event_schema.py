@@ -138,6 +138,25 @@ class Code(fields.String):
         super().__init__(validate=Regexp(rf"{form}\Z", error=f"Not a code such as {example}."), **kwargs)
 
 
+class Flag(fields.Boolean):
+    """true or false, and not 1 or 0, which marshmallow takes for them as Python does."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class Whole(fields.Integer):
+    """A whole number, however it is written: in JSON, 7.0 is one too. Text is none."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strict=True, **kwargs)
+
+    def _validated(self, value: Any) -> int:
+        return super()._validated(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
 class Money(fields.Field[Revenue]):
     """{"amount", "currency"}, the amount as number or text. A float is what it is written as: 10.1 is exactly 10.1."""
 
@@ -172,9 +191,9 @@ class EventSchema(Schema):
     props = Props(allow_none=True)
     url = Text(longest=8192, **OPTIONAL)  # of the page; hostname, path and campaign are taken from it
 
-    interactive = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
-    engagement_time = fields.Integer(strict=True, validate=Range(0, 86_400_000), **OPTIONAL)
-    scroll_depth = fields.Integer(strict=True, validate=Range(0, 100), **OPTIONAL)
+    interactive = Flag(**OPTIONAL)
+    engagement_time = Whole(validate=Range(0, 86_400_000), **OPTIONAL)
+    scroll_depth = Whole(validate=Range(0, 100), **OPTIONAL)
     revenue = Money(**OPTIONAL)
 
     # DESCRIBED
@@ -195,6 +214,7 @@ class EventSchema(Schema):
     region = Code("[A-Z]{2}-[A-Z0-9]{1,3}", "US-CA", **OPTIONAL)  # ISO 3166-2
     city = Text(allow_none=True, longest=128)
     language = Text(allow_none=True, longest=35)  # BCP 47; what browsers say is not always
+    screen = Text(allow_none=True, longest=11)  # "1920x1080" or a class, which it becomes
 
 
 class JournalSchema(EventSchema):
@@ -203,7 +223,7 @@ class JournalSchema(EventSchema):
     id = Id(allow_none=True)
     received_at = Moment(allow_none=True)
     visitor_id = Text(longest=64, **OPTIONAL)
-    clamped = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
+    clamped = Flag(**OPTIONAL)
     client = Text(longest=4096, **OPTIONAL)
 
 

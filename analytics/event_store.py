@@ -5,7 +5,7 @@ primary is `Unavailable`; an event that MongoDB will not have, for its own fault
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, TypeVar
@@ -87,6 +87,13 @@ class EventStore:
             moments = ((event.site_id, as_ms(event.occurred_at)) for _, event in events)
             self._dirty.mark((moment for n, moment in enumerate(moments) if n not in refused), created_at)
             return stored
+
+    def written_by(self, entries: Iterable[tuple[str, UUID]]) -> set[str]:
+        """Which of these entries, each with its event's id, have written their event. Raises Unavailable."""
+        ids = [event_id for _, event_id in entries]
+        with trouble_with("mongodb", PyMongoError):
+            found = self._events.find({"_id": {"$in": ids}}, {"entry_id": 1})
+            return {x["entry_id"] for x in found if "entry_id" in x}
 
     def count_by_account(self) -> Counter[Account]:
         """How many events were stored of each account: those that are there, counted one by one, seconds for millions,

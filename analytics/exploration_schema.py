@@ -14,7 +14,7 @@ from marshmallow import Schema, ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from analytics.event import PAGEVIEW_TYPES
-from analytics.event_schema import OPTIONAL, Text
+from analytics.event_schema import OPTIONAL, Text, Whole
 from analytics.periods import DAY, HOUR
 from analytics.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
 from analytics.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, load_query, shown
@@ -82,7 +82,7 @@ class RetentionSchema(ExplorationSchema):
 
 class JourneysSchema(ExplorationSchema):
     page = Text(required=True, shortest=1, longest=LONGEST_TEXT)
-    limit = fields.Integer(strict=True, validate=Range(1, MOST_PAGES), load_default=10)
+    limit = Whole(validate=Range(1, MOST_PAGES), load_default=10)
 
 
 _funnel, _retention, _journeys = FunnelSchema(), RetentionSchema(), JourneysSchema()

@@ -321,6 +321,8 @@ def _as_text(value: object, dimension: str) -> str | None:
             return str(value)
         case float() if math.isfinite(value) and of_prop:
             return repr(value)
+        case float() if value.is_integer() and dimension == "visit:city":
+            return _as_text(int(value), dimension)
     return None
 
 
@@ -536,6 +538,8 @@ def _flag(value: object, place: str) -> bool:
 
 
 def _whole(value: object, place: str, least: int, most: int) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         _mismatch(place, "Integer", value)
     if value < least:

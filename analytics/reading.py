@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
@@ -27,7 +28,7 @@ from cachetools import LRUCache
 from analytics.dirty_hours import DirtyHour, DirtyHours
 from analytics.history import History
 from analytics.raw_events import RAW, RawEvents
-from analytics.segment_sql import DERIVED, RAW_OF_ROW
+from analytics.segment_sql import DERIVED, FILES, RAW_OF_ROW
 from analytics.segment_store import Manifest, Segment, SegmentStore
 from analytics.stretch import GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
 from analytics.unavailable import Unavailable
@@ -63,13 +64,13 @@ class Reading:
     read from raw events.
 
     `beside`: the name of the relation with what is not read from segments: where `visits` were asked for, the events of
-    visits at seams, and else those of dirty slots. `cut`: the visits of this stretch end at its ends, whatever lies
-    beyond.
+    visits at seams, and else those of dirty slots; None where there are segments and nothing else, as an empty relation
+    costs a millisecond. `cut`: the visits of this stretch end at its ends, whatever lies beyond.
     """
 
     sources: tuple[Source, ...]
     fresh: tuple[Stretch, ...]
-    beside: str
+    beside: str | None
     visits: bool = True
     as_of: datetime | None = None
     cut: Stretch | None = None
@@ -79,15 +80,18 @@ class Reading:
         EVENT_COLUMNS.
         """
         names = list(dict.fromkeys(columns)) or ["name"]
-        whole = [s for s in self.sources if not s.holes and s.segment.stretch.within(period)]
-        parts = [self._part(whole, names, self._limits())] if whole else []
+        whole = sorted((s for s in self.sources if not s.holes and s.segment.stretch.within(period)), key=_format)
+        parts = [self._part(list(alike), names, self._limits()) for _, alike in groupby(whole, _format)]
         for source in self.sources:
             if source.segment.stretch.meets(period) and source not in whole:
                 limits = [*self._limits(), *_within(source.segment, period), *self._outside(source)]
                 parts.append(self._part([source], names, limits))
-        found = ", ".join(names if self.visits else map(_freshly, names))
-        limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
-        parts.append(_select(found, Sql(self.beside), limits))
+        if self.beside is not None:
+            found = ", ".join(names if self.visits else map(_freshly, names))
+            limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
+            parts.append(_select(found, Sql(self.beside), limits))
+        if not parts:
+            parts.append(self._part(self.sources[:1], names, [Sql("false")]))
         return Sql(" UNION ALL ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
 
     def holds_whole(self, stretch: Stretch) -> bool:
@@ -102,6 +106,7 @@ class Reading:
         )
 
     def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
+        """`sources`: of one format."""
         what, values = [], []
         holes = [hole for source in sources for hole in joined(source.holes)]
         for name in names:
@@ -112,7 +117,7 @@ class Reading:
                 values += _quarters(holes)
             else:
                 what.append(name)
-        files = Sql("read_parquet(?)", ([source.path for source in sources],))
+        files = Sql(FILES[_format(sources[0])], ([source.path for source in sources],))
         part = _select(", ".join(what), files, limits)
         return Sql(part.text, (*values, *part.values))
 
@@ -127,6 +132,10 @@ class Reading:
         if self.visits:
             return [Sql("NOT (span_end >= ? AND span_start < ?)", (s.start, s.end)) for s in source.seams()]
         return [_not_in(hole) for hole in joined(source.holes)]
+
+
+def _format(source: Source) -> int:
+    return source.segment.format
 
 
 # Where what happened before was replaced, it is not known; then an event counts as the first.
@@ -221,14 +230,13 @@ class Reader:
         reach = period
         while True:
             found = self._gather(site_id, reach, most_fresh, visits)
-            if not visits:
-                connection.register("fresh", found.events)
-                return Reading(found.sources, found.fresh, "fresh", False, found.as_of)
-            seams = self._seams_of(connection, site_id, found)
-            wider = _within_reach(seams, period, found)
+            beside = self._seams_of(connection, site_id, found) if visits else found.events
+            wider = _within_reach(beside, period, found) if visits else []
             if not wider:
-                connection.register("seams", seams)
-                return Reading(found.sources, found.fresh, "seams", True, found.as_of)
+                name = "beside" if beside.num_rows or not found.sources else None
+                if name is not None:
+                    connection.register(name, beside)
+                return Reading(found.sources, found.fresh, name, visits, found.as_of)
             reach = Stretch(min(wider).start, max(each.end for each in wider))
 
     def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
@@ -266,6 +274,11 @@ class Reader:
         """Remove this node's copies of the site's segments; the next reading fetches them anew."""
         for segment in self.segments.manifest(site_id).segments:
             self.segments.forget(segment.version)
+
+    def clear(self) -> None:
+        """Forget what was read: the next reading asks anew."""
+        self._slots.clear()
+        self._seams.clear()
 
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
@@ -356,7 +369,7 @@ def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = N
         if cut is not None:
             touches.append("span_start < ? OR span_end >= ?")
             values += [cut.start, cut.end]
-        text = f"SELECT {RAW_OF_ROW}, seen FROM read_parquet(?) WHERE ({' OR '.join(touches)})"
+        text = f"SELECT {RAW_OF_ROW}, seen FROM {FILES[source.segment.format]} WHERE ({' OR '.join(touches)})"
         holes = joined(source.holes)
         for hole in holes:
             text += f" AND {_not_in(hole).text}"
@@ -439,3 +452,7 @@ class Kept:
     def put(self, key: object, value: object, size: int) -> None:
         with self._lock, suppress(ValueError):  # larger than all of it
             self._values[key] = (value, size + 1)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._values.clear()

@@ -46,6 +46,15 @@ RAW_OF_ROW = ", ".join(
     ]
 )
 
+# What a file holds. Files of older formats are read as if they had been written now: a description that was unknown
+# then is missing there.
+FORMAT = 2
+FILES = {
+    1: "(SELECT * REPLACE (CASE WHEN own IS NOT NULL THEN struct_insert(own, screen := NULL::VARCHAR) END AS own),"
+    " NULL::VARCHAR AS screen FROM read_parquet(?))",
+    2: "read_parquet(?)",
+}
+
 # From the relation `raw`, which has RAW_COLUMNS and `seen`.
 DERIVED = f"""
 WITH gaps AS (
@@ -98,13 +107,17 @@ SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, (occurred // 
 FROM raw WHERE visitor IS NULL
 """
 
-# A segment's file from the relation `found`; the question marks are the start and end of its stretch.
+# A segment's rows as they are written, from the relation `found`: all of the segment, or one of its days. The question
+# marks are the start and end of its stretch. `earlier`: in which quarters visitors were seen on the days before.
 # By day, so that a question about a day reads little; then by visitor,
 # so that what stays the same within a visit takes next to no space.
+EARLIER = "CREATE OR REPLACE TEMP TABLE earlier (visitor UBIGINT, quarter INTEGER)"
 WRITTEN = f"""
-SELECT * REPLACE (lag(quarter) OVER (PARTITION BY visitor ORDER BY occurred, tie) AS seen),
+SELECT * EXCLUDE (earlier) REPLACE (
+    coalesce(lag(quarter) OVER (PARTITION BY visitor ORDER BY occurred, tie), earlier) AS seen),
   span_start < ? + {VISIT_GAP} OR span_end >= ? - {VISIT_GAP} AS edge
-FROM found WHERE visitor IS NOT NULL
+FROM found LEFT JOIN (SELECT visitor, max(quarter) AS earlier FROM earlier GROUP BY visitor) USING (visitor)
+WHERE visitor IS NOT NULL
 UNION ALL BY NAME
 SELECT * REPLACE (quarter AS seen), false AS edge FROM found WHERE visitor IS NULL
 ORDER BY occurred // {DAY}, visitor, occurred, tie

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
@@ -29,6 +29,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.event import new_id
+from analytics.segment_sql import FORMAT
 from analytics.stretch import Grain, Stretch, as_datetime
 from analytics.unavailable import Unavailable, trouble_with
 from analytics.workplace import Workplace, sweep
@@ -61,7 +62,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`digest`: SHA-256 of its file, `size` its bytes; the rest of `Content` as there."""
+    """`digest`: SHA-256 of its file, `size` its bytes; the rest of `Content` as there. `format`: see segment_sql.py."""
 
     grain: Grain
     start: int
@@ -72,6 +73,7 @@ class Segment:
     rows: int
     first: int
     last: int
+    format: int = 1
 
     @property
     def stretch(self) -> Stretch:
@@ -178,7 +180,9 @@ class SegmentStore:
         with trouble_with("mongodb", PyMongoError), file.open("rb") as source:
             self._bucket.upload_from_stream_with_id(version, version, source, metadata=metadata)
         self._put(file, version)
-        return Segment(grain, stretch.start, stretch.end, version, size, digest, *astuple(content))
+        return Segment(
+            grain, stretch.start, stretch.end, version, size, digest, content.rows, content.first, content.last, FORMAT
+        )
 
     def fetch(self, segment: Segment) -> Path:
         """The segment's file on this disk, fetched where it is not there yet. Raises SegmentLost, Unavailable."""
@@ -188,8 +192,10 @@ class SegmentStore:
     def _fetch(self, segment: Segment) -> Path:
         path = self._path(segment.version)
         with suppress(FileNotFoundError):
-            os.utime(path)  # used just now: the oldest go first
-            if path.stat().st_size == segment.size:  # else the disk was full, or somebody's hand was there
+            found = path.stat()
+            # Used just now: the oldest go first. Not written: DuckDB would read the footer again.
+            os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
+            if found.st_size == segment.size:  # else the disk was full, or somebody's hand was there
                 return path
         part = self.workplace.unused(".part")
         try:
@@ -222,7 +228,7 @@ class SegmentStore:
         found = []
         for path in self.folder.glob("*.parquet"):
             with suppress(FileNotFoundError):
-                found.append((path.stat().st_mtime, path.stat().st_size, path))
+                found.append((path.stat().st_atime, path.stat().st_size, path))
         total = sum(size for _, size, _ in found)
         for used, size, path in sorted(found):
             if total <= self._most_bytes or used > time.time() - IN_USE:

@@ -29,15 +29,17 @@ from analytics.history import History, Past
 from analytics.mongodb import LOOK_LIMIT
 from analytics.raw_events import RawEvents
 from analytics.reading import Reading, Source, holes_in, seam_rows
-from analytics.segment_sql import COLUMNS, WRITTEN
+from analytics.segment_sql import COLUMNS, EARLIER, WRITTEN
 from analytics.segment_store import Content, Manifest, Segment, SegmentLost, SegmentStore
-from analytics.stretch import GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
+from analytics.stretch import DAY, GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
 from analytics.unavailable import trouble_with
 from config.metrics import SEGMENTS
 
 log = structlog.get_logger()
 
 ROW_GROUP = 122_880  # rows; DuckDB's own, and the piece that one thread takes
+_AS_PARQUET = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+MANY_ROWS = 1_000_000  # that are sorted at once, in 600 MB; ten million did not go through DuckDB's default of a GB
 SMALL = 50_000  # events: what is no larger is built anew in a second, and needs no finer segments
 MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
 MANY_AFTER = timedelta(seconds=30)  # but not all the time: 1,000 events a second are 30,000 by then
@@ -132,8 +134,9 @@ class Builder:
             sources = self._sources(manifest, stretch, fresh, folder)
             try:
                 at_seams = seam_rows(sources, stretch, cut=stretch) if sources else None
-                derive(connection, folder, self.raw.read(site_id, fresh), at_seams)
-                content = self._write(connection, sources, stretch, file)
+                derived = derive(connection, folder, self.raw.read(site_id, fresh), at_seams)
+                rows = derived + sum(source.segment.rows for source in sources)
+                content = write(connection, Reading(sources, (), "derived", cut=stretch), stretch, rows, file)
             except duckdb.Error:
                 for source in sources:  # copies of this node's that may be damaged; MongoDB has better ones
                     self.segments.forget(source.segment.version)
@@ -154,20 +157,6 @@ class Builder:
     def _build_coarser(self, site_id: str, grain: Grain, stretch: Stretch) -> bool:
         coarser = GRAINS[GRAINS.index(grain) + 1]
         return self.build(site_id, coarser, stretch_of(coarser, stretch.start))
-
-    def _write(
-        self, connection: duckdb.DuckDBPyConnection, sources: tuple[Source, ...], stretch: Stretch, file: Path
-    ) -> Content:
-        rows = Reading(sources, (), "derived", cut=stretch).rows(COLUMNS, stretch)
-        connection.execute(
-            f"COPY (WITH found AS ({rows.text}) {WRITTEN})"
-            f" TO '{file}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})",
-            (*rows.values, stretch.start, stretch.end),
-        )
-        found = connection.execute(
-            "SELECT count(*), min(occurred), max(occurred) FROM read_parquet(?)", [[str(file)]]
-        ).fetchall()
-        return Content(*found[0])
 
     def _sources(
         self, manifest: Manifest, stretch: Stretch, fresh: Sequence[Stretch], folder: Path
@@ -221,6 +210,31 @@ class Builder:
             rested = all(s.built_at + MONTH_RESTS <= self.now() for s in large)
             return rested and stretch.end + HOUR <= now
         return min(segment.end for segment in finer) + settled <= now
+
+
+def write(connection: duckdb.DuckDBPyConnection, reading: Reading, stretch: Stretch, rows: int, file: Path) -> Content:
+    """A segment's file, of what the reading has of the stretch. `rows`: about how many. Many are sorted a day at a
+    time, as the whole would not fit into memory.
+    """
+    days = [stretch]
+    if rows > MANY_ROWS and stretch.end - stretch.start > DAY:
+        days = [Stretch(start, start + DAY) for start in range(stretch.start, stretch.end, DAY)]
+    parts = [file] if len(days) == 1 else [file.with_name(f"day-{number}.parquet") for number in range(len(days))]
+    connection.execute(EARLIER)
+    for day, part in zip(days, parts, strict=True):
+        found = reading.rows(COLUMNS, day)
+        connection.execute(
+            f"COPY (WITH found AS ({found.text}) {WRITTEN}) TO '{part}' {_AS_PARQUET}",
+            (*found.values, stretch.start, stretch.end),
+        )
+        if part is not file:
+            seen = "SELECT visitor, max(quarter) FROM read_parquet(?) WHERE visitor IS NOT NULL GROUP BY visitor"
+            connection.execute(f"INSERT INTO earlier {seen}", [[str(part)]])
+    if len(parts) > 1:
+        in_order = _AS_PARQUET.replace(")", ", PRESERVE_ORDER)")
+        connection.execute(f"COPY (SELECT * FROM read_parquet(?)) TO '{file}' {in_order}", [[*map(str, parts)]])
+    text = "SELECT count(*), min(occurred), max(occurred) FROM read_parquet(?)"
+    return Content(*connection.execute(text, [[str(file)]]).fetchall()[0])
 
 
 def due_at(now: datetime) -> Due:

@@ -15,12 +15,13 @@ from zoneinfo import ZoneInfo, available_timezones
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length, Range
 
-from analytics.event_schema import CURRENCY, OPTIONAL, Code, Text
+from analytics.event_schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole
 from analytics.site import Goal, Site, plain_host
 
 MOST_GOALS = 100
 MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
+LONGEST_HOST = 253
 MOST_DAYS = 36_500
 VISIT = "Visit "
 HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
@@ -75,7 +76,7 @@ class Domain(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         host = plain_host(super()._deserialize(value, attr, data, **kwargs))
-        if len(host) > 253 or not HOST.fullmatch(host) or re.search(r"[:/]", value):
+        if len(host) > LONGEST_HOST or not HOST.fullmatch(host) or re.search(r"[:/]", value):
             raise self.make_error("domain")
         return host
 
@@ -125,16 +126,16 @@ class SiteSchema(Schema):
     site_id = Text(required=True, shortest=1, longest=128)
     timezone = fields.String(validate=is_zone, **OPTIONAL)
     goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
-    shows_visitors = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
+    shows_visitors = Flag(**OPTIONAL)
     domains = _several(Domain())
     allowed_origins = _several(Origin())
     write_key = fields.UUID(**OPTIONAL)
-    honours_dnt = fields.Boolean(truthy={True}, falsy={False}, **OPTIONAL)
+    honours_dnt = Flag(**OPTIONAL)
     excluded_ips = _several(Network())
     excluded_paths = _several(Text(shortest=1, longest=LONGEST_PAGE))
     allowed_parameters = _several(Text(shortest=1, longest=128))
-    backdate_days = fields.Integer(strict=True, validate=Range(0, MOST_DAYS), **OPTIONAL)
-    retention_days = fields.Integer(strict=True, validate=Range(1, MOST_DAYS), **OPTIONAL)
+    backdate_days = Whole(validate=Range(0, MOST_DAYS), **OPTIONAL)
+    retention_days = Whole(validate=Range(1, MOST_DAYS), **OPTIONAL)
 
     @post_load
     def make(self, loaded: dict[str, Any], **_: Any) -> Site:

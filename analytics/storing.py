@@ -1,9 +1,11 @@
-"""From the journal to MongoDB: claim what waits, store the good, keep the bad as dead letters, and only then settle.
+"""From the journal to MongoDB: claim what waits, enrich and store the good, keep the bad as dead letters, and only then
+settle.
 
 Every step may be repeated, so this may die anywhere: before settling, everything is still in the journal; after the
 stores have written, writing the same again changes nothing.
 
 What goes wrong, and what becomes of the events:
+    enrichment says that it is none    dropped, and counted by its reason
     a store is away, stalled, full     they are handed back and wait, as long as it takes (Unavailable)
     an event does not fit the schema   a dead letter, `invalid_event` or `not_json`; its neighbours are stored
     MongoDB refuses an event           a dead letter, `refused`; its neighbours are stored
@@ -25,9 +27,11 @@ from uuid import UUID
 
 import structlog
 
-from analytics.books import DEAD, DUPLICATE, STORED, Account
+from analytics.books import DEAD, DROPPED_LATER, DUPLICATE, STORED, Account
 from analytics.catching import Catcher
 from analytics.dead_letters import DeadLetterStore, Death
+from analytics.drop import Drop
+from analytics.enriching import Enrichment
 from analytics.event import Event
 from analytics.event_schema import InvalidEvent, load_journal_event
 from analytics.event_store import EventStore
@@ -51,26 +55,36 @@ class Outcome:
     duplicate: int = 0
     deaths: tuple[Death, ...] = ()
     waiting: str | None = None
+    dropped: tuple[str, ...] = ()  # the reason of each
 
     def __add__(self, other: "Outcome") -> "Outcome":
-        return Outcome(self.stored + other.stored, self.duplicate + other.duplicate, self.deaths + other.deaths)
+        return Outcome(
+            self.stored + other.stored,
+            self.duplicate + other.duplicate,
+            self.deaths + other.deaths,
+            dropped=self.dropped + other.dropped,
+        )
 
     def is_some(self) -> bool:
         """Whether any event came to an end."""
-        return bool(self.stored or self.duplicate or self.deaths)
+        return bool(self.stored or self.duplicate or self.deaths or self.dropped)
 
     def as_result(self) -> dict[str, int | str]:
         result: dict[str, int | str] = {"stored": self.stored, "duplicate": self.duplicate, "dead": len(self.deaths)}
+        result |= {"dropped": len(self.dropped)} if self.dropped else {}
         return result | ({"waiting": self.waiting} if self.waiting else {})
 
 
 @dataclass(frozen=True)
 class Stores:
+    """Without `enrichment`, events are stored as they came."""
+
     journal: Journal
     events: EventStore
     dead_letters: DeadLetterStore
     now: Callable[[], datetime]
     removed: Catcher
+    enrichment: Enrichment | None = None
 
 
 def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> Outcome:
@@ -90,7 +104,7 @@ def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> O
         outcome = _store(stores, consumer, stores.journal.claim(consumer))
     if outcome.is_some():
         _count(outcome)
-        log.info("events_stored", stored=outcome.stored, duplicate=outcome.duplicate, dead=len(outcome.deaths))
+        log.info("events_stored", **outcome.as_result())
     return outcome
 
 
@@ -99,6 +113,8 @@ def _count(outcome: Outcome) -> None:
     EVENTS.labels(DUPLICATE, "").inc(outcome.duplicate)
     for death in outcome.deaths:
         EVENTS.labels(DEAD, death.reason).inc()
+    for reason in outcome.dropped:
+        EVENTS.labels("dropped", reason).inc()
 
 
 def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:
@@ -109,45 +125,78 @@ def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) 
     for deaths, group in groupby(sorted(deliveries, key=attrgetter("deaths")), key=attrgetter("deaths")):
         for few in _batched(group, GROUP_SIZES.get(deaths, 1)):
             entries = stores.journal.take(consumer, few)
-            outcome += _store(stores, consumer, entries) if deaths < MOST_DEATHS else _bury(stores, few, entries)
+            is_poison = deaths >= MOST_DEATHS
+            outcome += _bury(stores, few, entries) if is_poison else _store(stores, consumer, entries, is_again=True)
     return outcome
 
 
-def _store(stores: Stores, consumer: str, entries: Sequence[Entry]) -> Outcome:
+def _store(stores: Stores, consumer: str, entries: Sequence[Entry], *, is_again: bool = False) -> Outcome:
     try:
-        return _settle(stores, *_write(stores, entries))
+        return _settle(stores, *_write(stores, entries, is_again))
     except Unavailable:
         with suppress(Unavailable):
             stores.journal.hand_back(consumer, entries)  # our trouble is not held against an event
         raise
 
 
-def _write(stores: Stores, entries: Sequence[Entry]) -> tuple[list[Settlement], list[Death]]:
-    good: list[tuple[Entry, Event]] = []
+def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[list[Settlement], list[Death]]:
+    """`is_again`: an earlier delivery may have stored some of them."""
+    valid: list[tuple[Entry, Event]] = []
     deaths: list[Death] = []
     now = stores.now()
     for entry in entries:
         try:
-            good.append((entry, load_journal_event(entry.raw, entry.event_id, partial(_written_at, entry, now))))
+            valid.append((entry, load_journal_event(entry.raw, entry.event_id, partial(_written_at, entry, now))))
         except InvalidEvent as error:
             deaths.append(_death(entry, error.code, error.fields, now, site_id=error.site_id))
+    good, settlements = _enrich(stores, valid, is_again)
     result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
     if good:
         STORE_LAG.observe((stores.now() - min(event.received_at for _, event in good)).total_seconds())
     refused = {refusal.index: refusal.reason for refusal in result.refused}
-    settlements = []
     for index, (entry, event) in enumerate(good):
         if index in refused:
             deaths.append(
                 _death(entry, "refused", {"mongodb": refused[index]}, now, event_id=event.id, site_id=event.site_id)
             )
         else:
-            account = entry.account or Account(event.site_id, event.received_at.date())
-            settlements.append(Settlement(entry, DUPLICATE if index in result.duplicate else STORED, account))
+            outcome = DUPLICATE if index in result.duplicate else STORED
+            settlements.append(Settlement(entry, outcome, _account(entry, event)))
     stores.dead_letters.keep(deaths, now)
     stores.removed.catch([(entry.entry_id, event) for entry, event in good], deaths, now)
     stores.dead_letters.resolve([settled.entry.replay.letter for settled in settlements if settled.entry.replay])
     return settlements, deaths
+
+
+def _enrich(
+    stores: Stores, valid: Sequence[tuple[Entry, Event]], is_again: bool
+) -> tuple[list[tuple[Entry, Event]], list[Settlement]]:
+    """Those to store, and those that are dropped. What an earlier delivery stored already, before the site's settings
+    were others, stays, and counts as stored: the books say what MongoDB has.
+    """
+    if stores.enrichment is None:
+        return list(valid), []
+    good: list[tuple[Entry, Event]] = []
+    dropped: list[tuple[Entry, Event, Drop]] = []
+    enriched = stores.enrichment.apply([event for _, event in valid])
+    for (entry, event), outcome in zip(valid, enriched, strict=True):
+        if isinstance(outcome, Drop):
+            dropped.append((entry, event, outcome))
+        else:
+            good.append((entry, outcome))
+    there = stores.events.written_by((x.entry_id, event.id) for x, event, _ in dropped) if is_again and dropped else ()
+    return good, [
+        Settlement(
+            entry,
+            STORED if entry.entry_id in there else f"{DROPPED_LATER}{drop.reason}",
+            _account(entry, event),
+        )
+        for entry, event, drop in dropped
+    ]
+
+
+def _account(entry: Entry, event: Event) -> Account:
+    return entry.account or Account(event.site_id, event.received_at.date())
 
 
 def _bury(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entry]) -> Outcome:
@@ -177,7 +226,8 @@ def _written_at(entry: Entry, now: datetime) -> datetime:
 def _settle(stores: Stores, settlements: Sequence[Settlement], deaths: Sequence[Death]) -> Outcome:
     stores.journal.settle([*settlements, *(Settlement(x.entry, DEAD, x.account) for x in deaths)])
     ends = Counter(settlement.outcome for settlement in settlements)
-    return Outcome(ends[STORED], ends[DUPLICATE], tuple(deaths))
+    dropped = (x.outcome.removeprefix(DROPPED_LATER) for x in settlements if x.outcome.startswith(DROPPED_LATER))
+    return Outcome(ends[STORED], ends[DUPLICATE], tuple(deaths), dropped=tuple(dropped))
 
 
 def _batched(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:

@@ -8,20 +8,25 @@ lost and doubled events (must be 0: exit 1). SECONDS (20, for all turns of one) 
 import json
 import os
 import platform
+import random
 import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from redis import Redis
 
-from analytics.event import id_from_client
+from analytics.event import Event, id_from_client, new_id
 from analytics.event_schema import load_event
 from analytics.journal import JOURNAL_KEY, Journal, Line
+from analytics.salts import Salts
 from bench import calibration
+from bench.hits import hit, user_agents, weights
 from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE
 from tests.system import System, wait_for
@@ -77,7 +82,7 @@ def bench(system: System, folder: Path) -> bool:
                 if name == FOOTFALL:
                     used.update({part: cpu - before[part] for part, cpu in cpu_seconds(system).items()})
 
-    drained = drain(system, BACKLOG, "drain")
+    drained, drained_hits = drain(system, BACKLOG, "drain"), drain(system, BACKLOG, "hits", as_hits=True)
     lost, doubled = _check(system, sent)
     accepted = sum(load.statuses[200] for load in rates[FOOTFALL])
     best = {name: sorted(loads, key=lambda load: load.rate)[TURNS // 2] for name, loads in rates.items()}
@@ -104,14 +109,18 @@ def bench(system: System, folder: Path) -> bool:
         {
             "drained, events/s": f"{drained:,.0f}",
             "of bare insert_many": f"{drained / inserts:.2f}",
+            "drained, hits of browsers, with URL, referrer and sender to enrich, events/s": f"{drained_hits:,.0f}",
+            "of bare insert_many, hits of browsers": f"{drained_hits / inserts:.2f}",
         },
     )
     print_table("CPU seconds for 1,000 events", {name: f"{cpu / accepted * 1000:.2f}" for name, cpu in used.items()})
     return lost == doubled == 0 and accepted > 0
 
 
-def drain(system: System, backlog: int, site: str) -> float:
-    """Events a second from the journal to MongoDB, when they already wait and nothing else runs."""
+def drain(system: System, backlog: int, site: str, *, as_hits: bool = False) -> float:
+    """Events a second from the journal to MongoDB, when they already wait and nothing else runs. `as_hits`: as browsers
+    send them (bench/hits.py), and not as a server that has described them.
+    """
     workers = system.part("tasks worker")
     for worker in workers:
         worker.suspend()
@@ -119,13 +128,23 @@ def drain(system: System, backlog: int, site: str) -> float:
     journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
     for first in range(0, backlog, 500):
         bodies = [_body(number, site) for number in range(first, first + 500)]
-        journal.append([Line.of(load_event(body, now)) for body in bodies])
+        events = _hits(redis, site) if as_hits else [load_event(body, now) for body in bodies]
+        journal.append([Line.of(event) for event in events])
     for worker in workers:
         worker.resume()
     wait_for(lambda: redis.xlen(JOURNAL_KEY) < backlog, "the first batch", 60)
     start, first_seen = time.perf_counter(), redis.xlen(JOURNAL_KEY)
     wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 300)
     return first_seen / (time.perf_counter() - start)
+
+
+def _hits(redis: Redis, site: str) -> list[Event]:
+    """500 of them."""
+    chance = random.Random()
+    agents = user_agents(random.Random(1))
+    salts, today = Salts(redis, lambda: datetime.now(UTC)), datetime.now(UTC).date()
+    found = (hit(chance, agent, site) for agent in chance.choices(agents, weights(agents), k=500))
+    return [replace(event, id=new_id(), client=salts.seal(client, today)) for event, client in found]
 
 
 def _body(number: int, site: str) -> dict[str, str]:

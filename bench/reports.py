@@ -36,8 +36,7 @@ from analytics import duck
 from analytics.history import Past
 from analytics.reading import Sql
 from analytics.reports import Reports, make_reports
-from analytics.segment_sql import COLUMNS, WRITTEN
-from analytics.segmenting import rebuild
+from analytics.segmenting import rebuild, write
 from analytics.segments import Segments, make_segments
 from analytics.stretch import HOUR, QUARTER, Stretch, as_datetime, as_ms
 from bench import report_data
@@ -193,11 +192,8 @@ def write_parquet(uri: str, folder: Path, site: str, path: Path) -> None:
     rig = Rig(uri, folder)
     with rig.ours.connect() as connection:
         reading = rig.ours.reader.open(connection, site, MONTH, 0)
-        rows = reading.rows(COLUMNS, MONTH)
-        connection.execute(
-            f"COPY (WITH found AS ({rows.text}) {WRITTEN}) TO '{path}' (FORMAT parquet, COMPRESSION zstd)",
-            (*rows.values, MONTH.start, MONTH.end),
-        )
+        rows = sum(segment.rows for segment in rig.ours.store.manifest(site).segments)
+        write(connection, reading, MONTH, rows, path)
 
 
 def build_days(uri: str, folder: Path, site: str) -> float:

@@ -19,6 +19,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_routes": {
             "tasks.dead_letters.*": {"queue": DEAD_LETTERS_QUEUE},
             "tasks.segments.*": {"queue": SEGMENTS_QUEUE},
+            "tasks.retention.*": {"queue": SEGMENTS_QUEUE},
         },
         # Nobody waits for a result: what a task did goes into its log line and, through its event, to Flower.
         "task_ignore_result": True,
@@ -73,6 +74,18 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
                 "task": "tasks.segments.collect_segments",
                 "schedule": 600.0,
                 "options": {"expires": 300},
+            },
+            # Where one is owed (tasks/beat.py).
+            "finish-erasures": {
+                "task": "tasks.retention.finish_erasures",
+                "schedule": 5.0,
+                "options": {"expires": 10},
+            },
+            # Each hour it is midnight somewhere.
+            "purge-expired": {
+                "task": "tasks.retention.purge_expired",
+                "schedule": 3600.0,
+                "options": {"expires": 1800},
             },
         },
     }

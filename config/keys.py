@@ -3,7 +3,12 @@
 import hmac
 
 
+def bearer(authorization: str) -> str:
+    """The key in this header's value; "" where there is none."""
+    kind, _, given = authorization.partition(" ")
+    return given.strip() if kind.lower() == "bearer" else ""
+
+
 def holds(key: str, authorization: str) -> bool:
     """Whether this header's value carries the key, in a time that tells nothing of it. Never for an empty key."""
-    kind, _, given = authorization.partition(" ")
-    return bool(key) and kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
+    return bool(key) and hmac.compare_digest(bearer(authorization).encode(), key.encode())

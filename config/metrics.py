@@ -35,7 +35,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 EVENTS = Counter(
     "footfall_events",
-    "Events by what became of them: accepted, rejected, dropped, refused at the door; then stored, duplicate, dead.",
+    "Events by what became of them: accepted, rejected, refused, dropped at the door; stored, duplicate, dead, dropped"
+    " in a worker.",
     ["outcome", "reason"],
 )
 RATE_LIMITED = Counter("footfall_rate_limited", "Requests answered with 429, by whose limit it was.", ["limit"])
@@ -64,7 +65,11 @@ STORE_LAG = Histogram(
     "From received to stored, of the oldest event of each batch.",
     buckets=[0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60, 600, 3600],
 )
-
+ENRICHMENT_FAILURES = Counter(
+    "footfall_enrichment_failures",
+    "Events that a step of enrichment failed over, which are stored without it.",
+    ["step"],
+)
 
 SEGMENTS = Counter("footfall_segments", "Segments built, of an hour, a day or a month.", ["grain"])
 

@@ -1,7 +1,8 @@
 """Every setting: its environment name, type, default and meaning, each only here.
 
 In: the environment, and a `.env` file beside the project for what the environment leaves out.
-Out: one frozen `Settings`. A value that cannot be read stops the start with `SettingsError`, which names the setting.
+Out: one frozen `Settings`. A value that cannot be read stops the start with `SettingsError`, which names the setting;
+so does production without its secrets, naming all that are missing.
 """
 
 import os
@@ -24,11 +25,22 @@ LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
 FORMATS = validate.OneOf(["auto", "json", "console"])
 
 
+# Without these, production does not start. Flower reads its own from the environment, so it is no field of Settings: a
+# process started from here would get it empty, which Flower takes for a password that nobody has.
+PRODUCTION = ("SECRET_KEY", "ADMIN_KEY")
+FLOWER_LOGINS = "FLOWER_BASIC_AUTH"
+
+
 def is_address(value: str) -> None:
     try:
         ip_address(value)
     except ValueError:
         raise ValidationError("Not an IP address.") from None
+
+
+def is_address_or_none(value: str) -> None:
+    if value:
+        is_address(value)
 
 
 def are_sentinels(value: str) -> None:
@@ -125,21 +137,28 @@ class Settings:
     worker_metrics_port: int = setting("int", 3002, "port of a worker's /metrics", PORT)
     flower_port: int = setting("int", 5555, "port of Flower", PORT)
     bind_host: str = setting("str", "127.0.0.1", "address that the two apps and Flower listen on", is_address)
+    published_on: str = setting(
+        "str",
+        "",
+        "address on which others reach the reporting app or Flower, where `BIND_HOST` is a container's own",
+        is_address_or_none,
+    )
     web_concurrency: int = setting("int", 2, "gunicorn processes of each app", POSITIVE)
     web_threads: int = setting("int", 16, "threads in each of them", POSITIVE)
     worker_concurrency: int = setting("int", 2, "processes of a Celery worker; as many as cores", POSITIVE)
     admin_key: str = setting(
         "str",
         "",
-        "key to the routes for administration, 16 characters or more; without one they are closed",
+        "key to everything, 16 characters or more: the one to make API keys with. Without one, administration is"
+        " closed",
         is_key,
         secret=True,
     )
     report_key: str = setting(
         "str",
         "",
-        "key to the reports, 16 characters or more; `ADMIN_KEY` opens them too. Without one they are open, but for what"
-        " shows single persons",
+        "key to the reports, 16 characters or more; `ADMIN_KEY` and API keys open them too. Without one they are open"
+        " in development on loopback, but for what shows single persons",
         is_key,
         secret=True,
     )
@@ -184,6 +203,12 @@ class Settings:
         "the most raw events that a report reads beside segments; where more wait, it says as of when it is",
         POSITIVE,
     )
+    geoip_db: str = setting(
+        "str", "", "a file of cities in MaxMind's format, for countries, regions and cities; unset: none of them"
+    )
+    spam_referrers: str = setting(
+        "str", "", "a file with a spamming host in each line, whose visitors are dropped beside those that are known"
+    )
     data_dir: str = setting("str", "var", "where `make run` keeps the data of the servers it starts")
     segment_dir: str = setting(
         "str", "", "where this machine keeps copies of segments; unset: `segments` in `DATA_DIR`"
@@ -202,6 +227,16 @@ class Settings:
     @property
     def is_production(self) -> bool:
         return self.app_env == "production"
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether nobody else reaches the reporting app and Flower."""
+        return ip_address(self.published_on or self.bind_host).is_loopback
+
+    @property
+    def reports_are_open(self) -> bool:
+        """To whoever comes without a key: in development only, and where nobody else can come."""
+        return not (self.report_key or self.is_production) and self.on_loopback
 
     @property
     def rate_limits(self) -> dict[str, str]:
@@ -231,8 +266,10 @@ class Settings:
         return {f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
 
 
-def load_settings(given: Mapping[str, object] | None = None) -> Settings:
-    """Settings from the environment and `.env`; `given` (by field name) goes before both."""
+def load_settings(given: Mapping[str, object] | None = None, *, with_flower: bool = False) -> Settings:
+    """Settings from the environment and `.env`; `given` (by field name) goes before both. `with_flower`: for whoever
+    starts Flower, which needs a password in production.
+    """
     env = Env()
     env.read_env(".env", recurse=False)
     values: dict[str, Any] = {}
@@ -251,4 +288,18 @@ def load_settings(given: Mapping[str, object] | None = None) -> Settings:
         raise SettingsError("REDIS_SENTINELS goes with a REDIS_URL of redis:// only, without TLS")
     if values["place_headers"] and not values["trusted_proxies"]:
         raise SettingsError("PLACE_HEADERS are believed of a trusted proxy only: set TRUSTED_PROXIES")
-    return Settings(**values)
+    settings = Settings(**values)
+    if settings.is_production:
+        _check_secrets(settings, with_flower)
+    return settings
+
+
+def _check_secrets(settings: Settings, with_flower: bool) -> None:
+    """ADMIN_KEY is the way in: with it, API keys for everybody else are made."""
+    missing = [name for name in PRODUCTION if not getattr(settings, name.lower())]
+    logins = os.environ.get(FLOWER_LOGINS, "")
+    has_login = all(all(login.partition(":")[::2]) for login in logins.split(","))
+    if not has_login and (with_flower or missing):
+        missing.append(FLOWER_LOGINS + (", as user:password" if with_flower else " (Flower, as user:password)"))
+    if missing:
+        raise SettingsError(f"APP_ENV=production needs {'; '.join(missing)}")

@@ -105,7 +105,7 @@ class PrefixedLines:
 
 def main() -> None:
     try:
-        settings = load_settings()
+        settings = load_settings(with_flower=True)
         data = Path(settings.data_dir).resolve()
         data.mkdir(parents=True, exist_ok=True)
         with (data / "lock").open("w") as lock:

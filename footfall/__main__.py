@@ -9,7 +9,10 @@ from config.logs import configure_logging
 from footfall.audit import audit_command
 from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
+from footfall.keys import keys
+from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
+from footfall.sites import sites
 from tasks.app import settings
 
 
@@ -21,7 +24,7 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, segments_group):
+for command in (audit_command, dead_letters, doctor, keys, purge_command, segments_group, sites, visitors_group):
     footfall.add_command(command)
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ could not be told: a store is away, or events kept moving.
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -22,7 +23,18 @@ from analytics.unavailable import Unavailable
 from config.clients import make_database, make_redis
 from config.settings import Settings
 
-COUNTS = ("received", "rejected", "dropped", "accepted", "replayed", "stored", "duplicate", "dead", "waiting")
+COUNTS = (
+    "received",
+    "rejected",
+    "dropped",
+    "accepted",
+    "replayed",
+    "stored",
+    "duplicate",
+    "dead",
+    "dropped_later",
+    "waiting",
+)
 PATIENCE = 3600.0  # seconds for one count; 600,000 events took about a second
 
 
@@ -94,9 +106,13 @@ def _as_table(balances: Iterable[Balance]) -> str:
 def _row(balance: Balance) -> tuple[str, ...]:
     counts = (getattr(balance, name) for name in COUNTS)
     cells = (sum(count.values()) if isinstance(count, dict) else count for count in counts)
-    reasons = (f"{n:,} {reason}" for reason, n in (balance.rejected | balance.dropped).items())
+    reasons = (f"{n:,} {reason}" for reason, n in _reasons(balance).items())
     account = balance.account
     return (account.day.isoformat(), shown(account.site_id), *(f"{cell:,}" for cell in cells), ", ".join(reasons))
+
+
+def _reasons(balance: Balance) -> Counter[str]:
+    return Counter(balance.rejected) + Counter(balance.dropped) + Counter(balance.dropped_later)
 
 
 def _say_verdict(found: Audit) -> None:
@@ -109,4 +125,7 @@ def _say_verdict(found: Audit) -> None:
             f"{moving} of these are not judged: their events still move. Ask again, or for another --day.", fg="yellow"
         )
     elif not found.faults:
-        click.secho("It all adds up: accepted = stored + duplicate + dead + waiting, and MongoDB agrees.", fg="green")
+        click.secho(
+            "It all adds up: accepted = stored + duplicate + dead + dropped_later + waiting, and MongoDB agrees.",
+            fg="green",
+        )

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import wraps
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 from uuid import UUID
 
 import click
@@ -15,9 +15,9 @@ from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.event_schema import InvalidEvent, read_json
 from analytics.journal import Journal, make_journal
 from analytics.replaying import replay_all, replay_edited, replay_letter
-from analytics.unavailable import Unavailable
 from config.clients import make_database
 from config.settings import Settings
+from footfall.group import Group, fail
 
 SENT = "Sent through the journal again; the letter goes when the event is stored."
 
@@ -38,24 +38,17 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     return with_filter
 
 
-class Group(click.Group):
-    """Says in one line which store is away, or what is wrong with an event."""
+class Letters(Group):
+    """Says in one line, too, what is wrong with an event."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except Unavailable as error:
-            fail(str(error), 2)
         except InvalidEvent as error:
             fail(f"the event would only fail again: {error}", 1)
 
 
-def fail(message: str, code: int) -> NoReturn:
-    click.echo(f"footfall: {message}", err=True)
-    sys.exit(code)
-
-
-@click.group("dead-letters", cls=Group)
+@click.group("dead-letters", cls=Letters)
 @click.pass_context
 def dead_letters(context: click.Context) -> None:
     """Look at the events that failed for good, send them again, or let them go."""

@@ -66,6 +66,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         processes.settings_bind_host,
         processes.settings_claim_idle,
         processes.settings_redis_timeout,
+        processes.settings_geoip_db,
     ],
 }
 

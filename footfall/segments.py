@@ -7,31 +7,19 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import click
 
 from analytics.segmenting import rebuild
 from analytics.segments import Segments, make_segments
 from analytics.stretch import Stretch, as_datetime, as_ms, stretch_of
-from analytics.unavailable import Unavailable
 from analytics.verifying import Verified, months_of, verify
 from config.clients import make_database
 from config.settings import Settings
+from footfall.group import Group
 
 MONTH = click.DateTime(["%Y-%m"])
 PATIENCE = 600.0  # seconds for one answer of MongoDB
-
-
-class Group(click.Group):
-    """Says in one line that MongoDB is away."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Unavailable as error:
-            click.echo(f"footfall: {error}", err=True)
-            sys.exit(2)
 
 
 @click.group("segments", cls=Group)

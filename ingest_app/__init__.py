@@ -3,13 +3,18 @@
 from flask import Flask, request
 from flask_cors import CORS
 
+from analytics.api_keys import METRICS, make_key_ring
 from config.settings import Settings
 from ingest_app.described import description
 from ingest_app.door import Door
 from ingest_app.events import events_blueprint
 from ingest_app.places import CDNS
+from ingest_app.plausible import plausible_blueprint
+from ingest_app.segment import segment_blueprint
 from ingest_app.tracker import tracker_blueprint
+from ingest_app.umami import umami_blueprint
 from web.app import new_app
+from web.auth import Auth
 from web.docs import docs_blueprint
 from web.metrics import metrics_blueprint
 
@@ -22,7 +27,11 @@ def create_app(settings: Settings, door: Door) -> Flask:
     app.before_request(lambda: None if request.path in UNLIMITED else door.expect(request.remote_addr or ""))
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
     app.register_blueprint(events_blueprint(door))
+    app.register_blueprint(plausible_blueprint(door))
+    app.register_blueprint(umami_blueprint(door))
+    app.register_blueprint(segment_blueprint(door))
     app.register_blueprint(tracker_blueprint())
-    app.register_blueprint(metrics_blueprint({"redis": door.gauges}, settings.admin_key))
+    auth = Auth(settings, make_key_ring(settings).find)
+    app.register_blueprint(metrics_blueprint({"redis": door.gauges}, auth.needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))
     return app

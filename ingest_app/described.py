@@ -2,10 +2,12 @@
 
 from functools import cache
 
+from analytics.api_keys import WRITE
 from analytics.event_schema import EventSchema
+from ingest_app.drop_in_described import DROP_IN_OPERATIONS
 from ingest_app.events import OF_JSON
 from ingest_app.hit import MOST_EVENTS
-from web.json_schema import A_MOMENT, COUNT, TEXT, Json, an_object, any_of, just, list_of, map_of, or_null
+from web.json_schema import A_MOMENT, ANYTHING, COUNT, TEXT, Json, an_object, any_of, just, list_of, map_of, or_null
 from web.openapi import JSON, NDJSON, Operation, common, describe
 
 ABOUT = """\
@@ -29,7 +31,11 @@ EVENT = {
     "event_id": "4f1c2d",
     "props": {"plan": "pro"},
 }
-MANY = list_of(EventSchema, maxItems=MOST_EVENTS, description="One that is wrong is rejected, the others are not.")
+MANY = list_of(
+    any_of(EventSchema, ANYTHING),
+    maxItems=MOST_EVENTS,
+    description="Each as for POST /event. One that is not is rejected by its index, and the others are accepted.",
+)
 SENT_AT = or_null(A_MOMENT) | {"description": "When it is sent, by the clock that the events' timestamps are of."}
 SEVERAL = any_of(MANY, an_object({"events": MANY}, {"sent_at": SENT_AT}))
 REJECTED = an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
@@ -39,6 +45,8 @@ OPERATIONS: dict[str, Operation] = {
     "POST /event": Operation(
         summary="One event",
         tag=SENDING,
+        scope=WRITE,
+        key_optional=True,
         body={JSON: EventSchema, PLAIN: EventSchema},
         answer={JSON: an_object({"success": just(True), "message": TEXT})},
         says={
@@ -52,6 +60,8 @@ OPERATIONS: dict[str, Operation] = {
     "POST /events": Operation(
         summary="Several events; none suffers from its neighbours",
         tag=SENDING,
+        scope=WRITE,
+        key_optional=True,
         body={JSON: SEVERAL, PLAIN: SEVERAL, NDJSON: TEXT | {"description": "An event a line; empty lines are none."}},
         answer={
             JSON: an_object({"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": list_of(REJECTED)})
@@ -63,6 +73,13 @@ OPERATIONS: dict[str, Operation] = {
         },
         examples={"body": {"events": [EVENT]}},
     ),
+    "GET /js/footfall.js": Operation(
+        summary="The tracker, for a page's script tag",
+        tag=SENDING,
+        answer={"text/javascript": {}},
+        headers={"ETag": {"required": True, "schema": TEXT}},
+        uses_stores=False,
+    ),
     "GET /pixel.gif": Operation(
         summary="One event, where only an image can be asked for",
         note="An image, whatever came of it. Any field of an event that is text may be in the query; without `url` and "
@@ -70,7 +87,7 @@ OPERATIONS: dict[str, Operation] = {
         tag=SENDING,
         answer={"image/gif": {}},
         parameters=[
-            {"name": "site_id", "required": True, "schema": TEXT},
+            {"name": "site_id", "required": False, "schema": TEXT, "description": "Without it nothing is counted."},
             {"name": "event_type", "required": False, "schema": TEXT | {"default": "pageview"}},
             {"name": "url", "required": False, "schema": TEXT},
             {"name": "referrer", "required": False, "schema": TEXT},
@@ -82,6 +99,7 @@ OPERATIONS: dict[str, Operation] = {
         says={429: ""},
         examples={"site_id": "site-abc-123"},
     ),
+    **DROP_IN_OPERATIONS,
     **common(["redis"]),
 }
 

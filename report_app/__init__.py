@@ -5,10 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
 from flask import Flask
 from prometheus_client import Metric
 
+from analytics.api_keys import ADMIN, DEAD_LETTERS, METRICS, PERSONS, READ, SITES, ApiKeyStore
 from analytics.dead_letters import DeadLetterStore, LetterFilter
+from analytics.erasing import Eraser
 from analytics.event_store import EventStore
 from analytics.journal import Journal
 from analytics.realtime import RealtimeReader
@@ -18,17 +21,21 @@ from config.metrics import dead_letter_gauge
 from config.settings import Settings
 from report_app.dead_letters import dead_letters_blueprint
 from report_app.described import description
+from report_app.erasure import erasure_blueprint
 from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
+from report_app.keys import keys_blueprint
 from report_app.query import query_blueprint
 from report_app.sites import sites_blueprint
 from report_app.stats import stats_blueprint
 from report_app.visitors import visitors_blueprint
 from web.app import new_app
-from web.auth import needs_report_key, needs_report_key_always
+from web.auth import Auth, in_path, in_question
 from web.docs import docs_blueprint
 from web.metrics import metrics_blueprint
+
+log = structlog.get_logger()
 
 
 def now() -> datetime:
@@ -43,15 +50,17 @@ class Services:
     realtime: RealtimeReader
     events: EventStore
     sites: SiteStore
+    api_keys: ApiKeyStore
     dead_letters: DeadLetterStore
     journal: Journal
+    eraser: Eraser
     clock: Callable[[], datetime] = now
 
 
 def create_app(settings: Settings, services: Services) -> Flask:
     reports, sites, clock, letters = services.reports, services.sites, services.clock, services.dead_letters
-    keys = settings.report_key, settings.admin_key
-    auth, of_persons = needs_report_key(*keys), needs_report_key_always(*keys)
+    needs = Auth(settings, services.api_keys.find).needs
+    auth, of_persons = needs(READ, in_question), needs(PERSONS, in_question)
     app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes, settings.trusted_proxies)
     register_report_errors(app)
     app.register_blueprint(query_blueprint(reports, sites, auth, clock))
@@ -59,10 +68,14 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(stats_blueprint(reports, services.realtime, sites, auth, clock))
     app.register_blueprint(visitors_blueprint(reports, sites, of_persons, clock))
     app.register_blueprint(export_blueprint(services.events, reports, sites, of_persons, clock))
-    app.register_blueprint(sites_blueprint(sites, settings.admin_key))
-    app.register_blueprint(dead_letters_blueprint(letters, services.journal, settings.admin_key))
-    app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, settings.admin_key))
+    app.register_blueprint(sites_blueprint(sites, needs(SITES, in_path)))
+    app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN), clock))
+    app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS, in_question)))
+    app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN)))
+    app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))
+    if settings.reports_are_open:
+        log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     return app
 
 

@@ -1,4 +1,4 @@
-"""/admin/dead-letters, with the admin key: look at the events that failed for good, send them again, or let them go."""
+"""/admin/dead-letters: look at the events that failed for good, send them again, or let them go."""
 
 import json
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
 from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
-from analytics.event_schema import Moment, Text, read_json
+from analytics.event_schema import Moment, Text, Whole, read_json
 from analytics.journal import Journal
 from analytics.replaying import replay_all, replay_edited, replay_letter
-from web.auth import needs_admin_key
+from web.auth import Check
 from web.errors import BadRequest, error_body, error_response
 from web.reading import read, read_body
 
@@ -38,12 +38,12 @@ class Page(Filter):
 
 
 class Purge(Filter):
-    confirm = fields.Integer(required=True, strict=True)
+    confirm = Whole(required=True)
 
 
-def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, admin_key: str) -> Blueprint:
+def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Check) -> Blueprint:
     blueprint = Blueprint("dead_letters", __name__, url_prefix="/admin/dead-letters")
-    blueprint.before_request(needs_admin_key(admin_key))
+    blueprint.before_request(auth)
 
     @blueprint.get("/count")
     def count() -> Response:

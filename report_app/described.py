@@ -2,6 +2,8 @@
 
 from functools import cache
 
+from analytics import api_keys as may
+from analytics.api_key_schema import Lasting, NewKey, Rotation
 from analytics.event import DESCRIBED
 from analytics.event_schema import EventSchema
 from analytics.exploration_schema import (
@@ -17,7 +19,7 @@ from analytics.exploration_schema import (
 )
 from analytics.query import GRAINS
 from analytics.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_ROWS
-from analytics.site_schema import GoalSchema, SiteSchema, is_zone
+from analytics.site_schema import LONGEST_HOST, Domain, GoalSchema, Network, Origin, SiteSchema, is_zone
 from report_app import dead_letters, sites
 from report_app.export import FORMATS
 from report_app.parameters import PROP as PROP_BEGINS
@@ -150,7 +152,38 @@ LETTER = an_object(
 LETTERS_BY = list_of(an_object({"site_id": TEXT, "reason": TEXT, "count": COUNT}))
 
 GOAL = an_object({"name": TEXT}, {"event_type": TEXT, "page": TEXT, "currency": TEXT})
-SITE = an_object({"site_id": TEXT, "timezone": TEXT, "goals": list_of(GOAL), "shows_visitors": FLAG})
+SITE = an_object(
+    {
+        "site_id": TEXT,
+        "timezone": TEXT,
+        "goals": list_of(GOAL),
+        "shows_visitors": FLAG,
+        "domains": list_of(TEXT),
+        "allowed_origins": list_of(TEXT),
+        "write_key": or_null(UUID),
+        "honours_dnt": FLAG,
+        "excluded_ips": list_of(TEXT),
+        "excluded_paths": list_of(TEXT),
+        "allowed_parameters": list_of(TEXT),
+        "backdate_days": COUNT,
+        "retention_days": or_null(COUNT),
+    }
+)
+
+KEY_SAID = {
+    "id": UUID,
+    "name": TEXT,
+    "scopes": list_of(one_of(*may.SCOPES)),
+    "sites": or_null(list_of(TEXT)) | {"description": "null: all."},
+    "state": one_of("active", "expired", "revoked"),
+    "created_at": MOMENT,
+    "expires_at": or_null(MOMENT),
+    "revoked_at": or_null(MOMENT),
+    "last_used_at": or_null(MOMENT),
+}
+API_KEY = an_object(KEY_SAID)
+KEY_SHOWN = an_object(KEY_SAID | {"key": TEXT | {"description": "The secret."}})
+NOT_KEPT: Json = {"Cache-Control": {"required": True, "schema": just("no-store")}}
 
 # What reports are asked with in a URL
 
@@ -167,19 +200,18 @@ PERIOD = [
     query("from", DAY, "Instead of a period: its first day, together with `to`."),
     query("to", DAY, "Its last day."),
 ]
+OF_PROP = rf"^{PROP_BEGINS.replace('.', '[.]')}[^!\u0000]+!?$"
+OPPOSITES = [f"{name}!" for name in SHORT if name != "goal"]
 FILTERS = query(
     "filters",
     {
         "type": "object",
-        "properties": {
-            name + sign: CODE if name == "country" else VALUE for name in SHORT for sign in ("", "!") if name != "goal"
-        }
-        | {"goal": VALUE, "goal!": VALUE},
-        "patternProperties": {rf"^{PROP_BEGINS.replace('.', '[.]')}[^!]+!?$": VALUE},
-        "additionalProperties": False,
+        "properties": {"country": CODE, "country!": CODE},
+        "propertyNames": any_of(one_of(*SHORT, *OPPOSITES), text(pattern=OF_PROP)),
+        "additionalProperties": VALUE,
     },
     "Each dimension is a parameter of its own, `country=DE`; `!` at the end of its name is `not`. The same one twice "
-    "is `or`, different ones are `and`. A goal is one that is set for the site.",
+    "is `or`, different ones are `and`. A goal is one that is set for the site, and there is no `goal!`.",
     style="form",
     explode=True,
 )
@@ -219,16 +251,20 @@ QUERY_EXAMPLE = {
 }
 EXPLORED: Json = {"site_id": SITE_EXAMPLE, "date_range": "30d"}
 STEPS = [{"page": "/"}, {"event": "signup", "label": "Signed up"}]
-SITE_SET: Json = {"timezone": "Europe/Berlin", "goals": [{"event_type": "signup"}, {"page": "/docs/**"}]}
+SITE_SET: Json = {
+    "timezone": "Europe/Berlin",
+    "goals": [{"event_type": "signup"}, {"page": "/docs/**"}],
+    "shows_visitors": True,
+}
 
 OVERVIEW, PROGRAMS, RAW = "Reports", "Reports for programs", "Single persons, raw events"
-SITES, LETTERS = "Sites", "Dead letters"
+SITES, KEYS, LETTERS = "Sites", "API keys", "Dead letters"
 
 OPERATIONS: dict[str, Operation] = {
     "GET /stats": Operation(
         summary="A day, or all time, at a glance",
         tag=OVERVIEW,
-        scope="stats:read",
+        scope=may.READ,
         query=StatsQuery,
         answer={JSON: STATS},
         says=OF_QUESTIONS,
@@ -237,7 +273,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /stats/timeseries": Operation(
         summary="Metrics over time",
         tag=OVERVIEW,
-        scope="stats:read",
+        scope=may.READ,
         parameters=[*ASKED, GRAIN],
         answer={JSON: FOUND, **TABLE},
         says=OF_QUESTIONS,
@@ -246,7 +282,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /stats/breakdown": Operation(
         summary="Metrics by page, source, country or anything else",
         tag=OVERVIEW,
-        scope="stats:read",
+        scope=may.READ,
         parameters=ASKED,
         answer={JSON: FOUND, **TABLE},
         says=OF_QUESTIONS,
@@ -255,7 +291,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /stats/realtime": Operation(
         summary="Who is there right now",
         tag=OVERVIEW,
-        scope="stats:read",
+        scope=may.READ,
         query=RealtimeQuery,
         answer={JSON: REALTIME},
         says=OF_QUESTIONS,
@@ -264,7 +300,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /api/v2/query": Operation(
         summary="Any question, as Plausible's Stats API v2 is asked",
         tag=PROGRAMS,
-        scope="stats:read",
+        scope=may.READ,
         note="docs/reports.md says what each number means.",
         body={JSON: QUERY},
         parameters=[query("format", one_of("json", "csv"), "Goes before the header Accept.")],
@@ -276,7 +312,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /api/v2/funnel": Operation(
         summary="How many visitors did one step after the other",
         tag=PROGRAMS,
-        scope="stats:read",
+        scope=may.READ,
         note=f"A step has exactly one of {', '.join(KINDS)}.",
         body={JSON: FunnelSchema},
         answer={JSON: an_object({"results": list_of(STEP), "query": UNDERSTOOD})},
@@ -287,7 +323,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /api/v2/retention": Operation(
         summary="How many visitors came again",
         tag=PROGRAMS,
-        scope="stats:read",
+        scope=may.READ,
         body={JSON: RetentionSchema},
         answer={JSON: an_object({"results": list_of(COHORT), "query": UNDERSTOOD})},
         error=PLAUSIBLES,
@@ -297,7 +333,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /api/v2/journeys": Operation(
         summary="Which pages came before and after a page",
         tag=PROGRAMS,
-        scope="stats:read",
+        scope=may.READ,
         body={JSON: JourneysSchema},
         answer={JSON: an_object({"results": an_object({"following": PAGES, "preceding": PAGES}), "query": UNDERSTOOD})},
         error=PLAUSIBLES,
@@ -307,7 +343,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /stats/visitor": Operation(
         summary="What one visitor did, the newest visit first",
         tag=RAW,
-        scope="stats:read",
+        scope=may.PERSONS,
         parameters=[
             WHICH,
             query("user_id", text(1, LONGEST_USER_ID), required=True),
@@ -316,11 +352,12 @@ OPERATIONS: dict[str, Operation] = {
         ],
         answer={JSON: VISITOR},
         says=OF_QUESTIONS | {403: PERSONS},
+        examples={"site_id": SITE_EXAMPLE, "user_id": "user-xyz-789"},
     ),
     "GET /export/events": Operation(
         summary="The raw events, as long as it takes",
         tag=RAW,
-        scope="stats:read",
+        scope=may.PERSONS,
         note="Where a store goes away on the way the answer breaks off, so that no part is taken for the whole.",
         parameters=[WHICH, *PERIOD, query("format", one_of(*FORMATS) | {"default": "ndjson"})],
         answer={
@@ -334,14 +371,14 @@ OPERATIONS: dict[str, Operation] = {
     "GET /admin/sites": Operation(
         summary="The sites that something is set for",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         query=sites.Page,
         answer={JSON: an_object({"sites": list_of(SITE), "after": or_null(TEXT)})},
     ),
     "GET /admin/sites/<path:site_id>": Operation(
         summary="What is set for a site, or holds where nothing is",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: SITE},
         says={404: ""},
@@ -350,54 +387,99 @@ OPERATIONS: dict[str, Operation] = {
     "PUT /admin/sites/<path:site_id>": Operation(
         summary="Set all of it",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         note="What the body leaves out is as where nothing is set. It may say again whose settings these are.",
         variables={"site_id": SITE_ID},
         body={JSON: SiteSchema(partial=("site_id",))},
         answer={JSON: SITE},
-        says={400: "`not_json`, or `invalid_site`, whose `fields` say what: `goals.0.page`.", 404: ""},
+        says={
+            400: "`not_json`, or `invalid_site`; `fields` says what. No two sites share a domain or write key.",
+            404: "",
+        },
         examples={"site_id": SITE_EXAMPLE, "body": SITE_SET},
+    ),
+    "POST /admin/sites/<path:site_id>/rotate-write-key": Operation(
+        summary="Another write key; pages with the old one are sites that nobody knows",
+        tag=SITES,
+        scope=may.SITES,
+        variables={"site_id": SITE_ID},
+        answer={JSON: SITE},
+        says={404: "Nothing is set for this site."},
     ),
     "DELETE /admin/sites/<path:site_id>": Operation(
         summary="As if nothing had been set; the site's events stay",
         tag=SITES,
-        scope="sites:manage",
+        scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: an_object({"success": just(True), "removed": whole(0, 1)})},
+        says={404: ""},
+    ),
+    "GET /admin/keys": Operation(
+        summary="All API keys that ever were, the newest first; without their secrets",
+        tag=KEYS,
+        scope=may.ADMIN,
+        answer={JSON: an_object({"keys": list_of(API_KEY)})},
+    ),
+    "POST /admin/keys": Operation(
+        summary="A new API key; its secret is shown this once",
+        tag=KEYS,
+        scope=may.ADMIN,
+        note=f"A key with the scope `{may.ADMIN}` is for all sites. Not both of `expires_at` and `expires_in`.",
+        body={JSON: NewKey},
+        answer={JSON: KEY_SHOWN},
+        headers=NOT_KEPT,
+        says={400: "`not_json` or `invalid_query`; `fields` says what is wrong."},
+        examples={"body": {"name": "Dashboard", "scopes": [may.READ], "sites": [SITE_EXAMPLE], "expires_in": "90d"}},
+    ),
+    "POST /admin/keys/<uuid:key_id>/rotate": Operation(
+        summary="A new secret, shown this once; the old one stays good for the grace",
+        tag=KEYS,
+        scope=may.ADMIN,
+        body={JSON: Rotation},
+        body_required=False,
+        answer={JSON: KEY_SHOWN},
+        headers=NOT_KEPT,
+        says={404: "There is no such key, or it was revoked or has expired."},
+    ),
+    "POST /admin/keys/<uuid:key_id>/revoke": Operation(
+        summary="From now on it opens nothing",
+        tag=KEYS,
+        scope=may.ADMIN,
+        answer={JSON: API_KEY},
         says={404: ""},
     ),
     "GET /admin/dead-letters": Operation(
         summary="Events that failed for good, the newest first",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         query=dead_letters.Page,
         answer={JSON: an_object({"dead_letters": list_of(LETTER), "after": or_null(UUID)})},
     ),
     "GET /admin/dead-letters/count": Operation(
         summary="How many, by site and reason",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         query=dead_letters.Filter,
         answer={JSON: an_object({"count": COUNT, "by": LETTERS_BY})},
     ),
     "GET /admin/dead-letters/export": Operation(
         summary="All of them, a line each",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         query=dead_letters.Filter,
         answer={NDJSON: TEXT},
     ),
     "GET /admin/dead-letters/<uuid:letter_id>": Operation(
         summary="One of them, with its payload",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         answer={JSON: LETTER},
         says={404: ""},
     ),
     "POST /admin/dead-letters/<uuid:letter_id>/replay": Operation(
         summary="Send it again, as it was or as the body says",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         body={JSON: EventSchema},
         body_required=False,
         answer={JSON: an_object({"success": just(True), "replayed": just(1)})},
@@ -406,7 +488,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /admin/dead-letters/replay": Operation(
         summary="Send all of them again that fit",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         body={JSON: dead_letters.Filter},
         body_required=False,
         answer={JSON: an_object({"success": just(True), "replayed": COUNT, "cut": COUNT})},
@@ -414,7 +496,7 @@ OPERATIONS: dict[str, Operation] = {
     "POST /admin/dead-letters/purge": Operation(
         summary="Remove those that fit for good",
         tag=LETTERS,
-        scope="dead_letters",
+        scope=may.DEAD_LETTERS,
         body={JSON: dead_letters.Purge},
         answer={JSON: an_object({"success": just(True), "purged": COUNT})},
         says={409: "`not_confirmed`: `confirm` is not how many fit; the message says how many do."},
@@ -423,11 +505,20 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 WINDOW = f"^({OF_VISIT}|[1-9][0-9]{{0,3}}m|[1-9][0-9]{{0,2}}h|([1-9][0-9]?|[12][0-9]{{2}}|3[0-5][0-9]|36[0-6])d)$"
+LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+HOST = rf"{LABEL}([.]{LABEL})*"
 GIVEN = text(shortest=1)
 RULES: dict[object, Rule] = {
     DateRange: ref("DateRange"),
     QueryFilter: ref("QueryFilter"),
     Day: DAY,
+    Lasting: text(pattern=r"^[0-9]{1,4}[mhd]$", examples=["90d", "24h", "30m"]),
+    Domain: {"pattern": f"^{HOST}$", "maxLength": LONGEST_HOST, "examples": ["shop.example"]},
+    Origin: {
+        "pattern": f"^https?://{HOST}(:([1-9][0-9]{{0,3}}|[1-5][0-9]{{4}}))?/?$",
+        "examples": ["https://shop.example"],
+    },
+    Network: {"type": "string", "format": "ip-network", "examples": ["192.0.2.7", "2001:db8::/32"]},
     StepSchema: {"oneOf": [{"required": [kind]} for kind in KINDS]},
     GoalSchema: {"oneOf": [{"required": [kind], "properties": {kind: GIVEN}} for kind in ("event_type", "page")]},
     is_window: {"pattern": WINDOW},

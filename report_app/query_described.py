@@ -58,7 +58,7 @@ LOOSE = tuple(name for name in OF_TEXTS if name not in EXACT)
 VALUE = text(longest=LONGEST_TEXT)
 PATTERN = VALUE | {"format": "re2", "description": "A regular expression of RE2, which finds something in the value."}
 PROP = text(pattern=f"^{PROPS}[^\\u0000]+$", longest=LONGEST_TEXT, description="One of your own properties.")
-OF_PROP = any_of(VALUE, {"type": "number", "minimum": INTEGER64["minimum"], "maximum": INTEGER64["maximum"]}, FLAG)
+OTHER_THAN_TEXT = ({"type": "number", "minimum": INTEGER64["minimum"], "maximum": INTEGER64["maximum"]}, FLAG)
 CODE = text(pattern=f"^({COUNTRY.pattern}|{missing('visit:country').replace('(', '[(]').replace(')', '[)]')})$")
 
 TEXTS = tuple(
@@ -100,9 +100,10 @@ CONDITIONS = [
     _condition(OF_TEXTS, just("visit:city"), any_of(VALUE, INTEGER64)),
     _condition(EXACT, just("visit:country"), CODE),
     _condition(LOOSE, just("visit:country"), VALUE),
-    _condition(OF_PATTERNS, one_of(*TEXTS, "visit:country", "visit:city"), PATTERN),
-    _condition(OF_TEXTS, PROP, OF_PROP),
-    _condition(OF_PATTERNS, PROP, PATTERN),
+    _condition(OF_PATTERNS, one_of(*TEXTS, "visit:country"), PATTERN),
+    _condition(OF_PATTERNS, just("visit:city"), any_of(PATTERN, INTEGER64)),
+    _condition(OF_TEXTS, PROP, any_of(VALUE, *OTHER_THAN_TEXT)),
+    _condition(OF_PATTERNS, PROP, any_of(PATTERN, *OTHER_THAN_TEXT)),
     _condition(OPERATORS_OF_GOALS, just("event:goal"), VALUE),
 ]
 

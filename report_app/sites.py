@@ -1,4 +1,4 @@
-"""/admin/sites, with the admin key: what is set for each site."""
+"""/admin/sites: what is set for each site."""
 
 from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
@@ -7,7 +7,7 @@ from marshmallow.validate import Range
 from analytics.event_schema import Text
 from analytics.site_schema import InvalidSite, dump_site, load_site
 from analytics.sites import SiteStore, Taken
-from web.auth import needs_admin_key
+from web.auth import Check
 from web.errors import BadRequest
 from web.reading import read, read_body
 
@@ -19,9 +19,9 @@ class Page(Schema):
     after = Text(longest=128, load_default="")
 
 
-def sites_blueprint(sites: SiteStore, admin_key: str) -> Blueprint:
+def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
     blueprint = Blueprint("sites", __name__, url_prefix="/admin/sites")
-    blueprint.before_request(needs_admin_key(admin_key))
+    blueprint.before_request(auth)
 
     @blueprint.get("")
     def list_sites() -> Response:

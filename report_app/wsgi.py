@@ -1,10 +1,14 @@
 """What gunicorn serves. Imported after the fork; connects with the first query."""
 
+from analytics.api_keys import make_api_keys
 from analytics.dead_letters import DeadLetterStore
+from analytics.erasing import make_eraser
 from analytics.event_store import EventStore
+from analytics.forgetting import Forgetter
 from analytics.journal import make_journal
 from analytics.realtime import RealtimeReader
 from analytics.reports import make_reports
+from analytics.segments import make_segments
 from analytics.site_registry import make_sites
 from config.clients import make_database
 from config.logs import configure_logging
@@ -14,12 +18,17 @@ from report_app import Services, create_app, now
 settings = load_settings()
 configure_logging(settings)
 database = make_database(settings)
+reports = make_reports(settings, database)
+eraser = make_eraser(settings, database, make_segments(settings, database))
 services = Services(
-    reports=make_reports(settings, database),
+    reports=reports,
     realtime=RealtimeReader(database, settings.stats_time_limit, now),
     events=EventStore(database),
     sites=make_sites(settings, database),
+    api_keys=make_api_keys(settings, database),
     dead_letters=DeadLetterStore(database),
     journal=make_journal(settings),
+    eraser=eraser,
 )
+Forgetter(reports.reader.segments, eraser.erasures, reports.reader).start()
 app = create_app(settings, services)

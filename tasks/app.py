@@ -16,8 +16,11 @@ from celery.signals import setup_logging, task_retry
 
 from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
+from analytics.enriching import make_enrichment
 from analytics.event_store import EventStore
 from analytics.journal import make_journal
+from analytics.salts import make_salts
+from analytics.sites import SiteStore
 from analytics.storing import Stores
 from config.celery import celery_settings
 from config.clients import make_database
@@ -36,7 +39,7 @@ try:
 except SettingsError as error:
     sys.exit(f"footfall: {error}")
 
-PARTS = ("books", "dead_letters", "events", "metrics", "salts", "segments", "sites")
+PARTS = ("books", "dead_letters", "events", "metrics", "retention", "salts", "segments", "sites")
 app = Celery("footfall", include=[f"tasks.{name}" for name in PARTS])
 app.conf.update(celery_settings(settings))
 
@@ -61,4 +64,5 @@ def stores() -> Stores:
         DeadLetterStore(database),
         lambda: datetime.now(UTC),
         make_catcher(settings, database),
+        make_enrichment(settings, SiteStore(database), make_salts(settings).unseal),
     )

@@ -1,9 +1,10 @@
 """beat's scheduler: every second it sends the wake-ups that are owed, and none where nothing waits.
 
 Owed: one for each batch of events in the journal, less those already in Celery's queue; and every five seconds one to
-build segments, where one is due and no such task waits. So an idle system runs no tasks, but for the books and the
-sites each minute and the removal of old files each ten, and beat does not fill the queues while no worker runs. Any
-number of beats may run; a spare task finds nothing to do.
+build segments, where one is due and no such task waits, and one to finish erasures, where any is not. So an idle system
+runs no tasks, but for the books and the sites each minute, old files and salts each ten and the purge of old events
+each hour, and beat does not fill the queues while no worker runs. Any number of beats may run; a spare task finds
+nothing to do.
 
 Where Redis is full no wake-up can be sent, taken or acked, and a Celery worker dies at every start. Then beat does
 itself what makes room: it stores what waits. The door refuses meanwhile.
@@ -24,6 +25,7 @@ from config.celery import SEGMENTS_QUEUE
 from config.clients import BEAT
 from tasks.app import settings, stores
 from tasks.events import store_events
+from tasks.retention import eraser, finish_erasures
 from tasks.segments import build_segments, segments
 
 log = structlog.get_logger()
@@ -65,6 +67,8 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
                 return min(self._journal.wake_ups_owed(), MOST_AT_ONCE)
             if task == build_segments.name:
                 return int(self._journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and segments().builder.is_owed())
+            if task == finish_erasures.name:
+                return int(eraser().is_owed())
         except Unavailable as error:
             log.warning("wake_up_not_sent", task=task, error=str(error))
             return 0

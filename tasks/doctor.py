@@ -12,6 +12,7 @@ import celery
 from celery import Celery
 
 from analytics.finding import Finding, Unanswered, ok, problem, warning
+from analytics.places import check_file
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings
 
@@ -133,11 +134,11 @@ def flower_open_pages(flower: FlowerFacts) -> Finding:
 
 
 def settings_bind_host(settings: Settings) -> Finding:
+    if settings.is_production:
+        return ok(f"The apps listen on {settings.bind_host}, in production: they serve whoever is known.")
     if not ip_address(settings.bind_host).is_loopback:
-        what = f"The reporting app listens on {settings.bind_host}, and reports ask for no key."
-        return warning(
-            what, f"Keep port {settings.reporting_port} behind a proxy or firewall, or set BIND_HOST=127.0.0.1."
-        )
+        what = f"The apps listen on {settings.bind_host} in development: the door takes events of any site."
+        return warning(what, "Set APP_ENV=production, or BIND_HOST=127.0.0.1.")
     return ok(f"The apps listen on {settings.bind_host}, loopback only.")
 
 
@@ -156,6 +157,10 @@ def settings_redis_timeout(settings: Settings) -> Finding:
         what = f"REDIS_TIMEOUT is {settings.redis_timeout:g} s: a refused event may wait longer than 2 s for its 503."
         return warning(what, "Set REDIS_TIMEOUT=0.8.")
     return ok(f"REDIS_TIMEOUT is {settings.redis_timeout:g} s.")
+
+
+def settings_geoip_db(settings: Settings) -> Finding:
+    return check_file(settings.geoip_db)
 
 
 def _status(host: str, port: int, page: str) -> int:

@@ -1,6 +1,7 @@
 """What a worker's tasks tell Prometheus: how long they took and how often they retried, at http://...:WORKER_METRICS_PORT.
 
-A page for the worker with all its pool processes. Needs the admin key, as the apps' do; without one nothing is served.
+A page for the worker with all its pool processes. Needs the admin key, or an API key with the scope metrics, as the
+apps' do; without an ADMIN_KEY nothing is served.
 A port that is taken (a second worker on the machine) costs the page, not the worker.
 """
 
@@ -17,11 +18,12 @@ import structlog
 from celery.signals import task_postrun, task_prerun, task_retry, worker_ready
 from prometheus_client import Metric
 
+from analytics.api_keys import METRICS, KeyRing, make_key_ring
 from analytics.segmenting import Builder
 from analytics.segments import make_segments
 from analytics.unavailable import Unavailable
 from config.clients import make_database
-from config.keys import holds
+from config.keys import bearer, holds
 from config.metrics import CONTENT_TYPE, TASK_RETRIES, TASK_SECONDS, exposition, segment_gauges
 from tasks.app import settings
 
@@ -62,11 +64,28 @@ def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iter
     if environ["PATH_INFO"] != "/metrics":
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"See /metrics.\n"]
-    if not holds(settings.admin_key, environ.get("HTTP_AUTHORIZATION", "")):
+    if not _may_read(environ.get("HTTP_AUTHORIZATION", "")):
         start_response("401 Unauthorized", [("Content-Type", "text/plain"), ("WWW-Authenticate", "Bearer")])
-        return [b"Send the admin key as `Authorization: Bearer <ADMIN_KEY>`.\n"]
+        return [b"Send the admin key as `Authorization: Bearer <ADMIN_KEY>`, or an API key with the scope metrics.\n"]
     start_response("200 OK", [("Content-Type", CONTENT_TYPE)])
     return [exposition(_gauges())]
+
+
+def _may_read(authorization: str) -> bool:
+    """An API key that cannot be looked up is none: the page is there with the admin key."""
+    if holds(settings.admin_key, authorization):
+        return True
+    try:
+        key = _key_ring().find(bearer(authorization))
+    except Unavailable as error:
+        log.warning("api_key_not_found_out", error=str(error))
+        return False
+    return key is not None and key.may(METRICS)
+
+
+@cache
+def _key_ring() -> KeyRing:
+    return make_key_ring(settings)
 
 
 @cache

@@ -9,13 +9,18 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.api_keys import ApiKeyStore
 from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
+from analytics.enriching import Enrichment, Lookups
+from analytics.erasing import make_eraser
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
 from analytics.journal import Journal
 from analytics.realtime import RealtimeReader
 from analytics.reports import make_reports
+from analytics.salts import Salts
+from analytics.segments import make_segments
 from analytics.sites import SiteStore
 from analytics.storing import Stores
 from config.clients import make_database, make_redis
@@ -84,9 +89,14 @@ def journal(redis: Redis, settings: Settings) -> Journal:
 
 
 @pytest.fixture
-def stores(journal: Journal, database: Database[dict[str, Any]], settings: Settings) -> Stores:
+def stores(journal: Journal, redis: Redis, database: Database[dict[str, Any]], settings: Settings) -> Stores:
     return Stores(
-        journal, EventStore(database), DeadLetterStore(database), lambda: NOW, make_catcher(settings, database)
+        journal,
+        EventStore(database),
+        DeadLetterStore(database),
+        lambda: NOW,
+        make_catcher(settings, database),
+        Enrichment(SiteStore(database), Salts(redis, lambda: NOW).unseal, Lookups()),
     )
 
 
@@ -117,8 +127,10 @@ def make_services(settings: Settings, database: Database[dict[str, Any]], journa
         realtime=RealtimeReader(database, 5, lambda: NOW),
         events=EventStore(database),
         sites=SiteStore(database),
+        api_keys=ApiKeyStore(database, lambda: NOW),
         dead_letters=DeadLetterStore(database),
         journal=journal,
+        eraser=make_eraser(settings, database, make_segments(settings, database)),
         clock=lambda: NOW,
     )
 

@@ -88,6 +88,7 @@ KNOWN = {
     "region": ("US-CA", "DE-BE", "XX-1", ""),
     "city": ("Berlin", "berlin", "Çorum", ""),
     "language": ("de", "en-US", ""),
+    "screen": ("Mobile", "Desktop", ""),
 }
 KEYS = ("plan", "Plan", "a.b", "it's", 'a"b', "ключ:1")
 SCALARS = (

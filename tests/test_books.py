@@ -18,8 +18,10 @@ from analytics.dead_letters import LetterFilter
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
 from analytics.journal import JOURNAL_KEY, Journal, Line
-from analytics.replaying import replay_all
-from analytics.storing import Stores, store_waiting
+from analytics.replaying import replay_all, replay_edited
+from analytics.site import Site
+from analytics.sites import SiteStore
+from analytics.storing import Outcome, Stores, store_waiting
 from config.embedded import pick_port
 from config.settings import Settings
 from footfall.audit import audit_command
@@ -51,7 +53,7 @@ def drain(stores: Stores) -> None:
 def balance_of(found: Audit, account: Account) -> dict[str, Any]:
     """The counts that are not 0."""
     (line,) = [line for line in found.balances if line.account == account]
-    names = ("received", "rejected", "accepted", "replayed", "stored", "duplicate", "dead", "waiting")
+    names = ("received", "rejected", "accepted", "replayed", "stored", "duplicate", "dead", "dropped_later", "waiting")
     return {name: value for name in names if (value := getattr(line, name))}
 
 
@@ -95,6 +97,63 @@ def test_a_redelivery_of_what_was_stored_counts_as_stored_and_another_entry_as_d
     found = audit(audited)
     assert found.faults == []
     assert balance_of(found, TODAY) == {"received": 3, "accepted": 3, "stored": 2, "duplicate": 1}
+
+
+def test_what_a_worker_drops_was_accepted_and_is_counted_by_reason(
+    ingest: FlaskClient, stores: Stores, audited: Audited, database: Database[dict[str, Any]], books: Books
+):
+    SiteStore(database).put(Site("site", domains=("shop.example",), excluded_paths=("/admin/**",)))
+    told = [
+        {},
+        {"path": "/admin/a"},
+        {"path": "/admin/b"},
+        {"hostname": "copy.example"},
+        {"referrer": "http://semalt.com"},
+    ]
+    for body in told:
+        assert ingest.post("/event", json=GOOD | body).status_code == 200
+    store_waiting(stores, "task")
+    found = audit(audited)
+    assert found.faults == []
+    assert balance_of(found, TODAY) == {
+        "received": 5, "accepted": 5, "stored": 1,
+        "dropped_later": {"excluded_path": 2, "foreign_hostname": 1, "spam_referrer": 1},
+    }  # fmt: skip
+    books.carry(TODAY.day + timedelta(days=1))
+    assert audit(audited).faults == []
+
+
+def test_what_was_stored_before_it_would_be_dropped_counts_as_stored(
+    stores: Stores, audited: Audited, database: Database[dict[str, Any]]
+):
+    append(stores.journal, {"path": "/a"}, {"path": "/b"})
+    settle, stores.journal.settle = stores.journal.settle, _die
+    with pytest.raises(KeyboardInterrupt):
+        store_waiting(stores, "task")
+    stores.journal.settle = settle
+    excluding = Site("site", excluded_paths=("/a",))
+    sites = SiteStore(database)
+    sites.put(excluding)
+    append(stores.journal, {"path": "/a"})
+    assert stores.enrichment
+    later = replace(stores, enrichment=replace(stores.enrichment, sites=sites))
+    assert store_waiting(later, "task") == Outcome(stored=2)
+    assert store_waiting(later, "task") == Outcome(dropped=("excluded_path",))
+    found = audit(audited)
+    assert found.faults == []
+    assert balance_of(found, TODAY) == {
+        "received": 3, "accepted": 3, "stored": 2, "dropped_later": {"excluded_path": 1}
+    }  # fmt: skip
+
+
+def test_a_dead_letter_that_is_replayed_and_dropped_is_gone(stores: Stores, audited: Audited, redis: Redis):
+    redis.xadd(JOURNAL_KEY, {"event": '{"site_id": "site", "event_type": ""}'})
+    store_waiting(stores, "task")
+    (letter,) = stores.dead_letters.find(LetterFilter())
+    replay_edited(stores.journal, letter, GOOD | {"referrer": "http://semalt.com"})
+    assert store_waiting(stores, "task") == Outcome(dropped=("spam_referrer",))
+    assert list(stores.dead_letters.find(LetterFilter())) == []
+    assert audit(audited).faults == []
 
 
 def test_what_two_settle_is_counted_once(stores: Stores, audited: Audited):
@@ -162,7 +221,7 @@ def test_an_audit_names_what_does_not_add_up(stores: Stores, audited: Audited, d
         for line in audit(audited).balances
         if line.account.site_id == ""
     ] + [
-        "2026-11-22 site: accepted 3, but stored 2 + duplicate 0 + dead 0 + waiting 0 = 2",
+        "2026-11-22 site: accepted 3, but stored 2 + duplicate 0 + dead 0 + dropped later 0 + waiting 0 = 2",
         "2026-11-22 site: stored 2, but MongoDB has 1 events",
     ]
 
@@ -243,9 +302,9 @@ def test_the_audit_prints_the_books_and_ends_with_0_when_they_add_up(
     assert ran.exit_code == 0
     head, row, verdict = ran.output.splitlines()
     assert row.endswith("  1 invalid_event")
-    assert dict(zip(head.split()[:11], row.split()[:11], strict=True)) == {
+    assert dict(zip(head.split()[:12], row.split()[:12], strict=True)) == {
         "day": "2026-11-22", "site": "site", "received": "3", "rejected": "1", "dropped": "0", "accepted": "2",
-        "replayed": "0", "stored": "2", "duplicate": "0", "dead": "0", "waiting": "0",
+        "replayed": "0", "stored": "2", "duplicate": "0", "dead": "0", "dropped_later": "0", "waiting": "0",
     }  # fmt: skip
     assert "It all adds up" in verdict
     assert json.loads(run_audit(settings, "--json").output)["balances"][0]["rejected"] == {"invalid_event": 1}

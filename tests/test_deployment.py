@@ -93,6 +93,13 @@ def test_what_has_no_password_is_published_on_loopback_only():
         assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][name]["ports"])
 
 
+def test_what_is_published_on_loopback_knows_that():
+    for name in ("report", "flower"):
+        (port,) = COMPOSE["services"][name]["ports"]
+        assert COMPOSE["services"][name]["environment"]["PUBLISHED_ON"] == port.split(":")[0]
+    assert "PUBLISHED_ON" not in COMPOSE["services"]["ingest"]["environment"]
+
+
 def test_flower_gets_a_password_or_none_and_never_an_empty_one():
     """Flower takes an empty value for a password that nobody can know; null passes on what is set, if anything."""
     assert COMPOSE["services"]["flower"]["environment"]["FLOWER_BASIC_AUTH"] is None
@@ -125,6 +132,14 @@ def test_every_requirement_is_pinned_and_comes_by_name(file: str):
     assert lines
     for line in lines:
         assert re.match(r"[a-z0-9.-]+(\[[a-z,]+\])?==[\w.]+( ;.*)?$", line), line
+
+
+def test_every_test_that_the_security_page_names_is_there():
+    page = (ROOT / "docs" / "security.md").read_text()
+    file = ""
+    for given, name in re.findall(r"(?:(test_\w+\.py)::)?(test_\w+)(?!\.py)\b`", page):
+        file = given or file
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
 
 
 def test_every_queue_has_a_worker():

@@ -416,3 +416,7 @@ def test_a_dangerous_setting_is_named(check: Any, setting: str, right: Any, wron
     assert check(Settings(**{setting: right})).state == "ok"
     finding = check(Settings(**{setting: wrong}))
     assert (finding.state, setting.upper() in finding.remedy) == ("warning", True)
+
+
+def test_in_production_the_apps_may_listen_anywhere():
+    assert settings_bind_host(Settings(app_env="production", bind_host="0.0.0.0")).state == "ok"

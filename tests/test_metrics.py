@@ -12,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from analytics.journal import JOURNAL_KEY
+from analytics.site_registry import SiteRegistry
 from tests.system import System, kill_if_there, wait_for
 
 KEY = "a-key-for-tests-only"
@@ -113,6 +114,28 @@ def test_every_page_needs_the_key(system: System):
     assert KEY not in system.output()
 
 
+def test_an_api_key_for_metrics_reads_every_page_and_no_secret_is_logged(system: System):
+    pages = (system.ingest, system.report, f"http://127.0.0.1:{system.ports['WORKER_METRICS_PORT']}")
+
+    def made(*scopes: str) -> str:
+        asked, admin = {"name": "a scraper", "scopes": scopes}, {"Authorization": f"Bearer {KEY}"}
+        return httpx.post(f"{system.report}/admin/keys", headers=admin, json=asked).json()["key"]
+
+    def statuses(secret: str) -> list[int]:
+        headers = {"Authorization": f"Bearer {secret}"}
+        return [httpx.get(f"{page}/metrics", headers=headers).status_code for page in pages]
+
+    scraper, reader = made("metrics"), made("stats:read")
+    assert statuses(scraper) == [200, 200, 200]
+    assert statuses(reader) == [403, 403, 401]
+    assert not any(secret in system.output() for secret in (KEY, scraper, reader))
+
+
+def test_a_worker_that_starts_publishes_the_sites(system: System):
+    registry = SiteRegistry(system.redis(), required=True)
+    assert registry.get("nobody") is None  # were nothing published, it would be Unavailable
+
+
 def test_flower_s_own_metrics_are_still_there(system: System):
     assert "flower_worker_online" in httpx.get(f"{system.flower}/metrics").text
 
@@ -123,6 +146,6 @@ def test_every_metric_has_its_line_in_the_docs():
         "*[g.name for g in [*m.journal_gauges(0, 0), *m.segment_gauges(0, 0)]], "
         "*[g.name for g in [m.dead_letter_gauge([]), m.store_gauge([])]])"]  # fmt: skip
     names = subprocess.run(declared, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    assert len(names) == 15
+    assert len(names) == 16
     page = (ROOT / "docs/operating.md").read_text()
     assert [name for name in names if f"`{name}" not in page] == []

@@ -17,10 +17,10 @@ from pymongo.database import Database
 
 from analytics import segment_store, segmenting
 from analytics.dirty_hours import DirtyHours
-from analytics.event import Event
+from analytics.event import DESCRIBED, Event
 from analytics.event_store import EventStore
 from analytics.reports import Reports
-from analytics.segment_store import SegmentLost, SegmentStore
+from analytics.segment_store import Content, SegmentLost, SegmentStore
 from analytics.segmenting import Builder, due_at, rebuild
 from analytics.stretch import DAY, HOUR, MINUTE, SLOT, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import Unavailable
@@ -383,3 +383,48 @@ def test_a_damaged_copy_is_no_answer_once_and_fetched_anew(rig: Rig):
     with pytest.raises(Unavailable, match="segments"):
         reports.stats("site", None)
     assert reports.stats("site", None).total_views == 1
+
+
+# Formats
+
+
+def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, tmp_path: Path):
+    """As the builder wrote it before `screen` was a column, beside files that have it."""
+    visit = [event(NOON, source="x"), event(NOON + MINUTE, source="y"), event(NOON + 2 * MINUTE, user_id=None)]
+    rig.store(*visit)
+    assert rig.builder.build("site", "day", stretch_of("day", NOON))
+    manifest = rig.segments.manifest("site")
+    (segment,) = manifest.segments
+    old = rig.segments.workplace.unused(".parquet")
+    kept = ", ".join(f"{name} := own.{name}" for name in DESCRIBED if name != "screen")
+    rig.connection.execute(
+        f"COPY (SELECT * EXCLUDE (screen) REPLACE (CASE WHEN own IS NOT NULL THEN struct_pack({kept}) END AS own)"
+        f" FROM read_parquet('{rig.segments.fetch(segment)}')) TO '{old}' (FORMAT parquet)"
+    )
+    content = Content(segment.rows, segment.first, segment.last)
+    before = rig.segments.keep(old, manifest, "day", segment.stretch, content)
+    assert rig.segments.replace(manifest, [replace(before, format=1)])
+
+    def read() -> list[tuple[Any, ...]]:
+        connection = rig.connection.cursor()
+        reading = rig.reader.open(connection, "site", MONTH, 10**9)
+        sql = reading.rows(("occurred", "source", "screen"), MONTH)
+        return connection.execute(f"SELECT * FROM ({sql.text}) ORDER BY ALL", sql.values).fetchall()
+
+    of_old = [(NOON, "x", None), (NOON + MINUTE, "x", None), (NOON + 2 * MINUTE, None, None)]
+    assert read() == of_old
+    rig.store(event(NOON + 3 * MINUTE, screen="Mobile", source="z"))  # goes on with the visit that the old file has
+    rig.store(event(NOON + DAY, screen="Mobile"))
+    assert rig.builder.build("site", "day", stretch_of("day", NOON + DAY))
+    later = [(NOON + 3 * MINUTE, "x", None), (NOON + DAY, None, "Mobile")]
+    assert read() == [*of_old, *later]
+    assert rig.builder.build("site", "month", MONTH)
+    assert [s.format for s in rig.segments.manifest("site").segments] == [2]
+    assert read() == [*of_old, *later]
+
+
+def test_a_manifest_from_before_there_were_formats_is_of_the_first(rig: Rig, database: Database[dict[str, Any]]):
+    rig.store(event(NOON))
+    assert rig.builder.build("site", "day", stretch_of("day", NOON))
+    database["segment_manifests"].update_one({}, {"$unset": {"segments.0.format": ""}})
+    assert [s.format for s in rig.segments.manifest("site").segments] == [1]

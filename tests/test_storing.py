@@ -13,10 +13,12 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.client import Client
 from analytics.event import Event, id_from_client
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore, Stored
 from analytics.journal import GROUP, JOURNAL_KEY, Journal, Line
+from analytics.salts import Salts
 from analytics.storing import MOST_DEATHS, Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
 from config.embedded import pick_port
@@ -25,6 +27,9 @@ from tests.conftest import NOW
 from tests.system import wait_for
 
 TIMES = ("timestamp", "received_at", "created_at")
+CHROME = (
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36"
+)
 type_of = {"site_id": "site", "event_type": "page_view"}
 
 
@@ -71,8 +76,46 @@ def test_what_describes_an_event_is_kept_beside_the_rest(stores: Stores, databas
     first, second = (
         database["events"].find({}, dict.fromkeys(["_id", *type_of, "entry_id", *TIMES], 0)).sort("entry_id")
     )
-    assert first == said | {"revenue": {"amount": Decimal128("10.100"), "currency": "USD"}}
+    revenue = {"amount": Decimal128("10.100"), "currency": "USD"}
+    assert first == said | {"channel": "Organic Search", "revenue": revenue}
     assert second == {}
+
+
+def test_what_an_event_and_its_sender_say_is_stored_and_neither_url_nor_sender(
+    stores: Stores, database: Database, redis: Redis
+):
+    sealed = Salts(redis, lambda: NOW).seal(Client("192.0.2.1", CHROME, "de-DE,de;q=0.9"), NOW.date())
+    event = load_event(type_of | {"url": "https://www.shop.example/a?utm_source=ig&x=1", "screen": "390x844"}, NOW)
+    stores.journal.append([Line.of(replace(event, client=sealed))])
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+    (document,) = database["events"].find({}, dict.fromkeys(["_id", "entry_id", *TIMES], 0))
+    assert document == type_of | {
+        "hostname": "shop.example", "path": "/a", "utm_source": "ig", "source": "Instagram",
+        "channel": "Organic Social", "browser": "Chrome", "browser_version": "142.0", "os": "Android",
+        "os_version": "10", "device": "Mobile", "language": "de-DE", "screen": "Mobile",
+    }  # fmt: skip
+
+
+def test_an_event_whose_sender_nobody_can_tell_any_more_is_stored_without(stores: Stores, database: Database):
+    stores.journal.append([Line.of(replace(load_event(type_of | {"path": "/a"}, NOW), client="2026-11-01.AAAA"))])
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+    (document,) = database["events"].find({}, dict.fromkeys(["_id", "entry_id", *TIMES], 0))
+    assert document == type_of | {"path": "/a"}
+
+
+def test_a_bot_s_event_is_dropped_and_its_neighbours_are_stored(stores: Stores, database: Database, redis: Redis):
+    bot = Salts(redis, lambda: NOW).seal(
+        Client(user_agent="Googlebot/2.1 (+http://www.google.com/bot.html)"), NOW.date()
+    )
+    event = load_event(type_of | {"path": "/bot"}, NOW)
+    append(stores.journal, {"path": "/a"}, {"path": "/b", "referrer": "https://semalt.com/"})
+    stores.journal.append([Line.of(replace(event, client=bot))])
+    outcome = store_waiting(stores, "task")
+    assert outcome == Outcome(stored=1, dropped=("spam_referrer", "bot"))
+    assert outcome.as_result() == {"stored": 1, "duplicate": 0, "dead": 0, "dropped": 2}
+    assert [x["path"] for x in database["events"].find()] == ["/a"]
+    assert stores.journal.waiting() == 0
+    assert database["dead_letters"].count_documents({}) == 0
 
 
 def test_nothing_waiting_is_nothing_done(stores: Stores):

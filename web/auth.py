@@ -1,49 +1,108 @@
-"""Who may do what, as each key comes in `Authorization: Bearer <key>`:
+"""Who may do what, as each key comes in `Authorization: Bearer <key>`. Every route needs a scope, which these have:
 
-    administration      the admin key; without an ADMIN_KEY, nobody
-    reports             the report key or the admin key; without a REPORT_KEY, everybody
-    reports of persons  the report key or the admin key; without either, nobody
+    an API key      its own scopes, on its own sites (analytics/api_keys.py)
+    the admin key   all
+    the report key  stats:read, stats:persons
+    nobody          stats:read, where reports are open (Settings.reports_are_open)
 
-"Nobody" holds on loopback too: what listens there is often behind a proxy.
+Out: a before_request function for a blueprint, which lets pass or answers: 401 to who has no good key, 403 to whose key
+is not enough, and where there is none to have. Reports of persons and administration are never open, on loopback
+neither: what listens there is often behind a proxy. Wrong can go: an API key that cannot be looked up is Unavailable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flask import Response, request
 
-from config.keys import holds
+from analytics.api_keys import PERSONS, READ, ApiKey, is_ours
+from analytics.event_schema import InvalidEvent, read_json
+from config.keys import bearer, holds
+from config.settings import Settings
 from web.errors import error_body, error_response
 
 Check = Callable[[], Response | None]
+Named = Callable[[], Sequence[str]]
 
-CLOSED = "Closed until {name} is set; then send it as `Authorization: Bearer <{name}>`."
-WRONG = "Send the {word} key as `Authorization: Bearer <{name}>`."
-
-
-def needs_admin_key(admin_key: str) -> Check:
-    """A before_request function that lets nobody else pass."""
-    return _needs_one_of([admin_key], "admin")
-
-
-def needs_report_key(report_key: str, admin_key: str) -> Check:
-    """The same for reports; where there is no report key, it lets everybody pass."""
-    return needs_report_key_always(report_key, admin_key) if report_key else lambda: None
+CLOSED = "Closed until {name} is set, or an API key made; then send it as `Authorization: Bearer <{name}>`."
+WRONG = "Send the {word} key as `Authorization: Bearer <{name}>`, or an API key with the scope {scope}."
+UNKNOWN = "This API key is unknown, was revoked or has expired."
+NO_SCOPE = "This API key does not have the scope {scope}."
+NO_SITE = "This API key has {scope} for some sites only: say which in site_id."
+OTHER_SITE = "This API key has {scope}, but not for the site {site!r}."
 
 
-def needs_report_key_always(report_key: str, admin_key: str) -> Check:
-    """The same for what shows single persons, which is open to nobody without a key."""
-    return _needs_one_of([report_key, admin_key], "report")
+def nowhere() -> Sequence[str]:
+    """The route is about no single site: a key for some sites may not take it."""
+    return ()
 
 
-def _needs_one_of(keys: list[str], word: str) -> Check:
-    name = f"{word.upper()}_KEY"
+def in_path() -> Sequence[str]:
+    """The sites that the route's address names."""
+    return [site for name, site in (request.view_args or {}).items() if name == "site_id"]
 
-    def check() -> Response | None:
-        if not any(keys):
-            return error_response(403, error_body(f"{word}_key_not_set", CLOSED.format(name=name)))
-        if not any(holds(key, request.headers.get("Authorization", "")) for key in keys):
-            message = WRONG.format(word=word, name=name)
-            return error_response(401, error_body("unauthorized", message), {"WWW-Authenticate": "Bearer"})
+
+def in_question() -> Sequence[str]:
+    """The sites that the query of a GET names, or the body of a POST; as the routes read them. None of a route whose
+    address names something else.
+    """
+    if request.view_args:
+        return ()
+    if request.method in ("GET", "HEAD"):
+        return request.args.getlist("site_id")
+    try:
+        body = read_json(request.get_data())
+    except InvalidEvent:
+        return ()
+    site = body.get("site_id") if isinstance(body, dict) else None
+    return [site] if isinstance(site, str) else []
+
+
+class Auth:
+    """`find`: the API key of a secret, if it is good now; may raise Unavailable."""
+
+    def __init__(self, settings: Settings, find: Callable[[str], ApiKey | None]) -> None:
+        self._find = find
+        self._admin_key, self._report_key = settings.admin_key, settings.report_key
+        self._open = {READ} if settings.reports_are_open else set[str]()
+
+    def needs(self, scope: str, named: Named = nowhere) -> Check:
+        """`named`: where a request says which sites it is about."""
+        word = "report" if scope in (READ, PERSONS) else "admin"
+        keys = [key for key in (self._admin_key, self._report_key if word == "report" else "") if key]
+
+        def check() -> Response | None:
+            sent = request.headers.get("Authorization", "")
+            if any(holds(key, sent) for key in keys):
+                return None
+            if is_ours(bearer(sent)):
+                return _judge(self._find(bearer(sent)), scope, named)
+            if scope in self._open:
+                return None
+            name = f"{word.upper()}_KEY"
+            if not keys:
+                return error_response(403, error_body(f"{word}_key_not_set", CLOSED.format(name=name)))
+            return _unauthorized(WRONG.format(word=word, name=name, scope=scope))
+
+        return check
+
+
+def _judge(key: ApiKey | None, scope: str, named: Named) -> Response | None:
+    if key is None:
+        return _unauthorized(UNKNOWN)
+    if not key.has(scope):
+        return _forbidden(NO_SCOPE.format(scope=scope))
+    if key.sites is None:
         return None
+    sites = named()
+    if not sites:
+        return _forbidden(NO_SITE.format(scope=scope))
+    others = [site for site in sites if not key.may(scope, site)]
+    return _forbidden(OTHER_SITE.format(scope=scope, site=others[0])) if others else None
 
-    return check
+
+def _unauthorized(message: str) -> Response:
+    return error_response(401, error_body("unauthorized", message), {"WWW-Authenticate": "Bearer"})
+
+
+def _forbidden(message: str) -> Response:
+    return error_response(403, error_body("forbidden", message))

@@ -1,4 +1,4 @@
-"""GET /metrics, with the admin key: what the app's processes counted, and what its stores say right now.
+"""GET /metrics: what the app's processes counted, and what its stores say right now.
 
 A store that does not answer costs its own gauges, not the page.
 """
@@ -10,13 +10,13 @@ from prometheus_client import Metric
 
 from analytics.unavailable import Unavailable
 from config.metrics import CONTENT_TYPE, exposition, store_gauge
-from web.auth import needs_admin_key
+from web.auth import Check
 
 
-def metrics_blueprint(gauges: Mapping[str, Callable[[], Iterable[Metric]]], admin_key: str) -> Blueprint:
+def metrics_blueprint(gauges: Mapping[str, Callable[[], Iterable[Metric]]], auth: Check) -> Blueprint:
     """`gauges`: by the store that is asked; may raise Unavailable."""
     blueprint = Blueprint("metrics", __name__)
-    blueprint.before_request(needs_admin_key(admin_key))
+    blueprint.before_request(auth)
 
     @blueprint.get("/metrics")
     def metrics() -> Response:

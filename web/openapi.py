@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from apispec import APISpec
 
+from analytics.api_keys import METRICS
 from web.docs import PART, TYPES
 from web.json_schema import (
     NUMBER,
@@ -48,11 +49,11 @@ ERROR = an_object(
 UNREADY = an_object(ERROR["properties"], {"stores": map_of({"type": "object"})})
 
 # What an error looks like, by its name in the description's components.
-OURS, PLAUSIBLES, SEGMENTS = "Error", "PlausibleError", "SegmentError"
+OURS, PLAUSIBLES, DROP_INS = "Error", "PlausibleError", "DropInError"
 ERRORS = {
     OURS: ERROR,
     PLAUSIBLES: an_object({"error": TEXT}),
-    SEGMENTS: an_object({"code": TEXT, "message": TEXT}),
+    DROP_INS: an_object({**ERROR["properties"], "code": TEXT, "message": TEXT}, {"errors": map_of(list_of(TEXT))}),
 }
 
 WHY = {
@@ -62,6 +63,7 @@ WHY = {
     404: "There is no such thing.",
     409: "Not as things are now.",
     413: "The body is too large.",
+    414: "The URL is too long.",
     415: "This Content-Encoding is not known.",
     429: "Too many requests.",
     500: "Our fault; it is logged.",
@@ -80,8 +82,7 @@ VARIABLE = re.compile(r"<(?:(?P<kind>[a-z]+)(?:\((?P<options>[^)]*)\))?:)?(?P<na
 BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key, or one of the keys that the server was started with. An API key needs the scope that "
-    "is named with the route.",
+    "description": "An API key with the scope that the route names, or ADMIN_KEY or REPORT_KEY of the server.",
 }
 
 
@@ -220,7 +221,9 @@ def _responses(described: Operation, takes_something: bool) -> Json:
     says = dict(described.says)
     if takes_something:
         says.setdefault(400, WHY[400])
-    if described.scope:
+    if takes_something and not described.body:
+        says.setdefault(414, WHY[414])
+    if described.scope and not described.key_optional:
         says.setdefault(401, WHY[401])
         says.setdefault(403, WHY[403])
     if described.body:
@@ -228,11 +231,15 @@ def _responses(described: Operation, takes_something: bool) -> Json:
     if described.uses_stores:
         says.setdefault(503, WHY[503])
     says.setdefault(500, WHY[500])
-    fine: Json = {"description": "Done.", "content": {media: {"schema": x} for media, x in described.answer.items()}}
+    fine: Json = {"description": "Done.", "content": {media: _media(x) for media, x in described.answer.items()}}
     if described.headers:
         fine["headers"] = dict(described.headers)
     errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
     return {str(described.status): fine, **errors}
+
+
+def _media(schema: object) -> Json:
+    return {"schema": schema} if schema else {}
 
 
 def _error(status: int, why: str, shape: str) -> Json:
@@ -260,7 +267,7 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
         "GET /metrics": Operation(
             summary="What was counted, for Prometheus",
             tag=tag,
-            scope="admin",
+            scope=METRICS,
             answer={"text/plain": TEXT},
             uses_stores=False,
         ),

@@ -1,0 +1,107 @@
+"""`make bench-enrichment`: what each step of enrichment costs, in microseconds an event.
+
+Events as browsers send them, each by a visitor of one of 2,000 user agents, a few of which most have (of 10,000 real
+ones 950 were different); referrers of a few hundred hosts; addresses in a file of 6,400 networks.
+`cold`: the first EVENTS (20,000), with empty caches; `warm`: as many more. Beside it, what reading such an event from
+the journal costs. What a worker stores of them in a second is in `make bench`.
+"""
+
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import netaddr
+from mmdb_writer import MMDBWriter
+
+from analytics.client import Client
+from analytics.enriching import STEPS, Lookups, draft_of, enrich
+from analytics.event import Event, new_id
+from analytics.event_schema import dump_journal_event, load_journal_event
+from analytics.places import Places
+from analytics.site import Site
+from analytics.user_agents import agent_of
+from bench.hits import NOW, browser, hit, user_agents, weights
+from bench.ingestion import machine, print_table
+
+EVENTS = int(os.environ.get("EVENTS", "20000"))
+SEED = 1
+SITE = Site("shop", domains=("shop.example",), excluded_paths=("/admin/**",), allowed_parameters=("page",))
+
+
+def main() -> None:
+    chance = random.Random(SEED)
+    agents = user_agents(chance)
+    print(f"# make bench-enrichment, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}, {EVENTS:,} events\n")
+    with tempfile.TemporaryDirectory(prefix="footfall-bench-") as folder:
+        lookups = Lookups(Places(str(place_file(Path(folder), chance))))
+        rounds = {
+            name: [hit(chance, agent) for agent in chance.choices(agents, weights(agents), k=EVENTS)]
+            for name in ("cold", "warm")
+        }
+        enrich(*rounds["cold"][0], SITE, lookups)  # loads the data sets
+        agent_of.cache_clear()
+        found = {name: measure(hits, lookups) for name, hits in rounds.items()}
+    print("| step, µs of CPU an event | cold | warm |\n|---|---|---|")
+    for step in found["cold"]:
+        print(f"| {step} | {found['cold'][step]:.1f} | {found['warm'][step]:.1f} |")
+    agents_seen = agent_of.cache_info()
+    print_table(
+        "beside it",
+        {
+            "load_journal_event, µs": f"{reading([event for event, _ in rounds['warm']]):.1f}",
+            "a user agent that was not seen before, µs": f"{unseen(chance):.0f}",
+            "user agents seen": f"{agents_seen.currsize:,} of {2 * EVENTS:,} hits",
+        },
+    )
+
+
+def measure(hits: list[tuple[Event, Client]], lookups: Lookups) -> dict[str, float]:
+    """By step, over all events at a time; µs of CPU an event, so that whoever else is at work does not count."""
+    drafts = [draft_of(event, client, SITE, lookups) for event, client in hits]
+    rows: dict[str, float] = {}
+    for step in STEPS:
+        start = time.process_time()
+        reasons = [step(draft) for draft in drafts]
+        rows[step.__name__] = (time.process_time() - start) / len(drafts) * 1e6
+        drafts = [draft for draft, reason in zip(drafts, reasons, strict=True) if reason is None]
+    rows["enrich, all of it, caches warm"] = per_item(lambda hit: enrich(*hit, SITE, lookups), hits)
+    rows["dropped, %"] = 100 - len(drafts) / len(hits) * 100
+    return rows
+
+
+def reading(events: list[Event]) -> float:
+    raw = [dump_journal_event(event) for event in events]
+    return per_item(lambda each: load_journal_event(each, new_id, lambda: NOW), raw)
+
+
+def unseen(chance: random.Random) -> float:
+    fresh = [browser(chance) + f" Unseen/{n}.0" for n in range(500)]
+    return per_item(agent_of, fresh)
+
+
+def per_item(what: Callable[[Any], object], items: list[Any]) -> float:
+    start = time.process_time()
+    for each in items:
+        what(each)
+    return (time.process_time() - start) / len(items) * 1e6
+
+
+def place_file(folder: Path, chance: random.Random) -> Path:
+    writer = MMDBWriter(6, "GeoLite2-City", ipv4_compatible=True)
+    for first in range(1, 200):
+        for second in range(0, 256, 8):
+            city = {"names": {"en": f"City {chance.randrange(3000)}", "de": "Stadt", "fr": "Ville"}}
+            record = {"country": {"iso_code": "US"}, "subdivisions": [{"iso_code": "CA"}], "city": city}
+            writer.insert_network(netaddr.IPSet([f"{first}.{second}.0.0/13"]), record)
+    path = folder / "city.mmdb"
+    writer.to_db_file(str(path))
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""`python -m footfall keys`: API keys, as /admin/keys has them. Also the way in where there is no key yet.
+
+0 where it is done, 1 where there is no such key, 2 where it is not a good question, or MongoDB is away.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import click
+from marshmallow import Schema, ValidationError
+
+from analytics.api_key_schema import GRACE, NewKey, Rotation, ends_at
+from analytics.api_keys import SCOPES, ApiKey, ApiKeyStore, make_api_keys
+from config.clients import make_database
+from config.settings import Settings
+from footfall.group import Group, fail
+
+ONCE = "This is shown once; send it as `Authorization: Bearer <key>`:"
+OPTIONS = {"scopes": "--scope", "sites": "--site", "expires_in": "--expires-in", "expires_at": "--expires-in"}
+
+
+@click.group("keys", cls=Group)
+@click.pass_context
+def keys(context: click.Context) -> None:
+    """API keys: who may do what, and on which sites."""
+    settings: Settings = context.obj
+    database = make_database(settings)
+    context.call_on_close(database.client.close)
+    context.obj = make_api_keys(settings, database)
+
+
+@keys.command("list")
+@click.pass_obj
+def list_keys(store: ApiKeyStore) -> None:
+    """A line for each, the newest first."""
+    now = datetime.now(UTC)
+    click.echo(
+        f"{'id':36}  {'state':8}  {'created':10}  {'expires':10}  {'last used':16}  {'scopes and sites':40}  name"
+    )
+    for key in store.list():
+        days = f"{key.created_at:%Y-%m-%d}  {f'{key.expires_at:%Y-%m-%d}' if key.expires_at else 'never':10}"
+        used = f"{key.last_used_at:%Y-%m-%d %H:%M}" if key.last_used_at else "never"
+        click.echo(f"{key.id}  {key.state(now):8}  {days}  {used:16}  {_rights(key):40}  {key.name}")
+
+
+@keys.command("create", epilog="Scopes: " + "; ".join(f"{scope}: {what}" for scope, what in SCOPES.items()) + ".")
+@click.argument("name")
+@click.option(
+    "--scope", "scopes", multiple=True, required=True, type=click.Choice(list(SCOPES)), help="What it may do."
+)
+@click.option("--site", "sites", multiple=True, help="For this site only; several may be given.")
+@click.option("--expires-in", metavar="LENGTH", help="As 90d, 24h or 30m; never, where it is not given.")
+@click.pass_obj
+def create(store: ApiKeyStore, name: str, scopes: Iterable[str], sites: Iterable[str], expires_in: str | None) -> None:
+    """Make a key called NAME, and print it."""
+    asked = {"name": name, "scopes": list(scopes), "sites": list(sites) or None, "expires_in": expires_in}
+    key = _load(NewKey(), asked)
+    try:
+        end = ends_at(key, datetime.now(UTC))
+    except ValidationError:
+        raise click.UsageError("--expires-in: Not in the future.") from None
+    _show(*store.create(name, key["scopes"], key["sites"], end))
+
+
+@keys.command("rotate")
+@click.argument("key_id", type=click.UUID)
+@click.option("--grace", default=f"{GRACE.days}d", show_default=True, help="How long the old one is still good.")
+@click.pass_obj
+def rotate(store: ApiKeyStore, key_id: UUID, grace: str) -> None:
+    """Give a key a new secret, and print it."""
+    length = _load(Rotation(), {"grace": grace})["grace"]
+    _show(*(store.rotate(key_id, length) or fail(f"there is no key {key_id}, or it was revoked or has expired", 1)))
+
+
+@keys.command("revoke")
+@click.argument("key_id", type=click.UUID)
+@click.pass_obj
+def revoke(store: ApiKeyStore, key_id: UUID) -> None:
+    """End a key for good; within 5 seconds nobody takes it any more."""
+    key = store.revoke(key_id) or fail(f"there is no key {key_id}", 1)
+    click.echo(f"{key.id} ({key.name}) is revoked.")
+
+
+def _load(schema: Schema, asked: dict[str, Any]) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = schema.load(asked)
+    except ValidationError as error:
+        wrong = (f"{OPTIONS.get(name, f'--{name}')}: {said}" for name, said in error.messages_dict.items())
+        raise click.UsageError("; ".join(wrong)) from None
+    return loaded
+
+
+def _show(key: ApiKey, secret: str) -> None:
+    """The secret alone on stdout, so that a script may take it."""
+    click.echo(f"{key.id}  {_rights(key)}  {key.name}\n{ONCE}", err=True)
+    click.echo(secret)
+
+
+def _rights(key: ApiKey) -> str:
+    return ",".join(sorted(key.scopes)) + (f" on {','.join(sorted(key.sites))}" if key.sites is not None else "")

@@ -1,0 +1,147 @@
+"""`python -m footfall visitors` and `purge`: what the law, or a site's owner, wants gone or handed out.
+
+0 where it is as asked, 1 where something is left, 2 where it could not be told: a store is away.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Any
+
+import click
+
+from analytics.dead_letters import DeadLetterStore
+from analytics.erasing import Eraser, make_eraser
+from analytics.journal import make_journal
+from analytics.retention import Purger
+from analytics.segments import make_segments
+from analytics.sites import SiteStore
+from analytics.unavailable import Unavailable
+from analytics.visitor import Visitor
+from analytics.visitor_data import Found
+from config.clients import make_database
+from config.settings import Settings
+
+PATIENCE = 600.0  # seconds for one answer of MongoDB
+PAUSE = 1.0  # seconds between two looks at what is not finished
+PLACES = ("events", "segments", "dead_letters", "journal")
+
+
+def whose(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the options that say which visitor, as `visitor`."""
+
+    @click.option("--site", "site_id", required=True, help="The visitor's site.")
+    @click.option("--user", "user_id", help="The user_id that their events came with.")
+    @click.option("--visitor", "visitor_id", help="The visitor_id of one day, where they came without one.")
+    @wraps(command)
+    def with_visitor(*args: Any, site_id: str, user_id: str | None, visitor_id: str | None, **kwargs: Any) -> None:
+        try:
+            visitor = Visitor(site_id, user_id, visitor_id)
+        except ValueError:
+            raise click.UsageError("Say whose, with either --user or --visitor.") from None
+        command(*args, visitor=visitor, **kwargs)
+
+    return with_visitor
+
+
+class Group(click.Group):
+    """Says in one line which store is away."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Unavailable as error:
+            click.echo(f"footfall: {error}", err=True)
+            sys.exit(2)
+
+
+@click.group("visitors", cls=Group)
+@click.pass_context
+def visitors_group(context: click.Context) -> None:
+    """All that is kept of one visitor: find it, export it, erase it."""
+    settings: Settings = context.obj
+    database = make_database(settings, PATIENCE)
+    context.call_on_close(database.client.close)
+    context.obj = make_eraser(settings, database, make_segments(settings, database))
+
+
+@visitors_group.command("search")
+@whose
+@click.pass_obj
+def search(eraser: Eraser, visitor: Visitor) -> None:
+    """Look everywhere. Ends with 0 where nothing is found, else with 1."""
+    _say_and_exit(eraser.data.search(visitor))
+
+
+@visitors_group.command("export")
+@whose
+@click.pass_obj
+def export(eraser: Eraser, visitor: Visitor) -> None:
+    """All of it as NDJSON: events as they are stored, dead letters, what waits in the journal."""
+    for line in eraser.data.export(visitor):
+        click.echo(line, nl=False)
+
+
+@visitors_group.command("erase")
+@whose
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--wait", type=click.FloatRange(0), default=300.0, show_default=True, help="Seconds for all to be gone.")
+@click.pass_obj
+def erase(eraser: Eraser, visitor: Visitor, yes: bool, wait: float) -> None:
+    """Erase all of it, wait until old files are gone too, and look everywhere whether it is."""
+    if not yes:
+        found = eraser.data.search(visitor)
+        click.confirm(f"Erase {found.events:,} events and {found.dead_letters:,} dead letters?", abort=True)
+    erased = eraser.erase(visitor)
+    click.echo(f"{erased.events:,} events and {erased.dead_letters:,} dead letters are erased.")
+    end = time.monotonic() + wait
+    eraser.finish()
+    while not eraser.erasures.is_finished(erased.name) and time.monotonic() < end:
+        time.sleep(PAUSE)
+        eraser.finish()
+    if not eraser.erasures.is_finished(erased.name):
+        click.secho("Not all is finished: a worker goes on with it. Search again later.", fg="yellow")
+    _say_and_exit(eraser.data.search(visitor))
+
+
+def _say_and_exit(found: Found) -> None:
+    for place in PLACES:
+        click.echo(f"{getattr(found, place):8,}  {place.replace('_', ' ')}")
+    if found.is_nothing:
+        click.secho("Nothing is kept of this visitor.", fg="green")
+    elif found.segments and not found.events:
+        click.echo("A worker makes segments anew within two minutes; else run `python -m footfall segments rebuild`.")
+    sys.exit(0 if found.is_nothing else 1)
+
+
+@click.command("purge")
+@click.option("--site", "site_id", required=True, help="Whose events.")
+@click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="The first day to keep.")
+@click.option("--dry-run", is_flag=True, help="Only count.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: bool, yes: bool) -> None:
+    """Remove a site's events, and dead letters, from before a day of the site's time zone."""
+    database = make_database(settings, PATIENCE)
+    try:
+        with database.client:
+            first = before.replace(tzinfo=SiteStore(database).get(site_id).zone).astimezone(UTC)
+            _purge(Purger(database, make_journal(settings), DeadLetterStore(database)), site_id, first, dry_run, yes)
+    except Unavailable as error:
+        click.echo(f"footfall: {error}", err=True)
+        sys.exit(2)
+
+
+def _purge(purger: Purger, site_id: str, first: datetime, dry_run: bool, yes: bool) -> None:
+    counted = purger.count(site_id, first)
+    what = f"{counted.events:,} events and {counted.dead_letters:,} dead letters"
+    click.echo(f"{what} are from before {first:%Y-%m-%d %H:%M} UTC.")
+    if dry_run or not (counted.events or counted.dead_letters):
+        return
+    if not yes:
+        click.confirm("Remove them for good?", abort=True)
+    with click.progressbar(length=counted.events, label="Purging", file=sys.stderr) as bar:
+        done = purger.purge(site_id, first, each=bar.update)
+    click.echo(f"{done.events:,} events and {done.dead_letters:,} dead letters are purged. Segments follow.")

@@ -1,0 +1,107 @@
+"""`python -m footfall sites`: what is set for each site, as /admin/sites has it.
+
+0 where it is done, 1 where settings were refused or there is no such site, 2 where it is not a good question, or
+MongoDB is away.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+import click
+
+from analytics.site import Site
+from analytics.site_registry import make_sites
+from analytics.site_schema import InvalidSite, dump_site, load_site
+from analytics.sites import SiteStore, Taken
+from config.clients import make_database
+from config.settings import Settings
+from footfall.group import Group, fail
+
+
+@click.group("sites", cls=Group)
+@click.pass_context
+def sites(context: click.Context) -> None:
+    """What is set for sites: time zone, goals, domains, write key and the rest."""
+    settings: Settings = context.obj
+    database = make_database(settings)
+    context.call_on_close(database.client.close)
+    context.obj = make_sites(settings, database)
+
+
+@sites.command("list")
+@click.pass_obj
+def list_sites(store: SiteStore) -> None:
+    """A line for each that something is set for."""
+    click.echo(f"{'write key':36}  {'time zone':20}  {'domains':30}  site")
+    for site in store.all():
+        domains = ",".join(site.domains) or "any"
+        click.echo(f"{site.write_key or '':36}  {site.zone.key:20}  {domains:30}  {site.site_id}")
+
+
+@sites.command("show")
+@click.argument("site_id")
+@click.pass_obj
+def show(store: SiteStore, site_id: str) -> None:
+    """What is set for a site, or holds where nothing is, as JSON."""
+    _print(store.get(site_id))
+
+
+@sites.command("set")
+@click.argument("site_id")
+@click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
+@click.option("--from", "file", type=click.File(), help="All settings instead, from a file of JSON, as show prints it.")
+@click.pass_obj
+def set_site(store: SiteStore, site_id: str, changes: Iterable[str], file: TextIO | None) -> None:
+    """Set what holds for a site; what is not named stays.
+
+    As in `sites set shop timezone=Europe/Berlin domains=shop.example,shop.test honours_dnt=true retention_days=`;
+    nothing after the = is as where nothing is set. Goals are JSON.
+    """
+    if bool(file) == bool(changes):
+        raise click.UsageError("Either NAME=VALUE, once or several times, or --from.")
+    try:
+        now = dump_site(store.get(site_id))
+        body = json.load(file) if file else now | dict(_change(change, now) for change in changes)
+        _print(store.put(load_site(site_id, body)))
+    except json.JSONDecodeError as error:
+        raise click.UsageError(f"Not JSON: {error}.") from None
+    except InvalidSite as error:
+        fail("; ".join(f"{name}: {' '.join(said)}" for name, said in error.fields.items()), 1)
+    except Taken as error:
+        fail(f"{error.field}: {error}", 1)
+
+
+@sites.command("remove")
+@click.argument("site_id")
+@click.pass_obj
+def remove(store: SiteStore, site_id: str) -> None:
+    """As if nothing had been set; the site's events stay."""
+    if not store.remove(site_id):
+        fail(f"nothing is set for a site {site_id!r}", 1)
+    click.echo(f"{site_id} is removed; its events stay.")
+
+
+@sites.command("rotate-key")
+@click.argument("site_id")
+@click.pass_obj
+def rotate_key(store: SiteStore, site_id: str) -> None:
+    """Give a site a new write key, and print it; within 5 seconds nobody takes the old one any more."""
+    site = store.rotate_write_key(site_id) or fail(f"nothing is set for a site {site_id!r}", 1)
+    click.echo(site.write_key)
+
+
+def _change(text: str, now: dict[str, Any]) -> tuple[str, Any]:
+    """What is no JSON is text, and in a list of texts each part between commas."""
+    name, given, value = text.partition("=")
+    if not given:
+        raise click.UsageError(f"{text!r} is not NAME=VALUE.")
+    try:
+        return name, json.loads(value) if value else None
+    except json.JSONDecodeError:
+        is_list = isinstance(now.get(name), list | tuple) and name != "goals"
+        return name, value.split(",") if is_list else value
+
+
+def _print(site: Site) -> None:
+    click.echo(json.dumps(dump_site(site), indent=2, ensure_ascii=False))

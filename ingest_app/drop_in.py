@@ -1,0 +1,39 @@
+"""What the drop-in endpoints share: errors as their clients read them, and the site that they mean."""
+
+import json
+from collections.abc import Callable, Mapping
+
+from flask import Blueprint, Response
+
+from analytics.event_schema import InvalidEvent
+from analytics.site import Site
+
+
+def in_their_shape(blueprint: Blueprint) -> None:
+    """Their clients look for `code` and `message` at the top of an error's body, Plausible's users for `errors`. An
+    older client of Segment's or RudderStack's that misses them takes the error for a bug of its own, and sends again
+    what is wrong for good.
+    """
+
+    @blueprint.after_request
+    def with_code_and_message(response: Response) -> Response:
+        if response.status_code >= 400 and response.is_json:
+            body = response.get_json()
+            error = body["error"]
+            more = {"errors": error["fields"]} if "fields" in error else {}
+            response.data = json.dumps({**body, "code": error["code"], "message": error["message"], **more})
+        return response
+
+
+def said_of(rejected: Mapping[int, InvalidEvent]) -> list[dict[str, object]]:
+    """Rejected events as a batch's answer lists them."""
+    return [
+        {"index": index, "code": error.code, "message": str(error), "fields": error.fields}
+        for index, error in rejected.items()
+    ]
+
+
+def site_meant(name: str, find: Callable[[str], Site | None]) -> str:
+    """The site_id of what a client calls by a domain or a key; a name that nobody owns may be a site_id itself."""
+    site = find(name)
+    return site.site_id if site else name

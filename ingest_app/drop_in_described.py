@@ -1,0 +1,157 @@
+"""The drop-in endpoints, described: what their clients send, as far as it is read (docs/sending.md says what becomes
+of it).
+"""
+
+from collections.abc import Mapping
+
+from ingest_app.hit import MOST_EVENTS
+from ingest_app.plausible_schema import LONGEST_NAME
+from ingest_app.segment_schema import KINDS, SHORT
+from ingest_app.umami_schema import LONGEST_NAME as LONGEST_UMAMI_NAME
+from ingest_app.umami_schema import TYPES
+from web.json_schema import (
+    ANYTHING,
+    COUNT,
+    FLAG,
+    TEXT,
+    UUID,
+    Json,
+    an_object,
+    just,
+    list_of,
+    map_of,
+    one_of,
+    text,
+    whole,
+)
+from web.openapi import DROP_INS, JSON, Operation
+
+PLAIN = "text/plain"
+TAG = "From clients of other systems"
+OBJECT: Json = {"type": "object"}
+REFUSED = {400: "Not JSON, or not what this route reads.", 415: "", 429: ""}
+REFUSED_EVENT = REFUSED | {403: "`origin_not_allowed`: the site does not take events from this page's origin."}
+
+REJECTED = list_of(an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))}))
+TAKEN = an_object({"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": REJECTED})
+TAKEN_BY_UMAMI = {"cache": TEXT, "sessionId": UUID, "visitId": UUID}
+
+PLAUSIBLES = an_object(
+    {
+        "n": text(1, LONGEST_NAME, "^[!-~]", description="`pageview`, `engagement` or a name of yours; or as `name`"),
+        "u": text(pattern="^https://[a-z]{1,20}/[!-~]{0,100}$", description="The page's URL; or as `url`"),
+    },
+    {
+        "d": text(pattern=r"^[a-z]{1,60}(\.[a-z]{2,60})?(,[a-z]{1,60})?$", description="Domains; or as `domain`"),
+        "r": TEXT | {"description": "Referrer; or as `referrer`"},
+        "p": map_of(text(longest=400))
+        | {"description": "Properties; or as `props`", "propertyNames": text(longest=60)},
+        "$": an_object({"amount": ANYTHING, "currency": TEXT}, description="Revenue; or as `revenue`"),
+        "i": FLAG | {"description": "Whether the visitor did it; or as `interactive`"},
+        "h": one_of(0, 1) | {"description": "1: the page's path has its hash; or as `hashMode`"},
+        "e": whole(0, 86_400_000, description="Of an engagement, ms"),
+        "sd": whole(0, 100, description="Of an engagement, how far the page was seen, %"),
+    },
+    **{"not": {"properties": {"n": just("engagement")}}},
+)
+UMAMIS = an_object(
+    {"type": one_of(*TYPES), "payload": an_object(
+        {"website": UUID},
+        {"name": text(longest=LONGEST_UMAMI_NAME), "data": OBJECT, "timestamp": ANYTHING | {"description": "Unix, s"},
+         **dict.fromkeys(("url", "hostname", "title", "referrer", "language", "screen", "tag", "id", "ip", "userAgent"),
+                         TEXT)},
+    )}
+)  # fmt: skip
+BATCH = an_object(
+    {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)}, {"writeKey": TEXT, "sentAt": TEXT, "context": OBJECT}
+)
+HERE = {"apiKey": TEXT, "apiHost": TEXT, "protocol": TEXT}
+WRITE_KEY = {"name": "writeKey", "required": False, "schema": TEXT}
+A_VIEW = {"n": "pageview", "u": "https://shop.example/pricing", "d": "shop.example"}
+A_TRACK = {"userId": "ann", "event": "Signed Up", "messageId": "m-1", "writeKey": "site-abc-123"}
+WEBSITE = "b59e9c65-ae32-47f1-8400-119fcf4861c4"
+
+
+def _a_batch(whose: str, note: str = "") -> Operation:
+    return Operation(
+        summary=f"Several messages, as {whose} send them",
+        note=note,
+        tag=TAG,
+        body={JSON: BATCH, PLAIN: BATCH},
+        parameters=[WRITE_KEY],
+        answer={JSON: TAKEN},
+        says=REFUSED,
+        error=DROP_INS,
+        examples={"body": {"batch": [A_TRACK | {"type": "track"}], "writeKey": "site-abc-123"}},
+    )
+
+
+DROP_IN_OPERATIONS: Mapping[str, Operation] = {
+    "POST /api/event": Operation(
+        summary="One event, as Plausible's clients send it",
+        tag=TAG,
+        body={JSON: PLAUSIBLES, PLAIN: PLAUSIBLES},
+        parameters=[{"name": "X-Forwarded-For", "in": "header", "required": False, "schema": TEXT}],
+        status=202,
+        answer={PLAIN: just("ok")},
+        headers={
+            "x-plausible-dropped": {"schema": TEXT, "description": "For how many sites it was not kept."}
+        },
+        says=REFUSED_EVENT,
+        error=DROP_INS,
+    ),
+    "POST /api/send": Operation(
+        summary="One event, as Umami's clients send it",
+        tag=TAG,
+        body={JSON: UMAMIS, PLAIN: UMAMIS},
+        answer={JSON: an_object(TAKEN_BY_UMAMI)},
+        says=REFUSED_EVENT,
+        error=DROP_INS,
+        examples={"body": {"type": "event", "payload": {"website": WEBSITE, "hostname": "shop.example", "url": "/"}}},
+    ),
+    "POST /api/batch": Operation(
+        summary="Several of Umami's events",
+        tag=TAG,
+        body={media: list_of(ANYTHING, maxItems=MOST_EVENTS) for media in (JSON, PLAIN)},
+        answer={
+            JSON: an_object(
+                {"size": COUNT, "processed": COUNT, "errors": COUNT, "details": REJECTED, "cache": TEXT},
+            )
+        },
+        says=REFUSED,
+        error=DROP_INS,
+        examples={"body": [{"type": "event", "payload": {"website": WEBSITE, "hostname": "shop.example", "url": "/"}}]},
+    ),
+    "POST /v1/batch": _a_batch("Segment's and RudderStack's libraries", "The write key may be a Basic user too."),
+    "POST /v1/b": _a_batch("Segment's library for browsers may"),
+    "POST /v1/import": _a_batch("those who import"),
+    "POST /beacon/v1/batch": _a_batch("RudderStack's beacons"),
+    f"POST /v1/<any({', '.join([*KINDS, *SHORT])}):kind>": Operation(
+        summary="One message of Segment's or RudderStack's",
+        tag=TAG,
+        body={JSON: OBJECT, PLAIN: OBJECT},
+        parameters=[WRITE_KEY],
+        answer={JSON: TAKEN},
+        says=REFUSED,
+        error=DROP_INS,
+        examples={"body": A_TRACK, "kind": "track"},
+    ),
+    "GET /pixel/v1/<any(track, page):kind>": Operation(
+        summary="One message of RudderStack's, where only an image can be asked for",
+        note="An image, whatever came of it. A value may be JSON, a name a way into it, as `context.page.url`.",
+        tag=TAG,
+        parameters=[WRITE_KEY, {"name": "event", "required": False, "schema": TEXT}],
+        answer={"image/gif": {}},
+        says={429: ""},
+        error=DROP_INS,
+        examples={"kind": "page"},
+    ),
+    "GET /v1/projects/<write_key>/settings": Operation(
+        summary="What Segment's library for browsers asks its cdnURL for",
+        tag=TAG,
+        answer={JSON: an_object({"integrations": an_object({"Segment.io": an_object(HERE)})})},
+        uses_stores=False,
+        error=DROP_INS,
+        examples={"write_key": "site-abc-123"},
+    ),
+}  # fmt: skip

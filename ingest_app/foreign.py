@@ -1,0 +1,142 @@
+"""What the translations of other systems' formats share: their values in the form that event_schema.py takes. Pure.
+
+Their clients cannot mend what we refuse, so what is too long is cut and what is no value of its kind is left out. Only
+an event's own name, or a missing site, is worth a no.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import urlsplit
+
+from marshmallow import ValidationError
+
+from analytics.event import Scalar
+from analytics.event_schema import INT64, MOST_PROPS, Moment, Money
+
+LONGEST_URL = 8192
+LONGEST_NAME = 300  # of a property
+LONGEST_VALUE = 2000  # likewise
+DEEPEST = 5  # objects within objects; what is deeper stays JSON
+
+
+def text(value: object, longest: int) -> str | None:
+    """None for what is no text, or empty."""
+    return _storable(value.strip())[:longest] or None if isinstance(value, str) else None
+
+
+def name_of(value: object) -> str | None:
+    """An id or a name, which some clients write as a number."""
+    return text(str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value, 2**20)
+
+
+def whole_number(value: object, most: int) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
+
+
+def address(value: object) -> str | None:
+    """An IP address; None for what is none, and for 0.0.0.0, by which clients say that they keep it to themselves."""
+    try:
+        found = ip_address(value.strip()) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return str(found) if found and not found.is_unspecified else None
+
+
+def moment(value: object) -> datetime | None:
+    """From ISO 8601."""
+    try:
+        found: datetime = _moment.deserialize(value)
+    except ValidationError:
+        return None
+    return found
+
+
+def moment_of_seconds(value: object) -> datetime | None:
+    """From a Unix time, as number or digits."""
+    try:
+        return datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def money(amount: object, currency: object) -> dict[str, object] | None:
+    """Revenue; None for what is none."""
+    found = {"amount": amount, "currency": currency.strip().upper() if isinstance(currency, str) else None}
+    try:
+        _money.deserialize(found)
+    except ValidationError:
+        return None
+    return found
+
+
+def page(url: object, hostname: object = None) -> dict[str, str]:
+    """What tells an event's page: its URL, or its path where there is no hostname; a worker reads either, with what its
+    query says of a campaign (analytics/pages.py).
+    """
+    given = text(url, LONGEST_URL)
+    if given is None:
+        return {}
+    try:
+        parts = urlsplit(given)
+    except ValueError:
+        return {}
+    if parts.scheme and parts.netloc:
+        return {"url": given}
+    path = given if given.startswith("/") else f"/{given}"
+    host = text(hostname, 253)
+    return {"url": f"https://{host}{path}"} if host else {"path": path[:2048]}
+
+
+def props(*sources: object) -> dict[str, Scalar]:
+    """The properties of an event, from objects of any depth: at most 30, the first ones. `{"a": {"b": 1}}` becomes
+    `a.b`, a list its JSON; null and "" are left out.
+    """
+    found: dict[str, Scalar] = {}
+    for source in sources:
+        for name, value in _leaves(source if isinstance(source, Mapping) else {}):
+            if len(found) == MOST_PROPS:
+                return found
+            if (key := text(name.replace("\0", ""), LONGEST_NAME)) and (scalar := _scalar(value)) is not None:
+                found.setdefault(key, scalar)
+    return found
+
+
+def without_nothing(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Null, "" and {} are the same as left out."""
+    return {name: value for name, value in event.items() if value not in (None, "", {})}
+
+
+def _leaves(source: Mapping[str, object], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, object]]:
+    for name, value in source.items():
+        if isinstance(value, Mapping) and depth < DEEPEST:
+            yield from _leaves(value, f"{prefix}{name}.", depth + 1)
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _scalar(value: object) -> Scalar:
+    match value:
+        case bool():
+            return value
+        case int():
+            return value if value in INT64 else str(value)[:LONGEST_VALUE]
+        case float():
+            return value if math.isfinite(value) else None
+        case str():
+            return text(value, LONGEST_VALUE)
+        case Mapping() | list():
+            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))[:LONGEST_VALUE] if value else None
+    return None
+
+
+def _storable(value: str) -> str:
+    """JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold."""
+    return value if value.isascii() else value.encode(errors="replace").decode()
+
+
+_money = Money()
+_moment = Moment()

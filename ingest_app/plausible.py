@@ -1,0 +1,31 @@
+"""POST /api/event as Plausible has it: one event, for one site or several.
+
+Its clients look at the status at most. 202, and `x-plausible-dropped` says for how many sites it was not kept.
+"""
+
+from flask import Blueprint, Response, request
+
+from analytics.event_schema import read_json
+from ingest_app.door import Door
+from ingest_app.drop_in import in_their_shape, site_meant
+from ingest_app.hit import read_bytes, read_hit
+from ingest_app.plausible_schema import read_plausible
+
+
+def plausible_blueprint(door: Door) -> Blueprint:
+    blueprint = Blueprint("plausible", __name__)
+    in_their_shape(blueprint)
+
+    @blueprint.post("/api/event")
+    def receive_plausible_event() -> Response:
+        with door.counting_what_cannot_be_read():
+            read = read_plausible(read_json(read_bytes()), request.headers.get("X-Forwarded-For", ""))
+        sites = [site_meant(domain, door.sites.by_domain) for domain in read.domains]
+        admitted = door.admit(read_hit([read.event | {"site_id": site_id} for site_id in sites]))
+        for error in admitted.rejected.values():
+            if error.code != "unknown_site":
+                raise error
+        dropped = len(admitted.dropped) + len(admitted.rejected)
+        return Response("ok", 202, {"x-plausible-dropped": str(dropped)} if dropped else None, mimetype="text/plain")
+
+    return blueprint

@@ -1,0 +1,119 @@
+"""Plausible's Events API: its JSON translated into our events. Pure.
+
+In: what POST /api/event held. Out: the sites' domains, and the event that each of them gets. Wrong can go: InvalidEvent
+with Plausible's own words, field by field.
+
+Format: plausible.io/docs/events-api; the short names are those of its script, `m` and `meta` those of older ones.
+"""
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from analytics.event_schema import InvalidEvent
+from ingest_app.foreign import address, money, name_of, props, text, whole_number, without_nothing
+
+LONGEST_NAME = 120
+LONGEST_URL = 2000  # bytes
+A_DAY = 86_400_000  # milliseconds
+
+PROPS_TOO_LONG = "keys should have at most 300 bytes and values at most 2000 bytes"
+NO_ENGAGEMENT = "engagement event requires a valid integer value for at least one of 'sd' or 'e' fields"
+
+
+@dataclass(frozen=True, slots=True)
+class PlausibleEvent:
+    """`event`: the JSON object that event_schema.py loads, but for its site_id; the same for each of `domains`."""
+
+    domains: list[str]
+    event: dict[str, Any]
+
+
+def read_plausible(body: object, forwarded_for: str = "") -> PlausibleEvent:
+    """`forwarded_for`: X-Forwarded-For; who sends on a visitor's behalf says there whose. Raises InvalidEvent."""
+    if not isinstance(body, dict):
+        raise InvalidEvent({"body": ["Not a JSON object."]})
+    name, url = _name_in(body), _url_in(body)
+    is_engagement = name == "engagement"
+    event = {
+        "event_type": name,
+        "url": url.geturl(),
+        "path": _hash_path(url) if _given(body, "h", "hashMode") in (1, "1", True) else None,
+        "referrer": text(_given(body, "r", "referrer"), 2000),
+        "props": _props_in(body),
+        "revenue": _revenue_in(body),
+        "interactive": None if _given(body, "i", "interactive") is not False else False,
+        "engagement_time": whole_number(body.get("e"), A_DAY) if is_engagement else None,
+        "scroll_depth": whole_number(body.get("sd"), 100) if is_engagement else None,
+        "ip": next(filter(None, map(address, forwarded_for.split(","))), None),
+    }
+    if is_engagement and event["engagement_time"] is None and event["scroll_depth"] is None:
+        raise InvalidEvent({"event_name": [NO_ENGAGEMENT]})
+    return PlausibleEvent(_domains_in(body, url), without_nothing(event))
+
+
+def _given(body: dict[str, Any], *names: str) -> Any:
+    return next((body[name] for name in names if body.get(name) is not None), None)
+
+
+def _name_in(body: dict[str, Any]) -> str:
+    name = name_of(_given(body, "n", "name"))
+    if not name:
+        raise InvalidEvent({"event_name": ["can't be blank"]})
+    if len(name) > LONGEST_NAME:
+        raise InvalidEvent({"event_name": [f"should be at most {LONGEST_NAME} character(s)"]})
+    return name
+
+
+def _url_in(body: dict[str, Any]) -> SplitResult:
+    given = text(_given(body, "u", "url"), 2**20)
+    if not given:
+        raise InvalidEvent({"url": ["is required"]})
+    if len(given.encode()) > LONGEST_URL:
+        raise InvalidEvent({"url": [f"should be at most {LONGEST_URL} byte(s)"]})
+    try:
+        url = urlsplit(given)
+        url.hostname  # noqa: B018  raises for a host that cannot be one
+    except ValueError:
+        raise InvalidEvent({"url": ["must be a valid url"]}) from None
+    if url.scheme == "data":
+        raise InvalidEvent({"url": ["scheme is not allowed"]})
+    return url
+
+
+def _domains_in(body: dict[str, Any], url: SplitResult) -> list[str]:
+    given = text(_given(body, "d", "domain"), 2**20) or url.hostname or ""
+    domains = dict.fromkeys(domain.strip().removeprefix("www.") for domain in given.split(","))
+    if not (found := [domain for domain in domains if domain]):
+        raise InvalidEvent({"domain": ["can't be blank"]})
+    return found
+
+
+def _hash_path(url: SplitResult) -> str | None:
+    """With hash routing, what is behind the # is part of the page's path."""
+    return f"{unquote(url.path) or '/'}#{unquote(url.fragment)}"[:2048] if url.fragment else None
+
+
+def _props_in(body: dict[str, Any]) -> dict[str, Any]:
+    given = _object_in(body, "p", "props", "m", "meta")
+    scalars = {name: value for name, value in given.items() if not isinstance(value, dict | list)}
+    for name, value in scalars.items():
+        if len(name.encode(errors="replace")) > 300 or len(str(value).encode(errors="replace")) > 2000:
+            raise InvalidEvent({"props": [PROPS_TOO_LONG]})
+    return props(scalars)
+
+
+def _revenue_in(body: dict[str, Any]) -> dict[str, object] | None:
+    given = _object_in(body, "$", "revenue")
+    return money(given.get("amount"), given.get("currency"))
+
+
+def _object_in(body: dict[str, Any], *names: str) -> dict[str, Any]:
+    """An object, or one written as JSON in a string; anything else is none."""
+    given = _given(body, *names)
+    if isinstance(given, str):
+        with suppress(ValueError, RecursionError):
+            given = json.loads(given)
+    return given if isinstance(given, dict) else {}

@@ -1,0 +1,80 @@
+"""Segment's and RudderStack's HTTP API: batches, single messages, and those of browsers, beacons and pixels.
+
+Whatever a stock client can build is answered with 200, and says in it what was rejected: their clients send again, or
+lose, the whole batch of a message that we refuse, and RudderStack's for Node ends its process on a 400.
+"""
+
+import base64
+from binascii import Error
+from dataclasses import replace
+
+from flask import Blueprint, Response, jsonify, request
+
+from analytics.event_schema import read_json
+from ingest_app.door import Admitted, Door
+from ingest_app.drop_in import in_their_shape, said_of, site_meant
+from ingest_app.events import GIF
+from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit
+from ingest_app.segment_schema import KINDS, SHORT, parameters_as_body, read_segment, translate, visitor_in
+
+BATCHES = ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")
+
+
+def segment_blueprint(door: Door) -> Blueprint:
+    blueprint = Blueprint("segment", __name__)
+    in_their_shape(blueprint)
+
+    def receive_batch() -> Response:
+        with door.counting_what_cannot_be_read():
+            body = read_json(read_bytes(BATCH_BYTES))
+        return _answer(_admit(body))
+
+    for path in BATCHES:
+        blueprint.post(path)(receive_batch)
+
+    @blueprint.post(f"/v1/<any({', '.join([*KINDS, *SHORT])}):kind>")
+    def receive_message(kind: str) -> Response:
+        with door.counting_what_cannot_be_read():
+            body = read_json(read_bytes(BATCH_BYTES))
+        return _answer(_admit(body, SHORT.get(kind, kind)))
+
+    @blueprint.get("/v1/projects/<write_key>/settings")
+    def tell_a_browser_where_to_send(write_key: str) -> Response:
+        """What analytics-next asks its `cdnURL` for, before it sends anything."""
+        here = {"apiKey": write_key, "apiHost": f"{request.host}/v1", "protocol": request.scheme}
+        return jsonify(integrations={"Segment.io": here})
+
+    @blueprint.get("/pixel/v1/<any(track, page):kind>")
+    def receive_pixel(kind: str) -> Response:
+        _admit(parameters_as_body(request.args), kind)
+        return Response(GIF, mimetype="image/gif", headers={"Cache-Control": "no-store"})
+
+    def _admit(body: object, kind: str | None = None) -> Admitted:
+        with door.counting_what_cannot_be_read():
+            said = read_segment(body, kind)
+            messages = checked_events(said.messages, "batch")
+        site_id = site_meant(said.write_key or _write_key(), door.sites.by_key)
+        hit = read_hit([translate(message, site_id, said.context) for message in messages], said.sent_at)
+        return door.admit(replace(hit, client=visitor_in(hit.client, said)))
+
+    return blueprint
+
+
+def _write_key() -> str:
+    """From `Authorization: Basic`, as user without a password, or from the query; "" for none."""
+    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(given).decode().partition(":")[0]
+        except (Error, UnicodeDecodeError):
+            pass
+    return request.args.get("writeKey", "")
+
+
+def _answer(admitted: Admitted) -> Response:
+    return jsonify(
+        success=True,
+        accepted=admitted.accepted,
+        dropped=len(admitted.dropped),
+        rejected=said_of(admitted.rejected),
+    )

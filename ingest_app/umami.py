@@ -1,0 +1,61 @@
+"""POST /api/send and /api/batch as Umami has them: one event, or an array of those.
+
+Its script takes `cache` from the answer and sends it along as `x-umami-cache`; in Umami that saves looking up who it
+is. Here it means nothing, and neither do the two ids: who and which visit is worked out from the events themselves.
+"""
+
+import re
+from uuid import UUID, uuid4
+
+from flask import Blueprint, Response, jsonify, request
+
+from analytics.drop import Drop
+from analytics.event_schema import InvalidEvent, read_json
+from ingest_app.door import Door
+from ingest_app.drop_in import in_their_shape, said_of, site_meant
+from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit
+from ingest_app.umami_schema import read_umami
+
+
+def umami_blueprint(door: Door) -> Blueprint:
+    blueprint = Blueprint("umami", __name__)
+    in_their_shape(blueprint)
+
+    @blueprint.post("/api/send")
+    def receive_umami_event() -> Response:
+        with door.counting_what_cannot_be_read():
+            body = read_json(read_bytes())
+        admitted = door.admit(read_hit([_translated(body)]))
+        if admitted.rejected:
+            raise admitted.rejected[0]
+        return jsonify(_answer())
+
+    @blueprint.post("/api/batch")
+    def receive_umami_batch() -> Response:
+        with door.counting_what_cannot_be_read():
+            bodies = checked_events(read_json(read_bytes(BATCH_BYTES)), "body")
+        rejected = door.admit(read_hit([_translated(body) for body in bodies])).rejected
+        processed = len(bodies) - len(rejected)
+        return jsonify(
+            size=len(bodies),
+            processed=processed,
+            errors=len(rejected),
+            details=said_of(rejected),
+            cache=_answer()["cache"],
+        )
+
+    def _translated(body: object) -> object:
+        try:
+            read = read_umami(body)
+        except InvalidEvent as error:
+            return error
+        site_id = site_meant(read.website, door.sites.by_key)
+        return Drop(read.reason, site_id) if read.event is None else read.event | {"site_id": site_id}
+
+    return blueprint
+
+
+def _answer() -> dict[str, str]:
+    given = request.headers.get("X-Umami-Cache", "")
+    cache = given if re.fullmatch("[0-9a-f]{32}", given) else uuid4().hex
+    return {"cache": cache, "sessionId": str(UUID(cache)), "visitId": str(UUID(cache))}

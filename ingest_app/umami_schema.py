@@ -1,0 +1,70 @@
+"""Umami's collect API: its JSON translated into our events. Pure.
+
+In: what POST /api/send held, or one of those that POST /api/batch did. Out: the website's id and its event, or the
+reason why there is none to store. Wrong can go: InvalidEvent, with Umami's names.
+
+Format: docs.umami.is/docs/api/sending-stats; its script, @umami/node and umami-analytics send it.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from analytics.event_schema import InvalidEvent
+from ingest_app.foreign import address, moment_of_seconds, money, name_of, page, props, text, without_nothing
+
+LONGEST_NAME = 50
+TYPES = ("event", "identify", "performance")
+DEVICES = {"desktop": "Desktop", "laptop": "Desktop", "mobile": "Mobile", "tablet": "Tablet"}
+
+
+@dataclass(frozen=True, slots=True)
+class UmamiEvent:
+    """`event`: the JSON object that event_schema.py loads, but for its site_id; None where `reason` says why."""
+
+    website: str
+    event: dict[str, Any] | None
+    reason: str = ""
+
+
+def read_umami(body: object) -> UmamiEvent:
+    """Raises InvalidEvent."""
+    if not isinstance(body, dict):
+        raise InvalidEvent({"body": ["Not a JSON object."]})
+    kind, payload = body.get("type", "event"), body.get("payload")
+    if kind not in TYPES:
+        raise InvalidEvent({"type": [f"Not one of {', '.join(TYPES)}."]})
+    if not isinstance(payload, dict):
+        raise InvalidEvent({"payload": ["Not a JSON object."]})
+    website = next(filter(None, (text(payload.get(name), 128) for name in ("website", "link", "pixel"))), None)
+    if not website:
+        raise InvalidEvent({"payload.website": ["Missing data for required field."]})
+    if kind != "event":
+        return UmamiEvent(website, None, kind)
+    return UmamiEvent(website, _event(payload))
+
+
+def _event(payload: dict[str, Any]) -> dict[str, Any]:
+    name = text(payload.get("name"), 2**20) or "pageview"
+    if len(name) > LONGEST_NAME:
+        raise InvalidEvent({"payload.name": [f"Longer than {LONGEST_NAME} characters."]})
+    at = moment_of_seconds(payload.get("timestamp"))
+    data = payload["data"] if isinstance(payload.get("data"), dict) else {}
+    revenue = money(data.get("revenue"), data.get("currency"))
+    said = {key: value for key, value in data.items() if not (revenue and key in ("revenue", "currency"))}
+    event = page(payload.get("url"), payload.get("hostname")) | {
+        "event_type": name,
+        "hostname": text(payload.get("hostname"), 253),
+        "user_id": name_of(payload.get("id")),
+        "timestamp": at.isoformat() if at else None,
+        "referrer": text(payload.get("referrer"), 2048),
+        "language": text(payload.get("language"), 35),
+        "screen": text(payload.get("screen"), 11),
+        "browser": text(payload.get("browser"), 128),
+        "os": text(payload.get("os"), 128),
+        "device": DEVICES.get(str(payload.get("device"))),
+        "revenue": revenue,
+        "props": props({"title": payload.get("title"), "tag": payload.get("tag")}, said),
+        "ip": address(payload.get("ip")),
+        "user_agent": text(payload.get("userAgent"), 1024),
+    }
+    return without_nothing(event)

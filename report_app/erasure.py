@@ -1,0 +1,77 @@
+"""/admin/visitors, with the admin key: all that is kept of one visitor, found, exported and erased.
+
+Ids come in the body, not in the URL: what is in a URL, proxies and shells write down.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import chain, islice
+from typing import Any
+
+import structlog
+from flask import Blueprint, Response, jsonify, request
+from marshmallow import Schema, ValidationError, validates_schema
+
+from analytics.erasing import Eraser
+from analytics.event_schema import Text
+from analytics.unavailable import Unavailable
+from analytics.visitor import Visitor
+from web.auth import Check
+from web.reading import read, read_body
+
+log = structlog.get_logger()
+
+SOON = (
+    "Reports do not count them any more. What the journal still has goes when a worker takes it; old files of segments"
+    " go within two minutes. Ask /admin/visitors/search then: it finds nothing."
+)
+
+
+class Whose(Schema):
+    site_id = Text(required=True, shortest=1, longest=128)
+    user_id = Text(shortest=1, longest=256)
+    visitor_id = Text(shortest=1, longest=64)
+
+    @validates_schema
+    def is_one(self, whose: dict[str, Any], **_: Any) -> None:
+        if ("user_id" in whose) == ("visitor_id" in whose):
+            raise ValidationError("Either this or a visitor_id.", "user_id")
+
+
+def erasure_blueprint(eraser: Eraser, auth: Check) -> Blueprint:
+    blueprint = Blueprint("erasure", __name__, url_prefix="/admin/visitors")
+    blueprint.before_request(auth)
+
+    @blueprint.post("/search")
+    def search() -> Response:
+        found = eraser.data.search(_visitor())
+        return jsonify(asdict(found) | {"found": not found.is_nothing})
+
+    @blueprint.route("/export", methods=["GET", "POST"])
+    def export() -> Response:
+        lines = eraser.data.export(_visitor())
+        first = list(islice(lines, 1))  # asks the stores before the 200 is on its way
+        answer = Response(_watched(chain(first, lines)), mimetype="application/x-ndjson")
+        answer.headers.set("Content-Disposition", "attachment", filename="visitor.ndjson")
+        return answer
+
+    @blueprint.post("/erase")
+    def erase() -> Response:
+        erased = eraser.erase(_visitor())
+        counts = {"events": erased.events, "dead_letters": erased.dead_letters, "waiting": erased.waiting}
+        return jsonify(success=True, erased=counts, message=SOON)
+
+    return blueprint
+
+
+def _visitor() -> Visitor:
+    return Visitor(**read(Whose(), request.args if request.method == "GET" else read_body()))
+
+
+def _watched(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """The status is out: all that is left to say is in the log, and in that the answer has no end."""
+    try:
+        yield from lines
+    except Unavailable as error:
+        log.warning("export_broken_off", error=type(error.cause).__name__)
+        raise

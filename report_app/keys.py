@@ -1,0 +1,59 @@
+"""/admin/keys, for whoever may do everything: who else may do what. A key's secret is shown once, where it is made."""
+
+from collections.abc import Callable
+from datetime import datetime
+from uuid import UUID
+
+from flask import Blueprint, Response, abort, jsonify
+from marshmallow import ValidationError
+
+from analytics.api_key_schema import NewKey, Rotation, dump_key, ends_at
+from analytics.api_keys import ApiKeyStore
+from analytics.event_schema import normalized
+from web.auth import Check
+from web.errors import BadRequest
+from web.reading import read, read_body
+
+NO_KEY = "There is no API key {}."
+NOT_ACTIVE = "There is no API key {}, or it was revoked or has expired."
+
+
+def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+    blueprint = Blueprint("keys", __name__, url_prefix="/admin/keys")
+    blueprint.before_request(auth)
+
+    @blueprint.get("")
+    def list_keys() -> Response:
+        """All that ever were, the newest first."""
+        return jsonify(keys=[dump_key(key, clock()) for key in keys.list()])
+
+    @blueprint.post("")
+    def create() -> Response:
+        asked = read(NewKey(), read_body())
+        try:
+            end = ends_at(asked, clock())
+        except ValidationError as error:
+            raise BadRequest("invalid_query", str(error), normalized(error)) from None
+        key, secret = keys.create(asked["name"], asked["scopes"], asked.get("sites"), end)
+        return _once(dump_key(key, clock()) | {"key": secret})
+
+    @blueprint.post("/<uuid:key_id>/rotate")
+    def rotate(key_id: UUID) -> Response:
+        """A new secret; the old one stays good for the grace."""
+        grace = read(Rotation(), read_body(b"{}"))["grace"]
+        key, secret = keys.rotate(key_id, grace) or abort(404, NOT_ACTIVE.format(key_id))
+        return _once(dump_key(key, clock()) | {"key": secret})
+
+    @blueprint.post("/<uuid:key_id>/revoke")
+    def revoke(key_id: UUID) -> Response:
+        key = keys.revoke(key_id) or abort(404, NO_KEY.format(key_id))
+        return jsonify(dump_key(key, clock()))
+
+    return blueprint
+
+
+def _once(shown: dict[str, object]) -> Response:
+    """What no cache on the way may keep."""
+    answer = jsonify(shown)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer

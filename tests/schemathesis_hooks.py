@@ -1,0 +1,220 @@
+"""What Schemathesis is told beside the descriptions.
+
+Rules that no JSON schema can say, such as that of two days the first is not after the last, stand in the descriptions
+as text. Requests that are meant to be accepted are made to keep them here; those that are not are left as they are.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+from zoneinfo import available_timezones
+
+import schemathesis
+from hypothesis import strategies as st
+
+from analytics.query import OF_GOALS, OF_PAGES, SHARES
+from analytics.query_schema import MOST_CONDITIONS
+
+ZONES = sorted(available_timezones() - {"localtime"})
+
+schemathesis.openapi.format("re2", st.text("abc.*+?()[]/", max_size=20).map(re.escape))
+schemathesis.openapi.format("time-zone", st.sampled_from(ZONES))
+schemathesis.openapi.format("ip-network", st.ip_addresses().map(str))
+
+
+@schemathesis.hook
+def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
+    """An answer may get new fields without being another version; here, one that is not described is a mistake.
+
+    Where FUZZ is short: four routes read filters by the same code; one of them is asked with all that these may be.
+    """
+    if os.environ.get("FUZZ") == "short":
+        for name in ("Funnel", "Retention", "Journeys", "Step"):
+            for field in ("filters", "filter"):
+                raw_schema["components"]["schemas"].get(name, {}).get("properties", {}).pop(field, None)
+    for path in raw_schema["paths"].values():
+        for operation in path.values():
+            for response in operation["responses"].values():
+                for media in response.get("content", {}).values():
+                    close(media.get("schema", {}))
+    for name, schema in raw_schema["components"]["schemas"].items():
+        if name.endswith("Error"):
+            close(schema)
+
+
+def close(schema: Any) -> None:
+    if isinstance(schema, dict):
+        if "properties" in schema:
+            schema.setdefault("additionalProperties", False)
+        for inner in schema.values():
+            close(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            close(inner)
+
+
+@schemathesis.hook
+def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> schemathesis.Case:
+    if case.meta and case.meta.generation.mode.is_positive and (keep := RULES.get((case.method, case.path))):
+        keep(case)
+    return case
+
+
+@schemathesis.hook
+def before_add_examples(context: schemathesis.HookContext, examples: list[schemathesis.Case]) -> None:
+    for case in examples:
+        if keep := RULES.get((case.method, case.path)):
+            keep(case)
+
+
+# The rules of POST /api/v2/...
+
+
+def query(case: schemathesis.Case) -> None:
+    body = case.body
+    keep_filters(body)
+    dimensions = body.get("dimensions", [])
+    of_time = [name for name in dimensions if name.startswith("time")]
+    if of_time[1:]:
+        dimensions = body["dimensions"] = [name for name in dimensions if name not in of_time[1:]]
+    body["metrics"] = [name for name in body["metrics"] if may_be_asked(name, dimensions, body)] or ["visitors"]
+    if "order_by" in body:
+        known = {*body["metrics"], *dimensions, *(["time"] if of_time else [])}
+        body["order_by"] = [entry for entry in body["order_by"] if entry[0] in known]
+    include = body.get("include", {})
+    if not of_time:
+        include.pop("time_labels", None)
+    comparisons = include.get("comparisons", {})
+    if "date_range" in comparisons:
+        comparisons["date_range"] = ["2026-10-01", "2026-10-31"]
+    if comparisons or include.get("time_labels"):
+        body["date_range"] = "30d"
+
+
+def may_be_asked(metric: str, dimensions: list[str], body: dict[str, Any]) -> bool:
+    if metric in OF_PAGES:
+        return "event:page" in dimensions
+    if metric in OF_GOALS:
+        return "event:goal" in dimensions and not body.get("filters")
+    return metric not in SHARES or bool(dimensions)
+
+
+def funnel(case: schemathesis.Case) -> None:
+    keep_filters(case.body)
+    for step in case.body["steps"]:
+        if "filter" in step:
+            keep_filter(step["filter"])
+        if "goal" in step:
+            step["event"] = step.pop("goal")[:128]
+
+
+def retention(case: schemathesis.Case) -> None:
+    """Up to 400 cohorts."""
+    keep_filters(case.body)
+    case.body["date_range"] = "7d"
+
+
+def journeys(case: schemathesis.Case) -> None:
+    keep_filters(case.body)
+
+
+def keep_filters(body: dict[str, Any]) -> None:
+    body["date_range"] = in_order(body["date_range"])
+    filters = body.get("filters", [])
+    for each in filters:
+        keep_filter(each)
+    while len(list(conditions(filters))) > MOST_CONDITIONS:
+        filters.pop()
+
+
+def keep_filter(one: Any) -> None:
+    """A goal is one that is set for the site, and sites come and go here; to contain something needs none."""
+    for condition in conditions([one]):
+        if condition[1] == "event:goal":
+            condition[0] = "contains"
+
+
+def conditions(filters: list[Any]) -> Iterator[list[Any]]:
+    for each in filters:
+        match each:
+            case ["and" | "or", list(several)]:
+                yield from conditions(several)
+            case ["not" | "has_done" | "has_not_done", one]:
+                yield from conditions([one])
+            case list():
+                yield each
+
+
+def in_order(date_range: Any) -> Any:
+    return sorted(date_range) if isinstance(date_range, list) else date_range
+
+
+# Those of GET /stats/...
+
+
+def parameters(case: schemathesis.Case) -> None:
+    """A period, or from and to, in order."""
+    asked = case.query
+    if "period" in asked or not {"from", "to"} <= set(asked):
+        asked.pop("from", None)
+        asked.pop("to", None)
+    else:
+        asked["from"], asked["to"] = sorted([asked["from"], asked["to"]])
+    filters = asked.get("filters", {})
+    for name in ("goal", "goal!"):
+        if name in filters:
+            del filters[name]
+    asked.get("filters", {}).pop("goal", None)  # which is one that is set for the site
+    dimensions = listed(asked.get("by"))
+    if "metrics" in asked:
+        kept = [name for name in listed(asked["metrics"]) if may_be_in_url(name, dimensions)] or ["visitors"]
+        asked["metrics"] = ",".join(kept) if isinstance(asked["metrics"], str) else kept
+
+
+def listed(several: str | list[str] | None) -> list[str]:
+    """In the phase of coverage they are already as they will stand in the URL."""
+    return several.split(",") if isinstance(several, str) else several or []
+
+
+def may_be_in_url(metric: str, dimensions: list[str]) -> bool:
+    if metric in (*OF_PAGES, *OF_GOALS):
+        return metric in OF_PAGES and "page" in dimensions
+    return metric not in SHARES or bool(dimensions)
+
+
+def timeseries(case: schemathesis.Case) -> None:
+    """Up to 10,000 buckets."""
+    parameters(case)
+    for name in ("from", "to"):
+        case.query.pop(name, None)
+    case.query["period"] = "7d"
+
+
+# That of PUT /admin/sites/...
+
+
+def site(case: schemathesis.Case) -> None:
+    """The body may say whose settings these are, and then says so rightly; no two goals are called alike, and no two
+    sites have the same domain or write key.
+    """
+    for name in ("site_id", "write_key"):
+        case.body.pop(name, None)
+    if case.body.get("domains"):
+        case.body["domains"] = [f"{uuid4().hex}.example"]
+    for number, goal in enumerate(case.body.get("goals") or []):
+        goal["name"] = str(number)
+
+
+RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
+    ("POST", "/api/v2/query"): query,
+    ("POST", "/api/v2/funnel"): funnel,
+    ("POST", "/api/v2/retention"): retention,
+    ("POST", "/api/v2/journeys"): journeys,
+    ("GET", "/stats/timeseries"): timeseries,
+    ("GET", "/stats/breakdown"): parameters,
+    ("GET", "/stats/visitor"): parameters,
+    ("GET", "/export/events"): parameters,
+    ("PUT", "/admin/sites/{site_id}"): site,
+}

@@ -1,0 +1,141 @@
+"""`python -m footfall keys` and `sites`, on real stores: what is done there holds for the apps."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from flask.testing import FlaskClient
+from pymongo.database import Database
+from redis import Redis
+
+from analytics.api_keys import KeyRing
+from analytics.site_registry import SiteRegistry
+from config.embedded import pick_port
+from config.settings import Settings
+from footfall.keys import keys
+from footfall.sites import sites
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: Settings, redis: Redis, database: Database[dict[str, Any]]) -> Run:
+    def run(*words: str, given: Settings = settings, **kwargs: Any) -> Result:
+        return CliRunner().invoke({"keys": keys, "sites": sites}[words[0]], words[1:], obj=given, **kwargs)
+
+    return run
+
+
+# keys
+
+
+def test_a_key_is_made_used_rotated_and_revoked(run: Run, report: FlaskClient, redis: Redis):
+    made = run("keys", "create", "CI of the shop", "--scope", "stats:persons", "--site", "shop", "--expires-in", "90d")
+    assert made.exit_code == 0
+    secret = made.stdout.strip()
+    assert re.fullmatch("footfall_[0-9A-Za-z]{32}", secret)
+    assert "shown once" in made.stderr
+
+    def status(secret: str, site: str = "shop") -> int:
+        url = f"/export/events?site_id={site}"
+        return report.get(url, headers={"Authorization": f"Bearer {secret}"}).status_code
+
+    assert (status(secret), status(secret, "other")) == (200, 403)
+    assert KeyRing(redis).find(secret) is not None
+    listed = run("keys", "list").stdout
+    assert "stats:persons on shop" in listed
+    assert "CI of the shop" in listed
+    assert secret not in listed
+    key_id = listed.splitlines()[1].split()[0]
+    rotated = run("keys", "rotate", key_id, "--grace", "1h").stdout.strip()
+    assert (rotated != secret, status(rotated), status(secret)) == (True, 200, 200)
+    assert "is revoked" in run("keys", "revoke", key_id).stdout
+    assert KeyRing(redis).find(rotated) is None
+    assert "revoked" in run("keys", "list").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["create", "ci"], 2, "--scope"),
+        (["create", "ci", "--scope", "all"], 2, "all"),
+        (["create", "", "--scope", "admin"], 2, "--name"),
+        (["create", "ci", "--scope", "admin", "--site", "shop"], 2, "--site"),
+        (["create", "ci", "--scope", "admin", "--expires-in", "soon"], 2, "--expires-in"),
+        (["create", "ci", "--scope", "admin", "--expires-in", "0d"], 2, "--expires-in"),
+        (["rotate", "0197c2a1-0000-7000-8000-000000000000"], 1, "no key"),
+        (["rotate", "0197c2a1-0000-7000-8000-000000000000", "--grace", "1y"], 2, "--grace"),
+        (["revoke", "0197c2a1-0000-7000-8000-000000000000"], 1, "no key"),
+        (["revoke", "ci"], 2, "UUID"),
+    ],
+)
+def test_a_key_that_cannot_be_is_refused(run: Run, words: list[str], code: int, said: str):
+    ran = run("keys", *words)
+    assert (ran.exit_code, said in ran.stderr) == (code, True), ran.output
+    assert len(run("keys", "list").stdout.splitlines()) == 1
+
+
+# sites
+
+
+def test_a_site_is_set_changed_shown_and_removed(run: Run, redis: Redis):
+    words = ["timezone=Europe/Berlin", "domains=shop.example,shop.test", 'goals=[{"event_type": "signup"}]']
+    first = json.loads(run("sites", "set", "shop", *words).stdout)
+    assert (first["timezone"], first["domains"]) == ("Europe/Berlin", ["shop.example", "shop.test"])
+    site = SiteRegistry(redis).by_domain("www.shop.test")
+    assert site is not None
+    assert site.write_key == first["write_key"]
+    changes = ["honours_dnt=true", "retention_days=90", "timezone=", "domains=[]"]
+    changed = json.loads(run("sites", "set", "shop", *changes).stdout)
+    given = {"honours_dnt": True, "retention_days": 90, "timezone": "UTC", "domains": []}
+    assert changed == first | given
+    assert json.loads(run("sites", "show", "shop").stdout) == changed
+    assert [line.split()[-1] for line in run("sites", "list").stdout.splitlines()] == ["site", "shop"]
+    rotated = run("sites", "rotate-key", "shop").stdout.strip()
+    assert rotated != first["write_key"]
+    assert SiteRegistry(redis).by_key(rotated) is not None
+    assert run("sites", "remove", "shop").exit_code == 0
+    assert SiteRegistry(redis).get("shop") is None
+    assert run("sites", "remove", "shop").exit_code == 1
+    assert run("sites", "rotate-key", "shop").exit_code == 1
+
+
+def test_what_show_prints_can_be_set(run: Run, tmp_path: Path):
+    shown = run("sites", "set", "shop", "domains=shop.example").stdout
+    (tmp_path / "shop.json").write_text(shown)
+    run("sites", "set", "shop", "domains=", "honours_dnt=true")
+    assert run("sites", "set", "shop", "--from", str(tmp_path / "shop.json")).stdout == shown
+    assert run("sites", "set", "shop", "--from", "-", input=shown).stdout == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["shop"], 2, "--from"),
+        (["shop", "timezone"], 2, "NAME=VALUE"),
+        (["shop", "timezone=Berlin"], 1, "timezone: Not an IANA time zone"),
+        (["shop", "domains=a b"], 1, "domains.0: Not a domain"),
+        (["shop", "time_zone=UTC"], 1, "time_zone"),
+        (["shop", "domains=taken.example"], 1, "domains: taken.example belongs to the site 'other'."),
+        (["shop", "--from", "-"], 2, "Not JSON"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(run: Run, words: list[str], code: int, said: str):
+    run("sites", "set", "other", "domains=taken.example")
+    ran = run("sites", "set", *words, input="{")
+    assert (ran.exit_code, said in ran.stderr) == (code, True), ran.output
+    assert len(run("sites", "list").stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("group", ["keys", "sites"])
+def test_a_mongodb_that_is_away_is_one_line(run: Run, settings: Settings, group: str):
+    away = replace(settings, mongodb_uri=f"mongodb://127.0.0.1:{pick_port(0)}/?serverSelectionTimeoutMS=100")
+    ran = run(group, "list", given=away)
+    assert ran.exit_code == 2
+    assert ran.stderr.startswith("footfall: mongodb is unavailable")
+    assert ran.stderr.count("\n") == 1

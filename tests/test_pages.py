@@ -1,0 +1,89 @@
+"""A page's address: what of a URL or a path is kept."""
+
+import pytest
+
+from analytics.pages import bare_hostname, matches, read_path, read_url
+
+
+@pytest.mark.parametrize(
+    ("url", "hostname", "path"),
+    [
+        ("https://shop.example/pricing", "shop.example", "/pricing"),
+        ("https://WWW.Shop.Example", "shop.example", "/"),
+        ("http://shop.example:8080/a/?q=anna%40mail.example#top", "shop.example", "/a/"),
+        ("https://shop.example/#/cart", "shop.example", "/#/cart"),
+        ("https://shop.example/app#!/cart?token=1", "shop.example", "/app#!/cart"),
+        ("https://shop.example/#prices", "shop.example", "/"),
+        ("https://shop.example/caf%C3%A9/a%20b", "shop.example", "/café/a b"),
+        ("https://shop.example/a%2Fb%3Fc%23d%25e%00", "shop.example", "/a%2Fb%3Fc%23d%25e%00"),
+        ("https://shop.example/%ff%zz", "shop.example", "/%ff%zz"),
+        ("https://anna:secret@shop.example/a", "shop.example", "/a"),
+        ("https://xn--bcher-kva.example/a", "xn--bcher-kva.example", "/a"),
+        ("https://[2001:db8::1]/a", "2001:db8::1", "/a"),
+        ("app://localhost/start", "localhost", "/start"),
+        ("file:///C:/page.html", None, "/C:/page.html"),
+        ("/relative?a=1", None, "/relative"),
+        ("https://shop.example/" + "a" * 9000, "shop.example", "/" + "a" * 2047),
+    ],
+)
+def test_a_url_becomes_hostname_and_path(url: str, hostname: str | None, path: str):
+    page = read_url(url)
+    assert page
+    assert (page.hostname, page.path) == (hostname, path)
+
+
+@pytest.mark.parametrize("url", ["data:text/html,hello", "javascript:void(0)", "about:blank", "https://[::1", "blob:x"])
+def test_what_is_no_page_is_none(url: str):
+    assert read_url(url) is None
+
+
+def test_only_the_parameters_that_a_site_names_stay_in_a_path_in_its_order():
+    page = read_url("https://shop.example/search?email=anna&Page=2&q=red+shoes&page=3", ("q", "page"))
+    assert page
+    assert page.path == "/search?q=red+shoes&page=2"
+    assert page.parameter("q") == "red shoes"
+    assert page.parameter("missing", "email") == "anna"
+
+
+def test_parameters_of_a_hash_route_count_too():
+    page = read_url("https://shop.example/#/cart?utm_source=mail&empty=&%20=1")
+    assert page
+    assert (page.path, page.parameter("utm_source"), page.parameter("empty")) == ("/#/cart", "mail", None)
+
+
+def test_a_value_is_text_that_can_be_stored():
+    page = read_url("https://shop.example/?a=%ED%A0%80%00x&b=" + "%C3%BC" * 300)
+    assert page
+    assert (page.parameter("a") or "").encode().endswith(b" x")
+    assert page.parameter("b") == "ü" * 255
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/pricing", "/pricing"),
+        ("/a%20b//c/", "/a%20b//c/"),
+        ("/a#top", "/a#top"),
+        ("/a?email=anna", "/a"),
+        ("/a?q=1&email=anna#top", "/a?q=1"),
+        ("/?x=1#/cart", "/#/cart"),
+        ("?x=1", "/"),
+        ("not a path", "not a path"),
+    ],
+)
+def test_a_path_that_was_given_only_loses_its_query(path: str, kept: str):
+    assert read_path(path, ("q",)).path == kept
+
+
+def test_a_hostname_is_as_sites_have_them():
+    assert bare_hostname("WWW.Shop.Example.") == "shop.example"
+    assert bare_hostname("") is None
+    assert bare_hostname(None) is None
+
+
+def test_a_pattern_means_pages_as_a_goal_s_does():
+    assert matches(("/admin/*", "/draft**"), "/admin/users")
+    assert not matches(("/admin/*", "/draft**"), "/admin/users/1")
+    assert matches(("/admin/*", "/draft**"), "/drafts/2026/a\nb")
+    assert not matches(("/a.c",), "/abc")
+    assert not matches((), "/a")

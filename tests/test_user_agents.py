@@ -1,0 +1,92 @@
+"""User agents: browsers, systems, devices, and what is a program."""
+
+import time
+
+import pytest
+
+from analytics.user_agents import Agent, agent_of
+
+WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
+IOS = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
+WINDOWS = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT}"
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "agent"),
+    [
+        (f"{WINDOWS} Chrome/142.0.0.0 Safari/537.36", ("Chrome", "142.0", "Windows", "10", "Desktop")),
+        (f"{WINDOWS} Chrome/142.0.0.0 Safari/537.36 Edg/142.0.0.0", ("Edge", "142.0", "Windows", "10", "Desktop")),
+        (f"{WINDOWS} Chrome/142.0.0.0 Safari/537.36 OPR/120.0.0.0", ("Opera", "120.0", "Windows", "10", "Desktop")),
+        ("Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+         ("Firefox", "145.0", "Linux", None, "Desktop")),
+        (f"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0) {WEBKIT} Chrome/142.0.0.0 Safari/537.36",
+         ("Chrome", "142.0", "Chrome OS", "14541.0", "Desktop")),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/26.1"
+         " Safari/605.1.15", ("Safari", "26.1", "macOS", "10.15", "Desktop")),
+        (f"{IOS} Version/26.6 Mobile/15E148 Safari/604.1", ("Safari", "26.6", "iOS", "18.7", "Mobile")),
+        (f"{IOS} CriOS/148.0.0.0 Mobile/15E148 Safari/604.1", ("Chrome", "148.0", "iOS", "18.7", "Mobile")),
+        (f"{IOS} FxiOS/145.0 Mobile/15E148 Safari/605.1.15", ("Firefox", "145.0", "iOS", "18.7", "Mobile")),
+        (f"{IOS} Mobile/15E148 [FBAN/FBIOS;FBAV/400.0;FBDV/iPhone14,5]",
+         ("Facebook", "400.0", "iOS", "18.7", "Mobile")),
+        ("Mozilla/5.0 (iPad; CPU OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5"
+         " Mobile/15E148 Safari/604.1", ("Safari", "17.5", "iOS", "17.5", "Tablet")),
+        (f"Mozilla/5.0 (Linux; Android 10; K) {WEBKIT} Chrome/142.0.0.0 Mobile Safari/537.36",
+         ("Chrome", "142.0", "Android", "10", "Mobile")),
+        (f"Mozilla/5.0 (Linux; Android 10; K) {WEBKIT} Chrome/142.0.0.0 Safari/537.36",
+         ("Chrome", "142.0", "Android", "10", "Tablet")),
+        (f"Mozilla/5.0 (Linux; Android 15; CPH2655 Build/AP3A.240617.008) {WEBKIT} Chrome/119.0 Mobile Safari/537.36",
+         ("Chrome", "119.0", "Android", "15", "Mobile")),
+        (f"Mozilla/5.0 (Linux; Android 9; CUBOT X19) {WEBKIT} Chrome/100.0.0.0 Mobile Safari/537.36",
+         ("Chrome", "100.0", "Android", "9", "Mobile")),
+        (f"Mozilla/5.0 (Web0S; Linux/SmartTV) {WEBKIT} Chrome/94.0.4606.128 Safari/537.36 WebAppManager",
+         ("Chrome", "94.0", "Web0S", None, "TV")),
+        (f"Mozilla/5.0 (PlayStation; PlayStation 5/2.26) {WEBKIT} Version/13.0 Safari/605.1.15",
+         (..., ..., ..., ..., "Console")),
+        ("curl/8.5.0", ("curl", "8.5", None, None, None)),
+        ("", (None,) * 5),
+    ],
+)  # fmt: skip
+def test_a_user_agent_tells_browser_system_and_device(user_agent: str, agent: tuple[str | None, ...]):
+    found = agent_of(user_agent)
+    told = (found.browser, found.browser_version, found.os, found.os_version, found.device)
+    assert not found.is_bot
+    assert tuple(... if expected is ... else each for each, expected in zip(told, agent, strict=True)) == agent
+
+
+@pytest.mark.parametrize(
+    "user_agent",
+    [
+        "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+        "Googlebot/2.1 (+http://www.google.com/bot.html)",
+        f"{IOS} Version/6.0 Mobile/10A5376e Safari/8536.25 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)",
+        "Mozilla/5.0 (compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm)",
+        f"Mozilla/5.0 {WEBKIT}; compatible; GPTBot/1.2; +https://openai.com/gptbot)",
+        f"Mozilla/5.0 (X11; Linux x86_64) {WEBKIT} HeadlessChrome/142.0.0.0 Safari/537.36",
+        f"Mozilla/5.0 (Linux; Android 11; moto g power) {WEBKIT} Chrome/109.0 Mobile Safari/537.36 Chrome-Lighthouse",
+        "facebookexternalhit/1.1 (+http://www.facebook.com/externalhit_uatext.php)",
+        "Twitterbot/1.0",
+        "Mozilla/5.0 (compatible; AhrefsBot/7.0; +http://ahrefs.com/robot/)",
+        "Scrapy/2.11 (+https://scrapy.org)",
+    ],
+)
+def test_who_crawls_is_a_bot(user_agent: str):
+    assert agent_of(user_agent) == Agent(is_bot=True)
+
+
+@pytest.mark.parametrize(
+    "user_agent",
+    ["curl/8.5.0", "python-requests/2.32", "python-httpx/0.28", "Go-http-client/2.0", "okhttp/4.12", "node",
+     "axios/1.7", "Apache-HttpClient/4.5", "GuzzleHttp/7", "analytics-python/2.4.0", "plausible-events", "my-server",
+     "Werkzeug/3.1", "MyApp/3.2 CFNetwork/1494 Darwin/23.4.0"],
+)  # fmt: skip
+def test_a_program_that_sends_events_itself_is_none(user_agent: str):
+    assert not agent_of(user_agent).is_bot
+
+
+@pytest.mark.parametrize("piece", ["Mozilla/5.0 ", "(", "a" * 50 + "/1.0 ", "Android;", "\N{SNOWMAN}", "\x00", "bot-_"])
+def test_no_user_agent_takes_long(piece: str):
+    agent_of("warm up"), agent_of("Mozilla/5.0 (warm up)")
+    start = time.perf_counter()
+    agent_of(f"Mozilla/5.0 {piece * 5000}")
+    agent_of(piece * 5000)
+    assert time.perf_counter() - start < 1.0
