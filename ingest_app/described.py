@@ -38,7 +38,9 @@ MANY = list_of(
     maxItems=MOST_EVENTS,
     description="Each as for POST /event. One that is not is rejected by its index, and the others are accepted.",
 )
-SENT_AT = or_null(A_MOMENT) | {"description": "When it is sent, by the clock that the events' timestamps are of."}
+SENT_AT = any_of(or_null(A_MOMENT), just("")) | {
+    "description": "When it is sent, by the clock that the events' timestamps are of."
+}
 SEVERAL = any_of(MANY, an_object({"events": MANY}, {"sent_at": SENT_AT}))
 REJECTED = an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
 SENT_TOO_MUCH = {415: "", 429: ""}

@@ -33,7 +33,8 @@ def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]
         try:
             end = ends_at(asked, clock())
         except ValidationError as error:
-            raise BadRequest("invalid_query", str(error), normalized(error)) from None
+            names = normalized(error)
+            raise BadRequest("invalid_query", f"Not understood: see {', '.join(names)}.", names) from None
         key, secret = keys.create(asked["name"], asked["scopes"], asked.get("sites"), end)
         return _once(dump_key(key, clock()) | {"key": secret})
 

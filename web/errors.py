@@ -18,6 +18,7 @@ log = structlog.get_logger()
 
 RETRY_AFTER = 1  # seconds; our stores fail for seconds, or for so long that asking often costs nobody anything
 
+TOO_SLOW = "The request did not come within its time; send it again."
 NOT_HTTP = "The request is not valid HTTP, or beyond our limits."
 
 CODES = {
@@ -41,6 +42,10 @@ STATUS: dict[str, tuple[int, dict[str, str]]] = {
     "bad_api_key": (401, {"WWW-Authenticate": "Bearer"}),
     "origin_not_allowed": (403, {}),
 }
+
+
+class TooSlow(ParseException):  # type: ignore[misc]
+    """Whoever sends a request lets a thread wait for it (web/gunicorn_worker.py)."""
 
 
 class BadRequest(Exception):
@@ -93,6 +98,10 @@ def register_errors(app: Flask) -> None:
         status = error.code or 500
         headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
         return error_response(status, error_body(code_for(status), error.description or error.name), headers)
+
+    @app.errorhandler(TooSlow)
+    def too_slow(_: TooSlow) -> Response:
+        return error_response(408, error_body("request_timeout", TOO_SLOW), {"Connection": "close"})
 
     @app.errorhandler(ParseException)
     def broken_body(_: ParseException) -> Response:

@@ -1,8 +1,22 @@
-"""gunicorn's threaded worker, but for what it says when a request cannot even be parsed: JSON as all our errors, where
-gunicorn answers in HTML, and a log line without the visitor's address, which gunicorn writes into it.
+"""gunicorn's threaded worker, but for how it waits, and for what it says when a request cannot even be parsed.
+
+It waits in its loop: a thread gets a request when all of it is there, so that whoever sends a byte a second, or opens a
+connection and says nothing, keeps no thread from others. What is too large to wait for there (a batch) gets a thread at
+once, but half of them at most; the other half is for those who are done sending. Nobody has longer than PATIENCE for a
+request, and a second more for each 64 KiB that came: then it is a 408.
+
+It says what is wrong as all our errors are, in JSON, where gunicorn answers in HTML; and logs a line without the
+visitor's address, which gunicorn writes into it.
 """
 
+import re
+import select
 import socket
+import time
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from selectors import EVENT_READ
 from typing import Any
 
 import structlog
@@ -15,15 +29,75 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import ThreadWorker
 
-from web.errors import NOT_HTTP, code_for, error_body
+from web.errors import NOT_HTTP, TOO_SLOW, TooSlow, code_for, error_body
 
 log = structlog.get_logger()
+
+PATIENCE = 10.0  # seconds
+PER_SECOND = 65536  # bytes
+LINGER = 2.0  # seconds that a client has to close a connection after us
+LONGEST_HEAD = 32768  # bytes that the loop looks through for the end of a request's head
+LONGEST = 131072  # bytes of a request that the loop waits for: a hit of MAX_BODY_BYTES, and its head
+PIECE = 65536
 
 STATUS = {
     LimitRequestLine: "414 URI Too Long",
     LimitRequestHeaders: "431 Request Header Fields Too Large",
     UnsupportedTransferCoding: "501 Not Implemented",
+    TooSlow: "408 Request Timeout",
 }
+
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?:\r\n|\Z)")
+LAST_CHUNK = re.compile(rb"\r\n0+[ \t]*(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
+
+WAITS, WHOLE, OPEN = "waits", "whole", "open"  # a request that is to come, is there, or comes to a thread
+
+
+def state_of(raw: bytes) -> tuple[str, int]:
+    """How far a request has come, and the bytes that it is whole with, 0 where that is not known. What this takes for
+    whole and is not costs its thread some waiting, and nothing else.
+    """
+    end = raw.find(b"\r\n\r\n")
+    if end < 0:
+        return (OPEN if len(raw) > LONGEST_HEAD else WAITS), 0
+    head = raw[:end].lower()
+    if b"\r\nexpect:" in head:
+        return OPEN, 0  # it waits for our word
+    if b"\r\ntransfer-encoding:" in head:
+        is_whole = LAST_CHUNK.search(raw, end + 2)
+        return (WHOLE if is_whole else OPEN if len(raw) > LONGEST else WAITS), 0
+    length = LENGTH.search(head)
+    needs = end + 4 + (int(length[1]) if length else 0)
+    return (WHOLE if len(raw) >= needs else OPEN if needs > LONGEST else WAITS), needs
+
+
+class Patient:
+    """A connection's socket, for reading requests from: all of a request within its time, not each of its bytes."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._draining: float | None = None
+        self.until = 0.0
+
+    def recv(self, size: int) -> bytes:
+        """Raises TooSlow."""
+        seconds = self.until - time.monotonic()
+        if self._draining is not None:
+            seconds = min(seconds, self._draining)
+        if seconds <= 0 or not self._poll.poll(seconds * 1000):
+            raise TooSlow if self._draining is None else TimeoutError
+        piece = self._sock.recv(size)
+        self.until += len(piece) / PER_SECOND
+        return piece
+
+    def gettimeout(self) -> float | None:
+        return self._draining
+
+    def settimeout(self, seconds: float | None) -> None:
+        """gunicorn does so when it throws away what is left of a body that nobody read."""
+        self._draining = seconds
 
 
 class QuietLogger(Logger):  # type: ignore[misc]
@@ -36,10 +110,147 @@ class QuietLogger(Logger):  # type: ignore[misc]
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
+    pending_conns: deque[Any]  # connections whose request is to come, by when it is too late
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._most_open = max(self.cfg.threads // 2, 1)
+        self._open: set[Any] = set()  # connections whose request comes to a thread
+        self._queue: deque[Any] = deque()  # those for which there is no such thread yet
+        self._leaving: deque[Any] = deque()  # those that were answered and are to be closed
+
+    # All of these but handle_error run in the loop's thread.
+
+    def enqueue_req(self, conn: Any) -> None:
+        """A new connection, or one that has something to say again."""
+        if self.cfg.is_ssl:
+            super().enqueue_req(conn)
+            return
+        conn.init()
+        conn.close = partial(self._close, conn)
+        if not isinstance(conn.parser.unreader.sock, Patient):
+            conn.parser.unreader.sock = Patient(conn.sock)
+        conn.sock.setblocking(False)
+        conn.data_ready = True
+        conn.needs = 0
+        conn.timeout = conn.parser.unreader.sock.until = time.monotonic() + PATIENCE
+        state = self._read(conn)
+        if state == WAITS:
+            self.pending_conns.append(conn)
+            self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        else:
+            self._hand_over(conn, state)
+
+    def on_pending_socket_readable(self, conn: Any, client: socket.socket) -> None:
+        state = self._read(conn)
+        if state != WAITS:
+            self.poller.unregister(client)
+            self.pending_conns.remove(conn)
+            self._hand_over(conn, state)
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        if conn in self._open:
+            self._open.remove(conn)
+            if self._queue:
+                self._hand_over(self._queue.popleft(), OPEN)
+        super().finish_request(conn, fs)
+
+    def murder_pending(self) -> None:
+        while self.pending_conns and self.pending_conns[0].timeout <= time.monotonic():
+            conn = self.pending_conns.popleft()
+            with suppress(KeyError, ValueError, OSError):
+                self.poller.unregister(conn.sock)
+            if _received(conn):
+                self.handle_error(None, conn.sock, conn.client, TooSlow())
+            self.nr_conns -= 1
+            conn.close()
+
+        while self._leaving and self._leaving[0].timeout <= time.monotonic():
+            self._leave(self._leaving[0])
+
+    def _close(self, conn: Any, graceful: bool = False) -> None:
+        """`graceful`: the client has an answer to read, which is lost to it if we close while it still sends (RFC 9112,
+        9.6). gunicorn waits for it here, in the loop: two seconds for each client that does not close, and nobody else
+        is served meanwhile.
+        """
+        try:
+            if graceful:
+                conn.sock.shutdown(socket.SHUT_WR)
+                conn.sock.setblocking(False)
+                self.poller.register(conn.sock, EVENT_READ, partial(self._drain, conn))
+                self.nr_conns += 1
+                conn.timeout = time.monotonic() + LINGER
+                self._leaving.append(conn)
+                return
+        except (OSError, ValueError):
+            log.debug("client_gone")
+        conn.sock.close()
+
+    def _drain(self, conn: Any, _client: socket.socket) -> None:
+        try:
+            is_over = not conn.sock.recv(PIECE)
+        except BlockingIOError:
+            return
+        except OSError:
+            is_over = True
+        if is_over:
+            self._leave(conn)
+
+    def _leave(self, conn: Any) -> None:
+        self._leaving.remove(conn)
+        self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.sock.close()
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """Who stops does not wait for those who have not begun either."""
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            if not _received(conn):
+                conn.timeout = min(conn.timeout, deadline)
+        self.pending_conns = deque(sorted(self.pending_conns, key=lambda conn: conn.timeout))
+
+    def _read(self, conn: Any) -> str:
+        """What has come, up to what the loop waits for."""
+        buffer = conn.parser.unreader.buf
+        buffer.seek(0, 2)
+        state = self._state(conn) if buffer.tell() else WAITS
+        while state == WAITS:
+            try:
+                piece = conn.sock.recv(PIECE)
+            except BlockingIOError:
+                return WAITS
+            except OSError:
+                return WHOLE  # the thread will see
+            if not piece:
+                return WHOLE  # nothing more will come
+            buffer.write(piece)
+            state = self._state(conn)
+            if len(piece) < PIECE:
+                break
+        return state
+
+    def _state(self, conn: Any) -> str:
+        buffer = conn.parser.unreader.buf
+        if conn.needs:
+            return WHOLE if buffer.tell() >= conn.needs else WAITS
+        state, needs = state_of(buffer.getvalue())
+        conn.needs = needs if state == WAITS else 0
+        return state
+
+    def _hand_over(self, conn: Any, state: str) -> None:
+        if state == OPEN and len(self._open) >= self._most_open:
+            self._queue.append(conn)
+            return
+        if state == OPEN:
+            self._open.add(conn)
+            conn.parser.unreader.sock.until = time.monotonic() + PATIENCE
+        super().enqueue_req(conn)
+
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         if isinstance(exc, ParseException):
             status = STATUS.get(type(exc), "400 Bad Request")
-            message = NOT_HTTP
+            message = TOO_SLOW if isinstance(exc, TooSlow) else NOT_HTTP
             log.warning("request_not_http", error=type(exc).__name__)
         else:
             status = "500 Internal Server Error"
@@ -48,9 +259,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         body = error_body(code_for(int(status[:3])), message).encode()
         head = (
             f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+            "X-Content-Type-Options: nosniff\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         try:
             client.sendall(head.encode() + body)
         except OSError:
             log.debug("client_gone")
+
+
+def _received(conn: Any) -> int:
+    """Bytes of a request that is not whole yet."""
+    return len(conn.parser.unreader.buf.getbuffer())

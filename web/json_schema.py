@@ -55,6 +55,11 @@ def any_of(*schemas: object) -> Json:
     return {"anyOf": list(schemas)}
 
 
+def loosely(schema: object) -> Json:
+    """What is meant to be sent; where it is something else, it is left out."""
+    return any_of(schema, ANYTHING)
+
+
 def or_null(schema: Json) -> Json:
     if isinstance(schema.get("type"), str):
         return schema | {"type": [schema["type"], "null"]}

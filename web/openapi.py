@@ -156,7 +156,7 @@ def _operation(name: str, described: Operation) -> Json:
         "summary": described.summary,
         "tags": [described.tag],
         "parameters": parameters,
-        "responses": _responses(described, takes_something=bool(parameters or described.body)),
+        "responses": _responses(described, rule, takes_something=bool(parameters or described.body)),
         "security": _security(described),
     }
     if note := " ".join(filter(None, [described.note, _scope(described)])):
@@ -217,8 +217,10 @@ def _content(described: Operation) -> Json:
     return {media: {"schema": schema, **example} for media, schema in described.body.items()}
 
 
-def _responses(described: Operation, takes_something: bool) -> Json:
+def _responses(described: Operation, rule: str, takes_something: bool) -> Json:
     says = dict(described.says)
+    if any(found["kind"] for found in VARIABLE.finditer(rule)):
+        says.setdefault(404, WHY[404])
     if takes_something:
         says.setdefault(400, WHY[400])
     if takes_something and not described.body:
@@ -281,7 +283,6 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
             summary="What the page is made of",
             tag=tag,
             answer={media: {} for media in TYPES.values() if media != "text/html"},
-            says={404: ""},
             uses_stores=False,
             examples={"name": "swagger-ui.css"},
         ),
