@@ -48,6 +48,7 @@ def in_bytes(most: int, least: int = 0) -> Json:
     return any_of(text(least, most, "^[ -~]*$"), text(least, most // 4))
 
 
+WITH_HOST = "^https?://[a-z]{1,20}/[!-~]{0,100}$"
 PLAUSIBLES_PROPS = {
     "type": "object",
     "propertyNames": in_bytes(300),
