@@ -67,6 +67,7 @@ lock: .venv/ready ## write requirements*.txt anew from pyproject.toml
 	  --custom-compile-command 'make lock' tests/clients/python.in -o tests/clients/python.txt
 
 clean: ## remove .venv and caches; data in ./var stays
+	rm -rf tests/clients/node_modules tests/clients/python tests/clients/.ready
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/ready: requirements.txt requirements-dev.txt

@@ -35,7 +35,10 @@ from analytics.unavailable import Unavailable
 
 FEW = 2_000  # events that are sooner read than looked around
 LONGEST = 31 * DAY  # a segment; a question reads those that it meets, those that these meet, and no more
-MOST_CACHED = 300_000  # rows of raw events, and as many of visits at seams, kept between two questions
+MOST_CACHED = 300_000  # raw events kept between two questions
+# Bytes of visits at seams, likewise. A month of ten million events has 200 MB of them while it is in days; where they
+# did not fit, each question put them together again (several seconds).
+MOST_AT_SEAMS = 256_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +212,7 @@ class Reader:
         self.history = history
         self.raw = raw
         self._slots = Kept(MOST_CACHED)  # (token, events) by (site, slot)
-        self._seams = Kept(MOST_CACHED)  # rows by whatever they were made of
+        self._seams = Kept(MOST_AT_SEAMS)  # rows by whatever they were made of
 
     def open(
         self,
@@ -264,7 +267,7 @@ class Reader:
         seams = self._seams.get((site_id, found.made_of))
         if seams is None:
             seams = _derive(connection, found)
-            self._seams.put((site_id, found.made_of), seams, seams.num_rows)
+            self._seams.put((site_id, found.made_of), seams, seams.nbytes)
         return seams
 
     def forget(self, site_id: str) -> None:

@@ -7,6 +7,7 @@ from analytics.api_keys import METRICS, make_key_ring
 from config.settings import Settings
 from ingest_app.described import description
 from ingest_app.door import Door
+from ingest_app.drop_in import in_their_shape
 from ingest_app.events import events_blueprint
 from ingest_app.opting_out import opting_out_blueprint
 from ingest_app.places import CDNS
@@ -27,6 +28,7 @@ def create_app(settings: Settings, door: Door) -> Flask:
     app.config["PLACE_HEADERS"] = CDNS.get(settings.place_headers)
     app.before_request(lambda: None if request.path in UNLIMITED else door.expect(request.remote_addr or ""))
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
+    in_their_shape(app)
     app.register_blueprint(events_blueprint(door))
     app.register_blueprint(plausible_blueprint(door))
     app.register_blueprint(umami_blueprint(door))

@@ -30,7 +30,7 @@ def read_umami(body: object) -> UmamiEvent:
     """Raises InvalidEvent."""
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
-    kind, payload = body.get("type", "event"), body.get("payload")
+    kind, payload = body.get("type"), body.get("payload")
     if kind not in TYPES:
         raise InvalidEvent({"type": [f"Not one of {', '.join(TYPES)}."]})
     if not isinstance(payload, dict):

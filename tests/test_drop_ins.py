@@ -202,6 +202,28 @@ def test_properties_as_deep_as_json_goes_are_no_bug_of_ours(ingest: FlaskClient,
         assert answer.status_code in (200, 400), answer.json
 
 
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/odd"), ("GET", "/v1/batch"), ("PUT", "/api/send")])
+def test_what_is_not_there_has_code_and_message_too(ingest: FlaskClient, method: str, path: str):
+    answer = ingest.open(path, method=method)
+    assert answer.status_code in (404, 405)
+    assert (answer.json["code"], answer.json["message"]) == (
+        answer.json["error"]["code"],
+        answer.json["error"]["message"],
+    )
+
+
+@pytest.mark.parametrize("send", [plausible, umami, segment])
+def test_over_a_limit_their_clients_are_told_when_to_come_again(
+    settings: Settings, journal: Journal, wake_ups: Asked, send: Send
+):
+    settings = replace(settings, rate_limit_site="1/hour")
+    client = create_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
+    assert send(client, "shop").status_code in (200, 202)
+    answer = send(client, "shop")
+    assert (answer.status_code, answer.json["code"]) == (429, "too_many_requests")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
 @pytest.mark.parametrize("send", [plausible, umami, segment])
 def test_an_api_key_of_ours_that_is_not_good_is_ignored_as_any_other_authorization(ingest: FlaskClient, send: Send):
     assert send(ingest, "shop", Authorization=f"Bearer footfall_{'x' * 32}").status_code in (200, 202)
