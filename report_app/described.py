@@ -271,6 +271,11 @@ VISITOR_EXAMPLE: Json = {"site_id": SITE_EXAMPLE, "user_id": "user-xyz-789"}
 AS_FILE: Json = {"Content-Disposition": {"required": True, "schema": TEXT}}
 
 
+OF_ONE_LETTER = (
+    "GET /admin/dead-letters/<uuid:letter_id>",
+    "POST /admin/dead-letters/<uuid:letter_id>/replay",
+)
+
 OPERATIONS: dict[str, Operation] = {
     "GET /stats": Operation(
         summary="A day, or all time, at a glance",
@@ -447,7 +452,7 @@ OPERATIONS: dict[str, Operation] = {
         body_required=False,
         answer={JSON: KEY_SHOWN},
         headers=NOT_KEPT,
-        says={404: "There is no such key, or it was revoked or has expired."},
+        says={409: "`key_not_active`: it was revoked or has expired."},
     ),
     "POST /admin/keys/<uuid:key_id>/revoke": Operation(
         summary="From now on it opens nothing",
@@ -507,6 +512,7 @@ OPERATIONS: dict[str, Operation] = {
         scope=may.DEAD_LETTERS,
         query=dead_letters.Page,
         answer={JSON: an_object({"dead_letters": list_of(LETTER), "after": or_null(UUID)})},
+        links={key: {"letter_id": "$response.body#/dead_letters/0/id"} for key in OF_ONE_LETTER},
     ),
     "GET /admin/dead-letters/count": Operation(
         summary="How many, by site and reason",
@@ -522,13 +528,13 @@ OPERATIONS: dict[str, Operation] = {
         query=dead_letters.Filter,
         answer={NDJSON: TEXT},
     ),
-    "GET /admin/dead-letters/<uuid:letter_id>": Operation(
+    OF_ONE_LETTER[0]: Operation(
         summary="One of them, with its payload",
         tag=LETTERS,
         scope=may.DEAD_LETTERS,
         answer={JSON: LETTER},
     ),
-    "POST /admin/dead-letters/<uuid:letter_id>/replay": Operation(
+    OF_ONE_LETTER[1]: Operation(
         summary="Send it again, as it was or as the body says",
         tag=LETTERS,
         scope=may.DEAD_LETTERS,
