@@ -244,8 +244,7 @@ def _responses(described: Operation, rule: str, takes_something: bool) -> Json:
         fine["links"] = {_id(to): {"operationId": _id(to), "parameters": x} for to, x in described.links.items()}
     if described.headers:
         fine["headers"] = dict(described.headers)
-    shapes = dict.fromkeys(says, described.error) | ({} if 404 in described.says else {404: OURS})  # no route of its
-    errors = {str(status): _error(status, says[status], shapes[status]) for status in sorted(says)}
+    errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
     return {str(described.status): fine, **errors}
 
 
