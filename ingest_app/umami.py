@@ -45,7 +45,7 @@ def umami_blueprint(door: Door) -> Blueprint:
 
     def _translated(body: object) -> object:
         try:
-            read = read_umami(body)
+            read = read_umami(body, request.headers.get("X-Forwarded-For", ""))
         except InvalidEvent as error:
             return error
         site_id = site_meant(read.website, door.sites.by_key)

@@ -134,9 +134,10 @@ def test_a_visitor_who_wants_none_of_it_is_dropped_and_plausible_says_how_often(
     assert journal.waiting() == 0
 
 
-def test_plausible_tells_visitors_of_a_server_apart_by_their_addresses(ingest: FlaskClient, admitted):
-    for address in ("203.0.113.9", "203.0.113.10", "203.0.113.9, 10.0.0.1"):
-        plausible(ingest, "shop", **{"X-Forwarded-For": address})
+@pytest.mark.parametrize("send", [plausible, umami])
+def test_visitors_of_a_relay_are_told_apart_by_their_addresses(ingest: FlaskClient, admitted, send: Send):
+    for address in ("203.0.113.9", "203.0.113.10", "10.1.2.3, 203.0.113.9, 10.0.0.1"):
+        send(ingest, "shop", **{"X-Forwarded-For": address})
     first, second, again = (event.visitor_id for event in admitted())
     assert first == again != second
 
