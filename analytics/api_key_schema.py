@@ -30,7 +30,7 @@ class Lasting(fields.Field[timedelta]):
 
     def __init__(self, longest: timedelta, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._longest = longest
+        self.longest = longest
 
     def _serialize(self, value: timedelta | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else f"{value // timedelta(minutes=1)}m"
@@ -40,8 +40,8 @@ class Lasting(fields.Field[timedelta]):
         if not found:
             raise self.make_error("invalid")
         length = timedelta(**{UNITS[found[2]]: int(found[1])})
-        if length > self._longest:
-            raise self.make_error("long", days=self._longest.days)
+        if length > self.longest:
+            raise self.make_error("long", days=self.longest.days)
         return length
 
 

@@ -171,6 +171,11 @@ class ApiKeyStore:
         self._tell()
         return _key(found) if found else None
 
+    def has(self, key_id: UUID) -> bool:
+        """Whether there is such a key, good or not. Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError):
+            return self._keys.find_one({"_id": key_id}, {"_id": 1}) is not None
+
     def list(self) -> Sequence[ApiKey]:
         """All that ever were, the newest first. Raises Unavailable."""
         ping(self._database)

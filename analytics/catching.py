@@ -30,6 +30,12 @@ class Catcher:
     removals: Removals
     dead_letters: DeadLetterStore
 
+    def gone(self, stored: Sequence[tuple[str, Event]]) -> set[str]:
+        """Those of these entries whose event was stored, and removed since. Raises Unavailable."""
+        if not stored:
+            return set()
+        return self.removals.gone([x for x, _ in stored], min(event.received_at for _, event in stored))
+
     def catch(self, stored: Sequence[tuple[str, Event]], deaths: Sequence[Death], now: datetime) -> None:
         """Remove what of these is of visitors who were erased after it was received; each comes with its journal entry.
         They still count as stored, or dead, and then as removed. And what was stored and removed before, and is here
@@ -39,7 +45,7 @@ class Catcher:
         if not moments:
             return
         erased = self.erasures.since(min(moments))
-        gone = self.removals.gone([entry_id for entry_id, _ in stored], min(moments))
+        gone = self.gone(stored)
         if not erased and not gone:
             return
         is_erased = _asking(erased, self.erasures.namer())

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from urllib.parse import SplitResult
 
 import structlog
 from maxminddb import InvalidDatabaseError
@@ -63,6 +64,7 @@ class Draft:
     described: dict[str, str]
     page: Page | None = None
     source: Source | None = None
+    referrer: tuple[str, SplitResult] | None = None  # its host, and its parts
 
     def put(self, name: str, value: str | None) -> None:
         """Where the event does not say it itself. What is no text (half a surrogate pair) is replaced."""
@@ -71,11 +73,15 @@ class Draft:
             self.described[name] = text[: LONGEST.get(name, 128)]
 
     def as_event(self) -> Event:
+        event, described = self.event, self.described or None
+        ours = (None, None, self.hostname, self.path, described)
+        if ours == (event.url, event.client, event.hostname, event.path, event.described):
+            return event  # what a server sends is often complete; to replace it takes longer than all steps
         return replace(
-            self.event,
+            event,
             hostname=self.hostname,
             path=self.path,
-            described=self.described or None,
+            described=described,
             url=None,
             client=None,
         )
@@ -107,16 +113,23 @@ NOBODY = Client()
 
 
 def put_page(draft: Draft) -> None:
-    """Hostname, path and the parameters of the page, from its URL; a path that the client gave loses its query."""
+    """Hostname, path and the parameters of the page, from its URL; a path that the client gave loses its query. Whose
+    page the visitor came from.
+    """
     allowed = draft.site.allowed_parameters
-    given = read_path(draft.path, allowed) if draft.path else None
+    given = read_path(draft.path, allowed) if draft.path and "?" in draft.path else None
     page = read_url(draft.event.url, allowed) if draft.event.url else None
     draft.page = page or given
-    draft.hostname = bare_hostname(draft.hostname) or (page.hostname if page else None)
+    if draft.hostname:
+        draft.hostname = bare_hostname(draft.hostname)
+    elif page:
+        draft.hostname = page.hostname
     if given:
         draft.path = given.path
     elif page and draft.path is None:
         draft.path = page.path
+    if referrer := draft.described.get("referrer"):
+        draft.referrer = split_referrer(referrer)
 
 
 def drop_foreign_hostnames(draft: Draft) -> str | None:
@@ -134,9 +147,7 @@ def drop_bots(draft: Draft) -> str | None:
 
 
 def drop_spam_referrers(draft: Draft) -> str | None:
-    referrer = draft.described.get("referrer")
-    found = split_referrer(referrer) if referrer else None
-    return "spam_referrer" if found and draft.lookups.spam.has(found[0]) else None
+    return "spam_referrer" if draft.referrer and draft.lookups.spam.has(draft.referrer[0]) else None
 
 
 def put_browser(draft: Draft) -> None:
@@ -176,10 +187,14 @@ def put_channel(draft: Draft) -> None:
     described, event = draft.described, draft.event
     says = event.url or any(name in described or name in (event.described or ()) for name in OF_ORIGIN)
     if says and "channel" not in described:
-        source = described.get("source", "").lower()
-        kind = draft.source.kind if draft.source else "other"
-        medium, campaign = (described.get(name, "").strip().lower() for name in ("utm_medium", "utm_campaign"))
-        described["channel"] = channel_of(Origin(source, kind, medium, campaign))
+        described["channel"] = channel_of(
+            Origin(
+                described.get("source", "").lower(),
+                draft.source.kind if draft.source else "other",
+                described.get("utm_medium", "").strip().lower(),
+                described.get("utm_campaign", "").strip().lower(),
+            )
+        )
 
 
 def put_place(draft: Draft) -> None:
@@ -272,15 +287,13 @@ def screen_of(screen: str) -> str:
 
 def _clean_referrer(draft: Draft) -> Source | None:
     """Whose page it was. The site's own is none, and a query string there is nobody's business."""
-    referrer = draft.described.get("referrer")
-    found = split_referrer(referrer) if referrer else None
-    if not (referrer and found):
+    if draft.referrer is None:
         return None
-    hostname, parts = found
+    hostname, parts = draft.referrer
     if hostname == draft.hostname or hostname in draft.site.domains:
         del draft.described["referrer"]
         return None
-    if parts.query or parts.fragment or "@" in parts.netloc or "?" in referrer:
+    if parts.query or parts.fragment or "@" in parts.netloc or "?" in draft.described["referrer"]:
         bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
         draft.described["referrer"] = bare.geturl().removeprefix("//")
     return source_of_host(hostname, parts.path)

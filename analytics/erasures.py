@@ -23,6 +23,7 @@ from analytics.mongodb import WRITE_LIMIT
 from analytics.removing import GONE_FOR
 from analytics.unavailable import trouble_with
 from analytics.visitor import Visitor
+from analytics.visitors import ALIVE
 
 KEY = "footfall:erasures:key"
 CLOCKS_APART = timedelta(seconds=2)  # between the door's and ours; `footfall doctor` warns of one second
@@ -48,6 +49,9 @@ class Erasures:
     def note(self, visitor: Visitor, now: datetime) -> str:
         """What of this visitor was received until now is erased, whenever it is stored. Returns the record's name."""
         name = self.namer()(visitor)
+        if visitor.visitor_id:
+            with trouble_with("redis", RedisError):
+                self._redis.delete(f"{ALIVE}{visitor.visitor_id}")
         with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._erasures.create_index("at", expireAfterSeconds=GONE_FOR)
             record = {"site_id": visitor.site_id, "at": now + CLOCKS_APART, "is_done": False}

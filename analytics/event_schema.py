@@ -7,7 +7,7 @@ JSON names of events stand here and nowhere else.
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
@@ -300,9 +300,17 @@ def dump_journal_event(event: Event, **more: str | None) -> bytes:
 
 
 def normalized(error: ValidationError) -> dict[str, list[str]]:
-    """marshmallow's messages, by field."""
-    messages: dict[str, list[str]] = error.normalized_messages()  # type: ignore[no-untyped-call]
-    return messages
+    """marshmallow's messages, by field; a field of the first of several is called `goals.0.page`."""
+    return dict(_by_field(error.normalized_messages()))  # type: ignore[no-untyped-call]
+
+
+def _by_field(messages: Mapping[Any, Any], within: str = "") -> Iterator[tuple[str, list[str]]]:
+    for key, value in messages.items():
+        name = within if within and key == "_schema" else f"{within}.{key}" if within else str(key)
+        if isinstance(value, dict):
+            yield from _by_field(value, name)
+        else:
+            yield name, value
 
 
 def whole_milliseconds(moment: datetime) -> datetime:

@@ -40,6 +40,7 @@ GROUP = "workers"
 FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory: above it the door refuses, and workers drain what is there
 NO_ROOM = 0.95  # of it: what a Celery worker needs may be refused from here on
+REWRITE_LIMIT = 20.0  # seconds to wait for Redis to write its file anew
 ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is small against the rest of maxmemory
 
 # How many wake-ups are owed: one for every batch waiting, less those that wait in Celery's queue.
@@ -362,17 +363,27 @@ class Journal:
         return Counter(entry.account for entry in self.entries())
 
     def rewrite_file(self) -> bool:
-        """Have Redis write its append-only file anew, without the entries that left; it takes seconds, and goes on when
-        this returns. False where one is being written already, which may have begun too early. Raises Unavailable.
+        """Have Redis write its append-only file anew, without the entries that left; whether it has. False where it
+        takes too long, or was being written already, which may have begun too early. Raises Unavailable.
         """
         with trouble_with("redis", RedisError):
+            info: Any = self._redis.info("persistence")
+            if not info["aof_enabled"]:
+                return True
+            if info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]:
+                return False
             try:
                 self._redis.bgrewriteaof()
             except ResponseError as error:
-                if "in progress" in str(error):
-                    return False
                 log.warning("redis_file_not_rewritten", error=str(error))  # a service that forbids it; its operator's
-        return True
+                return True
+            end = time.monotonic() + REWRITE_LIMIT
+            while time.monotonic() < end:
+                time.sleep(0.05)
+                info = self._redis.info("persistence")
+                if not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]:
+                    return bool(info["aof_last_bgrewrite_status"] == "ok")
+        return False
 
     def check(self) -> None:
         """Raises Unavailable where Redis does not answer, or has no room for events."""

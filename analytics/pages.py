@@ -13,6 +13,7 @@ from urllib.parse import unquote_plus, urlsplit
 LONGEST_HOSTNAME, LONGEST_PATH = 253, 2048  # as in event_schema.py
 LONGEST_VALUE = 255
 MOST_PARAMETERS = 100
+REMEMBERED = 10_000  # URLs: a site has some pages that most see
 NO_PAGES = ("data", "javascript", "blob", "about")
 ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
@@ -36,7 +37,8 @@ class Page:
         return None
 
 
-def read_url(url: str, allowed: Sequence[str] = ()) -> Page | None:
+@lru_cache(maxsize=REMEMBERED)
+def read_url(url: str, allowed: tuple[str, ...] = ()) -> Page | None:
     """Of a page's whole URL; None for what is none. `allowed`: the parameters that stay in the path."""
     try:
         parts = urlsplit(url.strip())

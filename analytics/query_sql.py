@@ -374,8 +374,14 @@ def _is_of_events(wanted: Filter) -> bool:
             return wanted.dimension.startswith("event:")
 
 
-def statement(query: Query, rows: Rows, whole: Callable[[Stretch], bool] = lambda _: False) -> Sql:
-    """The SQL that answers the query. `rows`: see Rows; `whole`: see Reading.holds_whole.
+def statement(
+    query: Query,
+    rows: Rows,
+    whole: Callable[[Stretch], bool] = lambda _: False,
+    only: Iterable[tuple[str, ...]] | None = None,
+) -> Sql:
+    """The SQL that answers the query. `rows`: see Rows; `whole`: see Reading.holds_whole. `only`: the groups that are
+    wanted, each by its dimensions but for time; None: all.
 
     Each row has the dimensions, a time dimension as its bucket's number; then the metrics, money as thousandths; then
     the currencies of those, in their order; then `here` and the number of all rows. Where the page is empty, there is
@@ -398,7 +404,7 @@ def statement(query: Query, rows: Rows, whole: Callable[[Stretch], bool] = lambd
         source = Sql(source.text + _joined(plan, name))
     money = [f"currency AS c{n}" for n, name in enumerate(query.metrics) if name in OF_MONEY]
     shown = ", ".join([*plan.names, *(f"{metric} AS m{n}" for n, metric in enumerate(metrics)), *money])
-    before["final"] = Sql(f"SELECT {shown} FROM {source.text}")
+    before["final"] = put(f"SELECT {shown} FROM {source.text}{{}}", _among(plan, only))
     text = put(
         f"WITH {{}} SELECT page.*, total FROM (SELECT count(*) AS total FROM final)"
         f" LEFT JOIN (SELECT *, true AS here FROM final ORDER BY {_order(plan)} LIMIT ? OFFSET ?) page ON true"
@@ -617,6 +623,15 @@ def _spine(plan: _Plan) -> Sql:
     if not others:
         return labels
     return put(f"SELECT * FROM (SELECT DISTINCT {', '.join(others)} FROM main) CROSS JOIN ({{}})", labels)
+
+
+def _among(plan: _Plan, only: Iterable[tuple[str, ...]] | None) -> Sql:
+    names = plan.names_of(lambda dimension: not dimension.startswith("time:"))
+    if only is None or not names:
+        return Sql("")
+    columns = zip(*only, strict=True)
+    wanted = joined_by(", ", [put("unnest({}::VARCHAR[])", value(list(column))) for column in columns])
+    return put(f" WHERE ({', '.join(names)}) IN (SELECT {{}})", wanted)
 
 
 def _order(plan: _Plan) -> str:

@@ -30,11 +30,15 @@ from analytics.history import History
 from analytics.raw_events import RAW, RawEvents
 from analytics.segment_sql import DERIVED, FILES, RAW_OF_ROW
 from analytics.segment_store import Manifest, Segment, SegmentStore
-from analytics.stretch import GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
+from analytics.stretch import DAY, GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
 from analytics.unavailable import Unavailable
 
 FEW = 2_000  # events that are sooner read than looked around
-MOST_CACHED = 300_000  # rows of raw events, and as many of visits at seams, kept between two questions
+LONGEST = 31 * DAY  # a segment; a question reads those that it meets, those that these meet, and no more
+MOST_CACHED = 300_000  # raw events kept between two questions
+# Bytes of visits at seams, likewise. A month of ten million events has 200 MB of them while it is in days; where they
+# did not fit, each question put them together again (several seconds).
+MOST_AT_SEAMS = 256_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +99,11 @@ class Reading:
         return Sql(" UNION ALL ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
 
     def holds_whole(self, stretch: Stretch) -> bool:
-        """Whether one segment holds all of it, and nothing else does: then a visitor's first event there has a `seen`
-        outside it, and no other event has.
+        """Whether one segment holds all that there is in it: then a visitor's first event there has a `seen` outside
+        it, and no other event has.
         """
         holders = [s for s in self.sources if s.segment.stretch.meets(stretch) and not _filled(stretch, s.holes)]
-        return (
-            len(holders) == 1
-            and stretch.within(holders[0].segment.stretch)
-            and not any(hole.meets(stretch) for hole in (*holders[0].holes, *self.fresh))
-        )
+        return len(holders) == 1 and not any(hole.meets(stretch) for hole in (*holders[0].holes, *self.fresh))
 
     def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
         """`sources`: of one format."""
@@ -212,7 +212,7 @@ class Reader:
         self.history = history
         self.raw = raw
         self._slots = Kept(MOST_CACHED)  # (token, events) by (site, slot)
-        self._seams = Kept(MOST_CACHED)  # rows by whatever they were made of
+        self._seams = Kept(MOST_AT_SEAMS)  # rows by whatever they were made of
 
     def open(
         self,
@@ -242,7 +242,7 @@ class Reader:
     def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
         # In this order: what leaves one of them is in the next.
         past = self.history.left(site_id)
-        hours = self.dirty.of_site(site_id)
+        hours = self.dirty.of_site(site_id, reach.widened(3 * LONGEST) if visits else reach)
         dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
         manifest = self.segments.manifest(site_id)
         scope = _around(reach, manifest) if visits else reach
@@ -267,7 +267,7 @@ class Reader:
         seams = self._seams.get((site_id, found.made_of))
         if seams is None:
             seams = _derive(connection, found)
-            self._seams.put((site_id, found.made_of), seams, seams.num_rows)
+            self._seams.put((site_id, found.made_of), seams, seams.nbytes)
         return seams
 
     def forget(self, site_id: str) -> None:

@@ -218,17 +218,27 @@ class Reports:
         sql = question(lambda names: reading.rows(names, stretch), reading.holds_whole)
         return connection.execute(sql.text, sql.values).fetchall(), reading.as_of
 
-    def _rows(self, connection: duckdb.DuckDBPyConnection, query: Query) -> tuple[list[Row], int, datetime | None]:
+    def _rows(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        query: Query,
+        only: Iterable[tuple[str, ...]] | None = None,
+    ) -> tuple[list[Row], int, datetime | None]:
         stretch = stretch_of_period(query.period)
         found, as_of = self._asked(
-            connection, query.site_id, stretch, lambda rows, whole: statement(query, rows, whole)
+            connection, query.site_id, stretch, lambda rows, whole: statement(query, rows, whole, only)
         )
         return [_row(query, each) for each in found if each[-2]], found[0][-1], as_of
 
     def _compared(
         self, connection: duckdb.DuckDBPyConnection, query: Query, period: Period, found: list[Row]
     ) -> list[Row]:
-        before, _, _ = self._rows(connection, replace(query.in_period(period), limit=MOST_COMPARED, offset=0))
+        if not found:
+            return []
+        timeless = [n for n, name in enumerate(query.dimensions) if not name.startswith("time:")]
+        only = {tuple(row.dimensions[n] for n in timeless) for row in found}
+        earlier = replace(query.in_period(period), limit=MOST_COMPARED, offset=0)
+        before, _, _ = self._rows(connection, earlier, only)
         by_group = {row.dimensions: row.metrics for row in before}
         if query.grain is None:
             return [replace(row, before=by_group.get(row.dimensions)) for row in found]

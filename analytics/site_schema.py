@@ -5,7 +5,7 @@ the first goal is called `goals.0.page`.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length, Range
 
-from analytics.event_schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole
+from analytics.event_schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole, normalized
 from analytics.site import Goal, Site, plain_host
 
 MOST_GOALS = 100
@@ -157,7 +157,7 @@ def load_site(site_id: str, body: object) -> Site:
     try:
         site: Site = _site_schema.load(body | {"site_id": site_id})
     except ValidationError as error:
-        raise InvalidSite(dict(_by_field(error.messages_dict))) from None
+        raise InvalidSite(normalized(error)) from None
     return site
 
 
@@ -188,12 +188,3 @@ def _dump_network(network: IPv4Network | IPv6Network) -> str:
 def _dump_goal(goal: Goal) -> dict[str, str]:
     dumped = {"name": goal.name, "event_type": goal.event_type, "page": goal.page, "currency": goal.currency}
     return {name: value for name, value in dumped.items() if value is not None}
-
-
-def _by_field(messages: Mapping[Any, Any], within: str = "") -> Iterator[tuple[str, list[str]]]:
-    for key, value in messages.items():
-        name = within if key == "_schema" else f"{within}.{key}" if within else str(key)
-        if isinstance(value, dict):
-            yield from _by_field(value, name)
-        else:
-            yield name, value

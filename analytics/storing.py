@@ -184,7 +184,10 @@ def _enrich(
             dropped.append((entry, event, outcome))
         else:
             good.append((entry, outcome))
-    there = stores.events.written_by((x.entry_id, event.id) for x, event, _ in dropped) if is_again and dropped else ()
+    there: set[str] = set()
+    if is_again and dropped:
+        there |= set(stores.events.written_by((x.entry_id, event.id) for x, event, _ in dropped))
+        there |= stores.removed.gone([(x.entry_id, event) for x, event, _ in dropped])
     return good, [
         Settlement(
             entry,

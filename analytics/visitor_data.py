@@ -1,7 +1,7 @@
 """All that is kept of one visitor, wherever it is: found to be shown, to be erased, or to prove that nothing is left.
 
-Events are found by their site and time, a stretch of at most MOST_AT_ONCE at a time, as no index knows visitors: a
-second for half a million of the site's events. Segments know a visitor by a hash, and every file of the site is looked
+Events are found by their site and time, a stretch of at most MOST_AT_ONCE at a time, as no index knows visitors: all of
+the site's events are looked at. Segments know a visitor by a hash, and every file of the site is looked
 into, also those that no manifest names any more. Wrong can go: a store that is away is Unavailable.
 """
 

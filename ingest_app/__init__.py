@@ -7,7 +7,9 @@ from analytics.api_keys import METRICS, make_key_ring
 from config.settings import Settings
 from ingest_app.described import description
 from ingest_app.door import Door
+from ingest_app.drop_in import in_their_shape
 from ingest_app.events import events_blueprint
+from ingest_app.opting_out import opting_out_blueprint
 from ingest_app.places import CDNS
 from ingest_app.plausible import plausible_blueprint
 from ingest_app.segment import segment_blueprint
@@ -28,11 +30,13 @@ def create_app(settings: Settings, door: Door) -> Flask:
     if door.limits.holds(ADDRESS):
         app.before_request(lambda: None if request.path in UNLIMITED else door.expect(request.remote_addr or ""))
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
+    in_their_shape(app)
     app.register_blueprint(events_blueprint(door))
     app.register_blueprint(plausible_blueprint(door))
     app.register_blueprint(umami_blueprint(door))
     app.register_blueprint(segment_blueprint(door))
     app.register_blueprint(tracker_blueprint())
+    app.register_blueprint(opting_out_blueprint())
     auth = Auth(settings, make_key_ring(settings).find)
     app.register_blueprint(metrics_blueprint({"redis": door.gauges}, auth.needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))

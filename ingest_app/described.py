@@ -4,6 +4,7 @@ from functools import cache
 
 from analytics.api_keys import WRITE
 from analytics.event_schema import EventSchema
+from ingest_app import opting_out
 from ingest_app.drop_in_described import DROP_IN_OPERATIONS
 from ingest_app.events import OF_JSON
 from ingest_app.hit import MOST_EVENTS
@@ -23,6 +24,7 @@ again. A request that is no HTTP at all, beyond the limits of its head, or slowe
 PLAIN = "text/plain"  # what sendBeacon calls it
 
 SENDING = "Sending events"
+PRIVACY = "Privacy"
 EVENT = {
     "site_id": "site-abc-123",
     "event_type": "pageview",
@@ -36,7 +38,9 @@ MANY = list_of(
     maxItems=MOST_EVENTS,
     description="Each as for POST /event. One that is not is rejected by its index, and the others are accepted.",
 )
-SENT_AT = or_null(A_MOMENT) | {"description": "When it is sent, by the clock that the events' timestamps are of."}
+SENT_AT = any_of(or_null(A_MOMENT), just("")) | {
+    "description": "When it is sent, by the clock that the events' timestamps are of."
+}
 SEVERAL = any_of(MANY, an_object({"events": MANY}, {"sent_at": SENT_AT}))
 REJECTED = an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
 SENT_TOO_MUCH = {415: "", 429: ""}
@@ -98,6 +102,22 @@ OPERATIONS: dict[str, Operation] = {
         },
         says={429: ""},
         examples={"site_id": "site-abc-123"},
+    ),
+    "GET /opt-out": Operation(
+        summary="The page on which a visitor opts out",
+        tag=PRIVACY,
+        query=opting_out.Asked,
+        answer={"text/html": TEXT},
+        uses_stores=False,
+        examples={"site_id": "site-abc-123"},
+    ),
+    "POST /opt-out": Operation(
+        summary="Opts this browser out, or in again",
+        tag=PRIVACY,
+        body={"application/x-www-form-urlencoded": opting_out.Chosen},
+        answer={"text/html": TEXT},
+        says={400: "", 403: "`other_site`: the page of another site sent it."},
+        uses_stores=False,
     ),
     **DROP_IN_OPERATIONS,
     **common(["redis"]),

@@ -3,21 +3,23 @@
 import json
 from collections.abc import Callable, Mapping
 
-from flask import Blueprint, Response
+from flask import Flask, Response, request
 
 from analytics.event_schema import InvalidEvent
 from analytics.site import Site
 
+PATHS = ("/api/", "/v1/", "/beacon/", "/pixel/")
 
-def in_their_shape(blueprint: Blueprint) -> None:
+
+def in_their_shape(app: Flask) -> None:
     """Their clients look for `code` and `message` at the top of an error's body, Plausible's users for `errors`. An
     older client of Segment's or RudderStack's that misses them takes the error for a bug of its own, and sends again
     what is wrong for good.
     """
 
-    @blueprint.after_request
+    @app.after_request
     def with_code_and_message(response: Response) -> Response:
-        if response.status_code >= 400 and response.is_json:
+        if response.status_code >= 400 and response.is_json and request.path.startswith(PATHS):
             body = response.get_json()
             error = body["error"]
             more = {"errors": error["fields"]} if "fields" in error else {}

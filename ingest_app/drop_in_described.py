@@ -17,8 +17,10 @@ from web.json_schema import (
     UUID,
     Json,
     an_object,
+    any_of,
     just,
     list_of,
+    loosely,
     map_of,
     one_of,
     text,
@@ -36,34 +38,68 @@ REJECTED = list_of(an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fi
 TAKEN = an_object({"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": REJECTED})
 TAKEN_BY_UMAMI = {"cache": TEXT, "sessionId": UUID, "visitId": UUID}
 
+# Clients cannot mend what we refuse, so nearly nothing is: only what is not `loosely`.
+NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
+NO_TEXT: Json = {"type": ["array", "boolean", "null", "number", "object"]}
+
+
+def in_bytes(most: int, least: int = 0) -> Json:
+    """A text of so many bytes of UTF-8 at most, of which a character takes up to four."""
+    return any_of(text(least, most, "^[ -~]*$"), text(least, most // 4))
+
+
+WITH_HOST = "^https?://[a-z]{1,20}/[!-~]{0,100}$"
+PLAUSIBLES_PROPS = {
+    "type": "object",
+    "propertyNames": in_bytes(300),
+    "additionalProperties": any_of(in_bytes(2000), NO_TEXT),
+}
 PLAUSIBLES = an_object(
     {
-        "n": text(1, LONGEST_NAME, "^[!-~]", description="`pageview`, `engagement` or a name of yours; or as `name`"),
-        "u": text(pattern="^https://[a-z]{1,20}/[!-~]{0,100}$", description="The page's URL; or as `url`"),
+        "n": any_of(text(longest=LONGEST_NAME, pattern=NOT_BLANK), {"type": "number"})
+        | {"description": "`pageview`, `engagement` or a name of yours; or as `name`"},
+        "u": any_of(text(pattern=WITH_HOST), text(pattern=r"^/[^/\[\]]{0,400}$"))
+        | {"description": "The page's URL; or as `url`"},
     },
     {
-        "d": text(pattern=r"^[a-z]{1,60}(\.[a-z]{2,60})?(,[a-z]{1,60})?$", description="Domains; or as `domain`"),
-        "r": TEXT | {"description": "Referrer; or as `referrer`"},
-        "p": map_of(text(longest=400))
-        | {"description": "Properties; or as `props`", "propertyNames": text(longest=60)},
-        "$": an_object({"amount": ANYTHING, "currency": TEXT}, description="Revenue; or as `revenue`"),
-        "i": FLAG | {"description": "Whether the visitor did it; or as `interactive`"},
-        "h": one_of(0, 1) | {"description": "1: the page's path has its hash; or as `hashMode`"},
-        "e": whole(0, 86_400_000, description="Of an engagement, ms"),
-        "sd": whole(0, 100, description="Of an engagement, how far the page was seen, %"),
+        "d": text(longest=128, pattern=r"[^\s,\u001c-\u001f\u0085]")
+        | {"description": "Domains; or as `domain`. Where there is none, the host of the URL."},
+        "r": loosely(TEXT | {"description": "Referrer; or as `referrer`"}),
+        "p": any_of(PLAUSIBLES_PROPS, TEXT, {"type": ["array", "boolean", "null", "number"]})
+        | {"description": "Properties; or as `props`. An object may be written as JSON in a text."},
+        "$": loosely(an_object({"amount": ANYTHING, "currency": TEXT}, description="Revenue; or as `revenue`")),
+        "i": loosely(FLAG | {"description": "Whether the visitor did it; or as `interactive`"}),
+        "h": loosely(one_of(0, 1) | {"description": "1: the page's path has its hash; or as `hashMode`"}),
+        "e": loosely(whole(0, 86_400_000, description="Of an engagement, ms")),
+        "sd": loosely(whole(0, 100, description="Of an engagement, how far the page was seen, %")),
     },
-    **{"not": {"properties": {"n": just("engagement")}}},
+    allOf=[
+        any_of(
+            {"not": {"properties": {"n": just("engagement")}}},
+            {"required": ["e"], "properties": {"e": whole(0, 86_400_000)}},
+            {"required": ["sd"], "properties": {"sd": whole(0, 100)}},
+        ),
+        any_of({"required": ["d"]}, {"properties": {"u": text(pattern=WITH_HOST)}}),
+    ],
 )
+UMAMIS_TEXTS = ("url", "hostname", "title", "referrer", "language", "screen", "tag", "id", "ip", "userAgent")
 UMAMIS = an_object(
-    {"type": one_of(*TYPES), "payload": an_object(
-        {"website": UUID},
-        {"name": text(longest=LONGEST_UMAMI_NAME), "data": OBJECT, "timestamp": ANYTHING | {"description": "Unix, s"},
-         **dict.fromkeys(("url", "hostname", "title", "referrer", "language", "screen", "tag", "id", "ip", "userAgent"),
-                         TEXT)},
-    )}
-)  # fmt: skip
+    {
+        "type": one_of(*TYPES),
+        "payload": an_object(
+            {"website": text(pattern=NOT_BLANK, examples=["b59e9c65-ae32-47f1-8400-119fcf4861c4"])},
+            {
+                "name": any_of(text(longest=LONGEST_UMAMI_NAME), NO_TEXT),
+                "data": loosely(OBJECT),
+                "timestamp": ANYTHING | {"description": "Unix, s"},
+                **dict.fromkeys(UMAMIS_TEXTS, loosely(TEXT)),
+            },
+        ),
+    }
+)
 BATCH = an_object(
-    {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)}, {"writeKey": TEXT, "sentAt": TEXT, "context": OBJECT}
+    {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)},
+    {"writeKey": loosely(TEXT), "sentAt": loosely(TEXT), "context": loosely(OBJECT)},
 )
 HERE = {"apiKey": TEXT, "apiHost": TEXT, "protocol": TEXT}
 WRITE_KEY = {"name": "writeKey", "required": False, "schema": TEXT}

@@ -8,15 +8,18 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 from urllib.parse import urlsplit
 
 from marshmallow import ValidationError
 
 from analytics.event import Scalar
-from analytics.event_schema import INT64, MOST_PROPS, Moment, Money
+from analytics.event_schema import EARLIEST, INT64, LATEST, MOST_PROPS, Moment, Money
 
+# Of networks that are not the Internet.
+INNER = [ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
+         "127.0.0.0/8", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10")]  # fmt: skip
 LONGEST_URL = 8192
 LONGEST_NAME = 300  # of a property
 LONGEST_VALUE = 2000  # likewise
@@ -46,6 +49,16 @@ def address(value: object) -> str | None:
     return str(found) if found and not found.is_unspecified else None
 
 
+def forwarded(addresses: str) -> str | None:
+    """The first of X-Forwarded-For that is of the Internet: an office's own proxy puts an inner one before it."""
+    return next((each for each in map(address, addresses.split(",")) if each and not _is_inner(each)), None)
+
+
+def _is_inner(plain: str) -> bool:
+    found = ip_address(plain)
+    return any(found in network for network in INNER)
+
+
 def moment(value: object) -> datetime | None:
     """From ISO 8601."""
     try:
@@ -58,9 +71,10 @@ def moment(value: object) -> datetime | None:
 def moment_of_seconds(value: object) -> datetime | None:
     """From a Unix time, as number or digits."""
     try:
-        return datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
+        found = datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
     except (ValueError, OverflowError, OSError):
         return None
+    return found if found and EARLIEST <= found < LATEST else None
 
 
 def money(amount: object, currency: object) -> dict[str, object] | None:
@@ -128,9 +142,17 @@ def _scalar(value: object) -> Scalar:
             return value if math.isfinite(value) else None
         case str():
             return text(value, LONGEST_VALUE)
-        case Mapping() | list():
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":"))[:LONGEST_VALUE] if value else None
+        case Mapping() | list() if value:
+            return text(_written(value), LONGEST_VALUE)
     return None
+
+
+def _written(value: object) -> str | None:
+    """As JSON; None for what was just shallow enough to be read."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        return None
 
 
 def _storable(value: str) -> str:

@@ -7,14 +7,13 @@ from flask import Blueprint, Response, request
 
 from analytics.event_schema import read_json
 from ingest_app.door import Door
-from ingest_app.drop_in import in_their_shape, site_meant
+from ingest_app.drop_in import site_meant
 from ingest_app.hit import read_bytes, read_hit
 from ingest_app.plausible_schema import read_plausible
 
 
 def plausible_blueprint(door: Door) -> Blueprint:
     blueprint = Blueprint("plausible", __name__)
-    in_their_shape(blueprint)
 
     @blueprint.post("/api/event")
     def receive_plausible_event() -> Response:

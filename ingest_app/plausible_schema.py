@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from analytics.event_schema import InvalidEvent
-from ingest_app.foreign import address, money, name_of, props, text, whole_number, without_nothing
+from ingest_app.foreign import forwarded, money, name_of, props, text, whole_number, without_nothing
 
 LONGEST_NAME = 120
 LONGEST_URL = 2000  # bytes
@@ -47,7 +47,7 @@ def read_plausible(body: object, forwarded_for: str = "") -> PlausibleEvent:
         "interactive": None if _given(body, "i", "interactive") is not False else False,
         "engagement_time": whole_number(body.get("e"), A_DAY) if is_engagement else None,
         "scroll_depth": whole_number(body.get("sd"), 100) if is_engagement else None,
-        "ip": next(filter(None, map(address, forwarded_for.split(","))), None),
+        "ip": forwarded(forwarded_for),
     }
     if is_engagement and event["engagement_time"] is None and event["scroll_depth"] is None:
         raise InvalidEvent({"event_name": [NO_ENGAGEMENT]})

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from analytics.event_schema import read_json
 from ingest_app.door import Admitted, Door
-from ingest_app.drop_in import in_their_shape, said_of, site_meant
+from ingest_app.drop_in import said_of, site_meant
 from ingest_app.events import GIF
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit
 from ingest_app.segment_schema import KINDS, SHORT, parameters_as_body, read_segment, translate, visitor_in
@@ -22,7 +22,6 @@ BATCHES = ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")
 
 def segment_blueprint(door: Door) -> Blueprint:
     blueprint = Blueprint("segment", __name__)
-    in_their_shape(blueprint)
 
     def receive_batch() -> Response:
         with door.counting_what_cannot_be_read():

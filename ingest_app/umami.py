@@ -12,14 +12,13 @@ from flask import Blueprint, Response, jsonify, request
 from analytics.drop import Drop
 from analytics.event_schema import InvalidEvent, read_json
 from ingest_app.door import Door
-from ingest_app.drop_in import in_their_shape, said_of, site_meant
+from ingest_app.drop_in import said_of, site_meant
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit
 from ingest_app.umami_schema import read_umami
 
 
 def umami_blueprint(door: Door) -> Blueprint:
     blueprint = Blueprint("umami", __name__)
-    in_their_shape(blueprint)
 
     @blueprint.post("/api/send")
     def receive_umami_event() -> Response:
@@ -46,7 +45,7 @@ def umami_blueprint(door: Door) -> Blueprint:
 
     def _translated(body: object) -> object:
         try:
-            read = read_umami(body)
+            read = read_umami(body, request.headers.get("X-Forwarded-For", ""))
         except InvalidEvent as error:
             return error
         site_id = site_meant(read.website, door.sites.by_key)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analytics.event_schema import InvalidEvent
-from ingest_app.foreign import address, moment_of_seconds, money, name_of, page, props, text, without_nothing
+from ingest_app.foreign import address, forwarded, moment_of_seconds, money, name_of, page, props, text, without_nothing
 
 LONGEST_NAME = 50
 TYPES = ("event", "identify", "performance")
@@ -26,8 +26,8 @@ class UmamiEvent:
     reason: str = ""
 
 
-def read_umami(body: object) -> UmamiEvent:
-    """Raises InvalidEvent."""
+def read_umami(body: object, forwarded_for: str = "") -> UmamiEvent:
+    """`forwarded_for`: X-Forwarded-For, where a relay says whose event it is. Raises InvalidEvent."""
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
     kind, payload = body.get("type", "event"), body.get("payload")
@@ -40,10 +40,10 @@ def read_umami(body: object) -> UmamiEvent:
         raise InvalidEvent({"payload.website": ["Missing data for required field."]})
     if kind != "event":
         return UmamiEvent(website, None, kind)
-    return UmamiEvent(website, _event(payload))
+    return UmamiEvent(website, _event(payload, forwarded_for))
 
 
-def _event(payload: dict[str, Any]) -> dict[str, Any]:
+def _event(payload: dict[str, Any], forwarded_for: str) -> dict[str, Any]:
     name = text(payload.get("name"), 2**20) or "pageview"
     if len(name) > LONGEST_NAME:
         raise InvalidEvent({"payload.name": [f"Longer than {LONGEST_NAME} characters."]})
@@ -64,7 +64,7 @@ def _event(payload: dict[str, Any]) -> dict[str, Any]:
         "device": DEVICES.get(str(payload.get("device"))),
         "revenue": revenue,
         "props": props({"title": payload.get("title"), "tag": payload.get("tag")}, said),
-        "ip": address(payload.get("ip")),
+        "ip": address(payload.get("ip")) or forwarded(forwarded_for),
         "user_agent": text(payload.get("userAgent"), 1024),
     }
     return without_nothing(event)

@@ -1,6 +1,9 @@
 """The reporting app's routes, described: a line of OPERATIONS for each (web/openapi.py says what it holds)."""
 
 from functools import cache
+from typing import Any
+
+from marshmallow import fields
 
 from analytics import api_keys as may
 from analytics.api_key_schema import Lasting, NewKey, Rotation
@@ -20,7 +23,9 @@ from analytics.exploration_schema import (
 from analytics.query import GRAINS
 from analytics.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_ROWS
 from analytics.site_schema import LONGEST_HOST, Domain, GoalSchema, Network, Origin, SiteSchema, is_zone
+from analytics.visitor_data import Found
 from report_app import dead_letters, sites
+from report_app.erasure import Whose
 from report_app.export import FORMATS
 from report_app.parameters import PROP as PROP_BEGINS
 from report_app.parameters import SHORT
@@ -33,6 +38,7 @@ from report_app.query_described import (
     QUERY,
     SITE_ID,
     VALUE,
+    up_to,
 )
 from report_app.stats import Day, RealtimeQuery, StatsQuery
 from report_app.tables import CSV
@@ -258,7 +264,17 @@ SITE_SET: Json = {
 }
 
 OVERVIEW, PROGRAMS, RAW = "Reports", "Reports for programs", "Single persons, raw events"
-SITES, KEYS, LETTERS = "Sites", "API keys", "Dead letters"
+SITES, KEYS, VISITORS, LETTERS = "Sites", "API keys", "One visitor's rights", "Dead letters"
+
+WHOSE = "Exactly one of `user_id` and `visitor_id`."
+VISITOR_EXAMPLE: Json = {"site_id": SITE_EXAMPLE, "user_id": "user-xyz-789"}
+AS_FILE: Json = {"Content-Disposition": {"required": True, "schema": TEXT}}
+
+
+OF_ONE_LETTER = (
+    "GET /admin/dead-letters/<uuid:letter_id>",
+    "POST /admin/dead-letters/<uuid:letter_id>/replay",
+)
 
 OPERATIONS: dict[str, Operation] = {
     "GET /stats": Operation(
@@ -364,7 +380,7 @@ OPERATIONS: dict[str, Operation] = {
             mimetype: TEXT if mimetype == NDJSON else {"type": "string", "format": "binary"}
             for _, mimetype in FORMATS.values()
         },
-        headers={"Content-Disposition": {"required": True, "schema": TEXT}},
+        headers=AS_FILE,
         says=OF_QUESTIONS,
         examples={"site_id": SITE_EXAMPLE, "from": "2026-11-01", "to": "2026-11-30"},
     ),
@@ -381,7 +397,6 @@ OPERATIONS: dict[str, Operation] = {
         scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: SITE},
-        says={404: ""},
         examples={"site_id": SITE_EXAMPLE},
     ),
     "PUT /admin/sites/<path:site_id>": Operation(
@@ -394,11 +409,10 @@ OPERATIONS: dict[str, Operation] = {
         answer={JSON: SITE},
         says={
             400: "`not_json`, or `invalid_site`; `fields` says what. No two sites share a domain or write key.",
-            404: "",
         },
         examples={"site_id": SITE_EXAMPLE, "body": SITE_SET},
     ),
-    "POST /admin/sites/<path:site_id>/rotate-write-key": Operation(
+    "POST /admin/write-keys/<path:site_id>": Operation(
         summary="Another write key; pages with the old one are sites that nobody knows",
         tag=SITES,
         scope=may.SITES,
@@ -412,7 +426,6 @@ OPERATIONS: dict[str, Operation] = {
         scope=may.SITES,
         variables={"site_id": SITE_ID},
         answer={JSON: an_object({"success": just(True), "removed": whole(0, 1)})},
-        says={404: ""},
     ),
     "GET /admin/keys": Operation(
         summary="All API keys that ever were, the newest first; without their secrets",
@@ -439,14 +452,59 @@ OPERATIONS: dict[str, Operation] = {
         body_required=False,
         answer={JSON: KEY_SHOWN},
         headers=NOT_KEPT,
-        says={404: "There is no such key, or it was revoked or has expired."},
+        says={409: "`key_not_active`: it was revoked or has expired."},
     ),
     "POST /admin/keys/<uuid:key_id>/revoke": Operation(
         summary="From now on it opens nothing",
         tag=KEYS,
         scope=may.ADMIN,
         answer={JSON: API_KEY},
-        says={404: ""},
+    ),
+    "POST /admin/visitors/search": Operation(
+        summary="How much is kept of one visitor, and where",
+        tag=VISITORS,
+        scope=may.ADMIN,
+        note=WHOSE,
+        body={JSON: Whose},
+        answer={JSON: an_object(dict.fromkeys(Found.__dataclass_fields__, COUNT) | {"found": FLAG})},
+        examples={"body": VISITOR_EXAMPLE},
+    ),
+    "GET /admin/visitors/export": Operation(
+        summary="All of it, a line each",
+        tag=VISITORS,
+        scope=may.ADMIN,
+        note=f"{WHOSE} By POST, no proxy writes the id down.",
+        query=Whose,
+        answer={NDJSON: {}},
+        headers=AS_FILE,
+        examples=VISITOR_EXAMPLE,
+    ),
+    "POST /admin/visitors/export": Operation(
+        summary="All of it, a line each",
+        tag=VISITORS,
+        scope=may.ADMIN,
+        note=WHOSE,
+        body={JSON: Whose},
+        answer={NDJSON: {}},
+        headers=AS_FILE,
+        examples={"body": VISITOR_EXAMPLE},
+    ),
+    "POST /admin/visitors/erase": Operation(
+        summary="Remove all of it for good",
+        tag=VISITORS,
+        scope=may.ADMIN,
+        note=WHOSE,
+        body={JSON: Whose},
+        answer={
+            JSON: an_object(
+                {
+                    "success": just(True),
+                    "erased": an_object({"events": COUNT, "dead_letters": COUNT, "waiting": COUNT}),
+                    "message": TEXT,
+                }
+            )
+        },
+        examples={"body": VISITOR_EXAMPLE | {"user_id": "user-who-left"}},
     ),
     "GET /admin/dead-letters": Operation(
         summary="Events that failed for good, the newest first",
@@ -454,6 +512,7 @@ OPERATIONS: dict[str, Operation] = {
         scope=may.DEAD_LETTERS,
         query=dead_letters.Page,
         answer={JSON: an_object({"dead_letters": list_of(LETTER), "after": or_null(UUID)})},
+        links={key: {"letter_id": "$response.body#/dead_letters/0/id"} for key in OF_ONE_LETTER},
     ),
     "GET /admin/dead-letters/count": Operation(
         summary="How many, by site and reason",
@@ -469,14 +528,13 @@ OPERATIONS: dict[str, Operation] = {
         query=dead_letters.Filter,
         answer={NDJSON: TEXT},
     ),
-    "GET /admin/dead-letters/<uuid:letter_id>": Operation(
+    OF_ONE_LETTER[0]: Operation(
         summary="One of them, with its payload",
         tag=LETTERS,
         scope=may.DEAD_LETTERS,
         answer={JSON: LETTER},
-        says={404: ""},
     ),
-    "POST /admin/dead-letters/<uuid:letter_id>/replay": Operation(
+    OF_ONE_LETTER[1]: Operation(
         summary="Send it again, as it was or as the body says",
         tag=LETTERS,
         scope=may.DEAD_LETTERS,
@@ -512,18 +570,25 @@ RULES: dict[object, Rule] = {
     DateRange: ref("DateRange"),
     QueryFilter: ref("QueryFilter"),
     Day: DAY,
-    Lasting: text(pattern=r"^[0-9]{1,4}[mhd]$", examples=["90d", "24h", "30m"]),
+    Lasting: lambda field: text(pattern=_lasting(field), examples=["24h", "30m", "7d"]),
     Domain: {"pattern": f"^{HOST}$", "maxLength": LONGEST_HOST, "examples": ["shop.example"]},
     Origin: {
         "pattern": f"^https?://{HOST}(:([1-9][0-9]{{0,3}}|[1-5][0-9]{{4}}))?/?$",
         "examples": ["https://shop.example"],
     },
     Network: {"type": "string", "format": "ip-network", "examples": ["192.0.2.7", "2001:db8::/32"]},
+    Whose: {"oneOf": [{"required": [name]} for name in ("user_id", "visitor_id")]},
     StepSchema: {"oneOf": [{"required": [kind]} for kind in KINDS]},
     GoalSchema: {"oneOf": [{"required": [kind], "properties": {kind: GIVEN}} for kind in ("event_type", "page")]},
     is_window: {"pattern": WINDOW},
     is_zone: {"format": "time-zone", "description": "An IANA name.", "examples": ["Europe/Berlin"]},
 }
+
+
+def _lasting(field: fields.Field[Any]) -> str:
+    """Hours and minutes are taken in greater numbers too, as long as they are not more than the days."""
+    days = field.longest.days  # type: ignore[attr-defined]
+    return f"^([0-9]{{1,4}}m|[0-9]{{1,2}}h|({up_to(days)})d)$"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""/admin/visitors, with the admin key: all that is kept of one visitor, found, exported and erased.
+"""/admin/visitors: all that is kept of one visitor, found, exported and erased.
 
 Ids come in the body, not in the URL: what is in a URL, proxies and shells write down.
 """

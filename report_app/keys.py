@@ -11,11 +11,11 @@ from analytics.api_key_schema import NewKey, Rotation, dump_key, ends_at
 from analytics.api_keys import ApiKeyStore
 from analytics.event_schema import normalized
 from web.auth import Check
-from web.errors import BadRequest
+from web.errors import BadRequest, error_body, error_response
 from web.reading import read, read_body
 
 NO_KEY = "There is no API key {}."
-NOT_ACTIVE = "There is no API key {}, or it was revoked or has expired."
+NOT_ACTIVE = "The API key {} was revoked or has expired; make another one."
 
 
 def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
@@ -33,7 +33,8 @@ def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]
         try:
             end = ends_at(asked, clock())
         except ValidationError as error:
-            raise BadRequest("invalid_query", str(error), normalized(error)) from None
+            names = normalized(error)
+            raise BadRequest("invalid_query", f"Not understood: see {', '.join(names)}.", names) from None
         key, secret = keys.create(asked["name"], asked["scopes"], asked.get("sites"), end)
         return _once(dump_key(key, clock()) | {"key": secret})
 
@@ -41,8 +42,16 @@ def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]
     def rotate(key_id: UUID) -> Response:
         """A new secret; the old one stays good for the grace."""
         grace = read(Rotation(), read_body(b"{}"))["grace"]
-        key, secret = keys.rotate(key_id, grace) or abort(404, NOT_ACTIVE.format(key_id))
+        rotated = keys.rotate(key_id, grace)
+        if not rotated:
+            return _cannot_rotate(key_id)
+        key, secret = rotated
         return _once(dump_key(key, clock()) | {"key": secret})
+
+    def _cannot_rotate(key_id: UUID) -> Response:
+        if not keys.has(key_id):
+            abort(404, NO_KEY.format(key_id))
+        return error_response(409, error_body("key_not_active", NOT_ACTIVE.format(key_id)))
 
     @blueprint.post("/<uuid:key_id>/revoke")
     def revoke(key_id: UUID) -> Response:

@@ -66,7 +66,7 @@ TEXTS = tuple(
 )
 
 
-def _up_to(most: int) -> str:
+def up_to(most: int) -> str:
     """A pattern for the numbers from 1 up to this one, of which only the first digit is not 0."""
     first, more = int(str(most)[0]), len(str(most)) - 1
     shorter = f"[1-9][0-9]{{0,{more - 1}}}"
@@ -75,7 +75,7 @@ def _up_to(most: int) -> str:
 
 
 def period_names(*more: str) -> Json:
-    units = "|".join(f"({_up_to(most)}){unit}" for unit, most in MOST_BACK.items())
+    units = "|".join(f"({up_to(most)}){unit}" for unit, most in MOST_BACK.items())
     return text(
         pattern=f"^({'|'.join(more)}|{units})$",
         description="A number of days or months ends before the current one.",

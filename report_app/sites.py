@@ -1,17 +1,20 @@
-"""/admin/sites: what is set for each site."""
+"""/admin/sites: what is set for each site; /admin/write-keys: another write key for one."""
 
 from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
 from analytics.event_schema import Text
+from analytics.query_schema import LONGEST_SITE_ID
 from analytics.site_schema import InvalidSite, dump_site, load_site
 from analytics.sites import SiteStore, Taken
 from web.auth import Check
 from web.errors import BadRequest
 from web.reading import read, read_body
 
-SITE = "/<path:site_id>"  # a site_id may hold slashes; merged, they would be another site's
+# A site_id may hold slashes. Merged, they would be another site's; and nothing may follow it that one could end with.
+SITE = "/sites/<path:site_id>"
+WRITE_KEY = "/write-keys/<path:site_id>"
 
 
 class Page(Schema):
@@ -20,10 +23,11 @@ class Page(Schema):
 
 
 def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
-    blueprint = Blueprint("sites", __name__, url_prefix="/admin/sites")
+    blueprint = Blueprint("sites", __name__, url_prefix="/admin")
     blueprint.before_request(auth)
+    blueprint.before_request(_may_be_one)
 
-    @blueprint.get("")
+    @blueprint.get("/sites")
     def list_sites() -> Response:
         """Those that something is set for."""
         query = read(Page(), request.args)
@@ -45,7 +49,7 @@ def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
             raise BadRequest("invalid_site", str(error), {error.field: [str(error)]}) from None
         return jsonify(dump_site(site))
 
-    @blueprint.post(f"{SITE}/rotate-write-key", merge_slashes=False)
+    @blueprint.post(WRITE_KEY, merge_slashes=False)
     def rotate_write_key(site_id: str) -> Response:
         """Pages with the old key are sites that nobody knows, until they have the new one."""
         site = sites.rotate_write_key(site_id) or abort(404, f"Nothing is set for a site {site_id!r}.")
@@ -56,3 +60,8 @@ def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
         return jsonify(success=True, removed=int(sites.remove(site_id)))
 
     return blueprint
+
+
+def _may_be_one() -> None:
+    if len((request.view_args or {}).get("site_id", "")) > LONGEST_SITE_ID:
+        abort(404, f"No site is called so: that is longer than {LONGEST_SITE_ID} characters.")

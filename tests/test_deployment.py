@@ -1,5 +1,6 @@
 """The files that deploy Footfall agree with each other and with the code. No Docker engine is needed."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -126,7 +127,7 @@ def test_the_embedded_servers_stay_out_of_the_image():
     assert "requirements-dev" not in (ROOT / "Dockerfile").read_text()
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt", "tests/clients/python.txt"])
 def test_every_requirement_is_pinned_and_comes_by_name(file: str):
     lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.lstrip().startswith("#")]
     assert lines
@@ -140,6 +141,16 @@ def test_every_test_that_the_security_page_names_is_there():
     for given, name in re.findall(r"(?:(test_\w+\.py)::)?(test_\w+)(?!\.py)\b`", page):
         file = given or file
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
+
+
+def test_every_npm_package_is_pinned_and_comes_by_name():
+    wanted = json.loads((ROOT / "tests/clients/package.json").read_text())["dependencies"]
+    lock = json.loads((ROOT / "tests/clients/package-lock.json").read_text())["packages"]
+    assert lock.pop("")["dependencies"] == wanted
+    assert {name: lock[f"node_modules/{name}"]["version"] for name in wanted} == wanted
+    for name, package in lock.items():
+        assert package["integrity"], name
+        assert "resolved" not in package, name
 
 
 def test_every_queue_has_a_worker():

@@ -153,12 +153,17 @@ def test_a_code_has_its_form(field: str, value: str):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [*[("interactive", bad) for bad in ("false", "yes", 2, [], {})],
+    [*[("interactive", bad) for bad in ("false", "yes", 0, 1, 1.0, 2, [], {})],
      *[("engagement_time", bad) for bad in (-1, 86_400_001, 1.5, "7", True, [])],
      *[("scroll_depth", bad) for bad in (-1, 101, 50.5, "50", False, {})]],
 )  # fmt: skip
 def test_what_happened_on_the_page_is_told_in_numbers_that_can_be(field: str, value: object):
     assert list(faults(**{field: value})) == [field]
+
+
+def test_a_whole_number_is_one_however_json_writes_it():
+    assert load_event(LEAST | {"scroll_depth": 70.0}, NOW).scroll_depth == 70
+    assert type(load_event(LEAST | {"scroll_depth": 70.0}, NOW).scroll_depth) is int
 
 
 def test_an_event_is_interactive_unless_it_says_no():

@@ -115,7 +115,8 @@ def test_revenue_that_is_none_costs_only_itself(revenue: object):
 def test_whoever_sends_for_a_visitor_says_whose_address_it_is():
     assert event_of(VIEW, "unknown, 203.0.113.9, 198.51.100.1")["ip"] == "203.0.113.9"
     assert event_of(VIEW, "2001:db8::1")["ip"] == "2001:db8::1"
-    assert "ip" not in event_of(VIEW, "nobody")
+    assert event_of(VIEW, "10.1.2.3, fd00::1, 203.0.113.9")["ip"] == "203.0.113.9"
+    assert "ip" not in event_of(VIEW, "nobody, 192.168.0.1")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ import httpx
 import pytest
 from itsdangerous import BadSignature
 
+from analytics.published import REMEMBERED
 from config.embedded import Server
 from config.settings import Settings, SettingsError, load_settings
 from config.signing import make_signer
-from tests.system import BIN, own_environment, pick_ports, running_alone, wait_for
+from tests.system import BIN, System, own_environment, pick_ports, running_alone, wait_for
 
 ROOT = Path(__file__).parent.parent
 PROCFILE = dict(line.split(": ", 1) for line in (ROOT / "Procfile").read_text().splitlines())
@@ -23,6 +25,7 @@ SECRETS = {
     "ADMIN_KEY": "an-admin-key-for-tests",
     "FLOWER_BASIC_AUTH": "me:g3heim",
 }
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 LOGIN = ("me", "g3heim")
 PROCESSES = PROCFILE | {
     "run": f"{sys.executable} -m config.supervisor",
@@ -124,6 +127,40 @@ def test_flower_in_production_shows_itself_to_who_has_the_password_and_changes_n
             answer = client.post(change, auth=LOGIN)
             assert (answer.status_code, answer.text) == (403, "Read only mode is enabled"), change
     assert not any(value in log.read_text() for value in ("g3heim", SECRETS["ADMIN_KEY"], SECRETS["SECRET_KEY"]))
+
+
+def test_a_production_takes_events_of_the_sites_that_it_knows_also_while_mongodb_stands_still(tmp_path: Path):
+    system = System(tmp_path, APP_ENV="production", CLAIM_IDLE="5", **SECRETS)
+    admin = {"Authorization": f"Bearer {SECRETS['ADMIN_KEY']}"}
+
+    def send() -> httpx.Response:
+        event = {"site_id": "shop", "event_type": "pageview", "path": "/", "user_id": "ann"}
+        return httpx.post(f"{system.ingest}/event", json=event, headers={"User-Agent": BROWSER}, timeout=10)
+
+    def views(**headers: str) -> int | None:
+        answer = httpx.get(f"{system.report}/stats", params={"site_id": "shop"}, headers=headers, timeout=10)
+        return answer.json().get("total_views")
+
+    try:
+        system.start()
+        unknown = wait_for(lambda: (answer := send()).status_code != 503 and answer, "the sites to be published")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "unknown_site")
+        put = httpx.put(f"{system.report}/admin/sites/shop", headers=admin, json={"timezone": "Europe/Berlin"})
+        assert put.status_code == 200
+        wait_for(lambda: send().status_code == 200, "the door to know the site", 10)
+        (mongod,) = system.part("mongod")
+        mongod.suspend()
+        asked_again = time.monotonic() + REMEMBERED
+        wait_for(lambda: send().status_code == 200 and time.monotonic() > asked_again, "events without MongoDB", 15)
+        mongod.resume()
+        asked = {"name": "reports", "scopes": ["stats:read"], "sites": ["shop"]}
+        key = httpx.post(f"{system.report}/admin/keys", headers=admin, json=asked, timeout=20).json()["key"]
+        wait_for(lambda: (views(Authorization=f"Bearer {key}") or 0) > 1, "the events in a report", 60)
+        assert views() is None
+        assert "reports_open" not in system.output()
+        assert not any(secret in system.output() for secret in (key, *SECRETS.values()))
+    finally:
+        system.kill()
 
 
 # What is signed

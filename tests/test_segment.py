@@ -9,8 +9,6 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from redis import Redis
 
 from analytics.client import Client
@@ -153,34 +151,6 @@ def test_what_is_no_message_is_rejected_for_itself(message: object):
     error = translate(message, "shop", {})
     assert isinstance(error, InvalidEvent)
     assert error.site_id == "shop"
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
-NAMES = ("event", "userId", "anonymousId", "messageId", "timestamp", "context", "properties", "name", "category")
-WITHIN = ("page", "campaign", "screen", "os", "device", "ip", "userAgent", "locale", "url", "path", "revenue", "title")
-WITHINS = st.dictionaries(st.sampled_from(WITHIN), JSON | st.dictionaries(st.sampled_from(WITHIN), JSON))
-
-
-@settings(deadline=None)
-@given(
-    st.sampled_from(["track", "page", "screen"]),
-    st.dictionaries(st.sampled_from(NAMES), JSON),
-    st.fixed_dictionaries({}, optional={"context": WITHINS, "properties": WITHINS}),
-)
-def test_whatever_json_a_message_holds_it_is_an_event_or_named_as_none(
-    kind: str, message: dict[str, Any], inner: dict[str, Any]
-):
-    event = translate({"type": kind, **message, **inner}, "shop", {})
-    assert isinstance(event, dict)
-    event.pop("ip", None)
-    try:
-        load_event(event, NOW)
-    except InvalidEvent as error:
-        assert set(error.fields) <= {"event_type", "user_id", "timestamp"}  # noqa: PT017
 
 
 def test_a_batch_says_who_when_and_what_holds_for_all():

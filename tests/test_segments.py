@@ -17,7 +17,7 @@ from analytics.history import History
 from analytics.raw_events import RawEvents, visitor_of
 from analytics.reading import Reader
 from analytics.segment_store import SegmentStore
-from analytics.segmenting import Builder
+from analytics.segmenting import MANY_ROWS, Builder, write
 from analytics.stretch import DAY, GRAINS, HOUR, MINUTE, QUARTER, Stretch, as_datetime, as_ms, stretch_of
 
 BUILT = [DAY, DAY + HOUR, 2 * DAY - HOUR, 2 * DAY, 3 * DAY]  # so long after it, segments are built at random
@@ -119,6 +119,20 @@ def _rows_of(user: str, span: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
             views[0].get("path") if views else None, views[-1].get("path") if views else None, each.get("path"),
         ))  # fmt: skip
     return found
+
+
+def test_what_is_sorted_day_by_day_is_written_as_what_is_sorted_at_once(rig: Rig, tmp_path: Path):
+    chance = random.Random(1)
+    rig.store(*(document(chance) for _ in range(300)))
+    connection, month = rig.connection.cursor(), stretch_of("month", BASE + DAY)
+    reading = rig.reader.open(connection, "site", month, 10**9)
+    found = []
+    for rows in (0, MANY_ROWS + 1):
+        file = tmp_path / f"{rows}.parquet"
+        content = write(connection, reading, month, rows, file)
+        found.append((content, connection.execute("SELECT * FROM read_parquet(?)", [[str(file)]]).fetchall()))
+    assert found[0][0].rows > 100
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("seed", range(12))

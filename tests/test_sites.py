@@ -300,10 +300,22 @@ def test_settings_that_are_refused_change_nothing(report: FlaskClient, database:
     assert report.get("/admin/sites/shop", headers=HEADERS).json == dumped(SITE)
 
 
-@pytest.mark.parametrize("site_id", ["a/b", "a//b", "ü", "a b", "count", "a/"])
+@pytest.mark.parametrize("site_id", ["a/b", "a//b", "ü", "a b", "count", "a/", "shop/rotate-write-key"])
 def test_a_site_may_be_called_anything(report: FlaskClient, database: Database, site_id: str):
     report.put(f"/admin/sites/{site_id}", headers=HEADERS, json=SETTINGS)
     assert [site["site_id"] for site in report.get("/admin/sites", headers=HEADERS).json["sites"]] == [site_id]
+
+
+def test_no_site_has_a_longer_name_than_its_events_may_say(report: FlaskClient):
+    for method in ("GET", "PUT", "DELETE"):
+        answer = report.open("/admin/sites/" + "x" * 129, method=method, headers=HEADERS, json={})
+        assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize("value", [0, 1, 1.0, "true"])
+def test_a_switch_is_true_or_false_and_nothing_else(report: FlaskClient, database: Database, value: object):
+    answer = report.put("/admin/sites/shop", headers=HEADERS, json={"shows_visitors": value})
+    assert list(answer.json["error"]["fields"]) == ["shows_visitors"]
 
 
 def test_no_address_leads_to_another_site(report: FlaskClient, database: Database):
@@ -315,11 +327,11 @@ def test_a_write_key_is_made_once_kept_and_rotated(report: FlaskClient, database
     keys = [report.put("/admin/sites/shop", headers=HEADERS, json={}).json["write_key"] for _ in range(2)]
     assert keys[0] == keys[1]
     assert UUID(keys[0])
-    rotated = report.post("/admin/sites/shop/rotate-write-key", headers=HEADERS)
+    rotated = report.post("/admin/write-keys/shop", headers=HEADERS)
     assert rotated.status_code == 200
     assert rotated.json["write_key"] not in keys
     assert report.get("/admin/sites/shop", headers=HEADERS).json == rotated.json
-    nothing = report.post("/admin/sites/other/rotate-write-key", headers=HEADERS)
+    nothing = report.post("/admin/write-keys/other", headers=HEADERS)
     assert (nothing.status_code, nothing.json["error"]["code"]) == (404, "not_found")
 
 

@@ -28,7 +28,9 @@ TO_STORE = {  # by script, how the events of a site are called that it leaves be
     "segment_browser.mjs": {"pageview": 1, "Signed Up": 1},
 }
 RETRYING = ("segment.mjs", "segment_python.py", "rudder.mjs", "rudder_python.py")
-MANY, PACE = 150, 30  # of each of these, so that they go on for as long as things go wrong; milliseconds
+MANY, PACE = 150, 60  # of each of these, so that they go on for longer than things go wrong; milliseconds
+
+pytestmark = pytest.mark.timeout(300)  # the first time, they are installed
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -66,6 +66,27 @@ def test_an_event_goes_in_and_comes_out(system: System, site: str):
     }
 
 
+def test_what_a_browser_s_hit_says_is_in_the_report_and_a_bot_s_is_not(system: System, site: str):
+    agents = {
+        "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36": 2,
+        "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)": 3,
+    }
+    body = {"site_id": site, "event_type": "pageview", "url": "https://www.shop.example/a?gclid=1", "screen": "390x844"}
+    for agent, times in agents.items():
+        for _ in range(times):
+            headers = {"User-Agent": agent, "Accept-Language": "de-DE,de;q=0.9"}
+            assert httpx.post(f"{system.ingest}/event", json=body, headers=headers).status_code == 200
+    wait_for(lambda: not system.redis().xlen(JOURNAL_KEY), "an empty journal")
+    dimensions = ["source", "channel", "browser", "os", "device", "language", "screen", "entry_page"]
+    query = {
+        "site_id": site, "date_range": "all", "metrics": ["visitors", "pageviews"],
+        "dimensions": [f"visit:{name}" for name in dimensions],
+    }  # fmt: skip
+    (row,) = httpx.post(f"{system.report}/api/v2/query", json=query).json()["results"]
+    assert row["dimensions"] == ["Google", "Paid Search", "Chrome", "Windows", "Desktop", "de-DE", "Mobile", "/a"]
+    assert row["metrics"] == [1, 2]
+
+
 def test_of_a_thousand_events_fifty_bad_ones_are_rejected_and_the_rest_is_stored(system: System, site: str):
     bodies = [{"site_id": site, "event_type": "page_view", "user_id": f"u{n}"} for n in range(950)]
     bad = [{"site_id": site, "event_type": "page_view", "timestamp": f"not a time {n}"} for n in range(50)]

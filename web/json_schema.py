@@ -48,11 +48,17 @@ def just(value: object) -> Json:
 
 
 def one_of(*values: object) -> Json:
-    return {"enum": list(values)}
+    kind = {"type": "string"} if all(isinstance(value, str) for value in values) else {}
+    return kind | {"enum": list(values)}
 
 
 def any_of(*schemas: object) -> Json:
     return {"anyOf": list(schemas)}
+
+
+def loosely(schema: object) -> Json:
+    """What is meant to be sent; where it is something else, it is left out."""
+    return any_of(schema, ANYTHING)
 
 
 def or_null(schema: Json) -> Json:

@@ -46,12 +46,14 @@ ERROR = an_object(
         ),
     }
 )
-UNREADY = an_object(ERROR["properties"], {"stores": map_of({"type": "object"})})
+LATENCY = an_object({"ok": {"type": "boolean"}, "latency_ms": NUMBER}, {"error": TEXT})
+SAID = {"code": "invalid_event", "message": "The event was not accepted: see path.", "fields": {"path": ["Too long."]}}
 
 # What an error looks like, by its name in the description's components.
-OURS, PLAUSIBLES, DROP_INS = "Error", "PlausibleError", "DropInError"
+OURS, UNREADY, PLAUSIBLES, DROP_INS = "Error", "NotReadyError", "PlausibleError", "DropInError"
 ERRORS = {
-    OURS: ERROR,
+    OURS: ERROR | {"examples": [{"success": False, "error": SAID}]},
+    UNREADY: an_object(ERROR["properties"], {"stores": map_of(LATENCY)}),
     PLAUSIBLES: an_object({"error": TEXT}),
     DROP_INS: an_object({**ERROR["properties"], "code": TEXT, "message": TEXT}, {"errors": map_of(list_of(TEXT))}),
 }
@@ -93,7 +95,8 @@ class Operation:
     `answer`: by media type, what is answered with `status`. `scope`: what a key needs; where `key_optional`, it only
     allows more. `query`: a marshmallow schema; `parameters`: others, as OpenAPI has them. `variables`: more about
     the path's. `body`: by media type. `says`: the errors that do not follow from the rest, or what is to be said of
-    them. `examples`: by the name of a parameter, or `body`; they work on any site.
+    them. `examples`: by the name of a parameter, or `body`; they work on any site. `links`: to other
+    operations, and where in the answer each of their parameters stands.
     """
 
     summary: str
@@ -113,6 +116,7 @@ class Operation:
     error: str = OURS
     uses_stores: bool = True
     examples: Mapping[str, object] = field(default_factory=dict)
+    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def describe(
@@ -152,11 +156,11 @@ def _operation(name: str, described: Operation) -> Json:
     rule = name.partition(" ")[2]
     parameters = [*_variables(rule, described), *_query(described)]
     said: Json = {
-        "operationId": re.sub("[^a-z]+", "_", VARIABLE.sub(r"\g<name>", name).lower()).strip("_"),
+        "operationId": _id(name),
         "summary": described.summary,
         "tags": [described.tag],
         "parameters": parameters,
-        "responses": _responses(described, takes_something=bool(parameters or described.body)),
+        "responses": _responses(described, rule, takes_something=bool(parameters or described.body)),
         "security": _security(described),
     }
     if note := " ".join(filter(None, [described.note, _scope(described)])):
@@ -164,6 +168,10 @@ def _operation(name: str, described: Operation) -> Json:
     if described.body:
         said["requestBody"] = {"required": described.body_required, "content": _content(described)}
     return said
+
+
+def _id(name: str) -> str:
+    return re.sub("[^a-z]+", "_", VARIABLE.sub(r"\g<name>", name).lower()).strip("_")
 
 
 def _scope(described: Operation) -> str:
@@ -217,8 +225,10 @@ def _content(described: Operation) -> Json:
     return {media: {"schema": schema, **example} for media, schema in described.body.items()}
 
 
-def _responses(described: Operation, takes_something: bool) -> Json:
+def _responses(described: Operation, rule: str, takes_something: bool) -> Json:
     says = dict(described.says)
+    if any(found["kind"] for found in VARIABLE.finditer(rule)):
+        says.setdefault(404, WHY[404])
     if takes_something:
         says.setdefault(400, WHY[400])
     if takes_something and not described.body:
@@ -232,6 +242,8 @@ def _responses(described: Operation, takes_something: bool) -> Json:
         says.setdefault(503, WHY[503])
     says.setdefault(500, WHY[500])
     fine: Json = {"description": "Done.", "content": {media: _media(x) for media, x in described.answer.items()}}
+    if described.links:
+        fine["links"] = {_id(to): {"operationId": _id(to), "parameters": x} for to, x in described.links.items()}
     if described.headers:
         fine["headers"] = dict(described.headers)
     errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
@@ -247,9 +259,6 @@ def _error(status: int, why: str, shape: str) -> Json:
     return error | ({"headers": HEADERS[status]} if status in HEADERS else {})
 
 
-LATENCY = an_object({"ok": {"type": "boolean"}, "latency_ms": NUMBER}, {"error": TEXT})
-
-
 def common(stores: Sequence[str]) -> dict[str, Operation]:
     """What both apps have. `stores`: those that are asked whether the app is ready."""
     tag = "The process"
@@ -263,6 +272,7 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
             tag=tag,
             answer={JSON: an_object({"status": just("ready"), "stores": each})},
             says={503: "A store does not answer; `stores` beside the error says which."},
+            error=UNREADY,
         ),
         "GET /metrics": Operation(
             summary="What was counted, for Prometheus",
@@ -281,7 +291,6 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
             summary="What the page is made of",
             tag=tag,
             answer={media: {} for media in TYPES.values() if media != "text/html"},
-            says={404: ""},
             uses_stores=False,
             examples={"name": "swagger-ui.css"},
         ),

@@ -81,7 +81,7 @@
       method: 'POST',
       body: `{"sent_at":"${new Date().toISOString()}","events":[${batch.map((entry) => entry[1])}]}`, // text/plain: no preflight
       keepalive: size <= MOST_SENT,
-      credentials: 'omit',
+      credentials: 'omit', // no cookie, of ours or of anybody
       signal: AbortSignal.timeout?.(3e4),
     })
       .then((answer) => {
@@ -92,7 +92,8 @@
       .catch((answer) => {
         const wished = answer.headers?.get('Retry-After') * 1e3
         const now = Date.now()
-        pause = now + Math.min(2 ** failures++ * 1e3, 3e5) * (0.5 + Math.random())
+        // What fails together fails once.
+        if (pause < now) pause = now + Math.min(2 ** failures++ * 1e3, 3e5) * (0.5 + Math.random() / 2)
         if (wished > 0) keep('footfall_wait', now + Math.min(wished, LONGEST_WAIT - 1e3) + Math.random() * 1e3) // for all tabs
       })
       .then(() => {
@@ -156,6 +157,7 @@
 
   /** Has a look whether this is another page. The first counts when it is seen: not while a browser only prepares it. */
   function turn() {
+    if (location.hash == '#footfall_optout') keep('footfall_optout', 1) // a link that needs no script
     const hash = data.hash == null ? '' : location.hash.split('?')[0]
     const path = location.pathname + hash
     if (path == seen || (!page && document.visibilityState == 'hidden')) return
@@ -164,8 +166,8 @@
     seen = path
     excluded = exclusions.test(path)
     page = {
-      url: location.href.split('#')[0].slice(0, 8192),
-      path: hash ? path : undefined, // without, the server takes it from the URL
+      url: (hash ? location.href : location.href.split('#')[0]).slice(0, 8192),
+      path: /^#[^!/]/.test(hash) ? path : undefined, // else the server takes it from the URL, as #/route and #!/route
       referrer: (page ? page.url : document.referrer).slice(0, 2048),
     }
     if (data.manual == null) footfall('pageview')

@@ -1,0 +1,91 @@
+"""GET and POST /opt-out: a page on which a visitor says that they want to be counted nowhere, or again.
+
+The browser remembers it in a cookie of this server's own, which says only that, and the door drops every hit that
+brings it, of whichever site. A page of another site sends it along only where the browser lets it; docs/privacy.md has
+what a site puts into a page of its own instead. No script, nothing from elsewhere.
+"""
+
+from base64 import b64encode
+from hashlib import sha256
+
+from flask import Blueprint, Response, request
+from markupsafe import escape
+from marshmallow import EXCLUDE, Schema, fields
+from marshmallow.validate import OneOf
+
+from analytics.event_schema import Text
+from ingest_app.hit import OPTED_OUT
+from web.errors import error_body, error_response
+from web.reading import read
+
+COOKIE, _, OUT = OPTED_OUT.partition("=")
+KEPT = 400 * 86_400  # seconds; no browser keeps one for longer
+
+STYLE = "body{font:1.1em/1.5 sans-serif;max-width:35em;margin:3em auto;padding:0 1em}button{font:inherit}"
+STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",  # it says what this browser chose
+}
+PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Opt out</title><meta name="viewport" content="width=device-width">
+<style>{style}</style></head>
+<body>
+<h1>Do you want to be counted?</h1>
+<p>What happens on {what} is counted to see how it is used. {state}</p>
+<form method="post" action="opt-out">
+<input type="hidden" name="site_id" value="{site_id}">
+<button name="choice" value="{choice}">{label}</button>
+</form>
+<p>Your choice is kept in a cookie that says only this, until you delete this browser's cookies.</p>
+</body>
+</html>
+"""
+COUNTED = "This browser may be counted.", "out", "Do not count this browser"
+NOT_COUNTED = "This browser is not counted.", "in", "Count this browser again"
+ELSEWHERE = "Another site's page may not choose for its visitors."
+
+
+class Asked(Schema):
+    class Meta:
+        unknown = EXCLUDE  # who links to it may add what he likes
+
+    site_id = Text(longest=128, load_default="")
+
+
+class Chosen(Asked):
+    choice = fields.String(required=True, validate=OneOf(["out", "in"]))
+
+
+def opting_out_blueprint() -> Blueprint:
+    blueprint = Blueprint("opting_out", __name__)
+
+    @blueprint.get("/opt-out")
+    def ask() -> Response:
+        return _page(read(Asked(), request.args)["site_id"], request.cookies.get(COOKIE) == OUT)
+
+    @blueprint.post("/opt-out")
+    def choose() -> Response:
+        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+            return error_response(403, error_body("other_site", ELSEWHERE))
+        chosen = read(Chosen(), request.form)
+        is_out = chosen["choice"] == "out"
+        answer = _page(chosen["site_id"], is_out)
+        # On another site's pages a browser sends it only as SameSite=None, which it takes over HTTPS only.
+        same_site = "None" if request.is_secure else "Lax"
+        if is_out:
+            answer.set_cookie(COOKIE, OUT, KEPT, secure=request.is_secure, httponly=True, samesite=same_site)
+        else:
+            answer.delete_cookie(COOKIE, secure=request.is_secure, httponly=True, samesite=same_site)
+        return answer
+
+    return blueprint
+
+
+def _page(site_id: str, is_out: bool) -> Response:
+    state, choice, label = NOT_COUNTED if is_out else COUNTED
+    shown = escape(site_id)
+    page = PAGE.format(style=STYLE, what=shown or "this site", state=state, site_id=shown, choice=choice, label=label)
+    return Response(page, headers=HEADERS, mimetype="text/html")

@@ -1,0 +1,130 @@
+"""A real Chromium, and pages that it may visit: another origin than ours, and as strict as a careful site is."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,800",
+    # Whatever a page asks for, nothing leaves this machine.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+    # A headless one says what it is, and is dropped as a bot.
+    "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Safari/537.36",
+]  # fmt: skip
+
+PAGE = """<!doctype html><html lang="en"><title>{path}</title>
+<script nonce="here">{before}</script>
+<script defer src="{tracker}/js/footfall.js" {attributes}></script>
+<script type="speculationrules" nonce="here">{rules}</script>
+<body style="margin: 0; height: 4000px">{links}"""
+
+
+@contextmanager
+def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
+    """Its profile is in `folder`. Where there is none to be had, the test is skipped, but never in CI."""
+    binary, controller = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (binary and controller) and "CI" not in os.environ:
+        pytest.skip("apt-get install chromium chromium-driver")
+    assert binary, "no chromium"
+    assert controller, "no chromedriver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in [*FLAGS, f"--user-data-dir={folder}"]:
+        options.add_argument(flag)
+    with webdriver.Chrome(options, Service(controller)) as browser:
+        yield browser
+
+
+class Listener:
+    """An HTTP server of a test's own, on a port that nobody used before: its pages share nothing with others'."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], **about: Any) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), about))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        return self._server.server_port
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+class Pages(Listener):
+    """Any path is a page with the tracker, which comes from `tracker`. `attributes` of its tag, `before`: a script that
+    runs first, `links`: the body, `rules`: what is to be prerendered; all may be set between two visits.
+    """
+
+    def __init__(self, tracker: str, site: str) -> None:
+        super().__init__(_Page, pages=self)
+        self.tracker = tracker
+        self.site = site
+        self.attributes = ""
+        self.before = ""
+        self.links = ""
+        self.rules = "{}"
+        self.sandboxed = False
+        self.may_connect_to = tracker
+
+    def html(self, path: str) -> bytes:
+        return PAGE.format(
+            path=path,
+            before=self.before,
+            tracker=self.tracker,
+            attributes=f'data-site="{self.site}" {self.attributes}',
+            rules=self.rules,
+            links=self.links,
+        ).encode()
+
+    def policy(self) -> str:
+        """The Content-Security-Policy: what docs/tracker.md says that the tracker needs, and nothing else."""
+        needs = f"script-src 'nonce-here' {self.tracker}; connect-src {self.may_connect_to}"
+        sandbox = "; sandbox allow-scripts" if self.sandboxed else ""
+        return f"default-src 'none'; style-src 'unsafe-inline'; {needs}{sandbox}"
+
+
+class Quiet(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Not to stderr."""
+
+
+class _Page(Quiet):
+    pages: Pages
+
+    def do_GET(self) -> None:
+        if self.path.endswith(".pdf"):
+            self.answer(204, b"")
+            return
+        html = self.pages.html(self.path)
+        self.answer(200, html, Content_Type="text/html", Content_Security_Policy=self.pages.policy())

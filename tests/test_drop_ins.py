@@ -1,0 +1,230 @@
+"""What the drop-in endpoints have in common: whose site it is in production, who sent it, and what is never a no."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from pymongo.database import Database
+from redis import Redis
+from werkzeug.test import TestResponse
+
+from analytics.books import Books
+from analytics.event import Event, new_id
+from analytics.event_schema import load_journal_event
+from analytics.journal import Journal
+from analytics.site import Site
+from analytics.site_registry import make_registry
+from config.settings import Settings
+from ingest_app import create_app
+from ingest_app.door import make_door
+from ingest_app.segment_schema import KINDS
+from tests.conftest import NOW, Asked
+
+KEY = "b59e9c65-ae32-47f1-8400-119fcf4861c4"
+SHOP = Site("shop", domains=("shop.example", "shop.test"), write_key=KEY)
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
+
+
+@pytest.fixture
+def production(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient:
+    settings = replace(settings, app_env="production")
+    make_registry(settings).publish(lambda: [SHOP, Site("other", domains=("other.example",))])
+    return create_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
+
+
+@pytest.fixture
+def admitted(journal: Journal) -> Callable[[], list[Event]]:
+    """What came through since it was asked last."""
+
+    def read() -> list[Event]:
+        assert journal.held("test") == []
+        return [load_journal_event(entry.raw, new_id, lambda: NOW) for entry in journal.claim("test")]
+
+    return read
+
+
+def plausible(client: FlaskClient, domain: str, **headers: str) -> TestResponse:
+    event = {"n": "pageview", "u": "https://shop.example/", "d": domain}
+    return client.post("/api/event", json=event, headers={"User-Agent": BROWSER} | headers)
+
+
+def umami(client: FlaskClient, website: str, **headers: str) -> TestResponse:
+    body = {"type": "event", "payload": {"website": website, "url": "/", "hostname": "shop.example"}}
+    return client.post("/api/send", json=body, headers={"User-Agent": BROWSER} | headers)
+
+
+def segment(client: FlaskClient, write_key: str, agent: str = BROWSER, **headers: str) -> TestResponse:
+    body = {"batch": [{"type": "track", "event": "a", "anonymousId": "x"}], "writeKey": write_key}
+    return client.post("/v1/batch", json=body, headers={"User-Agent": agent} | headers)
+
+
+Send = Callable[..., TestResponse]
+
+
+@pytest.mark.parametrize(
+    ("send", "name"),
+    [
+        (plausible, "shop.example"),
+        (plausible, "www.shop.test"),
+        (plausible, "SHOP.example"),
+        (plausible, "shop"),
+        (umami, KEY),
+        (umami, KEY.upper()),
+        (umami, "shop"),
+        (segment, KEY),
+        (segment, "shop"),
+    ],
+)
+def test_a_site_is_known_by_its_domains_its_write_key_and_its_id(
+    production: FlaskClient, admitted, send: Send, name: str
+):
+    assert send(production, name).status_code in (200, 202)
+    assert [event.site_id for event in admitted()] == ["shop"]
+
+
+def test_in_production_plausible_hears_nothing_of_a_domain_that_is_not_known(
+    production: FlaskClient, admitted, redis: Redis, database: Database[dict[str, Any]]
+):
+    answer = plausible(production, "unheard-of.example")
+    assert (answer.status_code, answer.headers["x-plausible-dropped"]) == (202, "1")
+    answer = plausible(production, "shop.example,unheard-of.example,other.example")
+    assert (answer.status_code, answer.headers["x-plausible-dropped"]) == (202, "1")
+    assert sorted(event.site_id for event in admitted()) == ["other", "shop"]
+    counted = Books(redis, database).read()
+    assert {account.site_id: dict(names) for account, names in counted.items() if not account.site_id} == {
+        "": {"rejected:unknown_site": 2}
+    }
+
+
+def test_in_production_umami_is_told_and_segment_finds_it_in_the_answer(production: FlaskClient, journal: Journal):
+    answer = umami(production, "unheard-of")
+    assert (answer.status_code, answer.json["code"]) == (400, "unknown_site")
+    answer = segment(production, "unheard-of")
+    assert answer.status_code == 200
+    assert [error["code"] for error in answer.json["rejected"]] == ["unknown_site"]
+    assert journal.waiting() == 0
+
+
+def test_a_site_that_takes_events_of_some_origins_only_says_so(
+    ingest: FlaskClient, settings: Settings, journal: Journal
+):
+    make_registry(settings).publish(lambda: [replace(SHOP, allowed_origins=("https://shop.example",))])
+    for send in (plausible, umami):
+        assert send(ingest, "shop", Origin="https://shop.example").status_code in (200, 202)
+        answer = send(ingest, "shop", Origin="https://evil.example")
+        assert (answer.status_code, answer.json["code"]) == (403, "origin_not_allowed")
+    answer = segment(ingest, "shop", Origin="https://evil.example")
+    assert [error["code"] for error in answer.json["rejected"]] == ["origin_not_allowed"]
+    assert journal.waiting() == 2
+
+
+def test_a_visitor_who_wants_none_of_it_is_dropped_and_plausible_says_how_often(
+    ingest: FlaskClient, settings: Settings, journal: Journal
+):
+    make_registry(settings).publish(lambda: [replace(SHOP, honours_dnt=True)])
+    assert plausible(ingest, "shop.example", DNT="1").headers["x-plausible-dropped"] == "1"
+    assert umami(ingest, KEY, DNT="1").status_code == 200
+    assert segment(ingest, KEY, DNT="1").json["dropped"] == 1
+    assert journal.waiting() == 0
+
+
+@pytest.mark.parametrize("send", [plausible, umami])
+def test_visitors_of_a_relay_are_told_apart_by_their_addresses(ingest: FlaskClient, admitted, send: Send):
+    for address in ("203.0.113.9", "203.0.113.10", "10.1.2.3, 203.0.113.9, 10.0.0.1"):
+        send(ingest, "shop", **{"X-Forwarded-For": address})
+    first, second, again = (event.visitor_id for event in admitted())
+    assert first == again != second
+
+
+def test_nobodys_address_or_user_agent_stands_for_a_visitor_of_a_server_of_segments(ingest: FlaskClient, admitted):
+    segment(ingest, "shop", "analytics-python/2.4.0")
+    segment(ingest, "shop", BROWSER)
+    of_server, of_browser = admitted()
+    assert (of_server.client, of_server.user_id) == (None, "x")
+    assert of_browser.client is not None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+OF_PLAUSIBLE = ("n", "u", "d", "r", "p", "$", "i", "h", "e", "sd", "m")
+OF_UMAMI = ("website", "name", "url", "hostname", "title", "tag", "data", "id", "ip", "userAgent", "timestamp",
+            "referrer", "language", "screen", "browser", "os", "device")  # fmt: skip
+OF_SEGMENT = ("event", "userId", "anonymousId", "messageId", "timestamp", "sentAt", "name", "category", "properties",
+              "context", "writeKey")  # fmt: skip
+OF_CONTEXT = ("page", "campaign", "screen", "os", "device", "ip", "userAgent", "locale", "url", "path", "revenue")
+WITHIN = st.fixed_dictionaries({}, optional=dict.fromkeys(OF_CONTEXT, JSON))
+THOROUGH = examples(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def any_of(names: Sequence[str], **given: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(given, optional={name: JSON for name in names if name not in given})
+
+
+@THOROUGH
+@given(body=JSON | any_of(OF_PLAUSIBLE) | any_of(OF_PLAUSIBLE, n=st.text(max_size=5), u=st.just("https://a.b/?c#d")))
+def test_no_json_is_too_odd_for_plausibles_route(ingest: FlaskClient, body: Any):
+    assert ingest.post("/api/event", data=json.dumps(body)).status_code in (202, 400)
+
+
+@THOROUGH
+@given(payload=JSON | any_of(OF_UMAMI, website=st.just("shop")))
+def test_no_json_is_too_odd_for_umamis(ingest: FlaskClient, payload: Any):
+    event = {"type": "event", "payload": payload}
+    assert ingest.post("/api/batch", data=json.dumps([event, payload])).status_code == 200
+    assert ingest.post("/api/send", data=json.dumps(event)).status_code in (200, 400)
+
+
+@THOROUGH
+@given(
+    kind=st.sampled_from([*KINDS, "odd"]),
+    message=JSON | any_of(OF_SEGMENT, writeKey=st.just("shop"), context=WITHIN | JSON, properties=WITHIN | JSON),
+)
+def test_no_json_is_too_odd_for_segments(ingest: FlaskClient, kind: str, message: Any):
+    one = {**message, "type": kind} if isinstance(message, dict) else message
+    assert ingest.post("/v1/batch", data=json.dumps({"batch": [one], "context": message})).status_code == 200
+    assert ingest.post("/v1/track", data=json.dumps(message)).status_code == (200 if isinstance(message, dict) else 400)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]")], ids=["objects", "lists"])
+def test_properties_as_deep_as_json_goes_are_no_bug_of_ours(ingest: FlaskClient, opening: str, closing: str):
+    for depth in range(800, 1000, 3):
+        deep = opening * depth + "1" + closing * depth
+        track = f'{{"type": "track", "event": "a", "userId": "x", "properties": {{"p": {deep}}}}}'
+        answer = ingest.post("/v1/batch", data=f'{{"writeKey": "shop", "batch": [{track}]}}')
+        assert answer.status_code in (200, 400), answer.json
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/v1/odd"), ("GET", "/v1/batch"), ("PUT", "/api/send")])
+def test_what_is_not_there_has_code_and_message_too(ingest: FlaskClient, method: str, path: str):
+    answer = ingest.open(path, method=method)
+    assert answer.status_code in (404, 405)
+    assert (answer.json["code"], answer.json["message"]) == (
+        answer.json["error"]["code"],
+        answer.json["error"]["message"],
+    )
+
+
+@pytest.mark.parametrize("send", [plausible, umami, segment])
+def test_over_a_limit_their_clients_are_told_when_to_come_again(
+    settings: Settings, journal: Journal, wake_ups: Asked, send: Send
+):
+    settings = replace(settings, rate_limit_site="1/hour")
+    client = create_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
+    assert send(client, "shop").status_code in (200, 202)
+    answer = send(client, "shop")
+    assert (answer.status_code, answer.json["code"]) == (429, "too_many_requests")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize("send", [plausible, umami, segment])
+def test_an_api_key_of_ours_that_is_not_good_is_ignored_as_any_other_authorization(ingest: FlaskClient, send: Send):
+    assert send(ingest, "shop", Authorization=f"Bearer footfall_{'x' * 32}").status_code in (200, 202)

@@ -1,0 +1,63 @@
+"""The page on which a visitor opts out, as a browser sees it, and the door that honours it."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from analytics.journal import Journal
+
+EVENT = {"site_id": "shop", "event_type": "pageview"}
+URL = "/opt-out?site_id=shop"
+
+
+def choose(ingest: FlaskClient, choice: str, base: str = "https://stats.example", **headers: str):
+    return ingest.post("/opt-out", base_url=base, data={"site_id": "shop", "choice": choice}, headers=headers)
+
+
+def test_whoever_opts_out_is_not_counted_until_they_opt_in_again(ingest: FlaskClient, journal: Journal):
+    assert "may be counted" in ingest.get(URL).text
+    assert "is not counted" in choose(ingest, "out").text
+    page = ingest.get(URL, base_url="https://stats.example")
+    assert "is not counted" in page.text
+    assert 'value="in"' in page.text
+    answer = ingest.post("/events", json=[EVENT, EVENT | {"user_id": "ann"}], base_url="https://stats.example")
+    assert (answer.status_code, answer.json["accepted"], answer.json["dropped"]) == (200, 0, 2)
+    assert journal.waiting() == 0
+    choose(ingest, "in")
+    assert "may be counted" in ingest.get(URL, base_url="https://stats.example").text
+    assert ingest.post("/event", json=EVENT, base_url="https://stats.example").status_code == 200
+    assert journal.waiting() == 1
+
+
+def test_over_https_the_cookie_goes_along_from_other_sites_pages(ingest: FlaskClient):
+    (cookie,) = choose(ingest, "out").headers.getlist("Set-Cookie")
+    assert cookie.startswith("footfall_optout=1;")
+    for part in ("Secure", "SameSite=None", "HttpOnly", "Path=/", "Max-Age=34560000"):
+        assert part in cookie
+    (cookie,) = choose(ingest, "out", "http://stats.example").headers.getlist("Set-Cookie")
+    assert "SameSite=Lax" in cookie
+    assert "Secure" not in cookie
+
+
+def test_the_page_holds_no_script_and_shows_a_name_as_text(ingest: FlaskClient):
+    answer = ingest.get("/opt-out", query_string={"site_id": '"><script>alert(1)</script>{x}', "fbclid": "1"})
+    assert answer.status_code == 200
+    assert answer.mimetype == "text/html"
+    assert "<script" not in answer.text
+    assert "&lt;script&gt;" in answer.text
+    policy = answer.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_another_site_s_page_cannot_choose(ingest: FlaskClient, site: str):
+    answer = choose(ingest, "in", **{"Sec-Fetch-Site": site})
+    assert (answer.status_code, answer.json["error"]["code"]) == (403, "other_site")
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize("data", [{}, {"choice": "maybe"}, {"choice": "out", "site_id": "x" * 129}])
+def test_what_is_no_choice_is_a_400(ingest: FlaskClient, data: dict[str, str]):
+    assert ingest.post("/opt-out", data=data).status_code == 400
+    assert ingest.get("/opt-out", query_string={"site_id": "x" * 129}).status_code == 400
