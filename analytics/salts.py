@@ -127,7 +127,7 @@ class Salts:
 
     def _of(self, zone: ZoneInfo, day: date) -> _Salt:
         remembered = self._remembered.get((zone.key, day))
-        if remembered is not None and self._clock() < remembered.ask_again and self._now() < remembered.over_at:
+        if remembered is not None and self._clock() < remembered.ask_again:
             return remembered
         over_at = is_over_at(zone, day)
         seconds = int((over_at - self._now()).total_seconds())
@@ -155,9 +155,9 @@ class Salts:
         for key, salt in list(self._remembered.items()):
             if salt.over_at <= now:
                 self._remembered.pop(key, None)
-        salt = _Salt(
-            stored, value, is_over_at(zone, day), self._clock() + REMEMBERED, AESGCM(digest(value, b"seal", "sha256"))
-        )
+        over_at = is_over_at(zone, day)
+        ask_again = self._clock() + min((over_at - now).total_seconds(), REMEMBERED)
+        salt = _Salt(stored, value, over_at, ask_again, AESGCM(digest(value, b"seal", "sha256")))
         self._remembered[zone.key, day] = salt
         return salt
 
