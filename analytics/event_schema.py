@@ -29,6 +29,7 @@ MOST_MONEY = 10**12  # of an amount, not including
 THOUSANDTH = Decimal("0.001")
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
 CURRENCY = "[A-Z]{3}"
+LONGEST_SEAL = 32_768  # characters; the longest user agent that the door takes, in emoji, comes to 20,000
 LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below MongoDB's 16 MB
 
 
@@ -224,7 +225,7 @@ class JournalSchema(EventSchema):
     received_at = Moment(allow_none=True)
     visitor_id = Text(longest=64, **OPTIONAL)
     clamped = Flag(**OPTIONAL)
-    client = Text(longest=4096, **OPTIONAL)
+    client = Text(longest=LONGEST_SEAL, **OPTIONAL)
 
 
 _event_schema = EventSchema()

@@ -8,12 +8,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import unquote_plus, urlsplit
+from urllib.parse import SplitResult, unquote_plus, urlsplit
 
-LONGEST_HOSTNAME, LONGEST_PATH = 253, 2048  # as in event_schema.py
+from analytics.site import LONGEST_HOST
+
+LONGEST_PATH = 2048  # as in event_schema.py
 LONGEST_VALUE = 255
+LONGEST_NETLOC = 300  # a host and its port; beyond, and not of ASCII, it is none
 MOST_PARAMETERS = 100
 REMEMBERED = 10_000  # URLs: a site has some pages that most see
+NETLOC = re.compile(r"[^/?#]*//([^/?#]*)")
 NO_PAGES = ("data", "javascript", "blob", "about")
 ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
@@ -37,11 +41,20 @@ class Page:
         return None
 
 
+def split_url(url: str) -> SplitResult:
+    """urllib's parts of a URL. It normalizes a host that is not ASCII, which takes time by the square of its length: a
+    quarter of a second for 8,000 characters that nobody's host has. Raises ValueError.
+    """
+    if not url.isascii() and (found := NETLOC.match("".join(url.split()))) and len(found[1]) > LONGEST_NETLOC:
+        raise ValueError("its host is too long")
+    return urlsplit(url)
+
+
 @lru_cache(maxsize=REMEMBERED)
 def read_url(url: str, allowed: tuple[str, ...] = ()) -> Page | None:
     """Of a page's whole URL; None for what is none. `allowed`: the parameters that stay in the path."""
     try:
-        parts = urlsplit(url.strip())
+        parts = split_url(url.strip())
         hostname = parts.hostname
     except ValueError:
         return None
@@ -74,7 +87,7 @@ def is_route(fragment: str) -> bool:
 
 def bare_hostname(hostname: str | None) -> str | None:
     """As sites have them: lower case, without `www.`."""
-    return (hostname or "").lower().rstrip(".").removeprefix("www.")[:LONGEST_HOSTNAME] or None
+    return (hostname or "").lower().rstrip(".").removeprefix("www.")[:LONGEST_HOST] or None
 
 
 def matches(patterns: Sequence[str], path: str) -> bool:
@@ -88,8 +101,21 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _expression(pattern: str) -> str:
-    parts = re.split(r"(\*\*|\*)", pattern)
-    return "".join({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
+    """A wildcard takes as little as what follows it allows, and never more after that: `(?>...)`. More would not help,
+    as the next wildcard takes the rest; to try it takes time that doubles with each wildcard. Only the last one has to
+    try, as what follows it has to be the end.
+    """
+    first, *others = pattern.split("**")
+    if not others:
+        return _part(first, is_last=True)
+    *between, last = others
+    return _part(first) + "".join(f"(?>.*?{_part(each)})" for each in between) + f".*?{_part(last, is_last=True)}"
+
+
+def _part(pattern: str, *, is_last: bool = False) -> str:
+    first, *others = map(re.escape, pattern.split("*"))
+    end = f"[^/]*{others.pop()}" if is_last and others else ""
+    return first + "".join(f"(?>[^/]*?{each})" for each in others) + end
 
 
 def _parameters(query: str) -> dict[str, str]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from zoneinfo import ZoneInfo
 
+LONGEST_HOST = 253  # characters
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -53,7 +55,9 @@ def plain_host(host: str) -> str:
     if not name.startswith("["):  # else an IPv6 address
         name = name.partition(":")[0]
     name = name.rstrip(".").removeprefix("www.")
+    if name.isascii() or len(name) > LONGEST_HOST:
+        return name
     try:
-        return name if name.isascii() else name.encode("idna").decode()
+        return name.encode("idna").decode()
     except UnicodeError:
         return name

@@ -16,12 +16,11 @@ from marshmallow import Schema, ValidationError, fields, post_load, validates_sc
 from marshmallow.validate import Length, Range
 
 from analytics.event_schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole, normalized
-from analytics.site import Goal, Site, plain_host
+from analytics.site import LONGEST_HOST, Goal, Site, plain_host
 
 MOST_GOALS = 100
 MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
-LONGEST_HOST = 253
 MOST_DAYS = 36_500
 VISIT = "Visit "
 HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
-from analytics.pages import bare_hostname
+from analytics.pages import bare_hostname, split_url
 
 Kind = Literal["search", "social", "video", "shopping", "ai", "email", "display", "audio", "sms", "other"]
 
@@ -135,7 +135,7 @@ CLICK_IDS: dict[str, tuple[str, bool]] = {
 def split_referrer(referrer: str) -> tuple[str, SplitResult] | None:
     """The referrer's host without `www.`, or an app's name, and its parts; None where it names nobody."""
     try:
-        parts = urlsplit(referrer.strip() if "//" in referrer else f"//{referrer.strip()}")
+        parts = split_url(referrer.strip() if "//" in referrer else f"//{referrer.strip()}")
         hostname = bare_hostname(parts.hostname)
     except ValueError:
         return None

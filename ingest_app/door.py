@@ -149,8 +149,8 @@ class Door:
                 else:
                     arrivals.append(found)
         self._spend(key, arrivals)
-        knows_sites = len({error.site_id for error in rejected.values()}) <= MOST_SITES
-        lines += [_rejection(error, now, error.site_id if knows_sites else "") for error in rejected.values()]
+        counted = self._sites_to_count(error.site_id for error in rejected.values())
+        lines += [_rejection(x, now, x.site_id if x.site_id in counted else "") for x in rejected.values()]
         lines += self._lines_of(arrivals, now)
         if lines:
             self._commits.append(lines)
@@ -188,10 +188,20 @@ class Door:
             raise InvalidEvent({"Authorization": ["No API key, or expired or revoked."]}, "bad_api_key")
         return key
 
+    def _sites_to_count(self, named: Iterable[str]) -> set[str]:
+        """Those for which rejected events are counted: in production only what is a site."""
+        sites = {site_id for site_id in named if site_id}
+        if len(sites) > MOST_SITES:
+            return set()
+        return sites if self._is_open else {site_id for site_id in sites if self._known(site_id)}
+
+    def _known(self, site_id: str) -> Site | None:
+        with self._breaker.closed():
+            return self.sites.get(site_id)
+
     def _site(self, site_id: str) -> tuple[Site, bool]:
         """And whether anything is set for it. Raises InvalidEvent."""
-        with self._breaker.closed():
-            site = self.sites.get(site_id)
+        site = self._known(site_id)
         if site is None and not self._is_open:
             raise InvalidEvent({"site_id": ["No such site."]}, "unknown_site")  # its name is counted nowhere
         return site or Site(site_id), site is not None
@@ -235,6 +245,7 @@ class _Desk:
         if isinstance(body, InvalidEvent):
             raise body
         if isinstance(body, Drop):
+            self._site(body.site_id)  # nothing is counted for a site that is none
             return body
         if not isinstance(body, dict):
             raise InvalidEvent({"body": ["Not a JSON object."]})

@@ -15,6 +15,7 @@ from analytics.event_schema import InvalidEvent
 
 PIECE = 65536  # bytes
 WINDOW = 2**23  # bytes that a zstd frame may refer back to: RFC 9659's limit for HTTP
+MOST_MEMBERS = 1000  # of a gzip file, or frames of zstd: an empty one is some bytes, and takes a thousand times as long
 BITE = 64  # bytes of zstd given at a time: they become 2 MB at most, as a block of 128 KiB takes 4
 
 Pieces = Iterable[bytes]
@@ -57,11 +58,12 @@ def _deflate(pieces: Pieces) -> Iterator[bytes]:
 
 
 def _zlib(pieces: Pieces, window: Callable[[bytes], int]) -> Iterator[bytes]:
-    inflater = None
+    inflater, members = None, _members()
     for piece in pieces:
         rest = piece
         while rest:
             if inflater is None or inflater.eof:  # a gzip file may have several members
+                next(members)
                 inflater = zlib.decompressobj(window(rest))
             if inflated := inflater.decompress(rest, PIECE):
                 yield inflated
@@ -86,18 +88,25 @@ def _brotli(pieces: Pieces) -> Iterator[bytes]:
 
 
 def _zstd(pieces: Pieces) -> Iterator[bytes]:
-    inflater = None
+    inflater, members = None, _members()
     for piece in pieces:
         for first in range(0, len(piece), BITE):
             rest = piece[first : first + BITE]
             while rest:
                 if inflater is None or inflater.eof:  # there may be several frames
+                    next(members)
                     inflater = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
                 if inflated := inflater.decompress(rest):
                     yield inflated
                 rest = inflater.unused_data if inflater.eof else b""
     if inflater is None or not inflater.eof:
         raise EOFError("it ends before its end")
+
+
+def _members() -> Iterator[int]:
+    """One for each that begins."""
+    yield from range(MOST_MEMBERS)
+    raise EOFError(f"it has more than {MOST_MEMBERS} parts")
 
 
 ENCODINGS: dict[str, Callable[[Pieces], Iterator[bytes]]] = {

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address, ip_network
 from typing import Any
-from urllib.parse import urlsplit
 
 from marshmallow import ValidationError
 
 from analytics.event import Scalar
 from analytics.event_schema import EARLIEST, INT64, LATEST, MOST_PROPS, Moment, Money
+from analytics.pages import split_url
 
 # Of networks that are not the Internet.
 INNER = [ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
@@ -95,7 +95,7 @@ def page(url: object, hostname: object = None) -> dict[str, str]:
     if given is None:
         return {}
     try:
-        parts = urlsplit(given)
+        parts = split_url(given)
     except ValueError:
         return {}
     if parts.scheme and parts.netloc:

@@ -68,13 +68,13 @@ def read_hit(bodies: Sequence[object], sent_at: datetime | None = None) -> Hit:
 
 def plain_address(text: str) -> str:
     """An IP address as it is written shortest; "" for what is none. An IPv4 address that came over an IPv6 socket is
-    still that IPv4 address; some proxies write a port behind it.
+    still that IPv4 address; some proxies write a port behind it. What stands behind a % may be any text, and goes.
     """
     try:
         address = ip_address(text.partition(":")[0] if text.count(":") == 1 else text)
     except ValueError:
         return ""
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    return str(getattr(address, "ipv4_mapped", None) or address).partition("%")[0]
 
 
 def read_bytes(most: int | None = None) -> bytes:
@@ -127,11 +127,16 @@ def _lines() -> Iterator[object]:
 
 
 def _split(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
+    """A line may come in thousands of pieces, so none is joined before its end is there."""
+    line: list[bytes] = []
     for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
-    yield rest
+        end, *others = piece.split(b"\n")
+        line.append(end)
+        if others:
+            yield b"".join(line)
+            yield from others[:-1]
+            line = others[-1:]
+    yield b"".join(line)
 
 
 def _too_many(name: str) -> InvalidEvent:

@@ -10,12 +10,14 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 from analytics.event_schema import InvalidEvent
+from analytics.pages import split_url
 from ingest_app.foreign import forwarded, money, name_of, props, text, whole_number, without_nothing
 
 LONGEST_NAME = 120
+MOST_DOMAINS = 100  # each is looked up
 LONGEST_URL = 2000  # bytes
 A_DAY = 86_400_000  # milliseconds
 
@@ -74,7 +76,7 @@ def _url_in(body: dict[str, Any]) -> SplitResult:
     if len(given.encode()) > LONGEST_URL:
         raise InvalidEvent({"url": [f"should be at most {LONGEST_URL} byte(s)"]})
     try:
-        url = urlsplit(given)
+        url = split_url(given)
         url.hostname  # noqa: B018  raises for a host that cannot be one
     except ValueError:
         raise InvalidEvent({"url": ["must be a valid url"]}) from None
@@ -88,6 +90,8 @@ def _domains_in(body: dict[str, Any], url: SplitResult) -> list[str]:
     domains = dict.fromkeys(domain.strip().removeprefix("www.") for domain in given.split(","))
     if not (found := [domain for domain in domains if domain]):
         raise InvalidEvent({"domain": ["can't be blank"]})
+    if len(found) > MOST_DOMAINS:
+        raise InvalidEvent({"domain": [f"should be at most {MOST_DOMAINS} domain(s)"]}, "too_many_sites")
     return found
 
 

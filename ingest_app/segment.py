@@ -15,7 +15,15 @@ from ingest_app.door import Admitted, Door
 from ingest_app.drop_in import said_of, site_meant
 from ingest_app.events import GIF
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit
-from ingest_app.segment_schema import KINDS, SHORT, parameters_as_body, read_segment, translate, visitor_in
+from ingest_app.segment_schema import (
+    KINDS,
+    SHORT,
+    parameters_as_body,
+    read_segment,
+    translate,
+    visitor_in,
+    write_key_in,
+)
 
 BATCHES = ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")
 
@@ -64,10 +72,10 @@ def _write_key() -> str:
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() == "basic":
         try:
-            return base64.b64decode(given).decode().partition(":")[0]
+            return write_key_in(base64.b64decode(given).decode().partition(":")[0])
         except (Error, UnicodeDecodeError):
             pass
-    return request.args.get("writeKey", "")
+    return write_key_in(request.args.get("writeKey"))
 
 
 def _answer(admitted: Admitted) -> Response:

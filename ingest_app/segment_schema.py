@@ -51,8 +51,13 @@ def read_segment(body: object, kind: str | None = None) -> SegmentHit:
     if sent_at is None:  # they were sent together, but a queue may have stamped them one by one
         sent_at = max((at for message in messages if (at := moment(_in(message, "sentAt")))), default=None)
     return SegmentHit(
-        text(body.get("writeKey"), 128) or "", messages, {} if kind else _object(body.get("context")), sent_at
+        write_key_in(body.get("writeKey")), messages, {} if kind else _object(body.get("context")), sent_at
     )
+
+
+def write_key_in(given: object) -> str:
+    """Where a client says one; "" for none. No longer than a site_id, which it may be."""
+    return text(given, 128) or ""
 
 
 def translate(message: object, site_id: str, context: Mapping[str, Any]) -> object:

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -29,6 +30,7 @@ from analytics.api_keys import (
     make_api_keys,
 )
 from analytics.published import REMEMBERED
+from analytics.site import Site
 from config.embedded import pick_port
 from config.settings import Settings
 from report_app import Services, create_app
@@ -333,6 +335,15 @@ def test_a_key_that_is_sent_counts_where_reports_are_open_too(client: Client, ma
     assert report.get("/stats?site_id=site").status_code == 200
     assert report.get("/stats?site_id=site", headers=bearer(make_key(METRICS))).status_code == 403
     assert report.get("/stats?site_id=site", headers=bearer("footfall_unknown")).status_code == 401
+
+
+def test_a_site_s_write_key_opens_nothing(client: Client, services: Services):
+    write_key = services.sites.put(Site("site")).write_key
+    report = client(report_key=REPORT_KEY)
+    for headers in (bearer(write_key), {"Authorization": f"Basic {b64encode(f'{write_key}:'.encode()).decode()}"}):
+        for row in RULES:
+            url, how = opened(row, "site")
+            assert report.open(url, headers=headers, **how).status_code == 401, row
 
 
 def test_without_any_key_in_the_settings_api_keys_open_everything_else(client: Client, make_key: Callable[..., str]):

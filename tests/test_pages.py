@@ -1,8 +1,15 @@
 """A page's address: what of a URL or a path is kept."""
 
+import random
+import re
+from time import process_time
+
 import pytest
 
 from analytics.pages import bare_hostname, matches, read_path, read_url
+from analytics.site import plain_host
+from analytics.sources import split_referrer
+from ingest_app.foreign import page
 
 
 @pytest.mark.parametrize(
@@ -87,3 +94,37 @@ def test_a_pattern_means_pages_as_a_goal_s_does():
     assert matches(("/admin/*", "/draft**"), "/drafts/2026/a\nb")
     assert not matches(("/a.c",), "/abc")
     assert not matches((), "/a")
+
+
+def test_wildcards_mean_what_they_say_in_every_order():
+    """Against the plain expression, which would take for ever over some."""
+    plain = {"**": ".*", "*": "[^/]*"}
+    drawn = random.Random(7)
+    for _ in range(20_000):
+        pattern = "".join(drawn.choices(["a", "b", "/", "*", "**"], k=drawn.randint(0, 8)))
+        path = "".join(drawn.choices("aab/", k=drawn.randint(0, 10)))
+        expression = "".join(plain.get(part, part) for part in re.split(r"(\*\*|\*)", pattern))
+        assert matches([pattern], path) == bool(re.fullmatch(expression, path)), (pattern, path)
+
+
+@pytest.mark.parametrize("wildcard", ["*", "**"])
+def test_no_pattern_takes_long_over_a_path(wildcard: str):
+    """Six wildcards took a minute for 150 characters, and this is the longest path."""
+    began = process_time()
+    assert not matches([wildcard.join("a" * 500) + "b"], "a" * 2048)
+    assert not matches([f"{wildcard}a" * 10 + "b"], "a" * 2048)
+    assert process_time() - began < 2
+
+
+def test_a_host_that_nobody_has_is_not_normalized():
+    """One took a quarter of a second, at the door and in a worker."""
+    long = "\u0300\u0327" * 4000
+    began = process_time()
+    for url in (f"https://{long}.example/", f" \thttps:/\t/{long}.example/", f"//{long}"):
+        assert read_url(url) is None or len(read_url(url).hostname or "") <= 253
+        split_referrer(url)
+        page(url)
+    assert plain_host(long) == long
+    assert process_time() - began < 0.1
+    assert read_url("https://b\u00fccher.example/a").hostname == "b\u00fccher.example"
+    assert read_url(f"https://shop.example/{long}").hostname == "shop.example"

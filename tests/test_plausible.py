@@ -73,6 +73,11 @@ def test_an_event_may_be_for_several_sites():
     assert read_plausible(VIEW | {"d": "a.example, www.b.example,,a.example"}).domains == ["a.example", "b.example"]
 
 
+def test_an_event_is_for_no_more_sites_than_a_hit_may_have():
+    with pytest.raises(InvalidEvent, match="at most 100 domain"):
+        read_plausible({"n": "pageview", "u": "https://a.example/", "d": ",".join(map(str, range(101)))})
+
+
 def test_without_a_domain_it_is_the_one_of_the_url():
     assert read_plausible({"n": "pageview", "u": "https://www.shop.example:8080/"}).domains == ["shop.example"]
     assert read_plausible({"n": "pageview", "u": "app://localhost/x"}).domains == ["localhost"]

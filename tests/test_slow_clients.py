@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import process_time
 
 import httpx
 import psutil
@@ -172,9 +173,24 @@ def test_whoever_goes_away_halfway_leaves_nothing_behind(server, redis: Redis):
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", WHOLE),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", WHOLE),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n000;z\r\nTrailer: x\r\n\r\n", WHOLE),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\n0\r\n\r\n", WAITS),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * LONGEST, OPEN),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"no\r\n", OPEN),
     ],
     ids=repr,
 )
 def test_how_far_a_request_has_come(raw: bytes, state: str):
     assert state_of(raw)[0] == state
+
+
+@pytest.mark.parametrize("chunk", [b"0\r\n", b"1\r\na\r\n", b"1\r\n\r\r\n"], ids=repr)
+def test_no_body_keeps_the_loop_from_others(chunk: bytes):
+    """130 kB of the first took 40 seconds, and a process whose loop stands still for 30 is replaced."""
+    raw, looked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n", 0
+    began = process_time()
+    while len(raw) < LONGEST - 1000:
+        raw += chunk * 30
+        state, _, looked = state_of(raw, looked)
+        assert state != WHOLE
+    assert process_time() - began < 1
+    assert state_of(raw + b"0\r\n\r\n", looked)[0] == WHOLE

@@ -48,27 +48,43 @@ STATUS = {
 }
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?:\r\n|\Z)")
-LAST_CHUNK = re.compile(rb"\r\n0+[ \t]*(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
+CHUNK = re.compile(rb"[0-9a-fA-F]{1,15}")  # how the line before one begins
 
 WAITS, WHOLE, OPEN = "waits", "whole", "open"  # a request that is to come, is there, or comes to a thread
 
 
-def state_of(raw: bytes) -> tuple[str, int]:
-    """How far a request has come, and the bytes that it is whole with, 0 where that is not known. What this takes for
-    whole and is not costs its thread some waiting, and nothing else.
+def state_of(raw: bytes, looked: int = 0) -> tuple[str, int, int]:
+    """How far a request has come, the bytes that it is whole with, 0 where that is not known, and where to look on when
+    more is there, as `looked`. What this takes for whole and is not costs its thread some waiting, and nothing else.
     """
     end = raw.find(b"\r\n\r\n")
     if end < 0:
-        return (OPEN if len(raw) > LONGEST_HEAD else WAITS), 0
+        return (OPEN if len(raw) > LONGEST_HEAD else WAITS), 0, 0
     head = raw[:end].lower()
     if b"\r\nexpect:" in head:
-        return OPEN, 0  # it waits for our word
+        return OPEN, 0, 0  # it waits for our word
     if b"\r\ntransfer-encoding:" in head:
-        is_whole = LAST_CHUNK.search(raw, end + 2)
-        return (WHOLE if is_whole else OPEN if len(raw) > LONGEST else WAITS), 0
+        state, looked = _state_of_chunks(raw, looked or end + 4)
+        return (OPEN if state == WAITS and len(raw) > LONGEST else state), 0, looked
     length = LENGTH.search(head)
     needs = end + 4 + (int(length[1]) if length else 0)
-    return (WHOLE if len(raw) >= needs else OPEN if needs > LONGEST else WAITS), needs
+    return (WHOLE if len(raw) >= needs else OPEN if needs > LONGEST else WAITS), needs, 0
+
+
+def _state_of_chunks(raw: bytes, at: int) -> tuple[str, int]:
+    """`at`: where a chunk begins. From one to the next, and never back: whatever somebody sends, and in however many
+    pieces, the loop looks at each line once.
+    """
+    while (end := raw.find(b"\r\n", at)) >= 0:
+        size = CHUNK.match(raw, at)
+        if not size:
+            return OPEN, at  # not what it says it is; a thread will say so
+        length = int(size[0], 16)
+        if not length:  # the last one; then come trailers
+            is_whole = raw.find(b"\r\n\r\n", end) >= 0
+            return (WHOLE if is_whole else OPEN if len(raw) - end > LONGEST_HEAD else WAITS), at
+        at = end + 2 + length + 2
+    return WAITS, at
 
 
 class Patient:
@@ -132,7 +148,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             conn.parser.unreader.sock = Patient(conn.sock)
         conn.sock.setblocking(False)
         conn.data_ready = True
-        conn.needs = 0
+        conn.needs = conn.looked = 0
         conn.timeout = conn.parser.unreader.sock.until = time.monotonic() + PATIENCE
         state = self._read(conn)
         if state == WAITS:
@@ -234,7 +250,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         buffer = conn.parser.unreader.buf
         if conn.needs:
             return WHOLE if buffer.tell() >= conn.needs else WAITS
-        state, needs = state_of(buffer.getvalue())
+        state, needs, conn.looked = state_of(buffer.getvalue(), conn.looked)
         conn.needs = needs if state == WAITS else 0
         return state
 
