@@ -195,7 +195,7 @@ def parameters(case: schemathesis.Case) -> None:
 
 def listed(several: str | list[str] | None) -> list[str]:
     """In the phase of coverage they are already as they will stand in the URL."""
-    return several.split(",") if isinstance(several, str) else several or []
+    return [one for one in several.split(",") if one] if isinstance(several, str) else several or []
 
 
 def may_be_in_url(metric: str, dimensions: list[str]) -> bool:
