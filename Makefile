@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format tracker bench bench-reports bench-freshness bench-enrichment referrers chaos outage audit doctor lock clean
+.PHONY: help run test lint format tracker bench bench-reports bench-freshness bench-enrichment referrers chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -51,6 +51,9 @@ chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=2
 
 outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MINUTES=10 RATE=200
 	$(BIN)/python -m bench.outage
+
+fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what they do not, at length; EXAMPLES=500 SEED=1
+	$(BIN)/python -m tests.fuzzing
 
 audit: .venv/ready ## print the books of every site and day, and check that they add up
 	@$(BIN)/python -m footfall audit

@@ -268,8 +268,10 @@ def load_moment(name: str, value: object) -> datetime | None:
     return moment
 
 
-def dump_journal_event(event: Event) -> bytes:
-    """The journal's form of an event: UTF-8 JSON, which load_journal_event turns into an equal event."""
+def dump_journal_event(event: Event, **more: str | None) -> bytes:
+    """The journal's form of an event: UTF-8 JSON, which load_journal_event turns into an equal event. `more`: what it
+    is to have beside, by its field's name, without being made anew for it, which takes 4 µs.
+    """
     entry: dict[str, object] = {
         "id": event.id.hex,
         "site_id": event.site_id,
@@ -280,6 +282,7 @@ def dump_journal_event(event: Event) -> bytes:
     for name in _TEXTS:
         if (text := getattr(event, name)) is not None:
             entry[name] = text
+    entry |= {name: text for name, text in more.items() if text is not None}
     if event.described is not None:
         entry |= event.described
     if not event.interactive:

@@ -124,8 +124,9 @@ class Line:
     event: bytes = b""
 
     @classmethod
-    def of(cls, event: Event) -> "Line":
-        return cls(Account(event.site_id, event.received_at.date()), event=dump_journal_event(event))
+    def of(cls, event: Event, **more: str | None) -> "Line":
+        """`more`: see dump_journal_event."""
+        return cls(Account(event.site_id, event.received_at.date()), event=dump_journal_event(event, **more))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ MongoDB's names of an event's fields stand here and in event_store.py. What the 
 type than it would have, counts as missing.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
@@ -30,18 +30,17 @@ RAW = pa.schema([
     *((name, pa.string()) for name in DESCRIBED),
 ])  # fmt: skip
 AT_ONCE = 20_000  # rows of a batch
-PIECE = 2_000  # documents in Python at a time: those that the processor's cache holds take two thirds of the time
 LARGEST_TIE = 65_535
 MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
 
-# What is asked of MongoDB: the time as an integer, which decodes faster than a datetime.
-_TEXTS = ("hostname", *DESCRIBED)
-_OTHERS = ("interactive", "engagement_time", "scroll_depth", "revenue", "props")
+# What is asked of MongoDB: times as integers, which decode faster than datetimes.
 _FIELDS: dict[str, Any] = {
-    "occurred": {"$toLong": "$timestamp"},
-    **dict.fromkeys(("user_id", "visitor_id", "event_type", "path", *_TEXTS, *_OTHERS), 1),
+    "occurred": {"$toLong": "$timestamp"}, "visitor": {"$ifNull": ["$user_id", "$visitor_id"]},
+    "name": "$event_type", "page": "$path",
+    **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
 }  # fmt: skip
 _BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
+_TEXTS = frozenset(("page", "hostname", *DESCRIBED))
 
 
 def visitor_of(user_id: str) -> int:
@@ -56,25 +55,15 @@ class RawEvents:
     def read(self, site_id: str, stretches: Sequence[Stretch]) -> Iterator[pa.RecordBatch]:
         """The site's events in these stretches, each of which is read in order of time. Raises Unavailable."""
         for stretch in stretches:
-            batches: list[pa.RecordBatch] = []
-            for documents in self._pieces(site_id, stretch):
-                batches.append(_batch(documents))
-                if sum(batch.num_rows for batch in batches) >= AT_ONCE:
-                    yield pa.concat_batches(batches)
-                    batches = []
-            if batches:
-                yield pa.concat_batches(batches)
-
-    def _pieces(self, site_id: str, stretch: Stretch) -> Iterator[list[dict[str, Any]]]:
-        """Each ends between two milliseconds, so that ties are seen together."""
-        documents: list[dict[str, Any]] = []
-        for document in self._find(site_id, stretch):
-            if len(documents) >= PIECE and document["occurred"] != documents[-1]["occurred"]:
-                yield documents
-                documents = []
-            documents.append(document)
-        if documents:
-            yield documents
+            documents: list[dict[str, Any]] = []
+            for document in self._find(site_id, stretch):
+                # A batch ends between two milliseconds, so that ties are seen together.
+                if len(documents) >= AT_ONCE and document["occurred"] != documents[-1]["occurred"]:
+                    yield _batch(documents)
+                    documents = []
+                documents.append(document)
+            if documents:
+                yield _batch(documents)
 
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
@@ -110,35 +99,31 @@ class RawEvents:
         when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
         with trouble_with("mongodb", PyMongoError):
             yield from (
-                self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS, batch_size=PIECE)
+                self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS, batch_size=AT_ONCE)
                 .sort(_BY_TIME)
                 .allow_disk_use(False)
             )
 
 
 def _batch(documents: list[dict[str, Any]]) -> pa.RecordBatch:
-    """By columns: what a Python loop does for each value, it does seldom."""
-
-    def given(name: str) -> list[Any]:
-        return [document.get(name) for document in documents]
-
-    occurred, users = given("occurred"), _words(given("user_id"))
-    visitors = _visitors([user or other for user, other in zip(users, _words(given("visitor_id")), strict=True)])
-    money = [_money(value) if value else (None, None) for value in given("revenue")]
-    columns: dict[str, list[Any]] = {
-        "occurred": occurred, "tie": _ties(documents, occurred, visitors), "visitor": visitors,
-        "name": [_name(value) for value in given("event_type")], "page": _words(given("path")),
-        **{name: _words(given(name)) for name in _TEXTS},
-        "interactive": [value is not False for value in given("interactive")],
-        "engagement_time": _numbers(given("engagement_time"), 2**31 - 1),
-        "scroll_depth": _numbers(given("scroll_depth"), 255),
-        "revenue": [amount for amount, _ in money], "currency": [currency for _, currency in money],
-        "props": [_texts(value) if value else None for value in given("props")],
-    }  # fmt: skip
+    count = len(documents)
+    columns: dict[str, list[Any]] = {name: [None] * count for name in RAW.names}
+    columns["interactive"] = [True] * count
+    for row, document in enumerate(documents):
+        for name, value in document.items():
+            if name in _TEXTS:
+                if value and type(value) is str:
+                    columns[name][row] = value
+            elif name == "revenue":
+                columns["revenue"][row], columns["currency"][row] = _money(value)
+            elif name != "_id":
+                columns[name][row] = _READ[name](value)
+    columns["tie"] = _ties(documents, columns)
     return pa.RecordBatch.from_arrays([pa.array(columns[field.name], type=field.type) for field in RAW], schema=RAW)
 
 
-def _ties(documents: list[dict[str, Any]], times: list[int], visitors: list[int | None]) -> list[int]:
+def _ties(documents: list[dict[str, Any]], columns: dict[str, list[Any]]) -> list[int]:
+    times, visitors = columns["occurred"], columns["visitor"]
     ties = [0] * len(times)
     row = 1
     while row < len(times):
@@ -159,15 +144,8 @@ def _id(key: Any) -> UUID:
     return key if isinstance(key, UUID) else id_from_document(str(key))
 
 
-def _words(values: list[Any]) -> list[str | None]:
-    """Text, and None for what is empty or is none."""
-    return [value if type(value) is str and value else None for value in values]
-
-
-def _visitors(users: list[str | None]) -> list[int | None]:
-    """The hash of each one's user_id, or else visitor_id; in the order of time, most of them come again soon."""
-    known = {user: visitor_of(user) for user in set(users) if user is not None}
-    return [None if user is None else known[user] for user in users]
+def _visitor(value: Any) -> int | None:
+    return visitor_of(value) if value and type(value) is str else None
 
 
 def _name(value: Any) -> str | None:
@@ -176,8 +154,8 @@ def _name(value: Any) -> str | None:
     return "pageview" if value in PAGEVIEW_TYPES else value
 
 
-def _numbers(values: list[Any], most: int) -> list[int | None]:
-    return [value if type(value) is int and 0 <= value <= most else None for value in values]
+def _number(most: int) -> Callable[[Any], int | None]:
+    return lambda value: value if type(value) is int and 0 <= value <= most else None
 
 
 def _money(value: Any) -> tuple[Any, Any]:
@@ -208,3 +186,11 @@ def _text(value: Any) -> str | None:
             return value
         case _:
             return None
+
+
+# How each of the others is read.
+_READ: dict[str, Callable[[Any], Any]] = {
+    "occurred": lambda value: value, "visitor": _visitor, "name": _name,
+    "interactive": lambda value: value is not False, "engagement_time": _number(2**31 - 1),
+    "scroll_depth": _number(255), "props": _texts,
+}  # fmt: skip

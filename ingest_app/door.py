@@ -25,7 +25,6 @@ from analytics.api_keys import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
 from analytics.books import DROPPED, REJECTED, Account
 from analytics.client import Client
 from analytics.drop import Drop
-from analytics.event import Event
 from analytics.event_schema import InvalidEvent, load_event
 from analytics.journal import Journal, Line
 from analytics.salts import UTC_ZONE, Salts, make_salts
@@ -113,11 +112,10 @@ class Door:
         """Before anything is read of a hit. Raises TooManyRequests. Redis hears of no address, but of what today's salt
         makes of it; where there is no salt to be had, the hit is not counted.
         """
-        if self.limits.holds(ADDRESS):
-            with suppress(Unavailable):
-                salt = self._salts.of(UTC_ZONE, self._now().date())
-                who = digest(salt, f"address {_network(address)}".encode(), "sha256")
-                self.limits.spend(ADDRESS, who[:8].hex())
+        with suppress(Unavailable):
+            salt = self._salts.of(UTC_ZONE, self._now().date())
+            who = digest(salt, f"address {_network(address)}".encode(), "sha256")
+            self.limits.spend(ADDRESS, who[:8].hex())
 
     @contextmanager
     def counting_what_cannot_be_read(self) -> Iterator[None]:
@@ -153,7 +151,7 @@ class Door:
         self._spend(key, arrivals)
         counted = self._sites_to_count(error.site_id for error in rejected.values())
         lines += [_rejection(x, now, x.site_id if x.site_id in counted else "") for x in rejected.values()]
-        lines += [Line.of(event) for event in self._with_who(arrivals, now)]
+        lines += self._lines_of(arrivals, now)
         if lines:
             self._commits.append(lines)
         return Admitted(len(hit.bodies) - len(rejected) - len(dropped), rejected, dropped)
@@ -169,7 +167,7 @@ class Door:
             EVENTS.labels("refused", "rate_limit").inc(len(arrivals))
             raise
 
-    def _with_who(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Event]:
+    def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
         """These events, each with its visitor and its sealed client."""
         anonymous = [x for x in arrivals if x.event.user_id is None and (x.client.address or x.client.user_agent)]
         acts = [Act(x.site, x.client, x.event.occurred_at) for x in anonymous]
@@ -179,7 +177,7 @@ class Door:
         for arrival in arrivals:
             if arrival.client not in seals:
                 seals[arrival.client] = self._salts.seal(arrival.client, now.date())
-            yield replace(arrival.event, visitor_id=who.get(id(arrival)), client=seals[arrival.client])
+            yield Line.of(arrival.event, visitor_id=who.get(id(arrival)), client=seals[arrival.client])
 
     def _key_of(self, hit: Hit, ignores_bad_key: bool) -> ApiKey | None:
         if not is_ours(hit.key):

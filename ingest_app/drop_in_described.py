@@ -85,6 +85,7 @@ PLAUSIBLES = an_object(
 UMAMIS_TEXTS = ("url", "hostname", "title", "referrer", "language", "screen", "tag", "id", "ip", "userAgent")
 UMAMIS = an_object(
     {
+        "type": one_of(*TYPES),
         "payload": an_object(
             {"website": text(pattern=NOT_BLANK, examples=["b59e9c65-ae32-47f1-8400-119fcf4861c4"])},
             {
@@ -93,9 +94,8 @@ UMAMIS = an_object(
                 "timestamp": ANYTHING | {"description": "Unix, s"},
                 **dict.fromkeys(UMAMIS_TEXTS, loosely(TEXT)),
             },
-        )
-    },
-    {"type": one_of(*TYPES) | {"default": "event"}},
+        ),
+    }
 )
 BATCH = an_object(
     {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)},

@@ -46,21 +46,22 @@ class Hit:
 
 def read_hit(bodies: Sequence[object], sent_at: datetime | None = None) -> Hit:
     """What this request's headers say, around what its body held."""
-    headers = request.headers
+    said = request.environ.get  # request.headers takes 2 µs for each header that is not there
+    names = current_app.config["PLACE_HEADERS"]
     client = Client(
-        address=plain_address(request.remote_addr or ""),
-        user_agent=headers.get("User-Agent", "")[:LONGEST_USER_AGENT],
-        languages=headers.get("Accept-Language", "")[:LONGEST_LANGUAGES],
-        place=read_place(headers, names) if (names := current_app.config["PLACE_HEADERS"]) else (),
+        address=plain_address(said("REMOTE_ADDR", "")),
+        user_agent=said("HTTP_USER_AGENT", "")[:LONGEST_USER_AGENT],
+        languages=said("HTTP_ACCEPT_LANGUAGE", "")[:LONGEST_LANGUAGES],
+        place=read_place(request.headers, names) if names else (),
     )
-    kind, _, key = headers.get("Authorization", "").partition(" ")
+    kind, _, key = said("HTTP_AUTHORIZATION", "").partition(" ")
     return Hit(
         client,
         bodies,
         sent_at,
-        origin=headers.get("Origin"),
-        refuses=headers.get("DNT") == "1" or headers.get("Sec-GPC") == "1",
-        opted_out=OPTED_OUT in headers.get("Cookie", ""),
+        origin=said("HTTP_ORIGIN"),
+        refuses=said("HTTP_DNT") == "1" or said("HTTP_SEC_GPC") == "1",
+        opted_out=OPTED_OUT in said("HTTP_COOKIE", ""),
         key=key.strip() if kind.lower() == "bearer" else "",
     )
 
@@ -78,7 +79,15 @@ def plain_address(text: str) -> str:
 
 def read_bytes(most: int | None = None) -> bytes:
     """This request's body, inflated. `most`: bytes; the app's limit for a single event where nothing is said."""
-    return b"".join(_pieces(most))
+    if most is None:
+        most = request.max_content_length or BATCH_BYTES
+    length = request.content_length
+    if length is None or length > min(most, PIECE) or "HTTP_CONTENT_ENCODING" in request.environ:
+        return b"".join(_pieces(most))
+    body: bytes = request.environ["wsgi.input"].read(length)  # as above, without 20 µs of counting pieces
+    if len(body) < length:
+        raise ClientDisconnected
+    return body
 
 
 def read_batch() -> tuple[Sequence[object], datetime | None]:
@@ -134,9 +143,7 @@ def _too_many(name: str) -> InvalidEvent:
     return InvalidEvent({name: [f"More than {MOST_EVENTS} events."]}, "too_many_events")
 
 
-def _pieces(most: int | None) -> Iterator[bytes]:
-    if most is None:
-        most = request.max_content_length or BATCH_BYTES
+def _pieces(most: int) -> Iterator[bytes]:
     left = most
     for piece in inflate(_received(most), request.headers.get("Content-Encoding", "")):
         left -= len(piece)

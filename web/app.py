@@ -34,8 +34,10 @@ def new_app(name: str, checks: Mapping[str, Callable[[], None]], most_bytes: int
 
 
 def _with_headers(response: Response) -> Response:
+    said = {name.lower() for name, _ in response.headers}
     for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
+        if name.lower() not in said:
+            response.headers.add(name, value)
     if request.is_secure:  # by a proxy's word, where it is trusted
         response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     return response

@@ -48,7 +48,8 @@ def just(value: object) -> Json:
 
 
 def one_of(*values: object) -> Json:
-    return {"enum": list(values)}
+    kind = {"type": "string"} if all(isinstance(value, str) for value in values) else {}
+    return kind | {"enum": list(values)}
 
 
 def any_of(*schemas: object) -> Json:

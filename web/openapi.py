@@ -46,12 +46,14 @@ ERROR = an_object(
         ),
     }
 )
-UNREADY = an_object(ERROR["properties"], {"stores": map_of({"type": "object"})})
+LATENCY = an_object({"ok": {"type": "boolean"}, "latency_ms": NUMBER}, {"error": TEXT})
+SAID = {"code": "invalid_event", "message": "The event was not accepted: see path.", "fields": {"path": ["Too long."]}}
 
 # What an error looks like, by its name in the description's components.
-OURS, PLAUSIBLES, DROP_INS = "Error", "PlausibleError", "DropInError"
+OURS, UNREADY, PLAUSIBLES, DROP_INS = "Error", "NotReadyError", "PlausibleError", "DropInError"
 ERRORS = {
-    OURS: ERROR,
+    OURS: ERROR | {"examples": [{"success": False, "error": SAID}]},
+    UNREADY: an_object(ERROR["properties"], {"stores": map_of(LATENCY)}),
     PLAUSIBLES: an_object({"error": TEXT}),
     DROP_INS: an_object({**ERROR["properties"], "code": TEXT, "message": TEXT}, {"errors": map_of(list_of(TEXT))}),
 }
@@ -244,8 +246,7 @@ def _responses(described: Operation, rule: str, takes_something: bool) -> Json:
         fine["links"] = {_id(to): {"operationId": _id(to), "parameters": x} for to, x in described.links.items()}
     if described.headers:
         fine["headers"] = dict(described.headers)
-    shapes = dict.fromkeys(says, described.error) | ({} if 404 in described.says else {404: OURS})  # no route of its
-    errors = {str(status): _error(status, says[status], shapes[status]) for status in sorted(says)}
+    errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
     return {str(described.status): fine, **errors}
 
 
@@ -256,9 +257,6 @@ def _media(schema: object) -> Json:
 def _error(status: int, why: str, shape: str) -> Json:
     error: Json = {"description": why or WHY[status], "content": {JSON: {"schema": ref(shape)}}}
     return error | ({"headers": HEADERS[status]} if status in HEADERS else {})
-
-
-LATENCY = an_object({"ok": {"type": "boolean"}, "latency_ms": NUMBER}, {"error": TEXT})
 
 
 def common(stores: Sequence[str]) -> dict[str, Operation]:
@@ -274,6 +272,7 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
             tag=tag,
             answer={JSON: an_object({"status": just("ready"), "stores": each})},
             says={503: "A store does not answer; `stores` beside the error says which."},
+            error=UNREADY,
         ),
         "GET /metrics": Operation(
             summary="What was counted, for Prometheus",
