@@ -48,6 +48,7 @@ STATUS = {
 }
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?:\r\n|\Z)")
+CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r\n|\Z)")
 LAST_CHUNK = re.compile(rb"\r\n0+[ \t]*(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
 
 WAITS, WHOLE, OPEN = "waits", "whole", "open"  # a request that is to come, is there, or comes to a thread
@@ -63,10 +64,12 @@ def state_of(raw: bytes) -> tuple[str, int]:
     head = raw[:end].lower()
     if b"\r\nexpect:" in head:
         return OPEN, 0  # it waits for our word
+    length = LENGTH.search(head)
     if b"\r\ntransfer-encoding:" in head:
+        if length or not CHUNKED.search(head):
+            return OPEN, 0  # the parser has something to say
         is_whole = LAST_CHUNK.search(raw, end + 2)
         return (WHOLE if is_whole else OPEN if len(raw) > LONGEST else WAITS), 0
-    length = LENGTH.search(head)
     needs = end + 4 + (int(length[1]) if length else 0)
     return (WHOLE if len(raw) >= needs else OPEN if needs > LONGEST else WAITS), needs
 
