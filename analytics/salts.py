@@ -7,15 +7,18 @@ around what a hit's sender was (address, user agent), as the journal and dead le
     seal       AES-256-GCM under a key derived from the salt of the UTC day; "<day>.<base64 of nonce and ciphertext>"
 
 Redis has them, nobody else: whoever needs one first makes it, and whoever remembers one gives it back to a Redis that
-lost it, so that a failover makes no visitor twice. Redis's append-only file is rewritten after a salt is over
-(tasks/salts.py). Wrong can go: a Redis that is away is `Unavailable`.
+lost it, so that a failover makes no visitor twice. What Redis has is of no use without the SECRET_KEY, with which it is
+mixed before it is used: a stolen copy of Redis's files opens no seal, though journal and salts are both in it.
+
+Redis's append-only file is rewritten after a salt is over (tasks/salts.py). Wrong can go: a Redis that is away is
+`Unavailable`.
 """
 
 import json
 import os
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from hmac import digest
@@ -38,6 +41,7 @@ PREFIX = "footfall:salt:"
 SALTS = "footfall:salts"  # the keys of all salts made, by when they are over
 REWRITE = "footfall:salts:rewrite"  # which Redis was asked to rewrite its file, and when
 REMEMBERED = 60.0  # seconds, then Redis is asked whether it still has it
+SIZE = 32  # bytes of a salt; in Redis the name of the key that it is mixed with stands behind it
 NONCE = 12  # bytes, random: NIST SP 800-38D allows 2^32 of them a key, here a day
 
 # The one that is there, or else this one. In seconds from now and not until a time: so the clock is the caller's.
@@ -49,7 +53,8 @@ return redis.call('GET', KEYS[1])
 
 
 def make_salts(settings: Settings, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> "Salts":
-    return Salts(make_redis(settings), now)
+    keys = [key.encode() for key in (settings.secret_key, settings.secret_key_old) if key]
+    return Salts(make_redis(settings), now, keys=keys)
 
 
 def visitor_id(salt: bytes, site_id: str, client: Client) -> str:
@@ -65,6 +70,9 @@ def is_over_at(zone: ZoneInfo, day: date) -> datetime:
 
 @dataclass(slots=True)
 class _Salt:
+    """`stored`: as Redis has it."""
+
+    stored: bytes = field(repr=False)
     value: bytes = field(repr=False)
     over_at: datetime
     ask_again: float
@@ -72,10 +80,20 @@ class _Salt:
 
 
 class Salts:
-    """`clock`: seconds that only go up."""
+    """`clock`: seconds that only go up. `keys`: the SECRET_KEY, and the one before, of which salts that are there go on
+    being used; none in development.
+    """
 
-    def __init__(self, redis: Redis, now: Callable[[], datetime], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
+        keys: Sequence[bytes] = (),
+    ) -> None:
         self._redis = redis
+        self._key = keys[0] if keys else b""
+        self._keys = {_name_of(key): key for key in keys}
         self._now = now
         self._clock = clock
         self._offer = redis.register_script(OFFER)
@@ -115,7 +133,7 @@ class Salts:
         seconds = int((over_at - self._now()).total_seconds())
         if seconds <= 0:
             raise ValueError(f"the salt of {day} is destroyed")
-        mine = remembered.value if remembered else os.urandom(32)
+        mine = remembered.stored if remembered else os.urandom(SIZE) + _name_of(self._key)
         key = f"{PREFIX}{day.isoformat()}:{zone.key}"
         with self._breaker.closed():
             value: Any = self._offer(keys=[key, SALTS], args=[mine, seconds, over_at.timestamp()])
@@ -131,16 +149,21 @@ class Salts:
             value: Any = self._redis.get(f"{PREFIX}{day.isoformat()}:{UTC_ZONE.key}")
         return self._remember(UTC_ZONE, day, value) if value else None
 
-    def _remember(self, zone: ZoneInfo, day: date, value: bytes) -> _Salt:
+    def _remember(self, zone: ZoneInfo, day: date, stored: bytes) -> _Salt:
         now = self._now()
+        value = digest(self._keys.get(stored[SIZE:], self._key), stored[:SIZE], "sha256")
         for key, salt in list(self._remembered.items()):
             if salt.over_at <= now:
                 self._remembered.pop(key, None)
         over_at = is_over_at(zone, day)
         ask_again = self._clock() + min((over_at - now).total_seconds(), REMEMBERED)
-        salt = _Salt(value, over_at, ask_again, AESGCM(digest(value, b"seal", "sha256")))
+        salt = _Salt(stored, value, over_at, ask_again, AESGCM(digest(value, b"seal", "sha256")))
         self._remembered[zone.key, day] = salt
         return salt
+
+
+def _name_of(key: bytes) -> bytes:
+    return digest(key, b"name", "sha256")[:8]
 
 
 class SaltKeeper:

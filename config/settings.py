@@ -92,10 +92,14 @@ class Settings:
         validate.OneOf(["development", "production"]),
     )
     secret_key: str = setting(
-        "str", "", "signs what we hand out and take back, 16 characters or more", is_key, secret=True
+        "str",
+        "",
+        "without it nobody can use Redis's salts, which tell anonymous visitors apart; 16 characters or more",
+        is_key,
+        secret=True,
     )
     secret_key_old: str = setting(
-        "str", "", "the `SECRET_KEY` of before; what it signed is still taken", is_key, secret=True
+        "str", "", "the `SECRET_KEY` of before, for two days after it was changed", is_key, secret=True
     )
     mongodb_uri: str = setting(
         "str",

@@ -10,12 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from itsdangerous import BadSignature
 
 from analytics.published import REMEMBERED
 from config.embedded import Server
 from config.settings import Settings, SettingsError, load_settings
-from config.signing import make_signer
 from tests.system import BIN, System, own_environment, pick_ports, running_alone, wait_for
 
 ROOT = Path(__file__).parent.parent
@@ -161,29 +159,6 @@ def test_a_production_takes_events_of_the_sites_that_it_knows_also_while_mongodb
         assert not any(secret in system.output() for secret in (key, *SECRETS.values()))
     finally:
         system.kill()
-
-
-# What is signed
-
-
-def test_what_the_old_key_signed_is_taken_and_what_another_signed_is_not():
-    old, new = Settings(secret_key="o" * 16), Settings(secret_key="n" * 16, secret_key_old="o" * 16)
-    token = make_signer(old, "opt-out").dumps("shop")
-    assert make_signer(new, "opt-out").loads(token) == "shop"
-    with pytest.raises(BadSignature):
-        make_signer(Settings(secret_key="n" * 16), "opt-out").loads(token)
-    with pytest.raises(BadSignature):  # what is new is signed with the new key
-        make_signer(old, "opt-out").loads(make_signer(new, "opt-out").dumps("shop"))
-
-
-def test_what_was_signed_for_something_else_is_not_taken():
-    settings = Settings(secret_key="k" * 16)
-    with pytest.raises(BadSignature):
-        make_signer(settings, "session").loads(make_signer(settings, "opt-out").dumps("shop"))
-
-
-def test_in_development_there_is_a_key_of_everybody_s():
-    assert make_signer(Settings(), "opt-out").loads(make_signer(Settings(), "opt-out").dumps("shop")) == "shop"
 
 
 def test_no_secret_shows_where_settings_are_printed():

@@ -150,9 +150,11 @@ def test_a_salt_that_is_over_is_gone_from_redis_s_file_too(redis: Redis, clock: 
     folder = Path(redis.config_get("dir")["dir"])
     salts = Salts(redis, clock, clock.monotonic)
     keeper = SaltKeeper(redis, clock)
-    old = salts.of(UTC_ZONE, TODAY)
+    salts.of(UTC_ZONE, TODAY)
+    old = redis.get("footfall:salt:2026-11-22:UTC")
     clock.forward(days=1)
-    young = salts.of(UTC_ZONE, TODAY + timedelta(days=1))
+    in_use = salts.of(UTC_ZONE, TODAY + timedelta(days=1))
+    young = redis.get("footfall:salt:2026-11-23:UTC")
     assert holds(folder, old)
     assert keeper.destroy() == 0, "none is over"
     clock.forward(hours=12)
@@ -163,7 +165,7 @@ def test_a_salt_that_is_over_is_gone_from_redis_s_file_too(redis: Redis, clock: 
     assert redis.zcard(SALTS) == 2, "on the list until a later call has seen it"
     assert keeper.destroy() == 0
     assert redis.zrange(SALTS, 0, -1) == [b"footfall:salt:2026-11-23:UTC"]
-    assert salts.of(UTC_ZONE, TODAY + timedelta(days=1)) == young
+    assert salts.of(UTC_ZONE, TODAY + timedelta(days=1)) == in_use
 
 
 def test_a_redis_that_died_over_its_rewrite_is_asked_again(redis: Redis, clock: Clock):
@@ -193,3 +195,22 @@ def test_a_redis_that_forbids_it_is_named(redis: Redis, settings: Settings, cloc
 
 def holds(folder: Path, salt: bytes) -> bool:
     return any(salt in file.read_bytes() for file in folder.rglob("*") if file.is_file())
+
+
+def test_redis_s_files_alone_open_no_seal(redis: Redis, clock: Clock):
+    sealed = Salts(redis, clock, keys=[b"the secret"]).seal(ANN, TODAY)
+    assert Salts(redis, clock).unseal(sealed) is None
+    assert Salts(redis, clock, keys=[b"another"]).unseal(sealed) is None
+    assert Salts(redis, clock, keys=[b"the secret"]).unseal(sealed) == ANN
+
+
+def test_another_secret_key_makes_no_visitor_twice_while_the_old_one_is_known(redis: Redis, clock: Clock):
+    old = Salts(redis, clock, keys=[b"old"])
+    both = Salts(redis, clock, keys=[b"new", b"old"])
+    sealed, salt = old.seal(ANN, TODAY), old.of(BERLIN, TODAY)
+    assert both.of(BERLIN, TODAY) == salt
+    assert both.unseal(sealed) == ANN
+    tomorrow = TODAY + timedelta(days=1)
+    salt = both.of(BERLIN, tomorrow)  # made after the change: the old key is no longer needed
+    assert Salts(redis, clock, keys=[b"new"]).of(BERLIN, tomorrow) == salt
+    assert old.of(BERLIN, tomorrow) != salt
