@@ -85,17 +85,21 @@ PLAUSIBLES = an_object(
 UMAMIS_TEXTS = ("url", "hostname", "title", "referrer", "language", "screen", "tag", "id", "ip", "userAgent")
 UMAMIS = an_object(
     {
-        "type": one_of(*TYPES),
         "payload": an_object(
             {"website": text(pattern=NOT_BLANK, examples=["b59e9c65-ae32-47f1-8400-119fcf4861c4"])},
             {
-                "name": any_of(text(longest=LONGEST_UMAMI_NAME), NO_TEXT),
+                "name": loosely(TEXT),
                 "data": loosely(OBJECT),
                 "timestamp": ANYTHING | {"description": "Unix, s"},
                 **dict.fromkeys(UMAMIS_TEXTS, loosely(TEXT)),
             },
         ),
-    }
+    },
+    {"type": one_of(*TYPES) | {"default": "event"}},
+    anyOf=[
+        {"required": ["type"], "properties": {"type": {"not": just("event")}}},
+        {"properties": {"payload": {"properties": {"name": any_of(text(longest=LONGEST_UMAMI_NAME), NO_TEXT)}}}},
+    ],
 )
 BATCH = an_object(
     {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)},

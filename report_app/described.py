@@ -272,11 +272,6 @@ VISITOR_EXAMPLE: Json = {"site_id": SITE_EXAMPLE, "user_id": "user-xyz-789"}
 AS_FILE: Json = {"Content-Disposition": {"required": True, "schema": TEXT}}
 
 
-OF_ONE_LETTER = (
-    "GET /admin/dead-letters/<uuid:letter_id>",
-    "POST /admin/dead-letters/<uuid:letter_id>/replay",
-)
-
 OPERATIONS: dict[str, Operation] = {
     "GET /stats": Operation(
         summary="A day, or all time, at a glance",
@@ -513,7 +508,6 @@ OPERATIONS: dict[str, Operation] = {
         scope=may.DEAD_LETTERS,
         query=dead_letters.Page,
         answer={JSON: an_object({"dead_letters": list_of(LETTER), "after": or_null(UUID)})},
-        links={key: {"letter_id": "$response.body#/dead_letters/0/id"} for key in OF_ONE_LETTER},
     ),
     "GET /admin/dead-letters/count": Operation(
         summary="How many, by site and reason",
@@ -529,13 +523,13 @@ OPERATIONS: dict[str, Operation] = {
         query=dead_letters.Filter,
         answer={NDJSON: TEXT},
     ),
-    OF_ONE_LETTER[0]: Operation(
+    "GET /admin/dead-letters/<uuid:letter_id>": Operation(
         summary="One of them, with its payload",
         tag=LETTERS,
         scope=may.DEAD_LETTERS,
         answer={JSON: LETTER},
     ),
-    OF_ONE_LETTER[1]: Operation(
+    "POST /admin/dead-letters/<uuid:letter_id>/replay": Operation(
         summary="Send it again, as it was or as the body says",
         tag=LETTERS,
         scope=may.DEAD_LETTERS,
@@ -589,7 +583,8 @@ RULES: dict[object, Rule] = {
 def _lasting(field: fields.Field[Any]) -> str:
     """Hours and minutes are taken in greater numbers too, as long as they are not more than the days."""
     days = field.longest.days  # type: ignore[attr-defined]
-    return f"^([0-9]{{1,4}}m|[0-9]{{1,2}}h|({up_to(days)})d)$"
+    none = "0[mhd]|" if field.name == "grace" else ""
+    return f"^({none}[1-9][0-9]{{0,3}}m|[1-9][0-9]?h|({up_to(days)})d)$"
 
 
 @cache

@@ -95,8 +95,7 @@ class Operation:
     `answer`: by media type, what is answered with `status`. `scope`: what a key needs; where `key_optional`, it only
     allows more. `query`: a marshmallow schema; `parameters`: others, as OpenAPI has them. `variables`: more about
     the path's. `body`: by media type. `says`: the errors that do not follow from the rest, or what is to be said of
-    them. `examples`: by the name of a parameter, or `body`; they work on any site. `links`: to other
-    operations, and where in the answer each of their parameters stands.
+    them. `examples`: by the name of a parameter, or `body`; they work on any site.
     """
 
     summary: str
@@ -116,7 +115,6 @@ class Operation:
     error: str = OURS
     uses_stores: bool = True
     examples: Mapping[str, object] = field(default_factory=dict)
-    links: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def describe(
@@ -156,7 +154,7 @@ def _operation(name: str, described: Operation) -> Json:
     rule = name.partition(" ")[2]
     parameters = [*_variables(rule, described), *_query(described)]
     said: Json = {
-        "operationId": _id(name),
+        "operationId": re.sub("[^a-z]+", "_", VARIABLE.sub(r"\g<name>", name).lower()).strip("_"),
         "summary": described.summary,
         "tags": [described.tag],
         "parameters": parameters,
@@ -168,10 +166,6 @@ def _operation(name: str, described: Operation) -> Json:
     if described.body:
         said["requestBody"] = {"required": described.body_required, "content": _content(described)}
     return said
-
-
-def _id(name: str) -> str:
-    return re.sub("[^a-z]+", "_", VARIABLE.sub(r"\g<name>", name).lower()).strip("_")
 
 
 def _scope(described: Operation) -> str:
@@ -242,8 +236,6 @@ def _responses(described: Operation, rule: str, takes_something: bool) -> Json:
         says.setdefault(503, WHY[503])
     says.setdefault(500, WHY[500])
     fine: Json = {"description": "Done.", "content": {media: _media(x) for media, x in described.answer.items()}}
-    if described.links:
-        fine["links"] = {_id(to): {"operationId": _id(to), "parameters": x} for to, x in described.links.items()}
     if described.headers:
         fine["headers"] = dict(described.headers)
     errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
