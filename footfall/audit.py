@@ -22,6 +22,7 @@ from analytics.journal import make_journal
 from analytics.unavailable import Unavailable
 from config.clients import make_database, make_redis
 from config.settings import Settings
+from footfall.group import fail
 
 COUNTS = (
     "received",
@@ -56,8 +57,7 @@ def audit_command(settings: Settings, site: str | None, day: datetime | None, wa
     try:
         found = _audit_at_rest(settings, wait, is_chosen)
     except Unavailable as error:
-        click.echo(f"footfall: {error}", err=True)
-        sys.exit(2)
+        fail(str(error), 2)
     if as_json:
         click.echo(_as_json(found))
     else:

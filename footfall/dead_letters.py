@@ -15,9 +15,8 @@ from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.event_schema import InvalidEvent, read_json
 from analytics.journal import Journal, make_journal
 from analytics.replaying import replay_all, replay_edited, replay_letter
-from config.clients import make_database
 from config.settings import Settings
-from footfall.group import Group, fail
+from footfall.group import Group, database_of, fail
 
 SENT = "Sent through the journal again; the letter goes when the event is stored."
 
@@ -53,8 +52,7 @@ class Letters(Group):
 def dead_letters(context: click.Context) -> None:
     """Look at the events that failed for good, send them again, or let them go."""
     settings: Settings = context.obj
-    database = make_database(settings)
-    context.call_on_close(database.client.close)
+    database = database_of(context)
     context.obj = (DeadLetterStore(database), make_journal(settings))
 
 

@@ -1,4 +1,4 @@
-"""What the groups of commands share: a store that is away, and a mistake, are one line on stderr."""
+"""What groups of commands share: their database, and that a store that is away, or a mistake, is one line on stderr."""
 
 import sys
 from typing import Any, NoReturn
@@ -6,6 +6,9 @@ from typing import Any, NoReturn
 import click
 
 from analytics.unavailable import Unavailable
+from config.clients import make_database
+
+PATIENCE = 600.0  # seconds for one answer of MongoDB, where all of a site's events are looked at
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -21,3 +24,10 @@ class Group(click.Group):
             return super().invoke(ctx)
         except Unavailable as error:
             fail(str(error), 2)
+
+
+def database_of(context: click.Context, patience: float = 10.0) -> Any:
+    """The Database of the settings that the group was given; closed when the command is over."""
+    database = make_database(context.obj, patience)
+    context.call_on_close(database.client.close)
+    return database

@@ -13,9 +13,8 @@ from marshmallow import Schema, ValidationError
 
 from analytics.api_key_schema import GRACE, NewKey, Rotation, ends_at
 from analytics.api_keys import SCOPES, ApiKey, ApiKeyStore, make_api_keys
-from config.clients import make_database
 from config.settings import Settings
-from footfall.group import Group, fail
+from footfall.group import Group, database_of, fail
 
 ONCE = "This is shown once; send it as `Authorization: Bearer <key>`:"
 OPTIONS = {"scopes": "--scope", "sites": "--site", "expires_in": "--expires-in", "expires_at": "--expires-in"}
@@ -26,9 +25,7 @@ OPTIONS = {"scopes": "--scope", "sites": "--site", "expires_in": "--expires-in",
 def keys(context: click.Context) -> None:
     """API keys: who may do what, and on which sites."""
     settings: Settings = context.obj
-    database = make_database(settings)
-    context.call_on_close(database.client.close)
-    context.obj = make_api_keys(settings, database)
+    context.obj = make_api_keys(settings, database_of(context))
 
 
 @keys.command("list")

@@ -23,8 +23,8 @@ from analytics.visitor import Visitor
 from analytics.visitor_data import Found
 from config.clients import make_database
 from config.settings import Settings
+from footfall.group import PATIENCE, Group, database_of, fail
 
-PATIENCE = 600.0  # seconds for one answer of MongoDB
 PAUSE = 1.0  # seconds between two looks at what is not finished
 PLACES = ("events", "segments", "dead_letters", "journal")
 
@@ -46,24 +46,12 @@ def whose(command: Callable[..., None]) -> Callable[..., None]:
     return with_visitor
 
 
-class Group(click.Group):
-    """Says in one line which store is away."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Unavailable as error:
-            click.echo(f"footfall: {error}", err=True)
-            sys.exit(2)
-
-
 @click.group("visitors", cls=Group)
 @click.pass_context
 def visitors_group(context: click.Context) -> None:
     """All that is kept of one visitor: find it, export it, erase it."""
     settings: Settings = context.obj
-    database = make_database(settings, PATIENCE)
-    context.call_on_close(database.client.close)
+    database = database_of(context, PATIENCE)
     context.obj = make_eraser(settings, database, make_segments(settings, database))
 
 
@@ -130,8 +118,7 @@ def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: b
             first = before.replace(tzinfo=SiteStore(database).get(site_id).zone).astimezone(UTC)
             _purge(Purger(database, make_journal(settings), DeadLetterStore(database)), site_id, first, dry_run, yes)
     except Unavailable as error:
-        click.echo(f"footfall: {error}", err=True)
-        sys.exit(2)
+        fail(str(error), 2)
 
 
 def _purge(purger: Purger, site_id: str, first: datetime, dry_run: bool, yes: bool) -> None:

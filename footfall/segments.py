@@ -14,12 +14,10 @@ from analytics.segmenting import rebuild
 from analytics.segments import Segments, make_segments
 from analytics.stretch import Stretch, as_datetime, as_ms, stretch_of
 from analytics.verifying import Verified, months_of, verify
-from config.clients import make_database
 from config.settings import Settings
-from footfall.group import Group
+from footfall.group import PATIENCE, Group, database_of
 
 MONTH = click.DateTime(["%Y-%m"])
-PATIENCE = 600.0  # seconds for one answer of MongoDB
 
 
 @click.group("segments", cls=Group)
@@ -27,8 +25,7 @@ PATIENCE = 600.0  # seconds for one answer of MongoDB
 def segments_group(context: click.Context) -> None:
     """The columnar copy of the events that reports read: look at it, check it, make it anew."""
     settings: Settings = context.obj
-    database = make_database(settings, PATIENCE)
-    context.call_on_close(database.client.close)
+    database = database_of(context, PATIENCE)
     context.obj = (settings, make_segments(settings, database))
 
 

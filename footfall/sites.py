@@ -14,9 +14,8 @@ from analytics.site import Site
 from analytics.site_registry import make_sites
 from analytics.site_schema import InvalidSite, dump_site, load_site
 from analytics.sites import SiteStore, Taken
-from config.clients import make_database
 from config.settings import Settings
-from footfall.group import Group, fail
+from footfall.group import Group, database_of, fail
 
 
 @click.group("sites", cls=Group)
@@ -24,9 +23,7 @@ from footfall.group import Group, fail
 def sites(context: click.Context) -> None:
     """What is set for sites: time zone, goals, domains, write key and the rest."""
     settings: Settings = context.obj
-    database = make_database(settings)
-    context.call_on_close(database.client.close)
-    context.obj = make_sites(settings, database)
+    context.obj = make_sites(settings, database_of(context))
 
 
 @sites.command("list")

@@ -10,6 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from analytics.event_schema import InvalidEvent, read_json
 from ingest_app.door import Door
+from ingest_app.drop_in import said_of
 from ingest_app.hit import read_batch, read_bytes, read_hit
 
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
@@ -36,10 +37,7 @@ def events_blueprint(door: Door) -> Blueprint:
         with door.counting_what_cannot_be_read():
             bodies, sent_at = read_batch()
         admitted = door.admit(read_hit(bodies, sent_at), ignores_bad_key=False)
-        rejected = [
-            {"index": index, "code": error.code, "message": str(error), "fields": error.fields}
-            for index, error in admitted.rejected.items()
-        ]
+        rejected = said_of(admitted.rejected)
         return jsonify(success=True, accepted=admitted.accepted, dropped=len(admitted.dropped), rejected=rejected)
 
     @blueprint.get("/pixel.gif")

@@ -20,15 +20,20 @@ from analytics.pages import split_url
 # Of networks that are not the Internet.
 INNER = [ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
          "127.0.0.0/8", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10")]  # fmt: skip
+MOST_PROXIES = 10  # between a visitor and us; a header has room for thousands
 LONGEST_URL = 8192
+LONGEST_ADDRESS = 64
+MOST_SPACES = 100  # before a value
 LONGEST_NAME = 300  # of a property
 LONGEST_VALUE = 2000  # likewise
 DEEPEST = 5  # objects within objects; what is deeper stays JSON
 
 
 def text(value: object, longest: int) -> str | None:
-    """None for what is no text, or empty."""
-    return _storable(value.strip())[:longest] or None if isinstance(value, str) else None
+    """None for what is no text, or empty. Cut before anything else: one value may be that of thousands of events."""
+    if not isinstance(value, str):
+        return None
+    return _storable(value[: longest + MOST_SPACES].strip()[:longest]) or None
 
 
 def name_of(value: object) -> str | None:
@@ -43,7 +48,7 @@ def whole_number(value: object, most: int) -> int | None:
 def address(value: object) -> str | None:
     """An IP address; None for what is none, and for 0.0.0.0, by which clients say that they keep it to themselves."""
     try:
-        found = ip_address(value.strip()) if isinstance(value, str) else None
+        found = ip_address(given) if (given := text(value, LONGEST_ADDRESS)) else None
     except ValueError:
         return None
     return str(found) if found and not found.is_unspecified else None
@@ -51,7 +56,8 @@ def address(value: object) -> str | None:
 
 def forwarded(addresses: str) -> str | None:
     """The first of X-Forwarded-For that is of the Internet: an office's own proxy puts an inner one before it."""
-    return next((each for each in map(address, addresses.split(",")) if each and not _is_inner(each)), None)
+    said = map(address, addresses.split(",", MOST_PROXIES)[:MOST_PROXIES])
+    return next((each for each in said if each and not _is_inner(each)), None)
 
 
 def _is_inner(plain: str) -> bool:
@@ -125,11 +131,13 @@ def without_nothing(event: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(source: Mapping[str, object], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, object]]:
+    """Their names cut, or each would be as long as the longest of those around it."""
     for name, value in source.items():
+        way = f"{prefix}{name[:LONGEST_NAME]}"[:LONGEST_NAME]
         if isinstance(value, Mapping) and depth < DEEPEST:
-            yield from _leaves(value, f"{prefix}{name}.", depth + 1)
+            yield from _leaves(value, f"{way}.", depth + 1)
         else:
-            yield f"{prefix}{name}", value
+            yield way, value
 
 
 def _scalar(value: object) -> Scalar:

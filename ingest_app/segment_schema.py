@@ -18,7 +18,7 @@ from typing import Any
 from analytics.client import Client
 from analytics.drop import Drop
 from analytics.event_schema import InvalidEvent
-from ingest_app.foreign import address, moment, money, name_of, page, props, text, without_nothing
+from ingest_app.foreign import LONGEST_VALUE, address, moment, money, name_of, page, props, text, without_nothing
 
 SHORT = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}  # of browsers
 KINDS = tuple(SHORT.values())
@@ -26,6 +26,7 @@ PERSONS = ("identify", "group", "alias")  # they tell of a person and of nothing
 CAMPAIGN = {"utm_campaign": "name", "utm_source": "source", "utm_medium": "medium", "utm_content": "content",
             "utm_term": "term"}  # fmt: skip
 OF_PAGES = ("url", "path", "referrer", "search", "name", "category")  # page's properties that are no properties of ours
+OF_CONTEXT = ("page", "campaign", "screen", "os", "locale", "ip", "userAgent")  # what is read of a batch's own
 DEFAULT_CURRENCY = "USD"  # as Segment's specification says of `revenue`
 BROWSERS = ("Mozilla/", "Opera/")  # how their user agents begin; a library's does not
 
@@ -50,9 +51,9 @@ def read_segment(body: object, kind: str | None = None) -> SegmentHit:
     sent_at = moment(body.get("sentAt"))
     if sent_at is None:  # they were sent together, but a queue may have stamped them one by one
         sent_at = max((at for message in messages if (at := moment(_in(message, "sentAt")))), default=None)
-    return SegmentHit(
-        write_key_in(body.get("writeKey")), messages, {} if kind else _object(body.get("context")), sent_at
-    )
+    context = {} if kind else _object(body.get("context"))
+    common = {name: context[name] for name in OF_CONTEXT if name in context}  # copied for each message
+    return SegmentHit(write_key_in(body.get("writeKey")), messages, common, sent_at)
 
 
 def write_key_in(given: object) -> str:
@@ -121,7 +122,7 @@ def _page(message: dict[str, Any], properties: dict[str, Any], context: Mapping[
     where = _page_of(context, properties)
     if kind == "screen" and name:
         where = {"path": name if name.startswith("/") else f"/{name}"}
-    title = properties.get("title") or _object(context.get("page")).get("title")
+    title = properties.get("title") or text(_object(context.get("page")).get("title"), LONGEST_VALUE)
     said = {key: value for key, value in properties.items() if key not in OF_PAGES}
     return where | {
         "event_type": "pageview",

@@ -465,16 +465,6 @@ OPERATIONS: dict[str, Operation] = {
         answer={JSON: an_object(dict.fromkeys(Found.__dataclass_fields__, COUNT) | {"found": FLAG})},
         examples={"body": VISITOR_EXAMPLE},
     ),
-    "GET /admin/visitors/export": Operation(
-        summary="All of it, a line each",
-        tag=VISITORS,
-        scope=may.ADMIN,
-        note=f"{WHOSE} By POST, no proxy writes the id down.",
-        query=Whose,
-        answer={NDJSON: {}},
-        headers=AS_FILE,
-        examples=VISITOR_EXAMPLE,
-    ),
     "POST /admin/visitors/export": Operation(
         summary="All of it, a line each",
         tag=VISITORS,

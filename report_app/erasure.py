@@ -9,7 +9,7 @@ from itertools import chain, islice
 from typing import Any
 
 import structlog
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 from marshmallow import Schema, ValidationError, validates_schema
 
 from analytics.erasing import Eraser
@@ -47,7 +47,7 @@ def erasure_blueprint(eraser: Eraser, auth: Check) -> Blueprint:
         found = eraser.data.search(_visitor())
         return jsonify(asdict(found) | {"found": not found.is_nothing})
 
-    @blueprint.route("/export", methods=["GET", "POST"])
+    @blueprint.post("/export")
     def export() -> Response:
         lines = eraser.data.export(_visitor())
         first = list(islice(lines, 1))  # asks the stores before the 200 is on its way
@@ -65,7 +65,7 @@ def erasure_blueprint(eraser: Eraser, auth: Check) -> Blueprint:
 
 
 def _visitor() -> Visitor:
-    return Visitor(**read(Whose(), request.args if request.method == "GET" else read_body()))
+    return Visitor(**read(Whose(), read_body()))
 
 
 def _watched(lines: Iterator[bytes]) -> Iterator[bytes]:

@@ -33,7 +33,13 @@ from report_app import create_app as create_report_app
 from tests.system import System, running
 
 ADMIN_KEY = "a-key-for-tests-only"
+# A minute or more each: they go first, so that at the end no process waits for another's.
+LONG = {"test_door_fuzz", "test_schemathesis", "test_system", "test_tracker_in_browser"}
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 @pytest.fixture(scope="session")

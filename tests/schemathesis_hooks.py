@@ -244,14 +244,6 @@ def api_key(case: schemathesis.Case) -> None:
         case.body.pop("sites", None)
 
 
-# That of GET /admin/visitors/export
-
-
-def one_id(case: schemathesis.Case) -> None:
-    case.query.pop("visitor_id", None)
-    case.query.setdefault("user_id", "user-xyz-789")
-
-
 RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("POST", "/api/v2/query"): query,
     ("POST", "/api/v2/funnel"): funnel,
@@ -261,7 +253,6 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("GET", "/stats/breakdown"): parameters,
     ("GET", "/stats/visitor"): parameters,
     ("GET", "/export/events"): parameters,
-    ("GET", "/admin/visitors/export"): one_id,
     ("POST", "/admin/keys"): api_key,
     ("GET", "/admin/dead-letters/{letter_id}"): letter,
     ("POST", "/admin/dead-letters/{letter_id}/replay"): letter,

@@ -75,7 +75,6 @@ RULES = {
     "POST /admin/dead-letters/replay": (DEAD_LETTERS, True),
     "POST /admin/dead-letters/purge": (DEAD_LETTERS, True),
     "POST /admin/visitors/search": (ADMIN, False),
-    "GET /admin/visitors/export": (ADMIN, False),
     "POST /admin/visitors/export": (ADMIN, False),
     "POST /admin/visitors/erase": (ADMIN, False),
     "GET /metrics": (METRICS, False),

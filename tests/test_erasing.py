@@ -428,7 +428,7 @@ def test_over_http_a_visitor_is_searched_exported_and_erased(
     assert [line["kind"] for line in lines] == ["event", "dead_letter", "waiting"]
     assert (lines[0]["path"], lines[0]["user_id"], lines[0]["timestamp"]) == ("/a", "ann", RECEIVED.isoformat())
     assert "bob" not in exported.text
-    assert report.get("/admin/visitors/export", headers=HEADERS, query_string=whose).data == exported.data
+    assert report.get("/admin/visitors/export", headers=HEADERS, query_string=whose).status_code == 405
     assert post("erase").json["erased"] == {"events": 1, "dead_letters": 1, "waiting": 1}
     drain(replace(stores, now=lambda: datetime.now(UTC)))
     assert post("search").json == dict.fromkeys(found, 0) | {"found": False}

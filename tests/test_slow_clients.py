@@ -172,6 +172,8 @@ def test_whoever_goes_away_halfway_leaves_nothing_behind(server, redis: Redis):
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", WAITS),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", WHOLE),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", WHOLE),
+        (HEAD + b"Transfer-Encoding: odd\r\n\r\n", OPEN),
+        (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", OPEN),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n000;z\r\nTrailer: x\r\n\r\n", WHOLE),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\n0\r\n\r\n", WAITS),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * LONGEST, OPEN),

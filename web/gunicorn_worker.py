@@ -48,6 +48,7 @@ STATUS = {
 }
 
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?:\r\n|\Z)")
+CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r\n|\Z)")
 CHUNK = re.compile(rb"[0-9a-fA-F]{1,15}")  # how the line before one begins
 
 WAITS, WHOLE, OPEN = "waits", "whole", "open"  # a request that is to come, is there, or comes to a thread
@@ -63,10 +64,12 @@ def state_of(raw: bytes, looked: int = 0) -> tuple[str, int, int]:
     head = raw[:end].lower()
     if b"\r\nexpect:" in head:
         return OPEN, 0, 0  # it waits for our word
+    length = LENGTH.search(head)
     if b"\r\ntransfer-encoding:" in head:
+        if length or not CHUNKED.search(head):
+            return OPEN, 0, 0  # the parser has something to say
         state, looked = _state_of_chunks(raw, looked or end + 4)
         return (OPEN if state == WAITS and len(raw) > LONGEST else state), 0, looked
-    length = LENGTH.search(head)
     needs = end + 4 + (int(length[1]) if length else 0)
     return (WHOLE if len(raw) >= needs else OPEN if needs > LONGEST else WAITS), needs, 0
 
