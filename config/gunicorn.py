@@ -1,6 +1,9 @@
 """gunicorn's settings for both apps. A bad setting stops the start, named."""
 
+import os
+import signal
 import sys
+from typing import Any
 
 from config import metrics as _metrics  # noqa: F401 (the folder that all processes share is made before the fork)
 from config.logs import logging_config
@@ -21,3 +24,24 @@ graceful_timeout = 30  # what a request has to finish in when its process is tol
 control_socket_disable = True  # no second way in
 logger_class = "web.gunicorn_worker.QuietLogger"
 logconfig_dict = logging_config(settings)
+
+# What tells a process to stop waits from before it is forked until it listens (web/gunicorn_worker.py). gunicorn itself
+# loses it where it comes in between, and kills the process after graceful_timeout (one of three, told at once).
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def on_starting(_server: Any) -> None:
+    os.register_at_fork(before=hold_stops, after_in_parent=let_stops_through)
+
+
+def pre_exec(_server: Any) -> None:
+    """A new gunicorn in place of this one is forked too."""
+    let_stops_through()
+
+
+def hold_stops() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+
+
+def let_stops_through() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

@@ -52,6 +52,8 @@ def redis_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def mongo_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = mongo_server(tmp_path_factory.mktemp("mongodb"), pick_port(0))
+    # What a process holds that is killed within a transaction, MongoDB holds for a minute by default.
+    server.command.extend(["--setParameter", "transactionLifetimeLimitSeconds=5"])
     with running(server):
         yield server
 

@@ -107,7 +107,9 @@ def test_a_worker_that_stops_or_is_killed_in_the_middle_leaves_everything_right(
         worker.send_signal(signal.SIGTERM)
         psutil.wait_procs([worker], timeout=20)
         assert not worker.is_running(), "it did not wait for the build"
-        assert "stopped, or out of time" in system.output()
+        wait_for(
+            lambda: "stopped, or out of time" in system.output(), "its last line, which the supervisor passes on", 5
+        )
         forget_lease(database)
 
         wait_for(lambda: is_building(database), "the next worker's", 60)

@@ -11,6 +11,7 @@ visitor's address, which gunicorn writes into it.
 
 import re
 import select
+import signal
 import socket
 import time
 from collections import deque
@@ -139,6 +140,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._leaving: deque[Any] = deque()  # those that were answered and are to be closed
 
     # All of these but handle_error run in the loop's thread.
+
+    def init_signals(self) -> None:
+        """From here on this process listens; what it was told before waits (config/gunicorn.py)."""
+        super().init_signals()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
     def enqueue_req(self, conn: Any) -> None:
         """A new connection, or one that has something to say again."""
