@@ -26,7 +26,8 @@ AT_ONCE = timedelta(seconds=20)  # then the next task goes on: a worker that sto
 # A month of ten million events takes minutes, on a busy machine a quarter of an hour. Nobody waits for it: others store
 # events, and a worker that stops ends it. What did not end is begun anew.
 LIMITS = {"soft_time_limit": 1800, "time_limit": 1830}
-INTERRUPTED = "Query interrupted"  # what DuckDB raises where a signal, as that of a soft limit, comes during a query
+# What DuckDB and bson make of a signal, as that of a soft limit, that comes while they work.
+INTERRUPTED = ("Query interrupted", "SoftTimeLimitExceeded()")
 
 
 @cache
@@ -50,8 +51,8 @@ def build_segments() -> dict[str, int | str]:
         log.warning("segments_not_built", error=str(error))  # the next one will
     except SoftTimeLimitExceeded:
         log.warning("segments_not_built", error="stopped, or out of time")
-    except RuntimeError as error:
-        if str(error) != INTERRUPTED:
+    except Exception as error:
+        if str(error) not in INTERRUPTED:
             raise
         log.warning("segments_not_built", error="stopped, or out of time")
     return {"built": 0}
