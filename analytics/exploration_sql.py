@@ -48,15 +48,16 @@ def retention(query: Query, rows: Rows, grain: Grain) -> Sql:
     clock = Clock.of(query.period)
     terms = Terms(query, clock, rows)
     fits = terms.filters(query.filters)
-    terms.column(clock.column)
-    new = clock.is_new("seen", grain)
-    if not query.filters and new is not None:  # a visitor's first event in a bucket stands for all of them
+    terms.columns |= {"visitor", clock.column}
+    if query.filters or not clock.no_visit_leaps:
+        events = terms.rows()
+    else:  # a visitor's first event in a bucket stands for all of them
         terms.column("seen")
-        fits = Sql(f"(seen IS NULL OR {new})")
+        events, fits = terms.openings(grain), Sql(f"(seen IS NULL OR {clock.is_new('seen', grain)})")
     came = put(
         f"SELECT DISTINCT visitor, {clock.bucket(clock.column, grain)} AS bucket FROM ({{}})"
         " WHERE visitor IS NOT NULL AND {}",
-        terms.rows("visitor"), fits,
+        events, fits,
     )  # fmt: skip
     first = Sql("first AS (SELECT visitor, min(bucket) AS cohort FROM came GROUP BY visitor)")
     counts = Sql("SELECT cohort, bucket, count(*) FROM came JOIN first USING (visitor) GROUP BY cohort, bucket")

@@ -5,7 +5,8 @@ goal's name) goes in as a parameter. Every number is computed from integers, so 
 events, so that nothing adds up that should not.
 
 How it stays fast and exact at once: most questions can tell from a row alone whether it is its visit's first one in
-its bucket (`entry`, `prior`), or the visitor's (`seen`); then counting rows replaces counting distinct ids.
+its bucket (`entry`, `prior`), or the visitor's (`seen`); then counting rows replaces counting distinct ids. And where
+only visits and visitors are counted, their openings (segment_sql.py) say it all, a third of the rows.
 """
 
 import re
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from analytics.query import (
@@ -37,7 +39,7 @@ from analytics.query import (
 )
 from analytics.reading import Sql
 from analytics.site import Goal
-from analytics.stretch import DAY, HOUR, QUARTER, Stretch, as_datetime, as_ms
+from analytics.stretch import DAY, HOUR, QUARTER, VISIT_GAP, Stretch, as_datetime, as_ms
 
 PLAIN = {
     "event:page": "page",
@@ -68,8 +70,11 @@ def joined_by(word: str, parts: Iterable[Sql]) -> Sql:
 
 TRUE, FALSE = Sql("true"), Sql("false")
 
-# A reading's rows of the period, with these columns.
-Rows = Callable[[Iterable[str]], Sql]
+
+class Rows(Protocol):
+    """Reading.rows, of the period."""
+
+    def __call__(self, columns: Iterable[str], /, *, openings: bool = False) -> Sql: ...
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,10 @@ class Clock:
     @property
     def start(self) -> int:
         return as_ms(self.period.start) // self.unit
+
+    @property
+    def end(self) -> int:
+        return as_ms(self.period.end) // self.unit
 
     def bucket(self, column: str, grain: Grain) -> str:
         """The number of the local hour, day, week or month."""
@@ -145,6 +154,28 @@ class Clock:
         if grain is None:
             return f"({column} < {self.start})"
         return f"({column} < {self.start} OR {self.bucket(column, grain)} <> {self.bucket('quarter', grain)})"
+
+    @property
+    def no_visit_leaps(self) -> bool:
+        """Whether a visit is in every bucket between that of its first event and that of its last one: no bucket, nor
+        the part of one that the period has, is shorter than the longest gap in a visit.
+        """
+        edges = [(self.start, self.changes[0][1]), (self.end, self.changes[-1][1])]
+        edges += [(when, offset) for (_, a), (when, b) in pairwise(self.changes) for offset in (a, b)]
+        return self.unit == QUARTER and all((when + offset) * QUARTER % VISIT_GAP == 0 for when, offset in edges)
+
+    def touched(self, openings: Sql, grain: Grain) -> Sql:
+        """Openings of the period, once for each bucket that they touch, each time with a `quarter` of it; only where no
+        visit leaps. Those that go on into a bucket have no `seen` there, as their visitor is not seen sooner.
+        """
+        first, last = f"greatest(quarter, {self.start})", f"least(last_quarter, {self.end - 1})"
+        own = f"SELECT * REPLACE ({first} AS quarter) FROM ({{}})"
+        later = (
+            f"SELECT * REPLACE (unnest(range({first} + 1, {last} + 1)) AS quarter, NULL AS seen) FROM ({{}})"
+            f" WHERE {self.bucket(first, grain)} < {self.bucket(last, grain)}"
+        )
+        begins = f"{self.bucket('quarter', grain)} <> {self.bucket('(quarter - 1)', grain)}"
+        return put(f"{own} UNION ALL BY NAME SELECT * FROM ({later}) WHERE {begins}", openings, openings)
 
 
 def _offsets(period: Period) -> Iterable[tuple[int, int]]:
@@ -226,6 +257,11 @@ class Terms:
     def rows(self, *more: str) -> Sql:
         """The events of the period, with the columns that were spoken of so far."""
         return self.source(sorted({*self.columns, *more}))
+
+    def openings(self, grain: Grain | None) -> Sql:
+        """What stands for them in each bucket, where visits and visitors are counted."""
+        found = self.source(sorted(self.columns | {"quarter", "seen"} if grain else self.columns), openings=True)
+        return self.clock.touched(found, grain) if grain else found
 
     def dimension(self, name: str) -> Sql:
         """The text that stands for this event's value; of a time dimension, its bucket's number. Never NULL."""
@@ -331,11 +367,15 @@ _SHARE = "CASE WHEN {whole} > 0 THEN ((20000 * {part} + {whole}) // (2 * {whole}
 _PER_VISIT = "CASE WHEN {n} > 0 THEN (2 * {sum} + {unit} * {n}) // (2 * {unit} * {n}) ELSE 0 END"
 
 
+_OF_EVENTS = {"pageviews", "events", "time_on_page", "scroll_depth", *OF_MONEY}
+
+
 @dataclass
 class _Plan:
     """What is known of a query before its SQL is written.
 
     `visit_level`: each visit's rows of the period are in one group of one bucket's or none, all of them or none.
+    `openings`: all that is counted of events is whose they are, so the openings stand for them.
     `everybody`: nothing is asked but time, so a visitor's first event in a bucket stands for the visitor.
     """
 
@@ -343,6 +383,7 @@ class _Plan:
     clock: Clock
     terms: Terms
     visit_level: bool
+    openings: bool
     everybody: bool
 
     @staticmethod
@@ -350,8 +391,9 @@ class _Plan:
         clock = Clock.of(query.period)
         of_events = [name for name in query.dimensions if name in EVENT_DIMENSIONS or name.startswith(PROPS)]
         visit_level = clock.unit == QUARTER and not of_events and not any(map(_is_of_events, query.filters))
+        openings = visit_level and clock.no_visit_leaps and not set(query.metrics) & _OF_EVENTS
         everybody = visit_level and not query.filters and len(query.dimensions) == (query.grain is not None)
-        return _Plan(query, clock, Terms(query, clock, rows), visit_level, everybody)
+        return _Plan(query, clock, Terms(query, clock, rows), visit_level, openings, everybody)
 
     @property
     def names(self) -> list[str]:
@@ -391,7 +433,7 @@ def statement(
     ctes: dict[str, Sql] = {}
     counted = _counted(plan, whole)
     metrics = [_metric(plan, name, ctes) for name in query.metrics]
-    events = _events(plan, counted, ctes)
+    events = _events(plan, counted)
     main = ", ".join([*plan.names, *(f"{what} AS {name}" for name, what in counted.items())])
     grouped = f" GROUP BY {', '.join(plan.names)}" if plan.names else ""
     done = {f"done_{n}": each for n, each in enumerate(plan.terms.done, start=1)}
@@ -458,7 +500,8 @@ def _visitors(plan: _Plan, whole: Callable[[Stretch], bool]) -> str:
             return "count(*) FILTER (newcomer)"
         among = f"d0 IN ({', '.join(map(str, uncertain))})"
         return f"count(*) FILTER (newcomer AND NOT {among}) + count(DISTINCT visitor) FILTER (newcomer AND {among})"
-    return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if plan.visit_level else ''}"
+    once = plan.visit_level and not plan.openings
+    return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if once else ''}"
 
 
 MOST_DAYS = 1_000  # that are looked at one by one
@@ -477,8 +520,8 @@ def _uncertain_buckets(plan: _Plan, whole: Callable[[Stretch], bool]) -> list[in
     return [number for number, stretch in days if not whole(stretch)]
 
 
-def _events(plan: _Plan, counted: dict[str, str], others: Iterable[str]) -> dict[str, Sql]:
-    """The relation `events`: those that fit, with the dimensions and what is counted of them, here and in `others`."""
+def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:
+    """The relation `events`: those that fit, with the dimensions and what is counted of them."""
     query, terms = plan.query, plan.terms
     dimensions = [
         put(f"{{}} AS {name}", terms.dimension(dimension))
@@ -491,14 +534,17 @@ def _events(plan: _Plan, counted: dict[str, str], others: Iterable[str]) -> dict
         flags.append(f"(seen IS NULL OR {new}) AS newcomer")
         if "DISTINCT" in counted["visitors"]:
             terms.column("visitor")
-    if plan.visit_level and ("visits" in counted or not plan.everybody):
+    if plan.openings and "visits" in counted:
+        flags.append(f"{terms.column('entry')} AS first")
+    elif plan.visit_level and not plan.openings and ("visits" in counted or not plan.everybody):
         new = plan.clock.is_new(terms.column("prior"), query.grain)
         flags.append(f"{terms.column('entry')} OR coalesce({new}, false) AS first")
-    if flags:
+    if flags and not plan.openings:
         terms.column(plan.clock.column)
     if not plan.everybody:
         terms.columns |= {"visitor"} if "visitors" in counted else set()
-        terms.columns |= {"visit_bounce"} if plan.visit_level else {"visit"} if "visits" in counted else set()
+        terms.columns |= {"visit"} if "visits" in counted and not plan.visit_level else set()
+        terms.columns |= {"visit_bounce"} if plan.visit_level and not plan.openings else set()
     if "event:goal" in query.dimensions:
         goals = [
             put("CASE WHEN {} THEN struct_pack(name := {}, money := {}) END", terms.goal(goal), value(goal.name),
@@ -507,14 +553,9 @@ def _events(plan: _Plan, counted: dict[str, str], others: Iterable[str]) -> dict
         ]  # fmt: skip
         dimensions.append(put("list_filter([{}], lambda goal: goal IS NOT NULL) AS goals", joined_by(", ", goals)))
     limits = [terms.outright(each) for each in query.filters]
-    of_visits = plan.visit_level and (not plan.everybody or "visits" in counted)
-    if of_visits and not {"pageviews", "events", "engaged", "paid", "scrolled"} & {*counted, *others}:
-        # Only first events are counted, and where the visitor was seen in the same quarter of an hour this is the first
-        # of nothing. What is of no visit may be all that there is of its group.
-        seen, quarter = terms.column("seen"), terms.column("quarter")
-        limits.append(Sql(f"({seen} IS DISTINCT FROM {quarter} OR {terms.column('visit_bounce')} IS NULL)"))
     what = joined_by(", ", [*dimensions, *map(Sql, flags), Sql("*")])
-    events = put("SELECT {} FROM ({}) WHERE {}", what, terms.rows(), joined_by(" AND ", limits or [TRUE]))
+    rows = terms.openings(query.grain) if plan.openings else terms.rows()
+    events = put("SELECT {} FROM ({}) WHERE {}", what, rows, joined_by(" AND ", limits or [TRUE]))
     if "event:goal" not in query.dimensions:
         return {"everything": events, "events": Sql("SELECT * FROM everything")}
     name = plan.names[query.dimensions.index("event:goal")]

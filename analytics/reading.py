@@ -79,21 +79,28 @@ class Reading:
     as_of: datetime | None = None
     cut: Stretch | None = None
 
-    def rows(self, columns: Iterable[str], period: Stretch) -> Sql:
+    def rows(self, period: Stretch, columns: Iterable[str], *, openings: bool = False) -> Sql:
         """The events of the period. `columns`: of segment_sql.COLUMNS, and `prior`; without visits, those of
         EVENT_COLUMNS.
+
+        With `openings`, fewer rows, which stand for all of them: the openings (segment_sql.py) whose quarters meet the
+        period, which begins and ends with one; in addition their `last_quarter`. Where an opening is not known, each
+        event stands for itself.
         """
-        names = list(dict.fromkeys(columns)) or ["name"]
+        names = list(dict.fromkeys([*columns, "last_quarter"] if openings else columns)) or ["name"]
         whole = sorted((s for s in self.sources if not s.holes and s.segment.stretch.within(period)), key=_format)
-        parts = [self._part(list(alike), names, self._limits()) for _, alike in groupby(whole, _format)]
+        limits = [*self._limits(), *(_of_openings(period) if openings else [])]
+        parts = [self._part(list(alike), names, limits) for _, alike in groupby(whole, _format)]
         for source in self.sources:
             if source.segment.stretch.meets(period) and source not in whole:
-                limits = [*self._limits(), *_within(source.segment, period), *self._outside(source)]
-                parts.append(self._part([source], names, limits))
+                known = openings and (self.visits or not source.holes)
+                within = _of_openings(period) if known else _within(source.segment, period)
+                limits = [*self._limits(), *within, *self._outside(source)]
+                parts.append(self._part([source], names if known else [*map(_by_itself, names)], limits))
         if self.beside is not None:
             found = ", ".join(names if self.visits else map(_freshly, names))
             limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
-            parts.append(_select(found, Sql(self.beside), limits))
+            parts.append(_select(found, Sql(self.beside), _of_openings(period) if openings and self.visits else limits))
         if not parts:
             parts.append(self._part(self.sources[:1], names, [Sql("false")]))
         return Sql(" UNION ALL ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
@@ -157,13 +164,22 @@ _SEEN_FRESH = f"CASE WHEN visitor IS NULL THEN (occurred // {QUARTER})::INTEGER 
 
 def _freshly(name: str) -> str:
     """A column of a segment, from raw events."""
-    made = {"quarter": f"(occurred // {QUARTER})::INTEGER AS quarter", "seen": _SEEN_FRESH}
+    quarter = f"(occurred // {QUARTER})::INTEGER AS "
+    made = {"quarter": f"{quarter}quarter", "last_quarter": f"{quarter}last_quarter", "seen": _SEEN_FRESH}
     return made.get(name, name)
+
+
+def _by_itself(name: str) -> str:
+    return "quarter AS last_quarter" if name == "last_quarter" else name
 
 
 def _within(segment: Segment, period: Stretch) -> list[Sql]:
     limits = [_since(period.start)] if segment.start < period.start else []
     return [*limits, _until(period.end)] if period.end < segment.end else limits
+
+
+def _of_openings(period: Stretch) -> list[Sql]:
+    return [Sql("last_quarter >= ?", (period.start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
 
 
 def _not_in(hole: Stretch) -> Sql:

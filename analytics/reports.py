@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -40,12 +41,12 @@ from analytics.answer import (
 )
 from analytics.query import OF_MONEY, Filter, Grain, Period, Query, conditions, time_labels
 from analytics.query_schema import InvalidQuery
-from analytics.query_sql import Rows, bucket_of, label, put, statement
+from analytics.query_sql import Rows, bucket_of, label, put, statement, value
 from analytics.raw_events import visitor_of
 from analytics.reading import Reader, Reading, Sql
 from analytics.segment_sql import EVENT_COLUMNS
 from analytics.segments import make_segments
-from analytics.stretch import DAY, Stretch, as_datetime, as_ms
+from analytics.stretch import DAY, QUARTER, Stretch, as_datetime, as_ms
 from analytics.unavailable import Unavailable, trouble_with
 from config.settings import Settings
 
@@ -57,11 +58,15 @@ UTC_ZONE = ZoneInfo("UTC")
 ALL_TIME = Stretch(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
 MOST_COMPARED = 1_000_000  # groups
 
-# The pages viewed most, the pageviews without a page last; each with the number of all pageviews.
-_PATHS = f"""
-SELECT page, n, (sum(n) OVER ())::BIGINT FROM (
+# How many visitors; with each of the pages viewed most, the pageviews without a page last; and all pageviews. One
+# statement, for a second one costs 2 ms.
+_STATS = f"""
+WITH people AS (SELECT {{}} AS users FROM ({{}}) WHERE seen IS NULL OR seen < {{}}), pages AS (
   SELECT page, count(*) AS n FROM ({{}}) WHERE name = 'pageview' GROUP BY page)
-ORDER BY page IS NULL, n DESC, page LIMIT {MOST_PATHS}
+SELECT users, page, n, total FROM people LEFT JOIN (
+  SELECT page, n, (sum(n) OVER ())::BIGINT AS total FROM pages
+  ORDER BY page IS NULL, n DESC, page LIMIT {MOST_PATHS}) ON true
+ORDER BY page IS NULL, n DESC, page
 """
 
 TOO_LONG = "This takes longer than {} s; ask about a shorter period, or with fewer dimensions."
@@ -103,17 +108,15 @@ class Reports:
         if day is not None:
             start = as_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
             stretch = Stretch(start, start + DAY)
-        period = Period(as_datetime(stretch.start), as_datetime(stretch.end), UTC_ZONE)
         with self._asking(site_id) as connection:
             reading = self.reader.open(connection, site_id, stretch, self.most_fresh, visits=False)
-            sql = put(_PATHS, reading.rows(["name", "page"], stretch))
-            paths = connection.execute(sql.text, sql.values).fetchall()
-            query = Query(site_id, ("visitors",), period)
-            sql = statement(query, lambda columns: reading.rows(columns, stretch), reading.holds_whole)
-            users = connection.execute(sql.text, sql.values).fetchall()[0][0]
-        return SiteStats(
-            paths[0][2] if paths else 0, users, [PathViews(path, n) for path, n, _ in paths if path is not None]
-        )
+            users = Sql("count(*)" if reading.holds_whole(stretch) else "count(DISTINCT visitor)")
+            people = reading.rows(stretch, ["visitor", "seen"], openings=True)
+            since = value(stretch.start // QUARTER)
+            sql = put(_STATS, users, people, since, reading.rows(stretch, ["name", "page"]))
+            found = connection.execute(sql.text, sql.values).fetchall()
+        paths = [PathViews(path, n) for _, path, n, _ in found if path is not None]
+        return SiteStats(found[0][3] or 0, found[0][0], paths)
 
     def funnel(self, query: Query, steps: Sequence[Filter], window: timedelta | None) -> list[int]:
         """How many got to each step, each later than the one before: visits, or with a window visitors whose last step
@@ -154,14 +157,14 @@ class Reports:
             _check_patterns(connection, query.filters)
             stretch = stretch_of_period(query.period)
             reading = self.open(connection, query.site_id, stretch)
-            sql = exploration_sql.views_of(query, lambda columns: reading.rows(columns, stretch), page)
+            sql = exploration_sql.views_of(query, partial(reading.rows, stretch), page)
             connection.register("viewed", connection.sql(sql.text, params=sql.values).to_arrow_table())
             reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
             if reach[0] is None:
                 return Journeys((), ())
             wider = Stretch(*reach)
             reading = self.open(connection, query.site_id, wider)
-            sql = exploration_sql.neighbours(query, lambda columns: reading.rows(columns, wider))
+            sql = exploration_sql.neighbours(query, partial(reading.rows, wider))
             for after, before, count in connection.execute(sql.text, sql.values).fetchall():
                 following[after] += count
                 preceding[before] += count
@@ -172,7 +175,7 @@ class Reports:
         stretch = stretch_of_period(period)
         with self._asking(site_id) as connection:
             reading = self.open(connection, site_id, stretch)
-            sql = exploration_sql.history(lambda columns: reading.rows(columns, stretch), visitor_of(user_id), limit)
+            sql = exploration_sql.history(partial(reading.rows, stretch), visitor_of(user_id), limit)
             found = connection.execute(sql.text, sql.values).fetchall()
         return [_visit(list(events)) for _, events in groupby(found, key=itemgetter(0))]
 
@@ -207,7 +210,7 @@ class Reports:
         """
         columns: set[str] = set()
 
-        def note(names: Iterable[str]) -> Sql:
+        def note(names: Iterable[str], *, openings: bool = False) -> Sql:  # noqa: ARG001  as Reading.rows
             columns.update(names)
             return Sql("nothing")
 
@@ -215,7 +218,7 @@ class Reports:
         reading = self.reader.open(
             connection, site_id, stretch, self.most_fresh, visits=not columns <= set(EVENT_COLUMNS)
         )
-        sql = question(lambda names: reading.rows(names, stretch), reading.holds_whole)
+        sql = question(partial(reading.rows, stretch), reading.holds_whole)
         return connection.execute(sql.text, sql.values).fetchall(), reading.as_of
 
     def _rows(

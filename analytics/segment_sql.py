@@ -21,9 +21,11 @@ EVENT_COLUMNS = (
     "occurred", "tie", "quarter", "seen", "visitor", "name", "page", "hostname", "interactive", "engagement_time",
     "scroll_depth", "revenue", "currency", "props",
 )  # fmt: skip
-# Of its visit. `prior`: the quarter of the visit's event before this one, NULL for the entry and without a visit.
+# Of its visit. `prior`: the quarter of the visit's event before this one, NULL for the entry and without a visit. An
+# *opening* is the entry of a visit, which stands for all of it, or an event of no visit, which stands for itself.
+# `last_quarter` is that of the last event that an opening stands for, and -1 where the row is none.
 VISIT_COLUMNS = (
-    "visit", "entry", "visit_duration", "visit_pageviews", "visit_bounce",
+    "visit", "entry", "last_quarter", "visit_duration", "visit_pageviews", "visit_bounce",
     "entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname", *DESCRIBED,
 )  # fmt: skip
 SPAN_COLUMNS = ("span_start", "span_end", "own")
@@ -48,11 +50,16 @@ RAW_OF_ROW = ", ".join(
 
 # What a file holds. Files of older formats are read as if they had been written now: a description that was unknown
 # then is missing there.
-FORMAT = 2
+FORMAT = 3
+_LAST_QUARTER = (
+    f"CASE WHEN entry THEN (span_end // {QUARTER})::INTEGER WHEN visit_bounce IS NULL THEN quarter ELSE -1 END"
+    " AS last_quarter"
+)
 FILES = {
     1: "(SELECT * REPLACE (CASE WHEN own IS NOT NULL THEN struct_insert(own, screen := NULL::VARCHAR) END AS own),"
-    " NULL::VARCHAR AS screen FROM read_parquet(?))",
-    2: "read_parquet(?)",
+    f" NULL::VARCHAR AS screen, {_LAST_QUARTER} FROM read_parquet(?))",
+    2: f"(SELECT *, {_LAST_QUARTER} FROM read_parquet(?))",
+    3: "read_parquet(?)",
 }
 
 # From the relation `raw`, which has RAW_COLUMNS and `seen`.
@@ -83,6 +90,8 @@ SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, seen, visitor
   engagement_time, scroll_depth, revenue, currency, props,
   CASE WHEN nth > 0 THEN xor(visitor, visit_start::UBIGINT) END AS visit,
   nth = 1 AND name <> 'engagement' AS entry,
+  (CASE WHEN nth = 0 THEN occurred // {QUARTER} WHEN nth = 1 AND name <> 'engagement' THEN span_end // {QUARTER}
+    ELSE -1 END)::INTEGER AS last_quarter,
   CASE WHEN nth > 0 THEN span_end - visit_start END AS visit_duration,
   CASE WHEN nth > 0 THEN visit_pageviews::INTEGER END AS visit_pageviews,
   CASE WHEN nth > 0 THEN visit_pageviews = 1 AND NOT acted END AS visit_bounce,
@@ -98,7 +107,7 @@ FROM ranked JOIN visits USING (visitor, span)
 UNION ALL BY NAME
 SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, (occurred // {QUARTER})::INTEGER AS seen, visitor,
   name, page, hostname, interactive, engagement_time, scroll_depth, revenue, currency, props,
-  NULL::UBIGINT AS visit, false AS entry,
+  NULL::UBIGINT AS visit, false AS entry, (occurred // {QUARTER})::INTEGER AS last_quarter,
   NULL::BIGINT AS visit_duration, NULL::INTEGER AS visit_pageviews, NULL::BOOLEAN AS visit_bounce,
   NULL::VARCHAR AS entry_page, NULL::VARCHAR AS entry_page_hostname,
   NULL::VARCHAR AS exit_page, NULL::VARCHAR AS exit_page_hostname,
@@ -109,8 +118,8 @@ FROM raw WHERE visitor IS NULL
 
 # A segment's rows as they are written, from the relation `found`: all of the segment, or one of its days. The question
 # marks are the start and end of its stretch. `earlier`: in which quarters visitors were seen on the days before.
-# By day, so that a question about a day reads little; then by visitor,
-# so that what stays the same within a visit takes next to no space.
+# Openings first, so that a question about visits and visitors reads no other rows; by day, so that one about a day
+# reads little; then by visitor, so that what stays the same within a visit takes next to no space.
 EARLIER = "CREATE OR REPLACE TEMP TABLE earlier (visitor UBIGINT, quarter INTEGER)"
 WRITTEN = f"""
 SELECT * EXCLUDE (earlier) REPLACE (
@@ -120,5 +129,10 @@ FROM found LEFT JOIN (SELECT visitor, max(quarter) AS earlier FROM earlier GROUP
 WHERE visitor IS NOT NULL
 UNION ALL BY NAME
 SELECT * REPLACE (quarter AS seen), false AS edge FROM found WHERE visitor IS NULL
-ORDER BY occurred // {DAY}, visitor, occurred, tie
+ORDER BY last_quarter < 0, occurred // {DAY}, visitor, occurred, tie
+"""
+# All of a segment, from the files of its days.
+OF_DAYS = """
+SELECT * FROM read_parquet($days) WHERE last_quarter >= 0 UNION ALL
+SELECT * FROM read_parquet($days) WHERE last_quarter < 0
 """

@@ -4,7 +4,8 @@ A segment is never changed: a new one gets a new version, and the manifest, one 
 new one in a single write that fails where somebody else was faster. So whoever reads a manifest sees a whole state. The
 files of segments that left it stay for a while, for those who still read them; the manifest knows since when.
 
-Wrong can go: MongoDB away is `Unavailable`; a file that is gone or damaged is `SegmentLost`, which a rebuild mends.
+Wrong can go: MongoDB away is `Unavailable`, and so are segments in a format of a later version; a file that is gone or
+damaged is `SegmentLost`, which a rebuild mends.
 """
 
 import os
@@ -49,6 +50,15 @@ class SegmentLost(Exception):
 
     def __init__(self, version: str) -> None:
         super().__init__(f"segment {version} is lost; `python -m footfall segments rebuild` makes it again")
+
+
+class LaterFormat(Exception):
+    """Of a segment that a later version of ours built."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(
+            f"a segment is in format {found}, and this version reads {FORMAT} at most; start the later one"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,5 +332,8 @@ def _made(version: str) -> datetime:
 def _read(site_id: str, document: dict[str, Any] | None) -> Manifest:
     if document is None:
         return Manifest(site_id)
-    segments = (Segment(**fields) for fields in document.get("segments", ()))
-    return Manifest(site_id, document["generation"], tuple(segments))
+    segments = document.get("segments", ())
+    latest = max((fields.get("format", 1) for fields in segments), default=1)
+    if latest > FORMAT:
+        raise Unavailable("segments", LaterFormat(latest))
+    return Manifest(site_id, document["generation"], tuple(Segment(**fields) for fields in segments))

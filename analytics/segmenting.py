@@ -29,7 +29,7 @@ from analytics.history import History, Past
 from analytics.mongodb import LOOK_LIMIT
 from analytics.raw_events import RawEvents
 from analytics.reading import Reading, Source, holes_in, seam_rows
-from analytics.segment_sql import COLUMNS, EARLIER, WRITTEN
+from analytics.segment_sql import COLUMNS, EARLIER, OF_DAYS, WRITTEN
 from analytics.segment_store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.stretch import DAY, GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
 from analytics.unavailable import trouble_with
@@ -37,8 +37,10 @@ from config.metrics import SEGMENTS
 
 log = structlog.get_logger()
 
-ROW_GROUP = 122_880  # rows; DuckDB's own, and the piece that one thread takes
-_AS_PARQUET = f"(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {ROW_GROUP})"
+# Rows of a piece that one thread reads: DuckDB's own number, and twice as many where there are many. At ten million it
+# made all time 107 ms and not 133, filtered pages 136 and not 166, and the file 4 % smaller; half made all slower.
+ROW_GROUP, LARGE_ROW_GROUP = 122_880, 245_760
+_AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
 MANY_ROWS = 1_000_000  # that are sorted at once, in 600 MB; ten million did not go through DuckDB's default of a GB
 SMALL = 50_000  # events: what is no larger is built anew in a second, and needs no finer segments
 MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
@@ -222,17 +224,17 @@ def write(connection: duckdb.DuckDBPyConnection, reading: Reading, stretch: Stre
     parts = [file] if len(days) == 1 else [file.with_name(f"day-{number}.parquet") for number in range(len(days))]
     connection.execute(EARLIER)
     for day, part in zip(days, parts, strict=True):
-        found = reading.rows(COLUMNS, day)
+        found = reading.rows(day, COLUMNS)
         connection.execute(
-            f"COPY (WITH found AS ({found.text}) {WRITTEN}) TO '{part}' {_AS_PARQUET}",
+            f"COPY (WITH found AS ({found.text}) {WRITTEN}) TO '{part}' {_AS_PARQUET.format(ROW_GROUP)}",
             (*found.values, stretch.start, stretch.end),
         )
         if part is not file:
             seen = "SELECT visitor, max(quarter) FROM read_parquet(?) WHERE visitor IS NOT NULL GROUP BY visitor"
             connection.execute(f"INSERT INTO earlier {seen}", [[str(part)]])
     if len(parts) > 1:
-        in_order = _AS_PARQUET.replace(")", ", PRESERVE_ORDER)")
-        connection.execute(f"COPY (SELECT * FROM read_parquet(?)) TO '{file}' {in_order}", [[*map(str, parts)]])
+        in_order = _AS_PARQUET.format(f"{LARGE_ROW_GROUP}, PRESERVE_ORDER")
+        connection.execute(f"COPY ({OF_DAYS}) TO '{file}' {in_order}", {"days": [*map(str, parts)]})
     text = "SELECT count(*), min(occurred), max(occurred) FROM read_parquet(?)"
     return Content(*connection.execute(text, [[str(file)]]).fetchall()[0])
 

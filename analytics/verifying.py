@@ -96,7 +96,7 @@ class Verifier:
         with closing(self.segments.connect()) as connection, self.segments.store.workplace.folder() as folder:
             before = self.segments.dirty.of_site(self.site_id)
             reading = self.segments.reader.open(connection, self.site_id, period, self.most_fresh)
-            rows = reading.rows(COMPARED, period)
+            rows = reading.rows(period, COMPARED)
             read = self._sum(connection, "in_segments", rows, keep=exempt)
             self._derive(connection, folder, period)
             columns = ", ".join(COMPARED)

@@ -103,10 +103,12 @@ class OneFile:
     def holds_whole(self, _: Stretch) -> bool:
         return True
 
-    def rows(self, columns: Iterable[str], period: Stretch) -> Sql:
+    def rows(self, period: Stretch, columns: Iterable[str], *, openings: bool = False) -> Sql:
         prior = "CASE WHEN NOT entry AND visit IS NOT NULL THEN seen END AS prior"
-        what = ", ".join(prior if name == "prior" else name for name in dict.fromkeys(columns)) or "entry"
-        within = "" if MONTH.within(period) else " WHERE quarter >= ? AND quarter < ?"
+        names = dict.fromkeys([*columns, "last_quarter"] if openings else columns)
+        what = ", ".join(prior if name == "prior" else name for name in names) or "entry"
+        since = "last_quarter >= ?" if openings else "quarter >= ?"
+        within = f" WHERE {since} AND quarter < ?" if openings or not MONTH.within(period) else ""
         limits = (period.start // QUARTER, period.end // QUARTER) if within else ()
         return Sql(f"SELECT {what} FROM read_parquet(?){within}", ([self.path], *limits))
 

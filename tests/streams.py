@@ -47,6 +47,7 @@ from analytics.query import (
     of_days,
 )
 from analytics.site import Goal
+from analytics.stretch import EPOCH
 from tests.oracle import Asked, Document
 
 SITES = ("site", "другой")
@@ -72,6 +73,7 @@ BASES = tuple(
 EVER = Period(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC), ZoneInfo("UTC"))
 MILLISECOND = timedelta(milliseconds=1)
 HALF_HOUR = timedelta(minutes=30)
+QUARTER_HOUR = timedelta(minutes=15)
 GAPS = (
     timedelta(0), MILLISECOND, timedelta(seconds=7, milliseconds=500), timedelta(minutes=10),
     HALF_HOUR - MILLISECOND, HALF_HOUR, HALF_HOUR + MILLISECOND, timedelta(minutes=1),
@@ -228,7 +230,9 @@ def goals(draw: st.DrawFn) -> tuple[Goal, ...]:
 
 @st.composite
 def periods(draw: st.DrawFn, stream: Stream) -> Period:
-    """Days of the zone around the base, or between any two moments at, before or after an event; it may be empty."""
+    """Days of the zone around the base, or between any two moments at, before or after an event, or quarters of an hour
+    around those; it may be empty.
+    """
     today = stream.base.astimezone(stream.zone).date()
     if draw(st.booleans()):
         first = today - timedelta(days=draw(st.sampled_from((0, 1, 1, 2, 7, 28))))
@@ -237,6 +241,9 @@ def periods(draw: st.DrawFn, stream: Stream) -> Period:
     moments = [document["timestamp"] for document in stream.documents] or [stream.base]
     off_by = st.sampled_from((timedelta(0), MILLISECOND, -MILLISECOND, -timedelta(minutes=20)))
     start, end = sorted(draw(st.sampled_from(moments)) + draw(off_by) for _ in range(2))
+    if draw(st.booleans()):
+        start, end = start - (start - EPOCH) % QUARTER_HOUR, end + draw(st.sampled_from((1, 2, 9))) * QUARTER_HOUR
+        end -= (end - EPOCH) % QUARTER_HOUR
     return Period(start, end, stream.zone)
 
 
@@ -332,6 +339,22 @@ def queries(draw: st.DrawFn, stream: Stream) -> Query:
     # Hours of two months for every group would say nothing more than those of a few days, and take long.
     brief = query.grain is not None and (query.grain != "hour" or period.days() <= 8)
     return replace(query, time_labels=brief and draw(st.booleans()))
+
+
+@st.composite
+def visit_queries(draw: st.DrawFn, stream: Stream) -> Query:
+    """Questions about visits and visitors alone, which are answered from fewer rows."""
+    dimensions = draw(
+        st.lists(st.sampled_from(VISIT_DIMENSIONS), max_size=draw(st.sampled_from((0, 0, 1))), unique=True)
+    )
+    if draw(st.sampled_from((True, True, False))):
+        dimensions.insert(draw(st.integers(0, len(dimensions))), draw(st.sampled_from(TIME_DIMENSIONS)))
+    asked: list[Filter] = []
+    if draw(st.sampled_from((True, False, False))):
+        asked.append(draw(st.sampled_from(VISIT_DIMENSIONS).flatmap(lambda name: conditions_of(stream, name))))
+    metrics = st.lists(st.sampled_from(("visitors", "visits", *OF_VISITS)), min_size=1, unique=True)
+    site_id, goals = draw(st.sampled_from(stream.sites)), stream.goals
+    return Query(site_id, tuple(draw(metrics)), draw(periods(stream)), tuple(dimensions), tuple(asked), goals=goals)
 
 
 @st.composite

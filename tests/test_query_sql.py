@@ -19,7 +19,7 @@ from tests.streams import funnels, queries, streams
 MARK = "Zq'7\";--"
 
 
-def rows(columns: Any) -> Sql:
+def rows(columns: Any, *, openings: bool = False) -> Sql:
     return Sql(f"SELECT {', '.join(columns)} FROM somewhere")
 
 

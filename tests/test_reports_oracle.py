@@ -4,9 +4,11 @@ into segments in any order, asked anything.
 
 import os
 from collections.abc import Iterator
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
@@ -14,12 +16,12 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from analytics.answer import Answer, Money
-from analytics.query import Query
+from analytics.query import Period, Query
 from analytics.reports import Reports
 from analytics.stretch import GRAINS, as_datetime, as_ms, stretch_of
 from config.clients import make_database
 from tests import oracle
-from tests.streams import Stream, bare_queries, funnels, grains, pages, queries, streams
+from tests.streams import Stream, bare_queries, funnels, grains, pages, queries, streams, visit_queries
 from tests.test_segments import Rig
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
@@ -75,8 +77,8 @@ def test_every_answer_is_the_oracle_s(rig: Engine, data: st.DataObject):
             note(f"built {grain} of {as_datetime(moment)}")
             rig.builder.build(data.draw(st.sampled_from(site_ids)), grain, stretch_of(grain, moment))
     rig.store(*documents[cut:])
-    for _ in range(3):
-        query: Query = data.draw(queries(stream))
+    for asked in (queries, queries, visit_queries, visit_queries):
+        query: Query = data.draw(asked(stream))
         expected = oracle.answer(documents, query)
         answer = rig.reports.answer(query)
         assert as_oracle_says(answer) == [tuple(row) for row in expected.rows]
@@ -114,3 +116,39 @@ def test_funnels_retention_and_journeys_are_the_oracle_s(rig: Engine, data: st.D
     query, page = data.draw(bare_queries(stream)), data.draw(pages())
     found = rig.reports.journeys(query, page)
     assert (list(found.following), list(found.preceding)) == oracle.journeys(documents, query, page)
+
+
+def test_a_visit_may_leap_over_what_the_period_has_of_an_hour(rig: Engine):
+    rig.drop_all()
+    ten = datetime(2026, 5, 13, 10, tzinfo=UTC)
+    documents = [
+        {"_id": uuid4(), "site_id": "site", "event_type": "page_view", "user_id": "anna", "timestamp": ten + after}
+        for after in (timedelta(minutes=40), timedelta(minutes=61))
+    ]
+    rig.store(*documents)
+    rig.builder.build("site", "day", stretch_of("day", as_ms(ten)))
+    period = Period(ten + timedelta(minutes=45), ten + timedelta(minutes=105), ZoneInfo("UTC"))
+    query = Query("site", ("visitors", "visits"), period, ("time:hour",))
+    answer = as_oracle_says(rig.reports.answer(query))
+    assert answer == [(("2026-05-13 11:00:00",), (1, 1))]
+    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
+
+
+def test_a_visitor_whose_entry_is_read_anew_is_not_lost_afterwards(rig: Engine):
+    """Visitors alone are counted without putting visits together again."""
+    rig.drop_all()
+    noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
+
+    def view(user_id: str, after: timedelta) -> dict[str, Any]:
+        fields = {"site_id": "site", "event_type": "page_view", "user_id": user_id, "timestamp": noon + after}
+        return {"_id": uuid4()} | fields
+
+    documents = [view("anna", timedelta(minutes=55)), view("anna", timedelta(minutes=65))]
+    rig.store(*documents)
+    rig.builder.build("site", "day", stretch_of("day", as_ms(noon)))
+    documents.append(view("bob", timedelta(minutes=55, seconds=1)))
+    rig.store(documents[-1])
+    query = Query("site", ("visitors",), Period(noon, noon + timedelta(hours=3), ZoneInfo("UTC")), ("time:hour",))
+    answer = as_oracle_says(rig.reports.answer(query))
+    assert answer == [(("2026-05-13 12:00:00",), (2,)), (("2026-05-13 13:00:00",), (1,))]
+    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]

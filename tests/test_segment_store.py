@@ -19,10 +19,12 @@ from analytics import segment_store, segmenting
 from analytics.dirty_hours import DirtyHours
 from analytics.event import DESCRIBED, Event
 from analytics.event_store import EventStore
+from analytics.raw_events import visitor_of
 from analytics.reports import Reports
+from analytics.segment_sql import FORMAT
 from analytics.segment_store import Content, SegmentLost, SegmentStore
 from analytics.segmenting import Builder, due_at, rebuild
-from analytics.stretch import DAY, HOUR, MINUTE, SLOT, Stretch, as_datetime, as_ms, stretch_of
+from analytics.stretch import DAY, HOUR, MINUTE, QUARTER, SLOT, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import Unavailable
 from analytics.workplace import Workplace, alone, sweep
 from tests.test_segments import Rig, rig
@@ -388,6 +390,34 @@ def test_a_damaged_copy_is_no_answer_once_and_fetched_anew(rig: Rig):
 # Formats
 
 
+def test_a_file_from_before_openings_is_read_as_if_they_were_marked(rig: Rig):
+    """As the builder wrote it before `last_quarter` was a column, and openings came first."""
+    rig.store(event(NOON - MINUTE, event_type="engagement"), *(event(NOON + n * 16 * MINUTE) for n in range(4)))
+    rig.store(event(NOON, user_id=None), event(NOON + 5 * HOUR))
+    assert rig.builder.build("site", "day", stretch_of("day", NOON))
+    manifest = rig.segments.manifest("site")
+    (segment,) = manifest.segments
+    old = rig.segments.workplace.unused(".parquet")
+    rig.connection.execute(
+        f"COPY (SELECT * EXCLUDE (last_quarter) FROM read_parquet('{rig.segments.fetch(segment)}')"
+        f" ORDER BY visitor, occurred, tie) TO '{old}' (FORMAT parquet)"
+    )
+
+    def read() -> list[tuple[Any, ...]]:
+        connection = rig.connection.cursor()
+        reading = rig.reader.open(connection, "site", MONTH, 10**9)
+        sql = reading.rows(MONTH, ("occurred", "visitor", "entry"), openings=True)
+        return connection.execute(f"SELECT * FROM ({sql.text}) ORDER BY ALL", sql.values).fetchall()
+
+    anna, noon = visitor_of("anna"), NOON // QUARTER
+    expected = [(NOON - MINUTE, anna, False, noon - 1), (NOON, anna, True, noon + 3), (NOON, None, False, noon)]
+    assert read() == [*expected, (NOON + 5 * HOUR, anna, True, noon + 20)]
+    content = Content(segment.rows, segment.first, segment.last)
+    before = rig.segments.keep(old, manifest, "day", segment.stretch, content)
+    assert rig.segments.replace(manifest, [replace(before, format=2)])
+    assert read() == [*expected, (NOON + 5 * HOUR, anna, True, noon + 20)]
+
+
 def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, tmp_path: Path):
     """As the builder wrote it before `screen` was a column, beside files that have it."""
     visit = [event(NOON, source="x"), event(NOON + MINUTE, source="y"), event(NOON + 2 * MINUTE, user_id=None)]
@@ -398,7 +428,8 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
     old = rig.segments.workplace.unused(".parquet")
     kept = ", ".join(f"{name} := own.{name}" for name in DESCRIBED if name != "screen")
     rig.connection.execute(
-        f"COPY (SELECT * EXCLUDE (screen) REPLACE (CASE WHEN own IS NOT NULL THEN struct_pack({kept}) END AS own)"
+        "COPY (SELECT * EXCLUDE (screen, last_quarter)"
+        f" REPLACE (CASE WHEN own IS NOT NULL THEN struct_pack({kept}) END AS own)"
         f" FROM read_parquet('{rig.segments.fetch(segment)}')) TO '{old}' (FORMAT parquet)"
     )
     content = Content(segment.rows, segment.first, segment.last)
@@ -408,7 +439,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
     def read() -> list[tuple[Any, ...]]:
         connection = rig.connection.cursor()
         reading = rig.reader.open(connection, "site", MONTH, 10**9)
-        sql = reading.rows(("occurred", "source", "screen"), MONTH)
+        sql = reading.rows(MONTH, ("occurred", "source", "screen"))
         return connection.execute(f"SELECT * FROM ({sql.text}) ORDER BY ALL", sql.values).fetchall()
 
     of_old = [(NOON, "x", None), (NOON + MINUTE, "x", None), (NOON + 2 * MINUTE, None, None)]
@@ -419,7 +450,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
     later = [(NOON + 3 * MINUTE, "x", None), (NOON + DAY, None, "Mobile")]
     assert read() == [*of_old, *later]
     assert rig.builder.build("site", "month", MONTH)
-    assert [s.format for s in rig.segments.manifest("site").segments] == [2]
+    assert [s.format for s in rig.segments.manifest("site").segments] == [3]
     assert read() == [*of_old, *later]
 
 
@@ -428,3 +459,12 @@ def test_a_manifest_from_before_there_were_formats_is_of_the_first(rig: Rig, dat
     assert rig.builder.build("site", "day", stretch_of("day", NOON))
     database["segment_manifests"].update_one({}, {"$unset": {"segments.0.format": ""}})
     assert [s.format for s in rig.segments.manifest("site").segments] == [1]
+
+
+def test_a_segment_of_a_later_version_is_unavailable_to_this_one(rig: Rig, database: Database[dict[str, Any]]):
+    rig.store(event(NOON))
+    assert rig.builder.build("site", "day", stretch_of("day", NOON))
+    later = {"$set": {"segments.0.format": FORMAT + 1, "segments.0.unheard_of": "then"}}
+    database["segment_manifests"].update_one({}, later)
+    with pytest.raises(Unavailable, match=f"format {FORMAT + 1}.*start the later one"):
+        rig.rows(MONTH)

@@ -38,7 +38,7 @@ def count(segments: Segments, site: str, most_fresh: int = 10_000) -> int:
     now = as_ms(datetime.now(UTC))
     period = Stretch(now - 400 * DAY, now + DAY)
     with segments.connect() as connection:
-        rows = segments.reader.open(connection, site, period, most_fresh).rows(["visitor"], period)
+        rows = segments.reader.open(connection, site, period, most_fresh).rows(period, ["visitor"])
         ((found,),) = connection.execute(f"SELECT count(*) FROM ({rows.text})", rows.values).fetchall()
     return int(found)
 

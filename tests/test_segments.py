@@ -53,7 +53,7 @@ class Rig:
     def rows(self, period: Stretch, most_fresh: int = 10**9) -> list[tuple[Any, ...]]:
         connection = self.connection.cursor()
         reading = self.reader.open(connection, "site", period, most_fresh)
-        sql = reading.rows(COLUMNS, period)
+        sql = reading.rows(period, COLUMNS)
         return connection.execute(f"SELECT * FROM ({sql.text}) ORDER BY ALL", sql.values).fetchall()
 
 
