@@ -118,13 +118,14 @@ def test_funnels_retention_and_journeys_are_the_oracle_s(rig: Engine, data: st.D
     assert (list(found.following), list(found.preceding)) == oracle.journeys(documents, query, page)
 
 
+def view(user_id: str, moment: datetime) -> dict[str, Any]:
+    return {"_id": uuid4(), "site_id": "site", "event_type": "page_view", "user_id": user_id, "timestamp": moment}
+
+
 def test_a_visit_may_leap_over_what_the_period_has_of_an_hour(rig: Engine):
     rig.drop_all()
     ten = datetime(2026, 5, 13, 10, tzinfo=UTC)
-    documents = [
-        {"_id": uuid4(), "site_id": "site", "event_type": "page_view", "user_id": "anna", "timestamp": ten + after}
-        for after in (timedelta(minutes=40), timedelta(minutes=61))
-    ]
+    documents = [view("anna", ten + timedelta(minutes=40)), view("anna", ten + timedelta(minutes=61))]
     rig.store(*documents)
     rig.builder.build("site", "day", stretch_of("day", as_ms(ten)))
     period = Period(ten + timedelta(minutes=45), ten + timedelta(minutes=105), ZoneInfo("UTC"))
@@ -134,19 +135,29 @@ def test_a_visit_may_leap_over_what_the_period_has_of_an_hour(rig: Engine):
     assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
 
 
+@pytest.mark.parametrize("metrics", [("visitors",), ("visits", "bounce_rate")])
+@pytest.mark.parametrize("dimensions", [(), ("time:hour",), ("visit:browser",)])
+def test_a_visit_that_began_before_the_period_is_in_it(rig: Engine, metrics: Any, dimensions: Any):
+    rig.drop_all()
+    noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
+    documents = [view("anna", noon - timedelta(minutes=20)), view("anna", noon + timedelta(minutes=5))]
+    documents.append(view("bob", noon - timedelta(minutes=20)))
+    rig.store(*documents)
+    rig.builder.build("site", "day", stretch_of("day", as_ms(noon)))
+    query = Query("site", metrics, Period(noon, noon + timedelta(hours=2), ZoneInfo("UTC")), dimensions)
+    answer = as_oracle_says(rig.reports.answer(query))
+    assert [numbers[0] for _, numbers in answer] == [1]
+    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
+
+
 def test_a_visitor_whose_entry_is_read_anew_is_not_lost_afterwards(rig: Engine):
     """Visitors alone are counted without putting visits together again."""
     rig.drop_all()
     noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
-
-    def view(user_id: str, after: timedelta) -> dict[str, Any]:
-        fields = {"site_id": "site", "event_type": "page_view", "user_id": user_id, "timestamp": noon + after}
-        return {"_id": uuid4()} | fields
-
-    documents = [view("anna", timedelta(minutes=55)), view("anna", timedelta(minutes=65))]
+    documents = [view("anna", noon + timedelta(minutes=55)), view("anna", noon + timedelta(minutes=65))]
     rig.store(*documents)
     rig.builder.build("site", "day", stretch_of("day", as_ms(noon)))
-    documents.append(view("bob", timedelta(minutes=55, seconds=1)))
+    documents.append(view("bob", noon + timedelta(minutes=55, seconds=1)))
     rig.store(documents[-1])
     query = Query("site", ("visitors",), Period(noon, noon + timedelta(hours=3), ZoneInfo("UTC")), ("time:hour",))
     answer = as_oracle_says(rig.reports.answer(query))
