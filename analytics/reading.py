@@ -96,7 +96,8 @@ class Reading:
                 known = openings and (self.visits or not source.holes)
                 within = _of_openings(period) if known else _within(source.segment, period)
                 limits = [*self._limits(), *within, *self._outside(source)]
-                parts.append(self._part([source], names if known else [*map(_by_itself, names)], limits))
+                found = [*map(_by_itself, names)] if openings and not known else names
+                parts.append(self._part([source], found, limits))
         if self.beside is not None:
             found = ", ".join(names if self.visits else map(_freshly, names))
             limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]

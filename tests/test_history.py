@@ -50,7 +50,7 @@ def test_they_are_read_before_anything_is_built_and_after_one_build(old: Databas
     assert rig.builder.build_due() == 3
     assert rig.history.is_done()
     assert [s.rows for s in rig.segments.manifest("site").segments] == [5, 10]
-    assert [row[:11] for row in rig.rows(ALL)] == [row[:11] for row in before]
+    assert [row[:12] for row in rig.rows(ALL)] == [row[:12] for row in before]
     assert rig.builder.build_due() == 0
 
 
@@ -110,7 +110,7 @@ def test_visits_across_old_and_new_events_are_whole(
         for _ in range(4):
             start = BASE + DAY + chance.randrange(2 * DAY)
             period = Stretch(start, start + chance.randrange(1, 6 * HOUR))
-            assert {row[:11] for row in rig.rows(period)} == expected(documents[: 65 + 5 * step], period), step
+            assert {row[:12] for row in rig.rows(period)} == expected(documents[: 65 + 5 * step], period), step
         if step == 3:
             break
         rig.store(*documents[65 + 5 * step : 70 + 5 * step])

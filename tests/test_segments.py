@@ -23,7 +23,7 @@ from analytics.stretch import DAY, GRAINS, HOUR, MINUTE, QUARTER, Stretch, as_da
 BUILT = [DAY, DAY + HOUR, 2 * DAY - HOUR, 2 * DAY, 3 * DAY]  # so long after it, segments are built at random
 BASE = as_ms(datetime(2026, 10, 30, tzinfo=UTC))
 COLUMNS = ("occurred", "visitor", "visit", "entry", "visit_duration", "visit_pageviews", "visit_bounce", "source",
-           "entry_page", "exit_page", "page", "seen", "prior")  # fmt: skip
+           "entry_page", "exit_page", "page", "last_quarter", "seen", "prior")  # fmt: skip
 
 
 class Rig:
@@ -96,7 +96,8 @@ def expected(documents: list[dict[str, Any]], period: Stretch) -> set[tuple[Any,
             found |= _rows_of(user, span)
     for each in by_visitor.get(None, []):
         ms = as_ms(each["timestamp"])
-        found.add((ms, None, None, False, None, None, None, each.get("source"), None, None, each.get("path")))
+        path, quarter = each.get("path"), ms // QUARTER
+        found.add((ms, None, None, False, None, None, None, each.get("source"), None, None, path, quarter))
     return {row for row in found if period.start <= row[0] < period.end}
 
 
@@ -105,7 +106,8 @@ def _rows_of(user: str, span: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
     first = next((n for n, e in enumerate(span) if e["event_type"] != "engagement"), len(span))
     for each in span[:first]:
         ms = as_ms(each["timestamp"])
-        found.add((ms, visitor, None, False, None, None, None, each.get("source"), None, None, each.get("path")))
+        path, quarter = each.get("path"), ms // QUARTER
+        found.add((ms, visitor, None, False, None, None, None, each.get("source"), None, None, path, quarter))
     visit = span[first:]
     if not visit:
         return found
@@ -117,6 +119,7 @@ def _rows_of(user: str, span: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
             as_ms(each["timestamp"]), visitor, visitor ^ start, n == 0, end - start, len(views),
             len(views) == 1 and not acted, visit[0].get("source"),
             views[0].get("path") if views else None, views[-1].get("path") if views else None, each.get("path"),
+            -1 if n else end // QUARTER,
         ))  # fmt: skip
     return found
 
@@ -156,10 +159,10 @@ def test_whatever_way_events_went_into_segments_what_is_read_is_what_is_stored(r
             Stretch(lo, lo + chance.randrange(1, DAY)),
         ):
             rows = rig.rows(period)
-            assert {row[:11] for row in rows} == expected(documents, period), (step, period)
+            assert {row[:12] for row in rows} == expected(documents, period), (step, period)
             assert len(rows) == sum(period.start <= as_ms(d["timestamp"]) < period.end for d in documents)
             if period.start % QUARTER == 0:
-                firsts = {row[1] for row in rows if row[11] is None or row[11] < period.start // QUARTER}
+                firsts = {row[1] for row in rows if row[12] is None or row[12] < period.start // QUARTER}
                 assert firsts >= {row[1] for row in rows if row[1]}, "each visitor has a first event"
 
 
