@@ -2,7 +2,8 @@
 
 For every moment exactly one source counts: a dirty slot is read from raw events, anything else from the finest segment
 that holds it. Rows of visits that cannot have changed come straight from the files. Visits near a seam (a segment's
-end, a dirty slot, a finer segment) are put together again from all their events, by the same SQL that made segments.
+end, a dirty slot, a finer segment) are put together again from all their events, by the same SQL that made segments:
+those between segments once, and when new events have come, those of the visitors who did something meanwhile.
 
 In: a DuckDB connection, a site, a period. Out: a `Reading`, whose `rows` is SQL for a relation. Wrong can go: MongoDB
 away is Unavailable, and so are events from before there were segments, where they are too many to be read without them;
@@ -13,7 +14,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -51,15 +52,35 @@ class Sql:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One segment's part of a reading. `holes`: where something newer or finer counts in its stead."""
+    """One segment's part of a reading. Something else counts in its stead in `finer`, which are segments, and in
+    `fresh`, which are raw events.
+    """
 
     segment: Segment
     path: str
-    holes: tuple[Stretch, ...]
+    finer: tuple[Stretch, ...] = ()
+    fresh: tuple[Stretch, ...] = ()
 
-    def seams(self) -> list[Stretch]:
-        """A visit that touches one of these may be another one now."""
-        return joined(hole.widened(VISIT_GAP) for hole in self.holes)
+    @property
+    def holes(self) -> list[Stretch]:
+        return joined([*self.finer, *self.fresh])
+
+    def in_holes(self) -> Sql:
+        return _any_of(Sql("occurred >= ? AND occurred < ?", (hole.start, hole.end)) for hole in self.holes)
+
+    def outside_holes(self) -> list[Sql]:
+        return [*map(_outside, self.holes)]
+
+    def seams(self, reach: Stretch | None = None) -> list[Sql]:
+        """Conditions of rows whose visits may be others together with other segments'. `reach`: of the segment's ends,
+        those within it.
+        """
+        ends = Sql("(edge AND span_end >= ? AND span_start < ?)", (reach.start, reach.end)) if reach else Sql("edge")
+        return [ends, *map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.finer))]
+
+    def fresh_seams(self) -> list[Sql]:
+        """The same together with raw events."""
+        return [*map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.fresh))]
 
 
 @dataclass(frozen=True)
@@ -67,17 +88,19 @@ class Reading:
     """`as_of`: everything stored until then is in it, and not all that came later; None: all is. `fresh`: dirty slots,
     read from raw events.
 
-    `beside`: the name of the relation with what is not read from segments: where `visits` were asked for, the events of
-    visits at seams, and else those of dirty slots; None where there are segments and nothing else, as an empty relation
-    costs a millisecond. `cut`: the visits of this stretch end at its ends, whatever lies beyond.
+    `beside`: a relation with what is not read from segments: where `visits` were asked for, the events at seams, and
+    else those of dirty slots; None where there are segments and nothing else, as an empty relation costs a millisecond.
+    Of visits that touch dirty slots it has those of the visitors in the relation `active`, if there are `others`, whose
+    visits are as their segment says. `cut`: the visits of this stretch end at its ends, whatever lies beyond.
     """
 
     sources: tuple[Source, ...]
     fresh: tuple[Stretch, ...]
-    beside: str | None
+    beside: Sql | None
     visits: bool = True
     as_of: datetime | None = None
     cut: Stretch | None = None
+    others: bool = False
 
     def rows(self, period: Stretch, columns: Iterable[str], *, openings: bool = False) -> Sql:
         """The events of the period. `columns`: of segment_sql.COLUMNS, and `prior`; without visits, those of
@@ -89,65 +112,71 @@ class Reading:
         """
         names = list(dict.fromkeys([*columns, "last_quarter"] if openings else columns)) or ["name"]
         whole = sorted((s for s in self.sources if not s.holes and s.segment.stretch.within(period)), key=_format)
-        limits = [*self._limits(), *(_of_openings(period) if openings else [])]
-        parts = [self._part(list(alike), names, limits) for _, alike in groupby(whole, _format)]
+        within = _of_openings(period) if openings else []
+        parts = []
+        for _, alike in groupby(whole, _format):
+            sources = list(alike)
+            parts += [self._part(sources, names, [*limits, *within]) for limits in self._limits(sources[0])]
         for source in self.sources:
             if source.segment.stretch.meets(period) and source not in whole:
                 known = openings and (self.visits or not source.holes)
                 within = _of_openings(period) if known else _within(source.segment, period)
-                limits = [*self._limits(), *within, *self._outside(source)]
-                found = [*map(_by_itself, names)] if openings and not known else names
-                parts.append(self._part([source], found, limits))
+                what = [*map(_by_itself, names)] if openings and not known else names
+                parts += [self._part([source], what, [*limits, *within]) for limits in self._limits(source)]
         if self.beside is not None:
             found = ", ".join(names if self.visits else map(_freshly, names))
             limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
-            parts.append(_select(found, Sql(self.beside), _of_openings(period) if openings and self.visits else limits))
+            parts.append(_select(found, self.beside, _of_openings(period) if openings and self.visits else limits))
         if not parts:
             parts.append(self._part(self.sources[:1], names, [Sql("false")]))
-        return Sql(" UNION ALL ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
+        return _all_of(" UNION ALL ", parts)
 
     def holds_whole(self, stretch: Stretch) -> bool:
         """Whether one segment holds all that there is in it: then a visitor's first event there has a `seen` outside
         it, and no other event has.
         """
         holders = [s for s in self.sources if s.segment.stretch.meets(stretch) and not _filled(stretch, s.holes)]
-        return len(holders) == 1 and not any(hole.meets(stretch) for hole in (*holders[0].holes, *self.fresh))
+        return len(holders) == 1 and not any(hole.meets(stretch) for hole in [*holders[0].holes, *self.fresh])
 
     def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
         """`sources`: of one format."""
         what, values = [], []
-        holes = [hole for source in sources for hole in joined(source.holes)]
+        holes = [hole for source in sources for hole in source.holes]
         for name in names:
             if name == "prior":
                 what.append("CASE WHEN NOT entry AND visit_bounce IS NOT NULL THEN seen END AS prior")
             elif name == "seen" and holes:
-                what.append(_SEEN.format("".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)))
+                what.append(_seen(holes))
                 values += _quarters(holes)
             else:
                 what.append(name)
-        files = Sql(FILES[_format(sources[0])], ([source.path for source in sources],))
-        part = _select(", ".join(what), files, limits)
+        part = _select(", ".join(what), _files(sources), limits)
         return Sql(part.text, (*values, *part.values))
 
-    def _limits(self) -> list[Sql]:
-        limits = [Sql("NOT edge")] if self.visits else []
+    def _limits(self, source: Source) -> list[list[Sql]]:
+        """What of the source counts, for all its holes: the conditions of each part of it."""
+        if not self.visits:
+            return [source.outside_holes()]
+        away, at_fresh = [*map(_not, source.seams())], source.fresh_seams()
         if self.cut is not None:
-            limits.append(Sql("span_start >= ? AND span_end < ?", (self.cut.start, self.cut.end)))
-        return limits
-
-    def _outside(self, source: Source) -> list[Sql]:
-        """What of the source counts nevertheless, for all its holes."""
-        if self.visits:
-            return [Sql("NOT (span_end >= ? AND span_start < ?)", (s.start, s.end)) for s in source.seams()]
-        return [_not_in(hole) for hole in joined(source.holes)]
+            away.append(Sql("span_start >= ? AND span_end < ?", (self.cut.start, self.cut.end)))
+        parts = [[*away, *map(_not, at_fresh)]]
+        if at_fresh and self.others:
+            parts.append([*away, _any_of(at_fresh), _NOT_ACTIVE, *source.outside_holes()])
+        return parts
 
 
 def _format(source: Source) -> int:
     return source.segment.format
 
 
-# Where what happened before was replaced, it is not known; then an event counts as the first.
-_SEEN = "CASE{} ELSE seen END AS seen"
+_NOT_ACTIVE = Sql("(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM active))")
+
+
+def _seen(holes: Sequence[Stretch]) -> str:
+    """Where what happened before was replaced, it is not known; then an event counts as the first."""
+    replaced = "".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)
+    return f"CASE{replaced} ELSE seen END AS seen" if replaced else "seen"
 
 
 def _quarters(holes: Iterable[Stretch]) -> list[int]:
@@ -183,8 +212,26 @@ def _of_openings(period: Stretch) -> list[Sql]:
     return [Sql("last_quarter >= ?", (period.start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
 
 
-def _not_in(hole: Stretch) -> Sql:
+def _all_of(union: str, parts: Sequence[Sql]) -> Sql:
+    return Sql(union.join(part.text for part in parts), tuple(value for part in parts for value in part.values))
+
+
+def _outside(hole: Stretch) -> Sql:
     return Sql("NOT (occurred >= ? AND occurred < ?)", (hole.start, hole.end))
+
+
+def _touching(seam: Stretch) -> Sql:
+    return Sql("(span_end >= ? AND span_start < ?)", (seam.start, seam.end))
+
+
+def _not(condition: Sql) -> Sql:
+    return Sql(f"NOT {condition.text}", condition.values)
+
+
+def _any_of(conditions: Iterable[Sql]) -> Sql:
+    found = list(conditions)
+    text = " OR ".join(each.text for each in found)
+    return Sql(f"({text})", tuple(value for each in found for value in each.values))
 
 
 def _since(ms: int) -> Sql:
@@ -197,13 +244,14 @@ def _until(ms: int) -> Sql:
 
 
 def _filled(stretch: Stretch, holes: Sequence[Stretch]) -> bool:
-    return any(stretch.within(hole) for hole in joined(holes))
+    return any(stretch.within(hole) for hole in holes)
 
 
 @dataclass(frozen=True)
 class _Gathered:
     """`events`: raw, of the `fresh` stretches. `outside`: what the site has beyond the scope; and so may the months
-    of the `past`. `made_of`: the same again means the same visits at seams; None: who knows.
+    of the `past`. `segments` and `slots`: the same again means the same visits between segments, and the same in slots;
+    no slots: who knows.
     """
 
     scope: Stretch
@@ -213,7 +261,8 @@ class _Gathered:
     as_of: datetime | None
     outside: Sequence[Stretch]
     past: Sequence[Stretch]
-    made_of: object
+    segments: object
+    slots: object | None
 
 
 class NotBuiltYet(Exception):
@@ -247,14 +296,28 @@ class Reader:
         reach = period
         while True:
             found = self._gather(site_id, reach, most_fresh, visits)
-            beside = self._seams_of(connection, site_id, found) if visits else found.events
-            wider = _within_reach(beside, period, found) if visits else []
+            if not visits:
+                connection.register("beside", found.events)
+                is_some = found.events.num_rows or not found.sources
+                return Reading(found.sources, found.fresh, Sql("beside") if is_some else None, visits, found.as_of)
+            between = self._between(connection, site_id, found)
+            lately = self._lately(connection, site_id, found, between)
+            wider = _within_reach((between, lately.rows), period, found)
             if not wider:
-                name = "beside" if beside.num_rows or not found.sources else None
-                if name is not None:
-                    connection.register(name, beside)
-                return Reading(found.sources, found.fresh, name, visits, found.as_of)
+                break
             reach = Stretch(min(wider).start, max(each.end for each in wider))
+        connection.register("active", lately.visitors)
+        beside = []
+        if between.num_rows:
+            connection.register("between_segments", between)
+            not_fresh = [_NOT_ACTIVE, *map(_outside, found.fresh)] if found.fresh else []
+            beside.append(_select("*", Sql("between_segments"), not_fresh))
+        if lately.rows.num_rows or not found.sources:
+            connection.register("lately", lately.rows)
+            beside.append(Sql("SELECT * FROM lately"))
+        union = _all_of(" UNION ALL BY NAME ", beside)
+        relation = Sql(f"({union.text})", union.values) if beside else None
+        return Reading(found.sources, found.fresh, relation, visits, found.as_of, others=True)
 
     def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
         # In this order: what leaves one of them is in the next.
@@ -268,24 +331,43 @@ class Reader:
         slots, events, as_of = self._read_fresh(site_id, dirty, scope, most_fresh - old_events.num_rows)
         fresh = tuple(joined([*old, *slots]))
         sources = tuple(
-            Source(segment, str(self.segments.fetch(segment)), holes_in(segment, manifest, fresh, scope))
+            source_of(segment, str(self.segments.fetch(segment)), manifest, fresh, scope)
             for segment in manifest.segments
             if segment.stretch.meets(scope)
         )
         unread = [s.stretch for s in manifest.segments]
         unread += [Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots]
-        made_of = None if old else (scope, tuple((s.segment.version, s.holes) for s in sources), _tokens(dirty, slots))
+        made_of = scope, tuple((s.segment.version, s.finer) for s in sources)
+        tokens = None if old else _tokens(dirty, slots)
         outside = [each for each in unread if not each.meets(scope)]
-        return _Gathered(scope, sources, fresh, pa.concat_tables([old_events, events]), as_of, outside, past, made_of)
+        events = pa.concat_tables([old_events, events])
+        return _Gathered(scope, sources, fresh, events, as_of, outside, past, made_of, tokens)
 
-    def _seams_of(self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered) -> pa.Table:
-        if found.made_of is None:
-            return _derive(connection, found)
-        seams = self._seams.get((site_id, found.made_of))
-        if seams is None:
-            seams = _derive(connection, found)
-            self._seams.put((site_id, found.made_of), seams, seams.nbytes)
-        return seams
+    def _between(self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered) -> pa.Table:
+        """The events of visits at seams between segments."""
+        if not found.sources:
+            return NO_VISITS.rows
+        key = site_id, found.segments
+        rows = self._seams.get(key)
+        if rows is None:
+            settled = [replace(source, fresh=()) for source in found.sources]
+            rows = _derived(connection, seam_rows(settled, found.scope))
+            self._seams.put(key, rows, rows.nbytes)
+        return rows
+
+    def _lately(
+        self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, between: pa.Table
+    ) -> "_Visits":
+        if not found.fresh and found.sources:
+            return NO_VISITS
+        if found.slots is None:
+            return _visits_lately(connection, found, between)
+        key = site_id, found.segments, found.slots
+        visits: _Visits | None = self._seams.get(key)
+        if visits is None:
+            visits = _visits_lately(connection, found, between)
+            self._seams.put(key, visits, visits.rows.nbytes + visits.visitors.nbytes)
+        return visits
 
     def forget(self, site_id: str) -> None:
         """Remove this node's copies of the site's segments; the next reading fetches them anew."""
@@ -363,52 +445,94 @@ class Reader:
         return self._read_run(site_id, Stretch(run.start, middle), room, tables) if room >= 0 else room
 
 
-def holes_in(segment: Segment, manifest: Manifest, fresh: Sequence[Stretch], scope: Stretch) -> tuple[Stretch, ...]:
-    """Where, within the scope, others count in this segment's stead."""
+def source_of(segment: Segment, path: str, manifest: Manifest, fresh: Sequence[Stretch], scope: Stretch) -> Source:
+    """What of the segment counts within the scope. `path`: its file."""
     finer = [
         other.stretch
         for other in manifest.segments
         if GRAINS.index(other.grain) < GRAINS.index(segment.grain) and other.stretch.within(segment.stretch)
     ]
-    return tuple(hole for hole in joined([*finer, *fresh]) if hole.meets(segment.stretch) and hole.meets(scope))
+
+    def met(holes: Iterable[Stretch]) -> tuple[Stretch, ...]:
+        return tuple(hole for hole in joined(holes) if hole.meets(segment.stretch) and hole.meets(scope))
+
+    return Source(segment, path, met(finer), met(fresh))
 
 
 def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = None) -> Sql:
     """What visits at seams are made of, as raw columns and `seen`."""
     reach = scope.widened(VISIT_GAP)
     parts = []
-    for source in sources:
-        touches = ["edge AND span_end >= ? AND span_start < ?"]
-        values: list[Any] = [[source.path], reach.start, reach.end]
-        for seam in source.seams():
-            touches.append("span_end >= ? AND span_start < ?")
-            values += [seam.start, seam.end]
+    for alike in _alike(sources):
+        source = alike[0]
+        seams = [*source.seams(reach), *source.fresh_seams()]
+        limits = source.outside_holes()
         if cut is not None:
-            touches.append("span_start < ? OR span_end >= ?")
-            values += [cut.start, cut.end]
-        text = f"SELECT {RAW_OF_ROW}, seen FROM {FILES[source.segment.format]} WHERE ({' OR '.join(touches)})"
-        holes = joined(source.holes)
-        for hole in holes:
-            text += f" AND {_not_in(hole).text}"
-            values += _not_in(hole).values
-        if cut is not None:
-            text += " AND occurred >= ? AND occurred < ?"
-            values += [cut.start, cut.end]
-        if holes:
-            seen = _SEEN.format("".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes))
-            text, values = f"SELECT * REPLACE ({seen}) FROM ({text})", [*_quarters(holes), *values]
-        parts.append(Sql(text, tuple(values)))
-    return Sql(" UNION ALL BY NAME ".join(p.text for p in parts), tuple(value for p in parts for value in p.values))
+            seams.append(Sql("span_start < ? OR span_end >= ?", (cut.start, cut.end)))
+            limits.append(Sql("occurred >= ? AND occurred < ?", (cut.start, cut.end)))
+        parts.append(_as_raw(_files(alike), source.holes, [_any_of(seams), *limits]))
+    return _all_of(" UNION ALL BY NAME ", parts)
 
 
-def _derive(connection: duckdb.DuckDBPyConnection, found: _Gathered) -> pa.Table:
+def _as_raw(rows: Sql, holes: Sequence[Stretch], limits: Sequence[Sql]) -> Sql:
+    part = _select(f"{RAW_OF_ROW}, {_seen(holes)}", rows, limits)
+    return Sql(part.text, (*_quarters(holes), *part.values))
+
+
+def _alike(sources: Sequence[Source]) -> Iterator[list[Source]]:
+    """Those of one format that have no holes, together: they are read under the same conditions."""
+    for _, found in groupby(sorted((s for s in sources if not s.holes), key=_format), _format):
+        yield list(found)
+    yield from ([source] for source in sources if source.holes)
+
+
+def _files(sources: Sequence[Source]) -> Sql:
+    """Of one format."""
+    return Sql(FILES[_format(sources[0])], ([source.path for source in sources],))
+
+
+@dataclass(frozen=True)
+class _Visits:
+    """All events at seams of `visitors`; and of nobody, where they are fresh."""
+
+    visitors: pa.Table
+    rows: pa.Table
+
+
+NO_VISITS = _Visits(pa.schema([("visitor", pa.uint64())]).empty_table(), pa.table({}))
+
+
+def _visits_lately(connection: duckdb.DuckDBPyConnection, found: _Gathered, between: pa.Table) -> _Visits:
+    """Of the visitors who have fresh events, or events that those replace."""
     connection.register("fresh", found.events)
-    kept = seam_rows(found.sources, found.scope)
-    union = f"{kept.text} UNION ALL BY NAME " if found.sources else ""
-    raw = f"WITH raw AS MATERIALIZED ({union}SELECT *, NULL::INTEGER AS seen FROM fresh) "
-    seams: pa.Table = connection.sql(f"{raw} SELECT * FROM ({DERIVED})", params=kept.values).to_arrow_table()
+    with_fresh = [source for source in found.sources if source.fresh]
+    stale = (_select("visitor", _files([x]), [replace(x, finer=()).in_holes()]) for x in with_fresh)
+    active = _all_of(" UNION ALL ", [Sql("SELECT visitor FROM fresh"), *stale])
+    visitors = connection.sql(
+        f"SELECT DISTINCT visitor FROM ({active.text}) WHERE visitor IS NOT NULL", params=active.values
+    ).to_arrow_table()
+    connection.register("active", visitors)
+    is_active, parts = (
+        Sql("visitor IN (SELECT visitor FROM active)"),
+        [Sql("SELECT *, NULL::INTEGER AS seen FROM fresh")],
+    )
+    if between.num_rows:
+        connection.register("between_segments", between)
+        parts.append(_as_raw(Sql("between_segments"), found.fresh, [is_active, *map(_outside, found.fresh)]))
+    for source in with_fresh:
+        at_fresh = [*map(_not, source.seams()), _any_of(source.fresh_seams())]
+        parts.append(_as_raw(_files([source]), source.holes, [*at_fresh, is_active, *source.outside_holes()]))
+    rows = _derived(connection, _all_of(" UNION ALL BY NAME ", parts))
     connection.unregister("fresh")
-    return seams
+    return _Visits(visitors, rows)
+
+
+def _derived(connection: duckdb.DuckDBPyConnection, raw: Sql) -> pa.Table:
+    # In a statement of its own: DuckDB knows then how many there are, and takes memory for no more.
+    connection.execute(f"CREATE TEMP TABLE raw AS {raw.text}", raw.values)
+    rows = connection.sql(DERIVED).to_arrow_table()
+    connection.execute("DROP TABLE raw")
+    return rows
 
 
 def _around(reach: Stretch, manifest: Manifest) -> Stretch:
@@ -419,17 +543,20 @@ def _around(reach: Stretch, manifest: Manifest) -> Stretch:
     return Stretch(min([reach, *met]).start, max(each.end for each in (reach, *met))).widened(VISIT_GAP)
 
 
-def _within_reach(seams: pa.Table, period: Stretch, found: _Gathered) -> list[Stretch]:
+def _within_reach(visits: Iterable[pa.Table], period: Stretch, found: _Gathered) -> list[Stretch]:
     """What was left unread and might belong to a visit of the period; then the scope, to be widened by it."""
     if not (found.outside or found.past):
         return []
-    of_period = seams.filter((pc.field("span_start") < period.end) & (pc.field("span_end") >= period.start))
-    first, last = pc.min(of_period["span_start"]).as_py(), pc.max(of_period["span_end"]).as_py()
-    if first is None:
+    reached = []
+    for rows in filter(len, visits):
+        of_period = rows.filter((pc.field("span_start") < period.end) & (pc.field("span_end") >= period.start))
+        if of_period.num_rows:
+            reached.append(Stretch(pc.min(of_period["span_start"]).as_py(), pc.max(of_period["span_end"]).as_py() + 1))
+    if not reached:
         return []
-    visits = Stretch(first, last + 1).widened(VISIT_GAP)
-    missed = [each for each in found.outside if each.meets(visits)]
-    for side in (Stretch(visits.start, found.scope.start), Stretch(found.scope.end, visits.end)):
+    reach = Stretch(min(reached).start, max(each.end for each in reached)).widened(VISIT_GAP)
+    missed = [each for each in found.outside if each.meets(reach)]
+    for side in (Stretch(reach.start, found.scope.start), Stretch(found.scope.end, reach.end)):
         if side.start < side.end:
             missed += [month.part(side) for month in found.past if month.meets(side)]
     return [found.scope, *missed] if missed else []

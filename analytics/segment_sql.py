@@ -119,7 +119,8 @@ FROM raw WHERE visitor IS NULL
 # A segment's rows as they are written, from the relation `found`: all of the segment, or one of its days. The question
 # marks are the start and end of its stretch. `earlier`: in which quarters visitors were seen on the days before.
 # Openings first, so that a question about visits and visitors reads no other rows; by day, so that one about a day
-# reads little; then by visitor, so that what stays the same within a visit takes next to no space.
+# reads little; those at the edge together, as they are read apart; then by visitor, so that what stays the same within
+# a visit takes next to no space.
 EARLIER = "CREATE OR REPLACE TEMP TABLE earlier (visitor UBIGINT, quarter INTEGER)"
 WRITTEN = f"""
 SELECT * EXCLUDE (earlier) REPLACE (
@@ -129,7 +130,7 @@ FROM found LEFT JOIN (SELECT visitor, max(quarter) AS earlier FROM earlier GROUP
 WHERE visitor IS NOT NULL
 UNION ALL BY NAME
 SELECT * REPLACE (quarter AS seen), false AS edge FROM found WHERE visitor IS NULL
-ORDER BY last_quarter < 0, occurred // {DAY}, visitor, occurred, tie
+ORDER BY last_quarter < 0, occurred // {DAY}, edge, visitor, occurred, tie
 """
 # All of a segment, from the files of its days.
 OF_DAYS = """

@@ -28,7 +28,7 @@ from analytics.dirty_hours import DirtyHours, Due, Waiting
 from analytics.history import History, Past
 from analytics.mongodb import LOOK_LIMIT
 from analytics.raw_events import RawEvents
-from analytics.reading import Reading, Source, holes_in, seam_rows
+from analytics.reading import Reading, Source, Sql, seam_rows, source_of
 from analytics.segment_sql import COLUMNS, EARLIER, OF_DAYS, WRITTEN
 from analytics.segment_store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.stretch import DAY, GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
@@ -138,7 +138,7 @@ class Builder:
                 at_seams = seam_rows(sources, stretch, cut=stretch) if sources else None
                 derived = derive(connection, folder, self.raw.read(site_id, fresh), at_seams)
                 rows = derived + sum(source.segment.rows for source in sources)
-                content = write(connection, Reading(sources, (), "derived", cut=stretch), stretch, rows, file)
+                content = write(connection, Reading(sources, (), Sql("derived"), cut=stretch), stretch, rows, file)
             except duckdb.Error:
                 for source in sources:  # copies of this node's that may be damaged; MongoDB has better ones
                     self.segments.forget(source.segment.version)
@@ -166,11 +166,11 @@ class Builder:
         sources = []
         for segment in manifest.segments:
             if segment.stretch.meets(stretch):
-                holes = holes_in(segment, manifest, fresh, stretch)
-                if not any(segment.stretch.within(hole) for hole in holes):
-                    path = folder / segment.version
+                path = folder / segment.version
+                source = source_of(segment, str(path), manifest, fresh, stretch)
+                if not any(segment.stretch.within(hole) for hole in source.holes):
                     os.link(self.segments.fetch(segment), path)  # another process may make room meanwhile
-                    sources.append(Source(segment, str(path), holes))
+                    sources.append(source)
         return tuple(sources)
 
     def _next(self, site_id: str, everything: bool) -> tuple[Grain, Stretch] | None:
