@@ -71,6 +71,8 @@ class Agent:
 def agent_of(user_agent: str) -> Agent:
     """Whoever says nothing is nobody that we know, and no bot: programs of a site's own often say nothing."""
     text = user_agent[:LONGEST]
+    if not text.isascii():  # half a surrogate pair is no text to the parser
+        text = text.encode(errors="replace").decode()
     if _is_bot(text):
         return Agent(is_bot=True)
     found = _parser()(text, Domain.USER_AGENT | Domain.OS)

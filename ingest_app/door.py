@@ -249,8 +249,6 @@ class _Desk:
             return body
         if not isinstance(body, dict):
             raise InvalidEvent({"body": ["Not a JSON object."]})
-        if body.get("visitor_key") and not body.get("user_id"):
-            body = {**body, "user_id": body["visitor_key"]}
         event = load_event(body, now)
         occurred_at, clamped = when_it_occurred(event, body.get("timestamp"), self._hit.sent_at)
         if clamped or occurred_at is not event.occurred_at:

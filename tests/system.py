@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,28 @@ def wait_for(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
             raise AssertionError(f"{what}: not within {limit} s")
         time.sleep(0.02)
     return value
+
+
+@contextmanager
+def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
+    """They are there, and do not answer. A signal takes a while to reach each thread that runs."""
+    found = list(processes)
+    try:
+        for process in found:
+            process.suspend()
+        wait_for(lambda: all(map(_stands_still, found)), "processes that stand still")
+        yield
+    finally:
+        for process in found:
+            process.resume()
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    for file in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if file.read_text().rpartition(")")[2].split()[0] not in "TZ":
+                return False
+    return True
 
 
 def own_environment() -> dict[str, str]:

@@ -43,7 +43,7 @@ from tasks.doctor import (
     settings_claim_idle,
     settings_redis_timeout,
 )
-from tests.system import System, pick_ports, running, wait_for
+from tests.system import System, frozen, pick_ports, running, wait_for
 
 SECRET = "g3heim"
 
@@ -97,17 +97,6 @@ def test_a_system_that_is_frozen_altogether_is_told_within_ten_seconds_and_then_
     assert "unchecked worker queues           Needs Redis." in ran.stdout
     assert "warning   flower                  Flower does not answer" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
-
-
-@contextmanager
-def frozen(processes: list[psutil.Process]) -> Iterator[None]:
-    try:
-        for process in processes:
-            process.suspend()
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 def test_a_queue_that_nobody_takes_from_is_named(system: System):

@@ -54,7 +54,7 @@ EVENT = {
     "timestamp": "2026-11-22T10:00:00Z", "event_id": "7", "interactive": False,
     "props": {"plan": "pro", "n": 1, "f": 1.5, "b": True, "z": None},
     "revenue": {"amount": "9.99", "currency": "EUR"}, "engagement_time": 1000, "scroll_depth": 50, "country": "DE",
-    "region": "DE-BE", "language": "de-DE", "ip": "203.0.113.7", "user_agent": "Firefox", "visitor_key": "v",
+    "region": "DE-BE", "language": "de-DE", "ip": "203.0.113.7", "user_agent": "Firefox",
 }  # fmt: skip
 PLAUSIBLE = {
     "n": "pageview", "u": "https://shop.example/a", "d": "shop.example", "r": "https://news.example/", "i": False,

@@ -1,10 +1,9 @@
 """POST /event at the front, the journal at the back: what is promised, what is refused, and in which words."""
 
 import json
-import os
-import signal
 import time
 
+import psutil
 import pytest
 from flask import abort
 from flask.testing import FlaskClient
@@ -13,7 +12,7 @@ from redis import Redis
 from analytics.journal import Journal
 from config.embedded import Server
 from tests.conftest import Asked
-from tests.system import wait_for
+from tests.system import frozen, wait_for
 
 GOOD = {"site_id": "site-abc-123", "event_type": "page_view", "path": "/pricing", "user_id": "user-xyz-789"}
 
@@ -170,14 +169,11 @@ def test_a_redis_that_accepts_and_does_not_answer_is_a_503_within_two_seconds(
     ingest: FlaskClient, redis: Redis, redis_running: Server
 ):
     pid = redis.info("server")["process_id"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen([psutil.Process(pid)]):
         start = time.monotonic()
         answer = ingest.post("/event", json=GOOD)
         ready = ingest.get("/readyz")
         took = time.monotonic() - start
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert answer.status_code == 503
     assert ready.status_code == 503
     assert ready.json["stores"]["redis"]["ok"] is False

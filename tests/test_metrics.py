@@ -2,18 +2,15 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from analytics.journal import JOURNAL_KEY
 from analytics.site_registry import SiteRegistry
-from tests.system import System, kill_if_there, wait_for
+from tests.system import System, frozen, kill_if_there, wait_for
 
 KEY = "a-key-for-tests-only"
 ROOT = Path(__file__).parent.parent
@@ -94,17 +91,6 @@ def test_events_that_wait_are_seen_and_a_store_that_is_away_costs_only_its_own_g
         report = read(system.report)
     assert report["footfall_store_up", "mongodb"] == 0
     assert ("footfall_dead_letters", "not_json") not in report
-
-
-@contextmanager
-def frozen(processes: list[psutil.Process]) -> Iterator[None]:
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
 
 
 def test_every_page_needs_the_key(system: System):

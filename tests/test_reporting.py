@@ -1,11 +1,10 @@
 """GET /stats against documents in a real MongoDB."""
 
-import os
-import signal
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psutil
 import pytest
 from flask.testing import FlaskClient
 from pymongo import MongoClient
@@ -18,6 +17,7 @@ from config.embedded import pick_port
 from config.settings import Settings
 from report_app import create_app
 from tests.conftest import make_services
+from tests.system import frozen
 
 DAY = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -130,13 +130,10 @@ def test_a_mongodb_that_accepts_and_does_not_answer_is_a_503_long_before_the_que
 ):
     assert report.get("/stats?site_id=site").status_code == 200
     pid = database.command("serverStatus")["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen([psutil.Process(pid)]):
         start = time.monotonic()
         answer = report.get("/stats?site_id=site")
         took = time.monotonic() - start
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert answer.status_code == 503
     assert took < 3, "the limit of a query is 5 s here"
 

@@ -1,10 +1,9 @@
 """GET /stats/timeseries, /stats/breakdown and /stats/realtime over HTTP; every number here is counted by hand."""
 
-import os
-import signal
 from datetime import timedelta
 from typing import Any
 
+import psutil
 import pytest
 from flask.testing import FlaskClient
 from pymongo import MongoClient
@@ -18,6 +17,7 @@ from config.embedded import pick_port
 from report_app import Services
 from report_app.parameters import SHORT
 from tests.conftest import NOW, tell
+from tests.system import frozen
 
 DAY = "site_id=shop&from=2026-11-21&to=2026-11-21"
 
@@ -221,10 +221,7 @@ def test_a_mongodb_that_is_away_or_frozen_is_a_503(report: FlaskClient, services
         RealtimeReader(nobody["footfall"], 1, lambda: NOW).read("shop")
     nobody.close()
     pid = database.command("serverStatus")["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with frozen([psutil.Process(pid)]):
         answer = report.get("/stats/realtime?site_id=shop")
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")
     assert answer.headers["Retry-After"] == "1"

@@ -2,18 +2,15 @@
 its story, and the reports know it. And while the system fails under them, those that send again lose nothing.
 """
 
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from tests import stock_clients
 from tests.stock_clients import finish, start
-from tests.system import System, wait_for
+from tests.system import System, frozen, wait_for
 
 COUNT = 12  # tracks of a client that takes a number
 TO_STORE = {  # by script, how the events of a site are called that it leaves behind
@@ -134,15 +131,6 @@ def test_a_browser_with_segments_library_needs_only_to_know_where_we_are(system:
     wait_for(lambda: names(system, "batching") == TO_STORE["segment_browser.mjs"], "the batch in the report", 10)
 
 
-@contextmanager
-def frozen(pid: int) -> Iterator[None]:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(pid, signal.SIGCONT)
-
-
 def test_clients_that_send_again_lose_nothing_and_double_nothing(system: System):
     """Redis stands still, so that hits are answered 503 that may have been written; then every process of the door is
     killed, so that hits are not answered at all.
@@ -152,7 +140,7 @@ def test_clients_that_send_again_lose_nothing_and_double_nothing(system: System)
     try:
         for site in sites.values():
             wait_for(lambda site=site: names(system, site), f"the first events of {site}")
-        with frozen(system.redis().info("server")["process_id"]):
+        with frozen([psutil.Process(system.redis().info("server")["process_id"])]):
             wait_for(lambda: httpx.get(f"{system.ingest}/readyz").status_code == 503, "a door that says no")
             assert httpx.get(f"{system.ingest}/readyz").status_code == 503
         door = system.part("ingest_app.wsgi")

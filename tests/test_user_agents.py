@@ -90,3 +90,8 @@ def test_no_user_agent_takes_long(piece: str):
     agent_of(f"Mozilla/5.0 {piece * 5000}")
     agent_of(piece * 5000)
     assert time.perf_counter() - start < 1.0
+
+
+@pytest.mark.parametrize("start", ["Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0", "app/1"])
+def test_half_a_surrogate_pair_is_no_text_and_harms_nothing(start: str):
+    assert agent_of(f"{start} \ud83d") == agent_of(f"{start} ?")
