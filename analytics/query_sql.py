@@ -166,7 +166,8 @@ class Clock:
 
     def touched(self, openings: Sql, grain: Grain) -> Sql:
         """Openings of the period, once for each bucket that they touch, each time with a `quarter` of it; only where no
-        visit leaps. Those that go on into a bucket have no `seen` there, as their visitor is not seen sooner.
+        visit leaps. Those that go on into a bucket have no `seen` there, as their visitor is not seen sooner. Where
+        events stand for themselves, a visitor may come up again in a bucket: those buckets count distinct visitors.
         """
         first, last = f"greatest(quarter, {self.start})", f"least(last_quarter, {self.end - 1})"
         own = f"SELECT * REPLACE ({first} AS quarter) FROM ({{}})"

@@ -90,8 +90,9 @@ class Reading:
 
     `beside`: a relation with what is not read from segments: where `visits` were asked for, the events at seams, and
     else those of dirty slots; None where there are segments and nothing else, as an empty relation costs a millisecond.
-    Of visits that touch dirty slots it has those of the visitors in the relation `active`, if there are `others`, whose
-    visits are as their segment says. `cut`: the visits of this stretch end at its ends, whatever lies beyond.
+    `others`: of visits that touch dirty slots and no end of a segment it has those of the visitors in the relation
+    `active`; the others' are as their segment says. `cut`: the visits of this stretch end at its ends, whatever lies
+    beyond.
     """
 
     sources: tuple[Source, ...]
@@ -209,7 +210,8 @@ def _within(segment: Segment, period: Stretch) -> list[Sql]:
 
 
 def _of_openings(period: Stretch) -> list[Sql]:
-    return [Sql("last_quarter >= ?", (period.start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
+    start = max(period.start, 0)  # 1970, in a zone east of UTC, began before it; and no opening is -1
+    return [Sql("last_quarter >= ?", (start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
 
 
 def _all_of(union: str, parts: Sequence[Sql]) -> Sql:
@@ -537,10 +539,11 @@ def _derived(connection: duckdb.DuckDBPyConnection, raw: Sql) -> pa.Table:
 
 def _around(reach: Stretch, manifest: Manifest) -> Stretch:
     """All of the segments that hold some of it, as any hole of theirs may change their visits; and what a visit may
-    touch beside them.
+    touch beside them; in whole slots, as raw events are read.
     """
     met = [segment.stretch for segment in manifest.segments if segment.stretch.meets(reach)]
-    return Stretch(min([reach, *met]).start, max(each.end for each in (reach, *met))).widened(VISIT_GAP)
+    around = Stretch(min([reach, *met]).start, max(each.end for each in (reach, *met))).widened(VISIT_GAP)
+    return Stretch(around.start // SLOT * SLOT, -(-around.end // SLOT) * SLOT)
 
 
 def _within_reach(visits: Iterable[pa.Table], period: Stretch, found: _Gathered) -> list[Stretch]:

@@ -150,6 +150,21 @@ def test_a_visit_that_began_before_the_period_is_in_it(rig: Engine, metrics: Any
     assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
 
 
+def test_a_period_from_before_1970_counts_a_visit_over_midnight_once_a_day(rig: Engine):
+    """As the first of January 1970 is east of UTC."""
+    rig.drop_all()
+    zone = ZoneInfo("Asia/Tokyo")
+    midnight = datetime(2026, 5, 13, tzinfo=zone).astimezone(UTC)
+    documents = [view("anna", midnight - timedelta(minutes=20)), view("anna", midnight + timedelta(minutes=5))]
+    rig.store(*documents)
+    rig.builder.build("site", "day", stretch_of("day", as_ms(midnight)))
+    period = Period(datetime(1970, 1, 1, tzinfo=zone).astimezone(UTC), midnight + timedelta(days=1), zone)
+    query = Query("site", ("visitors",), period, ("time:day",))
+    answer = as_oracle_says(rig.reports.answer(query))
+    assert answer == [(("2026-05-12",), (1,)), (("2026-05-13",), (1,))]
+    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
+
+
 def test_a_visitor_whose_entry_is_read_anew_is_not_lost_afterwards(rig: Engine):
     """Visitors alone are counted without putting visits together again."""
     rig.drop_all()
