@@ -19,7 +19,7 @@ from maxminddb import InvalidDatabaseError
 from analytics.channels import Origin, channel_of
 from analytics.client import Client
 from analytics.drop import Drop
-from analytics.event import Event
+from analytics.event import Event, storable
 from analytics.pages import Page, bare_hostname, matches, read_path, read_url
 from analytics.places import Place, Places, place_said
 from analytics.site import Site
@@ -69,8 +69,7 @@ class Draft:
     def put(self, name: str, value: str | None) -> None:
         """Where the event does not say it itself. What is no text (half a surrogate pair) is replaced."""
         if value and name not in self.described:
-            text = value if value.isascii() else value.encode(errors="replace").decode()
-            self.described[name] = text[: LONGEST.get(name, 128)]
+            self.described[name] = storable(value)[: LONGEST.get(name, 128)]
 
     def as_event(self) -> Event:
         event, described = self.event, self.described or None

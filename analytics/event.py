@@ -67,6 +67,11 @@ class Event:
     client: str | None = None
 
 
+def storable(text: str) -> str:
+    """JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold; it is replaced."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 def new_id() -> UUID:
     """A UUIDv7, for an event whose client gave no event_id: ordered by time, which keeps MongoDB's `_id` index warm."""
     return uuid_utils.compat.uuid7()

@@ -501,8 +501,8 @@ def _visitors(plan: _Plan, whole: Callable[[Stretch], bool]) -> str:
             return "count(*) FILTER (newcomer)"
         among = f"d0 IN ({', '.join(map(str, uncertain))})"
         return f"count(*) FILTER (newcomer AND NOT {among}) + count(DISTINCT visitor) FILTER (newcomer AND {among})"
-    once = plan.visit_level and not plan.openings
-    return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if once else ''}"
+    every_event = plan.visit_level and not plan.openings
+    return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if every_event else ''}"
 
 
 MOST_DAYS = 1_000  # that are looked at one by one
@@ -535,17 +535,19 @@ def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:
         flags.append(f"(seen IS NULL OR {new}) AS newcomer")
         if "DISTINCT" in counted["visitors"]:
             terms.column("visitor")
-    if plan.openings and "visits" in counted:
-        flags.append(f"{terms.column('entry')} AS first")
-    elif plan.visit_level and not plan.openings and ("visits" in counted or not plan.everybody):
-        new = plan.clock.is_new(terms.column("prior"), query.grain)
-        flags.append(f"{terms.column('entry')} OR coalesce({new}, false) AS first")
-    if flags and not plan.openings:
-        terms.column(plan.clock.column)
-    if not plan.everybody:
-        terms.columns |= {"visitor"} if "visitors" in counted else set()
-        terms.columns |= {"visit"} if "visits" in counted and not plan.visit_level else set()
-        terms.columns |= {"visit_bounce"} if plan.visit_level and not plan.openings else set()
+    if plan.openings:
+        if "visits" in counted:
+            flags.append(f"{terms.column('entry')} AS first")
+    elif plan.visit_level:
+        if "visits" in counted or not plan.everybody:
+            new = plan.clock.is_new(terms.column("prior"), query.grain)
+            flags.append(f"{terms.column('entry')} OR coalesce({new}, false) AS first")
+        terms.columns |= {plan.clock.column} if flags else set()
+        terms.columns |= set() if plan.everybody else {"visit_bounce"}
+    elif "visits" in counted:
+        terms.column("visit")
+    if "visitors" in counted and not plan.everybody:
+        terms.column("visitor")
     if "event:goal" in query.dimensions:
         goals = [
             put("CASE WHEN {} THEN struct_pack(name := {}, money := {}) END", terms.goal(goal), value(goal.name),

@@ -66,7 +66,7 @@ class Source:
         return joined([*self.finer, *self.fresh])
 
     def in_holes(self) -> Sql:
-        return _any_of(Sql("occurred >= ? AND occurred < ?", (hole.start, hole.end)) for hole in self.holes)
+        return _any_of(map(_inside, self.holes))
 
     def outside_holes(self) -> list[Sql]:
         return [*map(_outside, self.holes)]
@@ -218,8 +218,12 @@ def _all_of(union: str, parts: Sequence[Sql]) -> Sql:
     return Sql(union.join(part.text for part in parts), tuple(value for part in parts for value in part.values))
 
 
-def _outside(hole: Stretch) -> Sql:
-    return Sql("NOT (occurred >= ? AND occurred < ?)", (hole.start, hole.end))
+def _inside(stretch: Stretch) -> Sql:
+    return Sql("(occurred >= ? AND occurred < ?)", (stretch.start, stretch.end))
+
+
+def _outside(stretch: Stretch) -> Sql:
+    return _not(_inside(stretch))
 
 
 def _touching(seam: Stretch) -> Sql:
@@ -471,7 +475,7 @@ def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = N
         limits = source.outside_holes()
         if cut is not None:
             seams.append(Sql("span_start < ? OR span_end >= ?", (cut.start, cut.end)))
-            limits.append(Sql("occurred >= ? AND occurred < ?", (cut.start, cut.end)))
+            limits.append(_inside(cut))
         parts.append(_as_raw(_files(alike), source.holes, [_any_of(seams), *limits]))
     return _all_of(" UNION ALL BY NAME ", parts)
 

@@ -14,6 +14,8 @@ from ua_parser.core import Domain, Resolver
 from ua_parser.loaders import load_builtins
 from ua_parser.regex import Resolver as RegexResolver
 
+from analytics.event import storable
+
 REMEMBERED = 10_000  # user agents, 1 kB each
 LONGEST = 1024  # characters that are looked at; browsers have 150, and 500 inside of apps
 
@@ -70,9 +72,7 @@ class Agent:
 @lru_cache(maxsize=REMEMBERED)
 def agent_of(user_agent: str) -> Agent:
     """Whoever says nothing is nobody that we know, and no bot: programs of a site's own often say nothing."""
-    text = user_agent[:LONGEST]
-    if not text.isascii():  # half a surrogate pair is no text to the parser
-        text = text.encode(errors="replace").decode()
+    text = storable(user_agent[:LONGEST])  # the parser takes no half of a surrogate pair
     if _is_bot(text):
         return Agent(is_bot=True)
     found = _parser()(text, Domain.USER_AGENT | Domain.OS)

@@ -13,7 +13,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
-from analytics.event import Scalar
+from analytics.event import Scalar, storable
 from analytics.event_schema import EARLIEST, INT64, LATEST, MOST_PROPS, Moment, Money
 from analytics.pages import split_url
 
@@ -33,7 +33,7 @@ def text(value: object, longest: int) -> str | None:
     """None for what is no text, or empty. Cut before anything else: one value may be that of thousands of events."""
     if not isinstance(value, str):
         return None
-    return _storable(value[: longest + MOST_SPACES].strip()[:longest]) or None
+    return storable(value[: longest + MOST_SPACES].strip()[:longest]) or None
 
 
 def name_of(value: object) -> str | None:
@@ -161,11 +161,6 @@ def _written(value: object) -> str | None:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except RecursionError:
         return None
-
-
-def _storable(value: str) -> str:
-    """JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold."""
-    return value if value.isascii() else value.encode(errors="replace").decode()
 
 
 _money = Money()

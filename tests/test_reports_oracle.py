@@ -122,59 +122,57 @@ def view(user_id: str, moment: datetime) -> dict[str, Any]:
     return {"_id": uuid4(), "site_id": "site", "event_type": "page_view", "user_id": user_id, "timestamp": moment}
 
 
-def test_a_visit_may_leap_over_what_the_period_has_of_an_hour(rig: Engine):
+def store_in_a_segment(rig: Engine, *documents: dict[str, Any]) -> None:
+    """Of the day of the first of them."""
     rig.drop_all()
+    rig.store(*documents)
+    rig.builder.build("site", "day", stretch_of("day", as_ms(documents[0]["timestamp"])))
+
+
+def ask(rig: Engine, documents: list[dict[str, Any]], query: Query) -> list[tuple[Any, ...]]:
+    """The answer, which is the oracle's."""
+    answer = as_oracle_says(rig.reports.answer(query))
+    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
+    return answer
+
+
+def test_a_visit_may_leap_over_what_the_period_has_of_an_hour(rig: Engine):
     ten = datetime(2026, 5, 13, 10, tzinfo=UTC)
     documents = [view("anna", ten + timedelta(minutes=40)), view("anna", ten + timedelta(minutes=61))]
-    rig.store(*documents)
-    rig.builder.build("site", "day", stretch_of("day", as_ms(ten)))
+    store_in_a_segment(rig, *documents)
     period = Period(ten + timedelta(minutes=45), ten + timedelta(minutes=105), ZoneInfo("UTC"))
     query = Query("site", ("visitors", "visits"), period, ("time:hour",))
-    answer = as_oracle_says(rig.reports.answer(query))
-    assert answer == [(("2026-05-13 11:00:00",), (1, 1))]
-    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
+    assert ask(rig, documents, query) == [(("2026-05-13 11:00:00",), (1, 1))]
 
 
 @pytest.mark.parametrize("metrics", [("visitors",), ("visits", "bounce_rate")])
 @pytest.mark.parametrize("dimensions", [(), ("time:hour",), ("visit:browser",)])
 def test_a_visit_that_began_before_the_period_is_in_it(rig: Engine, metrics: Any, dimensions: Any):
-    rig.drop_all()
     noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
     documents = [view("anna", noon - timedelta(minutes=20)), view("anna", noon + timedelta(minutes=5))]
     documents.append(view("bob", noon - timedelta(minutes=20)))
-    rig.store(*documents)
-    rig.builder.build("site", "day", stretch_of("day", as_ms(noon)))
+    store_in_a_segment(rig, *documents)
     query = Query("site", metrics, Period(noon, noon + timedelta(hours=2), ZoneInfo("UTC")), dimensions)
-    answer = as_oracle_says(rig.reports.answer(query))
-    assert [numbers[0] for _, numbers in answer] == [1]
-    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
+    assert [numbers[0] for _, numbers in ask(rig, documents, query)] == [1]
 
 
 def test_a_period_from_before_1970_counts_a_visit_over_midnight_once_a_day(rig: Engine):
     """As the first of January 1970 is east of UTC."""
-    rig.drop_all()
     zone = ZoneInfo("Asia/Tokyo")
     midnight = datetime(2026, 5, 13, tzinfo=zone).astimezone(UTC)
     documents = [view("anna", midnight - timedelta(minutes=20)), view("anna", midnight + timedelta(minutes=5))]
-    rig.store(*documents)
-    rig.builder.build("site", "day", stretch_of("day", as_ms(midnight)))
+    store_in_a_segment(rig, *documents)
     period = Period(datetime(1970, 1, 1, tzinfo=zone).astimezone(UTC), midnight + timedelta(days=1), zone)
     query = Query("site", ("visitors",), period, ("time:day",))
-    answer = as_oracle_says(rig.reports.answer(query))
-    assert answer == [(("2026-05-12",), (1,)), (("2026-05-13",), (1,))]
-    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
+    assert ask(rig, documents, query) == [(("2026-05-12",), (1,)), (("2026-05-13",), (1,))]
 
 
 def test_a_visitor_whose_entry_is_read_anew_is_not_lost_afterwards(rig: Engine):
     """Visitors alone are counted without putting visits together again."""
-    rig.drop_all()
     noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
     documents = [view("anna", noon + timedelta(minutes=55)), view("anna", noon + timedelta(minutes=65))]
-    rig.store(*documents)
-    rig.builder.build("site", "day", stretch_of("day", as_ms(noon)))
+    store_in_a_segment(rig, *documents)
     documents.append(view("bob", noon + timedelta(minutes=55, seconds=1)))
     rig.store(documents[-1])
     query = Query("site", ("visitors",), Period(noon, noon + timedelta(hours=3), ZoneInfo("UTC")), ("time:hour",))
-    answer = as_oracle_says(rig.reports.answer(query))
-    assert answer == [(("2026-05-13 12:00:00",), (2,)), (("2026-05-13 13:00:00",), (1,))]
-    assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
+    assert ask(rig, documents, query) == [(("2026-05-13 12:00:00",), (2,)), (("2026-05-13 13:00:00",), (1,))]
