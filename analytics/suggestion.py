@@ -1,0 +1,30 @@
+"""The known name that is closest to one that is not known, for messages about unknown settings, fields and sites."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+LONGEST = 100  # characters; comparing takes time in proportion to the product of both lengths
+SIMILAR = 0.7  # of 1.0; a typing error is above it, a different word below
+IGNORED = str.maketrans("", "", "_-. ")
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Ignores case and what separates words, so `timeZone`, `time-zone` and `time_zone` are all close to `timezone`."""
+    if len(name) > LONGEST:
+        return None
+    by_plain_name = {_plain(each): each for each in known}
+    found = get_close_matches(_plain(name), by_plain_name, n=1, cutoff=SIMILAR)
+    return by_plain_name[found[0]] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'timezone'?", to append to a sentence; "" if no known name is close.
+
+    `known` must hold only names that the reader of the message may see.
+    """
+    found = closest(name, known)
+    return "" if found is None else f" Did you mean {found!r}?"
+
+
+def _plain(name: str) -> str:
+    return name.translate(IGNORED).casefold()
