@@ -9,7 +9,7 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 run: .venv/ready ## start the whole system in the foreground; Ctrl-C stops it
-	@exec $(BIN)/python -m config.supervisor
+	@exec $(BIN)/python -m footfall.supervisor
 
 test: .venv/ready ## the whole test suite, against real servers of its own
 	@$(BIN)/python -m tests.stock_clients

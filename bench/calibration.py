@@ -15,7 +15,7 @@ import httpx
 from pymongo.database import Database
 from redis import Redis
 
-from config.embedded import pick_port
+from footfall.embedded_servers import pick_port
 from tests.system import wait_for
 
 ENTRY = (

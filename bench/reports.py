@@ -45,8 +45,8 @@ from bench.ingestion import machine, print_table
 from bench.report_data import MONTH
 from bench.report_questions import QUESTIONS, Question
 from config.clients import make_database
-from config.embedded import mongo_server, pick_port
 from config.settings import Settings
+from footfall.embedded_servers import mongo_server, pick_port
 from tests.system import running
 
 EVENTS, SEED = int(os.environ.get("EVENTS", "10000000")), int(os.environ.get("SEED", "1"))

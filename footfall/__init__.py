@@ -1,1 +1,3 @@
-"""The command line: `python -m footfall --help`. One module a command, registered in __main__.py."""
+"""What an operator runs: the command line (`python -m footfall --help`, one module a command, registered in
+__main__.py), and the supervisor and the embedded servers of `make run`.
+"""

@@ -14,7 +14,7 @@ from pymongo.errors import PyMongoError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from config.embedded import REPLICA_SET, mongo_server, pick_port, redis_server
+from footfall.embedded_servers import REPLICA_SET, mongo_server, pick_port, redis_server
 from tests.system import kill_if_there, wait_for
 
 PRIMARY, SECONDARY = 1, 2  # replSetGetStatus's myState

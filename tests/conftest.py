@@ -26,8 +26,8 @@ from analytics.segments import make_segments
 from analytics.sites import SiteStore
 from analytics.storing import Stores
 from config.clients import make_database, make_redis
-from config.embedded import Server, mongo_server, pick_port, redis_server
 from config.settings import Settings
+from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from ingest_app import create_app as create_ingest_app
 from ingest_app.door import make_door
 from report_app import Services

@@ -17,8 +17,8 @@ from pymongo.database import Database
 from redis import Redis
 
 from config.clients import make_redis
-from config.embedded import Server, pick_port
 from config.settings import Settings
+from footfall.embedded_servers import Server, pick_port
 
 BIN = Path(sys.executable).parent
 UP = "Footfall is up."
@@ -131,7 +131,7 @@ class System:
         """Starts it without waiting."""
         with self.log.open("wb") as log:
             self._process = psutil.Popen(
-                [sys.executable, "-m", "config.supervisor"],
+                [sys.executable, "-m", "footfall.supervisor"],
                 env=own_environment() | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

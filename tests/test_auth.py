@@ -31,8 +31,8 @@ from analytics.api_keys import (
 )
 from analytics.published import REMEMBERED
 from analytics.site import Site
-from config.embedded import pick_port
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 from report_app import Services, create_app
 from report_app.errors import PLAUSIBLE
 from tests.conftest import ADMIN_KEY, NOW

@@ -22,9 +22,9 @@ from analytics.replaying import replay_all, replay_edited
 from analytics.site import Site
 from analytics.sites import SiteStore
 from analytics.storing import Outcome, Stores, store_waiting
-from config.embedded import pick_port
 from config.settings import Settings
 from footfall.audit import audit_command
+from footfall.embedded_servers import pick_port
 from tests.conftest import NOW
 
 TODAY = Account("site", NOW.date())

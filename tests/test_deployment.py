@@ -14,7 +14,7 @@ from celery.schedules import maybe_schedule
 from config import gunicorn
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings
-from config.supervisor import APPS, GRACE, _watcher
+from footfall.supervisor import APPS, GRACE, _watcher
 from tasks import app
 
 ROOT = Path(__file__).parent.parent

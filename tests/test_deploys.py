@@ -20,8 +20,8 @@ from analytics.event_schema import load_event
 from analytics.journal import GROUP, JOURNAL_KEY, Journal, Line
 from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE
-from config.embedded import pick_port
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 from tasks.beat import ALIVE
 from tests.conftest import NOW
 from tests.system import running_alone, wait_for

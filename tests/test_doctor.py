@@ -30,10 +30,10 @@ from analytics.redis_doctor import RedisFacts, read_redis, redis_memory, redis_v
 from analytics.stretch import as_ms
 from config.celery import celery_settings
 from config.clients import make_database, make_redis
-from config.embedded import Server, mongo_server, pick_port, redis_server
 from config.settings import Settings
 from footfall.__main__ import footfall
 from footfall.doctor import CHECKS, LIMIT
+from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from tasks.doctor import (
     flower_open_pages,
     flower_password,

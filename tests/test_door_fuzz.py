@@ -24,8 +24,8 @@ from flask import Flask
 from redis import Redis
 
 from analytics.journal import Journal
-from config.embedded import pick_port
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 from ingest_app import create_app
 from ingest_app.door import make_door
 from tests.conftest import NOW, Asked

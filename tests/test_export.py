@@ -29,8 +29,8 @@ from analytics.export import ROW_GROUP, ndjson, parquet
 from analytics.journal import Journal
 from analytics.site import Site
 from analytics.unavailable import Unavailable
-from config.embedded import pick_port
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 from report_app import Services, create_app
 from tests.conftest import ADMIN_KEY, NOW, make_services, tell
 from tests.system import running_alone, wait_for

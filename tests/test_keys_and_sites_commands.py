@@ -15,8 +15,8 @@ from redis import Redis
 
 from analytics.api_keys import KeyRing
 from analytics.site_registry import SiteRegistry
-from config.embedded import pick_port
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 from footfall.keys import keys
 from footfall.sites import sites
 

@@ -24,8 +24,8 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from analytics.journal import JOURNAL_KEY
 from bench.outage import run_outage
-from config.embedded import Server, mongo_server, pick_port, redis_server
 from config.settings import Settings
+from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from tests.system import System, running, running_alone, wait_for
 from tests.test_deployment import PROCFILE
 

@@ -12,8 +12,8 @@ import httpx
 import pytest
 
 from analytics.published import REMEMBERED
-from config.embedded import Server
 from config.settings import Settings, SettingsError, load_settings
+from footfall.embedded_servers import Server
 from tests.system import BIN, System, own_environment, pick_ports, running_alone, wait_for
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ SECRETS = {
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 LOGIN = ("me", "g3heim")
 PROCESSES = PROCFILE | {
-    "run": f"{sys.executable} -m config.supervisor",
+    "run": f"{sys.executable} -m footfall.supervisor",
     "cli": f"{sys.executable} -m footfall keys list",
 }
 

@@ -13,8 +13,8 @@ from pymongo.database import Database
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
 from analytics.journal import Journal
-from config.embedded import pick_port
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 from report_app import create_app
 from tests.conftest import make_services
 from tests.system import frozen

@@ -20,8 +20,8 @@ from analytics.site_registry import KEY, SiteRegistry, make_sites
 from analytics.sites import SiteStore
 from analytics.unavailable import Unavailable
 from config.clients import make_redis
-from config.embedded import pick_port
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 
 SITE = Site(
     "shop",

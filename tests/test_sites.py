@@ -16,7 +16,7 @@ from analytics.site import Goal, Site
 from analytics.site_schema import InvalidSite, dump_site, load_site
 from analytics.sites import MOST_REMEMBERED, REMEMBERED, SiteStore
 from analytics.unavailable import Unavailable
-from config.embedded import pick_port
+from footfall.embedded_servers import pick_port
 from tests.conftest import ADMIN_KEY
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}

@@ -15,8 +15,8 @@ import pytest
 from redis import Redis
 
 from analytics.journal import JOURNAL_KEY
-from config.embedded import pick_port
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 from tests.system import running_alone, wait_for
 from tests.test_deployment import PROCFILE
 from web.gunicorn_worker import LONGEST, OPEN, PATIENCE, WAITS, WHOLE, state_of

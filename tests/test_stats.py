@@ -13,7 +13,7 @@ from analytics.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS
 from analytics.realtime import RealtimeReader, realtime_pipeline
 from analytics.site import Goal, Site
 from analytics.unavailable import Unavailable
-from config.embedded import pick_port
+from footfall.embedded_servers import pick_port
 from report_app import Services
 from report_app.parameters import SHORT
 from tests.conftest import NOW, tell

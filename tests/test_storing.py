@@ -21,7 +21,7 @@ from analytics.journal import GROUP, JOURNAL_KEY, Journal, Line
 from analytics.salts import Salts
 from analytics.storing import MOST_DEATHS, Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
-from config.embedded import pick_port
+from footfall.embedded_servers import pick_port
 from tasks import events
 from tests.conftest import NOW
 from tests.system import wait_for

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from analytics.journal import JOURNAL_KEY
-from config.embedded import pick_port
+from footfall.embedded_servers import pick_port
 from tests.system import UP, System, pick_ports, wait_for
 
 EVENT = {"site_id": "site", "event_type": "page_view"}
@@ -154,7 +154,7 @@ def run_supervisor(**environment: str) -> subprocess.CompletedProcess[str]:
     names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT"]
     ports = {name: str(port) for name, port in zip(names, pick_ports(4), strict=True)}
     return subprocess.run(
-        [sys.executable, "-m", "config.supervisor"],
+        [sys.executable, "-m", "footfall.supervisor"],
         env=os.environ | ports | environment,
         capture_output=True,
         text=True,

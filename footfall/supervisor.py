@@ -29,8 +29,8 @@ from circus.watcher import Watcher
 from tornado import gen
 from tornado.ioloop import IOLoop
 
-from config.embedded import EmbeddedError, Server, mongo_server, pick_port, redis_server
 from config.settings import Settings, SettingsError, load_settings
+from footfall.embedded_servers import EmbeddedError, Server, mongo_server, pick_port, redis_server
 
 GRACE = 60  # seconds to stop in; a warm shutdown of a Celery worker under load took 36 s
 START_LIMIT = 60  # seconds until everything answers
