@@ -7,11 +7,12 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, validates_schema
+from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf
 
 from analytics.api_keys import ADMIN, SCOPES, ApiKey
 from analytics.event_schema import OPTIONAL, Moment, Text
+from analytics.schema_fields import StrictSchema
 
 MOST_SITES = 100
 LONGEST_LIFE = timedelta(days=36_500)
@@ -45,7 +46,7 @@ class Lasting(fields.Field[timedelta]):
         return length
 
 
-class NewKey(Schema):
+class NewKey(StrictSchema):
     """What is not known is an error: a limit with a slip of the pen must not be lost."""
 
     name = Text(required=True, shortest=1, longest=128)
@@ -62,7 +63,7 @@ class NewKey(Schema):
             raise ValidationError("Either expires_at or expires_in.", "expires_in")
 
 
-class Rotation(Schema):
+class Rotation(StrictSchema):
     """`grace`: how long the old secret is still good."""
 
     grace = Lasting(LONGEST_GRACE, load_default=GRACE)

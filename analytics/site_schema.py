@@ -12,10 +12,11 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
-from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
+from marshmallow import ValidationError, fields, post_load, validates_schema
 from marshmallow.validate import Length, Range
 
 from analytics.event_schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole, normalized
+from analytics.schema_fields import StrictSchema
 from analytics.site import LONGEST_HOST, Goal, Site, plain_host
 
 MOST_GOALS = 100
@@ -23,6 +24,7 @@ MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
 MOST_DAYS = 36_500
 VISIT = "Visit "
+READ_ONLY = ("last_event_received",)  # an answer has it beside the settings; sent back, it is ignored
 HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 
 
@@ -34,7 +36,7 @@ class InvalidSite(Exception):
         self.fields = fields
 
 
-class GoalSchema(Schema):
+class GoalSchema(StrictSchema):
     name = Text(shortest=1, longest=len(VISIT) + LONGEST_PAGE, **OPTIONAL)
     event_type = Text(shortest=1, longest=128, **OPTIONAL)
     page = Text(shortest=1, longest=LONGEST_PAGE, **OPTIONAL)
@@ -117,9 +119,9 @@ def _several(each: fields.Field[Any]) -> fields.List[Any]:
     return fields.List(each, validate=Length(max=MOST_LISTED), **OPTIONAL)
 
 
-class SiteSchema(Schema):
-    """What is not known is an error: a setting with a slip of the pen must not be lost. null is the same as left out,
-    and what is left out is as where nothing is set; but a write key stays.
+class SiteSchema(StrictSchema):
+    """An unknown setting is an error, so that a misspelled one is not lost. null is the same as left out. A setting
+    that is left out has its default.
     """
 
     site_id = Text(required=True, shortest=1, longest=128)
@@ -148,16 +150,23 @@ _site_schema = SiteSchema()
 
 
 def load_site(site_id: str, body: object) -> Site:
-    """All settings of this site; the body may say again whose they are. Raises InvalidSite."""
+    """All settings of this site. The body may repeat the site's id, and hold what is read-only. Raises InvalidSite."""
     if not isinstance(body, dict):
         raise InvalidSite({"body": ["Not a JSON object."]})
     if body.get("site_id", site_id) != site_id:
         raise InvalidSite({"site_id": ["Not the site whose settings these are to be."]})
+    settings = {name: value for name, value in body.items() if name not in READ_ONLY}
     try:
-        site: Site = _site_schema.load(body | {"site_id": site_id})
+        site: Site = _site_schema.load(settings | {"site_id": site_id})
     except ValidationError as error:
         raise InvalidSite(normalized(error)) from None
     return site
+
+
+def load_changes(site_id: str, body: object) -> tuple[Site, set[str]]:
+    """Some settings of this site, and which: null is the default of a setting. Raises InvalidSite."""
+    site = load_site(site_id, body)
+    return site, set(body) - {"site_id", *READ_ONLY} if isinstance(body, dict) else set()
 
 
 def dump_site(site: Site) -> dict[str, Any]:

@@ -5,7 +5,7 @@ knows at once; what another one sets, after `REMEMBERED` seconds. Wrong can go: 
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from ipaddress import ip_network
@@ -78,20 +78,17 @@ class SiteStore:
         """Instead of whatever was set before; as it is now. Without a write key, the site keeps the one that it has, or
         gets one. Raises Taken, and Unavailable: perhaps it is set, perhaps not.
         """
+        return self._write(site, {"$literal": to_document(site)})
+
+    def change(self, site: Site, names: Iterable[str]) -> Site:
+        """Sets the settings with these names, as MongoDB calls them, to what `site` has; all others stay. In one step,
+        so that two changes of different settings at the same time both hold. Returns the site as it is now. Raises as
+        put does.
+        """
         document = to_document(site)
-        write_key = document.pop("write_key") or {"$ifNull": ["$write_key", str(uuid4())]}
-        # One step, so that two that put a new site agree on its key.
-        change = {"$replaceWith": {"$mergeObjects": [{"$literal": document}, {"write_key": write_key}]}}
-        with self._changing(site.site_id):
-            self._keep_apart()
-            try:
-                kept: Any = self._sites.find_one_and_update(
-                    {"_id": site.site_id}, [change], upsert=True, return_document=ReturnDocument.AFTER
-                )
-            except DuplicateKeyError as error:
-                raise self._whose(site) or error from None
-        self._changed(self)
-        return from_document(kept)
+        changed = {name: document[name] for name in {"_id", *names}}
+        defaults = to_document(Site(site.site_id))
+        return self._write(site, {"$literal": defaults}, "$$ROOT", {"$literal": changed})
 
     def rotate_write_key(self, site_id: str) -> Site | None:
         """The site with a new key, its old one being nobody's; None where nothing is set for it. Raises Unavailable."""
@@ -118,6 +115,23 @@ class SiteStore:
     def all(self) -> Sequence[Site]:
         """All of those. Raises Unavailable."""
         return self.list(limit=0)
+
+    def _write(self, site: Site, *parts: object) -> Site:
+        """The document of this site becomes all parts, the later before the earlier. In one step, so that two that put
+        a new site agree on its write key.
+        """
+        write_key = site.write_key or {"$ifNull": ["$write_key", str(uuid4())]}
+        change = {"$replaceWith": {"$mergeObjects": [*parts, {"write_key": write_key}]}}
+        with self._changing(site.site_id):
+            self._keep_apart()
+            try:
+                kept: Any = self._sites.find_one_and_update(
+                    {"_id": site.site_id}, [change], upsert=True, return_document=ReturnDocument.AFTER
+                )
+            except DuplicateKeyError as error:
+                raise self._whose(site) or error from None
+        self._changed(self)
+        return from_document(kept)
 
     def _find(self, site_id: str) -> Site:
         ping(self._database)

@@ -12,10 +12,12 @@ import click
 
 from analytics.site import Site
 from analytics.site_registry import make_sites
-from analytics.site_schema import InvalidSite, dump_site, load_site
+from analytics.site_schema import InvalidSite, dump_site, load_changes, load_site
 from analytics.sites import SiteStore, Taken
 from config.settings import Settings
 from footfall.group import Group, database_of, fail
+
+LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(value, list | tuple)} - {"goals"}
 
 
 @click.group("sites", cls=Group)
@@ -58,9 +60,10 @@ def set_site(store: SiteStore, site_id: str, changes: Iterable[str], file: TextI
     if bool(file) == bool(changes):
         raise click.UsageError("Either NAME=VALUE, once or several times, or --from.")
     try:
-        now = dump_site(store.get(site_id))
-        body = json.load(file) if file else now | dict(_change(change, now) for change in changes)
-        _print(store.put(load_site(site_id, body)))
+        if file:
+            _print(store.put(load_site(site_id, json.load(file))))
+        else:
+            _print(store.change(*load_changes(site_id, dict(map(_change, changes)))))
     except json.JSONDecodeError as error:
         raise click.UsageError(f"Not JSON: {error}.") from None
     except InvalidSite as error:
@@ -88,7 +91,7 @@ def rotate_key(store: SiteStore, site_id: str) -> None:
     click.echo(site.write_key)
 
 
-def _change(text: str, now: dict[str, Any]) -> tuple[str, Any]:
+def _change(text: str) -> tuple[str, Any]:
     """What is no JSON is text, and in a list of texts each part between commas."""
     name, given, value = text.partition("=")
     if not given:
@@ -96,8 +99,7 @@ def _change(text: str, now: dict[str, Any]) -> tuple[str, Any]:
     try:
         return name, json.loads(value) if value else None
     except json.JSONDecodeError:
-        is_list = isinstance(now.get(name), list | tuple) and name != "goals"
-        return name, value.split(",") if is_list else value
+        return name, value.split(",") if name in LISTS else value
 
 
 def _print(site: Site) -> None:

@@ -396,7 +396,7 @@ OPERATIONS: dict[str, Operation] = {
         examples={"site_id": SITE_EXAMPLE},
     ),
     "PUT /admin/sites/<path:site_id>": Operation(
-        summary="Set all of it",
+        summary="Set all of it: what the body leaves out gets its default",
         tag=SITES,
         scope=may.SITES,
         note="What the body leaves out is as where nothing is set. It may say again whose settings these are.",
@@ -407,6 +407,20 @@ OPERATIONS: dict[str, Operation] = {
             400: "`not_json`, or `invalid_site`; `fields` says what. No two sites share a domain or write key.",
         },
         examples={"site_id": SITE_EXAMPLE, "body": SITE_SET},
+    ),
+    "PATCH /admin/sites/<path:site_id>": Operation(
+        summary="Set some of it",
+        tag=SITES,
+        scope=may.SITES,
+        note="The settings that the body names change, all others stay. null sets a setting to its default; the "
+        "write key stays. If nothing is set for the site, all others have their defaults.",
+        variables={"site_id": SITE_ID},
+        body={JSON: SiteSchema(partial=("site_id",))},
+        answer={JSON: SITE},
+        says={
+            400: "`not_json`, or `invalid_site`; `fields` says what. No two sites share a domain or write key.",
+        },
+        examples={"site_id": SITE_EXAMPLE, "body": {"retention_days": 400, "timezone": None}},
     ),
     "POST /admin/write-keys/<path:site_id>": Operation(
         summary="Another write key; pages with the old one are sites that nobody knows",

@@ -1,12 +1,15 @@
 """/admin/sites: what is set for each site; /admin/write-keys: another write key for one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
 from analytics.event_schema import Text
 from analytics.query_schema import LONGEST_SITE_ID
-from analytics.site_schema import InvalidSite, dump_site, load_site
+from analytics.site_schema import InvalidSite, dump_site, load_changes, load_site
 from analytics.sites import SiteStore, Taken
 from web.auth import Check
 from web.errors import BadRequest
@@ -41,13 +44,14 @@ def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
     @blueprint.put(SITE, merge_slashes=False)
     def put(site_id: str) -> Response:
         """All settings at once: what the body leaves out is as where nothing is set, but the write key stays."""
-        try:
-            site = sites.put(load_site(site_id, read_body()))
-        except InvalidSite as error:
-            raise BadRequest("invalid_site", str(error), error.fields) from None
-        except Taken as error:
-            raise BadRequest("invalid_site", str(error), {error.field: [str(error)]}) from None
-        return jsonify(dump_site(site))
+        with _naming_settings():
+            return jsonify(dump_site(sites.put(load_site(site_id, read_body()))))
+
+    @blueprint.patch(SITE, merge_slashes=False)
+    def change(site_id: str) -> Response:
+        """The settings that the body names; all others stay. null stands for the default of a setting."""
+        with _naming_settings():
+            return jsonify(dump_site(sites.change(*load_changes(site_id, read_body()))))
 
     @blueprint.post(WRITE_KEY, merge_slashes=False)
     def rotate_write_key(site_id: str) -> Response:
@@ -60,6 +64,17 @@ def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
         return jsonify(success=True, removed=int(sites.remove(site_id)))
 
     return blueprint
+
+
+@contextmanager
+def _naming_settings() -> Iterator[None]:
+    """Settings that cannot be are a BadRequest that names them."""
+    try:
+        yield
+    except InvalidSite as error:
+        raise BadRequest("invalid_site", str(error), error.fields) from None
+    except Taken as error:
+        raise BadRequest("invalid_site", str(error), {error.field: [str(error)]}) from None
 
 
 def _may_be_one() -> None:

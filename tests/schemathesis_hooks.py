@@ -66,7 +66,7 @@ def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> sche
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
     """What an earlier answer said may have come in since map_case."""
-    if (case.method, case.path) == ("PUT", "/admin/sites/{site_id}"):
+    if case.method in ("PUT", "PATCH") and case.path == "/admin/sites/{site_id}":
         map_case(context, case)
 
 
@@ -257,4 +257,5 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("GET", "/admin/dead-letters/{letter_id}"): letter,
     ("POST", "/admin/dead-letters/{letter_id}/replay"): letter,
     ("PUT", "/admin/sites/{site_id}"): site,
+    ("PATCH", "/admin/sites/{site_id}"): site,
 }

@@ -61,6 +61,7 @@ RULES = {
     "GET /admin/sites": (SITES, False),
     "GET /admin/sites/<path:site_id>": (SITES, True),
     "PUT /admin/sites/<path:site_id>": (SITES, True),
+    "PATCH /admin/sites/<path:site_id>": (SITES, True),
     "DELETE /admin/sites/<path:site_id>": (SITES, True),
     "POST /admin/write-keys/<path:site_id>": (SITES, True),
     "GET /admin/keys": (ADMIN, False),

@@ -120,7 +120,7 @@ def test_what_show_prints_can_be_set(run: Run, tmp_path: Path):
         (["shop", "timezone"], 2, "NAME=VALUE"),
         (["shop", "timezone=Berlin"], 1, "timezone: Not an IANA time zone"),
         (["shop", "domains=a b"], 1, "domains.0: Not a domain"),
-        (["shop", "time_zone=UTC"], 1, "time_zone"),
+        (["shop", "time_zone=UTC"], 1, "time_zone: Unknown field. Did you mean 'timezone'?"),
         (["shop", "domains=taken.example"], 1, "domains: taken.example belongs to the site 'other'."),
         (["shop", "--from", "-"], 2, "Not JSON"),
     ],

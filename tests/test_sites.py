@@ -1,8 +1,10 @@
 """What is set for a site: what is taken, what is refused, and that a report asks the latest."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from ipaddress import ip_address
+from threading import Barrier
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -13,7 +15,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from analytics.site import Goal, Site
-from analytics.site_schema import InvalidSite, dump_site, load_site
+from analytics.site_schema import InvalidSite, dump_site, load_changes, load_site
 from analytics.sites import MOST_REMEMBERED, REMEMBERED, SiteStore
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
@@ -300,6 +302,84 @@ def test_settings_that_are_refused_change_nothing(report: FlaskClient, database:
     assert report.get("/admin/sites/shop", headers=HEADERS).json == dumped(SITE)
 
 
+def test_a_patch_changes_what_it_names_and_null_unsets(report: FlaskClient, database: Database):
+    report.put("/admin/sites/shop", headers=HEADERS, json=SETTINGS)
+    patched = report.patch("/admin/sites/shop", headers=HEADERS, json={"honours_dnt": True, "timezone": None})
+    assert patched.status_code == 200
+    assert patched.json == dumped(replace(SITE, honours_dnt=True, zone=ZoneInfo("UTC")))
+    assert report.get("/admin/sites/shop", headers=HEADERS).json == patched.json
+    for nothing in ({}, {"write_key": None}, {"site_id": "shop"}):
+        assert report.patch("/admin/sites/shop", headers=HEADERS, json=nothing).json == patched.json
+    rest = {"goals": [], "shows_visitors": "", "domains": ["a.example"]}
+    changed = report.patch("/admin/sites/shop", headers=HEADERS, json=rest).json
+    assert changed == patched.json | {"goals": [], "shows_visitors": False, "domains": ["a.example"]}
+
+
+def test_a_patch_of_a_site_that_nothing_is_set_for_sets_the_defaults_of_the_rest(
+    report: FlaskClient, database: Database
+):
+    made = report.patch("/admin/sites/shop", headers=HEADERS, json={"retention_days": 90}).json
+    assert UUID(made["write_key"])
+    assert made == {"site_id": "shop"} | UNSET | {"retention_days": 90, "write_key": made["write_key"]}
+    database["sites"].replace_one({}, {"_id": "shop", "timezone": "UTC", "goals": [], "of_a_newer_one": 1})
+    report.patch("/admin/sites/shop", headers=HEADERS, json={"retention_days": 91})
+    assert database["sites"].find_one({}, {"of_a_newer_one": 1, "retention_days": 1, "_id": 0}) == {
+        "of_a_newer_one": 1,
+        "retention_days": 91,
+    }
+
+
+def test_a_patch_that_is_refused_changes_nothing_and_names_the_setting(report: FlaskClient, database: Database):
+    report.put("/admin/sites/other", headers=HEADERS, json={"domains": ["taken.example"]})
+    report.put("/admin/sites/shop", headers=HEADERS, json=SETTINGS)
+    for wrong in ({"timezone": "Berlin"}, {"domains": ["taken.example"]}, {"site_id": "other"}, {"goals": [{}]}):
+        refused = report.patch("/admin/sites/shop", headers=HEADERS, json={"honours_dnt": True} | wrong)
+        assert (refused.status_code, refused.json["error"]["code"]) == (400, "invalid_site")
+        assert {name.partition(".")[0] for name in refused.json["error"]["fields"]} == set(wrong)
+    assert report.patch("/admin/sites/shop", headers=HEADERS, data=b"[]").status_code == 400
+    assert report.get("/admin/sites/shop", headers=HEADERS).json == dumped(SITE)
+
+
+def test_changes_of_different_settings_at_the_same_time_all_hold(database: Database):
+    changes = {"honours_dnt": True, "shows_visitors": True, "backdate_days": 3, "retention_days": 90,
+               "domains": ["a.example"], "excluded_paths": ["/x"], "allowed_parameters": ["id"],
+               "allowed_origins": ["https://a.example"]}  # fmt: skip
+    for turn in range(10):
+        stores = [SiteStore(database) for _ in changes]  # a process each
+        start = Barrier(len(changes))
+
+        def change(store: SiteStore, name: str, site: str = f"shop-{turn}", start: Barrier = start) -> None:
+            settings = {name: changes[name]} if name != "domains" else {name: [f"{site}.example"]}
+            start.wait()
+            store.change(*load_changes(site, settings))
+
+        with ThreadPoolExecutor(len(changes)) as pool:
+            list(pool.map(change, stores, changes))
+        kept = dumped(SiteStore(database).get(f"shop-{turn}"))
+        assert {name: kept[name] for name in changes} == changes | {"domains": [f"shop-{turn}.example"]}
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"time_zone": "UTC"}, {"time_zone": ["Unknown field. Did you mean 'timezone'?"]}),
+        ({"domain": ["a.example"]}, {"domain": ["Unknown field. Did you mean 'domains'?"]}),
+        ({"retentionDays": 9}, {"retentionDays": ["Unknown field. Did you mean 'retention_days'?"]}),
+        ({"colour": "red"}, {"colour": ["Unknown field."]}),
+        (
+            {"goals": [{"event-type": "a", "event_type": "a"}]},
+            {"goals.0.event-type": ["Unknown field. Did you mean 'event_type'?"]},
+        ),
+    ],
+)
+def test_an_unknown_setting_suggests_the_closest_one(
+    report: FlaskClient, database: Database, method: str, wrong: dict[str, Any], said: dict[str, list[str]]
+):
+    answer = report.open("/admin/sites/shop", method=method, headers=HEADERS, json=wrong)
+    assert (answer.status_code, answer.json["error"]["fields"]) == (400, said)
+
+
 @pytest.mark.parametrize("site_id", ["a/b", "a//b", "ü", "a b", "count", "a/", "shop/rotate-write-key"])
 def test_a_site_may_be_called_anything(report: FlaskClient, database: Database, site_id: str):
     report.put(f"/admin/sites/{site_id}", headers=HEADERS, json=SETTINGS)
@@ -307,7 +387,7 @@ def test_a_site_may_be_called_anything(report: FlaskClient, database: Database, 
 
 
 def test_no_site_has_a_longer_name_than_its_events_may_say(report: FlaskClient):
-    for method in ("GET", "PUT", "DELETE"):
+    for method in ("GET", "PUT", "PATCH", "DELETE"):
         answer = report.open("/admin/sites/" + "x" * 129, method=method, headers=HEADERS, json={})
         assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
 
