@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NoReturn
 
+from analytics.case_folding import folded
 from analytics.event_schema import EARLIEST, INT64, LATEST
 from analytics.periods import (
     DAY,
@@ -339,7 +340,7 @@ def _check_country(condition: Condition) -> None:
 def _check_goals(condition: Condition, site: Site) -> None:
     if condition.dimension != "event:goal":
         return
-    same = str if condition.case_sensitive else str.lower
+    same = str if condition.case_sensitive else folded
     names = {same(goal.name) for goal in site.goals}
     for value in condition.values:
         if same(value) not in names:

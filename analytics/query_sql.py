@@ -17,6 +17,7 @@ from itertools import pairwise
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from analytics.case_folding import FOLDED_SQL, folded
 from analytics.query import (
     EVENT_DIMENSIONS,
     MISSING_VALUE,
@@ -29,6 +30,7 @@ from analytics.query import (
     Filter,
     Grain,
     Not,
+    Operator,
     Or,
     Order,
     Period,
@@ -265,20 +267,21 @@ class Terms:
         return self.clock.touched(found, grain) if grain else found
 
     def dimension(self, name: str) -> Sql:
-        """The text that stands for this event's value; of a time dimension, its bucket's number. Never NULL."""
+        """The event's value, or what stands for a missing one; of a time dimension, its bucket's number. Never NULL."""
         if name.startswith("time:"):
             grain: Grain = name.removeprefix("time:")  # type: ignore[assignment]
             return Sql(self.clock.bucket(self.column(self.clock.column), grain))
+        return put("coalesce({}, {})", self.text(name), value(missing(name)))
+
+    def text(self, name: str) -> Sql:
+        """The event's value of a dimension other than time; NULL if it has none."""
         if name.startswith(PROPS):
-            found = put("nullif({}[?], '')", Sql(self.column("props")))
-            found = Sql(found.text, (name.removeprefix(PROPS),))
-        elif name in NAMES_OF:
+            return put("nullif({}[{}], '')", Sql(self.column("props")), value(name.removeprefix(PROPS)))
+        if name in NAMES_OF:
             column, table = NAMES_OF[name]
             code = self.column(column)
-            found = Sql(f"coalesce((SELECT n.name FROM {table} n WHERE n.code = {code}), {code})")
-        else:
-            found = Sql(self.column(PLAIN.get(name) or name.removeprefix("visit:")))
-        return put("coalesce({}, {})", found, value(missing(name)))
+            return Sql(f"coalesce((SELECT n.name FROM {table} n WHERE n.code = {code}), {code})")
+        return Sql(self.column(PLAIN.get(name) or name.removeprefix("visit:")))
 
     def filters(self, filters: Iterable[Filter]) -> Sql:
         return joined_by(" AND ", [self.filter(each) for each in filters] or [TRUE])
@@ -320,23 +323,12 @@ class Terms:
         if wanted.dimension == "event:goal":
             fits = [goal for goal in self.query.goals if _names(wanted, goal)]
             return put("({})", joined_by(" OR ", [self.goal(goal) for goal in fits] or [FALSE]))
-        text = self.dimension(wanted.dimension)
-        tests = []
-        for each in wanted.values:
-            match wanted.operator, wanted.case_sensitive:
-                case "is", True:
-                    tests.append(put("{} = {}", text, value(each)))
-                case "is", False:
-                    tests.append(put("lower({}) = lower({})", text, value(each)))
-                case "contains", True:
-                    tests.append(put("contains({}, {})", text, value(each)))
-                case "contains", False:
-                    tests.append(put("contains(lower({}), lower({}))", text, value(each)))
-                case "matches", True:
-                    tests.append(put("regexp_matches({}, {})", text, value(each)))
-                case "matches", False:
-                    tests.append(put("regexp_matches({}, {}, 'i')", text, value(each)))
-        return put("({})", joined_by(" OR ", tests or [FALSE]))
+        # Only `is` compares with the word for a missing value: `contains` would find "set" in "(not set)".
+        whole = wanted.operator == "is"
+        text = self.dimension(wanted.dimension) if whole else self.text(wanted.dimension)
+        test = _TESTS[wanted.operator, wanted.case_sensitive]
+        tests = joined_by(" OR ", [test(text, value(each)) for each in wanted.values] or [FALSE])
+        return put("({})" if whole else "coalesce({}, false)", tests)
 
     def goal(self, goal: Goal) -> Sql:
         name = self.column("name")
@@ -348,10 +340,21 @@ class Terms:
         return put(f"({name} = 'pageview' AND {{}})", fits)
 
 
+# By operator, and whether case matters.
+_TESTS: dict[tuple[Operator, bool], Callable[[Sql, Sql], Sql]] = {
+    ("is", True): lambda text, each: put("{} = {}", text, each),
+    ("is", False): lambda text, each: put(f"{FOLDED_SQL} = {FOLDED_SQL}", text, each),
+    ("contains", True): lambda text, each: put("contains({}, {})", text, each),
+    ("contains", False): lambda text, each: put(f"contains({FOLDED_SQL}, {FOLDED_SQL})", text, each),
+    ("matches", True): lambda text, each: put("regexp_matches({}, {})", text, each),
+    ("matches", False): lambda text, each: put("regexp_matches({}, {}, 'i')", text, each),
+}
+
+
 def _names(wanted: Condition, goal: Goal) -> bool:
     name, values = goal.name, wanted.values
     if not wanted.case_sensitive:
-        name, values = name.lower(), tuple(each.lower() for each in values)
+        name, values = folded(name), tuple(map(folded, values))
     return name in values if wanted.operator == "is" else any(each in name for each in values)
 
 

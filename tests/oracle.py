@@ -241,7 +241,13 @@ class Asked:
                     self.visit_of(other) is visit and self.fits(other, one) for other in self.within
                 )
             case Condition():
-                return any(satisfies(value, wanted) for value in self.values(event, wanted.dimension))
+                return any(satisfies(value, wanted) for value in self._compared(event, wanted))
+
+    def _compared(self, event: Document, wanted: Condition) -> list[str]:
+        """The word for a missing value is one that an event's value may be, and nothing to search in."""
+        values = self.values(event, wanted.dimension)
+        is_missing = wanted.dimension != "event:goal" and self._value(event, wanted.dimension) in (None, "")
+        return [] if is_missing and wanted.operator != "is" else values
 
     def values(self, event: Document, dimension: str) -> list[str]:
         """One, but of event:goal as many as the goals that it meets."""
@@ -282,17 +288,19 @@ class Asked:
 
 
 def satisfies(value: str, condition: Condition) -> bool:
-    def fold(text: str) -> str:
-        return text if condition.case_sensitive else text.lower()
-
+    """Where case does not matter, RE2 says what is the same."""
+    case = "" if condition.case_sensitive else "(?i)"
     match condition.operator:
+        case "is" if condition.case_sensitive:
+            return value in condition.values
         case "is":
-            return any(fold(value) == fold(wanted) for wanted in condition.values)
+            return any(re2.fullmatch(case + re2.escape(wanted), value) for wanted in condition.values)
+        case "contains" if condition.case_sensitive:
+            return any(wanted in value for wanted in condition.values)
         case "contains":
-            return any(fold(wanted) in fold(value) for wanted in condition.values)
+            return any(re2.search(case + re2.escape(wanted), value) for wanted in condition.values)
         case "matches":
-            flag = "" if condition.case_sensitive else "(?i)"
-            return any(re2.search(flag + wanted, value) is not None for wanted in condition.values)
+            return any(re2.search(case + wanted, value) for wanted in condition.values)
 
 
 # Numbers

@@ -81,9 +81,15 @@ GAPS = (
     timedelta(hours=1), timedelta(hours=23), timedelta(days=1), timedelta(days=8),
 )  # fmt: skip
 
-PATHS = ("/a", "/", "/a/b", "/a/b/c", "/A", "/ä", "/100%_'", "/日本\\", "", MISSING_VALUE)
+PATHS = (
+    "/a", "/", "/a/b", "/a/b/c", "/A", "/ä", "/ΟΔΟΣ", "/οδος", "/\u0130\u0131I", "/100%_'", "/日本\\", "",
+    MISSING_VALUE,
+)  # fmt: skip
 TYPES = ("page_view", "page_view", "page_view", "pageview", "engagement", "engagement", "signup", "Signup", "purchase")
-TEXTS = ("google", "Google", "goo", "Ünï", "ünï", "Жук", "a'b", "50%", "x_y", "", MISSING_VALUE, "Direct / None")
+TEXTS = (
+    "google", "Google", "goo", "Ünï", "ünï", "Straße", "STRAẞE", "\u212a", "Жук", "a'b", "50%", "x_y", "",
+    MISSING_VALUE, "Direct / None",
+)  # fmt: skip
 KNOWN = {
     "hostname": ("example.org", "Example.org", "www.example.org", ""),
     "country": ("DE", "US", "XX", "TR", ""),
@@ -281,7 +287,7 @@ def conditions_of(draw: st.DrawFn, stream: Stream, dimension: str | None = None)
         each = names if operator == "is" else names | parts
     else:
         operator = draw(st.sampled_from(("is", "contains", "matches")))
-        parts = st.sampled_from(("o", "A", "/a", "b", "Ü", "ж", "%", "_", "'", "\\", "(not", "1"))
+        parts = st.sampled_from([*"oAbÜжςßki%_'\\1", "/a", "(not", "set", "one"])
         each = {
             "is": _asked_of(stream, dimension),
             "contains": _asked_of(stream, dimension) | parts,

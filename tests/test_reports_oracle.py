@@ -5,6 +5,7 @@ into segments in any order, asked anything.
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,7 +17,18 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from analytics.answer import Answer, Money
-from analytics.query import Period, Query
+from analytics.query import (
+    EVENT_DIMENSIONS,
+    PROPS,
+    VISIT_DIMENSIONS,
+    Condition,
+    Filter,
+    Not,
+    Period,
+    Query,
+    missing,
+    of_days,
+)
 from analytics.reports import Reports
 from analytics.stretch import GRAINS, as_datetime, as_ms, stretch_of
 from config.clients import make_database
@@ -176,3 +188,58 @@ def test_a_visitor_whose_entry_is_read_anew_is_not_lost_afterwards(rig: Engine):
     rig.store(documents[-1])
     query = Query("site", ("visitors",), Period(noon, noon + timedelta(hours=3), ZoneInfo("UTC")), ("time:hour",))
     assert ask(rig, documents, query) == [(("2026-05-13 12:00:00",), (2,)), (("2026-05-13 13:00:00",), (1,))]
+
+
+NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
+OF_DAY = of_days(NOON.date(), NOON.date(), ZoneInfo("UTC"))
+MAY_BE_MISSING = {*EVENT_DIMENSIONS, *VISIT_DIMENSIONS, PROPS + "tone"} - {"event:goal", "event:name"}
+
+
+def events_that_fit(rig: Engine, documents: list[dict[str, Any]], *filters: Filter) -> int:
+    ((_, (events,)),) = ask(rig, documents, Query("site", ("events",), OF_DAY, filters=filters))
+    return int(events)
+
+
+def store(rig: Engine, documents: list[dict[str, Any]], in_segment: bool) -> None:
+    rig.drop_all()
+    rig.store(*documents)
+    if in_segment:
+        rig.builder.build("site", "day", stretch_of("day", as_ms(NOON)))
+
+
+@pytest.mark.parametrize("in_segment", [True, False])
+@pytest.mark.parametrize("sensitive", [True, False])
+@pytest.mark.parametrize("dimension", sorted(MAY_BE_MISSING))
+def test_the_word_for_a_missing_value_is_compared_with_and_not_searched(
+    rig: Engine, dimension: str, sensitive: bool, in_segment: bool
+):
+    documents = [view("anna", NOON) | {"event_type": "signup"}]
+    store(rig, documents, in_segment)
+    word = missing(dimension)
+    is_it = Condition("is", dimension, (word,), sensitive)
+    assert [events_that_fit(rig, documents, each) for each in (is_it, Not(is_it))] == [1, 0]
+    for operator, text in product(("contains", "matches"), (word[1:5], "", "e", ".*")):
+        found = Condition(operator, dimension, (text,), sensitive)
+        assert [events_that_fit(rig, documents, each) for each in (found, Not(found))] == [0, 1], found
+
+
+@pytest.mark.parametrize("in_segment", [True, False])
+def test_three_operators_ignore_case_alike(rig: Engine, in_segment: bool):
+    pairs = [
+        ("/ΟΔΟΣ", "/οδος"), ("/οδος", "/ΟΔΟΣ"), ("/straße", "/STRAẞE"), ("/k", "/\u212a"), ("/\u0131", "/I"),
+        ("/caf\u00e9", "/CAFE"), ("/th\u00e9", "/TH\u00c9"), ("/DŽ", "/dž"), ("/İ", "/i"), ("/ss", "/ß"),
+    ]  # fmt: skip
+    documents = [view("anna", NOON) | {"path": path, "props": {"p": path}} for path, _ in pairs]
+    store(rig, documents, in_segment)
+    for dimension in ("event:page", f"{PROPS}p"):
+        found = [
+            [
+                events_that_fit(
+                    rig, documents,
+                    Condition("is", dimension, (path,)), Condition(operator, dimension, (asked,), case_sensitive=False),
+                )
+                for path, asked in pairs
+            ]
+            for operator in ("is", "contains", "matches")
+        ]  # fmt: skip
+        assert found == [[1, 1, 1, 1, 0, 0, 1, 1, 0, 0]] * 3
