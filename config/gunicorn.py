@@ -2,17 +2,13 @@
 
 import os
 import signal
-import sys
 from typing import Any
 
 from config import metrics as _metrics  # noqa: F401 (the folder that all processes share is made before the fork)
 from config.logs import logging_config
-from config.settings import SettingsError, load_settings
+from config.settings import load_settings_or_exit
 
-try:
-    settings = load_settings()
-except SettingsError as error:
-    sys.exit(f"footfall: {error}")
+settings = load_settings_or_exit()
 
 worker_class = "web.gunicorn_worker.Worker"  # gthread; Flask costs about 1.3 ms of CPU a request with any worker class
 workers = settings.web_concurrency

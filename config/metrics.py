@@ -8,6 +8,7 @@ the import by config/gunicorn.py.
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 
@@ -16,17 +17,27 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+from config.settings import load_settings_or_exit
 
-if not os.environ.get(FOLDER):
-    os.environ[FOLDER] = tempfile.mkdtemp(prefix="footfall-metrics-")
-    ours = os.environ[FOLDER], os.getpid()
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks for it
+
+
+def make_folder(parent: str) -> None:
+    """One for this service, removed when it ends. Services that shared one would add up."""
+    try:
+        os.makedirs(parent, exist_ok=True) if parent else None
+        ours, owner = tempfile.mkdtemp(prefix="footfall-metrics-", dir=parent or None), os.getpid()
+    except OSError as error:
+        sys.exit(f"footfall: {FOLDER} cannot be used: {error}")
+    os.environ[FOLDER] = ours
 
     @atexit.register
     def remove_folder() -> None:
-        if ours[1] == os.getpid():  # not in a forked child
-            shutil.rmtree(ours[0], ignore_errors=True)
+        if owner == os.getpid():  # not in a forked child
+            shutil.rmtree(ours, ignore_errors=True)
 
+
+make_folder(load_settings_or_exit().prometheus_multiproc_dir)
 
 # prometheus_client chooses by the environment when it is first imported, which Celery does before us, for Flower.
 values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]

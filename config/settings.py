@@ -1,32 +1,37 @@
 """Every setting: its environment name, type, default and meaning, each only here.
 
-In: the environment, and a `.env` file beside the project for what the environment leaves out.
-Out: one frozen `Settings`. A value that cannot be read stops the start with `SettingsError`, which names the setting;
-so does production without its secrets, naming all that are missing.
+`load_settings` reads the environment and `.env` (config/env_file.py) for every process, and returns a frozen
+`Settings`. The environment overrides `.env`. An empty value means the default, so an empty value in the environment
+hides the one in `.env`. If values cannot be used, or production lacks its secrets, one SettingsError names all of them.
 """
 
+import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+import sys
+from collections.abc import Callable, Iterator, Set
+from dataclasses import Field, InitVar, dataclass, field, fields
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from environs import Env, EnvError, ValidationError, validate
+from marshmallow import ValidationError, validate
+
+from config.env_file import EnvFile, EnvFileError, read_env_file
 
 PORT = validate.Range(1, 65535)
 POSITIVE = validate.Range(min=0, min_inclusive=False)
-REDIS_URL = validate.Regexp(r"(redis|rediss|unix)://|$", error="Not a Redis URL, as redis://host:6379/0.")
-MONGODB_URI = validate.Regexp(r"mongodb(\+srv)?://", error="Not a MongoDB URI, as mongodb://host:27017/footfall.")
-MEMORY = validate.Regexp(r"\d+(\.\d+)? ?[KMGT]i?B$", error="Not an amount of memory, as 1GB or 512MiB.")
-RATE = validate.Regexp(r"(auto|none|[1-9]\d{0,8}/(second|minute|hour|day))$", error="Not a rate, as 1000/minute.")
+REDIS_URL = validate.Regexp(r"(redis|rediss|unix)://|$", error="a Redis URL, such as redis://host:6379/0")
+MONGODB_URI = validate.Regexp(r"mongodb(\+srv)?://", error="a MongoDB URI, such as mongodb://host:27017/footfall")
+MEMORY = validate.Regexp(r"\d+(\.\d+)? ?[KMGT]i?B$", error="an amount of memory, such as 1GB or 512MiB")
+RATE = validate.Regexp(
+    r"(auto|none|[1-9]\d{0,8}/(second|minute|hour|day))$", error="a rate such as 1000/minute, or none, or auto"
+)
 LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
 FORMATS = validate.OneOf(["auto", "json", "console"])
 
 
-# Without these, production does not start. Flower reads its own from the environment, so it is no field of Settings: a
-# process started from here would get it empty, which Flower takes for a password that nobody has.
+# Without these, production does not start; nor does Flower without its logins.
 PRODUCTION = ("SECRET_KEY", "ADMIN_KEY")
 FLOWER_LOGINS = "FLOWER_BASIC_AUTH"
 
@@ -35,7 +40,7 @@ def is_address(value: str) -> None:
     try:
         ip_address(value)
     except ValueError:
-        raise ValidationError("Not an IP address.") from None
+        raise ValidationError("an IP address") from None
 
 
 def is_address_or_none(value: str) -> None:
@@ -47,7 +52,12 @@ def are_sentinels(value: str) -> None:
     try:
         read_addresses(value)
     except ValueError:
-        raise ValidationError("Not addresses of sentinels, as host:26379,host:26379.") from None
+        raise ValidationError("addresses of sentinels, such as host-a:26379,host-b:26379") from None
+
+
+def are_logins(value: str) -> None:
+    if not all(all(login.partition(":")[::2]) for login in value.split(",")):
+        raise ValidationError("user:password, or several of them with commas between")
 
 
 def read_addresses(value: str) -> list[tuple[str, int]]:
@@ -66,18 +76,22 @@ PRODUCTION_RATES = {"address": "1200/minute", "key": "1200/minute", "site": "120
 
 
 class SettingsError(Exception):
-    """A setting's value cannot be used; the message names the setting."""
+    """Settings cannot be used. The message names each of them and what is accepted, and shows no secret."""
 
 
 def is_key(value: str) -> None:
     if value and (len(value) < 16 or not value.isascii() or not value.isprintable() or " " in value):
-        raise ValidationError("Not at least 16 printable ASCII characters without spaces.")
+        raise ValidationError("at least 16 printable ASCII characters without spaces")
 
 
 def setting(
     kind: str, default: object, meaning: str, rule: Callable[[Any], Any] | None = None, *, secret: bool = False
 ) -> Any:
-    return field(default=default, repr=not secret, metadata={"kind": kind, "meaning": meaning, "rule": rule})
+    """`kind`: str, int or float. `rule` raises ValidationError, whose message says what is accepted. The value of a
+    `secret` is never shown.
+    """
+    metadata = {"kind": kind, "meaning": meaning, "rule": rule, "secret": secret}
+    return field(default=default, repr=not secret, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -106,12 +120,14 @@ class Settings:
         "mongodb://127.0.0.1:27017/footfall?replicaSet=footfall",
         "MongoDB, the system of record; the path names the database. Unset: `make run` starts its own",
         MONGODB_URI,
+        secret=True,
     )
     redis_url: str = setting(
         "str",
         "",
         "Redis, journal and Celery broker; goes before host and port. This and `REDIS_HOST` unset: as above",
         REDIS_URL,
+        secret=True,
     )
     redis_host: str = setting("str", "127.0.0.1", "Redis by host, where no `REDIS_URL` is given")
     redis_port: int = setting("int", 6379, "Redis by port, where no `REDIS_URL` is given", PORT)
@@ -140,6 +156,14 @@ class Settings:
     reporting_port: int = setting("int", 3001, "port of the reporting app", PORT)
     worker_metrics_port: int = setting("int", 3002, "port of a worker's /metrics", PORT)
     flower_port: int = setting("int", 5555, "port of Flower", PORT)
+    flower_basic_auth: str = setting(
+        "str",
+        "",
+        "Flower's logins, as `user:password` or several with commas between. Unset: no password in development, and"
+        " Flower does not start in production",
+        are_logins,
+        secret=True,
+    )
     bind_host: str = setting("str", "127.0.0.1", "address that the two apps and Flower listen on", is_address)
     published_on: str = setting(
         "str",
@@ -227,6 +251,26 @@ class Settings:
     duckdb_threads: int = setting("int", 2, "threads that it takes for one of them", POSITIVE)
     log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
     log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", FORMATS)
+    prometheus_multiproc_dir: str = setting(
+        "str",
+        "",
+        "where each service creates a folder, in which its processes share their metrics; unset: the system's"
+        " temporary folder",
+    )
+    starts: InitVar[frozenset[str]] = frozenset()  # no setting: which of "redis" and "mongodb" are not set
+
+    def __post_init__(self, starts: frozenset[str]) -> None:
+        object.__setattr__(self, "_starts", starts)
+
+    @property
+    def starts_redis(self) -> bool:
+        """Whether `make run` starts a Redis: none is set."""
+        return "redis" in self._starts  # type: ignore[attr-defined]
+
+    @property
+    def starts_mongodb(self) -> bool:
+        """Whether `make run` starts a MongoDB: none is set."""
+        return "mongodb" in self._starts  # type: ignore[attr-defined]
 
     @property
     def is_production(self) -> bool:
@@ -262,6 +306,11 @@ class Settings:
         return Path(self.segment_dir or Path(self.data_dir) / "segments").absolute()
 
     @property
+    def flower_logins(self) -> list[str]:
+        """Each as user:password."""
+        return self.flower_basic_auth.split(",") if self.flower_basic_auth else []
+
+    @property
     def sentinels(self) -> list[tuple[str, int]]:
         return read_addresses(self.redis_sentinels)
 
@@ -270,40 +319,106 @@ class Settings:
         return {f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
 
 
-def load_settings(given: Mapping[str, object] | None = None, *, with_flower: bool = False) -> Settings:
-    """Settings from the environment and `.env`; `given` (by field name) goes before both. `with_flower`: for whoever
-    starts Flower, which needs a password in production.
+def load_settings(*, with_flower: bool = False) -> Settings:
+    """Settings from the environment and `.env`. `with_flower`: for a process that starts Flower, which needs a password
+    in production.
     """
-    env = Env()
-    env.read_env(".env", recurse=False)
+    given, file = _given()
     values: dict[str, Any] = {}
+    wrong: dict[str, str] = {}
     for f in fields(Settings):
-        name, read = f.name.upper(), getattr(env, f.metadata["kind"])
-        if os.environ.get(name) == "":  # as compose and .env files leave what is not set
-            values[f.name] = f.default
-            continue
-        try:
-            values[f.name] = read(name, f.default, validate=f.metadata["rule"])
-        except EnvError as error:
-            raise SettingsError(str(error)) from None
-    values |= given or {}
-    values["redis_url"] = values["redis_url"] or f"redis://{values['redis_host']}:{values['redis_port']}/0"
-    if values["redis_sentinels"] and not values["redis_url"].startswith("redis://"):
-        raise SettingsError("REDIS_SENTINELS goes with a REDIS_URL of redis:// only, without TLS")
-    if values["place_headers"] and not values["trusted_proxies"]:
-        raise SettingsError("PLACE_HEADERS are believed of a trusted proxy only: set TRUSTED_PROXIES")
-    settings = Settings(**values)
+        if f.name in given:
+            try:
+                values[f.name] = _read(given[f.name], f.metadata["kind"], f.metadata["rule"])
+            except ValidationError as error:
+                wrong[f.name] = _sentence(f, given[f.name], error, file)
+    settings = Settings(**_with_addresses(values))
+    problems = [*wrong.values(), *_conflicts(settings, wrong.keys())]
     if settings.is_production:
-        _check_secrets(settings, with_flower)
+        problems += _missing(settings, wrong.keys(), with_flower)
+    if problems:
+        raise SettingsError("; ".join(problems))
     return settings
 
 
-def _check_secrets(settings: Settings, with_flower: bool) -> None:
+def load_settings_or_exit(*, with_flower: bool = False) -> Settings:
+    """For modules that a server imports to start: settings that cannot be used end the process with one line."""
+    try:
+        return load_settings(with_flower=with_flower)
+    except SettingsError as error:
+        sys.exit(f"footfall: {error}")
+
+
+def _given() -> tuple[dict[str, str], EnvFile]:
+    """What is set and not empty, by field name."""
+    try:
+        file = read_env_file(os.environ)
+    except EnvFileError as error:
+        raise SettingsError(str(error)) from None
+    names = {f.name: f.name.upper() for f in fields(Settings)}
+    found = {name: os.environ.get(upper, file.values.get(upper, "")).strip() for name, upper in names.items()}
+    return {name: value for name, value in found.items() if value}, file
+
+
+def _with_addresses(values: dict[str, Any]) -> dict[str, Any]:
+    """Where the stores are, if only their hosts and ports are set."""
+    starts = set()
+    if not values.keys() & {"redis_url", "redis_host", "redis_sentinels"}:
+        starts.add("redis")
+    if "mongodb_uri" not in values:
+        starts.add("mongodb")
+    redis = f"redis://{values.get('redis_host', '127.0.0.1')}:{values.get('redis_port', 6379)}/0"
+    mongodb = f"mongodb://127.0.0.1:{values.get('mongodb_port', 27017)}/footfall?replicaSet=footfall"
+    return {"redis_url": redis, "mongodb_uri": mongodb} | values | {"starts": frozenset(starts)}
+
+
+def _read(text: str, kind: str, rule: Callable[[Any], Any] | None) -> Any:
+    """Raises ValidationError."""
+    value: Any = text
+    if kind != "str":
+        try:
+            value = int(text) if kind == "int" else float(text)
+        except ValueError:
+            value = math.nan
+        if not (text.isascii() and math.isfinite(value)):
+            raise ValidationError("a number")
+    if rule:
+        rule(value)
+    return value
+
+
+def _sentence(f: Field[Any], text: str, error: ValidationError, file: EnvFile) -> str:
+    name, accepted = f.name.upper(), _accepted(f.metadata["kind"], f.metadata["rule"]) or error.messages[0]
+    if f.metadata["secret"]:
+        return f"{name} must be {accepted}"
+    where = "" if name in os.environ else f" in {file.path}"
+    return f"{name} must be {accepted}, and is {text[:100]!r}{where}"
+
+
+def _accepted(kind: str, rule: Callable[[Any], Any] | None) -> str:
+    """ "" where the rule's own message says it."""
+    number = {"int": "a whole number", "float": "a number"}.get(kind, "")
+    if isinstance(rule, validate.OneOf):
+        return f"one of {', '.join(filter(None, rule.choices))}"
+    if isinstance(rule, validate.Range):
+        least = f"of at least {rule.min}" if rule.min_inclusive else f"above {rule.min}"
+        return f"{number} {least}" if rule.max is None else f"{number} from {rule.min} to {rule.max}"
+    return number
+
+
+def _conflicts(settings: Settings, wrong: Set[str]) -> Iterator[str]:
+    """Of values that are good each by itself."""
+    if "redis_url" not in wrong and settings.redis_sentinels and not settings.redis_url.startswith("redis://"):
+        yield "REDIS_SENTINELS needs a REDIS_URL that starts with redis://, so without TLS and without a socket"
+    if "trusted_proxies" not in wrong and settings.place_headers and not settings.trusted_proxies:
+        yield "PLACE_HEADERS needs TRUSTED_PROXIES, because only a trusted proxy's headers are believed"
+
+
+def _missing(settings: Settings, wrong: Set[str], with_flower: bool) -> Iterator[str]:
     """ADMIN_KEY is the way in: with it, API keys for everybody else are made."""
-    missing = [name for name in PRODUCTION if not getattr(settings, name.lower())]
-    logins = os.environ.get(FLOWER_LOGINS, "")
-    has_login = all(all(login.partition(":")[::2]) for login in logins.split(","))
-    if not has_login and (with_flower or missing):
+    empty = [f.name for f in fields(Settings) if not getattr(settings, f.name) and f.name not in wrong]
+    missing = [name for name in PRODUCTION if name.lower() in empty]
+    if FLOWER_LOGINS.lower() in empty and (with_flower or missing):
         missing.append(FLOWER_LOGINS + (", as user:password" if with_flower else " (Flower, as user:password)"))
     if missing:
-        raise SettingsError(f"APP_ENV=production needs {'; '.join(missing)}")
+        yield f"APP_ENV=production needs {'; '.join(missing)}"

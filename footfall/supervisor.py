@@ -161,10 +161,10 @@ def run(settings: Settings, data: Path) -> None:
 
 def _embedded_servers(settings: Settings, data: Path) -> list[Server]:
     servers = []
-    if not any(os.environ.get(name) for name in ("REDIS_URL", "REDIS_HOST", "REDIS_SENTINELS")):
+    if settings.starts_redis:
         make_redis = partial(redis_server, maxmemory=settings.redis_maxmemory)
         servers.append(_on_free_port(make_redis, data / "redis", settings.redis_port))
-    if not os.environ.get("MONGODB_URI"):
+    if settings.starts_mongodb:
         servers.append(_on_free_port(mongo_server, data / "mongodb", settings.mongodb_port))
     return servers
 

@@ -1,10 +1,9 @@
 """The Celery app, and the stores that its tasks work on.
 
-In: settings from the environment. Wrong can go: a bad setting stops the start, named. A store that is away does not:
-connections are made by the first task of each worker process, after the fork.
+A setting that cannot be used ends the start with one line. A store that is unreachable does not: the first task of each
+worker process connects, after the fork.
 """
 
-import sys
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -25,7 +24,7 @@ from analytics.storing import Stores
 from config.celery import celery_settings
 from config.clients import make_database
 from config.logs import configure_logging
-from config.settings import SettingsError, load_settings
+from config.settings import load_settings_or_exit
 
 log = structlog.get_logger()
 
@@ -34,10 +33,7 @@ log = structlog.get_logger()
 # twice is harmless.
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
-try:
-    settings = load_settings()
-except SettingsError as error:
-    sys.exit(f"footfall: {error}")
+settings = load_settings_or_exit()
 
 PARTS = ("books", "dead_letters", "events", "metrics", "retention", "salts", "segments", "sites")
 app = Celery("footfall", include=[f"tasks.{name}" for name in PARTS])

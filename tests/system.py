@@ -21,6 +21,7 @@ from config.settings import Settings
 from footfall.embedded_servers import Server, pick_port
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parent.parent
 UP = "Footfall is up."
 
 
@@ -61,6 +62,15 @@ def own_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
 
 
+def make_project(folder: Path, env_file: str | bytes) -> Path:
+    """A folder like a clone of this project with a `.env` of its own."""
+    folder.mkdir(exist_ok=True)
+    for name in ("Procfile", "analytics", "config", "footfall", "ingest_app", "report_app", "tasks", "web"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".env").write_bytes(env_file if isinstance(env_file, bytes) else env_file.encode())
+    return folder
+
+
 def pick_ports(count: int) -> list[int]:
     """So many free ports, no two the same."""
     found: set[int] = set()
@@ -99,10 +109,13 @@ def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.P
 
 
 class System:
-    """`make run` in a folder. `settings`: environment names to set beside ports and folder."""
+    """`make run` in a folder. `settings`: environment names to set beside ports and folder. `project`: the current
+    folder, if it is not this project's (see make_project).
+    """
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, project: Path | None = None, **settings: str) -> None:
         self.folder = folder
+        self.project = project or ROOT
         self.log = folder / "run.log"
         names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT", "REDIS_PORT", "MONGODB_PORT"]
         self.ports = dict(zip(names, pick_ports(len(names)), strict=True))
@@ -132,6 +145,7 @@ class System:
         with self.log.open("wb") as log:
             self._process = psutil.Popen(
                 [sys.executable, "-m", "footfall.supervisor"],
+                cwd=self.project,
                 env=own_environment() | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -190,6 +204,7 @@ class System:
         environment = self.environment | {"REDIS_URL": self.redis_url, "MONGODB_URI": self.mongodb_uri} | settings
         return subprocess.run(
             command,
+            cwd=self.project,
             env=own_environment() | environment,
             capture_output=True,
             text=True,

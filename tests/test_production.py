@@ -59,12 +59,20 @@ def test_production_names_every_secret_that_is_missing_at_once(environment: Call
         assert not any(value in str(caught.value) for value in SECRETS.values())
 
 
-@pytest.mark.parametrize("logins", ["", "me", "me:", ":g3heim", "me:g3heim,", "me:g3heim,you"])
-def test_only_flower_needs_its_password_and_it_is_one(environment: Callable[..., None], logins: str):
-    environment(**SECRETS | {"FLOWER_BASIC_AUTH": logins})
+def test_only_flower_needs_its_password(environment: Callable[..., None]):
+    environment(**SECRETS | {"FLOWER_BASIC_AUTH": ""})
     assert load_settings().is_production
     with pytest.raises(SettingsError, match="FLOWER_BASIC_AUTH"):
         load_settings(with_flower=True)
+
+
+@pytest.mark.parametrize("app_env", ["development", "production"])
+@pytest.mark.parametrize("logins", ["g3heim", "me:", ":g3heim", "me:g3heim,", "me:g3heim,you"])
+def test_a_login_for_flower_that_is_none_is_refused(environment: Callable[..., None], logins: str, app_env: str):
+    environment(**SECRETS | {"FLOWER_BASIC_AUTH": logins, "APP_ENV": app_env})
+    with pytest.raises(SettingsError, match="FLOWER_BASIC_AUTH must be user:password") as caught:
+        load_settings()
+    assert "g3heim" not in str(caught.value)
 
 
 def test_development_needs_nothing(environment: Callable[..., None]):

@@ -1,0 +1,89 @@
+"""Reads `.env`, the file of settings.
+
+The file is `.env` in the current folder, or if there is none, in the project's folder. The syntax is the one that
+Docker Compose reads too: `NAME=value`, `export`, comments, single and double quotes, and `${NAME}` or
+`${NAME:-default}` outside single quotes. If a name is set twice, the last value counts.
+Raises EnvFileError if a file is there and cannot be used. Messages name lines and never quote them: they may be secret.
+"""
+
+import io
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dotenv.parser import Binding, parse_stream
+from dotenv.variables import Variable, parse_variables
+
+PROJECT = Path(__file__).resolve().parent.parent
+LARGEST = 1_000_000  # bytes
+
+
+class EnvFileError(Exception):
+    """The file cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class EnvFile:
+    path: Path | None = None
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    lines: Mapping[str, list[int]] = field(default_factory=dict)  # on which each name is set, counted from 1
+
+
+def read_env_file(environment: Mapping[str, str]) -> EnvFile:
+    """Empty if there is no file. `environment` goes before the file's own values where `${NAME}` is replaced."""
+    path = next((folder / ".env" for folder in (Path.cwd(), PROJECT) if os.path.lexists(folder / ".env")), None)
+    if path is None:
+        return EnvFile()
+    values: dict[str, str] = {}
+    lines: dict[str, list[int]] = {}
+    for line, binding in _bindings(path):
+        if binding.key is None or binding.value is None:  # a comment, or a name alone: from the environment
+            continue
+        values[binding.key] = _replaced(binding, environment, values, f"line {line} of {path}")
+        lines.setdefault(binding.key, []).append(line)
+    return EnvFile(path, values, lines)
+
+
+def _bindings(path: Path) -> Iterator[tuple[int, Binding]]:
+    for binding in parse_stream(io.StringIO(_text(path))):
+        text = binding.original.string
+        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if binding.error:
+            raise EnvFileError(f"line {line} of {path} is not NAME=value, or a quote is not closed")
+        yield line, binding
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+    except OSError as error:
+        raise EnvFileError(f"{path} cannot be read: {error.strerror}; correct it or remove it") from None
+    if len(content) > LARGEST:
+        raise EnvFileError(f"{path} is larger than {LARGEST:,} bytes, so it is not a file of settings")
+    try:
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise EnvFileError(f"{path} is not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    if "\0" in text:
+        raise EnvFileError(f"{path} has a NUL character; save it as UTF-8 text")
+    return text
+
+
+def _replaced(binding: Binding, environment: Mapping[str, str], values: Mapping[str, str], where: str) -> str:
+    text = binding.value or ""
+    if binding.original.string.partition("=")[2].lstrip().startswith("'"):
+        return text
+    parts = []
+    for part in parse_variables(text):
+        found: str | None = part.resolve({})
+        if isinstance(part, Variable):
+            found = environment.get(part.name, values.get(part.name)) or part.default
+            if found is None and part.name not in {**environment, **values}:
+                raise EnvFileError(
+                    f"{where} uses ${{{part.name}}}, which is not set; set it above, or use single quotes if the"
+                    " value contains it literally"
+                )
+        parts.append(found or "")
+    return "".join(parts)
