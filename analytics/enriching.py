@@ -256,8 +256,12 @@ class Enrichment:
 
 
 def make_enrichment(settings: Settings, sites: SiteStore, unseal: Callable[[str], Client | None]) -> Enrichment:
+    return Enrichment(sites, unseal, make_lookups(settings))
+
+
+def make_lookups(settings: Settings) -> Lookups:
     places = Places(settings.geoip_db) if settings.geoip_db else None
-    return Enrichment(sites, unseal, Lookups(places, SpamReferrers(settings.spam_referrers)))
+    return Lookups(places, SpamReferrers(settings.spam_referrers))
 
 
 @lru_cache(maxsize=1000)

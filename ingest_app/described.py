@@ -5,11 +5,25 @@ from functools import cache
 from analytics.api_keys import WRITE
 from analytics.event_schema import EventSchema
 from ingest_app import opting_out
+from ingest_app.answers import Parameters
 from ingest_app.drop_in_described import DROP_IN_OPERATIONS
 from ingest_app.events import OF_JSON
 from ingest_app.hit import MOST_EVENTS
-from web.json_schema import A_MOMENT, ANYTHING, COUNT, TEXT, Json, an_object, any_of, just, list_of, map_of, or_null
-from web.openapi import JSON, NDJSON, Operation, common, describe
+from web.json_schema import (
+    A_MOMENT,
+    ANYTHING,
+    COUNT,
+    TEXT,
+    Json,
+    an_object,
+    any_of,
+    just,
+    list_of,
+    map_of,
+    one_of,
+    or_null,
+)
+from web.openapi import EVENTS, JSON, NDJSON, WARNING, Operation, common, describe
 
 ABOUT = """\
 Send what happens on your sites. A 200 says that it is on disk; an event with an `event_id` is stored once, however
@@ -43,6 +57,16 @@ SENT_AT = any_of(or_null(A_MOMENT), just("")) | {
 }
 SEVERAL = any_of(MANY, an_object({"events": MANY}, {"sent_at": SENT_AT}))
 REJECTED = an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
+WARNINGS = {
+    "description": "Fields that Footfall does not know and ignores, at most 100; the closest name, if there is."
+}
+REASON = TEXT | {"description": "Why it was dropped. Only with an API key that may write events of its site."}
+VALIDATE = "With `validate=1` the answer says what would happen, and nothing is stored or counted. "
+RESOLVED = {
+    "type": "object",
+    "description": "The event as it would be stored; `visitor` is `user_id`, `anonymous` or `none`. Without an API "
+    "key that may write events of its site, it lacks what a worker adds.",
+}
 SENT_TOO_MUCH = {415: "", 429: ""}
 
 OPERATIONS: dict[str, Operation] = {
@@ -51,8 +75,21 @@ OPERATIONS: dict[str, Operation] = {
         tag=SENDING,
         scope=WRITE,
         key_optional=True,
+        note=VALIDATE,
+        query=Parameters,
+        error=EVENTS,
         body={JSON: EventSchema, PLAIN: EventSchema},
-        answer={JSON: an_object({"success": just(True), "message": TEXT})},
+        answer={
+            JSON: an_object(
+                {"success": just(True), "message": TEXT},
+                {
+                    "dropped": REASON,
+                    "warnings": list_of(an_object(WARNING)) | WARNINGS,
+                    "outcome": one_of("accepted", "dropped"),
+                    "event": RESOLVED,
+                },
+            )
+        },
         says={
             400: "`not_json`, `invalid_event`, `unknown_site` or `too_old`; `fields` says what is wrong.",
             401: "An API key came that is not good; none is needed.",
@@ -66,9 +103,19 @@ OPERATIONS: dict[str, Operation] = {
         tag=SENDING,
         scope=WRITE,
         key_optional=True,
+        note=VALIDATE
+        + "Then the body may have MAX_BODY_BYTES at most, and what a worker would drop is among `dropped`.",
+        query=Parameters,
         body={JSON: SEVERAL, PLAIN: SEVERAL, NDJSON: TEXT | {"description": "An event a line; empty lines are none."}},
         answer={
-            JSON: an_object({"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": list_of(REJECTED)})
+            JSON: an_object(
+                {"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": list_of(REJECTED)},
+                {
+                    "dropped_events": list_of(an_object({"index": COUNT, "reason": REASON})),
+                    "warnings": list_of(an_object({"index": COUNT, **WARNING})) | WARNINGS,
+                    "events": list_of(RESOLVED),
+                },
+            )
         },
         says={
             400: "`not_json`, or no list of events, or `too_many_events`: all of it is refused.",

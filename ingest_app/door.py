@@ -25,6 +25,7 @@ from analytics.api_keys import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
 from analytics.books import DROPPED, REJECTED, Account
 from analytics.client import Client
 from analytics.drop import Drop
+from analytics.enriching import Lookups, make_lookups
 from analytics.event_schema import InvalidEvent, load_event
 from analytics.journal import Journal, Line
 from analytics.salts import UTC_ZONE, Salts, make_salts
@@ -37,6 +38,7 @@ from config.settings import Settings
 from ingest_app.group_commit import GroupCommit
 from ingest_app.hit import LONGEST_USER_AGENT, Hit, plain_address
 from ingest_app.policy import Arrival, reason_to_drop, when_it_occurred
+from ingest_app.preview import as_json, resolve
 from tasks.events import WakeUps
 from web.rate_limits import ADDRESS, KEY, SITE, RateLimits
 
@@ -49,11 +51,17 @@ MOST_LOOK_UPS = 100
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """How many events of a hit were accepted, and which were not, by their index; those dropped with the reason."""
+    """What became of a hit's events: how many were accepted and dropped, and by their index those that were rejected.
+
+    `reasons`: by index, why events were dropped, as far as the sender may know: of sites that its API key may write.
+    `resolved`: by index, the accepted ones as they would be stored, if they were only sent to be validated.
+    """
 
     accepted: int
     rejected: dict[int, InvalidEvent]
-    dropped: dict[int, str] = field(default_factory=dict)
+    dropped: int
+    reasons: dict[int, str]
+    resolved: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 def make_door(
@@ -74,6 +82,7 @@ def make_door(
         salts=salts,
         visitors=make_visitors(settings, salts),
         limits=RateLimits(settings, settings.rate_limits),
+        lookups=make_lookups(settings),
         is_open=not settings.is_production,
         commits=commits,
     )
@@ -93,6 +102,7 @@ class Door:
         salts: Salts,
         visitors: Visitors,
         limits: RateLimits,
+        lookups: Lookups,
         is_open: bool,
         commits: type[GroupCommit[Line]],
     ) -> None:
@@ -104,6 +114,7 @@ class Door:
         self._salts = salts
         self._visitors = visitors
         self.limits = limits
+        self._lookups = lookups
         self._is_open = is_open
         self._commits = commits(self._commit)
         self._breaker = Breaker("redis", Unavailable)
@@ -131,30 +142,47 @@ class Door:
         point at us; else an API key that is not good is an InvalidEvent. Raises TooManyRequests for all of the hit.
         """
         now = self._now()
-        lines: list[Line] = []
-        arrivals: list[Arrival] = []
-        rejected: dict[int, InvalidEvent] = {}
-        dropped: dict[int, str] = {}
         key = self._key_of(hit, ignores_bad_key)
+        seen = self._examine(hit, key, now)
+        arrivals = list(seen.arrivals.values())
+        self._spend(key, arrivals)
+        counted = self._sites_to_count(error.site_id for error in seen.rejected.values())
+        lines = [Line(Account(x.site_id, now.date()), f"{DROPPED}{x.reason}") for x in seen.dropped.values()]
+        lines += [_rejection(x, now, x.site_id if x.site_id in counted else "") for x in seen.rejected.values()]
+        lines += self._lines_of(arrivals, now)
+        if lines:
+            self._commits.append(lines)
+        return Admitted(len(arrivals), seen.rejected, len(seen.dropped), seen.reasons_for(key))
+
+    def validate(self, hit: Hit) -> Admitted:
+        """What would become of a hit's events. Stores, counts and charges nothing. An API key that is not good is an
+        InvalidEvent.
+        """
+        key = self._key_of(hit, ignores_bad_key=False)
+        seen = self._examine(hit, key, self._now())
+        resolved = {}
+        for index, arrival in seen.arrivals.items():
+            found = resolve(arrival, self._lookups)
+            if isinstance(found, Drop):
+                seen.dropped[index] = found
+            else:
+                resolved[index] = as_json(found, arrival)
+        return Admitted(len(resolved), seen.rejected, len(seen.dropped), seen.reasons_for(key), resolved)
+
+    def _examine(self, hit: Hit, key: ApiKey | None, now: datetime) -> "_Examined":
+        seen = _Examined()
         desk = _Desk(hit, key, self._site)
         for index, body in enumerate(hit.bodies):
             try:
                 found = desk.examine(body, now)
             except InvalidEvent as error:
-                rejected[index] = error
+                seen.rejected[index] = error
             else:
                 if isinstance(found, Drop):
-                    dropped[index] = found.reason
-                    lines.append(Line(Account(found.site_id, now.date()), f"{DROPPED}{found.reason}"))
+                    seen.dropped[index] = found
                 else:
-                    arrivals.append(found)
-        self._spend(key, arrivals)
-        counted = self._sites_to_count(error.site_id for error in rejected.values())
-        lines += [_rejection(x, now, x.site_id if x.site_id in counted else "") for x in rejected.values()]
-        lines += self._lines_of(arrivals, now)
-        if lines:
-            self._commits.append(lines)
-        return Admitted(len(hit.bodies) - len(rejected) - len(dropped), rejected, dropped)
+                    seen.arrivals[index] = found
+        return seen
 
     def _spend(self, key: ApiKey | None, arrivals: Sequence[Arrival]) -> None:
         try:
@@ -229,6 +257,20 @@ class Door:
         oldest = self._journal.oldest()
         age = (self._now() - oldest).total_seconds() if oldest else 0.0
         return journal_gauges(self._journal.waiting(), max(age, 0.0))
+
+
+@dataclass(slots=True)
+class _Examined:
+    """A hit's events, by their index."""
+
+    arrivals: dict[int, Arrival] = field(default_factory=dict)
+    rejected: dict[int, InvalidEvent] = field(default_factory=dict)
+    dropped: dict[int, Drop] = field(default_factory=dict)
+
+    def reasons_for(self, key: ApiKey | None) -> dict[int, str]:
+        if key is None:
+            return {}
+        return {index: drop.reason for index, drop in sorted(self.dropped.items()) if key.may(WRITE, drop.site_id)}
 
 
 class _Desk:

@@ -6,14 +6,12 @@ name.
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, current_app, request
 
 from analytics.event_schema import InvalidEvent, read_json
+from ingest_app.answers import answer_one, answer_one_validated, answer_several, is_validation
 from ingest_app.door import Door
-from ingest_app.drop_in import said_of
 from ingest_app.hit import read_batch, read_bytes, read_hit
-
-QUEUED = b'{"success": true, "message": "Event queued successfully"}'
 
 # One transparent pixel.
 GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
@@ -25,20 +23,21 @@ def events_blueprint(door: Door) -> Blueprint:
 
     @blueprint.post("/event")
     def receive_event() -> Response:
+        if is_validation():
+            body = read_json(read_bytes())
+            return answer_one_validated(door.validate(read_hit([body])), body)
         with door.counting_what_cannot_be_read():
             body = read_json(read_bytes())
-        admitted = door.admit(read_hit([body]), ignores_bad_key=False)
-        if admitted.rejected:
-            raise admitted.rejected[0]
-        return Response(QUEUED, mimetype="application/json")
+        return answer_one(door.admit(read_hit([body]), ignores_bad_key=False), body)
 
     @blueprint.post("/events")
     def receive_events() -> Response:
+        if is_validation():
+            bodies, sent_at = read_batch(current_app.config["MAX_CONTENT_LENGTH"])
+            return answer_several(door.validate(read_hit(bodies, sent_at)), bodies)
         with door.counting_what_cannot_be_read():
             bodies, sent_at = read_batch()
-        admitted = door.admit(read_hit(bodies, sent_at), ignores_bad_key=False)
-        rejected = said_of(admitted.rejected)
-        return jsonify(success=True, accepted=admitted.accepted, dropped=len(admitted.dropped), rejected=rejected)
+        return answer_several(door.admit(read_hit(bodies, sent_at), ignores_bad_key=False), bodies)
 
     @blueprint.get("/pixel.gif")
     def receive_pixel() -> Response:

@@ -90,13 +90,13 @@ def read_bytes(most: int | None = None) -> bytes:
     return body
 
 
-def read_batch() -> tuple[Sequence[object], datetime | None]:
+def read_batch(most: int = BATCH_BYTES) -> tuple[Sequence[object], datetime | None]:
     """The events of a body that holds several, and when it says that it was sent: a JSON array, `{"events": [...],
-    "sent_at": ...}`, or NDJSON. Raises InvalidEvent.
+    "sent_at": ...}`, or NDJSON. `most`: bytes. Raises InvalidEvent.
     """
     if request.mimetype in NDJSON:
-        return list(_lines()), None
-    body = read_json(read_bytes(BATCH_BYTES))
+        return list(_lines(most)), None
+    body = read_json(read_bytes(most))
     if not isinstance(body, dict):
         return checked_events(body), None
     return checked_events(body.get("events")), load_moment("sent_at", body.get("sent_at"))
@@ -111,10 +111,10 @@ def checked_events(events: object, name: str = "events") -> Sequence[object]:
     return events
 
 
-def _lines() -> Iterator[object]:
+def _lines(most: int) -> Iterator[object]:
     """Each line of an NDJSON body is an event, or the InvalidEvent that it gave; empty lines are none."""
     count = 0
-    for line in _split(_pieces(BATCH_BYTES)):
+    for line in _split(_pieces(most)):
         if not line.strip():
             continue
         count += 1

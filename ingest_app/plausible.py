@@ -24,7 +24,7 @@ def plausible_blueprint(door: Door) -> Blueprint:
         for error in admitted.rejected.values():
             if error.code != "unknown_site":
                 raise error
-        dropped = len(admitted.dropped) + len(admitted.rejected)
+        dropped = admitted.dropped + len(admitted.rejected)
         return Response("ok", 202, {"x-plausible-dropped": str(dropped)} if dropped else None, mimetype="text/plain")
 
     return blueprint

@@ -82,6 +82,6 @@ def _answer(admitted: Admitted) -> Response:
     return jsonify(
         success=True,
         accepted=admitted.accepted,
-        dropped=len(admitted.dropped),
+        dropped=admitted.dropped,
         rejected=said_of(admitted.rejected),
     )

@@ -68,6 +68,13 @@ def error_response(status: int, body: str, headers: dict[str, str] | None = None
     return Response(body, status, headers, mimetype="application/json")
 
 
+def invalid_event_response(error: InvalidEvent, **more: object) -> Response:
+    """`more` stands beside the error."""
+    status, headers = STATUS.get(error.code, (400, {}))
+    body = json.loads(error_body(error.code, f"The event was not accepted: {error}", error.fields)) | more
+    return error_response(status, json.dumps(body), headers)
+
+
 def unavailable_response(message: str, **more: object) -> Response:
     """A 503; `more` stands beside the error."""
     body = json.loads(error_body("unavailable", message)) | more
@@ -85,9 +92,7 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(InvalidEvent)
     def invalid_event(error: InvalidEvent) -> Response:
-        status, headers = STATUS.get(error.code, (400, {}))
-        body = error_body(error.code, f"The event was not accepted: {error}", error.fields)
-        return error_response(status, body, headers)
+        return invalid_event_response(error)
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:

@@ -50,10 +50,12 @@ LATENCY = an_object({"ok": {"type": "boolean"}, "latency_ms": NUMBER}, {"error":
 SAID = {"code": "invalid_event", "message": "The event was not accepted: see path.", "fields": {"path": ["Too long."]}}
 
 # What an error looks like, by its name in the description's components.
-OURS, UNREADY, PLAUSIBLES, DROP_INS = "Error", "NotReadyError", "PlausibleError", "DropInError"
+OURS, UNREADY, PLAUSIBLES, DROP_INS, EVENTS = "Error", "NotReadyError", "PlausibleError", "DropInError", "EventError"
+WARNING = {"field": TEXT, "message": TEXT}
 ERRORS = {
     OURS: ERROR | {"examples": [{"success": False, "error": SAID}]},
     UNREADY: an_object(ERROR["properties"], {"stores": map_of(LATENCY)}),
+    EVENTS: an_object(ERROR["properties"], {"warnings": list_of(an_object(WARNING))}),
     PLAUSIBLES: an_object({"error": TEXT}),
     DROP_INS: an_object({**ERROR["properties"], "code": TEXT, "message": TEXT}, {"errors": map_of(list_of(TEXT))}),
 }

@@ -1,0 +1,79 @@
+"""What POST /event and POST /events answer: what became of the events, or with `?validate=1` what would."""
+
+import json
+from collections.abc import Sequence
+
+from flask import Response, jsonify, request
+from marshmallow import EXCLUDE, Schema, fields
+
+from ingest_app.door import Admitted
+from ingest_app.drop_in import said_of
+from ingest_app.field_warnings import unknown_fields, warnings_of
+from web.errors import invalid_event_response
+from web.reading import read
+
+QUEUED = b'{"success": true, "message": "Event queued successfully"}'
+ACCEPTED = "The event is valid and would be accepted. Nothing was stored."
+DROPPED = "The event is valid and would be dropped; an API key that may write the site's events shows why."
+MOST_LISTED = 100  # of the events of one kind; the counts are of all
+
+
+class Parameters(Schema):
+    class Meta:
+        unknown = EXCLUDE  # a page may add what it likes
+
+    is_validation = fields.Boolean(
+        data_key="validate",
+        load_default=False,
+        metadata={"description": "true: answer what would happen, and store nothing."},
+    )
+
+
+def is_validation() -> bool:
+    """Whether the events are only to be validated. Raises BadRequest."""
+    return bool(request.environ.get("QUERY_STRING")) and read(Parameters(), request.args)["is_validation"]
+
+
+def answer_one(admitted: Admitted, body: object) -> Response:
+    warnings = _warnings(body)
+    for error in admitted.rejected.values():
+        return invalid_event_response(error, **warnings)
+    for reason in admitted.reasons.values():
+        return _json({"success": True, "message": f"Event dropped: {reason}", "dropped": reason} | warnings)
+    return _json(json.loads(QUEUED) | warnings) if warnings else Response(QUEUED, mimetype="application/json")
+
+
+def answer_one_validated(admitted: Admitted, body: object) -> Response:
+    warnings = _warnings(body)
+    for error in admitted.rejected.values():
+        return invalid_event_response(error, **warnings)
+    for event in admitted.resolved.values():
+        return _json({"success": True, "message": ACCEPTED, "outcome": "accepted", "event": event} | warnings)
+    reasons = [{"dropped": reason} for reason in admitted.reasons.values()] or [{}]
+    return _json({"success": True, "message": DROPPED, "outcome": "dropped"} | reasons[0] | warnings)
+
+
+def answer_several(admitted: Admitted, bodies: Sequence[object]) -> Response:
+    answer: dict[str, object] = {
+        "success": True,
+        "accepted": admitted.accepted,
+        "dropped": admitted.dropped,
+        "rejected": said_of(admitted.rejected),
+    }
+    lists = {
+        "dropped_events": [{"index": index, "reason": reason} for index, reason in admitted.reasons.items()],
+        "events": [{"index": index} | event for index, event in admitted.resolved.items()],
+        "warnings": warnings_of(unknown_fields(bodies)),
+    }
+    return jsonify(answer | {name: found[:MOST_LISTED] for name, found in lists.items() if found})
+
+
+def _warnings(body: object) -> dict[str, object]:
+    """As a part of the answer to one event: nothing, or the list."""
+    warnings = warnings_of(unknown_fields([body]))
+    return {"warnings": [{"field": x["field"], "message": x["message"]} for x in warnings]} if warnings else {}
+
+
+def _json(body: dict[str, object]) -> Response:
+    """With the spaces that the plain answer has."""
+    return Response(json.dumps(body), mimetype="application/json")
