@@ -8,7 +8,6 @@ what to do.
 import shutil
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,10 +43,10 @@ class Server:
     url: str
     is_ready: Callable[[], bool]
 
-    def wait_until_ready(self, stop: threading.Event | None = None) -> None:
-        """Returns when it is, or when `stop` is set. Raises EmbeddedError where neither comes."""
+    def wait_until_ready(self) -> None:
+        """Returns when the server is ready. Raises EmbeddedError after START_LIMIT."""
         end = time.monotonic() + START_LIMIT
-        while not (stop and stop.is_set()) and not self.is_ready():
+        while not self.is_ready():
             if time.monotonic() > end:
                 raise EmbeddedError(f"{self.name} on port {self.port} did not get ready in {START_LIMIT} s")
             time.sleep(0.05)

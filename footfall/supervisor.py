@@ -1,44 +1,34 @@
-"""`make run`: the whole system in the foreground, from the Procfile, with servers of its own where none are set.
+"""`make run`: the whole system in the foreground, from the Procfile, with servers of its own if none are set.
 
-In: the settings and the Procfile. Out: prefixed logs, and once everything answers the URLs and what to type. A process
-that dies is started again. Ctrl-C, SIGTERM and a closed terminal stop the apps first and let the worker finish what it
-holds, then stop the servers; nothing stays behind, not even after a kill -9 of this process.
+Prints the output of each process with its name, and once everything answers the URLs and what to type. A process that
+dies is started again. Ctrl-C, SIGTERM and a closed terminal stop the apps first, so that the worker finishes what it
+holds, and then the servers. Ctrl-C again kills what has not stopped yet. A start that fails stops what was started,
+says why on stderr, and exits with 1.
 """
 
+import asyncio
 import fcntl
-import logging
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
-from asyncio import sleep, to_thread
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from circus.arbiter import Arbiter
-from circus.watcher import Watcher
-from tornado import gen
-from tornado.ioloop import IOLoop
-
 from config.settings import Settings, SettingsError, load_settings
 from footfall.embedded_servers import EmbeddedError, Server, mongo_server, pick_port, redis_server
+from footfall.supervised_process import SupervisedProcess, write, write_line
 
-GRACE = 60  # seconds to stop in; a warm shutdown of a Celery worker under load took 36 s
 START_LIMIT = 60  # seconds until everything answers
-STOPS = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
-APPS, SERVERS = 1, 0  # what stops first, and last
-# The kernel ends the children when this process is killed. KILL, not TERM, for the apps: a Celery worker that cannot
-# write its farewell into our broken pipe takes that for a lost broker and goes on for ever. They can be killed.
-NO_CHILD_LEFT = {kind: ["setpriv", "--pdeathsig", signal] for kind, signal in ((APPS, "KILL"), (SERVERS, "TERM"))}
+STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+AGAIN = 1.0  # seconds after which another Ctrl-C is meant: some wrappers send two at once
 
 BANNER = """
 Footfall is up.  ingest {ingest}  report {report}  Flower {flower}
@@ -52,55 +42,68 @@ Ctrl-C stops everything; the data stays in {data}.
 """
 
 
-class Supervisor(Arbiter):  # type: ignore[misc]
-    """circus, but that the servers stop after the processes that write to them, and that stopping is quiet."""
+class Supervisor:
+    """Keeps the servers and the apps running. The apps stop before the servers that they write to."""
 
-    def manage_watchers(self) -> Any:
-        if self._exclusive_running_command is None:  # else circus logs a traceback twice a second while it stops
-            return super().manage_watchers()
-        return None
+    def __init__(self, servers: Iterable[SupervisedProcess], apps: Iterable[SupervisedProcess]) -> None:
+        self.servers = list(servers)
+        self.apps = list(apps)
+        self._tasks: dict[SupervisedProcess, asyncio.Task[None]] = {}
+        self._over: asyncio.Future[None]  # done when everything has to stop; an exception is the reason
+        self._told_at = 0.0
+        self._stopping: list[SupervisedProcess] = []
 
-    def __init__(self, watchers: list[Watcher], told_to_stop: threading.Event) -> None:
-        self.told_to_stop = told_to_stop
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # circus listens from here on, and forgets what it hears
-        super().__init__(watchers, "inproc://control", "inproc://events", check_delay=0.5)
-        self._listen_to_signals()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    async def run(self, bring_up: Callable[[], Awaitable[None]]) -> None:
+        """Calls `bring_up`, which starts the processes, and waits for a signal to stop. Returns when all have ended.
+        Raises what `bring_up` raised, after all have ended.
+        """
+        loop = asyncio.get_running_loop()
+        self._over = loop.create_future()
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        for number in STOPS:
+            if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP
+                loop.add_signal_handler(number, self._stop_on, number)
+        bringing_up = self._watch(bring_up())
+        try:
+            await self._over
+        finally:
+            write_line("run", "stopping")
+            bringing_up.cancel()
+            for stage in (self.apps, self.servers):
+                self._stopping = [process for process in stage if process in self._tasks]
+                await asyncio.gather(*(process.stop() for process in self._stopping))
+                await asyncio.gather(*(self._tasks[process] for process in self._stopping), return_exceptions=True)
+            write_line("run", "everything has stopped")
 
-    def is_stopping(self) -> bool:
-        return bool(self._stopping)
+    def start(self, processes: Iterable[SupervisedProcess]) -> None:
+        for process in processes:
+            self._tasks[process] = self._watch(process.run())
 
-    def _listen_to_signals(self) -> None:
-        """What ends us ends also what waits in `told_to_stop`. A closed terminal (HUP) stops; circus would reload."""
-        signals = self.ctrl.sys_hdl
+    def has_died(self) -> SupervisedProcess | None:
+        """A process that died at least once, if there is one."""
+        return next((process for process in self._tasks if process.deaths), None)
 
-        def stop() -> None:
-            self.told_to_stop.set()
-            signals.quit()
+    def _watch(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        """Runs `work`; if it fails, everything stops."""
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(self._stop_if_failed)
+        return task
 
-        signals.handle_int = signals.handle_term = signals.handle_quit = signals.handle_hup = stop
+    def _stop_if_failed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) and not self._over.done():
+            self._over.set_exception(error)
 
-    @gen.coroutine
-    def _stop_watchers(self, close_output_streams: bool = False, watcher_iter_func: Any = None) -> Any:
-        for kind in (APPS, SERVERS):
-            yield gen.multi([w._stop(close_output_streams) for w in self.watchers if w.priority == kind])
+    def _stop_on(self, number: signal.Signals) -> None:
+        if not self._over.done():
+            self._told_at = time.monotonic()
+            self._over.set_result(None)
+        elif number == signal.SIGINT and time.monotonic() - self._told_at > AGAIN:
+            for process in self._stopping:
+                process.kill()
 
-
-class PrefixedLines:
-    """Writes whole lines, each with the name of the process it came from."""
-
-    def __init__(self, name: str) -> None:
-        self._prefix = f"{name:8s} | "
-        self._rest = ""
-
-    def __call__(self, data: dict[str, Any]) -> None:
-        *lines, self._rest = (self._rest + data["data"].decode(errors="replace")).split("\n")
-        sys.stdout.write("".join(f"{self._prefix}{line}\n" for line in lines))
-        sys.stdout.flush()
-
-    def close(self) -> None:
-        if self._rest:
-            self({"data": b"\n"})
+    def _reap(self) -> None:
+        for process in self._tasks:
+            process.reap()
 
 
 def main() -> None:
@@ -121,42 +124,45 @@ def main() -> None:
 
 
 def run(settings: Settings, data: Path) -> None:
-    stop = threading.Event()
-    for number in STOPS:  # no KeyboardInterrupt, which whoever is busy just then may swallow
-        signal.signal(number, lambda *_: stop.set())
     servers = _embedded_servers(settings, data)
     os.environ |= settings.as_environment() | {server.setting: server.url for server in servers}
     if settings.log_format == "auto" and sys.stdout.isatty():
         os.environ["LOG_FORMAT"] = "console"  # the processes write to us, not to a terminal
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     os.environ["PYTHONUNBUFFERED"] = "1"
-    logging.basicConfig(format="run      | %(message)s", level=logging.WARNING, stream=sys.stdout)
+    # TERM for servers, so that they close their files. KILL for apps: a Celery worker that cannot write its farewell
+    # into our broken pipe takes that for a lost broker and goes on for ever.
+    supervisor = Supervisor(
+        (SupervisedProcess(s.name, s.command, parent_death_signal=signal.SIGTERM) for s in servers),
+        (SupervisedProcess(name, command) for name, command in _read_procfile(Path("Procfile")).items()),
+    )
+    asyncio.run(supervisor.run(partial(_bring_up, supervisor, servers, settings, data)))
 
-    watchers = [_watcher(server.name, server.command, SERVERS) for server in servers]
-    processes = _read_procfile(Path("Procfile"))
-    apps = [_watcher(name, shlex.split(command), APPS) for name, command in processes.items()]
-    supervisor = Supervisor(watchers + apps, stop)
 
-    async def bring_up() -> None:
-        try:
-            for server in servers:
-                await to_thread(server.wait_until_ready, stop)
-                print(f"run      | {server.name} is ready on 127.0.0.1:{server.port}, data in {data}", flush=True)
-            for app in apps if not stop.is_set() else []:
-                await app.start()
-            await to_thread(_wait_until_up, settings, list(processes), stop)
-            if not stop.is_set():
-                print(_banner(settings, servers, data), flush=True)
-        except EmbeddedError as error:
-            print(f"run      | {error}; stopping", flush=True)
-            stop.set()
-        while stop.is_set() and not supervisor.is_stopping():
-            supervisor.ctrl.sys_hdl.quit()  # again: circus forgets a signal that comes while it starts something
-            await sleep(0.1)
+async def _bring_up(supervisor: Supervisor, servers: list[Server], settings: Settings, data: Path) -> None:
+    """Starts everything, in order. Raises EmbeddedError if a process dies meanwhile or does not get ready."""
+    supervisor.start(supervisor.servers)
+    for server in servers:
+        await _until_ready(supervisor, server.name, server.is_ready)
+        write_line("run", f"{server.name} is ready on 127.0.0.1:{server.port}, data in {data}")
+    supervisor.start(supervisor.apps)
+    checks = _checks(settings)
+    for app in supervisor.apps:
+        await _until_ready(supervisor, app.name, checks.get(app.name, lambda: True))
+    write(_banner(settings, servers, data) + "\n")
 
-    IOLoop.current().add_callback(bring_up)
-    supervisor.start()
-    print("run      | everything has stopped", flush=True)
+
+async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + START_LIMIT
+    while True:
+        ready = await asyncio.to_thread(is_ready)
+        if died := supervisor.has_died():
+            raise EmbeddedError(f"{died.name} {died.last_death} while it started; see its log")
+        if ready:
+            return
+        if time.monotonic() > end:
+            raise EmbeddedError(f"{name} did not answer within {START_LIMIT} s; see its log")
+        await asyncio.sleep(0.1)
 
 
 def _embedded_servers(settings: Settings, data: Path) -> list[Server]:
@@ -172,36 +178,13 @@ def _embedded_servers(settings: Settings, data: Path) -> list[Server]:
 def _on_free_port(make: Callable[[Path, int], Server], folder: Path, wanted: int) -> Server:
     server = make(folder, pick_port(wanted))
     if server.port != wanted:
-        print(f"run      | port {wanted} is taken; {server.name} goes to {server.port}", flush=True)
+        write_line("run", f"port {wanted} is taken; {server.name} goes to {server.port}")
     return server
 
 
-def _watcher(name: str, command: list[str], kind: int) -> Watcher:
-    prefix = NO_CHILD_LEFT[kind] if shutil.which("setpriv") else []
-    lines = PrefixedLines(name)
-    return Watcher(
-        name,
-        shlex.join([*prefix, *command]),
-        priority=kind,
-        autostart=kind == SERVERS,
-        graceful_timeout=GRACE,
-        max_retry=-1,
-        copy_env=True,
-        stdout_stream={"stream": lines},
-        stderr_stream={"stream": lines},
-        hooks={"before_reap": (_say_died, True)},
-    )
-
-
-def _say_died(watcher: Watcher, **_: object) -> bool:
-    if not watcher.is_stopping():
-        print(f"run      | {watcher.name} died; starting it again", flush=True)
-    return True
-
-
-def _read_procfile(path: Path) -> dict[str, str]:
+def _read_procfile(path: Path) -> dict[str, list[str]]:
     lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    return {name.strip(): command.strip() for name, _, command in (line.partition(":") for line in lines)}
+    return {name.strip(): shlex.split(command) for name, _, command in (line.partition(":") for line in lines)}
 
 
 def _lock(lock: Any, data: Path) -> None:
@@ -228,20 +211,15 @@ def _urls(settings: Settings) -> dict[str, str]:
     return {name: f"http://{host}:{port}" for name, port in ports.items()}
 
 
-def _wait_until_up(settings: Settings, names: list[str], stop: threading.Event) -> None:
+def _checks(settings: Settings) -> dict[str, Callable[[], bool]]:
+    """By the name in the Procfile: how to see that a process does its work."""
     urls = _urls(settings)
-    checks: dict[str, Callable[[], bool]] = {
+    return {
         "ingest": lambda: _answers(f"{urls['ingest']}/readyz"),
         "report": lambda: _answers(f"{urls['report']}/readyz"),
         "flower": lambda: _answers(f"{urls['flower']}/healthcheck"),
         "worker": _workers_answer,
     }
-    end = time.monotonic() + START_LIMIT
-    for name in (name for name in names if name in checks):
-        while not stop.is_set() and not checks[name]():
-            if time.monotonic() > end:
-                raise EmbeddedError(f"{name} did not answer within {START_LIMIT} s; see the log above")
-            stop.wait(0.1)
 
 
 def _answers(url: str) -> bool:
@@ -254,7 +232,10 @@ def _answers(url: str) -> bool:
 
 def _workers_answer() -> bool:
     ping = ["celery", "--app", "tasks", "inspect", "ping", "--timeout", "1"]
-    return subprocess.run(ping, check=False, capture_output=True).returncode == 0
+    try:
+        return subprocess.run(ping, check=False, capture_output=True, timeout=20).returncode == 0
+    except subprocess.TimeoutExpired:
+        return False
 
 
 def _banner(settings: Settings, servers: list[Server], data: Path) -> str:

@@ -14,7 +14,7 @@ from celery.schedules import maybe_schedule
 from config import gunicorn
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings
-from footfall.supervisor import APPS, GRACE, _watcher
+from footfall.supervised_process import GRACE, SupervisedProcess
 from tasks import app
 
 ROOT = Path(__file__).parent.parent
@@ -54,7 +54,7 @@ def seconds(service: str) -> int:
 def test_a_worker_is_given_a_minute_to_stop_under_compose_and_under_make_run():
     assert seconds("worker") == 60
     for name, command in PROCFILE.items():
-        assert _watcher(name, shlex.split(command), APPS).graceful_timeout >= 60
+        assert SupervisedProcess(name, shlex.split(command)).grace >= 60
 
 
 def test_whoever_stops_a_worker_gives_it_longer_than_its_tasks_and_its_soft_shutdown_take():

@@ -1,0 +1,219 @@
+"""One process that is kept running: its output, its restarts, its end.
+
+`run` starts the process, writes each line of its output with its name, and starts it again whenever it ends, until
+`stop`. The process leads a process group of its own. What is left of the group is killed when the process ends, so no
+child of it outlives it. Nothing here raises because a process cannot be started: that counts as a death.
+
+There is no thread for each process: the caller's event loop reads the pipe, and calls `reap` on SIGCHLD.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO
+
+GRACE = 60.0  # seconds from SIGTERM to SIGKILL; a warm shutdown of a Celery worker under load took 36 s
+LONGEST_LINE = 65_536  # bytes; a longer line is cut into several
+PIECE = 65_536  # bytes that are read at once
+LAST_PIECES = 16  # that are read of a process that has ended: a pipe holds 1 MiB at most
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """Seconds to wait before a restart: `first`, then twice as long each time, up to `longest`. A process that lived
+    for `reset` seconds starts over with `first`.
+    """
+
+    first: float = 0.1
+    longest: float = 10.0
+    reset: float = 10.0
+
+    def pause(self, short_lives: int) -> float:
+        """`short_lives`: how many times in a row the process has died within `reset` seconds."""
+        return min(self.first * 2.0 ** min(short_lives, 32), self.longest)
+
+
+def write_line(name: str, line: str) -> None:
+    """Writes one line of the process `name` to stdout."""
+    write(f"{name:8s} | {line}\n")
+
+
+def write(text: str) -> None:
+    """Writes to stdout. Never fails: a closed terminal must not end the supervisor."""
+    data = text.encode(errors="backslashreplace")
+    with suppress(OSError):
+        while data:
+            data = data[os.write(1, data) :]
+
+
+class LineSplitter:
+    """Turns pieces of output into lines. A line never holds more than LONGEST_LINE bytes of output."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        self._rest += data
+        while (end := self._rest.find(b"\n", 0, LONGEST_LINE + 1)) >= 0 or len(self._rest) > LONGEST_LINE:
+            yield self._take(end if end >= 0 else self._cut(), has_newline=end >= 0)
+
+    def close(self) -> Iterator[str]:
+        """The last line, if it has no newline."""
+        if self._rest:
+            yield self._take(len(self._rest), has_newline=False)
+
+    def _cut(self) -> int:
+        """The end of the last whole UTF-8 character within LONGEST_LINE bytes."""
+        end = LONGEST_LINE
+        while end > LONGEST_LINE - 3 and self._rest[end] & 0xC0 == 0x80:
+            end -= 1
+        return end
+
+    def _take(self, end: int, *, has_newline: bool) -> str:
+        line = self._rest[:end].decode(errors="replace")
+        del self._rest[: end + has_newline]
+        return line.removesuffix("\r")
+
+
+class SupervisedProcess:
+    """`parent_death_signal`: what the kernel sends the process when the supervisor is killed (Linux, `setpriv`)."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        *,
+        parent_death_signal: signal.Signals = signal.SIGKILL,
+        grace: float = GRACE,
+        back_off: BackOff = BackOff(),
+    ) -> None:
+        self.name = name
+        self.command = [*end_with_parent(parent_death_signal), *command]
+        self.grace = grace
+        self.deaths = 0
+        self.last_death = ""  # how the process ended the last time, as "exited with code 1"
+        self.died = asyncio.Event()  # set by each death
+        self._back_off = back_off
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended = asyncio.Event()
+        self._told_to_stop = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """None while no process runs."""
+        return self._process.pid if self._process else None
+
+    async def run(self) -> None:
+        """Keeps the process running. Returns after `stop`, when the process and its group have ended."""
+        short_lives = 0
+        while not self._told_to_stop.is_set():
+            started = time.monotonic()
+            how = await self._run_once()
+            if self._told_to_stop.is_set():
+                return
+            short_lives = 0 if time.monotonic() - started >= self._back_off.reset else short_lives
+            pause = self._back_off.pause(short_lives)
+            short_lives += 1
+            self._note_death(how)
+            write_line("run", f"{self.name} {how}; it is started again in {pause:g} s")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._told_to_stop.wait()
+
+    async def stop(self) -> None:
+        """Asks the process to end; kills it and its group if it still runs after `grace` seconds."""
+        self._told_to_stop.set()
+        if self._process is None:
+            return
+        os.kill(self._process.pid, signal.SIGTERM)  # not the group: a Celery worker ends its own children in order
+        os.kill(self._process.pid, signal.SIGCONT)  # a frozen process cannot end
+        try:
+            async with asyncio.timeout(self.grace):
+                await self._ended.wait()
+        except TimeoutError:
+            write_line("run", f"{self.name} did not stop within {self.grace:g} s of SIGTERM; killing it")
+            self.kill()
+
+    def kill(self) -> None:
+        """Kills the process and its group at once."""
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def reap(self) -> None:
+        """To be called after each SIGCHLD. Leaves the zombie: its id is its group's, which is killed first."""
+        if self._process and os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            self._ended.set()
+
+    def _note_death(self, how: str) -> None:
+        self.deaths += 1
+        self.last_death = how
+        self.died.set()
+
+    async def _run_once(self) -> str:
+        """Runs the process until it ends. Returns how it ended."""
+        self._ended.clear()
+        try:
+            process = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return f"cannot be started ({error})"
+        self._process = process
+        pipe: IO[bytes] = process.stdout  # type: ignore[assignment]
+        with pipe as output:
+            os.set_blocking(output.fileno(), False)
+            loop, lines = asyncio.get_running_loop(), LineSplitter()
+            loop.add_reader(output, self._forward, output.fileno(), lines)
+            try:
+                await self._ended.wait()
+            finally:
+                self.kill()
+                self._process = None
+                loop.remove_reader(output)
+            self._drain(output.fileno(), lines)
+        return describe_end(process.wait())
+
+    def _forward(self, output: int, lines: LineSplitter) -> bool:
+        """Writes the lines that have come. Returns whether more may come."""
+        try:
+            data = os.read(output, PIECE)
+        except BlockingIOError:
+            return False
+        for line in lines.feed(data) if data else lines.close():
+            write_line(self.name, line)
+        if not data:
+            asyncio.get_running_loop().remove_reader(output)
+        return bool(data)
+
+    def _drain(self, output: int, lines: LineSplitter) -> None:
+        """The last lines. A process that left the group may hold the pipe open for ever, so this waits for no end."""
+        for _ in range(LAST_PIECES):
+            if not self._forward(output, lines):
+                break
+        for line in lines.close():
+            write_line(self.name, line)
+
+
+def end_with_parent(number: signal.Signals) -> list[str]:
+    """What to put before a command so that the kernel ends it with us; nothing where there is no `setpriv`."""
+    return ["setpriv", "--pdeathsig", number.name.removeprefix("SIG")] if shutil.which("setpriv") else []
+
+
+def describe_end(returncode: int) -> str:
+    """From a returncode of subprocess, which is negative for a signal."""
+    if returncode >= 0:
+        return f"exited with code {returncode}"
+    with suppress(ValueError):
+        return f"was killed by {signal.Signals(-returncode).name}"
+    return f"was killed by signal {-returncode}"
