@@ -3,7 +3,7 @@
 Producers post events, each again with its event_id until it is acknowledged; meanwhile processes are killed with -9, or
 frozen for a while, in an order that the seed fixes. Then everything drains, and the ids are compared: what was
 acknowledged must be in MongoDB, and nothing twice, and the books must add up. Prints a table; exit 1 where an event was
-lost or doubled, or the books are wrong.
+lost or doubled, or the books are wrong. If it does not drain, it prints processes, journal, queues, stacks and logs.
 
 FAULTS (20), SEED (1) and PRODUCERS (4) in the environment change the run.
 """
@@ -36,6 +36,7 @@ from analytics.event import id_from_client
 from analytics.event_store import EventStore
 from analytics.journal import JOURNAL_KEY, Journal
 from bench.ingestion import print_table
+from bench.post_mortem import post_mortem
 from config.celery import EVENTS_QUEUE
 from tests.system import System, kill_if_there, wait_for
 
@@ -85,15 +86,21 @@ class Tally:
         return bool(self.acknowledged) and not (self.lost or self.doubled or self.dead or self.books)
 
 
-def run_chaos(system: System, faults: int, seed: int, producers: int = 4) -> Tally:
-    """Hit a running system so often; returns when it has drained. Raises AssertionError when it does not drain."""
+def run_chaos(system: System, faults: int, seed: int, producers: int = 4, drain_limit: float = DRAIN_LIMIT) -> Tally:
+    """Hits a running system so often. Returns when it has drained. Raises AssertionError if a process is not started
+    again or the system does not drain, after it has printed what there is to see of it.
+    """
     tally = Tally()
-    with producing(system, tally, producers):
-        chance = random.Random(seed)
-        for _ in range(faults):
-            time.sleep(chance.uniform(*PAUSES))
-            tally.faults[_fault(system, chance)] += 1
-    drain(system, tally)
+    try:
+        with producing(system, tally, producers):
+            chance = random.Random(seed)
+            for _ in range(faults):
+                time.sleep(chance.uniform(*PAUSES))
+                tally.faults[_fault(system, chance)] += 1
+        drain(system, tally, drain_limit)
+    except AssertionError:
+        print(post_mortem(system))
+        raise
     return tally
 
 
@@ -112,10 +119,10 @@ def producing(system: System, tally: Tally, producers: int = 4) -> Iterator[None
             thread.join()
 
 
-def drain(system: System, tally: Tally) -> None:
+def drain(system: System, tally: Tally, limit: float = DRAIN_LIMIT) -> None:
     """Returns when nothing waits any more, with everything counted. Raises AssertionError when it does not drain."""
     start = time.monotonic()
-    wait_for(lambda: _is_drained(system), "an empty journal", DRAIN_LIMIT)
+    wait_for(lambda: _is_drained(system), "an empty journal", limit)
     tally.seconds_to_drain = time.monotonic() - start
     _count(system, tally)
 
@@ -215,8 +222,10 @@ def main() -> None:
     faults, seed = int(os.environ.get("FAULTS", "20")), int(os.environ.get("SEED", "1"))
     with tempfile.TemporaryDirectory(prefix="footfall-chaos-") as folder:
         system = System(Path(folder), CLAIM_IDLE="5").start()
+        start = time.monotonic()
         try:
             tally = run_chaos(system, faults, seed, int(os.environ.get("PRODUCERS", "4")))
+            seconds = time.monotonic() - start
         finally:
             system.stop()
             system.kill()
@@ -233,6 +242,7 @@ def main() -> None:
             "stored (some were applied though not acknowledged)": f"{tally.stored:,}",
             "not acknowledged at first": ", ".join(f"{n} x {what}" for what, n in tally.refused.most_common()),
             "seconds to drain after the last fault": f"{tally.seconds_to_drain:.1f}",
+            "seconds per fault, all in all": f"{seconds / max(faults, 1):.2f}",
         },
     )
     sys.exit(0 if tally.is_sound else 1)

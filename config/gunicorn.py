@@ -7,6 +7,7 @@ from typing import Any
 from config import metrics as _metrics  # noqa: F401 (the folder that all processes share is made before the fork)
 from config.logs import logging_config
 from config.settings import load_settings_or_exit
+from config.stacks import write_stacks_on_signal
 
 settings = load_settings_or_exit()
 
@@ -27,6 +28,7 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def on_starting(_server: Any) -> None:
+    write_stacks_on_signal()
     os.register_at_fork(before=hold_stops, after_in_parent=let_stops_through)
 
 

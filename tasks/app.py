@@ -25,6 +25,7 @@ from config.celery import celery_settings
 from config.clients import make_database
 from config.logs import configure_logging
 from config.settings import load_settings_or_exit
+from config.stacks import write_stacks_on_signal
 
 log = structlog.get_logger()
 
@@ -43,6 +44,7 @@ app.conf.update(celery_settings(settings))
 @setup_logging.connect
 def log_as_everything_else(**_: object) -> None:
     configure_logging(settings)
+    write_stacks_on_signal()
 
 
 @task_retry.connect
