@@ -20,7 +20,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.mongodb import WRITE_LIMIT, ping
-from analytics.site import Goal, Site
+from analytics.site import LONGEST_HOST, Goal, Site, plain_host
 from analytics.unavailable import trouble_with
 
 REMEMBERED = 5.0  # seconds
@@ -56,22 +56,39 @@ class SiteStore:
         self._clock = clock
         self._changed = changed
         self._lock = Lock()
-        self._remembered: dict[str, tuple[Site, float]] = {}
+        self._remembered: dict[tuple[str, str], tuple[Site | None, float]] = {}
         self._changes = 0
 
     def get(self, site_id: str) -> Site:
         """Also of a site that nobody set anything for. Raises Unavailable."""
-        if remembered := self._remembered.get(site_id):
+        return self._recall("_id", site_id) or Site(site_id)
+
+    def find(self, name: str) -> Site | None:
+        """The site with this id, else the one with this domain, with or without `www.`. Write keys are no names of
+        sites. Raises Unavailable.
+        """
+        if not _can_be_a_name(name):
+            return None
+        return self._recall("_id", name) or self._recall("domains", plain_host(name))
+
+    def id_of(self, name: str) -> str:
+        """The id of the site that `find` finds; `name` itself if there is none. Raises Unavailable."""
+        site = self.find(name)
+        return name if site is None else site.site_id
+
+    def _recall(self, field: str, value: str) -> Site | None:
+        key = field, value
+        if remembered := self._remembered.get(key):
             site, until = remembered
             if self._clock() < until:
                 return site
         changes, until = self._changes, self._clock() + REMEMBERED
-        site = self._find(site_id)
+        site = self._find(field, value)
         with self._lock:
             if changes == self._changes:  # else what was found may be what was there before
                 if len(self._remembered) >= MOST_REMEMBERED:
                     self._remembered.clear()
-                self._remembered[site_id] = site, until
+                self._remembered[key] = site, until
         return site
 
     def put(self, site: Site) -> Site:
@@ -92,7 +109,7 @@ class SiteStore:
 
     def rotate_write_key(self, site_id: str) -> Site | None:
         """The site with a new key, its old one being nobody's; None where nothing is set for it. Raises Unavailable."""
-        with self._changing(site_id):
+        with self._changing():
             kept = self._sites.find_one_and_update(
                 {"_id": site_id}, {"$set": {"write_key": str(uuid4())}}, return_document=ReturnDocument.AFTER
             )
@@ -101,7 +118,7 @@ class SiteStore:
 
     def remove(self, site_id: str) -> bool:
         """Whether there was anything to remove. The site's events stay. Raises Unavailable."""
-        with self._changing(site_id):
+        with self._changing():
             removed = self._sites.delete_one({"_id": site_id}).deleted_count > 0
         self._changed(self)
         return removed
@@ -122,7 +139,7 @@ class SiteStore:
         """
         write_key = site.write_key or {"$ifNull": ["$write_key", str(uuid4())]}
         change = {"$replaceWith": {"$mergeObjects": [*parts, {"write_key": write_key}]}}
-        with self._changing(site.site_id):
+        with self._changing():
             self._keep_apart()
             try:
                 kept: Any = self._sites.find_one_and_update(
@@ -133,11 +150,11 @@ class SiteStore:
         self._changed(self)
         return from_document(kept)
 
-    def _find(self, site_id: str) -> Site:
+    def _find(self, field: str, value: str) -> Site | None:
         ping(self._database)
         with trouble_with("mongodb", PyMongoError):
-            document = self._sites.find_one(site_id)
-        return from_document(document) if document else Site(site_id)
+            document = self._sites.find_one({field: value})
+        return from_document(document) if document else None
 
     def _keep_apart(self) -> None:
         for field in UNIQUE:
@@ -153,14 +170,22 @@ class SiteStore:
         return None
 
     @contextmanager
-    def _changing(self, site_id: str) -> Iterator[None]:
+    def _changing(self) -> Iterator[None]:
         try:
             with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 yield
         finally:
             with self._lock:
                 self._changes += 1
-                self._remembered.pop(site_id, None)
+                self._remembered.clear()  # a domain may belong to another site now
+
+
+def _can_be_a_name(name: str) -> bool:
+    """Not longer than an id or a domain may be, and text: MongoDB does not take half of a surrogate pair."""
+    try:
+        return len(name.encode()) <= 4 * LONGEST_HOST
+    except UnicodeEncodeError:
+        return False
 
 
 def to_document(site: Site) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
-from flask import Flask
+from flask import Flask, Response
 from prometheus_client import Metric
 
 from analytics.api_keys import ADMIN, DEAD_LETTERS, METRICS, PERSONS, READ, SITES, ApiKeyStore
@@ -27,6 +27,7 @@ from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.keys import keys_blueprint
 from report_app.query import query_blueprint
+from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
 from report_app.stats import stats_blueprint
 from report_app.visitors import visitors_blueprint
@@ -60,14 +61,16 @@ class Services:
 def create_app(settings: Settings, services: Services) -> Flask:
     reports, sites, clock, letters = services.reports, services.sites, services.clock, services.dead_letters
     needs = Auth(settings, services.api_keys.find).needs
-    auth, of_persons = needs(READ, in_question), needs(PERSONS, in_question)
+    auth, of_persons = (needs(scope, in_question, sites.id_of) for scope in (READ, PERSONS))
+    site_called = SiteLookup(sites, required=settings.is_production)
     app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes, settings.trusted_proxies)
     register_report_errors(app)
-    app.register_blueprint(query_blueprint(reports, sites, auth, clock))
-    app.register_blueprint(explorations_blueprint(reports, sites, auth, clock))
-    app.register_blueprint(stats_blueprint(reports, services.realtime, sites, auth, clock))
-    app.register_blueprint(visitors_blueprint(reports, sites, of_persons, clock))
-    app.register_blueprint(export_blueprint(services.events, reports, sites, of_persons, clock))
+    app.after_request(_not_cached)
+    app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
+    app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
+    app.register_blueprint(stats_blueprint(reports, services.realtime, site_called, auth, clock))
+    app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
+    app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock))
     app.register_blueprint(sites_blueprint(sites, needs(SITES, in_path)))
     app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN), clock))
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS, in_question)))
@@ -77,6 +80,12 @@ def create_app(settings: Settings, services: Services) -> Flask:
     if settings.reports_are_open:
         log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     return app
+
+
+def _not_cached(response: Response) -> Response:
+    """Reports are for who has the key, and new at each request. A route that may be cached says so itself."""
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
 
 
 def _count(dead_letters: DeadLetterStore) -> Metric:

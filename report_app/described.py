@@ -201,7 +201,7 @@ def query(name: str, schema: Json, about: str = "", required: bool = False, **mo
 
 NAMES = any_of(one_of(*SHORT), text(pattern=rf"^{PROP_BEGINS.replace('.', '[.]')}[^,\s\u0000]+$"))
 COMMAS: Json = {"style": "form", "explode": False}
-WHICH = query("site_id", SITE_ID, required=True)
+WHICH = query("site_id", SITE_ID, "The id of the site, or one of its domains.", required=True)
 PERIOD = [
     query("period", PERIOD_NAME | {"default": "30d"}),
     query("from", DAY, "Instead of a period: its first day, together with `to`."),
@@ -240,9 +240,10 @@ QUESTION = "The question is wrong: the message, and under `fields` each paramete
 REFUSED = (
     "`busy` or `unavailable`, with Retry-After: ask again. `time_limit`, `memory_limit`: ask about a shorter period."
 )
-OF_QUESTIONS = {400: QUESTION, 503: REFUSED}
+NO_SITE = "`unknown_site`: in production, the site is not set up. A close name is suggested."
+OF_QUESTIONS = {400: QUESTION, 404: NO_SITE, 503: REFUSED}
 PERSONS = "`visitors_not_shown`: not set for this site. Or `report_key_not_set`, or the key may not do it."
-EXPLORATIONS = {400: "`<JSON pointer>: <message>`", 503: REFUSED}
+EXPLORATIONS = {400: "`<JSON pointer>: <message>`", 404: NO_SITE, 503: REFUSED}
 TABLE = {CSV: TEXT}
 
 SITE_EXAMPLE = "site-abc-123"

@@ -11,6 +11,7 @@ from flask import Flask, Response, request
 from analytics.answer import Refused
 from analytics.query_schema import InvalidQuery
 from analytics.segment_store import SegmentLost
+from report_app.site_lookup import UnknownSite
 from web.errors import RETRY_AFTER, error_body, error_response, unavailable_response
 
 log = structlog.get_logger()
@@ -22,6 +23,10 @@ def register_report_errors(app: Flask) -> None:
     @app.errorhandler(InvalidQuery)
     def invalid_query(error: InvalidQuery) -> Response:
         return error_response(400, error_body("invalid_query", str(error)))
+
+    @app.errorhandler(UnknownSite)
+    def unknown_site(error: UnknownSite) -> Response:
+        return error_response(404, error_body("unknown_site", error.message, {"site_id": [error.message]}))
 
     @app.errorhandler(Refused)
     def refused(error: Refused) -> Response:

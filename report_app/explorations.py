@@ -11,31 +11,33 @@ from flask import Blueprint, Response, jsonify
 from analytics.answer import Cohort
 from analytics.exploration_schema import load_funnel, load_journeys, load_retention
 from analytics.reports import Reports
-from analytics.sites import SiteStore
 from report_app.figures import share
+from report_app.site_lookup import SiteLookup
 from web.auth import Check
 from web.reading import read_body
 
 
-def explorations_blueprint(reports: Reports, sites: SiteStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+def explorations_blueprint(
+    reports: Reports, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]
+) -> Blueprint:
     blueprint = Blueprint("explorations", __name__, url_prefix="/api/v2")
     blueprint.before_request(auth)
 
     @blueprint.post("/funnel")
     def funnel() -> Response:
-        asked = load_funnel(read_body(), sites.get, clock(), reports.earliest)
+        asked = load_funnel(read_body(), site_called, clock(), reports.earliest)
         counts = reports.funnel(asked.query, asked.steps, asked.window)
         return jsonify(results=_steps(asked.labels, counts), query=asked.shown)
 
     @blueprint.post("/retention")
     def retention() -> Response:
-        asked = load_retention(read_body(), sites.get, clock(), reports.earliest)
+        asked = load_retention(read_body(), site_called, clock(), reports.earliest)
         cohorts = reports.retention(asked.query, asked.grain)
         return jsonify(results=[_cohort(cohort) for cohort in cohorts], query=asked.shown)
 
     @blueprint.post("/journeys")
     def journeys() -> Response:
-        asked = load_journeys(read_body(), sites.get, clock(), reports.earliest)
+        asked = load_journeys(read_body(), site_called, clock(), reports.earliest)
         found = reports.journeys(asked.query, asked.page)
         both = {"following": found.following, "preceding": found.preceding}
         pages = {name: [_page(*each) for each in some[: asked.query.limit]] for name, some in both.items()}

@@ -16,9 +16,9 @@ from analytics.event_store import EventStore
 from analytics.export import ndjson, parquet
 from analytics.query_schema import load_query, read_site_id
 from analytics.reports import Reports
-from analytics.sites import SiteStore
 from analytics.unavailable import Unavailable
 from report_app.parameters import PERIOD, bad_parameters, read_parameters
+from report_app.site_lookup import SiteLookup
 from web.auth import Check
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ FORMATS = {"ndjson": (ndjson, "application/x-ndjson"), "parquet": (parquet, "app
 
 
 def export_blueprint(
-    events: EventStore, reports: Reports, sites: SiteStore, auth: Check, clock: Callable[[], datetime]
+    events: EventStore, reports: Reports, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]
 ) -> Blueprint:
     """`auth` lets nobody pass without a key: raw events are of single persons."""
     blueprint = Blueprint("export", __name__)
@@ -41,7 +41,7 @@ def export_blueprint(
         if form not in FORMATS:
             raise bad_parameters({"format": [f"Either {' or '.join(FORMATS)}."]})
         with asked.naming_parameters():
-            site = sites.get(read_site_id(asked.body))
+            site = site_called(read_site_id(asked.body))
             period = load_query(asked.body, site, clock(), partial(reports.earliest, site.site_id)).period
         write, mimetype = FORMATS[form]
         found = events.find(site.site_id, period.start, period.end)

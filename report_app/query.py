@@ -12,21 +12,21 @@ from analytics.answer import Answer, Metric, Row
 from analytics.query import Query, time_labels
 from analytics.query_schema import load_query, read_site_id, shown
 from analytics.reports import Reports
-from analytics.sites import SiteStore
 from report_app.figures import Cell, cells, change, columns, figure, nothing
+from report_app.site_lookup import SiteLookup
 from report_app.tables import as_csv, wants_csv
 from web.auth import Check
 from web.reading import read_body
 
 
-def query_blueprint(reports: Reports, sites: SiteStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
     blueprint = Blueprint("query", __name__, url_prefix="/api/v2")
     blueprint.before_request(auth)
 
     @blueprint.post("/query")
     def answer_query() -> Response:
         csv, body = wants_csv(), read_body()
-        site = sites.get(read_site_id(body))
+        site = site_called(read_site_id(body))
         query = load_query(body, site, clock(), partial(reports.earliest, site.site_id))
         answer = reports.answer(query)
         if csv:

@@ -21,9 +21,9 @@ from analytics.query import GRAINS
 from analytics.query_schema import load_query, read_site_id, shown
 from analytics.realtime import RealtimeReader
 from analytics.reports import Reports
-from analytics.sites import SiteStore
 from report_app.figures import cells, columns, figure
 from report_app.parameters import LIMIT, PERIOD, Asked, bad_parameters, read_parameters, short
+from report_app.site_lookup import SiteLookup
 from report_app.tables import as_csv, wants_csv
 from web.auth import Check
 from web.errors import BadRequest
@@ -66,7 +66,7 @@ _query = StatsQuery()
 
 
 def stats_blueprint(
-    reports: Reports, realtime: RealtimeReader, sites: SiteStore, auth: Check, clock: Callable[[], datetime]
+    reports: Reports, realtime: RealtimeReader, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]
 ) -> Blueprint:
     blueprint = Blueprint("stats", __name__)
     blueprint.before_request(auth)
@@ -75,8 +75,9 @@ def stats_blueprint(
     def read_stats() -> Response:
         query = _read_query()
         day = query.get("date")
-        found = reports.stats(query["site_id"], day)
-        return jsonify(site_id=query["site_id"], date=day.isoformat() if day else ALL_TIME, **asdict(found))
+        site_id = site_called(query["site_id"]).site_id
+        found = reports.stats(site_id, day)
+        return jsonify(site_id=site_id, date=day.isoformat() if day else ALL_TIME, **asdict(found))
 
     @blueprint.get("/stats/timeseries")
     def timeseries() -> Response:
@@ -94,14 +95,14 @@ def stats_blueprint(
 
     @blueprint.get("/stats/realtime")
     def right_now() -> Response:
-        site_id = read(RealtimeQuery(), request.args)["site_id"]
+        site_id = site_called(read(RealtimeQuery(), request.args)["site_id"]).site_id
         found = asdict(realtime.read(site_id))
         return jsonify(site_id=site_id, **found | {"as_of": found["as_of"].isoformat()})
 
     def answer(asked: Asked) -> Response:
         csv = wants_csv()
         with asked.naming_parameters():
-            site = sites.get(read_site_id(asked.body))
+            site = site_called(read_site_id(asked.body))
             query = load_query(asked.body, site, clock(), partial(reports.earliest, site.site_id))
             found = reports.answer(query)
         dimensions = [short(dimension) for dimension in query.dimensions]

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, jsonify, request
 from analytics.answer import PastEvent, PastVisit
 from analytics.query_schema import load_query, read_site_id, shown
 from analytics.reports import Reports
-from analytics.sites import SiteStore
 from report_app.figures import figure
 from report_app.parameters import PERIOD, bad_parameters, read_parameters
+from report_app.site_lookup import SiteLookup
 from web.auth import Check
 from web.errors import error_body, error_response
 
@@ -22,7 +22,9 @@ MOST_VISITS = 1_000
 NOT_SHOWN = "This site does not show single visitors: `shows_visitors` is not set for it."
 
 
-def visitors_blueprint(reports: Reports, sites: SiteStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+def visitors_blueprint(
+    reports: Reports, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]
+) -> Blueprint:
     """`auth` lets nobody pass without a key."""
     blueprint = Blueprint("visitors", __name__)
     blueprint.before_request(auth)
@@ -33,7 +35,7 @@ def visitors_blueprint(reports: Reports, sites: SiteStore, auth: Check, clock: C
         asked = read_parameters(request.args, ASKED, filtered=False)
         user_id = _user_id()
         with asked.naming_parameters():
-            site = sites.get(read_site_id(asked.body))
+            site = site_called(read_site_id(asked.body))
             if not site.shows_visitors:
                 return error_response(403, error_body("visitors_not_shown", NOT_SHOWN))
             query = load_query(asked.body, site, clock(), partial(reports.earliest, site.site_id))

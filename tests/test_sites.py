@@ -230,8 +230,8 @@ def test_what_another_process_sets_is_seen_after_a_few_seconds(sites: SiteStore,
 def test_what_is_put_while_another_thread_looks_is_not_forgotten(sites: SiteStore, monkeypatch: pytest.MonkeyPatch):
     find = sites._find
 
-    def find_and_be_overtaken(site_id: str) -> Site:
-        found = find(site_id)
+    def find_and_be_overtaken(field: str, value: str) -> Site | None:
+        found = find(field, value)
         sites.put(SITE)
         return found
 
@@ -242,9 +242,10 @@ def test_what_is_put_while_another_thread_looks_is_not_forgotten(sites: SiteStor
 
 
 def test_made_up_names_do_not_fill_the_memory(sites: SiteStore, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(sites, "_find", Site)
+    monkeypatch.setattr(sites, "_find", lambda *_: None)
     for n in range(MOST_REMEMBERED + 10):
         sites.get(f"{n}")
+        sites.find(f"{n}")
     assert len(sites._remembered) <= MOST_REMEMBERED
 
 

@@ -65,8 +65,8 @@ class Auth:
         self._admin_key, self._report_key = settings.admin_key, settings.report_key
         self._open = {READ} if settings.reports_are_open else set[str]()
 
-    def needs(self, scope: str, named: Named = nowhere) -> Check:
-        """`named`: where a request says which sites it is about."""
+    def needs(self, scope: str, named: Named = nowhere, id_of: Callable[[str], str] = str) -> Check:
+        """`named`: where a request says which sites it is about; `id_of`: the id of the site that is named so."""
         word = "report" if scope in (READ, PERSONS) else "admin"
         keys = [key for key in (self._admin_key, self._report_key if word == "report" else "") if key]
 
@@ -75,7 +75,7 @@ class Auth:
             if any(holds(key, sent) for key in keys):
                 return None
             if is_ours(bearer(sent)):
-                return _judge(self._find(bearer(sent)), scope, named)
+                return _judge(self._find(bearer(sent)), scope, named, id_of)
             if scope in self._open:
                 return None
             name = f"{word.upper()}_KEY"
@@ -86,7 +86,8 @@ class Auth:
         return check
 
 
-def _judge(key: ApiKey | None, scope: str, named: Named) -> Response | None:
+def _judge(key: ApiKey | None, scope: str, named: Named, id_of: Callable[[str], str]) -> Response | None:
+    """Names a site only as the request does, so that a key for other sites does not learn whether there is one."""
     if key is None:
         return _unauthorized(UNKNOWN)
     if not key.has(scope):
@@ -96,7 +97,7 @@ def _judge(key: ApiKey | None, scope: str, named: Named) -> Response | None:
     sites = named()
     if not sites:
         return _forbidden(NO_SITE.format(scope=scope))
-    others = [site for site in sites if not key.may(scope, site)]
+    others = [site for site in sites if not key.may(scope, id_of(site))]
     return _forbidden(OTHER_SITE.format(scope=scope, site=others[0])) if others else None
 
 
