@@ -22,6 +22,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.books import Account
+from analytics.event import sequence_of
 from analytics.journal import Entry
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.unavailable import trouble_with
@@ -48,7 +49,9 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What is kept of an event that died. `raw` is the journal's payload, its first million bytes of `raw_bytes`."""
+    """What is kept of an event that died. `raw` is the journal's payload, its first million bytes of `raw_bytes`.
+    `sequence`: its place in the order of arrival, which is that of its first attempt.
+    """
 
     id: UUID
     account: Account
@@ -59,6 +62,7 @@ class DeadLetter:
     received_at: datetime
     dead_at: datetime
     attempts: int
+    sequence: str
 
     def as_json(self) -> dict[str, Any]:
         """`raw` as text, or where it is none as `raw_base64`."""
@@ -253,6 +257,7 @@ def _letter(document: dict[str, Any]) -> DeadLetter:
         received_at=document["received_at"],
         dead_at=document["dead_at"],
         attempts=len(document["attempts"]),
+        sequence=sequence_of(document["attempts"][0]["entry_id"]),
     )
 
 

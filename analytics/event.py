@@ -65,6 +65,16 @@ class Event:
     # What a worker derives the above from (analytics/enriching.py); never stored. `client`: who sent it, sealed.
     url: str | None = None
     client: str | None = None
+    # Its place in the order of arrival (sequence_of), where that is not the place of the entry that stores it.
+    sequence: str | None = None
+
+
+def sequence_of(entry_id: str) -> str:
+    """A journal entry's place in the order of arrival, as text that sorts: events with one timestamp are taken in this
+    order. Redis numbers entries in the order in which it gets them, and a hit's events are appended in their order.
+    """
+    milliseconds, _, number = entry_id.partition("-")
+    return f"{milliseconds.zfill(13)}-{number.zfill(6)}"
 
 
 def storable(text: str) -> str:

@@ -225,6 +225,7 @@ class JournalSchema(EventSchema):
     received_at = Moment(allow_none=True)
     visitor_id = Text(longest=64, **OPTIONAL)
     clamped = Flag(**OPTIONAL)
+    sequence = Code("[0-9]{13,20}-[0-9]{6,20}", "1763632801000-000003", **OPTIONAL)
     client = Text(longest=LONGEST_SEAL, **OPTIONAL)
 
 
@@ -232,7 +233,7 @@ _event_schema = EventSchema()
 _journal_schema = JournalSchema()
 _moment = Moment()
 _described = frozenset(DESCRIBED)
-_TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client")
+_TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence")
 
 
 def load_event(body: object, received_at: datetime) -> Event:
@@ -371,6 +372,7 @@ def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_tim
         clamped=bool(loaded.get("clamped")),
         url=loaded.get("url") or None,
         client=loaded.get("client") or None,
+        sequence=loaded.get("sequence"),
     )
 
 

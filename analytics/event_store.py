@@ -8,21 +8,25 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
 import pymongo
 from bson import Decimal128
 from bson.errors import BSONError
+from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.books import Account
 from analytics.dirty_hours import DirtyHours
-from analytics.event import DESCRIBED, Event, Revenue, Scalar, id_from_document
+from analytics.event import DESCRIBED, Event, Revenue, Scalar
 from analytics.history import History
 from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.raw_events import arrival_of, id_of, place_of
 from analytics.stretch import as_ms
 from analytics.unavailable import trouble_with
 
@@ -111,8 +115,10 @@ class EventStore:
         return counts
 
     def find(self, site_id: str, start: datetime, end: datetime) -> Iterator[Event]:
-        """The site's events from `start` up to, not including, `end`, by time; read as they are asked for, however many
-        there are. What the worker did not write, a value of another type than it would have, counts as missing.
+        """The site's events from `start` up to, not including, `end`, by time and then by arrival.
+
+        They are read as they are asked for, however many there are. What the worker did not write, a value of another
+        type than it would have, counts as missing.
 
         Raises Unavailable, at first or on the way.
         """
@@ -120,7 +126,10 @@ class EventStore:
         which = {"site_id": site_id, "timestamp": {"$gte": start, "$lt": end}}
         order = [("site_id", 1), ("timestamp", 1)]  # the index's
         with trouble_with("mongodb", PyMongoError), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
-            yield from (_event(document) for document in cursor.sort(order))
+            for _, alike in groupby(cursor.sort(order), key=itemgetter("timestamp")):
+                # Thousands of events with one timestamp are sorted by the thousand: memory is bounded.
+                while some := list(islice(alike, READ_AT_ONCE)):
+                    yield from map(_event, sorted(some, key=place_of))
 
     def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:
         """`first`: the index of the first document among all. What cannot even be sent is found by halving."""
@@ -149,10 +158,25 @@ class EventStore:
             else:
                 refused.append(Refusal(first + fault["index"], f"{fault['code']}: {fault['errmsg']}"[:500]))
         ids = [documents[index]["_id"] for index in there]
-        found: list[dict[str, Any]] = list(self._events.find({"_id": {"$in": ids}}, {"entry_id": 1})) if ids else []
-        writers = {document["_id"]: document.get("entry_id") for document in found}
-        others = (n for n in there if writers.get(documents[n]["_id"]) != documents[n]["entry_id"])
+        which = {"_id": {"$in": ids}}
+        found = self._events.find(which, {"entry_id": 1, "sequence": 1}) if ids else ()
+        stored = {document["_id"]: document for document in found}
+        others = [n for n in there if stored.get(documents[n]["_id"], {}).get("entry_id") != documents[n]["entry_id"]]
+        there_still = (n for n in others if documents[n]["_id"] in stored)
+        self._keep_first_arrival([(stored[documents[n]["_id"]], documents[n]) for n in there_still])
         return Stored(frozenset(first + n for n in others), refused)
+
+    def _keep_first_arrival(self, duplicates: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+        """Of an event that was sent twice, the first arrival says where it belongs, whichever was stored first.
+        `duplicates`: what is stored, and what came again.
+        """
+        earlier = [
+            UpdateOne({"_id": stored["_id"]}, {"$min": {"sequence": sequence}})
+            for stored, document in duplicates
+            if (sequence := arrival_of(document)) < arrival_of(stored)
+        ]
+        if earlier:
+            self._events.bulk_write(earlier, ordered=False)
 
     def _make_indexes(self) -> None:
         if not self._indexed:
@@ -166,6 +190,7 @@ def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, An
     document: dict[str, Any] = {
         "_id": event.id,
         "entry_id": entry_id,
+        "sequence": event.sequence,
         "site_id": event.site_id,
         "event_type": event.event_type,
         "hostname": event.hostname,
@@ -187,10 +212,10 @@ def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, An
 
 
 def _event(document: Mapping[str, Any]) -> Event:
-    moment, its_id = document["timestamp"], document["_id"]
+    moment = document["timestamp"]
     described = {name: text for name in DESCRIBED if (text := _of_type(document, name, str))}
     return Event(
-        id=its_id if isinstance(its_id, UUID) else id_from_document(str(its_id)),
+        id=id_of(document["_id"]),
         site_id=document["site_id"],
         event_type=_of_type(document, "event_type", str) or "",
         occurred_at=moment,
@@ -206,6 +231,7 @@ def _event(document: Mapping[str, Any]) -> Event:
         revenue=_read_revenue(document.get("revenue")),
         props=_read_props(document.get("props")),
         clamped=_of_type(document, "clamped", bool) is True,
+        sequence=arrival_of(document),
     )
 
 

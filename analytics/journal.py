@@ -131,10 +131,11 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """The id that a dead letter's event keeps, and when it was first received."""
+    """What a dead letter's event keeps: its id, when it was first received, and its place in the order of arrival."""
 
     letter: UUID
     received_at: datetime
+    sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +238,7 @@ class Journal:
 
     def replay(self, account: Account, raw: bytes, replay: Replay) -> None:
         """Append a dead letter's event once more. Raises Unavailable."""
-        mark = f"{replay.letter.hex} {replay.received_at.isoformat()}"
+        mark = f"{replay.letter.hex} {replay.received_at.isoformat()} {replay.sequence or ''}"
         with trouble_with("redis", RedisError):
             self._look_for_room()
             self._replay(keys=[JOURNAL_KEY], args=[str(account), raw, mark])
@@ -459,7 +460,7 @@ def _account(text: bytes) -> Account | None:
 
 def _replay(fields: dict[bytes, bytes]) -> Replay | None:
     try:
-        letter, _, received_at = fields[b"replay"].decode().partition(" ")
-        return Replay(UUID(letter), datetime.fromisoformat(received_at))
+        letter, received_at, *sequence = fields[b"replay"].decode().split()
+        return Replay(UUID(letter), datetime.fromisoformat(received_at), *sequence[:1])
     except ValueError:
         return None

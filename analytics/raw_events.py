@@ -4,7 +4,7 @@ MongoDB's names of an event's fields stand here and in event_store.py. What the 
 type than it would have, counts as missing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
@@ -15,13 +15,14 @@ from bson import Decimal128
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.event import DESCRIBED, PAGEVIEW_TYPES, id_from_document
+from analytics.event import DESCRIBED, PAGEVIEW_TYPES, id_from_document, sequence_of
 from analytics.mongodb import ping
 from analytics.stretch import LATEST, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import trouble_with
 
-# `occurred`: milliseconds since 1970. `tie`: the order of one visitor's events within a millisecond, by id. `visitor`:
-# a 64-bit hash of the user_id, or else of the visitor_id. `name`: the event_type, "pageview" for both spellings of it.
+# `occurred`: milliseconds since 1970. `tie`: the order of one visitor's events within a millisecond, by arrival.
+# `visitor`: a 64-bit hash of the user_id, or else of the visitor_id. `name`: the event_type, "pageview" for both
+# spellings of it.
 RAW = pa.schema([
     ("occurred", pa.int64()), ("tie", pa.uint16()), ("visitor", pa.uint64()),
     ("name", pa.string()), ("page", pa.string()), ("hostname", pa.string()),
@@ -33,10 +34,12 @@ AT_ONCE = 20_000  # rows of a batch
 LARGEST_TIE = 65_535
 MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
 
+_OF_ARRIVAL = ("sequence", "entry_id")
 # What is asked of MongoDB: times as integers, which decode faster than datetimes.
 _FIELDS: dict[str, Any] = {
     "occurred": {"$toLong": "$timestamp"}, "visitor": {"$ifNull": ["$user_id", "$visitor_id"]},
     "name": "$event_type", "page": "$path",
+    **dict.fromkeys(_OF_ARRIVAL, 1),
     **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
 }  # fmt: skip
 _BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
@@ -116,7 +119,7 @@ def _batch(documents: list[dict[str, Any]]) -> pa.RecordBatch:
                     columns[name][row] = value
             elif name == "revenue":
                 columns["revenue"][row], columns["currency"][row] = _money(value)
-            elif name != "_id":
+            elif name != "_id" and name not in _OF_ARRIVAL:
                 columns[name][row] = _READ[name](value)
     columns["tie"] = _ties(documents, columns)
     return pa.RecordBatch.from_arrays([pa.array(columns[field.name], type=field.type) for field in RAW], schema=RAW)
@@ -132,15 +135,26 @@ def _ties(documents: list[dict[str, Any]], columns: dict[str, list[Any]]) -> lis
             while row < len(times) and times[row] == times[first]:
                 row += 1
             before: dict[int | None, int] = {}
-            for each in sorted(range(first, row), key=lambda n: _id(documents[n]["_id"])):
+            for each in sorted(range(first, row), key=lambda n: place_of(documents[n])):
                 ties[each] = min(before.get(visitors[each], 0), LARGEST_TIE)
                 before[visitors[each]] = ties[each] + 1
         row += 1
     return ties
 
 
-def _id(key: Any) -> UUID:
-    """What somebody else wrote under a `_id` of his own may stand beside ours."""
+def place_of(document: Mapping[str, Any]) -> tuple[str, UUID]:
+    """By which documents with one timestamp are ordered. No two have the same."""
+    return arrival_of(document), id_of(document["_id"])
+
+
+def arrival_of(document: Mapping[str, Any]) -> str:
+    """The sequence of the event, or of the entry that stored it; "" for a document of another program."""
+    given = document.get("sequence")
+    return given if isinstance(given, str) else sequence_of(str(document.get("entry_id", "")))
+
+
+def id_of(key: Any) -> UUID:
+    """Another program's `_id` may be of any type."""
     return key if isinstance(key, UUID) else id_from_document(str(key))
 
 

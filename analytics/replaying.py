@@ -33,7 +33,7 @@ def replay_letter(journal: Journal, letter: DeadLetter) -> bool:
         account = _account_of(letter, letter.raw)
     except InvalidEvent:  # it will fail again, and that is its operator's to see
         account = letter.account
-    journal.replay(account, letter.raw, Replay(letter.id, letter.received_at))
+    journal.replay(account, letter.raw, Replay(letter.id, letter.received_at, letter.sequence))
     return True
 
 
@@ -48,7 +48,7 @@ def replay_edited(journal: Journal, letter: DeadLetter, event: Any) -> None:
     edited = {"received_at": received_at.isoformat()} | event | {"id": event_id.hex}
     edited.pop("event_id", None)  # the id is derived from it already
     raw = json.dumps(edited, ensure_ascii=False).encode(errors="surrogatepass")
-    journal.replay(_account_of(letter, raw), raw, Replay(letter.id, letter.received_at))
+    journal.replay(_account_of(letter, raw), raw, Replay(letter.id, letter.received_at, letter.sequence))
 
 
 def replay_all(

@@ -17,7 +17,7 @@ What goes wrong, and what becomes of the events:
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from itertools import groupby, islice
@@ -146,9 +146,13 @@ def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[li
     now = stores.now()
     for entry in entries:
         try:
-            valid.append((entry, load_journal_event(entry.raw, entry.event_id, partial(_written_at, entry, now))))
+            event = load_journal_event(entry.raw, entry.event_id, partial(_written_at, entry, now))
         except InvalidEvent as error:
             deaths.append(_death(entry, error.code, error.fields, now, site_id=error.site_id))
+        else:
+            if entry.replay and event.sequence is None:
+                event = replace(event, sequence=entry.replay.sequence)
+            valid.append((entry, event))
     good, settlements = _enrich(stores, valid, is_again)
     result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
     if good:

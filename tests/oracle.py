@@ -81,7 +81,12 @@ def visitor_of(event: Document) -> str | None:
 
 
 def in_order(events: Iterable[Document]) -> list[Document]:
-    return sorted(events, key=lambda event: (event["timestamp"], event["_id"]))
+    return sorted(events, key=lambda event: (event["timestamp"], _arrival(event), event["_id"]))
+
+
+def _arrival(event: Document) -> list[int]:
+    """Where it came in: what it says itself, or the number of its entry; first of all what came past the journal."""
+    return [int(number) for number in (event.get("sequence") or event.get("entry_id") or "0-0").split("-")]
 
 
 @dataclass(frozen=True, eq=False)  # a visit is itself and equal to no other

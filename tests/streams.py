@@ -72,6 +72,7 @@ BASES = tuple(
 
 EVER = Period(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC), ZoneInfo("UTC"))
 MILLISECOND = timedelta(milliseconds=1)
+NOON_MS = 1_794_916_800_000  # of 2026-11-17
 HALF_HOUR = timedelta(minutes=30)
 QUARTER_HOUR = timedelta(minutes=15)
 GAPS = (
@@ -186,10 +187,14 @@ def streams(draw: st.DrawFn, most_events: int = 8) -> Stream:
             for moment, (_, fields) in zip(accumulate((gap for gap, _ in events), initial=start), events, strict=False):
                 whose = {} if visitor is None else {"user_id": visitor}
                 documents.append(_document(UUID(int=0), site_id, moment, whose | fields))
+    order = draw(st.permutations(range(9, 9 + len(documents))))  # as text, 10 is before 9
+    replayed = draw(st.sets(st.integers(0, len(documents)), max_size=2))  # or imported, with the place that they had
     for number, document in enumerate(documents):
-        # Of all sizes and in no order, as version 5 ids are, so that ties in time are broken either way.
+        # Ids are in no order, as those of version 5 are: what happened at one time is in the order of arrival.
         document["_id"] = uuid5(UUID(int=salt), str(number))
-        document["entry_id"] = f"{number}-0"
+        document["entry_id"] = f"{NOON_MS + number // 3}-{order[number]}"
+        if number in replayed:
+            document["sequence"] = f"{NOON_MS}-{order[number]:06}"
     note(pformat(documents))
     return Stream(documents, base, draw(st.sampled_from(ZONES)), sites, draw(goals()))
 

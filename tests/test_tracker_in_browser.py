@@ -190,6 +190,15 @@ def test_a_custom_event_s_props_and_revenue_reach_a_query_also_when_it_came_befo
     }
 
 
+def test_events_of_one_millisecond_keep_their_order(visitor: Visitor, records: Records):
+    visitor.open("/")
+    visitor.run("for (let n = 0; n < 40; n++) footfall('Step', { props: { n } })")
+    wait_for(lambda: len(records.but_engagement()) == 41, "all steps")
+    steps = [event for event in records.all() if event["event_type"] == "Step"]
+    assert [event["props"]["n"] for event in steps] == [*range(40)]
+    assert len({event["timestamp"] for event in steps}) == 40
+
+
 def test_links_to_elsewhere_and_downloads_are_events_and_other_links_are_none(visitor: Visitor, records: Records):
     port = visitor.pages.port
     visitor.pages.links = f"""

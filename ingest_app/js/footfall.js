@@ -120,14 +120,19 @@
       .replace(/\*+/g, (stars) => (stars[1] ? '.*' : '[^/]*'))})$`,
   )
 
+  let last = 0 // when the event before this one happened
+
   function track(event_type, options) {
     if (excluded) return
-    const now = new Date()
-    const event_id = +now + '-' + crypto.getRandomValues(new Uint32Array(4)).join('-')
+    let now = Date.now()
+    // No two events of a page have the same time, so that they keep their order. A clock that was set back is believed.
+    if (now <= last && now > last - 1e3) now = last + 1
+    last = now
+    const event_id = now + '-' + crypto.getRandomValues(new Uint32Array(4)).join('-')
     const event = {
       event_id,
       event_type,
-      timestamp: now.toISOString(),
+      timestamp: new Date(now).toISOString(),
       site_id: data.site,
       screen: screen.width + 'x' + screen.height,
       ...page,
