@@ -99,6 +99,11 @@ class EventStore:
             found = self._events.find({"_id": {"$in": ids}}, {"entry_id": 1})
             return {x["entry_id"] for x in found if "entry_id" in x}
 
+    def with_events(self, site_ids: Sequence[str]) -> list[str]:
+        """Those of these sites that have events. Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError):
+            return list(self._events.distinct("site_id", {"site_id": {"$in": list(site_ids)}})) if site_ids else []
+
     def count_by_account(self) -> Counter[Account]:
         """How many events were stored of each account: those that are there, counted one by one, seconds for millions,
         and those that were removed since (removing.py). Raises Unavailable.

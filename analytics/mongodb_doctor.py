@@ -4,7 +4,7 @@ Wrong can go: a MongoDB that is away, refuses or is not the replica set asked fo
 ask is None.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,11 +18,14 @@ from analytics.dirty_hours import DirtyHours, Waiting
 from analytics.event_store import INDEXES
 from analytics.finding import Clock, Finding, Unanswered, ok, problem, warning
 from analytics.segmenting import due_at
+from analytics.site_names import Conflict, conflicts
+from analytics.sites import all_sites
 from analytics.unavailable import Unavailable
 
 LATE = timedelta(minutes=15)
 READ_LIMIT = 2.5  # seconds for all questions
 OLDEST = (6, 0)
+MOST_SHOWN = 5  # conflicts
 UP = (1, 2)  # states of a member: primary, secondary
 MAKE_SET = (
     "Start mongod with `--replSet footfall`, run `mongosh --eval 'rs.initiate()'` once, "
@@ -38,7 +41,8 @@ NOT_ASKED = warning(
 @dataclass(frozen=True, slots=True)
 class MongoFacts:
     """In the server's own words: `status` is of replSetGetStatus, `config` of replSetGetConfig, `indexes` of events.
-    `late`: the hours of events that should have been in a segment for a while; None where it may not be asked.
+    `late`: the hours of events that should have been in a segment for a while; `conflicts`: of sites' names; each None
+    where it may not be asked.
     """
 
     hello: Mapping[str, Any]
@@ -48,6 +52,7 @@ class MongoFacts:
     indexes: Mapping[str, Any] | None
     clock: Clock
     late: Waiting | None = None
+    conflicts: Sequence[Conflict] | None = ()
 
 
 def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -> MongoFacts:
@@ -75,6 +80,7 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
                 indexes,
                 clock,
                 _late(database.with_options(read_preference=anyone), now()),
+                _if_allowed(lambda: conflicts(all_sites(database.with_options(read_preference=anyone)))),
             )
     except OperationFailure as error:
         remedy = "Set MONGODB_URI=mongodb://user:password@host/footfall?replicaSet=footfall&authSource=admin."
@@ -178,6 +184,18 @@ def segments_lag(mongodb: MongoFacts) -> Finding:
         "Look for segments_not_built in the workers' logs; does a worker take from the queue segments, and beat run?"
     )
     return warning(f"{what} {mongodb.late.since:%Y-%m-%d %H:%M} UTC: reports read raw events.", remedy)
+
+
+def site_names(mongodb: MongoFacts) -> Finding:
+    """Sites that were set before one name belonged to one site."""
+    if mongodb.conflicts is None:
+        return warning("MongoDB may not be asked for sites.", "Give the user the role readWrite.")
+    if mongodb.conflicts:
+        what = "; ".join(str(conflict) for conflict in mongodb.conflicts[:MOST_SHOWN])
+        more = f", and {n} more" if (n := len(mongodb.conflicts) - MOST_SHOWN) > 0 else ""
+        remedy = "Take the name from one of the two sites: `python -m footfall sites set <site> domains=...`."
+        return problem(f"Two sites share a name, so hits of one may count for the other: {what}{more}.", remedy)
+    return ok("Each domain, write key and site_id belongs to one site.")
 
 
 def mongodb_clock(mongodb: MongoFacts) -> Finding:

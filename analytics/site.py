@@ -1,5 +1,6 @@
 """What is set for a site. Pure: site_schema.py makes it from JSON, sites.py keeps it."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from zoneinfo import ZoneInfo
@@ -51,13 +52,14 @@ def plain_host(host: str) -> str:
     """A host as `Site.domains` has it, whatever a client calls it: "WWW.Shop.example:443" is shop.example. Where the
     name cannot be a host, it is only in lower case.
     """
-    name = host.strip().lower()
-    if not name.startswith("["):  # else an IPv6 address
-        name = name.partition(":")[0]
-    name = name.rstrip(".").removeprefix("www.")
-    if name.isascii() or len(name) > LONGEST_HOST:
-        return name
-    try:
-        return name.encode("idna").decode()
-    except UnicodeError:
-        return name
+    name = host.strip()
+    return plain_name(name if name.startswith("[") else name.partition(":")[0])  # [ begins an IPv6 address
+
+
+def plain_name(text: str) -> str:
+    """The form in which two spellings of a host are equal. A text that cannot be a host is only in lower case."""
+    name = text.strip().lower()
+    if not name.isascii() and len(name) <= LONGEST_HOST:
+        with suppress(UnicodeError):
+            name = name.encode("idna").decode()
+    return name.rstrip(".").removeprefix("www.")

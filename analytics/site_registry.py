@@ -13,6 +13,7 @@ import structlog
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.event_store import EventStore
 from analytics.published import Published
 from analytics.site import Site, plain_host
 from analytics.sites import SiteStore, from_document, to_document
@@ -38,12 +39,14 @@ class SiteRegistry:
         return found if isinstance(found, Site) else None
 
     def by_domain(self, host: str) -> Site | None:
-        """With or without `www.`, a port or a final dot, in whatever case. Raises Unavailable."""
-        return self._owner(DOMAIN + plain_host(host))
+        """With or without `www.`, a port or a final dot, in whatever case. A site of exactly this site_id comes first.
+        Raises Unavailable.
+        """
+        return self.get(host) or self._owner(DOMAIN + plain_host(host))
 
     def by_key(self, write_key: str) -> Site | None:
-        """Raises Unavailable."""
-        return self._owner(WRITE_KEY + write_key.lower())
+        """A site of exactly this site_id comes first. Raises Unavailable."""
+        return self.get(write_key) or self._owner(WRITE_KEY + write_key.lower())
 
     def publish(self, collect: Callable[[], Iterable[Site]]) -> bool:
         """All of these, instead of those that were there; see Published.publish."""
@@ -60,7 +63,9 @@ def make_registry(settings: Settings) -> SiteRegistry:
 
 
 def make_sites(settings: Settings, database: Database[dict[str, Any]]) -> SiteStore:
-    """A store that publishes what it is told. Where Redis is away, beat does it within a minute of its return."""
+    """A store that publishes what it is told. Where Redis is away, beat does it within a minute of its return. In
+    development events make a site, so that nobody else may have its name.
+    """
     registry = make_registry(settings)
 
     def publish(sites: SiteStore) -> None:
@@ -69,7 +74,9 @@ def make_sites(settings: Settings, database: Database[dict[str, Any]]) -> SiteSt
         except Unavailable as error:
             log.warning("sites_not_published", error=str(error))
 
-    return SiteStore(database, changed=publish)
+    if settings.is_production:
+        return SiteStore(database, changed=publish)
+    return SiteStore(database, changed=publish, with_events=EventStore(database).with_events)
 
 
 def _fields(sites: Iterable[Site]) -> dict[str, object]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from ipaddress import ip_network
 from threading import Lock
 from typing import Any
@@ -16,11 +17,13 @@ from zoneinfo import ZoneInfo
 
 import pymongo
 from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import PyMongoError
 
 from analytics.mongodb import WRITE_LIMIT, ping
-from analytics.site import LONGEST_HOST, Goal, Site, plain_host
+from analytics.site import LONGEST_HOST, Goal, Site, plain_host, plain_name
+from analytics.site_names import conflict_of, names_of, spellings
 from analytics.unavailable import trouble_with
 
 REMEMBERED = 5.0  # seconds
@@ -30,29 +33,31 @@ MOST_REMEMBERED = 1000  # whoever asks makes up the names
 PLAIN = ("shows_visitors", "write_key", "honours_dnt", "backdate_days", "retention_days")
 LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
 
-# No two sites have a domain or a write key in common; those that have none are not in the index.
-UNIQUE = ("domains", "write_key")
-
 
 class Taken(Exception):
-    """Another site has this value of this field."""
+    """Another site has a name that this `field` would give to the site."""
 
-    def __init__(self, field: str, value: str, site_id: str) -> None:
-        super().__init__(f"{value} belongs to the site {site_id!r}.")
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
         self.field = field
 
 
 class SiteStore:
-    """`changed` is called after each change, to publish it. `clock`: seconds that only go up."""
+    """`changed` is called after each change, to publish it. `clock`: seconds that only go up. `with_events`: where
+    events make a site, those of some site_ids that have any.
+    """
 
     def __init__(
         self,
         database: Database[dict[str, Any]],
         clock: Callable[[], float] = time.monotonic,
         changed: "Callable[[SiteStore], None]" = lambda _: None,
+        with_events: Callable[[Sequence[str]], Sequence[str]] = lambda _: (),
     ) -> None:
         self._database = database
         self._sites = database["sites"]
+        self._turns = database["site_turns"]
+        self._with_events = with_events
         self._clock = clock
         self._changed = changed
         self._lock = Lock()
@@ -95,7 +100,7 @@ class SiteStore:
         """Instead of whatever was set before; as it is now. Without a write key, the site keeps the one that it has, or
         gets one. Raises Taken, and Unavailable: perhaps it is set, perhaps not.
         """
-        return self._write(site, {"$literal": to_document(site)})
+        return self._write(site.site_id, lambda _: to_document(site))
 
     def change(self, site: Site, names: Iterable[str]) -> Site:
         """Sets the settings with these names, as MongoDB calls them, to what `site` has; all others stay. In one step,
@@ -105,7 +110,7 @@ class SiteStore:
         document = to_document(site)
         changed = {name: document[name] for name in {"_id", *names}}
         defaults = to_document(Site(site.site_id))
-        return self._write(site, {"$literal": defaults}, "$$ROOT", {"$literal": changed})
+        return self._write(site.site_id, lambda there: {**defaults, **there, **changed})
 
     def rotate_write_key(self, site_id: str) -> Site | None:
         """The site with a new key, its old one being nobody's; None where nothing is set for it. Raises Unavailable."""
@@ -133,41 +138,47 @@ class SiteStore:
         """All of those. Raises Unavailable."""
         return self.list(limit=0)
 
-    def _write(self, site: Site, *parts: object) -> Site:
-        """The document of this site becomes all parts, the later before the earlier. In one step, so that two that put
-        a new site agree on its write key.
-        """
-        write_key = site.write_key or {"$ifNull": ["$write_key", str(uuid4())]}
-        change = {"$replaceWith": {"$mergeObjects": [*parts, {"write_key": write_key}]}}
-        with self._changing():
-            self._keep_apart()
-            try:
-                kept: Any = self._sites.find_one_and_update(
-                    {"_id": site.site_id}, [change], upsert=True, return_document=ReturnDocument.AFTER
-                )
-            except DuplicateKeyError as error:
-                raise self._whose(site) or error from None
+    def _write(self, site_id: str, settings: Callable[[dict[str, Any]], dict[str, Any]]) -> Site:
+        """`settings`: the site's document, given the one that is there, or {}."""
+        with self._changing(), self._database.client.start_session() as session:
+            kept = session.with_transaction(partial(self._replace, site_id=site_id, settings=settings))
         self._changed(self)
-        return from_document(kept)
+        return kept
+
+    def _replace(
+        self, session: ClientSession, site_id: str, settings: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Site:
+        """Changes of sites take turns: a transaction that meets another one here is run again. So two that claim one
+        name at once do not both find it free, and two that put a new site agree on its write key.
+        """
+        self._turns.update_one({"_id": "turn"}, {"$inc": {"turns": 1}}, upsert=True, session=session)
+        documents = {found["_id"]: found for found in self._sites.find({}, session=session)}
+        there = documents.pop(site_id, {})
+        document = settings(there)
+        document["write_key"] = document["write_key"] or there.get("write_key") or str(uuid4())
+        site = from_document(document)
+        self._check_names(site, from_document(there) if there else None, map(from_document, documents.values()))
+        self._sites.replace_one({"_id": site_id}, document, upsert=True, session=session)
+        return site
+
+    def _check_names(self, site: Site, before: Site | None, others: Iterable[Site]) -> None:
+        """What the site has already it keeps, or a conflict from before this check would close all its settings.
+        Raises Taken.
+        """
+        had = names_of(before) if before else {}
+        new = {name: field for name, field in names_of(site).items() if name not in had}
+        if conflict := conflict_of(site, new, others):
+            raise Taken(conflict.field, f"{conflict.name} belongs to the site {conflict.other_site_id!r}.")
+        own = {site.site_id, *had}
+        for taken in self._with_events([name for name in spellings(new) if name not in own]):
+            field = new.get(plain_name(taken), "domains")
+            raise Taken(field, f"{taken} is a site that has events. Set {taken!r} instead, or choose another name.")
 
     def _find(self, field: str, value: str) -> Site | None:
         ping(self._database)
         with trouble_with("mongodb", PyMongoError):
             document = self._sites.find_one({field: value})
         return from_document(document) if document else None
-
-    def _keep_apart(self) -> None:
-        for field in UNIQUE:
-            self._sites.create_index(field, unique=True, partialFilterExpression={field: {"$type": "string"}})
-
-    def _whose(self, site: Site) -> Taken | None:
-        """Where this site is not to be set: what of it another one has."""
-        for field, values in zip(UNIQUE, (site.domains, [site.write_key]), strict=True):
-            other = self._sites.find_one({field: {"$in": list(values)}, "_id": {"$ne": site.site_id}})
-            if other:
-                (value, *_) = {*values} & {*([other[field]] if field == "write_key" else other[field])}
-                return Taken(field, str(value), other["_id"])
-        return None
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -186,6 +197,11 @@ def _can_be_a_name(name: str) -> bool:
         return len(name.encode()) <= 4 * LONGEST_HOST
     except UnicodeEncodeError:
         return False
+
+
+def all_sites(database: Database[dict[str, Any]]) -> Iterator[Site]:
+    """Those that something is set for, in no order. Raises PyMongoError."""
+    return map(from_document, database["sites"].find({}))
 
 
 def to_document(site: Site) -> dict[str, Any]:

@@ -50,6 +50,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         mongodb.mongodb_journal,
         mongodb.mongodb_indexes,
         mongodb.segments_lag,
+        mongodb.site_names,
         mongodb.mongodb_clock,
     ],
     "celery": [
