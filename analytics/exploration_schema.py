@@ -17,7 +17,7 @@ from analytics.event import PAGEVIEW_TYPES
 from analytics.event_schema import OPTIONAL, Text, Whole
 from analytics.periods import DAY, HOUR
 from analytics.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
-from analytics.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, load_query, shown
+from analytics.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, check_length, load_query, shown
 from analytics.site import Site
 
 LEAST_STEPS, MOST_STEPS = 2, 8
@@ -25,7 +25,6 @@ MOST_COHORTS = 400  # days of a year, and a few; each may be followed through al
 MOST_PAGES = 1_000
 WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhd])")
 UNITS = {"m": timedelta(minutes=1), "h": HOUR, "d": DAY}
-BUCKETS = {"hour": HOUR, "day": DAY, "week": 7 * DAY, "month": 28 * DAY}  # at their shortest
 LONGEST_WINDOW = 366 * DAY
 OF_VISIT = "visit"
 KINDS = ("goal", "page", "event", "filter")  # of steps
@@ -145,8 +144,7 @@ def load_retention(body: object, site_called: SiteCalled, now: datetime, earlies
     asked = _load(_retention, body)
     query = _query(asked, asked["filters"], site_called, now, earliest)
     grain: Grain = asked["grain"]
-    if query.period.end - query.period.start > MOST_COHORTS * BUCKETS[grain]:
-        raise InvalidQuery("#/grain", f"Expected no more than {MOST_COHORTS} cohorts; take a coarser grain.")
+    check_length(query.period, grain, MOST_COHORTS, "#/grain")
     return Retention(query, grain, _shown(query, asked) | {"grain": grain})
 
 

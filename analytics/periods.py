@@ -5,7 +5,7 @@ Days are those of the period's zone, so that each may have 23, 24 or 25 hours, o
 
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from analytics.query import Grain, Period, midnight, of_days
@@ -108,15 +108,25 @@ def whole_seconds(moment: datetime) -> datetime:
 
 
 def _moved(period: Period, to: Callable[[date], date]) -> Period:
-    """Whole days become whole days; of anything else the start keeps its time of day, and the whole its length."""
+    """Whole days become whole days. Anything else keeps the times of day at which it starts and ends, so that 14 hours
+    of the day the clocks change are 14 hours of another day.
+    """
     first = period.first_day()
     last = max(first, period.last_day())  # of a day that clocks skipped, the last moment is the day before's
     if period == of_days(first, last, period.zone):
         return of_days(to(first), to(last), period.zone)
-    of_day = period.start.astimezone(period.zone).time()
-    start = datetime.combine(to(first), of_day, period.zone).astimezone(UTC) if of_day != time() else None
-    start = start or midnight(to(first), period.zone)
-    return Period(start, start + (period.end - period.start), period.zone)
+    start, end = (_moved_moment(moment, period.zone, to) for moment in (period.start, period.end))
+    if end <= start:  # both within the hour that the clocks repeat
+        end = start + (period.end - period.start)
+    return Period(start, end, period.zone)
+
+
+def _moved_moment(moment: datetime, zone: ZoneInfo, to: Callable[[date], date]) -> datetime:
+    """The beginning of a day becomes the beginning of a day, whatever the clocks show then."""
+    local = moment.astimezone(zone)
+    if moment == midnight(local.date(), zone):
+        return midnight(to(local.date()), zone)
+    return datetime.combine(to(local.date()), local.time(), zone).astimezone(UTC)
 
 
 def _same_date_a_year_before(day: date) -> date:

@@ -28,7 +28,7 @@ VISIT_DIMENSIONS = tuple(
     f"visit:{name}"
     for name in ("entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname", *DESCRIBED, *NAMED)
 )
-GRAINS = ("hour", "day", "week", "month")
+GRAINS: tuple["Grain", ...] = ("hour", "day", "week", "month")
 TIME_DIMENSIONS = tuple(f"time:{grain}" for grain in GRAINS)
 PROPS = "event:props:"  # and the property's name
 
@@ -140,7 +140,7 @@ _DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=
 
 
 def time_labels(period: Period, grain: Grain) -> list[str]:
-    """The label of every bucket that the period touches, in order; as many as its hours or days, so mind its length.
+    """The label of every bucket that the period touches, in order. The cost is that of the number of labels.
 
     What clocks skip has no label (an hour of spring, Samoa's 30 December 2011); what they repeat has one.
     """
@@ -149,6 +149,9 @@ def time_labels(period: Period, grain: Grain) -> list[str]:
     while moment < period.end:
         local = moment.astimezone(period.zone)
         labels.add(_label(local, grain))
+        if (skipped := _days_to_the_next(local.date(), grain) - 2) > 0:  # even where clocks skip a day, still before it
+            moment += skipped * _DAY
+            continue
         since_midnight = timedelta(
             hours=local.hour, minutes=local.minute, seconds=local.second, microseconds=local.microsecond
         )
@@ -159,6 +162,32 @@ def time_labels(period: Period, grain: Grain) -> list[str]:
                 break
         moment = ahead
     return sorted(labels)
+
+
+def count_labels(period: Period, grain: Grain) -> int:
+    """How many labels the period has; off by some where the clocks change. Does not go through them."""
+    if period.end <= period.start:
+        return 0
+    first, last = period.first_day(), period.last_day()
+    match grain:
+        case "hour":
+            return -((period.start - period.end) // _HOUR)
+        case "day":
+            return period.days()
+        case "week":
+            return (last - first + timedelta(first.weekday())).days // 7 + 1
+        case "month":
+            return (last.year - first.year) * 12 + last.month - first.month + 1
+
+
+def _days_to_the_next(day: date, grain: Grain) -> int:
+    """How many days until the next week or month begins; 0 of an hour or a day."""
+    match grain:
+        case "week":
+            return 7 - day.weekday()
+        case "month":
+            return (date(day.year + day.month // 12, day.month % 12 + 1, 1) - day).days
+    return 0
 
 
 def _label(local: datetime, grain: Grain) -> str:
@@ -206,7 +235,7 @@ class Query:
         """That of the time dimension, if there is one."""
         for grain in GRAINS:
             if f"time:{grain}" in self.dimensions:
-                return grain  # type: ignore[return-value]
+                return grain
         return None
 
     def in_period(self, period: Period) -> "Query":

@@ -18,8 +18,6 @@ from typing import Any, NoReturn
 from analytics.case_folding import folded
 from analytics.event_schema import EARLIEST, INT64, LATEST
 from analytics.periods import (
-    DAY,
-    HOUR,
     SECOND,
     grain_for,
     period_called,
@@ -30,6 +28,7 @@ from analytics.periods import (
 )
 from analytics.query import (
     EVENT_DIMENSIONS,
+    GRAINS,
     METRICS,
     OF_GOALS,
     OF_PAGES,
@@ -41,6 +40,7 @@ from analytics.query import (
     Condition,
     Done,
     Filter,
+    Grain,
     Not,
     Operator,
     Or,
@@ -48,6 +48,7 @@ from analytics.query import (
     Period,
     Query,
     conditions,
+    count_labels,
     missing,
     of_days,
 )
@@ -60,7 +61,7 @@ MOST_VALUES = 1_000  # of all conditions together
 MOST_DEPTH = 10  # of filters within filters
 LONGEST_TEXT = 2_048  # of a value to compare with, or a dimension's name: as long as a path may be
 LONGEST_SITE_ID = 128  # as in event_schema
-MOST_LABELS = 10_000  # hours, or days: 27 years
+MOST_LABELS = 10_000  # buckets of time, each of which has a row: 416 days by hour, 27 years by day
 MOST_ROWS = 10_000
 FARTHEST_ROW = 1_000_000_000
 LONGEST_QUOTE = 200  # of what is wrong, in an error
@@ -491,12 +492,19 @@ def _outside_done(filters: tuple[Filter, ...]) -> Iterator[Condition]:
 def _check_labels(query: Query) -> None:
     if query.time_labels and not query.grain:
         raise InvalidQuery("", "Invalid include.time_labels: requires a time dimension.")
-    if query.grain and (query.time_labels or query.compare_with):  # compared by position, so all of them count
+    if query.grain and (query.time_labels or query.compare_with):  # both go through every bucket
         place = "#/include/time_labels" if query.time_labels else "#/include/comparisons"
-        longest = (HOUR if query.grain == "hour" else DAY) * MOST_LABELS
         for period in (query.period, query.compare_with or query.period):
-            if period.end - period.start > longest:
-                raise InvalidQuery(place, f"Expected no more than {longest // DAY} days with time:{query.grain}.")
+            check_length(period, query.grain, MOST_LABELS, place)
+
+
+def check_length(period: Period, grain: Grain, most: int, place: str) -> None:
+    """Raises InvalidQuery if the period has more than `most` of these hours, days, weeks or months."""
+    if (count := count_labels(period, grain)) <= most:
+        return
+    coarser = [each for each in GRAINS[GRAINS.index(grain) + 1 :] if count_labels(period, each) <= most]
+    instead = f"a grain of {' or '.join(coarser)}, or for a shorter period" if coarser else "a shorter period"
+    raise InvalidQuery(place, f"The period has {count} {grain}s, and {most} are the most: ask for {instead}.")
 
 
 # What JSON consists of

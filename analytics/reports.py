@@ -39,6 +39,7 @@ from analytics.answer import (
     Row,
     SiteStats,
 )
+from analytics.comparison import counterparts
 from analytics.query import OF_MONEY, Filter, Grain, Period, Query, conditions, time_labels
 from analytics.query_schema import InvalidQuery
 from analytics.query_sql import Rows, bucket_of, label, put, statement, value
@@ -246,7 +247,7 @@ class Reports:
         if query.grain is None:
             return [replace(row, before=by_group.get(row.dimensions)) for row in found]
         place = query.dimensions.index(f"time:{query.grain}")
-        then = dict(zip(time_labels(query.period, query.grain), time_labels(period, query.grain), strict=False))
+        then = counterparts(query.period, period, query.grain)
 
         def moved(group: tuple[str, ...]) -> tuple[str, ...]:
             return (*group[:place], then.get(group[place], ""), *group[place + 1 :])

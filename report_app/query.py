@@ -9,6 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from analytics.answer import Answer, Metric, Row
+from analytics.comparison import counterparts
 from analytics.query import Query, time_labels
 from analytics.query_schema import load_query, read_site_id, shown
 from analytics.reports import Reports
@@ -30,7 +31,8 @@ def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, cloc
         query = load_query(body, site, clock(), partial(reports.earliest, site.site_id))
         answer = reports.answer(query)
         if csv:
-            return as_csv(_names(query), (_cells(query, row) for row in answer.rows))
+            then = _labels_before(query)
+            return as_csv(_names(query), (_cells(query, row, then) for row in answer.rows))
         return jsonify(results=_results(query, answer), meta=_meta(query, answer), query=shown(query, body))
 
     return blueprint
@@ -49,11 +51,8 @@ def _result(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _comparison(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any] | None:
-    """None where the other period is too short to have such a bucket."""
-    dimensions = [
-        then.get(value) if dimension.startswith("time:") else value
-        for dimension, value in zip(query.dimensions, row.dimensions, strict=True)
-    ]
+    """None if the other period has no such bucket."""
+    dimensions = _dimensions_before(query, row, then)
     if None in dimensions:
         return None
     before = _before(query, row)
@@ -64,16 +63,22 @@ def _comparison(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, An
     }
 
 
+def _dimensions_before(query: Query, row: Row, then: Mapping[str, str]) -> list[str | None]:
+    return [
+        then.get(value) if dimension.startswith("time:") else value
+        for dimension, value in zip(query.dimensions, row.dimensions, strict=True)
+    ]
+
+
 def _before(query: Query, row: Row) -> Sequence[Metric]:
     return row.before or [nothing(metric) for metric in query.metrics]
 
 
 def _labels_before(query: Query) -> dict[str, str]:
-    """By each bucket, the one that it is compared with: that of the same position."""
+    """By each bucket, the one that it is compared with."""
     if not (query.grain and query.compare_with):
         return {}
-    both = (time_labels(period, query.grain) for period in (query.period, query.compare_with))
-    return dict(zip(*both, strict=False))  # the other may be of other length
+    return counterparts(query.period, query.compare_with, query.grain)
 
 
 def _meta(query: Query, answer: Answer) -> dict[str, Any]:
@@ -95,8 +100,9 @@ def _names(query: Query) -> list[str]:
     return [*query.dimensions, *of_metrics, *before, *(f"{metric}_change" for metric in query.metrics)]
 
 
-def _cells(query: Query, row: Row) -> Iterator[Cell]:
-    before = _before(query, row)
+def _cells(query: Query, row: Row, then: Mapping[str, str]) -> Iterator[Cell]:
+    is_compared = None not in _dimensions_before(query, row, then)
+    before = _before(query, row) if is_compared else [None] * len(query.metrics)
     yield from row.dimensions
     for metrics in (row.metrics, before) if query.compare_with else (row.metrics,):
         for name, metric in zip(query.metrics, metrics, strict=True):

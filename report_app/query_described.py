@@ -178,7 +178,7 @@ QUERY = an_object(
             {},
             {
                 "imports": FLAG | {"description": "Taken, and nothing comes of it."},
-                "time_labels": FLAG | {"description": f"Needs a dimension of time; up to {MOST_LABELS} hours or days."},
+                "time_labels": FLAG | {"description": f"Needs a dimension of time; up to {MOST_LABELS} rows."},
                 "total_rows": FLAG,
                 "trim_relative_date_range": FLAG,
                 "comparisons": COMPARISONS,

@@ -26,10 +26,11 @@ from analytics.query import (
     Order,
     Period,
     Query,
+    count_labels,
     of_days,
     time_labels,
 )
-from analytics.query_schema import InvalidQuery, load_query, read_site_id, shown
+from analytics.query_schema import MOST_LABELS, InvalidQuery, load_query, read_site_id, shown
 from analytics.site import Goal, Site
 
 NOW = datetime(2026, 11, 22, 12, 34, 56, 789000, tzinfo=UTC)  # a Sunday
@@ -486,16 +487,39 @@ def test_nothing_else_may_be_included(include: object, expected: str):
     assert error(include=include) == expected
 
 
-def test_labels_are_not_listed_without_end():
-    asked = {"date_range": ["1970-01-01", "9998-12-31"], "dimensions": ["time:hour"]}
-    load(**asked)
-    assert error(**asked, include={"time_labels": True}) == (
-        "#/include/time_labels: Expected no more than 416 days with time:hour."
-    )
-    compared = {"comparisons": {"mode": "custom", "date_range": ["1970-01-01", "9998-12-31"]}}
-    assert error(dimensions=["time:month"], include=compared) == (
-        "#/include/comparisons: Expected no more than 10000 days with time:month."
-    )
+@pytest.mark.parametrize(
+    ("grain", "last", "says"),
+    [
+        ("hour", "1971-02-20", None),  # 416 days
+        ("hour", "1971-02-21", "10008 hours, and 10000 are the most: ask for a grain of day or week or month"),
+        ("day", "1997-05-18", None),
+        ("day", "1997-05-19", "10001 days, and 10000 are the most: ask for a grain of week or month"),
+        ("week", "2161-08-23", None),
+        ("week", "2161-08-24", "10001 weeks, and 10000 are the most: ask for a grain of month"),
+        ("month", "2803-04-30", None),
+        ("month", "2803-05-01", "10001 months, and 10000 are the most: ask for a shorter period."),
+        ("hour", "9998-12-31", "70380768 hours, and 10000 are the most: ask for a shorter period."),
+    ],
+)
+def test_there_are_as_many_rows_as_can_be_read(grain: str, last: str, says: str | None):
+    asked = {"date_range": ["1970-01-01", last], "dimensions": [f"time:{grain}"]}
+    assert len(load(**asked).dimensions) == 1
+    compared = {"mode": "custom", "date_range": ["1970-01-01", last]}
+    for name, value in (("time_labels", True), ("comparisons", compared)):
+        if says is None:
+            query = load(**asked, include={name: value})
+            assert count_labels(query.period, query.grain) == len(time_labels(query.period, query.grain)) <= MOST_LABELS
+        else:
+            assert says in error(**asked, include={name: value})
+            assert error(**asked, include={name: value}).startswith(f"#/include/{name}: The period has ")
+
+
+def test_all_time_by_month_from_the_first_moment_on():
+    body = LEAST | {"date_range": "all", "dimensions": ["time"], "include": {"time_labels": True}}
+    query = load_query(body, SITE, NOW, lambda: EPOCH + timedelta(seconds=5))
+    assert query.grain == "month"
+    labels = time_labels(query.period, "month")
+    assert (labels[0], labels[-1], len(labels)) == ("1970-01-01", "2026-11-01", 683)
 
 
 # Periods
@@ -655,6 +679,16 @@ def test_hours_are_compared_with_the_hours_before_or_of_the_day_before():
     assert before("24h")[1] == load(date_range="24h").period.start
     so_far = before("day", trim_relative_date_range=True)
     assert so_far == (datetime(2026, 11, 21, tzinfo=UTC), datetime(2026, 11, 21, 13, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(("day", "hours"), [(date(2026, 3, 29), 15), (date(2026, 10, 25), 14)])
+def test_the_first_hours_of_the_day_that_clocks_change_are_compared_up_to_the_same_hour(day: date, hours: int):
+    """By the clock it is 14:30, or 13:30: the hour that has begun counts."""
+    now = datetime(day.year, day.month, day.day, 12, 30, tzinfo=UTC)
+    include = {"comparisons": {"mode": "previous_period"}, "trim_relative_date_range": True}
+    period = load(now, Site("site", BERLIN), date_range="day", include=include).compare_with
+    assert period is not None
+    assert period.end - period.start == timedelta(hours=hours)
 
 
 def test_a_period_to_compare_with_may_be_given():

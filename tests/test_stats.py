@@ -9,6 +9,8 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from analytics.event_schema import load_event
+from analytics.event_store import EventStore
 from analytics.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS
 from analytics.realtime import RealtimeReader, realtime_pipeline
 from analytics.site import Goal, Site
@@ -54,6 +56,21 @@ def test_without_a_grain_it_is_the_one_that_shows_the_period_best(report: FlaskC
     assert hours[10:13] == [["2026-11-21 10:00:00", 3], ["2026-11-21 11:00:00", 1], ["2026-11-21 12:00:00", 1]]
     assert len(rows(report, "/stats/timeseries?site_id=shop&metrics=events")) == 30
     assert rows(report, "/stats/timeseries?site_id=shop&period=month&grain=month&metrics=events") == [["2026-11-01", 7]]
+
+
+def test_all_time_is_by_month_from_the_first_event_on(report: FlaskClient, database: Database):
+    event = {"site_id": "shop", "event_type": "pageview", "timestamp": "1970-01-01T00:00:05Z"}
+    EventStore(database).store([("0-1", load_event(event, NOW))], NOW)
+    all_time = "/stats/timeseries?site_id=shop&period=all&metrics=pageviews"
+    months = rows(report, all_time)
+    assert (len(months), months[0], months[-1]) == (683, ["1970-01-01", 1], ["2026-11-01", 0])
+    assert rows(report, f"{all_time}&grain=month") == months
+    weeks = rows(report, f"{all_time}&grain=week")
+    assert (len(weeks), weeks[0], weeks[-1]) == (2969, ["1969-12-29", 1], ["2026-11-16", 0])
+    says = (
+        "The period has 20780 days, and 10000 are the most: ask for a grain of week or month, or for a shorter period."
+    )
+    assert wrong(report, f"{all_time}&grain=day") == {"grain": [says]}
 
 
 def test_a_time_series_may_be_split(report: FlaskClient, story: None):
