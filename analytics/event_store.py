@@ -23,10 +23,11 @@ from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.books import Account
 from analytics.dirty_hours import DirtyHours
-from analytics.event import DESCRIBED, Event, Revenue, Scalar
+from analytics.event import DESCRIBED, Event, Revenue
 from analytics.history import History
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.raw_events import arrival_of, id_of, place_of
+from analytics.stored_props import as_sent, stored_form
 from analytics.stretch import as_ms
 from analytics.unavailable import trouble_with
 
@@ -207,7 +208,7 @@ def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, An
         "scroll_depth": event.scroll_depth,
         "revenue": _revenue(event.revenue) if event.revenue else None,
         **(event.described or {}),
-        "props": event.props,
+        "props": stored_form(event.props) if event.props is not None else None,
         "clamped": event.clamped or None,
         "timestamp": event.occurred_at,
         "received_at": event.received_at,
@@ -234,7 +235,7 @@ def _event(document: Mapping[str, Any]) -> Event:
         engagement_time=_of_type(document, "engagement_time", int),
         scroll_depth=_of_type(document, "scroll_depth", int),
         revenue=_read_revenue(document.get("revenue")),
-        props=_read_props(document.get("props")),
+        props=as_sent(document.get("props")),
         clamped=_of_type(document, "clamped", bool) is True,
         sequence=arrival_of(document),
     )
@@ -252,12 +253,6 @@ def _read_revenue(value: object) -> Revenue | None:
         case {"amount": Decimal128() as amount, "currency": str(currency)} if amount.to_decimal().is_finite():
             return Revenue(amount.to_decimal(), currency)
     return None
-
-
-def _read_props(value: object) -> dict[str, Scalar] | None:
-    if not isinstance(value, dict):
-        return None
-    return {key: item for key, item in value.items() if item is None or isinstance(item, str | int | float)}
 
 
 def _revenue(revenue: Revenue) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.event import DESCRIBED, PAGEVIEW_TYPES, id_from_document, sequence_of
 from analytics.mongodb import ping
+from analytics.stored_props import as_sent
 from analytics.stretch import LATEST, Stretch, as_datetime, as_ms, stretch_of
 from analytics.unavailable import trouble_with
 
@@ -185,9 +186,7 @@ def _fits(amount: Decimal) -> bool:
 
 
 def _texts(props: Any) -> list[tuple[str, str]] | None:
-    if not isinstance(props, dict):
-        return None
-    return [(name, text) for name, value in props.items() if (text := _text(value))] or None
+    return [(name, text) for name, value in (as_sent(props) or {}).items() if (text := _text(value))] or None
 
 
 def _text(value: Any) -> str | None:

@@ -22,6 +22,7 @@ from analytics.journal import Entry, Journal
 from analytics.raw_events import RawEvents, visitor_of
 from analytics.segment_store import SegmentLost
 from analytics.segments import Segments
+from analytics.stored_props import as_sent
 from analytics.stretch import LATEST, Stretch, as_datetime
 from analytics.unavailable import trouble_with
 from analytics.visitor import Visitor
@@ -62,7 +63,8 @@ class VisitorData:
     def export(self, visitor: Visitor) -> Iterator[bytes]:
         """NDJSON: every event as it is stored, then the dead letters, then what waits."""
         for event in self.events(visitor):
-            yield _line("event", {name: _as_json(value) for name, value in event.items()})
+            props = {"props": as_sent(event["props"])} if "props" in event else {}
+            yield _line("event", {name: _as_json(value) for name, value in (event | props).items()})
         for letter in self.letters(visitor):
             yield _line("dead_letter", letter.as_json())
         for entry in self.waiting(visitor):
