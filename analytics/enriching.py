@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from urllib.parse import SplitResult
 
 import structlog
 from maxminddb import InvalidDatabaseError
@@ -24,7 +23,7 @@ from analytics.pages import Page, bare_hostname, matches, read_path, read_url
 from analytics.places import Place, Places, place_said
 from analytics.site import Site
 from analytics.sites import SiteStore
-from analytics.sources import CLICK_IDS, Source, source_named, source_of_host, split_referrer
+from analytics.sources import CLICK_IDS, Referrer, Source, read_referrer, source_named, source_of_host
 from analytics.spam_referrers import SpamReferrers
 from analytics.user_agents import agent_of
 from config.metrics import ENRICHMENT_FAILURES
@@ -64,7 +63,7 @@ class Draft:
     described: dict[str, str]
     page: Page | None = None
     source: Source | None = None
-    referrer: tuple[str, SplitResult] | None = None  # its host, and its parts
+    referrer: Referrer | None = None
 
     def put(self, name: str, value: str | None) -> None:
         """Where the event does not say it itself. What is no text (half a surrogate pair) is replaced."""
@@ -113,22 +112,21 @@ NOBODY = Client()
 
 def put_page(draft: Draft) -> None:
     """Hostname, path and the parameters of the page, from its URL; a path that the client gave loses its query. Whose
-    page the visitor came from.
+    page the visitor came from; the referrer itself is put back by put_source, without what may be secret in it.
     """
-    allowed = draft.site.allowed_parameters
-    given = read_path(draft.path, allowed) if draft.path and "?" in draft.path else None
-    page = read_url(draft.event.url, allowed) if draft.event.url else None
-    draft.page = page or given
-    if draft.hostname:
-        draft.hostname = bare_hostname(draft.hostname)
-    elif page:
-        draft.hostname = page.hostname
-    if given:
-        draft.path = given.path
-    elif page and draft.path is None:
+    allowed, keeps_slash = draft.site.allowed_parameters, draft.site.trailing_slash == "keep"
+    url, path = draft.event.url, draft.path
+    referrer = draft.described.pop("referrer", None)
+    draft.referrer = read_referrer(referrer) if referrer else None
+    page = read_url(url, allowed, keeps_slash=keeps_slash) if url else None
+    draft.page = page
+    if path:
+        fragment = page.fragment if page else ""
+        given = read_path(path, allowed, keeps_slash=keeps_slash, fragment=fragment)
+        draft.page, draft.path = page or given, given.path
+    elif page and path is None:
         draft.path = page.path
-    if referrer := draft.described.get("referrer"):
-        draft.referrer = split_referrer(referrer)
+    draft.hostname = bare_hostname(draft.hostname) or (draft.page.hostname if draft.page else None)
 
 
 def drop_foreign_hostnames(draft: Draft) -> str | None:
@@ -146,7 +144,7 @@ def drop_bots(draft: Draft) -> str | None:
 
 
 def drop_spam_referrers(draft: Draft) -> str | None:
-    return "spam_referrer" if draft.referrer and draft.lookups.spam.has(draft.referrer[0]) else None
+    return "spam_referrer" if draft.referrer and draft.lookups.spam.has(draft.referrer.hostname) else None
 
 
 def put_browser(draft: Draft) -> None:
@@ -164,13 +162,16 @@ def put_browser(draft: Draft) -> None:
 def put_source(draft: Draft) -> None:
     """By what the link says, then by an advertisement's click id, then by the page that the visitor came from."""
     page, described = draft.page, draft.described
-    from_page = _clean_referrer(draft)
+    from_page = _put_referrer(draft)
     if page and page.parameters:
         for name in UTM:
             draft.put(name, page.parameter(name))
     clicked = _click_id(page)
     if clicked and CLICK_IDS[clicked][1]:
         draft.put("utm_medium", f"({clicked})")
+    for name in ("source", "utm_source"):
+        if "//" in described.get(name, ""):
+            described[name] = source_named(described[name]).name  # a URL, whose query nobody needs
     named = described.get("source") or described.get("utm_source") or (page and page.parameter("ref", "source"))
     if named:
         draft.source = source_named(named)
@@ -288,18 +289,13 @@ def screen_of(screen: str) -> str:
     return screen
 
 
-def _clean_referrer(draft: Draft) -> Source | None:
-    """Whose page it was. The site's own is none, and a query string there is nobody's business."""
-    if draft.referrer is None:
+def _put_referrer(draft: Draft) -> Source | None:
+    """Whose page it was. The site's own is none."""
+    referrer = draft.referrer
+    if referrer is None or referrer.hostname == draft.hostname or referrer.hostname in draft.site.domains:
         return None
-    hostname, parts = draft.referrer
-    if hostname == draft.hostname or hostname in draft.site.domains:
-        del draft.described["referrer"]
-        return None
-    if parts.query or parts.fragment or "@" in parts.netloc or "?" in draft.described["referrer"]:
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
-        draft.described["referrer"] = bare.geturl().removeprefix("//")
-    return source_of_host(hostname, parts.path)
+    draft.described["referrer"] = referrer.text
+    return source_of_host(referrer.hostname, referrer.path)
 
 
 def _click_id(page: Page | None) -> str | None:

@@ -4,6 +4,7 @@ An event's id is what makes a retry harmless: the same (site_id, event_id) is al
 document in MongoDB, however often and by whichever way it comes.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,6 +23,8 @@ DESCRIBED = (
     "referrer", "source", "channel", "utm_medium", "utm_source", "utm_campaign", "utm_content", "utm_term",
     "device", "browser", "browser_version", "os", "os_version", "country", "region", "city", "language", "screen",
 )  # fmt: skip
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Never change it: ids of stored events are derived from it.
 EVENT_IDS = UUID("6f1f1b0e-2f5c-5d0a-9c1e-0f00fa11c0de")
@@ -78,8 +81,8 @@ def sequence_of(entry_id: str) -> str:
 
 
 def storable(text: str) -> str:
-    """JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold; it is replaced."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
+    """JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold; U+FFFD stands for it."""
+    return text if text.isascii() else SURROGATE.sub("\ufffd", text)
 
 
 def new_id() -> UUID:

@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
@@ -18,16 +18,30 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
 from analytics.event import DESCRIBED, Event, Revenue, id_from_client, new_id
+from analytics.pages import is_page_url
 
 # Dates that MongoDB and Python can both do arithmetic on; year 1 passes pymongo and breaks the first report.
-EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 1, 1, tzinfo=UTC)
 INT64 = range(-(2**63), 2**63)
 MOST_PROPS = 30
 LONGEST_PROP, LONGEST_PROP_NAME = 2000, 300  # characters
 MOST_MONEY = 10**12  # of an amount, not including
 THOUSANDTH = Decimal("0.001")
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+# ISO 8601 as Python's own parser does not take it: a small z, a leap second, the end of a day.
+WRITTEN = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:([Zz])|([+-])(\d\d):?(\d\d)?)?", re.ASCII
+)
+UNIX = re.compile(r"(\d{10}|\d{13})(\.\d+)?", re.ASCII)  # seconds, milliseconds
+PLAIN_URL = re.compile(r"https?://(?:[a-z0-9]{1,63}\.){0,4}[a-z0-9]{1,63}(?:/[!-\[\]-~]*)?", re.ASCII)
+# Half of a surrogate pair in JSON's bytes, perhaps; in its text, beside whole pairs and other escapes.
+HALF_IN_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
+HALF_IN_TEXT = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2}|[\ud800-\udfff])|\\.",
+    re.DOTALL,
+)
 CURRENCY = "[A-Z]{3}"
 LONGEST_SEAL = 32_768  # characters; the longest user agent that the door takes, in emoji, comes to 20,000
 LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below MongoDB's 16 MB
@@ -85,10 +99,12 @@ class Id(fields.UUID):
 
 
 class Moment(fields.AwareDateTime):
-    """ISO 8601 with an offset or Z; without one it is UTC. Out: aware UTC, whole milliseconds as in MongoDB."""
+    """ISO 8601 with an offset or Z; without one it is UTC. Or a Unix time, in seconds (10 digits) or milliseconds (13),
+    as a number or a string. Out: aware UTC, whole milliseconds as in MongoDB.
+    """
 
     default_error_messages = {
-        "invalid": "Not a valid ISO 8601 date and time.",
+        "invalid": "Not a time: send ISO 8601 such as 2026-11-22T19:30:01Z, or a Unix time of 10 or 13 digits.",
         "range": "Not between the years 1970 and 9998.",
     }
 
@@ -105,10 +121,10 @@ class Moment(fields.AwareDateTime):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         try:
-            moment = super()._deserialize(value, attr, data, **kwargs).astimezone(UTC)
+            moment = _unix(value) or _written(value) or super()._deserialize(value, attr, data, **kwargs)
+            return self._checked(moment.astimezone(UTC))
         except OverflowError:
             raise self.make_error("range") from None
-        return self._checked(moment)
 
     def _checked(self, moment: datetime) -> datetime:
         if not EARLIEST <= moment < LATEST:
@@ -167,6 +183,25 @@ class Money(fields.Field[Revenue]):
         return Revenue(_amount(value.get("amount")), _currency(value.get("currency")))
 
 
+class PageUrl(Text):
+    """A page's URL, with its scheme or from the root of its site."""
+
+    default_error_messages = {
+        "url": "Not a URL such as https://shop.example/pricing. Send what is only a path as `path`."
+    }
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is str and len(value) in self._lengths and PLAIN_URL.fullmatch(value):
+            return value
+        return fields.String.deserialize(self, value, attr, data, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not is_page_url(text):
+            raise self.make_error("url")
+        return text
+
+
 def _none_for_empty(value: Any) -> Any:
     return None if value == "" else value
 
@@ -187,10 +222,10 @@ class EventSchema(Schema):
     hostname = Text(allow_none=True, longest=253)
     path = Text(allow_none=True, longest=2048)
     user_id = Text(allow_none=True, longest=256)
-    timestamp = Moment(allow_none=True)
-    event_id = Text(allow_none=True, shortest=1, longest=100)
+    timestamp = Moment(**OPTIONAL)
+    event_id = Text(longest=100, **OPTIONAL)
     props = Props(allow_none=True)
-    url = Text(longest=8192, **OPTIONAL)  # of the page; hostname, path and campaign are taken from it
+    url: Text = PageUrl(longest=8192, **OPTIONAL)  # of the page; hostname, path and campaign are taken from it
 
     interactive = Flag(**OPTIONAL)
     engagement_time = Whole(validate=Range(0, 86_400_000), **OPTIONAL)
@@ -221,6 +256,7 @@ class EventSchema(Schema):
 class JournalSchema(EventSchema):
     """The same, and what the door added. All of it may be missing from what somebody else wrote to the journal."""
 
+    url = Text(longest=8192, **OPTIONAL)  # the door looked at it
     id = Id(allow_none=True)
     received_at = Moment(allow_none=True)
     visitor_id = Text(longest=64, **OPTIONAL)
@@ -245,7 +281,7 @@ def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Cal
     """One event from the journal; the entry's own id and time stand in for what is missing. Raises InvalidEvent."""
     if len(raw) > LARGEST_ENTRY:
         raise InvalidEvent({"body": [f"Larger than {LARGEST_ENTRY} bytes."]})
-    return _event(_load(_journal_schema, read_json(raw)), entry_id, entry_time)
+    return _event(_load(_journal_schema, read_json(without_half_pairs(raw)[0])), entry_id, entry_time)
 
 
 def read_json(raw: bytes) -> Any:
@@ -256,6 +292,19 @@ def read_json(raw: bytes) -> Any:
         raise InvalidEvent({"body": [f"Not JSON: {error}."]}, "not_json") from None
     except RecursionError:
         raise InvalidEvent({"body": ["Nested too deeply."]}, "not_json") from None
+
+
+def without_half_pairs(raw: bytes) -> tuple[bytes, int]:
+    """JSON in which U+FFFD stands for each half of a surrogate pair, and how many there were. No store can hold one."""
+    if (raw.isascii() and b"\\u" not in raw) or not HALF_IN_BYTES.search(raw):
+        return raw, 0
+    try:
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+    except UnicodeDecodeError:
+        return raw, 0  # read_json says what is wrong
+    halves = sum(1 for found in HALF_IN_TEXT.finditer(text) if found[1])
+    whole = HALF_IN_TEXT.sub(lambda found: "\ufffd" if found[1] else found[0], text)
+    return (whole.encode(), halves) if halves else (raw, 0)
 
 
 def load_moment(name: str, value: object) -> datetime | None:
@@ -377,19 +426,50 @@ def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_tim
 
 
 def _amount(value: object) -> Decimal:
-    written = repr(value) if type(value) in (int, float) else value
-    if isinstance(written, str) and NUMBER.fullmatch(written):
-        with suppress(InvalidOperation):  # it has more digits than Python reckons with
-            amount = Decimal(written).quantize(THOUSANDTH, ROUND_HALF_UP)
+    is_number = type(value) in (int, float)
+    if is_number or (isinstance(value, str) and AMOUNT.fullmatch(value)):
+        with suppress(InvalidOperation):  # no number, or one with more digits than Python reckons with
+            amount = Decimal(repr(value) if is_number else str(value)).quantize(THOUSANDTH, ROUND_HALF_UP)
             if abs(amount) < MOST_MONEY:
                 return amount
-    raise ValidationError("amount: Not a number, or not below 10^12.")
+    raise ValidationError(
+        'amount: Not a number such as 10.1 or "10.10": digits, and perhaps a point and more digits, below 10^12. No'
+        " currency sign, no separators, no exponent in a text."
+    )
 
 
 def _currency(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(CURRENCY, value):
         raise ValidationError("currency: Not an ISO 4217 code such as USD.")
     return value
+
+
+def _unix(value: object) -> datetime | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = value.strip() if isinstance(value, str) else f"{value:.6f}" if isinstance(value, float) else str(value)
+    if not (found := UNIX.fullmatch(text)):
+        return None
+    return EPOCH + timedelta(milliseconds=float(text) * (1000 if len(found[1]) == 10 else 1))
+
+
+def _written(value: object) -> datetime | None:
+    found = WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        return None
+    date, hours, minutes, seconds, fraction, _, sign, *offset = found.groups(default="0")
+    is_end = hours == "24" and int(minutes) == int(seconds) == int(fraction) == 0
+    if (int(hours) > 23 and not is_end) or int(minutes) > 59 or int(seconds) > 60:
+        return None
+    away = timedelta(hours=int(offset[0]), minutes=int(offset[1]))
+    try:
+        day = datetime.fromisoformat(f"{date}T00:00:00Z")
+    except ValueError:
+        return None
+    time = timedelta(
+        hours=int(hours), minutes=int(minutes), seconds=int(seconds), microseconds=int(f"{fraction:0<6}"[:6])
+    )
+    return day + time - (-away if sign == "-" else away)
 
 
 def _fault_of_prop(key: str, value: object) -> str | None:

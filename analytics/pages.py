@@ -1,37 +1,47 @@
 """A page's address: what of a URL is kept, and which pages a pattern means. Pure.
 
 In: a URL or a path as a client gave it. Out: hostname, path and the parameters of its query. A query string says who
-somebody is more often than what they looked at, so only the parameters that a site names stay in a path.
+somebody is more often than what they looked at, so only the parameters that a site names stay in a path. A fragment
+stays only if it is a route of the application; a session's id (`;jsessionid=`) never does.
 """
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from urllib.parse import SplitResult, unquote_plus, urlsplit
+from urllib.parse import unquote, unquote_plus
 
-from analytics.site import LONGEST_HOST
+from analytics.urls import Url, plain_host, split_text, split_url
 
 LONGEST_PATH = 2048  # as in event_schema.py
 LONGEST_VALUE = 255
-LONGEST_NETLOC = 300  # a host and its port; beyond, and not of ASCII, it is none
 MOST_PARAMETERS = 100
-REMEMBERED = 10_000  # URLs: a site has some pages that most see
-NETLOC = re.compile(r"[^/?#]*//([^/?#]*)")
-NO_PAGES = ("data", "javascript", "blob", "about")
+REMEMBERED, LONGEST_REMEMBERED = 10_000, 500  # URLs, characters: a site has some pages that most see
+NO_PAGES = ("data", "javascript", "blob", "about", "mailto", "tel")
 ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 # What means something else in a path once it is decoded, or is not to be seen.
 RESERVED = re.compile(r"[\x00-\x1f\x7f/?#%]")
+# A query or a fragment, of a name and a value, that was percent-encoded into the path, however often.
+ENCODED_QUERY = re.compile(r"%(?:25)*(?:3F|23)[^/]*?(?:=|%(?:25)*3D).*", re.IGNORECASE | re.DOTALL)
+SESSION = re.compile(r";jsessionid=[^/]*", re.IGNORECASE)
+NAMED = re.compile(r"=|%3D", re.IGNORECASE)
+NAMED_IN_ROUTE = re.compile(r"(?:[;&]|(?<=/))[^/;&=]*(?:=|%3D).*", re.IGNORECASE | re.DOTALL)
+# A path of which nothing has to go, and the whole URLs that some clients call a path.
+PLAIN_PATH = re.compile(r"/(?!/)(?:[^?#\\%;\x00-\x1f\x7f]*[^?#\\%;\x00-\x1f\x7f\s])?")
+WHOLE_URL = re.compile(r"[a-z][a-z0-9+.-]*://|https?:|//[^/]*@|[^/]*:[^/]*@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`parameters`: of its query, names in lower case, values as they were written; the first of each name."""
+    """`parameters`: of its query, names in lower case, values as they were written; the first of each name.
+    `fragment`: of its URL, as it was written.
+    """
 
     hostname: str | None
     path: str
     parameters: Mapping[str, str]
+    fragment: str = ""
 
     def parameter(self, *names: str) -> str | None:
         """The first of these that says something, decoded."""
@@ -41,53 +51,44 @@ class Page:
         return None
 
 
-def split_url(url: str) -> SplitResult:
-    """urllib's parts of a URL. It normalizes a host that is not ASCII, which takes time by the square of its length: a
-    quarter of a second for 8,000 characters that nobody's host has. Raises ValueError.
-    """
-    if not url.isascii() and (found := NETLOC.match("".join(url.split()))) and len(found[1]) > LONGEST_NETLOC:
-        raise ValueError("its host is too long")
-    return urlsplit(url)
-
-
-@lru_cache(maxsize=REMEMBERED)
-def read_url(url: str, allowed: tuple[str, ...] = ()) -> Page | None:
-    """Of a page's whole URL; None for what is none. `allowed`: the parameters that stay in the path."""
+def is_page_url(text: str) -> bool:
+    """Whether this is a URL, with its scheme or from the root of its site. It may be one of no page, as about:blank."""
     try:
-        parts = split_url(url.strip())
-        hostname = parts.hostname
+        url = split_url(text)
     except ValueError:
-        return None
-    if parts.scheme in NO_PAGES:
-        return None
-    query, path = parts.query, _readable(parts.path) or "/"
-    if is_route(parts.fragment):
-        route, _, of_route = parts.fragment.partition("?")
-        path += f"#{_readable(route)}"
-        query = f"{query}&{of_route}" if query else of_route
-    parameters = _parameters(query)
-    return Page(bare_hostname(hostname), _with_allowed(path, parameters, allowed), parameters)
+        return False
+    if not url.scheme:
+        return bool(url.host) or url.path.startswith("/")
+    return url.has_netloc or url.scheme in NO_PAGES
 
 
-def read_path(path: str, allowed: Sequence[str] = ()) -> Page:
-    """Of a path that a client gave as such: its own text stays as it is, but for the query string."""
-    before, mark, rest = path.partition("?")
-    if not mark:
+def read_url(url: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = True) -> Page | None:
+    """Of a page's URL, with its scheme or from the root of its site; None for what is none. `allowed`: the parameters
+    that stay in the path; `keeps_slash`: whether the path's last slash does.
+    """
+    read = _remembered_page if len(url) <= LONGEST_REMEMBERED else _read_url
+    return read(url, allowed, keeps_slash)
+
+
+def read_path(path: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = True, fragment: str = "") -> Page:
+    """Of a path that a client gave as such. A whole URL is its path, and a word gets its slash; else its own text stays
+    as it is. `fragment`: the one of the event's URL. If the path has the same one, the client means it as a route.
+    """
+    if PLAIN_PATH.fullmatch(path) and (keeps_slash or not path.endswith("/")):
         return Page(None, path, {})
-    query, _, fragment = rest.partition("#")
-    parameters = _parameters(query)
-    kept = f"{before}#{fragment}" if is_route(fragment) else before
-    return Page(None, _with_allowed(kept or "/", parameters, allowed), parameters)
-
-
-def is_route(fragment: str) -> bool:
-    """Whether it is a page of an application that has its routes behind the #, and no place within a page."""
-    return fragment.startswith(("/", "!/"))
+    before, query, after = split_text(path)
+    before = before.replace("\\", "/")
+    if WHOLE_URL.match(before):
+        return read_url(path, allowed, keeps_slash=keeps_slash) or Page(None, "/", {})
+    route, of_route = _split_route(after)
+    if not route and after and not NAMED.search(after) and unquote(after) == unquote(fragment.partition("?")[0]):
+        route = after
+    return _page(None, before, query, of_route, route=route, allowed=allowed, keeps_slash=keeps_slash)
 
 
 def bare_hostname(hostname: str | None) -> str | None:
-    """As sites have them: lower case, without `www.`."""
-    return (hostname or "").lower().rstrip(".").removeprefix("www.")[:LONGEST_HOST] or None
+    """As sites have them; None for none."""
+    return plain_host(hostname or "") or None
 
 
 def matches(patterns: Sequence[str], path: str) -> bool:
@@ -116,6 +117,40 @@ def _part(pattern: str, *, is_last: bool = False) -> str:
     first, *others = map(re.escape, pattern.split("*"))
     end = f"[^/]*{others.pop()}" if is_last and others else ""
     return first + "".join(f"(?>[^/]*?{each})" for each in others) + end
+
+
+def _read_url(url: str, allowed: tuple[str, ...], keeps_slash: bool) -> Page | None:
+    if not is_page_url(url):
+        return None
+    parts = split_url(url)
+    if parts.scheme in NO_PAGES:
+        return None
+    route, of_route = _split_route(parts.fragment)
+    path, route = _readable(parts.path), _readable(route)
+    return _page(parts, path, parts.query, of_route, route=route, allowed=allowed, keeps_slash=keeps_slash)
+
+
+_remembered_page = lru_cache(maxsize=REMEMBERED)(_read_url)
+
+
+def _page(url: Url | None, path: str, *queries: str, route: str, allowed: Sequence[str], keeps_slash: bool) -> Page:
+    """`path` and `route` are cleaned here. `url`: None if only a path is known."""
+    parameters = _parameters("&".join(filter(None, queries)))
+    path = SESSION.sub("", ENCODED_QUERY.sub("", path))
+    if not path.startswith("/"):
+        path = f"/{path}"
+    if not keeps_slash:
+        path, route = path.rstrip("/") or "/", route.rstrip("/")
+    shown = _with_allowed(f"{path}#{route}" if route else path, parameters, allowed)
+    return Page(bare_hostname(url.host), shown, parameters, url.fragment) if url else Page(None, shown, parameters)
+
+
+def _split_route(fragment: str) -> tuple[str, str]:
+    """The page of an application that has its routes behind the #, and its query; both "" for a place within a page."""
+    if not fragment.startswith(("/", "!/")):
+        return "", ""
+    route, _, query = fragment.partition("?")
+    return NAMED_IN_ROUTE.sub("", route), query
 
 
 def _parameters(query: str) -> dict[str, str]:

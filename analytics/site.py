@@ -1,11 +1,9 @@
 """What is set for a site. Pure: site_schema.py makes it from JSON, sites.py keeps it."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
+from typing import Literal
 from zoneinfo import ZoneInfo
-
-LONGEST_HOST = 253  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +28,8 @@ class Site:
     `allowed_origins`: from which pages browsers may send (`https://shop.example`); none for any. `write_key`: the
     public one, a UUID. `honours_dnt`: hits that say DNT or GPC are dropped. `excluded_paths`: with `*` and `**` as in a
     goal's page. `allowed_parameters`: of a page's query, those that are kept. `backdate_days`: how old an event may be
-    that comes without an API key. `retention_days`: events that are older are purged; None for never.
+    that comes without an API key. `retention_days`: events that are older are purged; None for never. `trailing_slash`:
+    whether `/pricing/` stays a page of its own, or becomes `/pricing`.
     """
 
     site_id: str
@@ -46,20 +45,4 @@ class Site:
     allowed_parameters: tuple[str, ...] = ()
     backdate_days: int = 30
     retention_days: int | None = None
-
-
-def plain_host(host: str) -> str:
-    """A host as `Site.domains` has it, whatever a client calls it: "WWW.Shop.example:443" is shop.example. Where the
-    name cannot be a host, it is only in lower case.
-    """
-    name = host.strip()
-    return plain_name(name if name.startswith("[") else name.partition(":")[0])  # [ begins an IPv6 address
-
-
-def plain_name(text: str) -> str:
-    """The form in which two spellings of a host are equal. A text that cannot be a host is only in lower case."""
-    name = text.strip().lower()
-    if not name.isascii() and len(name) <= LONGEST_HOST:
-        with suppress(UnicodeError):
-            name = name.encode("idna").decode()
-    return name.rstrip(".").removeprefix("www.")
+    trailing_slash: Literal["keep", "drop"] = "keep"

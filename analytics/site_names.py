@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from analytics.site import Site, plain_name
+from analytics.site import Site
+from analytics.urls import plain_name
 
 
 @dataclass(frozen=True, slots=True)

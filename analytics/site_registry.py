@@ -15,9 +15,10 @@ from redis import Redis
 
 from analytics.event_store import EventStore
 from analytics.published import Published
-from analytics.site import Site, plain_host
+from analytics.site import Site
 from analytics.sites import SiteStore, from_document, to_document
 from analytics.unavailable import Unavailable
+from analytics.urls import plain_host
 from config.clients import make_redis
 from config.settings import Settings
 

@@ -7,17 +7,18 @@ the first goal is called `goals.0.page`.
 import re
 from collections.abc import Sequence
 from functools import cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from marshmallow import ValidationError, fields, post_load, validates_schema
-from marshmallow.validate import Length, Range
+from marshmallow.validate import Length, OneOf, Range
 
+from analytics.addresses import plain_network
 from analytics.event_schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole, normalized
 from analytics.schema_fields import StrictSchema
-from analytics.site import LONGEST_HOST, Goal, Site, plain_host
+from analytics.site import Goal, Site
+from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
 
 MOST_GOALS = 100
 MOST_LISTED = 100  # domains, origins, networks, paths or parameters
@@ -25,7 +26,6 @@ LONGEST_PAGE = 2048
 MOST_DAYS = 36_500
 VISIT = "Visit "
 READ_ONLY = ("last_event_received",)  # an answer has it beside the settings; sent back, it is ignored
-HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 
 
 class InvalidSite(Exception):
@@ -76,8 +76,9 @@ class Domain(fields.String):
     default_error_messages = {"domain": "Not a domain such as shop.example."}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        host = plain_host(super()._deserialize(value, attr, data, **kwargs))
-        if len(host) > LONGEST_HOST or not HOST.fullmatch(host) or re.search(r"[:/]", value):
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        host = plain_host(text)
+        if len(host) > LONGEST_HOST or not HOST.fullmatch(host) or re.search(r"[:/\\?#@]", text):
             raise self.make_error("domain")
         return host
 
@@ -88,19 +89,10 @@ class Origin(fields.String):
     default_error_messages = {"origin": "Not an origin such as https://shop.example."}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        origin: str = super()._deserialize(value, attr, data, **kwargs).lower().removesuffix("/")
-        try:
-            parts = urlsplit(origin)
-            host, port = parts.hostname or "", parts.port
-        except ValueError:
-            raise self.make_error("origin") from None
-        if parts.scheme not in ("http", "https") or not HOST.fullmatch(host) or port == 0:
+        origin = plain_origin(super()._deserialize(value, attr, data, **kwargs))
+        if origin is None or origin.endswith(":0"):
             raise self.make_error("origin")
-        # A browser leaves out the port that its scheme has anyway.
-        shown = "" if port in (None, {"http": 80, "https": 443}[parts.scheme]) else f":{port}"
-        if origin != f"{parts.scheme}://{host}{shown or (f':{port}' if port else '')}":
-            raise self.make_error("origin")
-        return f"{parts.scheme}://{host}{shown}"
+        return origin
 
 
 class Network(fields.Field[IPv4Network | IPv6Network]):
@@ -110,7 +102,7 @@ class Network(fields.Field[IPv4Network | IPv6Network]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> IPv4Network | IPv6Network:
         try:
-            return ip_network(value if isinstance(value, str) else "")  # of a number it makes an address too
+            return plain_network(value if isinstance(value, str) else "")
         except ValueError:
             raise self.make_error("network") from None
 
@@ -137,6 +129,7 @@ class SiteSchema(StrictSchema):
     allowed_parameters = _several(Text(shortest=1, longest=128))
     backdate_days = Whole(validate=Range(0, MOST_DAYS), **OPTIONAL)
     retention_days = Whole(validate=Range(1, MOST_DAYS), **OPTIONAL)
+    trailing_slash = fields.String(validate=OneOf(["keep", "drop"]), **OPTIONAL)
 
     @post_load
     def make(self, loaded: dict[str, Any], **_: Any) -> Site:
@@ -185,6 +178,7 @@ def dump_site(site: Site) -> dict[str, Any]:
         "allowed_parameters": site.allowed_parameters,
         "backdate_days": site.backdate_days,
         "retention_days": site.retention_days,
+        "trailing_slash": site.trailing_slash,
     }
 
 

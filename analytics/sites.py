@@ -22,15 +22,16 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.mongodb import WRITE_LIMIT, ping
-from analytics.site import LONGEST_HOST, Goal, Site, plain_host, plain_name
+from analytics.site import Goal, Site
 from analytics.site_names import conflict_of, names_of, spellings
 from analytics.unavailable import trouble_with
+from analytics.urls import LONGEST_HOST, plain_host, plain_name
 
 REMEMBERED = 5.0  # seconds
 MOST_REMEMBERED = 1000  # whoever asks makes up the names
 
 
-PLAIN = ("shows_visitors", "write_key", "honours_dnt", "backdate_days", "retention_days")
+PLAIN = ("shows_visitors", "write_key", "honours_dnt", "backdate_days", "retention_days", "trailing_slash")
 LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
 
 
@@ -220,6 +221,7 @@ def to_document(site: Site) -> dict[str, Any]:
         "allowed_parameters": list(site.allowed_parameters),
         "backdate_days": site.backdate_days,
         "retention_days": site.retention_days,
+        "trailing_slash": site.trailing_slash,
     }
 
 

@@ -6,19 +6,41 @@ goes first, for who is missing there, and for kinds that it does not know: video
 """
 
 import json
+import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
-from urllib.parse import SplitResult
 
-from analytics.pages import bare_hostname, split_url
+from analytics.urls import plain_host, split_url
 
 Kind = Literal["search", "social", "video", "shopping", "ai", "email", "display", "audio", "sms", "other"]
 
 TABLE = Path(__file__).parent / "data" / "referrers.json"
 KINDS: dict[str, Kind] = {"search": "search", "social": "social", "email": "email", "paid": "display"}
-REMEMBERED = 10_000  # hosts
+REMEMBERED, LONGEST_REMEMBERED = 10_000, 300  # hosts and referrers; characters of a referrer
+LONGEST_REFERRER = 2048  # characters, as in event_schema.py
+
+REFERRER_SCHEMES = ("http", "https", "android-app", "")
+NO_HOSTS = ("null", "undefined", "none")
+# A host without a scheme before it, and not a file: `news.example/post`, but neither `index.html` nor `a@b.example`.
+BARE_HOST = re.compile(
+    r"[^\s/@:.]+(?:\.[^\s/@:.]+)*\.(?!(?:html?|php|aspx?|jsp|cgi)(?:[/:]|\Z))[^\W\d_][^\s/@:.]+\.?(?::\d+)?(?:/|\Z)",
+    re.IGNORECASE,
+)
+# What follows a path: parameters, and a query or a fragment that was percent-encoded, however often.
+AFTER_PATH = re.compile(r";|%(?:25)*(?:3F|23|3B)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """`text`: what is stored of it, without query, fragment and credentials. `hostname`: as Site.domains has it, or an
+    app's name.
+    """
+
+    text: str
+    hostname: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,18 +150,35 @@ CLICK_IDS: dict[str, tuple[str, bool]] = {
     "gclid": ("Google", True), "gbraid": ("Google", True), "wbraid": ("Google", True), "dclid": ("Google", True),
     "msclkid": ("Bing", True), "yclid": ("Yandex", True), "ttclid": ("TikTok", True), "twclid": ("Twitter", True),
     "li_fat_id": ("LinkedIn", True), "rdt_cid": ("Reddit", True), "sccid": ("Snapchat", True),
-    "epik": ("Pinterest", True), "fbclid": ("Facebook", False), "igshid": ("Instagram", False),
+    "gad_source": ("Google", True), "epik": ("Pinterest", True), "fbclid": ("Facebook", False),
+    "igshid": ("Instagram", False),
 }  # fmt: skip
 
 
-def split_referrer(referrer: str) -> tuple[str, SplitResult] | None:
-    """The referrer's host without `www.`, or an app's name, and its parts; None where it names nobody."""
+def read_referrer(text: str) -> Referrer | None:
+    """The page or app that a visitor came from. None for anything else that clients call a referrer: a path of the site
+    itself, a word such as `null`, another scheme such as `about:` or `mailto:`.
+    """
+    return (_remembered_referrer if len(text) <= LONGEST_REMEMBERED else _read_referrer)(text)
+
+
+def _read_referrer(text: str) -> Referrer | None:
     try:
-        parts = split_url(referrer.strip() if "//" in referrer else f"//{referrer.strip()}")
-        hostname = bare_hostname(parts.hostname)
+        url = split_url(text)
+        if not url.scheme and not url.host and BARE_HOST.match(url.path):
+            url = split_url(f"//{url.path}")
     except ValueError:
         return None
-    return (hostname, parts) if hostname else None
+    if url.scheme not in REFERRER_SCHEMES or not url.host or url.host in NO_HOSTS:
+        return None
+    scheme = f"{url.scheme}://" if url.scheme else ""
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    port = f":{url.port}" if url.port else ""
+    path = AFTER_PATH.split(url.path, maxsplit=1)[0]
+    return Referrer(f"{scheme}{host}{port}{path}"[:LONGEST_REFERRER], plain_host(host), path)
+
+
+_remembered_referrer = lru_cache(maxsize=REMEMBERED)(_read_referrer)
 
 
 def source_of_host(hostname: str, path: str = "") -> Source:
@@ -167,6 +206,13 @@ def _of_host(hostname: str) -> Source:
 def source_named(name: str) -> Source:
     """What a link's utm_source, ref or source means: a name that we know, however it is written, a host, or itself."""
     text = name.strip().lower()
+    if "//" in text:
+        referrer = read_referrer(text)
+        return (
+            source_of_host(referrer.hostname, referrer.path)
+            if referrer
+            else Source(text.partition("//")[0] or "unknown")
+        )
     known = _names().get(SHORT.get(text, text).lower())
     if known is None and text in EMAILS:
         return Source(name, "email")

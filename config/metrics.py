@@ -54,6 +54,10 @@ RATE_LIMITED = Counter("footfall_rate_limited", "Requests answered with 429, by 
 RATE_UNCHECKED = Counter(
     "footfall_rate_unchecked", "Requests admitted without a look at the limit, as Redis did not answer.", ["limit"]
 )
+REPLACED_SURROGATES = Counter(
+    "footfall_replaced_surrogates",
+    "Halves of surrogate pairs in the JSON of hits. U+FFFD is stored instead of each.",
+)
 COMMIT_EVENTS = Histogram(
     "footfall_commit_events",
     "Events that one write to the journal carried.",

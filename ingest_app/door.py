@@ -21,6 +21,7 @@ from typing import Any
 from prometheus_client import Metric
 from werkzeug.exceptions import TooManyRequests
 
+from analytics.addresses import plain_address
 from analytics.api_keys import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
 from analytics.books import DROPPED, REJECTED, Account
 from analytics.client import Client
@@ -36,7 +37,7 @@ from analytics.visitors import Act, Visitors, make_visitors
 from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENTS, journal_gauges
 from config.settings import Settings
 from ingest_app.group_commit import GroupCommit
-from ingest_app.hit import LONGEST_USER_AGENT, Hit, plain_address
+from ingest_app.hit import LONGEST_USER_AGENT, Hit
 from ingest_app.policy import Arrival, reason_to_drop, when_it_occurred
 from ingest_app.preview import as_json, resolve
 from tasks.events import WakeUps
@@ -322,7 +323,7 @@ def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:
     user_agent = user_agent[:LONGEST_USER_AGENT]
     if not address:
         return replace(sender, user_agent=user_agent)
-    plain = plain_address(address.strip()) if isinstance(address, str) else ""
+    plain = plain_address(address) if isinstance(address, str) else ""
     if not plain:
         raise InvalidEvent({"ip": ["Not an IP address."]}, site_id=site_id)
     return Client(plain, user_agent)

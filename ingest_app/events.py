@@ -8,10 +8,10 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from analytics.event_schema import InvalidEvent, read_json
+from analytics.event_schema import InvalidEvent
 from ingest_app.answers import answer_one, answer_one_validated, answer_several, is_validation
 from ingest_app.door import Door
-from ingest_app.hit import read_batch, read_bytes, read_hit
+from ingest_app.hit import read_batch, read_bytes, read_hit, read_json
 
 # One transparent pixel.
 GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")

@@ -7,22 +7,24 @@ an event's own name, or a missing site, is worth a no.
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from hashlib import sha256
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from marshmallow import ValidationError
 
+from analytics.addresses import plain_address
 from analytics.event import Scalar, storable
 from analytics.event_schema import EARLIEST, INT64, LATEST, MOST_PROPS, Moment, Money
-from analytics.pages import split_url
+from analytics.pages import WHOLE_URL, is_page_url
 
 # Of networks that are not the Internet.
 INNER = [ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
          "127.0.0.0/8", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10")]  # fmt: skip
 MOST_PROXIES = 10  # between a visitor and us; a header has room for thousands
 LONGEST_URL = 8192
-LONGEST_ADDRESS = 64
 MOST_SPACES = 100  # before a value
 LONGEST_NAME = 300  # of a property
 LONGEST_VALUE = 2000  # likewise
@@ -41,17 +43,20 @@ def name_of(value: object) -> str | None:
     return text(str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value, 2**20)
 
 
+def id_of(value: object, longest: int) -> str | None:
+    """An id as `name_of` reads it. A longer one becomes its SHA-256: a part of it may be another id."""
+    given = name_of(value)
+    return given if given is None or len(given) <= longest else sha256(given.encode()).hexdigest()
+
+
 def whole_number(value: object, most: int) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
 
 
 def address(value: object) -> str | None:
     """An IP address; None for what is none, and for 0.0.0.0, by which clients say that they keep it to themselves."""
-    try:
-        found = ip_address(given) if (given := text(value, LONGEST_ADDRESS)) else None
-    except ValueError:
-        return None
-    return str(found) if found and not found.is_unspecified else None
+    found = plain_address(value) if isinstance(value, str) else ""
+    return found if found and not ip_address(found).is_unspecified else None
 
 
 def forwarded(addresses: str) -> str | None:
@@ -65,22 +70,24 @@ def _is_inner(plain: str) -> bool:
     return any(found in network for network in INNER)
 
 
-def moment(value: object) -> datetime | None:
-    """From ISO 8601."""
-    try:
-        found: datetime = _moment.deserialize(value)
-    except ValidationError:
-        return None
-    return found
+def moment(*values: object) -> datetime | None:
+    """The first of these that is a time which `timestamp` may say."""
+    for value in values:
+        with suppress(ValidationError):
+            found: datetime = _moment.deserialize(value)
+            return found
+    return None
 
 
 def moment_of_seconds(value: object) -> datetime | None:
-    """From a Unix time, as number or digits."""
-    try:
-        found = datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
+    """From a Unix time, as number or digits, or from what `timestamp` may say."""
+    if found := moment(value):
+        return found
+    try:  # of fewer digits than a timestamp has today
+        seconds = datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
     except (ValueError, OverflowError, OSError):
         return None
-    return found if found and EARLIEST <= found < LATEST else None
+    return seconds if seconds and EARLIEST <= seconds < LATEST else None
 
 
 def money(amount: object, currency: object) -> dict[str, object] | None:
@@ -100,15 +107,15 @@ def page(url: object, hostname: object = None) -> dict[str, str]:
     given = text(url, LONGEST_URL)
     if given is None:
         return {}
-    try:
-        parts = split_url(given)
-    except ValueError:
+    is_url = is_page_url(given)
+    if not is_url and WHOLE_URL.match(given):
         return {}
-    if parts.scheme and parts.netloc:
+    if is_url and not given.startswith("/"):
         return {"url": given}
     path = given if given.startswith("/") else f"/{given}"
     host = text(hostname, 253)
-    return {"url": f"https://{host}{path}"} if host else {"path": path[:2048]}
+    whole = f"https://{host}{path}"
+    return {"url": whole} if host and is_page_url(whole) else {"path": path[:2048]}
 
 
 def props(*sources: object) -> dict[str, Scalar]:

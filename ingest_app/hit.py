@@ -7,13 +7,16 @@ in a way that we do not know a 415, one that is not what it says it is an Invali
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from ipaddress import ip_address
+from typing import Any
 
 from flask import current_app, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
+from analytics.addresses import plain_address
 from analytics.client import Client
-from analytics.event_schema import InvalidEvent, load_moment, read_json
+from analytics.event_schema import InvalidEvent, load_moment, without_half_pairs
+from analytics.event_schema import read_json as read_plain_json
+from config.metrics import REPLACED_SURROGATES
 from ingest_app.encodings import PIECE, inflate
 from ingest_app.places import read_place
 
@@ -66,15 +69,12 @@ def read_hit(bodies: Sequence[object], sent_at: datetime | None = None) -> Hit:
     )
 
 
-def plain_address(text: str) -> str:
-    """An IP address as it is written shortest; "" for what is none. An IPv4 address that came over an IPv6 socket is
-    still that IPv4 address; some proxies write a port behind it. What stands behind a % may be any text, and goes.
-    """
-    try:
-        address = ip_address(text.partition(":")[0] if text.count(":") == 1 else text)
-    except ValueError:
-        return ""
-    return str(getattr(address, "ipv4_mapped", None) or address).partition("%")[0]
+def read_json(raw: bytes) -> Any:
+    """Half of a surrogate pair is replaced and counted. Raises InvalidEvent."""
+    whole, halves = without_half_pairs(raw)
+    if halves:
+        REPLACED_SURROGATES.inc(halves)
+    return read_plain_json(whole)
 
 
 def read_bytes(most: int | None = None) -> bytes:

@@ -5,10 +5,9 @@ Its clients look at the status at most. 202, and `x-plausible-dropped` says for 
 
 from flask import Blueprint, Response, request
 
-from analytics.event_schema import read_json
 from ingest_app.door import Door
 from ingest_app.drop_in import site_meant
-from ingest_app.hit import read_bytes, read_hit
+from ingest_app.hit import read_bytes, read_hit, read_json
 from ingest_app.plausible_schema import read_plausible
 
 

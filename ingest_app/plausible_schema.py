@@ -10,10 +10,11 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, unquote
+from urllib.parse import unquote
 
 from analytics.event_schema import InvalidEvent
-from analytics.pages import split_url
+from analytics.pages import is_page_url
+from analytics.urls import Url, split_url
 from ingest_app.foreign import forwarded, money, name_of, props, text, whole_number, without_nothing
 
 LONGEST_NAME = 120
@@ -37,11 +38,12 @@ def read_plausible(body: object, forwarded_for: str = "") -> PlausibleEvent:
     """`forwarded_for`: X-Forwarded-For; who sends on a visitor's behalf says there whose. Raises InvalidEvent."""
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
-    name, url = _name_in(body), _url_in(body)
+    name, given = _name_in(body), _url_in(body)
+    url = split_url(given)
     is_engagement = name == "engagement"
     event = {
         "event_type": name,
-        "url": url.geturl(),
+        "url": given,
         "path": _hash_path(url) if _given(body, "h", "hashMode") in (1, "1", True) else None,
         "referrer": text(_given(body, "r", "referrer"), 2000),
         "props": _props_in(body),
@@ -69,24 +71,21 @@ def _name_in(body: dict[str, Any]) -> str:
     return name
 
 
-def _url_in(body: dict[str, Any]) -> SplitResult:
+def _url_in(body: dict[str, Any]) -> str:
     given = text(_given(body, "u", "url"), 2**20)
     if not given:
         raise InvalidEvent({"url": ["is required"]})
     if len(given.encode()) > LONGEST_URL:
         raise InvalidEvent({"url": [f"should be at most {LONGEST_URL} byte(s)"]})
-    try:
-        url = split_url(given)
-        url.hostname  # noqa: B018  raises for a host that cannot be one
-    except ValueError:
-        raise InvalidEvent({"url": ["must be a valid url"]}) from None
-    if url.scheme == "data":
+    if not is_page_url(given):
+        raise InvalidEvent({"url": ["must be a valid url"]})
+    if split_url(given).scheme == "data":
         raise InvalidEvent({"url": ["scheme is not allowed"]})
-    return url
+    return given
 
 
-def _domains_in(body: dict[str, Any], url: SplitResult) -> list[str]:
-    given = text(_given(body, "d", "domain"), 2**20) or url.hostname or ""
+def _domains_in(body: dict[str, Any], url: Url) -> list[str]:
+    given = text(_given(body, "d", "domain"), 2**20) or url.host
     domains = dict.fromkeys(domain.strip().removeprefix("www.") for domain in given.split(","))
     if not (found := [domain for domain in domains if domain]):
         raise InvalidEvent({"domain": ["can't be blank"]})
@@ -95,7 +94,7 @@ def _domains_in(body: dict[str, Any], url: SplitResult) -> list[str]:
     return found
 
 
-def _hash_path(url: SplitResult) -> str | None:
+def _hash_path(url: Url) -> str | None:
     """With hash routing, what is behind the # is part of the page's path."""
     return f"{unquote(url.path) or '/'}#{unquote(url.fragment)}"[:2048] if url.fragment else None
 

@@ -14,6 +14,7 @@ from analytics.client import Client
 from analytics.event import Event
 from analytics.event_schema import EARLIEST, LATEST, InvalidEvent
 from analytics.site import Site
+from analytics.urls import plain_origin
 from ingest_app.hit import Hit
 
 MOST_AHEAD = timedelta(minutes=1)  # of our clock, as clocks go
@@ -36,7 +37,7 @@ class Arrival:
 
 def reject_other_origin(arrival: Arrival) -> None:
     allowed, origin = arrival.site.allowed_origins, arrival.hit.origin
-    if allowed and origin is not None and origin.lower() not in allowed and not arrival.is_trusted:
+    if allowed and origin is not None and plain_origin(origin) not in allowed and not arrival.is_trusted:
         raise _rejection(arrival, "origin_not_allowed", "site_id", "Not from this origin.")
 
 

@@ -10,11 +10,10 @@ from dataclasses import replace
 
 from flask import Blueprint, Response, jsonify, request
 
-from analytics.event_schema import read_json
 from ingest_app.door import Admitted, Door
 from ingest_app.drop_in import said_of, site_meant
 from ingest_app.events import GIF
-from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit
+from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
 from ingest_app.segment_schema import (
     KINDS,
     SHORT,

@@ -12,13 +12,23 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 from analytics.client import Client
 from analytics.drop import Drop
 from analytics.event_schema import InvalidEvent
-from ingest_app.foreign import LONGEST_VALUE, address, moment, money, name_of, page, props, text, without_nothing
+from ingest_app.foreign import (
+    LONGEST_VALUE,
+    address,
+    id_of,
+    moment,
+    money,
+    name_of,
+    page,
+    props,
+    text,
+    without_nothing,
+)
 
 SHORT = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}  # of browsers
 KINDS = tuple(SHORT.values())
@@ -27,6 +37,7 @@ CAMPAIGN = {"utm_campaign": "name", "utm_source": "source", "utm_medium": "mediu
             "utm_term": "term"}  # fmt: skip
 OF_PAGES = ("url", "path", "referrer", "search", "name", "category")  # page's properties that are no properties of ours
 OF_CONTEXT = ("page", "campaign", "screen", "os", "locale", "ip", "userAgent")  # what is read of a batch's own
+TIMES = ("timestamp", "originalTimestamp", "sentAt")  # of a message, the first that is one; else it is its arrival
 DEFAULT_CURRENCY = "USD"  # as Segment's specification says of `revenue`
 BROWSERS = ("Mozilla/", "Opera/")  # how their user agents begin; a library's does not
 
@@ -72,11 +83,12 @@ def translate(message: object, site_id: str, context: Mapping[str, Any]) -> obje
         return InvalidEvent({"type": [f"Not one of {', '.join(KINDS)}."]}, site_id=site_id)
     context = {**context, **_object(message.get("context"))}
     properties = _object(message.get("properties"))
+    at = moment(*(message.get(name) for name in TIMES))
     event = _described(context) | {
         "site_id": site_id,
-        "event_id": _event_id(message.get("messageId")),
-        "user_id": name_of(message.get("userId")) or name_of(message.get("anonymousId")),
-        "timestamp": text(message.get("timestamp"), 64) or text(message.get("originalTimestamp"), 64),
+        "event_id": id_of(message.get("messageId"), 100),
+        "user_id": id_of(message.get("userId"), 256) or id_of(message.get("anonymousId"), 256),
+        "timestamp": at.isoformat() if at else None,
     }
     event |= _track(message, properties, context) if kind == "track" else _page(message, properties, context, str(kind))
     return without_nothing(event)
@@ -156,11 +168,6 @@ def _revenue(event: object, properties: dict[str, Any]) -> dict[str, object] | N
     currency = properties.get("currency") or DEFAULT_CURRENCY
     names = ("revenue", "total", "value") if event == "Order Completed" else ("revenue",)
     return next(filter(None, (money(properties.get(name), currency) for name in names)), None)
-
-
-def _event_id(message_id: object) -> str | None:
-    given = name_of(message_id)
-    return given if given is None or len(given) <= 100 else sha256(given.encode()).hexdigest()
 
 
 def _unpacked(value: str) -> object:

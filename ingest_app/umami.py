@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 from flask import Blueprint, Response, jsonify, request
 
 from analytics.drop import Drop
-from analytics.event_schema import InvalidEvent, read_json
+from analytics.event_schema import InvalidEvent
 from ingest_app.door import Door
 from ingest_app.drop_in import said_of, site_meant
-from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit
+from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
 from ingest_app.umami_schema import read_umami
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analytics.event_schema import InvalidEvent
-from ingest_app.foreign import address, forwarded, moment_of_seconds, money, name_of, page, props, text, without_nothing
+from ingest_app.foreign import address, forwarded, id_of, moment_of_seconds, money, page, props, text, without_nothing
 
 LONGEST_NAME = 50
 TYPES = ("event", "identify", "performance")
@@ -54,7 +54,7 @@ def _event(payload: dict[str, Any], forwarded_for: str) -> dict[str, Any]:
     event = page(payload.get("url"), payload.get("hostname")) | {
         "event_type": name,
         "hostname": text(payload.get("hostname"), 253),
-        "user_id": name_of(payload.get("id")),
+        "user_id": id_of(payload.get("id"), 256),
         "timestamp": at.isoformat() if at else None,
         "referrer": text(payload.get("referrer"), 2048),
         "language": text(payload.get("language"), 35),

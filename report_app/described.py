@@ -22,8 +22,8 @@ from analytics.exploration_schema import (
 )
 from analytics.query import GRAINS
 from analytics.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_ROWS
-from analytics.site import LONGEST_HOST
 from analytics.site_schema import Domain, GoalSchema, Network, Origin, SiteSchema, is_zone
+from analytics.urls import LONGEST_HOST
 from analytics.visitor_data import Found
 from report_app import dead_letters, sites
 from report_app.erasure import Whose
@@ -174,6 +174,7 @@ SITE = an_object(
         "allowed_parameters": list_of(TEXT),
         "backdate_days": COUNT,
         "retention_days": or_null(COUNT),
+        "trailing_slash": one_of("keep", "drop"),
     }
 )
 

@@ -20,7 +20,7 @@ from redis import Redis
 from analytics.api_keys import READ, WRITE, ApiKeyStore, make_key_ring
 from analytics.books import Books
 from analytics.client import Client
-from analytics.event import Event
+from analytics.event import Event, storable
 from analytics.event_schema import load_journal_event
 from analytics.journal import Journal
 from analytics.salts import Salts
@@ -274,7 +274,7 @@ def test_who_did_it_is_sealed_and_read_again_however_long_it_is(ingest, admitted
     """As JSON a letter may take 12; a seal that was longer than the journal's form allows made a dead letter of it."""
     ingest.post("/event", json=GOOD | {"user_agent": letter * 1500, "ip": f"fe80::1%{'x' * 9000}"})
     (event,) = admitted()
-    assert Salts(redis, lambda: NOW).unseal(event.client) == Client("fe80::1", letter * 1024)
+    assert Salts(redis, lambda: NOW).unseal(event.client) == Client("fe80::1", storable(letter) * 1024)
 
 
 def test_a_client_cannot_say_what_only_the_door_knows(ingest: FlaskClient, admitted):

@@ -1,6 +1,7 @@
 """What the drop-in endpoints have in common: whose site it is in production, who sent it, and what is never a no."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,14 +21,15 @@ from analytics.event_schema import load_journal_event
 from analytics.journal import Journal
 from analytics.site import Site
 from analytics.site_registry import make_registry
+from analytics.site_schema import load_site
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.door import make_door
 from ingest_app.segment_schema import KINDS
-from tests.conftest import NOW, Asked
+from tests.conftest import ADMIN_KEY, NOW, Asked
 
 KEY = "b59e9c65-ae32-47f1-8400-119fcf4861c4"
-SHOP = Site("shop", domains=("shop.example", "shop.test"), write_key=KEY)
+SHOP = Site("shop", domains=("shop.example", "shop.test", "xn--bcher-kva.example"), write_key=KEY)
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 
 
@@ -74,6 +76,10 @@ Send = Callable[..., TestResponse]
         (plausible, "www.shop.test"),
         (plausible, "SHOP.example"),
         (plausible, "shop"),
+        (plausible, "shop.example.:8443"),
+        (plausible, "BÜCHER.example"),
+        (plausible, "xn--bcher-kva.example"),
+        (plausible, "b%C3%BCcher.example"),
         (umami, KEY),
         (umami, KEY.upper()),
         (umami, "shop"),
@@ -124,6 +130,20 @@ def test_a_site_that_takes_events_of_some_origins_only_says_so(
     assert journal.waiting() == 2
 
 
+@pytest.mark.parametrize(
+    "origin", ["https://xn--bcher-kva.example", "HTTPS://XN--BCHER-KVA.example:443", "https://xn--bcher-kva.example."]
+)
+@pytest.mark.parametrize("send", [plausible, umami, segment])
+def test_an_origin_is_allowed_however_it_is_written(
+    ingest: FlaskClient, settings: Settings, journal: Journal, send: Send, origin: str
+):
+    site = load_site("shop", {"allowed_origins": ["https://Bücher.example/"]})
+    make_registry(settings).publish(lambda: [site])
+    assert send(ingest, "shop", Origin=origin).status_code in (200, 202)
+    assert send(ingest, "shop", Origin="https://xn--bcher-kva.example:8443").status_code in (200, 403)
+    assert journal.waiting() == 1
+
+
 def test_a_visitor_who_wants_none_of_it_is_dropped_and_plausible_says_how_often(
     ingest: FlaskClient, settings: Settings, journal: Journal
 ):
@@ -140,6 +160,59 @@ def test_visitors_of_a_relay_are_told_apart_by_their_addresses(ingest: FlaskClie
         send(ingest, "shop", **{"X-Forwarded-For": address})
     first, second, again = (event.visitor_id for event in admitted())
     assert first == again != second
+
+
+def native(client: FlaskClient, ip: str) -> TestResponse:
+    return client.post("/event", json={"site_id": "shop", "event_type": "pageview", "ip": ip})
+
+
+def umami_for(client: FlaskClient, ip: str) -> TestResponse:
+    return client.post("/api/send", json={"type": "event", "payload": {"website": "shop", "url": "/", "ip": ip}})
+
+
+def segment_for(client: FlaskClient, ip: str) -> TestResponse:
+    message = {"type": "track", "event": "a", "context": {"ip": ip}}
+    return client.post("/v1/batch", json={"batch": [message], "writeKey": "shop"})
+
+
+def plausible_for(client: FlaskClient, ip: str) -> TestResponse:
+    return plausible(client, "shop", **{"X-Forwarded-For": ip})
+
+
+FOR_A_VISITOR = [native, umami_for, segment_for, plausible_for]
+ONE = ["203.0.113.9", "203.0.113.9:4711", "::ffff:203.0.113.9", "[::ffff:203.0.113.9]:443"]
+OTHER = ["2001:db8::2", "[2001:DB8::2]", "[2001:db8::2]:443", "2001:db8:0:0::2%eth0"]
+
+
+@pytest.mark.parametrize("send", FOR_A_VISITOR)
+def test_a_visitor_is_one_however_their_address_is_written(ingest: FlaskClient, admitted, send: Send):
+    for address in (*ONE, *OTHER):
+        assert send(ingest, address).status_code in (200, 202)
+    visitors = [event.visitor_id for event in admitted()]
+    assert len(set(visitors)) == len(set(visitors[:4])) + len(set(visitors[4:])) == 2
+    assert None not in visitors
+
+
+@pytest.mark.parametrize("send", FOR_A_VISITOR)
+def test_an_excluded_address_is_excluded_however_it_is_written(
+    ingest: FlaskClient, settings: Settings, journal: Journal, send: Send
+):
+    site = load_site("shop", {"excluded_ips": ["::ffff:203.0.113.0/120", "[2001:db8::2]"]})
+    make_registry(settings).publish(lambda: [site])
+    for address in (*ONE, *OTHER):
+        assert send(ingest, address).status_code in (200, 202)
+    assert journal.waiting() == 0
+
+
+@pytest.mark.parametrize(
+    "first", ["::ffff:10.0.0.5", "10.0.0.5:80", "[fd00::1]:443", "[::ffff:192.168.0.1]", "unknown"]
+)
+@pytest.mark.parametrize("send", [plausible, umami])
+def test_an_address_within_an_office_is_nobodys(ingest: FlaskClient, admitted, send: Send, first: str):
+    send(ingest, "shop", **{"X-Forwarded-For": f"{first}, 203.0.113.9:4711, 198.51.100.7"})
+    send(ingest, "shop", **{"X-Forwarded-For": "203.0.113.9"})
+    one, again = admitted()
+    assert one.visitor_id == again.visitor_id
 
 
 def test_nobodys_address_or_user_agent_stands_for_a_visitor_of_a_server_of_segments(ingest: FlaskClient, admitted):
@@ -192,6 +265,85 @@ def test_no_json_is_too_odd_for_segments(ingest: FlaskClient, kind: str, message
     one = {**message, "type": kind} if isinstance(message, dict) else message
     assert ingest.post("/v1/batch", data=json.dumps({"batch": [one], "context": message})).status_code == 200
     assert ingest.post("/v1/track", data=json.dumps(message)).status_code == (200 if isinstance(message, dict) else 400)
+
+
+ODD = JSON | st.sampled_from(["x" * 5000, "\ud800", "https://[bad", "0001-01-01", 10**30, -1, "1E3", "\0", " " * 400])
+
+
+@THOROUGH
+@given(field=st.sampled_from([name for name in OF_PLAUSIBLE if name not in "nudpm"]), value=ODD)
+def test_no_optional_field_costs_an_event_of_plausibles(ingest: FlaskClient, journal: Journal, field: str, value: Any):
+    before = journal.waiting()
+    answer = ingest.post("/api/event", data=json.dumps({"n": "a", "u": "https://a.b/", "d": "shop", field: value}))
+    assert (answer.status_code, journal.waiting()) == (202, before + 1)
+
+
+@THOROUGH
+@given(field=st.sampled_from([name for name in OF_UMAMI if name not in ("website", "name")]), value=ODD)
+def test_no_optional_field_costs_an_event_of_umamis(ingest: FlaskClient, journal: Journal, field: str, value: Any):
+    before = journal.waiting()
+    event = {"type": "event", "payload": {"website": "shop", "url": "/", field: value}}
+    assert (ingest.post("/api/send", data=json.dumps(event)).status_code, journal.waiting()) == (200, before + 1)
+
+
+@THOROUGH
+@given(
+    kind=st.sampled_from(["track", "page", "screen"]),
+    within=st.sampled_from([(), ("context",), ("properties",), ("context", "page"), ("context", "campaign")]),
+    field=st.sampled_from([name for name in (*OF_SEGMENT, *OF_CONTEXT) if name not in ("event", "writeKey", "sentAt")]),
+    value=ODD,
+)
+def test_no_optional_field_costs_an_event_of_segments(
+    ingest: FlaskClient, kind: str, within: tuple[str, ...], field: str, value: Any
+):
+    said = {field: value}
+    for name in reversed(within):
+        said = {name: said}
+    answer = ingest.post(f"/v1/{kind}", data=json.dumps({"event": "a", "writeKey": "shop", "userId": "x"} | said))
+    assert answer.json["rejected"] == []
+
+
+def test_an_id_that_is_too_long_is_another_one_for_each(ingest: FlaskClient, admitted):
+    for ending in ("a", "b", "a"):
+        umami_for_id = {"type": "event", "payload": {"website": "shop", "id": "x" * 300 + ending}}
+        assert ingest.post("/api/send", json=umami_for_id).status_code == 200
+        message = {"type": "track", "event": "a", "userId": "x" * 300 + ending}
+        assert ingest.post("/v1/batch", json={"batch": [message], "writeKey": "shop"}).json["accepted"] == 1
+    users = [event.user_id for event in admitted()]
+    assert len(set(users)) == 2
+    assert users[:2] == users[4:]
+
+
+def test_half_a_surrogate_pair_is_replaced_and_counted_on_every_route(ingest: FlaskClient, admitted):
+    def counted() -> float:
+        found = re.search(
+            r"^footfall_replaced_surrogates_total (\S+)$",
+            ingest.get("/metrics", headers={"Authorization": f"Bearer {ADMIN_KEY}"}).text,
+            re.MULTILINE,
+        )
+        return float(found[1]) if found else 0.0
+
+    before = counted()
+    for path, body in (
+        ("/event", {"site_id": "shop", "event_type": "a\ud800", "path": "/\udfff", "props": {"\ud800": "\udc00"}}),
+        ("/events", [{"site_id": "shop", "event_type": "a\ud800"}]),
+        ("/api/event", {"n": "a\ud800", "u": "https://shop.example/", "d": "shop"}),
+        ("/api/send", {"type": "event", "payload": {"website": "shop", "name": "a\ud800"}}),
+        ("/v1/batch", {"batch": [{"type": "track", "event": "a\ud800", "userId": "x"}], "writeKey": "shop"}),
+    ):
+        assert ingest.post(path, data=json.dumps(body)).status_code in (200, 202)
+    events = admitted()
+    assert [event.event_type for event in events] == ["a\ufffd"] * 5
+    assert (events[0].path, events[0].props) == ("/\ufffd", {"\ufffd": "\ufffd"})
+    assert counted() == before + 8
+
+
+@pytest.mark.parametrize("at", ["timestamp=", "event_id=", "timestamp=&event_id="])
+def test_a_pixel_with_an_empty_time_or_id_has_none(ingest: FlaskClient, admitted, at: str):
+    answer = ingest.get(f"/pixel.gif?site_id=shop&path=/&{at}")
+    assert "X-Footfall-Rejected" not in answer.headers
+    (event,) = admitted()
+    assert event.occurred_at == NOW
 
 
 @pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]")], ids=["objects", "lists"])

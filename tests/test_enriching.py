@@ -17,6 +17,7 @@ from analytics.event import Event
 from analytics.event_schema import load_event
 from analytics.places import Places
 from analytics.site import Site
+from analytics.site_schema import load_site
 from analytics.spam_referrers import SpamReferrers
 from tests.conftest import NOW
 from tests.test_places import DBIP, GEOLITE, write
@@ -95,6 +96,82 @@ def test_a_referrer_loses_its_query_and_the_site_s_own_is_none():
     for referrer in ("https://shop.example/a", "https://www.shop.example/", "https://blog.example/post"):
         assert enriched(own, url="https://shop.example/b", referrer=referrer).described == {"channel": "Direct"}
     assert enriched(referrer="nobody knows", path="/a").described is not None
+
+
+OTHERS = {
+    "https://news.example/post?token=S": "https://news.example/post",
+    "HTTPS://News.example/post#S": "https://news.example/post",
+    "https:\\\\news.example\\post?token=S": "https://news.example/post",
+    " \thttps://news.example/po\nst?token=S": "https://news.example/post",
+    "https://anna:S@news.example:8443/post": "https://news.example:8443/post",
+    "https://anna%3AS@news.example/post": "https://news.example/post",
+    "https://news.example/post%3Ftoken=S": "https://news.example/post",
+    "https://news.example/post%253Ftoken%253DS": "https://news.example/post",
+    "https://news.example/post%23S": "https://news.example/post",
+    "https://news.example/post;jsessionid=S": "https://news.example/post",
+    "//news.example/post?token=S": "news.example/post",
+    "news.example/post?token=S": "news.example/post",
+    "news.example:8080/post?token=S": "news.example:8080/post",
+    "android-app://com.slack/https/x?token=S": "android-app://com.slack/https/x",
+    "http://[2001:db8::1]:3000/post?token=S": "http://[2001:db8::1]:3000/post",
+}
+NONE = [
+    "/account?email=S", "/reset?token=S", "?token=S", "#S", "account?token=S", "account.php?token=S", "./a?token=S",
+    "https:///x?token=S", "https:/x?token=S", "http://[bad/?token=S", "http://?token=S", "https://anna%3AS%40x.example/",
+    "file:///x?token=S", "about:blank", "about:client", "javascript:void(0)", "tel:+1555", "mailto:a@news.example",
+    "data:text/html,S", "blob:https://news.example/S", "chrome-extension://abc/x?token=S", "ios-app://1234/x",
+    "null", "undefined", "none", "NULL", "-", "(none)", "https://null/", "a@news.example", "anna:S@news.example/x",
+    "https://shop.example/a?token=S", "//shop.example?token=S", "shop.example/a?token=S", "https://WWW.Shop.example.:8443/?S",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("referrer", [*OTHERS, *NONE])
+def test_no_referrer_keeps_a_query_a_fragment_or_credentials_and_only_another_page_is_one(referrer: str):
+    described = enriched(url="https://shop.example/", referrer=referrer).described or {}
+    assert described.get("referrer") == OTHERS.get(referrer)
+    assert ("source" in described, described["channel"] == "Direct") == (referrer in OTHERS, referrer not in OTHERS)
+
+
+def test_a_step_that_fails_leaves_no_referrer_with_a_query(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(enriching, "STEPS", [step for step in STEPS if step is not enriching.put_source])
+    assert "token" not in repr(enriched(referrer="https://news.example/?token=S", path="/"))
+
+
+@pytest.mark.parametrize("name", ["source", "utm_source"])
+def test_a_source_that_is_a_url_is_its_host(name: str):
+    described = enriched(url="https://shop.example/", **{name: "https://www.google.com/search?token=S"}).described or {}
+    assert described["source"] == "Google"
+    assert "token" not in repr(described)
+    assert "token" not in repr(enriched(url=f"https://shop.example/?{name}=https%3A%2F%2Fa.example%2F%3Ftoken=S"))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"url": "https://bücher.example/a"},
+        {"url": "https://B%C3%BCcher.example:8443/a"},
+        {"url": "https://xn--bcher-kva.example./a"},
+        {"url": "/a", "hostname": "www.BÜCHER.example:8443"},
+        {"url": "https://shop.example:8443/a"},
+        {"path": "/a", "hostname": "shop.example.:8443"},
+        {"path": "https://bücher.example/a?x=1"},
+    ],
+)
+def test_a_site_s_domains_hold_for_every_way_to_write_a_host(said: dict[str, str]):
+    site = load_site("shop", {"domains": ["bücher.example", "shop.example"]})
+    found = enriched(site, referrer="https://b%C3%BCcher.example/b", **said)
+    assert (found.path, found.hostname in site.domains, found.described) == ("/a", True, {"channel": "Direct"})
+
+
+def test_a_site_may_have_pages_without_their_last_slash():
+    site = Site("shop", trailing_slash="drop", excluded_paths=("/admin",))
+    assert (
+        enriched(site, path="/pricing/").path
+        == enriched(site, url="https://shop.example/pricing/?a").path
+        == "/pricing"
+    )
+    assert dropped(site, path="/admin/") == "excluded_path"
+    assert enriched(path="/pricing/").path == "/pricing/"
 
 
 @pytest.mark.parametrize("referrer", ["//", "https://[", "about:client", ":", "?", "https://", "null", "\x00"])

@@ -132,8 +132,17 @@ def test_an_anonymous_id_stands_for_the_user_where_there_is_none_and_numbers_are
 
 def test_what_the_user_says_of_the_time_goes_before_what_the_client_stamped():
     message = {"type": "track", "event": "a", "originalTimestamp": "2026-11-22T11:00:00Z"}
-    assert event_of(message)["timestamp"] == "2026-11-22T11:00:00Z"
-    assert event_of(message | {"timestamp": "2025-01-01T00:00:00Z"})["timestamp"] == "2025-01-01T00:00:00Z"
+    assert event_of(message)["timestamp"] == "2026-11-22T11:00:00+00:00"
+    assert event_of(message | {"timestamp": "2025-01-01T00:00:00Z"})["timestamp"] == "2025-01-01T00:00:00+00:00"
+
+
+@pytest.mark.parametrize("bad", ["2026-11-22T16:00:27.029:Z", "yesterday", "", 7, {}, "0001-01-01T00:00:00Z", 10**30])
+def test_a_time_that_is_none_is_the_next_best_one(bad: object):
+    message = {"type": "track", "event": "a", "timestamp": bad, "sentAt": "2026-11-22T12:00:00Z"}
+    good = message | {"originalTimestamp": "2026-11-22T11:00:00z"}
+    assert event_of(good)["timestamp"] == "2026-11-22T11:00:00+00:00"
+    assert event_of(message | {"originalTimestamp": bad})["timestamp"] == "2026-11-22T12:00:00+00:00"
+    assert "timestamp" not in event_of(message | {"originalTimestamp": bad, "sentAt": bad})
 
 
 def test_a_message_id_longer_than_ours_may_be_is_still_the_same_at_every_retry():

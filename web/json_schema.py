@@ -24,6 +24,7 @@ from analytics.event_schema import (
     Code,
     Moment,
     Money,
+    PageUrl,
     Props,
 )
 from analytics.event_schema import OPTIONAL as EMPTY_IS_NONE
@@ -111,7 +112,16 @@ AMOUNT = any_of(
     text(pattern=rf"^[+-]?[0-9]{{1,{len(str(MOST_MONEY)) - 1}}}(\.[0-9]{{1,3}})?$"),
 )
 MONEY = an_object({"amount": AMOUNT, "currency": text(pattern=f"^{CURRENCY}$")})
-A_MOMENT = MOMENT | {"pattern": f"^{YEARS}-", "description": "ISO 8601; without an offset it is UTC."}
+A_MOMENT = MOMENT | {
+    "pattern": f"^{YEARS}-",
+    "description": "ISO 8601; without an offset it is UTC. A Unix time of 10 digits (seconds) or 13 (milliseconds) is"
+    " taken too, as a number or a string.",
+}
+SEGMENTS = "/[A-Za-z0-9._~%-]+"
+A_URL: Json = {
+    "pattern": rf"^(https?://[a-z0-9]{{1,60}}(\.[a-z0-9]{{1,60}}){{0,3}}({SEGMENTS})*/?|({SEGMENTS})+/?|/)(\?[A-Za-z0-9._~%=&-]*)?$",
+    "description": "Of the page: with a scheme, or from the root of the site. URLs of other schemes are taken too.",
+}
 
 
 def _code(field: fields.Field[Any]) -> Json:
@@ -122,7 +132,7 @@ def _code(field: fields.Field[Any]) -> Json:
 # What marshmallow does not know, by the class of a field or a schema, or by a function that validates a field. Each app
 # adds its own.
 Rule = Json | Callable[[fields.Field[Any]], Json]
-RULES: dict[object, Rule] = {Props: PROPS, Money: MONEY, Moment: A_MOMENT, Code: _code}
+RULES: dict[object, Rule] = {Props: PROPS, Money: MONEY, Moment: A_MOMENT, PageUrl: A_URL, Code: _code}
 
 
 def plugin(rules: Mapping[object, Any]) -> MarshmallowPlugin:

@@ -1,0 +1,45 @@
+"""IP addresses as clients, proxies and libraries write them. Pure.
+
+Whoever reads an address from outside calls `plain_address`, so that one visitor has one address and a site's
+`excluded_ips` hold for every spelling of it.
+"""
+
+import re
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+LONGEST = 64  # characters of an address with its brackets and port
+LONGEST_WRITTEN = 256  # characters that are looked at; a zone may have any length
+ZONE = re.compile(r"%[^\]]*")
+PORT = re.compile(r":\d{1,5}\Z")
+MAPPED = ip_network("::ffff:0:0/96")
+
+
+def plain_address(text: str) -> str:
+    """The shortest form of an address, without brackets, port and zone; "" if it is none. An IPv4 address that is
+    mapped into IPv6 is that IPv4 address.
+    """
+    written = ZONE.sub("", text[:LONGEST_WRITTEN], count=1).strip().strip('"')
+    if len(written) > LONGEST:
+        return ""
+    if written.startswith("["):
+        written, bracket, rest = written[1:].partition("]")
+        if not bracket or (rest and not PORT.fullmatch(rest)):
+            return ""
+    elif "." in written:  # IPv4, perhaps mapped: only there a port can be told from the address
+        written = PORT.sub("", written)
+    try:
+        address = ip_address(written)
+    except ValueError:
+        return ""
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def plain_network(text: str) -> IPv4Network | IPv6Network:
+    """An address, or a network in CIDR notation. Raises ValueError."""
+    address, slash, length = text.strip().partition("/")
+    if not slash:
+        return ip_network(plain_address(address))
+    network = ip_network(f"{address}/{length}")
+    if isinstance(network.network_address, IPv6Address) and network.subnet_of(MAPPED):  # type: ignore[arg-type]
+        return ip_network(f"{network.network_address.ipv4_mapped}/{network.prefixlen - 96}")
+    return network
