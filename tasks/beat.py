@@ -4,18 +4,21 @@ Owed: one for each batch of events in the journal, less those already in Celery'
 build segments, where one is due and no such task waits, and one to finish erasures, where any is not. So an idle system
 runs no tasks, but for the books and the sites each minute, old files and salts each ten and the purge of old events
 each hour, and beat does not fill the queues while no worker runs. Any number of beats may run; a spare task finds
-nothing to do.
+nothing to do. A wall clock that is set back or forward changes nothing.
 
 Where Redis is full no wake-up can be sent, taken or acked, and a Celery worker dies at every start. Then beat does
 itself what makes room: it stores what waits. The door refuses meanwhile.
 """
 
 import tempfile
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import structlog
 from celery.beat import ScheduleEntry, Scheduler
+from celery.schedules import schedule
 
 from analytics.event import new_id
 from analytics.journal import make_journal
@@ -36,7 +39,27 @@ MOST_AT_ONCE = 50  # a second: more than any worker's speed, and little enough t
 ALIVE = Path(tempfile.gettempdir()) / "footfall-beat-alive"
 
 
+class MonotonicSchedule(schedule):  # type: ignore[misc]
+    """Every so many seconds of a clock that only goes forward. By the wall clock, beat would send nothing for an hour
+    after that clock goes back by an hour, and everything at once after it goes forward. Celery compares `now` with
+    earlier values of `now` only, so that it need not be today.
+    """
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(time.monotonic(), UTC)
+
+
+class MonotonicEntry(ScheduleEntry):  # type: ignore[misc]
+    def __init__(self, *, schedule: float | MonotonicSchedule, **kwargs: Any) -> None:
+        """`schedule`: seconds, as in config/celery.py, or the schedule of an entry that Celery copies."""
+        if isinstance(schedule, float):
+            schedule = MonotonicSchedule(schedule, app=kwargs["app"])
+        super().__init__(schedule=schedule, **kwargs)
+
+
 class OwedScheduler(Scheduler):  # type: ignore[misc]
+    Entry = MonotonicEntry
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._journal = make_journal(settings, name=BEAT)
         self._consumer = f"beat-{new_id()}"

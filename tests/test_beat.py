@@ -1,0 +1,61 @@
+"""beat's schedule does not depend on the machine's clock."""
+
+import time
+from collections import Counter
+from datetime import datetime, timedelta
+
+import pytest
+from celery.beat import ScheduleEntry
+
+from config.celery import celery_settings
+from config.settings import Settings
+from tasks import app
+from tasks.beat import OwedScheduler
+
+SCHEDULE = celery_settings(Settings())["beat_schedule"]
+
+
+class Watched(OwedScheduler):
+    """Notes what is due instead of sending it."""
+
+    def __init__(self) -> None:
+        self.due: Counter[str] = Counter()
+        super().__init__(app=app)
+
+    def apply_entry(self, entry: ScheduleEntry, producer: object = None) -> None:
+        self.due[entry.name] += 1
+
+    @property
+    def producer(self) -> None:
+        """No connection: nothing is sent."""
+
+
+def tick_for(scheduler: Watched, seconds: float) -> Counter[str]:
+    """As beat does: ticks, and sleeps for as long as the tick says. Returns what was due meanwhile."""
+    scheduler.due.clear()
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(max(0.0, min(scheduler.tick(), left)))
+    return Counter(scheduler.due)
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(days=-400), timedelta(hours=1), timedelta(days=400)])
+def test_a_clock_that_jumps_neither_stops_beat_nor_makes_it_send_everything(
+    monkeypatch: pytest.MonkeyPatch, jump: timedelta
+):
+    """Celery asks its app what time it is, so that is where the machine's clock jumps."""
+    real_now = app.now
+    jumped = timedelta(0)
+
+    def now() -> datetime:
+        return real_now() + jumped
+
+    monkeypatch.setattr(app, "now", now)
+    scheduler = Watched()
+    assert set(scheduler.schedule) == set(SCHEDULE)
+    before = tick_for(scheduler, 2.2)
+    jumped = jump
+    after = tick_for(scheduler, 2.2)
+    for due in (before, after):
+        assert set(due) == {"store-events"}, "nothing else has an interval this short"
+        assert due["store-events"] in (1, 2, 3)
