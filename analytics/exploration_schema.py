@@ -19,6 +19,7 @@ from analytics.periods import DAY, HOUR
 from analytics.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
 from analytics.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, check_length, load_query, shown
 from analytics.site import Site
+from analytics.suggestion import did_you_mean
 
 LEAST_STEPS, MOST_STEPS = 2, 8
 MOST_COHORTS = 400  # days of a year, and a few; each may be followed through all that come after it
@@ -162,6 +163,8 @@ def _load(schema: Schema, body: object) -> dict[str, Any]:
         loaded: dict[str, Any] = schema.load(body)  # type: ignore[arg-type]
     except ValidationError as error:
         pointer, message = next(_said(error.messages, "#"))
+        if message == schema.error_messages["unknown"]:
+            message += did_you_mean(pointer.rpartition("/")[2], [*schema.fields, *StepSchema().fields])
         raise InvalidQuery(pointer, message) from None
     return loaded
 

@@ -13,6 +13,11 @@ from analytics.query import Grain, Period, midnight, of_days
 SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 BACK = re.compile(r"([1-9][0-9]{0,3})(d|mo)")
 MOST_BACK = {"d": 5_000, "mo": 100}
+NAMED_PERIODS = ("day", "month", "year", "all")
+SPELLED_OUT = re.compile(
+    r"(last[ _-]?)?([1-9][0-9]{0,3})?[ _-]?(h(?:our)?|d(?:ay)?|w(?:eek)?|mo(?:nth)?|y(?:ear)?)s?", re.IGNORECASE
+)
+UNITS = {"h": (1, "h"), "d": (1, "d"), "w": (7, "d"), "m": (1, "mo"), "y": (12, "mo")}  # by the first letter
 
 
 def period_called(name: str, now: datetime, zone: ZoneInfo, earliest: Callable[[], datetime | None]) -> Period | None:
@@ -27,6 +32,16 @@ def period_called(name: str, now: datetime, zone: ZoneInfo, earliest: Callable[[
     today = now.astimezone(zone).date()
     days = _back(name, today) or _current(name, today, zone, earliest)
     return of_days(*days, zone) if days else None
+
+
+def period_meant(text: str) -> str | None:
+    """The name of the period that "30 days", "last_month" or "week" spell out; None for anything else."""
+    found = SPELLED_OUT.fullmatch(text)
+    if not found or not (found[1] or found[2] or found[3] == "week"):
+        return None
+    size, unit = UNITS[found[3][0].lower()]
+    number = int(found[2] or 1) * size
+    return f"{number}{unit}" if number <= MOST_BACK.get(unit, 0) or (number, unit) == (24, "h") else None
 
 
 def _back(name: str, today: date) -> tuple[date, date] | None:

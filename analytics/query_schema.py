@@ -10,7 +10,7 @@ Read by hand, not by marshmallow: a filter's form depends on its first words, an
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NoReturn
@@ -18,9 +18,11 @@ from typing import Any, NoReturn
 from analytics.case_folding import folded
 from analytics.event_schema import EARLIEST, INT64, LATEST
 from analytics.periods import (
+    NAMED_PERIODS,
     SECOND,
     grain_for,
     period_called,
+    period_meant,
     previous_period,
     trimmed,
     whole_seconds,
@@ -53,6 +55,7 @@ from analytics.query import (
     of_days,
 )
 from analytics.site import Site
+from analytics.suggestion import closest, did_you_mean
 
 # Nobody's report needs more; without them, one small body could keep the engine busy for minutes.
 MOST_DIMENSIONS = 10
@@ -79,8 +82,13 @@ OPERATORS: dict[str, tuple[Operator, bool]] = {  # and whether it says the oppos
     "matches": ("matches", False),
     "matches_not": ("matches", True),
 }
+# What a filter may begin with.
+OF_FILTERS = (*OPERATORS, "and", "or", "not", "has_done", "has_not_done")
 OPERATORS_OF_GOALS = ("is", "contains")
 COUNTRY = re.compile(r"[A-Za-z0-9]{2}")  # databases of places have their own for what is no country, such as A1
+
+DIMENSIONS = (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)
+TIMES = ("time", *TIME_DIMENSIONS)
 
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 MOMENT = re.compile(
@@ -109,7 +117,7 @@ class InvalidQuery(Exception):
 
 def read_site_id(body: object) -> str:
     """Which site is asked about; its settings are needed for all the rest. Raises InvalidQuery."""
-    return _site_id(_body(body))
+    return check_site_id(_body(body)["site_id"])
 
 
 def load_query(body: object, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Query:
@@ -118,7 +126,7 @@ def load_query(body: object, site: Site, now: datetime, earliest: Callable[[], d
     `earliest`: the time of the site's first event, None without one; asked where the date range is "all" only.
     """
     asked = _body(body)
-    _site_id(asked)
+    check_site_id(asked["site_id"])
     metrics = _metrics(asked["metrics"])
     dimensions = _dimensions(asked.get("dimensions", []))
     filters = _filters(asked.get("filters", []), site)
@@ -177,8 +185,8 @@ def _body(body: object) -> dict[str, Any]:
     return _object(body, "#", (*REQUIRED, *OPTIONAL), REQUIRED)
 
 
-def _site_id(asked: dict[str, Any]) -> str:
-    site_id = asked["site_id"]
+def check_site_id(site_id: object) -> str:
+    """Raises InvalidQuery."""
     if not isinstance(site_id, str):
         _mismatch("#/site_id", "String", site_id)
     if not 0 < len(site_id) <= LONGEST_SITE_ID or not _encodable(site_id):
@@ -190,7 +198,7 @@ def _metrics(value: object) -> tuple[str, ...]:
     metrics = _array(value, "#/metrics", most=len(METRICS), least=1)
     for i, metric in enumerate(metrics):
         if metric not in METRICS:
-            raise InvalidQuery(f"#/metrics/{i}", f"Invalid metric {_quoted(metric)}")
+            raise InvalidQuery(f"#/metrics/{i}", _suggesting(f"Invalid metric {_quoted(metric)}", metric, METRICS))
     return _unique(metrics, "#/metrics")
 
 
@@ -200,7 +208,8 @@ def _dimensions(value: object) -> tuple[str, ...]:
     timed = False
     for i, dimension in enumerate(dimensions):
         if not (_is_time(dimension) or _is_dimension(dimension)):
-            raise InvalidQuery(f"#/dimensions/{i}", f"Invalid dimension {_quoted(dimension)}")
+            message = f"Invalid dimension {_quoted(dimension)}"
+            raise InvalidQuery(f"#/dimensions/{i}", _suggesting_dimension(message, dimension, (*DIMENSIONS, *TIMES)))
     _unique(dimensions, "#/dimensions")
     for i, dimension in enumerate(dimensions):
         if timed and _is_time(dimension):
@@ -230,9 +239,11 @@ def _order_by(value: object, metrics: tuple[str, ...], dimensions: tuple[str, ..
         place = f"#/order_by/{i}"
         key, direction = _array(entry, place, most=2, least=2)
         if not (key in METRICS or _is_time(key) or _is_dimension(key)):
-            raise InvalidQuery(f"{place}/0", f"Invalid value in order_by {_quoted(key)}")
+            message = f"Invalid value in order_by {_quoted(key)}"
+            raise InvalidQuery(f"{place}/0", _suggesting_dimension(message, key, (*metrics, *dimensions)))
         if direction not in ("asc", "desc"):
-            raise InvalidQuery(f"{place}/1", f"Value {_quoted(direction)} is not allowed in enum.")
+            message = f"Value {_quoted(direction)} is not allowed in enum."
+            raise InvalidQuery(f"{place}/1", _suggesting(message, direction, ("asc", "desc")))
         if key == "time":
             key = time_dimension
         if key not in metrics and key not in dimensions:
@@ -345,11 +356,18 @@ def _check_goals(condition: Condition, site: Site) -> None:
     names = {same(goal.name) for goal in site.goals}
     for value in condition.values:
         if same(value) not in names:
-            raise InvalidQuery("", f"Invalid filters. The goal `{_cut(value)}` is not configured for this site.")
+            message = f"Invalid filters. The goal `{_cut(value)}` is not configured for this site."
+            raise InvalidQuery("", _suggesting(message, value, [goal.name for goal in site.goals]))
 
 
 def _invalid_filter(value: object, place: str) -> InvalidQuery:
-    return InvalidQuery(place, f"Invalid filter {_quoted(value)}")
+    message = f"Invalid filter {_quoted(value)}"
+    match value:
+        case [operator, *_] if operator not in OF_FILTERS:
+            message = _suggesting(message, operator, OF_FILTERS)
+        case [_, dimension, *_] if not _is_dimension(dimension):
+            message = _suggesting_dimension(message, dimension, DIMENSIONS)
+    return InvalidQuery(place, message)
 
 
 # The period, and the one to compare it with
@@ -357,6 +375,10 @@ def _invalid_filter(value: object, place: str) -> InvalidQuery:
 
 def _period(value: object, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Period:
     period = period_called(value, now, site.zone, earliest) if isinstance(value, str) else None
+    if period is None and isinstance(value, str):
+        meant = period_meant(value)
+        suggestion = did_you_mean(meant or value, [meant] if meant else NAMED_PERIODS)
+        raise _invalid_date_range(value, "#/date_range", suggestion)
     return period or _from_to(value, "#/date_range", site)
 
 
@@ -374,7 +396,11 @@ def _from_to(value: object, place: str, site: Site) -> Period:
                     return Period(start, end + SECOND, site.zone)
     except (ValueError, OverflowError):  # 30 February; year 1, which is year 0 in UTC
         pass
-    raise InvalidQuery(place, f"Invalid date range {_quoted(value)}")
+    raise _invalid_date_range(value, place)
+
+
+def _invalid_date_range(value: object, place: str, suggestion: str = "") -> InvalidQuery:
+    return InvalidQuery(place, f"Invalid date range {_quoted(value)}" + (suggestion and f".{suggestion}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,7 +450,8 @@ def _comparison(value: object) -> _Comparison:
     comparison = _object(value, place, ("mode", "date_range", "match_day_of_week"), ("mode",))
     mode = comparison["mode"]
     if mode not in MODES:
-        raise InvalidQuery(f"{place}/mode", f"Value {_quoted(mode)} is not allowed in enum.")
+        message = f"Value {_quoted(mode)} is not allowed in enum."
+        raise InvalidQuery(f"{place}/mode", _suggesting(message, mode, MODES))
     if mode == "custom" and "date_range" not in comparison:
         raise InvalidQuery(place, "Required property date_range was not present.")
     if mode != "custom" and "date_range" in comparison:
@@ -520,7 +547,8 @@ def _object(value: object, place: str, known: Collection[str], required: Collect
     for name in value:
         if name not in known:
             key = _cut(str(name)).replace("~", "~0").replace("/", "~1")
-            raise InvalidQuery(f"{place}/{key}", "Schema does not allow additional properties.")
+            message = "Schema does not allow additional properties."
+            raise InvalidQuery(f"{place}/{key}", _suggesting(message, name, known))
     return value
 
 
@@ -561,6 +589,26 @@ def _whole(value: object, place: str, least: int, most: int) -> int:
 def _mismatch(place: str, expected: str, value: object) -> NoReturn:
     got = JSON_TYPES.get(type(value), "Unknown")
     raise InvalidQuery(place, f"Type mismatch. Expected {expected} but got {got}.")
+
+
+# Messages that Plausible's clients may know stay as they are; only a known name that is close is added to them.
+
+
+def _suggesting(message: str, name: object, known: Iterable[str]) -> str:
+    """The message, and which of these names may have been meant."""
+    suggestion = did_you_mean(name, known) if isinstance(name, str) else ""
+    return message.removesuffix(".") + f".{suggestion}" if suggestion else message
+
+
+def _suggesting_dimension(message: str, name: object, known: Iterable[str]) -> str:
+    """Compares without `event:`, `visit:` and `time:`, of which the caller may have left out or mixed up any."""
+    by_short = {_short(each): each for each in known}
+    meant = closest(_short(name), by_short) if isinstance(name, str) else None
+    return message if meant is None else _suggesting(message, by_short[meant], [by_short[meant]])
+
+
+def _short(dimension: str) -> str:
+    return dimension.partition(":")[2] or dimension
 
 
 def _quoted(value: object) -> str:

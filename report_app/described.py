@@ -203,11 +203,11 @@ def query(name: str, schema: Json, about: str = "", required: bool = False, **mo
 NAMES = any_of(one_of(*SHORT), text(pattern=rf"^{PROP_BEGINS.replace('.', '[.]')}[^,\s\u0000]+$"))
 COMMAS: Json = {"style": "form", "explode": False}
 WHICH = query("site_id", SITE_ID, "The id of the site, or one of its domains.", required=True)
-PERIOD = [
-    query("period", PERIOD_NAME | {"default": "30d"}),
-    query("from", DAY, "Instead of a period: its first day, together with `to`."),
-    query("to", DAY, "Its last day."),
+FROM_TO = [
+    query("from", DAY, "Instead of a period: its first day."),
+    query("to", DAY, "Its last day; today if it is not given."),
 ]
+PERIOD = [query("period", PERIOD_NAME, "By default the last 30 days, with today."), *FROM_TO]
 OF_PROP = rf"^{PROP_BEGINS.replace('.', '[.]')}[^!\u0000]+!?$"
 OPPOSITES = [f"{name}!" for name in SHORT if name != "goal"]
 FILTERS = query(
@@ -223,6 +223,10 @@ FILTERS = query(
     style="form",
     explode=True,
 )
+FORMAT = [
+    query("format", one_of("json", "csv"), "Overrides the header Accept."),
+    query("bom", one_of("0", "1"), "With 1, CSV begins with a byte order mark, which Excel needs."),
+]
 ASKED = [
     WHICH,
     *PERIOD,
@@ -230,7 +234,7 @@ ASKED = [
     query("by", list_of(NAMES, maxItems=MOST_DIMENSIONS - 1, uniqueItems=True), "Dimensions.", **COMMAS),
     query("limit", whole(1, MOST_ROWS)),
     query("offset", whole(0, FARTHEST_ROW)),
-    query("format", one_of("json", "csv"), "Goes before the header Accept."),
+    *FORMAT,
     FILTERS,
 ]
 GRAIN = query("grain", one_of(*GRAINS), "Without one, what shows the period best.")
@@ -317,7 +321,7 @@ OPERATIONS: dict[str, Operation] = {
         scope=may.READ,
         note="docs/reports.md says what each number means.",
         body={JSON: QUERY},
-        parameters=[query("format", one_of("json", "csv"), "Goes before the header Accept.")],
+        parameters=FORMAT,
         answer={JSON: ANSWER, **TABLE},
         error=PLAUSIBLES,
         says=EXPLORATIONS,
@@ -373,7 +377,12 @@ OPERATIONS: dict[str, Operation] = {
         tag=RAW,
         scope=may.PERSONS,
         note="Where a store goes away on the way the answer breaks off, so that no part is taken for the whole.",
-        parameters=[WHICH, *PERIOD, query("format", one_of(*FORMATS) | {"default": "ndjson"})],
+        parameters=[
+            WHICH,
+            query("period", PERIOD_NAME | {"default": "all"}),
+            *FROM_TO,
+            query("format", one_of(*FORMATS) | {"default": "ndjson"}),
+        ],
         answer={
             mimetype: TEXT if mimetype == NDJSON else {"type": "string", "format": "binary"}
             for _, mimetype in FORMATS.values()

@@ -14,7 +14,6 @@ from flask import Blueprint, Response, request
 
 from analytics.event_store import EventStore
 from analytics.export import ndjson, parquet
-from analytics.query_schema import load_query, read_site_id
 from analytics.reports import Reports
 from analytics.unavailable import Unavailable
 from report_app.parameters import PERIOD, bad_parameters, read_parameters
@@ -36,13 +35,13 @@ def export_blueprint(
 
     @blueprint.get("/export/events")
     def export_events() -> Response:
-        asked = read_parameters(request.args, ASKED, filtered=False)
+        asked = read_parameters(request.args, ASKED, filtered=False, period="all")
         form = request.args.get("format", "ndjson")
         if form not in FORMATS:
             raise bad_parameters({"format": [f"Either {' or '.join(FORMATS)}."]})
         with asked.naming_parameters():
-            site = site_called(read_site_id(asked.body))
-            period = load_query(asked.body, site, clock(), partial(reports.earliest, site.site_id)).period
+            site = site_called(asked.site_id)
+            period = asked.load(site, clock(), partial(reports.earliest, site.site_id)).period
         write, mimetype = FORMATS[form]
         found = events.find(site.site_id, period.start, period.end)
         first = list(islice(found, 1))  # asks MongoDB before the 200 is on its way

@@ -5,33 +5,57 @@ names are "and", "!" at the end of a name is "not". Out: `Asked`. What is wrong 
 the parameter, whether it is found here or where the query is read.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from analytics.query import EVENT_DIMENSIONS, PROPS, VISIT_DIMENSIONS
-from analytics.query_schema import InvalidQuery
+from analytics.periods import DAY
+from analytics.query import EVENT_DIMENSIONS, PROPS, VISIT_DIMENSIONS, Query
+from analytics.query_schema import InvalidQuery, check_site_id, load_query
+from analytics.site import Site
 from web.errors import BadRequest
 
 # Dimensions without what they are of: no two are called alike.
 SHORT = {dimension.partition(":")[2]: dimension for dimension in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)}
 PROP = "prop."
 PERIOD = ("period", "from", "to")
-DEFAULT_PERIOD = "30d"
+DEFAULT_DAYS = 30  # up to and including today
 LIMIT = ("limit", "offset")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """`body`: as of POST /api/v2/query. `filtered_by`: the parameters of its filters, in their order."""
+    """`body`: as of POST /api/v2/query, without the date range. `filtered_by`: the parameters of its filters, in their
+    order. `period`: those of PERIOD that were given.
+    """
 
     body: dict[str, Any]
     filtered_by: Sequence[str]
-    period_by: str
+    period: Mapping[str, str]
+
+    @property
+    def site_id(self) -> str:
+        """Raises InvalidQuery."""
+        return check_site_id(self.body["site_id"])
+
+    def load(self, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Query:
+        """Raises InvalidQuery; see load_query."""
+        today = now.astimezone(site.zone).date()
+        match self.period:
+            case {"period": name}:
+                date_range: str | list[str] = name
+            case {"from": first, "to": last}:
+                date_range = [first, last]
+            case {"from": first}:  # until now
+                date_range = [first, now.isoformat() if "T" in first else today.isoformat()]
+            case _:
+                date_range = [(today - (DEFAULT_DAYS - 1) * DAY).isoformat(), today.isoformat()]
+        return load_query(self.body | {"date_range": date_range}, site, now, earliest)
 
     @contextmanager
     def naming_parameters(self) -> Iterator[None]:
@@ -48,7 +72,8 @@ class Asked:
             case ["#", "pagination", name, *_]:
                 return name
             case ["#", name, *_]:
-                return {"date_range": self.period_by, "dimensions": "by", "include": "grain"}.get(name, name)
+                period_by = "from" if "from" in self.period else "period"
+                return {"date_range": period_by, "dimensions": "by", "include": "grain"}.get(name, name)
         if error.message.startswith("Metric"):
             return "metrics"
         named = (name for name in self.filtered_by if name.removesuffix("!") in error.message)
@@ -56,9 +81,16 @@ class Asked:
 
 
 def read_parameters(
-    args: MultiDict[str, str], known: Iterable[str], by: str = "", metrics: str = "", filtered: bool = True
+    args: MultiDict[str, str],
+    known: Iterable[str],
+    *,
+    by: str = "",
+    metrics: str = "",
+    filtered: bool = True,
+    period: str | None = None,
 ) -> Asked:
-    """`known`: what may be given beside filters, if these are taken. `by`, `metrics`: where they are not given.
+    """`known`: what may be given beside filters, if these are taken. `by`, `metrics`, `period`: where they are not
+    given; without a `period`, it is the last 30 days with today.
 
     Raises BadRequest.
     """
@@ -85,14 +117,18 @@ def read_parameters(
     body = {
         "site_id": args.get("site_id"),
         "metrics": _several(args.get("metrics", metrics)) or ["visitors"],
-        "date_range": _date_range(args, wrong),
         "dimensions": dimensions,
         "filters": filters,
         "pagination": {name: _whole(name, args[name], wrong) for name in LIMIT if name in names and name in args},
     }
+    if "to" in args and "from" not in args:
+        wrong["from"] = ["Missing: `to` is the last day of a period that begins with `from`, YYYY-MM-DD."]
+    if "period" in args and not {"from", "to"}.isdisjoint(args):
+        wrong["period"] = ["Either a period, or from and to."]
     if wrong:
         raise bad_parameters(wrong)
-    return Asked(body, filtered_by, "from" if "from" in args else "period")
+    default = {} if period is None else {"period": period}
+    return Asked(body, filtered_by, {name: args[name] for name in PERIOD if name in args} or default)
 
 
 def bad_parameters(wrong: dict[str, list[str]]) -> BadRequest:
@@ -111,18 +147,6 @@ def _dimension(name: str) -> str | None:
     if name.startswith(PROP) and name != PROP:
         return PROPS + name.removeprefix(PROP)
     return SHORT.get(name)
-
-
-def _date_range(args: MultiDict[str, str], wrong: dict[str, list[str]]) -> str | list[str]:
-    given = [name for name in PERIOD if name in args]
-    if given in ([], ["period"]):
-        return args.get("period", DEFAULT_PERIOD)
-    for name in ("from", "to"):
-        if name not in given:
-            wrong[name] = ["Missing: from and to are two days, YYYY-MM-DD, both of them in the period."]
-    if "period" in given:
-        wrong["period"] = ["Either a period, or from and to."]
-    return [args.get("from", ""), args.get("to", "")]
 
 
 def _whole(name: str, text: str, wrong: dict[str, list[str]]) -> int:

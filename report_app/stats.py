@@ -18,9 +18,10 @@ from marshmallow.validate import Length
 
 from analytics.event_schema import EARLIEST, LATEST, Text, normalized
 from analytics.query import GRAINS
-from analytics.query_schema import load_query, read_site_id, shown
+from analytics.query_schema import shown
 from analytics.realtime import RealtimeReader
 from analytics.reports import Reports
+from analytics.suggestion import did_you_mean
 from report_app.figures import cells, columns, figure
 from report_app.parameters import LIMIT, PERIOD, Asked, bad_parameters, read_parameters, short
 from report_app.site_lookup import SiteLookup
@@ -30,7 +31,7 @@ from web.errors import BadRequest
 from web.reading import read
 
 ALL_TIME = "all_time"
-ASKED = ("site_id", *PERIOD, "metrics", "by", *LIMIT, "format")
+ASKED = ("site_id", *PERIOD, "metrics", "by", *LIMIT, "format", "bom")
 
 
 class Day(fields.Date):
@@ -102,8 +103,8 @@ def stats_blueprint(
     def answer(asked: Asked) -> Response:
         csv = wants_csv()
         with asked.naming_parameters():
-            site = site_called(read_site_id(asked.body))
-            query = load_query(asked.body, site, clock(), partial(reports.earliest, site.site_id))
+            site = site_called(asked.site_id)
+            query = asked.load(site, clock(), partial(reports.earliest, site.site_id))
             found = reports.answer(query)
         dimensions = [short(dimension) for dimension in query.dimensions]
         if csv:
@@ -129,7 +130,7 @@ def _time_dimension() -> str:
     """Without a grain, the one that shows the period best."""
     grain = request.args.get("grain")
     if grain is not None and grain not in GRAINS:
-        raise bad_parameters({"grain": [f"One of {', '.join(GRAINS)}."]})
+        raise bad_parameters({"grain": [f"One of {', '.join(GRAINS)}.{did_you_mean(grain, GRAINS)}"]})
     return f"time:{grain}" if grain else "time"
 
 

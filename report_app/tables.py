@@ -13,6 +13,10 @@ FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how one begins
 CSV = "text/csv"
 
 
+BOM = "\ufeff"  # Excel takes a table without it for one in an old encoding
+YES, NO = ("1", "true"), ("0", "false")
+
+
 def wants_csv() -> bool:
     """`?format=` goes before the header Accept; JSON where neither says anything."""
     wanted = request.args.get("format")
@@ -25,12 +29,21 @@ def wants_csv() -> bool:
 
 
 def as_csv(names: Sequence[str], rows: Iterable[Iterable[Cell]]) -> Response:
-    """The first line are the names."""
+    """The first line are the names. With `?bom=1`, the text begins with a byte order mark."""
     table = StringIO()
+    table.write(BOM if _wants_bom() else "")
     writer = csv.writer(table)
     writer.writerow(map(_harmless, names))
     writer.writerows([map(_harmless, row) for row in rows])
     return Response(table.getvalue(), mimetype=CSV)
+
+
+def _wants_bom() -> bool:
+    wanted = request.args.get("bom", "0")
+    if wanted not in (*YES, *NO):
+        message = "bom is 1 or 0."
+        raise BadRequest("invalid_query", f"Not understood: {message}", {"bom": [message]})
+    return wanted in YES
 
 
 def _harmless(cell: Cell) -> Cell:

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from analytics.answer import PastEvent, PastVisit
-from analytics.query_schema import load_query, read_site_id, shown
+from analytics.query_schema import shown
 from analytics.reports import Reports
 from report_app.figures import figure
 from report_app.parameters import PERIOD, bad_parameters, read_parameters
@@ -35,10 +35,10 @@ def visitors_blueprint(
         asked = read_parameters(request.args, ASKED, filtered=False)
         user_id = _user_id()
         with asked.naming_parameters():
-            site = site_called(read_site_id(asked.body))
+            site = site_called(asked.site_id)
             if not site.shows_visitors:
                 return error_response(403, error_body("visitors_not_shown", NOT_SHOWN))
-            query = load_query(asked.body, site, clock(), partial(reports.earliest, site.site_id))
+            query = asked.load(site, clock(), partial(reports.earliest, site.site_id))
         limit = min(asked.body["pagination"].get("limit", 100), MOST_VISITS)
         visits = reports.history(site.site_id, user_id, query.period, limit)
         first, last = shown(query, asked.body)["date_range"]

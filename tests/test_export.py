@@ -144,10 +144,18 @@ def test_what_somebody_else_wrote_into_mongodb_does_not_break_an_export(report: 
     assert pq.read_table(BytesIO(export(report, f"{DAY}&format=parquet").data)).num_rows == 6
 
 
+def test_without_a_period_everything_is_exported(report: FlaskClient, database: Database):
+    tell(database, {"at": "22 11:00:00"}, {"at": "01 00:00:00"})
+    old = {"site_id": "shop", "event_type": "x", "timestamp": "1970-01-01T00:00:05Z"}
+    EventStore(database).store([("0-1", load_event(old, NOW))], NOW)
+    assert len(lines(export(report, "site_id=shop"))) == 3
+    assert len(lines(export(report, "site_id=shop&from=2026-11-01"))) == 2
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [("", "site_id"), (f"{DAY}&format=csv", "format"), (f"{DAY}&country=DE", "country"),
-     ("site_id=shop&from=2026-11-21", "to"), ("site_id=shop&from=x&to=y", "from")],
+     ("site_id=shop&to=2026-11-21", "from"), ("site_id=shop&from=x&to=y", "from")],
 )  # fmt: skip
 def test_what_is_wrong_is_said_of_its_parameter(report: FlaskClient, query: str, field: str):
     answer = export(report, query)

@@ -305,8 +305,8 @@ def test_case_may_be_ignored(operator: str):
         ["is", "event:page", ["/"], {"case_sensitive": 1}], ["is", "event:page", ["/"], {"case": True}],
         ["is", "event:page", ["/"], {"case_sensitive": True, "more": 1}], ["is", "event:page", ["/"], {}, {}],
         ["exists?", "event:name", ["foo"]], ["matches_wildcard", "event:name", ["foo"]], [["is"], "event:name", ["a"]],
-        ["is", "event:name", "foo"], ["is", "event:name", []], ["is", "event:device", ["foo"]],
-        ["is", "visit:name", ["foo"]], ["is", "time:day", ["2026-01-01"]], ["is", "time", ["2026-01-01"]],
+        ["is", "event:name", "foo"], ["is", "event:name", []], ["is", "event:planet", ["foo"]],
+        ["is", "visit:planet", ["foo"]], ["is", "time:day", ["2026-01-01"]], ["is", "time", ["2026-01-01"]],
         ["is", "event:props:", ["a"]], ["is", ["event:name"], ["a"]],
         ["is", "event:page", [None]], ["is", "event:page", [["/"]]], ["is", "visit:os_version", [123]],
         ["is", "visit:city", [True]], ["is", "visit:city", [1.5]], ["is", "event:props:a", [None]],
@@ -351,7 +351,9 @@ def test_a_goal_that_is_asked_for_by_name_must_be_one():
     filters(["is", "event:goal", ["Signup", "Visit /thanks"]], ["contains", "event:goal", ["nothing"]])
     filters(["is", "event:goal", ["signup"], {"case_sensitive": False}])
     for wrong in (["is", "event:goal", ["Signup", "signup"]], ["has_done", ["is", "event:goal", ["signup"]]]):
-        assert error(filters=[wrong]) == "Invalid filters. The goal `signup` is not configured for this site."
+        assert error(filters=[wrong]) == (
+            "Invalid filters. The goal `signup` is not configured for this site. Did you mean 'Signup'?"
+        )
     assert "configured" in error(filters=[["is", "event:goal", ["Login"], {"case_sensitive": False}]])
 
 
@@ -463,7 +465,7 @@ def test_more_may_be_included():
     [
         ("foobar", "#/include: Type mismatch. Expected Object but got String."),
         ({"imports": 1}, "#/include/imports: Type mismatch. Expected Boolean but got Integer."),
-        ({"imported": True}, "#/include/imported: Schema does not allow additional properties."),
+        ({"history": True}, "#/include/history: Schema does not allow additional properties."),
         ({"time_labels": True}, "Invalid include.time_labels: requires a time dimension."),
         ({"comparisons": None}, "#/include/comparisons: Type mismatch. Expected Object but got Null."),
         ({"comparisons": {}}, "#/include/comparisons: Required property mode was not present."),
@@ -591,7 +593,7 @@ def test_two_times_are_both_in_the_period_to_the_second(date_range: list[str], s
 @pytest.mark.parametrize(
     "date_range",
     [
-        "bad_period", "", "-1d", "0d", "07d", "5001d", "101mo", "999999999mo", "٣d", "30m", "realtime", "7D", 7, None,
+        "bad_period", "", "-1d", "0d", "07d", "5001d", "101mo", "999999999mo", "٣d", "30m", "realtime", "48h", 7, None,
         {}, [],
         ["2024-01-01"], ["2024-01-01"] * 3, ["2024-01-02", "2024-01-01"], ["2024-02-30", "2024-03-01"], [1, 2],
         ["21415-00", "eee"], ["20240101", "20240102"], ["2024-W01-1", "2024-W01-2"], ["1969-12-31", "2024-01-01"],
@@ -617,6 +619,46 @@ def test_what_is_still_to_come_may_be_trimmed():
     assert (today.start, today.end) == (datetime(2026, 11, 22, tzinfo=UTC), datetime(2026, 11, 22, 13, tzinfo=UTC))
     in_nepal = load(site=Site("site", ZoneInfo("Asia/Kathmandu")), date_range="day", **trim).period  # 18:19 there
     assert in_nepal.end == datetime(2026, 11, 22, 13, 15, tzinfo=UTC)
+
+
+# Suggestions
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"metrics": ["visitor"]}, "#/metrics/0: Invalid metric \"visitor\". Did you mean 'visitors'?"),
+        ({"metrics": ["visits", "bounceRate"]},
+         "#/metrics/1: Invalid metric \"bounceRate\". Did you mean 'bounce_rate'?"),
+        ({"dimensions": ["page"]}, "#/dimensions/0: Invalid dimension \"page\". Did you mean 'event:page'?"),
+        ({"dimensions": ["visit:contry"]},
+         "#/dimensions/0: Invalid dimension \"visit:contry\". Did you mean 'visit:country'?"),
+        ({"dimensions": ["time:days"]}, "#/dimensions/0: Invalid dimension \"time:days\". Did you mean 'time:day'?"),
+        ({"date_range": "today"}, "#/date_range: Invalid date range \"today\". Did you mean 'day'?"),
+        ({"date_range": "7D"}, "#/date_range: Invalid date range \"7D\". Did you mean '7d'?"),
+        ({"date_range": "30 days"}, "#/date_range: Invalid date range \"30 days\". Did you mean '30d'?"),
+        ({"date_range": "last_month"}, "#/date_range: Invalid date range \"last_month\". Did you mean '1mo'?"),
+        ({"date_range": "2weeks"}, "#/date_range: Invalid date range \"2weeks\". Did you mean '14d'?"),
+        ({"filters": [["isnt", "visit:os", ["X"]]]},
+         "#/filters/0: Invalid filter [\"isnt\", \"visit:os\", [\"X\"]]. Did you mean 'is_not'?"),
+        ({"filters": [["is", "os", ["X"]]]},
+         "#/filters/0: Invalid filter [\"is\", \"os\", [\"X\"]]. Did you mean 'visit:os'?"),
+        ({"filters": [["is", "event:goal", ["Sign-up"]]]},
+         "Invalid filters. The goal `Sign-up` is not configured for this site. Did you mean 'Signup'?"),
+        ({"filters": [["is", "event:device", ["X"]]]},
+         "#/filters/0: Invalid filter [\"is\", \"event:device\", [\"X\"]]. Did you mean 'visit:device'?"),
+        ({"filters": [["is", "visit:name", ["X"]]]},
+         "#/filters/0: Invalid filter [\"is\", \"visit:name\", [\"X\"]]. Did you mean 'event:name'?"),
+        ({"dimensions": ["week"]}, "#/dimensions/0: Invalid dimension \"week\". Did you mean 'time:week'?"),
+        ({"order_by": [["visitor", "asc"]]},
+         "#/order_by/0/0: Invalid value in order_by \"visitor\". Did you mean 'visitors'?"),
+        ({"include": {"total_row": True}},
+         "#/include/total_row: Schema does not allow additional properties. Did you mean 'total_rows'?"),
+        ({"filter": []}, "#/filter: Schema does not allow additional properties. Did you mean 'filters'?"),
+    ],
+)  # fmt: skip
+def test_what_was_probably_meant_is_added_to_the_message(fields: dict[str, object], expected: str):
+    assert error(**fields) == expected
 
 
 # Comparisons

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
@@ -11,6 +12,7 @@ from werkzeug.test import TestResponse
 
 from analytics.api_keys import PERSONS, READ
 from analytics.site import Site
+from analytics.sites import to_document
 from config.settings import Settings
 from report_app import Services, create_app
 from tests.conftest import ADMIN_KEY, tell
@@ -84,9 +86,10 @@ def test_the_events_of_a_domain_s_site_are_counted(ask: Ask, services: Services,
     assert ask("/stats", "shop.test").status_code == 404
 
 
-def test_an_id_is_found_before_a_domain(ask: Ask, services: Services):
-    services.sites.put(Site("news.example"))
-    services.sites.put(Site("old", domains=("news.example",)))
+def test_an_id_is_found_before_a_domain(ask: Ask, database: Database[dict[str, Any]]):
+    """Two sites may have been given the same name before this was refused."""
+    sites = (Site("news.example"), Site("old", domains=("news.example",)))
+    database["sites"].insert_many([{**to_document(site), "write_key": f"{uuid4()}"} for site in sites])
     assert ask("/stats", "news.example").json["site_id"] == "news.example"
 
 

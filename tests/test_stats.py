@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psutil
 import pytest
@@ -18,7 +19,7 @@ from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
 from report_app import Services
 from report_app.parameters import SHORT
-from tests.conftest import NOW, tell
+from tests.conftest import ADMIN_KEY, NOW, tell
 from tests.system import frozen
 
 DAY = "site_id=shop&from=2026-11-21&to=2026-11-21"
@@ -54,7 +55,8 @@ def test_without_a_grain_it_is_the_one_that_shows_the_period_best(report: FlaskC
     hours = rows(report, f"/stats/timeseries?{DAY}&metrics=events")
     assert len(hours) == 24
     assert hours[10:13] == [["2026-11-21 10:00:00", 3], ["2026-11-21 11:00:00", 1], ["2026-11-21 12:00:00", 1]]
-    assert len(rows(report, "/stats/timeseries?site_id=shop&metrics=events")) == 30
+    days = rows(report, "/stats/timeseries?site_id=shop&metrics=events")
+    assert (len(days), days[0], days[-1]) == (30, ["2026-10-24", 0], ["2026-11-22", 0]), "30 days, today the last one"
     assert rows(report, "/stats/timeseries?site_id=shop&period=month&grain=month&metrics=events") == [["2026-11-01", 7]]
 
 
@@ -142,6 +144,44 @@ def test_both_come_as_csv(report: FlaskClient, story: None):
     assert answer.text.splitlines() == ["time,visitors,visits,pageviews", "2026-11-16,2,3,5"]
 
 
+def test_a_table_for_excel_begins_with_a_byte_order_mark(report: FlaskClient, story: None):
+    for url in (f"/stats/breakdown?{DAY}", f"/stats/timeseries?{DAY}&grain=week"):
+        table = report.get(f"{url}&format=csv").data
+        assert table[:3] != b"\xef\xbb\xbf"
+        assert report.get(f"{url}&format=csv&bom=1").data == b"\xef\xbb\xbf" + table
+        assert report.get(f"{url}&format=csv&bom=0").data == table
+        assert wrong(report, f"{url}&format=csv&bom=yes") == {"bom": ["bom is 1 or 0."]}
+    body = {"site_id": "shop", "metrics": ["visitors"], "date_range": "all"}
+    answer = report.post("/api/v2/query?format=csv&bom=1", json=body)
+    assert answer.data == b"\xef\xbb\xbfvisitors\r\n2\r\n"
+    assert report.post("/api/v2/query?format=csv&bom=2", json=body).json == {"error": "Not understood: bom is 1 or 0."}
+
+
+def test_today_is_in_every_default(report: FlaskClient, services: Services, database: Database):
+    """In the site's own days: at noon UTC on the 22nd, it is the 23rd in Kiritimati."""
+    services.sites.put(Site("shop", zone=ZoneInfo("Pacific/Kiritimati"), shows_visitors=True))
+    tell(database, {"at": "22 11:00:00", "path": "/"})
+    assert rows(report, "/stats/breakdown?site_id=shop") == [["/", 1, 1]]
+    assert report.get("/stats/timeseries?site_id=shop").json["results"][-1] == {
+        "time": "2026-11-23", "visitors": 1, "visits": 1, "pageviews": 1
+    }  # fmt: skip
+    history = report.get(
+        "/stats/visitor?site_id=shop&user_id=ann", headers={"Authorization": f"Bearer {ADMIN_KEY}"}
+    ).json
+    assert (history["from"][:10], history["to"][:10], len(history["visits"])) == ("2026-10-25", "2026-11-23", 1)
+    assert rows(report, "/stats/breakdown?site_id=shop&period=30d") == [], "as in Plausible, without today"
+
+
+def test_from_without_to_is_until_now(report: FlaskClient, database: Database):
+    tell(database, {"at": "22 11:00:00", "path": "/"})
+    answer = report.get("/stats/timeseries?site_id=shop&from=2026-11-20&metrics=events").json
+    assert (answer["from"], answer["to"]) == ("2026-11-20T00:00:00+00:00", "2026-11-22T23:59:59+00:00")
+    assert answer["results"][-1] == {"time": "2026-11-22", "events": 1}
+    answer = report.get("/stats/timeseries?site_id=shop&from=2026-11-22T10:30:00Z&metrics=events").json
+    assert (answer["from"], answer["to"]) == ("2026-11-22T10:30:00+00:00", "2026-11-22T12:00:00+00:00")
+    assert [row["events"] for row in answer["results"]] == [0, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("query", "field", "says"),
     [
@@ -164,8 +204,10 @@ def test_both_come_as_csv(report: FlaskClient, story: None):
         (f"{DAY}&format=xml", "format", "json or csv"),
         (f"{DAY}&country=Germany", "country", "2-letter"),
         (f"{DAY}&page=/&country!=Germany", "country!", "2-letter"),
-        ("site_id=shop&from=2026-11-21", "to", "Missing"),
         ("site_id=shop&to=2026-11-21", "from", "Missing"),
+        ("site_id=shop&from=2026-11-23", "from", "Invalid date range"),
+        (f"{DAY}&metrics=visitor", "metrics", "Did you mean 'visitors'?"),
+        ("site_id=shop&period=today", "period", "Did you mean 'day'?"),
         ("site_id=shop&from=2026-11-22&to=2026-11-21", "from", "Invalid date range"),
         ("site_id=shop&from=today&to=2026-11-21", "from", "Invalid date range"),
         ("site_id=shop&period=fortnight", "period", "Invalid date range"),
@@ -182,6 +224,7 @@ def test_what_is_wrong_is_said_of_its_parameter(
 
 def test_a_grain_is_one_of_four_and_of_time_series_only(report: FlaskClient, database: Database):
     assert "grain" in wrong(report, f"/stats/timeseries?{DAY}&grain=year")
+    assert "Did you mean 'day'?" in wrong(report, f"/stats/timeseries?{DAY}&grain=days")["grain"][0]
     assert "grain" in wrong(report, f"/stats/breakdown?{DAY}&grain=day")
     assert "grain" in wrong(report, "/stats/timeseries?site_id=shop&from=1990-01-01&to=2020-01-01&grain=hour")
 
