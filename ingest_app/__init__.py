@@ -18,10 +18,22 @@ from ingest_app.umami import umami_blueprint
 from web.app import new_app
 from web.auth import Auth
 from web.docs import docs_blueprint
+from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
 from web.rate_limits import ADDRESS
 
 UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # whoever watches us does so all the time
+
+FRONT_PAGE = (
+    "This server takes the events of websites: POST /event takes one, POST /events several. "
+    "Reports are on another port."
+)
+LINKS = {
+    "docs": "All routes, to read and to try",
+    "openapi.json": "The same in OpenAPI 3.1",
+    "js/footfall.js": "The tracker, for a page's script tag",
+    "readyz": "Whether its stores answer",
+}
 
 
 def create_app(settings: Settings, door: Door) -> Flask:
@@ -40,4 +52,5 @@ def create_app(settings: Settings, door: Door) -> Flask:
     auth = Auth(settings, make_key_ring(settings).find)
     app.register_blueprint(metrics_blueprint({"redis": door.gauges}, auth.needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))
+    app.register_blueprint(front_page_blueprint("Footfall: events in", FRONT_PAGE, LINKS))
     return app

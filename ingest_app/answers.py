@@ -15,6 +15,7 @@ from web.reading import read
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
 ACCEPTED = "The event is valid and would be accepted. Nothing was stored."
 DROPPED = "The event is valid and would be dropped; an API key that may write the site's events shows why."
+BAD_KEY = "This API key is unknown, was revoked or has expired. The events were taken as without a key."
 MOST_LISTED = 100  # of the events of one kind; the counts are of all
 
 
@@ -35,7 +36,7 @@ def is_validation() -> bool:
 
 
 def answer_one(admitted: Admitted, body: object) -> Response:
-    warnings = _warnings(body)
+    warnings = _warnings(admitted, body)
     for error in admitted.rejected.values():
         return invalid_event_response(error, **warnings)
     for reason in admitted.reasons.values():
@@ -44,7 +45,7 @@ def answer_one(admitted: Admitted, body: object) -> Response:
 
 
 def answer_one_validated(admitted: Admitted, body: object) -> Response:
-    warnings = _warnings(body)
+    warnings = _warnings(admitted, body)
     for error in admitted.rejected.values():
         return invalid_event_response(error, **warnings)
     for event in admitted.resolved.values():
@@ -63,15 +64,19 @@ def answer_several(admitted: Admitted, bodies: Sequence[object]) -> Response:
     lists = {
         "dropped_events": [{"index": index, "reason": reason} for index, reason in admitted.reasons.items()],
         "events": [{"index": index} | event for index, event in admitted.resolved.items()],
-        "warnings": warnings_of(unknown_fields(bodies)),
+        "warnings": [*_warning_of_key(admitted), *warnings_of(unknown_fields(bodies))],
     }
     return jsonify(answer | {name: found[:MOST_LISTED] for name, found in lists.items() if found})
 
 
-def _warnings(body: object) -> dict[str, object]:
+def _warnings(admitted: Admitted, body: object) -> dict[str, object]:
     """As a part of the answer to one event: nothing, or the list."""
-    warnings = warnings_of(unknown_fields([body]))
+    warnings = [*_warning_of_key(admitted), *warnings_of(unknown_fields([body]))]
     return {"warnings": [{"field": x["field"], "message": x["message"]} for x in warnings]} if warnings else {}
+
+
+def _warning_of_key(admitted: Admitted) -> list[dict[str, object]]:
+    return [{"field": "Authorization", "message": BAD_KEY}] if admitted.has_bad_key else []
 
 
 def _json(body: dict[str, object]) -> Response:

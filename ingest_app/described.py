@@ -92,7 +92,6 @@ OPERATIONS: dict[str, Operation] = {
         },
         says={
             400: "`not_json`, `invalid_event`, `unknown_site` or `too_old`; `fields` says what is wrong.",
-            401: "An API key came that is not good; none is needed.",
             403: "`origin_not_allowed`: the site does not take events from this page's origin.",
             **SENT_TOO_MUCH,
         },
@@ -112,14 +111,13 @@ OPERATIONS: dict[str, Operation] = {
                 {"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": list_of(REJECTED)},
                 {
                     "dropped_events": list_of(an_object({"index": COUNT, "reason": REASON})),
-                    "warnings": list_of(an_object({"index": COUNT, **WARNING})) | WARNINGS,
+                    "warnings": list_of(an_object(WARNING, {"index": COUNT})) | WARNINGS,
                     "events": list_of(RESOLVED),
                 },
             )
         },
         says={
             400: "`not_json`, or no list of events, or `too_many_events`: all of it is refused.",
-            401: "An API key came that is not good; none is needed.",
             **SENT_TOO_MUCH,
         },
         examples={"body": {"events": [EVENT]}},

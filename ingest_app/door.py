@@ -55,6 +55,7 @@ class Admitted:
     """What became of a hit's events: how many were accepted and dropped, and by their index those that were rejected.
 
     `reasons`: by index, why events were dropped, as far as the sender may know: of sites that its API key may write.
+    `has_bad_key`: it came with an API key that is unknown, expired or revoked, and was taken as without one.
     `resolved`: by index, the accepted ones as they would be stored, if they were only sent to be validated.
     """
 
@@ -62,6 +63,7 @@ class Admitted:
     rejected: dict[int, InvalidEvent]
     dropped: int
     reasons: dict[int, str]
+    has_bad_key: bool = False
     resolved: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -138,12 +140,10 @@ class Door:
             self._commits.append([_rejection(error, self._now())])
             raise
 
-    def admit(self, hit: Hit, *, ignores_bad_key: bool = True) -> Admitted:
-        """None of a hit's events suffers from its neighbours. `ignores_bad_key`: as other systems do whose clients
-        point at us; else an API key that is not good is an InvalidEvent. Raises TooManyRequests for all of the hit.
-        """
+    def admit(self, hit: Hit) -> Admitted:
+        """An invalid event does not affect the rest of the hit. Raises TooManyRequests for all of the hit."""
         now = self._now()
-        key = self._key_of(hit, ignores_bad_key)
+        key = self._key_of(hit)
         seen = self._examine(hit, key, now)
         arrivals = list(seen.arrivals.values())
         self._spend(key, arrivals)
@@ -153,13 +153,12 @@ class Door:
         lines += self._lines_of(arrivals, now)
         if lines:
             self._commits.append(lines)
-        return Admitted(len(arrivals), seen.rejected, len(seen.dropped), seen.reasons_for(key))
+        has_bad_key = key is None and is_ours(hit.key)
+        return Admitted(len(arrivals), seen.rejected, len(seen.dropped), seen.reasons_for(key), has_bad_key)
 
     def validate(self, hit: Hit) -> Admitted:
-        """What would become of a hit's events. Stores, counts and charges nothing. An API key that is not good is an
-        InvalidEvent.
-        """
-        key = self._key_of(hit, ignores_bad_key=False)
+        """What would become of a hit's events. Stores, counts and charges nothing."""
+        key = self._key_of(hit)
         seen = self._examine(hit, key, self._now())
         resolved = {}
         for index, arrival in seen.arrivals.items():
@@ -168,7 +167,8 @@ class Door:
                 seen.dropped[index] = found
             else:
                 resolved[index] = as_json(found, arrival)
-        return Admitted(len(resolved), seen.rejected, len(seen.dropped), seen.reasons_for(key), resolved)
+        has_bad_key = key is None and is_ours(hit.key)
+        return Admitted(len(resolved), seen.rejected, len(seen.dropped), seen.reasons_for(key), has_bad_key, resolved)
 
     def _examine(self, hit: Hit, key: ApiKey | None, now: datetime) -> "_Examined":
         seen = _Examined()
@@ -208,14 +208,12 @@ class Door:
                 seals[arrival.client] = self._salts.seal(arrival.client, now.date())
             yield Line.of(arrival.event, visitor_id=who.get(id(arrival)), client=seals[arrival.client])
 
-    def _key_of(self, hit: Hit, ignores_bad_key: bool) -> ApiKey | None:
+    def _key_of(self, hit: Hit) -> ApiKey | None:
+        """Sending needs no key, so one that is not good is the same as none; the answer says so."""
         if not is_ours(hit.key):
             return None
         with self._breaker.closed():
-            key = self._keys.find(hit.key)
-        if key is None and not ignores_bad_key:
-            raise InvalidEvent({"Authorization": ["No API key, or expired or revoked."]}, "bad_api_key")
-        return key
+            return self._keys.find(hit.key)
 
     def _sites_to_count(self, named: Iterable[str]) -> set[str]:
         """Those for which rejected events are counted: in production only what is a site."""

@@ -35,6 +35,16 @@ def said_of(rejected: Mapping[int, InvalidEvent]) -> list[dict[str, object]]:
     ]
 
 
+def in_their_words(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str]) -> dict[int, InvalidEvent]:
+    """Rejected events with the names that their client sent. `names`: theirs, by ours."""
+    return {
+        index: InvalidEvent(
+            {names.get(name, name): said for name, said in error.fields.items()}, error.code, error.site_id
+        )
+        for index, error in rejected.items()
+    }
+
+
 def site_meant(name: str, find: Callable[[str], Site | None]) -> str:
     """The site_id of what a client calls by a domain or a key; a name that nobody owns may be a site_id itself."""
     site = find(name)

@@ -28,7 +28,7 @@ def events_blueprint(door: Door) -> Blueprint:
             return answer_one_validated(door.validate(read_hit([body])), body)
         with door.counting_what_cannot_be_read():
             body = read_json(read_bytes())
-        return answer_one(door.admit(read_hit([body]), ignores_bad_key=False), body)
+        return answer_one(door.admit(read_hit([body])), body)
 
     @blueprint.post("/events")
     def receive_events() -> Response:
@@ -37,7 +37,7 @@ def events_blueprint(door: Door) -> Blueprint:
             return answer_several(door.validate(read_hit(bodies, sent_at)), bodies)
         with door.counting_what_cannot_be_read():
             bodies, sent_at = read_batch()
-        return answer_several(door.admit(read_hit(bodies, sent_at), ignores_bad_key=False), bodies)
+        return answer_several(door.admit(read_hit(bodies, sent_at)), bodies)
 
     @blueprint.get("/pixel.gif")
     def receive_pixel() -> Response:

@@ -6,9 +6,9 @@ Its clients look at the status at most. 202, and `x-plausible-dropped` says for 
 from flask import Blueprint, Response, request
 
 from ingest_app.door import Door
-from ingest_app.drop_in import site_meant
+from ingest_app.drop_in import in_their_words, site_meant
 from ingest_app.hit import read_bytes, read_hit, read_json
-from ingest_app.plausible_schema import read_plausible
+from ingest_app.plausible_schema import THEIR_NAMES, read_plausible
 
 
 def plausible_blueprint(door: Door) -> Blueprint:
@@ -20,7 +20,7 @@ def plausible_blueprint(door: Door) -> Blueprint:
             read = read_plausible(read_json(read_bytes()), request.headers.get("X-Forwarded-For", ""))
         sites = [site_meant(domain, door.sites.by_domain) for domain in read.domains]
         admitted = door.admit(read_hit([read.event | {"site_id": site_id} for site_id in sites]))
-        for error in admitted.rejected.values():
+        for error in in_their_words(admitted.rejected, THEIR_NAMES).values():
             if error.code != "unknown_site":
                 raise error
         dropped = admitted.dropped + len(admitted.rejected)

@@ -20,6 +20,7 @@ from ingest_app.foreign import forwarded, money, name_of, props, text, whole_num
 LONGEST_NAME = 120
 MOST_DOMAINS = 100  # each is looked up
 LONGEST_URL = 2000  # bytes
+THEIR_NAMES = {"site_id": "domain", "event_type": "event_name"}
 A_DAY = 86_400_000  # milliseconds
 
 PROPS_TOO_LONG = "keys should have at most 300 bytes and values at most 2000 bytes"

@@ -11,12 +11,13 @@ from dataclasses import replace
 from flask import Blueprint, Response, jsonify, request
 
 from ingest_app.door import Admitted, Door
-from ingest_app.drop_in import said_of, site_meant
+from ingest_app.drop_in import in_their_words, said_of, site_meant
 from ingest_app.events import GIF
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
 from ingest_app.segment_schema import (
     KINDS,
     SHORT,
+    THEIR_NAMES,
     parameters_as_body,
     read_segment,
     translate,
@@ -82,5 +83,5 @@ def _answer(admitted: Admitted) -> Response:
         success=True,
         accepted=admitted.accepted,
         dropped=admitted.dropped,
-        rejected=said_of(admitted.rejected),
+        rejected=said_of(in_their_words(admitted.rejected, THEIR_NAMES)),
     )

@@ -38,6 +38,7 @@ CAMPAIGN = {"utm_campaign": "name", "utm_source": "source", "utm_medium": "mediu
 OF_PAGES = ("url", "path", "referrer", "search", "name", "category")  # page's properties that are no properties of ours
 OF_CONTEXT = ("page", "campaign", "screen", "os", "locale", "ip", "userAgent")  # what is read of a batch's own
 TIMES = ("timestamp", "originalTimestamp", "sentAt")  # of a message, the first that is one; else it is its arrival
+THEIR_NAMES = {"site_id": "writeKey", "event_type": "event", "user_id": "userId", "event_id": "messageId"}
 DEFAULT_CURRENCY = "USD"  # as Segment's specification says of `revenue`
 BROWSERS = ("Mozilla/", "Opera/")  # how their user agents begin; a library's does not
 

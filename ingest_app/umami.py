@@ -5,6 +5,7 @@ is. Here it means nothing, and neither do the two ids: who and which visit is wo
 """
 
 import re
+from collections.abc import Sequence
 from uuid import UUID, uuid4
 
 from flask import Blueprint, Response, jsonify, request
@@ -12,9 +13,9 @@ from flask import Blueprint, Response, jsonify, request
 from analytics.drop import Drop
 from analytics.event_schema import InvalidEvent
 from ingest_app.door import Door
-from ingest_app.drop_in import said_of, site_meant
+from ingest_app.drop_in import in_their_words, said_of, site_meant
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
-from ingest_app.umami_schema import read_umami
+from ingest_app.umami_schema import THEIR_NAMES, read_umami
 
 
 def umami_blueprint(door: Door) -> Blueprint:
@@ -24,16 +25,15 @@ def umami_blueprint(door: Door) -> Blueprint:
     def receive_umami_event() -> Response:
         with door.counting_what_cannot_be_read():
             body = read_json(read_bytes())
-        admitted = door.admit(read_hit([_translated(body)]))
-        if admitted.rejected:
-            raise admitted.rejected[0]
+        for error in _admit([body]).values():
+            raise error
         return jsonify(_answer())
 
     @blueprint.post("/api/batch")
     def receive_umami_batch() -> Response:
         with door.counting_what_cannot_be_read():
             bodies = checked_events(read_json(read_bytes(BATCH_BYTES)), "body")
-        rejected = door.admit(read_hit([_translated(body) for body in bodies])).rejected
+        rejected = _admit(bodies)
         processed = len(bodies) - len(rejected)
         return jsonify(
             size=len(bodies),
@@ -42,6 +42,11 @@ def umami_blueprint(door: Door) -> Blueprint:
             details=said_of(rejected),
             cache=_answer()["cache"],
         )
+
+    def _admit(bodies: Sequence[object]) -> dict[int, InvalidEvent]:
+        """Those that were rejected."""
+        admitted = door.admit(read_hit([_translated(body) for body in bodies]))
+        return in_their_words(admitted.rejected, THEIR_NAMES)
 
     def _translated(body: object) -> object:
         try:

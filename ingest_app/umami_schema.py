@@ -14,6 +14,12 @@ from ingest_app.foreign import address, forwarded, id_of, moment_of_seconds, mon
 
 LONGEST_NAME = 50
 TYPES = ("event", "identify", "performance")
+THEIR_NAMES = {
+    "site_id": "payload.website",
+    "event_type": "payload.name",
+    "user_id": "payload.id",
+    "timestamp": "payload.timestamp",
+}
 DEVICES = {"desktop": "Desktop", "laptop": "Desktop", "mobile": "Mobile", "tablet": "Tablet"}
 
 

@@ -34,9 +34,18 @@ from report_app.visitors import visitors_blueprint
 from web.app import new_app
 from web.auth import Auth, in_path, in_question
 from web.docs import docs_blueprint
+from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
 
 log = structlog.get_logger()
+
+
+FRONT_PAGE = "This server answers reports about websites, as GET /stats?site_id=..., and administers sites and keys."
+LINKS = {
+    "docs": "All routes, to read and to try",
+    "openapi.json": "The same in OpenAPI 3.1",
+    "readyz": "Whether its stores answer",
+}
 
 
 def now() -> datetime:
@@ -77,6 +86,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN)))
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))
+    app.register_blueprint(front_page_blueprint("Footfall: reports", FRONT_PAGE, LINKS))
     if settings.reports_are_open:
         log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     return app

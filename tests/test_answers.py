@@ -143,7 +143,7 @@ def test_an_unknown_field_is_a_warning_that_suggests_the_closest(
     answer = ingest.post("/event", data=json.dumps(GOOD | {name: "ann"}))
     assert answer.status_code == 200
     (warning,) = answer.json["warnings"]
-    assert warning["field"] == name[:100]
+    assert warning["field"] == name[:100].replace("\ud800", "\ufffd")
     assert warning["message"].startswith("Unknown field; it is ignored.")
     assert (f"Did you mean {suggested!r}?" in warning["message"]) == bool(suggested)
     assert answer.json["success"] is True

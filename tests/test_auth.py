@@ -41,7 +41,7 @@ from web.docs import PART
 
 REPORT_KEY = "a-report-key-for-tests"
 WRONG = [None, "", "wrong", ADMIN_KEY + "x", REPORT_KEY[:-1], "\u00e4"]
-OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/site", PART}
+OPEN = {"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/", "/docs/site", PART}
 ADMINISTRATION = ("/admin/", "/metrics")
 OF_PERSONS = [("/stats/visitor", "GET"), ("/export/events", "GET")]
 
@@ -330,11 +330,19 @@ def test_no_question_gets_a_key_past_its_sites(client: Client, make_key: Callabl
     assert report.open(headers=bearer(make_key(*scopes, sites=["mine"])), **how).status_code == 403
 
 
-def test_a_key_that_is_sent_counts_where_reports_are_open_too(client: Client, make_key: Callable[..., str]):
+def test_a_good_key_counts_where_reports_are_open_too(client: Client, make_key: Callable[..., str]):
     report = client(report_key="", admin_key="")
     assert report.get("/stats?site_id=site").status_code == 200
     assert report.get("/stats?site_id=site", headers=bearer(make_key(METRICS))).status_code == 403
-    assert report.get("/stats?site_id=site", headers=bearer("footfall_unknown")).status_code == 401
+
+
+@pytest.mark.parametrize("key", ["None", "wrong", "", "footfall_unknown", "footfall_" + "x" * 32])
+def test_where_reports_are_open_a_wrong_key_is_the_same_as_none(client: Client, key: str):
+    report = client(report_key="", admin_key="")
+    answer = report.get("/stats?site_id=site", headers=bearer(key))
+    assert answer.status_code == 200
+    assert ("unknown" in answer.headers.get("X-Footfall-Warning", "")) == key.startswith("footfall_")
+    assert report.get("/healthz", headers=bearer(key)).status_code == 200
 
 
 def test_a_site_s_write_key_opens_nothing(client: Client, services: Services):

@@ -380,3 +380,23 @@ def test_over_a_limit_their_clients_are_told_when_to_come_again(
 @pytest.mark.parametrize("send", [plausible, umami, segment])
 def test_an_api_key_of_ours_that_is_not_good_is_ignored_as_any_other_authorization(ingest: FlaskClient, send: Send):
     assert send(ingest, "shop", Authorization=f"Bearer footfall_{'x' * 32}").status_code in (200, 202)
+
+
+def test_what_is_missing_or_wrong_is_named_as_the_client_calls_it(production: FlaskClient):
+    track = {"type": "track", "event": "a", "userId": "x"}
+    for body, fields in (
+        ({"batch": [track]}, {"writeKey": ["Missing data for required field."]}),
+        ({"batch": [track], "writeKey": ""}, {"writeKey": ["Missing data for required field."]}),
+        ({"batch": [track], "writeKey": "unheard-of"}, {"writeKey": ["No such site."]}),
+        ({"batch": [track], "writeKey": 17}, {"writeKey": ["Missing data for required field."]}),
+        ({"batch": [track | {"event": ""}], "writeKey": KEY}, {"event": ["Missing data for required field."]}),
+    ):
+        (rejected,) = production.post("/v1/batch", json=body).json["rejected"]
+        assert rejected["fields"] == fields
+        assert rejected["message"] == "; ".join(f"{name}: {said[0]}" for name, said in fields.items())
+    (rejected,) = production.post("/v1/track", json=track).json["rejected"]
+    assert list(rejected["fields"]) == ["writeKey"]
+    assert list(umami(production, "unheard-of").json["error"]["fields"]) == ["payload.website"]
+    old = {"type": "event", "payload": {"website": KEY, "url": "/", "timestamp": 17}}
+    (detail,) = production.post("/api/batch", json=[old]).json["details"]
+    assert (detail["code"], list(detail["fields"])) == ("too_old", ["payload.timestamp"])

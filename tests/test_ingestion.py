@@ -1,6 +1,7 @@
 """POST /event at the front, the journal at the back: what is promised, what is refused, and in which words."""
 
 import json
+import re
 import time
 
 import psutil
@@ -106,6 +107,46 @@ def test_errors_that_no_route_raises_yet_have_the_shape_too(ingest: FlaskClient,
 
 def test_a_405_says_what_is_allowed(ingest: FlaskClient):
     assert "POST" in ingest.get("/event").headers["Allow"]
+
+
+@pytest.mark.parametrize("app", ["ingest", "report"])
+def test_a_path_that_is_not_there_is_named_and_the_docs_too(request: pytest.FixtureRequest, app: str):
+    client = request.getfixturevalue(app)
+    answer = client.get("/nowhere/x?secret=1")
+    assert answer.status_code == 404
+    assert answer.json["error"]["message"] == "There is no /nowhere/x here. /docs lists what there is."
+    assert "secret" not in answer.text
+    long = client.get("/" + "x" * 5000)
+    assert (long.status_code, len(long.data) < 400) == (404, True)
+
+
+def test_a_path_or_a_method_that_is_nearly_right_is_put_right(ingest: FlaskClient):
+    answer = ingest.post("/event/", json=GOOD)
+    assert (
+        answer.json["error"]["message"] == "There is no /event/ here. Did you mean '/event'? /docs lists what there is."
+    )
+    answer = ingest.get("/event")
+    assert answer.json["error"]["message"] == "/event does not take GET. It takes OPTIONS, POST."
+    assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
+
+
+@pytest.mark.parametrize("app", ["ingest", "report"])
+def test_the_root_says_what_the_server_is_to_people_and_to_programs(request: pytest.FixtureRequest, app: str):
+    client = request.getfixturevalue(app)
+    for accept in ("*/*", "application/json", ""):
+        said = client.get("/", headers={"Accept": accept})
+        assert (said.status_code, said.content_type) == (200, "application/json")
+        assert said.json["links"]["docs"]
+    page = client.get("/", headers={"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"})
+    assert page.content_type == "text/html; charset=utf-8"
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert page.headers["Vary"] == "Accept"
+    links = re.findall(r'href="([^"]*)"', page.text)
+    assert links == list(said.json["links"])
+    for link in links:
+        assert client.get(f"/{link}").status_code == 200
+    moved = client.get("/docs/")
+    assert (moved.status_code, moved.headers["Location"]) == (308, "../docs")
 
 
 def test_a_body_beyond_the_limit_is_a_413(ingest: FlaskClient):

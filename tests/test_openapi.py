@@ -74,7 +74,7 @@ def test_examples_work(app: FlaskClient, report: FlaskClient):
             answer = app.open(
                 url, method=method, query_string=query, headers=KEY, json=body.get("example"), content_type=media
             )
-            assert answer.status_code == 200, (path, answer.get_data(as_text=True))
+            assert str(answer.status_code) == next(iter(said["responses"])), (path, answer.get_data(as_text=True))
             tried += 1
     assert tried >= 8
 

@@ -240,7 +240,7 @@ def test_a_batch_is_answered_with_200_and_says_what_became_of_each(ingest: Flask
     assert (answer.json["success"], answer.json["accepted"], answer.json["dropped"]) == (True, 1, 1)
     assert [(error["index"], list(error["fields"])) for error in answer.json["rejected"]] == [
         (1, ["body"]),
-        (3, ["event_type"]),
+        (3, ["event"]),
     ]
     assert journal.waiting() == 1
 

@@ -5,14 +5,16 @@
     the report key  stats:read, stats:persons
     nobody          stats:read, where reports are open (Settings.reports_are_open)
 
-Out: a before_request function for a blueprint, which lets pass or answers: 401 to who has no good key, 403 to whose key
-is not enough, and where there is none to have. Reports of persons and administration are never open, on loopback
-neither: what listens there is often behind a proxy. Wrong can go: an API key that cannot be looked up is Unavailable.
+Out: a before_request function for a blueprint, which admits a request or answers: 401 without a good key, 403 with a
+key that is not enough, and if no such key is set. Where reports are open, an API key that is unknown, revoked or
+expired is the same as none; a good one counts, so that a request is refused as it would be in production. Reports of
+persons and administration are never open, not even on loopback: what listens there is often behind a proxy. An API key
+that cannot be looked up is Unavailable.
 """
 
 from collections.abc import Callable, Sequence
 
-from flask import Response, request
+from flask import Response, after_this_request, request
 
 from analytics.api_keys import PERSONS, READ, ApiKey, is_ours
 from analytics.event_schema import InvalidEvent, read_json
@@ -74,10 +76,16 @@ class Auth:
             sent = request.headers.get("Authorization", "")
             if any(holds(key, sent) for key in keys):
                 return None
-            if is_ours(bearer(sent)):
-                return _judge(self._find(bearer(sent)), scope, named, id_of)
+            secret = bearer(sent)
+            key = self._find(secret) if is_ours(secret) else None
+            if key is not None:
+                return _judge(key, scope, named, id_of)
             if scope in self._open:
+                if is_ours(secret):
+                    after_this_request(_with_warning)
                 return None
+            if is_ours(secret):
+                return _unauthorized(UNKNOWN)
             name = f"{word.upper()}_KEY"
             if not keys:
                 return error_response(403, error_body(f"{word}_key_not_set", CLOSED.format(name=name)))
@@ -86,10 +94,13 @@ class Auth:
         return check
 
 
-def _judge(key: ApiKey | None, scope: str, named: Named, id_of: Callable[[str], str]) -> Response | None:
+def _with_warning(response: Response) -> Response:
+    response.headers["X-Footfall-Warning"] = f"{UNKNOWN} Answered as without a key."
+    return response
+
+
+def _judge(key: ApiKey, scope: str, named: Named, id_of: Callable[[str], str]) -> Response | None:
     """Names a site only as the request does, so that a key for other sites does not learn whether there is one."""
-    if key is None:
-        return _unauthorized(UNKNOWN)
     if not key.has(scope):
         return _forbidden(NO_SCOPE.format(scope=scope))
     if key.sites is None:

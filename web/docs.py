@@ -8,7 +8,8 @@ from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, redirect
+from werkzeug.wrappers import Response as BaseResponse
 
 from web.json_schema import Json
 
@@ -40,6 +41,10 @@ def docs_blueprint(description: Callable[[], Json]) -> Blueprint:
     @blueprint.get("/docs")
     def page() -> Response:
         return Response((OURS / "docs.html").read_bytes(), 200, {"Content-Security-Policy": POLICY}, "text/html")
+
+    @blueprint.get("/docs/")
+    def page_with_slash() -> BaseResponse:
+        return redirect("../docs", 308)  # relative, so that a proxy may serve all of this below a path of its own
 
     @blueprint.get(PART)
     def part(name: str) -> Response:

@@ -7,16 +7,19 @@ import json
 from typing import Any
 
 import structlog
-from flask import Flask, Response
+from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from analytics.event_schema import InvalidEvent
+from analytics.suggestion import did_you_mean
 from analytics.unavailable import Unavailable
 
 log = structlog.get_logger()
 
 RETRY_AFTER = 1  # seconds; our stores fail for seconds, or for so long that asking often costs nobody anything
+
+LONGEST_PATH_SHOWN = 100  # characters
 
 TOO_SLOW = "The request did not come within its time; send it again."
 NOT_HTTP = "The request is not valid HTTP, or beyond our limits."
@@ -39,7 +42,6 @@ CODES = {
 
 # InvalidEvents that are answered with something else than 400, and what goes with it.
 STATUS: dict[str, tuple[int, dict[str, str]]] = {
-    "bad_api_key": (401, {"WWW-Authenticate": "Bearer"}),
     "origin_not_allowed": (403, {}),
 }
 
@@ -102,7 +104,8 @@ def register_errors(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         status = error.code or 500
         headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
-        return error_response(status, error_body(code_for(status), error.description or error.name), headers)
+        message = _not_routed(error) if error is request.routing_exception else error.description
+        return error_response(status, error_body(code_for(status), message or error.name), headers)
 
     @app.errorhandler(TooSlow)
     def too_slow(_: TooSlow) -> Response:
@@ -116,3 +119,14 @@ def register_errors(app: Flask) -> None:
     def bug(error: Exception) -> Response:
         log.exception("request_failed", error=type(error).__name__)
         return error_response(500, error_body("internal_error", "Our fault, not yours; it has been logged."))
+
+
+def _not_routed(error: HTTPException) -> str | None:
+    """What to say where no route takes a request: its path, and what may be meant."""
+    path = request.path[:LONGEST_PATH_SHOWN]
+    if isinstance(error, MethodNotAllowed):
+        return f"{path} does not take {request.method}. It takes {', '.join(sorted(error.valid_methods or ()))}."
+    if isinstance(error, NotFound):
+        known = (rule.rule for rule in current_app.url_map.iter_rules() if not rule.arguments)
+        return f"There is no {path} here.{did_you_mean(path, known)} /docs lists what there is."
+    return error.description

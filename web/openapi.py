@@ -156,7 +156,8 @@ def _operation(name: str, described: Operation) -> Json:
     rule = name.partition(" ")[2]
     parameters = [*_variables(rule, described), *_query(described)]
     said: Json = {
-        "operationId": re.sub("[^a-z]+", "_", VARIABLE.sub(r"\g<name>", name).lower()).strip("_"),
+        "operationId": re.sub("[^a-z]+", "_", VARIABLE.sub(r"\g<name>", name).lower()).strip("_")
+        + ("_slash" if rule.endswith("/") else ""),
         "summary": described.summary,
         "tags": [described.tag],
         "parameters": parameters,
@@ -277,6 +278,24 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
         ),
         "GET /openapi.json": Operation(
             summary="This description", tag=tag, answer={JSON: {"type": "object"}}, uses_stores=False
+        ),
+        "GET /": Operation(
+            summary="What this server is",
+            note="HTML for browsers.",
+            tag=tag,
+            answer={
+                JSON: an_object({"name": TEXT, "about": TEXT, "links": map_of(TEXT)}),
+                "text/html": TEXT,
+            },
+            uses_stores=False,
+        ),
+        "GET /docs/": Operation(
+            summary="The same as /docs",
+            tag=tag,
+            status=308,
+            answer={"text/html": TEXT},
+            headers={"Location": {"required": True, "schema": TEXT}},
+            uses_stores=False,
         ),
         "GET /docs": Operation(
             summary="This description as a page", tag=tag, answer={"text/html": TEXT}, uses_stores=False

@@ -1,0 +1,36 @@
+"""GET /: what this server is, for people who open its address; links to what to do next."""
+
+from collections.abc import Mapping
+
+from flask import Blueprint, Response, jsonify, request
+from markupsafe import escape
+
+PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{name}</title>
+<h1>{name}</h1>
+<p>{about}</p>
+<ul>
+{links}
+</ul>
+</html>
+"""
+
+
+def front_page_blueprint(name: str, about: str, links: Mapping[str, str]) -> Blueprint:
+    """`links`: what each is, by its path from here."""
+    blueprint = Blueprint("front_page", __name__)
+    items = "\n".join(f'<li><a href="{escape(path)}">{escape(what)}</a></li>' for path, what in links.items())
+    page = PAGE.format(name=escape(name), about=escape(about), links=items)
+
+    @blueprint.get("/")
+    def front_page() -> Response:
+        """HTML where it is asked for, as by browsers; else JSON."""
+        wants_html = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+        answer = Response(page, mimetype="text/html") if wants_html else jsonify(name=name, about=about, links=links)
+        answer.headers["Vary"] = "Accept"
+        return answer
+
+    return blueprint
