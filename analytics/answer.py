@@ -100,6 +100,14 @@ class PastVisit:
     events: tuple[PastEvent, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class History:
+    """The latest visit first. `is_cut`: there are more events than are shown, of the oldest visits."""
+
+    visits: tuple[PastVisit, ...]
+    is_cut: bool = False
+
+
 class Refused(Exception):
     """A question that was understood and will not be answered. `code`: `time_limit`, `memory_limit` or `busy`.
 

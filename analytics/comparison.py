@@ -1,7 +1,7 @@
 """Which bucket of one period is compared with which of another. Pure."""
 
-from analytics.query import Grain, Period, midnight, time_labels
-from analytics.query_sql import bucket_of, label
+from analytics.local_time import bucket_of, label, time_labels
+from analytics.query import Grain, Period, midnight
 
 
 def counterparts(period: Period, other: Period, grain: Grain) -> dict[str, str]:

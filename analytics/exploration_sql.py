@@ -20,7 +20,7 @@ def funnel(query: Query, rows: Rows, steps: Sequence[Filter], window: timedelta 
     one with the most time left: one join a step finds whether any start would do.
     """
     who = "visit" if window is None else "visitor"
-    terms = Terms(query, Clock.of(query.period), rows)
+    terms = Terms(query, Clock.of(query.period, query.extent), rows)
     fits = terms.filters(query.filters)
     meets = [put(f"{{}} AS s{n}", terms.filter(step)) for n, step in enumerate(steps)]
     hits = put(
@@ -45,7 +45,7 @@ def funnel(query: Query, rows: Rows, steps: Sequence[Filter], window: timedelta 
 
 def retention(query: Query, rows: Rows, grain: Grain) -> Sql:
     """Rows of (bucket of a visitor's first event, bucket of any event, how many visitors)."""
-    clock = Clock.of(query.period)
+    clock = Clock.of(query.period, query.extent)
     terms = Terms(query, clock, rows)
     fits = terms.filters(query.filters)
     terms.columns |= {"visitor", clock.column}
@@ -66,7 +66,7 @@ def retention(query: Query, rows: Rows, grain: Grain) -> Sql:
 
 def views_of(query: Query, rows: Rows, page: str) -> Sql:
     """The pageviews of `page` that fit: their visits and places there, and how far those visits reach."""
-    terms = Terms(query, Clock.of(query.period), rows)
+    terms = Terms(query, Clock.of(query.period, query.extent), rows)
     fits = terms.filters(query.filters)
     viewed = put("{} = {}", terms.dimension("event:page"), value(page))
     found = put(
@@ -78,8 +78,10 @@ def views_of(query: Query, rows: Rows, page: str) -> Sql:
 
 
 def neighbours(query: Query, rows: Rows) -> Sql:
-    """Rows of (page after, page before, how often) of the pageviews in the relation `viewed`."""
-    terms = Terms(query, Clock.of(query.period), rows)
+    """Rows of (way, page, how often) of the pageviews in the relation `viewed`: of each way, "following" and
+    "preceding", the most frequent pages first, as many as the query's limit. No page: nothing followed, or preceded.
+    """
+    terms = Terms(query, Clock.of(query.period, query.extent), rows)
     page = terms.dimension("event:page")
     views = put(
         f"SELECT visit, {_PLACE} AS place, {{}} AS page FROM ({{}})"
@@ -90,14 +92,23 @@ def neighbours(query: Query, rows: Rows) -> Sql:
         "SELECT visit, place, lead(page) OVER views AS following, lag(page) OVER views AS preceding FROM ({})"
         " WINDOW views AS (PARTITION BY visit ORDER BY place)"
     )
+    ways = [
+        put(
+            f"(SELECT '{way}' AS way, {way} AS page, count(*) AS n FROM met GROUP BY page"
+            " ORDER BY n DESC, page IS NULL, page LIMIT {})",
+            value(query.limit),
+        )
+        for way in ("following", "preceding")
+    ]
     return put(
-        f"SELECT following, preceding, count(*) FROM ({beside}) JOIN viewed USING (visit, place)"
-        " GROUP BY following, preceding",
+        f"WITH met AS MATERIALIZED (SELECT following, preceding FROM ({beside}) JOIN viewed USING (visit, place))"
+        " SELECT * FROM ({}) ORDER BY way, n DESC, page IS NULL, page",
         views,
+        joined_by(" UNION ALL ", ways),
     )
 
 
-def history(rows: Rows, visitor: int, limit: int) -> Sql:
+def history(rows: Rows, visitor: int, limit: int, most_events: int) -> Sql:
     """The events of the visitor's latest visits, the latest visit first, its events in order."""
     described = ", ".join(f"{name} := {name}" for name in DESCRIBED)
     columns = ("occurred", "tie", "visitor", "visit", "visit_duration", "visit_pageviews", "visit_bounce",
@@ -110,8 +121,9 @@ def history(rows: Rows, visitor: int, limit: int) -> Sql:
         " SELECT visit, xor(visit, visitor)::BIGINT AS began, visit_duration, visit_pageviews, visit_bounce,"
         f" entry_page, exit_page, struct_pack({described}) AS described,"
         " occurred, name, page, hostname, engagement_time, scroll_depth, revenue, currency, props"
-        " FROM theirs WHERE visit IN (SELECT visit FROM latest) ORDER BY began DESC, visit, occurred, tie",
-        theirs, latest,
+        " FROM theirs WHERE visit IN (SELECT visit FROM latest) ORDER BY began DESC, visit, occurred, tie"
+        " LIMIT {}",
+        theirs, latest, value(most_events),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from analytics.event import DESCRIBED
 from analytics.site import Goal
+from analytics.stretch import Stretch
 
 # The metrics, by what they are asked of: each of them is one number (or, of revenue, one object) for a group of events.
 COUNTS = ("visitors", "visits", "pageviews", "events")
@@ -136,32 +137,7 @@ def midnight(day: date, zone: ZoneInfo) -> datetime:
     return start
 
 
-_DAY, _HOUR, _MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
-
-
-def time_labels(period: Period, grain: Grain) -> list[str]:
-    """The label of every bucket that the period touches, in order. The cost is that of the number of labels.
-
-    What clocks skip has no label (an hour of spring, Samoa's 30 December 2011); what they repeat has one.
-    """
-    labels = set()
-    moment = period.start
-    while moment < period.end:
-        local = moment.astimezone(period.zone)
-        labels.add(_label(local, grain))
-        if (skipped := _days_to_the_next(local.date(), grain) - 2) > 0:  # even where clocks skip a day, still before it
-            moment += skipped * _DAY
-            continue
-        since_midnight = timedelta(
-            hours=local.hour, minutes=local.minute, seconds=local.second, microseconds=local.microsecond
-        )
-        # As far as the label stays the same; where the clocks change on the way, by smaller steps, which miss nothing.
-        for step in (_HOUR, _MINUTE) if grain == "hour" else (_DAY, _HOUR, _MINUTE):
-            ahead = moment + step - since_midnight % step
-            if ahead.astimezone(period.zone).utcoffset() == local.utcoffset():
-                break
-        moment = ahead
-    return sorted(labels)
+_HOUR = timedelta(hours=1)
 
 
 def count_labels(period: Period, grain: Grain) -> int:
@@ -180,28 +156,6 @@ def count_labels(period: Period, grain: Grain) -> int:
             return (last.year - first.year) * 12 + last.month - first.month + 1
 
 
-def _days_to_the_next(day: date, grain: Grain) -> int:
-    """How many days until the next week or month begins; 0 of an hour or a day."""
-    match grain:
-        case "week":
-            return 7 - day.weekday()
-        case "month":
-            return (date(day.year + day.month // 12, day.month % 12 + 1, 1) - day).days
-    return 0
-
-
-def _label(local: datetime, grain: Grain) -> str:
-    match grain:
-        case "hour":
-            return f"{local.date()} {local.hour:02}:00:00"
-        case "day":
-            return f"{local.date()}"
-        case "week":
-            return f"{local.date() - timedelta(days=local.weekday())}"
-        case "month":
-            return f"{local.date().replace(day=1)}"
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
     """`key`: a metric or a dimension of the query."""
@@ -214,7 +168,8 @@ class Order:
 class Query:
     """`filters`: all of them must fit. `goals`: the site's. `compare_with`: another period, asked the same.
 
-    `time_labels`: every bucket of the period has a row, events or none.
+    `time_labels`: every bucket of the period has a row, events or none. `extent`: holds all events that there are, if
+    that is known. It saves work and changes no answer.
     """
 
     site_id: str
@@ -229,6 +184,7 @@ class Query:
     total_rows: bool = False
     compare_with: Period | None = None
     goals: tuple[Goal, ...] = ()
+    extent: Stretch | None = None
 
     @property
     def grain(self) -> Grain | None:

@@ -92,7 +92,7 @@ class Reading:
     else those of dirty slots; None where there are segments and nothing else, as an empty relation costs a millisecond.
     `others`: of visits that touch dirty slots and no end of a segment it has those of the visitors in the relation
     `active`; the others' are as their segment says. `cut`: the visits of this stretch end at its ends, whatever lies
-    beyond.
+    beyond. `extent`: holds all events that there are, if that is known.
     """
 
     sources: tuple[Source, ...]
@@ -102,6 +102,7 @@ class Reading:
     as_of: datetime | None = None
     cut: Stretch | None = None
     others: bool = False
+    extent: Stretch | None = None
 
     def rows(self, period: Stretch, columns: Iterable[str], *, openings: bool = False) -> Sql:
         """The events of the period. `columns`: of segment_sql.COLUMNS, and `prior`; without visits, those of
@@ -270,6 +271,16 @@ class _Gathered:
     segments: object
     slots: object | None
 
+    def extent(self) -> Stretch:
+        """All events of the sources and `events`, and up to a day more at both ends."""
+        times = [Stretch(source.segment.first, source.segment.last + 1) for source in self.sources]
+        if self.events.num_rows:
+            found = pc.min_max(self.events["occurred"]).as_py()
+            times.append(Stretch(found["min"], found["max"] + 1))
+        if not times:
+            return Stretch(self.scope.start, self.scope.start)
+        return Stretch(min(each.start for each in times), max(each.end for each in times)).widened(DAY)
+
 
 class NotBuiltYet(Exception):
     """A worker reads them into segments; minutes for millions."""
@@ -305,7 +316,8 @@ class Reader:
             if not visits:
                 connection.register("beside", found.events)
                 is_some = found.events.num_rows or not found.sources
-                return Reading(found.sources, found.fresh, Sql("beside") if is_some else None, visits, found.as_of)
+                beside_them = Sql("beside") if is_some else None
+                return Reading(found.sources, found.fresh, beside_them, visits, found.as_of, extent=found.extent())
             between = self._between(connection, site_id, found)
             lately = self._lately(connection, site_id, found, between)
             wider = _within_reach((between, lately.rows), period, found)
@@ -323,7 +335,7 @@ class Reader:
             beside.append(Sql("SELECT * FROM lately"))
         union = _all_of(" UNION ALL BY NAME ", beside)
         relation = Sql(f"({union.text})", union.values) if beside else None
-        return Reading(found.sources, found.fresh, relation, visits, found.as_of, others=True)
+        return Reading(found.sources, found.fresh, relation, visits, found.as_of, others=True, extent=found.extent())
 
     def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
         # In this order: what leaves one of them is in the next.
@@ -375,10 +387,11 @@ class Reader:
             self._seams.put(key, visits, visits.rows.nbytes + visits.visitors.nbytes)
         return visits
 
-    def forget(self, site_id: str) -> None:
-        """Remove this node's copies of the site's segments; the next reading fetches them anew."""
-        for segment in self.segments.manifest(site_id).segments:
-            self.segments.forget(segment.version)
+    def discard_damaged(self, site_id: str) -> bool:
+        """Remove this node's copies of the site's segments that are damaged; the next reading fetches them anew.
+        Whether there were any. Raises Unavailable.
+        """
+        return self.segments.discard_damaged(self.segments.manifest(site_id).segments)
 
     def clear(self) -> None:
         """Forget what was read: the next reading asks anew."""

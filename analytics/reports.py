@@ -1,21 +1,20 @@
 """Questions answered: from a Query to numbers, through one reading of the site's events and one statement of SQL.
 
-Wrong can go: MongoDB away is Unavailable. A question that takes too long, needs too much memory or finds too many
-others at work is Refused, with a code and a sentence for whoever asked. A pattern that RE2 does not take is
-InvalidQuery, at its place.
+Callers handle: Unavailable, MongoDB is away; Refused, the question takes too long or too much memory, or too many
+others are at work; InvalidQuery, a pattern is none or too large, or the answer is; SegmentLost, a segment in MongoDB is
+damaged. A damaged copy of a segment on this machine is replaced, and the question is asked again.
 """
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import duckdb
@@ -29,6 +28,7 @@ from analytics import exploration_sql
 from analytics.answer import (
     Answer,
     Cohort,
+    History,
     Journeys,
     Metric,
     Money,
@@ -39,16 +39,20 @@ from analytics.answer import (
     Row,
     SiteStats,
 )
+from analytics.budget import Budget
 from analytics.comparison import counterparts
-from analytics.query import OF_MONEY, Filter, Grain, Period, Query, conditions, time_labels
+from analytics.local_time import bucket_of, label, time_labels
+from analytics.patterns import FLAGS, check_patterns
+from analytics.query import OF_MONEY, Filter, Grain, Period, Query, conditions
 from analytics.query_schema import InvalidQuery
-from analytics.query_sql import Rows, bucket_of, label, put, statement, value
+from analytics.query_slots import QuerySlots
+from analytics.query_sql import Rows, put, statement, value
 from analytics.raw_events import visitor_of
 from analytics.reading import Reader, Reading, Sql
 from analytics.segment_sql import EVENT_COLUMNS
 from analytics.segments import make_segments
 from analytics.stretch import DAY, QUARTER, Stretch, as_datetime, as_ms
-from analytics.unavailable import Unavailable, trouble_with
+from analytics.unavailable import trouble_with
 from config.settings import Settings
 
 log = structlog.get_logger()
@@ -58,6 +62,9 @@ PATIENCE = 2.0  # seconds that a question waits for others to end
 UTC_ZONE = ZoneInfo("UTC")
 ALL_TIME = Stretch(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
 MOST_COMPARED = 1_000_000  # groups
+MOST_PAST_EVENTS = 10_000  # of a visitor's history
+MOST_TEXT = 16_000_000  # bytes of text in an answer; as JSON and in Python's memory it is some times that
+FETCHED = 500  # rows at a time
 
 # How many visitors; with each of the pages viewed most, the pageviews without a page last; and all pageviews. One
 # statement, for a second one costs 2 ms.
@@ -70,9 +77,10 @@ SELECT users, page, n, total FROM people LEFT JOIN (
 ORDER BY page IS NULL, n DESC, page
 """
 
-TOO_LONG = "This takes longer than {} s; ask about a shorter period, or with fewer dimensions."
 TOO_LARGE = "This takes more memory than there is for one question; ask about a shorter period or fewer dimensions."
-TOO_MANY = "Too many questions are being answered; please ask again."
+ANSWER_TOO_LARGE = "The answer would have more than {:,} bytes of text; ask for fewer rows, or with fewer dimensions."
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -89,112 +97,138 @@ class Reports:
     patience: float = PATIENCE
 
     def __post_init__(self) -> None:
-        self._turns = threading.BoundedSemaphore(self.at_once)
+        self._slots = QuerySlots(self.at_once, self.patience)
         for table, names in (("country_names", _countries()), ("region_names", _regions())):
             made = f"CREATE OR REPLACE TABLE {table} AS SELECT unnest(?) AS code, unnest(?) AS name"
             self.database.execute(made, names)
 
-    def answer(self, query: Query) -> Answer:
-        """Raises Refused, InvalidQuery, Unavailable."""
-        with self._asking(query.site_id) as connection:
-            _check_patterns(connection, query.filters)
-            found, total, as_of = self._rows(connection, query)
-            if query.compare_with is not None:
-                found = self._compared(connection, query, query.compare_with, found)
+    def budget(self, key: str = "") -> Budget:
+        """Of a question that begins now; see Budget."""
+        return Budget(self.time_limit, key)
+
+    def answer(self, query: Query, budget: Budget | None = None) -> Answer:
+        """`budget`: of the question, if it began before. Raises Refused, InvalidQuery, Unavailable, SegmentLost."""
+        return self._ask(query.site_id, partial(self._answer, query), budget)
+
+    def _answer(self, query: Query, connection: duckdb.DuckDBPyConnection, budget: Budget) -> Answer:
+        _check_patterns(connection, query.filters)
+        found, total, as_of = self._rows(connection, budget, query)
+        if query.compare_with is not None:
+            found = self._compared(connection, budget, query, query.compare_with, found)
         return Answer(tuple(found), total if query.total_rows else None, as_of)
 
-    def stats(self, site_id: str, day: date | None) -> SiteStats:
-        """Of a UTC day, or of all time. Raises Refused, Unavailable."""
+    def stats(self, site_id: str, day: date | None, budget: Budget | None = None) -> SiteStats:
+        """Of a UTC day, or of all time. Raises as `answer` does."""
         stretch = ALL_TIME
         if day is not None:
             start = as_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
             stretch = Stretch(start, start + DAY)
-        with self._asking(site_id) as connection:
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> SiteStats:
             reading = self.reader.open(connection, site_id, stretch, self.most_fresh, visits=False)
             users = Sql("count(*)" if reading.holds_whole(stretch) else "count(DISTINCT visitor)")
             people = reading.rows(stretch, ["visitor", "seen"], openings=True)
             since = value(stretch.start // QUARTER)
-            sql = put(_STATS, users, people, since, reading.rows(stretch, ["name", "page"]))
-            found = connection.execute(sql.text, sql.values).fetchall()
-        paths = [PathViews(path, n) for _, path, n, _ in found if path is not None]
-        return SiteStats(found[0][3] or 0, found[0][0], paths)
+            found = _fetch(
+                connection, budget, put(_STATS, users, people, since, reading.rows(stretch, ["name", "page"]))
+            )
+            paths = [PathViews(path, n) for _, path, n, _ in found if path is not None]
+            return SiteStats(found[0][3] or 0, found[0][0], paths)
 
-    def funnel(self, query: Query, steps: Sequence[Filter], window: timedelta | None) -> list[int]:
+        return self._ask(site_id, ask, budget)
+
+    def funnel(
+        self, query: Query, steps: Sequence[Filter], window: timedelta | None, budget: Budget | None = None
+    ) -> list[int]:
         """How many got to each step, each later than the one before: visits, or with a window visitors whose last step
         was at most so long after the first. Raises as `answer` does.
         """
-        with self._asking(query.site_id) as connection:
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[int]:
             _check_patterns(connection, (*query.filters, *steps))
             found, _ = self._asked(
                 connection,
-                query.site_id,
-                stretch_of_period(query.period),
-                lambda rows, _: exploration_sql.funnel(query, rows, steps, window),
+                budget,
+                query,
+                lambda query, rows, _: exploration_sql.funnel(query, rows, steps, window),
             )
-        return [int(count) for count in found[0]]
+            return [int(count) for count in found[0]]
 
-    def retention(self, query: Query, grain: Grain) -> list[Cohort]:
+        return self._ask(query.site_id, ask, budget)
+
+    def retention(self, query: Query, grain: Grain, budget: Budget | None = None) -> list[Cohort]:
         """Cohorts in the order of time, those that have anybody. Raises as `answer` does."""
-        places = {bucket_of(text, grain): n for n, text in enumerate(time_labels(query.period, grain))}
-        active: dict[int, list[int]] = {}
-        with self._asking(query.site_id) as connection:
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[Cohort]:
+            places = {bucket_of(text, grain): n for n, text in enumerate(time_labels(query.period, grain))}
+            active: dict[int, list[int]] = {}
             _check_patterns(connection, query.filters)
             found, _ = self._asked(
-                connection,
-                query.site_id,
-                stretch_of_period(query.period),
-                lambda rows, _: exploration_sql.retention(query, rows, grain),
+                connection, budget, query, lambda query, rows, _: exploration_sql.retention(query, rows, grain)
             )
-        for cohort, bucket, count in found:
-            counts = active.setdefault(cohort, [0] * (len(places) - places[cohort]))
-            counts[places[bucket] - places[cohort]] = count
-        return [Cohort(label(cohort, grain), tuple(active[cohort])) for cohort in sorted(active)]
+            for cohort, bucket, count in budget.each(found):
+                counts = active.setdefault(cohort, [0] * (len(places) - places[cohort]))
+                counts[places[bucket] - places[cohort]] = count
+            return [Cohort(label(cohort, grain), tuple(active[cohort])) for cohort in sorted(active)]
 
-    def journeys(self, query: Query, page: str) -> Journeys:
-        """Whole visits count, also where they reach beyond the period. Raises as `answer` does."""
-        following: Counter[str | None] = Counter()
-        preceding: Counter[str | None] = Counter()
-        with self._asking(query.site_id) as connection:
+        return self._ask(query.site_id, ask, budget)
+
+    def journeys(self, query: Query, page: str, budget: Budget | None = None) -> Journeys:
+        """Whole visits count, also where they reach beyond the period. The query's limit is how many pages there are,
+        each way. Raises as `answer` does.
+        """
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> Journeys:
             _check_patterns(connection, query.filters)
             stretch = stretch_of_period(query.period)
             reading = self.open(connection, query.site_id, stretch)
-            sql = exploration_sql.views_of(query, partial(reading.rows, stretch), page)
-            connection.register("viewed", connection.sql(sql.text, params=sql.values).to_arrow_table())
+            sql = exploration_sql.views_of(_within(query, reading), partial(reading.rows, stretch), page)
+            connection.execute(f"CREATE TEMP TABLE viewed AS {sql.text}", sql.values)
             reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
             if reach[0] is None:
                 return Journeys((), ())
             wider = Stretch(*reach)
             reading = self.open(connection, query.site_id, wider)
-            sql = exploration_sql.neighbours(query, partial(reading.rows, wider))
-            for after, before, count in connection.execute(sql.text, sql.values).fetchall():
-                following[after] += count
-                preceding[before] += count
-        return Journeys(_most_first(following), _most_first(preceding))
+            found = _fetch(
+                connection,
+                budget,
+                exploration_sql.neighbours(_within(query, reading), partial(reading.rows, wider)),
+            )
+            both = ([(page, n) for way, page, n in found if way == wanted] for wanted in ("following", "preceding"))
+            return Journeys(*map(tuple, both))
 
-    def history(self, site_id: str, user_id: str, period: Period, limit: int) -> list[PastVisit]:
-        """A visitor's visits with an event in the period, the latest first; their events within it, oldest first."""
+        return self._ask(query.site_id, ask, budget)
+
+    def history(self, site_id: str, user_id: str, period: Period, limit: int, budget: Budget | None = None) -> History:
+        """A visitor's visits with an event in the period, the latest first; their events within it, oldest first: at
+        most MOST_PAST_EVENTS, of the latest visits.
+        """
         stretch = stretch_of_period(period)
-        with self._asking(site_id) as connection:
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> History:
             reading = self.open(connection, site_id, stretch)
-            sql = exploration_sql.history(partial(reading.rows, stretch), visitor_of(user_id), limit)
-            found = connection.execute(sql.text, sql.values).fetchall()
-        return [_visit(list(events)) for _, events in groupby(found, key=itemgetter(0))]
+            rows = partial(reading.rows, stretch)
+            sql = exploration_sql.history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS + 1)
+            found = _fetch(connection, budget, sql)
+            visits = tuple(_visit(list(events)) for _, events in groupby(found[:MOST_PAST_EVENTS], key=itemgetter(0)))
+            return History(visits, is_cut=len(found) > MOST_PAST_EVENTS)
+
+        return self._ask(site_id, ask, budget)
 
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
         self.reader.check()
 
-    def earliest(self, site_id: str) -> datetime | None:
-        """When the site's first event happened."""
-        with self._asking(site_id) as connection:
-            found, _ = self._asked(
-                connection,
-                site_id,
-                ALL_TIME,
-                lambda rows, _: put("SELECT min(occurred) FROM ({})", rows(["occurred"])),
-            )
-        first = found[0][0]
-        return None if first is None else as_datetime(first)
+    def earliest(self, site_id: str, budget: Budget | None = None) -> datetime | None:
+        """When the site's first event happened. Raises as `answer` does."""
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
+            reading = self.reader.open(connection, site_id, ALL_TIME, self.most_fresh, visits=False)
+            sql = put("SELECT min(occurred) FROM ({})", reading.rows(ALL_TIME, ["occurred"]))
+            first = _fetch(connection, budget, sql)[0][0]
+            return None if first is None else as_datetime(first)
+
+        return self._ask(site_id, ask, budget)
 
     def open(self, connection: duckdb.DuckDBPyConnection, site_id: str, stretch: Stretch) -> Reading:
         return self.reader.open(connection, site_id, stretch, self.most_fresh)
@@ -202,9 +236,9 @@ class Reports:
     def _asked(
         self,
         connection: duckdb.DuckDBPyConnection,
-        site_id: str,
-        stretch: Stretch,
-        question: Callable[[Rows, Callable[[Stretch], bool]], Sql],
+        budget: Budget,
+        query: Query,
+        question: Callable[[Query, Rows, Callable[[Stretch], bool]], Sql],
     ) -> tuple[list[tuple[Any, ...]], datetime | None]:
         """What a question finds, and as of when. Asked twice: first for the columns that it needs, as only those of
         visits make it necessary to put visits together.
@@ -215,34 +249,35 @@ class Reports:
             columns.update(names)
             return Sql("nothing")
 
-        question(note, lambda _: False)
-        reading = self.reader.open(
-            connection, site_id, stretch, self.most_fresh, visits=not columns <= set(EVENT_COLUMNS)
-        )
-        sql = question(partial(reading.rows, stretch), reading.holds_whole)
-        return connection.execute(sql.text, sql.values).fetchall(), reading.as_of
+        stretch = stretch_of_period(query.period)
+        question(replace(query, extent=Stretch(stretch.start, stretch.start)), note, lambda _: False)
+        budget.check()
+        visits = not columns <= set(EVENT_COLUMNS)
+        reading = self.reader.open(connection, query.site_id, stretch, self.most_fresh, visits=visits)
+        sql = question(_within(query, reading), partial(reading.rows, stretch), reading.holds_whole)
+        return _fetch(connection, budget, sql), reading.as_of
 
     def _rows(
         self,
         connection: duckdb.DuckDBPyConnection,
+        budget: Budget,
         query: Query,
         only: Iterable[tuple[str, ...]] | None = None,
     ) -> tuple[list[Row], int, datetime | None]:
-        stretch = stretch_of_period(query.period)
         found, as_of = self._asked(
-            connection, query.site_id, stretch, lambda rows, whole: statement(query, rows, whole, only)
+            connection, budget, query, lambda query, rows, whole: statement(query, rows, whole, only)
         )
-        return [_row(query, each) for each in found if each[-2]], found[0][-1], as_of
+        return [_row(query, each) for each in budget.each(found) if each[-2]], found[0][-1], as_of
 
     def _compared(
-        self, connection: duckdb.DuckDBPyConnection, query: Query, period: Period, found: list[Row]
+        self, connection: duckdb.DuckDBPyConnection, budget: Budget, query: Query, period: Period, found: list[Row]
     ) -> list[Row]:
         if not found:
             return []
         timeless = [n for n, name in enumerate(query.dimensions) if not name.startswith("time:")]
         only = {tuple(row.dimensions[n] for n in timeless) for row in found}
         earlier = replace(query.in_period(period), limit=MOST_COMPARED, offset=0)
-        before, _, _ = self._rows(connection, earlier, only)
+        before, _, _ = self._rows(connection, budget, earlier, only)
         by_group = {row.dimensions: row.metrics for row in before}
         if query.grain is None:
             return [replace(row, before=by_group.get(row.dimensions)) for row in found]
@@ -252,31 +287,66 @@ class Reports:
         def moved(group: tuple[str, ...]) -> tuple[str, ...]:
             return (*group[:place], then.get(group[place], ""), *group[place + 1 :])
 
-        return [replace(row, before=by_group.get(moved(row.dimensions))) for row in found]
+        return [replace(row, before=by_group.get(moved(row.dimensions))) for row in budget.each(found)]
 
-    @contextmanager
-    def _asking(self, site_id: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of one's own, in turn, and within the limits."""
-        if not self._turns.acquire(timeout=self.patience):
-            raise Refused("busy", TOO_MANY)
+    def _ask(
+        self, site_id: str, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget | None
+    ) -> T:
+        """In a slot, and within the limits. Asked again if a copy of a segment turns out to be damaged or gone."""
+        budget = budget or self.budget()
+        with self._slots.slot(site_id, budget.key):
+            try:
+                return self._once(question, budget)
+            except duckdb.Error as error:
+                # A question that DuckDB cannot answer leaves whole copies where they are.
+                if not self.reader.discard_damaged(site_id):
+                    raise
+                log.warning("copies_discarded", site_id=site_id, error=str(error)[:300])
+            return self._once(question, budget)
+
+    def _once(self, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget) -> T:
+        """With a connection of its own."""
         done = threading.Event()
         try:
             connection = self.database.cursor()
-            threading.Thread(target=_interrupt_after, args=(self.time_limit, done, connection), daemon=True).start()
-            with closing(connection), trouble_with("mongodb", PyMongoError), pymongo.timeout(self.time_limit):
+            threading.Thread(target=_interrupt_after, args=(budget.left(), done, connection), daemon=True).start()
+            with closing(connection), trouble_with("mongodb", PyMongoError), pymongo.timeout(budget.left()):
                 self.check()  # a MongoDB that is away is known after a second, not after the question's limit
-                yield connection
+                return question(connection, budget)
         except duckdb.InterruptException:
-            raise Refused("time_limit", TOO_LONG.format(f"{self.time_limit:g}")) from None
+            raise budget.refusal() from None
         except duckdb.OutOfMemoryException:
             raise Refused("memory_limit", TOO_LARGE) from None
-        except (duckdb.OperationalError, duckdb.InvalidInputException) as error:
-            log.exception("copies_not_read", site_id=site_id)  # damaged or gone; MongoDB has better ones
-            self.reader.forget(site_id)
-            raise Unavailable("segments", error) from error
         finally:
             done.set()
-            self._turns.release()
+
+
+def _within(query: Query, reading: Reading) -> Query:
+    return replace(query, extent=reading.extent)
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> list[tuple[Any, ...]]:
+    """All rows; no more than MOST_TEXT bytes of text. Raises InvalidQuery."""
+    found: list[tuple[Any, ...]] = []
+    text = 0
+    result = connection.execute(sql.text, sql.values)
+    while rows := result.fetchmany(FETCHED):
+        budget.check()
+        text += sum(_text_in(cell) for row in rows for cell in row)
+        if text > MOST_TEXT:
+            raise InvalidQuery("#/pagination/limit", ANSWER_TOO_LARGE.format(MOST_TEXT))
+        found += rows
+    return found
+
+
+def _text_in(cell: object) -> int:
+    """Bytes, about: four at most for a character that is not ASCII."""
+    match cell:
+        case str():
+            return len(cell) if cell.isascii() else len(cell.encode())
+        case dict():
+            return sum(_text_in(name) + _text_in(item) for name, item in cell.items())
+    return 0
 
 
 def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.DuckDBPyConnection) -> None:
@@ -333,16 +403,15 @@ def _past_event(row: Sequence[Any]) -> PastEvent:
     return PastEvent(as_datetime(occurred), name, page, hostname, engaged, depth, revenue, props)
 
 
-def _most_first(counts: Counter[str | None]) -> tuple[tuple[str | None, int], ...]:
-    return tuple(sorted(counts.items(), key=lambda row: (-row[1], row[0] is None, row[0] or "")))
-
-
-def _check_patterns(connection: duckdb.DuckDBPyConnection, filters: tuple[Filter, ...]) -> None:
-    for condition in conditions(filters):
+def _check_patterns(connection: duckdb.DuckDBPyConnection, filters: Sequence[Filter]) -> None:
+    """DuckDB is asked too: its RE2 is of another version."""
+    check_patterns(filters)
+    for condition in conditions(tuple(filters)):
         if condition.operator == "matches":
             for pattern in condition.values:
                 try:
-                    connection.execute("SELECT regexp_matches('', ?)", (pattern,)).fetchall()
+                    flags = FLAGS[condition.case_sensitive]
+                    connection.execute("SELECT regexp_matches('', ?, ?)", (pattern, flags)).fetchall()
                 except duckdb.InterruptException:
                     raise
                 except duckdb.Error as error:

@@ -140,8 +140,8 @@ class Builder:
                 rows = derived + sum(source.segment.rows for source in sources)
                 content = write(connection, Reading(sources, (), Sql("derived"), cut=stretch), stretch, rows, file)
             except duckdb.Error:
-                for source in sources:  # copies of this node's that may be damaged; MongoDB has better ones
-                    self.segments.forget(source.segment.version)
+                # Copies of this node's that were damaged since they were fetched are fetched anew by the next build.
+                self.segments.discard_damaged(source.segment for source in sources)
                 raise
             new = [self.segments.keep(file, manifest, grain, stretch, content)] if content.rows else []
         if not new and any(s.stretch.meets(stretch) and s not in covered for s in manifest.segments):

@@ -10,7 +10,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from analytics.event import PAGEVIEW_TYPES
-from analytics.query import Condition, Order, Period, Query, time_labels
+from analytics.local_time import time_labels
+from analytics.query import Condition, Order, Period, Query
 from analytics.reports import UTC_ZONE, Reports
 from analytics.stretch import DAY, VISIT_GAP, Stretch, as_datetime
 from bench.report_data import MONTH

@@ -141,7 +141,8 @@ PAST_VISIT = an_object(
     },
     dict.fromkeys(DESCRIBED, TEXT),
 )
-VISITOR = an_object({"site_id": TEXT, "user_id": TEXT, **PERIOD_SAID, "visits": list_of(PAST_VISIT)})
+CUT = {"type": "boolean", "const": True, "description": "There are more events than an answer may have."}
+VISITOR = an_object({"site_id": TEXT, "user_id": TEXT, **PERIOD_SAID, "visits": list_of(PAST_VISIT)}, {"cut": CUT})
 
 LETTER = an_object(
     {

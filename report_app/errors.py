@@ -17,6 +17,10 @@ from web.errors import RETRY_AFTER, error_body, error_response, unavailable_resp
 log = structlog.get_logger()
 
 PLAUSIBLE = "/api/v2/"
+LOST = (
+    "A part of this site's events cannot be read: a segment in MongoDB is lost or damaged. The operator runs"
+    " `python -m footfall segments rebuild`, which makes it again from the events."
+)
 
 
 def register_report_errors(app: Flask) -> None:
@@ -37,7 +41,7 @@ def register_report_errors(app: Flask) -> None:
     @app.errorhandler(SegmentLost)
     def segment_lost(error: SegmentLost) -> Response:
         log.error("segment_lost", error=str(error))
-        return unavailable_response("A part of this site's events cannot be read just now; please try again.")
+        return unavailable_response(LOST)
 
     @app.after_request
     def in_plausibles_shape(response: Response) -> Response:

@@ -4,6 +4,7 @@ its API; they take site, date range and filters as /api/v2/query does, and their
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -13,7 +14,7 @@ from analytics.exploration_schema import load_funnel, load_journeys, load_retent
 from analytics.reports import Reports
 from report_app.figures import share
 from report_app.site_lookup import SiteLookup
-from web.auth import Check
+from web.auth import Check, api_key_id
 from web.reading import read_body
 
 
@@ -25,22 +26,25 @@ def explorations_blueprint(
 
     @blueprint.post("/funnel")
     def funnel() -> Response:
-        asked = load_funnel(read_body(), site_called, clock(), reports.earliest)
-        counts = reports.funnel(asked.query, asked.steps, asked.window)
+        budget = reports.budget(api_key_id())
+        asked = load_funnel(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
+        counts = reports.funnel(asked.query, asked.steps, asked.window, budget)
         return jsonify(results=_steps(asked.labels, counts), query=asked.shown)
 
     @blueprint.post("/retention")
     def retention() -> Response:
-        asked = load_retention(read_body(), site_called, clock(), reports.earliest)
-        cohorts = reports.retention(asked.query, asked.grain)
-        return jsonify(results=[_cohort(cohort) for cohort in cohorts], query=asked.shown)
+        budget = reports.budget(api_key_id())
+        asked = load_retention(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
+        cohorts = reports.retention(asked.query, asked.grain, budget)
+        return jsonify(results=[_cohort(cohort) for cohort in budget.each(cohorts)], query=asked.shown)
 
     @blueprint.post("/journeys")
     def journeys() -> Response:
-        asked = load_journeys(read_body(), site_called, clock(), reports.earliest)
-        found = reports.journeys(asked.query, asked.page)
+        budget = reports.budget(api_key_id())
+        asked = load_journeys(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
+        found = reports.journeys(asked.query, asked.page, budget)
         both = {"following": found.following, "preceding": found.preceding}
-        pages = {name: [_page(*each) for each in some[: asked.query.limit]] for name, some in both.items()}
+        pages = {name: [_page(*each) for each in some] for name, some in both.items()}
         return jsonify(results=pages, query=asked.shown)
 
     return blueprint

@@ -18,7 +18,7 @@ from analytics.reports import Reports
 from analytics.unavailable import Unavailable
 from report_app.parameters import PERIOD, bad_parameters, read_parameters
 from report_app.site_lookup import SiteLookup
-from web.auth import Check
+from web.auth import Check, api_key_id
 
 log = structlog.get_logger()
 
@@ -35,13 +35,14 @@ def export_blueprint(
 
     @blueprint.get("/export/events")
     def export_events() -> Response:
+        budget = reports.budget(api_key_id())
         asked = read_parameters(request.args, ASKED, filtered=False, period="all")
         form = request.args.get("format", "ndjson")
         if form not in FORMATS:
             raise bad_parameters({"format": [f"Either {' or '.join(FORMATS)}."]})
         with asked.naming_parameters():
             site = site_called(asked.site_id)
-            period = asked.load(site, clock(), partial(reports.earliest, site.site_id)).period
+            period = asked.load(site, clock(), partial(reports.earliest, site.site_id, budget)).period
         write, mimetype = FORMATS[form]
         found = events.find(site.site_id, period.start, period.end)
         first = list(islice(found, 1))  # asks MongoDB before the 200 is on its way

@@ -1,6 +1,6 @@
 """POST /api/v2/query: what the clients of Plausible's Stats API v2 ask and are answered, also as CSV."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain
@@ -10,13 +10,14 @@ from flask import Blueprint, Response, jsonify
 
 from analytics.answer import Answer, Metric, Row
 from analytics.comparison import counterparts
-from analytics.query import Query, time_labels
+from analytics.local_time import time_labels
+from analytics.query import Query
 from analytics.query_schema import load_query, read_site_id, shown
 from analytics.reports import Reports
 from report_app.figures import Cell, cells, change, columns, figure, nothing
 from report_app.site_lookup import SiteLookup
 from report_app.tables import as_csv, wants_csv
-from web.auth import Check
+from web.auth import Check, api_key_id
 from web.reading import read_body
 
 
@@ -26,21 +27,23 @@ def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, cloc
 
     @blueprint.post("/query")
     def answer_query() -> Response:
+        budget = reports.budget(api_key_id())
         csv, body = wants_csv(), read_body()
         site = site_called(read_site_id(body))
-        query = load_query(body, site, clock(), partial(reports.earliest, site.site_id))
-        answer = reports.answer(query)
+        query = load_query(body, site, clock(), partial(reports.earliest, site.site_id, budget))
+        answer = reports.answer(query, budget)
+        rows = budget.each(answer.rows)
         if csv:
             then = _labels_before(query)
-            return as_csv(_names(query), (_cells(query, row, then) for row in answer.rows))
-        return jsonify(results=_results(query, answer), meta=_meta(query, answer), query=shown(query, body))
+            return as_csv(_names(query), (_cells(query, row, then) for row in rows))
+        return jsonify(results=_results(query, rows), meta=_meta(query, answer), query=shown(query, body))
 
     return blueprint
 
 
-def _results(query: Query, answer: Answer) -> list[dict[str, Any]]:
+def _results(query: Query, rows: Iterable[Row]) -> list[dict[str, Any]]:
     then = _labels_before(query)
-    return [_result(query, row, then) for row in answer.rows]
+    return [_result(query, row, then) for row in rows]
 
 
 def _result(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any]:

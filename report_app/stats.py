@@ -26,7 +26,7 @@ from report_app.figures import cells, columns, figure
 from report_app.parameters import LIMIT, PERIOD, Asked, bad_parameters, read_parameters, short
 from report_app.site_lookup import SiteLookup
 from report_app.tables import as_csv, wants_csv
-from web.auth import Check
+from web.auth import Check, api_key_id
 from web.errors import BadRequest
 from web.reading import read
 
@@ -77,7 +77,7 @@ def stats_blueprint(
         query = _read_query()
         day = query.get("date")
         site_id = site_called(query["site_id"]).site_id
-        found = reports.stats(site_id, day)
+        found = reports.stats(site_id, day, reports.budget(api_key_id()))
         return jsonify(site_id=site_id, date=day.isoformat() if day else ALL_TIME, **asdict(found))
 
     @blueprint.get("/stats/timeseries")
@@ -101,22 +101,24 @@ def stats_blueprint(
         return jsonify(site_id=site_id, **found | {"as_of": found["as_of"].isoformat()})
 
     def answer(asked: Asked) -> Response:
+        budget = reports.budget(api_key_id())
         csv = wants_csv()
         with asked.naming_parameters():
             site = site_called(asked.site_id)
-            query = asked.load(site, clock(), partial(reports.earliest, site.site_id))
-            found = reports.answer(query)
+            query = asked.load(site, clock(), partial(reports.earliest, site.site_id, budget))
+            found = reports.answer(query, budget)
+        answered = budget.each(found.rows)
         dimensions = [short(dimension) for dimension in query.dimensions]
         if csv:
             names = [*dimensions, *chain.from_iterable(columns(metric) for metric in query.metrics)]
-            return as_csv(names, ([*row.dimensions, *_all_cells(query.metrics, row.metrics)] for row in found.rows))
+            return as_csv(names, ([*row.dimensions, *_all_cells(query.metrics, row.metrics)] for row in answered))
         first, last = shown(query, asked.body)["date_range"]
         said: dict[str, Any] = {"site_id": query.site_id, "from": first, "to": last}
         if found.total_rows is not None:
             said["total_rows"] = found.total_rows
         if found.as_of:
             said["as_of"] = found.as_of.isoformat()
-        rows = ((*row.dimensions, *map(figure, row.metrics)) for row in found.rows)
+        rows = ((*row.dimensions, *map(figure, row.metrics)) for row in answered)
         return jsonify(said | {"results": [dict(zip((*dimensions, *query.metrics), row, strict=True)) for row in rows]})
 
     return blueprint

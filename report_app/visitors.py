@@ -13,7 +13,7 @@ from analytics.reports import Reports
 from report_app.figures import figure
 from report_app.parameters import PERIOD, bad_parameters, read_parameters
 from report_app.site_lookup import SiteLookup
-from web.auth import Check
+from web.auth import Check, api_key_id
 from web.errors import error_body, error_response
 
 ASKED = ("site_id", "user_id", *PERIOD, "limit")
@@ -32,18 +32,20 @@ def visitors_blueprint(
     @blueprint.get("/stats/visitor")
     def history() -> Response:
         """The newest visit first, its oldest event first."""
+        budget = reports.budget(api_key_id())
         asked = read_parameters(request.args, ASKED, filtered=False)
         user_id = _user_id()
         with asked.naming_parameters():
             site = site_called(asked.site_id)
             if not site.shows_visitors:
                 return error_response(403, error_body("visitors_not_shown", NOT_SHOWN))
-            query = asked.load(site, clock(), partial(reports.earliest, site.site_id))
-        limit = min(asked.body["pagination"].get("limit", 100), MOST_VISITS)
-        visits = reports.history(site.site_id, user_id, query.period, limit)
+            query = asked.load(site, clock(), partial(reports.earliest, site.site_id, budget))
+            limit = min(asked.body["pagination"].get("limit", 100), MOST_VISITS)
+            found = reports.history(site.site_id, user_id, query.period, limit, budget)
         first, last = shown(query, asked.body)["date_range"]
         said = {"site_id": site.site_id, "user_id": user_id, "from": first, "to": last}
-        return jsonify(said | {"visits": [_visit(visit) for visit in visits]})
+        said |= {"cut": True} if found.is_cut else {}
+        return jsonify(said | {"visits": [_visit(visit) for visit in budget.each(found.visits)]})
 
     return blueprint
 

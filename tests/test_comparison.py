@@ -12,8 +12,9 @@ from pymongo.database import Database
 from analytics.comparison import counterparts
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
+from analytics.local_time import time_labels
 from analytics.periods import previous_period, year_before
-from analytics.query import Grain, Period, of_days, time_labels
+from analytics.query import Grain, Period, of_days
 from analytics.site import Site
 from report_app import Services
 from tests.conftest import NOW

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from analytics.local_time import time_labels
 from analytics.periods import grain_for, previous_period, year_before
 from analytics.query import (
     EVENT_DIMENSIONS,
@@ -28,7 +29,6 @@ from analytics.query import (
     Query,
     count_labels,
     of_days,
-    time_labels,
 )
 from analytics.query_schema import MOST_LABELS, InvalidQuery, load_query, read_site_id, shown
 from analytics.site import Goal, Site

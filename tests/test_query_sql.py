@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analytics import exploration_sql
-from analytics.query import PROPS, And, Condition, Done, Filter, Not, Or, Period, Query, of_days, time_labels
-from analytics.query_sql import Clock, Sql, bucket_of, label, statement
+from analytics.local_time import bucket_of, label, time_labels
+from analytics.query import PROPS, And, Condition, Done, Filter, Not, Or, Period, Query, of_days
+from analytics.query_sql import Clock, Sql, statement
 from analytics.site import Goal
 from analytics.stretch import QUARTER
 from tests.streams import funnels, queries, streams

@@ -14,7 +14,7 @@ that cannot be looked up is Unavailable.
 
 from collections.abc import Callable, Sequence
 
-from flask import Response, after_this_request, request
+from flask import Response, after_this_request, g, request
 
 from analytics.api_keys import PERSONS, READ, ApiKey, is_ours
 from analytics.event_schema import InvalidEvent, read_json
@@ -31,6 +31,11 @@ UNKNOWN = "This API key is unknown, was revoked or has expired."
 NO_SCOPE = "This API key does not have the scope {scope}."
 NO_SITE = "This API key has {scope} for some sites only: say which in site_id."
 OTHER_SITE = "This API key has {scope}, but not for the site {site!r}."
+
+
+def api_key_id() -> str:
+    """The id of the API key that the request came with, "" for none."""
+    return str(g.get("api_key_id", ""))
 
 
 def nowhere() -> Sequence[str]:
@@ -79,6 +84,7 @@ class Auth:
             secret = bearer(sent)
             key = self._find(secret) if is_ours(secret) else None
             if key is not None:
+                g.api_key_id = str(key.id)
                 return _judge(key, scope, named, id_of)
             if scope in self._open:
                 if is_ours(secret):
