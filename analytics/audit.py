@@ -138,6 +138,13 @@ def balance_of(
     return balance
 
 
+def balance_of_books(account: Account, counts: Counter[str]) -> Balance:
+    """As the books alone have it: what was accepted and has no end yet waits. Pure."""
+    ends = counts[STORED] + counts[DUPLICATE] + counts[DEAD] + sum(_by_reason(counts, DROPPED_LATER).values())
+    waiting = max(counts[ACCEPTED] - ends, 0)  # counts are read one by one, and an event may be settled meanwhile
+    return balance_of(account, counts, waiting=waiting, events=counts[STORED], deaths=counts[DEAD], is_moving=True)
+
+
 def _faults(of: Balance, events: int, deaths: int) -> Iterator[str]:
     dropped_later = sum(of.dropped_later.values())
     ends = of.stored + of.duplicate + of.dead + dropped_later + of.waiting

@@ -14,11 +14,12 @@ Today's and yesterday's counts are in Redis; those of closed days are carried to
 free for what waits. Wrong can go: a store that is away is `Unavailable`.
 """
 
+import re
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pymongo
@@ -36,7 +37,10 @@ REJECTED, DROPPED = "rejected:", "dropped:"  # at the door, each with its reason
 DROPPED_LATER = "dropped-later:"  # in a worker, likewise
 
 OPEN, CLOSED = "footfall:books:", "footfall:closed-books:"
+LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in milliseconds of its last accepted event
+MOST_SITES_RECEIVED = 100_000  # of them; in development, anybody's word makes a site
 MOST_FIELDS = 10_000  # of a day's hash: a larger one is carried before its day is over
+GLOB = re.compile(r"[*?\[\]\\^-]")  # what has a meaning in a pattern of Redis's
 REPLICA_WAIT = 400  # milliseconds for replicas to confirm: half of Redis's own time-out of 0.8 s
 
 # A hash for each day, `<name> <site>` -> count, and a set of the names of those hashes.
@@ -45,6 +49,15 @@ local function count(account, name, n)
   local day = 'footfall:books:' .. string.sub(account, 1, 10)
   redis.call('HINCRBY', day, name .. ' ' .. string.sub(account, 12), n)
   redis.call('SADD', 'footfall:books', day)
+end
+"""
+RECEIVED = f"""
+local function received(account, entry)
+  local site = string.sub(account, 12)
+  local key = '{LAST_RECEIVED}'
+  if redis.call('HLEN', key) < {MOST_SITES_RECEIVED} or redis.call('HEXISTS', key, site) == 1 then
+    redis.call('HSET', key, site, string.match(entry, '^%d+'))
+  end
 end
 """
 # What is counted from now on goes to a new hash of that day, so a closed one does not change any more.
@@ -100,6 +113,29 @@ class Books:
                 counts[Account(row["site_id"], date.fromisoformat(row["day"]))].update(row["counts"])
         return dict(counts)
 
+    def of_site(self, site_id: str, first: date, last: date) -> dict[date, Counter[str]]:
+        """One site's counts by day and name, of the days from `first` to `last`. Reads up to MOST_FIELDS counts of each
+        day that is in Redis, and a few documents of each other day. Raises Unavailable.
+        """
+        counts: defaultdict[date, Counter[str]] = defaultdict(Counter)
+        keys = self._keys()
+        for key in keys:
+            if first <= _day(key) <= last:
+                for account, name, n in self._counts(key, f"* {GLOB.sub(_escaped, site_id)}"):
+                    if account.site_id == site_id:
+                        counts[account.day][name] += n
+        days = {"$gte": first.isoformat(), "$lte": last.isoformat()}
+        with trouble_with("mongodb", PyMongoError):
+            for row in self._carried.find({"site_id": site_id, "day": days, "carry": {"$nin": keys}}):
+                counts[date.fromisoformat(row["day"])].update(row["counts"])
+        return dict(counts)
+
+    def last_received(self, site_id: str) -> datetime | None:
+        """When ingestion last accepted an event of this site. Raises Unavailable."""
+        with trouble_with("redis", RedisError):
+            at: Any = self._redis.hget(LAST_RECEIVED, site_id)
+        return datetime.fromtimestamp(int(at) / 1000, UTC) if at else None
+
     def carry(self, before: date) -> int:
         """Move the days before this one to MongoDB, and what is large; how many hashes. Raises Unavailable.
 
@@ -140,10 +176,11 @@ class Books:
                 raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
         return [key.decode() for key in keys if key.startswith(CLOSED.encode())]
 
-    def _counts(self, key: str) -> Iterator[tuple[Account, str, int]]:
+    def _counts(self, key: str, match: str | None = None) -> Iterator[tuple[Account, str, int]]:
+        """`match`: the fields, as a pattern of Redis's."""
         day = _day(key)
         with trouble_with("redis", RedisError):
-            for field, n in self._redis.hscan_iter(key, count=1000):
+            for field, n in self._redis.hscan_iter(key, match, count=1000):
                 name, _, site_id = field.decode().partition(" ")
                 yield Account(site_id, day), name, int(n)
 
@@ -161,10 +198,16 @@ class Books:
             }
             for account, counts in rows.items()
         ]
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._carried.create_index([("site_id", 1), ("day", 1)], name="site_day")
         for first in range(0, len(documents), 1000):
             some = documents[first : first + 1000]
             with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._carried.bulk_write([ReplaceOne({"_id": x["_id"]}, x, upsert=True) for x in some])
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\{found[0]}"
 
 
 def _day(key: str) -> date:

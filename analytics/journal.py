@@ -25,7 +25,7 @@ import structlog
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from analytics.books import ACCEPTED, COUNT, REPLICA_WAIT, Account
+from analytics.books import ACCEPTED, COUNT, RECEIVED, REPLICA_WAIT, Account
 from analytics.event import Event, id_from_entry
 from analytics.event_schema import dump_journal_event
 from analytics.unavailable import Unavailable, trouble_with
@@ -47,17 +47,19 @@ ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is sm
 OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])"
 APPEND = (
     COUNT
+    + RECEIVED
     + """
-local counts = {}
+local counts, entries = {}, {}
 for i = 2, #ARGV, 3 do
   local account, name, event = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if event ~= '' then redis.call('XADD', KEYS[1], '*', 'event', event, 'account', account) end
+  if event ~= '' then entries[account] = redis.call('XADD', KEYS[1], '*', 'event', event, 'account', account) end
   counts[account] = counts[account] or {}
   counts[account][name] = (counts[account][name] or 0) + 1
 end
 for account, names in pairs(counts) do
   for name, n in pairs(names) do count(account, name, n) end
 end
+for account, entry in pairs(entries) do received(account, entry) end
 """
     + OWED
 )

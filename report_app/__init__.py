@@ -10,6 +10,7 @@ from flask import Flask, Response
 from prometheus_client import Metric
 
 from analytics.api_keys import ADMIN, DEAD_LETTERS, METRICS, PERSONS, READ, SITES, ApiKeyStore
+from analytics.books import Books
 from analytics.dead_letters import DeadLetterStore, LetterFilter
 from analytics.erasing import Eraser
 from analytics.event_store import EventStore
@@ -26,6 +27,7 @@ from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.keys import keys_blueprint
+from report_app.ledger import ledger_blueprint
 from report_app.query import query_blueprint
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
@@ -63,6 +65,7 @@ class Services:
     api_keys: ApiKeyStore
     dead_letters: DeadLetterStore
     journal: Journal
+    books: Books
     eraser: Eraser
     clock: Callable[[], datetime] = now
 
@@ -78,9 +81,10 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(stats_blueprint(reports, services.realtime, site_called, auth, clock))
+    app.register_blueprint(ledger_blueprint(services.books, site_called, auth, clock))
     app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
     app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock))
-    app.register_blueprint(sites_blueprint(sites, needs(SITES, in_path)))
+    app.register_blueprint(sites_blueprint(sites, services.books, needs(SITES, in_path)))
     app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN), clock))
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS, in_question)))
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN)))

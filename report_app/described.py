@@ -28,6 +28,7 @@ from analytics.visitor_data import Found
 from report_app import dead_letters, sites
 from report_app.erasure import Whose
 from report_app.export import FORMATS
+from report_app.ledger import MOST_DAYS, LedgerQuery
 from report_app.parameters import PROP as PROP_BEGINS
 from report_app.parameters import SHORT
 from report_app.query_described import (
@@ -179,6 +180,34 @@ SITE = an_object(
     }
 )
 
+LAST_RECEIVED = or_null(MOMENT) | {"description": "When ingestion last accepted an event of the site."}
+BY_REASON = map_of(COUNT)
+LEDGER = an_object(
+    {
+        "site_id": TEXT,
+        "last_event_received": LAST_RECEIVED,
+        "from": text(format="date"),
+        "to": text(format="date"),
+        "days": list_of(
+            an_object(
+                {
+                    "date": text(format="date"),
+                    "received": COUNT,
+                    "rejected": BY_REASON,
+                    "dropped": BY_REASON,
+                    "accepted": COUNT,
+                    "replayed": COUNT,
+                    "stored": COUNT,
+                    "duplicate": COUNT,
+                    "dead": COUNT,
+                    "dropped_later": BY_REASON,
+                    "waiting": COUNT,
+                }
+            )
+        ),
+    }
+)
+
 KEY_SAID = {
     "id": UUID,
     "name": TEXT,
@@ -316,6 +345,17 @@ OPERATIONS: dict[str, Operation] = {
         says=OF_QUESTIONS,
         examples={"site_id": SITE_EXAMPLE},
     ),
+    "GET /stats/ledger": Operation(
+        summary="What became of the site's events, and when the last one was received",
+        tag=OVERVIEW,
+        scope=may.READ,
+        note=f"By the UTC day on which they were received; days without events are left out. At most {MOST_DAYS} days; "
+        "by default the 30 that end today.",
+        query=LedgerQuery,
+        answer={JSON: LEDGER},
+        says=OF_QUESTIONS,
+        examples={"site_id": SITE_EXAMPLE},
+    ),
     "POST /api/v2/query": Operation(
         summary="Any question, as Plausible's Stats API v2 is asked",
         tag=PROGRAMS,
@@ -404,7 +444,7 @@ OPERATIONS: dict[str, Operation] = {
         tag=SITES,
         scope=may.SITES,
         variables={"site_id": SITE_ID},
-        answer={JSON: SITE},
+        answer={JSON: an_object(SITE["properties"] | {"last_event_received": LAST_RECEIVED})},
         examples={"site_id": SITE_EXAMPLE},
     ),
     "PUT /admin/sites/<path:site_id>": Operation(

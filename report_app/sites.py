@@ -7,10 +7,12 @@ from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
+from analytics.books import Books
 from analytics.event_schema import Text
 from analytics.query_schema import LONGEST_SITE_ID
 from analytics.site_schema import InvalidSite, dump_site, load_changes, load_site
 from analytics.sites import SiteStore, Taken
+from report_app.ledger import shown_time
 from web.auth import Check
 from web.errors import BadRequest
 from web.reading import read, read_body
@@ -25,7 +27,7 @@ class Page(Schema):
     after = Text(longest=128, load_default="")
 
 
-def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
+def sites_blueprint(sites: SiteStore, books: Books, auth: Check) -> Blueprint:
     blueprint = Blueprint("sites", __name__, url_prefix="/admin")
     blueprint.before_request(auth)
     blueprint.before_request(_may_be_one)
@@ -39,7 +41,10 @@ def sites_blueprint(sites: SiteStore, auth: Check) -> Blueprint:
 
     @blueprint.get(SITE, merge_slashes=False)
     def show(site_id: str) -> Response:
-        return jsonify(dump_site(sites.get(site_id)))
+        """Also when ingestion last accepted an event of the site."""
+        return jsonify(
+            dump_site(sites.get(site_id)) | {"last_event_received": shown_time(books.last_received(site_id))}
+        )
 
     @blueprint.put(SITE, merge_slashes=False)
     def put(site_id: str) -> Response:

@@ -1,6 +1,7 @@
 """What gunicorn serves. Imported after the fork; connects with the first query."""
 
 from analytics.api_keys import make_api_keys
+from analytics.books import Books
 from analytics.dead_letters import DeadLetterStore
 from analytics.erasing import make_eraser
 from analytics.event_store import EventStore
@@ -10,7 +11,7 @@ from analytics.realtime import RealtimeReader
 from analytics.reports import make_reports
 from analytics.segments import make_segments
 from analytics.site_registry import make_sites
-from config.clients import make_database
+from config.clients import make_database, make_redis
 from config.logs import configure_logging
 from config.settings import load_settings
 from report_app import Services, create_app, now
@@ -28,6 +29,7 @@ services = Services(
     api_keys=make_api_keys(settings, database),
     dead_letters=DeadLetterStore(database),
     journal=make_journal(settings),
+    books=Books(make_redis(settings), database, settings.replicas),
     eraser=eraser,
 )
 Forgetter(reports.reader.segments, eraser.erasures, reports.reader).start()

@@ -12,6 +12,7 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.api_keys import ApiKeyStore
+from analytics.books import Books
 from analytics.catching import make_catcher
 from analytics.dead_letters import DeadLetterStore
 from analytics.enriching import Enrichment, Lookups
@@ -147,6 +148,7 @@ def make_services(settings: Settings, database: Database[dict[str, Any]], journa
         api_keys=ApiKeyStore(database, lambda: NOW),
         dead_letters=DeadLetterStore(database),
         journal=journal,
+        books=Books(make_redis(settings), database),
         eraser=make_eraser(settings, database, make_segments(settings, database)),
         clock=lambda: NOW,
     )

@@ -52,6 +52,7 @@ RULES = {
     "GET /stats/timeseries": (READ, True),
     "GET /stats/breakdown": (READ, True),
     "GET /stats/realtime": (READ, True),
+    "GET /stats/ledger": (READ, True),
     "POST /api/v2/query": (READ, True),
     "POST /api/v2/funnel": (READ, True),
     "POST /api/v2/retention": (READ, True),
