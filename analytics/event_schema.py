@@ -7,7 +7,7 @@ JSON names of events stand here and nowhere else.
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
@@ -44,6 +44,7 @@ HALF_IN_TEXT = re.compile(
 )
 CURRENCY = "[A-Z]{3}"
 LONGEST_SEAL = 32_768  # characters; the longest user agent that the door takes, in emoji, comes to 20,000
+UNEXPLAINED = {"body": ["Not a valid event."]}
 LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below MongoDB's 16 MB
 
 
@@ -54,10 +55,15 @@ class InvalidEvent(Exception):
     """
 
     def __init__(self, fields: dict[str, list[str]], code: str = "invalid_event", site_id: str = "") -> None:
-        super().__init__("; ".join(f"{name}: {' '.join(errors)}" for name, errors in fields.items()))
+        super().__init__(described(fields))
         self.fields = fields
         self.code = code
         self.site_id = site_id
+
+
+def described(fields: Mapping[str, Sequence[str]]) -> str:
+    """What is wrong, in one line."""
+    return "; ".join(f"{name}: {' '.join(errors)}" for name, errors in fields.items())
 
 
 # Three fields with a short way for values as they nearly always are; whatever else goes marshmallow's long way, which
@@ -272,9 +278,11 @@ _described = frozenset(DESCRIBED)
 _TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence")
 
 
-def load_event(body: object, received_at: datetime) -> Event:
-    """One event as a client sent it, received now. Raises InvalidEvent."""
-    return _event(_load(_event_schema, body), new_id, lambda: received_at)
+def load_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
+    """One event as a client sent it, received now. Raises InvalidEvent; without `explain`, one that does not say what
+    is wrong, which takes a tenth of the time.
+    """
+    return _event(_load(_event_schema, body, explain), new_id, lambda: received_at)
 
 
 def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Callable[[], datetime]) -> Event:
@@ -369,14 +377,15 @@ def whole_milliseconds(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond - rest) if rest else moment  # to replace takes a microsecond
 
 
-def _load(schema: Schema, body: object) -> dict[str, Any]:
+def _load(schema: Schema, body: object, explain: bool = True) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
     try:
         return _load_plainly(schema, body)
     except ValidationError:
-        pass  # marshmallow knows how to say what is wrong, and with all fields
-    try:
+        if not explain:
+            raise InvalidEvent(UNEXPLAINED, site_id=_site_of(body)) from None
+    try:  # marshmallow knows how to say what is wrong, and with all fields
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
         raise InvalidEvent(normalized(error), site_id=_site_of(body)) from None

@@ -19,6 +19,11 @@ keepalive = 65  # seconds; above a proxy's usual 60, so that the proxy closes fi
 timeout = 30  # a process whose loop stands still this long is replaced
 graceful_timeout = 30  # what a request has to finish in when its process is told to stop
 control_socket_disable = True  # no second way in
+# gunicorn believes loopback by default. Who may say what is TRUSTED_PROXIES' to decide (web/app.py), and no header sets
+# SCRIPT_NAME or PATH_INFO.
+forwarded_allow_ips = ""
+secure_scheme_headers: dict[str, str] = {}
+forwarder_headers = ""
 logger_class = "web.gunicorn_worker.QuietLogger"
 logconfig_dict = logging_config(settings)
 

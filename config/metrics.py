@@ -58,6 +58,11 @@ REPLACED_SURROGATES = Counter(
     "footfall_replaced_surrogates",
     "Halves of surrogate pairs in the JSON of hits. U+FFFD is stored instead of each.",
 )
+BROKEN_REQUESTS = Counter(
+    "footfall_broken_requests",
+    "Requests that are not HTTP, or did not come to their end, by the name of the error.",
+    ["error"],
+)
 COMMIT_EVENTS = Histogram(
     "footfall_commit_events",
     "Events that one write to the journal carried.",

@@ -7,7 +7,7 @@ from flask import Response, jsonify, request
 from marshmallow import EXCLUDE, Schema, fields
 
 from ingest_app.door import Admitted
-from ingest_app.drop_in import said_of
+from ingest_app.drop_in import MOST_LISTED, list_rejected
 from ingest_app.field_warnings import unknown_fields, warnings_of
 from web.errors import invalid_event_response
 from web.reading import read
@@ -16,7 +16,6 @@ QUEUED = b'{"success": true, "message": "Event queued successfully"}'
 ACCEPTED = "The event is valid and would be accepted. Nothing was stored."
 DROPPED = "The event is valid and would be dropped; an API key that may write the site's events shows why."
 BAD_KEY = "This API key is unknown, was revoked or has expired. The events were taken as without a key."
-MOST_LISTED = 100  # of the events of one kind; the counts are of all
 
 
 class Parameters(Schema):
@@ -59,7 +58,7 @@ def answer_several(admitted: Admitted, bodies: Sequence[object]) -> Response:
         "success": True,
         "accepted": admitted.accepted,
         "dropped": admitted.dropped,
-        "rejected": said_of(admitted.rejected),
+        **list_rejected(admitted.rejected),
     }
     lists = {
         "dropped_events": [{"index": index, "reason": reason} for index, reason in admitted.reasons.items()],

@@ -6,6 +6,7 @@ from analytics.api_keys import WRITE
 from analytics.event_schema import EventSchema
 from ingest_app import opting_out
 from ingest_app.answers import Parameters
+from ingest_app.drop_in import MOST_FIELDS, MOST_LISTED
 from ingest_app.drop_in_described import DROP_IN_OPERATIONS
 from ingest_app.events import OF_JSON
 from ingest_app.hit import MOST_EVENTS
@@ -57,6 +58,7 @@ SENT_AT = any_of(or_null(A_MOMENT), just("")) | {
 }
 SEVERAL = any_of(MANY, an_object({"events": MANY}, {"sent_at": SENT_AT}))
 REJECTED = an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
+FIRST_REJECTED = f"The first {MOST_LISTED} at most, each with up to {MOST_FIELDS} of its fields."
 WARNINGS = {
     "description": "Fields that Footfall does not know and ignores, at most 100; the closest name, if there is."
 }
@@ -108,8 +110,14 @@ OPERATIONS: dict[str, Operation] = {
         body={JSON: SEVERAL, PLAIN: SEVERAL, NDJSON: TEXT | {"description": "An event a line; empty lines are none."}},
         answer={
             JSON: an_object(
-                {"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": list_of(REJECTED)},
                 {
+                    "success": just(True),
+                    "accepted": COUNT,
+                    "dropped": COUNT,
+                    "rejected": list_of(REJECTED) | {"description": FIRST_REJECTED},
+                },
+                {
+                    "rejected_count": COUNT | {"description": "Of all rejected events, if not all are listed."},
                     "dropped_events": list_of(an_object({"index": COUNT, "reason": REASON})),
                     "warnings": list_of(an_object(WARNING, {"index": COUNT})) | WARNINGS,
                     "events": list_of(RESOLVED),

@@ -2,13 +2,23 @@
 
 import json
 from collections.abc import Callable, Mapping
+from itertools import islice
 
 from flask import Flask, Response, request
 
-from analytics.event_schema import InvalidEvent
+from analytics.event_schema import InvalidEvent, described
 from analytics.site import Site
+from ingest_app.hit import MOST_LOOK_UPS, too_many_sites
 
 PATHS = ("/api/", "/v1/", "/beacon/", "/pixel/")
+
+# What an answer lists, so that a small hit of many wrong events gets no large answer.
+MOST_LISTED = 100  # events of one kind; the counts are of all
+MOST_TEXT = 100_000  # characters
+MOST_FIELDS = 10  # of one event
+MOST_SENTENCES = 3  # of one field
+LONGEST_NAME = 100  # characters of a field's name
+NO_NAMES: Mapping[str, str] = {}
 
 
 def in_their_shape(app: Flask) -> None:
@@ -27,12 +37,21 @@ def in_their_shape(app: Flask) -> None:
         return response
 
 
-def said_of(rejected: Mapping[int, InvalidEvent]) -> list[dict[str, object]]:
-    """Rejected events as a batch's answer lists them."""
-    return [
-        {"index": index, "code": error.code, "message": str(error), "fields": error.fields}
-        for index, error in rejected.items()
-    ]
+def said_of(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES) -> list[dict[str, object]]:
+    """Rejected events as a batch's answer lists them: the first ones, as far as there is room. Each says what is wrong
+    with some of its fields. `names`: those that the client sent, by ours.
+    """
+    listed: list[dict[str, object]] = []
+    room = MOST_TEXT
+    for index, error in islice(rejected.items(), MOST_LISTED):
+        some = islice(error.fields.items(), MOST_FIELDS)
+        fields = {names.get(name, name)[:LONGEST_NAME]: sentences[:MOST_SENTENCES] for name, sentences in some}
+        message = described(fields)
+        room -= 2 * len(message)
+        if room < 0 and listed:
+            break
+        listed.append({"index": index, "code": error.code, "message": message, "fields": fields})
+    return listed
 
 
 def in_their_words(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str]) -> dict[int, InvalidEvent]:
@@ -45,7 +64,27 @@ def in_their_words(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str
     }
 
 
-def site_meant(name: str, find: Callable[[str], Site | None]) -> str:
-    """The site_id of what a client calls by a domain or a key; a name that nobody owns may be a site_id itself."""
-    site = find(name)
-    return site.site_id if site else name
+def list_rejected(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES) -> dict[str, object]:
+    """Rejected events as part of an answer: a list, and their number if the list has not all of them."""
+    listed = said_of(rejected, names)
+    return {"rejected": listed} | ({"rejected_count": len(rejected)} if len(listed) < len(rejected) else {})
+
+
+class SitesMeant:
+    """The sites that the events of one hit mean: each name is looked up once, and MOST_LOOK_UPS names at most.
+
+    `find`: the site that a client calls by a domain or a key. A name that no site has may be a site_id itself.
+    """
+
+    def __init__(self, find: Callable[[str], Site | None]) -> None:
+        self._find = find
+        self._found: dict[str, str] = {}
+
+    def id_of(self, name: str) -> str:
+        """Raises InvalidEvent and Unavailable."""
+        if name not in self._found:
+            if len(self._found) == MOST_LOOK_UPS:
+                raise too_many_sites()
+            site = self._find(name)
+            self._found[name] = site.site_id if site else name
+        return self._found[name]

@@ -35,7 +35,9 @@ REFUSED = {400: "Not JSON, or not what this route reads.", 415: "", 429: ""}
 REFUSED_EVENT = REFUSED | {403: "`origin_not_allowed`: the site does not take events from this page's origin."}
 
 REJECTED = list_of(an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))}))
-TAKEN = an_object({"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": REJECTED})
+TAKEN = an_object(
+    {"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": REJECTED}, {"rejected_count": COUNT}
+)
 TAKEN_BY_UMAMI = {"cache": TEXT, "sessionId": UUID, "visitId": UUID}
 
 # Clients cannot mend what we refuse, so nearly nothing is: only what is not `loosely`.

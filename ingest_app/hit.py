@@ -22,6 +22,7 @@ from ingest_app.places import read_place
 
 BATCH_BYTES = 5_000_000  # the largest body of a route that takes several events, inflated too
 MOST_EVENTS = 5000  # a hit
+MOST_LOOK_UPS = 100  # sites that a hit's events may be of: to look up one that nobody remembers is a round trip
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 
 OPTED_OUT = "footfall_optout=1"  # the cookie
@@ -141,6 +142,10 @@ def _split(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 def _too_many(name: str) -> InvalidEvent:
     return InvalidEvent({name: [f"More than {MOST_EVENTS} events."]}, "too_many_events")
+
+
+def too_many_sites() -> InvalidEvent:
+    return InvalidEvent({"site_id": [f"Of more than {MOST_LOOK_UPS} sites in a hit."]}, "too_many_sites")
 
 
 def _pieces(most: int) -> Iterator[bytes]:

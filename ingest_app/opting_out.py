@@ -7,6 +7,7 @@ what a site puts into a page of its own instead. No script, nothing from elsewhe
 
 from base64 import b64encode
 from hashlib import sha256
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request
 from markupsafe import escape
@@ -27,6 +28,7 @@ HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",  # it says what this browser chose
+    "Referrer-Policy": "same-origin",  # else the page's own form would say that its origin is null
 }
 PAGE = """<!doctype html>
 <html lang="en">
@@ -68,7 +70,7 @@ def opting_out_blueprint() -> Blueprint:
 
     @blueprint.post("/opt-out")
     def choose() -> Response:
-        if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        if not _is_our_page():
             return error_response(403, error_body("other_site", ELSEWHERE))
         chosen = read(Chosen(), request.form)
         is_out = chosen["choice"] == "out"
@@ -82,6 +84,26 @@ def opting_out_blueprint() -> Blueprint:
         return answer
 
     return blueprint
+
+
+def _is_our_page() -> bool:
+    """Whether the page of this server sent it. Browsers say so in Sec-Fetch-Site; older ones, and all without TLS, say
+    it in Origin or at least in Referer. A request with none of these is not a browser's form.
+    """
+    fetched = request.headers.get("Sec-Fetch-Site")
+    if fetched is not None:
+        return fetched in ("same-origin", "none")
+    sender = request.headers.get("Origin") or request.headers.get("Referer")
+    return sender is None or _host_of(sender) == _host_of(request.host_url) != (None, None)
+
+
+def _host_of(url: str) -> tuple[str | None, int | None]:
+    """And its port, so far as it is not the scheme's own: the scheme itself a proxy may have changed."""
+    try:
+        parts = urlsplit(url)
+        return parts.hostname, None if parts.port in (80, 443) else parts.port
+    except ValueError:
+        return None, None
 
 
 def _page(site_id: str, is_out: bool) -> Response:

@@ -6,7 +6,7 @@ Its clients look at the status at most. 202, and `x-plausible-dropped` says for 
 from flask import Blueprint, Response, request
 
 from ingest_app.door import Door
-from ingest_app.drop_in import in_their_words, site_meant
+from ingest_app.drop_in import SitesMeant, in_their_words
 from ingest_app.hit import read_bytes, read_hit, read_json
 from ingest_app.plausible_schema import THEIR_NAMES, read_plausible
 
@@ -18,7 +18,8 @@ def plausible_blueprint(door: Door) -> Blueprint:
     def receive_plausible_event() -> Response:
         with door.counting_what_cannot_be_read():
             read = read_plausible(read_json(read_bytes()), request.headers.get("X-Forwarded-For", ""))
-        sites = [site_meant(domain, door.sites.by_domain) for domain in read.domains]
+        meant = SitesMeant(door.sites.by_domain)
+        sites = dict.fromkeys(meant.id_of(domain) for domain in read.domains)
         admitted = door.admit(read_hit([read.event | {"site_id": site_id} for site_id in sites]))
         for error in in_their_words(admitted.rejected, THEIR_NAMES).values():
             if error.code != "unknown_site":

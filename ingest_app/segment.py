@@ -11,7 +11,7 @@ from dataclasses import replace
 from flask import Blueprint, Response, jsonify, request
 
 from ingest_app.door import Admitted, Door
-from ingest_app.drop_in import in_their_words, said_of, site_meant
+from ingest_app.drop_in import SitesMeant, list_rejected
 from ingest_app.events import GIF
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
 from ingest_app.segment_schema import (
@@ -60,7 +60,7 @@ def segment_blueprint(door: Door) -> Blueprint:
         with door.counting_what_cannot_be_read():
             said = read_segment(body, kind)
             messages = checked_events(said.messages, "batch")
-        site_id = site_meant(said.write_key or _write_key(), door.sites.by_key)
+        site_id = SitesMeant(door.sites.by_key).id_of(said.write_key or _write_key())
         hit = read_hit([translate(message, site_id, said.context) for message in messages], said.sent_at)
         return door.admit(replace(hit, client=visitor_in(hit.client, said)))
 
@@ -83,5 +83,5 @@ def _answer(admitted: Admitted) -> Response:
         success=True,
         accepted=admitted.accepted,
         dropped=admitted.dropped,
-        rejected=said_of(in_their_words(admitted.rejected, THEIR_NAMES)),
+        **list_rejected(admitted.rejected, THEIR_NAMES),
     )

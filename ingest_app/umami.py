@@ -13,7 +13,7 @@ from flask import Blueprint, Response, jsonify, request
 from analytics.drop import Drop
 from analytics.event_schema import InvalidEvent
 from ingest_app.door import Door
-from ingest_app.drop_in import in_their_words, said_of, site_meant
+from ingest_app.drop_in import SitesMeant, in_their_words, said_of
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
 from ingest_app.umami_schema import THEIR_NAMES, read_umami
 
@@ -25,7 +25,7 @@ def umami_blueprint(door: Door) -> Blueprint:
     def receive_umami_event() -> Response:
         with door.counting_what_cannot_be_read():
             body = read_json(read_bytes())
-        for error in _admit([body]).values():
+        for error in in_their_words(_admit([body]), THEIR_NAMES).values():
             raise error
         return jsonify(_answer())
 
@@ -39,21 +39,21 @@ def umami_blueprint(door: Door) -> Blueprint:
             size=len(bodies),
             processed=processed,
             errors=len(rejected),
-            details=said_of(rejected),
+            details=said_of(rejected, THEIR_NAMES),
             cache=_answer()["cache"],
         )
 
     def _admit(bodies: Sequence[object]) -> dict[int, InvalidEvent]:
         """Those that were rejected."""
-        admitted = door.admit(read_hit([_translated(body) for body in bodies]))
-        return in_their_words(admitted.rejected, THEIR_NAMES)
+        meant = SitesMeant(door.sites.by_key)
+        return door.admit(read_hit([_translated(body, meant) for body in bodies])).rejected
 
-    def _translated(body: object) -> object:
+    def _translated(body: object, meant: SitesMeant) -> object:
         try:
             read = read_umami(body, request.headers.get("X-Forwarded-For", ""))
+            site_id = meant.id_of(read.website)
         except InvalidEvent as error:
             return error
-        site_id = site_meant(read.website, door.sites.by_key)
         return Drop(read.reason, site_id) if read.event is None else read.event | {"site_id": site_id}
 
     return blueprint

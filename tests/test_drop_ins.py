@@ -4,8 +4,10 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from time import process_time
 from typing import Any
 
+import brotli
 import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given
@@ -19,6 +21,7 @@ from analytics.books import Books
 from analytics.event import Event, new_id
 from analytics.event_schema import load_journal_event
 from analytics.journal import Journal
+from analytics.published import Published
 from analytics.site import Site
 from analytics.site_registry import make_registry
 from analytics.site_schema import load_site
@@ -400,3 +403,72 @@ def test_what_is_missing_or_wrong_is_named_as_the_client_calls_it(production: Fl
     old = {"type": "event", "payload": {"website": KEY, "url": "/", "timestamp": 17}}
     (detail,) = production.post("/api/batch", json=[old]).json["details"]
     assert (detail["code"], list(detail["fields"])) == ("too_old", ["payload.timestamp"])
+
+
+# What one hit may cost
+
+
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that are asked for from here on."""
+    asked: list[str] = []
+    get = Published.get
+
+    def counting(self: Published[Any], field: str) -> Any:
+        asked.append(field)
+        return get(self, field)
+
+    monkeypatch.setattr(Published, "get", counting)
+    return asked
+
+
+def of_umami(website: str) -> dict[str, Any]:
+    return {"type": "event", "payload": {"website": website, "url": "/"}}
+
+
+def test_a_name_is_looked_up_once_in_a_hit(ingest: FlaskClient, monkeypatch: pytest.MonkeyPatch):
+    asked = looked_up(monkeypatch)
+    assert ingest.post("/api/batch", json=[of_umami("a")] * 5000).json["processed"] == 5000
+    assert len(asked) <= 5
+
+
+def test_a_hit_has_a_hundred_names_at_most_to_look_up(ingest: FlaskClient, monkeypatch: pytest.MonkeyPatch):
+    asked = looked_up(monkeypatch)
+    answer = ingest.post("/api/batch", json=[of_umami(f"a{n}") for n in range(5000)]).json
+    assert (answer["processed"], answer["errors"], answer["details"][0]["code"]) == (100, 4900, "too_many_sites")
+    asked_by_umami = len(asked)
+    domains = ",".join(f"b{n}" for n in range(5000))
+    assert ingest.post("/api/event", json={"n": "pageview", "u": "https://a.example", "d": domains}).status_code == 400
+    messages = [{"type": "track", "event": "x", "writeKey": f"c{n}", "userId": "ann"} for n in range(5000)]
+    assert ingest.post("/v1/batch", json={"writeKey": "c", "batch": messages}).json["accepted"] == 5000
+    assert asked_by_umami <= 400
+    assert len(asked) - asked_by_umami <= 5
+
+
+WRONG = {name: {} for name in ("url", "path", "user_id", "timestamp", "props", "revenue", "referrer", "city", "os")}
+
+
+ODD_PROPS = {"p" * 300 + f"{n}": [] for n in range(30)}
+
+
+@pytest.mark.parametrize(
+    ("route", "events", "rejected"),
+    [
+        ("/events", [{"site_id": "shop"} | WRONG] * 5000, "rejected"),
+        ("/events", [{"site_id": "shop", "event_type": "x", "props": ODD_PROPS}] * 500, "rejected"),
+        ("/events", [1] * 5000, "rejected"),
+        ("/api/batch", [{"payload": {}}] * 5000, "details"),
+        ("/v1/batch", {"writeKey": "shop", "batch": [{"type": "track"}] * 5000}, "rejected"),
+    ],
+)
+def test_very_many_wrong_events_get_a_short_answer_soon(ingest: FlaskClient, route: str, events: Any, rejected: str):
+    body = brotli.compress(json.dumps(events).encode())
+    assert len(body) < 500
+    ingest.post(route, json=events[:1] if isinstance(events, list) else events)  # loads what is loaded once
+    start = process_time()
+    answer = ingest.post(route, data=body, headers={"Content-Encoding": "br"})
+    took = process_time() - start
+    assert len(answer.data) < 400_000
+    assert 1 <= len(answer.json[rejected]) <= 100
+    assert answer.json[rejected][0]["fields"]
+    assert answer.json["errors" if rejected == "details" else "rejected_count"] in (500, 5000)
+    assert took < 0.5

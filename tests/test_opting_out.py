@@ -57,6 +57,41 @@ def test_another_site_s_page_cannot_choose(ingest: FlaskClient, site: str):
     assert "Set-Cookie" not in answer.headers
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://other.example"},
+        {"Origin": "https://stats.example.other.example"},
+        {"Origin": "https://stats.example:8443"},
+        {"Origin": "null"},
+        {"Origin": "https://["},
+        {"Referer": "https://other.example/page"},
+        {"Origin": "https://other.example", "Referer": "https://stats.example/opt-out"},
+    ],
+)
+def test_another_origin_cannot_choose_where_a_browser_does_not_say_sec_fetch_site(
+    ingest: FlaskClient, headers: dict[str, str]
+):
+    answer = choose(ingest, "in", **headers)
+    assert (answer.status_code, answer.json["error"]["code"]) == (403, "other_site")
+    assert "Set-Cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://stats.example"},
+        {"Origin": "https://Stats.example:443"},
+        {"Origin": "http://stats.example"},  # a proxy ends TLS
+        {"Referer": "https://stats.example/opt-out?site_id=shop"},
+        {"Sec-Fetch-Site": "same-origin", "Origin": "https://stats.public.example"},  # a proxy names another Host
+    ],
+)
+def test_the_page_s_own_form_can_choose_in_every_browser(ingest: FlaskClient, headers: dict[str, str]):
+    assert choose(ingest, "out", **headers).status_code == 200
+    assert ingest.get(URL).headers["Referrer-Policy"] == "same-origin"
+
+
 @pytest.mark.parametrize("data", [{}, {"choice": "maybe"}, {"choice": "out", "site_id": "x" * 129}])
 def test_what_is_no_choice_is_a_400(ingest: FlaskClient, data: dict[str, str]):
     assert ingest.post("/opt-out", data=data).status_code == 400

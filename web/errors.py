@@ -9,11 +9,12 @@ from typing import Any
 import structlog
 from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound
 
 from analytics.event_schema import InvalidEvent
 from analytics.suggestion import did_you_mean
 from analytics.unavailable import Unavailable
+from config.metrics import BROKEN_REQUESTS
 
 log = structlog.get_logger()
 
@@ -48,6 +49,17 @@ STATUS: dict[str, tuple[int, dict[str, str]]] = {
 
 class TooSlow(ParseException):  # type: ignore[misc]
     """Whoever sends a request lets a thread wait for it (web/gunicorn_worker.py)."""
+
+
+class ClientGone(ParseException):  # type: ignore[misc]
+    """The connection was reset before all of the request's body came."""
+
+
+def note_broken(error: Exception) -> None:
+    """Logs and counts a request that its client broke: one line, and no traceback of ours."""
+    name = type(error).__name__
+    BROKEN_REQUESTS.labels(name).inc()
+    log.info("request_broken", error=name)
 
 
 class BadRequest(Exception):
@@ -107,12 +119,19 @@ def register_errors(app: Flask) -> None:
         message = _not_routed(error) if error is request.routing_exception else error.description
         return error_response(status, error_body(code_for(status), message or error.name), headers)
 
+    @app.errorhandler(ClientDisconnected)
+    def half_a_body(error: ClientDisconnected) -> Response:
+        note_broken(error)
+        return http_error(error)
+
     @app.errorhandler(TooSlow)
-    def too_slow(_: TooSlow) -> Response:
+    def too_slow(error: TooSlow) -> Response:
+        note_broken(error)
         return error_response(408, error_body("request_timeout", TOO_SLOW), {"Connection": "close"})
 
     @app.errorhandler(ParseException)
-    def broken_body(_: ParseException) -> Response:
+    def broken_body(error: ParseException) -> Response:
+        note_broken(error)
         return error_response(400, error_body("bad_request", NOT_HTTP), {"Connection": "close"})
 
     @app.errorhandler(Exception)

@@ -30,7 +30,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import ThreadWorker
 
-from web.errors import NOT_HTTP, TOO_SLOW, TooSlow, code_for, error_body
+from web.errors import NOT_HTTP, TOO_SLOW, ClientGone, TooSlow, code_for, error_body, note_broken
 
 log = structlog.get_logger()
 
@@ -102,13 +102,16 @@ class Patient:
         self.until = 0.0
 
     def recv(self, size: int) -> bytes:
-        """Raises TooSlow."""
+        """Raises TooSlow and ClientGone."""
         seconds = self.until - time.monotonic()
         if self._draining is not None:
             seconds = min(seconds, self._draining)
         if seconds <= 0 or not self._poll.poll(seconds * 1000):
             raise TooSlow if self._draining is None else TimeoutError
-        piece = self._sock.recv(size)
+        try:
+            piece = self._sock.recv(size)
+        except ConnectionError:
+            raise ClientGone from None
         self.until += len(piece) / PER_SECOND
         return piece
 
@@ -273,10 +276,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().enqueue_req(conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        if isinstance(exc, ParseException):
+        if isinstance(exc, ParseException) or req is None:  # without a request, the parser failed over its bytes
             status = STATUS.get(type(exc), "400 Bad Request")
             message = TOO_SLOW if isinstance(exc, TooSlow) else NOT_HTTP
-            log.warning("request_not_http", error=type(exc).__name__)
+            note_broken(exc)
         else:
             status = "500 Internal Server Error"
             message = "Our fault, not yours; it has been logged."
