@@ -4,6 +4,8 @@ visitors at a time. DuckDB alone would do it at once, and run out of memory (500
 In: a DuckDB connection, a folder on its disk. Out: the view `derived`, which is there as long as the folder.
 """
 
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path

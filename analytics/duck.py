@@ -1,5 +1,7 @@
 """DuckDB, within limits: memory (then it spills to disk), threads, and no way to any file but the segments'."""
 
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -10,6 +10,8 @@ away is Unavailable, and so are events from before there were segments, where th
 a segment's file that is gone or damaged is SegmentLost.
 """
 
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
 import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
@@ -375,7 +377,7 @@ class Reader:
 
     def _lately(
         self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, between: pa.Table
-    ) -> "_Visits":
+    ) -> _Visits:
         if not found.fresh and found.sources:
             return NO_VISITS
         if found.slots is None:

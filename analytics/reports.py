@@ -5,6 +5,8 @@ others are at work; InvalidQuery, a pattern is none or too large, or the answer 
 damaged. A damaged copy of a segment on this machine is replaced, and the question is asked again.
 """
 
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing

@@ -112,7 +112,7 @@ class SegmentStore:
         self._manifests = database["segment_manifests"]
         self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=CHUNK)
         self._files, self._chunks = database["segments.files"], database["segments.chunks"]
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._most_bytes = most_bytes
         self._verified: TTLCache[str, tuple[int, int, int]] = TTLCache(MOST_VERIFIED, VERIFIED_FOR)

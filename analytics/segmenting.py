@@ -8,6 +8,8 @@ in between leaves a file that nobody names, or slots that are read once more.
 Wrong can go: MongoDB away is Unavailable. What is wrong with one site's segments is logged, and the others are built.
 """
 
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
 import os
 import time
 from collections import defaultdict

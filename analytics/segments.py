@@ -1,5 +1,7 @@
 """Segments, put together from the settings: what reads them and what builds them, on one set of stores."""
 
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial

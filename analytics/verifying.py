@@ -8,6 +8,8 @@ Wrong can go: MongoDB away is Unavailable; so are months from before there were 
 file of a segment that is lost, or cannot be read, is part of what is found.
 """
 
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing

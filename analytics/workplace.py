@@ -26,8 +26,8 @@ class Workplace:
     def __init__(self, parent: Path) -> None:
         sweep(parent)
         self._place = parent / f"{PREFIX}{new_id().hex}"
-        self._place.mkdir(parents=True)
-        lock = os.open(self._place / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        self._place.mkdir(mode=0o700, parents=True)
+        lock = os.open(self._place / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
         weakref.finalize(self, _leave, self._place, lock, os.getpid())
 

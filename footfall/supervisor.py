@@ -116,6 +116,8 @@ def main() -> None:
         settings = load_settings(with_flower=True)
         data = Path(settings.data_dir).resolve()
         lock = FolderLock(data, "another `make run`")  # held until this process ends
+        for folder in (data / "redis", data / "mongodb", settings.segment_folder):
+            _make_private(folder)
         _check_disk(data)
         _check_ports(settings)
         run(settings, data)
@@ -219,6 +221,15 @@ def _read_procfile(path: Path) -> dict[str, list[str]]:
         except ValueError as error:
             raise StartError(f"line {number} of the Procfile cannot be read: {error}") from None
     return programs
+
+
+def _make_private(folder: Path) -> None:
+    """For data from before files were the operator's only. DATA_DIR itself may hold what is not ours."""
+    if not folder.exists() or not folder.stat().st_mode & 0o077:
+        return
+    for path in (*folder.rglob("*"), folder):
+        if not path.is_symlink():
+            path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def _check_disk(data: Path) -> None:
