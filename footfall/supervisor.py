@@ -37,12 +37,24 @@ AGAIN = 1.0  # seconds after which another Ctrl-C is meant: some wrappers send t
 BANNER = """
 Footfall is up.  ingest {ingest}  report {report}  Flower {flower}
 
+{first_steps}
+The celery CLI, in another terminal:  {environment}.venv/bin/celery -A tasks inspect active
+Ctrl-C stops everything; the data stays in {data}.
+"""
+IN_DEVELOPMENT = """\
   curl -X POST {ingest}/event -H 'Content-Type: application/json' \\
     -d '{{"site_id": "site-abc-123", "event_type": "page_view", "path": "/pricing", "user_id": "user-xyz-789"}}'
   curl '{report}/stats?site_id=site-abc-123'
+"""
+# In production, sites have to be set up and reports need a key. What `keys create` writes to stdout is the key alone.
+IN_PRODUCTION = """\
+In another terminal, in this folder: set up a site, make a key for its reports, send an event, and ask for a report.
 
-The celery CLI, in another terminal:  {environment}.venv/bin/celery -A tasks inspect active
-Ctrl-C stops everything; the data stays in {data}.
+  {environment}.venv/bin/python -m footfall sites set site-abc-123 domains=shop.example timezone=UTC
+  FOOTFALL_KEY=$({environment}.venv/bin/python -m footfall keys create mine --scope stats:read --site site-abc-123)
+  curl -X POST {ingest}/event -H 'Content-Type: application/json' \\
+    -d '{{"site_id": "site-abc-123", "event_type": "page_view", "url": "https://shop.example/", "user_id": "ann"}}'
+  curl -H "Authorization: Bearer $FOOTFALL_KEY" '{report}/stats?site_id=site-abc-123'
 """
 
 
@@ -287,7 +299,9 @@ def _workers_answer() -> bool:
 
 def _banner(settings: Settings, servers: list[Server], data: Path) -> str:
     moved = [f"{s.setting}={shlex.quote(s.url)} " for s in servers if s.url != getattr(_defaults(), s.setting.lower())]
-    return BANNER.format(**_urls(settings), environment="".join(moved), data=data)
+    said = _urls(settings) | {"environment": "".join(moved)}
+    first_steps = (IN_PRODUCTION if settings.is_production else IN_DEVELOPMENT).format(**said)
+    return BANNER.format(**said, first_steps=first_steps, data=data)
 
 
 def _defaults() -> Settings:
