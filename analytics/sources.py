@@ -91,16 +91,19 @@ HOSTS: dict[Kind, dict[str, str]] = {
         "lnkd.in": "LinkedIn", "lobste.rs": "Lobsters", "lemmy.world": "Lemmy", "wechat.com": "WeChat",
         "weixin.qq.com": "WeChat", "line.me": "LINE", "xiaohongshu.com": "Xiaohongshu", "dev.to": "DEV Community",
         "producthunt.com": "Product Hunt", "nextdoor.com": "Nextdoor", "messenger.com": "Facebook",
-        "digg.com": "Digg", "go.bsky.app": "Bluesky", "threads.com": "Threads", "chat.zalo.me": "Zalo",
+        "digg.com": "Digg", "go.bsky.app": "Bluesky", "threads.com": "Threads", "threads.net": "Threads",
+        "chat.zalo.me": "Zalo",
     },
     "search": {
         "kagi.com": "Kagi", "startpage.com": "Startpage", "mojeek.com": "Mojeek", "swisscows.com": "Swisscows",
         "presearch.com": "Presearch", "coccoc.com": "Cốc Cốc", "petalsearch.com": "Petal Search", "so.com": "360.cn",
         "m.sm.cn": "Shenma", "search.marginalia.nu": "Marginalia", "lite.duckduckgo.com": "DuckDuckGo",
+        "websearch.rakuten.co.jp": "Rakuten",
+        **dict.fromkeys(("ya.ru", *(f"yandex.{end}" for end in ("by", "com.tr", "eu", "kz", "uz"))), "Yandex"),
     },
     "email": {
         "mail.proton.me": "Proton Mail", "app.fastmail.com": "Fastmail", "outlook.office.com": "Outlook.com",
-        "outlook.office365.com": "Outlook.com", "mail.ru": "Mail.ru", "webmail.gmx.net": "GMX Mail",
+        "outlook.office365.com": "Outlook.com", "webmail.gmx.net": "GMX Mail",
     },
     "audio": {
         "spotify.com": "Spotify", "open.spotify.com": "Spotify", "soundcloud.com": "SoundCloud",
@@ -111,6 +114,9 @@ HOSTS: dict[Kind, dict[str, str]] = {
         "sourceforge.net": "SourceForge", "medium.com": "Medium", "getpocket.com": "Pocket",
     },
 }  # fmt: skip
+
+# Below the host of a search engine, what searches too, as `cn.` and `uk.search.`; its `docs.` and `news.` are pages.
+SEARCHES = re.compile(r"((www?\d?|m|mobile|touch|search|[a-z]?search|images?|lite|html|start|safe|r|s|[a-z]{2})\.)*")
 
 # Apps of Android name themselves where a browser names a page.
 APPS: dict[str, Source] = {
@@ -195,9 +201,10 @@ def _of_host(hostname: str) -> Source:
     if app := APPS.get(hostname):
         return app
     table, part = _table(), hostname
-    while "." in part:
+    while part:
         if found := table.get(part):
-            return found
+            below = hostname.removesuffix(part)
+            return found if found.kind != "search" or SEARCHES.fullmatch(below) else Source(found.name)
         part = part.partition(".")[2]
     return Source(hostname)
 
@@ -228,11 +235,11 @@ def source_named(name: str) -> Source:
 def _table() -> dict[str, Source]:
     """By host, or host and first part of a path."""
     table = {
-        host.removeprefix("www."): Source(_known_as(each["source"]), KINDS.get(each["medium"], "other"))
+        host.lower().removeprefix("www."): Source(_known_as(each["source"]), KINDS.get(each["medium"], "other"))
         for host, each in json.loads(TABLE.read_text(encoding="utf-8")).items()
     }
     ours = {host: Source(name, kind) for kind, hosts in HOSTS.items() for host, name in hosts.items()}
-    kinds = {source.name: source for source in ours.values()}
+    kinds = {source.name: source for source in ours.values() if source.kind in ("shopping", "video")}
     # Who is a shop or shows videos by one of its hosts is so by all of them, as Amazon's of other countries.
     return {host: kinds.get(source.name, source) for host, source in table.items()} | ours
 

@@ -1,5 +1,7 @@
 """Sources and channels, by a table of what links and referrers say."""
 
+import json
+
 import pytest
 
 from analytics.channels import RULES, UNASSIGNED
@@ -8,7 +10,8 @@ from analytics.enriching import Lookups, enrich
 from analytics.event import Event
 from analytics.event_schema import load_event
 from analytics.site import Site
-from analytics.sources import source_named, source_of_host
+from analytics.sources import KINDS, TABLE, source_named, source_of_host
+from analytics.urls import plain_host
 from tests.conftest import NOW
 
 GOOGLE, FACEBOOK = "https://www.google.com/", "https://l.facebook.com/"
@@ -88,6 +91,22 @@ CASES = [
     ("", "https://gemini.google.com/", "Gemini", "AI Assistants"),
     ("", "https://copilot.microsoft.com/", "Copilot", "AI Assistants"),
     ("", "https://chat.deepseek.com/", "DeepSeek", "AI Assistants"),
+    *[("", f"https://{host}.google.com/", "Google", "Referral") for host in ("docs", "calendar", "meet", "translate")],
+    ("", "https://disk.yandex.ru/d/1", "Yandex", "Referral"),
+    ("", "https://pan.baidu.com/s/1", "Baidu", "Referral"),
+    ("", "https://news.yahoo.co.jp/articles/1", "Yahoo!", "Referral"),
+    ("", "https://finance.yahoo.com/", "Yahoo!", "Referral"),
+    ("", "https://cloud.mail.ru/public/1", "Mail.ru", "Referral"),
+    ("", "https://ya.ru/", "Yandex", "Organic Search"),
+    ("", "https://yandex.com.tr/search/?text=x", "Yandex", "Organic Search"),
+    ("", "https://go.mail.ru/search?q=x", "Mail.ru", "Organic Search"),
+    ("", "https://cn.bing.com/search?q=x", "Bing", "Organic Search"),
+    ("", "https://r.search.yahoo.com/", "Yahoo!", "Organic Search"),
+    ("", "https://uk.search.yahoo.com/", "Yahoo!", "Organic Search"),
+    ("", "https://www.baidu.com/s", "Baidu", "Organic Search"),
+    ("", "https://my.mail.ru/", "Mail.ru", "Organic Social"),
+    ("", "https://www.threads.net/@anna", "Threads", "Organic Social"),
+    ("", "https://e.mail.ru/inbox", "Mail.ru", "Email"),
     ("", "https://blog.example/post/1", "blog.example", "Referral"),
     ("", "https://github.com/a/b", "GitHub", "Referral"),
     ("", "https://support.google.com/x", "Google", "Referral"),
@@ -112,6 +131,21 @@ def test_a_link_and_a_referrer_tell_source_and_channel(query: str, referrer: str
     event = enriched(url=f"https://shop.example/?{query}", referrer=referrer)
     described = event.described or {}
     assert (described.get("source"), described.get("channel")) == (source, channel)
+
+
+# Where our own table goes first: the kinds that Ghost's does not know, and sites that are no social networks to GA4.
+OURS = {"shopping", "video"}
+OTHERS = {"github.com", "stackoverflow.com", "sourceforge.net", "getpocket.com", "news.google.com"}
+
+
+def test_every_entry_of_the_table_of_referrers_is_classified_as_it_says():
+    entries = json.loads(TABLE.read_text(encoding="utf-8"))
+    assert len(entries) > 2000
+    for entry, said in entries.items():
+        host, slash, path = entry.partition("/")
+        kind = source_of_host(plain_host(host), slash + path).kind
+        if kind not in OURS and host not in (*OTHERS, "digg.com"):
+            assert kind == KINDS.get(said["medium"], "other"), entry
 
 
 def test_every_channel_has_a_case():
