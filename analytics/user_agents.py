@@ -1,11 +1,12 @@
 """User agents: with what somebody browses, and whether that is a program. Pure.
 
-Two data sets, both kept up by others (docs/enrichment.md): uap-core tells browsers and systems, isbot tells bots. What
-they say of one user agent is remembered, as a site sees the same few thousands again and again; they themselves are
-loaded when they are first asked (0.3 s), so that a process that never asks carries none of it.
+Three data sets, all kept up by others (docs/enrichment.md): uap-core tells browsers and systems; isbot tells bots by
+words, crawler-user-agents by name. What they say of one user agent is remembered, as a site sees the same few thousands
+again and again. They are compiled when they are first asked (0.3 s).
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -29,6 +30,24 @@ CRAWLING = re.compile(
     re.IGNORECASE,
 )
 
+# The words by which isbot and CRAWLING find a bot are also parts of other words: "BottleFinder", "QRScanner". Only a
+# whole word says that it is one, or "bot", "crawler" and "spider" at a word's end, or a check of what is on the web.
+PARTS = (
+    "abuse|advisor|agent|analyzer|archive|audit|bot|capture|catch|check|classifier|crawl|detect|discovery|download|feed"
+    "|fetcher|grab|headless|insight|inspect|java|library|lighthouse|manager|measure|monitor|news|node|optimize|parser"
+    "|preview|proxy|radar|retriever|rss|scan|scrap|server|slurp|spider|splash|synthetic|tools|torrent|transcoder"
+    "|uptime|url|validator"
+)
+ENDINGS = "(?:e?rs?|ors?|n?ers?|n?ing|s|ed|[ey]s?)?"
+OF_A_BOT = (
+    rf"(?:{PARTS}){ENDINGS}|[a-z]*(?:bots?|crawl(?:er|ing)?s?|spiders?|headless(?:chrome)?)"
+    rf"|(?:[a-z]*(?:link|network|proxy|seo|site|uptime|url|web))(?:{PARTS}){ENDINGS}"
+)
+OTHER_WORD = re.compile(rf"(?<![a-z])(?!(?:{OF_A_BOT})(?![a-z]))[a-z]*(?:{PARTS})[a-z]*", re.IGNORECASE)
+# An app of an iPhone or a Mac; and a program that says what it is or where to complain of it, as bots do.
+APPLE_APP = re.compile(r"CFNetwork/\S+ Darwin/")
+DECLARED = re.compile(r"://|\(compatible; (?!MSIE)", re.IGNORECASE)
+
 # Browsers that isbot takes for bots: Sogou's, and those of LG's and Hisense's televisions.
 NO_BOTS = re.compile(r"SogouMobileBrowser|SogouMSE|WebAppManager|VIDAA/")
 
@@ -43,15 +62,23 @@ BROWSERS = {
 }  # fmt: skip
 SYSTEMS = {"Mac OS X": "macOS"}
 
-# By what a user agent in lower case holds, the first that fits. Android without "mobile" is a tablet, by Google's rule.
+# By what a user agent in lower case holds, the first that fits. A PC with Windows may say "Tablet PC" and "Touch", a
+# Chromebook "Android". Android without "mobile" is a tablet, by Google's rule.
 DEVICES = (
+    ("Desktop", re.compile(
+        r"windows nt (?!.*(?:xbox|wpdesktop|windows phone|smart-?tv))|\bcros\b|; chromebook|_cheets"
+    )),
     ("TV", re.compile(
         r"\btv\b|smart-?tv|hbbtv|googletv|appletv|tvos|androidtv|\baft[a-z]|bravia|web0s|webos\.tv|netcast|netrange"
         r"|\bvidaa|roku|crkey|\bmi ?box|tvbox|set-top|aquosbrowser|viera|ce-html|large screen|-atv\b"
     )),
     ("Console", re.compile(r"playstation|xbox|nintendo")),
-    ("Tablet", re.compile(r"ipad|tablet|kindle|playbook|touchpad|\bsm-[tpx]\d|\bgt-p\d|\bkf[a-z]{2,}\b")),
-    ("Mobile", re.compile(r"mobi|iphone|ipod|phone|blackberry|\bbb10\b|opera mini|symbian|j2me|midp|\bkaios\b")),
+    ("Tablet", re.compile(
+        r"ipad|tablet|kindle|playbook|touchpad|\bsm-[tpx]\d|\bgt-p\d|; ?kf[a-z]{2,5}(?=\)|;| build)"
+    )),
+    ("Mobile", re.compile(
+        r"mobi|iphone|ipod|phone|blackberry|\bbb10\b|opera mini|symbian|j2me|midp|\bkaios\b|wpdesktop"
+    )),
     ("Tablet", re.compile(r"android|silk/")),
     ("Desktop", re.compile(r"windows|macintosh|mac os|linux|x11|cros|bsd|sunos")),
 )  # fmt: skip
@@ -87,6 +114,14 @@ def agent_of(user_agent: str) -> Agent:
 
 
 def _is_bot(text: str) -> bool:
+    if not _has_word_of_bot(text):
+        return False
+    if DECLARED.search(text) or _is_named_bot()(text):
+        return True
+    return not APPLE_APP.search(text) and _has_word_of_bot(OTHER_WORD.sub("", text))
+
+
+def _has_word_of_bot(text: str) -> bool:
     if not BROWSING.match(text):
         return CRAWLING.search(text) is not None
     return _bots().is_bot(text) and not NO_BOTS.search(text)
@@ -103,6 +138,14 @@ def _version(major: str | None, minor: str | None) -> str | None:
 @cache
 def _parser() -> Resolver:
     return RegexResolver(load_builtins())
+
+
+@cache
+def _is_named_bot() -> Callable[[str], bool]:
+    from crawleruseragents import is_crawler  # noqa: PLC0415  a process that never asks saves 5 MB
+
+    found: Callable[[str], bool] = is_crawler
+    return found
 
 
 @cache

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
 from analytics.user_agents import Agent, agent_of
 
@@ -42,6 +43,20 @@ WINDOWS = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT}"
          ("Chrome", "94.0", "Web0S", None, "TV")),
         (f"Mozilla/5.0 (PlayStation; PlayStation 5/2.26) {WEBKIT} Version/13.0 Safari/605.1.15",
          (..., ..., ..., ..., "Console")),
+        ("Mozilla/4.0 (compatible; MSIE 8.0; Windows NT 6.1; Trident/7.0; Media Center PC 6.0; Tablet PC 2.0)",
+         (..., ..., "Windows", "7", "Desktop")),
+        ("Mozilla/5.0 (Windows NT 6.3; WOW64; Trident/7.0; Touch; rv:11.0) like Gecko",
+         ("Internet Explorer", "11.0", "Windows", "8.1", "Desktop")),
+        (f"{WINDOWS} Chrome/142.0.0.0 Safari/537.36 Softphone/3", (..., ..., ..., ..., "Desktop")),
+        (f"Mozilla/5.0 (Windows NT 10.0; Win64; x64; Xbox; Xbox One) {WEBKIT} Edge/44.18363",
+         (..., ..., ..., ..., "Console")),
+        ("Mozilla/5.0 (Windows NT 6.2; ARM; Trident/7.0; Touch; rv:11.0; WPDesktop; Lumia 535) like Gecko",
+         (..., ..., ..., ..., "Mobile")),
+        (f"Mozilla/5.0 (Linux; Android 11; Chromebook / eve_cheets) {WEBKIT} Chrome/119.0 Safari/537.36",
+         (..., ..., ..., ..., "Desktop")),
+        (f"Mozilla/5.0 (Linux; Android 9; KFMAWI) {WEBKIT} Silk/119.0 like Chrome/119.0 Safari/537.36",
+         (..., ..., ..., ..., "Tablet")),
+        (f"{IOS} Mobile/15E148 KFC/7.1", (..., ..., ..., ..., "Mobile")),
         ("curl/8.5.0", ("curl", "8.5", None, None, None)),
         ("", (None,) * 5),
     ],
@@ -67,6 +82,12 @@ def test_a_user_agent_tells_browser_system_and_device(user_agent: str, agent: tu
         "Twitterbot/1.0",
         "Mozilla/5.0 (compatible; AhrefsBot/7.0; +http://ahrefs.com/robot/)",
         "Scrapy/2.11 (+https://scrapy.org)",
+        "UptimeRobot/2.0",
+        "HetrixTools Uptime Monitor",
+        "LinkChecker/10.2",
+        f"{WINDOWS} Chrome/144.0.0.0 Safari/537.36 DatadogSynthetics",
+        f"{IOS} Version/7.0 Mobile/11A465 Safari/9537.53 BingPreview/1.0b",
+        "Mozilla/5.0 (compatible; SecurityScanner/1.0)",
     ],
 )
 def test_who_crawls_is_a_bot(user_agent: str):
@@ -81,6 +102,41 @@ def test_who_crawls_is_a_bot(user_agent: str):
 )  # fmt: skip
 def test_a_program_that_sends_events_itself_is_none(user_agent: str):
     assert not agent_of(user_agent).is_bot
+
+
+APPS = (
+    "BottleFinder", "AbbottLibre", "QRScanner", "HeartMonitor", "SpellChecker", "BabyMonitor", "PriceChecker",
+    "Spiderman", "Botanica", "BottomSheet", "Sabotage", "NewsReader", "FeedMe", "MyLibrary", "ScannerPro",
+    "BarcodeScanner", "URLaub", "Javanese", "Serverless", "GrabTaxi", "Crawlspace", "Headlessly",
+    "Scrapbook", "Agentur",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", APPS)
+def test_a_bot_s_word_within_another_word_makes_no_bot(name: str):
+    for user_agent in (
+        f"{name}/3.2 CFNetwork/1494.0.7 Darwin/23.4.0",
+        f"{name}/2",
+        f"{name}/5 (iPhone; iOS 18.7; Scale/3.00)",
+        f"{IOS} Mobile/15E148 {name}/5",
+        f"Mozilla/5.0 (Linux; Android 14; Pixel 8; wv) {WEBKIT} Version/4.0 Chrome/142.0 Mobile Safari/537.36 {name}/5",
+        f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT} {name}/2 Chrome/142.0.0.0 Electron/39 Safari/537.36",
+    ):
+        assert not agent_of(user_agent).is_bot, user_agent
+
+
+@pytest.mark.parametrize("name", ["iRobot", "ChatBot", "Monitor", "QR%20Scanner"])
+def test_an_app_of_a_phone_may_have_the_name_of_a_bot(name: str):
+    assert not agent_of(f"{name}/3.2 CFNetwork/1494.0.7 Darwin/23.4.0").is_bot
+
+
+def test_the_bots_that_are_known_by_name_are_found():
+    """Of crawler-user-agents' own examples; those that are left out are programs that may send events, as curl."""
+    examples = {example for each in CRAWLER_USER_AGENTS_DATA for example in each.get("instances", [])}
+    browsers = {example for example in examples if example.startswith("Mozilla/")}
+    assert len(examples) > 2000
+    assert sum(agent_of(example).is_bot for example in browsers) >= 0.99 * len(browsers)
+    assert sum(agent_of(example).is_bot for example in examples) >= 0.75 * len(examples)
 
 
 @pytest.mark.parametrize("piece", ["Mozilla/5.0 ", "(", "a" * 50 + "/1.0 ", "Android;", "\N{SNOWMAN}", "\x00", "bot-_"])
