@@ -5,6 +5,8 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+MOST_EVENT_BYTES = 8192
+
 
 @dataclass(frozen=True, slots=True)
 class Goal:
@@ -29,7 +31,8 @@ class Site:
     public one, a UUID. `honours_dnt`: hits that say DNT or GPC are dropped. `excluded_paths`: with `*` and `**` as in a
     goal's page. `allowed_parameters`: of a page's query, those that are kept. `backdate_days`: how old an event may be
     that comes without an API key. `retention_days`: events that are older are purged; None for never. `trailing_slash`:
-    whether `/pricing/` stays a page of its own, or becomes `/pricing`.
+    whether `/pricing/` stays a page of its own, or becomes `/pricing`. `max_event_bytes`: how large an event may be
+    (analytics/event_size.py).
     """
 
     site_id: str
@@ -46,3 +49,4 @@ class Site:
     backdate_days: int = 30
     retention_days: int | None = None
     trailing_slash: Literal["keep", "drop"] = "keep"
+    max_event_bytes: int = MOST_EVENT_BYTES

@@ -16,6 +16,7 @@ from marshmallow.validate import Length, OneOf, Range
 
 from analytics.addresses import plain_network
 from analytics.event_schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole, normalized
+from analytics.event_size import LARGEST, LEAST
 from analytics.schema_fields import StrictSchema
 from analytics.site import Goal, Site
 from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
@@ -130,6 +131,7 @@ class SiteSchema(StrictSchema):
     backdate_days = Whole(validate=Range(0, MOST_DAYS), **OPTIONAL)
     retention_days = Whole(validate=Range(1, MOST_DAYS), **OPTIONAL)
     trailing_slash = fields.String(validate=OneOf(["keep", "drop"]), **OPTIONAL)
+    max_event_bytes = Whole(validate=Range(LEAST, LARGEST), **OPTIONAL)
 
     @post_load
     def make(self, loaded: dict[str, Any], **_: Any) -> Site:
@@ -179,6 +181,7 @@ def dump_site(site: Site) -> dict[str, Any]:
         "backdate_days": site.backdate_days,
         "retention_days": site.retention_days,
         "trailing_slash": site.trailing_slash,
+        "max_event_bytes": site.max_event_bytes,
     }
 
 

@@ -31,7 +31,15 @@ REMEMBERED = 5.0  # seconds
 MOST_REMEMBERED = 1000  # whoever asks makes up the names
 
 
-PLAIN = ("shows_visitors", "write_key", "honours_dnt", "backdate_days", "retention_days", "trailing_slash")
+PLAIN = (
+    "shows_visitors",
+    "write_key",
+    "honours_dnt",
+    "backdate_days",
+    "retention_days",
+    "trailing_slash",
+    "max_event_bytes",
+)
 LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
 
 
@@ -222,6 +230,7 @@ def to_document(site: Site) -> dict[str, Any]:
         "backdate_days": site.backdate_days,
         "retention_days": site.retention_days,
         "trailing_slash": site.trailing_slash,
+        "max_event_bytes": site.max_event_bytes,
     }
 
 

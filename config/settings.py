@@ -72,7 +72,16 @@ def read_addresses(value: str) -> list[tuple[str, int]]:
 
 
 # A school behind one address, and one site that does not starve the others on a machine that takes 2,000 events/s.
-PRODUCTION_RATES = {"address": "1200/minute", "key": "1200/minute", "site": "120000/minute"}
+# An address may send a tenth of a site's events, and 2.5 kB for each; an API key all of them, with 1.25 kB for each.
+PRODUCTION_RATES = {
+    "address": "1200/minute",
+    "address_events": "12000/minute",
+    "address_bytes": "30000000/minute",
+    "key": "1200/minute",
+    "key_events": "120000/minute",
+    "key_bytes": "150000000/minute",
+    "site": "120000/minute",
+}
 
 
 class SettingsError(Exception):
@@ -213,10 +222,31 @@ class Settings:
         " in development",
         RATE,
     )
+    rate_limit_address_events: str = setting(
+        "str", "auto", "events from one address, whatever becomes of them; likewise, 12000/minute in production", RATE
+    )
+    rate_limit_address_bytes: str = setting(
+        "str", "auto", "bytes of bodies from one address, inflated; likewise, 30000000/minute in production", RATE
+    )
     rate_limit_key: str = setting(
         "str", "auto", "requests to ingestion with one API key; likewise, 1200/minute in production", RATE
     )
-    rate_limit_site: str = setting("str", "auto", "events of one site; likewise, 120000/minute in production", RATE)
+    rate_limit_key_events: str = setting(
+        "str",
+        "auto",
+        "events with one API key, instead of those of the address; likewise, 120000/minute in production",
+        RATE,
+    )
+    rate_limit_key_bytes: str = setting(
+        "str",
+        "auto",
+        "bytes of bodies with one API key, inflated, instead of those of the address; likewise, 150000000/minute in"
+        " production",
+        RATE,
+    )
+    rate_limit_site: str = setting(
+        "str", "auto", "accepted events of one site; likewise, 120000/minute in production", RATE
+    )
     store_batch: int = setting("int", 1000, "the most events that one task stores", validate.Range(1, 10000))
     most_waiting: int = setting(
         "int", 2_000_000, "with so many events waiting in the journal the door refuses more", POSITIVE
@@ -289,7 +319,7 @@ class Settings:
     @property
     def rate_limits(self) -> dict[str, str]:
         """By what is limited, as `1000/minute`; "" for none."""
-        given = {"address": self.rate_limit_address, "key": self.rate_limit_key, "site": self.rate_limit_site}
+        given = {name: getattr(self, f"rate_limit_{name}") for name in PRODUCTION_RATES}
         auto = PRODUCTION_RATES if self.is_production else {}
         return {
             name: auto.get(name, "") if rate == "auto" else "" if rate == "none" else rate

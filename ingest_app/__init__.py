@@ -9,6 +9,7 @@ from ingest_app.described import description
 from ingest_app.door import Door
 from ingest_app.drop_in import in_their_shape
 from ingest_app.events import events_blueprint
+from ingest_app.hit import SENDER
 from ingest_app.opting_out import opting_out_blueprint
 from ingest_app.places import CDNS
 from ingest_app.plausible import plausible_blueprint
@@ -20,7 +21,7 @@ from web.auth import Auth
 from web.docs import docs_blueprint
 from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
-from web.rate_limits import ADDRESS
+from web.rate_limits import ADDRESS, ADDRESS_BYTES, ADDRESS_EVENTS
 
 UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # whoever watches us does so all the time
 
@@ -39,8 +40,13 @@ LINKS = {
 def create_app(settings: Settings, door: Door) -> Flask:
     app = new_app(__name__, {"redis": door.check}, settings.max_body_bytes, settings.trusted_proxies)
     app.config["PLACE_HEADERS"] = CDNS.get(settings.place_headers)
-    if door.limits.holds(ADDRESS):
-        app.before_request(lambda: None if request.path in UNLIMITED else door.expect(request.remote_addr or ""))
+    if any(map(door.limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES))):
+
+        @app.before_request
+        def limit_address() -> None:
+            if request.path not in UNLIMITED:
+                request.environ[SENDER] = door.expect(request.remote_addr or "")
+
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
     in_their_shape(app)
     app.register_blueprint(events_blueprint(door))

@@ -93,7 +93,7 @@ OPERATIONS: dict[str, Operation] = {
             )
         },
         says={
-            400: "`not_json`, `invalid_event`, `unknown_site` or `too_old`; `fields` says what is wrong.",
+            400: "`not_json`, `invalid_event`, `unknown_site`, `too_old` or `too_large`; `fields` says what is wrong.",
             403: "`origin_not_allowed`: the site does not take events from this page's origin.",
             **SENT_TOO_MUCH,
         },

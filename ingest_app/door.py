@@ -19,7 +19,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from prometheus_client import Metric
-from werkzeug.exceptions import TooManyRequests
+from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from analytics.addresses import plain_address
 from analytics.api_keys import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
@@ -28,6 +28,7 @@ from analytics.client import Client
 from analytics.drop import Drop
 from analytics.enriching import Lookups, make_lookups
 from analytics.event_schema import InvalidEvent, load_event
+from analytics.event_size import event_bytes, fits, largest_field, trimmed
 from analytics.journal import Journal, Line
 from analytics.salts import UTC_ZONE, Salts, make_salts
 from analytics.site import Site
@@ -37,11 +38,20 @@ from analytics.visitors import Act, Visitors, make_visitors
 from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENTS, journal_gauges
 from config.settings import Settings
 from ingest_app.group_commit import GroupCommit
-from ingest_app.hit import LONGEST_USER_AGENT, MOST_LOOK_UPS, Hit, too_many_sites
+from ingest_app.hit import LONGEST_USER_AGENT, MOST_LOOK_UPS, Hit, sender_and_size, too_many_sites
 from ingest_app.policy import Arrival, reason_to_drop, when_it_occurred
 from ingest_app.preview import as_json, resolve
 from tasks.events import WakeUps
-from web.rate_limits import ADDRESS, KEY, SITE, RateLimits
+from web.rate_limits import (
+    ADDRESS,
+    ADDRESS_BYTES,
+    ADDRESS_EVENTS,
+    KEY,
+    KEY_BYTES,
+    KEY_EVENTS,
+    SITE,
+    RateLimits,
+)
 
 # Rejected events of a hit that names more sites than this count for none of them: each name takes 98 bytes of Redis,
 # and it costs nothing to make up thousands.
@@ -121,43 +131,60 @@ class Door:
         self._commits = commits(self._commit)
         self._breaker = Breaker("redis", Unavailable)
 
-    def expect(self, address: str) -> None:
-        """Before anything is read of a hit. Raises TooManyRequests. Redis hears of no address, but of what today's salt
-        makes of it; where there is no salt to be had, the hit is not counted.
+    def expect(self, address: str) -> str:
+        """Before anything is read of a hit; returns what its sender is called in the limits. Raises TooManyRequests.
+        Redis hears of no address, but of what today's salt makes of it; where there is no salt to be had, the hit is
+        not counted, and "" is returned.
         """
-        with suppress(Unavailable):
+        try:
             salt = self._salts.of(UTC_ZONE, self._now().date())
-            who = digest(salt, f"address {_network(address)}".encode(), "sha256")
-            self.limits.spend(ADDRESS, who[:8].hex())
+        except Unavailable:
+            return ""
+        who = digest(salt, f"address {_network(address)}".encode(), "sha256")[:8].hex()
+        self.limits.spend(ADDRESS, who)
+        self.limits.check(ADDRESS_EVENTS, who)
+        self.limits.check(ADDRESS_BYTES, who)
+        return who
 
     @contextmanager
     def counting_what_cannot_be_read(self) -> Iterator[None]:
-        """Reading a body; where that is an InvalidEvent, it is counted before the caller hears of it."""
+        """Reading a body. One that cannot be read is charged to its sender; if that is an InvalidEvent, it is counted
+        before the caller hears of it.
+        """
         try:
             yield
-        except InvalidEvent as error:
-            self._commits.append([_rejection(error, self._now())])
+        except (InvalidEvent, HTTPException) as error:
+            sender, size = sender_and_size()
+            if sender and size:
+                with suppress(TooManyRequests):  # the next hit hears of it
+                    self.limits.spend(ADDRESS_BYTES, sender, size)
+            if isinstance(error, InvalidEvent):
+                self._commits.append([_rejection(error, self._now())])
             raise
 
     def admit(self, hit: Hit) -> Admitted:
         """An invalid event does not affect the rest of the hit. Raises TooManyRequests for all of the hit."""
         now = self._now()
         key = self._key_of(hit)
+        self._charge_sender(hit, key)
         seen = self._examine(hit, key, now)
         arrivals = list(seen.arrivals.values())
-        self._spend(key, arrivals)
         counted = self._sites_to_count(error.site_id for error in seen.rejected.values())
         lines = [Line(Account(x.site_id, now.date()), f"{DROPPED}{x.reason}") for x in seen.dropped.values()]
         lines += [_rejection(x, now, x.site_id if x.site_id in counted else "") for x in seen.rejected.values()]
-        lines += self._lines_of(arrivals, now)
-        if lines:
-            self._commits.append(lines)
+        with self._charging_sites(arrivals):
+            lines += self._lines_of(arrivals, now)
+            if lines:
+                self._commits.append(lines)
         has_bad_key = key is None and is_ours(hit.key)
         return Admitted(len(arrivals), seen.rejected, len(seen.dropped), seen.reasons_for(key), has_bad_key)
 
     def validate(self, hit: Hit) -> Admitted:
-        """What would become of a hit's events. Stores, counts and charges nothing."""
+        """What would become of a hit's events. Stores and counts nothing, and charges only its sender. Raises
+        TooManyRequests.
+        """
         key = self._key_of(hit)
+        self._charge_sender(hit, key)
         seen = self._examine(hit, key, self._now())
         resolved = {}
         for index, arrival in seen.arrivals.items():
@@ -185,15 +212,35 @@ class Door:
                     seen.arrivals[index] = found
         return seen
 
-    def _spend(self, key: ApiKey | None, arrivals: Sequence[Arrival]) -> None:
+    def _charge_sender(self, hit: Hit, key: ApiKey | None) -> None:
+        """The API key, or without one the address, whatever becomes of the events."""
         try:
             if key is not None:
                 self.limits.spend(KEY, str(key.id))
-            if self.limits.holds(SITE):
-                for site_id, count in Counter(arrival.event.site_id for arrival in arrivals).items():
-                    self.limits.spend(SITE, site_id, count)
+                self.limits.spend(KEY_BYTES, str(key.id), hit.size)
+                self.limits.spend(KEY_EVENTS, str(key.id), len(hit.bodies))
+            elif hit.sender:
+                self.limits.spend(ADDRESS_BYTES, hit.sender, hit.size)
+                self.limits.spend(ADDRESS_EVENTS, hit.sender, len(hit.bodies))
         except TooManyRequests:
-            EVENTS.labels("refused", "rate_limit").inc(len(arrivals))
+            EVENTS.labels("refused", "rate_limit").inc(len(hit.bodies))
+            raise
+
+    @contextmanager
+    def _charging_sites(self, arrivals: Sequence[Arrival]) -> Iterator[None]:
+        """For the block that has these events written. If it does not, no site is charged."""
+        counts = Counter(arrival.event.site_id for arrival in arrivals) if self.limits.holds(SITE) else {}
+        taken: dict[str, int] = {}
+        try:
+            for site_id, count in counts.items():
+                self.limits.take(SITE, site_id, count)
+                taken[site_id] = count
+            yield
+        except (TooManyRequests, Unavailable) as error:
+            for site_id, count in taken.items():
+                self.limits.give_back(SITE, site_id, count)
+            if isinstance(error, TooManyRequests):
+                EVENTS.labels("refused", "rate_limit").inc(len(arrivals))
             raise
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
@@ -299,7 +346,7 @@ class _Desk:
         client = _who_did_it(body, Client() if is_trusted else self._hit.client, event.site_id)
         arrival = Arrival(event, self._hit, client, site, is_configured, is_trusted)
         reason = reason_to_drop(arrival)
-        return Drop(reason, event.site_id) if reason else arrival
+        return Drop(reason, event.site_id) if reason else _sized(arrival)
 
     def _site(self, site_id: str) -> tuple[Site, bool]:
         if site_id not in self._sites:
@@ -307,6 +354,21 @@ class _Desk:
                 raise too_many_sites()
             self._sites[site_id] = self._find(site_id)
         return self._sites[site_id]
+
+
+def _sized(arrival: Arrival) -> Arrival:
+    """An event that is too large for its site loses what it can lose if another system's client built it: that sends
+    what it has, and a page view is worth more than its properties. Else it raises InvalidEvent.
+    """
+    event, most = arrival.event, arrival.site.max_event_bytes
+    if fits(event, most):
+        return arrival
+    smaller = trimmed(event, most) if arrival.hit.is_foreign else None
+    if smaller:
+        return replace(arrival, event=smaller)
+    name, size = largest_field(event)
+    message = f"Takes {size} bytes of an event of {event_bytes(event)}; the site takes events of {most} bytes."
+    raise InvalidEvent({name: [message]}, "too_large", event.site_id)
 
 
 def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:

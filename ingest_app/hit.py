@@ -25,6 +25,8 @@ MOST_EVENTS = 5000  # a hit
 MOST_LOOK_UPS = 100  # sites that a hit's events may be of: to look up one that nobody remembers is a round trip
 NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 
+SENDER, BODY_BYTES = "footfall.sender", "footfall.body_bytes"  # in a request's environ
+
 OPTED_OUT = "footfall_optout=1"  # the cookie
 LONGEST_USER_AGENT, LONGEST_LANGUAGES = 1024, 256  # characters; the rest tells nobody anything
 
@@ -36,7 +38,8 @@ class Hit:
 
     `sent_at`: when the client says that it sent the hit, by the clock that its events' timestamps are of. `origin`: the
     page that sent it; `refuses`: it said DNT or GPC; `opted_out`: its visitor wants to be counted nowhere; `key`: what
-    came as `Authorization: Bearer`.
+    came as `Authorization: Bearer`. `sender`: what the address that sent it is called in the limits, "" where it has
+    none; `size`: bytes of its body, inflated. `is_foreign`: another system's client built it, which cannot send less.
     """
 
     client: Client
@@ -46,9 +49,12 @@ class Hit:
     refuses: bool = False
     opted_out: bool = False
     key: str = ""
+    sender: str = ""
+    size: int = 0
+    is_foreign: bool = False
 
 
-def read_hit(bodies: Sequence[object], sent_at: datetime | None = None) -> Hit:
+def read_hit(bodies: Sequence[object], sent_at: datetime | None = None, *, is_foreign: bool = False) -> Hit:
     """What this request's headers say, around what its body held."""
     said = request.environ.get  # request.headers takes 2 µs for each header that is not there
     names = current_app.config["PLACE_HEADERS"]
@@ -67,7 +73,15 @@ def read_hit(bodies: Sequence[object], sent_at: datetime | None = None) -> Hit:
         refuses=said("HTTP_DNT") == "1" or said("HTTP_SEC_GPC") == "1",
         opted_out=OPTED_OUT in said("HTTP_COOKIE", ""),
         key=key.strip() if kind.lower() == "bearer" else "",
+        sender=said(SENDER, ""),
+        size=said(BODY_BYTES, 0),
+        is_foreign=is_foreign,
     )
+
+
+def sender_and_size() -> tuple[str, int]:
+    """Of this request, as in Hit, also if its body cannot be read."""
+    return request.environ.get(SENDER, ""), request.environ.get(BODY_BYTES, 0)
 
 
 def read_json(raw: bytes) -> Any:
@@ -86,6 +100,7 @@ def read_bytes(most: int | None = None) -> bytes:
     if length is None or length > min(most, PIECE) or "HTTP_CONTENT_ENCODING" in request.environ:
         return b"".join(_pieces(most))
     body: bytes = request.environ["wsgi.input"].read(length)  # as above, without 20 µs of counting pieces
+    request.environ[BODY_BYTES] = len(body)
     if len(body) < length:
         raise ClientDisconnected
     return body
@@ -149,10 +164,11 @@ def too_many_sites() -> InvalidEvent:
 
 
 def _pieces(most: int) -> Iterator[bytes]:
-    left = most
+    came = 0
     for piece in inflate(_received(most), request.headers.get("Content-Encoding", "")):
-        left -= len(piece)
-        if left < 0:
+        came += len(piece)
+        request.environ[BODY_BYTES] = came
+        if came > most:
             raise RequestEntityTooLarge
         yield piece
 

@@ -20,7 +20,7 @@ def plausible_blueprint(door: Door) -> Blueprint:
             read = read_plausible(read_json(read_bytes()), request.headers.get("X-Forwarded-For", ""))
         meant = SitesMeant(door.sites.by_domain)
         sites = dict.fromkeys(meant.id_of(domain) for domain in read.domains)
-        admitted = door.admit(read_hit([read.event | {"site_id": site_id} for site_id in sites]))
+        admitted = door.admit(read_hit([read.event | {"site_id": site_id} for site_id in sites], is_foreign=True))
         for error in in_their_words(admitted.rejected, THEIR_NAMES).values():
             if error.code != "unknown_site":
                 raise error

@@ -61,7 +61,8 @@ def segment_blueprint(door: Door) -> Blueprint:
             said = read_segment(body, kind)
             messages = checked_events(said.messages, "batch")
         site_id = SitesMeant(door.sites.by_key).id_of(said.write_key or _write_key())
-        hit = read_hit([translate(message, site_id, said.context) for message in messages], said.sent_at)
+        events = [translate(message, site_id, said.context) for message in messages]
+        hit = read_hit(events, said.sent_at, is_foreign=True)
         return door.admit(replace(hit, client=visitor_in(hit.client, said)))
 
     return blueprint

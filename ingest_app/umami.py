@@ -46,7 +46,7 @@ def umami_blueprint(door: Door) -> Blueprint:
     def _admit(bodies: Sequence[object]) -> dict[int, InvalidEvent]:
         """Those that were rejected."""
         meant = SitesMeant(door.sites.by_key)
-        return door.admit(read_hit([_translated(body, meant) for body in bodies])).rejected
+        return door.admit(read_hit([_translated(body, meant) for body in bodies], is_foreign=True)).rejected
 
     def _translated(body: object, meant: SitesMeant) -> object:
         try:

@@ -1,9 +1,11 @@
 """Rate limits: per address, key and site; what they cost nobody, and what happens without Redis."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import brotli
 import pytest
 from flask.testing import FlaskClient
 from redis import Redis
@@ -11,11 +13,14 @@ from werkzeug.exceptions import TooManyRequests
 
 from analytics.api_keys import WRITE, ApiKeyStore, make_key_ring
 from analytics.journal import Journal
+from analytics.site import Site
+from analytics.site_registry import make_registry
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
-from config.settings import Settings, load_settings
+from config.settings import PRODUCTION_RATES, Settings, load_settings
 from ingest_app import create_app
 from ingest_app.door import make_door
 from tests.conftest import ADMIN_KEY, NOW, Asked
+from tests.system import wait_for
 from web.rate_limits import RateLimits
 
 GOOD = {"site_id": "shop", "event_type": "pageview", "user_id": "ann"}
@@ -72,8 +77,94 @@ def test_a_site_s_limit_is_of_events(limited, journal: Journal):
     assert post(client, body=[GOOD] * 5) == 200
     assert post(client, body=[GOOD] * 5) == 429
     assert post(client, body=[GOOD | {"site_id": "blog"}] * 5) == 200
-    assert post(client, body=[GOOD, GOOD | {"site_id": "blog"}]) == 429, "all of it, as all of it will come again"
+    assert post(client, body=[GOOD | {"site_id": "blog"}] * 3 + [GOOD] * 4) == 429, "all of it will come again"
     assert journal.waiting() == 10
+    assert post(client, body=[GOOD] * 3) == 200, "what was refused used up nothing"
+    assert post(client, body=[GOOD | {"site_id": "blog"}] * 3) == 200
+    assert [post(client), post(client, body=[GOOD | {"site_id": "blog"}])] == [429, 429]
+    assert journal.waiting() == 16
+
+
+def test_what_is_rejected_dropped_or_refused_uses_up_no_site_s_limit(
+    limited, journal: Journal, settings: Settings, redis: Redis
+):
+    make_registry(settings).publish(lambda: [Site("shop", honours_dnt=True)])
+    client = limited(site="100/hour")
+    for _ in range(3):
+        assert post(client, body=[GOOD | {"path": 1}] * 50) == 200
+        assert post(client, body=[GOOD] * 50, DNT="1") == 200
+        assert post(client, body=[GOOD] * 101) == 429
+    redis.config_set("maxmemory", 1)  # full
+    try:
+        assert [post(client, body=[GOOD] * 60) for _ in range(3)] == [503] * 3
+    finally:
+        redis.config_set("maxmemory", 0)
+    wait_for(lambda: post(client, body=[GOOD | {"site_id": "blog"}]) == 200, "room in the journal")
+    before = journal.waiting()
+    assert post(client, body=[GOOD] * 90) == 200
+    assert journal.waiting() == before + 90
+
+
+# Bytes and events of an address and a key
+
+
+def inflated(events: int, size: int) -> bytes:
+    return brotli.compress(json.dumps([GOOD | {"props": {"p": "x" * size}}] * events).encode())
+
+
+def post_small(client: FlaskClient, body: bytes, address: str = "203.0.113.7", route: str = "/events") -> int:
+    headers = {"Content-Encoding": "br"}
+    return client.post(route, data=body, headers=headers, environ_overrides={"REMOTE_ADDR": address}).status_code
+
+
+def test_an_address_has_so_many_events_before_any_site_is_charged(limited, journal: Journal):
+    client = limited(address_events="1000/hour", site="5000/hour")
+    body = inflated(400, 10)
+    assert len(body) < 200
+    assert [post_small(client, body) for _ in range(28)] == [200] * 2 + [429] * 26
+    assert journal.waiting() == 800
+    assert post(client) == 429, "before it is read"
+    assert [post_small(client, body, f"198.51.100.{n}") for n in range(10)] == [200] * 10
+
+
+@pytest.mark.parametrize("route", ["/events", "/events?validate=1", "/api/batch", "/v1/batch"])
+def test_an_address_has_so_many_bytes_as_its_bodies_become_whatever_comes_of_them(limited, route: str):
+    client = limited(address_bytes="200000/hour")
+    small = brotli.compress(b" " * 60_000 + b"[]")
+    assert len(small) < 100
+    refused = [post_small(client, small, route=route) == 429 for _ in range(10)]
+    assert refused in ([False] * 3 + [True] * 7, [False] * 4 + [True] * 6)
+    assert post_small(client, small, "203.0.113.8", route) in (200, 400)
+
+
+def test_a_body_that_is_too_large_is_charged_too(limited):
+    client = limited(address_bytes="20000000/hour")
+    bomb = brotli.compress(b" " * 10_000_000)
+    answers = [post_small(client, bomb) for _ in range(10)]
+    assert (answers[0], answers[-1]) == (413, 429)
+
+
+def test_a_good_key_is_charged_instead_of_the_address(limited, database, settings: Settings):
+    keys = ApiKeyStore(database)
+    secret = keys.create("one", [WRITE], None, None)[1]
+    make_key_ring(settings).publish(keys)
+    client = limited(address_events="10/hour", key_events="100/hour")
+    key, wrong = ({"Authorization": f"Bearer {text}"} for text in (secret, f"footfall_{'x' * 32}"))
+    assert [post(client, body=[GOOD] * 40, **key) for _ in range(4)] == [200, 200, 429, 429]
+    assert [post(client, body=[GOOD] * 6, **wrong) for _ in range(3)] == [200, 429, 429]
+
+
+def test_another_process_knows_how_much_was_taken(settings: Settings, redis: Redis):
+    first, second = (RateLimits(settings, {"site": "100/hour"}) for _ in range(2))
+    first.take("site", "shop", 60)
+    for limits in (first, second):
+        with pytest.raises(TooManyRequests):
+            limits.take("site", "shop", 50)
+    second.take("site", "shop", 40)
+    second.give_back("site", "shop", 40)
+    second.take("site", "shop", 40)
+    with pytest.raises(TooManyRequests):
+        first.take("site", "shop", 11)
 
 
 def test_a_key_has_its_limit(limited, database, settings: Settings):
@@ -128,9 +219,9 @@ def test_whoever_sends_little_costs_no_round_trip_and_whoever_is_over_it_neither
 
 
 def test_limits_are_off_in_development_and_on_in_production():
-    assert Settings().rate_limits == {"address": "", "key": "", "site": ""}
+    assert set(Settings().rate_limits.values()) == {""}
     production = Settings(app_env="production", rate_limit_key="none", rate_limit_site="10/second")
-    assert production.rate_limits == {"address": "1200/minute", "key": "", "site": "10/second"}
+    assert production.rate_limits == PRODUCTION_RATES | {"key": "", "site": "10/second"}
 
 
 def test_place_headers_without_a_trusted_proxy_stop_the_start(monkeypatch: pytest.MonkeyPatch):

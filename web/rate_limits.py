@@ -1,4 +1,4 @@
-"""Rate limits: how much one address, one API key and one site may ask for, counted in Redis.
+"""Rate limits: how much one address, one API key and one site may send, counted in Redis: requests, events and bytes.
 
 By `limits`, the part of flask-limiter that counts; what else it does took 0.14 ms of CPU a request, a tenth of the
 door's.
@@ -6,6 +6,8 @@ door's.
 Fixed windows, by the clock. Each process counts by itself up to a tenth of a limit, and only what goes beyond it in
 Redis, a tenth at a time: the many who send little cost nothing (a count in Redis is a round trip and an fsync), and a
 limit may be passed by a tenth for each process. Who is over it is told so without asking Redis again.
+
+What an address or a key sends counts whatever becomes of it. Of a site only events that are taken count.
 
 Failure policy: where Redis does not answer, everybody is admitted, which is counted.
 """
@@ -27,7 +29,9 @@ from config.clients import make_redis
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 from config.settings import Settings
 
-ADDRESS, KEY, SITE = "address", "key", "site"
+ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES = "address", "address_events", "address_bytes"
+KEY, KEY_EVENTS, KEY_BYTES = "key", "key_events", "key_bytes"
+SITE = "site"
 PATIENCE = 0.2  # seconds for Redis: what comes after it has its own, and all of them together stay below 2
 PAUSE = 1.0  # seconds without asking, after Redis did not answer
 MOST_REMEMBERED = 100_000  # who sent something in the last window; beyond, the oldest start anew
@@ -35,10 +39,13 @@ MOST_REMEMBERED = 100_000  # who sent something in the last window; beyond, the 
 
 @dataclass(slots=True)
 class _Account:
-    """`untold`: what was spent and Redis was not told; `over_until`: until when nothing more is to be had."""
+    """`untold`: what was spent and Redis was not told, less what was given back; `over_until`: until when nothing is to
+    be had that costs `over_cost` or more.
+    """
 
     untold: int = 0
     over_until: float = 0.0
+    over_cost: int = 0
 
 
 class RateLimits:
@@ -56,8 +63,26 @@ class RateLimits:
         """Whether there is such a limit."""
         return name in self._limits
 
+    def check(self, name: str, who: str) -> None:
+        """Spends nothing. Raises TooManyRequests, if this process knows that there is no more to be had."""
+        limit = self._limits.get(name)
+        if limit and (seconds := limit.wait(who)):
+            raise self._refusal(limit, name, seconds)
+
     def spend(self, name: str, who: str, cost: int = 1) -> None:
-        """Raises TooManyRequests, with the seconds until there is more."""
+        """It is spent even if it is too much. Raises TooManyRequests, with the seconds until there is more."""
+        self._spend(name, who, cost, keeps=True)
+
+    def take(self, name: str, who: str, cost: int) -> None:
+        """All of it is spent, or nothing. Raises TooManyRequests, with the seconds until there is more."""
+        self._spend(name, who, cost, keeps=False)
+
+    def give_back(self, name: str, who: str, cost: int) -> None:
+        """What was taken and not used. This process may spend it again."""
+        if limit := self._limits.get(name):
+            limit.give_back(who, cost)
+
+    def _spend(self, name: str, who: str, cost: int, *, keeps: bool) -> None:
         limit = self._limits.get(name)
         if limit is None:
             return
@@ -65,17 +90,29 @@ class RateLimits:
             RATE_UNCHECKED.labels(name).inc()
             return
         try:
-            seconds = limit.spend(self._limiter, who, cost)
+            seconds = limit.spend(self._limiter, who, cost, keeps)
         except StorageError:
             self._away_until = self._clock() + PAUSE
             RATE_UNCHECKED.labels(name).inc()
             return
         if seconds:
-            RATE_LIMITED.labels(name).inc()
-            raise TooManyRequests(f"More than {limit.item.amount} {UNITS[name]}.", retry_after=seconds)
+            raise self._refusal(limit, name, seconds)
+
+    def _refusal(self, limit: "_Limit", name: str, seconds: int) -> TooManyRequests:
+        RATE_LIMITED.labels(name).inc()
+        window = limit.item.GRANULARITY.name
+        return TooManyRequests(f"More than {limit.item.amount} {UNITS[name]} in a {window}.", retry_after=seconds)
 
 
-UNITS = {ADDRESS: "requests from one address", KEY: "requests with one API key", SITE: "events of one site"}
+UNITS = {
+    ADDRESS: "requests from one address",
+    ADDRESS_EVENTS: "events from one address",
+    ADDRESS_BYTES: "bytes from one address, inflated",
+    KEY: "requests with one API key",
+    KEY_EVENTS: "events with one API key",
+    KEY_BYTES: "bytes with one API key, inflated",
+    SITE: "events of one site",
+}
 
 
 class _Limit:
@@ -86,14 +123,20 @@ class _Limit:
         self._lock = Lock()
         self._accounts: TTLCache[str, _Account] = TTLCache(MOST_REMEMBERED, item.get_expiry(), clock)
 
-    def spend(self, limiter: FixedWindowRateLimiter, who: str, cost: int) -> int:
-        """The seconds to wait, 0 where it may be spent. Raises StorageError."""
+    def wait(self, who: str) -> int:
+        """The seconds until there is more, 0 as far as this process knows of nothing."""
+        with self._lock:
+            account = self._accounts.get(who)
+            return self._seconds(account, 0) if account else 0
+
+    def spend(self, limiter: FixedWindowRateLimiter, who: str, cost: int, keeps: bool) -> int:
+        """The seconds to wait, 0 where it may be spent. `keeps`: it is spent in any case. Raises StorageError."""
         with self._lock:
             account = self._accounts.get(who)
             if account is None:
                 account = self._accounts[who] = _Account()
-            if self._clock() < account.over_until:
-                return math.ceil(account.over_until - self._clock())
+            if seconds := self._seconds(account, cost):
+                return seconds
             account.untold += cost
             if account.untold <= self._own:
                 return 0
@@ -101,5 +144,17 @@ class _Limit:
         if limiter.hit(self.item, who, cost=told):
             return 0
         seconds = max(math.ceil(limiter.get_window_stats(self.item, who).reset_time - time.time()), 1)
+        if not keeps:
+            limiter.storage.incr(self.item.key_for(who), self.item.get_expiry(), -cost)
+        account.over_cost = 0 if keeps else cost
         account.over_until = self._clock() + seconds
         return seconds
+
+    def give_back(self, who: str, cost: int) -> None:
+        with self._lock:
+            if account := self._accounts.get(who):
+                account.untold -= cost
+
+    def _seconds(self, account: _Account, cost: int) -> int:
+        seconds = account.over_until - self._clock()
+        return math.ceil(seconds) if seconds > 0 and cost >= account.over_cost else 0
