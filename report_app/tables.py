@@ -11,14 +11,12 @@ from web.errors import BadRequest
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how one begins
 CSV = "text/csv"
-
-
 BOM = "\ufeff"  # Excel takes a table without it for one in an old encoding
-YES, NO = ("1", "true"), ("0", "false")
 
 
 def wants_csv() -> bool:
-    """`?format=` goes before the header Accept; JSON where neither says anything."""
+    """`?format=` overrides the header Accept; without either, JSON."""
+    _wants_bom()  # a bom that is none is an error of JSON, too
     wanted = request.args.get("format")
     if wanted is None:
         return request.accept_mimetypes.best_match(["application/json", CSV]) == CSV
@@ -40,10 +38,10 @@ def as_csv(names: Sequence[str], rows: Iterable[Iterable[Cell]]) -> Response:
 
 def _wants_bom() -> bool:
     wanted = request.args.get("bom", "0")
-    if wanted not in (*YES, *NO):
+    if wanted not in ("0", "1"):
         message = "bom is 1 or 0."
         raise BadRequest("invalid_query", f"Not understood: {message}", {"bom": [message]})
-    return wanted in YES
+    return wanted == "1"
 
 
 def _harmless(cell: Cell) -> Cell:

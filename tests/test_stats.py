@@ -146,6 +146,7 @@ def test_both_come_as_csv(report: FlaskClient, story: None):
 
 def test_a_table_for_excel_begins_with_a_byte_order_mark(report: FlaskClient, story: None):
     for url in (f"/stats/breakdown?{DAY}", f"/stats/timeseries?{DAY}&grain=week"):
+        assert wrong(report, f"{url}&bom=yes") == {"bom": ["bom is 1 or 0."]}
         table = report.get(f"{url}&format=csv").data
         assert table[:3] != b"\xef\xbb\xbf"
         assert report.get(f"{url}&format=csv&bom=1").data == b"\xef\xbb\xbf" + table
