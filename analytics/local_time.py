@@ -76,7 +76,7 @@ def _moment(ms: int) -> datetime:
 
 
 def time_labels(period: Period, grain: Grain) -> list[str]:
-    """The label of every bucket that the period touches, in order; as many as its hours or days, so mind its length.
+    """The label of every bucket that the period touches, in order. Its cost is that of the number of labels.
 
     Time that clocks skip has no label (an hour of spring, Samoa's 30 December 2011). Time that they repeat has one.
     """
