@@ -31,6 +31,7 @@ from footfall.supervised_process import SupervisedProcess, can_end_with_parent, 
 START_LIMIT = 60  # seconds until everything answers
 STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 PREDECESSOR_LIMIT = 10.0  # seconds that servers may still need to stop whose supervisor was killed
+OURS = ("redis", "mongodb", "segments")  # folders in DATA_DIR
 LEAST_FREE = 100_000_000  # bytes; MongoDB's journal alone takes as much
 AGAIN = 1.0  # seconds after which another Ctrl-C is meant: some wrappers send two at once
 
@@ -128,8 +129,8 @@ def main() -> None:
         settings = load_settings(with_flower=True)
         data = Path(settings.data_dir).resolve()
         lock = FolderLock(data, "another `make run`")  # held until this process ends
-        for folder in (data / "redis", data / "mongodb", settings.segment_folder):
-            _make_private(folder)
+        for name in OURS:
+            _make_private(data / name)
         _check_disk(data)
         _check_ports(settings)
         run(settings, data)
@@ -236,7 +237,7 @@ def _read_procfile(path: Path) -> dict[str, list[str]]:
 
 
 def _make_private(folder: Path) -> None:
-    """For data from before files were the operator's only. DATA_DIR itself may hold what is not ours."""
+    """For data from before files were the operator's only. DATA_DIR and SEGMENT_DIR may hold what is not ours."""
     if not folder.exists() or not folder.stat().st_mode & 0o077:
         return
     for path in (*folder.rglob("*"), folder):

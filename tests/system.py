@@ -180,7 +180,7 @@ class System:
 
     def part(self, *words: str) -> list[psutil.Process]:
         """Its processes whose command line holds all the words, parents before children."""
-        return [p for p in self.process.children(recursive=True) if all(w in _command(p) for w in words)]
+        return [p for p in self.process.children(recursive=True) if all(w in command_of(p) for w in words)]
 
     def redis(self) -> Redis:
         if sentinels := self.environment["REDIS_SENTINELS"]:
@@ -220,7 +220,7 @@ def kill_if_there(process: psutil.Process) -> None:
         return
 
 
-def _command(process: psutil.Process) -> str:
+def command_of(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):

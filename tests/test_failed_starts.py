@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from footfall.embedded_servers import pick_port
-from tests.system import System, own_environment, wait_for
+from tests.system import System, command_of, own_environment, wait_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -239,11 +239,11 @@ def test_the_data_of_a_server_that_outlived_its_supervisor_is_not_used_by_a_seco
     )
 
     def server() -> psutil.Process | None:
-        return next((p for p in first.children() if f"/{name} " in " ".join(p.cmdline())), None)
+        return next((p for p in first.children() if f"/{name} " in command_of(p)), None)
 
     frozen: psutil.Process | None = None
     try:
-        wait_for(lambda: any("sleep" in p.cmdline() for p in first.children()), "the start", 60)
+        wait_for(lambda: any("sleep" in command_of(p) for p in first.children()), "the start", 60)
         frozen = wait_for(server, name)
         frozen.suspend()
         first.kill()
@@ -278,6 +278,7 @@ def test_the_data_of_a_server_that_outlived_its_supervisor_is_not_used_by_a_seco
     finally:
         if first.poll() is None:
             first.kill()
+            first.wait()
         if frozen:
             frozen.kill()
     wait_for(lambda: processes_of(start.environment["DATA_DIR"]) == [], "the end of all")
@@ -300,4 +301,5 @@ def test_without_setpriv_a_start_says_what_that_means(start: Start):
         second.stdout.close()
     finally:
         second.kill()
+        second.wait()
     assert processes_of(start.environment["DATA_DIR"]) == []
