@@ -24,6 +24,7 @@ GETS: dict[str, dict[str, str]] = {
     "/stats/timeseries": {},
     "/stats/breakdown": {},
     "/stats/realtime": {},
+    "/stats/ledger": {},
     "/stats/visitor": {"user_id": "ann"},
     "/export/events": {},
 }
