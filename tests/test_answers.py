@@ -255,16 +255,19 @@ def test_nobody_is_the_visitor_of_a_server_s_event_that_names_none(ingest: Flask
     assert answer.json["event"]["visitor"] == "none"
 
 
-def test_validate_spends_no_limit_but_the_address_s(
+def test_validate_charges_its_sender_and_not_the_site(
     settings: Settings, journal: Journal, wake_ups: Asked, make_key: MakeKey
 ):
-    settings = replace(settings, rate_limit_key="1/hour", rate_limit_site="1/hour", rate_limit_address="5/hour")
+    settings = replace(settings, rate_limit_key="5/hour", rate_limit_site="1/hour", rate_limit_address="9/hour")
     client = create_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
     headers = make_key()
     for _ in range(4):
         assert client.post("/event?validate=1", json=GOOD, headers=headers).status_code == 200
     assert client.post("/event", json=GOOD, headers=headers).data == QUEUED
     assert client.post("/event?validate=1", json=GOOD, headers=headers).status_code == 429
+    for _ in range(3):
+        assert client.post("/event?validate=1", json=GOOD).status_code == 200
+    assert client.post("/event?validate=1", json=GOOD).status_code == 429
 
 
 def test_validate_takes_as_many_bytes_as_a_single_event_may_have(ingest: FlaskClient):
