@@ -1,10 +1,11 @@
 """Can this MongoDB keep what it acknowledges? Reads what it says of itself; judging that needs no connection.
 
-Wrong can go: a MongoDB that is away, refuses or is not the replica set asked for is `Unanswered`; what the user may not
-ask is None.
+Raises Unanswered if MongoDB does not answer, refuses, or is not the replica set asked for, with where it should be,
+why, and what to do. What the user may not ask is None.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import pymongo
 from pymongo import ReadPreference
 from pymongo.database import Database
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError
 
 from analytics.dirty_hours import DirtyHours, Waiting
 from analytics.event_store import INDEXES
 from analytics.finding import Clock, Finding, Unanswered, ok, problem, warning
 from analytics.segmenting import due_at
+from analytics.server_kind import kind_of_server
 from analytics.site_names import Conflict, conflicts
 from analytics.sites import all_sites
 from analytics.unavailable import Unavailable
@@ -63,31 +65,45 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
     def ask(command: str) -> Any:
         return admin.command(command, read_preference=anyone)
 
+    with _answering(database):
+        ask("ping")  # so that connecting is no part of the round trip
+        asked = now()
+        hello = ask("hello")
+        clock = Clock(asked, hello["localTime"].timestamp(), now())
+        status = _if_allowed(lambda: ask("replSetGetStatus"))
+        config = _if_allowed(lambda: ask("replSetGetConfig"))
+        indexes = _if_allowed(database.with_options(read_preference=anyone)["events"].index_information)
+        return MongoFacts(
+            hello,
+            ask("buildInfo")["version"],
+            status,
+            config["config"] if config else None,
+            indexes,
+            clock,
+            _late(database.with_options(read_preference=anyone), now()),
+            _if_allowed(lambda: conflicts(all_sites(database.with_options(read_preference=anyone)))),
+        )
+
+
+def check_mongodb(database: Database[dict[str, Any]]) -> None:
+    """Raises Unanswered if it does not answer, or has no primary."""
+    with _answering(database):
+        database.client.admin.command("ping")
+
+
+@contextmanager
+def _answering(database: Database[dict[str, Any]]) -> Iterator[None]:
+    """For a block that asks MongoDB. Raises Unanswered if it cannot."""
     try:
         with pymongo.timeout(READ_LIMIT):
-            ask("ping")  # so that connecting is no part of the round trip
-            asked = now()
-            hello = ask("hello")
-            clock = Clock(asked, hello["localTime"].timestamp(), now())
-            status = _if_allowed(lambda: ask("replSetGetStatus"))
-            config = _if_allowed(lambda: ask("replSetGetConfig"))
-            indexes = _if_allowed(database.with_options(read_preference=anyone)["events"].index_information)
-            return MongoFacts(
-                hello,
-                ask("buildInfo")["version"],
-                status,
-                config["config"] if config else None,
-                indexes,
-                clock,
-                _late(database.with_options(read_preference=anyone), now()),
-                _if_allowed(lambda: conflicts(all_sites(database.with_options(read_preference=anyone)))),
-            )
+            yield
     except OperationFailure as error:
         remedy = "Set MONGODB_URI=mongodb://user:password@host/footfall?replicaSet=footfall&authSource=admin."
         reason = str((error.details or {}).get("errmsg", error.code)).rstrip(".")
-        raise Unanswered(problem(f"MongoDB refuses us: {reason}.", remedy)) from error
+        what = f"MongoDB at {_where(database)} refuses the user or the password: {reason}."
+        raise Unanswered(problem(what, remedy)) from error
     except PyMongoError as error:
-        raise _unanswered(database, error) from error
+        raise Unanswered(_why_unanswered(database, error)) from error
 
 
 def mongodb_version(mongodb: MongoFacts) -> Finding:
@@ -208,19 +224,48 @@ def _voters_and_writers(config: Mapping[str, Any]) -> tuple[list[Any], list[Any]
     return voters, [member for member in voters if not member["arbiterOnly"]]
 
 
-def _unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> Unanswered:
-    """What the driver saw tells a wrong replica set from a server that is away."""
+def _why_unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> Finding:
+    """What the driver saw tells a wrong replica set or another kind of server from one that does not answer."""
     seen = database.client.topology_description
-    kinds = {server.server_type_name for server in seen.server_descriptions().values()}
+    servers = list(seen.server_descriptions().values())
+    kinds = {server.server_type_name for server in servers}
     if not kinds and seen.replica_set_name:
-        what = f"MongoDB answers, but it is not a member of the replica set {seen.replica_set_name}."
-        return Unanswered(problem(what, f"Correct replicaSet in MONGODB_URI. If it is a standalone: {MAKE_SET}"))
+        what = f"MongoDB at {_where(database)} is not a member of the replica set {seen.replica_set_name}."
+        return problem(what, f"Correct replicaSet in MONGODB_URI. If it is a standalone: {MAKE_SET}")
     if kinds == {"RSGhost"}:
-        return Unanswered(
-            problem("MongoDB's replica set was never initiated.", "Run `mongosh --eval 'rs.initiate()'` once.")
-        )
-    short = str(error).partition(", Timeout:")[0].partition(" (configured")[0]
-    return Unanswered(problem(f"MongoDB does not answer: {short}.", "Start it, or correct MONGODB_URI."))
+        what = f"The replica set of MongoDB at {_where(database)} was never initiated."
+        return problem(what, "Run `mongosh --eval 'rs.initiate()'` once.")
+    for server in servers:
+        host, port = server.address
+        kind = kind_of_server(host, port or 27017) if server.error and not _is_away(server.error) else ""
+        if kind not in ("", "MongoDB"):
+            return problem(f"At {host}:{port} is {kind}, and not MongoDB.", "Correct MONGODB_URI.")
+    reason = next((_reason(server.error) for server in servers if server.error), str(error).partition(", Timeout:")[0])
+    remedy = "Start it, or correct MONGODB_URI; if it is not set, `make run` starts one."
+    return problem(f"MongoDB does not answer at {_where(database)}: {reason}.", remedy)
+
+
+def _is_away(error: Exception) -> bool:
+    return "refused" in str(error) or "not known" in str(error)
+
+
+def _reason(error: Exception) -> str:
+    """The driver's own words, which name the server again and its timeouts, only if it is none of these."""
+    text = str(error)
+    if "refused" in text:
+        return "the connection was refused"
+    if "Name or service not known" in text or "nodename nor servname" in text:
+        return "there is no host of this name"
+    if isinstance(error, NetworkTimeout):
+        return "no answer in time"
+    return text.partition(" (configured")[0].rstrip(".")
+
+
+def _where(database: Database[dict[str, Any]]) -> str:
+    """Hosts and ports of MONGODB_URI."""
+    return ",".join(
+        f"{host}:{port}" if port else host for host, port in sorted(database.client._topology_settings.seeds)
+    )
 
 
 def _late(database: Database[dict[str, Any]], now: float) -> Waiting | None:

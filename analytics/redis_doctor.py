@@ -1,17 +1,28 @@
 """Is this Redis set up to keep what a 200 promises? Reads what it says of itself; judging that needs no connection.
 
-Wrong can go: a Redis that is away or refuses is `Unanswered`; CONFIG or CLIENT forbidden, as on managed Redis, is None.
+Raises Unanswered if Redis does not answer or refuses, with where it should be, why, and what to do. CONFIG or CLIENT
+that is forbidden, as on managed Redis, is None.
 """
 
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from analytics.finding import Clock, Finding, Unanswered, megabytes, ok, problem, warning
 from analytics.journal import FULL
+from analytics.server_kind import kind_of_server
 from config.clients import BEAT
 
 OLDEST = (6, 2)
@@ -31,7 +42,7 @@ class RedisFacts:
 
 def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
     """Raises Unanswered."""
-    try:
+    with _answering(redis):
         redis.ping()  # so that connecting is no part of the round trip
         asked = now()
         seconds, microseconds = redis.time()
@@ -40,13 +51,21 @@ def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
         clients: Any = _if_allowed(redis.client_list)
         info: Any = redis.info()
         return RedisFacts(info, config.get("appendfsync") if config else None, clients, clock)
-    except AuthenticationError as error:
-        raise Unanswered(
-            problem(f"Redis refuses us: {str(error).rstrip('.')}.", "Set REDIS_URL=redis://user:password@host:6379/0.")
-        ) from error
+
+
+def check_redis(redis: Redis) -> None:
+    """Raises Unanswered."""
+    with _answering(redis):
+        redis.ping()
+
+
+@contextmanager
+def _answering(redis: Redis) -> Iterator[None]:
+    """For a block that asks Redis. Raises Unanswered if it cannot."""
+    try:
+        yield
     except RedisError as error:
-        remedy = "Start it, or correct REDIS_URL, or REDIS_HOST and REDIS_PORT."
-        raise Unanswered(problem(f"Redis does not answer: {str(error).rstrip('.')}.", remedy)) from error
+        raise Unanswered(_why_unanswered(redis, error)) from error
 
 
 def redis_version(redis: RedisFacts) -> Finding:
@@ -134,6 +153,31 @@ def beat(redis: RedisFacts) -> Finding:
     if min(idle) > BEAT_SILENT:
         return problem(f"beat is connected, but has been silent for {min(idle)} s.", remedy)
     return ok("beat runs.")
+
+
+def _why_unanswered(redis: Redis, error: RedisError) -> Finding:
+    given = redis.connection_pool.connection_kwargs
+    host, port = given.get("host"), given.get("port", 6379)
+    where = f"{host}:{port}" if host else str(given.get("path", "the address that the sentinels have"))
+    reason = str(error).rstrip(".")
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        what = f"Redis at {where} refuses the user or the password: {reason}."
+        return problem(what, "Set REDIS_URL=redis://user:password@host:6379/0.")
+    if isinstance(error, BusyLoadingError):
+        return problem(f"Redis at {where} is loading its data.", "Wait until it has.")
+    if isinstance(error, ResponseError):
+        return problem(f"Redis at {where} refuses what it was asked: {reason}.", "Correct REDIS_URL.")
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ConnectionRefusedError):
+        reason = "the connection was refused"
+    elif isinstance(cause, socket.gaierror):
+        reason = "there is no host of this name"
+    elif host and (kind := kind_of_server(host, port)) and kind != "Redis":
+        return problem(f"At {where} is {kind}, and not Redis.", "Correct REDIS_URL, or REDIS_HOST and REDIS_PORT.")
+    elif isinstance(error, RedisTimeoutError):
+        reason = f"no answer within {given['socket_timeout']:g} s"
+    remedy = "Start it, or correct REDIS_URL, or REDIS_HOST and REDIS_PORT; if none is set, `make run` starts one."
+    return problem(f"Redis does not answer at {where}: {reason}.", remedy)
 
 
 def _if_allowed(ask: Callable[[], Any]) -> Any:

@@ -8,12 +8,12 @@ SIMILAR = 0.7  # of 1.0; a typing error is above it, a different word below
 IGNORED = str.maketrans("", "", "_-. ")
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
+def closest(name: str, known: Iterable[str], similar: float = SIMILAR) -> str | None:
     """Ignores case and what separates words, so `timeZone`, `time-zone` and `time_zone` are all close to `timezone`."""
     if len(name) > LONGEST:
         return None
     by_plain_name = {_plain(each): each for each in known}
-    found = get_close_matches(_plain(name), by_plain_name, n=1, cutoff=SIMILAR)
+    found = get_close_matches(_plain(name), by_plain_name, n=1, cutoff=similar)
     return by_plain_name[found[0]] if found else None
 
 

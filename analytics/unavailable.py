@@ -9,7 +9,8 @@ class Unavailable(Exception):
     """`store` did not do what was asked; it may have, or may yet. Asking again is safe and the only remedy."""
 
     def __init__(self, store: str, cause: Exception) -> None:
-        super().__init__(f"{store} is unavailable: {type(cause).__name__}: {cause}"[:300])
+        said = str(cause).partition(", Topology Description: ")[0]
+        super().__init__(f"{store} is unavailable: {type(cause).__name__}: {said}"[:300])
         self.store = store
         self.cause = cause
 

@@ -7,13 +7,16 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.database import Database
+from pymongo.errors import PyMongoError
 from redis import BlockingConnectionPool, Redis
 from redis.connection import parse_url
+from redis.exceptions import RedisError
 from redis.sentinel import Sentinel
 
 from config.settings import Settings
 
 DEFAULT_DATABASE = "footfall"
+STORE_ERRORS = (PyMongoError, RedisError)  # what the clients raise
 BEAT = "footfall-beat"  # the name of beat's connection to Redis, by which `footfall doctor` sees it
 
 

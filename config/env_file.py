@@ -8,12 +8,12 @@ Raises EnvFileError if a file is there and cannot be used. Messages name lines a
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
-from dotenv.variables import Variable, parse_variables
+from dotenv.variables import Atom, Literal, Variable, parse_variables
 
 PROJECT = Path(__file__).resolve().parent.parent
 LARGEST = 1_000_000  # bytes
@@ -28,6 +28,7 @@ class EnvFile:
     path: Path | None = None
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
     lines: Mapping[str, list[int]] = field(default_factory=dict)  # on which each name is set, counted from 1
+    used: Set[str] = frozenset()  # names that `${NAME}` uses
 
 
 def read_env_file(environment: Mapping[str, str]) -> EnvFile:
@@ -37,12 +38,15 @@ def read_env_file(environment: Mapping[str, str]) -> EnvFile:
         return EnvFile()
     values: dict[str, str] = {}
     lines: dict[str, list[int]] = {}
+    used: set[str] = set()
     for line, binding in _bindings(path):
         if binding.key is None or binding.value is None:  # a comment, or a name alone: from the environment
             continue
-        values[binding.key] = _replaced(binding, environment, values, f"line {line} of {path}")
+        parts = _parts(binding)
+        values[binding.key] = _joined(parts, environment, values, f"line {line} of {path}")
+        used |= {part.name for part in parts if isinstance(part, Variable)}
         lines.setdefault(binding.key, []).append(line)
-    return EnvFile(path, values, lines)
+    return EnvFile(path, values, lines, used)
 
 
 def _bindings(path: Path) -> Iterator[tuple[int, Binding]]:
@@ -71,19 +75,18 @@ def _text(path: Path) -> str:
     return text
 
 
-def _replaced(binding: Binding, environment: Mapping[str, str], values: Mapping[str, str], where: str) -> str:
-    text = binding.value or ""
-    if binding.original.string.partition("=")[2].lstrip().startswith("'"):
-        return text
-    parts = []
-    for part in parse_variables(text):
-        found: str | None = part.resolve({})
-        if isinstance(part, Variable):
-            found = environment.get(part.name, values.get(part.name)) or part.default
-            if found is None and part.name not in {**environment, **values}:
-                raise EnvFileError(
-                    f"{where} uses ${{{part.name}}}, which is not set; set it above, or use single quotes if the"
-                    " value contains it literally"
-                )
-        parts.append(found or "")
-    return "".join(parts)
+def _parts(binding: Binding) -> list[Atom]:
+    is_literal = binding.original.string.partition("=")[2].lstrip().startswith("'")
+    return [Literal(binding.value or "")] if is_literal else list(parse_variables(binding.value or ""))
+
+
+def _joined(parts: list[Atom], environment: Mapping[str, str], values: Mapping[str, str], where: str) -> str:
+    known = {**values, **environment}
+    for part in parts:
+        if isinstance(part, Variable) and part.default is None and part.name not in known:
+            raise EnvFileError(
+                f"{where} uses ${{{part.name}}}, which is not set; set it above, or use single quotes if the value"
+                " contains it literally"
+            )
+    given = {name: value for name, value in known.items() if value}  # a default is also for what is empty
+    return "".join(part.resolve(given) for part in parts)

@@ -7,6 +7,7 @@ hides the one in `.env`. If values cannot be used, or production lacks its secre
 
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Set
 from dataclasses import Field, InitVar, dataclass, field, fields
@@ -16,13 +17,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, validate
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+from redis.connection import parse_url
 
 from config.env_file import EnvFile, EnvFileError, read_env_file
+from config.running_servers import find_servers
 
 PORT = validate.Range(1, 65535)
 POSITIVE = validate.Range(min=0, min_inclusive=False)
-REDIS_URL = validate.Regexp(r"(redis|rediss|unix)://|$", error="a Redis URL, such as redis://host:6379/0")
-MONGODB_URI = validate.Regexp(r"mongodb(\+srv)?://", error="a MongoDB URI, such as mongodb://host:27017/footfall")
 MEMORY = validate.Regexp(r"\d+(\.\d+)? ?[KMGT]i?B$", error="an amount of memory, such as 1GB or 512MiB")
 RATE = validate.Regexp(
     r"(auto|none|[1-9]\d{0,8}/(second|minute|hour|day))$", error="a rate such as 1000/minute, or none, or auto"
@@ -31,9 +34,15 @@ LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
 FORMATS = validate.OneOf(["auto", "json", "console"])
 
 
+OF_OTHERS = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_")  # Docker Compose reads these from `.env` for itself
+OUR_NAMES = 0.85  # the least similarity for names in the environment, where other programs have theirs
+
 # Without these, production does not start; nor does Flower without its logins.
 PRODUCTION = ("SECRET_KEY", "ADMIN_KEY")
 FLOWER_LOGINS = "FLOWER_BASIC_AUTH"
+
+
+ESCAPED = ", with special characters in the password as %XX"
 
 
 def is_address(value: str) -> None:
@@ -46,6 +55,24 @@ def is_address(value: str) -> None:
 def is_address_or_none(value: str) -> None:
     if value:
         is_address(value)
+
+
+def is_redis_url(value: str) -> None:
+    try:
+        parse_url(value)  # type: ignore[no-untyped-call]
+        urlsplit(value).port  # noqa: B018 (raises ValueError)
+    except ValueError:
+        raise ValidationError(f"a Redis URL, such as redis://user:password@host:6379/0{ESCAPED}") from None
+
+
+def is_mongodb_uri(value: str) -> None:
+    try:
+        if value.startswith("mongodb+srv://"):
+            urlsplit(value)  # reading more of it asks the DNS
+        else:
+            parse_uri(value, warn=True)
+    except (PyMongoError, ValueError, OSError):  # OSError: a file of certificates that is not there
+        raise ValidationError(f"a MongoDB URI, such as mongodb://user:password@host:27017/footfall{ESCAPED}") from None
 
 
 def are_sentinels(value: str) -> None:
@@ -128,18 +155,21 @@ class Settings:
         "str",
         "mongodb://127.0.0.1:27017/footfall?replicaSet=footfall",
         "MongoDB, the system of record; the path names the database. Unset: `make run` starts its own",
-        MONGODB_URI,
+        is_mongodb_uri,
         secret=True,
     )
     redis_url: str = setting(
         "str",
         "",
-        "Redis, journal and Celery broker; goes before host and port. This and `REDIS_HOST` unset: as above",
-        REDIS_URL,
+        "Redis, journal and Celery broker; overrides host and port. If this, `REDIS_HOST` and `REDIS_SENTINELS` are"
+        " unset, `make run` starts its own",
+        is_redis_url,
         secret=True,
     )
-    redis_host: str = setting("str", "127.0.0.1", "Redis by host, where no `REDIS_URL` is given")
-    redis_port: int = setting("int", 6379, "Redis by port, where no `REDIS_URL` is given", PORT)
+    redis_host: str = setting("str", "127.0.0.1", "Redis by host, if `REDIS_URL` is unset")
+    redis_port: int = setting(
+        "int", 6379, "Redis by port, if `REDIS_URL` is unset; also the port of the Redis that `make run` starts", PORT
+    )
     redis_sentinels: str = setting(
         "str",
         "",
@@ -379,6 +409,35 @@ def load_settings_or_exit(*, with_flower: bool = False) -> Settings:
         sys.exit(f"footfall: {error}")
 
 
+def name_warnings(closest: Callable[..., str | None]) -> list[str]:
+    """A sentence for each name that looks like a setting and is none, and for each that `.env` sets twice.
+
+    `closest`: analytics.suggestion.closest. Empty if the environment has every setting, as for the processes that
+    `make run` starts: it has said so before. Names are only shown if they cannot be pieces of a secret.
+    """
+    known = [f.name.upper() for f in fields(Settings)]
+    if all(name in os.environ for name in known):
+        return []
+    file = read_env_file(os.environ)
+    sentences = []
+    for name, lines in file.lines.items():
+        where = f"line {lines[-1]} of {file.path}"
+        if name in known:
+            if len(lines) > 1:
+                sentences.append(f"{name} is set more than once; {where} counts")
+        elif found := closest(name, known):
+            sentences.append(f"{name} is not a setting; did you mean {found}? ({where})")
+        elif not name.startswith(OF_OTHERS) and name not in file.used:
+            shown = name if re.fullmatch("[A-Z][A-Z0-9_]*", name) else "a name"
+            sentences.append(f"{shown} is not a setting and is ignored ({where})")
+    families = {name.split("_")[0] for name in known}
+    for name in sorted(os.environ.keys() - known - file.lines.keys()):
+        found = closest(name, known, OUR_NAMES) if name.split("_")[0] in families else None
+        if found and not os.environ.get(found):
+            sentences.append(f"{name} is not a setting; did you mean {found}? (in the environment)")
+    return sentences
+
+
 def _given() -> tuple[dict[str, str], EnvFile]:
     """What is set and not empty, by field name."""
     try:
@@ -391,7 +450,9 @@ def _given() -> tuple[dict[str, str], EnvFile]:
 
 
 def _with_addresses(values: dict[str, Any]) -> dict[str, Any]:
-    """Where the stores are, if only their hosts and ports are set."""
+    """Where the stores are if they are not set: the servers of a running `make run`, unless a port is set that it was
+    not asked for, else the default host and that port.
+    """
     starts = set()
     if not values.keys() & {"redis_url", "redis_host", "redis_sentinels"}:
         starts.add("redis")
@@ -399,7 +460,13 @@ def _with_addresses(values: dict[str, Any]) -> dict[str, Any]:
         starts.add("mongodb")
     redis = f"redis://{values.get('redis_host', '127.0.0.1')}:{values.get('redis_port', 6379)}/0"
     mongodb = f"mongodb://127.0.0.1:{values.get('mongodb_port', 27017)}/footfall?replicaSet=footfall"
-    return {"redis_url": redis, "mongodb_uri": mongodb} | values | {"starts": frozenset(starts)}
+    addresses = {"redis_url": redis, "mongodb_uri": mongodb}
+    running = find_servers(Path(values.get("data_dir", "var")))
+    for name, field_name in (("redis", "redis_url"), ("mongodb", "mongodb_uri")):
+        server = running.get(name) if name in starts else None
+        if server and values.get(f"{name}_port", server.wanted_port) == server.wanted_port:
+            addresses[field_name] = server.url
+    return addresses | values | {"starts": frozenset(starts)}
 
 
 def _read(text: str, kind: str, rule: Callable[[Any], Any] | None) -> Any:

@@ -19,10 +19,10 @@ from analytics.books import Books
 from analytics.dead_letters import DeadLetterStore
 from analytics.event_store import EventStore
 from analytics.journal import make_journal
-from analytics.unavailable import Unavailable
 from config.clients import make_database, make_redis
 from config.settings import Settings
-from footfall.group import fail
+from footfall.group import stores_of
+from footfall.store_checks import check_store
 
 COUNTS = (
     "received",
@@ -54,10 +54,9 @@ def audit_command(settings: Settings, site: str | None, day: datetime | None, wa
         account = balance.account
         return site in (None, account.site_id) and (day is None or account.day == day.date())
 
-    try:
+    with stores_of(settings, code=2):
+        check_store(settings, "mongodb")
         found = _audit_at_rest(settings, wait, is_chosen)
-    except Unavailable as error:
-        fail(str(error), 2)
     if as_json:
         click.echo(_as_json(found))
     else:

@@ -17,15 +17,13 @@ import click
 
 from analytics import mongodb_doctor as mongodb
 from analytics import redis_doctor as redis
-from analytics.finding import Finding, Unanswered, ok, problem, warning, without_password
-from config.clients import make_database, make_redis
+from analytics.finding import Finding, ok, warning, without_password
 from config.settings import Settings
+from footfall.store_checks import NAMES, read_mongodb_of, read_redis_of, why_unanswered
 from tasks import app
 from tasks import doctor as processes
 
 LIMIT = 8.0  # seconds for everything; each question has a shorter limit, but looking up a host's name has none
-NAMES = {"redis": "Redis", "mongodb": "MongoDB", "celery": "Celery", "flower": "Flower", "settings": "Settings"}
-SET_BY = {"redis": "REDIS_URL", "mongodb": "MONGODB_URI", "celery": "REDIS_URL", "flower": "BIND_HOST and FLOWER_PORT"}
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unchecked": "bright_black"}
 
 # The whole list. A check takes what was read of its part and returns a Finding; its name is what is printed.
@@ -68,6 +66,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         processes.settings_claim_idle,
         processes.settings_redis_timeout,
         processes.settings_geoip_db,
+        processes.settings_names,
     ],
 }
 
@@ -120,10 +119,10 @@ def doctor(settings: Settings, as_json: bool, strict: bool) -> None:
 def examine(settings: Settings) -> Iterator[Checked]:
     """Everybody is asked at the same time, Celery's workers when Redis, their broker, has answered."""
     end = time.monotonic() + LIMIT
-    broker = begin(lambda: redis.read_redis(make_redis(settings), time.time))
+    broker = begin(lambda: read_redis_of(settings))
     readings = {
         "redis": broker,
-        "mongodb": begin(lambda: mongodb.read_mongodb(make_database(settings), time.time)),
+        "mongodb": begin(lambda: read_mongodb_of(settings)),
         "celery": begin(lambda: _workers(broker)),
         "flower": begin(lambda: processes.read_flower(settings)),
         "settings": begin(lambda: settings),
@@ -135,7 +134,7 @@ def examine(settings: Settings) -> Iterator[Checked]:
         except BrokerAway:
             yield from (Checked.of(check, Finding("unchecked", "Needs Redis.")) for check in checks)
         except Exception as error:
-            yield Checked(part, _why_unanswered(part, error))
+            yield Checked(part, why_unanswered(part, error))
             yield from (Checked.of(check, Finding("unchecked", f"Needs {NAMES[part]}.")) for check in checks)
         else:
             if part in urls:
@@ -161,15 +160,6 @@ def _workers(broker: Future[Any]) -> processes.WorkerFacts:
     if broker.exception():
         raise BrokerAway
     return processes.read_workers(app)
-
-
-def _why_unanswered(part: str, error: Exception) -> Finding:
-    if isinstance(error, Unanswered):
-        return error.finding
-    if isinstance(error, TimeoutError):
-        return problem(f"{NAMES[part]} did not answer in time.", f"Start it again, or correct {SET_BY[part]}.")
-    # Its words may hold what was set, and so a password.
-    return problem(f"{NAMES[part]} could not be asked: {type(error).__name__}.", f"Correct {SET_BY[part]}.")
 
 
 def _judge(check: Callable[[Any], Finding], facts: Any) -> Finding:

@@ -1,6 +1,6 @@
 """`python -m footfall keys`: API keys, as /admin/keys has them. Also the way in where there is no key yet.
 
-0 where it is done, 1 where there is no such key, 2 where it is not a good question, or MongoDB is away.
+Ends with 0 if it is done, 1 if there is no such key or a store does not answer, and 2 if the command is wrong.
 """
 
 from collections.abc import Iterable

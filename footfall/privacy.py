@@ -18,12 +18,12 @@ from analytics.journal import make_journal
 from analytics.retention import Purger
 from analytics.segments import make_segments
 from analytics.sites import SiteStore
-from analytics.unavailable import Unavailable
 from analytics.visitor import Visitor
 from analytics.visitor_data import Found
 from config.clients import make_database
 from config.settings import Settings
-from footfall.group import PATIENCE, Group, database_of, fail
+from footfall.group import PATIENCE, VerdictGroup, database_of, stores_of
+from footfall.store_checks import check_store
 
 PAUSE = 1.0  # seconds between two looks at what is not finished
 PLACES = ("events", "segments", "dead_letters", "journal")
@@ -46,7 +46,7 @@ def whose(command: Callable[..., None]) -> Callable[..., None]:
     return with_visitor
 
 
-@click.group("visitors", cls=Group)
+@click.group("visitors", cls=VerdictGroup)
 @click.pass_context
 def visitors_group(context: click.Context) -> None:
     """All that is kept of one visitor: find it, export it, erase it."""
@@ -112,13 +112,12 @@ def _say_and_exit(found: Found) -> None:
 @click.pass_obj
 def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: bool, yes: bool) -> None:
     """Remove a site's events, and dead letters, from before a day of the site's time zone."""
-    database = make_database(settings, PATIENCE)
-    try:
+    with stores_of(settings, code=2):
+        check_store(settings, "mongodb")
+        database = make_database(settings, PATIENCE)
         with database.client:
             first = before.replace(tzinfo=SiteStore(database).get(site_id).zone).astimezone(UTC)
             _purge(Purger(database, make_journal(settings), DeadLetterStore(database)), site_id, first, dry_run, yes)
-    except Unavailable as error:
-        fail(str(error), 2)
 
 
 def _purge(purger: Purger, site_id: str, first: datetime, dry_run: bool, yes: bool) -> None:

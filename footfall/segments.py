@@ -15,12 +15,12 @@ from analytics.segments import Segments, make_segments
 from analytics.stretch import Stretch, as_datetime, as_ms, stretch_of
 from analytics.verifying import Verified, months_of, verify
 from config.settings import Settings
-from footfall.group import PATIENCE, Group, database_of
+from footfall.group import PATIENCE, VerdictGroup, database_of
 
 MONTH = click.DateTime(["%Y-%m"])
 
 
-@click.group("segments", cls=Group)
+@click.group("segments", cls=VerdictGroup)
 @click.pass_context
 def segments_group(context: click.Context) -> None:
     """The columnar copy of the events that reports read: look at it, check it, make it anew."""

@@ -1,7 +1,7 @@
 """`python -m footfall sites`: what is set for each site, as /admin/sites has it.
 
-0 where it is done, 1 where settings were refused or there is no such site, 2 where it is not a good question, or
-MongoDB is away.
+Ends with 0 if it is done, 1 if settings were refused, there is no such site or a store does not answer, and 2 if the
+command is wrong.
 """
 
 import json

@@ -19,13 +19,17 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from config.settings import Settings, SettingsError, load_settings
+from analytics.suggestion import closest
+from config.running_servers import RunningServer, published
+from config.settings import Settings, SettingsError, load_settings, name_warnings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from footfall.folder_lock import FolderLock
 from footfall.start_error import StartError
+from footfall.store_checks import StoreUnreachable, check_store
 from footfall.supervised_process import SupervisedProcess, can_end_with_parent, write, write_line
 
 START_LIMIT = 60  # seconds until everything answers
@@ -39,7 +43,7 @@ BANNER = """
 Footfall is up.  ingest {ingest}  report {report}  Flower {flower}
 
 {first_steps}
-The celery CLI, in another terminal:  {environment}.venv/bin/celery -A tasks inspect active
+The celery CLI, in another terminal in this folder:  .venv/bin/celery -A tasks inspect active
 Ctrl-C stops everything; the data stays in {data}.
 """
 IN_DEVELOPMENT = """\
@@ -51,8 +55,8 @@ IN_DEVELOPMENT = """\
 IN_PRODUCTION = """\
 In another terminal, in this folder: set up a site, make a key for its reports, send an event, and ask for a report.
 
-  {environment}.venv/bin/python -m footfall sites set site-abc-123 domains=shop.example timezone=UTC
-  FOOTFALL_KEY=$({environment}.venv/bin/python -m footfall keys create mine --scope stats:read --site site-abc-123)
+  .venv/bin/python -m footfall sites set site-abc-123 domains=shop.example timezone=UTC
+  FOOTFALL_KEY=$(.venv/bin/python -m footfall keys create mine --scope stats:read --site site-abc-123)
   curl -X POST {ingest}/event -H 'Content-Type: application/json' \\
     -d '{{"site_id": "site-abc-123", "event_type": "page_view", "url": "https://shop.example/", "user_id": "ann"}}'
   curl -H "Authorization: Bearer $FOOTFALL_KEY" '{report}/stats?site_id=site-abc-123'
@@ -127,15 +131,18 @@ def main() -> None:
     os.umask(0o077)  # for all that we start, too: data, logs and copies are the operator's only
     try:
         settings = load_settings(with_flower=True)
+        for sentence in name_warnings(closest):
+            write_line("run", f"warning: {sentence}")
         data = Path(settings.data_dir).resolve()
         lock = FolderLock(data, "another `make run`")  # held until this process ends
         for name in OURS:
             _make_private(data / name)
         _check_disk(data)
         _check_ports(settings)
+        _check_stores(settings)
         run(settings, data)
         del lock
-    except (SettingsError, StartError) as error:
+    except (SettingsError, StartError, StoreUnreachable) as error:
         sys.exit(f"footfall: {error}")
     except KeyboardInterrupt:  # before anything was started
         sys.exit(130)
@@ -165,20 +172,26 @@ def run(settings: Settings, data: Path) -> None:
         ),
         (SupervisedProcess(name, command) for name, command in programs.items()),
     )
-    asyncio.run(supervisor.run(partial(_bring_up, supervisor, [server for server, _ in servers], settings, data)))
+    with ExitStack() as until_stopped:
+        bring_up = partial(_bring_up, supervisor, [server for server, _ in servers], settings, data, until_stopped)
+        asyncio.run(supervisor.run(bring_up))
 
 
-async def _bring_up(supervisor: Supervisor, servers: list[Server], settings: Settings, data: Path) -> None:
+async def _bring_up(
+    supervisor: Supervisor, servers: list[Server], settings: Settings, data: Path, until_stopped: ExitStack
+) -> None:
     """Starts everything, in order. Raises StartError if a process dies meanwhile or does not get ready."""
     supervisor.start(supervisor.servers)
     for server in servers:
         await _until_ready(supervisor, server.name, server.is_ready)
         write_line("run", f"{server.name} is ready on 127.0.0.1:{server.port}, data in {data}")
+    running = [RunningServer(s.name, getattr(settings, f"{s.name}_port"), s.url) for s in servers]
+    until_stopped.enter_context(published(data, running))
     supervisor.start(supervisor.apps)
     checks = _checks(settings)
     for app in supervisor.apps:
         await _until_ready(supervisor, app.name, checks.get(app.name, lambda: True))
-    write(_banner(settings, servers, data) + "\n")
+    write(_banner(settings, data) + "\n")
 
 
 async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[], bool]) -> None:
@@ -265,6 +278,13 @@ def _check_ports(settings: Settings) -> None:
             raise StartError(f"port {port} is taken; free it, or set {name.upper()}")
 
 
+def _check_stores(settings: Settings) -> None:
+    """Raises StoreUnreachable if a store that is not started here does not answer."""
+    for store, is_started in (("redis", settings.starts_redis), ("mongodb", settings.starts_mongodb)):
+        if not is_started:
+            check_store(settings, store)
+
+
 def _urls(settings: Settings) -> dict[str, str]:
     host = "127.0.0.1" if settings.bind_host == "0.0.0.0" else settings.bind_host
     ports = {"ingest": settings.ingestion_port, "report": settings.reporting_port, "flower": settings.flower_port}
@@ -298,15 +318,10 @@ def _workers_answer() -> bool:
         return False
 
 
-def _banner(settings: Settings, servers: list[Server], data: Path) -> str:
-    moved = [f"{s.setting}={shlex.quote(s.url)} " for s in servers if s.url != getattr(_defaults(), s.setting.lower())]
-    said = _urls(settings) | {"environment": "".join(moved)}
-    first_steps = (IN_PRODUCTION if settings.is_production else IN_DEVELOPMENT).format(**said)
-    return BANNER.format(**said, first_steps=first_steps, data=data)
-
-
-def _defaults() -> Settings:
-    return Settings(redis_url="redis://127.0.0.1:6379/0")
+def _banner(settings: Settings, data: Path) -> str:
+    urls = _urls(settings)
+    first_steps = (IN_PRODUCTION if settings.is_production else IN_DEVELOPMENT).format(**urls)
+    return BANNER.format(**urls, first_steps=first_steps, data=data)
 
 
 if __name__ == "__main__":

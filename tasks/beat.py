@@ -19,13 +19,16 @@ from typing import Any
 import structlog
 from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
+from celery.signals import beat_init
 
 from analytics.event import new_id
 from analytics.journal import make_journal
 from analytics.storing import store_waiting
+from analytics.suggestion import closest
 from analytics.unavailable import Unavailable
 from config.celery import SEGMENTS_QUEUE
 from config.clients import BEAT
+from config.settings import name_warnings
 from tasks.app import settings, stores
 from tasks.events import store_events
 from tasks.retention import eraser, finish_erasures
@@ -55,6 +58,13 @@ class MonotonicEntry(ScheduleEntry):  # type: ignore[misc]
         if isinstance(schedule, float):
             schedule = MonotonicSchedule(schedule, app=kwargs["app"])
         super().__init__(schedule=schedule, **kwargs)
+
+
+@beat_init.connect
+def warn_about_names(**_: object) -> None:
+    """Only beat does: a deployment has one, and several of the other processes."""
+    for sentence in name_warnings(closest):
+        log.warning("not_a_setting", what=sentence)
 
 
 class OwedScheduler(Scheduler):  # type: ignore[misc]

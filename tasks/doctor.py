@@ -13,8 +13,9 @@ from celery import Celery
 
 from analytics.finding import Finding, Unanswered, ok, problem, warning
 from analytics.places import check_file
+from analytics.suggestion import closest
 from config.celery import QUEUES, celery_settings
-from config.settings import Settings
+from config.settings import Settings, name_warnings
 
 ANSWER_LIMIT = 2.0  # seconds; how many workers there are nobody knows, so the first question always takes them all
 START_ONE = "`.venv/bin/celery -A tasks worker --hostname {name}@%h --queues {queues}`"
@@ -161,6 +162,13 @@ def settings_redis_timeout(settings: Settings) -> Finding:
 
 def settings_geoip_db(settings: Settings) -> Finding:
     return check_file(settings.geoip_db)
+
+
+def settings_names(_settings: Settings) -> Finding:
+    wrong = name_warnings(closest)
+    if wrong:
+        return warning(f"{'; '.join(wrong)}.", "Correct or remove each name.")
+    return ok("Every name in .env is a setting.")
 
 
 def _status(host: str, port: int, page: str) -> int:

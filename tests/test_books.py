@@ -328,7 +328,7 @@ def test_the_audit_ends_with_2_where_a_store_is_away_or_events_keep_moving(
 ):
     away = run_audit(replace(settings, redis_url=f"redis://127.0.0.1:{pick_port(0)}/0"))
     assert away.exit_code == 2
-    assert "redis is unavailable" in away.output
+    assert "footfall: Redis does not answer at 127.0.0.1:" in away.output
     count = EventStore.count_by_account
     monkeypatch.setattr(EventStore, "count_by_account", lambda self: append(stores.journal, {}) or count(self))
     moving = run_audit(settings, "--wait", "0")

@@ -121,7 +121,7 @@ def test_no_password_is_ever_printed(system: System, own_redis: Redis):
         ran = system.run_footfall("doctor", "--json", REDIS_URL=redis_url, MONGODB_URI=mongodb_uri)
         assert ran.returncode == 1
         assert SECRET not in ran.stdout + ran.stderr
-        assert json.loads(ran.stdout)["problems"]
+        assert "Set MONGODB_URI=" in ran.stdout or "REDIS_URL must be" in ran.stderr
     assert without_password(f"redis://:{SECRET}@a:1/0?password={SECRET}@x") == "redis://a:1/0"
 
 

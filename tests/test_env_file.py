@@ -1,7 +1,6 @@
 """A real `.env` holds for every process: each setting, the whole system, and files that cannot be read."""
 
 import json
-import os
 import subprocess
 import sys
 from dataclasses import Field, fields
@@ -25,8 +24,8 @@ PRINT = (
 )
 LOGIN = ("me", "a-p4ssword-for-flower")
 SAMPLES = {
-    rules.REDIS_URL: "redis://user:hidden-1@redis.example:6380/3",
-    rules.MONGODB_URI: "mongodb://user:hidden-2@mongodb.example:27018/other",
+    rules.is_redis_url: "redis://user:hidden-1@redis.example:6380/3",
+    rules.is_mongodb_uri: "mongodb://user:hidden-2@mongodb.example:27018/other",
     rules.MEMORY: "333MiB",
     rules.RATE: "77/minute",
     rules.is_key: "hidden-3-0123456789",
@@ -70,6 +69,18 @@ def load(project: Path, **environment: str) -> dict[str, Any]:
     return loaded
 
 
+def warnings_of(project: Path, **environment: str) -> list[str]:
+    """What a process in this folder would warn of."""
+    show = (
+        "import json; from analytics.suggestion import closest; from config.settings import name_warnings;"
+        " print(json.dumps(name_warnings(closest)))"
+    )
+    ran = run(project, "-c", show, **environment)
+    assert ran.returncode == 0, ran.stderr
+    found: list[str] = json.loads(ran.stdout)
+    return found
+
+
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose .env sets every setting."""
@@ -103,8 +114,8 @@ def test_the_file_of_the_current_folder_goes_before_the_project_s_which_holds_el
     project = tmp_path / "project"
     project.mkdir()
     (project / "config").mkdir()
-    for name in ("__init__.py", "settings.py", "env_file.py"):
-        (project / "config" / name).write_bytes((ROOT / "config" / name).read_bytes())
+    for module in (ROOT / "config").glob("*.py"):
+        (project / "config" / module.name).write_bytes(module.read_bytes())
     (project / ".env").write_text("STORE_BATCH=5\nMOST_FRESH=5\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -202,6 +213,32 @@ def test_all_values_that_cannot_be_used_are_named_at_once_and_no_secret_is_shown
 # The whole system
 
 
+def test_names_that_are_no_settings_are_reported_with_the_closest_setting(tmp_path: Path):
+    text = "RATE_LIMIT_SITES=1/minute\nSTORE_BATCH=5\nSTORE_BATCH=6\nHOST=a\nCOMPOSE_PROJECT_NAME=x\nMY_OWN=1\n"
+    text += "s3cret-part=of-a-value\nADMIN_KEY=${MY_OWN}-0123456789abcdef\nFOO=bar\n"
+    project = make_project(tmp_path / "project", text)
+    path = project / ".env"
+    found = warnings_of(project, MONGODB_URL="mongodb://elsewhere/x", EDITOR="vi")
+    assert found == [
+        f"RATE_LIMIT_SITES is not a setting; did you mean RATE_LIMIT_SITE? (line 1 of {path})",
+        f"STORE_BATCH is set more than once; line 3 of {path} counts",
+        f"HOST is not a setting and is ignored (line 4 of {path})",
+        f"a name is not a setting and is ignored (line 7 of {path})",
+        f"FOO is not a setting and is ignored (line 9 of {path})",
+        "MONGODB_URL is not a setting; did you mean MONGODB_URI? (in the environment)",
+    ]
+    assert "s3cret" not in " ".join(found)
+
+
+def test_make_run_reports_such_a_name_once_and_not_once_for_each_process(tmp_path: Path):
+    system = unmasked(tmp_path, make_project(tmp_path / "project", "RATE_LIMIT_SITES=1/minute\n"))
+    try:
+        system.start()
+        assert system.output().count("RATE_LIMIT_SITES is not a setting; did you mean RATE_LIMIT_SITE?") == 1
+    finally:
+        system.kill()
+
+
 def unmasked(folder: Path, project: Path) -> System:
     """`make run` with only its ports and folder in the environment."""
     system = System(folder, project=project)
@@ -273,7 +310,7 @@ def test_stores_and_a_login_for_flower_in_the_file_hold_for_every_process(
         asked = {"headers": {"Authorization": "Bearer an-admin-key-for-tests"}, "timeout": 10}
         pages = [httpx.get(f"{at}/metrics", **asked).text for at in (system.ingest, system.report)]
         assert ['outcome="accepted"' in page for page in pages] == [True, False]
-        assert len(os.listdir(shared)) >= 3  # ingest, report, worker: none counts for another
+        assert len(list(shared.rglob("footfall-metrics-*"))) >= 3  # ingest, report, worker: none counts for another
     finally:
         system.kill()
         with system.database() as database:

@@ -149,7 +149,7 @@ def test_a_database_that_is_away_is_said_in_a_line(settings: Settings, tmp_path:
     for name in ("list", "verify", "rebuild"):
         said = CliRunner().invoke(segments_group, [name], obj=away)
         assert said.exit_code == 2
-        assert "footfall: mongodb is unavailable" in said.output
+        assert "footfall: MongoDB does not answer at 127.0.0.1:1: the connection was refused." in said.output
 
 
 class Command:

@@ -1,0 +1,24 @@
+"""What kind of server listens at an address, for messages about an address that was mixed up with another."""
+
+import socket
+from contextlib import suppress
+
+PATIENCE = 0.5  # seconds for each step
+# Redis takes this for its command GET, with too many arguments; MongoDB and web servers answer with HTTP.
+QUESTION = b"GET / HTTP/1.0\r\n\r\n"
+
+
+def kind_of_server(host: str, port: int) -> str:
+    """ "Redis", "MongoDB", "a web server", or "" if it cannot be told."""
+    answer = b""
+    with suppress(OSError), socket.create_connection((host, port), PATIENCE) as connection:
+        connection.settimeout(PATIENCE)
+        connection.sendall(QUESTION)
+        answer = connection.recv(1000)
+        if answer.startswith(b"HTTP/"):
+            answer += connection.recv(1000)
+    if answer.startswith((b"-ERR", b"-NOAUTH", b"-DENIED")):
+        return "Redis"
+    if not answer.startswith(b"HTTP/"):
+        return ""
+    return "MongoDB" if b"MongoDB" in answer else "a web server"

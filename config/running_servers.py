@@ -1,0 +1,59 @@
+"""Where the servers of a running `make run` are, for other processes that are started in the same folder.
+
+`make run` moves a server to another port if its own is taken, so it publishes where each is: in `servers.json` in
+DATA_DIR. It holds a lock on the file as long as it runs. The kernel releases the lock however the process ends, so a
+file without a lock is stale and is ignored.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+NAME = "servers.json"
+LARGEST = 10_000  # bytes
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """`wanted_port` is the port that was asked for; `url` has the one that it got."""
+
+    name: str
+    wanted_port: int
+    url: str
+
+
+@contextmanager
+def published(folder: Path, servers: Iterable[RunningServer]) -> Iterator[None]:
+    """The file is there, readable by its owner only, until the block ends. Raises OSError."""
+    path = folder / NAME
+    with NamedTemporaryFile("w", dir=folder, prefix=f"{NAME}.", delete=False) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # before it has its name, so that no reader sees it without
+            json.dump([asdict(server) for server in servers], file)
+            file.flush()
+            os.replace(file.name, path)
+            yield
+        finally:
+            for left in (Path(file.name), path):
+                left.unlink(missing_ok=True)
+
+
+def find_servers(folder: Path) -> dict[str, RunningServer]:
+    """By name; empty if no `make run` works in this folder."""
+    with suppress(OSError, ValueError, TypeError), (folder / NAME).open() as file:
+        if _is_locked(file.fileno()):
+            return {each["name"]: RunningServer(**each) for each in json.loads(file.read(LARGEST))}
+    return {}
+
+
+def _is_locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False

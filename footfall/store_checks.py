@@ -1,0 +1,68 @@
+"""Why a store cannot be reached, as one sentence that says what to do, and no password."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from analytics.finding import Finding, Unanswered, problem
+from analytics.mongodb_doctor import MongoFacts, check_mongodb, read_mongodb
+from analytics.redis_doctor import RedisFacts, check_redis, read_redis
+from analytics.unavailable import Unavailable
+from config.clients import STORE_ERRORS, make_database, make_redis
+from config.settings import Settings
+
+NAMES = {"redis": "Redis", "mongodb": "MongoDB", "celery": "Celery", "flower": "Flower", "settings": "Settings"}
+SET_BY = {"redis": "REDIS_URL", "mongodb": "MONGODB_URI", "celery": "REDIS_URL", "flower": "BIND_HOST and FLOWER_PORT"}
+
+
+class StoreUnreachable(Exception):
+    """The message says which store, where it should be, why it does not answer, and what to do."""
+
+
+@contextmanager
+def explained(settings: Settings) -> Iterator[None]:
+    """Raises StoreUnreachable if the block fails because a store does not answer. Asks it again to learn why."""
+    try:
+        yield
+    except (Unavailable, *STORE_ERRORS) as error:
+        of_redis = isinstance(error, Unavailable) and error.store == "redis"
+        for store in ("redis", "mongodb") if of_redis else ("mongodb", "redis"):
+            check_store(settings, store)
+        raise StoreUnreachable(str(error)) from error  # it answers again, or refuses this only
+
+
+def check_store(settings: Settings, store: str) -> None:
+    """Raises StoreUnreachable."""
+    try:
+        if store == "redis":
+            with make_redis(settings) as redis:
+                check_redis(redis)
+        else:
+            database = make_database(settings)
+            with database.client:
+                check_mongodb(database)
+    except (Unanswered, *STORE_ERRORS) as error:
+        finding = why_unanswered(store, error)
+        raise StoreUnreachable(f"{finding.what} {finding.remedy}") from error
+
+
+def why_unanswered(part: str, error: Exception) -> Finding:
+    if isinstance(error, Unanswered):
+        return error.finding
+    if isinstance(error, TimeoutError):
+        return problem(f"{NAMES[part]} did not answer in time.", f"Start it again, or correct {SET_BY[part]}.")
+    # Its words may hold what was set, and so a password.
+    return problem(f"{NAMES[part]} could not be asked: {type(error).__name__}.", f"Correct {SET_BY[part]}.")
+
+
+def read_redis_of(settings: Settings) -> RedisFacts:
+    """Raises Unanswered."""
+    with make_redis(settings) as redis:
+        return read_redis(redis, time.time)
+
+
+def read_mongodb_of(settings: Settings) -> MongoFacts:
+    """Raises Unanswered."""
+    database = make_database(settings)
+    with database.client:
+        return read_mongodb(database, time.time)
