@@ -37,7 +37,7 @@ def test_a_system_that_does_not_drain_shows_where_it_stands(tmp_path: Path, capf
             event = {"site_id": "chaos", "event_type": "page_view"}
             assert httpx.post(f"{system.ingest}/event", json=event, timeout=10).status_code == 200
             with pytest.raises(AssertionError, match="an empty journal"):
-                run_chaos(system, faults=0, seed=1, drain_limit=1)
+                run_chaos(system, faults=0, seed=1, stalled=1)
         shown = capfd.readouterr().out
     finally:
         system.kill()
