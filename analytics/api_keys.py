@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.published import MOST_REMEMBERED, REMEMBERED, Published
+from analytics.site_registry import make_sites
 from analytics.unavailable import Unavailable, trouble_with
 from config.clients import make_redis
 from config.settings import Settings
@@ -112,7 +113,9 @@ def is_ours(secret: str) -> bool:
 
 
 class ApiKeyStore:
-    """`changed` is called after each change, to publish it. `now`: aware; `clock`: seconds that only go up."""
+    """`changed` is called after each change, to publish it. `now`: aware; `clock`: seconds that only go up.
+    `ids_of`: the ids of the sites with some names; raises UnknownSite.
+    """
 
     def __init__(
         self,
@@ -120,23 +123,25 @@ class ApiKeyStore:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         clock: Callable[[], float] = time.monotonic,
         changed: "Callable[[ApiKeyStore], None]" = lambda _: None,
+        ids_of: Callable[[Sequence[str]], Sequence[str]] = lambda names: names,
     ) -> None:
         self._database = database
         self._keys = database["api_keys"]
         self._now = now
         self._changed = changed
+        self._ids_of = ids_of
         self._lock = Lock()
         self._remembered: TTLCache[str, tuple[ApiKey, Secret] | None] = TTLCache(MOST_REMEMBERED, REMEMBERED, clock)
         self._uses = Uses(clock)
 
     def create(
-        self, name: str, scopes: Iterable[str], sites: Iterable[str] | None, expires_at: datetime | None
+        self, name: str, scopes: Iterable[str], sites: Sequence[str] | None, expires_at: datetime | None
     ) -> tuple[ApiKey, str]:
-        """The key, and its secret, which nobody can ask for again. Raises Unavailable: perhaps there is such a key now,
-        whose secret nobody knows.
+        """The key, and its secret, which cannot be read again. Raises UnknownSite, and Unavailable: perhaps there is
+        such a key now, whose secret is lost.
         """
         secret, now = new_secret(), _milliseconds(self._now())
-        limited = None if sites is None else frozenset(sites)
+        limited = None if sites is None else frozenset(self._ids_of(sites))
         key = ApiKey(uuid4(), name, frozenset(scopes), limited, now, expires_at and _milliseconds(expires_at))
         with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._keys.create_index("secrets.digest", unique=True)
@@ -315,7 +320,7 @@ def make_api_keys(settings: Settings, database: Database[dict[str, Any]]) -> Api
         except Unavailable as error:
             log.warning("api_keys_not_published", error=str(error))
 
-    return ApiKeyStore(database, changed=publish)
+    return ApiKeyStore(database, changed=publish, ids_of=make_sites(settings, database).ids_of)
 
 
 def _is_good(key: ApiKey, secret: Secret, now: datetime) -> bool:

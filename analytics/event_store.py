@@ -100,10 +100,13 @@ class EventStore:
             found = self._events.find({"_id": {"$in": ids}}, {"entry_id": 1})
             return {x["entry_id"] for x in found if "entry_id" in x}
 
-    def with_events(self, site_ids: Sequence[str]) -> list[str]:
-        """Those of these sites that have events. Raises Unavailable."""
+    def with_events(self, site_ids: Sequence[str] | None = None) -> list[str]:
+        """Those of these sites, or of all, that have events. Raises Unavailable."""
+        if site_ids is not None and not site_ids:
+            return []
+        which = {"site_id": {"$type": "string"} if site_ids is None else {"$in": list(site_ids)}}
         with trouble_with("mongodb", PyMongoError):
-            return list(self._events.distinct("site_id", {"site_id": {"$in": list(site_ids)}})) if site_ids else []
+            return list(self._events.distinct("site_id", which))
 
     def count_by_account(self) -> Counter[Account]:
         """How many events were stored of each account: those that are there, counted one by one, seconds for millions,

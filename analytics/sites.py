@@ -24,11 +24,13 @@ from pymongo.errors import PyMongoError
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.site import Goal, Site
 from analytics.site_names import conflict_of, names_of, spellings
+from analytics.suggestion import did_you_mean
 from analytics.unavailable import trouble_with
 from analytics.urls import LONGEST_HOST, plain_host, plain_name
 
 REMEMBERED = 5.0  # seconds
 MOST_REMEMBERED = 1000  # whoever asks makes up the names
+MOST_SUGGESTED = 1000  # sites whose names are compared with one that is not known
 
 
 PLAIN = (
@@ -51,9 +53,17 @@ class Taken(Exception):
         self.field = field
 
 
+class UnknownSite(Exception):
+    """There is no site of this name. `message` suggests another one, so it is for callers who may see all sites."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
 class SiteStore:
     """`changed` is called after each change, to publish it. `clock`: seconds that only go up. `with_events`: where
-    events make a site, those of some site_ids that have any.
+    events make a site, those of some site_ids, or of all, that have any.
     """
 
     def __init__(
@@ -61,7 +71,7 @@ class SiteStore:
         database: Database[dict[str, Any]],
         clock: Callable[[], float] = time.monotonic,
         changed: "Callable[[SiteStore], None]" = lambda _: None,
-        with_events: Callable[[Sequence[str]], Sequence[str]] = lambda _: (),
+        with_events: Callable[[Sequence[str] | None], Sequence[str]] = lambda _: (),
     ) -> None:
         self._database = database
         self._sites = database["sites"]
@@ -89,6 +99,23 @@ class SiteStore:
         """The id of the site that `find` finds; `name` itself if there is none. Raises Unavailable."""
         site = self.find(name)
         return name if site is None else site.site_id
+
+    def ids_of(self, names: Sequence[str]) -> list[str]:
+        """The ids of the sites with these names. Raises UnknownSite for the first that is neither set up nor, where
+        events make a site, has any; and Unavailable.
+        """
+        ids = {name: site.site_id for name in names if (site := self.find(name))}
+        ids |= {name: name for name in self._with_events([name for name in names if name not in ids])}
+        for name in names:
+            if name not in ids:
+                raise self.unknown(name)
+        return [ids[name] for name in names]
+
+    def unknown(self, name: str) -> UnknownSite:
+        """To raise if there is no site of this name. Raises Unavailable."""
+        known = [each for site in self.list(limit=MOST_SUGGESTED) for each in (site.site_id, *site.domains)]
+        known += self._with_events(None)[:MOST_SUGGESTED]
+        return UnknownSite(f"There is no site {name!r}.{did_you_mean(name, known)}")
 
     def _recall(self, field: str, value: str) -> Site | None:
         key = field, value

@@ -1,6 +1,6 @@
 """`python -m footfall keys`: API keys, as /admin/keys has them. Also the way in where there is no key yet.
 
-Ends with 0 if it is done, 1 if there is no such key or a store does not answer, and 2 if the command is wrong.
+Ends with 0 if it is done, 1 if there is no such key or site or a store does not answer, and 2 if the command is wrong.
 """
 
 from collections.abc import Iterable
@@ -13,6 +13,7 @@ from marshmallow import Schema, ValidationError
 
 from analytics.api_key_schema import GRACE, NewKey, Rotation, ends_at
 from analytics.api_keys import SCOPES, ApiKey, ApiKeyStore, make_api_keys
+from analytics.sites import UnknownSite
 from config.settings import Settings
 from footfall.group import Group, database_of, fail
 
@@ -58,7 +59,10 @@ def create(store: ApiKeyStore, name: str, scopes: Iterable[str], sites: Iterable
         end = ends_at(key, datetime.now(UTC))
     except ValidationError:
         raise click.UsageError("--expires-in: Not in the future.") from None
-    _show(*store.create(name, key["scopes"], key["sites"], end))
+    try:
+        _show(*store.create(name, key["scopes"], key["sites"], end))
+    except UnknownSite as error:
+        fail(f"{error.message} `python -m footfall sites set` sets one up.", 1)
 
 
 @keys.command("rotate")

@@ -11,7 +11,7 @@ from flask import Flask, Response, request
 from analytics.answer import Refused
 from analytics.query_schema import InvalidQuery
 from analytics.segment_store import SegmentLost
-from report_app.site_lookup import UnknownSite
+from analytics.sites import UnknownSite
 from web.errors import RETRY_AFTER, error_body, error_response, unavailable_response
 
 log = structlog.get_logger()

@@ -10,6 +10,7 @@ from marshmallow import ValidationError
 from analytics.api_key_schema import NewKey, Rotation, dump_key, ends_at
 from analytics.api_keys import ApiKeyStore
 from analytics.event_schema import normalized
+from analytics.sites import UnknownSite
 from web.auth import Check
 from web.errors import BadRequest, error_body, error_response
 from web.reading import read, read_body
@@ -35,7 +36,10 @@ def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]
         except ValidationError as error:
             names = normalized(error)
             raise BadRequest("invalid_query", f"Not understood: see {', '.join(names)}.", names) from None
-        key, secret = keys.create(asked["name"], asked["scopes"], asked.get("sites"), end)
+        try:
+            key, secret = keys.create(asked["name"], asked["scopes"], asked.get("sites"), end)
+        except UnknownSite as error:
+            raise BadRequest("unknown_site", error.message, {"sites": [error.message]}) from None
         return _once(dump_key(key, clock()) | {"key": secret})
 
     @blueprint.post("/<uuid:key_id>/rotate")

@@ -2,17 +2,6 @@
 
 from analytics.site import Site
 from analytics.sites import SiteStore
-from analytics.suggestion import did_you_mean
-
-MOST_SUGGESTED = 1_000  # sites whose names are compared
-
-
-class UnknownSite(Exception):
-    """`message`: for the caller, who may see the names of all sites: a key for some sites only gets a 403 before."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
 
 
 class SiteLookup:
@@ -23,9 +12,10 @@ class SiteLookup:
         self._required = required
 
     def __call__(self, name: str) -> Site:
-        """Raises UnknownSite and Unavailable."""
+        """Raises UnknownSite, and Unavailable. Its message is for callers who may see the names of all sites: a key for
+        some sites only got a 403 before.
+        """
         site = self._sites.find(name)
         if site is None and self._required:
-            known = [each for site in self._sites.list(limit=MOST_SUGGESTED) for each in (site.site_id, *site.domains)]
-            raise UnknownSite(f"There is no site {name!r}.{did_you_mean(name, known)}")
+            raise self._sites.unknown(name)
         return site or Site(name)

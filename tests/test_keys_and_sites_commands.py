@@ -19,6 +19,7 @@ from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from footfall.keys import keys
 from footfall.sites import sites
+from tests.conftest import tell
 
 Run = Callable[..., Result]
 
@@ -35,6 +36,7 @@ def run(settings: Settings, redis: Redis, database: Database[dict[str, Any]]) ->
 
 
 def test_a_key_is_made_used_rotated_and_revoked(run: Run, report: FlaskClient, redis: Redis):
+    assert run("sites", "set", "shop", "timezone=UTC").exit_code == 0
     made = run("keys", "create", "CI of the shop", "--scope", "stats:persons", "--site", "shop", "--expires-in", "90d")
     assert made.exit_code == 0
     secret = made.stdout.strip()
@@ -78,6 +80,29 @@ def test_a_key_that_cannot_be_is_refused(run: Run, words: list[str], code: int, 
     ran = run("keys", *words)
     assert (ran.exit_code, said in ran.stderr) == (code, True), ran.output
     assert len(run("keys", "list").stdout.splitlines()) == 1
+
+
+def test_a_key_is_for_sites_that_are_there_only(run: Run, settings: Settings, database: Database[dict[str, Any]]):
+    assert run("sites", "set", "shop", "domains=shop.example").exit_code == 0
+    tell(database, {"site_id": "blog-2026", "at": "21 10:00:00"})
+    for name, said in (
+        ("shpo", "There is no site 'shpo'. Did you mean 'shop'?"),
+        ("shop.exmaple", "Did you mean 'shop.example'?"),
+        ("blog-2025", "Did you mean 'blog-2026'?"),
+        ("nothing-like-it", "There is no site 'nothing-like-it'. `python -m footfall sites set`"),
+    ):
+        ran = run("keys", "create", "ci", "--scope", "stats:read", "--site", "shop", "--site", name)
+        assert (ran.exit_code, ran.stdout, said in ran.stderr) == (1, "", True), ran.stderr
+    assert len(run("keys", "list").stdout.splitlines()) == 1
+    assert run("keys", "create", "ci", "--scope", "stats:read", "--site", "www.shop.example").exit_code == 0
+    assert run("keys", "create", "ci", "--scope", "stats:read", "--site", "blog-2026").exit_code == 0
+    assert [line.split()[5:8] for line in run("keys", "list").stdout.splitlines()[1:]] == [
+        ["stats:read", "on", "blog-2026"],
+        ["stats:read", "on", "shop"],
+    ]
+    closed = replace(settings, app_env="production")
+    ran = run("keys", "create", "ci", "--scope", "stats:read", "--site", "blog-2026", given=closed)
+    assert (ran.exit_code, "There is no site 'blog-2026'." in ran.stderr) == (1, True), "events make no site there"
 
 
 # sites
