@@ -91,7 +91,7 @@ Step = Callable[[Draft], str | None]  # the reason to drop the event, or None
 def enrich(event: Event, client: Client | None, site: Site, lookups: Lookups) -> Event | Drop:
     """`client`: None where nobody knows any more who sent it."""
     draft = draft_of(event, client, site, lookups)
-    for step in STEPS:
+    for step in STEPS_OF_EXPORTED if event.exported_id else STEPS:
         try:
             reason = step(draft)
         except BUGS as error:
@@ -127,6 +127,11 @@ def put_page(draft: Draft) -> None:
     elif page and path is None:
         draft.path = page.path
     draft.hostname = bare_hostname(draft.hostname) or (draft.page.hostname if draft.page else None)
+
+
+def find_referrer(draft: Draft) -> None:
+    referrer = draft.described.get("referrer")
+    draft.referrer = read_referrer(referrer) if referrer else None
 
 
 def drop_foreign_hostnames(draft: Draft) -> str | None:
@@ -233,6 +238,13 @@ STEPS: Sequence[Step] = (
     put_place,
     put_language,
     put_screen,
+)
+# An event that was exported has all that it was given when it was stored first, and stays as it is.
+STEPS_OF_EXPORTED: Sequence[Step] = (
+    find_referrer,
+    drop_foreign_hostnames,
+    drop_excluded_paths,
+    drop_spam_referrers,
 )
 
 

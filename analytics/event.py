@@ -70,6 +70,8 @@ class Event:
     client: str | None = None
     # Its place in the order of arrival (sequence_of), where that is not the place of the entry that stores it.
     sequence: str | None = None
+    # Of an event that was exported and is imported again: the id by which it was exported.
+    exported_id: UUID | None = None
 
 
 def sequence_of(entry_id: str) -> str:
@@ -93,6 +95,13 @@ def new_id() -> UUID:
 def id_from_client(site_id: str, event_id: str) -> UUID:
     """The id of what this site's client calls `event_id`. The length keeps ("ab","c") and ("a","bc") apart."""
     return uuid5(EVENT_IDS, f"{len(site_id)}:{site_id}{event_id}")
+
+
+def id_from_export(site_id: str, exported: UUID) -> UUID:
+    """The id of an exported event that is imported: the same each time, and never one that another site's event has,
+    whichever id the import claims.
+    """
+    return uuid5(EVENT_IDS, f"export:{len(site_id)}:{site_id}{exported.hex}")
 
 
 def id_from_entry(journal: str, entry_id: str) -> UUID:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
@@ -17,7 +18,7 @@ from uuid import UUID
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
-from analytics.event import DESCRIBED, Event, Revenue, id_from_client, new_id
+from analytics.event import DESCRIBED, Event, Revenue, id_from_client, id_from_export, new_id
 from analytics.pages import is_page_url
 
 # Dates that MongoDB and Python can both do arithmetic on; year 1 passes pymongo and breaks the first report.
@@ -259,19 +260,26 @@ class EventSchema(Schema):
     screen = Text(allow_none=True, longest=11)  # "1920x1080" or a class, which it becomes
 
 
-class JournalSchema(EventSchema):
-    """The same, and what the door added. All of it may be missing from what somebody else wrote to the journal."""
+class ExportedSchema(EventSchema):
+    """The same, and what a client cannot say of an event: what an export has in addition."""
 
-    url = Text(longest=8192, **OPTIONAL)  # the door looked at it
     id = Id(allow_none=True)
     received_at = Moment(allow_none=True)
     visitor_id = Text(longest=64, **OPTIONAL)
     clamped = Flag(**OPTIONAL)
     sequence = Code("[0-9]{13,20}-[0-9]{6,20}", "1763632801000-000003", **OPTIONAL)
+
+
+class JournalSchema(ExportedSchema):
+    """The same, and what the door added. All of it may be missing from what somebody else wrote to the journal."""
+
+    url = Text(longest=8192, **OPTIONAL)  # the door looked at it
+    exported_id = Id(allow_none=True)
     client = Text(longest=LONGEST_SEAL, **OPTIONAL)
 
 
 _event_schema = EventSchema()
+_exported_schema = ExportedSchema()
 _journal_schema = JournalSchema()
 _moment = Moment()
 _described = frozenset(DESCRIBED)
@@ -283,6 +291,18 @@ def load_event(body: object, received_at: datetime, *, explain: bool = True) -> 
     is wrong, which takes a tenth of the time.
     """
     return _event(_load(_event_schema, body, explain), new_id, lambda: received_at)
+
+
+def load_exported_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
+    """One event as dump_exported_event wrote it, with its site's id or another's. As load_event."""
+    loaded = _load(_exported_schema, body, explain)
+    exported_id = loaded.get("id")
+    if exported_id is None:
+        raise InvalidEvent({"id": ["Missing data for required field."]}, site_id=loaded["site_id"])
+    loaded |= {"id": id_from_export(loaded["site_id"], exported_id), "exported_id": exported_id, "event_id": None}
+    if loaded.get("received_at") is None or loaded["received_at"] > received_at:
+        loaded["received_at"] = received_at
+    return _event(loaded, new_id, lambda: received_at)
 
 
 def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Callable[[], datetime]) -> Event:
@@ -355,7 +375,14 @@ def dump_journal_event(event: Event, **more: str | None) -> bytes:
         entry["props"] = event.props
     if event.clamped:
         entry["clamped"] = True
+    if event.exported_id is not None:
+        entry["exported_id"] = event.exported_id.hex
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def dump_exported_event(event: Event) -> bytes:
+    """The same for an export: an event that was imported has the id that it was exported by before."""
+    return dump_journal_event(replace(event, id=event.exported_id, exported_id=None) if event.exported_id else event)
 
 
 def normalized(error: ValidationError) -> dict[str, list[str]]:
@@ -431,6 +458,7 @@ def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_tim
         url=loaded.get("url") or None,
         client=loaded.get("client") or None,
         sequence=loaded.get("sequence"),
+        exported_id=loaded.get("exported_id"),
     )
 
 

@@ -62,6 +62,11 @@ class Stored:
     duplicate: frozenset[int] = frozenset()
     refused: list[Refusal] = field(default_factory=list)
 
+    def at(self, places: Sequence[int]) -> "Stored":
+        """The same by other indexes: `places` has the new one of each."""
+        refused = [Refusal(places[refusal.index], refusal.reason) for refusal in self.refused]
+        return Stored(frozenset(places[n] for n in self.duplicate), refused)
+
     def __add__(self, other: "Stored") -> "Stored":
         return Stored(self.duplicate | other.duplicate, self.refused + other.refused)
 
@@ -86,11 +91,13 @@ class EventStore:
             return Stored()
         with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._make_indexes()
-            stored = self._insert([_document(entry_id, event, created_at) for entry_id, event in events])
+            is_there = self._imported_already([event for _, event in events])
+            left = [n for n in range(len(events)) if n not in is_there]
+            stored = self._insert([_document(*events[n], created_at) for n in left]).at(left) + Stored(is_there)
             refused = {refusal.index for refusal in stored.refused}
             # Duplicates too: they may be what an earlier delivery inserted before it died.
             moments = ((event.site_id, as_ms(event.occurred_at)) for _, event in events)
-            self._dirty.mark((moment for n, moment in enumerate(moments) if n not in refused), created_at)
+            self._dirty.mark((moment for n, moment in enumerate(moments) if n not in refused | is_there), created_at)
             return stored
 
     def written_by(self, entries: Iterable[tuple[str, UUID]]) -> set[str]:
@@ -140,8 +147,19 @@ class EventStore:
                 while some := list(islice(alike, READ_AT_ONCE)):
                     yield from map(_event, sorted(some, key=place_of))
 
+    def _imported_already(self, events: Sequence[Event]) -> frozenset[int]:
+        """Those that come back to the site that they were exported from, and are still there."""
+        imported = {n: event for n, event in enumerate(events) if event.exported_id}
+        if not imported:
+            return frozenset()
+        found = self._events.find({"_id": {"$in": [x.exported_id for x in imported.values()]}}, {"site_id": 1})
+        there = {(document["_id"], document.get("site_id")) for document in found}
+        return frozenset(n for n, event in imported.items() if (event.exported_id, event.site_id) in there)
+
     def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:
         """`first`: the index of the first document among all. What cannot even be sent is found by halving."""
+        if not documents:
+            return Stored()
         try:
             self._events.insert_many(documents, ordered=False)
         except BulkWriteError as error:
@@ -200,6 +218,7 @@ def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, An
         "_id": event.id,
         "entry_id": entry_id,
         "sequence": event.sequence,
+        "exported_id": event.exported_id,
         "site_id": event.site_id,
         "event_type": event.event_type,
         "hostname": event.hostname,
@@ -241,6 +260,7 @@ def _event(document: Mapping[str, Any]) -> Event:
         props=as_sent(document.get("props")),
         clamped=_of_type(document, "clamped", bool) is True,
         sequence=arrival_of(document),
+        exported_id=_of_type(document, "exported_id", UUID),
     )
 
 

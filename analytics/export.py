@@ -14,15 +14,15 @@ import pyarrow as pa
 from pyarrow.parquet import ParquetWriter
 
 from analytics.event import DESCRIBED, Event
-from analytics.event_schema import dump_journal_event
+from analytics.event_schema import dump_exported_event
 
 PIECE = 200  # lines
 ROW_GROUP = 10_000  # rows: some MB
 MOST_MONEY = Decimal(10) ** 15  # what decimal128(18, 3) holds
 
 COLUMNS = pa.schema([
-    ("id", pa.string()), ("site_id", pa.string()), ("event_type", pa.string()),
-    ("timestamp", pa.timestamp("ms", "UTC")), ("received_at", pa.timestamp("ms", "UTC")),
+    ("id", pa.string()), ("sequence", pa.string()), ("site_id", pa.string()), ("event_type", pa.string()),
+    ("timestamp", pa.timestamp("ms", "UTC")), ("clamped", pa.bool_()), ("received_at", pa.timestamp("ms", "UTC")),
     ("hostname", pa.string()), ("path", pa.string()), ("user_id", pa.string()), ("visitor_id", pa.string()),
     ("interactive", pa.bool_()), ("engagement_time", pa.int64()), ("scroll_depth", pa.int64()),
     ("revenue_amount", pa.decimal128(18, 3)), ("revenue_currency", pa.string()), ("props", pa.string()),
@@ -32,7 +32,7 @@ COLUMNS = pa.schema([
 
 def ndjson(events: Iterable[Event]) -> Iterator[bytes]:
     for piece in _pieces(events, PIECE):
-        yield b"".join(dump_journal_event(event) + b"\n" for event in piece)
+        yield b"".join(dump_exported_event(event) + b"\n" for event in piece)
 
 
 def parquet(events: Iterable[Event]) -> Iterator[bytes]:
@@ -55,10 +55,12 @@ def _pieces(events: Iterable[Event], size: int) -> Iterator[list[Event]]:
 def _row(event: Event) -> dict[str, Any]:
     money = event.revenue if event.revenue and abs(event.revenue.amount) < MOST_MONEY else None
     return {
-        "id": str(event.id),
+        "id": str(event.exported_id or event.id),
+        "sequence": event.sequence,
         "site_id": event.site_id,
         "event_type": event.event_type,
         "timestamp": event.occurred_at,
+        "clamped": event.clamped,
         "received_at": event.received_at,
         "hostname": event.hostname,
         "path": event.path,

@@ -155,8 +155,8 @@ def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[li
             valid.append((entry, event))
     good, settlements = _enrich(stores, valid, is_again)
     result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
-    if good:
-        STORE_LAG.observe((stores.now() - min(event.received_at for _, event in good)).total_seconds())
+    if received := [event.received_at for _, event in good if event.exported_id is None]:
+        STORE_LAG.observe((stores.now() - min(received)).total_seconds())
     refused = {refusal.index: refusal.reason for refusal in result.refused}
     for index, (entry, event) in enumerate(good):
         if index in refused:

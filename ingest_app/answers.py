@@ -65,14 +65,14 @@ def answer_several(admitted: Admitted, bodies: Sequence[object]) -> Response:
     lists = {
         "dropped_events": [{"index": index, "reason": reason} for index, reason in admitted.reasons.items()],
         "events": [{"index": index} | event for index, event in admitted.resolved.items()],
-        "warnings": [*_warning_of_key(admitted), *warnings_of(unknown_fields(bodies))],
+        "warnings": [*_warning_of_key(admitted), *warnings_of(unknown_fields(bodies, admitted.exported))],
     }
     return jsonify(answer | {name: found[:MOST_LISTED] for name, found in lists.items() if found})
 
 
 def _warnings(admitted: Admitted, body: object) -> dict[str, object]:
     """As a part of the answer to one event: nothing, or the list."""
-    warnings = [*_warning_of_key(admitted), *warnings_of(unknown_fields([body]))]
+    warnings = [*_warning_of_key(admitted), *warnings_of(unknown_fields([body], admitted.exported))]
     return {"warnings": [{"field": x["field"], "message": x["message"]} for x in warnings]} if warnings else {}
 
 

@@ -10,7 +10,7 @@ was; who did it (analytics/visitors.py); and who sent it, sealed, for a worker t
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -27,7 +27,7 @@ from analytics.books import DROPPED, REJECTED, Account
 from analytics.client import Client
 from analytics.drop import Drop
 from analytics.enriching import Lookups, make_lookups
-from analytics.event_schema import InvalidEvent, load_event
+from analytics.event_schema import InvalidEvent, load_event, load_exported_event
 from analytics.event_size import event_bytes, fits, largest_field, trimmed
 from analytics.journal import Journal, Line
 from analytics.salts import UTC_ZONE, Salts, make_salts
@@ -74,6 +74,7 @@ class Admitted:
     reasons: dict[int, str]
     has_bad_key: bool = False
     resolved: dict[int, dict[str, Any]] = field(default_factory=dict)
+    exported: Collection[int] = ()
 
 
 def make_door(
@@ -176,8 +177,8 @@ class Door:
             lines += self._lines_of(arrivals, now)
             if lines:
                 self._commits.append(lines)
-        has_bad_key = key is None and is_ours(hit.key)
-        return Admitted(len(arrivals), seen.rejected, len(seen.dropped), seen.reasons_for(key), has_bad_key)
+        has_bad_key, reasons = key is None and is_ours(hit.key), seen.reasons_for(key)
+        return Admitted(len(arrivals), seen.rejected, len(seen.dropped), reasons, has_bad_key, exported=seen.exported)
 
     def validate(self, hit: Hit) -> Admitted:
         """What would become of a hit's events. Stores and counts nothing, and charges only its sender. Raises
@@ -193,13 +194,17 @@ class Door:
                 seen.dropped[index] = found
             else:
                 resolved[index] = as_json(found, arrival)
-        has_bad_key = key is None and is_ours(hit.key)
-        return Admitted(len(resolved), seen.rejected, len(seen.dropped), seen.reasons_for(key), has_bad_key, resolved)
+        has_bad_key, reasons = key is None and is_ours(hit.key), seen.reasons_for(key)
+        return Admitted(
+            len(resolved), seen.rejected, len(seen.dropped), reasons, has_bad_key, resolved, exported=seen.exported
+        )
 
     def _examine(self, hit: Hit, key: ApiKey | None, now: datetime) -> "_Examined":
         seen = _Examined()
         desk = _Desk(hit, key, self._site)
         for index, body in enumerate(hit.bodies):
+            if desk.may_import(body):
+                seen.exported.add(index)
             try:
                 found = desk.examine(body, now, explain=len(seen.rejected) < MOST_EXPLAINED)
             except InvalidEvent as error:
@@ -245,7 +250,7 @@ class Door:
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
         """These events, each with its visitor and its sealed client."""
-        anonymous = [x for x in arrivals if x.event.user_id is None and (x.client.address or x.client.user_agent)]
+        anonymous = [x for x in arrivals if x.is_anonymous]
         acts = [Act(x.site, x.client, x.event.occurred_at) for x in anonymous]
         visitors = iter(self._visitors.identify(acts, now) if acts else ())
         who = {id(x): next(visitors) for x in anonymous}
@@ -312,6 +317,7 @@ class _Examined:
     arrivals: dict[int, Arrival] = field(default_factory=dict)
     rejected: dict[int, InvalidEvent] = field(default_factory=dict)
     dropped: dict[int, Drop] = field(default_factory=dict)
+    exported: set[int] = field(default_factory=set)
 
     def reasons_for(self, key: ApiKey | None) -> dict[int, str]:
         if key is None:
@@ -337,8 +343,11 @@ class _Desk:
             return body
         if not isinstance(body, dict):
             raise InvalidEvent({"body": ["Not a JSON object."]})
-        event = load_event(body, now, explain=explain)
-        occurred_at, clamped = when_it_occurred(event, body.get("timestamp"), self._hit.sent_at)
+        is_export = self.may_import(body)
+        load = load_exported_event if is_export else load_event
+        event = load(body, now, explain=explain)
+        sent_at = None if is_export else self._hit.sent_at  # an export's times are by our clock
+        occurred_at, clamped = when_it_occurred(event, body.get("timestamp"), sent_at)
         if clamped or occurred_at is not event.occurred_at:
             event = replace(event, occurred_at=occurred_at, clamped=clamped)
         site, is_configured = self._site(event.site_id)
@@ -347,6 +356,15 @@ class _Desk:
         arrival = Arrival(event, self._hit, client, site, is_configured, is_trusted)
         reason = reason_to_drop(arrival)
         return Drop(reason, event.site_id) if reason else _sized(arrival)
+
+    def may_import(self, body: object) -> bool:
+        """Whether it is an exported event, which has `id` and `received_at`, with a key that may write for its site.
+        Then the sender also says what otherwise only the collector knows.
+        """
+        if self._key is None or not isinstance(body, dict) or not (body.get("id") and body.get("received_at")):
+            return False
+        site_id = body.get("site_id")
+        return isinstance(site_id, str) and self._key.may(WRITE, site_id)
 
     def _site(self, site_id: str) -> tuple[Site, bool]:
         if site_id not in self._sites:
@@ -358,10 +376,11 @@ class _Desk:
 
 def _sized(arrival: Arrival) -> Arrival:
     """An event that is too large for its site loses what it can lose if another system's client built it: that sends
-    what it has, and a page view is worth more than its properties. Else it raises InvalidEvent.
+    what it has, and a page view is worth more than its properties. An exported event fitted when it was sent first, and
+    is larger by what was derived for it. Else it raises InvalidEvent.
     """
     event, most = arrival.event, arrival.site.max_event_bytes
-    if fits(event, most):
+    if event.exported_id or fits(event, most):
         return arrival
     smaller = trimmed(event, most) if arrival.hit.is_foreign else None
     if smaller:

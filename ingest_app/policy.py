@@ -34,6 +34,12 @@ class Arrival:
     is_configured: bool
     is_trusted: bool
 
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether its visitor is told by who sent it."""
+        is_named = self.event.user_id is not None or self.event.visitor_id is not None
+        return not is_named and bool(self.client.address or self.client.user_agent)
+
 
 def reject_other_origin(arrival: Arrival) -> None:
     allowed, origin = arrival.site.allowed_origins, arrival.hit.origin

@@ -13,7 +13,7 @@ from analytics.event import Event
 from analytics.event_schema import dump_journal_event
 from ingest_app.policy import Arrival
 
-OF_THE_JOURNAL = ("id", "url", "client")
+OF_THE_JOURNAL = ("id", "exported_id", "url", "client")
 
 
 def resolve(arrival: Arrival, lookups: Lookups) -> Event | Drop:
@@ -35,4 +35,4 @@ def as_json(event: Event, arrival: Arrival) -> dict[str, Any]:
 def _visitor(event: Event, arrival: Arrival) -> str:
     if event.user_id is not None:
         return "user_id"
-    return "anonymous" if arrival.client.address or arrival.client.user_agent else "none"
+    return "anonymous" if event.visitor_id or arrival.is_anonymous else "none"

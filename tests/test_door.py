@@ -283,10 +283,14 @@ def test_a_client_cannot_say_what_only_the_door_knows(ingest: FlaskClient, admit
         "visitor_id": "forged",
         "received_at": "2020-01-01T00:00:00Z",
         "clamped": True,
+        "id": "00000000000000000000000000000001",
+        "sequence": "0000000000000-000001",
+        "exported_id": "00000000000000000000000000000001",
     }
     ingest.post("/event", json=KNOWN | forged)
     (event,) = admitted()
     assert (event.visitor_id, event.received_at, event.clamped) == (None, NOW, False)
+    assert (event.id.hex == forged["id"], event.sequence, event.exported_id) == (False, None, None)
     assert event.client != forged["client"]
 
 

@@ -106,6 +106,8 @@ def test_parquet_has_a_column_for_everything(report: FlaskClient, database: Data
     assert full == expected | {
         "site_id": "shop",
         "timestamp": datetime(2026, 11, 21, 10, 0, 0, 123000, UTC),
+        "sequence": "0000000000000-000001",
+        "clamped": False,
         "received_at": NOW,
         "visitor_id": None,
         "revenue_amount": Decimal("49.900"),
@@ -115,6 +117,8 @@ def test_parquet_has_a_column_for_everything(report: FlaskClient, database: Data
         "site_id": "shop",
         "event_type": "pageview",
         "timestamp": datetime(2026, 11, 21, 11, tzinfo=UTC),
+        "sequence": "0000000000000-000001",
+        "clamped": False,
         "received_at": NOW,
         "interactive": True,
     }
@@ -122,7 +126,7 @@ def test_parquet_has_a_column_for_everything(report: FlaskClient, database: Data
 
 def test_parquet_without_events_has_its_columns(report: FlaskClient, database: Database):
     table = pq.read_table(BytesIO(export(report, f"{DAY}&format=parquet").data))
-    assert (table.num_rows, len(table.column_names)) == (0, 15 + len(DESCRIBED))
+    assert (table.num_rows, len(table.column_names)) == (0, 17 + len(DESCRIBED))
 
 
 def test_what_somebody_else_wrote_into_mongodb_does_not_break_an_export(report: FlaskClient, database: Database):
