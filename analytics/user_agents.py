@@ -44,8 +44,11 @@ OF_A_BOT = (
     rf"|(?:[a-z]*(?:link|network|proxy|seo|site|uptime|url|web))(?:{PARTS}){ENDINGS}"
 )
 OTHER_WORD = re.compile(rf"(?<![a-z])(?!(?:{OF_A_BOT})(?![a-z]))[a-z]*(?:{PARTS})[a-z]*", re.IGNORECASE)
-# An app of an iPhone or a Mac; and a program that says what it is or where to complain of it, as bots do.
-APPLE_APP = re.compile(r"CFNetwork/\S+ Darwin/")
+# An app of a phone, tablet or Mac, as its system's libraries and app developers write it; and a program that says what
+# it is or where to complain of it, as bots do.
+NATIVE_APP = re.compile(
+    r"CFNetwork/\S+ Darwin/|\bDalvik/|^(?!Mozilla)[^(/]+/[^(]*\((?:[^()]*; ?)?(?:iPhone|iPad|iOS|Android)\b"
+)
 DECLARED = re.compile(r"://|\(compatible; (?!MSIE)", re.IGNORECASE)
 
 # Browsers that isbot takes for bots: Sogou's, and those of LG's and Hisense's televisions.
@@ -118,7 +121,7 @@ def _is_bot(text: str) -> bool:
         return False
     if DECLARED.search(text) or _is_named_bot()(text):
         return True
-    return not APPLE_APP.search(text) and _has_word_of_bot(OTHER_WORD.sub("", text))
+    return not NATIVE_APP.search(text) and _has_word_of_bot(OTHER_WORD.sub("", text))
 
 
 def _has_word_of_bot(text: str) -> bool:

@@ -125,9 +125,15 @@ def test_a_bot_s_word_within_another_word_makes_no_bot(name: str):
         assert not agent_of(user_agent).is_bot, user_agent
 
 
-@pytest.mark.parametrize("name", ["iRobot", "ChatBot", "Monitor", "QR%20Scanner"])
-def test_an_app_of_a_phone_may_have_the_name_of_a_bot(name: str):
-    assert not agent_of(f"{name}/3.2 CFNetwork/1494.0.7 Darwin/23.4.0").is_bot
+@pytest.mark.parametrize("name", ["iRobot", "ChatBot", "Talbots", "Monitor", "QR%20Scanner"])
+@pytest.mark.parametrize(
+    "of_a_phone",
+    ["CFNetwork/1494.0.7 Darwin/23.4.0", "(iPad; iOS 16.1)", "(com.shop.app; build:4; iOS 18.1.0) Alamofire/5.6",
+     "(Android 15; Pixel 9)", "Dalvik/2.1.0 (Linux; U; Android 13; Pixel 7)"],
+)  # fmt: skip
+def test_an_app_of_a_phone_may_have_the_name_of_a_bot(name: str, of_a_phone: str):
+    assert not agent_of(f"{name}/3.2 {of_a_phone}").is_bot
+    assert agent_of(f"{name}/3.2 (compatible; Googlebot/2.1; +http://www.google.com/bot.html) {of_a_phone}").is_bot
 
 
 def test_the_bots_that_are_known_by_name_are_found():
