@@ -45,7 +45,7 @@ def published(folder: Path, servers: Iterable[RunningServer]) -> Iterator[None]:
 
 def find_servers(folder: Path) -> dict[str, RunningServer]:
     """By name; empty if no `make run` works in this folder."""
-    with suppress(OSError, ValueError, TypeError), (folder / NAME).open() as file:
+    with suppress(OSError, ValueError, TypeError, LookupError, RecursionError), (folder / NAME).open() as file:
         if _is_locked(file.fileno()):
             return {each["name"]: RunningServer(**each) for each in json.loads(file.read(LARGEST))}
     return {}

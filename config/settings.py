@@ -190,7 +190,9 @@ class Settings:
     redis_maxmemory: str = setting(
         "str", "1gb", "what the Redis of `make run` may take (250 bytes a waiting event); above 85 % the door refuses"
     )
-    mongodb_port: int = setting("int", 27017, "port of the MongoDB that `make run` starts", PORT)
+    mongodb_port: int = setting(
+        "int", 27017, "port of the MongoDB that `make run` starts, and of MongoDB, if `MONGODB_URI` is unset", PORT
+    )
     ingestion_port: int = setting("int", 3000, "port of the ingestion app", PORT)
     reporting_port: int = setting("int", 3001, "port of the reporting app", PORT)
     worker_metrics_port: int = setting("int", 3002, "port of a worker's /metrics", PORT)

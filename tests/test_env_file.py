@@ -230,6 +230,40 @@ def test_names_that_are_no_settings_are_reported_with_the_closest_setting(tmp_pa
     assert "s3cret" not in " ".join(found)
 
 
+def test_a_name_beside_the_setting_that_it_resembles_is_another_program_s(tmp_path: Path):
+    project = make_project(tmp_path, "")
+    others = {"MONGODB_URL": "x", "MONGODB_URI": "mongodb://a/b", "REDIS_SERVICE_HOST": "a", "SECRET_KEY_BASE": "x"}
+    assert warnings_of(project, **others) == []
+
+
+def test_the_doctor_reports_such_a_name(tmp_path: Path):
+    project = make_project(tmp_path, "redis_uri=redis://hidden\n")
+    away = {"REDIS_PORT": "1", "MONGODB_PORT": "1"}
+    doctor = run(project, "-m", "footfall", "doctor", "--json", **away)
+    (finding,) = (check for check in json.loads(doctor.stdout)["checks"] if check["check"] == "settings names")
+    sentence = f"redis_uri is not a setting; did you mean REDIS_URL? (line 1 of {project / '.env'})."
+    assert (finding["state"], finding["what"]) == ("warning", sentence)
+    assert "hidden" not in doctor.stdout
+
+
+def test_beat_reports_such_a_name_if_it_runs_without_a_supervisor(tmp_path: Path, redis_running: Server):
+    project = make_project(tmp_path, f"REDIS_URL={redis_running.url}\nRATE_LIMIT_SITES=5/minute\n")
+    log = tmp_path / "beat.log"
+    with log.open("wb") as output:
+        beat = subprocess.Popen(
+            [sys.executable, "-m", "celery", "--quiet", "--app", "tasks", "beat"],
+            cwd=project,
+            env=outside(),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_for(lambda: "did you mean RATE_LIMIT_SITE?" in log.read_text(), "the warning")
+    finally:
+        beat.kill()
+        beat.wait()
+
+
 def test_make_run_reports_such_a_name_once_and_not_once_for_each_process(tmp_path: Path):
     system = unmasked(tmp_path, make_project(tmp_path / "project", "RATE_LIMIT_SITES=1/minute\n"))
     try:

@@ -9,14 +9,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
+import pytest
 
 from config.running_servers import NAME, RunningServer, find_servers, published
+from config.settings import load_settings
 from tests.system import BIN, System, make_project, own_environment, wait_for
 
 SERVERS = [
     RunningServer("redis", 6379, "redis://127.0.0.1:41001/0"),
     RunningServer("mongodb", 27017, "mongodb://127.0.0.1:41002/footfall?replicaSet=footfall"),
 ]
+URLS = [server.url for server in SERVERS]
 SETTINGS = ("DATA_DIR", "REDIS_URL", "REDIS_HOST", "REDIS_SENTINELS", "MONGODB_URI", "REDIS_PORT", "MONGODB_PORT")
 
 
@@ -33,12 +36,43 @@ def test_a_file_that_nobody_holds_or_that_is_damaged_is_ignored(tmp_path: Path):
     with published(tmp_path, SERVERS):
         left = (tmp_path / NAME).read_text()
         (tmp_path / "other").mkdir()
-        for text in ("", "{", "[1]", '[{"name": "redis"}]'):
+        for text in ("", "{", "{}", "[1]", "[{}]", '[{"name": "redis"}]', "[" * 20_000):
             (tmp_path / NAME).write_text(text)  # the file that is locked
             assert find_servers(tmp_path) == {}
     (tmp_path / NAME).write_text(left)  # as after kill -9
     assert json.loads(left)
     assert find_servers(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "redis", "mongodb"),
+    [
+        ({}, *URLS),
+        ({"REDIS_URL": "redis://a:1/0"}, "redis://a:1/0", URLS[1]),
+        ({"REDIS_HOST": "a"}, "redis://a:6379/0", URLS[1]),
+        ({"REDIS_PORT": "1"}, "redis://127.0.0.1:1/0", URLS[1]),
+        ({"REDIS_PORT": "6379", "MONGODB_PORT": "27017"}, *URLS),
+        ({"MONGODB_URI": "mongodb://a/b"}, URLS[0], "mongodb://a/b"),
+        ({"MONGODB_PORT": "1"}, URLS[0], "mongodb://127.0.0.1:1/footfall?replicaSet=footfall"),
+    ],
+)
+def test_explicit_settings_win_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], redis: str, mongodb: str
+):
+    for name, value in (dict.fromkeys(SETTINGS, "") | {"DATA_DIR": str(tmp_path)} | given).items():
+        monkeypatch.setenv(name, value)
+    with published(tmp_path, SERVERS):
+        settings = load_settings()
+    assert (settings.redis_url, settings.mongodb_uri) == (redis, mongodb)
+
+
+def test_the_ports_of_both_stores_count_if_no_make_run_is_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    given = {"REDIS_PORT": "1", "MONGODB_PORT": "2", "DATA_DIR": str(tmp_path)}
+    for name, value in (dict.fromkeys(SETTINGS, "") | given).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.redis_url == "redis://127.0.0.1:1/0"
+    assert settings.mongodb_uri == "mongodb://127.0.0.1:2/footfall?replicaSet=footfall"
 
 
 def test_the_command_line_beside_make_run_finds_its_servers_on_other_ports(tmp_path: Path):
