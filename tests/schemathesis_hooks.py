@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from analytics.api_keys import ADMIN
 from analytics.query import OF_GOALS, OF_PAGES, SHARES
 from analytics.query_schema import MOST_CONDITIONS, MOST_DEPTH
+from report_app.described import SITE_EXAMPLE
 
 ZONES = sorted(available_timezones() - {"localtime"})
 
@@ -212,6 +213,12 @@ def timeseries(case: schemathesis.Case) -> None:
     case.query["period"] = "7d"
 
 
+def ledger(case: schemathesis.Case) -> None:
+    """Up to 400 days, from the first to the last."""
+    if "from" in case.query:
+        case.query["to"] = case.query["from"]
+
+
 # A dead letter that there is
 
 
@@ -238,8 +245,12 @@ def site(case: schemathesis.Case) -> None:
 
 
 def api_key(case: schemathesis.Case) -> None:
-    """It ends in the future, and one way of saying when is enough; one that may do everything may do so everywhere."""
+    """It ends in the future, and one way of saying when is enough; one that may do everything may do so everywhere. Its
+    sites exist.
+    """
     case.body.pop("expires_at", None)
+    if case.body.get("sites"):
+        case.body["sites"] = [SITE_EXAMPLE]
     if ADMIN in case.body["scopes"]:
         case.body.pop("sites", None)
 
@@ -252,6 +263,7 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("GET", "/stats/timeseries"): timeseries,
     ("GET", "/stats/breakdown"): parameters,
     ("GET", "/stats/visitor"): parameters,
+    ("GET", "/stats/ledger"): ledger,
     ("GET", "/export/events"): parameters,
     ("POST", "/admin/keys"): api_key,
     ("GET", "/admin/dead-letters/{letter_id}"): letter,
