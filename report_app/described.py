@@ -177,6 +177,7 @@ SITE = an_object(
         "backdate_days": COUNT,
         "retention_days": or_null(COUNT),
         "trailing_slash": one_of("keep", "drop"),
+        "max_event_bytes": COUNT,
     }
 )
 

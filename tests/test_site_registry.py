@@ -202,6 +202,7 @@ def test_thousands_of_sites_are_replaced_at_once(redis: Redis, clock: Clock):
 def test_the_door_finds_a_key_by_its_secret_until_it_is_revoked(
     settings: Settings, redis: Redis, database: Database[dict[str, Any]], clock: Clock
 ):
+    SiteStore(database).put(Site("shop"))
     keys, ring = make_api_keys(settings, database), KeyRing(redis, clock=clock)
     key, secret = keys.create("ci", ["events:write"], ["shop"], None)
     assert ring.find(secret) == key
