@@ -16,6 +16,7 @@ from analytics.books import (
     DROPPED,
     DROPPED_LATER,
     DUPLICATE,
+    REFUSED,
     REJECTED,
     REPLAYED,
     STORED,
@@ -46,6 +47,7 @@ class Balance:
     dead: int
     dropped_later: dict[str, int]
     waiting: int
+    refused: dict[str, int] = field(default_factory=dict)
     is_moving: bool = False
     faults: list[str] = field(default_factory=list)
 
@@ -131,6 +133,7 @@ def balance_of(
         dead=counts[DEAD],
         dropped_later=_by_reason(counts, DROPPED_LATER),
         waiting=waiting,
+        refused=_by_reason(counts, REFUSED),
         is_moving=is_moving,
     )
     if not is_moving:

@@ -35,6 +35,7 @@ from analytics.unavailable import trouble_with
 ACCEPTED, REPLAYED, STORED, DUPLICATE, DEAD = "accepted", "replayed", "stored", "duplicate", "dead"
 REJECTED, DROPPED = "rejected:", "dropped:"  # at the door, each with its reason
 DROPPED_LATER = "dropped-later:"  # in a worker, likewise
+REFUSED = "refused:"  # answered with 429, to come again; part of no sum
 
 OPEN, CLOSED = "footfall:books:", "footfall:closed-books:"
 LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in milliseconds of its last accepted event

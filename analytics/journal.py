@@ -28,6 +28,7 @@ from redis.exceptions import RedisError, ResponseError
 from analytics.books import ACCEPTED, COUNT, RECEIVED, REPLICA_WAIT, Account
 from analytics.event import Event, id_from_entry
 from analytics.event_schema import dump_journal_event
+from analytics.journal_shares import HELD, HOLD, Room, Shares
 from analytics.unavailable import Unavailable, trouble_with
 from config.celery import EVENTS_QUEUE
 from config.clients import make_redis
@@ -48,27 +49,38 @@ OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LL
 APPEND = (
     COUNT
     + RECEIVED
+    + HOLD
     + """
-local counts, entries = {}, {}
-for i = 2, #ARGV, 3 do
-  local account, name, event = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if event ~= '' then entries[account] = redis.call('XADD', KEYS[1], '*', 'event', event, 'account', account) end
+local counts, entries, held = {}, {}, {}
+for i = 2, #ARGV, 4 do
+  local account, name, event, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  if event ~= '' then
+    entries[account] = redis.call('XADD', KEYS[1], '*', 'event', event, 'account', account)
+    held[account] = held[account] or {0, 0}
+    held[account] = {held[account][1] + #event, held[account][2] + 1}
+  end
   counts[account] = counts[account] or {}
-  counts[account][name] = (counts[account][name] or 0) + 1
+  counts[account][name] = (counts[account][name] or 0) + n
 end
 for account, names in pairs(counts) do
   for name, n in pairs(names) do count(account, name, n) end
 end
 for account, entry in pairs(entries) do received(account, entry) end
+local reply = {math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])}
+for account, more in pairs(held) do
+  for _, value in ipairs({hold(KEYS[3], account, more[1], more[2])}) do table.insert(reply, value) end
+end
+return reply
 """
-    + OWED
 )
 REPLAY = (
     COUNT
+    + HOLD
     + """
 redis.call('XADD', KEYS[1], '*', 'event', ARGV[2], 'account', ARGV[1], 'replay', ARGV[3])
 count(ARGV[1], 'accepted', 1)
 count(ARGV[1], 'replayed', 1)
+hold(KEYS[2], ARGV[1], #ARGV[2], 1)
 """
 )
 
@@ -78,22 +90,25 @@ count(ARGV[1], 'replayed', 1)
 # (deleting a consumer forgets what it holds).
 SETTLE = (
     COUNT
+    + HOLD
     + """
 local i = 2
 while i <= #ARGV do
-  local account, outcome, uncounted, last = ARGV[i], ARGV[i + 1], ARGV[i + 2], i + 3 + ARGV[i + 3]
-  local settled = 0
-  for first = i + 4, last, 500 do
-    local ids = {unpack(ARGV, first, math.min(first + 499, last))}
-    settled = settled + redis.call('XACK', KEYS[1], ARGV[1], unpack(ids))
-    redis.call('XDEL', KEYS[1], unpack(ids))
+  local account, outcome, uncounted, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  local settled, bytes = 0, 0
+  for j = i + 4, i + 3 + n do
+    if redis.call('XACK', KEYS[1], ARGV[1], ARGV[j]) == 1 then settled, bytes = settled + 1, bytes + ARGV[j + n] end
+  end
+  for first = i + 4, i + 3 + n, 500 do
+    redis.call('XDEL', KEYS[1], unpack(ARGV, first, math.min(first + 499, i + 3 + n)))
   end
   if settled > 0 then
     count(account, outcome, settled)
-    if uncounted == '1' then count(account, 'accepted', settled) end
+    if uncounted == '1' then count(account, 'accepted', settled) else hold(KEYS[2], account, -bytes, -settled) end
   end
-  i = last + 1
+  i = i + 4 + 2 * n
 end
+if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) end
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
   if consumer[4] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer[2]) end
 end
@@ -119,11 +134,12 @@ class Full(RedisError):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What the door has to write down: an event, or with none that something was counted under this name."""
+    """What the door has to write down: an event, or with none that so many were counted under this name."""
 
     account: Account
     name: str = ACCEPTED
     event: bytes = b""
+    count: int = 1
 
     @classmethod
     def of(cls, event: Event, **more: str | None) -> "Line":
@@ -217,6 +233,8 @@ class Journal:
         self._replicas = replicas
         self._away_until = 0.0
         self._room_until = 0.0
+        self._room = Room(None, most_waiting)
+        self._shares = Shares(redis)
         self._handed_back = False
         self._append = redis.register_script(APPEND)
         self._owed = redis.register_script(OWED)
@@ -227,23 +245,38 @@ class Journal:
         """Durable and counted when it returns. Returns how many wake-ups are owed. Raises Unavailable."""
         if time.monotonic() < self._away_until:
             raise Unavailable("redis", ConnectionError("no answer a moment ago"))
-        args: list[Any] = [part for line in lines for part in (str(line.account), line.name, line.event)]
+        args: list[Any] = [part for x in lines for part in (str(x.account), x.name, x.event, x.count)]
         try:
             self._look_for_room()
-            owed = self._write([JOURNAL_KEY, self._queue], [self._batch, *args])
+            owed, *held = self._write([JOURNAL_KEY, self._queue, HELD], [self._batch, *args])
         except RedisError as error:
             if time.monotonic() > self._away_until:  # one line for all threads that found out together
                 log.warning("journal_unavailable", error=f"{type(error).__name__}: {error}")
             self._away_until = time.monotonic() + self._retry_pause
             raise Unavailable("redis", error) from error
+        self._shares.note(held)
+        self._room = self._room.less(sum(len(x.event) for x in lines), sum(bool(x.event) for x in lines))
         return int(owed)
+
+    def over_its_share(self, site_ids: Iterable[str]) -> str | None:
+        """The first of these sites that holds so much of the journal that it gets no more. Asks Redis only about those
+        that held too much when this process last wrote events of theirs. Raises Unavailable.
+        """
+        suspects = self._shares.over(site_ids, self._room)
+        if not suspects:
+            return None
+        if time.monotonic() < self._away_until:
+            raise Unavailable("redis", ConnectionError("no answer a moment ago"))
+        with trouble_with("redis", RedisError):
+            self._look_for_room()
+            return next((site_id for site_id in suspects if self._shares.is_over(site_id, self._room)), None)
 
     def replay(self, account: Account, raw: bytes, replay: Replay) -> None:
         """Append a dead letter's event once more. Raises Unavailable."""
         mark = f"{replay.letter.hex} {replay.received_at.isoformat()} {replay.sequence or ''}"
         with trouble_with("redis", RedisError):
             self._look_for_room()
-            self._replay(keys=[JOURNAL_KEY], args=[str(account), raw, mark])
+            self._replay(keys=[JOURNAL_KEY, HELD], args=[str(account), raw, mark])
 
     def wake_ups_owed(self) -> int:
         """How many more tasks should be on their way, 0 or less for none. Raises Unavailable."""
@@ -326,13 +359,15 @@ class Journal:
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
         """Done with these: acked, deleted, counted. Call it after MongoDB has them. Raises Unavailable."""
-        groups: defaultdict[tuple[str, str, int], list[str]] = defaultdict(list)
+        groups: defaultdict[tuple[str, str, int], list[Entry]] = defaultdict(list)
         for settlement in settlements:
             uncounted = settlement.entry.account is None
-            groups[str(settlement.account), settlement.outcome, int(uncounted)].append(settlement.entry.entry_id)
-        args: list[Any] = [part for group, ids in groups.items() for part in (*group, len(ids), *ids)]
+            groups[str(settlement.account), settlement.outcome, int(uncounted)].append(settlement.entry)
+        args: list[Any] = [GROUP]
+        for group, entries in groups.items():
+            args += [*group, len(entries), *(x.entry_id for x in entries), *(len(x.raw) for x in entries)]
         with trouble_with("redis", RedisError):
-            self._settle(keys=[JOURNAL_KEY], args=[GROUP, *args])
+            self._settle(keys=[JOURNAL_KEY, HELD], args=args)
 
     def waiting(self) -> int:
         """Entries not yet settled, held ones included. Raises Unavailable."""
@@ -342,7 +377,8 @@ class Journal:
     def is_full(self) -> bool:
         """Whether Redis has no room for Celery to publish, take and ack tasks. Raises Unavailable."""
         with trouble_with("redis", RedisError):
-            return self._memory_used() > NO_ROOM
+            used, most = self._memory()
+            return bool(most) and used > NO_ROOM * most
 
     def is_held(self) -> bool:
         """Whether tasks hold entries: written to MongoDB, perhaps, and not settled yet. Raises Unavailable."""
@@ -399,12 +435,12 @@ class Journal:
             return self._append(keys=keys, args=args)
         # One round trip for both. EVAL sends the script along: a new master has not heard of it.
         line = self._redis.pipeline(transaction=False).eval(APPEND, len(keys), *keys, *args)
-        owed, confirmed = line.wait(self._replicas, REPLICA_WAIT).execute()
+        reply, confirmed = line.wait(self._replicas, REPLICA_WAIT).execute()
         if confirmed < self._replicas:
             # Perhaps another is master by now, and this one cannot know: the next connection asks the sentinels.
             self._redis.connection_pool.disconnect(inuse_connections=False)
             raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
-        return owed
+        return reply
 
     def entries(self) -> Iterator[Entry]:
         """All that wait, oldest first, read as they are asked for. Raises Unavailable."""
@@ -420,16 +456,19 @@ class Journal:
     def _look_for_room(self) -> None:
         """Refuses before Redis does: a Celery worker needs room in Redis too, to take and to ack its tasks."""
         if time.monotonic() > self._room_until:
-            if self._memory_used() > FULL:
+            used, most = self._memory()
+            if most and used > FULL * most:
                 raise Full(f"above {FULL:.0%} of its maxmemory")
-            if self._redis.xlen(JOURNAL_KEY) >= self._most_waiting:
+            waiting: Any = self._redis.xlen(JOURNAL_KEY)
+            if waiting >= self._most_waiting:
                 raise Full(f"{self._most_waiting} events wait already, which is MOST_WAITING")
+            self._room = Room(FULL * most - used if most else None, self._most_waiting - waiting)
             self._room_until = time.monotonic() + ROOM_CHECK
 
-    def _memory_used(self) -> float:
-        """Of Redis's maxmemory; 0 where it has none."""
+    def _memory(self) -> tuple[int, int]:
+        """The bytes that Redis uses, and its maxmemory, 0 where it has none."""
         memory: Any = self._redis.info("memory")
-        return memory["used_memory"] / memory["maxmemory"] if memory["maxmemory"] else 0.0
+        return memory["used_memory"], memory["maxmemory"]
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
         rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", self._batch, consumer, idle)

@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from analytics.addresses import plain_address
 from analytics.api_keys import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
-from analytics.books import DROPPED, REJECTED, Account
+from analytics.books import DROPPED, REFUSED, REJECTED, Account
 from analytics.client import Client
 from analytics.drop import Drop
 from analytics.enriching import Lookups, make_lookups
@@ -56,6 +56,11 @@ from web.rate_limits import (
 # Rejected events of a hit that names more sites than this count for none of them: each name takes 98 bytes of Redis,
 # and it costs nothing to make up thousands.
 MOST_SITES = 10
+OVER_SHARE = (
+    "The site {site_id!r} holds its share of the journal: its events came faster than they can be stored."
+    " Send these again later."
+)
+DRAINED_AFTER = 30  # seconds: a site that is refused has as many events waiting as take minutes to store
 MOST_EXPLAINED = 100  # rejected events of a hit; those that follow are not told what is wrong, which takes 0.2 ms each
 
 
@@ -129,7 +134,7 @@ class Door:
         self.limits = limits
         self._lookups = lookups
         self._is_open = is_open
-        self._commits = commits(self._commit)
+        self._commits = commits(self._commit, size=_size)
         self._breaker = Breaker("redis", Unavailable)
 
     def expect(self, address: str) -> str:
@@ -171,9 +176,13 @@ class Door:
         seen = self._examine(hit, key, now)
         arrivals = list(seen.arrivals.values())
         counted = self._sites_to_count(error.site_id for error in seen.rejected.values())
-        lines = [Line(Account(x.site_id, now.date()), f"{DROPPED}{x.reason}") for x in seen.dropped.values()]
-        lines += [_rejection(x, now, x.site_id if x.site_id in counted else "") for x in seen.rejected.values()]
+        counts = Counter((x.site_id, f"{DROPPED}{x.reason}") for x in seen.dropped.values())
+        counts.update(
+            (x.site_id if x.site_id in counted else "", f"{REJECTED}{x.code}") for x in seen.rejected.values()
+        )
+        lines = [Line(Account(site_id, now.date()), name, count=n) for (site_id, name), n in counts.items()]
         with self._charging_sites(arrivals):
+            self._check_shares(arrivals, now)
             lines += self._lines_of(arrivals, now)
             if lines:
                 self._commits.append(lines)
@@ -244,9 +253,19 @@ class Door:
         except (TooManyRequests, Unavailable) as error:
             for site_id, count in taken.items():
                 self.limits.give_back(SITE, site_id, count)
-            if isinstance(error, TooManyRequests):
+            if isinstance(error, TooManyRequests) and len(taken) < len(counts):
                 EVENTS.labels("refused", "rate_limit").inc(len(arrivals))
             raise
+
+    def _check_shares(self, arrivals: Sequence[Arrival], now: datetime) -> None:
+        """Raises TooManyRequests for all of the hit, if one of its sites holds too much of the journal."""
+        counts = Counter(arrival.event.site_id for arrival in arrivals)
+        full = self._journal.over_its_share(counts)
+        if full is None:
+            return
+        refusals = [Line(Account(x, now.date()), f"{REFUSED}site_quota", count=n) for x, n in counts.items()]
+        self._commits.append(refusals)
+        raise TooManyRequests(OVER_SHARE.format(site_id=full), retry_after=DRAINED_AFTER)
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
         """These events, each with its visitor and its sealed client."""
@@ -293,8 +312,11 @@ class Door:
             EVENTS.labels("refused", error.store).inc(len(lines))
             raise
         COMMIT_SECONDS.observe(time.perf_counter() - start)
-        COMMIT_EVENTS.observe(len(lines))
-        for name, count in Counter(line.name for line in lines).items():
+        counts: Counter[str] = Counter()
+        for line in lines:
+            counts[line.name] += line.count
+        COMMIT_EVENTS.observe(counts.total())
+        for name, count in counts.items():
             outcome, _, reason = name.partition(":")
             EVENTS.labels(outcome, reason).inc(count)
         if owed > 0:
@@ -412,6 +434,10 @@ def _network(address: str) -> str:
     """What one subscriber has: of IPv6, the first 64 bits."""
     plain = plain_address(address)
     return str(ip_network(f"{plain}/64", strict=False)) if ":" in plain else plain
+
+
+def _size(lines: Sequence[Line]) -> int:
+    return sum(len(line.event) for line in lines)
 
 
 def _rejection(error: InvalidEvent, now: datetime, site_id: str = "") -> Line:

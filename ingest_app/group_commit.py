@@ -10,6 +10,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MOST_BYTES = 8_000_000  # of one write, but for a request that is larger by itself: Redis does nothing else meanwhile
+
 
 class _Batch(Generic[T]):
     """`waiting`: a lock for each request that waits, released when it may go on. An Event for all of them makes each
@@ -18,23 +20,34 @@ class _Batch(Generic[T]):
 
     def __init__(self) -> None:
         self.entries: list[T] = []
+        self.size = 0
         self.waiting: list[threading.Lock] = []
         self.error: Exception | None = RuntimeError("not written")  # until it is
 
 
 class GroupCommit(Generic[T]):
-    """`write` takes the entries of all waiting requests, in the order of their arrival. It must come to an end."""
+    """`write` takes the entries of all waiting requests, in the order of their arrival. It must come to an end. A
+    request whose entries are larger than `most` together with those that wait begins another write. `size`: of entries.
+    """
 
-    def __init__(self, write: Callable[[Sequence[T]], None]) -> None:
+    def __init__(
+        self, write: Callable[[Sequence[T]], None], most: int = MOST_BYTES, size: Callable[[Sequence[T]], int] = len
+    ) -> None:
         self._write = write
+        self._most = most
+        self._size = size
         self._joining = threading.Lock()
         self._turn = threading.Lock()
         self._open = _Batch[T]()
 
     def append(self, entries: Sequence[T]) -> None:
         """At least one entry."""
+        size = self._size(entries)
         with self._joining:
+            if self._open.entries and self._open.size + size > self._most:
+                self._open = _Batch[T]()
             batch = self._open
+            batch.size += size
             is_first = not batch.entries
             batch.entries += entries
             if not is_first:
@@ -52,7 +65,8 @@ class GroupCommit(Generic[T]):
         """The first of a batch writes it for all, once the write before is through; until then others join."""
         with self._turn:
             with self._joining:
-                self._open = _Batch[T]()
+                if self._open is batch:
+                    self._open = _Batch[T]()
             try:
                 self._write(batch.entries)
                 batch.error = None

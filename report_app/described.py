@@ -203,6 +203,7 @@ LEDGER = an_object(
                     "dead": COUNT,
                     "dropped_later": BY_REASON,
                     "waiting": COUNT,
+                    "refused": BY_REASON,
                 }
             )
         ),

@@ -52,6 +52,23 @@ def test_an_idle_door_writes_at_once_on_the_request_s_own_thread(commits: GroupC
     assert set(disk.threads) == {threading.get_ident()}
 
 
+def test_what_is_too_much_for_one_write_goes_into_several(disk: Disk, requests: ThreadPoolExecutor):
+    commits = GroupCommit(disk.write, most=10, size=lambda entries: sum(map(len, entries)))
+    disk.go.clear()
+    waiting = [requests.submit(commits.append, [b"first"])]
+    wait_for(lambda: disk.writes, "the first write")
+    waiting += [requests.submit(commits.append, [b"%03d" % n, b"x"]) for n in range(8)]
+    waiting.append(requests.submit(commits.append, [b"larger than one write may be"]))
+    wait_for(lambda: commits._open.entries, "the others")
+    disk.go.set()
+    for request in waiting:
+        request.result(10)
+    assert len(disk.writes) >= 6
+    assert sorted(len(write) // 2 for write in disk.writes if write[-1] == b"x")[-1] == 2
+    assert [b"larger than one write may be"] in disk.writes
+    assert sorted(x for write in disk.writes for x in write if x[:1] == b"0") == [b"%03d" % n for n in range(8)]
+
+
 def share_a_write(commits: GroupCommit, disk: Disk, requests: ThreadPoolExecutor) -> tuple[Future, list[Future]]:
     """One request whose write is held up, and ten more that arrived meanwhile."""
     disk.go.clear()

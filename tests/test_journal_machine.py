@@ -13,7 +13,16 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, multiple, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 from pymongo.database import Database
 from redis import Redis
 
@@ -26,6 +35,7 @@ from analytics.event import id_from_client
 from analytics.event_schema import load_event
 from analytics.event_store import EventStore
 from analytics.journal import JOURNAL_KEY, Entry, Journal, Line
+from analytics.journal_shares import HELD
 from analytics.removing import ERASED, PURGED, Removals
 from analytics.replaying import replay_all
 from analytics.storing import MOST_DEATHS, Stores, _store, store_waiting
@@ -149,6 +159,15 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def dead_letters_are_replayed(self) -> None:
         replay_all(self.journal, self.stores.dead_letters, LetterFilter())
+
+    @invariant()
+    def what_each_site_holds_is_counted(self) -> None:
+        held: Counter[bytes] = Counter()
+        for entry in self.journal.entries():
+            if entry.account:
+                held[f"bytes {entry.account.site_id}".encode()] += len(entry.raw)
+                held[f"events {entry.account.site_id}".encode()] += 1
+        assert {name: int(n) for name, n in self.redis.hgetall(HELD).items()} == held
 
     def dying(self, step: str, error: BaseException) -> Stores:
         """Stores that fail before or after they did what they were asked."""
