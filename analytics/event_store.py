@@ -42,7 +42,7 @@ INDEXES = {"site_time": [("site_id", 1), ("timestamp", 1)]}
 # What the driver raises before it sends anything of the batch: an int over 64 bits, half a surrogate pair, NUL in a
 # key, a document over 16 MB.
 UNSENDABLE = (BSONError, OverflowError, ValueError)
-READ_AT_ONCE = 1_000  # events; all that a reader has of MongoDB's in memory
+READ_AT_ONCE = 200  # events; all that a reader has of MongoDB's in memory, 16 MB of BSON at most
 
 T = TypeVar("T")
 
@@ -146,6 +146,14 @@ class EventStore:
                 # Thousands of events with one timestamp are sorted by the thousand: memory is bounded.
                 while some := list(islice(alike, READ_AT_ONCE)):
                     yield from map(_event, sorted(some, key=place_of))
+
+    def get(self, ids: Iterable[Any]) -> Iterator[Event]:
+        """The events with these `_id`s that are still there, in this order. Raises Unavailable."""
+        rest = iter(ids)
+        while some := list(islice(rest, READ_AT_ONCE)):
+            with trouble_with("mongodb", PyMongoError):
+                found = {document["_id"]: document for document in self._events.find({"_id": {"$in": some}})}
+            yield from (_event(found[key]) for key in some if key in found)
 
     def _imported_already(self, events: Sequence[Event]) -> frozenset[int]:
         """Those that come back to the site that they were exported from, and are still there."""

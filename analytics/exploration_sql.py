@@ -127,6 +127,14 @@ def history(rows: Rows, visitor: int, limit: int, most_events: int) -> Sql:
     )  # fmt: skip
 
 
+def places(query: Query, rows: Rows) -> Sql:
+    """Where the events are that fit, in order of time: (occurred, visitor, tie), which no two events share."""
+    terms = Terms(query, Clock.of(query.period, query.extent), rows)
+    fits = terms.filters(query.filters)
+    found = terms.rows("occurred", "visitor", "tie")
+    return _with(terms, [], put("SELECT occurred, visitor, tie FROM ({}) WHERE {} ORDER BY occurred", found, fits))
+
+
 def _with(terms: Terms, ctes: Sequence[Sql], body: Sql) -> Sql:
     done = [put(f"done_{n} AS ({{}})", each) for n, each in enumerate(terms.done, start=1)]
     if not (done or ctes):

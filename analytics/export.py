@@ -1,13 +1,13 @@
-"""Events as files, piece by piece: NDJSON, whose lines `POST /events` takes again, and Parquet. Pure.
+"""Events as files, piece by piece: NDJSON, whose lines `POST /events` takes again, Parquet, and rows of a table. Pure.
 
-In: events, as many as there are. Out: bytes to be sent on; nothing is kept but the piece that is being made. What the
-events' source raises goes through, and leaves a file that is not ended: a Parquet file has its index at its end.
+In: events, as many as there are. Out: bytes to be sent on. Nothing is kept but the piece that is being made, whose size
+is bounded in bytes. What the events' source raises goes through, and leaves a file that is not ended: a Parquet file
+has its index at its end.
 """
 
 import json
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +15,10 @@ from pyarrow.parquet import ParquetWriter
 
 from analytics.event import DESCRIBED, Event
 from analytics.event_schema import dump_exported_event
+from analytics.event_size import characters
 
-PIECE = 200  # lines
-ROW_GROUP = 10_000  # rows: some MB
+PIECE = 65_536  # bytes that are sent at once, and what the last line has beyond
+ROW_GROUP, ROW_GROUP_TEXT = 10_000, 8_000_000  # rows, and characters of their texts; whichever comes first
 MOST_MONEY = Decimal(10) ** 15  # what decimal128(18, 3) holds
 
 COLUMNS = pa.schema([
@@ -31,28 +32,49 @@ COLUMNS = pa.schema([
 
 
 def ndjson(events: Iterable[Event]) -> Iterator[bytes]:
-    for piece in _pieces(events, PIECE):
-        yield b"".join(dump_exported_event(event) + b"\n" for event in piece)
+    return in_pieces(dump_exported_event(event) + b"\n" for event in events)
+
+
+def in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines, joined to pieces that are worth sending."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        piece.append(line)
+        size += len(line)
+        if size >= PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+    yield b"".join(piece)
 
 
 def parquet(events: Iterable[Event]) -> Iterator[bytes]:
     """`props` are JSON as text, so that each keeps its type. Without any event, a file without rows."""
     sink = _Sink()
-    writer = ParquetWriter(sink, COLUMNS, compression="zstd")
-    for piece in _pieces(events, ROW_GROUP):
-        writer.write_table(pa.Table.from_pylist([_row(event) for event in piece], schema=COLUMNS))
+    # Statistics hold the longest texts of each row group until the file ends.
+    writer = ParquetWriter(sink, COLUMNS, compression="zstd", write_statistics=["timestamp"])
+    for rows in _row_groups(events):
+        writer.write_table(pa.Table.from_pylist(rows, schema=COLUMNS))
         yield sink.drain()
     writer.close()
     yield sink.drain()
 
 
-def _pieces(events: Iterable[Event], size: int) -> Iterator[list[Event]]:
-    source = iter(events)
-    while piece := list(islice(source, size)):
-        yield piece
+def _row_groups(events: Iterable[Event]) -> Iterator[list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for event in events:
+        rows.append(row_of(event))
+        size += characters(event)
+        if len(rows) == ROW_GROUP or size >= ROW_GROUP_TEXT:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
 
 
-def _row(event: Event) -> dict[str, Any]:
+def row_of(event: Event) -> dict[str, Any]:
+    """By the names of COLUMNS."""
     money = event.revenue if event.revenue and abs(event.revenue.amount) < MOST_MONEY else None
     return {
         "id": str(event.exported_id or event.id),

@@ -4,7 +4,7 @@ MongoDB's names of an event's fields stand here and in event_store.py. What the 
 type than it would have, counts as missing.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
@@ -31,14 +31,17 @@ RAW = pa.schema([
     ("revenue", pa.decimal128(18, 3)), ("currency", pa.string()), ("props", pa.map_(pa.string(), pa.string())),
     *((name, pa.string()) for name in DESCRIBED),
 ])  # fmt: skip
+# What tells an event of a site from all others: its occurred, visitor and tie.
+Place = tuple[int, int | None, int]
 AT_ONCE = 20_000  # rows of a batch
 LARGEST_TIE = 65_535
 MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
 
 _OF_ARRIVAL = ("sequence", "entry_id")
+_VISITOR = {"$ifNull": ["$user_id", "$visitor_id"]}
 # What is asked of MongoDB: times as integers, which decode faster than datetimes.
 _FIELDS: dict[str, Any] = {
-    "occurred": {"$toLong": "$timestamp"}, "visitor": {"$ifNull": ["$user_id", "$visitor_id"]},
+    "occurred": {"$toLong": "$timestamp"}, "visitor": _VISITOR,
     "name": "$event_type", "page": "$path",
     **dict.fromkeys(_OF_ARRIVAL, 1),
     **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
@@ -68,6 +71,18 @@ class RawEvents:
                 documents.append(document)
             if documents:
                 yield _batch(documents)
+
+    def ids_at(self, site_id: str, places: Collection[Place]) -> list[Any]:
+        """The `_id`s of the events at these places, by time and then by arrival. Raises Unavailable."""
+        wanted = set(places)
+        when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
+        fields = {"occurred": _FIELDS["occurred"], "visitor": _VISITOR, **dict.fromkeys(_OF_ARRIVAL, 1)}
+        with trouble_with("mongodb", PyMongoError):
+            found = list(self._events.find({"site_id": site_id, "timestamp": when}, fields).sort(_BY_TIME))
+        times, visitors = [x["occurred"] for x in found], [_visitor(x.get("visitor")) for x in found]
+        at = zip(times, visitors, _ties(found, times, visitors), strict=True)
+        chosen = [document for place, document in zip(at, found, strict=True) if place in wanted]
+        return [x["_id"] for x in sorted(chosen, key=lambda x: (x["occurred"], place_of(x)))]
 
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
@@ -122,12 +137,11 @@ def _batch(documents: list[dict[str, Any]]) -> pa.RecordBatch:
                 columns["revenue"][row], columns["currency"][row] = _money(value)
             elif name != "_id" and name not in _OF_ARRIVAL:
                 columns[name][row] = _READ[name](value)
-    columns["tie"] = _ties(documents, columns)
+    columns["tie"] = _ties(documents, columns["occurred"], columns["visitor"])
     return pa.RecordBatch.from_arrays([pa.array(columns[field.name], type=field.type) for field in RAW], schema=RAW)
 
 
-def _ties(documents: list[dict[str, Any]], columns: dict[str, list[Any]]) -> list[int]:
-    times, visitors = columns["occurred"], columns["visitor"]
+def _ties(documents: list[dict[str, Any]], times: list[int], visitors: list[int | None]) -> list[int]:
     ties = [0] * len(times)
     row = 1
     while row < len(times):

@@ -16,6 +16,7 @@ from decimal import Decimal
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -67,6 +68,7 @@ MOST_COMPARED = 1_000_000  # groups
 MOST_PAST_EVENTS = 10_000  # of a visitor's history
 MOST_TEXT = 16_000_000  # bytes of text in an answer; as JSON and in Python's memory it is some times that
 FETCHED = 500  # rows at a time
+_PLACES = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"  # half a MB is read at once
 
 # How many visitors; with each of the pages viewed most, the pageviews without a page last; and all pageviews. One
 # statement, for a second one costs 2 ms.
@@ -217,6 +219,21 @@ class Reports:
 
         return self._ask(site_id, ask, budget)
 
+    def write_places(self, query: Query, file: Path, budget: Budget | None = None) -> datetime | None:
+        """Where the events of the period are that fit the filters (exploration_sql.py), as a Parquet file in the folder
+        of this node's segments. Returns as of when, None for now. Raises as `answer` does.
+        """
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
+            _check_patterns(connection, query.filters)
+            sql, as_of = self._planned(
+                connection, budget, query, lambda query, rows, _: exploration_sql.places(query, rows)
+            )
+            connection.execute(f"COPY ({sql.text}) TO '{file}' {_PLACES}", sql.values)
+            return as_of
+
+        return self._ask(query.site_id, ask, budget)
+
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
         self.reader.check()
@@ -242,8 +259,19 @@ class Reports:
         query: Query,
         question: Callable[[Query, Rows, Callable[[Stretch], bool]], Sql],
     ) -> tuple[list[tuple[Any, ...]], datetime | None]:
-        """What a question finds, and as of when. Asked twice: first for the columns that it needs, as only those of
-        visits make it necessary to put visits together.
+        """What a question finds, and as of when."""
+        sql, as_of = self._planned(connection, budget, query, question)
+        return _fetch(connection, budget, sql), as_of
+
+    def _planned(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        budget: Budget,
+        query: Query,
+        question: Callable[[Query, Rows, Callable[[Stretch], bool]], Sql],
+    ) -> tuple[Sql, datetime | None]:
+        """A question as SQL, and as of when its answer is. It is planned twice: first for the columns that it needs, as
+        only those of visits make it necessary to put visits together.
         """
         columns: set[str] = set()
 
@@ -257,7 +285,7 @@ class Reports:
         visits = not columns <= set(EVENT_COLUMNS)
         reading = self.reader.open(connection, query.site_id, stretch, self.most_fresh, visits=visits)
         sql = question(_within(query, reading), partial(reading.rows, stretch), reading.holds_whole)
-        return _fetch(connection, budget, sql), reading.as_of
+        return sql, reading.as_of
 
     def _rows(
         self,

@@ -255,9 +255,10 @@ FILTERS = query(
     style="form",
     explode=True,
 )
+BOM = query("bom", one_of("0", "1"), "With 1, CSV begins with a byte order mark, which Excel needs.")
 FORMAT = [
     query("format", one_of("json", "csv"), "Overrides the header Accept."),
-    query("bom", one_of("0", "1"), "With 1, CSV begins with a byte order mark, which Excel needs."),
+    BOM,
 ]
 ASKED = [
     WHICH,
@@ -419,16 +420,19 @@ OPERATIONS: dict[str, Operation] = {
         summary="The raw events, as long as it takes",
         tag=RAW,
         scope=may.PERSONS,
-        note="Where a store goes away on the way the answer breaks off, so that no part is taken for the whole.",
+        note="If a store goes away on the way, the answer breaks off, so that no part is taken for the whole. Filters "
+        "such as `country=DE` are taken as by GET /stats/breakdown, too.",
         parameters=[
             WHICH,
             query("period", PERIOD_NAME | {"default": "all"}),
             *FROM_TO,
             query("format", one_of(*FORMATS) | {"default": "ndjson"}),
+            BOM,
+            query("filters", TEXT, "As JSON, the `filters` of POST /api/v2/query."),
         ],
         answer={
-            mimetype: TEXT if mimetype == NDJSON else {"type": "string", "format": "binary"}
-            for _, mimetype in FORMATS.values()
+            mimetype: {"type": "string", "format": "binary"} if form == "parquet" else TEXT
+            for form, mimetype in FORMATS.items()
         },
         headers=AS_FILE,
         says=OF_QUESTIONS,

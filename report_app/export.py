@@ -1,63 +1,123 @@
-"""GET /export/events: a site's raw events of some days, as NDJSON or Parquet, as long as it takes.
+"""GET /export/events: a site's raw events as NDJSON, CSV or Parquet, as long as it takes.
 
-They go from MongoDB to the asker piece by piece. Where MongoDB goes away on the way the answer breaks off, so that no
-part of it can be taken for the whole.
+They go from MongoDB to the client piece by piece. An export holds one thread and a bounded buffer, however slowly its
+client reads, and at most half of a process's threads export. If MongoDB goes away on the way, the answer breaks off, so
+that no part of it can be taken for the whole.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from itertools import chain, islice
+from threading import BoundedSemaphore
+from typing import Any
 
 import structlog
 from flask import Blueprint, Response, request
 
+from analytics.answer import Refused
+from analytics.event import Event
+from analytics.event_schema import EARLIEST, LATEST
 from analytics.event_store import EventStore
-from analytics.export import ndjson, parquet
+from analytics.export import COLUMNS, in_pieces, ndjson, parquet, row_of
+from analytics.filtered_events import filtered_events
 from analytics.reports import Reports
 from analytics.unavailable import Unavailable
-from report_app.parameters import PERIOD, bad_parameters, read_parameters
+from report_app.parameters import FILTERS, PERIOD, bad_parameters, read_parameters
 from report_app.site_lookup import SiteLookup
+from report_app.tables import csv_lines, wants_bom
 from web.auth import Check, api_key_id
 
 log = structlog.get_logger()
 
-ASKED = ("site_id", *PERIOD, "format")
-FORMATS = {"ndjson": (ndjson, "application/x-ndjson"), "parquet": (parquet, "application/vnd.apache.parquet")}
+ASKED = ("site_id", *PERIOD, FILTERS, "format", "bom")
+FORMATS = {"ndjson": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
+TOO_MANY = "Too many exports are being read at this moment; please ask again."
 
 
 def export_blueprint(
-    events: EventStore, reports: Reports, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]
+    events: EventStore,
+    reports: Reports,
+    site_called: SiteLookup,
+    auth: Check,
+    clock: Callable[[], datetime],
+    *,
+    at_once: int,
 ) -> Blueprint:
-    """`auth` lets nobody pass without a key: raw events are of single persons."""
+    """`auth` lets nobody pass without a key: raw events are of single persons. `at_once`: how many exports."""
     blueprint = Blueprint("export", __name__)
     blueprint.before_request(auth)
+    slots = BoundedSemaphore(at_once)
 
     @blueprint.get("/export/events")
     def export_events() -> Response:
         budget = reports.budget(api_key_id())
-        asked = read_parameters(request.args, ASKED, filtered=False, period="all")
-        form = request.args.get("format", "ndjson")
-        if form not in FORMATS:
-            raise bad_parameters({"format": [f"Either {' or '.join(FORMATS)}."]})
-        with asked.naming_parameters():
+        asked = read_parameters(request.args, ASKED, period="all")
+        form, write, mimetype = _format()
+        with asked.naming_parameters(), ExitStack() as held:
             site = site_called(asked.site_id)
-            period = asked.load(site, clock(), partial(reports.earliest, site.site_id, budget)).period
-        write, mimetype = FORMATS[form]
-        found = events.find(site.site_id, period.start, period.end)
-        first = list(islice(found, 1))  # asks MongoDB before the 200 is on its way
-        answer = Response(_watched(write(chain(first, found)), site.site_id), mimetype=mimetype)
-        filename = f"events-{period.first_day()}-{period.last_day()}.{form}"
-        answer.headers.set("Content-Disposition", "attachment", filename=filename)
+            query = asked.load(site, clock(), lambda: None)
+            is_all = asked.period == {"period": "all"}
+            if is_all:  # to the last event, even if it says that it happens later today
+                query = replace(query, period=replace(query.period, start=EARLIEST, end=LATEST))
+            if not slots.acquire(blocking=False):
+                raise Refused("busy", TOO_MANY)
+            held.callback(slots.release)
+            found = (
+                filtered_events(reports, events, query, budget)
+                if query.filters
+                else events.find(site.site_id, query.period.start, query.period.end)
+            )
+            first = list(islice(found, 1))  # asks the stores before the 200 is on its way
+            pieces = write(chain(first, found))
+            kept = held.pop_all()
+            answer = Response(_watched(pieces, site.site_id, kept), mimetype=mimetype)
+            answer.call_on_close(kept.close)  # where nobody reads a byte
+        days = "" if is_all else f"-{query.period.first_day()}-{query.period.last_day()}"
+        answer.headers.set("Content-Disposition", "attachment", filename=f"events{days}.{form}")
         return answer
 
     return blueprint
 
 
-def _watched(pieces: Iterator[bytes], site_id: str) -> Iterator[bytes]:
+Writer = Callable[[Iterable[Event]], Iterator[bytes]]
+
+
+def _format() -> tuple[str, Writer, str]:
+    """What was asked for: its name, what writes it, and its media type. Raises BadRequest."""
+    writers: dict[str, Writer] = {"ndjson": ndjson, "csv": partial(as_csv, bom=wants_bom()), "parquet": parquet}
+    form = request.args.get("format", "ndjson")
+    if form not in FORMATS:
+        raise bad_parameters({"format": [f"One of {', '.join(FORMATS)}."]})
+    return form, writers[form], FORMATS[form]
+
+
+def as_csv(events: Iterable[Event], *, bom: bool) -> Iterator[bytes]:
+    lines = csv_lines(COLUMNS.names, map(_cells, events), bom=bom)
+    return in_pieces(line.encode() for line in lines)
+
+
+def _cells(event: Event) -> Iterator[Any]:
+    row = row_of(event)
+    return (_cell(row.get(name)) for name in COLUMNS.names)
+
+
+def _cell(value: Any) -> Any:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case datetime():
+            return value.isoformat()
+    return value
+
+
+def _watched(pieces: Iterator[bytes], site_id: str, held: ExitStack) -> Iterator[bytes]:
     """The status is out: all that is left to say is in the log, and in that the answer has no end."""
     try:
-        yield from pieces
+        with held:
+            yield from pieces
     except Unavailable as error:
         log.warning("export_broken_off", site_id=site_id, error=type(error.cause).__name__)
         raise

@@ -5,8 +5,9 @@ names are "and", "!" at the end of a name is "not". Out: `Asked`. What is wrong 
 the parameter, whether it is found here or where the query is read.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -26,6 +27,7 @@ PROP = "prop."
 PERIOD = ("period", "from", "to")
 DEFAULT_DAYS = 30  # up to and including today
 LIMIT = ("limit", "offset")
+FILTERS = "filters"  # as JSON, as those of POST /api/v2/query
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,12 @@ def read_parameters(
     Raises BadRequest.
     """
     wrong: dict[str, list[str]] = {}
-    filters, filtered_by = [], []
+    filters: list[Any] = []
+    filtered_by: list[str] = []
     names = [*known]
+    if FILTERS in names and args.get(FILTERS):
+        filters = _listed(args[FILTERS], wrong)
+        filtered_by = [FILTERS] * len(filters)
     dimensions_known = [*SHORT, f"{PROP}<key>"] if filtered else []
     for name, values in args.lists():
         if name in names:
@@ -147,6 +153,15 @@ def _dimension(name: str) -> str | None:
     if name.startswith(PROP) and name != PROP:
         return PROPS + name.removeprefix(PROP)
     return SHORT.get(name)
+
+
+def _listed(text: str, wrong: dict[str, list[str]]) -> list[Any]:
+    with suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, list):
+            return found
+    wrong[FILTERS] = ['Not a JSON array of filters such as [["is", "visit:country", ["DE"]]].']
+    return []
 
 
 def _whole(name: str, text: str, wrong: dict[str, list[str]]) -> int:

@@ -1,8 +1,10 @@
 """Answers as JSON or CSV, as the asker wants them. A spreadsheet must not take what a visitor sent for a formula."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
+from itertools import chain
+from typing import Any
 
 from flask import Response, request
 
@@ -16,7 +18,7 @@ BOM = "\ufeff"  # Excel takes a table without it for one in an old encoding
 
 def wants_csv() -> bool:
     """`?format=` overrides the header Accept; without either, JSON."""
-    _wants_bom()  # a bom that is none is an error of JSON, too
+    wants_bom()  # a bom that is none is an error of JSON, too
     wanted = request.args.get("format")
     if wanted is None:
         return request.accept_mimetypes.best_match(["application/json", CSV]) == CSV
@@ -28,15 +30,22 @@ def wants_csv() -> bool:
 
 def as_csv(names: Sequence[str], rows: Iterable[Iterable[Cell]]) -> Response:
     """The first line are the names. With `?bom=1`, the text begins with a byte order mark."""
+    return Response("".join(csv_lines(names, rows, bom=wants_bom())), mimetype=CSV)
+
+
+def csv_lines(names: Sequence[str], rows: Iterable[Iterable[Any]], *, bom: bool) -> Iterator[str]:
+    """The same, line by line."""
     table = StringIO()
-    table.write(BOM if _wants_bom() else "")
     writer = csv.writer(table)
-    writer.writerow(map(_harmless, names))
-    writer.writerows([map(_harmless, row) for row in rows])
-    return Response(table.getvalue(), mimetype=CSV)
+    yield BOM if bom else ""
+    for row in chain([names], rows):
+        writer.writerow(map(_harmless, row))
+        yield table.getvalue()
+        table.seek(0)
+        table.truncate()
 
 
-def _wants_bom() -> bool:
+def wants_bom() -> bool:
     wanted = request.args.get("bom", "0")
     if wanted not in ("0", "1"):
         message = "bom is 1 or 0."
@@ -44,5 +53,5 @@ def _wants_bom() -> bool:
     return wanted == "1"
 
 
-def _harmless(cell: Cell) -> Cell:
+def _harmless(cell: Any) -> Any:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell

@@ -1,5 +1,6 @@
 """GET /export/events against documents in a real MongoDB: everything, of the period, in pieces, or broken off."""
 
+import csv
 import json
 import tracemalloc
 from collections.abc import Iterator
@@ -7,13 +8,14 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import httpx
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bson import Decimal128, Int64
@@ -25,13 +27,15 @@ from werkzeug.test import TestResponse
 from analytics.event import DESCRIBED, Event
 from analytics.event_schema import load_event
 from analytics.event_store import READ_AT_ONCE, EventStore
-from analytics.export import ROW_GROUP, ndjson, parquet
+from analytics.export import COLUMNS, ROW_GROUP, ndjson, parquet
 from analytics.journal import Journal
+from analytics.query_slots import QuerySlots
 from analytics.site import Site
 from analytics.unavailable import Unavailable
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from report_app import Services, create_app
+from report_app.export import as_csv
 from tests.conftest import ADMIN_KEY, NOW, make_services, tell
 from tests.system import running_alone, wait_for
 
@@ -90,7 +94,10 @@ def test_events_come_by_time_and_those_of_the_period_only(report: FlaskClient, s
     assert [line["path"][1:] for line in lines(answer)] == [hours[1], hours[4], hours[2]]
     assert answer.headers["Content-Disposition"] == "attachment; filename=events-2026-11-22-2026-11-22.ndjson"
     assert answer.content_type.startswith("application/x-ndjson")
-    assert len(lines(export(report, "site_id=shop&period=all"))) == 4, "up to the end of the site's today"
+    for everything in ("site_id=shop&period=all", "site_id=shop"):
+        answer = export(report, everything)
+        assert [line["path"][1:] for line in lines(answer)] == [hours[0], hours[1], hours[4], hours[2], hours[3]]
+        assert answer.headers["Content-Disposition"] == "attachment; filename=events.ndjson"
     assert lines(export(report, "site_id=nobody")) == []
 
 
@@ -158,12 +165,83 @@ def test_without_a_period_everything_is_exported(report: FlaskClient, database: 
 
 @pytest.mark.parametrize(
     ("query", "field"),
-    [("", "site_id"), (f"{DAY}&format=csv", "format"), (f"{DAY}&country=DE", "country"),
+    [("", "site_id"), (f"{DAY}&format=xls", "format"), (f"{DAY}&land=DE", "land"), (f"{DAY}&bom=yes", "bom"),
+     (f"{DAY}&filters=country", "filters"), (f'{DAY}&filters=[["is","visit:land",["DE"]]]', "filters"),
+     (f"{DAY}&filters={'[' * 5000}", "filters"), (f"{DAY}&country=Germany", "country"),
      ("site_id=shop&to=2026-11-21", "from"), ("site_id=shop&from=x&to=y", "from")],
 )  # fmt: skip
 def test_what_is_wrong_is_said_of_its_parameter(report: FlaskClient, query: str, field: str):
     answer = export(report, query)
     assert (answer.status_code, [*answer.json["error"]["fields"]]) == (400, [field])
+
+
+# As a table
+
+
+def test_csv_has_the_columns_of_parquet_and_no_formula(report: FlaskClient, database: Database):
+    more = {"path": "=1+1", "revenue": {"amount": "-3.25", "currency": "USD"}, "props": {"a": 'x,"y"\n', "$ref": 1}}
+    tell(database, {"at": "21 10:00:00.123", **FULL}, {"at": "21 11:00:00", "user_id": "@ann", **more})
+    answer = export(report, f"{DAY}&format=csv")
+    assert answer.headers["Content-Disposition"] == "attachment; filename=events-2026-11-21-2026-11-21.csv"
+    assert answer.content_type == "text/csv; charset=utf-8"
+    names, full, formula = csv.reader(StringIO(answer.text))
+    assert names == COLUMNS.names
+    first = dict(zip(names, full, strict=True))
+    (line, _) = lines(export(report))
+    assert {first["id"].replace("-", ""), first["sequence"]} == {line["id"], line["sequence"]}
+    assert (first["timestamp"], first["interactive"]) == ("2026-11-21T10:00:00.123000+00:00", "false")
+    assert (first["path"], first["country"], first["engagement_time"]) == ("/ü", "DE", "1200")
+    assert json.loads(first["props"]) == FULL["props"]
+    second = dict(zip(names, formula, strict=True))
+    assert (second["path"], second["user_id"], second["revenue_amount"]) == ("'=1+1", "'@ann", "-3.250")
+    assert json.loads(second["props"]) == more["props"]
+    assert (second["country"], second["clamped"]) == ("", "false")
+    assert export(report, f"{DAY}&format=csv&bom=1").data == b"\xef\xbb\xbf" + answer.data
+
+
+# Some of them
+
+
+def test_filters_are_those_of_a_query(report: FlaskClient, story: None):
+    def paths(query: str) -> list[str | None]:
+        return [line.get("path") for line in lines(export(report, f"site_id=shop&{query}"))]
+
+    assert paths("country=DE&page=/pricing") == ["/pricing"]
+    assert paths("country!=DE&period=all") == ["/", "/pricing", "/", "/"]
+    assert paths('filters=[["has_done",["is","event:name",["signup"]]]]') == ["/", "/pricing", None]
+    assert paths('filters=[["is","event:props:plan",["pro"]]]&country=DE') == [None]
+    assert paths('filters=[["is","visit:exit_page",["/pricing"]]]&from=2026-11-21&to=2026-11-21') == [
+        "/", "/pricing", None, "/pricing",
+    ]  # fmt: skip
+    assert paths("country=US") == []
+    assert paths("filters=") == ["/", "/", "/pricing", None, "/pricing", "/", "/"]
+
+
+def test_filters_and_formats_go_together(report: FlaskClient, story: None):
+    table = pq.read_table(BytesIO(export(report, "site_id=shop&country=FR&format=parquet").data))
+    assert table["user_id"].to_pylist() == ["bob"]
+    rows = list(csv.DictReader(StringIO(export(report, "site_id=shop&country=FR&format=csv").text)))
+    assert [row["user_id"] for row in rows] == ["bob"]
+
+
+def test_an_export_that_nobody_reads_holds_a_place_among_exports_only(
+    settings: Settings, services: Services, database: Database
+):
+    EventStore(database).store([("0-1", event) for event in many(2_000)], NOW)
+    services.reports._slots = QuerySlots(1, 0.1)
+    report = create_app(replace(settings, web_threads=2), services).test_client()
+    query = f"{DAY}&page!=/"
+    held = report.get(f"/export/events?{query}", headers=BEARER, buffered=False)
+    assert held.status_code == 200
+    busy = export(report)
+    assert (busy.status_code, busy.json["error"]["code"], "Retry-After" in busy.headers) == (503, "busy", True)
+    asked = report.get(f"/stats/breakdown?{DAY}", headers=BEARER)
+    assert asked.json["results"][0]["visitors"] == 2_000
+    assert len(b"".join(held.iter_encoded()).splitlines()) == 2_000
+    held.close()
+    assert len(lines(export(report, query))) == 2_000
+    assert export(report, f"{DAY}&filters=[1]").status_code == 400
+    assert len(lines(export(report))) == 2_000, "what was refused holds no place"
 
 
 # In pieces
@@ -184,6 +262,30 @@ def test_an_export_holds_no_more_than_a_piece_in_memory(form: Any):
         tracemalloc.stop()
     assert size > 100_000
     assert peak < 45_000_000, "a row group's events take 20 MB; all of them, 100"
+
+
+def csv_of(events: Iterator[Event]) -> Iterator[bytes]:
+    return as_csv(events, bom=False)
+
+
+@pytest.mark.parametrize("form", [ndjson, parquet, csv_of])
+def test_large_events_take_no_more_memory_than_small_ones(form: Any):
+    """50 kB each, 150 MB in all."""
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 800)))
+    props = {f"name-{n}": text[n:] + text[:n] for n in range(20)}
+    events = (replace(event, props={name: f"{n}{text}" for name, text in props.items()}) for n, event in
+              enumerate(many(3_000)))  # fmt: skip
+    tracemalloc.start()
+    before = pa.total_allocated_bytes()
+    most = 0
+    try:
+        for _ in form(events):
+            most = max(most, pa.total_allocated_bytes() - before)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 60_000_000
+    assert most < 60_000_000
 
 
 def test_a_row_group_is_sent_as_soon_as_it_is_full():

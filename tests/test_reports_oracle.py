@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from analytics.answer import Answer, Money
+from analytics.event_store import EventStore
+from analytics.filtered_events import filtered_events
 from analytics.query import (
     EVENT_DIMENSIONS,
     PROPS,
@@ -128,6 +130,23 @@ def test_funnels_retention_and_journeys_are_the_oracle_s(rig: Engine, data: st.D
     query, page = data.draw(bare_queries(stream)), data.draw(pages())
     found = rig.reports.journeys(query, page)
     assert (list(found.following), list(found.preceding)) == oracle.journeys(documents, query, page)
+
+
+@thorough
+@given(data=st.data())
+def test_an_export_with_filters_has_the_events_that_the_oracle_counts(rig: Engine, data: st.DataObject):
+    rig.drop_all()
+    stream: Stream = data.draw(streams())
+    documents = list(stream.documents)
+    rig.store(*documents)
+    for _ in range(data.draw(st.integers(0, 2))):
+        if documents:
+            each = data.draw(st.sampled_from(documents))
+            grain = data.draw(st.sampled_from(GRAINS))
+            rig.builder.build(each["site_id"], grain, stretch_of(grain, as_ms(each["timestamp"])))
+    query = data.draw(bare_queries(stream))
+    found = filtered_events(rig.reports, EventStore(rig.database), query, rig.reports.budget())
+    assert [event.id for event in found] == [event["_id"] for event in oracle.Asked(documents, query).fitting]
 
 
 def view(user_id: str, moment: datetime) -> dict[str, Any]:
