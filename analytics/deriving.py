@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from analytics.raw_events import RAW
-from analytics.reading import Sql
 from analytics.segment_sql import DERIVED
+from analytics.sql import Sql
 from analytics.stretch import DAY
 
 PART = 200_000  # events; about 300 MB while their visits are derived

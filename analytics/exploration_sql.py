@@ -6,10 +6,11 @@ from datetime import timedelta
 from analytics.event import DESCRIBED
 from analytics.query import Filter, Grain, Query
 from analytics.query_sql import Clock, Rows, Terms, joined_by, put, value
-from analytics.reading import Sql
+from analytics.sql import Sql
 
 # One number for the place of a visitor's event among his: ASOF JOIN compares a single column. Nobody has so many events
 # in one millisecond, and the product stays below 2^63 until the year 10889.
+EVENT_BYTES = 1_000  # of an event in a history, beside its properties, about
 _PLACE = "occurred * 32768 + least(tie, 32767)"
 
 
@@ -108,22 +109,39 @@ def neighbours(query: Query, rows: Rows) -> Sql:
     )
 
 
-def history(rows: Rows, visitor: int, limit: int, most_events: int) -> Sql:
-    """The events of the visitor's latest visits, the latest visit first, its events in order."""
+def history(rows: Rows, visitor: int, limit: int, most_events: int, most_bytes: int) -> Sql:
+    """The events of the visitor's latest visits, the latest visit first, its events in order; as many as both limits
+    allow, of the latest visits. The last column is how many events those visits have. Which events these are is found
+    without their properties, as a visitor may have gigabytes of them.
+    """
     described = ", ".join(f"{name} := {name}" for name in DESCRIBED)
     columns = ("occurred", "tie", "visitor", "visit", "visit_duration", "visit_pageviews", "visit_bounce",
                "entry_page", "exit_page", "name", "page", "hostname", "engagement_time", "scroll_depth", "revenue",
                "currency", "props", *DESCRIBED)  # fmt: skip
-    theirs = put("SELECT * FROM ({}) WHERE visitor = {} AND visit IS NOT NULL", rows(columns), value(visitor))
+    who = put("visitor = {} AND visit IS NOT NULL", value(visitor))
+    theirs = put(
+        f"SELECT visit, xor(visit, visitor)::BIGINT AS began, occurred, tie, {EVENT_BYTES} + coalesce(strlen("
+        "props::VARCHAR), 0) AS size FROM ({}) WHERE {}",
+        rows(("visitor", "visit", "occurred", "tie", "props")), who,
+    )  # fmt: skip
     latest = put("SELECT visit FROM theirs GROUP BY visit ORDER BY max(occurred) DESC LIMIT {}", value(limit))
+    counted = (
+        "SELECT visit, occurred, tie, row_number() OVER places AS place, sum(size) OVER places AS bytes,"
+        " count(*) OVER () AS events FROM theirs WHERE visit IN (SELECT visit FROM latest)"
+        " WINDOW places AS (ORDER BY began DESC, visit, occurred, tie ROWS UNBOUNDED PRECEDING)"
+    )
+    shown = put(
+        f"SELECT * FROM ({counted}) WHERE place <= {{}} AND bytes <= {{}}", value(most_events), value(most_bytes)
+    )
     return put(
-        "WITH theirs AS MATERIALIZED ({}), latest AS ({})"
+        "WITH theirs AS MATERIALIZED ({}), latest AS ({}), shown AS MATERIALIZED ({})"
         " SELECT visit, xor(visit, visitor)::BIGINT AS began, visit_duration, visit_pageviews, visit_bounce,"
         f" entry_page, exit_page, struct_pack({described}) AS described,"
-        " occurred, name, page, hostname, engagement_time, scroll_depth, revenue, currency, props"
-        " FROM theirs WHERE visit IN (SELECT visit FROM latest) ORDER BY began DESC, visit, occurred, tie"
-        " LIMIT {}",
-        theirs, latest, value(most_events),
+        " occurred, name, page, hostname, engagement_time, scroll_depth, revenue, currency, props,"
+        " (SELECT max(events) FROM shown) FROM ({}) WHERE {}"
+        " AND (visit, occurred, tie) IN (SELECT (visit, occurred, tie) FROM shown)"
+        " ORDER BY began DESC, visit, occurred, tie",
+        theirs, latest, shown, rows(columns), who,
     )  # fmt: skip
 
 

@@ -41,8 +41,8 @@ from analytics.query import (
     midnight,
     missing,
 )
-from analytics.reading import Sql
 from analytics.site import Goal
+from analytics.sql import Sql
 from analytics.stretch import DAY, HOUR, QUARTER, VISIT_GAP, Stretch, as_ms
 
 PLAIN = {

@@ -4,12 +4,15 @@ MongoDB's names of an event's fields stand here and in event_store.py. What the 
 type than it would have, counts as missing.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from decimal import Decimal
 from hashlib import blake2b
-from typing import Any
+from operator import itemgetter
+from typing import Any, cast
 from uuid import UUID
 
+import bson
 import pyarrow as pa
 from bson import Decimal128
 from pymongo.database import Database
@@ -34,6 +37,7 @@ RAW = pa.schema([
 # What tells an event of a site from all others: its occurred, visitor and tie.
 Place = tuple[int, int | None, int]
 AT_ONCE = 20_000  # rows of a batch
+CROWDED = 32_000_000  # bytes of one millisecond's events, above which they are not held at once
 LARGEST_TIE = 65_535
 MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
 
@@ -46,6 +50,7 @@ _FIELDS: dict[str, Any] = {
     **dict.fromkeys(_OF_ARRIVAL, 1),
     **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
 }  # fmt: skip
+_FIELDS_OF_TIES = {name: _FIELDS[name] for name in ("occurred", "visitor", *_OF_ARRIVAL)}
 _BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
 _TEXTS = frozenset(("page", "hostname", *DESCRIBED))
 
@@ -60,27 +65,43 @@ class RawEvents:
         self._events = database["events"]
 
     def read(self, site_id: str, stretches: Sequence[Stretch]) -> Iterator[pa.RecordBatch]:
-        """The site's events in these stretches, each of which is read in order of time. Raises Unavailable."""
+        """The site's events in these stretches, each of which is read in order of time. A batch has AT_ONCE events, or
+        MongoDB's 16 MB of them. Raises Unavailable.
+        """
         for stretch in stretches:
-            documents: list[dict[str, Any]] = []
-            for document in self._find(site_id, stretch):
-                # A batch ends between two milliseconds, so that ties are seen together.
-                if len(documents) >= AT_ONCE and document["occurred"] != documents[-1]["occurred"]:
-                    yield _batch(documents)
-                    documents = []
-                documents.append(document)
-            if documents:
-                yield _batch(documents)
+            # A batch ends between two milliseconds, so that ties are seen together.
+            waiting: list[dict[str, Any]] = []
+            size, crowded = 0, None
+            for documents, their_size in self._find(site_id, stretch):
+                waiting += [document for document in documents if document["occurred"] != crowded]
+                size += their_size
+                last = waiting[-1]["occurred"] if waiting else None
+                whole = bisect_left(waiting, last, key=itemgetter("occurred")) if waiting else 0
+                if whole:
+                    yield _batch(waiting[:whole], _ties(waiting[:whole]))
+                    waiting, size = waiting[whole:], their_size
+                elif size > CROWDED and last is not None:
+                    yield from self._crowded(site_id, last)
+                    waiting, size, crowded = [], 0, last
+            if waiting:
+                yield _batch(waiting, _ties(waiting))
+
+    def _crowded(self, site_id: str, ms: int) -> Iterator[pa.RecordBatch]:
+        """The events of a millisecond that are too large to be held at once: first their ties, from what is small."""
+        moment = Stretch(ms, ms + 1)
+        documents = [d for some, _ in self._find(site_id, moment, _FIELDS_OF_TIES) for d in some]
+        ties = {place_of(document): tie for document, tie in zip(documents, _ties(documents), strict=True)}
+        for some, _ in self._find(site_id, moment):
+            yield _batch(some, [ties.get(place_of(document), LARGEST_TIE) for document in some])
 
     def ids_at(self, site_id: str, places: Collection[Place]) -> list[Any]:
         """The `_id`s of the events at these places, by time and then by arrival. Raises Unavailable."""
         wanted = set(places)
         when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
-        fields = {"occurred": _FIELDS["occurred"], "visitor": _VISITOR, **dict.fromkeys(_OF_ARRIVAL, 1)}
         with trouble_with("mongodb", PyMongoError):
-            found = list(self._events.find({"site_id": site_id, "timestamp": when}, fields).sort(_BY_TIME))
+            found = list(self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS_OF_TIES).sort(_BY_TIME))
         times, visitors = [x["occurred"] for x in found], [_visitor(x.get("visitor")) for x in found]
-        at = zip(times, visitors, _ties(found, times, visitors), strict=True)
+        at = zip(times, visitors, _ties(found), strict=True)
         chosen = [document for place, document in zip(at, found, strict=True) if place in wanted]
         return [x["_id"] for x in sorted(chosen, key=lambda x: (x["occurred"], place_of(x)))]
 
@@ -114,17 +135,20 @@ class RawEvents:
                 after = as_datetime(months[-1].end)
         return months
 
-    def _find(self, site_id: str, stretch: Stretch) -> Iterator[dict[str, Any]]:
+    def _find(
+        self, site_id: str, stretch: Stretch, fields: Mapping[str, Any] = _FIELDS
+    ) -> Iterator[tuple[list[dict[str, Any]], int]]:
+        """Documents in order of time, as many as MongoDB sends at once, and their bytes."""
         when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
         with trouble_with("mongodb", PyMongoError):
-            yield from (
-                self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS, batch_size=AT_ONCE)
-                .sort(_BY_TIME)
-                .allow_disk_use(False)
+            found = self._events.find_raw_batches(
+                {"site_id": site_id, "timestamp": when}, fields, sort=_BY_TIME, batch_size=AT_ONCE, allow_disk_use=False
             )
+            for raw in cast(Iterator[bytes], found):
+                yield bson.decode_all(raw, self._events.codec_options), len(raw)
 
 
-def _batch(documents: list[dict[str, Any]]) -> pa.RecordBatch:
+def _batch(documents: Sequence[dict[str, Any]], ties: Sequence[int]) -> pa.RecordBatch:
     count = len(documents)
     columns: dict[str, list[Any]] = {name: [None] * count for name in RAW.names}
     columns["interactive"] = [True] * count
@@ -137,11 +161,13 @@ def _batch(documents: list[dict[str, Any]]) -> pa.RecordBatch:
                 columns["revenue"][row], columns["currency"][row] = _money(value)
             elif name != "_id" and name not in _OF_ARRIVAL:
                 columns[name][row] = _READ[name](value)
-    columns["tie"] = _ties(documents, columns["occurred"], columns["visitor"])
+    columns["tie"] = [*ties]
     return pa.RecordBatch.from_arrays([pa.array(columns[field.name], type=field.type) for field in RAW], schema=RAW)
 
 
-def _ties(documents: list[dict[str, Any]], times: list[int], visitors: list[int | None]) -> list[int]:
+def _ties(documents: Sequence[dict[str, Any]]) -> list[int]:
+    """The place of each event among those of its visitor and millisecond. The documents hold all of a millisecond."""
+    times = [document["occurred"] for document in documents]
     ties = [0] * len(times)
     row = 1
     while row < len(times):
@@ -151,8 +177,9 @@ def _ties(documents: list[dict[str, Any]], times: list[int], visitors: list[int 
                 row += 1
             before: dict[int | None, int] = {}
             for each in sorted(range(first, row), key=lambda n: place_of(documents[n])):
-                ties[each] = min(before.get(visitors[each], 0), LARGEST_TIE)
-                before[visitors[each]] = ties[each] + 1
+                visitor = _visitor(documents[each].get("visitor"))
+                ties[each] = min(before.get(visitor, 0), LARGEST_TIE)
+                before[visitor] = ties[each] + 1
         row += 1
     return ties
 

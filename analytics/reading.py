@@ -28,28 +28,25 @@ import pyarrow.compute as pc
 from bson import ObjectId
 from cachetools import LRUCache
 
+from analytics.derived_rows import DerivedRows, derive_rows
 from analytics.dirty_hours import DirtyHour, DirtyHours
 from analytics.history import History
 from analytics.raw_events import RAW, RawEvents
-from analytics.segment_sql import DERIVED, FILES, RAW_OF_ROW
+from analytics.segment_sql import FILES, RAW_OF_ROW, RAW_WITHOUT_PROPS, WITHOUT_PROPS
 from analytics.segment_store import Manifest, Segment, SegmentStore
+from analytics.sql import Sql
 from analytics.stretch import DAY, GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
 from analytics.unavailable import Unavailable
+from analytics.workplace import Workplace
 
 FEW = 2_000  # events that are sooner read than looked around
 LONGEST = 31 * DAY  # a segment; a question reads those that it meets, those that these meet, and no more
-MOST_CACHED = 300_000  # raw events kept between two questions
-# Bytes of visits at seams, likewise. A month of ten million events has 200 MB of them while it is in days; where they
-# did not fit, each question put them together again (several seconds).
-MOST_AT_SEAMS = 256_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Sql:
-    """A piece of SQL and what goes into its question marks. The text is ours, to the last letter."""
-
-    text: str
-    values: tuple[Any, ...] = ()
+MOST_FRESH_BYTES = 32_000_000  # of raw events, as columns, that one question reads
+MOST_CACHED = 32_000_000  # bytes of raw events kept between two questions
+MOST_AT_SEAMS = 64_000_000  # bytes of visits at seams, likewise
+# Of those that are larger, on the disk. A month of ten million events has 200 MB of them in memory while it is in days;
+# if they did not fit, each question would put them together again (several seconds).
+MOST_ON_DISK = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,8 @@ class Reading:
     else those of dirty slots; None where there are segments and nothing else, as an empty relation costs a millisecond.
     `others`: of visits that touch dirty slots and no end of a segment it has those of the visitors in the relation
     `active`; the others' are as their segment says. `cut`: the visits of this stretch end at its ends, whatever lies
-    beyond. `extent`: holds all events that there are, if that is known.
+    beyond. `extent`: holds all events that there are, if that is known. `held`: has to live as long as the
+    reading, as its files go with it.
     """
 
     sources: tuple[Source, ...]
@@ -105,6 +103,7 @@ class Reading:
     cut: Stretch | None = None
     others: bool = False
     extent: Stretch | None = None
+    held: tuple[object, ...] = ()
 
     def rows(self, period: Stretch, columns: Iterable[str], *, openings: bool = False) -> Sql:
         """The events of the period. `columns`: of segment_sql.COLUMNS, and `prior`; without visits, those of
@@ -296,8 +295,9 @@ class Reader:
         self.dirty = dirty
         self.history = history
         self.raw = raw
-        self._slots = Kept(MOST_CACHED)  # (token, events) by (site, slot)
-        self._seams = Kept(MOST_AT_SEAMS)  # rows by whatever they were made of
+        self._slots = SizedCache(MOST_CACHED)  # (token, events) by (site, slot)
+        self._seams = SizedCache(MOST_AT_SEAMS)  # rows by whatever they were made of
+        self._seams_on_disk = SizedCache(MOST_ON_DISK)
 
     def open(
         self,
@@ -307,10 +307,12 @@ class Reader:
         most_fresh: int,
         *,
         visits: bool = True,
+        props: bool = True,
     ) -> Reading:
-        """`most_fresh`: the most raw events to read; where there are more, the oldest dirty slots are left as they were
-        when their segment was built, and the reading says as of when. Without `visits` nothing is put together again,
-        which takes no time where only events matter.
+        """`most_fresh`: the most raw events to read, and MOST_FRESH_BYTES of them. If there are more, the oldest dirty
+        slots are left as they were when their segment was built, and the reading says as of when. Without `visits`
+        nothing is put together again, which takes no time where only events matter. Without `props` properties may be
+        missing, which may be most of what there is.
         """
         reach = period
         while True:
@@ -320,24 +322,25 @@ class Reader:
                 is_some = found.events.num_rows or not found.sources
                 beside_them = Sql("beside") if is_some else None
                 return Reading(found.sources, found.fresh, beside_them, visits, found.as_of, extent=found.extent())
-            between = self._between(connection, site_id, found)
-            lately = self._lately(connection, site_id, found, between)
+            between = self._between(connection, site_id, found, props)
+            lately = self._lately(connection, site_id, found, between, props)
             wider = _within_reach((between, lately.rows), period, found)
             if not wider:
                 break
             reach = Stretch(min(wider).start, max(each.end for each in wider))
         connection.register("active", lately.visitors)
         beside = []
-        if between.num_rows:
-            connection.register("between_segments", between)
+        if between.count:
             not_fresh = [_NOT_ACTIVE, *map(_outside, found.fresh)] if found.fresh else []
-            beside.append(_select("*", Sql("between_segments"), not_fresh))
-        if lately.rows.num_rows or not found.sources:
-            connection.register("lately", lately.rows)
-            beside.append(Sql("SELECT * FROM lately"))
+            beside.append(_select("*", between.relation(connection, "between_segments"), not_fresh))
+        if lately.rows.count or not found.sources:
+            beside.append(_select("*", lately.rows.relation(connection, "lately"), []))
         union = _all_of(" UNION ALL BY NAME ", beside)
         relation = Sql(f"({union.text})", union.values) if beside else None
-        return Reading(found.sources, found.fresh, relation, visits, found.as_of, others=True, extent=found.extent())
+        held = (between, lately)
+        return Reading(
+            found.sources, found.fresh, relation, visits, found.as_of, others=True, extent=found.extent(), held=held
+        )
 
     def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
         # In this order: what leaves one of them is in the next.
@@ -363,31 +366,40 @@ class Reader:
         events = pa.concat_tables([old_events, events])
         return _Gathered(scope, sources, fresh, events, as_of, outside, past, made_of, tokens)
 
-    def _between(self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered) -> pa.Table:
+    def _between(
+        self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, props: bool
+    ) -> DerivedRows:
         """The events of visits at seams between segments."""
         if not found.sources:
             return NO_VISITS.rows
-        key = site_id, found.segments
-        rows = self._seams.get(key)
+        key = site_id, found.segments, props
+        rows: DerivedRows | None = self._seams.get(key) or self._seams_on_disk.get(key)
         if rows is None:
             settled = [replace(source, fresh=()) for source in found.sources]
-            rows = _derived(connection, seam_rows(settled, found.scope))
-            self._seams.put(key, rows, rows.nbytes)
+            rows = derive_rows(connection, self.segments.workplace, seam_rows(settled, found.scope, props=props))
+            self._cache_of(rows).put(key, rows, rows.size)
         return rows
 
     def _lately(
-        self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, between: pa.Table
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        site_id: str,
+        found: _Gathered,
+        between: DerivedRows,
+        props: bool,
     ) -> _Visits:
         if not found.fresh and found.sources:
             return NO_VISITS
-        if found.slots is None:
-            return _visits_lately(connection, found, between)
-        key = site_id, found.segments, found.slots
-        visits: _Visits | None = self._seams.get(key)
+        key = site_id, found.segments, found.slots, props
+        visits: _Visits | None = self._seams.get(key) or self._seams_on_disk.get(key)
         if visits is None:
-            visits = _visits_lately(connection, found, between)
-            self._seams.put(key, visits, visits.rows.nbytes + visits.visitors.nbytes)
+            visits = _visits_lately(connection, self.segments.workplace, found, between, props)
+            if found.slots is not None:
+                self._cache_of(visits.rows).put(key, visits, visits.rows.size + visits.visitors.nbytes)
         return visits
+
+    def _cache_of(self, rows: DerivedRows) -> SizedCache:
+        return self._seams if rows.is_in_memory else self._seams_on_disk
 
     def discard_damaged(self, site_id: str) -> bool:
         """Remove this node's copies of the site's segments that are damaged; the next reading fetches them anew.
@@ -399,6 +411,7 @@ class Reader:
         """Forget what was read: the next reading asks anew."""
         self._slots.clear()
         self._seams.clear()
+        self._seams_on_disk.clear()
 
     def check(self) -> None:
         """Raises Unavailable where MongoDB does not answer within a second."""
@@ -408,7 +421,12 @@ class Reader:
         """Never less than all of it: no segment has any."""
         if sum(self.raw.count(site_id, stretch, most + 1) for stretch in old) > most:
             raise Unavailable("segments", NotBuiltYet(f"more than {most} events from before there were segments"))
-        return pa.Table.from_batches(self.raw.read(site_id, old), RAW)
+        room = _Room(most, MOST_FRESH_BYTES)
+        tables = [self._read_within(site_id, stretch, room) for stretch in old]
+        if None in tables:
+            large = NotBuiltYet(f"more than {MOST_FRESH_BYTES:,} bytes of events from before there were segments")
+            raise Unavailable("segments", large)
+        return pa.concat_tables([RAW.empty_table(), *tables])
 
     def _read_fresh(
         self, site_id: str, dirty: Sequence[DirtyHour], scope: Stretch, most: int
@@ -421,49 +439,79 @@ class Reader:
             kept = self._slots.get((site_id, slot))
             if kept is not None and kept[0] == tokens[slot][0]:
                 tables[slot] = kept[1]
-        room = most - sum(table.num_rows for table in tables.values())
+        room = _Room(most, MOST_FRESH_BYTES)
+        for table in tables.values():
+            room.take(table)
         missing = [slot for slot in wanted if slot not in tables]
         if missing:
             self._read_slots(site_id, missing, room, tables)
         for slot in missing:
             if slot in tables:
-                self._slots.put((site_id, slot), (tokens[slot][0], tables[slot]), tables[slot].num_rows)
+                self._slots.put((site_id, slot), (tokens[slot][0], tables[slot]), tables[slot].nbytes)
         left = [tokens[slot][1] for slot in wanted if slot not in tables]
         events = pa.concat_tables([tables[slot] for slot in sorted(tables)]) if tables else RAW.empty_table()
         return joined(Stretch(slot, slot + SLOT) for slot in tables), events, min(left, default=None)
 
-    def _read_slots(self, site_id: str, slots: Sequence[int], room: int, tables: dict[int, pa.Table]) -> int:
+    def _read_slots(self, site_id: str, slots: Sequence[int], room: _Room, tables: dict[int, pa.Table]) -> bool:
         """As _read_run; slots that lie apart are read at once where few events lie between them, as each by itself
         costs two round trips.
         """
         whole = Stretch(slots[0], slots[-1] + SLOT)
         if whole.end - whole.start == len(slots) * SLOT:
             return self._read_run(site_id, whole, room, tables)
-        if self.raw.count(site_id, whole, FEW + 1) <= min(FEW, room):
-            table = pa.Table.from_batches(self.raw.read(site_id, [whole]), RAW)
-            times = table["occurred"].to_pylist()
-            for slot in slots:
-                first = bisect_left(times, slot)
-                tables[slot] = table.slice(first, bisect_left(times, slot + SLOT) - first)
-            return room - sum(int(tables[slot].num_rows) for slot in slots)
+        if self.raw.count(site_id, whole, FEW + 1) <= min(FEW, room.rows):
+            table = self._read_within(site_id, whole, room)
+            if table is not None:
+                times = table["occurred"].to_pylist()
+                for slot in slots:
+                    first = bisect_left(times, slot)
+                    tables[slot] = _owned(table, first, bisect_left(times, slot + SLOT))
+                return True
         middle = len(slots) // 2
-        room = self._read_slots(site_id, slots[middle:], room, tables)
-        return self._read_slots(site_id, slots[:middle], room, tables) if room >= 0 else room
+        newer, older = slots[middle:], slots[:middle]
+        return self._read_slots(site_id, newer, room, tables) and self._read_slots(site_id, older, room, tables)
 
-    def _read_run(self, site_id: str, run: Stretch, room: int, tables: dict[int, pa.Table]) -> int:
-        """Read the run's slots into `tables`, the newer half before the older one where it is too much at once. Returns
-        how many events more may be read; less than none: there was no room for all.
+    def _read_run(self, site_id: str, run: Stretch, room: _Room, tables: dict[int, pa.Table]) -> bool:
+        """Read the run's slots into `tables`, the newer half before the older one where it is too much at once. False:
+        there was no room for all.
         """
-        count = self.raw.count(site_id, run, room + 1)
-        if count <= room:
-            table = pa.Table.from_batches(self.raw.read(site_id, [run]), RAW)
-            tables.update(_by_slot(table, run))
-            return room - int(table.num_rows)
+        if self.raw.count(site_id, run, room.rows + 1) <= room.rows:
+            table = self._read_within(site_id, run, room)
+            if table is not None:
+                tables.update(_by_slot(table, run))
+                return True
         if run.end - run.start <= SLOT:
-            return -1
+            return False
         middle = run.start + (run.end - run.start) // SLOT // 2 * SLOT
-        room = self._read_run(site_id, Stretch(middle, run.end), room, tables)
-        return self._read_run(site_id, Stretch(run.start, middle), room, tables) if room >= 0 else room
+        newer, older = Stretch(middle, run.end), Stretch(run.start, middle)
+        return self._read_run(site_id, newer, room, tables) and self._read_run(site_id, older, room, tables)
+
+    def _read_within(self, site_id: str, stretch: Stretch, room: _Room) -> pa.Table | None:
+        """The stretch's events, if there is room for their bytes. If not, the room has as many rows of their size."""
+        batches: list[pa.RecordBatch] = []
+        rows = size = 0
+        for batch in self.raw.read(site_id, [stretch]):
+            batches.append(batch)
+            rows += batch.num_rows
+            size += batch.nbytes
+            if size > room.bytes:
+                room.rows = min(room.rows, rows * room.bytes // size)
+                return None
+        table = pa.Table.from_batches(batches, RAW)
+        room.take(table)
+        return table
+
+
+@dataclass
+class _Room:
+    """For raw events that a question may still read."""
+
+    rows: int
+    bytes: int
+
+    def take(self, table: pa.Table) -> None:
+        self.rows -= table.num_rows
+        self.bytes -= table.nbytes
 
 
 def source_of(segment: Segment, path: str, manifest: Manifest, fresh: Sequence[Stretch], scope: Stretch) -> Source:
@@ -480,7 +528,7 @@ def source_of(segment: Segment, path: str, manifest: Manifest, fresh: Sequence[S
     return Source(segment, path, met(finer), met(fresh))
 
 
-def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = None) -> Sql:
+def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = None, *, props: bool = True) -> Sql:
     """What visits at seams are made of, as raw columns and `seen`."""
     reach = scope.widened(VISIT_GAP)
     parts = []
@@ -491,12 +539,12 @@ def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = N
         if cut is not None:
             seams.append(Sql("span_start < ? OR span_end >= ?", (cut.start, cut.end)))
             limits.append(_inside(cut))
-        parts.append(_as_raw(_files(alike), source.holes, [_any_of(seams), *limits]))
+        parts.append(_as_raw(_files(alike), source.holes, [_any_of(seams), *limits], props))
     return _all_of(" UNION ALL BY NAME ", parts)
 
 
-def _as_raw(rows: Sql, holes: Sequence[Stretch], limits: Sequence[Sql]) -> Sql:
-    part = _select(f"{RAW_OF_ROW}, {_seen(holes)}", rows, limits)
+def _as_raw(rows: Sql, holes: Sequence[Stretch], limits: Sequence[Sql], props: bool) -> Sql:
+    part = _select(f"{RAW_OF_ROW if props else RAW_WITHOUT_PROPS}, {_seen(holes)}", rows, limits)
     return Sql(part.text, (*_quarters(holes), *part.values))
 
 
@@ -517,13 +565,15 @@ class _Visits:
     """All events at seams of `visitors`; and of nobody, where they are fresh."""
 
     visitors: pa.Table
-    rows: pa.Table
+    rows: DerivedRows
 
 
-NO_VISITS = _Visits(pa.schema([("visitor", pa.uint64())]).empty_table(), pa.table({}))
+NO_VISITS = _Visits(pa.schema([("visitor", pa.uint64())]).empty_table(), DerivedRows(pa.table({})))
 
 
-def _visits_lately(connection: duckdb.DuckDBPyConnection, found: _Gathered, between: pa.Table) -> _Visits:
+def _visits_lately(
+    connection: duckdb.DuckDBPyConnection, workplace: Workplace, found: _Gathered, between: DerivedRows, props: bool
+) -> _Visits:
     """Of the visitors who have fresh events, or events that those replace."""
     connection.register("fresh", found.events)
     with_fresh = [source for source in found.sources if source.fresh]
@@ -535,25 +585,17 @@ def _visits_lately(connection: duckdb.DuckDBPyConnection, found: _Gathered, betw
     connection.register("active", visitors)
     is_active, parts = (
         Sql("visitor IN (SELECT visitor FROM active)"),
-        [Sql("SELECT *, NULL::INTEGER AS seen FROM fresh")],
+        [Sql(f"SELECT * {'' if props else WITHOUT_PROPS}, NULL::INTEGER AS seen FROM fresh")],
     )
-    if between.num_rows:
-        connection.register("between_segments", between)
-        parts.append(_as_raw(Sql("between_segments"), found.fresh, [is_active, *map(_outside, found.fresh)]))
+    if between.count:
+        settled = between.relation(connection, "between_segments")
+        parts.append(_as_raw(settled, found.fresh, [is_active, *map(_outside, found.fresh)], props))
     for source in with_fresh:
         at_fresh = [*map(_not, source.seams()), _any_of(source.fresh_seams())]
-        parts.append(_as_raw(_files([source]), source.holes, [*at_fresh, is_active, *source.outside_holes()]))
-    rows = _derived(connection, _all_of(" UNION ALL BY NAME ", parts))
+        parts.append(_as_raw(_files([source]), source.holes, [*at_fresh, is_active, *source.outside_holes()], props))
+    rows = derive_rows(connection, workplace, _all_of(" UNION ALL BY NAME ", parts))
     connection.unregister("fresh")
     return _Visits(visitors, rows)
-
-
-def _derived(connection: duckdb.DuckDBPyConnection, raw: Sql) -> pa.Table:
-    # In a statement of its own: DuckDB knows then how many there are, and takes memory for no more.
-    connection.execute(f"CREATE TEMP TABLE raw AS {raw.text}", raw.values)
-    rows = connection.sql(DERIVED).to_arrow_table()
-    connection.execute("DROP TABLE raw")
-    return rows
 
 
 def _around(reach: Stretch, manifest: Manifest) -> Stretch:
@@ -565,15 +607,11 @@ def _around(reach: Stretch, manifest: Manifest) -> Stretch:
     return Stretch(around.start // SLOT * SLOT, -(-around.end // SLOT) * SLOT)
 
 
-def _within_reach(visits: Iterable[pa.Table], period: Stretch, found: _Gathered) -> list[Stretch]:
+def _within_reach(visits: Iterable[DerivedRows], period: Stretch, found: _Gathered) -> list[Stretch]:
     """What was left unread and might belong to a visit of the period; then the scope, to be widened by it."""
     if not (found.outside or found.past):
         return []
-    reached = []
-    for rows in filter(len, visits):
-        of_period = rows.filter((pc.field("span_start") < period.end) & (pc.field("span_end") >= period.start))
-        if of_period.num_rows:
-            reached.append(Stretch(pc.min(of_period["span_start"]).as_py(), pc.max(of_period["span_end"]).as_py() + 1))
+    reached = [reach for rows in visits if (reach := rows.reach(period)) is not None]
     if not reached:
         return []
     reach = Stretch(min(reached).start, max(each.end for each in reached)).widened(VISIT_GAP)
@@ -591,8 +629,19 @@ def _by_slot(table: pa.Table, run: Stretch) -> Iterator[tuple[int, pa.Table]]:
         last = first
         while last < len(times) and times[last] < slot + SLOT:
             last += 1
-        yield slot, table.slice(first, last - first)
+        yield slot, _owned(table, first, last)
         first = last
+
+
+def _owned(table: pa.Table, first: int, end: int) -> pa.Table:
+    """These rows, in buffers of their own: a slice that is kept would keep all of the table."""
+    part = table.slice(first, end - first)
+    if part.num_rows in (0, table.num_rows):
+        return part if part.num_rows else RAW.empty_table()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, part.schema) as stream:
+        stream.write_table(part)
+    return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
 def _tokens(dirty: Iterable[DirtyHour], fresh: Sequence[Stretch]) -> frozenset[tuple[int, ObjectId]]:
@@ -604,7 +653,7 @@ def _tokens(dirty: Iterable[DirtyHour], fresh: Sequence[Stretch]) -> frozenset[t
     )
 
 
-class Kept:
+class SizedCache:
     """The values used last, up to a sum of their sizes, for threads."""
 
     def __init__(self, most: int) -> None:

@@ -46,16 +46,17 @@ from analytics.budget import Budget
 from analytics.comparison import counterparts
 from analytics.local_time import bucket_of, label, time_labels
 from analytics.patterns import FLAGS, check_patterns
-from analytics.query import OF_MONEY, Filter, Grain, Period, Query, conditions
+from analytics.query import OF_MONEY, PROPS, Filter, Grain, Period, Query, conditions
 from analytics.query_schema import InvalidQuery
 from analytics.query_slots import QuerySlots
 from analytics.query_sql import Rows, put, statement, value
 from analytics.raw_events import visitor_of
-from analytics.reading import Reader, Reading, Sql
+from analytics.reading import Reader, Reading
 from analytics.segment_sql import EVENT_COLUMNS
 from analytics.segments import make_segments
+from analytics.sql import Sql
 from analytics.stretch import DAY, QUARTER, Stretch, as_datetime, as_ms
-from analytics.unavailable import trouble_with
+from analytics.unavailable import Unavailable, trouble_with
 from config.settings import Settings
 
 log = structlog.get_logger()
@@ -67,7 +68,7 @@ ALL_TIME = Stretch(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
 MOST_COMPARED = 1_000_000  # groups
 MOST_PAST_EVENTS = 10_000  # of a visitor's history
 MOST_TEXT = 16_000_000  # bytes of text in an answer; as JSON and in Python's memory it is some times that
-FETCHED = 500  # rows at a time
+FETCHED = 100  # rows at a time
 _PLACES = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"  # half a MB is read at once
 
 # How many visitors; with each of the pages viewed most, the pageviews without a page last; and all pageviews. One
@@ -185,14 +186,15 @@ class Reports:
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> Journeys:
             _check_patterns(connection, query.filters)
             stretch = stretch_of_period(query.period)
-            reading = self.open(connection, query.site_id, stretch)
+            props = any(each.dimension.startswith(PROPS) for each in conditions(query.filters))
+            reading = self.open(connection, query.site_id, stretch, props=props)
             sql = exploration_sql.views_of(_within(query, reading), partial(reading.rows, stretch), page)
             connection.execute(f"CREATE TEMP TABLE viewed AS {sql.text}", sql.values)
             reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
             if reach[0] is None:
                 return Journeys((), ())
             wider = Stretch(*reach)
-            reading = self.open(connection, query.site_id, wider)
+            reading = self.open(connection, query.site_id, wider, props=False)
             found = _fetch(
                 connection,
                 budget,
@@ -212,10 +214,10 @@ class Reports:
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> History:
             reading = self.open(connection, site_id, stretch)
             rows = partial(reading.rows, stretch)
-            sql = exploration_sql.history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS + 1)
+            sql = exploration_sql.history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS, MOST_TEXT)
             found = _fetch(connection, budget, sql)
-            visits = tuple(_visit(list(events)) for _, events in groupby(found[:MOST_PAST_EVENTS], key=itemgetter(0)))
-            return History(visits, is_cut=len(found) > MOST_PAST_EVENTS)
+            visits = tuple(_visit(list(events)) for _, events in groupby(found, key=itemgetter(0)))
+            return History(visits, is_cut=bool(found) and found[0][-1] > len(found))
 
         return self._ask(site_id, ask, budget)
 
@@ -249,8 +251,10 @@ class Reports:
 
         return self._ask(site_id, ask, budget)
 
-    def open(self, connection: duckdb.DuckDBPyConnection, site_id: str, stretch: Stretch) -> Reading:
-        return self.reader.open(connection, site_id, stretch, self.most_fresh)
+    def open(
+        self, connection: duckdb.DuckDBPyConnection, site_id: str, stretch: Stretch, *, props: bool = True
+    ) -> Reading:
+        return self.reader.open(connection, site_id, stretch, self.most_fresh, props=props)
 
     def _asked(
         self,
@@ -283,7 +287,8 @@ class Reports:
         question(replace(query, extent=Stretch(stretch.start, stretch.start)), note, lambda _: False)
         budget.check()
         visits = not columns <= set(EVENT_COLUMNS)
-        reading = self.reader.open(connection, query.site_id, stretch, self.most_fresh, visits=visits)
+        props = "props" in columns
+        reading = self.reader.open(connection, query.site_id, stretch, self.most_fresh, visits=visits, props=props)
         sql = question(_within(query, reading), partial(reading.rows, stretch), reading.holds_whole)
         return sql, reading.as_of
 
@@ -345,6 +350,10 @@ class Reports:
                 return question(connection, budget)
         except duckdb.InterruptException:
             raise budget.refusal() from None
+        except Unavailable:
+            if not budget.left():  # MongoDB is given what is left of the time
+                raise budget.refusal() from None
+            raise
         except duckdb.OutOfMemoryException:
             raise Refused("memory_limit", TOO_LARGE) from None
         finally:
@@ -356,16 +365,17 @@ def _within(query: Query, reading: Reading) -> Query:
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> list[tuple[Any, ...]]:
-    """All rows; no more than MOST_TEXT bytes of text. Raises InvalidQuery."""
+    """All rows. Raises InvalidQuery if they have more than MOST_TEXT bytes of text."""
     found: list[tuple[Any, ...]] = []
     text = 0
     result = connection.execute(sql.text, sql.values)
     while rows := result.fetchmany(FETCHED):
         budget.check()
-        text += sum(_text_in(cell) for row in rows for cell in row)
-        if text > MOST_TEXT:
-            raise InvalidQuery("#/pagination/limit", ANSWER_TOO_LARGE.format(MOST_TEXT))
-        found += rows
+        for row in rows:
+            text += sum(map(_text_in, row))
+            if text > MOST_TEXT:
+                raise InvalidQuery("#/pagination/limit", ANSWER_TOO_LARGE.format(MOST_TEXT))
+            found.append(row)
     return found
 
 
@@ -389,7 +399,7 @@ def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.D
 
 def make_reports(settings: Settings, database: Database[dict[str, Any]]) -> Reports:
     """One for each process, made after the fork."""
-    segments = make_segments(settings, database)
+    segments = make_segments(replace(settings, duckdb_memory=settings.report_memory), database)
     return Reports(segments.reader, segments.connect(), settings.stats_time_limit, settings.most_fresh)
 
 
@@ -423,7 +433,7 @@ def _visit(events: Sequence[tuple[Any, ...]]) -> PastVisit:
     _, began, duration, pageviews, bounce, entry_page, exit_page, described, *_ = events[0]
     known = {name: text for name, text in described.items() if text is not None}
     seconds = (duration + 500) // 1000
-    past = tuple(_past_event(event[8:]) for event in events)
+    past = tuple(_past_event(event[8:-1]) for event in events)
     return PastVisit(as_datetime(began), seconds, pageviews, bounce, entry_page, exit_page, known, past)
 
 

@@ -48,9 +48,14 @@ RAW_OF_ROW = ", ".join(
     ]
 )
 
+NO_PROPS = "NULL::MAP(VARCHAR, VARCHAR) AS props"
+WITHOUT_PROPS = f"REPLACE ({NO_PROPS})"
+RAW_WITHOUT_PROPS = RAW_OF_ROW.replace("props", NO_PROPS)
+
 # What a file holds. Files of older formats are read as if they had been written now: a description that was unknown
 # then is missing there.
 FORMAT = 3
+WIDE_FORMAT = 4  # the same of large events (wide_props.py): a builder reads those again, and not this file
 _LAST_QUARTER = (
     f"CASE WHEN entry THEN (span_end // {QUARTER})::INTEGER WHEN visit_bounce IS NULL THEN quarter ELSE -1 END"
     " AS last_quarter"
@@ -60,6 +65,7 @@ FILES = {
     f" NULL::VARCHAR AS screen, {_LAST_QUARTER} FROM read_parquet(?))",
     2: f"(SELECT *, {_LAST_QUARTER} FROM read_parquet(?))",
     3: "read_parquet(?)",
+    4: "read_parquet(?)",
 }
 
 # From the relation `raw`, which has RAW_COLUMNS and `seen`.

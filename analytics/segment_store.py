@@ -31,7 +31,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.event import new_id
-from analytics.segment_sql import FORMAT
+from analytics.segment_sql import FORMAT, WIDE_FORMAT
 from analytics.stretch import Grain, Stretch, as_datetime
 from analytics.unavailable import Unavailable, trouble_with
 from analytics.workplace import Workplace, sweep
@@ -62,7 +62,7 @@ class LaterFormat(Exception):
 
     def __init__(self, found: int) -> None:
         super().__init__(
-            f"a segment is in format {found}, and this version reads {FORMAT} at most; start the later one"
+            f"a segment is in format {found}, and this version reads {WIDE_FORMAT} at most; start the later one"
         )
 
 
@@ -93,6 +93,10 @@ class Segment:
     @property
     def stretch(self) -> Stretch:
         return Stretch(self.start, self.end)
+
+    @property
+    def is_wide(self) -> bool:
+        return self.format == WIDE_FORMAT
 
     @property
     def built_at(self) -> datetime:
@@ -188,7 +192,9 @@ class SegmentStore:
         """For files that are not whole yet, on the same disk."""
         return Workplace(self.folder)
 
-    def keep(self, file: Path, manifest: Manifest, grain: Grain, stretch: Stretch, content: Content) -> Segment:
+    def keep(
+        self, file: Path, manifest: Manifest, grain: Grain, stretch: Stretch, content: Content, *, form: int = FORMAT
+    ) -> Segment:
         """Put a Parquet file, which lies in our workplace, into MongoDB and among this node's copies. `manifest`: the
         one that the segment was made from, and may go into.
         """
@@ -198,7 +204,7 @@ class SegmentStore:
             self._bucket.upload_from_stream_with_id(version, version, source, metadata=metadata)
         self._put(file, version)
         return Segment(
-            grain, stretch.start, stretch.end, version, size, digest, content.rows, content.first, content.last, FORMAT
+            grain, stretch.start, stretch.end, version, size, digest, content.rows, content.first, content.last, form
         )
 
     def fetch(self, segment: Segment) -> Path:
@@ -370,6 +376,6 @@ def _read(site_id: str, document: dict[str, Any] | None) -> Manifest:
         return Manifest(site_id)
     segments = document.get("segments", ())
     latest = max((fields.get("format", 1) for fields in segments), default=1)
-    if latest > FORMAT:
+    if latest > WIDE_FORMAT:
         raise Unavailable("segments", LaterFormat(latest))
     return Manifest(site_id, document["generation"], tuple(Segment(**fields) for fields in segments))

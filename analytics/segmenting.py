@@ -30,11 +30,13 @@ from analytics.dirty_hours import DirtyHours, Due, Waiting
 from analytics.history import History, Past
 from analytics.mongodb import LOOK_LIMIT
 from analytics.raw_events import RawEvents
-from analytics.reading import Reading, Source, Sql, seam_rows, source_of
-from analytics.segment_sql import COLUMNS, EARLIER, OF_DAYS, WRITTEN
+from analytics.reading import Reading, Source, seam_rows, source_of
+from analytics.segment_sql import COLUMNS, EARLIER, FORMAT, OF_DAYS, WIDE_FORMAT, WRITTEN
 from analytics.segment_store import Content, Manifest, Segment, SegmentLost, SegmentStore
+from analytics.sql import Sql
 from analytics.stretch import DAY, GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
 from analytics.unavailable import trouble_with
+from analytics.wide_props import WideProps
 from config.metrics import SEGMENTS
 
 log = structlog.get_logger()
@@ -45,6 +47,7 @@ ROW_GROUP, LARGE_ROW_GROUP = 122_880, 245_760
 _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
 MANY_ROWS = 1_000_000  # that are sorted at once, in 600 MB; ten million did not go through DuckDB's default of a GB
 SMALL = 50_000  # events: what is no larger is built anew in a second, and needs no finer segments
+SMALL_WIDE = 1_000  # the same, of events of up to 72 kB
 MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
 MANY_AFTER = timedelta(seconds=30)  # but not all the time: 1,000 events a second are 30,000 by then
 SETTLED = timedelta(seconds=90)  # after the end of an hour its last events have come, but for the late ones
@@ -130,22 +133,26 @@ class Builder:
         """One segment. `from_raw`: of raw events only, whatever segments there are. False: somebody else was faster."""
         dirty = self.dirty.of_site(site_id, stretch)
         manifest = self.segments.manifest(site_id)
+        from_raw = from_raw or any(s.is_wide for s in manifest.segments if s.stretch.meets(stretch))
         slots = (Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
         fresh = [stretch] if from_raw else joined(slots)
         covered = [s for s in manifest.segments if s.stretch.within(stretch) and _no_coarser(s.grain, grain)]
         with self.segments.workplace.folder() as folder, self.connect() as connection:
-            file = folder / "segment.parquet"
+            file, wide = folder / "segment.parquet", WideProps(folder)
             sources = self._sources(manifest, stretch, fresh, folder)
             try:
                 at_seams = seam_rows(sources, stretch, cut=stretch) if sources else None
-                derived = derive(connection, folder, self.raw.read(site_id, fresh), at_seams)
+                derived = derive(connection, folder, wide.aside(self.raw.read(site_id, fresh)), at_seams)
                 rows = derived + sum(source.segment.rows for source in sources)
                 content = write(connection, Reading(sources, (), Sql("derived"), cut=stretch), stretch, rows, file)
             except duckdb.Error:
                 # Copies of this node's that were damaged since they were fetched are fetched anew by the next build.
                 self.segments.discard_damaged(source.segment for source in sources)
                 raise
-            new = [self.segments.keep(file, manifest, grain, stretch, content)] if content.rows else []
+            if wide.is_some:
+                file = wide.restore(file)
+            made = WIDE_FORMAT if wide.is_some else FORMAT
+            new = [self.segments.keep(file, manifest, grain, stretch, content, form=made)] if content.rows else []
         if not new and any(s.stretch.meets(stretch) and s not in covered for s in manifest.segments):
             # Nothing left here, and a coarser segment below that would show through: it has to be built instead.
             return self._build_coarser(site_id, grain, stretch)
@@ -188,7 +195,8 @@ class Builder:
             stretch = stretch_of(grain, ms)
             finer = [s for s in manifest.segments if s.stretch.within(stretch) and _no_coarser(s.grain, grain)]
             known = sum(segment.rows for segment in finer)
-            if known <= SMALL and self.raw.count(site_id, stretch, SMALL + 1) <= SMALL:
+            small = SMALL_WIDE if any(segment.is_wide for segment in finer) else SMALL
+            if known <= small and self.raw.count(site_id, stretch, small + 1) <= small:
                 return grain, stretch
         return "hour", stretch_of("hour", ms)
 

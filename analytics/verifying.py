@@ -21,10 +21,10 @@ import pyarrow as pa
 
 from analytics.deriving import derive
 from analytics.dirty_hours import DirtyHour
-from analytics.reading import Sql
 from analytics.segment_sql import COLUMNS
 from analytics.segment_store import SegmentLost
 from analytics.segments import Segments
+from analytics.sql import Sql
 from analytics.stretch import DAY, HOUR, SLOT, VISIT_GAP, Stretch, joined, stretch_of
 
 COMPARED = (*(name for name in COLUMNS if name != "seen"), "prior")  # `seen` is of a segment, not of the event

@@ -34,10 +34,10 @@ import structlog
 
 from analytics import duck
 from analytics.history import Past
-from analytics.reading import Sql
 from analytics.reports import Reports, make_reports
 from analytics.segmenting import rebuild, write
 from analytics.segments import Segments, make_segments
+from analytics.sql import Sql
 from analytics.stretch import HOUR, QUARTER, Stretch, as_datetime, as_ms
 from bench import report_data
 from bench.calibration import cpu_loops, serving

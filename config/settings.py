@@ -290,7 +290,8 @@ class Settings:
     most_fresh: int = setting(
         "int",
         50_000,
-        "the most raw events that a report reads beside segments; where more wait, it says as of when it is",
+        "the most raw events that a report reads beside segments, and at most 32 MB of them; if more wait, it says as"
+        " of when it is",
         POSITIVE,
     )
     geoip_db: str = setting(
@@ -307,7 +308,13 @@ class Settings:
     duckdb_memory: str = setting(
         "str",
         "1GB",
-        "what one process may take to answer reports, or to build segments; then it writes to `SEGMENT_DIR`",
+        "memory of DuckDB in one process that builds segments; what needs more is written to `SEGMENT_DIR`",
+        MEMORY,
+    )
+    report_memory: str = setting(
+        "str",
+        "192MB",
+        "memory of DuckDB in one process of the reporting app; the process takes up to 600 MB in all",
         MEMORY,
     )
     duckdb_threads: int = setting("int", 2, "threads that it takes for one of them", POSITIVE)

@@ -1,5 +1,7 @@
 """What gunicorn serves. Imported after the fork; connects with the first query."""
 
+from dataclasses import replace
+
 from analytics.api_keys import make_api_keys
 from analytics.books import Books
 from analytics.dead_letters import DeadLetterStore
@@ -20,7 +22,8 @@ settings = load_settings()
 configure_logging(settings)
 database = make_database(settings)
 reports = make_reports(settings, database)
-eraser = make_eraser(settings, database, make_segments(settings, database))
+of_reports = replace(settings, duckdb_memory=settings.report_memory)
+eraser = make_eraser(settings, database, make_segments(of_reports, database))
 services = Services(
     reports=reports,
     realtime=RealtimeReader(database, settings.stats_time_limit, now),

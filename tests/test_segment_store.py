@@ -27,7 +27,7 @@ from analytics.event_store import EventStore
 from analytics.query import Query, of_days
 from analytics.raw_events import visitor_of
 from analytics.reports import Reports
-from analytics.segment_sql import FORMAT
+from analytics.segment_sql import WIDE_FORMAT
 from analytics.segment_store import Content, SegmentLost, SegmentStore
 from analytics.segmenting import Builder, due_at, rebuild
 from analytics.stretch import DAY, HOUR, MINUTE, QUARTER, SLOT, Stretch, as_datetime, as_ms, stretch_of
@@ -239,8 +239,8 @@ def test_a_file_that_a_builder_may_still_name_is_not_collected(rig: Rig):
     rig.store(event(NOON))
 
     class Slow(SegmentStore):
-        def keep(self, *args: Any) -> Any:
-            kept = super().keep(*args)
+        def keep(self, *args: Any, **more: Any) -> Any:
+            kept = super().keep(*args, **more)
             assert rig.segments.collect(datetime.now(UTC) + timedelta(hours=1)) == 0
             return kept
 
@@ -548,7 +548,7 @@ def test_a_manifest_from_before_there_were_formats_is_of_the_first(rig: Rig, dat
 def test_a_segment_of_a_later_version_is_unavailable_to_this_one(rig: Rig, database: Database[dict[str, Any]]):
     rig.store(event(NOON))
     assert rig.builder.build("site", "day", stretch_of("day", NOON))
-    later = {"$set": {"segments.0.format": FORMAT + 1, "segments.0.unheard_of": "then"}}
+    later = {"$set": {"segments.0.format": WIDE_FORMAT + 1, "segments.0.unheard_of": "then"}}
     database["segment_manifests"].update_one({}, later)
-    with pytest.raises(Unavailable, match=f"format {FORMAT + 1}.*start the later one"):
+    with pytest.raises(Unavailable, match=f"format {WIDE_FORMAT + 1}.*start the later one"):
         rig.rows(MONTH)

@@ -1,0 +1,169 @@
+"""What one process takes in memory, whatever a site contains: real processes, and the largest events there are."""
+
+import multiprocessing
+import resource
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from pymongo.database import Database
+
+from analytics.dirty_hours import DirtyHours
+from analytics.history import History
+from analytics.query import Query, of_days
+from analytics.raw_events import RAW, RawEvents
+from analytics.reports import make_reports
+from analytics.segments import make_segments
+from analytics.stretch import Stretch, as_datetime, as_ms, stretch_of
+from analytics.wide_props import ROW_GROUP, WideProps
+from config.clients import make_database
+from config.settings import Settings
+
+NOON = as_ms(datetime(2026, 10, 15, 12, tzinfo=UTC))
+EVENTS = 4_000  # of 60 kB: 240 MB, and more than 600 MB as Python has them
+MOST = 600  # MB
+
+
+def large(number: int, visitor: str) -> dict[str, Any]:
+    props = {f"p{n}": f"{number} {n} " + "x" * 1_980 for n in range(30)}
+    return {
+        "_id": uuid4(), "site_id": "site", "event_type": "page_view", "timestamp": as_datetime(NOON + number * 250),
+        "path": f"/{number % 50}", "user_id": visitor, "props": props,
+    }  # fmt: skip
+
+
+def store(database: Database[dict[str, Any]], visitors: int) -> None:
+    History(database).note_if_there_is_none()
+    database["events"].create_index([("site_id", 1), ("timestamp", 1)], name="site_time")
+    for first in range(0, EVENTS, 100):
+        database["events"].insert_many(large(n, f"visitor {n % visitors}") for n in range(first, first + 100))
+    moments = [("site", NOON + number * 250) for number in range(EVENTS)]
+    DirtyHours(database).mark(moments, datetime.now(UTC) - timedelta(days=1))
+
+
+def megabytes_of(act: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """What it returns in a process of its own, and what that took at most."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_measured, (act, args))
+
+
+def _measured(act: Callable[..., Any], args: Any) -> tuple[Any, float]:
+    try:
+        found = act(*args)
+    except Exception as error:
+        return repr(error), 0
+    return found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def build(settings: Settings) -> int:
+    database = make_database(settings)
+    with database.client:
+        built = make_segments(settings, database).builder.build_due()
+        assert not DirtyHours(database).of_site("site")
+        return built
+
+
+def ask(settings: Settings) -> dict[str, Any]:
+    database = make_database(settings)
+    with database.client:
+        reports = make_reports(replace(settings, stats_time_limit=60), database)
+        period = of_days(date(2026, 10, 1), date(2026, 10, 31), ZoneInfo("UTC"))
+        query = Query("site", ("visitors", "visits", "pageviews"), period)
+        by_prop = Query("site", ("events",), period, ("event:props:p7",), limit=100)
+        answer = reports.answer(query)
+        found = {
+            "metrics": answer.rows[0].metrics,
+            "all": answer.as_of is None,
+            "stats": reports.stats("site", None).total_views,
+            "by property": len(reports.answer(by_prop).rows),
+            "history": reports.history("site", "visitor 0", period, 10).is_cut,
+        }
+        reports.database.close()
+        return found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("visitors", [1, 40])
+def test_reports_and_builds_of_very_large_events_stay_within_their_memory(
+    database: Database[dict[str, Any]], settings: Settings, visitors: int
+):
+    """They took 4 to 5 GB, and answered 503."""
+    store(database, visitors)
+    found, most = megabytes_of(ask, settings)
+    print("fresh:", most, found)
+    assert not found["all"], "there is room for some of the events only, and the answer says so"
+    assert 0 < found["metrics"][2] < EVENTS
+    assert most < MOST
+    built, most = megabytes_of(build, settings)
+    print("built:", most)
+    assert built
+    assert most < MOST
+    found, most = megabytes_of(ask, settings)
+    print("segments:", most, found)
+    assert found == {
+        "metrics": (visitors, visitors, EVENTS), "all": True, "stats": EVENTS, "by property": 100,
+        "history": visitors == 1,
+    }  # fmt: skip
+    assert most < MOST
+
+
+def test_large_properties_come_back_as_they_were_in_row_groups_of_few_rows(
+    database: Database[dict[str, Any]], tmp_path: Path
+):
+    """Beside small ones, and none, whatever order the rows were sorted into."""
+    some = [large(number, f"visitor {number % 3}") for number in range(700)]
+    for number, event in enumerate(some[600:]):
+        event["props"] = {"small": f"{number}"} if number % 2 else {}
+    database["events"].insert_many(some)
+    stretch = stretch_of("day", NOON)
+    wide = WideProps(tmp_path)
+    batches = [*wide.aside(RawEvents(database).read("site", [stretch]))]
+    assert wide.is_some
+    connection = duckdb.connect()
+    narrow, first, second = tmp_path / "narrow.parquet", f"{tmp_path}/first.parquet", tmp_path / "second.parquet"
+    pq.write_table(_table(batches), first)
+    order = "ORDER BY visitor, occurred DESC"
+    connection.execute(f"COPY (SELECT * FROM '{first}' {order}) TO '{narrow}' (FORMAT parquet)")
+    restored = wide.restore(narrow)
+    pq.write_table(_table([*RawEvents(database).read("site", [stretch])]), second)
+    expected = connection.execute(f"SELECT * FROM '{second}' {order}").fetchall()
+    assert connection.execute(f"SELECT * FROM '{restored}'").fetchall() == expected
+    described = [connection.execute(f"DESCRIBE SELECT * FROM '{file}'").fetchall() for file in (restored, narrow)]
+    assert described[0] == described[1]
+    assert pq.read_metadata(restored).num_row_groups == -(-600 * 60_000 // ROW_GROUP)
+    connection.close()
+
+
+def _table(batches: list[Any]) -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_batches(batches, RAW)
+
+
+def test_a_millisecond_of_more_than_fits_is_read_with_its_order(
+    database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+):
+    some = [large(number, f"visitor {number % 2}") for number in range(600)]
+    for number, event in enumerate(some):
+        event["timestamp"] = as_datetime(NOON + (number % 3 != 0))
+        event["sequence"] = f"{number:010}"
+    database["events"].insert_many(some)
+    raw, stretch = RawEvents(database), Stretch(NOON, NOON + 10)
+    columns = ["occurred", "visitor", "tie", "page", "props"]
+
+    def read() -> list[Any]:
+        return sorted(
+            map(repr, (row for batch in raw.read("site", [stretch]) for row in batch.select(columns).to_pylist()))
+        )
+
+    expected = read()
+    assert len(expected) == 600
+    monkeypatch.setattr("analytics.raw_events.CROWDED", 1_000_000)
+    assert read() == expected
