@@ -16,7 +16,7 @@ from pymongo.database import Database
 from analytics.dead_letters import DeadLetterStore, Death
 from analytics.erasures import Erasures
 from analytics.event import Event
-from analytics.removing import ERASED, Removals
+from analytics.removing import ERASED, Gone, Removals
 from analytics.visitor import Visitor, visitors_in, visitors_named
 from config.clients import make_redis
 from config.settings import Settings
@@ -30,30 +30,36 @@ class Catcher:
     removals: Removals
     dead_letters: DeadLetterStore
 
-    def gone(self, stored: Sequence[tuple[str, Event]]) -> set[str]:
-        """Those of these entries whose event was stored, and removed since. Raises Unavailable."""
-        if not stored:
-            return set()
-        return self.removals.gone([x for x, _ in stored], min(event.received_at for _, event in stored))
+    def gone(self, stored: Sequence[tuple[str, Event]]) -> Gone:
+        """What was removed of these events, each with its journal entry. Raises Unavailable."""
+        return self.removals.gone(stored)
 
-    def catch(self, stored: Sequence[tuple[str, Event]], deaths: Sequence[Death], now: datetime) -> None:
+    def catch(self, stored: Sequence[tuple[str, Event]], deaths: Sequence[Death], now: datetime) -> Gone:
         """Remove what of these is of visitors who were erased after it was received; each comes with its journal entry.
         They still count as stored, or dead, and then as removed. And what was stored and removed before, and is here
-        once more, as a worker died, or was slow. Raises Unavailable.
+        once more, as a worker died, or was slow, or the same was sent again: returns that. Raises Unavailable.
         """
         moments = [event.received_at for _, event in stored] + [death.received_at for death in deaths]
         if not moments:
-            return
+            return Gone()
         erased = self.erasures.since(min(moments))
         gone = self.gone(stored)
-        if not erased and not gone:
-            return
+        back = gone.own | gone.again
+        if back:
+            self.removals.take_back([event.id for entry_id, event in stored if entry_id in back], sorted(back), now)
+        if erased:
+            self._erase([(x, event) for x, event in stored if x not in back], deaths, erased, now)
+        return gone
+
+    def _erase(
+        self,
+        stored: Sequence[tuple[str, Event]],
+        deaths: Sequence[Death],
+        erased: Mapping[str, datetime],
+        now: datetime,
+    ) -> None:
         is_erased = _asking(erased, self.erasures.namer())
-        events = [
-            (entry_id, event)
-            for entry_id, event in stored
-            if entry_id in gone or is_erased(_visitors_of(event), event.received_at)
-        ]
+        events = [(x, event) for x, event in stored if is_erased(_visitors_of(event), event.received_at)]
         if events:
             which = {"entry_id": {"$in": [entry_id for entry_id, _ in events]}}
             since = min(event.received_at for _, event in events)

@@ -10,17 +10,19 @@ Wrong can go: MongoDB away is Unavailable. What was removed by then is removed; 
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pymongo
-from pymongo import InsertOne, UpdateOne
+from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.dirty_hours import DirtyHours
+from analytics.event import Event
 from analytics.mongodb import WRITE_LIMIT
 from analytics.stretch import HOUR, as_datetime, as_ms
 from analytics.unavailable import trouble_with
@@ -31,6 +33,16 @@ GONE_FOR = 30 * 86_400  # seconds for which entries of events that left are know
 CLOCKS_APART = timedelta(hours=1)  # between Redis's and ours, at most
 
 FOUND = {"site_id": 1, "received_at": 1, "timestamp": 1, "entry_id": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Journal entries. `own`: they stored their event, which was removed. `again`: they repeat an event that was
+    received before, stored by another entry and removed: duplicates, whether a worker settled them meanwhile or not.
+    """
+
+    own: frozenset[str] = frozenset()
+    again: frozenset[str] = frozenset()
 
 
 class Removals:
@@ -61,15 +73,40 @@ class Removals:
                     removed += session.with_transaction(removing)
         return removed
 
-    def gone(self, entries: Sequence[str], since: datetime) -> set[str]:
-        """Those of these journal entries, all received at `since` or later, whose event was stored, and removed.
+    def gone(self, stored: Sequence[tuple[str, Event]]) -> Gone:
+        """What was removed of these events, each with its journal entry.
 
         Asked of every batch; as a rule nothing was removed lately, which one look tells. Raises Unavailable.
         """
+        since = min((event.received_at for _, event in stored), default=None)
+        if since is None:
+            return Gone()
         with trouble_with("mongodb", PyMongoError):
             if self._gone.find_one({"at": {"$gte": since - CLOCKS_APART}}, {"_id": 1}) is None:
-                return set()
-            return {found["_id"] for found in self._gone.find({"_id": {"$in": list(entries)}}, {"_id": 1})}
+                return Gone()
+            entries, ids = [entry_id for entry_id, _ in stored], [event.id for _, event in stored]
+            either = {"$or": [{"_id": {"$in": entries}}, {"event_id": {"$in": ids}}]}
+            found = list(self._gone.find(either).sort("at"))
+        left_at = {x["event_id"]: x["at"] for x in found if "event_id" in x}
+        own = {x["_id"] for x in found} & set(entries)
+        again = (entry_id for entry_id, event in stored if _was_sent_before(event, left_at.get(event.id)))
+        return Gone(frozenset(own), frozenset(again) - own)
+
+    def take_back(self, keys: Sequence[Any], entries: Sequence[str], now: datetime) -> None:
+        """Remove these events, by `_id`, which came back by these entries. The books never counted them, or did so when
+        they left for the first time. Raises Unavailable.
+        """
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._prepare()
+            which = {"_id": {"$in": list(keys)}, "entry_id": {"$in": list(entries)}}
+            with self._client.start_session() as session:
+                session.with_transaction(partial(self._take_back, which=which, now=now))
+
+    def _take_back(self, session: ClientSession, which: dict[str, Any], now: datetime) -> None:
+        found = list(self._events.find(which, FOUND, session=session))
+        if found:
+            self._mark(session, found, now, is_erased=True)
+            self._events.delete_many(which, session=session)
 
     def _remove(
         self, session: ClientSession, query: dict[str, Any], why: str, now: datetime, waiting_since: datetime | None
@@ -83,15 +120,21 @@ class Removals:
         # What came back past `gone` was noted when it went first.
         self._note(session, [x for x in found if x.get("entry_id") not in known], why)
         if new := set(entries) - known:
-            self._gone.bulk_write([InsertOne({"_id": entry_id, "at": now}) for entry_id in new], session=session)
+            ids = {x["entry_id"]: x["_id"] for x in found if x.get("entry_id") in new}
+            notes = [{"_id": entry_id, "event_id": event_id, "at": now} for entry_id, event_id in ids.items()]
+            self._gone.insert_many(notes, session=session)
+        self._mark(session, found, now, is_erased=why == ERASED)
+        return self._events.delete_many({"_id": {"$in": [x["_id"] for x in found]}}, session=session).deleted_count
+
+    def _mark(self, session: ClientSession, found: Sequence[dict[str, Any]], now: datetime, *, is_erased: bool) -> None:
+        """What segments have to follow."""
         moments = [(x["site_id"], as_ms(x["timestamp"])) for x in found if _has_place(x)]
         self._dirty.mark_within(session, moments, now)
-        if moments and why == ERASED:
+        if moments and is_erased:
             hours = sorted({(site_id, ms // HOUR * HOUR) for site_id, ms in moments})
             for site_id in {site_id for site_id, _ in hours}:
                 its = [as_datetime(hour) for site, hour in hours if site == site_id]
                 self._rewrites.insert_one({"site_id": site_id, "hours": its, "at": now}, session=session)
-        return self._events.delete_many({"_id": {"$in": [x["_id"] for x in found]}}, session=session).deleted_count
 
     def _note(self, session: ClientSession, found: Sequence[dict[str, Any]], why: str) -> None:
         """Of those that the audit counts (event_store.py)."""
@@ -108,9 +151,15 @@ class Removals:
         """Outside a transaction, which cannot write to what is made after it began."""
         if not self._prepared:
             self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
+            self._gone.create_index("event_id")
             self._rewrites.create_index("site_id")
             self._dirty.make_index()
             self._prepared = True
+
+
+def _was_sent_before(event: Event, left_at: datetime | None) -> bool:
+    """Whether this is a duplicate of an event that left at that time. What is imported may bring it back."""
+    return left_at is not None and event.exported_id is None and event.received_at <= left_at
 
 
 def _has_place(document: dict[str, Any]) -> bool:

@@ -163,11 +163,14 @@ def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[li
             deaths.append(
                 _death(entry, "refused", {"mongodb": refused[index]}, now, event_id=event.id, site_id=event.site_id)
             )
-        else:
-            outcome = DUPLICATE if index in result.duplicate else STORED
-            settlements.append(Settlement(entry, outcome, _account(entry, event)))
     stores.dead_letters.keep(deaths, now)
-    stores.removed.catch([(entry.entry_id, event) for entry, event in good], deaths, now)
+    gone = stores.removed.catch([(entry.entry_id, event) for entry, event in good], deaths, now)
+    # What an earlier delivery stored counts as stored, also where it was removed and the same was sent again.
+    duplicate = {good[index][0].entry_id for index in result.duplicate} - gone.own | gone.again
+    for index, (entry, event) in enumerate(good):
+        if index not in refused:
+            outcome = DUPLICATE if entry.entry_id in duplicate else STORED
+            settlements.append(Settlement(entry, outcome, _account(entry, event)))
     stores.dead_letters.resolve([settled.entry.replay.letter for settled in settlements if settled.entry.replay])
     return settlements, deaths
 
@@ -191,7 +194,7 @@ def _enrich(
     there: set[str] = set()
     if is_again and dropped:
         there |= set(stores.events.written_by((x.entry_id, event.id) for x, event, _ in dropped))
-        there |= stores.removed.gone([(x.entry_id, event) for x, event, _ in dropped])
+        there |= stores.removed.gone([(x.entry_id, event) for x, event, _ in dropped]).own
     return good, [
         Settlement(
             entry,

@@ -34,7 +34,7 @@ from analytics.journal import JOURNAL_KEY, Journal, Line
 from analytics.removing import ERASED, PURGED, Removals
 from analytics.replaying import replay_edited
 from analytics.segments import Segments, make_segments
-from analytics.storing import Stores, store_waiting
+from analytics.storing import Outcome, Stores, _store, _write, store_waiting
 from analytics.stretch import GRAINS, Grain, as_ms, stretch_of
 from analytics.visitor import Visitor, visitors_in
 from analytics.visitor_data import Found
@@ -286,6 +286,41 @@ def test_a_worker_that_was_killed_or_slow_does_not_bring_back_what_was_removed(
     journal.settle = settle
     store_waiting(stores, "task")
     assert (journal.waiting(), database["events"].count_documents({})) == (0, 0)
+    assert audit(audited).faults == []
+
+
+@pytest.mark.parametrize("why", [ERASED, PURGED])
+def test_a_slow_worker_does_not_bring_back_a_duplicate_of_what_was_removed(
+    stores: Stores, database: Database, audited: Audited, journal: Journal, why: str
+):
+    """It claims both; another worker takes them over and settles them; the event leaves; then it goes on."""
+    send(journal, {"event_id": "1"}, {"event_id": "1"}, received_at=datetime.now(UTC))
+    stores = replace(stores, now=lambda: datetime.now(UTC))
+    journal.held("nobody")  # which makes the group
+    entries = journal.claim("slow")
+    assert _store(stores, "other", entries) == Outcome(stored=1, duplicate=1)
+    (document,) = database["events"].find()
+    assert Removals(database).remove([document["_id"]], {}, why, datetime.now(UTC), journal.oldest()) == 1
+    _store(stores, "slow", entries[1:])
+    assert (journal.waiting(), database["events"].count_documents({})) == (0, 0)
+    assert audit(audited).faults == []
+
+
+@pytest.mark.parametrize("why", [ERASED, PURGED])
+def test_what_was_removed_and_sent_again_is_stored_once_and_the_first_one_still_counts(
+    stores: Stores, database: Database, audited: Audited, journal: Journal, why: str
+):
+    send(journal, {"event_id": "1"}, received_at=datetime.now(UTC))
+    stores = replace(stores, now=lambda: datetime.now(UTC))
+    journal.held("nobody")  # which makes the group
+    entries = journal.claim("killed")
+    _write(stores, entries, is_again=False)
+    (document,) = database["events"].find()
+    assert Removals(database).remove([document["_id"]], {}, why, datetime.now(UTC), journal.oldest()) == 1
+    send(journal, {"event_id": "1"}, received_at=datetime.now(UTC))
+    assert _store(stores, "other", journal.claim("other")) == Outcome(stored=1)
+    assert _store(stores, "killed", entries) == Outcome(stored=1)
+    assert database["events"].count_documents({}) == 1
     assert audit(audited).faults == []
 
 
