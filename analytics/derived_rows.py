@@ -2,6 +2,8 @@
 disk, which is removed when nothing refers to it any more. DuckDB then reads the columns that a question needs.
 """
 
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
