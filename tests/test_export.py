@@ -244,6 +244,21 @@ def test_an_export_that_nobody_reads_holds_a_place_among_exports_only(
     assert len(lines(export(report))) == 2_000, "what was refused holds no place"
 
 
+def test_a_filtered_export_that_would_lack_fresh_events_is_refused_before_its_first_byte(
+    services: Services, report: FlaskClient, database: Database
+):
+    """The whole one needs no segments."""
+    EventStore(database).store([("0-1", event) for event in many(50)], NOW)
+    services.reports.most_fresh = 10
+    refused = export(report, f"{DAY}&page!=/")
+    assert (refused.status_code, refused.json["error"]["code"], "Retry-After" in refused.headers) == (
+        503, "unavailable", True,
+    )  # fmt: skip
+    assert len(lines(export(report))) == 50
+    services.reports.most_fresh = 100
+    assert len(lines(export(report, f"{DAY}&page!=/"))) == 50
+
+
 # In pieces
 
 
