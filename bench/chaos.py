@@ -30,12 +30,12 @@ import psutil
 from pymongo.database import Database
 from redis.exceptions import RedisError
 
-from analytics.audit import Audited, audit
-from analytics.books import Books
-from analytics.dead_letters import DeadLetterStore
-from analytics.event import id_from_client
-from analytics.event_store import EventStore
-from analytics.journal import JOURNAL_KEY, Journal
+from analytics.events.event import id_from_client
+from analytics.events.store import EventStore
+from analytics.journal.audit import Audited, audit
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import JOURNAL_KEY, Journal
+from analytics.journal.ledger import Books
 from bench.ingestion import print_table
 from bench.post_mortem import post_mortem
 from config.celery import EVENTS_QUEUE

@@ -19,13 +19,13 @@ from typing import Any
 import netaddr
 from mmdb_writer import MMDBWriter
 
-from analytics.client import Client
-from analytics.enriching import STEPS, Lookups, draft_of, enrich
-from analytics.event import Event, new_id
-from analytics.event_schema import dump_journal_event, load_journal_event
-from analytics.places import Places
-from analytics.site import Site
-from analytics.user_agents import agent_of
+from analytics.enrichment.geolocation import Places
+from analytics.enrichment.steps import STEPS, Lookups, draft_of, enrich
+from analytics.enrichment.user_agents import agent_of
+from analytics.events.event import Event, new_id
+from analytics.events.schema import dump_journal_event, load_journal_event
+from analytics.sites.site import Site
+from analytics.visitors.client import Client
 from bench.hits import NOW, browser, hit, user_agents, weights
 from bench.ingestion import machine, print_table
 from ingest_app.field_warnings import unknown_fields

@@ -3,9 +3,9 @@
 import random
 from datetime import UTC, datetime
 
-from analytics.client import Client
-from analytics.event import Event
-from analytics.event_schema import load_event
+from analytics.events.event import Event
+from analytics.events.schema import load_event
+from analytics.visitors.client import Client
 
 NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"

@@ -21,10 +21,10 @@ from pathlib import Path
 import psutil
 from redis import Redis
 
-from analytics.event import Event, id_from_client, new_id
-from analytics.event_schema import load_event
-from analytics.journal import JOURNAL_KEY, Journal, Line
-from analytics.salts import Salts
+from analytics.events.event import Event, id_from_client, new_id
+from analytics.events.schema import load_event
+from analytics.journal.journal import JOURNAL_KEY, Journal, Line
+from analytics.visitors.salts import Salts
 from bench import calibration
 from bench.hits import hit, user_agents, weights
 from bench.load import Load, post_request, run_load

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from analytics.event import id_from_client
-from analytics.journal import JOURNAL_KEY
+from analytics.events.event import id_from_client
+from analytics.journal.journal import JOURNAL_KEY
 from bench.ingestion import PARTS, cpu_seconds, drain, machine, print_table
 from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE

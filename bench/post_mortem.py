@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from analytics.journal import GROUP, JOURNAL_KEY
+from analytics.journal.journal import GROUP, JOURNAL_KEY
 from config.celery import QUEUES
 from config.stacks import STACKS_SIGNAL
 from tests.system import System

@@ -20,8 +20,8 @@ from bson import Binary, Decimal128
 from bson.binary import UUID_SUBTYPE
 from pymongo.write_concern import WriteConcern
 
-from analytics.event_store import INDEXES
-from analytics.stretch import DAY, HOUR, Stretch, as_datetime, as_ms, stretch_of
+from analytics.events.store import INDEXES
+from analytics.interval import DAY, HOUR, Stretch, as_datetime, as_ms, stretch_of
 from config.clients import make_database
 from config.settings import Settings
 
@@ -96,7 +96,7 @@ def _write(uri: str, file: Path, seed: int, site: str, number: int) -> None:
 
 
 def _documents(rows: dict[str, list[Any]], seed: int, site: str) -> Iterator[dict[str, Any]]:
-    """As event_store.py writes them: the fields in its order, what is missing left out."""
+    """As analytics/events/store.py writes them: the fields in its order, what is missing left out."""
     pages, kinds, origins = texts(seed)
     for occurred, number, visitor, chance, page, kind, origin, custom in zip(*rows.values(), strict=True):
         moment = as_datetime(occurred)

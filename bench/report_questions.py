@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
-from analytics.event import PAGEVIEW_TYPES
-from analytics.local_time import time_labels
-from analytics.query import Condition, Order, Period, Query
-from analytics.reports import UTC_ZONE, Reports
-from analytics.stretch import DAY, VISIT_GAP, Stretch, as_datetime
+from analytics.events.event import PAGEVIEW_TYPES
+from analytics.interval import DAY, VISIT_GAP, Stretch, as_datetime
+from analytics.queries.local_time import time_labels
+from analytics.queries.query import Condition, Order, Period, Query
+from analytics.reports.engine import UTC_ZONE, Reports
 from bench.report_data import MONTH
 
 PERIOD = Period(as_datetime(MONTH.start), as_datetime(MONTH.end), UTC_ZONE)

@@ -32,13 +32,13 @@ import psutil
 import pymongo
 import structlog
 
-from analytics import duck
-from analytics.history import Past
-from analytics.reports import Reports, make_reports
-from analytics.segmenting import rebuild, write
-from analytics.segments import Segments, make_segments
+from analytics.events.backfill import Past
+from analytics.interval import HOUR, QUARTER, Stretch, as_datetime, as_ms
+from analytics.reports.engine import Reports, make_reports
+from analytics.segments import duckdb_connection as duck
+from analytics.segments.builder import rebuild, write
+from analytics.segments.engine import Segments, make_segments
 from analytics.sql import Sql
-from analytics.stretch import HOUR, QUARTER, Stretch, as_datetime, as_ms
 from bench import report_data
 from bench.calibration import cpu_loops, serving
 from bench.ingestion import machine, print_table

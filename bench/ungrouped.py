@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analytics.journal import Line, make_journal
+from analytics.journal.journal import Line, make_journal
 from config.settings import load_settings
 from ingest_app import create_app
 from ingest_app.door import make_door

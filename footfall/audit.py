@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 
 import click
 
-from analytics.audit import Audit, Audited, Balance, audit, shown
-from analytics.books import Books
-from analytics.dead_letters import DeadLetterStore
-from analytics.event_store import EventStore
-from analytics.journal import make_journal
+from analytics.events.store import EventStore
+from analytics.journal.audit import Audit, Audited, Balance, audit, shown
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import make_journal
+from analytics.journal.ledger import Books
 from config.clients import make_database, make_redis
 from config.settings import Settings
 from footfall.group import stores_of

@@ -10,11 +10,11 @@ from uuid import UUID
 
 import click
 
-from analytics.audit import shown
-from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
-from analytics.event_schema import InvalidEvent, read_json
-from analytics.journal import Journal, make_journal
-from analytics.replaying import replay_all, replay_edited, replay_letter
+from analytics.events.schema import InvalidEvent, read_json
+from analytics.journal.audit import shown
+from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
+from analytics.journal.journal import Journal, make_journal
+from analytics.journal.replay import replay_all, replay_edited, replay_letter
 from config.settings import Settings
 from footfall.group import Group, database_of, fail
 

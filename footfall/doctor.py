@@ -15,9 +15,8 @@ from typing import Any
 
 import click
 
-from analytics import mongodb_doctor as mongodb
-from analytics import redis_doctor as redis
-from analytics.finding import Finding, ok, warning, without_password
+from analytics.diagnostics import mongodb, redis
+from analytics.diagnostics.finding import Finding, ok, warning, without_password
 from config.settings import Settings
 from footfall.store_checks import NAMES, read_mongodb_of, read_redis_of, why_unanswered
 from tasks import app

@@ -11,9 +11,9 @@ from uuid import UUID
 import click
 from marshmallow import Schema, ValidationError
 
-from analytics.api_key_schema import GRACE, NewKey, Rotation, ends_at
-from analytics.api_keys import SCOPES, ApiKey, ApiKeyStore, make_api_keys
-from analytics.sites import UnknownSite
+from analytics.access.schema import GRACE, NewKey, Rotation, ends_at
+from analytics.access.store import SCOPES, ApiKey, ApiKeyStore, make_api_keys
+from analytics.sites.store import UnknownSite
 from config.settings import Settings
 from footfall.group import Group, database_of, fail
 

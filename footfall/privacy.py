@@ -12,14 +12,14 @@ from typing import Any
 
 import click
 
-from analytics.dead_letters import DeadLetterStore
-from analytics.erasing import Eraser, make_eraser
-from analytics.journal import make_journal
-from analytics.retention import Purger
-from analytics.segments import make_segments
-from analytics.sites import SiteStore
-from analytics.visitor import Visitor
-from analytics.visitor_data import Found
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import make_journal
+from analytics.privacy.eraser import Eraser, make_eraser
+from analytics.privacy.retention import Purger
+from analytics.privacy.visitor import Visitor
+from analytics.privacy.visitor_data import Found
+from analytics.segments.engine import make_segments
+from analytics.sites.store import SiteStore
 from config.clients import make_database
 from config.settings import Settings
 from footfall.group import PATIENCE, VerdictGroup, database_of, stores_of

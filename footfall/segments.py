@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import click
 
-from analytics.segmenting import rebuild
-from analytics.segments import Segments, make_segments
-from analytics.stretch import Stretch, as_datetime, as_ms, stretch_of
-from analytics.verifying import Verified, months_of, verify
+from analytics.interval import Stretch, as_datetime, as_ms, stretch_of
+from analytics.segments.builder import rebuild
+from analytics.segments.engine import Segments, make_segments
+from analytics.segments.verification import Verified, months_of, verify
 from config.settings import Settings
 from footfall.group import PATIENCE, VerdictGroup, database_of
 

@@ -10,10 +10,10 @@ from typing import Any, TextIO
 
 import click
 
-from analytics.site import Site
-from analytics.site_registry import make_sites
-from analytics.site_schema import InvalidSite, dump_site, load_changes, load_site
-from analytics.sites import SiteStore, Taken
+from analytics.sites.registry import make_sites
+from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore, Taken
 from config.settings import Settings
 from footfall.group import Group, database_of, fail
 

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from analytics.finding import Finding, Unanswered, problem
-from analytics.mongodb_doctor import MongoFacts, check_mongodb, read_mongodb
-from analytics.redis_doctor import RedisFacts, check_redis, read_redis
+from analytics.diagnostics.finding import Finding, Unanswered, problem
+from analytics.diagnostics.mongodb import MongoFacts, check_mongodb, read_mongodb
+from analytics.diagnostics.redis import RedisFacts, check_redis, read_redis
 from analytics.unavailable import Unavailable
 from config.clients import STORE_ERRORS, make_database, make_redis
 from config.settings import Settings

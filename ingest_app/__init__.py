@@ -3,7 +3,7 @@
 from flask import Flask, request
 from flask_cors import CORS
 
-from analytics.api_keys import METRICS, make_key_ring
+from analytics.access.store import METRICS, make_key_ring
 from config.settings import Settings
 from ingest_app.described import description
 from ingest_app.door import Door

@@ -2,8 +2,8 @@
 
 from functools import cache
 
-from analytics.api_keys import WRITE
-from analytics.event_schema import EventSchema
+from analytics.access.store import WRITE
+from analytics.events.schema import EventSchema
 from ingest_app import opting_out
 from ingest_app.answers import Parameters
 from ingest_app.drop_in import MOST_FIELDS, MOST_LISTED

@@ -4,8 +4,9 @@ In: a hit. Out: what of it was admitted; returning means that this is durable in
 or dropped is counted. Raises InvalidEvent (the caller's mistake) and Unavailable (our trouble: nothing was promised,
 and the same event_ids may come again).
 
-An event passes, in this order: event_schema.py, its site, policy.py; then it gets what it lacks: by our clock, when it
-was; who did it (analytics/visitors.py); and who sent it, sealed, for a worker to derive the rest from.
+An event passes, in this order: analytics/events/schema.py, its site, policy.py; then it gets what it lacks: by our
+clock, when it was; who did it (analytics/visitors/anonymous_ids.py); and who sent it, sealed, for a worker to derive
+the rest from.
 """
 
 import time
@@ -21,20 +22,20 @@ from typing import Any
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
+from analytics.access.store import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
 from analytics.addresses import plain_address
-from analytics.api_keys import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
-from analytics.books import DROPPED, REFUSED, REJECTED, Account
-from analytics.client import Client
-from analytics.drop import Drop
-from analytics.enriching import Lookups, make_lookups
-from analytics.event_schema import InvalidEvent, load_event, load_exported_event
-from analytics.event_size import event_bytes, fits, largest_field, trimmed
-from analytics.journal import Journal, Line
-from analytics.salts import UTC_ZONE, Salts, make_salts
-from analytics.site import Site
-from analytics.site_registry import SiteRegistry, make_registry
+from analytics.enrichment.steps import Lookups, make_lookups
+from analytics.events.account import DROPPED, REFUSED, REJECTED, Account
+from analytics.events.drop import Drop
+from analytics.events.event_size import event_bytes, fits, largest_field, trimmed
+from analytics.events.schema import InvalidEvent, load_event, load_exported_event
+from analytics.journal.journal import Journal, Line
+from analytics.sites.registry import SiteRegistry, make_registry
+from analytics.sites.site import Site
 from analytics.unavailable import Breaker, Unavailable
-from analytics.visitors import Act, Visitors, make_visitors
+from analytics.visitors.anonymous_ids import Act, Visitors, make_visitors
+from analytics.visitors.client import Client
+from analytics.visitors.salts import UTC_ZONE, Salts, make_salts
 from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENTS, journal_gauges
 from config.settings import Settings
 from ingest_app.group_commit import GroupCommit

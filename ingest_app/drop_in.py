@@ -6,8 +6,8 @@ from itertools import islice
 
 from flask import Flask, Response, request
 
-from analytics.event_schema import InvalidEvent, described
-from analytics.site import Site
+from analytics.events.schema import InvalidEvent, described
+from analytics.sites.site import Site
 from ingest_app.hit import MOST_LOOK_UPS, too_many_sites
 
 PATHS = ("/api/", "/v1/", "/beacon/", "/pixel/")

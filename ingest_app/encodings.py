@@ -11,7 +11,7 @@ import brotli
 import zstandard
 from werkzeug.exceptions import UnsupportedMediaType
 
-from analytics.event_schema import InvalidEvent
+from analytics.events.schema import InvalidEvent
 
 PIECE = 65536  # bytes
 WINDOW = 2**23  # bytes that a zstd frame may refer back to: RFC 9659's limit for HTTP

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, request
 
-from analytics.event_schema import InvalidEvent
+from analytics.events.schema import InvalidEvent
 from ingest_app.answers import answer_one, answer_one_validated, answer_several, is_validation
 from ingest_app.door import Door
 from ingest_app.hit import read_batch, read_bytes, read_hit, read_json

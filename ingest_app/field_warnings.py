@@ -5,7 +5,7 @@ An unknown field is not an error, so without a warning a misspelled name goes un
 
 from collections.abc import Collection, Sequence
 
-from analytics.event_schema import EventSchema, ExportedSchema
+from analytics.events.schema import EventSchema, ExportedSchema
 from analytics.suggestion import did_you_mean
 
 KNOWN = frozenset(EventSchema().fields) | {"ip", "user_agent"}  # the last two are read by the door

@@ -1,4 +1,5 @@
-"""What the translations of other systems' formats share: their values in the form that event_schema.py takes. Pure.
+"""What the translations of other systems' formats share: their values in the form that analytics/events/schema.py
+takes. Pure.
 
 Their clients cannot mend what we refuse, so what is too long is cut and what is no value of its kind is left out. Only
 an event's own name, or a missing site, is worth a no.
@@ -16,9 +17,9 @@ from typing import Any
 from marshmallow import ValidationError
 
 from analytics.addresses import plain_address
-from analytics.event import Scalar, storable
-from analytics.event_schema import EARLIEST, INT64, LATEST, MOST_PROPS, Moment, Money
-from analytics.pages import WHOLE_URL, is_page_url
+from analytics.events.event import Scalar, storable
+from analytics.events.page_urls import WHOLE_URL, is_page_url
+from analytics.events.schema import EARLIEST, INT64, LATEST, MOST_PROPS, Moment, Money
 
 # Of networks that are not the Internet.
 INNER = [ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
@@ -102,7 +103,7 @@ def money(amount: object, currency: object) -> dict[str, object] | None:
 
 def page(url: object, hostname: object = None) -> dict[str, str]:
     """What tells an event's page: its URL, or its path where there is no hostname; a worker reads either, with what its
-    query says of a campaign (analytics/pages.py).
+    query says of a campaign (analytics/events/page_urls.py).
     """
     given = text(url, LONGEST_URL)
     if given is None:

@@ -13,9 +13,9 @@ from flask import current_app, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from analytics.addresses import plain_address
-from analytics.client import Client
-from analytics.event_schema import InvalidEvent, load_moment, without_half_pairs
-from analytics.event_schema import read_json as read_plain_json
+from analytics.events.schema import InvalidEvent, load_moment, without_half_pairs
+from analytics.events.schema import read_json as read_plain_json
+from analytics.visitors.client import Client
 from config.metrics import REPLACED_SURROGATES
 from ingest_app.encodings import PIECE, inflate
 from ingest_app.places import read_place
@@ -33,8 +33,8 @@ LONGEST_USER_AGENT, LONGEST_LANGUAGES = 1024, 256  # characters; the rest tells 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`bodies`: its events, each the JSON object that event_schema.py loads, or the InvalidEvent that reading it gave,
-    or the Drop that it came to.
+    """`bodies`: its events, each the JSON object that analytics/events/schema.py loads, or the InvalidEvent that
+    reading it gave, or the Drop that it came to.
 
     `sent_at`: when the client says that it sent the hit, by the clock that its events' timestamps are of. `origin`: the
     page that sent it; `refuses`: it said DNT or GPC; `opted_out`: its visitor wants to be counted nowhere; `key`: what

@@ -14,7 +14,7 @@ from markupsafe import escape
 from marshmallow import EXCLUDE, Schema, fields
 from marshmallow.validate import OneOf
 
-from analytics.event_schema import Text
+from analytics.events.schema import Text
 from ingest_app.hit import OPTED_OUT
 from web.errors import error_body, error_response
 from web.reading import read

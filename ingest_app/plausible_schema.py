@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from analytics.event_schema import InvalidEvent
-from analytics.pages import is_page_url
+from analytics.events.page_urls import is_page_url
+from analytics.events.schema import InvalidEvent
 from analytics.urls import Url, split_url
 from ingest_app.foreign import forwarded, money, name_of, props, text, whole_number, without_nothing
 
@@ -29,7 +29,8 @@ NO_ENGAGEMENT = "engagement event requires a valid integer value for at least on
 
 @dataclass(frozen=True, slots=True)
 class PlausibleEvent:
-    """`event`: the JSON object that event_schema.py loads, but for its site_id; the same for each of `domains`."""
+    """`event`: the JSON object that analytics/events/schema.py loads, but for its site_id; the same for each of
+    `domains`."""
 
     domains: list[str]
     event: dict[str, Any]

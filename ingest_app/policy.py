@@ -2,7 +2,7 @@
 
 `reject_...` raises InvalidEvent: the caller's mistake, answered as such. `drop_...` returns whether the site does not
 want this event: it is answered as accepted, and counted by the reason. Bots and the like are for a worker to see
-(analytics/enriching.py).
+(analytics/enrichment/steps.py).
 """
 
 from collections.abc import Callable
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
-from analytics.client import Client
-from analytics.event import Event
-from analytics.event_schema import EARLIEST, LATEST, InvalidEvent
-from analytics.site import Site
+from analytics.events.event import Event
+from analytics.events.schema import EARLIEST, LATEST, InvalidEvent
+from analytics.sites.site import Site
 from analytics.urls import plain_origin
+from analytics.visitors.client import Client
 from ingest_app.hit import Hit
 
 MOST_AHEAD = timedelta(minutes=1)  # of our clock, as clocks go

@@ -7,10 +7,10 @@ for a sender whose API key may write the site's events: a visitor does not learn
 import json
 from typing import Any
 
-from analytics.drop import Drop
-from analytics.enriching import Lookups, draft_of, enrich, put_page
-from analytics.event import Event
-from analytics.event_schema import dump_journal_event
+from analytics.enrichment.steps import Lookups, draft_of, enrich, put_page
+from analytics.events.drop import Drop
+from analytics.events.event import Event
+from analytics.events.schema import dump_journal_event
 from ingest_app.policy import Arrival
 
 OF_THE_JOURNAL = ("id", "exported_id", "url", "client")

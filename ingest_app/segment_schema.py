@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from analytics.client import Client
-from analytics.drop import Drop
-from analytics.event_schema import InvalidEvent
+from analytics.events.drop import Drop
+from analytics.events.schema import InvalidEvent
+from analytics.visitors.client import Client
 from ingest_app.foreign import (
     LONGEST_VALUE,
     address,
@@ -74,7 +74,7 @@ def write_key_in(given: object) -> str:
 
 
 def translate(message: object, site_id: str, context: Mapping[str, Any]) -> object:
-    """One message: the JSON object that event_schema.py loads, a Drop, or an InvalidEvent."""
+    """One message: the JSON object that analytics/events/schema.py loads, a Drop, or an InvalidEvent."""
     if not isinstance(message, dict):
         return InvalidEvent({"body": ["Not a JSON object."]}, site_id=site_id)
     kind = message.get("type")

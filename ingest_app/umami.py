@@ -10,8 +10,8 @@ from uuid import UUID, uuid4
 
 from flask import Blueprint, Response, jsonify, request
 
-from analytics.drop import Drop
-from analytics.event_schema import InvalidEvent
+from analytics.events.drop import Drop
+from analytics.events.schema import InvalidEvent
 from ingest_app.door import Door
 from ingest_app.drop_in import SitesMeant, in_their_words, said_of
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json

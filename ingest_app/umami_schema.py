@@ -9,7 +9,7 @@ Format: docs.umami.is/docs/api/sending-stats; its script, @umami/node and umami-
 from dataclasses import dataclass
 from typing import Any
 
-from analytics.event_schema import InvalidEvent
+from analytics.events.schema import InvalidEvent
 from ingest_app.foreign import address, forwarded, id_of, moment_of_seconds, money, page, props, text, without_nothing
 
 LONGEST_NAME = 50
@@ -25,7 +25,8 @@ DEVICES = {"desktop": "Desktop", "laptop": "Desktop", "mobile": "Mobile", "table
 
 @dataclass(frozen=True, slots=True)
 class UmamiEvent:
-    """`event`: the JSON object that event_schema.py loads, but for its site_id; None where `reason` says why."""
+    """`event`: the JSON object that analytics/events/schema.py loads, but for its site_id; None where `reason` says
+    why."""
 
     website: str
     event: dict[str, Any] | None

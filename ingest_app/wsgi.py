@@ -1,6 +1,6 @@
 """What gunicorn serves. Imported after the fork; connects with the first hit."""
 
-from analytics.journal import make_journal
+from analytics.journal.journal import make_journal
 from config.logs import configure_logging
 from config.settings import load_settings
 from ingest_app import create_app

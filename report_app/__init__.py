@@ -9,15 +9,15 @@ import structlog
 from flask import Flask, Response
 from prometheus_client import Metric
 
-from analytics.api_keys import ADMIN, DEAD_LETTERS, METRICS, PERSONS, READ, SITES, ApiKeyStore
-from analytics.books import Books
-from analytics.dead_letters import DeadLetterStore, LetterFilter
-from analytics.erasing import Eraser
-from analytics.event_store import EventStore
-from analytics.journal import Journal
-from analytics.realtime import RealtimeReader
-from analytics.reports import Reports
-from analytics.sites import SiteStore
+from analytics.access.store import ADMIN, DEAD_LETTERS, METRICS, PERSONS, READ, SITES, ApiKeyStore
+from analytics.events.store import EventStore
+from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
+from analytics.journal.journal import Journal
+from analytics.journal.ledger import Books
+from analytics.privacy.eraser import Eraser
+from analytics.reports.engine import Reports
+from analytics.reports.realtime import RealtimeReader
+from analytics.sites.store import SiteStore
 from config.metrics import dead_letter_gauge
 from config.settings import Settings
 from report_app.dead_letters import dead_letters_blueprint

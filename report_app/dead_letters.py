@@ -12,10 +12,10 @@ from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
-from analytics.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
-from analytics.event_schema import Moment, Text, Whole, read_json
-from analytics.journal import Journal
-from analytics.replaying import replay_all, replay_edited, replay_letter
+from analytics.events.schema import Moment, Text, Whole, read_json
+from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
+from analytics.journal.journal import Journal
+from analytics.journal.replay import replay_all, replay_edited, replay_letter
 from web.auth import Check
 from web.errors import BadRequest, error_body, error_response
 from web.reading import read, read_body

@@ -5,11 +5,12 @@ from typing import Any
 
 from marshmallow import fields
 
-from analytics import api_keys as may
-from analytics.api_key_schema import Lasting, NewKey, Rotation
-from analytics.event import DESCRIBED
-from analytics.event_schema import EventSchema
-from analytics.exploration_schema import (
+from analytics.access import store as may
+from analytics.access.schema import Lasting, NewKey, Rotation
+from analytics.events.event import DESCRIBED
+from analytics.events.schema import EventSchema
+from analytics.privacy.visitor_data import Found
+from analytics.queries.exploration_schema import (
     KINDS,
     OF_VISIT,
     DateRange,
@@ -20,11 +21,10 @@ from analytics.exploration_schema import (
     StepSchema,
     is_window,
 )
-from analytics.query import GRAINS
-from analytics.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_ROWS
-from analytics.site_schema import Domain, GoalSchema, Network, Origin, SiteSchema, is_zone
+from analytics.queries.query import GRAINS
+from analytics.queries.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_ROWS
+from analytics.sites.schema import Domain, GoalSchema, Network, Origin, SiteSchema, is_zone
 from analytics.urls import LONGEST_HOST
-from analytics.visitor_data import Found
 from report_app import dead_letters, sites
 from report_app.erasure import Whose
 from report_app.export import FORMATS

@@ -12,10 +12,10 @@ import structlog
 from flask import Blueprint, Response, jsonify
 from marshmallow import Schema, ValidationError, validates_schema
 
-from analytics.erasing import Eraser
-from analytics.event_schema import Text
+from analytics.events.schema import Text
+from analytics.privacy.eraser import Eraser
+from analytics.privacy.visitor import Visitor
 from analytics.unavailable import Unavailable
-from analytics.visitor import Visitor
 from web.auth import Check
 from web.reading import read, read_body
 

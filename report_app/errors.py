@@ -8,10 +8,10 @@ import json
 import structlog
 from flask import Flask, Response, request
 
-from analytics.answer import Refused
-from analytics.query_schema import InvalidQuery
-from analytics.segment_store import SegmentLost
-from analytics.sites import UnknownSite
+from analytics.queries.query_schema import InvalidQuery
+from analytics.reports.results import Refused
+from analytics.segments.store import SegmentLost
+from analytics.sites.store import UnknownSite
 from web.errors import RETRY_AFTER, error_body, error_response, unavailable_response
 
 log = structlog.get_logger()

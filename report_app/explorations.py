@@ -9,9 +9,9 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from analytics.answer import Cohort
-from analytics.exploration_schema import load_funnel, load_journeys, load_retention
-from analytics.reports import Reports
+from analytics.queries.exploration_schema import load_funnel, load_journeys, load_retention
+from analytics.reports.engine import Reports
+from analytics.reports.results import Cohort
 from report_app.figures import share
 from report_app.site_lookup import SiteLookup
 from web.auth import Check, api_key_id

@@ -17,13 +17,13 @@ from typing import Any
 import structlog
 from flask import Blueprint, Response, request
 
-from analytics.answer import Refused
-from analytics.event import Event
-from analytics.event_schema import EARLIEST, LATEST
-from analytics.event_store import EventStore
-from analytics.export import COLUMNS, in_pieces, ndjson, parquet, row_of
-from analytics.filtered_events import filtered_events
-from analytics.reports import Reports
+from analytics.events.event import Event
+from analytics.events.export import COLUMNS, in_pieces, ndjson, parquet, row_of
+from analytics.events.schema import EARLIEST, LATEST
+from analytics.events.store import EventStore
+from analytics.reports.engine import Reports
+from analytics.reports.filtered_events import filtered_events
+from analytics.reports.results import Refused
 from analytics.unavailable import Unavailable
 from report_app.parameters import FILTERS, PERIOD, bad_parameters, read_parameters
 from report_app.site_lookup import SiteLookup

@@ -5,8 +5,8 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from babel.numbers import format_compact_currency, format_currency
 
-from analytics.answer import Metric, Money
-from analytics.query import OF_MONEY, OF_PAGES
+from analytics.queries.query import OF_MONEY, OF_PAGES
+from analytics.reports.results import Metric, Money
 
 LOCALE = "en_US"  # Plausible's
 Cell = str | int | float | Decimal | None

@@ -7,10 +7,10 @@ from uuid import UUID
 from flask import Blueprint, Response, abort, jsonify
 from marshmallow import ValidationError
 
-from analytics.api_key_schema import NewKey, Rotation, dump_key, ends_at
-from analytics.api_keys import ApiKeyStore
-from analytics.event_schema import normalized
-from analytics.sites import UnknownSite
+from analytics.access.schema import NewKey, Rotation, dump_key, ends_at
+from analytics.access.store import ApiKeyStore
+from analytics.events.schema import normalized
+from analytics.sites.store import UnknownSite
 from web.auth import Check
 from web.errors import BadRequest, error_body, error_response
 from web.reading import read, read_body

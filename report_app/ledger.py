@@ -7,9 +7,10 @@ from datetime import date, datetime, timedelta
 from flask import Blueprint, Response, jsonify, request
 from marshmallow import Schema
 
-from analytics.audit import Balance, balance_of_books
-from analytics.books import Account, Books
-from analytics.event_schema import Text
+from analytics.events.account import Account
+from analytics.events.schema import Text
+from analytics.journal.audit import Balance, balance_of_books
+from analytics.journal.ledger import Books
 from report_app.site_lookup import SiteLookup
 from report_app.stats import Day
 from web.auth import Check

@@ -15,10 +15,10 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from analytics.periods import DAY
-from analytics.query import EVENT_DIMENSIONS, PROPS, VISIT_DIMENSIONS, Query
-from analytics.query_schema import InvalidQuery, check_site_id, load_query
-from analytics.site import Site
+from analytics.queries.periods import DAY
+from analytics.queries.query import EVENT_DIMENSIONS, PROPS, VISIT_DIMENSIONS, Query
+from analytics.queries.query_schema import InvalidQuery, check_site_id, load_query
+from analytics.sites.site import Site
 from web.errors import BadRequest
 
 # Dimensions without what they are of: no two are called alike.

@@ -8,12 +8,12 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify
 
-from analytics.answer import Answer, Metric, Row
-from analytics.comparison import counterparts
-from analytics.local_time import time_labels
-from analytics.query import Query
-from analytics.query_schema import load_query, read_site_id, shown
-from analytics.reports import Reports
+from analytics.queries.comparison import counterparts
+from analytics.queries.local_time import time_labels
+from analytics.queries.query import Query
+from analytics.queries.query_schema import load_query, read_site_id, shown
+from analytics.reports.engine import Reports
+from analytics.reports.results import Answer, Metric, Row
 from report_app.figures import Cell, cells, change, columns, figure, nothing
 from report_app.site_lookup import SiteLookup
 from report_app.tables import as_csv, wants_csv

@@ -1,9 +1,9 @@
-"""The JSON of POST /api/v2/query as JSON Schema: analytics/query_schema.py reads it by hand, this says from the same
-constants what it takes. What no schema can say stands in the descriptions.
+"""The JSON of POST /api/v2/query as JSON Schema: analytics/queries/query_schema.py reads it by hand, this says from the
+same constants what it takes. What no schema can say stands in the descriptions.
 """
 
-from analytics.periods import MOST_BACK
-from analytics.query import (
+from analytics.queries.periods import MOST_BACK
+from analytics.queries.query import (
     EVENT_DIMENSIONS,
     METRICS,
     OF_GOALS,
@@ -14,7 +14,7 @@ from analytics.query import (
     VISIT_DIMENSIONS,
     missing,
 )
-from analytics.query_schema import (
+from analytics.queries.query_schema import (
     COUNTRY,
     FARTHEST_ROW,
     LONGEST_SITE_ID,

@@ -1,7 +1,7 @@
 """The site that a report is about, by its id or one of its domains. Raises UnknownSite where sites must be set up."""
 
-from analytics.site import Site
-from analytics.sites import SiteStore
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore
 
 
 class SiteLookup:

@@ -7,11 +7,11 @@ from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
-from analytics.books import Books
-from analytics.event_schema import Text
-from analytics.query_schema import LONGEST_SITE_ID
-from analytics.site_schema import InvalidSite, dump_site, load_changes, load_site
-from analytics.sites import SiteStore, Taken
+from analytics.events.schema import Text
+from analytics.journal.ledger import Books
+from analytics.queries.query_schema import LONGEST_SITE_ID
+from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
+from analytics.sites.store import SiteStore, Taken
 from report_app.ledger import shown_time
 from web.auth import Check
 from web.errors import BadRequest

@@ -16,11 +16,11 @@ from flask import Blueprint, Response, jsonify, request
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from marshmallow.validate import Length
 
-from analytics.event_schema import EARLIEST, LATEST, Text, normalized
-from analytics.query import GRAINS
-from analytics.query_schema import shown
-from analytics.realtime import RealtimeReader
-from analytics.reports import Reports
+from analytics.events.schema import EARLIEST, LATEST, Text, normalized
+from analytics.queries.query import GRAINS
+from analytics.queries.query_schema import shown
+from analytics.reports.engine import Reports
+from analytics.reports.realtime import RealtimeReader
 from analytics.suggestion import did_you_mean
 from report_app.figures import cells, columns, figure
 from report_app.parameters import LIMIT, PERIOD, Asked, bad_parameters, read_parameters, short

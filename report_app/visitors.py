@@ -7,9 +7,9 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from analytics.answer import PastEvent, PastVisit
-from analytics.query_schema import shown
-from analytics.reports import Reports
+from analytics.queries.query_schema import shown
+from analytics.reports.engine import Reports
+from analytics.reports.results import PastEvent, PastVisit
 from report_app.figures import figure
 from report_app.parameters import PERIOD, bad_parameters, read_parameters
 from report_app.site_lookup import SiteLookup

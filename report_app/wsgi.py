@@ -2,17 +2,17 @@
 
 from dataclasses import replace
 
-from analytics.api_keys import make_api_keys
-from analytics.books import Books
-from analytics.dead_letters import DeadLetterStore
-from analytics.erasing import make_eraser
-from analytics.event_store import EventStore
-from analytics.forgetting import Forgetter
-from analytics.journal import make_journal
-from analytics.realtime import RealtimeReader
-from analytics.reports import make_reports
-from analytics.segments import make_segments
-from analytics.site_registry import make_sites
+from analytics.access.store import make_api_keys
+from analytics.events.store import EventStore
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import make_journal
+from analytics.journal.ledger import Books
+from analytics.privacy.eraser import make_eraser
+from analytics.privacy.local_copies import Forgetter
+from analytics.reports.engine import make_reports
+from analytics.reports.realtime import RealtimeReader
+from analytics.segments.engine import make_segments
+from analytics.sites.registry import make_sites
 from config.clients import make_database, make_redis
 from config.logs import configure_logging
 from config.settings import load_settings

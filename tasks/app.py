@@ -13,14 +13,14 @@ import structlog
 from celery import Celery
 from celery.signals import setup_logging, task_retry
 
-from analytics.catching import make_catcher
-from analytics.dead_letters import DeadLetterStore
-from analytics.enriching import make_enrichment
-from analytics.event_store import EventStore
-from analytics.journal import make_journal
-from analytics.salts import make_salts
-from analytics.sites import SiteStore
-from analytics.storing import Stores
+from analytics.enrichment.steps import make_enrichment
+from analytics.events.store import EventStore
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import make_journal
+from analytics.pipeline import Stores
+from analytics.privacy.late_arrivals import make_catcher
+from analytics.sites.store import SiteStore
+from analytics.visitors.salts import make_salts
 from config.celery import celery_settings
 from config.clients import make_database
 from config.logs import configure_logging

@@ -21,9 +21,9 @@ from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
 from celery.signals import beat_init
 
-from analytics.event import new_id
-from analytics.journal import make_journal
-from analytics.storing import store_waiting
+from analytics.events.event import new_id
+from analytics.journal.journal import make_journal
+from analytics.pipeline import store_waiting
 from analytics.suggestion import closest
 from analytics.unavailable import Unavailable
 from config.celery import SEGMENTS_QUEUE

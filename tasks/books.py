@@ -5,7 +5,7 @@ from functools import cache
 
 import structlog
 
-from analytics.books import Books
+from analytics.journal.ledger import Books
 from analytics.unavailable import Unavailable
 from config.clients import make_database, make_redis
 from tasks.app import app, settings

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 from celery.exceptions import OperationalError
 
-from analytics.dead_letters import Death
+from analytics.journal.dead_letters import Death
 from tasks.app import app
 
 log = structlog.get_logger()

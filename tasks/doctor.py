@@ -11,8 +11,8 @@ from typing import Any
 import celery
 from celery import Celery
 
-from analytics.finding import Finding, Unanswered, ok, problem, warning
-from analytics.places import check_file
+from analytics.diagnostics.finding import Finding, Unanswered, ok, problem, warning
+from analytics.diagnostics.geoip import check_file
 from analytics.suggestion import closest
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings, name_warnings

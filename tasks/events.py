@@ -11,8 +11,8 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
-from analytics.journal import Journal
-from analytics.storing import store_waiting
+from analytics.journal.journal import Journal
+from analytics.pipeline import store_waiting
 from analytics.unavailable import Unavailable
 from tasks.app import app, stores
 from tasks.dead_letters import announce

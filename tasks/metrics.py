@@ -18,9 +18,9 @@ import structlog
 from celery.signals import task_postrun, task_prerun, task_retry, worker_ready
 from prometheus_client import Metric
 
-from analytics.api_keys import METRICS, KeyRing, make_key_ring
-from analytics.segmenting import Builder
-from analytics.segments import make_segments
+from analytics.access.store import METRICS, KeyRing, make_key_ring
+from analytics.segments.builder import Builder
+from analytics.segments.engine import make_segments
 from analytics.unavailable import Unavailable
 from config.clients import make_database
 from config.keys import bearer, holds

@@ -11,15 +11,15 @@ import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_ready
 
-from analytics.dead_letters import DeadLetterStore
-from analytics.erasing import Eraser, make_eraser
-from analytics.forgetting import Forgetter
-from analytics.journal import make_journal
-from analytics.retention import Purger, all_sites
-from analytics.segments import make_segments
-from analytics.sites import SiteStore
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import make_journal
+from analytics.privacy.eraser import Eraser, make_eraser
+from analytics.privacy.local_copies import Forgetter
+from analytics.privacy.retention import Purger, all_sites
+from analytics.segments.engine import make_segments
+from analytics.segments.scratch import alone
+from analytics.sites.store import SiteStore
 from analytics.unavailable import Unavailable
-from analytics.workplace import alone
 from config.clients import make_database
 from tasks.app import app, settings
 from tasks.segments import AT_ONCE, LIMITS, segments

@@ -5,8 +5,8 @@ from functools import cache
 
 import structlog
 
-from analytics.salts import SaltKeeper
 from analytics.unavailable import Unavailable
+from analytics.visitors.salts import SaltKeeper
 from config.clients import make_redis
 from tasks.app import app, settings
 

@@ -1,7 +1,7 @@
 """Segments of what was stored: built every few seconds where one is due, and their old files removed.
 
 Any number of workers may do this at once: a site is built by one of them, and whoever is overtaken has changed nothing
-(analytics/segmenting.py). A kill -9 at any point costs a minute.
+(analytics/segments/builder.py). A kill -9 at any point costs a minute.
 """
 
 import os
@@ -14,9 +14,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_shutting_down
 from celery.worker import state
 
-from analytics.segments import Segments, make_segments
+from analytics.segments.engine import Segments, make_segments
+from analytics.segments.scratch import alone
 from analytics.unavailable import Unavailable
-from analytics.workplace import alone
 from config.clients import make_database
 from tasks.app import app, settings
 

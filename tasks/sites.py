@@ -6,9 +6,9 @@ import structlog
 from celery.signals import worker_ready
 from kombu.exceptions import OperationalError
 
-from analytics.api_keys import ApiKeyStore, KeyRing, make_key_ring
-from analytics.site_registry import SiteRegistry, make_registry
-from analytics.sites import SiteStore
+from analytics.access.store import ApiKeyStore, KeyRing, make_key_ring
+from analytics.sites.registry import SiteRegistry, make_registry
+from analytics.sites.store import SiteStore
 from analytics.unavailable import Unavailable
 from config.clients import make_database
 from tasks.app import app, settings

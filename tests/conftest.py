@@ -11,21 +11,21 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.api_keys import ApiKeyStore
-from analytics.books import Books
-from analytics.catching import make_catcher
-from analytics.dead_letters import DeadLetterStore
-from analytics.enriching import Enrichment, Lookups
-from analytics.erasing import make_eraser
-from analytics.event_schema import load_event
-from analytics.event_store import EventStore
-from analytics.journal import Journal
-from analytics.realtime import RealtimeReader
-from analytics.reports import make_reports
-from analytics.salts import Salts
-from analytics.segments import make_segments
-from analytics.sites import SiteStore
-from analytics.storing import Stores
+from analytics.access.store import ApiKeyStore
+from analytics.enrichment.steps import Enrichment, Lookups
+from analytics.events.schema import load_event
+from analytics.events.store import EventStore
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import Journal
+from analytics.journal.ledger import Books
+from analytics.pipeline import Stores
+from analytics.privacy.eraser import make_eraser
+from analytics.privacy.late_arrivals import make_catcher
+from analytics.reports.engine import make_reports
+from analytics.reports.realtime import RealtimeReader
+from analytics.segments.engine import make_segments
+from analytics.sites.store import SiteStore
+from analytics.visitors.salts import Salts
 from config.clients import make_database, make_redis
 from config.settings import Settings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server

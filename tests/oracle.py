@@ -21,7 +21,7 @@ import pycountry
 import re2
 from babel.numbers import format_compact_currency, format_currency
 
-from analytics.query import (
+from analytics.queries.query import (
     DESCRIBED,
     MISSING_VALUE,
     PROPS,
@@ -36,7 +36,7 @@ from analytics.query import (
     Query,
     missing,
 )
-from analytics.site import Goal
+from analytics.sites.site import Goal
 
 Document = dict[str, Any]
 Group = tuple[str, ...]

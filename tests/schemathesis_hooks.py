@@ -14,9 +14,9 @@ from zoneinfo import available_timezones
 import schemathesis
 from hypothesis import strategies as st
 
-from analytics.api_keys import ADMIN
-from analytics.query import OF_GOALS, OF_PAGES, SHARES
-from analytics.query_schema import MOST_CONDITIONS, MOST_DEPTH
+from analytics.access.store import ADMIN
+from analytics.queries.query import OF_GOALS, OF_PAGES, SHARES
+from analytics.queries.query_schema import MOST_CONDITIONS, MOST_DEPTH
 from report_app.described import SITE_EXAMPLE
 
 ZONES = sorted(available_timezones() - {"localtime"})

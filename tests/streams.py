@@ -17,7 +17,8 @@ from bson import Decimal128
 from hypothesis import note
 from hypothesis import strategies as st
 
-from analytics.query import (
+from analytics.interval import EPOCH
+from analytics.queries.query import (
     COUNTS,
     DESCRIBED,
     EVENT_DIMENSIONS,
@@ -46,8 +47,7 @@ from analytics.query import (
     missing,
     of_days,
 )
-from analytics.site import Goal
-from analytics.stretch import EPOCH
+from analytics.sites.site import Goal
 from tests.oracle import Asked, Document
 
 SITES = ("site", "другой")

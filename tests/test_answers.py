@@ -12,10 +12,10 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.api_keys import READ, WRITE, ApiKeyStore, make_key_ring
-from analytics.journal import Journal
-from analytics.site import Site
-from analytics.site_registry import make_registry
+from analytics.access.store import READ, WRITE, ApiKeyStore, make_key_ring
+from analytics.journal.journal import Journal
+from analytics.sites.registry import make_registry
+from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.answers import MOST_LISTED

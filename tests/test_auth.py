@@ -18,7 +18,7 @@ from pymongo.database import Database
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from analytics.api_keys import (
+from analytics.access.store import (
     ADMIN,
     DEAD_LETTERS,
     METRICS,
@@ -29,8 +29,8 @@ from analytics.api_keys import (
     ApiKeyStore,
     make_api_keys,
 )
-from analytics.published import REMEMBERED
-from analytics.site import Site
+from analytics.published_copy import REMEMBERED
+from analytics.sites.site import Site
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from report_app import Services, create_app

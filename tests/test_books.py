@@ -12,16 +12,17 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.audit import Audit, Audited, audit
-from analytics.books import Account, Books
-from analytics.dead_letters import LetterFilter
-from analytics.event_schema import load_event
-from analytics.event_store import EventStore
-from analytics.journal import JOURNAL_KEY, Journal, Line
-from analytics.replaying import replay_all, replay_edited
-from analytics.site import Site
-from analytics.sites import SiteStore
-from analytics.storing import Outcome, Stores, store_waiting
+from analytics.events.account import Account
+from analytics.events.schema import load_event
+from analytics.events.store import EventStore
+from analytics.journal.audit import Audit, Audited, audit
+from analytics.journal.dead_letters import LetterFilter
+from analytics.journal.journal import JOURNAL_KEY, Journal, Line
+from analytics.journal.ledger import Books
+from analytics.journal.replay import replay_all, replay_edited
+from analytics.pipeline import Outcome, Stores, store_waiting
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore
 from config.settings import Settings
 from footfall.audit import audit_command
 from footfall.embedded_servers import pick_port

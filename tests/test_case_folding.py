@@ -9,7 +9,7 @@ import duckdb
 import pyarrow
 import pytest
 
-from analytics.case_folding import FOLDED_SQL, folded
+from analytics.queries.case_folding import FOLDED_SQL, folded
 
 SURROGATES = range(0xD800, 0xE000)
 STAND_INS = "\ufdd0\ufdd1"  # noncharacters, which the SQL uses for the Turkish letters

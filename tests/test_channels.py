@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from analytics.channels import RULES, UNASSIGNED
-from analytics.client import Client
-from analytics.enriching import Lookups, enrich
-from analytics.event import Event
-from analytics.event_schema import load_event
-from analytics.site import Site
-from analytics.sources import KINDS, TABLE, source_named, source_of_host
+from analytics.enrichment.channels import RULES, UNASSIGNED
+from analytics.enrichment.sources import KINDS, TABLE, source_named, source_of_host
+from analytics.enrichment.steps import Lookups, enrich
+from analytics.events.event import Event
+from analytics.events.schema import load_event
+from analytics.sites.site import Site
 from analytics.urls import plain_host
+from analytics.visitors.client import Client
 from tests.conftest import NOW
 
 GOOGLE, FACEBOOK = "https://www.google.com/", "https://l.facebook.com/"

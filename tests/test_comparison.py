@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from analytics.comparison import counterparts
-from analytics.event_schema import load_event
-from analytics.event_store import EventStore
-from analytics.local_time import time_labels
-from analytics.periods import previous_period, year_before
-from analytics.query import Grain, Period, of_days
-from analytics.site import Site
+from analytics.events.schema import load_event
+from analytics.events.store import EventStore
+from analytics.queries.comparison import counterparts
+from analytics.queries.local_time import time_labels
+from analytics.queries.periods import previous_period, year_before
+from analytics.queries.query import Grain, Period, of_days
+from analytics.sites.site import Site
 from report_app import Services
 from tests.conftest import NOW
 

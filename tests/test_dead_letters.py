@@ -13,13 +13,13 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.audit import Audited, audit
-from analytics.books import Books
-from analytics.dead_letters import LetterFilter
-from analytics.event import id_from_client
-from analytics.event_schema import load_event
-from analytics.journal import JOURNAL_KEY, Line
-from analytics.storing import Stores, store_waiting
+from analytics.events.event import id_from_client
+from analytics.events.schema import load_event
+from analytics.journal.audit import Audited, audit
+from analytics.journal.dead_letters import LetterFilter
+from analytics.journal.journal import JOURNAL_KEY, Line
+from analytics.journal.ledger import Books
+from analytics.pipeline import Stores, store_waiting
 from config.settings import Settings
 from footfall.dead_letters import dead_letters
 from tests.conftest import ADMIN_KEY, NOW

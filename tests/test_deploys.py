@@ -15,9 +15,9 @@ import pytest
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.event import id_from_client
-from analytics.event_schema import load_event
-from analytics.journal import GROUP, JOURNAL_KEY, Journal, Line
+from analytics.events.event import id_from_client
+from analytics.events.schema import load_event
+from analytics.journal.journal import GROUP, JOURNAL_KEY, Journal, Line
 from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE
 from config.settings import Settings

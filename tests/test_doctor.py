@@ -22,12 +22,12 @@ from pymongo.database import Database
 from redis import Redis
 from redis.exceptions import RedisError
 
-from analytics.dirty_hours import DirtyHours
-from analytics.event_store import INDEXES
-from analytics.finding import Clock, Finding, Unanswered, without_password
-from analytics.mongodb_doctor import MongoFacts, mongodb_failover, mongodb_journal, mongodb_majority, read_mongodb
-from analytics.redis_doctor import RedisFacts, read_redis, redis_memory, redis_version
-from analytics.stretch import as_ms
+from analytics.diagnostics.finding import Clock, Finding, Unanswered, without_password
+from analytics.diagnostics.mongodb import MongoFacts, mongodb_failover, mongodb_journal, mongodb_majority, read_mongodb
+from analytics.diagnostics.redis import RedisFacts, read_redis, redis_memory, redis_version
+from analytics.events.dirty_hours import DirtyHours
+from analytics.events.store import INDEXES
+from analytics.interval import as_ms
 from config.celery import celery_settings
 from config.clients import make_database, make_redis
 from config.settings import Settings

@@ -17,15 +17,15 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.api_keys import READ, WRITE, ApiKeyStore, make_key_ring
-from analytics.books import Books
-from analytics.client import Client
-from analytics.event import Event, storable
-from analytics.event_schema import load_journal_event
-from analytics.journal import Journal
-from analytics.salts import Salts
-from analytics.site import Site
-from analytics.site_registry import make_registry
+from analytics.access.store import READ, WRITE, ApiKeyStore, make_key_ring
+from analytics.events.event import Event, storable
+from analytics.events.schema import load_journal_event
+from analytics.journal.journal import Journal
+from analytics.journal.ledger import Books
+from analytics.sites.registry import make_registry
+from analytics.sites.site import Site
+from analytics.visitors.client import Client
+from analytics.visitors.salts import Salts
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.door import make_door

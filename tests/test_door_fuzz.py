@@ -23,7 +23,7 @@ import zstandard
 from flask import Flask
 from redis import Redis
 
-from analytics.journal import Journal
+from analytics.journal.journal import Journal
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from ingest_app import create_app

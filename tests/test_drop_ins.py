@@ -17,14 +17,14 @@ from pymongo.database import Database
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from analytics.books import Books
-from analytics.event import Event, new_id
-from analytics.event_schema import load_journal_event
-from analytics.journal import Journal
-from analytics.published import Published
-from analytics.site import Site
-from analytics.site_registry import make_registry
-from analytics.site_schema import load_site
+from analytics.events.event import Event, new_id
+from analytics.events.schema import load_journal_event
+from analytics.journal.journal import Journal
+from analytics.journal.ledger import Books
+from analytics.published_copy import Published
+from analytics.sites.registry import make_registry
+from analytics.sites.schema import load_site
+from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.door import make_door

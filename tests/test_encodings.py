@@ -8,7 +8,7 @@ import brotli
 import pytest
 import zstandard
 
-from analytics.event_schema import InvalidEvent
+from analytics.events.schema import InvalidEvent
 from ingest_app.encodings import NotSpoken, inflate
 
 TEXT = b"".join(b'{"number": %d}\n' % number for number in range(20_000))

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from analytics import enriching
-from analytics.client import Client
-from analytics.drop import Drop
-from analytics.enriching import STEPS, Draft, Lookups, enrich, language_of, screen_of
-from analytics.event import Event
-from analytics.event_schema import load_event
-from analytics.places import Places
-from analytics.site import Site
-from analytics.site_schema import load_site
-from analytics.spam_referrers import SpamReferrers
+from analytics.enrichment import steps as enriching
+from analytics.enrichment.geolocation import Places
+from analytics.enrichment.spam_referrers import SpamReferrers
+from analytics.enrichment.steps import STEPS, Draft, Lookups, enrich, language_of, screen_of
+from analytics.events.drop import Drop
+from analytics.events.event import Event
+from analytics.events.schema import load_event
+from analytics.sites.schema import load_site
+from analytics.sites.site import Site
+from analytics.visitors.client import Client
 from tests.conftest import NOW
 from tests.test_places import DBIP, GEOLITE, write
 

@@ -25,19 +25,19 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.audit import Audited, audit
-from analytics.books import Books
-from analytics.erasing import Eraser
-from analytics.event_schema import load_event
-from analytics.forgetting import Forgetter
-from analytics.journal import JOURNAL_KEY, Journal, Line
-from analytics.removing import ERASED, PURGED, Removals
-from analytics.replaying import replay_edited
-from analytics.segments import Segments, make_segments
-from analytics.storing import Outcome, Stores, _store, _write, store_waiting
-from analytics.stretch import GRAINS, Grain, as_ms, stretch_of
-from analytics.visitor import Visitor, visitors_in
-from analytics.visitor_data import Found
+from analytics.events.removal import ERASED, PURGED, Removals
+from analytics.events.schema import load_event
+from analytics.interval import GRAINS, Grain, as_ms, stretch_of
+from analytics.journal.audit import Audited, audit
+from analytics.journal.journal import JOURNAL_KEY, Journal, Line
+from analytics.journal.ledger import Books
+from analytics.journal.replay import replay_edited
+from analytics.pipeline import Outcome, Stores, _store, _write, store_waiting
+from analytics.privacy.eraser import Eraser
+from analytics.privacy.local_copies import Forgetter
+from analytics.privacy.visitor import Visitor, visitors_in
+from analytics.privacy.visitor_data import Found
+from analytics.segments.engine import Segments, make_segments
 from config.settings import Settings
 from footfall.privacy import visitors_group
 from report_app import Services

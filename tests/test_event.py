@@ -1,6 +1,6 @@
 """An event's id: the same event has it every time, and no other event has it."""
 
-from analytics.event import id_from_client, id_from_entry, new_id
+from analytics.events.event import id_from_client, id_from_entry, new_id
 
 
 def test_the_same_event_id_of_the_same_site_is_the_same_id():

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.event import DESCRIBED, Revenue
-from analytics.event_schema import (
+from analytics.events.event import DESCRIBED, Revenue
+from analytics.events.schema import (
     EventSchema,
     InvalidEvent,
     dump_journal_event,

@@ -9,12 +9,12 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics.event import Event
-from analytics.event_schema import EventSchema, load_event, load_journal_event
-from analytics.event_size import LARGEST, event_bytes, fits, largest_field, trimmed
-from analytics.journal import Journal
-from analytics.site import MOST_EVENT_BYTES, Site
-from analytics.site_registry import make_registry
+from analytics.events.event import Event
+from analytics.events.event_size import LARGEST, event_bytes, fits, largest_field, trimmed
+from analytics.events.schema import EventSchema, load_event, load_journal_event
+from analytics.journal.journal import Journal
+from analytics.sites.registry import make_registry
+from analytics.sites.site import MOST_EVENT_BYTES, Site
 from config.settings import Settings
 from tests.conftest import NOW
 

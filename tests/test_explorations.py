@@ -6,9 +6,9 @@ import pytest
 from flask.testing import FlaskClient
 from pymongo.database import Database
 
-from analytics.exploration_schema import load_funnel
-from analytics.query import And, Condition
-from analytics.site import Goal, Site
+from analytics.queries.exploration_schema import load_funnel
+from analytics.queries.query import And, Condition
+from analytics.sites.site import Goal, Site
 from report_app import Services
 from tests.conftest import ADMIN_KEY, NOW, tell
 

@@ -24,13 +24,13 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from werkzeug.test import TestResponse
 
-from analytics.event import DESCRIBED, Event
-from analytics.event_schema import load_event
-from analytics.event_store import READ_AT_ONCE, EventStore
-from analytics.export import COLUMNS, ROW_GROUP, ndjson, parquet
-from analytics.journal import Journal
-from analytics.query_slots import QuerySlots
-from analytics.site import Site
+from analytics.events.event import DESCRIBED, Event
+from analytics.events.export import COLUMNS, ROW_GROUP, ndjson, parquet
+from analytics.events.schema import load_event
+from analytics.events.store import READ_AT_ONCE, EventStore
+from analytics.journal.journal import Journal
+from analytics.reports.query_slots import QuerySlots
+from analytics.sites.site import Site
 from analytics.unavailable import Unavailable
 from config.settings import Settings
 from footfall.embedded_servers import pick_port

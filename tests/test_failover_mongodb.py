@@ -10,9 +10,9 @@ from pymongo import WriteConcern
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, PyMongoError
 
-from analytics.event import Event
-from analytics.event_schema import load_event
-from analytics.event_store import DUPLICATE_KEY, EventStore, Stored
+from analytics.events.event import Event
+from analytics.events.schema import load_event
+from analytics.events.store import DUPLICATE_KEY, EventStore, Stored
 from analytics.unavailable import Unavailable
 from bench.chaos import Tally, drain, producing
 from config.clients import make_database

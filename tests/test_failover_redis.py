@@ -12,9 +12,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from analytics.books import Account
-from analytics.event import id_from_client
-from analytics.journal import JOURNAL_KEY, Journal, Line, make_journal
+from analytics.events.account import Account
+from analytics.events.event import id_from_client
+from analytics.journal.journal import JOURNAL_KEY, Journal, Line, make_journal
 from analytics.unavailable import Unavailable
 from bench.chaos import Tally, drain, producing
 from config.settings import Settings

@@ -9,11 +9,11 @@ import duckdb
 import pytest
 from pymongo.database import Database
 
-from analytics import deriving
-from analytics.history import History
-from analytics.raw_events import RawEvents
-from analytics.segmenting import Builder
-from analytics.stretch import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
+from analytics.events.backfill import History
+from analytics.events.columns import RawEvents
+from analytics.interval import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
+from analytics.segments import derivation as deriving
+from analytics.segments.builder import Builder
 from analytics.unavailable import Unavailable
 from tests.test_segment_store import event
 from tests.test_segments import BASE, Rig, document, expected

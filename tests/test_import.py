@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.api_keys import WRITE, ApiKeyStore, make_key_ring
-from analytics.audit import Audited, audit
-from analytics.books import Books
-from analytics.site import Site
-from analytics.site_registry import make_registry
-from analytics.storing import Stores, store_waiting
-from analytics.stretch import as_ms, stretch_of
-from analytics.visitor import Visitor
+from analytics.access.store import WRITE, ApiKeyStore, make_key_ring
+from analytics.interval import as_ms, stretch_of
+from analytics.journal.audit import Audited, audit
+from analytics.journal.ledger import Books
+from analytics.pipeline import Stores, store_waiting
+from analytics.privacy.visitor import Visitor
+from analytics.sites.registry import make_registry
+from analytics.sites.site import Site
 from config.settings import Settings
 from report_app import Services
 from tests.conftest import ADMIN_KEY, NOW

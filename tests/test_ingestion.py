@@ -10,7 +10,7 @@ from flask import abort
 from flask.testing import FlaskClient
 from redis import Redis
 
-from analytics.journal import Journal
+from analytics.journal.journal import Journal
 from footfall.embedded_servers import Server
 from tests.conftest import Asked
 from tests.system import frozen, wait_for

@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 from redis import Redis
 
-from analytics.books import STORED, Account
-from analytics.journal import GROUP, JOURNAL_KEY, Entry, Journal, Line, Settlement
+from analytics.events.account import STORED, Account
+from analytics.journal.journal import GROUP, JOURNAL_KEY, Entry, Journal, Line, Settlement
 from analytics.unavailable import Unavailable
 from tests.system import wait_for
 

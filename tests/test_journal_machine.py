@@ -26,21 +26,21 @@ from hypothesis.stateful import (
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.audit import Audited, audit
-from analytics.books import Books
-from analytics.catching import Catcher
-from analytics.dead_letters import DeadLetterStore, LetterFilter
-from analytics.erasures import Erasures
-from analytics.event import id_from_client
-from analytics.event_schema import load_event
-from analytics.event_store import EventStore
-from analytics.journal import JOURNAL_KEY, Entry, Journal, Line
-from analytics.journal_shares import HELD
-from analytics.removing import ERASED, PURGED, Removals
-from analytics.replaying import replay_all
-from analytics.storing import MOST_DEATHS, Stores, _store, store_waiting
+from analytics.events.event import id_from_client
+from analytics.events.removal import ERASED, PURGED, Removals
+from analytics.events.schema import load_event
+from analytics.events.store import EventStore
+from analytics.journal.audit import Audited, audit
+from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
+from analytics.journal.journal import JOURNAL_KEY, Entry, Journal, Line
+from analytics.journal.ledger import Books
+from analytics.journal.replay import replay_all
+from analytics.journal.site_shares import HELD
+from analytics.pipeline import MOST_DEATHS, Stores, _store, store_waiting
+from analytics.privacy.erasure_log import Erasures
+from analytics.privacy.late_arrivals import Catcher
+from analytics.privacy.visitor import Visitor
 from analytics.unavailable import Unavailable
-from analytics.visitor import Visitor
 from tests.conftest import NOW
 
 FEW_IDS = [f"{n}" for n in range(12)]

@@ -12,11 +12,12 @@ from pymongo.database import Database
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from analytics.books import REFUSED, Account, Books
-from analytics.event_schema import load_event
-from analytics.journal import FULL, Journal, Line, make_journal
-from analytics.journal_shares import ASKED_EVERY, HELD, MOST_REMEMBERED, SHARE, Held, Room
-from analytics.storing import Stores, store_waiting
+from analytics.events.account import REFUSED, Account
+from analytics.events.schema import load_event
+from analytics.journal.journal import FULL, Journal, Line, make_journal
+from analytics.journal.ledger import Books
+from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_REMEMBERED, SHARE, Held, Room
+from analytics.pipeline import Stores, store_waiting
 from config.metrics import EVENTS
 from config.settings import Settings
 from ingest_app import create_app

@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.api_keys import KeyRing
-from analytics.site_registry import SiteRegistry
+from analytics.access.store import KeyRing
+from analytics.sites.registry import SiteRegistry
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from footfall.keys import keys

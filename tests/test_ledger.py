@@ -9,12 +9,13 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.api_keys import READ, SITES
-from analytics.books import LAST_RECEIVED, MOST_SITES_RECEIVED, Account, Books
-from analytics.journal import Journal, Line
-from analytics.site import Site
-from analytics.sites import SiteStore
-from analytics.storing import Stores, store_waiting
+from analytics.access.store import READ, SITES
+from analytics.events.account import Account
+from analytics.journal.journal import Journal, Line
+from analytics.journal.ledger import LAST_RECEIVED, MOST_SITES_RECEIVED, Books
+from analytics.pipeline import Stores, store_waiting
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore
 from config.settings import Settings
 from report_app import Services, create_app
 from tests.conftest import ADMIN_KEY, NOW

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics import local_time
-from analytics.local_time import offsets, time_labels
-from analytics.query import Grain, Period, of_days
-from analytics.query_sql import Clock
-from analytics.stretch import DAY, HOUR, Stretch, as_datetime, as_ms
+from analytics.interval import DAY, HOUR, Stretch, as_datetime, as_ms
+from analytics.queries import local_time
+from analytics.queries.local_time import offsets, time_labels
+from analytics.queries.query import Grain, Period, of_days
+from analytics.reports.query_sql import Clock
 
 ZONES = sorted(available_timezones())
 EARLIEST, LATEST = as_ms(datetime(1970, 1, 1, tzinfo=UTC)), as_ms(datetime(9999, 1, 1, tzinfo=UTC))

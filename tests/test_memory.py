@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from pymongo.database import Database
 
-from analytics.dirty_hours import DirtyHours
-from analytics.history import History
-from analytics.query import Query, of_days
-from analytics.raw_events import RAW, RawEvents
-from analytics.reports import make_reports
-from analytics.segments import make_segments
-from analytics.stretch import Stretch, as_datetime, as_ms, stretch_of
-from analytics.wide_props import ROW_GROUP, WideProps
+from analytics.events.backfill import History
+from analytics.events.columns import RAW, RawEvents
+from analytics.events.dirty_hours import DirtyHours
+from analytics.interval import Stretch, as_datetime, as_ms, stretch_of
+from analytics.queries.query import Query, of_days
+from analytics.reports.engine import make_reports
+from analytics.segments.engine import make_segments
+from analytics.segments.wide_props import ROW_GROUP, WideProps
 from config.clients import make_database
 from config.settings import Settings
 
@@ -168,5 +168,5 @@ def test_a_millisecond_of_more_than_fits_is_read_with_its_order(
 
     expected = read()
     assert len(expected) == 600
-    monkeypatch.setattr("analytics.raw_events.CROWDED", 1_000_000)
+    monkeypatch.setattr("analytics.events.columns.CROWDED", 1_000_000)
     assert read() == expected

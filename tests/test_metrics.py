@@ -8,8 +8,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from analytics.journal import JOURNAL_KEY
-from analytics.site_registry import SiteRegistry
+from analytics.journal.journal import JOURNAL_KEY
+from analytics.sites.registry import SiteRegistry
 from tests.system import System, frozen, kill_if_there, wait_for
 
 KEY = "a-key-for-tests-only"

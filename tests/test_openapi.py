@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from analytics.api_keys import ADMIN, SCOPES
+from analytics.access.store import ADMIN, SCOPES
 from report_app.described import SITE_EXAMPLE, SITE_SET
 from tests.conftest import ADMIN_KEY
 

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from analytics.journal import Journal
+from analytics.journal.journal import Journal
 
 EVENT = {"site_id": "shop", "event_type": "pageview"}
 URL = "/opt-out?site_id=shop"

@@ -11,8 +11,8 @@ from bson import Decimal128
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics.query import And, Condition, Done, Filter, Not, Or, Order, Period, Query, midnight, of_days
-from analytics.site import Goal
+from analytics.queries.query import And, Condition, Done, Filter, Not, Or, Order, Period, Query, midnight, of_days
+from analytics.sites.site import Goal
 from tests.oracle import (
     Document,
     answer,

@@ -11,14 +11,14 @@ import pytest
 from flask.testing import FlaskClient
 from pymongo.database import Database
 
-from analytics.dead_letters import LetterFilter
-from analytics.event import Event
-from analytics.event_schema import load_event, load_journal_event
-from analytics.journal import Journal, Line
-from analytics.replaying import replay_edited, replay_letter
-from analytics.site import Site
-from analytics.storing import Stores, store_waiting
-from analytics.stretch import as_ms, stretch_of
+from analytics.events.event import Event
+from analytics.events.schema import load_event, load_journal_event
+from analytics.interval import as_ms, stretch_of
+from analytics.journal.dead_letters import LetterFilter
+from analytics.journal.journal import Journal, Line
+from analytics.journal.replay import replay_edited, replay_letter
+from analytics.pipeline import Stores, store_waiting
+from analytics.sites.site import Site
 from report_app import Services
 from tests.conftest import ADMIN_KEY, NOW
 from tests.test_drop_ins import BROWSER

@@ -22,7 +22,7 @@ from pymongo.database import Database
 from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
-from analytics.journal import JOURNAL_KEY
+from analytics.journal.journal import JOURNAL_KEY
 from bench.outage import run_outage
 from config.settings import Settings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server

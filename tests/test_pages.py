@@ -6,8 +6,8 @@ from time import process_time
 
 import pytest
 
-from analytics.pages import bare_hostname, matches, read_path, read_url
-from analytics.sources import read_referrer
+from analytics.enrichment.sources import read_referrer
+from analytics.events.page_urls import bare_hostname, matches, read_path, read_url
 from analytics.urls import plain_host
 from ingest_app.foreign import page
 

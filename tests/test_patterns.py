@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from analytics.patterns import MOST_INSTRUCTIONS, check_patterns
-from analytics.query import And, Condition, Done, Not, Or
-from analytics.query_schema import LONGEST_TEXT, MOST_VALUES, InvalidQuery
+from analytics.queries.patterns import MOST_INSTRUCTIONS, check_patterns
+from analytics.queries.query import And, Condition, Done, Not, Or
+from analytics.queries.query_schema import LONGEST_TEXT, MOST_VALUES, InvalidQuery
 from tests.test_query import ask
 
 COSTLY = {

@@ -9,8 +9,9 @@ from maxminddb import InvalidDatabaseError
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
-from analytics.places import Place, Places, check_file, place_said
-from analytics.watched_file import LOOKED_AT, WatchedFile
+from analytics.diagnostics.geoip import check_file
+from analytics.enrichment.geolocation import Place, Places, place_said
+from analytics.enrichment.watched_file import LOOKED_AT, WatchedFile
 
 GEOLITE = {
     "country": {"iso_code": "US", "names": {"en": "United States"}},

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from analytics.event_schema import InvalidEvent, load_event
-from analytics.journal import Journal
+from analytics.events.schema import InvalidEvent, load_event
+from analytics.journal.journal import Journal
 from ingest_app.plausible_schema import PlausibleEvent, read_plausible
 from tests.conftest import NOW
 

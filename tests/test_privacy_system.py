@@ -16,8 +16,8 @@ import pytest
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
-from analytics.journal import JOURNAL_KEY
-from analytics.raw_events import visitor_of
+from analytics.events.columns import visitor_of
+from analytics.journal.journal import JOURNAL_KEY
 from tests.conftest import ADMIN_KEY
 from tests.system import System, wait_for
 

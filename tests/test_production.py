@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from analytics.published import REMEMBERED
+from analytics.published_copy import REMEMBERED
 from config.settings import Settings, SettingsError, load_settings
 from footfall.embedded_servers import Server
 from tests.system import BIN, System, own_environment, pick_ports, running_alone, wait_for

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from analytics.dead_letters import LetterFilter
-from analytics.stored_props import as_sent, stored_form
-from analytics.storing import Stores, store_waiting
-from analytics.stretch import as_ms, stretch_of
+from analytics.events.stored_props import as_sent, stored_form
+from analytics.interval import as_ms, stretch_of
+from analytics.journal.dead_letters import LetterFilter
+from analytics.pipeline import Stores, store_waiting
 from report_app import Services
 from tests.conftest import ADMIN_KEY
 

@@ -7,10 +7,10 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from analytics.client import Client
-from analytics.event_schema import load_journal_event
-from analytics.journal import Journal
-from analytics.salts import Salts
+from analytics.events.schema import load_journal_event
+from analytics.journal.journal import Journal
+from analytics.visitors.client import Client
+from analytics.visitors.salts import Salts
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.door import make_door

@@ -13,12 +13,12 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from werkzeug.test import TestResponse
 
-from analytics.answer import Answer, Money, Refused, Row
-from analytics.budget import Budget
-from analytics.query import Query
-from analytics.query_schema import InvalidQuery
-from analytics.segment_store import SegmentLost
-from analytics.site import Goal, Site
+from analytics.queries.query import Query
+from analytics.queries.query_schema import InvalidQuery
+from analytics.reports.budget import Budget
+from analytics.reports.results import Answer, Money, Refused, Row
+from analytics.segments.store import SegmentLost
+from analytics.sites.site import Goal, Site
 from config.settings import Settings
 from report_app import Services, create_app
 from report_app.errors import LOST

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from analytics.local_time import time_labels
-from analytics.periods import grain_for, previous_period, year_before
-from analytics.query import (
+from analytics.queries.local_time import time_labels
+from analytics.queries.periods import grain_for, previous_period, year_before
+from analytics.queries.query import (
     EVENT_DIMENSIONS,
     METRICS,
     TIME_DIMENSIONS,
@@ -30,8 +30,8 @@ from analytics.query import (
     count_labels,
     of_days,
 )
-from analytics.query_schema import MOST_LABELS, InvalidQuery, load_query, read_site_id, shown
-from analytics.site import Goal, Site
+from analytics.queries.query_schema import MOST_LABELS, InvalidQuery, load_query, read_site_id, shown
+from analytics.sites.site import Goal, Site
 
 NOW = datetime(2026, 11, 22, 12, 34, 56, 789000, tzinfo=UTC)  # a Sunday
 BERLIN = ZoneInfo("Europe/Berlin")

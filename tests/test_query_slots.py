@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from analytics.answer import Refused
-from analytics.query_slots import QuerySlots
+from analytics.reports.query_slots import QuerySlots
+from analytics.reports.results import Refused
 
 
 class Company:

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from analytics import exploration_sql
-from analytics.local_time import bucket_of, label, time_labels
-from analytics.query import PROPS, And, Condition, Done, Filter, Not, Or, Period, Query, of_days
-from analytics.query_sql import Clock, Sql, statement
-from analytics.site import Goal
-from analytics.stretch import QUARTER
+from analytics.interval import QUARTER
+from analytics.queries.local_time import bucket_of, label, time_labels
+from analytics.queries.query import PROPS, And, Condition, Done, Filter, Not, Or, Period, Query, of_days
+from analytics.reports import exploration_sql
+from analytics.reports.query_sql import Clock, Sql, statement
+from analytics.sites.site import Goal
 from tests.streams import funnels, queries, streams
 
 MARK = "Zq'7\";--"

@@ -11,10 +11,10 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.exceptions import TooManyRequests
 
-from analytics.api_keys import WRITE, ApiKeyStore, make_key_ring
-from analytics.journal import Journal
-from analytics.site import Site
-from analytics.site_registry import make_registry
+from analytics.access.store import WRITE, ApiKeyStore, make_key_ring
+from analytics.journal.journal import Journal
+from analytics.sites.registry import make_registry
+from analytics.sites.site import Site
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 from config.settings import PRODUCTION_RATES, Settings, load_settings
 from ingest_app import create_app

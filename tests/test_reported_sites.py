@@ -10,9 +10,9 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from werkzeug.test import TestResponse
 
-from analytics.api_keys import PERSONS, READ
-from analytics.site import Site
-from analytics.sites import to_document
+from analytics.access.store import PERSONS, READ
+from analytics.sites.site import Site
+from analytics.sites.store import to_document
 from config.settings import Settings
 from report_app import Services, create_app
 from tests.conftest import ADMIN_KEY, tell

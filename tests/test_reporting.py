@@ -10,9 +10,9 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from analytics.event_schema import load_event
-from analytics.event_store import EventStore
-from analytics.journal import Journal
+from analytics.events.schema import load_event
+from analytics.events.store import EventStore
+from analytics.journal.journal import Journal
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from report_app import create_app

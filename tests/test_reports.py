@@ -14,12 +14,12 @@ import duckdb
 import pytest
 from pymongo.database import Database
 
-from analytics.answer import Refused
-from analytics.budget import Budget
-from analytics.query import Condition, Query, of_days
-from analytics.query_schema import InvalidQuery
-from analytics.reports import Reports
-from analytics.stretch import as_ms, stretch_of
+from analytics.interval import as_ms, stretch_of
+from analytics.queries.query import Condition, Query, of_days
+from analytics.queries.query_schema import InvalidQuery
+from analytics.reports.budget import Budget
+from analytics.reports.engine import Reports
+from analytics.reports.results import Refused
 from tests.test_segments import Rig
 
 DAY = date(2026, 10, 5)
@@ -108,7 +108,7 @@ def test_an_answer_has_a_limit_of_bytes(rig: Rig, reports: Reports, monkeypatch:
     rig.store(*({**view(n), "path": f"/{n}/{'ä' * 900}"} for n in range(100)))
     by_page = replace(OF_DAY, dimensions=("event:page",), limit=10_000)
     assert len(reports.answer(by_page).rows) == 100
-    monkeypatch.setattr("analytics.reports.MOST_TEXT", 100_000)
+    monkeypatch.setattr("analytics.reports.engine.MOST_TEXT", 100_000)
     with pytest.raises(InvalidQuery, match="100,000 bytes") as error:
         reports.answer(by_page)
     assert error.value.pointer == "#/pagination/limit"
@@ -121,7 +121,7 @@ def test_a_visitor_s_history_shows_some_events_and_says_that_there_are_more(
     rig.store(*(view(hours * 60 + minute) for hours in (0, 2) for minute in range(5)))
     whole = reports.history("site", "anna", OF_DAY.period, 100)
     assert (len(whole.visits), whole.is_cut) == (2, False)
-    monkeypatch.setattr("analytics.reports.MOST_PAST_EVENTS", 5)
+    monkeypatch.setattr("analytics.reports.engine.MOST_PAST_EVENTS", 5)
     cut = reports.history("site", "anna", OF_DAY.period, 100)
     assert (cut.visits, cut.is_cut) == (whole.visits[:1], True)
 

@@ -16,10 +16,9 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from pymongo.database import Database
 
-from analytics.answer import Answer, Money
-from analytics.event_store import EventStore
-from analytics.filtered_events import filtered_events
-from analytics.query import (
+from analytics.events.store import EventStore
+from analytics.interval import GRAINS, as_datetime, as_ms, stretch_of
+from analytics.queries.query import (
     EVENT_DIMENSIONS,
     PROPS,
     VISIT_DIMENSIONS,
@@ -31,8 +30,9 @@ from analytics.query import (
     missing,
     of_days,
 )
-from analytics.reports import Reports
-from analytics.stretch import GRAINS, as_datetime, as_ms, stretch_of
+from analytics.reports.engine import Reports
+from analytics.reports.filtered_events import filtered_events
+from analytics.reports.results import Answer, Money
 from config.clients import make_database
 from tests import oracle
 from tests.streams import Stream, bare_queries, funnels, grains, pages, queries, streams, visit_queries

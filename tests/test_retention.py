@@ -12,18 +12,18 @@ from click.testing import CliRunner, Result
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.audit import Audited, audit
-from analytics.books import Books
-from analytics.event_schema import load_event
-from analytics.journal import JOURNAL_KEY, Line
-from analytics.removing import AT_ONCE
-from analytics.retention import Purged, Purger, all_sites, kept_since
-from analytics.segments import Segments
-from analytics.site import Site
-from analytics.sites import SiteStore
-from analytics.storing import Stores, store_waiting
-from analytics.stretch import Stretch, as_ms
-from analytics.verifying import months_of, verify
+from analytics.events.removal import AT_ONCE
+from analytics.events.schema import load_event
+from analytics.interval import Stretch, as_ms
+from analytics.journal.audit import Audited, audit
+from analytics.journal.journal import JOURNAL_KEY, Line
+from analytics.journal.ledger import Books
+from analytics.pipeline import Stores, store_waiting
+from analytics.privacy.retention import Purged, Purger, all_sites, kept_since
+from analytics.segments.engine import Segments
+from analytics.segments.verification import months_of, verify
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore
 from config.settings import Settings
 from footfall.privacy import purge_command
 from report_app import Services

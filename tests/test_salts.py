@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from redis import Redis
 
-from analytics.client import Client
-from analytics.salts import REWRITE, SALTS, SaltKeeper, Salts, visitor_id
 from analytics.unavailable import Unavailable
+from analytics.visitors.client import Client
+from analytics.visitors.salts import REWRITE, SALTS, SaltKeeper, Salts, visitor_id
 from config.clients import make_redis
 from config.settings import Settings
 from tests.conftest import NOW

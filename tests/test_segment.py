@@ -12,11 +12,11 @@ import pytest
 from flask.testing import FlaskClient
 from redis import Redis
 
-from analytics.client import Client
-from analytics.drop import Drop
-from analytics.event import Event, new_id
-from analytics.event_schema import InvalidEvent, load_event, load_journal_event
-from analytics.journal import Journal
+from analytics.events.drop import Drop
+from analytics.events.event import Event, new_id
+from analytics.events.schema import InvalidEvent, load_event, load_journal_event
+from analytics.journal.journal import Journal
+from analytics.visitors.client import Client
 from ingest_app.segment import BATCHES
 from ingest_app.segment_schema import KINDS, SHORT, parameters_as_body, read_segment, translate, visitor_in
 from tests.conftest import NOW

@@ -19,20 +19,21 @@ import pytest
 from bson import Decimal128
 from pymongo.database import Database
 
-from analytics import segment_store, segmenting
-from analytics.budget import Budget
-from analytics.dirty_hours import DirtyHours
-from analytics.event import DESCRIBED, Event
-from analytics.event_store import EventStore
-from analytics.query import Query, of_days
-from analytics.raw_events import visitor_of
-from analytics.reports import Reports
-from analytics.segment_sql import WIDE_FORMAT
-from analytics.segment_store import Content, SegmentLost, SegmentStore
-from analytics.segmenting import Builder, due_at, rebuild
-from analytics.stretch import DAY, HOUR, MINUTE, QUARTER, SLOT, Stretch, as_datetime, as_ms, stretch_of
+from analytics.events.columns import visitor_of
+from analytics.events.dirty_hours import DirtyHours
+from analytics.events.event import DESCRIBED, Event
+from analytics.events.store import EventStore
+from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SLOT, Stretch, as_datetime, as_ms, stretch_of
+from analytics.queries.query import Query, of_days
+from analytics.reports.budget import Budget
+from analytics.reports.engine import Reports
+from analytics.segments import builder as segmenting
+from analytics.segments import store as segment_store
+from analytics.segments.builder import Builder, due_at, rebuild
+from analytics.segments.scratch import Workplace, alone, sweep
+from analytics.segments.store import Content, SegmentLost, SegmentStore
+from analytics.segments.visit_sql import WIDE_FORMAT
 from analytics.unavailable import Unavailable
-from analytics.workplace import Workplace, alone, sweep
 from tests.test_segments import Rig, rig
 
 __all__ = ["rig"]

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from pymongo.database import Database
 
-from analytics.dirty_hours import DirtyHours
-from analytics.history import History
-from analytics.reading import Reader
-from analytics.segments import Segments, make_segments
-from analytics.stretch import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
+from analytics.events.backfill import History
+from analytics.events.dirty_hours import DirtyHours
+from analytics.interval import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
+from analytics.segments.engine import Segments, make_segments
+from analytics.segments.snapshot_reader import Reader
 from config.clients import make_database
 from config.settings import Settings
 from tests.system import System, wait_for

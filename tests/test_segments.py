@@ -11,14 +11,14 @@ import pytest
 from bson import ObjectId
 from pymongo.database import Database
 
-from analytics.dirty_hours import DirtyHours
-from analytics.duck import connect
-from analytics.history import History
-from analytics.raw_events import RawEvents, visitor_of
-from analytics.reading import Reader
-from analytics.segment_store import SegmentStore
-from analytics.segmenting import MANY_ROWS, Builder, write
-from analytics.stretch import DAY, GRAINS, HOUR, MINUTE, QUARTER, Stretch, as_datetime, as_ms, stretch_of
+from analytics.events.backfill import History
+from analytics.events.columns import RawEvents, visitor_of
+from analytics.events.dirty_hours import DirtyHours
+from analytics.interval import DAY, GRAINS, HOUR, MINUTE, QUARTER, Stretch, as_datetime, as_ms, stretch_of
+from analytics.segments.builder import MANY_ROWS, Builder, write
+from analytics.segments.duckdb_connection import connect
+from analytics.segments.snapshot_reader import Reader
+from analytics.segments.store import SegmentStore
 
 BUILT = [DAY, DAY + HOUR, 2 * DAY - HOUR, 2 * DAY, 3 * DAY]  # so long after it, segments are built at random
 BASE = as_ms(datetime(2026, 10, 30, tzinfo=UTC))

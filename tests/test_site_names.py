@@ -11,14 +11,14 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.api_keys import SITES, ApiKeyStore
-from analytics.event_schema import load_journal_event
-from analytics.journal import Journal
-from analytics.mongodb_doctor import read_mongodb, site_names
-from analytics.site import Site
-from analytics.site_names import conflicts, names_of
-from analytics.site_registry import make_registry, make_sites
-from analytics.sites import SiteStore, Taken, to_document
+from analytics.access.store import SITES, ApiKeyStore
+from analytics.diagnostics.mongodb import read_mongodb, site_names
+from analytics.events.schema import load_journal_event
+from analytics.journal.journal import Journal
+from analytics.sites.names import conflicts, names_of
+from analytics.sites.registry import make_registry, make_sites
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore, Taken, to_document
 from analytics.urls import plain_name
 from config.settings import Settings
 from footfall.sites import sites as sites_command

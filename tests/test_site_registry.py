@@ -13,11 +13,11 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.api_keys import ApiKeyStore, KeyRing, Uses, make_api_keys
-from analytics.published import REMEMBERED, Published
-from analytics.site import Goal, Site
-from analytics.site_registry import KEY, SiteRegistry, make_sites
-from analytics.sites import SiteStore
+from analytics.access.store import ApiKeyStore, KeyRing, Uses, make_api_keys
+from analytics.published_copy import REMEMBERED, Published
+from analytics.sites.registry import KEY, SiteRegistry, make_sites
+from analytics.sites.site import Goal, Site
+from analytics.sites.store import SiteStore
 from analytics.unavailable import Unavailable
 from config.clients import make_redis
 from config.settings import Settings

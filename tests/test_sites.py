@@ -14,9 +14,9 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from analytics.site import Goal, Site
-from analytics.site_schema import InvalidSite, dump_site, load_changes, load_site
-from analytics.sites import MOST_REMEMBERED, REMEMBERED, SiteStore
+from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
+from analytics.sites.site import Goal, Site
+from analytics.sites.store import MOST_REMEMBERED, REMEMBERED, SiteStore
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
 from tests.conftest import ADMIN_KEY

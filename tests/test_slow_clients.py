@@ -14,7 +14,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from analytics.journal import JOURNAL_KEY
+from analytics.journal.journal import JOURNAL_KEY
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from tests.system import running_alone, wait_for

@@ -10,11 +10,11 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from analytics.event_schema import load_event
-from analytics.event_store import EventStore
-from analytics.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS
-from analytics.realtime import RealtimeReader, realtime_pipeline
-from analytics.site import Goal, Site
+from analytics.events.schema import load_event
+from analytics.events.store import EventStore
+from analytics.queries.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS
+from analytics.reports.realtime import RealtimeReader, realtime_pipeline
+from analytics.sites.site import Goal, Site
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
 from report_app import Services

@@ -13,14 +13,14 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.client import Client
-from analytics.event import Event, id_from_client
-from analytics.event_schema import load_event
-from analytics.event_store import EventStore, Stored
-from analytics.journal import GROUP, JOURNAL_KEY, Journal, Line
-from analytics.salts import Salts
-from analytics.storing import MOST_DEATHS, Outcome, Stores, store_waiting
+from analytics.events.event import Event, id_from_client
+from analytics.events.schema import load_event
+from analytics.events.store import EventStore, Stored
+from analytics.journal.journal import GROUP, JOURNAL_KEY, Journal, Line
+from analytics.pipeline import MOST_DEATHS, Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
+from analytics.visitors.client import Client
+from analytics.visitors.salts import Salts
 from footfall.embedded_servers import pick_port
 from tasks import events
 from tests.conftest import NOW

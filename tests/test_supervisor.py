@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from analytics.journal import JOURNAL_KEY
+from analytics.journal.journal import JOURNAL_KEY
 from footfall.embedded_servers import pick_port
 from tests.system import UP, System, pick_ports, wait_for
 

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from analytics.event import id_from_client
-from analytics.journal import GROUP, JOURNAL_KEY
+from analytics.events.event import id_from_client
+from analytics.journal.journal import GROUP, JOURNAL_KEY
 from config.celery import QUEUES
 from tasks.beat import ALIVE
 from tests.system import System, kill_if_there, wait_for

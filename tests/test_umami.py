@@ -8,8 +8,8 @@ from uuid import UUID
 import pytest
 from flask.testing import FlaskClient
 
-from analytics.event_schema import InvalidEvent, load_event
-from analytics.journal import Journal
+from analytics.events.schema import InvalidEvent, load_event
+from analytics.journal.journal import Journal
 from ingest_app.umami_schema import read_umami
 from tests.conftest import NOW
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
-from analytics.user_agents import Agent, agent_of
+from analytics.enrichment.user_agents import Agent, agent_of
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 IOS = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from pymongo.database import Database
 
-from analytics.segmenting import due_at
-from analytics.segments import Segments, make_segments
-from analytics.stretch import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
-from analytics.verifying import Verified, months_of, verify
+from analytics.interval import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
+from analytics.segments.builder import due_at
+from analytics.segments.engine import Segments, make_segments
+from analytics.segments.verification import Verified, months_of, verify
 from config.settings import Settings
 from footfall.segments import segments_group
 from tests.test_segment_store import MONTH, NOON, event

@@ -7,10 +7,10 @@ from zoneinfo import ZoneInfo
 import pytest
 from redis import Redis
 
-from analytics.client import Client
-from analytics.salts import Salts
-from analytics.site import Site
-from analytics.visitors import Act, Visitors
+from analytics.sites.site import Site
+from analytics.visitors.anonymous_ids import Act, Visitors
+from analytics.visitors.client import Client
+from analytics.visitors.salts import Salts
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SHOP = Site("shop", BERLIN)

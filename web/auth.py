@@ -1,6 +1,6 @@
 """Who may do what, as each key comes in `Authorization: Bearer <key>`. Every route needs a scope, which these have:
 
-    an API key      its own scopes, on its own sites (analytics/api_keys.py)
+    an API key      its own scopes, on its own sites (analytics/access/store.py)
     the admin key   all
     the report key  stats:read, stats:persons
     nobody          stats:read, where reports are open (Settings.reports_are_open)
@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 
 from flask import Response, after_this_request, g, request
 
-from analytics.api_keys import PERSONS, READ, ApiKey, is_ours
-from analytics.event_schema import InvalidEvent, read_json
+from analytics.access.store import PERSONS, READ, ApiKey, is_ours
+from analytics.events.schema import InvalidEvent, read_json
 from config.keys import bearer, holds
 from config.settings import Settings
 from web.errors import error_body, error_response

@@ -11,7 +11,7 @@ from flask import Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound
 
-from analytics.event_schema import InvalidEvent
+from analytics.events.schema import InvalidEvent
 from analytics.suggestion import did_you_mean
 from analytics.unavailable import Unavailable
 from config.metrics import BROKEN_REQUESTS

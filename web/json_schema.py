@@ -13,7 +13,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import fields
 
-from analytics.event_schema import (
+from analytics.events.schema import (
     CURRENCY,
     INT64,
     LONGEST_PROP,
@@ -27,7 +27,7 @@ from analytics.event_schema import (
     PageUrl,
     Props,
 )
-from analytics.event_schema import OPTIONAL as EMPTY_IS_NONE
+from analytics.events.schema import OPTIONAL as EMPTY_IS_NONE
 
 Json = dict[str, Any]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from apispec import APISpec
 
-from analytics.api_keys import METRICS
+from analytics.access.store import METRICS
 from web.docs import PART, TYPES
 from web.json_schema import (
     NUMBER,

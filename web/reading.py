@@ -5,7 +5,7 @@ from typing import Any
 from flask import request
 from marshmallow import Schema, ValidationError
 
-from analytics.event_schema import InvalidEvent, normalized, read_json
+from analytics.events.schema import InvalidEvent, normalized, read_json
 from web.errors import BadRequest
 
 

@@ -1,0 +1,95 @@
+"""API keys as JSON, in and out; how long something lasts, as text.
+
+In: what JSON gave. Out: what ApiKeyStore.create takes, or `ValidationError` with what is wrong, field by field.
+"""
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+from marshmallow import ValidationError, fields, validates_schema
+from marshmallow.validate import Length, OneOf
+
+from analytics.access.store import ADMIN, SCOPES, ApiKey
+from analytics.events.schema import OPTIONAL, Moment, Text
+from analytics.schema_fields import StrictSchema
+
+MOST_SITES = 100
+LONGEST_LIFE = timedelta(days=36_500)
+LONGEST_GRACE = timedelta(days=30)
+GRACE = timedelta(days=1)
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+
+
+class Lasting(fields.Field[timedelta]):
+    """`90d`, `24h` or `30m`."""
+
+    default_error_messages = {
+        "invalid": "Not a length of time such as 90d, 24h or 30m.",
+        "long": "Longer than {days} days.",
+    }
+
+    def __init__(self, longest: timedelta, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.longest = longest
+
+    def _serialize(self, value: timedelta | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else f"{value // timedelta(minutes=1)}m"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> timedelta:
+        found = re.fullmatch(r"([0-9]{1,9})([mhd])", value) if isinstance(value, str) else None
+        if not found:
+            raise self.make_error("invalid")
+        length = timedelta(**{UNITS[found[2]]: int(found[1])})
+        if length > self.longest:
+            raise self.make_error("long", days=self.longest.days)
+        return length
+
+
+class NewKey(StrictSchema):
+    """What is not known is an error: a limit with a slip of the pen must not be lost."""
+
+    name = Text(required=True, shortest=1, longest=128)
+    scopes = fields.List(fields.String(validate=OneOf(list(SCOPES))), required=True, validate=Length(1))
+    sites = fields.List(Text(shortest=1, longest=128), validate=Length(1, MOST_SITES), **OPTIONAL)
+    expires_at = Moment(**OPTIONAL)
+    expires_in = Lasting(LONGEST_LIFE, **OPTIONAL)
+
+    @validates_schema
+    def fits(self, key: dict[str, Any], **_: Any) -> None:
+        if ADMIN in key["scopes"] and key.get("sites"):
+            raise ValidationError("A key with the scope admin is good for all sites.", "sites")
+        if None not in (key.get("expires_at"), key.get("expires_in")):
+            raise ValidationError("Either expires_at or expires_in.", "expires_in")
+
+
+class Rotation(StrictSchema):
+    """`grace`: how long the old secret is still good."""
+
+    grace = Lasting(LONGEST_GRACE, load_default=GRACE)
+
+
+def ends_at(key: dict[str, Any], now: datetime) -> datetime | None:
+    """When a new key expires. Raises ValidationError."""
+    length: timedelta | None = key.get("expires_in")
+    end: datetime | None = key.get("expires_at") if length is None else now + length
+    if end is not None and end <= now:
+        raise ValidationError({"expires_at": ["Not in the future."]})
+    return end
+
+
+def dump_key(key: ApiKey, now: datetime) -> dict[str, Any]:
+    """`state`: active, expired or revoked."""
+    times = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)
+    created_at, expires_at, revoked_at, last_used_at = (moment and moment.isoformat() for moment in times)
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "sites": None if key.sites is None else sorted(key.sites),
+        "state": key.state(now),
+        "created_at": created_at,
+        "expires_at": expires_at,
+        "revoked_at": revoked_at,
+        "last_used_at": last_used_at,
+    }

@@ -1,0 +1,392 @@
+"""API keys: who may do what, for people and programs that come with `Authorization: Bearer footfall_...`.
+
+A key's secret is shown once, when it is made or rotated; what is kept is its SHA-256, by which it is looked up. It has
+190 random bits, so its hash needs no salt, and whoever measures how long a look-up takes learns nothing of a secret.
+
+MongoDB keeps them (`ApiKeyStore`); the door reads the copy in Redis (`KeyRing`), as it does with sites. A key that is
+revoked or expires is nobody's `REMEMBERED` seconds later. Wrong can go: a store that is away is `Unavailable`.
+"""
+
+import hashlib
+import secrets
+import string
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from threading import Lock
+from typing import Any
+from uuid import UUID, uuid4
+
+import pymongo
+import structlog
+from cachetools import TTLCache
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.published_copy import MOST_REMEMBERED, REMEMBERED, Published
+from analytics.sites.registry import make_sites
+from analytics.unavailable import Unavailable, trouble_with
+from config.clients import make_redis
+from config.settings import Settings
+
+log = structlog.get_logger()
+
+PREFIX = "footfall_"  # what begins so is a key of ours, and a finding for those who scan code for secrets
+LENGTH = 32
+ALPHABET = string.ascii_letters + string.digits
+
+WRITE = "events:write"
+READ = "stats:read"
+PERSONS = "stats:persons"
+SITES = "sites:manage"
+DEAD_LETTERS = "dead_letters"
+METRICS = "metrics"
+ADMIN = "admin"
+SCOPES = {
+    WRITE: "send events as a server does: of any age, from any origin",
+    READ: "read reports",
+    PERSONS: "read what shows single persons: a visitor's history, raw events",
+    SITES: "set what holds for sites",
+    DEAD_LETTERS: "look at dead letters, replay and purge them",
+    METRICS: "read /metrics",
+    ADMIN: "everything, API keys included",
+}
+
+COPY, USES = "footfall:api-keys", "footfall:api-keys:used"  # in Redis; the second by key, since it was last carried
+NOTED_EVERY = 60.0  # seconds between two notes that a key was used, by each process
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """`sites`: those that it is good for; None for all. Times are aware; `expires_at` None for never. `last_used_at` is
+    right to a minute or two.
+    """
+
+    id: UUID
+    name: str
+    scopes: frozenset[str]
+    sites: frozenset[str] | None
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+    def has(self, scope: str) -> bool:
+        return not self.scopes.isdisjoint((scope, ADMIN))
+
+    def may(self, scope: str, *sites: str) -> bool:
+        """Whether it is good for this scope on all of these sites. One that is good for some sites only may do nothing
+        that is of no site.
+        """
+        return self.has(scope) and (self.sites is None or (bool(sites) and self.sites.issuperset(sites)))
+
+    def state(self, now: datetime) -> str:
+        if self.revoked_at:
+            return "revoked"
+        return "expired" if self.expires_at and self.expires_at <= now else "active"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """One of a key's secrets, of which only the hash is known; `until`: when it ends before its key does."""
+
+    digest: str
+    until: datetime | None = None
+
+
+def new_secret() -> str:
+    return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+def digest_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
+
+
+def is_ours(secret: str) -> bool:
+    """Whether it looks like an API key of Footfall, good or not."""
+    return secret.startswith(PREFIX)
+
+
+class ApiKeyStore:
+    """`changed` is called after each change, to publish it. `now`: aware; `clock`: seconds that only go up.
+    `ids_of`: the ids of the sites with some names; raises UnknownSite.
+    """
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+        changed: "Callable[[ApiKeyStore], None]" = lambda _: None,
+        ids_of: Callable[[Sequence[str]], Sequence[str]] = lambda names: names,
+    ) -> None:
+        self._database = database
+        self._keys = database["api_keys"]
+        self._now = now
+        self._changed = changed
+        self._ids_of = ids_of
+        self._lock = Lock()
+        self._remembered: TTLCache[str, tuple[ApiKey, Secret] | None] = TTLCache(MOST_REMEMBERED, REMEMBERED, clock)
+        self._uses = Uses(clock)
+
+    def create(
+        self, name: str, scopes: Iterable[str], sites: Sequence[str] | None, expires_at: datetime | None
+    ) -> tuple[ApiKey, str]:
+        """The key, and its secret, which cannot be read again. Raises UnknownSite, and Unavailable: perhaps there is
+        such a key now, whose secret is lost.
+        """
+        secret, now = new_secret(), _milliseconds(self._now())
+        limited = None if sites is None else frozenset(self._ids_of(sites))
+        key = ApiKey(uuid4(), name, frozenset(scopes), limited, now, expires_at and _milliseconds(expires_at))
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._keys.create_index("secrets.digest", unique=True)
+            self._keys.insert_one(_document(key, [Secret(digest_of(secret))]))
+        self._tell()
+        return key, secret
+
+    def rotate(self, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str] | None:
+        """A new secret; the old ones are good for `grace` longer. None where there is no such key, or it is revoked or
+        expired. Raises Unavailable.
+        """
+        secret, now = new_secret(), _milliseconds(self._now())
+        end = now + grace
+        ends = {"$cond": [{"$lt": [{"$ifNull": ["$$each.until", end]}, end]}, "$$each.until", end]}
+        old: dict[str, Any] = {"$filter": {"input": "$secrets", "as": "each", "cond": {"$or": [
+            {"$eq": [{"$ifNull": ["$$each.until", None]}, None]}, {"$gt": ["$$each.until", now]}]}}}  # fmt: skip
+        old = {"$map": {"input": old, "as": "each", "in": {"digest": "$$each.digest", "until": ends}}}
+        if not grace:
+            old = {"$literal": []}
+        change = {"$set": {"secrets": {"$concatArrays": [[{"digest": digest_of(secret), "until": None}], old]}}}
+        living = {"_id": key_id, "revoked_at": None, "$or": [{"expires_at": None}, {"expires_at": {"$gt": now}}]}
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            found = self._keys.find_one_and_update(living, [change], return_document=ReturnDocument.AFTER)
+        self._tell()
+        return (_key(found), secret) if found else None
+
+    def revoke(self, key_id: UUID) -> ApiKey | None:
+        """For good; again changes nothing. None where there is no such key. Raises Unavailable."""
+        change = [{"$set": {"revoked_at": {"$ifNull": ["$revoked_at", _milliseconds(self._now())]}}}]
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            found = self._keys.find_one_and_update({"_id": key_id}, change, return_document=ReturnDocument.AFTER)
+        self._tell()
+        return _key(found) if found else None
+
+    def has(self, key_id: UUID) -> bool:
+        """Whether there is such a key, good or not. Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError):
+            return self._keys.find_one({"_id": key_id}, {"_id": 1}) is not None
+
+    def list(self) -> Sequence[ApiKey]:
+        """All that ever were, the newest first. Raises Unavailable."""
+        ping(self._database)
+        with trouble_with("mongodb", PyMongoError):
+            return [_key(x) for x in self._keys.find({}, {"secrets": 0}).sort([("created_at", -1), ("_id", 1)])]
+
+    def find(self, secret: str) -> ApiKey | None:
+        """The key that this is a secret of, if it is good now; notes that it was used. Raises Unavailable."""
+        if not is_ours(secret):
+            return None
+        digest = digest_of(secret)
+        with self._lock:
+            is_known, found = digest in self._remembered, self._remembered.get(digest)
+        if not is_known:
+            found = self._look_up(digest)
+            with self._lock:
+                self._remembered[digest] = found
+        if not found or not _is_good(*found, self._now()):
+            return None
+        key = found[0]
+        if self._uses.is_to_be_noted(key):
+            self._note(key)
+        return key
+
+    def published(self) -> Mapping[str, object]:
+        """What the copy holds: the keys that are good now, by the hash of each secret. Raises Unavailable."""
+        ping(self._database)
+        with trouble_with("mongodb", PyMongoError):
+            return {
+                secret.digest: _entry(_key(document), secret)
+                for document in self._keys.find({"revoked_at": None})
+                for secret in map(_secret, document["secrets"])
+                if _is_good(_key(document), secret, self._now())
+            }
+
+    def carry(self, uses: Mapping[UUID, datetime]) -> None:
+        """When keys were last used elsewhere. Raises Unavailable."""
+        if not uses:
+            return
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._keys.bulk_write([UpdateOne({"_id": k}, {"$max": {"last_used_at": at}}) for k, at in uses.items()])
+
+    def _look_up(self, digest: str) -> tuple[ApiKey, Secret] | None:
+        ping(self._database)
+        with trouble_with("mongodb", PyMongoError):
+            document = self._keys.find_one({"secrets.digest": digest})
+        if document is None:
+            return None
+        (secret,) = (each for each in map(_secret, document["secrets"]) if each.digest == digest)
+        return _key(document), secret
+
+    def _note(self, key: ApiKey) -> None:
+        try:
+            self.carry({key.id: _milliseconds(self._now())})
+        except Unavailable as error:
+            log.warning("use_not_noted", key=str(key.id), error=str(error))
+
+    def _tell(self) -> None:
+        with self._lock:
+            self._remembered.clear()
+        self._changed(self)
+
+
+class KeyRing:
+    """The same keys, read from Redis. `required`: whether they must have been published."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        required: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = redis
+        self._now = now
+        self._published = Published[tuple[ApiKey, Secret]](redis, COPY, _read, required=required, clock=clock)
+        self._uses = Uses(clock)
+
+    def find(self, secret: str) -> ApiKey | None:
+        """The key that this is a secret of, if it is good now; notes that it was used. Raises Unavailable."""
+        found = self._published.get(digest_of(secret)) if is_ours(secret) else None
+        if not found or not _is_good(*found, self._now()):
+            return None
+        key = found[0]
+        if self._uses.is_to_be_noted(key):
+            self._note(key)
+        return key
+
+    def publish(self, keys: ApiKeyStore) -> bool:
+        """See Published.publish."""
+        return self._published.publish(keys.published)
+
+    def carry_uses(self, keys: ApiKeyStore) -> int:
+        """Tell MongoDB which keys were used; how many. Raises Unavailable: then the next time."""
+        with trouble_with("redis", RedisError):
+            noted: Any = self._redis.hgetall(USES)
+        keys.carry({UUID(key.decode()): datetime.fromisoformat(at.decode()) for key, at in noted.items()})
+        if noted:
+            with trouble_with("redis", RedisError):
+                self._redis.hdel(USES, *noted)  # one noted meanwhile is noted again a minute later
+        return len(noted)
+
+    def _note(self, key: ApiKey) -> None:
+        try:
+            self._redis.hset(USES, str(key.id), _milliseconds(self._now()).isoformat())
+        except RedisError as error:
+            log.warning("use_not_noted", key=str(key.id), error=type(error).__name__)
+
+
+class Uses:
+    """Says of each key once a minute that its use is to be noted, so that no request writes for nothing but that."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._noted: TTLCache[UUID, bool] = TTLCache(MOST_REMEMBERED, NOTED_EVERY, clock)
+        self._lock = Lock()
+
+    def is_to_be_noted(self, key: ApiKey) -> bool:
+        with self._lock:
+            if key.id in self._noted:
+                return False
+            self._noted[key.id] = True
+            return True
+
+
+def make_key_ring(settings: Settings) -> KeyRing:
+    return KeyRing(make_redis(settings), required=settings.is_production)
+
+
+def make_api_keys(settings: Settings, database: Database[dict[str, Any]]) -> ApiKeyStore:
+    """A store that publishes what it is told. Where Redis is away, beat does it within a minute of its return."""
+    ring = make_key_ring(settings)
+
+    def publish(keys: ApiKeyStore) -> None:
+        try:
+            ring.publish(keys)
+        except Unavailable as error:
+            log.warning("api_keys_not_published", error=str(error))
+
+    return ApiKeyStore(database, changed=publish, ids_of=make_sites(settings, database).ids_of)
+
+
+def _is_good(key: ApiKey, secret: Secret, now: datetime) -> bool:
+    ends = [end for end in (key.expires_at, secret.until) if end is not None]
+    return key.revoked_at is None and all(now < end for end in ends)
+
+
+def _milliseconds(moment: datetime) -> datetime:
+    """As MongoDB keeps it."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def _document(key: ApiKey, its: Sequence[Secret]) -> dict[str, Any]:
+    return {
+        "_id": key.id,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "sites": None if key.sites is None else sorted(key.sites),
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+        "secrets": [{"digest": secret.digest, "until": secret.until} for secret in its],
+    }
+
+
+def _key(document: Mapping[str, Any]) -> ApiKey:
+    sites = document["sites"]
+    return ApiKey(
+        document["_id"],
+        document["name"],
+        frozenset(document["scopes"]),
+        None if sites is None else frozenset(sites),
+        document["created_at"],
+        document["expires_at"],
+        document["revoked_at"],
+        document["last_used_at"],
+    )
+
+
+def _secret(of_document: Mapping[str, Any]) -> Secret:
+    return Secret(of_document["digest"], of_document["until"])
+
+
+def _entry(key: ApiKey, secret: Secret) -> dict[str, Any]:
+    """What the door must know of a key. Not when it was last used: the copy would change with every use."""
+    return {
+        "id": str(key.id),
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "sites": None if key.sites is None else sorted(key.sites),
+        "created_at": key.created_at.isoformat(),
+        "expires_at": key.expires_at and key.expires_at.isoformat(),
+        "digest": secret.digest,
+        "until": secret.until and secret.until.isoformat(),
+    }
+
+
+def _read(entry: Mapping[str, Any]) -> tuple[ApiKey, Secret]:
+    times = {name: datetime.fromisoformat(entry[name]) if entry[name] else None for name in ("expires_at", "until")}
+    key = ApiKey(
+        UUID(entry["id"]),
+        entry["name"],
+        frozenset(entry["scopes"]),
+        None if entry["sites"] is None else frozenset(entry["sites"]),
+        datetime.fromisoformat(entry["created_at"]),
+        times["expires_at"],
+    )
+    return key, Secret(entry["digest"], times["until"])

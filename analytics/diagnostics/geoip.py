@@ -1,0 +1,25 @@
+"""What the doctor says about the file of places (GEOIP_DB). Never fails: an unreadable file becomes a finding."""
+
+import re
+
+import maxminddb
+from maxminddb import InvalidDatabaseError
+
+from analytics.diagnostics.finding import Finding, ok, problem, warning
+
+
+def check_file(file: str) -> Finding:
+    """`file`: the path of GEOIP_DB, empty if it is not set."""
+    if not file:
+        return ok("GEOIP_DB is not set: events are stored without places, but for what a CDN says.")
+    try:
+        with maxminddb.open_database(file) as reader:
+            about = reader.metadata()
+            reader.get("192.0.2.1")
+    except (OSError, ValueError, InvalidDatabaseError) as error:
+        return problem(
+            f"GEOIP_DB cannot be read: {error}", "Put a file in MaxMind's format there (docs/enrichment.md)."
+        )
+    if not re.search("city|country", about.database_type, re.IGNORECASE):
+        return warning(f"GEOIP_DB is of the type {about.database_type}.", "Take a file of cities or countries.")
+    return ok(f"GEOIP_DB is a {about.database_type}.")

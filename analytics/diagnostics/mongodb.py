@@ -1,0 +1,282 @@
+"""Can this MongoDB keep what it acknowledges? Reads what it says of itself; judging that needs no connection.
+
+Raises Unanswered if MongoDB does not answer, refuses, or is not the replica set asked for, with where it should be,
+why, and what to do. What the user may not ask is None.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pymongo
+from pymongo import ReadPreference
+from pymongo.database import Database
+from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError
+
+from analytics.diagnostics.finding import Clock, Finding, Unanswered, ok, problem, warning
+from analytics.diagnostics.server_kind import kind_of_server
+from analytics.events.dirty_hours import DirtyHours, Waiting
+from analytics.events.store import INDEXES
+from analytics.segments.builder import due_at
+from analytics.sites.names import Conflict, conflicts
+from analytics.sites.store import all_sites
+from analytics.unavailable import Unavailable
+
+LATE = timedelta(minutes=15)
+READ_LIMIT = 2.5  # seconds for all questions
+OLDEST = (6, 0)
+MOST_SHOWN = 5  # conflicts
+UP = (1, 2)  # states of a member: primary, secondary
+MAKE_SET = (
+    "Start mongod with `--replSet footfall`, run `mongosh --eval 'rs.initiate()'` once, "
+    "and end MONGODB_URI with `?replicaSet=footfall`."
+)
+NO_SET = Finding("unchecked", "Needs a replica set.")
+NOT_ASKED = warning(
+    "MongoDB may not be asked for its replica set's members.",
+    'Let the user: `mongosh admin --eval \'db.grantRolesToUser("<user>", ["clusterMonitor"])\'`.',
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MongoFacts:
+    """In the server's own words: `status` is of replSetGetStatus, `config` of replSetGetConfig, `indexes` of events.
+    `late`: the hours of events that should have been in a segment for a while; `conflicts`: of sites' names; each None
+    where it may not be asked.
+    """
+
+    hello: Mapping[str, Any]
+    version: str
+    status: Mapping[str, Any] | None
+    config: Mapping[str, Any] | None
+    indexes: Mapping[str, Any] | None
+    clock: Clock
+    late: Waiting | None = None
+    conflicts: Sequence[Conflict] | None = ()
+
+
+def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -> MongoFacts:
+    """Asks the primary, or whoever else is there. Raises Unanswered."""
+    anyone = ReadPreference.PRIMARY_PREFERRED
+    admin = database.client.admin
+
+    def ask(command: str) -> Any:
+        return admin.command(command, read_preference=anyone)
+
+    with _answering(database):
+        ask("ping")  # so that connecting is no part of the round trip
+        asked = now()
+        hello = ask("hello")
+        clock = Clock(asked, hello["localTime"].timestamp(), now())
+        status = _if_allowed(lambda: ask("replSetGetStatus"))
+        config = _if_allowed(lambda: ask("replSetGetConfig"))
+        indexes = _if_allowed(database.with_options(read_preference=anyone)["events"].index_information)
+        return MongoFacts(
+            hello,
+            ask("buildInfo")["version"],
+            status,
+            config["config"] if config else None,
+            indexes,
+            clock,
+            _late(database.with_options(read_preference=anyone), now()),
+            _if_allowed(lambda: conflicts(all_sites(database.with_options(read_preference=anyone)))),
+        )
+
+
+def check_mongodb(database: Database[dict[str, Any]]) -> None:
+    """Raises Unanswered if it does not answer, or has no primary."""
+    with _answering(database):
+        database.client.admin.command("ping")
+
+
+@contextmanager
+def _answering(database: Database[dict[str, Any]]) -> Iterator[None]:
+    """For a block that asks MongoDB. Raises Unanswered if it cannot."""
+    try:
+        with pymongo.timeout(READ_LIMIT):
+            yield
+    except OperationFailure as error:
+        remedy = "Set MONGODB_URI=mongodb://user:password@host/footfall?replicaSet=footfall&authSource=admin."
+        reason = str((error.details or {}).get("errmsg", error.code)).rstrip(".")
+        what = f"MongoDB at {_where(database)} refuses the user or the password: {reason}."
+        raise Unanswered(problem(what, remedy)) from error
+    except PyMongoError as error:
+        raise Unanswered(_why_unanswered(database, error)) from error
+
+
+def mongodb_version(mongodb: MongoFacts) -> Finding:
+    if tuple(int(part) for part in mongodb.version.split(".")[:2]) < OLDEST:
+        return warning(f"MongoDB {mongodb.version} is older than Footfall is made for.", "Upgrade it to 6.0 or newer.")
+    return ok(f"MongoDB {mongodb.version}.")
+
+
+def mongodb_replica_set(mongodb: MongoFacts) -> Finding:
+    if mongodb.hello.get("msg") == "isdbgrid":
+        return ok("A sharded cluster, whose shards are replica sets.")
+    if "setName" not in mongodb.hello:
+        return problem("MongoDB is a standalone: nothing proves that a write will stay.", MAKE_SET)
+    return ok(f"Replica set {mongodb.hello['setName']}.")
+
+
+def mongodb_primary(mongodb: MongoFacts) -> Finding:
+    if "setName" not in mongodb.hello:
+        return NO_SET
+    if "primary" not in mongodb.hello:
+        remedy = "Start the members that are down: `mongosh --eval 'rs.status().members'` names them."
+        return problem("The replica set has no primary: events wait in the journal.", remedy)
+    return ok(f"{mongodb.hello['primary']} is the primary.")
+
+
+def mongodb_majority(mongodb: MongoFacts) -> Finding:
+    """Our client asks for w: majority with j: true, so more than half of the voters must have it on disk."""
+    if "setName" not in mongodb.hello:
+        return NO_SET
+    if mongodb.status is None or mongodb.config is None:
+        return NOT_ASKED
+    state = {member["_id"]: member["state"] for member in mongodb.status["members"]}
+    voters, writers = _voters_and_writers(mongodb.config)
+    down = [member["host"] for member in writers if state.get(member["_id"]) not in UP]
+    needed = min(len(voters) // 2 + 1, len(writers))
+    up = f"{len(writers) - len(down)} of {len(writers)} voting members with data are up; a write needs {needed}"
+    if len(writers) - len(down) < needed:
+        return problem(f"{up}: events wait in the journal.", f"Start {', '.join(down)}.")
+    return warning(f"{up}.", f"Start {', '.join(down)}.") if down else ok(f"{up}.")
+
+
+def mongodb_failover(mongodb: MongoFacts) -> Finding:
+    if "setName" not in mongodb.hello:
+        return NO_SET
+    if mongodb.config is None:
+        return NOT_ASKED
+    voters, writers = _voters_and_writers(mongodb.config)
+    if len(writers) < 2:
+        remedy = "Add two members on other machines: `mongosh --eval 'rs.add(\"<host>:27017\")'`."
+        return warning("One single member has the data: no failover, and its disk is the only copy.", remedy)
+    if len(writers) < len(voters):
+        remedy = "Put a member with data in its place: `mongosh --eval 'rs.remove(\"<arbiter>\")'`, then `rs.add`."
+        return warning("An arbiter votes and keeps no data: a majority has it on fewer disks.", remedy)
+    if len(writers) < 3:
+        remedy = "Add a third: `mongosh --eval 'rs.add(\"<host>:27017\")'`."
+        return warning("Of two members, neither can go on without the other.", remedy)
+    return ok(f"{len(writers)} voting members have the data.")
+
+
+def mongodb_journal(mongodb: MongoFacts) -> Finding:
+    if "setName" not in mongodb.hello:
+        return NO_SET
+    if mongodb.config is None:
+        return NOT_ASKED
+    if not mongodb.config.get("writeConcernMajorityJournalDefault", True):
+        remedy = (
+            "Run `mongosh --eval 'c = rs.conf(); c.writeConcernMajorityJournalDefault = true; rs.reconfig(c)'`, "
+            "and take --nojournal and inMemory from every member."
+        )
+        return problem("Secondaries acknowledge before their disk has it.", remedy)
+    return ok("A majority acknowledges when its disks have it.")
+
+
+def mongodb_indexes(mongodb: MongoFacts) -> Finding:
+    if mongodb.indexes is None:
+        return warning("MongoDB may not be asked for its indexes.", "Give the user the role readWrite on the database.")
+    if not mongodb.indexes:
+        return ok("No event is stored yet; the first one makes the indexes.")
+    for name, keys in INDEXES.items():
+        if all(index["key"] != keys for index in mongodb.indexes.values()):
+            spec = ", ".join(f"{field}: {order}" for field, order in keys)
+            remedy = f'Run `mongosh "$MONGODB_URI" --eval \'db.events.createIndex({{{spec}}}, {{name: "{name}"}})\'`.'
+            return problem(f"The index {name} of events is missing: each report reads every event.", remedy)
+    return ok("The indexes of events are there.")
+
+
+def segments_lag(mongodb: MongoFacts) -> Finding:
+    if mongodb.late is None:
+        return warning("MongoDB may not be asked for hours without a segment.", "Give the user the role readWrite.")
+    if mongodb.late.since is None:
+        return ok("Segments have what they should have.")
+    what = f"{mongodb.late.hours:,} hours of events should be in segments, the oldest waits since"
+    remedy = (
+        "Look for segments_not_built in the workers' logs; does a worker take from the queue segments, and beat run?"
+    )
+    return warning(f"{what} {mongodb.late.since:%Y-%m-%d %H:%M} UTC: reports read raw events.", remedy)
+
+
+def site_names(mongodb: MongoFacts) -> Finding:
+    """Sites that were set before one name belonged to one site."""
+    if mongodb.conflicts is None:
+        return warning("MongoDB may not be asked for sites.", "Give the user the role readWrite.")
+    if mongodb.conflicts:
+        what = "; ".join(str(conflict) for conflict in mongodb.conflicts[:MOST_SHOWN])
+        more = f", and {n} more" if (n := len(mongodb.conflicts) - MOST_SHOWN) > 0 else ""
+        remedy = "Take the name from one of the two sites: `python -m footfall sites set <site> domains=...`."
+        return problem(f"Two sites share a name, so hits of one may count for the other: {what}{more}.", remedy)
+    return ok("Each domain, write key and site_id belongs to one site.")
+
+
+def mongodb_clock(mongodb: MongoFacts) -> Finding:
+    return mongodb.clock.check("MongoDB")
+
+
+def _voters_and_writers(config: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
+    """The members that vote, and those of them that keep data."""
+    voters = [member for member in config["members"] if member["votes"]]
+    return voters, [member for member in voters if not member["arbiterOnly"]]
+
+
+def _why_unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> Finding:
+    """What the driver saw tells a wrong replica set or another kind of server from one that does not answer."""
+    seen = database.client.topology_description
+    servers = list(seen.server_descriptions().values())
+    kinds = {server.server_type_name for server in servers}
+    if not kinds and seen.replica_set_name:
+        what = f"MongoDB at {_where(database)} is not a member of the replica set {seen.replica_set_name}."
+        return problem(what, f"Correct replicaSet in MONGODB_URI. If it is a standalone: {MAKE_SET}")
+    if kinds == {"RSGhost"}:
+        what = f"The replica set of MongoDB at {_where(database)} was never initiated."
+        return problem(what, "Run `mongosh --eval 'rs.initiate()'` once.")
+    for server in servers:
+        host, port = server.address
+        kind = kind_of_server(host, port or 27017) if server.error and not _is_away(server.error) else ""
+        if kind not in ("", "MongoDB"):
+            return problem(f"At {host}:{port} is {kind}, and not MongoDB.", "Correct MONGODB_URI.")
+    reason = next((_reason(server.error) for server in servers if server.error), str(error).partition(", Timeout:")[0])
+    remedy = "Start it, or correct MONGODB_URI; if it is not set, `make run` starts one."
+    return problem(f"MongoDB does not answer at {_where(database)}: {reason}.", remedy)
+
+
+def _is_away(error: Exception) -> bool:
+    return "refused" in str(error) or "not known" in str(error)
+
+
+def _reason(error: Exception) -> str:
+    """The driver's own words, which name the server again and its timeouts, only if it is none of these."""
+    text = str(error)
+    if "refused" in text:
+        return "the connection was refused"
+    if "Name or service not known" in text or "nodename nor servname" in text:
+        return "there is no host of this name"
+    if isinstance(error, NetworkTimeout):
+        return "no answer in time"
+    return text.partition(" (configured")[0].rstrip(".")
+
+
+def _where(database: Database[dict[str, Any]]) -> str:
+    """Hosts and ports of MONGODB_URI."""
+    return ",".join(
+        f"{host}:{port}" if port else host for host, port in sorted(database.client._topology_settings.seeds)
+    )
+
+
+def _late(database: Database[dict[str, Any]], now: float) -> Waiting | None:
+    try:
+        return DirtyHours(database).waiting(due_at(datetime.fromtimestamp(now, UTC) - LATE))
+    except Unavailable:
+        return None
+
+
+def _if_allowed(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except OperationFailure:
+        return None

@@ -1,0 +1,187 @@
+"""Is this Redis set up to keep what a 200 promises? Reads what it says of itself; judging that needs no connection.
+
+Raises Unanswered if Redis does not answer or refuses, with where it should be, why, and what to do. CONFIG or CLIENT
+that is forbidden, as on managed Redis, is None.
+"""
+
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from analytics.diagnostics.finding import Clock, Finding, Unanswered, megabytes, ok, problem, warning
+from analytics.diagnostics.server_kind import kind_of_server
+from analytics.journal.journal import FULL
+from config.clients import BEAT
+
+OLDEST = (6, 2)
+BEAT_SILENT = 5  # seconds; it asks Redis every second
+ACL = "Ask whoever runs it, or let this user: `redis-cli acl setuser <user> +{}`."
+
+
+@dataclass(frozen=True, slots=True)
+class RedisFacts:
+    """`info` as INFO gives it; `clients` as CLIENT LIST does. None: may not be asked."""
+
+    info: Mapping[str, Any]
+    appendfsync: str | None
+    clients: list[dict[str, str]] | None
+    clock: Clock
+
+
+def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
+    """Raises Unanswered."""
+    with _answering(redis):
+        redis.ping()  # so that connecting is no part of the round trip
+        asked = now()
+        seconds, microseconds = redis.time()
+        clock = Clock(asked, seconds + microseconds / 1e6, now())
+        config: Any = _if_allowed(lambda: redis.config_get("appendfsync"))
+        clients: Any = _if_allowed(redis.client_list)
+        info: Any = redis.info()
+        return RedisFacts(info, config.get("appendfsync") if config else None, clients, clock)
+
+
+def check_redis(redis: Redis) -> None:
+    """Raises Unanswered."""
+    with _answering(redis):
+        redis.ping()
+
+
+@contextmanager
+def _answering(redis: Redis) -> Iterator[None]:
+    """For a block that asks Redis. Raises Unanswered if it cannot."""
+    try:
+        yield
+    except RedisError as error:
+        raise Unanswered(_why_unanswered(redis, error)) from error
+
+
+def redis_version(redis: RedisFacts) -> Finding:
+    version = str(redis.info["redis_version"])
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        return problem(f"Redis {version} is too old for the journal.", "Upgrade it to 6.2 or newer.")
+    return ok(f"Redis {version}.")
+
+
+def redis_role(redis: RedisFacts) -> Finding:
+    if redis.info.get("redis_mode") == "cluster":
+        return problem(
+            "This is Redis Cluster, which Celery cannot use.", "Set REDIS_URL to a Redis without cluster mode."
+        )
+    if redis.info["role"] != "master":
+        remedy = "Set REDIS_URL to the primary, or make this one the primary: `redis-cli replicaof no one`."
+        return problem("This Redis is a replica, which takes no writes.", remedy)
+    return ok("Redis is a primary and takes writes.")
+
+
+def redis_append_only(redis: RedisFacts) -> Finding:
+    if not redis.info["aof_enabled"]:
+        remedy = "Run `redis-cli config set appendonly yes`, and write `appendonly yes` into redis.conf."
+        return problem("Redis keeps events in memory only: a restart loses what waits.", remedy)
+    return ok("Redis keeps an append-only file.")
+
+
+def redis_appendfsync(redis: RedisFacts) -> Finding:
+    remedy = "Run `redis-cli config set appendfsync always`, and write `appendfsync always` into redis.conf."
+    if redis.appendfsync is None:
+        return warning(
+            "Redis may not be asked for appendfsync.", f"See that it is `always`. {ACL.format('config|get')}"
+        )
+    if redis.appendfsync != "always":
+        return problem(f"appendfsync is {redis.appendfsync}: Redis answers before the disk has the event.", remedy)
+    return ok("appendfsync is always: an answer means that the disk has it.")
+
+
+def redis_last_writes(redis: RedisFacts) -> Finding:
+    names = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+    failed = [name for name in names if redis.info.get(name, "ok") != "ok"]
+    if failed:
+        remedy = "Look for a full disk or missing rights: `redis-cli config get dir`, `df -h`, and Redis's log."
+        return problem(f"Redis could not write to its disk: {', '.join(failed)} is not ok.", remedy)
+    return ok("Redis's last writes to its disk went well.")
+
+
+def redis_eviction(redis: RedisFacts) -> Finding:
+    policy = redis.info["maxmemory_policy"]
+    if policy != "noeviction":
+        remedy = (
+            "Run `redis-cli config set maxmemory-policy noeviction`, "
+            "and write `maxmemory-policy noeviction` into redis.conf."
+        )
+        return problem(f"maxmemory-policy is {policy}: a full Redis forgets accepted events.", remedy)
+    return ok("maxmemory-policy is noeviction: a full Redis refuses and forgets nothing.")
+
+
+def redis_memory(redis: RedisFacts) -> Finding:
+    used, most = redis.info["used_memory"], redis.info["maxmemory"]
+    if not most:
+        remedy = "Run `redis-cli config set maxmemory 1gb`, and write `maxmemory 1gb` into redis.conf."
+        return problem("maxmemory is not set: Redis grows until the kernel kills it.", remedy)
+    share = f"Redis uses {megabytes(used)} of {megabytes(most)}; above {FULL:.0%} new events are refused."
+    remedy = "See that workers run and MongoDB answers, or raise maxmemory: `redis-cli config set maxmemory 2gb`."
+    if used > most * FULL:
+        return problem(share, remedy)
+    if used > most * FULL / 2:  # an idle journal is nearly empty
+        return warning(share, remedy)
+    return ok(share)
+
+
+def redis_clock(redis: RedisFacts) -> Finding:
+    return redis.clock.check("Redis")
+
+
+def beat(redis: RedisFacts) -> Finding:
+    """beat asks Redis every second what is owed, over a connection that bears its name."""
+    if redis.clients is None:
+        return warning("Redis may not be asked for its clients, so beat was not seen.", ACL.format("client|list"))
+    idle = [int(client["idle"]) for client in redis.clients if client.get("name") == BEAT]
+    remedy = "Start or restart one: `.venv/bin/celery -A tasks beat`."
+    if not idle:
+        return problem("No beat runs: events whose wake-up got lost wait for the next event.", remedy)
+    if min(idle) > BEAT_SILENT:
+        return problem(f"beat is connected, but has been silent for {min(idle)} s.", remedy)
+    return ok("beat runs.")
+
+
+def _why_unanswered(redis: Redis, error: RedisError) -> Finding:
+    given = redis.connection_pool.connection_kwargs
+    host, port = given.get("host"), given.get("port", 6379)
+    where = f"{host}:{port}" if host else str(given.get("path", "the address that the sentinels have"))
+    reason = str(error).rstrip(".")
+    if isinstance(error, AuthenticationError | NoPermissionError):
+        what = f"Redis at {where} refuses the user or the password: {reason}."
+        return problem(what, "Set REDIS_URL=redis://user:password@host:6379/0.")
+    if isinstance(error, BusyLoadingError):
+        return problem(f"Redis at {where} is loading its data.", "Wait until it has.")
+    if isinstance(error, ResponseError):
+        return problem(f"Redis at {where} refuses what it was asked: {reason}.", "Correct REDIS_URL.")
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ConnectionRefusedError):
+        reason = "the connection was refused"
+    elif isinstance(cause, socket.gaierror):
+        reason = "there is no host of this name"
+    elif host and (kind := kind_of_server(host, port)) and kind != "Redis":
+        return problem(f"At {where} is {kind}, and not Redis.", "Correct REDIS_URL, or REDIS_HOST and REDIS_PORT.")
+    elif isinstance(error, RedisTimeoutError):
+        reason = f"no answer within {given['socket_timeout']:g} s"
+    remedy = "Start it, or correct REDIS_URL, or REDIS_HOST and REDIS_PORT; if none is set, `make run` starts one."
+    return problem(f"Redis does not answer at {where}: {reason}.", remedy)
+
+
+def _if_allowed(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except ResponseError:
+        return None

@@ -1,0 +1,98 @@
+"""Places: in which country, region and city an address is, by a file in MaxMind's format.
+
+In: an IP address. Out: a `Place`. Layouts of GeoLite2 and DB-IP, of cities or of countries only; regions that have
+only a name (DB-IP) get their code from ISO 3166-2. The address is looked up, and not kept. Wrong can go: see
+watched_file.py; events are stored without places.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import maxminddb
+import pycountry
+from maxminddb import InvalidDatabaseError, Reader
+
+from analytics.enrichment.watched_file import WatchedFile
+
+COUNTRY = re.compile(r"[A-Z]{2}")
+REGION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
+NO_COUNTRIES = ("XX", "ZZ")  # how a CDN says that it does not know
+LONGEST_CITY = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """`country`: ISO 3166-1; `region`: ISO 3166-2, of that country; `city`: its name in English."""
+
+    country: str
+    region: str | None = None
+    city: str | None = None
+
+
+class Places:
+    def __init__(self, file: str) -> None:
+        self._file: WatchedFile[Reader] = WatchedFile(Path(file), maxminddb.open_database, (InvalidDatabaseError,))
+
+    def find(self, address: str) -> Place | None:
+        """Raises ValueError for what is no address, InvalidDatabaseError where the file is damaged."""
+        reader = self._file.get()
+        record: Any = reader.get(address) if reader else None
+        return _place(record) if isinstance(record, dict) else None
+
+
+def place_said(said: Mapping[str, str]) -> Place | None:
+    """What somebody says by the names country, region and city; a region with or without its country before it."""
+    country = said.get("country", "").strip().upper()
+    if not COUNTRY.fullmatch(country) or country in NO_COUNTRIES:
+        return None
+    region = said.get("region", "").strip().upper()
+    if region and "-" not in region:
+        region = f"{country}-{region}"
+    is_of_it = REGION.fullmatch(region) and region.startswith(f"{country}-")
+    return Place(country, region if is_of_it else None, said.get("city", "").strip()[:LONGEST_CITY] or None)
+
+
+def _place(record: Mapping[str, Any]) -> Place | None:
+    country = _part(record, "country").get("iso_code") or record.get("country_code")
+    if not isinstance(country, str):
+        return None
+    city = _part(record, "city")
+    return place_said(
+        {
+            "country": country,
+            "region": _region(country, record) or "",
+            "city": _english(city) or (text if isinstance(text := record.get("city"), str) else ""),
+        }
+    )
+
+
+def _region(country: str, record: Mapping[str, Any]) -> str | None:
+    subdivisions = record.get("subdivisions")
+    first = subdivisions[0] if isinstance(subdivisions, list) and subdivisions else None
+    if not isinstance(first, dict):
+        return None
+    code = first.get("iso_code")
+    return code if isinstance(code, str) else _codes(country).get((_english(first) or "").casefold())
+
+
+def _part(record: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = record.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _english(part: Mapping[str, Any]) -> str | None:
+    names = part.get("names")
+    name = names.get("en") if isinstance(names, dict) else None
+    return name if isinstance(name, str) else None
+
+
+@cache
+def _codes(country: str) -> dict[str, str]:
+    """Of a country's regions, by name."""
+    subdivisions: Any = pycountry.subdivisions
+    regions = subdivisions.get(country_code=country) or ()
+    return {region.name.casefold(): region.code for region in regions}

@@ -1,0 +1,156 @@
+"""User agents: with what somebody browses, and whether that is a program. Pure.
+
+Three data sets, all kept up by others (docs/enrichment.md): uap-core tells browsers and systems; isbot tells bots by
+words, crawler-user-agents by name. What they say of one user agent is remembered, as a site sees the same few thousands
+again and again. They are compiled when they are first asked (0.3 s).
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+from is_bot import Bots
+from ua_parser.core import Domain, Resolver
+from ua_parser.loaders import load_builtins
+from ua_parser.regex import Resolver as RegexResolver
+
+from analytics.events.event import storable
+
+REMEMBERED = 10_000  # user agents, 1 kB each
+LONGEST = 1024  # characters that are looked at; browsers have 150, and 500 inside of apps
+
+# A browser, or who says that he is one: isbot knows them by what they add to it.
+BROWSING = re.compile(r"Mozilla/|Opera/|Opera ", re.IGNORECASE)
+# Anything else is a program that sends events itself, such as curl or a server's library, unless it goes by one of
+# these; isbot would have any short name for a bot's.
+CRAWLING = re.compile(
+    r"(?<!cu)bot|crawl|spider|slurp|scrap(?:e|y)|headless|lighthouse|preview|externalhit|monitor|uptime|scanner"
+    r"|checker|validator|archiver|phantomjs",
+    re.IGNORECASE,
+)
+
+# The words by which isbot and CRAWLING find a bot are also parts of other words: "BottleFinder", "QRScanner". Only a
+# whole word says that it is one, or "bot", "crawler" and "spider" at a word's end, or a check of what is on the web.
+PARTS = (
+    "abuse|advisor|agent|analyzer|archive|audit|bot|capture|catch|check|classifier|crawl|detect|discovery|download|feed"
+    "|fetcher|grab|headless|insight|inspect|java|library|lighthouse|manager|measure|monitor|news|node|optimize|parser"
+    "|preview|proxy|radar|retriever|rss|scan|scrap|server|slurp|spider|splash|synthetic|tools|torrent|transcoder"
+    "|uptime|url|validator"
+)
+ENDINGS = "(?:e?rs?|ors?|n?ers?|n?ing|s|ed|[ey]s?)?"
+OF_A_BOT = (
+    rf"(?:{PARTS}){ENDINGS}|[a-z]*(?:bots?|crawl(?:er|ing)?s?|spiders?|headless(?:chrome)?)"
+    rf"|(?:[a-z]*(?:link|network|proxy|seo|site|uptime|url|web))(?:{PARTS}){ENDINGS}"
+)
+OTHER_WORD = re.compile(rf"(?<![a-z])(?!(?:{OF_A_BOT})(?![a-z]))[a-z]*(?:{PARTS})[a-z]*", re.IGNORECASE)
+# An app of a phone, tablet or Mac, as its system's libraries and app developers write it; and a program that says what
+# it is or where to complain of it, as bots do.
+NATIVE_APP = re.compile(
+    r"CFNetwork/\S+ Darwin/|\bDalvik/|^(?!Mozilla)[^(/]+/[^(]*\((?:[^()]*; ?)?(?:iPhone|iPad|iOS|Android)\b"
+)
+DECLARED = re.compile(r"://|\(compatible; (?!MSIE)", re.IGNORECASE)
+
+# Browsers that isbot takes for bots: Sogou's, and those of LG's and Hisense's televisions.
+NO_BOTS = re.compile(r"SogouMobileBrowser|SogouMSE|WebAppManager|VIDAA/")
+
+# By one name, whatever device it is on.
+BROWSERS = {
+    "Mobile Safari": "Safari", "Mobile Safari UI/WKWebView": "Safari WebView",
+    "Chrome Mobile": "Chrome", "Chrome Mobile iOS": "Chrome", "Chrome Mobile WebView": "Chrome WebView",
+    "Firefox Mobile": "Firefox", "Firefox iOS": "Firefox", "Edge Mobile": "Edge",
+    "Opera Mobile": "Opera", "Opera Touch": "Opera", "IE": "Internet Explorer", "IE Mobile": "Internet Explorer",
+    "DuckDuckGo Mobile": "DuckDuckGo", "Brave Mobile": "Brave", "Google": "Google App",
+    "QQ Browser Mobile": "QQ Browser", "Ecosia Android": "Ecosia", "Ecosia iOS": "Ecosia",
+}  # fmt: skip
+SYSTEMS = {"Mac OS X": "macOS"}
+
+# By what a user agent in lower case holds, the first that fits. A PC with Windows may say "Tablet PC" and "Touch", a
+# Chromebook "Android". Android without "mobile" is a tablet, by Google's rule.
+DEVICES = (
+    ("Desktop", re.compile(
+        r"windows nt (?!.*(?:xbox|wpdesktop|windows phone|smart-?tv))|\bcros\b|; chromebook|_cheets"
+    )),
+    ("TV", re.compile(
+        r"\btv\b|smart-?tv|hbbtv|googletv|appletv|tvos|androidtv|\baft[a-z]|bravia|web0s|webos\.tv|netcast|netrange"
+        r"|\bvidaa|roku|crkey|\bmi ?box|tvbox|set-top|aquosbrowser|viera|ce-html|large screen|-atv\b"
+    )),
+    ("Console", re.compile(r"playstation|xbox|nintendo")),
+    ("Tablet", re.compile(
+        r"ipad|tablet|kindle|playbook|touchpad|\bsm-[tpx]\d|\bgt-p\d|; ?kf[a-z]{2,5}(?=\)|;| build)"
+    )),
+    ("Mobile", re.compile(
+        r"mobi|iphone|ipod|phone|blackberry|\bbb10\b|opera mini|symbian|j2me|midp|\bkaios\b|wpdesktop"
+    )),
+    ("Tablet", re.compile(r"android|silk/")),
+    ("Desktop", re.compile(r"windows|macintosh|mac os|linux|x11|cros|bsd|sunos")),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Versions are "142.0" or "10"; None is not known."""
+
+    browser: str | None = None
+    browser_version: str | None = None
+    os: str | None = None
+    os_version: str | None = None
+    device: str | None = None
+    is_bot: bool = False
+
+
+@lru_cache(maxsize=REMEMBERED)
+def agent_of(user_agent: str) -> Agent:
+    """Whoever says nothing is nobody that we know, and no bot: programs of a site's own often say nothing."""
+    text = storable(user_agent[:LONGEST])  # the parser takes no half of a surrogate pair
+    if _is_bot(text):
+        return Agent(is_bot=True)
+    found = _parser()(text, Domain.USER_AGENT | Domain.OS)
+    browser, system = found.user_agent, found.os
+    return Agent(
+        browser=BROWSERS.get(browser.family, browser.family) if browser else None,
+        browser_version=_version(browser.major, browser.minor) if browser else None,
+        os=SYSTEMS.get(system.family, system.family) if system else None,
+        os_version=_version(system.major, system.minor) if system else None,
+        device=_device(text.lower()),
+    )
+
+
+def _is_bot(text: str) -> bool:
+    if not _has_word_of_bot(text):
+        return False
+    if DECLARED.search(text) or _is_named_bot()(text):
+        return True
+    return not NATIVE_APP.search(text) and _has_word_of_bot(OTHER_WORD.sub("", text))
+
+
+def _has_word_of_bot(text: str) -> bool:
+    if not BROWSING.match(text):
+        return CRAWLING.search(text) is not None
+    return _bots().is_bot(text) and not NO_BOTS.search(text)
+
+
+def _device(text: str) -> str | None:
+    return next((device for device, form in DEVICES if form.search(text)), None)
+
+
+def _version(major: str | None, minor: str | None) -> str | None:
+    return f"{major}.{minor}" if major and minor else major
+
+
+@cache
+def _parser() -> Resolver:
+    return RegexResolver(load_builtins())
+
+
+@cache
+def _is_named_bot() -> Callable[[str], bool]:
+    from crawleruseragents import is_crawler  # noqa: PLC0415  a process that never asks saves 5 MB
+
+    found: Callable[[str], bool] = is_crawler
+    return found
+
+
+@cache
+def _bots() -> Bots:
+    return Bots()

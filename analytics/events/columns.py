@@ -1,0 +1,250 @@
+"""Raw events of a site, read from MongoDB into the columns of which segments are made.
+
+MongoDB's names of an event's fields stand here and in analytics/events/store.py. What the worker did not write, a value
+of another type than it would have, counts as missing.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
+from hashlib import blake2b
+from operator import itemgetter
+from typing import Any, cast
+from uuid import UUID
+
+import bson
+import pyarrow as pa
+from bson import Decimal128
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.events.event import DESCRIBED, PAGEVIEW_TYPES, id_from_document, sequence_of
+from analytics.events.stored_props import as_sent
+from analytics.interval import LATEST, Stretch, as_datetime, as_ms, stretch_of
+from analytics.mongodb import ping
+from analytics.unavailable import trouble_with
+
+# `occurred`: milliseconds since 1970. `tie`: the order of one visitor's events within a millisecond, by arrival.
+# `visitor`: a 64-bit hash of the user_id, or else of the visitor_id. `name`: the event_type, "pageview" for both
+# spellings of it.
+RAW = pa.schema([
+    ("occurred", pa.int64()), ("tie", pa.uint16()), ("visitor", pa.uint64()),
+    ("name", pa.string()), ("page", pa.string()), ("hostname", pa.string()),
+    ("interactive", pa.bool_()), ("engagement_time", pa.int32()), ("scroll_depth", pa.uint8()),
+    ("revenue", pa.decimal128(18, 3)), ("currency", pa.string()), ("props", pa.map_(pa.string(), pa.string())),
+    *((name, pa.string()) for name in DESCRIBED),
+])  # fmt: skip
+# What tells an event of a site from all others: its occurred, visitor and tie.
+Place = tuple[int, int | None, int]
+AT_ONCE = 20_000  # rows of a batch
+CROWDED = 32_000_000  # bytes of one millisecond's events, above which they are not held at once
+LARGEST_TIE = 65_535
+MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
+
+_OF_ARRIVAL = ("sequence", "entry_id")
+_VISITOR = {"$ifNull": ["$user_id", "$visitor_id"]}
+# What is asked of MongoDB: times as integers, which decode faster than datetimes.
+_FIELDS: dict[str, Any] = {
+    "occurred": {"$toLong": "$timestamp"}, "visitor": _VISITOR,
+    "name": "$event_type", "page": "$path",
+    **dict.fromkeys(_OF_ARRIVAL, 1),
+    **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
+}  # fmt: skip
+_FIELDS_OF_TIES = {name: _FIELDS[name] for name in ("occurred", "visitor", *_OF_ARRIVAL)}
+_BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
+_TEXTS = frozenset(("page", "hostname", *DESCRIBED))
+
+
+def visitor_of(user_id: str) -> int:
+    """64 bits of a hash: two of n visitors share one with a probability of n²/2⁶⁵, for a million of 0.00000003."""
+    return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), "little")
+
+
+class RawEvents:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._events = database["events"]
+
+    def read(self, site_id: str, stretches: Sequence[Stretch]) -> Iterator[pa.RecordBatch]:
+        """The site's events in these stretches, each of which is read in order of time. A batch has AT_ONCE events, or
+        MongoDB's 16 MB of them. Raises Unavailable.
+        """
+        for stretch in stretches:
+            # A batch ends between two milliseconds, so that ties are seen together.
+            waiting: list[dict[str, Any]] = []
+            size, crowded = 0, None
+            for documents, their_size in self._find(site_id, stretch):
+                waiting += [document for document in documents if document["occurred"] != crowded]
+                size += their_size
+                last = waiting[-1]["occurred"] if waiting else None
+                whole = bisect_left(waiting, last, key=itemgetter("occurred")) if waiting else 0
+                if whole:
+                    yield _batch(waiting[:whole], _ties(waiting[:whole]))
+                    waiting, size = waiting[whole:], their_size
+                elif size > CROWDED and last is not None:
+                    yield from self._crowded(site_id, last)
+                    waiting, size, crowded = [], 0, last
+            if waiting:
+                yield _batch(waiting, _ties(waiting))
+
+    def _crowded(self, site_id: str, ms: int) -> Iterator[pa.RecordBatch]:
+        """The events of a millisecond that are too large to be held at once: first their ties, from what is small."""
+        moment = Stretch(ms, ms + 1)
+        documents = [d for some, _ in self._find(site_id, moment, _FIELDS_OF_TIES) for d in some]
+        ties = {place_of(document): tie for document, tie in zip(documents, _ties(documents), strict=True)}
+        for some, _ in self._find(site_id, moment):
+            yield _batch(some, [ties.get(place_of(document), LARGEST_TIE) for document in some])
+
+    def ids_at(self, site_id: str, places: Collection[Place]) -> list[Any]:
+        """The `_id`s of the events at these places, by time and then by arrival. Raises Unavailable."""
+        wanted = set(places)
+        when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
+        with trouble_with("mongodb", PyMongoError):
+            found = list(self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS_OF_TIES).sort(_BY_TIME))
+        times, visitors = [x["occurred"] for x in found], [_visitor(x.get("visitor")) for x in found]
+        at = zip(times, visitors, _ties(found), strict=True)
+        chosen = [document for place, document in zip(at, found, strict=True) if place in wanted]
+        return [x["_id"] for x in sorted(chosen, key=lambda x: (x["occurred"], place_of(x)))]
+
+    def check(self) -> None:
+        """Raises Unavailable where MongoDB does not answer within a second."""
+        ping(self._events.database)
+
+    def count(self, site_id: str, stretch: Stretch, most: int) -> int:
+        """How many there are, counted up to `most`, from the index."""
+        when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
+        with trouble_with("mongodb", PyMongoError):
+            return self._events.count_documents({"site_id": site_id, "timestamp": when}, limit=most)
+
+    def sites(self) -> Iterator[str]:
+        """Each found by its place in the index, however many events it has."""
+        with trouble_with("mongodb", PyMongoError):
+            site_id = ""
+            while found := self._events.find_one({"site_id": {"$gt": site_id}}, {"site_id": 1}, sort=_BY_TIME):
+                site_id = found["site_id"]
+                yield site_id
+
+    def months(self, site_id: str) -> list[Stretch]:
+        """Those in which the site has events, found likewise."""
+        months: list[Stretch] = []
+        with trouble_with("mongodb", PyMongoError):
+            after = as_datetime(0)
+            while found := self._events.find_one(
+                {"site_id": site_id, "timestamp": {"$gte": after, "$lt": LATEST}}, {"timestamp": 1}, sort=_BY_TIME
+            ):
+                months.append(stretch_of("month", as_ms(found["timestamp"])))
+                after = as_datetime(months[-1].end)
+        return months
+
+    def _find(
+        self, site_id: str, stretch: Stretch, fields: Mapping[str, Any] = _FIELDS
+    ) -> Iterator[tuple[list[dict[str, Any]], int]]:
+        """Documents in order of time, as many as MongoDB sends at once, and their bytes."""
+        when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
+        with trouble_with("mongodb", PyMongoError):
+            found = self._events.find_raw_batches(
+                {"site_id": site_id, "timestamp": when}, fields, sort=_BY_TIME, batch_size=AT_ONCE, allow_disk_use=False
+            )
+            for raw in cast(Iterator[bytes], found):
+                yield bson.decode_all(raw, self._events.codec_options), len(raw)
+
+
+def _batch(documents: Sequence[dict[str, Any]], ties: Sequence[int]) -> pa.RecordBatch:
+    count = len(documents)
+    columns: dict[str, list[Any]] = {name: [None] * count for name in RAW.names}
+    columns["interactive"] = [True] * count
+    for row, document in enumerate(documents):
+        for name, value in document.items():
+            if name in _TEXTS:
+                if value and type(value) is str:
+                    columns[name][row] = value
+            elif name == "revenue":
+                columns["revenue"][row], columns["currency"][row] = _money(value)
+            elif name != "_id" and name not in _OF_ARRIVAL:
+                columns[name][row] = _READ[name](value)
+    columns["tie"] = [*ties]
+    return pa.RecordBatch.from_arrays([pa.array(columns[field.name], type=field.type) for field in RAW], schema=RAW)
+
+
+def _ties(documents: Sequence[dict[str, Any]]) -> list[int]:
+    """The place of each event among those of its visitor and millisecond. The documents hold all of a millisecond."""
+    times = [document["occurred"] for document in documents]
+    ties = [0] * len(times)
+    row = 1
+    while row < len(times):
+        if times[row] == times[row - 1]:
+            first = row - 1
+            while row < len(times) and times[row] == times[first]:
+                row += 1
+            before: dict[int | None, int] = {}
+            for each in sorted(range(first, row), key=lambda n: place_of(documents[n])):
+                visitor = _visitor(documents[each].get("visitor"))
+                ties[each] = min(before.get(visitor, 0), LARGEST_TIE)
+                before[visitor] = ties[each] + 1
+        row += 1
+    return ties
+
+
+def place_of(document: Mapping[str, Any]) -> tuple[str, UUID]:
+    """By which documents with one timestamp are ordered. No two have the same."""
+    return arrival_of(document), id_of(document["_id"])
+
+
+def arrival_of(document: Mapping[str, Any]) -> str:
+    """The sequence of the event, or of the entry that stored it; "" for a document of another program."""
+    given = document.get("sequence")
+    return given if isinstance(given, str) else sequence_of(str(document.get("entry_id", "")))
+
+
+def id_of(key: Any) -> UUID:
+    """Another program's `_id` may be of any type."""
+    return key if isinstance(key, UUID) else id_from_document(str(key))
+
+
+def _visitor(value: Any) -> int | None:
+    return visitor_of(value) if value and type(value) is str else None
+
+
+def _name(value: Any) -> str | None:
+    if type(value) is not str:
+        return None
+    return "pageview" if value in PAGEVIEW_TYPES else value
+
+
+def _number(most: int) -> Callable[[Any], int | None]:
+    return lambda value: value if type(value) is int and 0 <= value <= most else None
+
+
+def _money(value: Any) -> tuple[Any, Any]:
+    match value:
+        case {"amount": Decimal128() as amount, "currency": str(currency)} if _fits(amount.to_decimal()):
+            return amount.to_decimal(), currency
+        case _:
+            return None, None
+
+
+def _fits(amount: Decimal) -> bool:
+    return amount.is_finite() and abs(amount) < MOST_MONEY and amount == round(amount, 3)
+
+
+def _texts(props: Any) -> list[tuple[str, str]] | None:
+    return [(name, text) for name, value in (as_sent(props) or {}).items() if (text := _text(value))] or None
+
+
+def _text(value: Any) -> str | None:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case str():
+            return value
+        case _:
+            return None
+
+
+# How each of the others is read.
+_READ: dict[str, Callable[[Any], Any]] = {
+    "occurred": lambda value: value, "visitor": _visitor, "name": _name,
+    "interactive": lambda value: value is not False, "engagement_time": _number(2**31 - 1),
+    "scroll_depth": _number(255), "props": _texts,
+}  # fmt: skip

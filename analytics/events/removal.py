@@ -1,0 +1,174 @@
+"""Events leave MongoDB: erased with their visitor, or purged for their age. Nothing else removes one.
+
+They go a few at a time, each few in one transaction with what must not be forgotten about it: a note of how many of
+each account went, so that the books still add up (analytics/journal/audit.py); the hours to be built anew, so that
+segments follow; and the journal entries that may still wait. One of those, delivered again after a worker died between
+storing and settling it, must not bring its event back.
+
+Wrong can go: MongoDB away is Unavailable. What was removed by then is removed; again is harmless.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pymongo
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.events.dirty_hours import DirtyHours
+from analytics.events.event import Event
+from analytics.interval import HOUR, as_datetime, as_ms
+from analytics.mongodb import WRITE_LIMIT
+from analytics.unavailable import trouble_with
+
+ERASED, PURGED = "erased", "purged"
+AT_ONCE = 500  # events that leave in one transaction
+GONE_FOR = 30 * 86_400  # seconds for which entries of events that left are known; longer than any outage
+CLOCKS_APART = timedelta(hours=1)  # between Redis's and ours, at most
+
+FOUND = {"site_id": 1, "received_at": 1, "timestamp": 1, "entry_id": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Journal entries. `own`: they stored their event, which was removed. `again`: they repeat an event that was
+    received before, stored by another entry and removed: duplicates, whether a worker settled them meanwhile or not.
+    """
+
+    own: frozenset[str] = frozenset()
+    again: frozenset[str] = frozenset()
+
+
+class Removals:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._client = database.client
+        self._events = database["events"]
+        self._removed = database["events_removed"]
+        self._gone = database["events_gone"]
+        self._rewrites = database["segment_rewrites"]
+        self._dirty = DirtyHours(database)
+        self._prepared = False
+
+    def remove(
+        self, keys: Sequence[Any], which: dict[str, Any], why: str, now: datetime, waiting_since: datetime | None
+    ) -> int:
+        """Those of these documents, by `_id`, that still fit; how many. `why`: ERASED or PURGED. `waiting_since`: when
+        the first entry was written that waited in the journal before these were found, None where none did.
+
+        What is erased is noted for analytics/privacy/segment_rewrites.py too. Raises Unavailable.
+        """
+        removed = 0
+        for first in range(0, len(keys), AT_ONCE):
+            query = which | {"_id": {"$in": list(keys[first : first + AT_ONCE])}}
+            removing = partial(self._remove, query=query, why=why, now=now, waiting_since=waiting_since)
+            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+                self._prepare()
+                with self._client.start_session() as session:
+                    removed += session.with_transaction(removing)
+        return removed
+
+    def gone(self, stored: Sequence[tuple[str, Event]]) -> Gone:
+        """What was removed of these events, each with its journal entry.
+
+        Asked of every batch; as a rule nothing was removed lately, which one look tells. Raises Unavailable.
+        """
+        since = min((event.received_at for _, event in stored), default=None)
+        if since is None:
+            return Gone()
+        with trouble_with("mongodb", PyMongoError):
+            if self._gone.find_one({"at": {"$gte": since - CLOCKS_APART}}, {"_id": 1}) is None:
+                return Gone()
+            entries, ids = [entry_id for entry_id, _ in stored], [event.id for _, event in stored]
+            either = {"$or": [{"_id": {"$in": entries}}, {"event_id": {"$in": ids}}]}
+            found = list(self._gone.find(either).sort("at"))
+        left_at = {x["event_id"]: x["at"] for x in found if "event_id" in x}
+        own = {x["_id"] for x in found} & set(entries)
+        again = (entry_id for entry_id, event in stored if _was_sent_before(event, left_at.get(event.id)))
+        return Gone(frozenset(own), frozenset(again) - own)
+
+    def take_back(self, keys: Sequence[Any], entries: Sequence[str], now: datetime) -> None:
+        """Remove these events, by `_id`, which came back by these entries. The books never counted them, or did so when
+        they left for the first time. Raises Unavailable.
+        """
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._prepare()
+            which = {"_id": {"$in": list(keys)}, "entry_id": {"$in": list(entries)}}
+            with self._client.start_session() as session:
+                session.with_transaction(partial(self._take_back, which=which, now=now))
+
+    def _take_back(self, session: ClientSession, which: dict[str, Any], now: datetime) -> None:
+        found = list(self._events.find(which, FOUND, session=session))
+        if found:
+            self._mark(session, found, now, is_erased=True)
+            self._events.delete_many(which, session=session)
+
+    def _remove(
+        self, session: ClientSession, query: dict[str, Any], why: str, now: datetime, waiting_since: datetime | None
+    ) -> int:
+        found = list(self._events.find(query, FOUND, session=session))
+        if not found:
+            return 0
+        since = min(waiting_since or now, now) - CLOCKS_APART
+        entries = [x["entry_id"] for x in found if _may_wait(x.get("entry_id"), since)]
+        known = {x["_id"] for x in self._gone.find({"_id": {"$in": entries}}, {"_id": 1}, session=session)}
+        # What came back past `gone` was noted when it went first.
+        self._note(session, [x for x in found if x.get("entry_id") not in known], why)
+        if new := set(entries) - known:
+            ids = {x["entry_id"]: x["_id"] for x in found if x.get("entry_id") in new}
+            notes = [{"_id": entry_id, "event_id": event_id, "at": now} for entry_id, event_id in ids.items()]
+            self._gone.insert_many(notes, session=session)
+        self._mark(session, found, now, is_erased=why == ERASED)
+        return self._events.delete_many({"_id": {"$in": [x["_id"] for x in found]}}, session=session).deleted_count
+
+    def _mark(self, session: ClientSession, found: Sequence[dict[str, Any]], now: datetime, *, is_erased: bool) -> None:
+        """What segments have to follow."""
+        moments = [(x["site_id"], as_ms(x["timestamp"])) for x in found if _has_place(x)]
+        self._dirty.mark_within(session, moments, now)
+        if moments and is_erased:
+            hours = sorted({(site_id, ms // HOUR * HOUR) for site_id, ms in moments})
+            for site_id in {site_id for site_id, _ in hours}:
+                its = [as_datetime(hour) for site, hour in hours if site == site_id]
+                self._rewrites.insert_one({"site_id": site_id, "hours": its, "at": now}, session=session)
+
+    def _note(self, session: ClientSession, found: Sequence[dict[str, Any]], why: str) -> None:
+        """Of those that the audit counts (analytics/events/store.py)."""
+        counted = (x for x in found if isinstance(x["site_id"], str) and isinstance(x.get("received_at"), datetime))
+        accounts = Counter((x["site_id"], x["received_at"].astimezone(UTC).date().isoformat()) for x in counted)
+        notes = [
+            UpdateOne({"_id": {"site_id": site_id, "day": day}}, {"$inc": {why: n}}, upsert=True)
+            for (site_id, day), n in accounts.items()
+        ]
+        if notes:
+            self._removed.bulk_write(notes, session=session)
+
+    def _prepare(self) -> None:
+        """Outside a transaction, which cannot write to what is made after it began."""
+        if not self._prepared:
+            self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
+            self._gone.create_index("event_id")
+            self._rewrites.create_index("site_id")
+            self._dirty.make_index()
+            self._prepared = True
+
+
+def _was_sent_before(event: Event, left_at: datetime | None) -> bool:
+    """Whether this is a duplicate of an event that left at that time. What is imported may bring it back."""
+    return left_at is not None and event.exported_id is None and event.received_at <= left_at
+
+
+def _has_place(document: dict[str, Any]) -> bool:
+    return isinstance(document["site_id"], str) and isinstance(document.get("timestamp"), datetime)
+
+
+def _may_wait(entry_id: object, since: datetime) -> bool:
+    """Whether the journal may still have this entry, whose id begins with when Redis took it."""
+    if not isinstance(entry_id, str):
+        return False
+    ms = entry_id.split("-")[0]
+    return not ms.isdigit() or int(ms) >= as_ms(since)

@@ -1,0 +1,534 @@
+"""The one schema that every event passes, at the door and again in the worker: anything may write to the journal.
+
+In: what JSON gave, or a journal entry's bytes. Out: an `Event`, or `InvalidEvent` with what is wrong, field by field.
+JSON names of events stand here and nowhere else.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from typing import Any
+from uuid import UUID
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
+from marshmallow.validate import Length, Range, Regexp
+
+from analytics.events.event import DESCRIBED, Event, Revenue, id_from_client, id_from_export, new_id
+from analytics.events.page_urls import is_page_url
+
+# Dates that MongoDB and Python can both do arithmetic on; year 1 passes pymongo and breaks the first report.
+EPOCH = EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+INT64 = range(-(2**63), 2**63)
+MOST_PROPS = 30
+LONGEST_PROP, LONGEST_PROP_NAME = 2000, 300  # characters
+MOST_MONEY = 10**12  # of an amount, not including
+THOUSANDTH = Decimal("0.001")
+AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+# ISO 8601 as Python's own parser does not take it: a small z, a leap second, the end of a day.
+WRITTEN = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:([Zz])|([+-])(\d\d):?(\d\d)?)?", re.ASCII
+)
+UNIX = re.compile(r"(\d{10}|\d{13})(\.\d+)?", re.ASCII)  # seconds, milliseconds
+PLAIN_URL = re.compile(r"https?://(?:[a-z0-9]{1,63}\.){0,4}[a-z0-9]{1,63}(?:/[!-\[\]-~]*)?", re.ASCII)
+# Half of a surrogate pair in JSON's bytes, perhaps; in its text, beside whole pairs and other escapes.
+HALF_IN_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
+HALF_IN_TEXT = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2}|[\ud800-\udfff])|\\.",
+    re.DOTALL,
+)
+CURRENCY = "[A-Z]{3}"
+LONGEST_SEAL = 32_768  # characters; the longest user agent that the door takes, in emoji, comes to 20,000
+UNEXPLAINED = {"body": ["Not a valid event."]}
+LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below MongoDB's 16 MB
+
+
+class InvalidEvent(Exception):
+    """The caller's mistake: `fields` maps each field's name to a list of sentences.
+
+    `code`: `not_json` or `invalid_event`; `site_id`: whose event it would have been, "" where that cannot be known.
+    """
+
+    def __init__(self, fields: dict[str, list[str]], code: str = "invalid_event", site_id: str = "") -> None:
+        super().__init__(described(fields))
+        self.fields = fields
+        self.code = code
+        self.site_id = site_id
+
+
+def described(fields: Mapping[str, Sequence[str]]) -> str:
+    """What is wrong, in one line."""
+    return "; ".join(f"{name}: {' '.join(errors)}" for name, errors in fields.items())
+
+
+# Three fields with a short way for values as they nearly always are; whatever else goes marshmallow's long way, which
+# alone knows how to say no. Loading an event took 34 µs without and takes 21 µs with them (November 2026); the worker
+# spends half of its time on it.
+
+
+class Text(fields.String):
+    """A string that can be stored: JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold."""
+
+    default_error_messages = {"surrogate": "Holds half of a surrogate pair, which is not text."}
+
+    def __init__(self, *, shortest: int = 0, longest: int, **kwargs: Any) -> None:
+        super().__init__(validate=Length(min=shortest or None, max=longest), **kwargs)
+        self._lengths = range(shortest, longest + 1)
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is str and len(value) in self._lengths and value.isascii():
+            return value
+        return super().deserialize(value, attr, data, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if not _encodable(text):
+            raise self.make_error("surrogate")
+        return text
+
+
+class Id(fields.UUID):
+    """A UUID, as the journal writes it: 32 hexadecimal digits."""
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is str and len(value) == 32:
+            try:
+                return UUID(hex=value)
+            except ValueError:
+                pass
+        return super().deserialize(value, attr, data, **kwargs)
+
+
+class Moment(fields.AwareDateTime):
+    """ISO 8601 with an offset or Z; without one it is UTC. Or a Unix time, in seconds (10 digits) or milliseconds (13),
+    as a number or a string. Out: aware UTC, whole milliseconds as in MongoDB.
+    """
+
+    default_error_messages = {
+        "invalid": "Not a time: send ISO 8601 such as 2026-11-22T19:30:01Z, or a Unix time of 10 or 13 digits.",
+        "range": "Not between the years 1970 and 9998.",
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(format="iso", default_timezone=UTC, **kwargs)
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is str and value.endswith(("Z", "+00:00")):
+            try:
+                return self._checked(datetime.fromisoformat(value))
+            except ValueError:
+                pass
+        return super().deserialize(value, attr, data, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        try:
+            moment = _unix(value) or _written(value) or super()._deserialize(value, attr, data, **kwargs)
+            return self._checked(moment.astimezone(UTC))
+        except OverflowError:
+            raise self.make_error("range") from None
+
+    def _checked(self, moment: datetime) -> datetime:
+        if not EARLIEST <= moment < LATEST:
+            raise self.make_error("range")
+        return whole_milliseconds(moment)
+
+
+class Props(fields.Field[dict[str, Any]]):
+    """An object of at most 30 scalar values, texts of up to 2,000 characters, under names of up to 300. Names may hold
+    dots and dollars: MongoDB stores them since 5.0.
+    """
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValidationError("Not an object.")
+        if len(value) > MOST_PROPS:
+            raise ValidationError(f"More than {MOST_PROPS} properties.")
+        errors = [f"{key[:40]!r}: {error}" for key, item in value.items() if (error := _fault_of_prop(key, item))]
+        if errors:
+            raise ValidationError(errors)
+        return value
+
+
+class Code(fields.String):
+    """Text of a fixed form."""
+
+    def __init__(self, form: str, example: str, **kwargs: Any) -> None:
+        super().__init__(validate=Regexp(rf"{form}\Z", error=f"Not a code such as {example}."), **kwargs)
+
+
+class Flag(fields.Boolean):
+    """true or false, and not 1 or 0, which marshmallow takes for them as Python does."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.make_error("invalid", input=value)
+        return value
+
+
+class Whole(fields.Integer):
+    """A whole number, however it is written: in JSON, 7.0 is one too. Text is none."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(strict=True, **kwargs)
+
+    def _validated(self, value: Any) -> int:
+        return super()._validated(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+class Money(fields.Field[Revenue]):
+    """{"amount", "currency"}, the amount as number or text. A float is what it is written as: 10.1 is exactly 10.1."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Revenue:
+        if not isinstance(value, dict):
+            raise ValidationError("Not an object.")
+        return Revenue(_amount(value.get("amount")), _currency(value.get("currency")))
+
+
+class PageUrl(Text):
+    """A page's URL, with its scheme or from the root of its site."""
+
+    default_error_messages = {
+        "url": "Not a URL such as https://shop.example/pricing. Send what is only a path as `path`."
+    }
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is str and len(value) in self._lengths and PLAIN_URL.fullmatch(value):
+            return value
+        return fields.String.deserialize(self, value, attr, data, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not is_page_url(text):
+            raise self.make_error("url")
+        return text
+
+
+def _none_for_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+OPTIONAL: dict[str, Any] = {"allow_none": True, "pre_load": _none_for_empty}
+
+
+class EventSchema(Schema):
+    """What a client may say of an event. Unknown fields are kept out and no error; null is the same as left out, and in
+    what describes the event "" is too.
+    """
+
+    class Meta:
+        unknown = EXCLUDE
+
+    site_id = Text(required=True, shortest=1, longest=128)
+    event_type = Text(required=True, shortest=1, longest=128)
+    hostname = Text(allow_none=True, longest=253)
+    path = Text(allow_none=True, longest=2048)
+    user_id = Text(allow_none=True, longest=256)
+    timestamp = Moment(**OPTIONAL)
+    event_id = Text(longest=100, **OPTIONAL)
+    props = Props(allow_none=True)
+    url: Text = PageUrl(longest=8192, **OPTIONAL)  # of the page; hostname, path and campaign are taken from it
+
+    interactive = Flag(**OPTIONAL)
+    engagement_time = Whole(validate=Range(0, 86_400_000), **OPTIONAL)
+    scroll_depth = Whole(validate=Range(0, 100), **OPTIONAL)
+    revenue = Money(**OPTIONAL)
+
+    # DESCRIBED
+    referrer = Text(allow_none=True, longest=2048)
+    source = Text(allow_none=True, longest=255)  # often a utm_source
+    channel = Text(allow_none=True, longest=128)
+    utm_medium = Text(allow_none=True, longest=255)
+    utm_source = Text(allow_none=True, longest=255)
+    utm_campaign = Text(allow_none=True, longest=255)
+    utm_content = Text(allow_none=True, longest=255)
+    utm_term = Text(allow_none=True, longest=255)
+    device = Text(allow_none=True, longest=128)
+    browser = Text(allow_none=True, longest=128)
+    browser_version = Text(allow_none=True, longest=128)
+    os = Text(allow_none=True, longest=128)
+    os_version = Text(allow_none=True, longest=128)
+    country = Code("[A-Z]{2}", "US", **OPTIONAL)  # ISO 3166-1
+    region = Code("[A-Z]{2}-[A-Z0-9]{1,3}", "US-CA", **OPTIONAL)  # ISO 3166-2
+    city = Text(allow_none=True, longest=128)
+    language = Text(allow_none=True, longest=35)  # BCP 47; what browsers say is not always
+    screen = Text(allow_none=True, longest=11)  # "1920x1080" or a class, which it becomes
+
+
+class ExportedSchema(EventSchema):
+    """The same, and what a client cannot say of an event: what an export has in addition."""
+
+    id = Id(allow_none=True)
+    received_at = Moment(allow_none=True)
+    visitor_id = Text(longest=64, **OPTIONAL)
+    clamped = Flag(**OPTIONAL)
+    sequence = Code("[0-9]{13,20}-[0-9]{6,20}", "1763632801000-000003", **OPTIONAL)
+
+
+class JournalSchema(ExportedSchema):
+    """The same, and what the door added. All of it may be missing from what somebody else wrote to the journal."""
+
+    url = Text(longest=8192, **OPTIONAL)  # the door looked at it
+    exported_id = Id(allow_none=True)
+    client = Text(longest=LONGEST_SEAL, **OPTIONAL)
+
+
+_event_schema = EventSchema()
+_exported_schema = ExportedSchema()
+_journal_schema = JournalSchema()
+_moment = Moment()
+_described = frozenset(DESCRIBED)
+_TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence")
+
+
+def load_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
+    """One event as a client sent it, received now. Raises InvalidEvent; without `explain`, one that does not say what
+    is wrong, which takes a tenth of the time.
+    """
+    return _event(_load(_event_schema, body, explain), new_id, lambda: received_at)
+
+
+def load_exported_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
+    """One event as dump_exported_event wrote it, with its site's id or another's. As load_event."""
+    loaded = _load(_exported_schema, body, explain)
+    exported_id = loaded.get("id")
+    if exported_id is None:
+        raise InvalidEvent({"id": ["Missing data for required field."]}, site_id=loaded["site_id"])
+    loaded |= {"id": id_from_export(loaded["site_id"], exported_id), "exported_id": exported_id, "event_id": None}
+    if loaded.get("received_at") is None or loaded["received_at"] > received_at:
+        loaded["received_at"] = received_at
+    return _event(loaded, new_id, lambda: received_at)
+
+
+def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Callable[[], datetime]) -> Event:
+    """One event from the journal; the entry's own id and time stand in for what is missing. Raises InvalidEvent."""
+    if len(raw) > LARGEST_ENTRY:
+        raise InvalidEvent({"body": [f"Larger than {LARGEST_ENTRY} bytes."]})
+    return _event(_load(_journal_schema, read_json(without_half_pairs(raw)[0])), entry_id, entry_time)
+
+
+def read_json(raw: bytes) -> Any:
+    """Raises InvalidEvent."""
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        raise InvalidEvent({"body": [f"Not JSON: {error}."]}, "not_json") from None
+    except RecursionError:
+        raise InvalidEvent({"body": ["Nested too deeply."]}, "not_json") from None
+
+
+def without_half_pairs(raw: bytes) -> tuple[bytes, int]:
+    """JSON in which U+FFFD stands for each half of a surrogate pair, and how many there were. No store can hold one."""
+    if (raw.isascii() and b"\\u" not in raw) or not HALF_IN_BYTES.search(raw):
+        return raw, 0
+    try:
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")
+    except UnicodeDecodeError:
+        return raw, 0  # read_json says what is wrong
+    halves = sum(1 for found in HALF_IN_TEXT.finditer(text) if found[1])
+    whole = HALF_IN_TEXT.sub(lambda found: "\ufffd" if found[1] else found[0], text)
+    return (whole.encode(), halves) if halves else (raw, 0)
+
+
+def load_moment(name: str, value: object) -> datetime | None:
+    """What a field called `name` says of when; None where it says nothing. Raises InvalidEvent."""
+    if value is None or value == "":
+        return None
+    try:
+        moment: datetime = _moment.deserialize(value)
+    except ValidationError as error:
+        raise InvalidEvent({name: normalized(error)["_schema"]}) from None
+    return moment
+
+
+def dump_journal_event(event: Event, **more: str | None) -> bytes:
+    """The journal's form of an event: UTF-8 JSON, which load_journal_event turns into an equal event. `more`: what it
+    is to have beside, by its field's name, without being made anew for it, which takes 4 µs.
+    """
+    entry: dict[str, object] = {
+        "id": event.id.hex,
+        "site_id": event.site_id,
+        "event_type": event.event_type,
+        "timestamp": event.occurred_at.isoformat(),
+        "received_at": event.received_at.isoformat(),
+    }
+    for name in _TEXTS:
+        if (text := getattr(event, name)) is not None:
+            entry[name] = text
+    entry |= {name: text for name, text in more.items() if text is not None}
+    if event.described is not None:
+        entry |= event.described
+    if not event.interactive:
+        entry["interactive"] = False
+    if event.engagement_time is not None:
+        entry["engagement_time"] = event.engagement_time
+    if event.scroll_depth is not None:
+        entry["scroll_depth"] = event.scroll_depth
+    if event.revenue is not None:
+        entry["revenue"] = {"amount": str(event.revenue.amount), "currency": event.revenue.currency}
+    if event.props is not None:
+        entry["props"] = event.props
+    if event.clamped:
+        entry["clamped"] = True
+    if event.exported_id is not None:
+        entry["exported_id"] = event.exported_id.hex
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def dump_exported_event(event: Event) -> bytes:
+    """The same for an export: an event that was imported has the id that it was exported by before."""
+    return dump_journal_event(replace(event, id=event.exported_id, exported_id=None) if event.exported_id else event)
+
+
+def normalized(error: ValidationError) -> dict[str, list[str]]:
+    """marshmallow's messages, by field; a field of the first of several is called `goals.0.page`."""
+    return dict(_by_field(error.normalized_messages()))  # type: ignore[no-untyped-call]
+
+
+def _by_field(messages: Mapping[Any, Any], within: str = "") -> Iterator[tuple[str, list[str]]]:
+    for key, value in messages.items():
+        name = within if within and key == "_schema" else f"{within}.{key}" if within else str(key)
+        if isinstance(value, dict):
+            yield from _by_field(value, name)
+        else:
+            yield name, value
+
+
+def whole_milliseconds(moment: datetime) -> datetime:
+    rest = moment.microsecond % 1000
+    return moment.replace(microsecond=moment.microsecond - rest) if rest else moment  # to replace takes a microsecond
+
+
+def _load(schema: Schema, body: object, explain: bool = True) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise InvalidEvent({"body": ["Not a JSON object."]})
+    try:
+        return _load_plainly(schema, body)
+    except ValidationError:
+        if not explain:
+            raise InvalidEvent(UNEXPLAINED, site_id=_site_of(body)) from None
+    try:  # marshmallow knows how to say what is wrong, and with all fields
+        loaded: dict[str, Any] = schema.load(body)
+    except ValidationError as error:
+        raise InvalidEvent(normalized(error), site_id=_site_of(body)) from None
+    return loaded
+
+
+def _load_plainly(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
+    """What schema.load does here, field by field and without its machinery: 22 µs instead of 38 (November 2026)."""
+    known = schema.load_fields
+    loaded = {name: known[name].deserialize(value) for name, value in body.items() if name in known}
+    if "site_id" not in loaded or "event_type" not in loaded:
+        raise ValidationError("Missing.")
+    return loaded
+
+
+def _site_of(body: dict[str, Any]) -> str:
+    try:
+        return str(_event_schema.fields["site_id"].deserialize(body.get("site_id")))
+    except ValidationError:
+        return ""
+
+
+def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_time: Callable[[], datetime]) -> Event:
+    received_at = loaded.get("received_at") or whole_milliseconds(fallback_time())
+    event_id = loaded.get("event_id")
+    return Event(
+        id=id_from_client(loaded["site_id"], event_id) if event_id else loaded.get("id") or fallback_id(),
+        site_id=loaded["site_id"],
+        event_type=loaded["event_type"],
+        occurred_at=loaded.get("timestamp") or received_at,
+        received_at=received_at,
+        hostname=loaded.get("hostname") or None,
+        path=loaded.get("path"),
+        user_id=loaded.get("user_id") or None,  # "" is nobody
+        visitor_id=loaded.get("visitor_id") or None,
+        described={name: text for name, text in loaded.items() if text and name in _described} or None,
+        interactive=loaded.get("interactive") is not False,
+        engagement_time=loaded.get("engagement_time"),
+        scroll_depth=loaded.get("scroll_depth"),
+        revenue=loaded.get("revenue"),
+        props=loaded.get("props"),
+        clamped=bool(loaded.get("clamped")),
+        url=loaded.get("url") or None,
+        client=loaded.get("client") or None,
+        sequence=loaded.get("sequence"),
+        exported_id=loaded.get("exported_id"),
+    )
+
+
+def _amount(value: object) -> Decimal:
+    is_number = type(value) in (int, float)
+    if is_number or (isinstance(value, str) and AMOUNT.fullmatch(value)):
+        with suppress(InvalidOperation):  # no number, or one with more digits than Python reckons with
+            amount = Decimal(repr(value) if is_number else str(value)).quantize(THOUSANDTH, ROUND_HALF_UP)
+            if abs(amount) < MOST_MONEY:
+                return amount
+    raise ValidationError(
+        'amount: Not a number such as 10.1 or "10.10": digits, and perhaps a point and more digits, below 10^12. No'
+        " currency sign, no separators, no exponent in a text."
+    )
+
+
+def _currency(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(CURRENCY, value):
+        raise ValidationError("currency: Not an ISO 4217 code such as USD.")
+    return value
+
+
+def _unix(value: object) -> datetime | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = value.strip() if isinstance(value, str) else f"{value:.6f}" if isinstance(value, float) else str(value)
+    if not (found := UNIX.fullmatch(text)):
+        return None
+    return EPOCH + timedelta(milliseconds=float(text) * (1000 if len(found[1]) == 10 else 1))
+
+
+def _written(value: object) -> datetime | None:
+    found = WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        return None
+    date, hours, minutes, seconds, fraction, _, sign, *offset = found.groups(default="0")
+    is_end = hours == "24" and int(minutes) == int(seconds) == int(fraction) == 0
+    if (int(hours) > 23 and not is_end) or int(minutes) > 59 or int(seconds) > 60:
+        return None
+    away = timedelta(hours=int(offset[0]), minutes=int(offset[1]))
+    try:
+        day = datetime.fromisoformat(f"{date}T00:00:00Z")
+    except ValueError:
+        return None
+    time = timedelta(
+        hours=int(hours), minutes=int(minutes), seconds=int(seconds), microseconds=int(f"{fraction:0<6}"[:6])
+    )
+    return day + time - (-away if sign == "-" else away)
+
+
+def _fault_of_prop(key: str, value: object) -> str | None:
+    if not key or len(key) > LONGEST_PROP_NAME or "\0" in key or not _encodable(key):
+        return f"The name is empty, longer than {LONGEST_PROP_NAME} characters, or not text."
+    match value:
+        case bool() | None:
+            return None
+        case str():
+            fault = None if _encodable(value) else "Holds half of a surrogate pair, which is not text."
+            return f"Longer than {LONGEST_PROP} characters." if len(value) > LONGEST_PROP else fault
+        case int():
+            return None if value in INT64 else "Does not fit into 64 bits."
+        case float():
+            return None if math.isfinite(value) else "Not a finite number."
+        case _:
+            return "Not a string, number, boolean or null."
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

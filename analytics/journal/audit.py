@@ -1,0 +1,166 @@
+"""The audit: do the books agree with themselves, with the journal and with MongoDB, for every site and day?
+
+In: the stores. Out: a page of counts and, account by account, what does not add up. Everything is counted anew from the
+entries, events and dead letters themselves, which reads all of them. Wrong can go: a store that is away is
+`Unavailable`. An account whose events still move, because two looks at it differ or a task holds some of them, is not
+judged: its MongoDB is ahead of its books.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from analytics.events.account import (
+    ACCEPTED,
+    DEAD,
+    DROPPED,
+    DROPPED_LATER,
+    DUPLICATE,
+    REFUSED,
+    REJECTED,
+    REPLAYED,
+    STORED,
+    Account,
+)
+from analytics.events.store import EventStore
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import Journal
+from analytics.journal.ledger import Books
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One account's counts, of events. `rejected`, `dropped` (at the door) and `dropped_later` (in a worker) by reason;
+    `faults`: sentences, none where all is well, nor while `is_moving`.
+
+    `replayed` are among `accepted`; `accepted` = `stored` + `duplicate` + `dead` + `dropped_later` + `waiting`.
+    """
+
+    account: Account
+    received: int
+    rejected: dict[str, int]
+    dropped: dict[str, int]
+    accepted: int
+    replayed: int
+    stored: int
+    duplicate: int
+    dead: int
+    dropped_later: dict[str, int]
+    waiting: int
+    refused: dict[str, int] = field(default_factory=dict)
+    is_moving: bool = False
+    faults: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """`uncounted`: waiting entries that came past the door, counted when they are settled."""
+
+    balances: list[Balance]
+    uncounted: int
+
+    @property
+    def faults(self) -> list[str]:
+        return [f"{x.account.day} {shown(x.account.site_id)}: {fault}" for x in self.balances for fault in x.faults]
+
+    def only(self, is_chosen: Callable[[Balance], bool]) -> "Audit":
+        return Audit([balance for balance in self.balances if is_chosen(balance)], self.uncounted)
+
+    @property
+    def at_rest(self) -> bool:
+        return not any(balance.is_moving for balance in self.balances)
+
+
+@dataclass(frozen=True)
+class Audited:
+    """The four places that an audit compares."""
+
+    books: Books
+    journal: Journal
+    events: EventStore
+    dead_letters: DeadLetterStore
+
+
+def audit(stores: Audited) -> Audit:
+    """Raises Unavailable."""
+    before, waiting_before = stores.books.read(), stores.journal.waiting_by_account()
+    is_held = stores.journal.is_held()
+    events = stores.events.count_by_account()
+    deaths = stores.dead_letters.count_attempts_by_account()
+    is_held = stores.journal.is_held() or is_held
+    books, waiting = stores.books.read(), stores.journal.waiting_by_account()
+
+    def is_moving(account: Account) -> bool:
+        changed = before.get(account) != books.get(account) or waiting_before[account] != waiting[account]
+        return changed or (is_held and bool(waiting[account] or waiting[None]))
+
+    accounts = {*before, *books, *events, *deaths, *(account for account in waiting if account)}
+    return Audit(
+        [
+            balance_of(
+                account,
+                books.get(account, Counter()),
+                waiting=waiting[account],
+                events=events[account],
+                deaths=deaths[account],
+                is_moving=is_moving(account),
+            )
+            for account in sorted(accounts)
+        ],
+        waiting[None],
+    )
+
+
+def shown(site_id: str) -> str:
+    """A site as a terminal may have it: anybody can name one."""
+    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in site_id) or "(no site)"
+
+
+def balance_of(
+    account: Account, counts: Counter[str], *, waiting: int, events: int, deaths: int, is_moving: bool = False
+) -> Balance:
+    """`events` and `deaths`: what MongoDB holds of this account. Pure."""
+    rejected, dropped = _by_reason(counts, REJECTED), _by_reason(counts, DROPPED)
+    balance = Balance(
+        account=account,
+        received=counts[ACCEPTED] - counts[REPLAYED] + sum(rejected.values()) + sum(dropped.values()),
+        rejected=rejected,
+        dropped=dropped,
+        accepted=counts[ACCEPTED],
+        replayed=counts[REPLAYED],
+        stored=counts[STORED],
+        duplicate=counts[DUPLICATE],
+        dead=counts[DEAD],
+        dropped_later=_by_reason(counts, DROPPED_LATER),
+        waiting=waiting,
+        refused=_by_reason(counts, REFUSED),
+        is_moving=is_moving,
+    )
+    if not is_moving:
+        balance.faults.extend(_faults(balance, events, deaths))
+    return balance
+
+
+def balance_of_books(account: Account, counts: Counter[str]) -> Balance:
+    """As the books alone have it: what was accepted and has no end yet waits. Pure."""
+    ends = counts[STORED] + counts[DUPLICATE] + counts[DEAD] + sum(_by_reason(counts, DROPPED_LATER).values())
+    waiting = max(counts[ACCEPTED] - ends, 0)  # counts are read one by one, and an event may be settled meanwhile
+    return balance_of(account, counts, waiting=waiting, events=counts[STORED], deaths=counts[DEAD], is_moving=True)
+
+
+def _faults(of: Balance, events: int, deaths: int) -> Iterator[str]:
+    dropped_later = sum(of.dropped_later.values())
+    ends = of.stored + of.duplicate + of.dead + dropped_later + of.waiting
+    if of.accepted != ends:
+        yield (
+            f"accepted {of.accepted}, but stored {of.stored} + duplicate {of.duplicate} + dead {of.dead}"
+            f" + dropped later {dropped_later} + waiting {of.waiting} = {ends}"
+        )
+    if of.stored != events:
+        yield f"stored {of.stored}, but MongoDB has {events} events"
+    if of.dead != deaths:
+        yield f"dead {of.dead}, but the dead letters tell of {deaths}"
+
+
+def _by_reason(counts: Counter[str], kind: str) -> dict[str, int]:
+    return {name.removeprefix(kind): n for name, n in sorted(counts.items()) if name.startswith(kind)}

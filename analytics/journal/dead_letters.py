@@ -1,0 +1,272 @@
+"""Dead letters: events that failed for their own fault, kept as they came, with the reason, until somebody replays or
+purges them.
+
+A letter is one event. It lists each of its failures in `attempts`, by the journal entry that failed: a second delivery
+of the same entry changes nothing, and a replay that fails again adds an attempt to the same letter. A letter leaves in
+one transaction with a note of how many attempts it had, so the books still add up (analytics/journal/audit.py).
+"""
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
+from typing import Any
+from uuid import UUID
+
+import pymongo
+from bson import Binary
+from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.events.account import Account
+from analytics.events.event import sequence_of
+from analytics.journal.journal import Entry
+from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.unavailable import trouble_with
+
+# What a dead letter keeps of a payload at most: MongoDB takes documents up to 16 MB.
+MOST_RAW = 1_000_000
+AT_ONCE = 500  # letters that leave in one transaction
+GONE_FOR = 30 * 86_400  # seconds for which the entries of letters that left are known; longer than any outage
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """That an entry failed for good. `reason` is a fixed word (`not_json`, `invalid_event`, `refused`, `poison`),
+    `detail` says more; `letter` is the id of the letter to keep it in.
+    """
+
+    letter: UUID
+    entry: Entry
+    account: Account
+    received_at: datetime
+    reason: str
+    detail: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """What is kept of an event that died. `raw` is the journal's payload, its first million bytes of `raw_bytes`.
+    `sequence`: its place in the order of arrival, which is that of its first attempt.
+    """
+
+    id: UUID
+    account: Account
+    reason: str
+    detail: dict[str, Any]
+    raw: bytes
+    raw_bytes: int
+    received_at: datetime
+    dead_at: datetime
+    attempts: int
+    sequence: str
+
+    def as_json(self) -> dict[str, Any]:
+        """`raw` as text, or where it is none as `raw_base64`."""
+        try:
+            payload = {"raw": self.raw.decode()}
+        except UnicodeDecodeError:
+            payload = {"raw_base64": b64encode(self.raw).decode()}
+        return {
+            "id": str(self.id),
+            "site_id": self.account.site_id,
+            "reason": self.reason,
+            "detail": self.detail,
+            "attempts": self.attempts,
+            "received_at": self.received_at.isoformat(),
+            "dead_at": self.dead_at.isoformat(),
+            "raw_bytes": self.raw_bytes,
+            **payload,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which letters. What is None does not matter; `site_id` "" are those whose site cannot be known."""
+
+    site_id: str | None = None
+    reason: str | None = None
+    dead_before: datetime | None = None
+
+    def until(self, moment: datetime) -> "LetterFilter":
+        """The same, without those that die later: what is counted is what is removed."""
+        return replace(self, dead_before=min(moment, self.dead_before or moment))
+
+    def as_query(self) -> dict[str, Any]:
+        query: dict[str, Any] = {"site_id": self.site_id, "reason": self.reason}
+        query = {name: value for name, value in query.items() if value is not None}
+        return query | ({"dead_at": {"$lt": self.dead_before}} if self.dead_before else {})
+
+
+@dataclass(frozen=True, slots=True)
+class LetterCount:
+    site_id: str
+    reason: str
+    count: int
+
+
+class DeadLetterStore:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._client = database.client
+        self._database = database
+        self._letters = database["dead_letters"]
+        self._removed = database["dead_letters_removed"]
+        self._gone = database["dead_letters_gone"]
+
+    def keep(self, deaths: Sequence[Death], at: datetime) -> None:
+        """Write all of them; again is harmless. Raises Unavailable."""
+        if not deaths:
+            return
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            gone = {x["_id"] for x in self._gone.find({"_id": {"$in": [x.entry.entry_id for x in deaths]}})}
+            new = [x for x in deaths if x.entry.entry_id not in gone]
+            if new:
+                self._letters.bulk_write([UpdateOne({"_id": x.letter}, _entered(x, at), upsert=True) for x in new])
+
+    def count(self, which: LetterFilter) -> list[LetterCount]:
+        """By site and reason, the most first. Raises Unavailable."""
+        group = {"_id": {"site": "$site_id", "reason": "$reason"}, "n": {"$sum": 1}}
+        order = {"n": -1, "_id": 1}
+        ping(self._database)
+        with trouble_with("mongodb", PyMongoError):
+            rows = self._letters.aggregate([{"$match": which.as_query()}, {"$group": group}, {"$sort": order}])
+            return [LetterCount(row["_id"]["site"], row["_id"]["reason"], row["n"]) for row in rows]
+
+    def find(self, which: LetterFilter, *, after: UUID | None = None, limit: int = 0) -> Iterator[DeadLetter]:
+        """The newest first, one at a time from MongoDB; `after`: those that follow this one. Raises Unavailable."""
+        query = which.as_query()
+        ping(self._database)
+        with trouble_with("mongodb", PyMongoError):
+            self._letters.create_index([("dead_at", -1), ("_id", -1)], name="newest_first")
+            if after and (last := self._letters.find_one(after, {"dead_at": 1})):
+                moment = last["dead_at"]
+                older = [{"dead_at": {"$lt": moment}}, {"dead_at": moment, "_id": {"$lt": after}}]
+                query = {"$and": [query, {"$or": older}]}
+            for document in self._letters.find(query).sort([("dead_at", -1), ("_id", -1)]).limit(limit):
+                yield _letter(document)
+
+    def get(self, letter: UUID) -> DeadLetter | None:
+        """Raises Unavailable."""
+        ping(self._database)
+        with trouble_with("mongodb", PyMongoError):
+            document = self._letters.find_one(letter)
+        return _letter(document) if document else None
+
+    def resolve(self, letters: Sequence[UUID]) -> None:
+        """These were replayed and are stored: they are no dead letters any more. Raises Unavailable."""
+        if letters:
+            self._remove({"_id": {"$in": list(letters)}}, "replayed")
+
+    def purge(self, which: LetterFilter) -> int:
+        """Remove for good; how many. Raises Unavailable."""
+        return self._remove(which.as_query(), "purged")
+
+    def purge_old(self, site_id: str, before: datetime, until: Callable[[], bool] = lambda: False) -> int:
+        """The site's that were received before, unless `until` says that it is time to stop. Raises Unavailable."""
+        return self._remove({"site_id": site_id, "received_at": {"$lt": before}}, "purged", until)
+
+    def count_old(self, site_id: str, before: datetime) -> int:
+        """Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError):
+            return self._letters.count_documents({"site_id": site_id, "received_at": {"$lt": before}})
+
+    def erase(self, letters: Sequence[UUID]) -> int:
+        """They are of a visitor who is erased; how many there were. Raises Unavailable."""
+        return sum(
+            self._remove({"_id": {"$in": list(letters[first : first + AT_ONCE])}}, "erased")
+            for first in range(0, len(letters), AT_ONCE)
+        )
+
+    def count_attempts_by_account(self) -> Counter[Account]:
+        """How many entries ended as dead letters, those that were removed since included. Raises Unavailable."""
+        each = {"_id": {"site_id": "$attempts.site_id", "day": "$attempts.day"}, "n": {"$sum": 1}}
+        counts: Counter[Account] = Counter()
+        with trouble_with("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
+            kept = self._letters.aggregate([{"$unwind": "$attempts"}, {"$group": each}], session=session)
+            for row in [*kept, *self._removed.find({}, session=session)]:
+                counts[_account(row["_id"])] += sum(n for name, n in row.items() if name != "_id")
+        return counts
+
+    def _remove(self, query: dict[str, Any], why: str, until: Callable[[], bool] = lambda: False) -> int:
+        def remove_some(session: ClientSession) -> int:
+            some = list(self._letters.find(query, {"attempts": 1}, session=session, limit=AT_ONCE))
+            if not some:
+                return 0
+            attempts = Counter((x["site_id"], x["day"]) for letter in some for x in letter["attempts"])
+            notes = [
+                UpdateOne({"_id": {"site_id": site_id, "day": day}}, {"$inc": {why: n}}, upsert=True)
+                for (site_id, day), n in attempts.items()
+            ]
+            # A worker that kept one of these and died before it settled the entry will come with it again.
+            now = datetime.now(UTC)
+            gone = [
+                UpdateOne({"_id": x["entry_id"]}, {"$set": {"at": now}}, upsert=True)
+                for letter in some
+                for x in letter["attempts"]
+            ]
+            self._gone.bulk_write(gone, session=session)
+            self._removed.bulk_write(notes, session=session)
+            return self._letters.delete_many({"_id": {"$in": [x["_id"] for x in some]}}, session=session).deleted_count
+
+        removed = 0
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
+        while True:
+            with (
+                trouble_with("mongodb", PyMongoError),
+                pymongo.timeout(WRITE_LIMIT),
+                self._client.start_session() as session,
+            ):
+                some = session.with_transaction(remove_some)
+            removed += some
+            if some < AT_ONCE or until():
+                return removed
+
+
+def _entered(death: Death, at: datetime) -> list[dict[str, Any]]:
+    """The update that adds this attempt, unless it is there: as a pipeline, so that it is one atomic step."""
+    account = {"site_id": death.account.site_id, "day": death.account.day.isoformat()}
+    attempt = account | {"entry_id": death.entry.entry_id, "reason": death.reason, "dead_at": at}
+    attempts = {"$ifNull": ["$attempts", []]}
+    known = {"$in": [death.entry.entry_id, {"$ifNull": ["$attempts.entry_id", []]}]}
+    document = account | {
+        "reason": death.reason,
+        "detail": death.detail,
+        "raw": _readable(death.entry.raw[:MOST_RAW]),
+        "raw_bytes": len(death.entry.raw),
+        "received_at": death.received_at,
+        "dead_at": at,
+    }
+    literals: dict[str, Any] = {name: {"$literal": value} for name, value in document.items()}
+    added = {"$concatArrays": [attempts, [{"$literal": attempt}]]}
+    return [{"$set": literals | {"attempts": {"$cond": [known, attempts, added]}}}]
+
+
+def _letter(document: dict[str, Any]) -> DeadLetter:
+    raw = document["raw"]
+    return DeadLetter(
+        id=document["_id"],
+        account=_account(document),
+        reason=document["reason"],
+        detail=document["detail"],
+        raw=raw.encode() if isinstance(raw, str) else bytes(raw),
+        raw_bytes=document["raw_bytes"],
+        received_at=document["received_at"],
+        dead_at=document["dead_at"],
+        attempts=len(document["attempts"]),
+        sequence=sequence_of(document["attempts"][0]["entry_id"]),
+    )
+
+
+def _account(document: dict[str, Any]) -> Account:
+    return Account(document["site_id"], date.fromisoformat(document["day"]))
+
+
+def _readable(raw: bytes) -> str | Binary:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return Binary(raw)

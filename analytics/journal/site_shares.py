@@ -1,0 +1,86 @@
+"""How much of the journal each site holds, and may hold: one site must not fill it so that all are refused.
+
+A site may hold SHARE times as much as is free, in bytes and in events. A site that is alone gets 8/9 of the room. When
+others come, less is free, so that each may hold less, and the first gets no more until workers have stored some of its
+events. What is free is never all taken by sites that hold much. (The dynamic thresholds of Choudhury and Hahne, 1998.)
+
+What a site holds is counted in Redis by the scripts that append, replay and settle (analytics/journal/journal.py), in
+the same step, so that it is right across processes, deaths and redelivery. Entries that were written before there were
+counts make it less than it is, until they are settled.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cachetools import LRUCache
+from redis import Redis
+
+HELD = "footfall:journal:held"  # a hash: `bytes <site>` and `events <site>` -> how much
+SHARE = 8
+MOST_REMEMBERED = 10_000  # sites
+ASKED_EVERY = 0.25  # seconds
+
+# Returns what the site holds now. A count of nothing takes no memory.
+HOLD = """
+local function hold(key, account, bytes, events)
+  local site, held = string.sub(account, 12), {}
+  for n, change in ipairs({bytes, events}) do
+    local field = ({'bytes ', 'events '})[n] .. site
+    held[n] = redis.call('HINCRBY', key, field, change)
+    if held[n] <= 0 then redis.call('HDEL', key, field) end
+  end
+  return site, held[1], held[2]
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is free in the journal. `bytes`: None where Redis has no limit."""
+
+    bytes: float | None
+    events: int
+
+    def less(self, size: int, events: int) -> "Room":
+        return Room(None if self.bytes is None else self.bytes - size, self.events - events)
+
+    def is_short_for(self, held: "Held") -> bool:
+        return held.events > SHARE * self.events or (self.bytes is not None and held.bytes > SHARE * self.bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a site holds, as it was known `at` a time of the monotonic clock."""
+
+    bytes: int
+    events: int
+    at: float
+
+
+class Shares:
+    """What this process knows of sites: from each of its own appends, and by asking if that was too much."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._known: LRUCache[str, Held] = LRUCache(MOST_REMEMBERED)
+
+    def note(self, reply: Sequence[Any]) -> None:
+        """What an append returned: site, bytes and events of each."""
+        now = time.monotonic()
+        for site_id, size, events in zip(*[iter(reply)] * 3, strict=True):
+            self._known[site_id.decode()] = Held(size, events, now)
+
+    def over(self, site_ids: Iterable[str], room: Room) -> list[str]:
+        """Those of these sites that held too much when this process last heard of them."""
+        return [x for x in site_ids if (held := self._known.get(x)) and room.is_short_for(held)]
+
+    def is_over(self, site_id: str, room: Room) -> bool:
+        """The same for one of them, asked again if that was a while ago. Raises RedisError."""
+        held = self._known.get(site_id)
+        if held is None or time.monotonic() - held.at > ASKED_EVERY:
+            fields = [f"{name} {site_id}".encode() for name in ("bytes", "events")]
+            size, events = (int(n or 0) for n in self._redis.hmget(HELD, fields))
+            held = self._known[site_id] = Held(size, events, time.monotonic())
+        return room.is_short_for(held)

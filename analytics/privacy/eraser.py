@@ -1,0 +1,123 @@
+"""Erasing one visitor: dead letters and events go at once; what is still on its way goes when it arrives
+(analytics/privacy/late_arrivals.py).
+
+In: a visitor. Out: how much went; then nothing of them is among the events or in a report. Segments are made anew,
+their old files removed (analytics/privacy/segment_rewrites.py) and Redis's append-only file is written anew soon after,
+by a worker or by whoever waits for it: `finish`.
+
+Every step may be repeated, and a kill -9 anywhere costs only that it is asked for again. Wrong can go: a store that is
+away is Unavailable, and again is harmless.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any, TypeVar
+
+import structlog
+from pymongo.database import Database
+
+from analytics.events.removal import AT_ONCE, ERASED, Removals
+from analytics.journal.dead_letters import DeadLetterStore
+from analytics.journal.journal import make_journal
+from analytics.privacy.erasure_log import Erasures
+from analytics.privacy.segment_rewrites import MARGIN, Rewriter
+from analytics.privacy.visitor import Visitor
+from analytics.privacy.visitor_data import VisitorData
+from analytics.segments.engine import Segments
+from config.clients import make_redis
+from config.settings import Settings
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """How many went now; `waiting`: how many of theirs the journal still has, which go when a worker takes them.
+
+    `name`: of the record, by which `is_finished` knows it.
+    """
+
+    name: str
+    events: int
+    dead_letters: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Eraser:
+    data: VisitorData
+    erasures: Erasures
+    removals: Removals
+    rewriter: Rewriter
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def erase(self, visitor: Visitor) -> Erased:
+        """Raises Unavailable, some of it being erased by then; again is harmless."""
+        name = self.note(visitor)
+        letters, events = self.erase_letters(visitor), self.erase_events(visitor)
+        waiting = sum(1 for _ in self.data.waiting(visitor))
+        log.info("visitor_erased", site_id=visitor.site_id, events=events, dead_letters=letters, waiting=waiting)
+        return Erased(name, events, letters, waiting)
+
+    def note(self, visitor: Visitor) -> str:
+        """The first step, without which what is on its way would stay."""
+        return self.erasures.note(visitor, self.now())
+
+    def erase_letters(self, visitor: Visitor) -> int:
+        letters = self.data.letters(visitor)
+        erased = 0
+        while some := list(islice(letters, AT_ONCE)):
+            erased += self.data.dead_letters.erase([letter.id for letter in some])
+        return erased
+
+    def erase_events(self, visitor: Visitor) -> int:
+        since = self.data.journal.oldest()  # before they are looked for
+        found = self.data.events(visitor, {"_id": 1})
+        whose = {"site_id": visitor.site_id, visitor.name: visitor.id}
+        erased = 0
+        for some in _batched(found, AT_ONCE):
+            erased += self.removals.remove([x["_id"] for x in some], whose, ERASED, self.now(), since)
+        return erased
+
+    def is_owed(self) -> bool:
+        """Whether `finish` would find something, told quickly. Raises Unavailable."""
+        return self.rewriter.is_owed() or self.erasures.is_any_unfinished()
+
+    def finish(self, until: datetime | None = None) -> int:
+        """Segments anew, then Redis's file, as far as it goes now; how many segments were made. Raises Unavailable."""
+        built = self.rewriter.rewrite_due(until)
+        ripe = [
+            erasure
+            for erasure in self.erasures.unfinished()
+            if self._is_drained(erasure.at) and self.rewriter.is_done(erasure.site_id)
+        ]
+        if ripe and self.data.journal.rewrite_file():
+            for erasure in ripe:
+                self.erasures.finish(erasure)
+        return built
+
+    def _is_drained(self, at: datetime) -> bool:
+        """Whether whatever was received until then has left the journal."""
+        oldest = self.data.journal.oldest()
+        return self.now() > at and (oldest is None or oldest > at)
+
+
+def make_eraser(settings: Settings, database: Database[dict[str, Any]], segments: Segments) -> Eraser:
+    letters, journal = DeadLetterStore(database), make_journal(settings)
+    kept_for = timedelta(seconds=settings.stats_time_limit + MARGIN)
+    return Eraser(
+        VisitorData(database, journal, letters, segments),
+        Erasures(make_redis(settings), database, settings.replicas),
+        Removals(database),
+        Rewriter(database, segments, kept_for),
+    )
+
+
+def _batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """itertools.batched, which Python 3.11 has not yet."""
+    while batch := list(islice(items, size)):
+        yield batch

@@ -1,0 +1,89 @@
+"""What was erased while it was on its way is removed when it arrives.
+
+In: what a worker has just stored, before it settles it. Whoever erases writes the record before he looks for events,
+and a worker looks for records after it has stored, so whichever of them comes last finds the event. Two questions to
+MongoDB's indexes a batch, where nobody was erased lately. Wrong can go: a store that is away is Unavailable.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+from pymongo.database import Database
+
+from analytics.events.event import Event
+from analytics.events.removal import ERASED, Gone, Removals
+from analytics.journal.dead_letters import DeadLetterStore, Death
+from analytics.privacy.erasure_log import Erasures
+from analytics.privacy.visitor import Visitor, visitors_in, visitors_named
+from config.clients import make_redis
+from config.settings import Settings
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Catcher:
+    erasures: Erasures
+    removals: Removals
+    dead_letters: DeadLetterStore
+
+    def gone(self, stored: Sequence[tuple[str, Event]]) -> Gone:
+        """What was removed of these events, each with its journal entry. Raises Unavailable."""
+        return self.removals.gone(stored)
+
+    def catch(self, stored: Sequence[tuple[str, Event]], deaths: Sequence[Death], now: datetime) -> Gone:
+        """Remove what of these is of visitors who were erased after it was received; each comes with its journal entry.
+        They still count as stored, or dead, and then as removed. And what was stored and removed before, and is here
+        once more, as a worker died, or was slow, or the same was sent again: returns that. Raises Unavailable.
+        """
+        moments = [event.received_at for _, event in stored] + [death.received_at for death in deaths]
+        if not moments:
+            return Gone()
+        erased = self.erasures.since(min(moments))
+        gone = self.gone(stored)
+        back = gone.own | gone.again
+        if back:
+            self.removals.take_back([event.id for entry_id, event in stored if entry_id in back], sorted(back), now)
+        if erased:
+            self._erase([(x, event) for x, event in stored if x not in back], deaths, erased, now)
+        return gone
+
+    def _erase(
+        self,
+        stored: Sequence[tuple[str, Event]],
+        deaths: Sequence[Death],
+        erased: Mapping[str, datetime],
+        now: datetime,
+    ) -> None:
+        is_erased = _asking(erased, self.erasures.namer())
+        events = [(x, event) for x, event in stored if is_erased(_visitors_of(event), event.received_at)]
+        if events:
+            which = {"entry_id": {"$in": [entry_id for entry_id, _ in events]}}
+            since = min(event.received_at for _, event in events)
+            self.removals.remove([event.id for _, event in events], which, ERASED, now, since)
+        letters = [x.letter for x in deaths if is_erased(visitors_in(x.entry.raw, x.account.site_id), x.received_at)]
+        self.dead_letters.erase(letters)
+        if events or letters:
+            log.info("erased_on_arrival", events=len(events), dead_letters=len(letters))
+
+
+def make_catcher(settings: Settings, database: Database[dict[str, Any]]) -> Catcher:
+    erasures = Erasures(make_redis(settings), database, settings.replicas)
+    return Catcher(erasures, Removals(database), DeadLetterStore(database))
+
+
+IsErased = Callable[[Sequence[Visitor], datetime], bool]
+
+
+def _asking(erased: Mapping[str, datetime], name_of: Callable[[Visitor], str]) -> IsErased:
+    def is_erased(visitors: Sequence[Visitor], received_at: datetime) -> bool:
+        return any((until := erased.get(name_of(x))) and received_at <= until for x in visitors)
+
+    return is_erased
+
+
+def _visitors_of(event: Event) -> list[Visitor]:
+    return visitors_named(event.site_id, event.user_id, event.visitor_id)

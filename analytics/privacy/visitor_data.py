@@ -1,0 +1,142 @@
+"""All that is kept of one visitor, wherever it is: found to be shown, to be erased, or to prove that nothing is left.
+
+Events are found by their site and time, a stretch of at most MOST_AT_ONCE at a time, as no index knows visitors: all of
+the site's events are looked at. Segments know a visitor by a hash, and every file of the site is looked
+into, also those that no manifest names any more. Wrong can go: a store that is away is Unavailable.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from bson import Decimal128
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.events.columns import RawEvents, visitor_of
+from analytics.events.stored_props import as_sent
+from analytics.interval import LATEST, Stretch, as_datetime
+from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
+from analytics.journal.journal import Entry, Journal
+from analytics.privacy.visitor import Visitor
+from analytics.segments.engine import Segments
+from analytics.segments.store import SegmentLost
+from analytics.unavailable import trouble_with
+
+MOST_AT_ONCE = 100_000  # of the site's events, that one question looks at
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How many there are of each. `segments`: files, in MongoDB and on this machine's disk."""
+
+    events: int
+    segments: int
+    dead_letters: int
+    journal: int
+
+    @property
+    def is_nothing(self) -> bool:
+        return not any(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class VisitorData:
+    database: Database[dict[str, Any]]
+    journal: Journal
+    dead_letters: DeadLetterStore
+    segments: Segments
+
+    def search(self, visitor: Visitor) -> Found:
+        """The journal first: what leaves it meanwhile is found where it goes to."""
+        return Found(
+            journal=sum(1 for _ in self.waiting(visitor)),
+            dead_letters=sum(1 for _ in self.letters(visitor)),
+            events=sum(1 for _ in self.events(visitor)),
+            segments=sum(1 for _ in self.files(visitor)),
+        )
+
+    def export(self, visitor: Visitor) -> Iterator[bytes]:
+        """NDJSON: every event as it is stored, then the dead letters, then what waits."""
+        for event in self.events(visitor):
+            props = {"props": as_sent(event["props"])} if "props" in event else {}
+            yield _line("event", {name: _as_json(value) for name, value in (event | props).items()})
+        for letter in self.letters(visitor):
+            yield _line("dead_letter", letter.as_json())
+        for entry in self.waiting(visitor):
+            yield _line("waiting", {"entry_id": entry.entry_id, "raw": entry.raw.decode(errors="replace")})
+
+    def events(self, visitor: Visitor, fields: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """As MongoDB has them."""
+        events, whose = self.database["events"], {"site_id": visitor.site_id, visitor.name: visitor.id}
+        months = self.segments.raw.months(visitor.site_id)
+        with trouble_with("mongodb", PyMongoError):
+            for month in months:
+                for part in _parts(self.segments.raw, visitor.site_id, month):
+                    when = {"$gte": as_datetime(part.start), "$lt": as_datetime(part.end)}
+                    yield from events.find(whose | {"timestamp": when}, fields)
+            # What somebody else wrote.
+            odd = [{"timestamp": {"$lt": as_datetime(0)}}, {"timestamp": {"$gte": LATEST}}]
+            yield from events.find(whose | {"$or": [*odd, {"timestamp": {"$not": {"$type": "date"}}}]}, fields)
+
+    def letters(self, visitor: Visitor) -> Iterator[DeadLetter]:
+        for letter in self.dead_letters.find(LetterFilter()):
+            if visitor.is_in(letter.raw, letter.account.site_id):
+                yield letter
+
+    def waiting(self, visitor: Visitor) -> Iterator[Entry]:
+        """Entries of the journal, also those that a worker has at this moment."""
+        for entry in self.journal.entries():
+            if visitor.is_in(entry.raw, entry.account.site_id if entry.account else ""):
+                yield entry
+
+    def files(self, visitor: Visitor) -> Iterator[str]:
+        """Versions of segments, and copies on this disk whose file is gone."""
+        store = self.segments.store
+        store.remove_orphans()
+        with closing(self.segments.connect()) as connection, store.workplace.folder() as folder:
+            for version in store.versions(visitor.site_id):
+                path = folder / f"{version}.parquet"
+                with suppress(SegmentLost):  # removed meanwhile
+                    store.download(version, path)
+                    asked = "SELECT count(*) FROM read_parquet(?) WHERE visitor = ?"
+                    ((rows,),) = connection.execute(asked, [[str(path)], visitor_of(visitor.id)]).fetchall()
+                    if rows:
+                        yield version
+                path.unlink(missing_ok=True)
+
+
+def _parts(raw: RawEvents, site_id: str, stretch: Stretch) -> Iterator[Stretch]:
+    """The stretch in parts of few events."""
+    count = raw.count(site_id, stretch, MOST_AT_ONCE + 1)
+    middle = (stretch.start + stretch.end) // 2
+    if count <= MOST_AT_ONCE or middle == stretch.start:
+        if count:
+            yield stretch
+    else:
+        yield from _parts(raw, site_id, Stretch(stretch.start, middle))
+        yield from _parts(raw, site_id, Stretch(middle, stretch.end))
+
+
+def _line(kind: str, data: dict[str, Any]) -> bytes:
+    return json.dumps({"kind": kind, **data}, ensure_ascii=False).encode(errors="replace") + b"\n"
+
+
+def _as_json(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case UUID() | Decimal128():
+            return str(value)
+        case dict():
+            return {name: _as_json(item) for name, item in value.items()}
+        case list():
+            return [_as_json(item) for item in value]
+        case str() | int() | float() | None:
+            return value
+        case _:
+            return repr(value)

@@ -1,0 +1,240 @@
+"""The JSON of funnels, retention and journeys made into what the engine answers.
+
+In: what JSON gave. Out: what is asked, or `InvalidQuery`. Date range and filters are those of a query and are read as
+such; only the words that a query has not are read here, and stand here and nowhere else.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, validates_schema
+from marshmallow.validate import Length, OneOf, Range
+
+from analytics.events.event import PAGEVIEW_TYPES
+from analytics.events.schema import OPTIONAL, Text, Whole
+from analytics.queries.periods import DAY, HOUR
+from analytics.queries.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
+from analytics.queries.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, check_length, load_query, shown
+from analytics.sites.site import Site
+from analytics.suggestion import did_you_mean
+
+LEAST_STEPS, MOST_STEPS = 2, 8
+MOST_COHORTS = 400  # days of a year, and a few; each may be followed through all that come after it
+MOST_PAGES = 1_000
+WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhd])")
+UNITS = {"m": timedelta(minutes=1), "h": HOUR, "d": DAY}
+LONGEST_WINDOW = 366 * DAY
+OF_VISIT = "visit"
+KINDS = ("goal", "page", "event", "filter")  # of steps
+
+SiteCalled = Callable[[str], Site]  # what is set for it
+Earliest = Callable[[str], datetime | None]  # the time of its first event; asked where the date range is "all" only
+
+
+def is_window(value: str) -> None:
+    if value != OF_VISIT and not (_length(value) and _length(value) <= LONGEST_WINDOW):
+        raise ValidationError('Expected "visit", or minutes, hours or days as in "30m", "12h", "7d"; up to 366d.')
+
+
+def _length(window: str) -> timedelta:
+    found = WINDOW.fullmatch(window)
+    return int(found[1]) * UNITS[found[2]] if found else timedelta(0)
+
+
+class DateRange(fields.Raw):
+    """That of a query; read as such."""
+
+
+class QueryFilter(fields.Raw):
+    """Likewise one of its filters."""
+
+
+class StepSchema(Schema):
+    goal = Text(shortest=1, longest=LONGEST_TEXT)
+    page = Text(shortest=1, longest=LONGEST_TEXT)
+    event = Text(shortest=1, longest=128)
+    filter = QueryFilter()
+    label = Text(shortest=1, longest=128, **OPTIONAL)
+
+    @validates_schema
+    def is_of_one_kind(self, step: dict[str, Any], **_: Any) -> None:
+        if sum(kind in step for kind in KINDS) != 1:
+            raise ValidationError("A step has exactly one of goal, page, event and filter.")
+
+
+class ExplorationSchema(Schema):
+    site_id = Text(required=True, shortest=1, longest=LONGEST_SITE_ID)
+    date_range = DateRange(required=True)
+    filters = fields.List(QueryFilter(), load_default=list)
+
+
+class FunnelSchema(ExplorationSchema):
+    steps = fields.List(fields.Nested(StepSchema), required=True, validate=Length(LEAST_STEPS, MOST_STEPS))
+    window = fields.String(validate=is_window, load_default=OF_VISIT)
+
+
+class RetentionSchema(ExplorationSchema):
+    grain = fields.String(validate=OneOf(GRAINS), load_default="week")
+
+
+class JourneysSchema(ExplorationSchema):
+    page = Text(required=True, shortest=1, longest=LONGEST_TEXT)
+    limit = Whole(validate=Range(1, MOST_PAGES), load_default=10)
+
+
+_funnel, _retention, _journeys = FunnelSchema(), RetentionSchema(), JourneysSchema()
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """Who did one step after the other, within `window`; None: within one visit. `shown`: what was understood."""
+
+    query: Query
+    labels: tuple[str, ...]
+    steps: tuple[Filter, ...]
+    window: timedelta | None
+    shown: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    query: Query
+    grain: Grain
+    shown: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JourneysThrough:
+    query: Query
+    page: str
+    shown: Mapping[str, Any]
+
+
+def load_funnel(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> Funnel:
+    """Raises InvalidQuery."""
+    asked = _load(_funnel, body)
+    steps: list[dict[str, Any]] = asked["steps"]
+    own = len(asked["filters"])
+
+    def place(pointer: str) -> str:
+        """Steps are read as filters that follow the query's own."""
+        found = re.fullmatch(r"#/filters/([0-9]+)(.*)", pointer)
+        if not found or int(found[1]) < own:
+            return pointer
+        kind = _kind(steps[int(found[1]) - own])
+        return f"#/steps/{int(found[1]) - own}/{kind}" + (found[2] if kind == "filter" else "")
+
+    try:
+        filters = asked["filters"] + [_filter_of(step) for step in steps]
+        query = _query(asked, filters, site_called, now, earliest)
+    except InvalidQuery as error:
+        raise InvalidQuery(place(error.pointer), error.message) from None
+    # Where they stand is said again by the engine, of a pattern that RE2 does not take.
+    placed = tuple(_placed(each, place) for each in query.filters)
+    query = replace(query, filters=placed[:own])
+    window = None if asked["window"] == OF_VISIT else _length(asked["window"])
+    labels = tuple(_label(step, n) for n, step in enumerate(steps, start=1))
+    return Funnel(query, labels, placed[own:], window, _shown(query, asked) | {"window": asked["window"]})
+
+
+def load_retention(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> Retention:
+    """Raises InvalidQuery."""
+    asked = _load(_retention, body)
+    query = _query(asked, asked["filters"], site_called, now, earliest)
+    grain: Grain = asked["grain"]
+    check_length(query.period, grain, MOST_COHORTS, "#/grain")
+    return Retention(query, grain, _shown(query, asked) | {"grain": grain})
+
+
+def load_journeys(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> JourneysThrough:
+    """Raises InvalidQuery. The query's limit is how many pages are asked for, each way."""
+    asked = _load(_journeys, body)
+    query = _query(asked, asked["filters"], site_called, now, earliest)
+    query = replace(query, limit=asked["limit"])
+    more = {"page": asked["page"], "limit": asked["limit"]}
+    return JourneysThrough(query, asked["page"], _shown(query, asked) | more)
+
+
+def _load(schema: Schema, body: object) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = schema.load(body)  # type: ignore[arg-type]
+    except ValidationError as error:
+        pointer, message = next(_said(error.messages, "#"))
+        if message == schema.error_messages["unknown"]:
+            message += did_you_mean(pointer.rpartition("/")[2], [*schema.fields, *StepSchema().fields])
+        raise InvalidQuery(pointer, message) from None
+    return loaded
+
+
+def _said(messages: object, place: str) -> Iterator[tuple[str, str]]:
+    match messages:
+        case dict():
+            for key, inner in messages.items():
+                name = str(key).replace("~", "~0").replace("/", "~1")
+                yield from _said(inner, place if key == "_schema" else f"{place}/{name}")
+        case [str(first), *_]:
+            yield place, first
+
+
+def _query(
+    asked: dict[str, Any], filters: list[Any], site_called: SiteCalled, now: datetime, earliest: Earliest
+) -> Query:
+    site_id, date_range = asked["site_id"], asked["date_range"]
+    body = {"site_id": site_id, "date_range": date_range, "metrics": ["visitors"], "filters": filters}
+    return load_query(body, site_called(site_id), now, lambda: earliest(site_id))
+
+
+def _shown(query: Query, asked: dict[str, Any]) -> dict[str, Any]:
+    answer = shown(query, asked)
+    return {name: answer[name] for name in ("site_id", "date_range", "filters")}
+
+
+def _kind(step: dict[str, Any]) -> str:
+    return next(kind for kind in KINDS if kind in step)
+
+
+def _label(step: dict[str, Any], number: int) -> str:
+    match step:
+        case {"label": str(label)}:
+            return label
+        case {"goal": str(name)} | {"event": str(name)}:
+            return name
+        case {"page": str(page)}:
+            return f"Visit {page}"
+    return f"Step {number}"
+
+
+def _filter_of(step: dict[str, Any]) -> object:
+    """A step as a query's filter, in JSON."""
+    match step:
+        case {"goal": goal}:
+            return ["is", "event:goal", [goal]]
+        case {"event": event}:
+            return ["is", "event:name", ["pageview" if event in PAGEVIEW_TYPES else event]]
+        case {"page": page}:
+            fits = ["matches", "event:page", [_pattern(page)]] if "*" in page else ["is", "event:page", [page]]
+            return ["and", [["is", "event:name", ["pageview"]], fits]]
+    return step["filter"]
+
+
+def _pattern(page: str) -> str:
+    """`*` stands for anything within a path's part, `**` for anything, as in a goal; in RE2's words."""
+    parts = [{"**": "(?s:.*)", "*": "[^/]*"}.get(part) or re.escape(part) for part in re.split(r"(\*\*|\*)", page)]
+    return rf"\A{''.join(parts)}\z"
+
+
+def _placed(one: Filter, place: Callable[[str], str]) -> Filter:
+    match one:
+        case Condition():
+            return replace(one, place=place(one.place))
+        case And(inner):
+            return And(tuple(_placed(each, place) for each in inner))
+        case Or(inner):
+            return Or(tuple(_placed(each, place) for each in inner))
+        case Not(inner_one):
+            return Not(_placed(inner_one, place))
+        case Done(inner_one):
+            return Done(_placed(inner_one, place))

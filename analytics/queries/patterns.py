@@ -1,0 +1,65 @@
+"""The regular expressions of a question: what they cost is known before DuckDB, which has no limit, compiles them.
+
+google-re2 is the engine that DuckDB has. Compiling stops at MOST_MEMORY, in 5 ms or less; DuckDB would take 8 MB, and
+seconds for each of its threads. Raises InvalidQuery, with the place of the filter.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+
+import re2
+
+from analytics.queries.query import Condition, Filter, conditions
+from analytics.queries.query_schema import InvalidQuery
+
+MOST_MEMORY = 256 * 1024  # bytes of one pattern: about 10,000 instructions
+MOST_INSTRUCTIONS = 3_000  # of all patterns of a question; `\pL` has 1,200, a hundred words have 500
+MOST_CHARACTERS = 8_192  # of all patterns of a question: parsing the worst 2,048 takes 25 ms
+FLAGS = {True: "c", False: "i"}  # DuckDB's, by Condition.case_sensitive
+
+TOO_LARGE = (
+    "The regular expression is too large: those of one query may have {most:,} instructions together, and this one"
+    " brings them to {found}. A repetition such as {{1000}} multiplies what it repeats, and \\pL counts 1,200. Repeat"
+    " less, or use * or contains."
+)
+TOO_LONG = "The regular expressions of one query may have {most:,} characters together."
+
+
+def check_patterns(filters: Iterable[Filter]) -> None:
+    """Whether the patterns are regular expressions, and together no larger than the limits."""
+    characters = instructions = 0
+    for condition in conditions(tuple(filters)):
+        if condition.operator != "matches":
+            continue
+        for pattern in condition.values:
+            characters += len(pattern)
+            if characters > MOST_CHARACTERS:
+                raise _refused(condition, TOO_LONG.format(most=MOST_CHARACTERS))
+            instructions += _size(condition, pattern)
+            if instructions > MOST_INSTRUCTIONS:
+                raise _refused(condition, TOO_LARGE.format(most=MOST_INSTRUCTIONS, found=f"{instructions:,}"))
+
+
+def _size(condition: Condition, pattern: str) -> int:
+    try:
+        return int(re2.compile(pattern, _options(condition.case_sensitive)).programsize)
+    except re2.error as error:
+        said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
+        if "too large" in said:
+            raise _refused(condition, TOO_LARGE.format(most=MOST_INSTRUCTIONS, found="more")) from None
+        raise _refused(condition, f"Invalid regular expression: {said}") from None
+    finally:
+        re2.purge()  # it would keep the last 128
+
+
+@cache
+def _options(case_sensitive: bool) -> re2.Options:
+    options = re2.Options()
+    options.max_mem = MOST_MEMORY
+    options.case_sensitive = case_sensitive
+    options.log_errors = False
+    return options
+
+
+def _refused(condition: Condition, message: str) -> InvalidQuery:
+    return InvalidQuery(condition.place, f"{condition.dimension}: {message}")

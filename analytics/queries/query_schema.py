@@ -1,0 +1,632 @@
+"""The JSON of `POST /api/v2/query` made into a Query. Names and errors are those of Plausible's Stats API v2.
+
+In: what JSON gave, whatever it is. Out: a `Query`, or `InvalidQuery` with what is wrong and a pointer to where.
+JSON names of queries stand here and nowhere else. Not checked here: whether RE2 takes a pattern; the engine says so,
+and finds in the condition's `place` where it stood.
+
+Read by hand, not by marshmallow: a filter's form depends on its first words, and each "no" has its JSON pointer.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, NoReturn
+
+from analytics.events.schema import EARLIEST, INT64, LATEST
+from analytics.queries.case_folding import folded
+from analytics.queries.periods import (
+    NAMED_PERIODS,
+    SECOND,
+    grain_for,
+    period_called,
+    period_meant,
+    previous_period,
+    trimmed,
+    whole_seconds,
+    year_before,
+)
+from analytics.queries.query import (
+    EVENT_DIMENSIONS,
+    GRAINS,
+    METRICS,
+    OF_GOALS,
+    OF_PAGES,
+    PROPS,
+    SHARES,
+    TIME_DIMENSIONS,
+    VISIT_DIMENSIONS,
+    And,
+    Condition,
+    Done,
+    Filter,
+    Grain,
+    Not,
+    Operator,
+    Or,
+    Order,
+    Period,
+    Query,
+    conditions,
+    count_labels,
+    missing,
+    of_days,
+)
+from analytics.sites.site import Site
+from analytics.suggestion import closest, did_you_mean
+
+# Nobody's report needs more; without them, one small body could keep the engine busy for minutes.
+MOST_DIMENSIONS = 10
+MOST_CONDITIONS = 100
+MOST_VALUES = 1_000  # of all conditions together
+MOST_DEPTH = 10  # of filters within filters
+LONGEST_TEXT = 2_048  # of a value to compare with, or a dimension's name: as long as a path may be
+LONGEST_SITE_ID = 128  # as in event_schema
+MOST_LABELS = 10_000  # buckets of time, each of which has a row: 416 days by hour, 27 years by day
+MOST_ROWS = 10_000
+FARTHEST_ROW = 1_000_000_000
+LONGEST_QUOTE = 200  # of what is wrong, in an error
+
+REQUIRED = ("site_id", "metrics", "date_range")
+OPTIONAL = ("dimensions", "filters", "order_by", "include", "pagination")
+FLAGS = ("imports", "time_labels", "total_rows", "trim_relative_date_range")
+MODES = ("previous_period", "year_over_year", "custom")
+
+OPERATORS: dict[str, tuple[Operator, bool]] = {  # and whether it says the opposite
+    "is": ("is", False),
+    "is_not": ("is", True),
+    "contains": ("contains", False),
+    "contains_not": ("contains", True),
+    "matches": ("matches", False),
+    "matches_not": ("matches", True),
+}
+# What a filter may begin with.
+OF_FILTERS = (*OPERATORS, "and", "or", "not", "has_done", "has_not_done")
+OPERATORS_OF_GOALS = ("is", "contains")
+COUNTRY = re.compile(r"[A-Za-z0-9]{2}")  # databases of places have their own for what is no country, such as A1
+
+DIMENSIONS = (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)
+TIMES = ("time", *TIME_DIMENSIONS)
+
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+MOMENT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2}(:[0-9]{2})?)"
+)
+
+JSON_TYPES = {
+    dict: "Object",
+    list: "Array",
+    str: "String",
+    bool: "Boolean",
+    int: "Integer",
+    float: "Number",
+    type(None): "Null",
+}
+
+
+class InvalidQuery(Exception):
+    """The caller's mistake. `pointer`: where in the body, such as "#/metrics/1"; "" where it is not in one place."""
+
+    def __init__(self, pointer: str, message: str) -> None:
+        super().__init__(f"{pointer}: {message}" if pointer else message)
+        self.pointer = pointer
+        self.message = message
+
+
+def read_site_id(body: object) -> str:
+    """Which site is asked about; its settings are needed for all the rest. Raises InvalidQuery."""
+    return check_site_id(_body(body)["site_id"])
+
+
+def load_query(body: object, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Query:
+    """Raises InvalidQuery. `now` and what `earliest` gives are aware.
+
+    `earliest`: the time of the site's first event, None without one; asked where the date range is "all" only.
+    """
+    asked = _body(body)
+    check_site_id(asked["site_id"])
+    metrics = _metrics(asked["metrics"])
+    dimensions = _dimensions(asked.get("dimensions", []))
+    filters = _filters(asked.get("filters", []), site)
+    include = _include(asked.get("include", {}))
+    limit, offset = _pagination(asked.get("pagination", {}))
+    period = _period(asked["date_range"], site, now, earliest)
+    if include.trimmed:
+        period = trimmed(period, asked["date_range"], now)
+    grain = f"time:{grain_for(period)}"
+    dimensions = tuple(grain if dimension == "time" else dimension for dimension in dimensions)
+    query = Query(
+        site_id=site.site_id,
+        metrics=metrics,
+        period=period,
+        dimensions=dimensions,
+        filters=filters,
+        order_by=_order_by(asked.get("order_by", []), metrics, dimensions),
+        limit=limit,
+        offset=offset,
+        time_labels=include.time_labels,
+        total_rows=include.total_rows,
+        compare_with=_compare_with(include.comparisons, period, site) if include.comparisons else None,
+        goals=site.goals,
+    )
+    _check_metrics(query)
+    _check_labels(query)
+    return query
+
+
+def shown(query: Query, body: dict[str, Any]) -> dict[str, Any]:
+    """The answer's "query": what was understood. `body` is what the query was loaded from."""
+    answer = {
+        "site_id": query.site_id,
+        "metrics": list(query.metrics),
+        "date_range": _shown_period(query.period),
+        "filters": body.get("filters", []),
+        "dimensions": list(query.dimensions),
+        "order_by": [[order.key, "desc" if order.descending else "asc"] for order in query.order_by],
+        "include": {name: value for name, value in body.get("include", {}).items() if value},
+        "pagination": {"offset": query.offset, "limit": query.limit},
+    }
+    if query.compare_with:
+        answer["comparison_date_range"] = _shown_period(query.compare_with)
+    return answer
+
+
+def _shown_period(period: Period) -> list[str]:
+    last = max(period.start, period.end - SECOND)  # a day that clocks skipped has none
+    return [moment.astimezone(period.zone).isoformat(timespec="seconds") for moment in (period.start, last)]
+
+
+# The body, its metrics and its dimensions
+
+
+def _body(body: object) -> dict[str, Any]:
+    return _object(body, "#", (*REQUIRED, *OPTIONAL), REQUIRED)
+
+
+def check_site_id(site_id: object) -> str:
+    """Raises InvalidQuery."""
+    if not isinstance(site_id, str):
+        _mismatch("#/site_id", "String", site_id)
+    if not 0 < len(site_id) <= LONGEST_SITE_ID or not _encodable(site_id):
+        raise InvalidQuery("#/site_id", f"Expected a text of 1 to {LONGEST_SITE_ID} characters.")
+    return site_id
+
+
+def _metrics(value: object) -> tuple[str, ...]:
+    metrics = _array(value, "#/metrics", most=len(METRICS), least=1)
+    for i, metric in enumerate(metrics):
+        if metric not in METRICS:
+            raise InvalidQuery(f"#/metrics/{i}", _suggesting(f"Invalid metric {_quoted(metric)}", metric, METRICS))
+    return _unique(metrics, "#/metrics")
+
+
+def _dimensions(value: object) -> tuple[str, ...]:
+    """As asked: `time` is still to be made one of the time dimensions."""
+    dimensions = _array(value, "#/dimensions", most=MOST_DIMENSIONS)
+    timed = False
+    for i, dimension in enumerate(dimensions):
+        if not (_is_time(dimension) or _is_dimension(dimension)):
+            message = f"Invalid dimension {_quoted(dimension)}"
+            raise InvalidQuery(f"#/dimensions/{i}", _suggesting_dimension(message, dimension, (*DIMENSIONS, *TIMES)))
+    _unique(dimensions, "#/dimensions")
+    for i, dimension in enumerate(dimensions):
+        if timed and _is_time(dimension):
+            raise InvalidQuery(f"#/dimensions/{i}", "Expected no more than one time dimension.")
+        timed = timed or _is_time(dimension)
+    return tuple(dimensions)
+
+
+def _is_time(value: object) -> bool:
+    return value == "time" or value in TIME_DIMENSIONS
+
+
+def _is_dimension(value: object) -> bool:
+    """Of an event or its visit: what may be filtered by."""
+    if value in EVENT_DIMENSIONS or value in VISIT_DIMENSIONS:
+        return True
+    if not isinstance(value, str) or not value.startswith(PROPS):
+        return False
+    return len(PROPS) < len(value) <= LONGEST_TEXT and "\0" not in value and _encodable(value)
+
+
+def _order_by(value: object, metrics: tuple[str, ...], dimensions: tuple[str, ...]) -> tuple[Order, ...]:
+    """The effective order: without one, time ascending, else the first metric descending."""
+    time_dimension = next((dimension for dimension in dimensions if _is_time(dimension)), None)
+    orders = []
+    for i, entry in enumerate(_array(value, "#/order_by", most=len(METRICS) + MOST_DIMENSIONS)):
+        place = f"#/order_by/{i}"
+        key, direction = _array(entry, place, most=2, least=2)
+        if not (key in METRICS or _is_time(key) or _is_dimension(key)):
+            message = f"Invalid value in order_by {_quoted(key)}"
+            raise InvalidQuery(f"{place}/0", _suggesting_dimension(message, key, (*metrics, *dimensions)))
+        if direction not in ("asc", "desc"):
+            message = f"Value {_quoted(direction)} is not allowed in enum."
+            raise InvalidQuery(f"{place}/1", _suggesting(message, direction, ("asc", "desc")))
+        if key == "time":
+            key = time_dimension
+        if key not in metrics and key not in dimensions:
+            raise InvalidQuery(
+                place, f"Invalid order_by entry '{_quoted(entry)}'. Entry is not a queried metric or dimension."
+            )
+        orders.append(Order(key, direction == "desc"))
+    return tuple(orders) or (Order(time_dimension) if time_dimension else Order(metrics[0], descending=True),)
+
+
+# Filters
+
+
+def _filters(value: object, site: Site) -> tuple[Filter, ...]:
+    entries = _array(value, "#/filters", most=MOST_CONDITIONS)
+    filters = tuple(_filter(entry, f"#/filters/{i}", site) for i, entry in enumerate(entries))
+    every = tuple(conditions(filters))
+    if len(every) > MOST_CONDITIONS:
+        raise InvalidQuery("#/filters", f"Expected a maximum of {MOST_CONDITIONS} conditions but got {len(every)}.")
+    values = sum(len(condition.values) for condition in every)
+    if values > MOST_VALUES:
+        raise InvalidQuery("#/filters", f"Expected a maximum of {MOST_VALUES} values but got {values}.")
+    return filters
+
+
+def _filter(value: object, place: str, site: Site, depth: int = 1, in_done: bool = False) -> Filter:
+    if depth > MOST_DEPTH:
+        raise InvalidQuery(place, f"Expected filters no deeper than {MOST_DEPTH} within each other.")
+
+    def inner(value: object, place: str, in_done: bool = in_done) -> Filter:
+        return _filter(value, place, site, depth + 1, in_done)
+
+    match value:
+        case ["and" | "or" as operator, [_, *_] as several]:
+            filters = tuple(inner(each, f"{place}/1/{i}") for i, each in enumerate(several))
+            return And(filters) if operator == "and" else Or(filters)
+        case ["not", one]:
+            return Not(inner(one, f"{place}/1"))
+        case ["has_done" | "has_not_done", _] if in_done:
+            raise InvalidQuery(place, "Invalid filters. Behavioral filters (has_done, has_not_done) cannot be nested.")
+        case ["has_done" | "has_not_done" as operator, one]:
+            done = Done(inner(one, f"{place}/1", in_done=True))
+            return done if operator == "has_done" else Not(done)
+        case [_, "segment", *_]:
+            raise InvalidQuery(place, "Segments are not kept here: filter by what the segment stands for.")
+        case [str(operator), str(dimension), [_, *_], *_] if operator in OPERATORS and _is_dimension(dimension):
+            return _condition(list(value), place, site)
+    raise _invalid_filter(value, place)
+
+
+def _condition(entry: list[Any], place: str, site: Site) -> Filter:
+    asked, dimension, clauses, *modifiers = entry
+    operator, negated = OPERATORS[asked]
+    if dimension == "event:goal" and asked not in OPERATORS_OF_GOALS:
+        raise _invalid_filter(entry, place)
+    match modifiers:
+        case _ if modifiers in ([], [{}]):
+            case_sensitive = True
+        case [{"case_sensitive": bool(case_sensitive)} as modifier] if len(modifier) == 1:
+            pass
+        case _:
+            raise _invalid_filter(entry, place)
+    values = []
+    for i, clause in enumerate(clauses):
+        value = _as_text(clause, dimension)
+        if value is None:
+            raise _invalid_filter(entry, place)
+        if len(value) > LONGEST_TEXT or not _encodable(value):
+            raise InvalidQuery(f"{place}/2/{i}", f"Expected a text of no more than {LONGEST_TEXT} characters.")
+        values.append(value)
+    condition = Condition(operator, dimension, tuple(values), case_sensitive, place)
+    if operator == "is":
+        _check_country(condition)
+        _check_goals(condition, site)
+    return Not(condition) if negated else condition
+
+
+def _as_text(value: object, dimension: str) -> str | None:
+    """What the event's value is compared with; None for what is not one. Properties are compared as text, whatever
+    they were, and cities may be numbers of a database of places."""
+    of_prop = dimension.startswith(PROPS)
+    match value:
+        case str():
+            return value
+        case bool():
+            return str(value).lower() if of_prop else None
+        case int() if value in INT64 and (of_prop or dimension == "visit:city"):
+            return str(value)
+        case float() if math.isfinite(value) and of_prop:
+            return repr(value)
+        case float() if value.is_integer() and dimension == "visit:city":
+            return _as_text(int(value), dimension)
+    return None
+
+
+def _check_country(condition: Condition) -> None:
+    if condition.dimension != "visit:country":
+        return
+    for value in condition.values:
+        if not COUNTRY.fullmatch(value) and value != missing("visit:country"):
+            raise InvalidQuery(
+                "", "Invalid visit:country filter, visit:country needs to be a valid 2-letter country code"
+            )
+
+
+def _check_goals(condition: Condition, site: Site) -> None:
+    if condition.dimension != "event:goal":
+        return
+    same = str if condition.case_sensitive else folded
+    names = {same(goal.name) for goal in site.goals}
+    for value in condition.values:
+        if same(value) not in names:
+            message = f"Invalid filters. The goal `{_cut(value)}` is not configured for this site."
+            raise InvalidQuery("", _suggesting(message, value, [goal.name for goal in site.goals]))
+
+
+def _invalid_filter(value: object, place: str) -> InvalidQuery:
+    message = f"Invalid filter {_quoted(value)}"
+    match value:
+        case [operator, *_] if operator not in OF_FILTERS:
+            message = _suggesting(message, operator, OF_FILTERS)
+        case [_, dimension, *_] if not _is_dimension(dimension):
+            message = _suggesting_dimension(message, dimension, DIMENSIONS)
+    return InvalidQuery(place, message)
+
+
+# The period, and the one to compare it with
+
+
+def _period(value: object, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Period:
+    period = period_called(value, now, site.zone, earliest) if isinstance(value, str) else None
+    if period is None and isinstance(value, str):
+        meant = period_meant(value)
+        suggestion = did_you_mean(meant or value, [meant] if meant else NAMED_PERIODS)
+        raise _invalid_date_range(value, "#/date_range", suggestion)
+    return period or _from_to(value, "#/date_range", site)
+
+
+def _from_to(value: object, place: str, site: Site) -> Period:
+    """Two dates or two times with an offset, in order; the last of them is in it: a day, or a second."""
+    try:
+        match value:
+            case [str(first), str(last)] if DATE.fullmatch(first) and DATE.fullmatch(last):
+                days = date.fromisoformat(first), date.fromisoformat(last)
+                if EARLIEST.date() <= days[0] <= days[1] < LATEST.date():
+                    return of_days(*days, site.zone)
+            case [str(first), str(last)] if MOMENT.fullmatch(first) and MOMENT.fullmatch(last):
+                start, end = (whole_seconds(datetime.fromisoformat(text)) for text in (first, last))
+                if EARLIEST <= start <= end < LATEST:
+                    return Period(start, end + SECOND, site.zone)
+    except (ValueError, OverflowError):  # 30 February; year 1, which is year 0 in UTC
+        pass
+    raise _invalid_date_range(value, place)
+
+
+def _invalid_date_range(value: object, place: str, suggestion: str = "") -> InvalidQuery:
+    return InvalidQuery(place, f"Invalid date range {_quoted(value)}" + (suggestion and f".{suggestion}"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparison:
+    """`custom` is given exactly where the mode is so."""
+
+    mode: str
+    match_day_of_week: bool
+    custom: object
+
+
+def _compare_with(comparison: _Comparison, period: Period, site: Site) -> Period:
+    if comparison.mode == "custom":
+        return _from_to(comparison.custom, "#/include/comparisons/date_range", site)
+    before = year_before if comparison.mode == "year_over_year" else previous_period
+    try:
+        return before(period, comparison.match_day_of_week)
+    except (ValueError, OverflowError):  # before the year 1
+        raise InvalidQuery("#/include/comparisons", "Expected a date range that has one before it.") from None
+
+
+# What else to answer with, and how much
+
+
+@dataclass(frozen=True, slots=True)
+class _Include:
+    time_labels: bool
+    total_rows: bool
+    trimmed: bool
+    comparisons: _Comparison | None
+
+
+def _include(value: object) -> _Include:
+    """`imports` is taken and nothing comes of it: there is nothing imported that is not an event here."""
+    include = _object(value, "#/include", (*FLAGS, "comparisons"))
+    flags = {name: _flag(include.get(name, False), f"#/include/{name}") for name in FLAGS}
+    return _Include(
+        time_labels=flags["time_labels"],
+        total_rows=flags["total_rows"],
+        trimmed=flags["trim_relative_date_range"],
+        comparisons=_comparison(include["comparisons"]) if "comparisons" in include else None,
+    )
+
+
+def _comparison(value: object) -> _Comparison:
+    place = "#/include/comparisons"
+    comparison = _object(value, place, ("mode", "date_range", "match_day_of_week"), ("mode",))
+    mode = comparison["mode"]
+    if mode not in MODES:
+        message = f"Value {_quoted(mode)} is not allowed in enum."
+        raise InvalidQuery(f"{place}/mode", _suggesting(message, mode, MODES))
+    if mode == "custom" and "date_range" not in comparison:
+        raise InvalidQuery(place, "Required property date_range was not present.")
+    if mode != "custom" and "date_range" in comparison:
+        raise InvalidQuery(f"{place}/date_range", 'Expected one with the mode "custom" only.')
+    match_day_of_week = _flag(comparison.get("match_day_of_week", False), f"{place}/match_day_of_week")
+    return _Comparison(mode, match_day_of_week, comparison.get("date_range"))
+
+
+def _pagination(value: object) -> tuple[int, int]:
+    pagination = _object(value, "#/pagination", ("limit", "offset"))
+    return (
+        _whole(pagination.get("limit", MOST_ROWS), "#/pagination/limit", 1, MOST_ROWS),
+        _whole(pagination.get("offset", 0), "#/pagination/offset", 0, FARTHEST_ROW),
+    )
+
+
+# What can only be said of the whole query
+
+
+def _check_metrics(query: Query) -> None:
+    top_level = tuple(_top_level(query.filters))
+    of_events = tuple(_outside_done(query.filters))
+    for metric in query.metrics:
+        if metric in OF_GOALS and "event:goal" not in _used(query, top_level):
+            raise InvalidQuery("", f"Metric `{metric}` can only be queried with event:goal filters or dimensions")
+        # Who was there without the goal is asked without top-level filters on properties, which only the goal's own
+        # events have. Deeper ones cannot be left out, and would make nearly every rate 100.
+        if metric in OF_GOALS and any(c.dimension.startswith(PROPS) and c not in top_level for c in of_events):
+            raise InvalidQuery(
+                "",
+                "Invalid filters. When `conversion_rate` or `group_conversion_rate` metrics are used, "
+                "custom property filters can only be used on top level.",
+            )
+        if metric in OF_PAGES and "event:page" not in _used(query, of_events):
+            raise InvalidQuery("", f"Metric `{metric}` can only be queried with event:page filters or dimensions")
+        if metric in SHARES and not query.dimensions:
+            raise InvalidQuery("", f"Metric `{metric}` can only be queried with dimensions")
+
+
+def _used(query: Query, filtered_by: tuple[Condition, ...]) -> set[str]:
+    return {*query.dimensions, *(condition.dimension for condition in filtered_by)}
+
+
+def _top_level(filters: tuple[Filter, ...]) -> Iterator[Condition]:
+    for each in filters:
+        match each:
+            case Condition():
+                yield each
+            case Not(Condition() as condition):
+                yield condition
+
+
+def _outside_done(filters: tuple[Filter, ...]) -> Iterator[Condition]:
+    """The conditions on the counted events themselves, not on others of their visit."""
+    for each in filters:
+        match each:
+            case Condition():
+                yield each
+            case And(inner) | Or(inner):
+                yield from _outside_done(inner)
+            case Not(one):
+                yield from _outside_done((one,))
+
+
+def _check_labels(query: Query) -> None:
+    if query.time_labels and not query.grain:
+        raise InvalidQuery("", "Invalid include.time_labels: requires a time dimension.")
+    if query.grain and (query.time_labels or query.compare_with):  # both go through every bucket
+        place = "#/include/time_labels" if query.time_labels else "#/include/comparisons"
+        for period in (query.period, query.compare_with or query.period):
+            check_length(period, query.grain, MOST_LABELS, place)
+
+
+def check_length(period: Period, grain: Grain, most: int, place: str) -> None:
+    """Raises InvalidQuery if the period has more than `most` of these hours, days, weeks or months."""
+    if (count := count_labels(period, grain)) <= most:
+        return
+    coarser = [each for each in GRAINS[GRAINS.index(grain) + 1 :] if count_labels(period, each) <= most]
+    instead = f"a grain of {' or '.join(coarser)}, or for a shorter period" if coarser else "a shorter period"
+    raise InvalidQuery(place, f"The period has {count} {grain}s, and {most} are the most: ask for {instead}.")
+
+
+# What JSON consists of
+
+
+def _object(value: object, place: str, known: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _mismatch(place, "Object", value)
+    absent = [name for name in required if name not in value]
+    if absent:
+        some = f"properties {', '.join(absent)} were" if absent[1:] else f"property {absent[0]} was"
+        raise InvalidQuery(place, f"Required {some} not present.")
+    for name in value:
+        if name not in known:
+            key = _cut(str(name)).replace("~", "~0").replace("/", "~1")
+            message = "Schema does not allow additional properties."
+            raise InvalidQuery(f"{place}/{key}", _suggesting(message, name, known))
+    return value
+
+
+def _array(value: object, place: str, most: int, least: int = 0) -> list[Any]:
+    if not isinstance(value, list):
+        _mismatch(place, "Array", value)
+    if len(value) < least:
+        raise InvalidQuery(place, f"Expected a minimum of {least} items but got {len(value)}.")
+    if len(value) > most:
+        raise InvalidQuery(place, f"Expected a maximum of {most} items but got {len(value)}.")
+    return value
+
+
+def _unique(texts: list[str], place: str) -> tuple[str, ...]:
+    if len(set(texts)) < len(texts):
+        raise InvalidQuery(place, "Expected items to be unique but they were not.")
+    return tuple(texts)
+
+
+def _flag(value: object, place: str) -> bool:
+    if not isinstance(value, bool):
+        _mismatch(place, "Boolean", value)
+    return value
+
+
+def _whole(value: object, place: str, least: int, most: int) -> int:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        _mismatch(place, "Integer", value)
+    if value < least:
+        raise InvalidQuery(place, f"Expected the value to be >= {least}")
+    if value > most:
+        raise InvalidQuery(place, f"Expected the value to be <= {most}")
+    return value
+
+
+def _mismatch(place: str, expected: str, value: object) -> NoReturn:
+    got = JSON_TYPES.get(type(value), "Unknown")
+    raise InvalidQuery(place, f"Type mismatch. Expected {expected} but got {got}.")
+
+
+# Messages that Plausible's clients may know stay as they are; only a known name that is close is added to them.
+
+
+def _suggesting(message: str, name: object, known: Iterable[str]) -> str:
+    """The message, and which of these names may have been meant."""
+    suggestion = did_you_mean(name, known) if isinstance(name, str) else ""
+    return message.removesuffix(".") + f".{suggestion}" if suggestion else message
+
+
+def _suggesting_dimension(message: str, name: object, known: Iterable[str]) -> str:
+    """Compares without `event:`, `visit:` and `time:`, of which the caller may have left out or mixed up any."""
+    by_short = {_short(each): each for each in known}
+    meant = closest(_short(name), by_short) if isinstance(name, str) else None
+    return message if meant is None else _suggesting(message, by_short[meant], [by_short[meant]])
+
+
+def _short(dimension: str) -> str:
+    return dimension.partition(":")[2] or dimension
+
+
+def _quoted(value: object) -> str:
+    try:
+        return _cut(json.dumps(value, ensure_ascii=False))
+    except (ValueError, RecursionError):  # an integer of thousands of digits; thousands of arrays within each other
+        return "of this size"
+
+
+def _cut(text: str) -> str:
+    """Short enough for an error, and text even where the caller's was none (half of a surrogate pair)."""
+    short = text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
+    return short.encode(errors="replace").decode()
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,468 @@
+"""Questions answered: from a Query to numbers, through one reading of the site's events and one statement of SQL.
+
+Callers handle: Unavailable, MongoDB is away; Refused, the question takes too long or too much memory, or too many
+others are at work; InvalidQuery, a pattern is none or too large, or the answer is; SegmentLost, a segment in MongoDB is
+damaged. A damaged copy of a segment on this machine is replaced, and the question is asked again.
+"""
+
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import duckdb
+import pycountry
+import pymongo
+import structlog
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.events.columns import visitor_of
+from analytics.interval import DAY, QUARTER, Stretch, as_datetime, as_ms
+from analytics.queries.comparison import counterparts
+from analytics.queries.local_time import bucket_of, label, time_labels
+from analytics.queries.patterns import FLAGS, check_patterns
+from analytics.queries.query import OF_MONEY, PROPS, Filter, Grain, Period, Query, conditions
+from analytics.queries.query_schema import InvalidQuery
+from analytics.reports import exploration_sql
+from analytics.reports.budget import Budget
+from analytics.reports.query_slots import QuerySlots
+from analytics.reports.query_sql import Rows, put, statement, value
+from analytics.reports.results import (
+    Answer,
+    Cohort,
+    History,
+    Journeys,
+    Metric,
+    Money,
+    PastEvent,
+    PastVisit,
+    PathViews,
+    Refused,
+    Row,
+    SiteStats,
+)
+from analytics.segments.engine import make_segments
+from analytics.segments.snapshot_reader import Reader, Reading
+from analytics.segments.visit_sql import EVENT_COLUMNS
+from analytics.sql import Sql
+from analytics.unavailable import Unavailable, trouble_with
+from config.settings import Settings
+
+log = structlog.get_logger()
+
+MOST_PATHS = 10
+PATIENCE = 2.0  # seconds that a question waits for others to end
+UTC_ZONE = ZoneInfo("UTC")
+ALL_TIME = Stretch(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
+MOST_COMPARED = 1_000_000  # groups
+MOST_PAST_EVENTS = 10_000  # of a visitor's history
+MOST_TEXT = 16_000_000  # bytes of text in an answer; as JSON and in Python's memory it is some times that
+FETCHED = 100  # rows at a time
+_PLACES = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"  # half a MB is read at once
+
+# How many visitors; with each of the pages viewed most, the pageviews without a page last; and all pageviews. One
+# statement, for a second one costs 2 ms.
+_STATS = f"""
+WITH people AS (SELECT {{}} AS users FROM ({{}}) WHERE seen IS NULL OR seen < {{}}), pages AS (
+  SELECT page, count(*) AS n FROM ({{}}) WHERE name = 'pageview' GROUP BY page)
+SELECT users, page, n, total FROM people LEFT JOIN (
+  SELECT page, n, (sum(n) OVER ())::BIGINT AS total FROM pages
+  ORDER BY page IS NULL, n DESC, page LIMIT {MOST_PATHS}) ON true
+ORDER BY page IS NULL, n DESC, page
+"""
+
+TOO_LARGE = "This takes more memory than there is for one question; ask about a shorter period or fewer dimensions."
+ANSWER_TOO_LARGE = "The answer would have more than {:,} bytes of text; ask for fewer rows, or with fewer dimensions."
+
+T = TypeVar("T")
+
+
+@dataclass
+class Reports:
+    """`time_limit`: seconds for one question; `at_once`: how many are answered at the same time; `patience`: seconds
+    that another one waits for its turn. `most_fresh`: see Reader.open.
+    """
+
+    reader: Reader
+    database: duckdb.DuckDBPyConnection
+    time_limit: float
+    most_fresh: int
+    at_once: int = 4
+    patience: float = PATIENCE
+
+    def __post_init__(self) -> None:
+        self._slots = QuerySlots(self.at_once, self.patience)
+        for table, names in (("country_names", _countries()), ("region_names", _regions())):
+            made = f"CREATE OR REPLACE TABLE {table} AS SELECT unnest(?) AS code, unnest(?) AS name"
+            self.database.execute(made, names)
+
+    def budget(self, key: str = "") -> Budget:
+        """Of a question that begins now; see Budget."""
+        return Budget(self.time_limit, key)
+
+    def answer(self, query: Query, budget: Budget | None = None) -> Answer:
+        """`budget`: of the question, if it began before. Raises Refused, InvalidQuery, Unavailable, SegmentLost."""
+        return self._ask(query.site_id, partial(self._answer, query), budget)
+
+    def _answer(self, query: Query, connection: duckdb.DuckDBPyConnection, budget: Budget) -> Answer:
+        _check_patterns(connection, query.filters)
+        found, total, as_of = self._rows(connection, budget, query)
+        if query.compare_with is not None:
+            found = self._compared(connection, budget, query, query.compare_with, found)
+        return Answer(tuple(found), total if query.total_rows else None, as_of)
+
+    def stats(self, site_id: str, day: date | None, budget: Budget | None = None) -> SiteStats:
+        """Of a UTC day, or of all time. Raises as `answer` does."""
+        stretch = ALL_TIME
+        if day is not None:
+            start = as_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
+            stretch = Stretch(start, start + DAY)
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> SiteStats:
+            reading = self.reader.open(connection, site_id, stretch, self.most_fresh, visits=False)
+            users = Sql("count(*)" if reading.holds_whole(stretch) else "count(DISTINCT visitor)")
+            people = reading.rows(stretch, ["visitor", "seen"], openings=True)
+            since = value(stretch.start // QUARTER)
+            found = _fetch(
+                connection, budget, put(_STATS, users, people, since, reading.rows(stretch, ["name", "page"]))
+            )
+            paths = [PathViews(path, n) for _, path, n, _ in found if path is not None]
+            return SiteStats(found[0][3] or 0, found[0][0], paths)
+
+        return self._ask(site_id, ask, budget)
+
+    def funnel(
+        self, query: Query, steps: Sequence[Filter], window: timedelta | None, budget: Budget | None = None
+    ) -> list[int]:
+        """How many got to each step, each later than the one before: visits, or with a window visitors whose last step
+        was at most so long after the first. Raises as `answer` does.
+        """
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[int]:
+            _check_patterns(connection, (*query.filters, *steps))
+            found, _ = self._asked(
+                connection,
+                budget,
+                query,
+                lambda query, rows, _: exploration_sql.funnel(query, rows, steps, window),
+            )
+            return [int(count) for count in found[0]]
+
+        return self._ask(query.site_id, ask, budget)
+
+    def retention(self, query: Query, grain: Grain, budget: Budget | None = None) -> list[Cohort]:
+        """Cohorts in the order of time, those that have anybody. Raises as `answer` does."""
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[Cohort]:
+            places = {bucket_of(text, grain): n for n, text in enumerate(time_labels(query.period, grain))}
+            active: dict[int, list[int]] = {}
+            _check_patterns(connection, query.filters)
+            found, _ = self._asked(
+                connection, budget, query, lambda query, rows, _: exploration_sql.retention(query, rows, grain)
+            )
+            for cohort, bucket, count in budget.each(found):
+                counts = active.setdefault(cohort, [0] * (len(places) - places[cohort]))
+                counts[places[bucket] - places[cohort]] = count
+            return [Cohort(label(cohort, grain), tuple(active[cohort])) for cohort in sorted(active)]
+
+        return self._ask(query.site_id, ask, budget)
+
+    def journeys(self, query: Query, page: str, budget: Budget | None = None) -> Journeys:
+        """Whole visits count, also where they reach beyond the period. The query's limit is how many pages there are,
+        each way. Raises as `answer` does.
+        """
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> Journeys:
+            _check_patterns(connection, query.filters)
+            stretch = stretch_of_period(query.period)
+            props = any(each.dimension.startswith(PROPS) for each in conditions(query.filters))
+            reading = self.open(connection, query.site_id, stretch, props=props)
+            sql = exploration_sql.views_of(_within(query, reading), partial(reading.rows, stretch), page)
+            connection.execute(f"CREATE TEMP TABLE viewed AS {sql.text}", sql.values)
+            reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
+            if reach[0] is None:
+                return Journeys((), ())
+            wider = Stretch(*reach)
+            reading = self.open(connection, query.site_id, wider, props=False)
+            found = _fetch(
+                connection,
+                budget,
+                exploration_sql.neighbours(_within(query, reading), partial(reading.rows, wider)),
+            )
+            both = ([(page, n) for way, page, n in found if way == wanted] for wanted in ("following", "preceding"))
+            return Journeys(*map(tuple, both))
+
+        return self._ask(query.site_id, ask, budget)
+
+    def history(self, site_id: str, user_id: str, period: Period, limit: int, budget: Budget | None = None) -> History:
+        """A visitor's visits with an event in the period, the latest first; their events within it, oldest first: at
+        most MOST_PAST_EVENTS, of the latest visits.
+        """
+        stretch = stretch_of_period(period)
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> History:
+            reading = self.open(connection, site_id, stretch)
+            rows = partial(reading.rows, stretch)
+            sql = exploration_sql.history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS, MOST_TEXT)
+            found = _fetch(connection, budget, sql)
+            visits = tuple(_visit(list(events)) for _, events in groupby(found, key=itemgetter(0)))
+            return History(visits, is_cut=bool(found) and found[0][-1] > len(found))
+
+        return self._ask(site_id, ask, budget)
+
+    def write_places(self, query: Query, file: Path, budget: Budget | None = None) -> datetime | None:
+        """Where the events of the period are that fit the filters (exploration_sql.py), as a Parquet file in the folder
+        of this node's segments. Returns as of when, None for now. Raises as `answer` does.
+        """
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
+            _check_patterns(connection, query.filters)
+            sql, as_of = self._planned(
+                connection, budget, query, lambda query, rows, _: exploration_sql.places(query, rows)
+            )
+            connection.execute(f"COPY ({sql.text}) TO '{file}' {_PLACES}", sql.values)
+            return as_of
+
+        return self._ask(query.site_id, ask, budget)
+
+    def check(self) -> None:
+        """Raises Unavailable where MongoDB does not answer within a second."""
+        self.reader.check()
+
+    def earliest(self, site_id: str, budget: Budget | None = None) -> datetime | None:
+        """When the site's first event happened. Raises as `answer` does."""
+
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
+            reading = self.reader.open(connection, site_id, ALL_TIME, self.most_fresh, visits=False)
+            sql = put("SELECT min(occurred) FROM ({})", reading.rows(ALL_TIME, ["occurred"]))
+            first = _fetch(connection, budget, sql)[0][0]
+            return None if first is None else as_datetime(first)
+
+        return self._ask(site_id, ask, budget)
+
+    def open(
+        self, connection: duckdb.DuckDBPyConnection, site_id: str, stretch: Stretch, *, props: bool = True
+    ) -> Reading:
+        return self.reader.open(connection, site_id, stretch, self.most_fresh, props=props)
+
+    def _asked(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        budget: Budget,
+        query: Query,
+        question: Callable[[Query, Rows, Callable[[Stretch], bool]], Sql],
+    ) -> tuple[list[tuple[Any, ...]], datetime | None]:
+        """What a question finds, and as of when."""
+        sql, as_of = self._planned(connection, budget, query, question)
+        return _fetch(connection, budget, sql), as_of
+
+    def _planned(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        budget: Budget,
+        query: Query,
+        question: Callable[[Query, Rows, Callable[[Stretch], bool]], Sql],
+    ) -> tuple[Sql, datetime | None]:
+        """A question as SQL, and as of when its answer is. It is planned twice: first for the columns that it needs, as
+        only those of visits make it necessary to put visits together.
+        """
+        columns: set[str] = set()
+
+        def note(names: Iterable[str], *, openings: bool = False) -> Sql:  # noqa: ARG001  as Reading.rows
+            columns.update(names)
+            return Sql("nothing")
+
+        stretch = stretch_of_period(query.period)
+        question(replace(query, extent=Stretch(stretch.start, stretch.start)), note, lambda _: False)
+        budget.check()
+        visits = not columns <= set(EVENT_COLUMNS)
+        props = "props" in columns
+        reading = self.reader.open(connection, query.site_id, stretch, self.most_fresh, visits=visits, props=props)
+        sql = question(_within(query, reading), partial(reading.rows, stretch), reading.holds_whole)
+        return sql, reading.as_of
+
+    def _rows(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        budget: Budget,
+        query: Query,
+        only: Iterable[tuple[str, ...]] | None = None,
+    ) -> tuple[list[Row], int, datetime | None]:
+        found, as_of = self._asked(
+            connection, budget, query, lambda query, rows, whole: statement(query, rows, whole, only)
+        )
+        return [_row(query, each) for each in budget.each(found) if each[-2]], found[0][-1], as_of
+
+    def _compared(
+        self, connection: duckdb.DuckDBPyConnection, budget: Budget, query: Query, period: Period, found: list[Row]
+    ) -> list[Row]:
+        if not found:
+            return []
+        timeless = [n for n, name in enumerate(query.dimensions) if not name.startswith("time:")]
+        only = {tuple(row.dimensions[n] for n in timeless) for row in found}
+        earlier = replace(query.in_period(period), limit=MOST_COMPARED, offset=0)
+        before, _, _ = self._rows(connection, budget, earlier, only)
+        by_group = {row.dimensions: row.metrics for row in before}
+        if query.grain is None:
+            return [replace(row, before=by_group.get(row.dimensions)) for row in found]
+        place = query.dimensions.index(f"time:{query.grain}")
+        then = counterparts(query.period, period, query.grain)
+
+        def moved(group: tuple[str, ...]) -> tuple[str, ...]:
+            return (*group[:place], then.get(group[place], ""), *group[place + 1 :])
+
+        return [replace(row, before=by_group.get(moved(row.dimensions))) for row in budget.each(found)]
+
+    def _ask(
+        self, site_id: str, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget | None
+    ) -> T:
+        """In a slot, and within the limits. Asked again if a copy of a segment turns out to be damaged or gone."""
+        budget = budget or self.budget()
+        with self._slots.slot(site_id, budget.key):
+            try:
+                return self._once(question, budget)
+            except duckdb.Error as error:
+                # A question that DuckDB cannot answer leaves whole copies where they are.
+                if not self.reader.discard_damaged(site_id):
+                    raise
+                log.warning("copies_discarded", site_id=site_id, error=str(error)[:300])
+            return self._once(question, budget)
+
+    def _once(self, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget) -> T:
+        """With a connection of its own."""
+        done = threading.Event()
+        try:
+            connection = self.database.cursor()
+            threading.Thread(target=_interrupt_after, args=(budget.left(), done, connection), daemon=True).start()
+            with closing(connection), trouble_with("mongodb", PyMongoError), pymongo.timeout(budget.left()):
+                self.check()  # a MongoDB that is away is known after a second, not after the question's limit
+                return question(connection, budget)
+        except duckdb.InterruptException:
+            raise budget.refusal() from None
+        except Unavailable:
+            if not budget.left():  # MongoDB is given what is left of the time
+                raise budget.refusal() from None
+            raise
+        except duckdb.OutOfMemoryException:
+            raise Refused("memory_limit", TOO_LARGE) from None
+        finally:
+            done.set()
+
+
+def _within(query: Query, reading: Reading) -> Query:
+    return replace(query, extent=reading.extent)
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> list[tuple[Any, ...]]:
+    """All rows. Raises InvalidQuery if they have more than MOST_TEXT bytes of text."""
+    found: list[tuple[Any, ...]] = []
+    text = 0
+    result = connection.execute(sql.text, sql.values)
+    while rows := result.fetchmany(FETCHED):
+        budget.check()
+        for row in rows:
+            text += sum(map(_text_in, row))
+            if text > MOST_TEXT:
+                raise InvalidQuery("#/pagination/limit", ANSWER_TOO_LARGE.format(MOST_TEXT))
+            found.append(row)
+    return found
+
+
+def _text_in(cell: object) -> int:
+    """Bytes, about: four at most for a character that is not ASCII."""
+    match cell:
+        case str():
+            return len(cell) if cell.isascii() else len(cell.encode())
+        case dict():
+            return sum(_text_in(name) + _text_in(item) for name, item in cell.items())
+    return 0
+
+
+def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.DuckDBPyConnection) -> None:
+    """Again and again: an interrupt between two statements is lost."""
+    if not done.wait(seconds):
+        connection.interrupt()
+        while not done.wait(0.02):
+            connection.interrupt()
+
+
+def make_reports(settings: Settings, database: Database[dict[str, Any]]) -> Reports:
+    """One for each process, made after the fork."""
+    segments = make_segments(replace(settings, duckdb_memory=settings.report_memory), database)
+    return Reports(segments.reader, segments.connect(), settings.stats_time_limit, settings.most_fresh)
+
+
+def stretch_of_period(period: Period) -> Stretch:
+    return Stretch(as_ms(period.start), as_ms(period.end))
+
+
+def _row(query: Query, found: Sequence[Any]) -> Row:
+    width, many = len(query.dimensions), len(query.metrics)
+    dimensions = tuple(
+        label(given, query.grain) if query.grain and name.startswith("time:") else given
+        for name, given in zip(query.dimensions, found, strict=False)
+    )
+    currencies = iter(found[width + many : -2])
+    metrics = tuple(
+        _metric(name, given, next(currencies) if name in OF_MONEY else None)
+        for name, given in zip(query.metrics, found[width:], strict=False)
+    )
+    return Row(dimensions, metrics)
+
+
+def _metric(name: str, given: Any, currency: str | None) -> Metric:
+    if name in OF_MONEY:
+        return None if given is None or currency is None else Money(Decimal(int(given)).scaleb(-3), currency)
+    if given is None or isinstance(given, float):
+        return given
+    return int(given)
+
+
+def _visit(events: Sequence[tuple[Any, ...]]) -> PastVisit:
+    _, began, duration, pageviews, bounce, entry_page, exit_page, described, *_ = events[0]
+    known = {name: text for name, text in described.items() if text is not None}
+    seconds = (duration + 500) // 1000
+    past = tuple(_past_event(event[8:-1]) for event in events)
+    return PastVisit(as_datetime(began), seconds, pageviews, bounce, entry_page, exit_page, known, past)
+
+
+def _past_event(row: Sequence[Any]) -> PastEvent:
+    occurred, name, page, hostname, engaged, depth, amount, currency, props = row
+    revenue = None if amount is None else Money(amount, currency)
+    return PastEvent(as_datetime(occurred), name, page, hostname, engaged, depth, revenue, props)
+
+
+def _check_patterns(connection: duckdb.DuckDBPyConnection, filters: Sequence[Filter]) -> None:
+    """DuckDB is asked too: its RE2 is of another version."""
+    check_patterns(filters)
+    for condition in conditions(tuple(filters)):
+        if condition.operator == "matches":
+            for pattern in condition.values:
+                try:
+                    flags = FLAGS[condition.case_sensitive]
+                    connection.execute("SELECT regexp_matches('', ?, ?)", (pattern, flags)).fetchall()
+                except duckdb.InterruptException:
+                    raise
+                except duckdb.Error as error:
+                    raise InvalidQuery(condition.place, f"Invalid regular expression: {error}") from None
+
+
+def _countries() -> tuple[list[str], list[str]]:
+    found = list(pycountry.countries)
+    return [country.alpha_2 for country in found], [country.name for country in found]
+
+
+def _regions() -> tuple[list[str], list[str]]:
+    found = list(pycountry.subdivisions)
+    return [region.code for region in found], [region.name for region in found]

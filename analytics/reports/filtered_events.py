@@ -1,0 +1,46 @@
+"""The raw events that a query's filters fit, in order, however many there are.
+
+Reports tell where they are, by the same SQL as for any other question, and write that to this node's disk; then they
+are read from MongoDB a few at a time. So a client that reads slowly holds no slot for questions, no cursor, and no more
+than READ_AT_ONCE events in memory. Raises as Reports.answer does, at first; Unavailable on the way, too.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pyarrow.parquet import ParquetFile
+
+from analytics.events.columns import Place
+from analytics.events.event import Event
+from analytics.events.store import EventStore
+from analytics.queries.query import Query
+from analytics.reports.budget import Budget
+from analytics.reports.engine import Reports
+from analytics.segments.snapshot_reader import NotBuiltYet
+from analytics.unavailable import Unavailable
+
+PLACES_AT_ONCE = 500  # and all others of the last one's millisecond
+
+
+def filtered_events(reports: Reports, events: EventStore, query: Query, budget: Budget) -> Iterator[Event]:
+    reader = reports.reader
+    with reader.segments.workplace.folder() as folder:
+        file = folder / "places.parquet"
+        if reports.write_places(query, file, budget) is not None:
+            raise Unavailable("segments", NotBuiltYet("too many events came lately"))  # it would lack some
+        for places in _in_batches(file):
+            yield from events.get(reader.raw.ids_at(query.site_id, places))
+
+
+def _in_batches(file: Path) -> Iterator[list[Place]]:
+    """Events of one millisecond are in one batch: only together they tell which is which."""
+    batch: list[Place] = []
+    with ParquetFile(file) as found:
+        for rows in found.iter_batches(PLACES_AT_ONCE):
+            for place in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+                if len(batch) >= PLACES_AT_ONCE and place[0] != batch[-1][0]:
+                    yield batch
+                    batch = []
+                batch.append(place)
+    if batch:
+        yield batch

@@ -1,0 +1,95 @@
+"""Who is there right now: the last minutes of a site, counted by MongoDB from the raw events, with nothing in between.
+
+In: a site. Out: `Realtime`. Wrong can go: MongoDB away or over the time limit is `Unavailable`. The index
+(site_id, timestamp) keeps the question on the last half hour's documents.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import pymongo
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.events.event import PAGEVIEW_TYPES
+from analytics.mongodb import ping
+from analytics.unavailable import trouble_with
+
+SHORT, LONG = timedelta(minutes=5), timedelta(minutes=30)
+MOST_PAGES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PageViews:
+    page: str
+    pageviews: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lately:
+    """visitors: distinct visitors; an event without one is nobody's. top_pages: the ten most viewed, ties by page."""
+
+    visitors: int
+    pageviews: int
+    top_pages: list[PageViews]
+
+
+@dataclass(frozen=True, slots=True)
+class Realtime:
+    """Of the minutes up to `as_of`; an event that says it is of later does not count yet."""
+
+    as_of: datetime
+    last_5_minutes: Lately
+    last_30_minutes: Lately
+
+
+class RealtimeReader:
+    def __init__(self, database: Database[dict[str, Any]], time_limit: float, clock: Callable[[], datetime]) -> None:
+        self._events = database["events"]
+        self._time_limit = time_limit
+        self._clock = clock
+
+    def read(self, site_id: str) -> Realtime:
+        now = self._clock()
+        ping(self._events.database)  # a MongoDB that is away is known after a second, not after the question's limit
+        with trouble_with("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
+            (found,) = self._events.aggregate(realtime_pipeline(site_id, now))
+        return Realtime(now, _lately(found, "short"), _lately(found, "long"))
+
+
+def realtime_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
+    """One reading of the half hour's events for all six answers."""
+    recent = {"$match": {"recent": True}}
+    facets: dict[str, Any] = {}
+    for name, stages in (("short", [recent]), ("long", [])):
+        pageviews = [*stages, {"$match": {"event_type": {"$in": list(PAGEVIEW_TYPES)}}}]
+        visitors = {"$match": {"visitor": {"$type": "string"}}}
+        facets |= {
+            f"{name}_visitors": [*stages, visitors, {"$group": {"_id": "$visitor"}}, {"$count": "n"}],
+            f"{name}_pageviews": [*pageviews, {"$count": "n"}],
+            f"{name}_pages": [
+                *pageviews,
+                {"$match": {"path": {"$type": "string"}}},
+                {"$group": {"_id": "$path", "pageviews": {"$sum": 1}}},
+                {"$sort": {"pageviews": -1, "_id": 1}},
+                {"$limit": MOST_PAGES},
+            ],
+        }
+    whose = {"$ifNull": ["$user_id", "$visitor_id"]}
+    recently = {"$gt": ["$timestamp", now - SHORT]}
+    return [
+        {"$match": {"site_id": site_id, "timestamp": {"$gt": now - LONG, "$lte": now}}},
+        {"$project": {"_id": 0, "event_type": 1, "path": 1, "visitor": whose, "recent": recently}},
+        {"$facet": facets},
+    ]
+
+
+def _lately(found: dict[str, Any], name: str) -> Lately:
+    pages = [PageViews(row["_id"], row["pageviews"]) for row in found[f"{name}_pages"]]
+    return Lately(_count(found[f"{name}_visitors"]), _count(found[f"{name}_pageviews"]), pages)
+
+
+def _count(facet: list[dict[str, int]]) -> int:
+    return facet[0]["n"] if facet else 0

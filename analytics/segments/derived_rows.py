@@ -1,0 +1,87 @@
+"""Rows of visits that were put together for a question: in memory if they are few, else in a file on this machine's
+disk, which is removed when nothing refers to it any more. DuckDB then reads the columns that a question needs.
+"""
+
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from analytics.interval import Stretch
+from analytics.segments.scratch import Workplace
+from analytics.segments.visit_sql import DERIVED
+from analytics.sql import Sql
+
+IN_MEMORY = 16_000_000  # bytes
+AT_ONCE = 8_192  # rows
+_SPAN = ["span_start", "span_end"]
+
+
+class DerivedRows:
+    """`size`: bytes, in memory or on the disk."""
+
+    def __init__(self, rows: pa.Table | Path) -> None:
+        self._rows = rows
+        self.is_in_memory = not isinstance(rows, Path)
+        if isinstance(rows, Path):
+            weakref.finalize(self, rows.unlink, missing_ok=True)
+            self.count, self.size = pq.read_metadata(rows).num_rows, rows.stat().st_size
+        else:
+            self.count, self.size = rows.num_rows, rows.nbytes
+
+    def relation(self, connection: duckdb.DuckDBPyConnection, name: str) -> Sql:
+        """`name`: of the relation, if one is needed."""
+        if isinstance(self._rows, Path):
+            return Sql("read_parquet(?)", ([str(self._rows)],))
+        connection.register(name, self._rows)
+        return Sql(name)
+
+    def reach(self, period: Stretch) -> Stretch | None:
+        """From the first event to the last one of the visits that have a part in the period."""
+        if not self.count:
+            return None
+        spans = pq.read_table(self._rows, columns=_SPAN) if isinstance(self._rows, Path) else self._rows
+        met = spans.filter((pc.field("span_start") < period.end) & (pc.field("span_end") >= period.start))
+        if not met.num_rows:
+            return None
+        return Stretch(pc.min(met["span_start"]).as_py(), pc.max(met["span_end"]).as_py() + 1)
+
+
+def derive_rows(connection: duckdb.DuckDBPyConnection, workplace: Workplace, raw: Sql) -> DerivedRows:
+    """`raw`: a statement with raw columns and `seen`."""
+    # In a statement of its own: DuckDB knows then how many there are, and takes memory for no more.
+    connection.execute(f"CREATE TEMP TABLE raw AS {raw.text}", raw.values)
+    try:
+        reader = connection.sql(DERIVED).to_arrow_reader(AT_ONCE)
+        return _collected(reader.schema, iter(reader), workplace)
+    finally:
+        connection.execute("DROP TABLE raw")
+
+
+def _collected(schema: pa.Schema, batches: Iterator[pa.RecordBatch], workplace: Workplace) -> DerivedRows:
+    found: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        found.append(batch)
+        size += batch.nbytes
+        if size > IN_MEMORY:
+            break
+    else:
+        return DerivedRows(pa.Table.from_batches(found, schema))
+    path = workplace.unused(".parquet")
+    try:
+        with pq.ParquetWriter(path, schema, compression="lz4") as writer:
+            writer.write_table(pa.Table.from_batches(found))
+            found.clear()
+            for batch in batches:
+                writer.write_batch(batch)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    return DerivedRows(path)

@@ -1,0 +1,47 @@
+"""Segments, put together from the settings: what reads them and what builds them, on one set of stores."""
+
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import duckdb
+from pymongo.database import Database
+
+from analytics.events.backfill import History
+from analytics.events.columns import RawEvents
+from analytics.events.dirty_hours import DirtyHours
+from analytics.segments import duckdb_connection as duck
+from analytics.segments.builder import Builder
+from analytics.segments.snapshot_reader import Reader
+from analytics.segments.store import SegmentStore
+from config.settings import Settings
+
+
+@dataclass(frozen=True)
+class Segments:
+    """`connect`: makes a DuckDB of its own, with limits, which may read the copies of this node and nothing else."""
+
+    store: SegmentStore
+    dirty: DirtyHours
+    history: History
+    raw: RawEvents
+    reader: Reader
+    builder: Builder
+    connect: Callable[[], duckdb.DuckDBPyConnection]
+
+
+def make_segments(settings: Settings, database: Database[dict[str, Any]]) -> Segments:
+    """After the fork: the store locks a folder for this process when it first needs one."""
+    store = SegmentStore(database, settings.segment_folder, settings.segment_disk)
+    dirty, history, raw = DirtyHours(database), History(database), RawEvents(database)
+    connect = partial(_connect, settings, store)
+    reader = Reader(store, dirty, history, raw)
+    return Segments(store, dirty, history, raw, reader, Builder(store, dirty, history, raw, connect), connect)
+
+
+def _connect(settings: Settings, store: SegmentStore) -> duckdb.DuckDBPyConnection:
+    spill = store.workplace.unused()
+    return duck.connect(settings.duckdb_memory, settings.duckdb_threads, spill, [store.folder])

@@ -1,0 +1,382 @@
+"""Segments: which a site has (its manifest), their Parquet files in MongoDB, and a bounded copy of them on this disk.
+
+A segment is never changed: a new one gets a new version, and the manifest, one document, goes from the old list to the
+new one in a single write that fails where somebody else was faster. So whoever reads a manifest sees a whole state. The
+files of segments that left it stay for a while, for those who still read them; the manifest knows since when.
+
+Wrong can go: MongoDB away is `Unavailable`, and so are segments in a format of a later version; a file that is gone or
+damaged is `SegmentLost`, which a rebuild mends.
+"""
+
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import structlog
+from bson import ObjectId
+from cachetools import TTLCache
+from gridfs import GridFSBucket
+from gridfs.errors import CorruptGridFile, NoFile
+from pymongo.database import Database
+from pymongo.errors import DuplicateKeyError, PyMongoError
+
+from analytics.events.event import new_id
+from analytics.interval import Grain, Stretch, as_datetime
+from analytics.segments.scratch import Workplace, sweep
+from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
+from analytics.unavailable import Unavailable, trouble_with
+
+log = structlog.get_logger()
+
+CHUNK = 8 * 1024 * 1024  # bytes; a document of MongoDB holds less than 16 MB
+KEPT_AFTER = timedelta(minutes=10)  # files of replaced segments; longer than any query may take
+FORSAKEN = timedelta(days=1)  # a file that nobody ever named: its builder is gone by now, or never will name it
+IN_USE = 120.0  # seconds; whoever asked for a copy may open it so much later, which is longer than any query takes
+LEASE = timedelta(seconds=60)  # what a builder that was killed costs its site
+RENEWED = 20.0  # seconds
+# A copy's digest is compared when a process first reads it, when it changed, and every hour: most flipped bytes make no
+# error but wrong numbers (400 of 600, tried). SHA-256 reads some 500 MB a second.
+VERIFIED_FOR = 3600.0  # seconds
+MOST_VERIFIED = 100_000  # copies that are remembered
+
+
+class SegmentLost(Exception):
+    """The file of a segment in the manifest is not in MongoDB, or not what was written."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"segment {version} is lost or damaged; `python -m footfall segments rebuild` makes it again")
+
+
+class LaterFormat(Exception):
+    """Of a segment that a later version of ours built."""
+
+    def __init__(self, found: int) -> None:
+        super().__init__(
+            f"a segment is in format {found}, and this version reads {WIDE_FORMAT} at most; start the later one"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """How many rows a file has, and the times of its first and last event, ms."""
+
+    rows: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`digest`: SHA-256 of its file, `size` its bytes; the rest of `Content` as there. `format`: see
+    analytics/segments/visit_sql.py."""
+
+    grain: Grain
+    start: int
+    end: int
+    version: str
+    size: int
+    digest: str
+    rows: int
+    first: int
+    last: int
+    format: int = 1
+
+    @property
+    def stretch(self) -> Stretch:
+        return Stretch(self.start, self.end)
+
+    @property
+    def is_wide(self) -> bool:
+        return self.format == WIDE_FORMAT
+
+    @property
+    def built_at(self) -> datetime:
+        return _made(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    site_id: str
+    generation: int = 0
+    segments: tuple[Segment, ...] = ()
+
+
+class SegmentStore:
+    def __init__(self, database: Database[dict[str, Any]], folder: Path, most_bytes: int) -> None:
+        """`folder`: this node's copies, `most_bytes` together; any number of processes may share it."""
+        self._manifests = database["segment_manifests"]
+        self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=CHUNK)
+        self._files, self._chunks = database["segments.files"], database["segments.chunks"]
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder = folder
+        self._most_bytes = most_bytes
+        self._verified: TTLCache[str, tuple[int, int, int]] = TTLCache(MOST_VERIFIED, VERIFIED_FOR)
+        self._lock = threading.Lock()  # of `_verified`
+
+    def manifest(self, site_id: str) -> Manifest:
+        with trouble_with("mongodb", PyMongoError):
+            found = self._manifests.find_one({"_id": site_id})
+        return _read(site_id, found)
+
+    def sites(self) -> Iterator[str]:
+        with trouble_with("mongodb", PyMongoError):
+            yield from (document["_id"] for document in self._manifests.find({}, {"_id": 1}).sort("_id", 1))
+
+    def sites_to_merge(self, before: int) -> list[str]:
+        """Those that have days or hours, in months that were over by then (ms)."""
+        finer = {"$elemMatch": {"grain": {"$in": ["hour", "day"]}, "end": {"$lte": before}}}
+        with trouble_with("mongodb", PyMongoError):
+            return [
+                document["_id"] for document in self._manifests.find({"segments": finer}, {"_id": 1}).sort("_id", 1)
+            ]
+
+    def replace(self, before: Manifest, segments: Sequence[Segment]) -> bool:
+        """The site has these segments now. False where somebody else changed the manifest since `before` was read."""
+        now, versions = datetime.now(UTC), {segment.version for segment in segments}
+        left = [{"version": s.version, "at": now} for s in before.segments if s.version not in versions]
+        change: dict[str, Any] = {
+            "$set": {"segments": [asdict(s) for s in segments], "generation": before.generation + 1},
+            "$push": {"left": {"$each": left}},
+        }
+        with trouble_with("mongodb", PyMongoError):
+            try:
+                which = {"_id": before.site_id, "generation": before.generation}
+                done = self._manifests.update_one(which, change, upsert=before.generation == 0)
+            except DuplicateKeyError:
+                return False
+        return bool(done.matched_count or done.upserted_id)
+
+    @contextmanager
+    def lease(self, site_id: str, now: Callable[[], datetime]) -> Iterator[bool]:
+        """Whether this site's segments are ours to build while the block runs. It saves work: what keeps two builders
+        apart is `replace`. Renewed all along, so that a builder that dies costs a minute; and so does one that fails,
+        which may fail again.
+        """
+        token, done = ObjectId(), threading.Event()
+        which = {"_id": site_id, "leased_until": {"$not": {"$gt": now()}}}
+        change = {"$set": {"leased_until": now() + LEASE, "lease": token}, "$setOnInsert": {"generation": 0}}
+        with trouble_with("mongodb", PyMongoError):
+            try:
+                self._manifests.update_one(which, change, upsert=True)
+            except DuplicateKeyError:
+                yield False
+                return
+        ours = {"_id": site_id, "lease": token}
+
+        def renew() -> None:
+            while not done.wait(RENEWED):
+                with suppress(Unavailable), trouble_with("mongodb", PyMongoError):
+                    self._manifests.update_one(ours, {"$set": {"leased_until": now() + LEASE}})
+
+        thread = threading.Thread(target=renew, name="lease", daemon=True)
+        thread.start()
+        try:
+            yield True
+        finally:
+            done.set()
+            thread.join()
+        with trouble_with("mongodb", PyMongoError):
+            self._manifests.update_one(ours, {"$unset": {"lease": "", "leased_until": ""}})
+
+    @cached_property
+    def workplace(self) -> Workplace:
+        """For files that are not whole yet, on the same disk."""
+        return Workplace(self.folder)
+
+    def keep(
+        self, file: Path, manifest: Manifest, grain: Grain, stretch: Stretch, content: Content, *, form: int = FORMAT
+    ) -> Segment:
+        """Put a Parquet file, which lies in our workplace, into MongoDB and among this node's copies. `manifest`: the
+        one that the segment was made from, and may go into.
+        """
+        version, digest, size = new_id().hex, _digest(file), file.stat().st_size
+        metadata = {"site_id": manifest.site_id, "generation": manifest.generation}
+        with trouble_with("mongodb", PyMongoError), file.open("rb") as source:
+            self._bucket.upload_from_stream_with_id(version, version, source, metadata=metadata)
+        self._put(file, version)
+        return Segment(
+            grain, stretch.start, stretch.end, version, size, digest, content.rows, content.first, content.last, form
+        )
+
+    def fetch(self, segment: Segment) -> Path:
+        """The segment's file on this disk, fetched if it is not there, or not what was written. Raises SegmentLost,
+        Unavailable.
+        """
+        with trouble_with("disk", OSError):
+            return self._fetch(segment)
+
+    def _fetch(self, segment: Segment) -> Path:
+        path = self._path(segment.version)
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            # Used just now: the oldest go first. Not written: DuckDB would read the footer again.
+            os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
+            if self._is_whole(segment, path):
+                return path
+            log.warning("copy_damaged", version=segment.version)
+        part = self.workplace.unused(".part")
+        try:
+            self._download(segment.version, part)
+            if _digest(part) != segment.digest:
+                raise SegmentLost(segment.version)
+            self._put(part, segment.version)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    def discard_damaged(self, segments: Iterable[Segment]) -> bool:
+        """Remove the copies of these segments that are not what was written. Whether there were any, or any is gone."""
+        damaged = False
+        with trouble_with("disk", OSError):
+            for segment in segments:
+                with suppress(FileNotFoundError):
+                    if self._is_whole(segment, self._path(segment.version), anew=True):
+                        continue
+                    log.warning("copy_damaged", version=segment.version)
+                self.forget(segment.version)
+                damaged = True
+        return damaged
+
+    def _is_whole(self, segment: Segment, copy: Path, *, anew: bool = False) -> bool:
+        """Whether the copy is what was written; `anew`: even if that was compared before."""
+        found = copy.stat()
+        state = found.st_ino, found.st_size, found.st_mtime_ns
+        with self._lock:
+            if not anew and self._verified.get(segment.version) == state:
+                return True
+        if found.st_size != segment.size or _digest(copy) != segment.digest:
+            return False
+        with self._lock:
+            self._verified[segment.version] = state
+        return True
+
+    def _download(self, version: str, part: Path) -> None:
+        with trouble_with("mongodb", PyMongoError), part.open("wb") as target:
+            try:
+                self._bucket.download_to_stream(version, target)
+            except (NoFile, CorruptGridFile):
+                raise SegmentLost(version) from None
+
+    def _put(self, file: Path, version: str) -> None:
+        with file.open("rb") as written:
+            os.fsync(written.fileno())  # before it has its name: who finds a copy trusts it
+        os.utime(file)
+        file.replace(self._path(version))
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Remove the copies that were used longest ago, down to the limit; those that are in use stay above it. An open
+        file is read on, removed or not.
+        """
+        found = []
+        for path in self.folder.glob("*.parquet"):
+            with suppress(FileNotFoundError):
+                found.append((path.stat().st_atime, path.stat().st_size, path))
+        total = sum(size for _, size, _ in found)
+        for used, size, path in sorted(found):
+            if total <= self._most_bytes or used > time.time() - IN_USE:
+                return
+            path.unlink(missing_ok=True)
+            total -= size
+
+    def forget(self, version: str) -> None:
+        """Remove this node's copy."""
+        self._path(version).unlink(missing_ok=True)
+
+    def collect(
+        self,
+        now: datetime,
+        patience: Callable[[], bool] = lambda: True,
+        *,
+        site_id: str | None = None,
+        kept_after: timedelta = KEPT_AFTER,
+    ) -> int:
+        """Remove the files that no manifest names any more, or ever will: a builder that read a manifest of an earlier
+        generation cannot replace it. Returns how many. `site_id`: of this site only.
+        """
+        removed = 0
+        sweep(self.folder)
+        whose = {} if site_id is None else {"metadata.site_id": site_id}
+        with trouble_with("mongodb", PyMongoError):
+            found: defaultdict[str, list[Any]] = defaultdict(list)
+            for file in self._bucket.find({"uploadDate": {"$lt": now - kept_after}} | whose):
+                found[file.metadata["site_id"]].append(file)
+            for site, files in found.items():  # which were there before their manifest is read
+                document = self._manifests.find_one({"_id": site}) or {}
+                used = {segment["version"] for segment in document.get("segments", ())}
+                used |= {left["version"] for left in document.get("left", ()) if left["at"] > now - kept_after}
+                for file in files:
+                    made_from = file.metadata["generation"]
+                    is_past = made_from < document.get("generation", 0) or _made(file._id) < now - FORSAKEN
+                    if file._id not in used and is_past and patience():
+                        with suppress(NoFile):
+                            self._bucket.delete(file._id)
+                        self.forget(file._id)
+                        removed += 1
+                which = {"left": {"at": {"$lte": now - kept_after}}}
+                self._manifests.update_one({"_id": site}, {"$pull": which})
+            self._collect_pieces(now)
+        self.remove_orphans()
+        return removed
+
+    def remove_orphans(self) -> int:
+        """Remove this node's copies of files that are not in MongoDB any more; how many. Raises Unavailable."""
+        copies = {path.stem for path in self.folder.glob("*.parquet")}
+        with trouble_with("mongodb", PyMongoError):
+            kept = {file["_id"] for file in self._files.find({"_id": {"$in": sorted(copies)}}, {"_id": 1})}
+        for version in copies - kept:
+            self.forget(version)
+        return len(copies - kept)
+
+    def versions(self, site_id: str) -> list[str]:
+        """Of all files of the site, those included that no manifest names. Raises Unavailable."""
+        with trouble_with("mongodb", PyMongoError):
+            return [file["_id"] for file in self._files.find({"metadata.site_id": site_id}, {"_id": 1})]
+
+    def download(self, version: str, path: Path) -> None:
+        """A file, whatever it holds, to look into it. Raises SegmentLost, Unavailable."""
+        with trouble_with("disk", OSError):
+            self._download(version, path)
+
+    def _collect_pieces(self, now: datetime) -> None:
+        """Of files whose writer died before their last piece."""
+        for each in self._chunks.aggregate([{"$group": {"_id": "$files_id"}}]):
+            version = each["_id"]
+            if _made(version) < now - FORSAKEN and not self._files.find_one({"_id": version}, {"_id": 1}):
+                self._chunks.delete_many({"files_id": version})
+
+    def _path(self, version: str) -> Path:
+        return self.folder / f"{version}.parquet"
+
+
+def _digest(file: Path) -> str:
+    digest = sha256()
+    with file.open("rb") as source:
+        while block := source.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _made(version: str) -> datetime:
+    """A version is a UUIDv7, which begins with its time."""
+    return as_datetime(UUID(version).int >> 80)
+
+
+def _read(site_id: str, document: dict[str, Any] | None) -> Manifest:
+    if document is None:
+        return Manifest(site_id)
+    segments = document.get("segments", ())
+    latest = max((fields.get("format", 1) for fields in segments), default=1)
+    if latest > WIDE_FORMAT:
+        raise Unavailable("segments", LaterFormat(latest))
+    return Manifest(site_id, document["generation"], tuple(Segment(**fields) for fields in segments))

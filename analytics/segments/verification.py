@@ -1,0 +1,176 @@
+"""Do segments say what raw events say? Derives a month anew from raw events, and compares it, hour by hour and in every
+column, with what a reading gives. Writes nothing.
+
+Events that arrive between the two reads are no difference: an hour that differs is compared again, by itself, without
+the visits that meet a slot that was marked meanwhile. Memory is DuckDB's limit, the rest goes to its disk.
+
+Wrong can go: MongoDB away is Unavailable; so are months from before there were segments that are not built yet. The
+file of a segment that is lost, or cannot be read, is part of what is found.
+"""
+
+from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from analytics.events.dirty_hours import DirtyHour
+from analytics.interval import DAY, HOUR, SLOT, VISIT_GAP, Stretch, joined, stretch_of
+from analytics.segments.derivation import derive
+from analytics.segments.engine import Segments
+from analytics.segments.store import SegmentLost
+from analytics.segments.visit_sql import COLUMNS
+from analytics.sql import Sql
+
+COMPARED = (*(name for name in COLUMNS if name != "seen"), "prior")  # `seen` is of a segment, not of the event
+TRIES = 5
+MARKED_WITHIN = 1.0  # seconds; a worker marks what it inserted in the same breath
+Sum = tuple[int, int]  # how many rows, and the sum of their hashes
+CHANGED = pa.schema([("first", pa.int64()), ("last", pa.int64())])
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """An hour, and how many events it has in raw events and in a reading; as many where they differ in a column."""
+
+    hour: int
+    stored: int
+    read: int
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """`events`: in raw events. `lost`: why the month could not be read at all, or None."""
+
+    site_id: str
+    month: Stretch
+    events: int
+    differences: tuple[Difference, ...] = ()
+    lost: str | None = None
+
+    @property
+    def is_right(self) -> bool:
+        return not self.differences and self.lost is None
+
+
+def months_of(segments: Segments, site_id: str) -> list[Stretch]:
+    """Those that have raw events, or segments."""
+    held = (stretch_of("month", segment.start) for segment in segments.store.manifest(site_id).segments)
+    return sorted({*segments.raw.months(site_id), *held})
+
+
+def verify(segments: Segments, site_id: str, months: Iterable[Stretch], most_fresh: int) -> Iterator[Verified]:
+    """Raises Unavailable."""
+    verifier = Verifier(segments, site_id, most_fresh)
+    for month in months:
+        try:
+            yield verifier.verify(month)
+        except (SegmentLost, duckdb.Error) as error:
+            yield Verified(site_id, month, 0, lost=str(error))
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    segments: Segments
+    site_id: str
+    most_fresh: int
+
+    def verify(self, month: Stretch) -> Verified:
+        events, differing = self._compare(month, exempt=False)
+        found = (self._again(difference) for difference in differing)
+        return Verified(self.site_id, month, events, tuple(each for each in found if each is not None))
+
+    def _again(self, difference: Difference) -> Difference | None:
+        for _ in range(TRIES):
+            _, found = self._compare(Stretch(difference.hour, difference.hour + HOUR), exempt=True)
+            if not found:
+                return None
+            difference = found[0]
+        return difference
+
+    def _compare(self, period: Stretch, *, exempt: bool) -> tuple[int, list[Difference]]:
+        """How many events there are, and the hours that differ. `exempt`: leave out what may just have changed."""
+        with closing(self.segments.connect()) as connection, self.segments.store.workplace.folder() as folder:
+            before = self.segments.dirty.of_site(self.site_id)
+            reading = self.segments.reader.open(connection, self.site_id, period, self.most_fresh)
+            rows = reading.rows(period, COMPARED)
+            read = self._sum(connection, "in_segments", rows, keep=exempt)
+            self._derive(connection, folder, period)
+            columns = ", ".join(COMPARED)
+            stored = Sql(
+                f"SELECT {columns} FROM derived WHERE occurred >= ? AND occurred < ?", (period.start, period.end)
+            )
+            if not exempt:
+                return _differences(read, self._sum(connection, "in_events", stored, keep=False))
+            self._sum(connection, "in_events", stored, keep=True)
+            time.sleep(MARKED_WITHIN)
+            after = self.segments.dirty.of_site(self.site_id)
+            changed = [*_changed(before, after), *_unread(before, reading.fresh)]
+            connection.register("changed", _table(changed))
+            return _differences(*(_sums(connection, name) for name in ("in_segments", "in_events")))
+
+    def _derive(self, connection: duckdb.DuckDBPyConnection, folder: Path, period: Stretch) -> None:
+        """Into the view `derived`, with all that visits of the period may reach back or forth to."""
+        reach, more = period, DAY
+        while True:
+            reach, more = reach.widened(more), more * 2
+            derive(connection, folder, self.segments.raw.read(self.site_id, [reach]))
+            ((first, last),) = connection.execute(
+                "SELECT min(span_start), max(span_end) FROM derived WHERE span_start < ? AND span_end >= ?",
+                [period.end, period.start],
+            ).fetchall()
+            if first is None or (first > reach.start + VISIT_GAP and last < reach.end - VISIT_GAP):
+                return
+
+    def _sum(self, connection: duckdb.DuckDBPyConnection, name: str, rows: Sql, *, keep: bool) -> dict[int, Sum]:
+        """By hour. `keep`: the rows too, in a table of this name."""
+        if keep:
+            connection.execute(f"CREATE TEMP TABLE {name} AS {rows.text}", rows.values)
+            return {}
+        found = connection.execute(_SUM.format(f"({rows.text})"), rows.values).fetchall()
+        return {hour: (count, total) for hour, count, total in found}
+
+
+_SUM = f"SELECT occurred // {HOUR} * {HOUR}, count(*), sum(hash({', '.join(COMPARED)})) FROM {{}} AS rows GROUP BY ALL"
+_LEFT_OUT = " WHERE NOT EXISTS (SELECT 1 FROM changed WHERE span_end >= first AND span_start < last)"
+
+
+def _sums(connection: duckdb.DuckDBPyConnection, name: str) -> dict[int, Sum]:
+    text = _SUM.format(f"(SELECT * FROM {name}{_LEFT_OUT})")
+    return {hour: (count, total) for hour, count, total in connection.execute(text).fetchall()}
+
+
+def _differences(read: dict[int, Sum], stored: dict[int, Sum]) -> tuple[int, list[Difference]]:
+    hours = sorted({*read, *stored})
+    none = (0, 0)
+    differing = [
+        Difference(hour, stored.get(hour, none)[0], read.get(hour, none)[0])
+        for hour in hours
+        if read.get(hour, none) != stored.get(hour, none)
+    ]
+    return sum(count for count, _ in stored.values()), differing
+
+
+def _changed(before: Iterable[DirtyHour], after: Iterable[DirtyHour]) -> list[Stretch]:
+    """Slots that were marked, or built, between the two; what stayed as it was has its token still."""
+    earlier, later = (
+        {slot: token for hour in hours for slot, token in hour.slots.items()} for hours in (before, after)
+    )
+    return [Stretch(slot, slot + SLOT) for slot in {*earlier, *later} if earlier.get(slot) != later.get(slot)]
+
+
+def _unread(dirty: Iterable[DirtyHour], fresh: Iterable[Stretch]) -> list[Stretch]:
+    """Slots that the reading had no room for."""
+    slots = (Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
+    read = list(fresh)
+    return [slot for slot in slots if not any(slot.within(each) for each in read)]
+
+
+def _table(changed: Iterable[Stretch]) -> pa.Table:
+    stretches = joined(each.widened(VISIT_GAP) for each in changed)
+    return pa.table({"first": [s.start for s in stretches], "last": [s.end for s in stretches]}, CHANGED)

@@ -1,0 +1,195 @@
+"""A site's settings as JSON, in and out. JSON names of settings stand here and nowhere else.
+
+In: whose they are, and what JSON gave. Out: a `Site`, or `InvalidSite` with what is wrong, field by field; a field of
+the first goal is called `goals.0.page`.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import cache
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from marshmallow import ValidationError, fields, post_load, validates_schema
+from marshmallow.validate import Length, OneOf, Range
+
+from analytics.addresses import plain_network
+from analytics.events.event_size import LARGEST, LEAST
+from analytics.events.schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole, normalized
+from analytics.schema_fields import StrictSchema
+from analytics.sites.site import Goal, Site
+from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
+
+MOST_GOALS = 100
+MOST_LISTED = 100  # domains, origins, networks, paths or parameters
+LONGEST_PAGE = 2048
+MOST_DAYS = 36_500
+VISIT = "Visit "
+READ_ONLY = ("last_event_received",)  # an answer has it beside the settings; sent back, it is ignored
+
+
+class InvalidSite(Exception):
+    """The caller's mistake: `fields` maps each field's name to a list of sentences."""
+
+    def __init__(self, fields: dict[str, list[str]]) -> None:
+        super().__init__(f"The site's settings were not accepted: see {', '.join(fields)}.")
+        self.fields = fields
+
+
+class GoalSchema(StrictSchema):
+    name = Text(shortest=1, longest=len(VISIT) + LONGEST_PAGE, **OPTIONAL)
+    event_type = Text(shortest=1, longest=128, **OPTIONAL)
+    page = Text(shortest=1, longest=LONGEST_PAGE, **OPTIONAL)
+    currency = Code(CURRENCY, "USD", **OPTIONAL)
+
+    @validates_schema
+    def is_of_one_kind(self, goal: dict[str, Any], **_: Any) -> None:
+        if bool(goal.get("event_type")) == bool(goal.get("page")):
+            raise ValidationError("A goal has either an event_type or a page.")
+
+    @post_load
+    def make(self, goal: dict[str, Any], **_: Any) -> Goal:
+        name = goal.get("name") or goal.get("event_type") or f"{VISIT}{goal['page']}"
+        return Goal(name, goal.get("event_type"), goal.get("page"), goal.get("currency"))
+
+
+def is_zone(name: str) -> None:
+    if name not in _zones():
+        raise ValidationError("Not an IANA time zone such as Europe/Berlin.")
+
+
+@cache
+def _zones() -> set[str]:
+    """Found by a walk through the file system, 80 ms. `localtime` is another zone on every machine."""
+    return available_timezones() - {"localtime"}
+
+
+def _are_named_apart(goals: Sequence[Goal]) -> None:
+    names = [goal.name for goal in goals]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValidationError([f"Two goals are called {name!r}." for name in twice])
+
+
+class Domain(fields.String):
+    """A host; in the form of `Site.domains`."""
+
+    default_error_messages = {"domain": "Not a domain such as shop.example."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        host = plain_host(text)
+        if len(host) > LONGEST_HOST or not HOST.fullmatch(host) or re.search(r"[:/\\?#@]", text):
+            raise self.make_error("domain")
+        return host
+
+
+class Origin(fields.String):
+    """What a browser sends as Origin."""
+
+    default_error_messages = {"origin": "Not an origin such as https://shop.example."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        origin = plain_origin(super()._deserialize(value, attr, data, **kwargs))
+        if origin is None or origin.endswith(":0"):
+            raise self.make_error("origin")
+        return origin
+
+
+class Network(fields.Field[IPv4Network | IPv6Network]):
+    """An address or several, as 192.0.2.7 or 192.0.2.0/24."""
+
+    default_error_messages = {"network": "Not an address such as 192.0.2.7, nor a network such as 192.0.2.0/24."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> IPv4Network | IPv6Network:
+        try:
+            return plain_network(value if isinstance(value, str) else "")
+        except ValueError:
+            raise self.make_error("network") from None
+
+
+def _several(each: fields.Field[Any]) -> fields.List[Any]:
+    return fields.List(each, validate=Length(max=MOST_LISTED), **OPTIONAL)
+
+
+class SiteSchema(StrictSchema):
+    """An unknown setting is an error, so that a misspelled one is not lost. null is the same as left out. A setting
+    that is left out has its default.
+    """
+
+    site_id = Text(required=True, shortest=1, longest=128)
+    timezone = fields.String(validate=is_zone, **OPTIONAL)
+    goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
+    shows_visitors = Flag(**OPTIONAL)
+    domains = _several(Domain())
+    allowed_origins = _several(Origin())
+    write_key = fields.UUID(**OPTIONAL)
+    honours_dnt = Flag(**OPTIONAL)
+    excluded_ips = _several(Network())
+    excluded_paths = _several(Text(shortest=1, longest=LONGEST_PAGE))
+    allowed_parameters = _several(Text(shortest=1, longest=128))
+    backdate_days = Whole(validate=Range(0, MOST_DAYS), **OPTIONAL)
+    retention_days = Whole(validate=Range(1, MOST_DAYS), **OPTIONAL)
+    trailing_slash = fields.String(validate=OneOf(["keep", "drop"]), **OPTIONAL)
+    max_event_bytes = Whole(validate=Range(LEAST, LARGEST), **OPTIONAL)
+
+    @post_load
+    def make(self, loaded: dict[str, Any], **_: Any) -> Site:
+        given = {name: value for name, value in loaded.items() if value is not None}
+        given |= {name: tuple(dict.fromkeys(value)) for name, value in given.items() if isinstance(value, list)}
+        given |= {"write_key": str(key)} if (key := given.get("write_key")) else {}
+        return Site(zone=ZoneInfo(given.pop("timezone", "UTC")), **given)
+
+
+_site_schema = SiteSchema()
+
+
+def load_site(site_id: str, body: object) -> Site:
+    """All settings of this site. The body may repeat the site's id, and hold what is read-only. Raises InvalidSite."""
+    if not isinstance(body, dict):
+        raise InvalidSite({"body": ["Not a JSON object."]})
+    if body.get("site_id", site_id) != site_id:
+        raise InvalidSite({"site_id": ["Not the site whose settings these are to be."]})
+    settings = {name: value for name, value in body.items() if name not in READ_ONLY}
+    try:
+        site: Site = _site_schema.load(settings | {"site_id": site_id})
+    except ValidationError as error:
+        raise InvalidSite(normalized(error)) from None
+    return site
+
+
+def load_changes(site_id: str, body: object) -> tuple[Site, set[str]]:
+    """Some settings of this site, and which: null is the default of a setting. Raises InvalidSite."""
+    site = load_site(site_id, body)
+    return site, set(body) - {"site_id", *READ_ONLY} if isinstance(body, dict) else set()
+
+
+def dump_site(site: Site) -> dict[str, Any]:
+    """What load_site turns into an equal site."""
+    return {
+        "site_id": site.site_id,
+        "timezone": site.zone.key,
+        "goals": [_dump_goal(goal) for goal in site.goals],
+        "shows_visitors": site.shows_visitors,
+        "domains": site.domains,
+        "allowed_origins": site.allowed_origins,
+        "write_key": site.write_key,
+        "honours_dnt": site.honours_dnt,
+        "excluded_ips": [_dump_network(network) for network in site.excluded_ips],
+        "excluded_paths": site.excluded_paths,
+        "allowed_parameters": site.allowed_parameters,
+        "backdate_days": site.backdate_days,
+        "retention_days": site.retention_days,
+        "trailing_slash": site.trailing_slash,
+        "max_event_bytes": site.max_event_bytes,
+    }
+
+
+def _dump_network(network: IPv4Network | IPv6Network) -> str:
+    """One address without the length of its prefix, as people write it."""
+    return str(network.network_address if network.num_addresses == 1 else network)
+
+
+def _dump_goal(goal: Goal) -> dict[str, str]:
+    dumped = {"name": goal.name, "event_type": goal.event_type, "page": goal.page, "currency": goal.currency}
+    return {name: value for name, value in dumped.items() if value is not None}

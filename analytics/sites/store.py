@@ -1,0 +1,274 @@
+"""What is set for each site, in MongoDB. MongoDB's names of a site's settings stand here and nowhere else.
+
+Every report asks for its site's settings, so they are remembered for a few seconds. What this process sets itself it
+knows at once; what another one sets, after `REMEMBERED` seconds. Wrong can go: MongoDB away or slow is `Unavailable`.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from ipaddress import ip_network
+from threading import Lock
+from typing import Any
+from uuid import uuid4
+from zoneinfo import ZoneInfo
+
+import pymongo
+from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.sites.names import conflict_of, names_of, spellings
+from analytics.sites.site import Goal, Site
+from analytics.suggestion import did_you_mean
+from analytics.unavailable import trouble_with
+from analytics.urls import LONGEST_HOST, plain_host, plain_name
+
+REMEMBERED = 5.0  # seconds
+MOST_REMEMBERED = 1000  # whoever asks makes up the names
+MOST_SUGGESTED = 1000  # sites whose names are compared with one that is not known
+
+
+PLAIN = (
+    "shows_visitors",
+    "write_key",
+    "honours_dnt",
+    "backdate_days",
+    "retention_days",
+    "trailing_slash",
+    "max_event_bytes",
+)
+LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
+
+
+class Taken(Exception):
+    """Another site has a name that this `field` would give to the site."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownSite(Exception):
+    """There is no site of this name. `message` suggests another one, so it is for callers who may see all sites."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class SiteStore:
+    """`changed` is called after each change, to publish it. `clock`: seconds that only go up. `with_events`: where
+    events make a site, those of some site_ids, or of all, that have any.
+    """
+
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        clock: Callable[[], float] = time.monotonic,
+        changed: "Callable[[SiteStore], None]" = lambda _: None,
+        with_events: Callable[[Sequence[str] | None], Sequence[str]] = lambda _: (),
+    ) -> None:
+        self._database = database
+        self._sites = database["sites"]
+        self._turns = database["site_turns"]
+        self._with_events = with_events
+        self._clock = clock
+        self._changed = changed
+        self._lock = Lock()
+        self._remembered: dict[tuple[str, str], tuple[Site | None, float]] = {}
+        self._changes = 0
+
+    def get(self, site_id: str) -> Site:
+        """Also of a site that nobody set anything for. Raises Unavailable."""
+        return self._recall("_id", site_id) or Site(site_id)
+
+    def find(self, name: str) -> Site | None:
+        """The site with this id, else the one with this domain, with or without `www.`. Write keys are no names of
+        sites. Raises Unavailable.
+        """
+        if not _can_be_a_name(name):
+            return None
+        return self._recall("_id", name) or self._recall("domains", plain_host(name))
+
+    def id_of(self, name: str) -> str:
+        """The id of the site that `find` finds; `name` itself if there is none. Raises Unavailable."""
+        site = self.find(name)
+        return name if site is None else site.site_id
+
+    def ids_of(self, names: Sequence[str]) -> list[str]:
+        """The ids of the sites with these names. Raises UnknownSite for the first that is neither set up nor, where
+        events make a site, has any; and Unavailable.
+        """
+        ids = {name: site.site_id for name in names if (site := self.find(name))}
+        ids |= {name: name for name in self._with_events([name for name in names if name not in ids])}
+        for name in names:
+            if name not in ids:
+                raise self.unknown(name)
+        return [ids[name] for name in names]
+
+    def unknown(self, name: str) -> UnknownSite:
+        """To raise if there is no site of this name. Raises Unavailable."""
+        known = [each for site in self.list(limit=MOST_SUGGESTED) for each in (site.site_id, *site.domains)]
+        known += self._with_events(None)[:MOST_SUGGESTED]
+        return UnknownSite(f"There is no site {name!r}.{did_you_mean(name, known)}")
+
+    def _recall(self, field: str, value: str) -> Site | None:
+        key = field, value
+        if remembered := self._remembered.get(key):
+            site, until = remembered
+            if self._clock() < until:
+                return site
+        changes, until = self._changes, self._clock() + REMEMBERED
+        site = self._find(field, value)
+        with self._lock:
+            if changes == self._changes:  # else what was found may be what was there before
+                if len(self._remembered) >= MOST_REMEMBERED:
+                    self._remembered.clear()
+                self._remembered[key] = site, until
+        return site
+
+    def put(self, site: Site) -> Site:
+        """Instead of whatever was set before; as it is now. Without a write key, the site keeps the one that it has, or
+        gets one. Raises Taken, and Unavailable: perhaps it is set, perhaps not.
+        """
+        return self._write(site.site_id, lambda _: to_document(site))
+
+    def change(self, site: Site, names: Iterable[str]) -> Site:
+        """Sets the settings with these names, as MongoDB calls them, to what `site` has; all others stay. In one step,
+        so that two changes of different settings at the same time both hold. Returns the site as it is now. Raises as
+        put does.
+        """
+        document = to_document(site)
+        changed = {name: document[name] for name in {"_id", *names}}
+        defaults = to_document(Site(site.site_id))
+        return self._write(site.site_id, lambda there: {**defaults, **there, **changed})
+
+    def rotate_write_key(self, site_id: str) -> Site | None:
+        """The site with a new key, its old one being nobody's; None where nothing is set for it. Raises Unavailable."""
+        with self._changing():
+            kept = self._sites.find_one_and_update(
+                {"_id": site_id}, {"$set": {"write_key": str(uuid4())}}, return_document=ReturnDocument.AFTER
+            )
+        self._changed(self)
+        return from_document(kept) if kept else None
+
+    def remove(self, site_id: str) -> bool:
+        """Whether there was anything to remove. The site's events stay. Raises Unavailable."""
+        with self._changing():
+            removed = self._sites.delete_one({"_id": site_id}).deleted_count > 0
+        self._changed(self)
+        return removed
+
+    def list(self, after: str = "", limit: int = 100) -> Sequence[Site]:
+        """Those that something is set for, by site_id; `after`: those that follow this one. Raises Unavailable."""
+        ping(self._database)
+        with trouble_with("mongodb", PyMongoError):
+            return [from_document(x) for x in self._sites.find({"_id": {"$gt": after}}).sort("_id").limit(limit)]
+
+    def all(self) -> Sequence[Site]:
+        """All of those. Raises Unavailable."""
+        return self.list(limit=0)
+
+    def _write(self, site_id: str, settings: Callable[[dict[str, Any]], dict[str, Any]]) -> Site:
+        """`settings`: the site's document, given the one that is there, or {}."""
+        with self._changing(), self._database.client.start_session() as session:
+            kept = session.with_transaction(partial(self._replace, site_id=site_id, settings=settings))
+        self._changed(self)
+        return kept
+
+    def _replace(
+        self, session: ClientSession, site_id: str, settings: Callable[[dict[str, Any]], dict[str, Any]]
+    ) -> Site:
+        """Changes of sites take turns: a transaction that meets another one here is run again. So two that claim one
+        name at once do not both find it free, and two that put a new site agree on its write key.
+        """
+        self._turns.update_one({"_id": "turn"}, {"$inc": {"turns": 1}}, upsert=True, session=session)
+        documents = {found["_id"]: found for found in self._sites.find({}, session=session)}
+        there = documents.pop(site_id, {})
+        document = settings(there)
+        document["write_key"] = document["write_key"] or there.get("write_key") or str(uuid4())
+        site = from_document(document)
+        self._check_names(site, from_document(there) if there else None, map(from_document, documents.values()))
+        self._sites.replace_one({"_id": site_id}, document, upsert=True, session=session)
+        return site
+
+    def _check_names(self, site: Site, before: Site | None, others: Iterable[Site]) -> None:
+        """What the site has already it keeps, or a conflict from before this check would close all its settings.
+        Raises Taken.
+        """
+        had = names_of(before) if before else {}
+        new = {name: field for name, field in names_of(site).items() if name not in had}
+        if conflict := conflict_of(site, new, others):
+            raise Taken(conflict.field, f"{conflict.name} belongs to the site {conflict.other_site_id!r}.")
+        own = {site.site_id, *had}
+        for taken in self._with_events([name for name in spellings(new) if name not in own]):
+            field = new.get(plain_name(taken), "domains")
+            raise Taken(field, f"{taken} is a site that has events. Set {taken!r} instead, or choose another name.")
+
+    def _find(self, field: str, value: str) -> Site | None:
+        ping(self._database)
+        with trouble_with("mongodb", PyMongoError):
+            document = self._sites.find_one({field: value})
+        return from_document(document) if document else None
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        try:
+            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+                yield
+        finally:
+            with self._lock:
+                self._changes += 1
+                self._remembered.clear()  # a domain may belong to another site now
+
+
+def _can_be_a_name(name: str) -> bool:
+    """Not longer than an id or a domain may be, and text: MongoDB does not take half of a surrogate pair."""
+    try:
+        return len(name.encode()) <= 4 * LONGEST_HOST
+    except UnicodeEncodeError:
+        return False
+
+
+def all_sites(database: Database[dict[str, Any]]) -> Iterator[Site]:
+    """Those that something is set for, in no order. Raises PyMongoError."""
+    return map(from_document, database["sites"].find({}))
+
+
+def to_document(site: Site) -> dict[str, Any]:
+    """What MongoDB keeps; JSON can hold it too."""
+    return {
+        "_id": site.site_id,
+        "timezone": site.zone.key,
+        "goals": [asdict(goal) for goal in site.goals],
+        "shows_visitors": site.shows_visitors,
+        "domains": list(site.domains),
+        "allowed_origins": list(site.allowed_origins),
+        "write_key": site.write_key,
+        "honours_dnt": site.honours_dnt,
+        "excluded_ips": [str(network) for network in site.excluded_ips],
+        "excluded_paths": list(site.excluded_paths),
+        "allowed_parameters": list(site.allowed_parameters),
+        "backdate_days": site.backdate_days,
+        "retention_days": site.retention_days,
+        "trailing_slash": site.trailing_slash,
+        "max_event_bytes": site.max_event_bytes,
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> Site:
+    """Also one that an older version kept, which did not know all settings, or a newer one, which knew more."""
+    more = {name: document[name] for name in PLAIN if name in document}
+    more |= {name: tuple(document.get(name, ())) for name in LISTS}
+    return Site(
+        document["_id"],
+        ZoneInfo(document["timezone"]),
+        tuple(Goal(**goal) for goal in document["goals"]),
+        excluded_ips=tuple(map(ip_network, document.get("excluded_ips", ()))),
+        **more,
+    )

@@ -1,0 +1,139 @@
+"""Anonymous visitors: whose id an event gets where it brings no user_id, so that a visit survives midnight.
+
+An id is of one day in the site's time zone (analytics/visitors/salts.py). Who did something within the 30 minutes
+before midnight keeps yesterday's id for as long as the visit goes on: Redis has these ids while they are alive, each
+for 30 minutes after what its visitor did last, and a mark for each site that has any. A process that saw no mark asks
+no more on that day, so at noon this costs nothing.
+
+    occurred yesterday, or 30 minutes before midnight     yesterday's salt, today's salt; the id is kept alive
+    after midnight, yesterday's id alive                  that id, which is kept alive
+    older than yesterday                                  today's salt: those of back then are destroyed
+
+Wrong can go: a Redis that is away is `Unavailable`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from analytics.sites.site import Site
+from analytics.unavailable import Breaker
+from analytics.visitors.client import Client
+from analytics.visitors.salts import DAY, Salts, visitor_id
+from config.clients import make_redis
+from config.settings import Settings
+
+VISIT_GAP = timedelta(minutes=30)  # what ends a visit in reports too
+SETTLES = timedelta(minutes=1)  # after midnight, until what was under way at midnight is marked
+MOST_SITES = 10_000  # that a process remembers to have no mark; in open mode anybody makes up sites
+
+ALIVE, MARK = "footfall:alive:", "footfall:carried:"
+
+# KEYS: mark, id, mark, id, ...; ARGV: for each pair the seconds that the id lives on, and what to do; a mark's seconds.
+# The answer for each: 2 it goes on, 1 not, 0 nobody's does.
+GOES_ON, NOBODY = 2, 0
+CARRY = """
+local answer = {}
+for i = 1, #KEYS, 2 do
+  local mark, id, seconds = KEYS[i], KEYS[i + 1], ARGV[i]
+  if ARGV[i + 1] == 'mark' then
+    redis.call('SET', id, '', 'EX', seconds)
+    redis.call('SET', mark, '', 'EX', ARGV[#ARGV])
+    answer[#answer + 1] = 2
+  elseif redis.call('EXISTS', mark) == 0 then
+    answer[#answer + 1] = 0
+  elseif redis.call('EXISTS', id) == 0 then
+    answer[#answer + 1] = 1
+  else
+    redis.call('EXPIRE', id, seconds)
+    redis.call('EXPIRE', mark, ARGV[#ARGV])
+    answer[#answer + 1] = 2
+  end
+end
+return answer
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One event that nobody says who did."""
+
+    site: Site
+    client: Client
+    occurred_at: datetime
+
+
+def make_visitors(settings: Settings, salts: Salts) -> "Visitors":
+    return Visitors(make_redis(settings), salts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Whether the visitor of act number `index` is `visitor`, whose visit goes on from the day before into today;
+    `is_marked`: it is, and it may go on from today into the next day.
+    """
+
+    index: int
+    site: Site
+    day: date
+    visitor: str
+    seconds: int
+    is_marked: bool
+
+
+class Visitors:
+    def __init__(self, redis: Redis, salts: Salts) -> None:
+        self._salts = salts
+        self._carry = redis.register_script(CARRY)
+        self._breaker = Breaker("redis", RedisError)
+        self._nobody_since: dict[str, date] = {}  # by site: since which of its days no visit is carried over
+
+    def identify(self, acts: Sequence[Act], now: datetime) -> list[str]:
+        """Who did each of them. Asks Redis once at most, and only around midnight. Raises Unavailable."""
+        ids: list[str] = []
+        questions = []
+        known: dict[tuple[str, date, int], str] = {}  # by the client as an object: most of a hit's events have the same
+        for index, act in enumerate(acts):
+            zone = act.site.zone
+            today, occurred = now.astimezone(zone).date(), act.occurred_at.astimezone(zone)
+            day = today - DAY if occurred.date() == today - DAY else today
+            key = act.site.site_id, day, id(act.client)
+            visitor = known.get(key) or known.setdefault(key, self._id(act, zone, day))
+            ids.append(visitor)
+            seconds = int((VISIT_GAP - (now - act.occurred_at)).total_seconds())
+            if seconds < 1 or occurred.date() != day:
+                continue
+            if (occurred + VISIT_GAP).date() != day:
+                questions.append(_Question(index, act.site, day, visitor, seconds, is_marked=True))
+            elif day == today and self._nobody_since.get(act.site.site_id) != today:
+                kept = self._id(act, zone, today - DAY)
+                questions.append(_Question(index, act.site, today - DAY, kept, seconds, is_marked=False))
+        if questions:
+            self._ask(questions, ids, now)
+        return ids
+
+    def _ask(self, questions: Sequence[_Question], ids: list[str], now: datetime) -> None:
+        keys = [key for x in questions for key in (f"{MARK}{x.day} {x.site.site_id}", f"{ALIVE}{x.visitor}")]
+        args: list[Any] = [arg for x in questions for arg in (x.seconds, "mark" if x.is_marked else "ask")]
+        with self._breaker.closed():
+            answers: Any = self._carry(keys=keys, args=[*args, int(VISIT_GAP.total_seconds())])
+        for question, answer in zip(questions, answers, strict=True):
+            if answer == GOES_ON:
+                ids[question.index] = question.visitor
+            elif answer == NOBODY:
+                self._remember_nobody(question.site, now)
+
+    def _remember_nobody(self, site: Site, now: datetime) -> None:
+        local = now.astimezone(site.zone)
+        if (local - SETTLES).date() == local.date():
+            if len(self._nobody_since) >= MOST_SITES:
+                self._nobody_since.clear()
+            self._nobody_since[site.site_id] = local.date()
+
+    def _id(self, act: Act, zone: ZoneInfo, day: date) -> str:
+        return visitor_id(self._salts.of(zone, day), act.site.site_id, act.client)
