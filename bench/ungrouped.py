@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from analytics.journal.journal import Line, make_journal
 from config.settings import load_settings
 from ingest_app import create_app
-from ingest_app.door import make_door
+from ingest_app.collector import make_door
 from ingest_app.group_commit import GroupCommit
 from tasks.events import WakeUps
 

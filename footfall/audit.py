@@ -21,7 +21,7 @@ from analytics.journal.journal import make_journal
 from analytics.journal.ledger import Books
 from config.clients import make_database, make_redis
 from config.settings import Settings
-from footfall.group import stores_of
+from footfall.command_group import stores_of
 from footfall.store_checks import check_store
 
 COUNTS = (

@@ -16,7 +16,7 @@ from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFi
 from analytics.journal.journal import Journal, make_journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
 from config.settings import Settings
-from footfall.group import Group, database_of, fail
+from footfall.command_group import Group, database_of, fail
 
 SENT = "Sent through the journal again; the letter goes when the event is stored."
 

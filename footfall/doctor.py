@@ -18,9 +18,9 @@ import click
 from analytics.diagnostics import mongodb, redis
 from analytics.diagnostics.finding import Finding, ok, warning, without_password
 from config.settings import Settings
+from footfall import process_checks as processes
 from footfall.store_checks import NAMES, read_mongodb_of, read_redis_of, why_unanswered
 from tasks import app
-from tasks import doctor as processes
 
 LIMIT = 8.0  # seconds for everything; each question has a shorter limit, but looking up a host's name has none
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unchecked": "bright_black"}

@@ -15,7 +15,7 @@ from analytics.access.schema import GRACE, NewKey, Rotation, ends_at
 from analytics.access.store import SCOPES, ApiKey, ApiKeyStore, make_api_keys
 from analytics.sites.store import UnknownSite
 from config.settings import Settings
-from footfall.group import Group, database_of, fail
+from footfall.command_group import Group, database_of, fail
 
 ONCE = "This is shown once; send it as `Authorization: Bearer <key>`:"
 OPTIONS = {"scopes": "--scope", "sites": "--site", "expires_in": "--expires-in", "expires_at": "--expires-in"}

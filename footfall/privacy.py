@@ -22,7 +22,7 @@ from analytics.segments.engine import make_segments
 from analytics.sites.store import SiteStore
 from config.clients import make_database
 from config.settings import Settings
-from footfall.group import PATIENCE, VerdictGroup, database_of, stores_of
+from footfall.command_group import PATIENCE, VerdictGroup, database_of, stores_of
 from footfall.store_checks import check_store
 
 PAUSE = 1.0  # seconds between two looks at what is not finished

@@ -15,7 +15,7 @@ from analytics.segments.builder import rebuild
 from analytics.segments.engine import Segments, make_segments
 from analytics.segments.verification import Verified, months_of, verify
 from config.settings import Settings
-from footfall.group import PATIENCE, VerdictGroup, database_of
+from footfall.command_group import PATIENCE, VerdictGroup, database_of
 
 MONTH = click.DateTime(["%Y-%m"])
 

@@ -15,7 +15,7 @@ from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_si
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
 from config.settings import Settings
-from footfall.group import Group, database_of, fail
+from footfall.command_group import Group, database_of, fail
 
 LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(value, list | tuple)} - {"goals"}
 

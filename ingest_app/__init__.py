@@ -5,15 +5,15 @@ from flask_cors import CORS
 
 from analytics.access.store import METRICS, make_key_ring
 from config.settings import Settings
-from ingest_app.described import description
-from ingest_app.door import Door
+from ingest_app.cdn_headers import CDNS
+from ingest_app.collector import Door
 from ingest_app.drop_in import in_their_shape
 from ingest_app.events import events_blueprint
 from ingest_app.hit import SENDER
-from ingest_app.opting_out import opting_out_blueprint
-from ingest_app.places import CDNS
+from ingest_app.openapi_operations import description
+from ingest_app.opt_out import opting_out_blueprint
 from ingest_app.plausible import plausible_blueprint
-from ingest_app.segment import segment_blueprint
+from ingest_app.segment_com import segment_blueprint
 from ingest_app.tracker import tracker_blueprint
 from ingest_app.umami import umami_blueprint
 from web.app import new_app

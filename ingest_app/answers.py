@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from flask import Response, jsonify, request
 from marshmallow import EXCLUDE, Schema, fields
 
-from ingest_app.door import Admitted
+from ingest_app.collector import Admitted
 from ingest_app.drop_in import MOST_LISTED, list_rejected
 from ingest_app.field_warnings import unknown_fields, warnings_of
 from web.errors import invalid_event_response
-from web.reading import read
+from web.request_data import read
 
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
 ACCEPTED = "The event is valid and would be accepted. Nothing was stored."

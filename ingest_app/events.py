@@ -10,7 +10,7 @@ from flask import Blueprint, Response, current_app, request
 
 from analytics.events.schema import InvalidEvent
 from ingest_app.answers import answer_one, answer_one_validated, answer_several, is_validation
-from ingest_app.door import Door
+from ingest_app.collector import Door
 from ingest_app.hit import read_batch, read_bytes, read_hit, read_json
 
 # One transparent pixel.

@@ -17,8 +17,8 @@ from analytics.events.schema import InvalidEvent, load_moment, without_half_pair
 from analytics.events.schema import read_json as read_plain_json
 from analytics.visitors.client import Client
 from config.metrics import REPLACED_SURROGATES
+from ingest_app.cdn_headers import read_place
 from ingest_app.encodings import PIECE, inflate
-from ingest_app.places import read_place
 
 BATCH_BYTES = 5_000_000  # the largest body of a route that takes several events, inflated too
 MOST_EVENTS = 5000  # a hit

@@ -5,7 +5,7 @@ Its clients look at the status at most. 202, and `x-plausible-dropped` says for 
 
 from flask import Blueprint, Response, request
 
-from ingest_app.door import Door
+from ingest_app.collector import Door
 from ingest_app.drop_in import SitesMeant, in_their_words
 from ingest_app.hit import read_bytes, read_hit, read_json
 from ingest_app.plausible_schema import THEIR_NAMES, read_plausible

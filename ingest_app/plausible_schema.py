@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from analytics.events.page_urls import is_page_url
 from analytics.events.schema import InvalidEvent
 from analytics.urls import Url, split_url
-from ingest_app.foreign import forwarded, money, name_of, props, text, whole_number, without_nothing
+from ingest_app.coercion import forwarded, money, name_of, props, text, whole_number, without_nothing
 
 LONGEST_NAME = 120
 MOST_DOMAINS = 100  # each is looked up

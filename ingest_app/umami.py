@@ -12,7 +12,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from analytics.events.drop import Drop
 from analytics.events.schema import InvalidEvent
-from ingest_app.door import Door
+from ingest_app.collector import Door
 from ingest_app.drop_in import SitesMeant, in_their_words, said_of
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
 from ingest_app.umami_schema import THEIR_NAMES, read_umami

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from analytics.events.schema import InvalidEvent
-from ingest_app.foreign import address, forwarded, id_of, moment_of_seconds, money, page, props, text, without_nothing
+from ingest_app.coercion import address, forwarded, id_of, moment_of_seconds, money, page, props, text, without_nothing
 
 LONGEST_NAME = 50
 TYPES = ("event", "identify", "performance")

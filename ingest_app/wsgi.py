@@ -4,7 +4,7 @@ from analytics.journal.journal import make_journal
 from config.logs import configure_logging
 from config.settings import load_settings
 from ingest_app import create_app
-from ingest_app.door import make_door
+from ingest_app.collector import make_door
 from tasks.events import WakeUps
 
 settings = load_settings()

@@ -20,14 +20,14 @@ from analytics.reports.realtime import RealtimeReader
 from analytics.sites.store import SiteStore
 from config.metrics import dead_letter_gauge
 from config.settings import Settings
+from report_app.api_keys import keys_blueprint
+from report_app.data_subjects import erasure_blueprint
 from report_app.dead_letters import dead_letters_blueprint
-from report_app.described import description
-from report_app.erasure import erasure_blueprint
 from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
-from report_app.keys import keys_blueprint
 from report_app.ledger import ledger_blueprint
+from report_app.openapi_operations import description
 from report_app.query import query_blueprint
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint

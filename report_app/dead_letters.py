@@ -18,7 +18,7 @@ from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
 from web.auth import Check
 from web.errors import BadRequest, error_body, error_response
-from web.reading import read, read_body
+from web.request_data import read, read_body
 
 MISPLACED = ["Belongs into the body."]
 CUT = "Only its beginning was kept; send the event to replay in its place as the body."

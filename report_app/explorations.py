@@ -12,10 +12,10 @@ from flask import Blueprint, Response, jsonify
 from analytics.queries.exploration_schema import load_funnel, load_journeys, load_retention
 from analytics.reports.engine import Reports
 from analytics.reports.results import Cohort
-from report_app.figures import share
+from report_app.metric_format import share
 from report_app.site_lookup import SiteLookup
 from web.auth import Check, api_key_id
-from web.reading import read_body
+from web.request_data import read_body
 
 
 def explorations_blueprint(

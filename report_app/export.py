@@ -25,9 +25,9 @@ from analytics.reports.engine import Reports
 from analytics.reports.filtered_events import filtered_events
 from analytics.reports.results import Refused
 from analytics.unavailable import Unavailable
-from report_app.parameters import FILTERS, PERIOD, bad_parameters, read_parameters
+from report_app.csv_output import csv_lines, wants_bom
 from report_app.site_lookup import SiteLookup
-from report_app.tables import csv_lines, wants_bom
+from report_app.url_parameters import FILTERS, PERIOD, bad_parameters, read_parameters
 from web.auth import Check, api_key_id
 
 log = structlog.get_logger()

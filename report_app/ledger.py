@@ -15,7 +15,7 @@ from report_app.site_lookup import SiteLookup
 from report_app.stats import Day
 from web.auth import Check
 from web.errors import BadRequest
-from web.reading import read
+from web.request_data import read
 
 MOST_DAYS = 400
 DEFAULT_DAYS = timedelta(days=29)

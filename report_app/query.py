@@ -14,11 +14,11 @@ from analytics.queries.query import Query
 from analytics.queries.query_schema import load_query, read_site_id, shown
 from analytics.reports.engine import Reports
 from analytics.reports.results import Answer, Metric, Row
-from report_app.figures import Cell, cells, change, columns, figure, nothing
+from report_app.csv_output import as_csv, wants_csv
+from report_app.metric_format import Cell, cells, change, columns, figure, nothing
 from report_app.site_lookup import SiteLookup
-from report_app.tables import as_csv, wants_csv
 from web.auth import Check, api_key_id
-from web.reading import read_body
+from web.request_data import read_body
 
 
 def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]) -> Blueprint:

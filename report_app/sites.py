@@ -15,7 +15,7 @@ from analytics.sites.store import SiteStore, Taken
 from report_app.ledger import shown_time
 from web.auth import Check
 from web.errors import BadRequest
-from web.reading import read, read_body
+from web.request_data import read, read_body
 
 # A site_id may hold slashes. Merged, they would be another site's; and nothing may follow it that one could end with.
 SITE = "/sites/<path:site_id>"

@@ -22,13 +22,13 @@ from analytics.queries.query_schema import shown
 from analytics.reports.engine import Reports
 from analytics.reports.realtime import RealtimeReader
 from analytics.suggestion import did_you_mean
-from report_app.figures import cells, columns, figure
-from report_app.parameters import LIMIT, PERIOD, Asked, bad_parameters, read_parameters, short
+from report_app.csv_output import as_csv, wants_csv
+from report_app.metric_format import cells, columns, figure
 from report_app.site_lookup import SiteLookup
-from report_app.tables import as_csv, wants_csv
+from report_app.url_parameters import LIMIT, PERIOD, Asked, bad_parameters, read_parameters, short
 from web.auth import Check, api_key_id
 from web.errors import BadRequest
-from web.reading import read
+from web.request_data import read
 
 ALL_TIME = "all_time"
 ASKED = ("site_id", *PERIOD, "metrics", "by", *LIMIT, "format", "bom")

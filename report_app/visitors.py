@@ -10,9 +10,9 @@ from flask import Blueprint, Response, jsonify, request
 from analytics.queries.query_schema import shown
 from analytics.reports.engine import Reports
 from analytics.reports.results import PastEvent, PastVisit
-from report_app.figures import figure
-from report_app.parameters import PERIOD, bad_parameters, read_parameters
+from report_app.metric_format import figure
 from report_app.site_lookup import SiteLookup
+from report_app.url_parameters import PERIOD, bad_parameters, read_parameters
 from web.auth import Check, api_key_id
 from web.errors import error_body, error_response
 

@@ -22,8 +22,8 @@ from analytics.access.store import METRICS, KeyRing, make_key_ring
 from analytics.segments.builder import Builder
 from analytics.segments.engine import make_segments
 from analytics.unavailable import Unavailable
+from config.bearer import bearer, holds
 from config.clients import make_database
-from config.keys import bearer, holds
 from config.metrics import CONTENT_TYPE, TASK_RETRIES, TASK_SECONDS, exposition, segment_gauges
 from tasks.app import settings
 

@@ -30,7 +30,7 @@ from config.clients import make_database, make_redis
 from config.settings import Settings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from ingest_app import create_app as create_ingest_app
-from ingest_app.door import make_door
+from ingest_app.collector import make_door
 from report_app import Services
 from report_app import create_app as create_report_app
 from tests.system import System, running

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from report_app.described import SITE_EXAMPLE, SITE_SET
+from report_app.openapi_operations import SITE_EXAMPLE, SITE_SET
 from tests.system import BIN, System, own_environment, wait_for
 
 ROOT = Path(__file__).parent.parent

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from analytics.access.store import ADMIN
 from analytics.queries.query import OF_GOALS, OF_PAGES, SHARES
 from analytics.queries.query_schema import MOST_CONDITIONS, MOST_DEPTH
-from report_app.described import SITE_EXAMPLE
+from report_app.openapi_operations import SITE_EXAMPLE
 
 ZONES = sorted(available_timezones() - {"localtime"})
 

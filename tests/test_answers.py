@@ -19,7 +19,7 @@ from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.answers import MOST_LISTED
-from ingest_app.door import make_door
+from ingest_app.collector import make_door
 from ingest_app.field_warnings import KNOWN, MOST_WARNINGS
 from tests.conftest import NOW, Asked
 

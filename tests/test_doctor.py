@@ -34,7 +34,7 @@ from config.settings import Settings
 from footfall.__main__ import footfall
 from footfall.doctor import CHECKS, LIMIT
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
-from tasks.doctor import (
+from footfall.process_checks import (
     flower_open_pages,
     flower_password,
     read_flower,

@@ -27,7 +27,7 @@ from analytics.journal.journal import Journal
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from ingest_app import create_app
-from ingest_app.door import make_door
+from ingest_app.collector import make_door
 from tests.conftest import NOW, Asked
 from tests.system import running_alone, wait_for
 from tests.test_deployment import PROCFILE

@@ -27,8 +27,8 @@ from analytics.sites.schema import load_site
 from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.door import make_door
-from ingest_app.segment_schema import KINDS
+from ingest_app.collector import make_door
+from ingest_app.segment_com_schema import KINDS
 from tests.conftest import ADMIN_KEY, NOW, Asked
 
 KEY = "b59e9c65-ae32-47f1-8400-119fcf4861c4"

@@ -21,7 +21,7 @@ from analytics.pipeline import Stores, store_waiting
 from config.metrics import EVENTS
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.door import make_door
+from ingest_app.collector import make_door
 from tests.conftest import NOW, Asked
 from tests.system import wait_for
 

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from analytics.access.store import ADMIN, SCOPES
-from report_app.described import SITE_EXAMPLE, SITE_SET
+from report_app.openapi_operations import SITE_EXAMPLE, SITE_SET
 from tests.conftest import ADMIN_KEY
 
 APPS = ["ingest", "report"]

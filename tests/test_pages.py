@@ -9,7 +9,7 @@ import pytest
 from analytics.enrichment.sources import read_referrer
 from analytics.events.page_urls import bare_hostname, matches, read_path, read_url
 from analytics.urls import plain_host
-from ingest_app.foreign import page
+from ingest_app.coercion import page
 
 
 @pytest.mark.parametrize(

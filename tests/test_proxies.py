@@ -13,7 +13,7 @@ from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.door import make_door
+from ingest_app.collector import make_door
 from tests.conftest import NOW, Asked
 
 GOOD = {"site_id": "shop", "event_type": "pageview"}

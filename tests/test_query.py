@@ -22,7 +22,7 @@ from analytics.sites.site import Goal, Site
 from config.settings import Settings
 from report_app import Services, create_app
 from report_app.errors import LOST
-from report_app.figures import change, figure, share
+from report_app.metric_format import change, figure, share
 from tests.conftest import tell
 
 DAY = ["2026-11-21", "2026-11-21"]

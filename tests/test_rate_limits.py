@@ -18,7 +18,7 @@ from analytics.sites.site import Site
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 from config.settings import PRODUCTION_RATES, Settings, load_settings
 from ingest_app import create_app
-from ingest_app.door import make_door
+from ingest_app.collector import make_door
 from tests.conftest import ADMIN_KEY, NOW, Asked
 from tests.system import wait_for
 from web.rate_limits import RateLimits

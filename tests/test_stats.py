@@ -18,7 +18,7 @@ from analytics.sites.site import Goal, Site
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
 from report_app import Services
-from report_app.parameters import SHORT
+from report_app.url_parameters import SHORT
 from tests.conftest import ADMIN_KEY, NOW, tell
 from tests.system import frozen
 

@@ -18,7 +18,7 @@ from flask import Response, after_this_request, g, request
 
 from analytics.access.store import PERSONS, READ, ApiKey, is_ours
 from analytics.events.schema import InvalidEvent, read_json
-from config.keys import bearer, holds
+from config.bearer import bearer, holds
 from config.settings import Settings
 from web.errors import error_body, error_response
 

@@ -1,8 +1,9 @@
 """An app's routes described in OpenAPI 3.1.
 
 In: a table of the app's own, an `Operation` for each route under its method and rule, as Flask has it
-(ingest_app/described.py, report_app/described.py). Out: the description as JSON. What follows from the rest is not said
-in the table: path variables, the errors of a missing key, of a body that is too large, of a store that is away.
+(ingest_app/openapi_operations.py, report_app/openapi_operations.py). Out: the description as JSON. What follows from
+the rest is not said in the table: path variables, the errors of a missing key, of a body that is too large, of a store
+that is away.
 
 How to describe a route: add a line to the table. tests/test_openapi.py says which are missing.
 """

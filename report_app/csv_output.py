@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, request
 
-from report_app.figures import Cell
+from report_app.metric_format import Cell
 from web.errors import BadRequest
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how one begins

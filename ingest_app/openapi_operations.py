@@ -4,10 +4,10 @@ from functools import cache
 
 from analytics.access.store import WRITE
 from analytics.events.schema import EventSchema
-from ingest_app import opting_out
+from ingest_app import opt_out as opting_out
 from ingest_app.answers import Parameters
 from ingest_app.drop_in import MOST_FIELDS, MOST_LISTED
-from ingest_app.drop_in_described import DROP_IN_OPERATIONS
+from ingest_app.drop_in_operations import DROP_IN_OPERATIONS
 from ingest_app.events import OF_JSON
 from ingest_app.hit import MOST_EVENTS
 from web.json_schema import (

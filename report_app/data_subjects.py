@@ -17,7 +17,7 @@ from analytics.privacy.eraser import Eraser
 from analytics.privacy.visitor import Visitor
 from analytics.unavailable import Unavailable
 from web.auth import Check
-from web.reading import read, read_body
+from web.request_data import read, read_body
 
 log = structlog.get_logger()
 

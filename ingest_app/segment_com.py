@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from flask import Blueprint, Response, jsonify, request
 
-from ingest_app.door import Admitted, Door
+from ingest_app.collector import Admitted, Door
 from ingest_app.drop_in import SitesMeant, list_rejected
 from ingest_app.events import GIF
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
-from ingest_app.segment_schema import (
+from ingest_app.segment_com_schema import (
     KINDS,
     SHORT,
     THEIR_NAMES,

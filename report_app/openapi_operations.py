@@ -26,12 +26,11 @@ from analytics.queries.query_schema import FARTHEST_ROW, MOST_DIMENSIONS, MOST_R
 from analytics.sites.schema import Domain, GoalSchema, Network, Origin, SiteSchema, is_zone
 from analytics.urls import LONGEST_HOST
 from report_app import dead_letters, sites
-from report_app.erasure import Whose
+from report_app.csv_output import CSV
+from report_app.data_subjects import Whose
 from report_app.export import FORMATS
 from report_app.ledger import MOST_DAYS, LedgerQuery
-from report_app.parameters import PROP as PROP_BEGINS
-from report_app.parameters import SHORT
-from report_app.query_described import (
+from report_app.query_json_schema import (
     CODE,
     COMPONENTS,
     DAY,
@@ -43,7 +42,8 @@ from report_app.query_described import (
     up_to,
 )
 from report_app.stats import Day, RealtimeQuery, StatsQuery
-from report_app.tables import CSV
+from report_app.url_parameters import PROP as PROP_BEGINS
+from report_app.url_parameters import SHORT
 from report_app.visitors import LONGEST_USER_ID, MOST_VISITS
 from web.json_schema import (
     COUNT,

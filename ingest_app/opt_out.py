@@ -17,7 +17,7 @@ from marshmallow.validate import OneOf
 from analytics.events.schema import Text
 from ingest_app.hit import OPTED_OUT
 from web.errors import error_body, error_response
-from web.reading import read
+from web.request_data import read
 
 COOKIE, _, OUT = OPTED_OUT.partition("=")
 KEPT = 400 * 86_400  # seconds; no browser keeps one for longer

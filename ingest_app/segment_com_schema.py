@@ -17,7 +17,7 @@ from typing import Any
 from analytics.events.drop import Drop
 from analytics.events.schema import InvalidEvent
 from analytics.visitors.client import Client
-from ingest_app.foreign import (
+from ingest_app.coercion import (
     LONGEST_VALUE,
     address,
     id_of,

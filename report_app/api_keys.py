@@ -13,7 +13,7 @@ from analytics.events.schema import normalized
 from analytics.sites.store import UnknownSite
 from web.auth import Check
 from web.errors import BadRequest, error_body, error_response
-from web.reading import read, read_body
+from web.request_data import read, read_body
 
 NO_KEY = "There is no API key {}."
 NOT_ACTIVE = "The API key {} was revoked or has expired; make another one."

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ingest_app.hit import MOST_EVENTS
 from ingest_app.plausible_schema import LONGEST_NAME
-from ingest_app.segment_schema import KINDS, SHORT
+from ingest_app.segment_com_schema import KINDS, SHORT
 from ingest_app.umami_schema import LONGEST_NAME as LONGEST_UMAMI_NAME
 from ingest_app.umami_schema import TYPES
 from web.json_schema import (
