@@ -1,6 +1,6 @@
-"""Stretches of time in which segments and dirty slots are counted. Pure; whole milliseconds since 1970, UTC.
+"""Intervals in which segments and dirty slots are counted. Pure; whole milliseconds since 1970, UTC.
 
-A stretch is [start, end). Segments are of an hour, a day or a month; a slot is the smallest piece that is read again
+An interval is [start, end). Segments are of an hour, a day or a month; a slot is the smallest piece that is read again
 from raw events.
 """
 
@@ -23,22 +23,22 @@ GRAINS: tuple[Grain, ...] = ("hour", "day", "month")  # the finer one replaces t
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Stretch:
+class Interval:
     start: int
     end: int
 
-    def meets(self, other: "Stretch") -> bool:
+    def overlaps(self, other: "Interval") -> bool:
         return self.start < other.end and other.start < self.end
 
-    def within(self, other: "Stretch") -> bool:
+    def within(self, other: "Interval") -> bool:
         return other.start <= self.start and self.end <= other.end
 
-    def part(self, other: "Stretch") -> "Stretch":
-        """What both hold, where they meet."""
-        return Stretch(max(self.start, other.start), min(self.end, other.end))
+    def intersection(self, other: "Interval") -> "Interval":
+        """What both hold, where they overlap."""
+        return Interval(max(self.start, other.start), min(self.end, other.end))
 
-    def widened(self, by: int) -> "Stretch":
-        return Stretch(self.start - by, self.end + by)
+    def widened(self, by: int) -> "Interval":
+        return Interval(self.start - by, self.end + by)
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,25 +54,25 @@ def as_datetime(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=min(max(ms, 0), as_ms(LATEST)))
 
 
-def stretch_of(grain: Grain, ms: int) -> Stretch:
+def interval_of(grain: Grain, ms: int) -> Interval:
     """The hour, day or month that holds the moment."""
     match grain:
         case "hour":
-            return Stretch(ms // HOUR * HOUR, ms // HOUR * HOUR + HOUR)
+            return Interval(ms // HOUR * HOUR, ms // HOUR * HOUR + HOUR)
         case "day":
-            return Stretch(ms // DAY * DAY, ms // DAY * DAY + DAY)
+            return Interval(ms // DAY * DAY, ms // DAY * DAY + DAY)
         case "month":
             moment = as_datetime(ms)
             start = as_ms(datetime(moment.year, moment.month, 1, tzinfo=UTC))
-            return Stretch(start, start + monthrange(moment.year, moment.month)[1] * DAY)
+            return Interval(start, start + monthrange(moment.year, moment.month)[1] * DAY)
 
 
-def joined(stretches: Iterable[Stretch]) -> list[Stretch]:
-    """The same moments in as few stretches as possible, in order."""
-    found: list[Stretch] = []
-    for each in sorted(stretches):
+def joined(intervals: Iterable[Interval]) -> list[Interval]:
+    """The same moments in as few intervals as possible, in order."""
+    found: list[Interval] = []
+    for each in sorted(intervals):
         if found and each.start <= found[-1].end:
-            found[-1] = Stretch(found[-1].start, max(found[-1].end, each.end))
+            found[-1] = Interval(found[-1].start, max(found[-1].end, each.end))
         else:
             found.append(each)
     return found

@@ -6,7 +6,7 @@ import pymongo
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 PING_LIMIT = 1.0  # seconds
 LOOK_LIMIT = 0.5  # seconds for what beat asks, who has wake-ups to send meanwhile
@@ -17,5 +17,5 @@ WRITE_LIMIT = 10.0
 
 def ping(database: Database[dict[str, Any]]) -> None:
     """Raises Unavailable where no primary answers within a second."""
-    with trouble_with("mongodb", PyMongoError), pymongo.timeout(PING_LIMIT):
+    with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(PING_LIMIT):
         database.command("ping")

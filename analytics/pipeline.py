@@ -35,7 +35,7 @@ from analytics.events.schema import InvalidEvent, load_journal_event
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore, Death
 from analytics.journal.journal import Delivery, Entry, Journal, Settlement
-from analytics.privacy.late_arrivals import Catcher
+from analytics.privacy.late_arrivals import LateArrivals
 from analytics.unavailable import Unavailable
 from config.metrics import EVENTS, STORE_LAG
 
@@ -83,7 +83,7 @@ class Stores:
     events: EventStore
     dead_letters: DeadLetterStore
     now: Callable[[], datetime]
-    removed: Catcher
+    removed: LateArrivals
     enrichment: Enrichment | None = None
 
 

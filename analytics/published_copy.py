@@ -1,4 +1,5 @@
-"""What MongoDB keeps, copied to where the door reads it: a Redis hash for each kind, replaced as a whole or not at all.
+"""What MongoDB keeps, copied to where the collector reads it: a Redis hash for each kind, replaced as a whole or not at
+all.
 
 In: fields and texts, whatever they stand for. Out: what a field stands for, remembered for `REMEMBERED` seconds. The
 copy may be lost at any time: beat has it published again each minute (tasks/sites.py).
@@ -21,7 +22,7 @@ from cachetools import TTLCache
 from redis import Redis
 from redis.exceptions import RedisError
 
-from analytics.unavailable import Unavailable, trouble_with
+from analytics.unavailable import Unavailable, raising_unavailable
 
 REMEMBERED = 5.0  # seconds
 MOST_REMEMBERED = 10_000  # whoever asks makes up the names
@@ -75,7 +76,7 @@ class Published(Generic[T]):
         with self._lock:
             if field in self._remembered:
                 return self._remembered[field]
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             mark, text = self._redis.hmget(self._key, [MARK, field.encode(errors="surrogatepass")])
         if mark is None and self._required:
             raise Unavailable("redis", NeverPublished(f"{self._key} is not published yet"))
@@ -89,12 +90,12 @@ class Published(Generic[T]):
 
         Raises Unavailable, and what `collect` raises.
         """
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             ticket: Any = self._redis.incr(self._tickets)
         fields = {name: json.dumps(value, separators=(",", ":")) for name, value in collect().items()}
         digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
         mark = f"{len(fields)} {digest}"
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
             line.hget(self._key, MARK)
             line.hlen(self._key)

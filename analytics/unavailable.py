@@ -19,7 +19,7 @@ class Unavailable(Exception):
 
 
 @contextmanager
-def trouble_with(store: str, errors: type[Exception]) -> Iterator[None]:
+def raising_unavailable(store: str, errors: type[Exception]) -> Iterator[None]:
     """Whatever of `errors` the block raises is Unavailable."""
     try:
         yield

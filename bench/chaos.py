@@ -35,7 +35,7 @@ from analytics.events.store import EventStore
 from analytics.journal.audit import Audited, audit
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import JOURNAL_KEY, Journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from bench.ingestion import print_table
 from bench.post_mortem import post_mortem
 from config.celery import EVENTS_QUEUE
@@ -53,7 +53,7 @@ TARGETS = {
     "redis": ("redis-server", True),
     "mongodb": ("mongod", True),
 }
-FREEZES = (0.2, 4.0)  # seconds; longer than the door's patience with Redis and shorter than a task's with MongoDB
+FREEZES = (0.2, 4.0)  # seconds; longer than the collector's patience with Redis and shorter than a task's with MongoDB
 PAUSES = (0.1, 1.5)  # seconds between two faults
 MOST_A_HIT = 20  # events that every other producer sends at once
 
@@ -224,7 +224,7 @@ def _count(system: System, tally: Tally) -> None:
 def _audit(system: System, database: Database[dict[str, Any]]) -> list[str]:
     redis = system.redis()
     journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
-    stores = Audited(Books(redis, database), journal, EventStore(database), DeadLetterStore(database))
+    stores = Audited(Ledger(redis, database), journal, EventStore(database), DeadLetterStore(database))
     found = wait_for(lambda: (found := audit(stores)).at_rest and found, "books at rest")
     return found.faults
 

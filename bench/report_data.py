@@ -21,11 +21,11 @@ from bson.binary import UUID_SUBTYPE
 from pymongo.write_concern import WriteConcern
 
 from analytics.events.store import INDEXES
-from analytics.interval import DAY, HOUR, Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import DAY, HOUR, Interval, as_datetime, as_ms, interval_of
 from config.clients import make_database
 from config.settings import Settings
 
-MONTH = stretch_of("month", as_ms(datetime(2026, 9, 1, tzinfo=UTC)))  # over, and of 30 days
+MONTH = interval_of("month", as_ms(datetime(2026, 9, 1, tzinfo=UTC)))  # over, and of 30 days
 PAGES, KINDS, ORIGINS = 20_000, 2_000, 60
 WRITERS = 2
 AT_ONCE = 5_000  # documents of an insert_many
@@ -150,5 +150,5 @@ def texts(seed: int) -> tuple[list[str], list[dict[str, str]], list[dict[str, st
     return pages[:PAGES], kinds, origins
 
 
-def days() -> list[Stretch]:
-    return [Stretch(start, start + DAY) for start in range(MONTH.start, MONTH.end, DAY)]
+def days() -> list[Interval]:
+    return [Interval(start, start + DAY) for start in range(MONTH.start, MONTH.end, DAY)]

@@ -10,14 +10,14 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from analytics.events.event import PAGEVIEW_TYPES
-from analytics.interval import DAY, VISIT_GAP, Stretch, as_datetime
+from analytics.interval import DAY, VISIT_GAP, Interval, as_datetime
 from analytics.queries.local_time import time_labels
 from analytics.queries.query import Condition, Order, Period, Query
 from analytics.reports.engine import UTC_ZONE, Reports
 from bench.report_data import MONTH
 
 PERIOD = Period(as_datetime(MONTH.start), as_datetime(MONTH.end), UTC_ZONE)
-ONE_DAY = Stretch(MONTH.start + 16 * DAY, MONTH.start + 17 * DAY)
+ONE_DAY = Interval(MONTH.start + 16 * DAY, MONTH.start + 17 * DAY)
 FROM, DEVICE = "DE", "Mobile"
 STEPS = (
     Condition("is", "event:page", ("/",)),
@@ -62,14 +62,14 @@ def _retention(reports: Reports, site: str) -> Any:
     }
 
 
-def _match(site: str, stretch: Stretch | None = MONTH) -> dict[str, Any]:
+def _match(site: str, interval: Interval | None = MONTH) -> dict[str, Any]:
     which: dict[str, Any] = {"site_id": site}
-    if stretch is not None:
-        which["timestamp"] = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
+    if interval is not None:
+        which["timestamp"] = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
     return {"$match": which}
 
 
-def _pipeline_of_stats(site: str, stretch: Stretch | None) -> Pipeline:
+def _pipeline_of_stats(site: str, interval: Interval | None) -> Pipeline:
     pageview = {"$match": {"event_type": {"$in": list(PAGEVIEW_TYPES)}}}
     top = [{"$group": {"_id": "$path", "n": {"$sum": 1}}}, {"$sort": {"n": -1, "_id": 1}}, {"$limit": 10}]
     facets = {
@@ -78,7 +78,7 @@ def _pipeline_of_stats(site: str, stretch: Stretch | None) -> Pipeline:
         "paths": [pageview, *top],
     }
     fields = {"_id": 0, "event_type": 1, "path": 1, "user_id": 1}
-    return [_match(site, stretch), {"$project": fields}, {"$facet": facets}]
+    return [_match(site, interval), {"$project": fields}, {"$facet": facets}]
 
 
 def _read_stats(found: list[dict[str, Any]]) -> Any:

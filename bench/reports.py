@@ -33,7 +33,7 @@ import pymongo
 import structlog
 
 from analytics.events.backfill import Past
-from analytics.interval import HOUR, QUARTER, Stretch, as_datetime, as_ms
+from analytics.interval import HOUR, QUARTER, Interval, as_datetime, as_ms
 from analytics.reports.engine import Reports, make_reports
 from analytics.segments import duckdb_connection as duck
 from analytics.segments.builder import rebuild, write
@@ -88,7 +88,7 @@ class Rig:
 
 @dataclass(frozen=True)
 class OneFile:
-    """A Reader, and the Reading that it opens, of a Parquet file with all of a site's rows."""
+    """A SnapshotReader, and the Snapshot that it opens, of a Parquet file with all of a site's rows."""
 
     path: str
 
@@ -100,10 +100,10 @@ class OneFile:
     def check(self) -> None:
         """It is there."""
 
-    def holds_whole(self, _: Stretch) -> bool:
+    def holds_whole(self, _: Interval) -> bool:
         return True
 
-    def rows(self, period: Stretch, columns: Iterable[str], *, openings: bool = False) -> Sql:
+    def rows(self, period: Interval, columns: Iterable[str], *, openings: bool = False) -> Sql:
         prior = "CASE WHEN NOT entry AND visit IS NOT NULL THEN seen END AS prior"
         names = dict.fromkeys([*columns, "last_quarter"] if openings else columns)
         what = ", ".join(prior if name == "prior" else name for name in names) or "entry"
@@ -381,7 +381,7 @@ class Bench:
     def ask_live(self, days: tuple[Any, ...]) -> None:
         """With the days' segments again, and fresh events of the month's last hour."""
         self.rig.ours.store.replace(self.rig.ours.store.manifest(WHOLE), days)
-        hour = Stretch(MONTH.end - HOUR, MONTH.end)
+        hour = Interval(MONTH.end - HOUR, MONTH.end)
         events = self.rig.database["events"]
         found = list(events.find({"site_id": WHOLE}).sort("timestamp", -1).limit(FRESH))
         fresh = [

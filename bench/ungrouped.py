@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from analytics.journal.journal import Line, make_journal
 from config.settings import load_settings
 from ingest_app import create_app
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from ingest_app.group_commit import GroupCommit
 from tasks.events import WakeUps
 
@@ -17,4 +17,4 @@ class OneByOne(GroupCommit[Line]):
 
 settings = load_settings()
 journal = make_journal(settings)
-app = create_app(settings, make_door(settings, journal, WakeUps(journal), commits=OneByOne))
+app = create_app(settings, make_collector(settings, journal, WakeUps(journal), commits=OneByOne))

@@ -21,7 +21,7 @@ BEAT = "footfall-beat"  # the name of beat's connection to Redis, by which `foot
 
 
 def make_redis(settings: Settings, name: str | None = None, timeout: float | None = None) -> Redis:
-    """A client that never retries by itself: redis-py's default of ten tries would outlast the door's 2 s.
+    """A client that never retries by itself: redis-py's default of ten tries would outlast the collector's 2 s.
 
     With sentinels, every new connection asks them where to go, and goes to the server that takes writes. `name`: what
     CLIENT LIST shows. `timeout`: for whoever has less patience than `REDIS_TIMEOUT`.

@@ -46,8 +46,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 EVENTS = Counter(
     "footfall_events",
-    "Events by what became of them: accepted, rejected, refused, dropped at the door; stored, duplicate, dead, dropped"
-    " in a worker.",
+    "Events by what became of them: accepted, rejected, refused, dropped at the collector; stored, duplicate, dead,"
+    " dropped in a worker.",
     ["outcome", "reason"],
 )
 RATE_LIMITED = Counter("footfall_rate_limited", "Requests answered with 429, by whose limit it was.", ["limit"])

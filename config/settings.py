@@ -188,7 +188,9 @@ class Settings:
         "float", 0.8, "the longest wait for an answer of Redis; twice this stays under the 2 s of a 503", POSITIVE
     )
     redis_maxmemory: str = setting(
-        "str", "1gb", "what the Redis of `make run` may take (250 bytes a waiting event); above 85 % the door refuses"
+        "str",
+        "1gb",
+        "what the Redis of `make run` may take (250 bytes a waiting event); above 85 % the collector refuses",
     )
     mongodb_port: int = setting(
         "int", 27017, "port of the MongoDB that `make run` starts, and of MongoDB, if `MONGODB_URI` is unset", PORT
@@ -281,7 +283,7 @@ class Settings:
     )
     store_batch: int = setting("int", 1000, "the most events that one task stores", validate.Range(1, 10000))
     most_waiting: int = setting(
-        "int", 2_000_000, "with so many events waiting in the journal the door refuses more", POSITIVE
+        "int", 2_000_000, "with so many events waiting in the journal the collector refuses more", POSITIVE
     )
     claim_idle: float = setting(
         "float", 35.0, "after this long a dead worker's events are taken over; above the task's limit of 30 s", POSITIVE

@@ -18,7 +18,7 @@ from analytics.events.store import EventStore
 from analytics.journal.audit import Audit, Audited, Balance, audit, shown
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import make_journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from config.clients import make_database, make_redis
 from config.settings import Settings
 from footfall.command_group import stores_of
@@ -68,7 +68,7 @@ def audit_command(settings: Settings, site: str | None, day: datetime | None, wa
 def _audit_at_rest(settings: Settings, wait: float, is_chosen: Callable[[Balance], bool]) -> Audit:
     """What is chosen, at rest, or as it is when the wait is over."""
     redis, database = make_redis(settings), make_database(settings, PATIENCE)
-    stores = Audited(Books(redis, database), make_journal(settings), EventStore(database), DeadLetterStore(database))
+    stores = Audited(Ledger(redis, database), make_journal(settings), EventStore(database), DeadLetterStore(database))
     end = time.monotonic() + wait
     with database.client:
         while not (found := audit(stores).only(is_chosen)).at_rest and time.monotonic() < end:
@@ -118,7 +118,9 @@ def _say_verdict(found: Audit) -> None:
     for fault in found.faults:
         click.secho(fault, fg="red")
     if found.uncounted:
-        click.echo(f"{found.uncounted:,} entries came past the door; they are counted when a worker has settled them.")
+        click.echo(
+            f"{found.uncounted:,} entries came past the collector; they are counted when a worker has settled them."
+        )
     if moving := sum(balance.is_moving for balance in found.balances):
         click.secho(
             f"{moving} of these are not judged: their events still move. Ask again, or for another --day.", fg="yellow"

@@ -138,7 +138,7 @@ def settings_bind_host(settings: Settings) -> Finding:
     if settings.is_production:
         return ok(f"The apps listen on {settings.bind_host}, in production: they serve whoever is known.")
     if not ip_address(settings.bind_host).is_loopback:
-        what = f"The apps listen on {settings.bind_host} in development: the door takes events of any site."
+        what = f"The apps listen on {settings.bind_host} in development: the collector takes events of any site."
         return warning(what, "Set APP_ENV=production, or BIND_HOST=127.0.0.1.")
     return ok(f"The apps listen on {settings.bind_host}, loopback only.")
 

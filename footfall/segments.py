@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
-from analytics.interval import Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import Interval, as_datetime, as_ms, interval_of
 from analytics.segments.builder import rebuild
 from analytics.segments.engine import Segments, make_segments
 from analytics.segments.verification import Verified, months_of, verify
@@ -103,13 +103,13 @@ def _sites(segments: Segments, site: str | None) -> Iterable[str]:
     return sorted({*segments.raw.sites(), *segments.store.sites()}) if site is None else [site]
 
 
-def _chosen(months: Sequence[Stretch], first: datetime | None, last: datetime | None) -> Iterator[Stretch]:
+def _chosen(months: Sequence[Interval], first: datetime | None, last: datetime | None) -> Iterator[Interval]:
     lo = as_ms(first.replace(tzinfo=UTC)) if first else 0
-    hi = stretch_of("month", as_ms(last.replace(tzinfo=UTC))).end if last else None
+    hi = interval_of("month", as_ms(last.replace(tzinfo=UTC))).end if last else None
     return (month for month in months if lo <= month.start and (hi is None or month.end <= hi))
 
 
-def _name(month: Stretch) -> str:
+def _name(month: Interval) -> str:
     return f"{as_datetime(month.start):%Y-%m}"
 
 

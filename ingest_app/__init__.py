@@ -6,8 +6,8 @@ from flask_cors import CORS
 from analytics.access.store import METRICS, make_key_ring
 from config.settings import Settings
 from ingest_app.cdn_headers import CDNS
-from ingest_app.collector import Door
-from ingest_app.drop_in import in_their_shape
+from ingest_app.collector import Collector
+from ingest_app.drop_in import add_vendor_error_fields
 from ingest_app.events import events_blueprint
 from ingest_app.hit import SENDER
 from ingest_app.openapi_operations import description
@@ -37,26 +37,26 @@ LINKS = {
 }
 
 
-def create_app(settings: Settings, door: Door) -> Flask:
-    app = new_app(__name__, {"redis": door.check}, settings.max_body_bytes, settings.trusted_proxies)
+def create_app(settings: Settings, collector: Collector) -> Flask:
+    app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes, settings.trusted_proxies)
     app.config["PLACE_HEADERS"] = CDNS.get(settings.place_headers)
-    if any(map(door.limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES))):
+    if any(map(collector.limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES))):
 
         @app.before_request
         def limit_address() -> None:
             if request.path not in UNLIMITED:
-                request.environ[SENDER] = door.expect(request.remote_addr or "")
+                request.environ[SENDER] = collector.expect(request.remote_addr or "")
 
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
-    in_their_shape(app)
-    app.register_blueprint(events_blueprint(door))
-    app.register_blueprint(plausible_blueprint(door))
-    app.register_blueprint(umami_blueprint(door))
-    app.register_blueprint(segment_blueprint(door))
+    add_vendor_error_fields(app)
+    app.register_blueprint(events_blueprint(collector))
+    app.register_blueprint(plausible_blueprint(collector))
+    app.register_blueprint(umami_blueprint(collector))
+    app.register_blueprint(segment_blueprint(collector))
     app.register_blueprint(tracker_blueprint())
     app.register_blueprint(opting_out_blueprint())
     auth = Auth(settings, make_key_ring(settings).find)
-    app.register_blueprint(metrics_blueprint({"redis": door.gauges}, auth.needs(METRICS)))
+    app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS)))
     app.register_blueprint(docs_blueprint(description))
     app.register_blueprint(front_page_blueprint("Footfall: events in", FRONT_PAGE, LINKS))
     return app

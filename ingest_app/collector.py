@@ -1,4 +1,4 @@
-"""The door: where an event becomes our responsibility.
+"""The collector: where an event becomes our responsibility.
 
 In: a hit. Out: what of it was admitted; returning means that this is durable in the journal, and that what was rejected
 or dropped is counted. Raises InvalidEvent (the caller's mistake) and Unavailable (our trouble: nothing was promised,
@@ -83,16 +83,16 @@ class Admitted:
     exported: Collection[int] = ()
 
 
-def make_door(
+def make_collector(
     settings: Settings,
     journal: Journal,
     wake_ups: WakeUps,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     commits: type[GroupCommit[Line]] = GroupCommit,
-) -> "Door":
-    """The door that the settings say."""
+) -> "Collector":
+    """The collector that the settings say."""
     salts = make_salts(settings, now)
-    return Door(
+    return Collector(
         journal,
         wake_ups,
         now,
@@ -107,7 +107,7 @@ def make_door(
     )
 
 
-class Door:
+class Collector:
     """`is_open`: a site that is not known is one all the same."""
 
     def __init__(
@@ -155,7 +155,7 @@ class Door:
 
     @contextmanager
     def counting_what_cannot_be_read(self) -> Iterator[None]:
-        """Reading a body. One that cannot be read is charged to its sender; if that is an InvalidEvent, it is counted
+        """Snapshot a body. One that cannot be read is charged to its sender; if that is an InvalidEvent, it is counted
         before the caller hears of it.
         """
         try:

@@ -21,7 +21,7 @@ LONGEST_NAME = 100  # characters of a field's name
 NO_NAMES: Mapping[str, str] = {}
 
 
-def in_their_shape(app: Flask) -> None:
+def add_vendor_error_fields(app: Flask) -> None:
     """Their clients look for `code` and `message` at the top of an error's body, Plausible's users for `errors`. An
     older client of Segment's or RudderStack's that misses them takes the error for a bug of its own, and sends again
     what is wrong for good.
@@ -37,7 +37,9 @@ def in_their_shape(app: Flask) -> None:
         return response
 
 
-def said_of(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES) -> list[dict[str, object]]:
+def describe_rejections(
+    rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES
+) -> list[dict[str, object]]:
     """Rejected events as a batch's answer lists them: the first ones, as far as there is room. Each says what is wrong
     with some of its fields. `names`: those that the client sent, by ours.
     """
@@ -66,7 +68,7 @@ def in_their_words(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str
 
 def list_rejected(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES) -> dict[str, object]:
     """Rejected events as part of an answer: a list, and their number if the list has not all of them."""
-    listed = said_of(rejected, names)
+    listed = describe_rejections(rejected, names)
     return {"rejected": listed} | ({"rejected_count": len(rejected)} if len(listed) < len(rejected) else {})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from analytics.events.schema import EventSchema, ExportedSchema
 from analytics.suggestion import did_you_mean
 
-KNOWN = frozenset(EventSchema().fields) | {"ip", "user_agent"}  # the last two are read by the door
+KNOWN = frozenset(EventSchema().fields) | {"ip", "user_agent"}  # the last two are read by the collector
 OF_EXPORTED = frozenset(ExportedSchema().fields) - KNOWN
 MOST_WARNINGS = 100  # of a hit
 MOST_SUGGESTIONS = 10  # of a hit; finding the closest name takes 0.1 ms

@@ -1,7 +1,7 @@
 """Group commit: requests that arrive while a write is in flight share the next one, its round trip and its fsync.
 
 In: what one request must have written. Out: nothing; returning means that it is written. The write's error is raised
-for every request that shared it. An idle door adds nothing: the first request writes at once, on its own thread.
+for every request that shared it. An idle collector adds nothing: the first request writes at once, on its own thread.
 """
 
 import threading

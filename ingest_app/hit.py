@@ -1,4 +1,4 @@
-"""The hit: one HTTP arrival, read from Flask's request into what the door admits.
+"""The hit: one HTTP arrival, read from Flask's request into what the collector admits.
 
 In: the request. Out: its body, and who sent it. Wrong can go: a body that is too large is a 413, one that is compressed
 in a way that we do not know a 415, one that is not what it says it is an InvalidEvent.

@@ -1,6 +1,6 @@
 """GET and POST /opt-out: a page on which a visitor says that they want to be counted nowhere, or again.
 
-The browser remembers it in a cookie of this server's own, which says only that, and the door drops every hit that
+The browser remembers it in a cookie of this server's own, which says only that, and the collector drops every hit that
 brings it, of whichever site. A page of another site sends it along only where the browser lets it; docs/privacy.md has
 what a site puts into a page of its own instead. No script, nothing from elsewhere.
 """

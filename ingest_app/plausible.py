@@ -5,22 +5,22 @@ Its clients look at the status at most. 202, and `x-plausible-dropped` says for 
 
 from flask import Blueprint, Response, request
 
-from ingest_app.collector import Door
+from ingest_app.collector import Collector
 from ingest_app.drop_in import SitesMeant, in_their_words
 from ingest_app.hit import read_bytes, read_hit, read_json
 from ingest_app.plausible_schema import THEIR_NAMES, read_plausible
 
 
-def plausible_blueprint(door: Door) -> Blueprint:
+def plausible_blueprint(collector: Collector) -> Blueprint:
     blueprint = Blueprint("plausible", __name__)
 
     @blueprint.post("/api/event")
     def receive_plausible_event() -> Response:
-        with door.counting_what_cannot_be_read():
+        with collector.counting_what_cannot_be_read():
             read = read_plausible(read_json(read_bytes()), request.headers.get("X-Forwarded-For", ""))
-        meant = SitesMeant(door.sites.by_domain)
+        meant = SitesMeant(collector.sites.by_domain)
         sites = dict.fromkeys(meant.id_of(domain) for domain in read.domains)
-        admitted = door.admit(read_hit([read.event | {"site_id": site_id} for site_id in sites], is_foreign=True))
+        admitted = collector.admit(read_hit([read.event | {"site_id": site_id} for site_id in sites], is_foreign=True))
         for error in in_their_words(admitted.rejected, THEIR_NAMES).values():
             if error.code != "unknown_site":
                 raise error

@@ -1,4 +1,5 @@
-"""What the door says of a site's events beyond their form: one function for each rule, in the order of `POLICY`. Pure.
+"""What the collector says of a site's events beyond their form: one function for each rule, in the order of `POLICY`.
+Pure.
 
 `reject_...` raises InvalidEvent: the caller's mistake, answered as such. `drop_...` returns whether the site does not
 want this event: it is answered as accepted, and counted by the reason. Bots and the like are for a worker to see
@@ -22,9 +23,9 @@ MOST_AHEAD = timedelta(minutes=1)  # of our clock, as clocks go
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One event at the door. `client`: who did it, which for a server's hit is not who sent it. `is_trusted`: it came
-    with an API key that may write this site's events. `is_configured`: something is set for its site; in open mode,
-    anybody's word makes a site, for which nothing is.
+    """One event at the collector. `client`: who did it, which for a server's hit is not who sent it. `is_trusted`: it
+    came with an API key that may write this site's events. `is_configured`: something is set for its site; in open
+    mode, anybody's word makes a site, for which nothing is.
     """
 
     event: Event

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from flask import Blueprint, Response, jsonify, request
 
-from ingest_app.collector import Admitted, Door
+from ingest_app.collector import Admitted, Collector
 from ingest_app.drop_in import SitesMeant, list_rejected
 from ingest_app.events import GIF
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
@@ -28,11 +28,11 @@ from ingest_app.segment_com_schema import (
 BATCHES = ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")
 
 
-def segment_blueprint(door: Door) -> Blueprint:
+def segment_blueprint(collector: Collector) -> Blueprint:
     blueprint = Blueprint("segment", __name__)
 
     def receive_batch() -> Response:
-        with door.counting_what_cannot_be_read():
+        with collector.counting_what_cannot_be_read():
             body = read_json(read_bytes(BATCH_BYTES))
         return _answer(_admit(body))
 
@@ -41,7 +41,7 @@ def segment_blueprint(door: Door) -> Blueprint:
 
     @blueprint.post(f"/v1/<any({', '.join([*KINDS, *SHORT])}):kind>")
     def receive_message(kind: str) -> Response:
-        with door.counting_what_cannot_be_read():
+        with collector.counting_what_cannot_be_read():
             body = read_json(read_bytes(BATCH_BYTES))
         return _answer(_admit(body, SHORT.get(kind, kind)))
 
@@ -57,13 +57,13 @@ def segment_blueprint(door: Door) -> Blueprint:
         return Response(GIF, mimetype="image/gif", headers={"Cache-Control": "no-store"})
 
     def _admit(body: object, kind: str | None = None) -> Admitted:
-        with door.counting_what_cannot_be_read():
+        with collector.counting_what_cannot_be_read():
             said = read_segment(body, kind)
             messages = checked_events(said.messages, "batch")
-        site_id = SitesMeant(door.sites.by_key).id_of(said.write_key or _write_key())
+        site_id = SitesMeant(collector.sites.by_key).id_of(said.write_key or _write_key())
         events = [translate(message, site_id, said.context) for message in messages]
         hit = read_hit(events, said.sent_at, is_foreign=True)
-        return door.admit(replace(hit, client=visitor_in(hit.client, said)))
+        return collector.admit(replace(hit, client=visitor_in(hit.client, said)))
 
     return blueprint
 

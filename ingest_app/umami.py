@@ -12,18 +12,18 @@ from flask import Blueprint, Response, jsonify, request
 
 from analytics.events.drop import Drop
 from analytics.events.schema import InvalidEvent
-from ingest_app.collector import Door
-from ingest_app.drop_in import SitesMeant, in_their_words, said_of
+from ingest_app.collector import Collector
+from ingest_app.drop_in import SitesMeant, describe_rejections, in_their_words
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
 from ingest_app.umami_schema import THEIR_NAMES, read_umami
 
 
-def umami_blueprint(door: Door) -> Blueprint:
+def umami_blueprint(collector: Collector) -> Blueprint:
     blueprint = Blueprint("umami", __name__)
 
     @blueprint.post("/api/send")
     def receive_umami_event() -> Response:
-        with door.counting_what_cannot_be_read():
+        with collector.counting_what_cannot_be_read():
             body = read_json(read_bytes())
         for error in in_their_words(_admit([body]), THEIR_NAMES).values():
             raise error
@@ -31,7 +31,7 @@ def umami_blueprint(door: Door) -> Blueprint:
 
     @blueprint.post("/api/batch")
     def receive_umami_batch() -> Response:
-        with door.counting_what_cannot_be_read():
+        with collector.counting_what_cannot_be_read():
             bodies = checked_events(read_json(read_bytes(BATCH_BYTES)), "body")
         rejected = _admit(bodies)
         processed = len(bodies) - len(rejected)
@@ -39,14 +39,14 @@ def umami_blueprint(door: Door) -> Blueprint:
             size=len(bodies),
             processed=processed,
             errors=len(rejected),
-            details=said_of(rejected, THEIR_NAMES),
+            details=describe_rejections(rejected, THEIR_NAMES),
             cache=_answer()["cache"],
         )
 
     def _admit(bodies: Sequence[object]) -> dict[int, InvalidEvent]:
         """Those that were rejected."""
-        meant = SitesMeant(door.sites.by_key)
-        return door.admit(read_hit([_translated(body, meant) for body in bodies], is_foreign=True)).rejected
+        meant = SitesMeant(collector.sites.by_key)
+        return collector.admit(read_hit([_translated(body, meant) for body in bodies], is_foreign=True)).rejected
 
     def _translated(body: object, meant: SitesMeant) -> object:
         try:

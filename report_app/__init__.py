@@ -13,7 +13,7 @@ from analytics.access.store import ADMIN, DEAD_LETTERS, METRICS, PERSONS, READ, 
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.privacy.eraser import Eraser
 from analytics.reports.engine import Reports
 from analytics.reports.realtime import RealtimeReader
@@ -65,7 +65,7 @@ class Services:
     api_keys: ApiKeyStore
     dead_letters: DeadLetterStore
     journal: Journal
-    books: Books
+    books: Ledger
     eraser: Eraser
     clock: Callable[[], datetime] = now
 

@@ -10,7 +10,7 @@ from marshmallow import Schema
 from analytics.events.account import Account
 from analytics.events.schema import Text
 from analytics.journal.audit import Balance, balance_of_books
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from report_app.site_lookup import SiteLookup
 from report_app.stats import Day
 from web.auth import Check
@@ -29,7 +29,7 @@ class LedgerQuery(Schema):
     last = Day(data_key="to", format="%Y-%m-%d")
 
 
-def ledger_blueprint(books: Books, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+def ledger_blueprint(books: Ledger, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
     blueprint = Blueprint("ledger", __name__)
     blueprint.before_request(auth)
 

@@ -8,7 +8,7 @@ from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
 from analytics.events.schema import Text
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.queries.query_schema import LONGEST_SITE_ID
 from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
 from analytics.sites.store import SiteStore, Taken
@@ -27,7 +27,7 @@ class Page(Schema):
     after = Text(longest=128, load_default="")
 
 
-def sites_blueprint(sites: SiteStore, books: Books, auth: Check) -> Blueprint:
+def sites_blueprint(sites: SiteStore, books: Ledger, auth: Check) -> Blueprint:
     blueprint = Blueprint("sites", __name__, url_prefix="/admin")
     blueprint.before_request(auth)
     blueprint.before_request(_may_be_one)

@@ -6,7 +6,7 @@ from analytics.access.store import make_api_keys
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import make_journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.privacy.eraser import make_eraser
 from analytics.privacy.local_copies import Forgetter
 from analytics.reports.engine import make_reports
@@ -32,7 +32,7 @@ services = Services(
     api_keys=make_api_keys(settings, database),
     dead_letters=DeadLetterStore(database),
     journal=make_journal(settings),
-    books=Books(make_redis(settings), database, settings.replicas),
+    books=Ledger(make_redis(settings), database, settings.replicas),
     eraser=eraser,
 )
 Forgetter(reports.reader.segments, eraser.erasures, reports.reader).start()

@@ -18,7 +18,7 @@ from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import make_journal
 from analytics.pipeline import Stores
-from analytics.privacy.late_arrivals import make_catcher
+from analytics.privacy.late_arrivals import make_late_arrivals
 from analytics.sites.store import SiteStore
 from analytics.visitors.salts import make_salts
 from config.celery import celery_settings
@@ -61,6 +61,6 @@ def stores() -> Stores:
         EventStore(database),
         DeadLetterStore(database),
         lambda: datetime.now(UTC),
-        make_catcher(settings, database),
+        make_late_arrivals(settings, database),
         make_enrichment(settings, SiteStore(database), make_salts(settings).unseal),
     )

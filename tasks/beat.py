@@ -7,7 +7,7 @@ each hour, and beat does not fill the queues while no worker runs. Any number of
 nothing to do. A wall clock that is set back or forward changes nothing.
 
 Where Redis is full no wake-up can be sent, taken or acked, and a Celery worker dies at every start. Then beat does
-itself what makes room: it stores what waits. The door refuses meanwhile.
+itself what makes room: it stores what waits. The collector refuses meanwhile.
 """
 
 import tempfile

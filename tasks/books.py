@@ -5,7 +5,7 @@ from functools import cache
 
 import structlog
 
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.unavailable import Unavailable
 from config.clients import make_database, make_redis
 from tasks.app import app, settings
@@ -14,8 +14,8 @@ log = structlog.get_logger()
 
 
 @cache
-def books() -> Books:
-    return Books(make_redis(settings), make_database(settings), settings.replicas)
+def books() -> Ledger:
+    return Ledger(make_redis(settings), make_database(settings), settings.replicas)
 
 
 @app.task(name="tasks.books.carry_books")

@@ -1,4 +1,5 @@
-"""Every minute, and when a worker starts, what MongoDB knows of sites and API keys goes to where the door reads it."""
+"""Every minute, and when a worker starts, what MongoDB knows of sites and API keys goes to where the collector reads
+it."""
 
 from functools import cache
 
@@ -32,7 +33,7 @@ def publish_sites() -> dict[str, int | bool]:
 
 @worker_ready.connect
 def publish_at_once(**_: object) -> None:
-    """In production the door takes nothing before it knows the sites."""
+    """In production the collector takes nothing before it knows the sites."""
     try:
         publish_sites.apply_async()
     except OperationalError as error:

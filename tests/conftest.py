@@ -17,10 +17,10 @@ from analytics.events.schema import load_event
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import Journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores
 from analytics.privacy.eraser import make_eraser
-from analytics.privacy.late_arrivals import make_catcher
+from analytics.privacy.late_arrivals import make_late_arrivals
 from analytics.reports.engine import make_reports
 from analytics.reports.realtime import RealtimeReader
 from analytics.segments.engine import make_segments
@@ -30,14 +30,14 @@ from config.clients import make_database, make_redis
 from config.settings import Settings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from ingest_app import create_app as create_ingest_app
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from report_app import Services
 from report_app import create_app as create_report_app
 from tests.system import System, running
 
 ADMIN_KEY = "a-key-for-tests-only"
 # A minute or more each: they go first, so that at the end no process waits for another's.
-LONG = {"test_door_fuzz", "test_schemathesis", "test_system", "test_tracker_in_browser"}
+LONG = {"test_collector_fuzz", "test_schemathesis", "test_system", "test_tracker_in_browser"}
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
 
 
@@ -113,7 +113,7 @@ def stores(journal: Journal, redis: Redis, database: Database[dict[str, Any]], s
         EventStore(database),
         DeadLetterStore(database),
         lambda: NOW,
-        make_catcher(settings, database),
+        make_late_arrivals(settings, database),
         Enrichment(SiteStore(database), Salts(redis, lambda: NOW).unseal, Lookups()),
     )
 
@@ -135,7 +135,7 @@ def wake_ups() -> Asked:
 
 @pytest.fixture
 def ingest(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient:
-    return create_ingest_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
+    return create_ingest_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
 
 
 def make_services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Services:
@@ -148,7 +148,7 @@ def make_services(settings: Settings, database: Database[dict[str, Any]], journa
         api_keys=ApiKeyStore(database, lambda: NOW),
         dead_letters=DeadLetterStore(database),
         journal=journal,
-        books=Books(make_redis(settings), database),
+        books=Ledger(make_redis(settings), database),
         eraser=make_eraser(settings, database, make_segments(settings, database)),
         clock=lambda: NOW,
     )

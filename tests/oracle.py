@@ -125,16 +125,16 @@ def visits_of(documents: Iterable[Document]) -> list[Visit]:
 
 
 def _visits_of_one(events: list[Document]) -> Iterator[Visit]:
-    stretches: list[list[Document]] = []
+    intervals: list[list[Document]] = []
     for event in events:
-        if not stretches or event["timestamp"] - stretches[-1][-1]["timestamp"] > LONGEST_GAP:
-            stretches.append([])
-        stretches[-1].append(event)
-    for stretch in stretches:
-        while stretch and is_engagement(stretch[0]):  # it cannot begin a visit
-            stretch.pop(0)
-        if stretch:
-            yield Visit(tuple(stretch))
+        if not intervals or event["timestamp"] - intervals[-1][-1]["timestamp"] > LONGEST_GAP:
+            intervals.append([])
+        intervals[-1].append(event)
+    for interval in intervals:
+        while interval and is_engagement(interval[0]):  # it cannot begin a visit
+            interval.pop(0)
+        if interval:
+            yield Visit(tuple(interval))
 
 
 # Values of dimensions

@@ -19,7 +19,7 @@ from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.answers import MOST_LISTED
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from ingest_app.field_warnings import KNOWN, MOST_WARNINGS
 from tests.conftest import NOW, Asked
 
@@ -254,7 +254,7 @@ def test_validate_charges_its_sender_and_not_the_site(
     settings: Settings, journal: Journal, wake_ups: Asked, make_key: MakeKey
 ):
     settings = replace(settings, rate_limit_key="5/hour", rate_limit_site="1/hour", rate_limit_address="9/hour")
-    client = create_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
+    client = create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
     headers = make_key()
     for _ in range(4):
         assert client.post("/event?validate=1", json=GOOD, headers=headers).status_code == 200

@@ -248,7 +248,7 @@ def test_every_route_of_the_reporting_app_has_its_rule(client: Client):
 
 
 def test_every_route_of_the_ingestion_app_that_is_not_for_everybody_has_its_rule(ingest: FlaskClient):
-    """Sending is open: the door decides by the site."""
+    """Sending is open: the collector decides by the site."""
     guarded = {row for row in rows(ingest.application) if row.startswith("GET /metrics") or "/admin" in row}
     assert guarded == {"GET /metrics"}
     assert ingest.get("/metrics").status_code == 401

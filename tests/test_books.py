@@ -18,7 +18,7 @@ from analytics.events.store import EventStore
 from analytics.journal.audit import Audit, Audited, audit
 from analytics.journal.dead_letters import LetterFilter
 from analytics.journal.journal import JOURNAL_KEY, Journal, Line
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.journal.replay import replay_all, replay_edited
 from analytics.pipeline import Outcome, Stores, store_waiting
 from analytics.sites.site import Site
@@ -33,12 +33,12 @@ GOOD = {"site_id": "site", "event_type": "page_view"}
 
 
 @pytest.fixture
-def books(redis: Redis, database: Database[dict[str, Any]]) -> Books:
-    return Books(redis, database)
+def books(redis: Redis, database: Database[dict[str, Any]]) -> Ledger:
+    return Ledger(redis, database)
 
 
 @pytest.fixture
-def audited(books: Books, stores: Stores) -> Audited:
+def audited(books: Ledger, stores: Stores) -> Audited:
     return Audited(books, stores.journal, stores.events, stores.dead_letters)
 
 
@@ -101,7 +101,7 @@ def test_a_redelivery_of_what_was_stored_counts_as_stored_and_another_entry_as_d
 
 
 def test_what_a_worker_drops_was_accepted_and_is_counted_by_reason(
-    ingest: FlaskClient, stores: Stores, audited: Audited, database: Database[dict[str, Any]], books: Books
+    ingest: FlaskClient, stores: Stores, audited: Audited, database: Database[dict[str, Any]], books: Ledger
 ):
     SiteStore(database).put(Site("site", domains=("shop.example",), excluded_paths=("/admin/**",)))
     told = [
@@ -228,7 +228,7 @@ def test_an_audit_names_what_does_not_add_up(stores: Stores, audited: Audited, d
 
 
 def test_the_books_of_closed_days_go_to_mongodb_and_stay_the_same(
-    stores: Stores, audited: Audited, books: Books, redis: Redis
+    stores: Stores, audited: Audited, books: Ledger, redis: Redis
 ):
     append(stores.journal, {}, {"site_id": "a.b$c d"})
     drain(stores)
@@ -246,7 +246,7 @@ def test_the_books_of_closed_days_go_to_mongodb_and_stay_the_same(
 
 
 def test_carrying_may_die_anywhere_and_run_twice_at_once(
-    stores: Stores, audited: Audited, books: Books, redis: Redis, database: Database
+    stores: Stores, audited: Audited, books: Ledger, redis: Redis, database: Database
 ):
     append(stores.journal, {}, {})
     drain(stores)
@@ -256,7 +256,7 @@ def test_carrying_may_die_anywhere_and_run_twice_at_once(
         books.carry(before=NOW.date() + timedelta(days=1))
     assert audit(audited) == before, "counts that are in both stores are counted once"
     books._forget = forget
-    another = Books(redis, database)
+    another = Ledger(redis, database)
     write, another._write = another._write, lambda key: (books.carry(NOW.date()), write(key))
     another.carry(before=NOW.date())
     assert redis.keys("footfall:books*") == []
@@ -366,7 +366,7 @@ def test_a_purge_between_a_death_and_its_settlement_leaves_the_books_right(
 
 
 def test_made_up_sites_do_not_fill_redis(
-    ingest: FlaskClient, journal: Journal, books: Books, redis: Redis, audited: Audited
+    ingest: FlaskClient, journal: Journal, books: Ledger, redis: Redis, audited: Audited
 ):
     ingest.post("/events", json=[{"site_id": f"made up {n}"} for n in range(1000)])
     assert redis.hlen(f"footfall:books:{NOW:%Y-%m-%d}") == 1

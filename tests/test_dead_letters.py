@@ -18,7 +18,7 @@ from analytics.events.schema import load_event
 from analytics.journal.audit import Audited, audit
 from analytics.journal.dead_letters import LetterFilter
 from analytics.journal.journal import JOURNAL_KEY, Line
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores, store_waiting
 from config.settings import Settings
 from footfall.dead_letters import dead_letters
@@ -67,7 +67,7 @@ def refused(stores: Stores, database: Database) -> Iterator[list[UUID]]:
     finally:
         database.command("collMod", "events", validator={})
     yield [letter.id for letter in stores.dead_letters.find(LetterFilter())][::-1]
-    audited = Audited(Books(stores.journal._redis, database), stores.journal, stores.events, stores.dead_letters)
+    audited = Audited(Ledger(stores.journal._redis, database), stores.journal, stores.events, stores.dead_letters)
     drain(stores)
     assert audit(audited).faults == [], "whatever was done, the books add up"
 

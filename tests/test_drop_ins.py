@@ -20,14 +20,14 @@ from werkzeug.test import TestResponse
 from analytics.events.event import Event, new_id
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.published_copy import Published
 from analytics.sites.registry import make_registry
 from analytics.sites.schema import load_site
 from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from ingest_app.segment_com_schema import KINDS
 from tests.conftest import ADMIN_KEY, NOW, Asked
 
@@ -40,7 +40,7 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.
 def production(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient:
     settings = replace(settings, app_env="production")
     make_registry(settings).publish(lambda: [SHOP, Site("other", domains=("other.example",))])
-    return create_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
+    return create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_in_production_plausible_hears_nothing_of_a_domain_that_is_not_known(
     answer = plausible(production, "shop.example,unheard-of.example,other.example")
     assert (answer.status_code, answer.headers["x-plausible-dropped"]) == (202, "1")
     assert sorted(event.site_id for event in admitted()) == ["other", "shop"]
-    counted = Books(redis, database).read()
+    counted = Ledger(redis, database).read()
     assert {account.site_id: dict(names) for account, names in counted.items() if not account.site_id} == {
         "": {"rejected:unknown_site": 2}
     }
@@ -373,7 +373,7 @@ def test_over_a_limit_their_clients_are_told_when_to_come_again(
     settings: Settings, journal: Journal, wake_ups: Asked, send: Send
 ):
     settings = replace(settings, rate_limit_site="1/hour")
-    client = create_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
+    client = create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
     assert send(client, "shop").status_code in (200, 202)
     answer = send(client, "shop")
     assert (answer.status_code, answer.json["code"]) == (429, "too_many_requests")

@@ -27,10 +27,10 @@ from redis import Redis
 
 from analytics.events.removal import ERASED, PURGED, Removals
 from analytics.events.schema import load_event
-from analytics.interval import GRAINS, Grain, as_ms, stretch_of
+from analytics.interval import GRAINS, Grain, as_ms, interval_of
 from analytics.journal.audit import Audited, audit
 from analytics.journal.journal import JOURNAL_KEY, Journal, Line
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.journal.replay import replay_edited
 from analytics.pipeline import Outcome, Stores, _store, _write, store_waiting
 from analytics.privacy.eraser import Eraser
@@ -67,7 +67,7 @@ def segments(eraser: Eraser) -> Segments:
 
 @pytest.fixture
 def audited(redis: Redis, database: Database, stores: Stores) -> Audited:
-    return Audited(Books(redis, database), stores.journal, stores.events, stores.dead_letters)
+    return Audited(Ledger(redis, database), stores.journal, stores.events, stores.dead_letters)
 
 
 def send(journal: Journal, *bodies: dict[str, Any], received_at: datetime = RECEIVED) -> None:
@@ -91,7 +91,7 @@ def three_days(stores: Stores, segments: Segments) -> None:
         drain(stores)
         if day < 5:
             grain: Grain = "hour" if day == 3 else "day"
-            segments.builder.build("shop", grain, stretch_of(grain, as_ms(datetime(2026, 11, day, 10, tzinfo=UTC))))
+            segments.builder.build("shop", grain, interval_of(grain, as_ms(datetime(2026, 11, day, 10, tzinfo=UTC))))
 
 
 def finish(eraser: Eraser) -> None:
@@ -129,7 +129,7 @@ def test_an_anonymous_visitor_is_erased_by_the_id_of_the_day(stores: Stores, era
     event = replace(load_event({"site_id": "shop", "event_type": "pageview"}, RECEIVED), visitor_id="0a1b2c")
     stores.journal.append([Line.of(event)])
     drain(stores)
-    segments.builder.build("shop", "day", stretch_of("day", as_ms(RECEIVED)))
+    segments.builder.build("shop", "day", interval_of("day", as_ms(RECEIVED)))
     nobody = Visitor("shop", visitor_id="0a1b2c")
     assert eraser.data.search(nobody) == Found(1, 1, 0, 0)
     eraser.erase(nobody)
@@ -427,7 +427,7 @@ def test_reports_say_what_they_would_had_the_visitor_never_been(
         if documents:
             each = data.draw(st.sampled_from(documents))
             grain = data.draw(st.sampled_from(GRAINS))
-            segments.builder.build(each["site_id"], grain, stretch_of(grain, as_ms(each["timestamp"])))
+            segments.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
     visitor = Visitor(data.draw(st.sampled_from(stream.sites)), user_id=data.draw(st.sampled_from(VISITORS)))
     left = [d for d in documents if (d["site_id"], d.get("user_id")) != (visitor.site_id, visitor.user_id)]
     assert eraser.erase(visitor).events == len(documents) - len(left)
@@ -525,7 +525,7 @@ def test_another_machine_s_copies_and_memory_go_too(
     forgetter.forget()
     assert len(list(tmp_path.glob("*.parquet"))) == 2
     with elsewhere.connect() as connection:
-        month = stretch_of("month", as_ms(RECEIVED))
+        month = interval_of("month", as_ms(RECEIVED))
         elsewhere.reader.open(connection, "shop", month, 1000)
     assert len(elsewhere.reader._slots._values) > 0
     eraser.erase(ANN)

@@ -57,7 +57,8 @@ def test_a_master_killed_with_a_sentinel_beside_it_loses_and_doubles_nothing(sys
 
 
 def test_a_master_that_freezes_and_comes_back_acknowledges_nothing_that_is_lost(system: System, pair: RedisPair):
-    """What trusts min-replicas-to-write alone may be taken by the old master, and is gone; the door's is refused."""
+    """What trusts min-replicas-to-write alone may be taken by the old master, and is gone; the collector's is
+    refused."""
     tally, old = Tally(site="frozen"), pair.master()
     client = Redis(port=old.port, retry=None, protocol=2)
     client.ping()

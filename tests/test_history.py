@@ -11,7 +11,7 @@ from pymongo.database import Database
 
 from analytics.events.backfill import History
 from analytics.events.columns import RawEvents
-from analytics.interval import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
 from analytics.segments import derivation as deriving
 from analytics.segments.builder import Builder
 from analytics.unavailable import Unavailable
@@ -33,13 +33,13 @@ def old(database: Database[dict[str, Any]]) -> Database[dict[str, Any]]:
     return database
 
 
-ALL = Stretch(AUGUST - 60 * DAY, OCTOBER + 60 * DAY)
+ALL = Interval(AUGUST - 60 * DAY, OCTOBER + 60 * DAY)
 
 
 def test_sites_and_months_are_found_by_the_index(old: Database[dict[str, Any]]):
     raw = RawEvents(old)
     assert list(raw.sites()) == ["other", "site"]
-    assert raw.months("site") == [stretch_of("month", AUGUST), stretch_of("month", OCTOBER)]
+    assert raw.months("site") == [interval_of("month", AUGUST), interval_of("month", OCTOBER)]
     assert raw.months("nobody") == []
 
 
@@ -59,7 +59,7 @@ def test_who_dies_goes_on_where_he_was_and_the_newest_month_comes_first(old: Dat
     assert rig.builder.build_due(until=rig.now) == 1, "one at least"
     past = rig.history.all_left()[0]
     rig.builder.build(past.site_id, "month", past.month, from_raw=True)  # and then it dies, before it says so
-    assert [len(rig.rows(ALL)), past.month] == [15, stretch_of("month", OCTOBER)]
+    assert [len(rig.rows(ALL)), past.month] == [15, interval_of("month", OCTOBER)]
     assert rig.builder.build_due() == 2
     assert len(rig.rows(ALL)) == 15
 
@@ -68,7 +68,7 @@ def test_new_events_between_old_ones_are_read_once_at_every_moment(old: Database
     rig = Rig(old, tmp_path)
     rig.store(event(OCTOBER + 30_000), event(OCTOBER + 40 * MINUTE))
     assert len(rig.rows(ALL)) == 17
-    rig.builder.build("site", "hour", stretch_of("hour", OCTOBER))  # of what was marked only
+    rig.builder.build("site", "hour", interval_of("hour", OCTOBER))  # of what was marked only
     assert len(rig.rows(ALL)) == 17
     rig.builder.build_due()
     assert len(rig.rows(ALL)) == 17
@@ -78,7 +78,7 @@ def test_new_events_between_old_ones_are_read_once_at_every_moment(old: Database
 
 def test_too_many_of_them_are_no_answer_rather_than_a_wrong_one(old: Database[dict[str, Any]], tmp_path: Path):
     rig = Rig(old, tmp_path)
-    assert len(rig.rows(Stretch(OCTOBER - HOUR, OCTOBER + HOUR), most_fresh=10)) == 10
+    assert len(rig.rows(Interval(OCTOBER - HOUR, OCTOBER + HOUR), most_fresh=10)) == 10
     with pytest.raises(Unavailable, match="from before there were segments"):
         rig.rows(ALL, most_fresh=14)
     rig.builder.build_due()
@@ -109,7 +109,7 @@ def test_visits_across_old_and_new_events_are_whole(
     for step in range(4):
         for _ in range(4):
             start = BASE + DAY + chance.randrange(2 * DAY)
-            period = Stretch(start, start + chance.randrange(1, 6 * HOUR))
+            period = Interval(start, start + chance.randrange(1, 6 * HOUR))
             assert {row[:12] for row in rig.rows(period)} == expected(documents[: 65 + 5 * step], period), step
         if step == 3:
             break

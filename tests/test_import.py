@@ -18,9 +18,9 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.access.store import WRITE, ApiKeyStore, make_key_ring
-from analytics.interval import as_ms, stretch_of
+from analytics.interval import as_ms, interval_of
 from analytics.journal.audit import Audited, audit
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores, store_waiting
 from analytics.privacy.visitor import Visitor
 from analytics.sites.registry import make_registry
@@ -153,7 +153,7 @@ def test_what_was_exported_and_is_imported_is_the_same(sites: Sites, services: S
         sites.bring(to("copy", chance.sample(lines, len(lines))), headers)
         assert sites.export("copy") == to("copy", lines)
     if lines and data.draw(st.booleans()):
-        services.eraser.data.segments.builder.build("shop", "month", stretch_of("month", as_ms(BASE)))
+        services.eraser.data.segments.builder.build("shop", "month", interval_of("month", as_ms(BASE)))
     documents = list(sites.database["events"].find({"site_id": "shop"}))
     stream = Stream(documents, BASE, data.draw(st.sampled_from(ZONES)), ("shop",), data.draw(goals()))
     for _ in range(3):
@@ -229,7 +229,9 @@ def test_an_import_does_not_bring_back_an_erased_visitor_and_the_books_add_up(
     assert [line["user_id"] for line in sites.export()] == ["bob"]
     assert [line["user_id"] for line in sites.export("copy")] == ["ann", "bob"]
     stores = sites.stores
-    assert audit(Audited(Books(redis, sites.database), stores.journal, stores.events, stores.dead_letters)).faults == []
+    assert (
+        audit(Audited(Ledger(redis, sites.database), stores.journal, stores.events, stores.dead_letters)).faults == []
+    )
 
 
 def test_a_server_s_own_id_is_no_import(sites: Sites, key: Any):

@@ -234,7 +234,7 @@ def test_health(ingest: FlaskClient):
 def test_readyz_names_what_is_wrong(ingest: FlaskClient, redis: Redis):
     redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] * 1.1))
     try:
-        wait_for(lambda: ingest.get("/readyz").status_code == 503, "a door that looked for room", 2)
+        wait_for(lambda: ingest.get("/readyz").status_code == 503, "a collector that looked for room", 2)
         ready = ingest.get("/readyz")
     finally:
         redis.config_set("maxmemory", 0)

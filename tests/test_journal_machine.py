@@ -33,12 +33,12 @@ from analytics.events.store import EventStore
 from analytics.journal.audit import Audited, audit
 from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from analytics.journal.journal import JOURNAL_KEY, Entry, Journal, Line
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.journal.replay import replay_all
 from analytics.journal.site_shares import HELD
 from analytics.pipeline import MOST_DEATHS, Stores, _store, store_waiting
 from analytics.privacy.erasure_log import Erasures
-from analytics.privacy.late_arrivals import Catcher
+from analytics.privacy.late_arrivals import LateArrivals
 from analytics.privacy.visitor import Visitor
 from analytics.unavailable import Unavailable
 from tests.conftest import NOW
@@ -74,7 +74,7 @@ class Machine(RuleBasedStateMachine):
         self.removals = Removals(self.database)
         self.now = NOW
         self.stores = Stores(
-            self.journal, events, letters, lambda: self.now, Catcher(self.erasures, self.removals, letters)
+            self.journal, events, letters, lambda: self.now, LateArrivals(self.erasures, self.removals, letters)
         )
         self.removed: set[str] = set()  # ids of events that may be stored or not, as the same was sent again
         self.journal.held("somebody")
@@ -197,7 +197,7 @@ class Machine(RuleBasedStateMachine):
         assert not gone & {document["entry_id"] for document in stored}, "what was removed has come back"
         assert self.database["dead_letters"].count_documents({}) == self.foreign
         found = audit(
-            Audited(Books(self.redis, self.database), self.journal, self.stores.events, self.stores.dead_letters)
+            Audited(Ledger(self.redis, self.database), self.journal, self.stores.events, self.stores.dead_letters)
         )
         assert found.faults == []
         totals = {

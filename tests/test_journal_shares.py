@@ -15,13 +15,13 @@ from werkzeug.test import TestResponse
 from analytics.events.account import REFUSED, Account
 from analytics.events.schema import load_event
 from analytics.journal.journal import FULL, Journal, Line, make_journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_REMEMBERED, SHARE, Held, Room
 from analytics.pipeline import Stores, store_waiting
 from config.metrics import EVENTS
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from tests.conftest import NOW, Asked
 from tests.system import wait_for
 
@@ -36,7 +36,7 @@ def make(settings: Settings, wake_ups: Asked) -> Callable[..., FlaskClient]:
 
     def make(**given: Any) -> FlaskClient:
         ours = replace(settings, **given)
-        return create_app(ours, make_door(ours, make_journal(ours), wake_ups, lambda: NOW)).test_client()
+        return create_app(ours, make_collector(ours, make_journal(ours), wake_ups, lambda: NOW)).test_client()
 
     return make
 
@@ -116,7 +116,7 @@ def test_refusals_are_counted_in_the_ledger_and_the_metrics(
     fill(client, [GOOD] * 10)
     for _ in range(3):
         assert client.post("/events", json=[GOOD] * 7).status_code == 429
-    books = Books(redis, database).read()[Account("large", NOW.date())]
+    books = Ledger(redis, database).read()[Account("large", NOW.date())]
     assert books[f"{REFUSED}site_quota"] == 10 + 3 * 7
     assert books["accepted"] == redis.xlen("footfall:journal")
     assert EVENTS.labels("refused", "site_quota")._value.get() == before + 31

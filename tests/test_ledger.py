@@ -12,7 +12,7 @@ from redis import Redis
 from analytics.access.store import READ, SITES
 from analytics.events.account import Account
 from analytics.journal.journal import Journal, Line
-from analytics.journal.ledger import LAST_RECEIVED, MOST_SITES_RECEIVED, Books
+from analytics.journal.ledger import LAST_RECEIVED, MOST_SITES_RECEIVED, Ledger
 from analytics.pipeline import Stores, store_waiting
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
@@ -62,7 +62,7 @@ def test_no_site_s_name_is_a_pattern_for_others(report: FlaskClient, journal: Jo
 def test_days_that_were_carried_to_mongodb_are_there_once_and_found_by_an_index(
     report: FlaskClient, journal: Journal, redis: Redis, database: Database[dict[str, Any]]
 ):
-    books = Books(redis, database)
+    books = Ledger(redis, database)
     for days in range(40):
         count(journal, "shop", NOW.date() - timedelta(days), "accepted", days + 1)
         count(journal, "shop", NOW.date() - timedelta(days), "rejected:too_old")
@@ -102,7 +102,7 @@ def test_made_up_names_do_not_fill_redis_with_times(journal: Journal, redis: Red
     redis.hset(LAST_RECEIVED, mapping={f"{n}": 17 for n in range(MOST_SITES_RECEIVED)})
     for site_id in ("new", "5"):
         journal.append([Line(Account(site_id, NOW.date()), "accepted", b"{}")])
-    books = Books(redis, database)
+    books = Ledger(redis, database)
     assert books.last_received("new") is None
     assert (books.last_received("5") or NOW) > datetime(2020, 1, 1, tzinfo=UTC)
     assert redis.hlen(LAST_RECEIVED) == MOST_SITES_RECEIVED

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics.interval import DAY, HOUR, Stretch, as_datetime, as_ms
+from analytics.interval import DAY, HOUR, Interval, as_datetime, as_ms
 from analytics.queries import local_time
 from analytics.queries.local_time import offsets, time_labels
 from analytics.queries.query import Grain, Period, of_days
@@ -29,7 +29,7 @@ def offset_at(ms: int, zone: ZoneInfo) -> int:
 @given(zone=st.sampled_from(ZONES), moments=st.lists(MOMENTS, min_size=2, max_size=5), near=st.integers(-2, 2))
 def test_every_moment_of_every_zone_has_zoneinfo_s_offset(zone: str, moments: list[int], near: int):
     info = ZoneInfo(zone)
-    whole = Stretch(min(moments), max(moments) + 1)
+    whole = Interval(min(moments), max(moments) + 1)
     changes = offsets(info, whole)
     starts = [when for when, _ in changes]
     assert starts == sorted(set(starts))
@@ -42,7 +42,7 @@ def test_every_moment_of_every_zone_has_zoneinfo_s_offset(zone: str, moments: li
 @pytest.mark.parametrize("zone", ["Africa/Casablanca", "Asia/Gaza", "Africa/Freetown", "America/Cambridge_Bay"])
 def test_no_change_hides_between_two_samples(zone: str, monkeypatch: pytest.MonkeyPatch):
     """Casablanca's clocks go back for a month and forth again; Cambridge Bay changed twice within seven days."""
-    century = Stretch(as_ms(datetime(1939, 1, 1, tzinfo=UTC)), as_ms(datetime(2090, 1, 1, tzinfo=UTC)))
+    century = Interval(as_ms(datetime(1939, 1, 1, tzinfo=UTC)), as_ms(datetime(2090, 1, 1, tzinfo=UTC)))
     found = offsets(ZoneInfo(zone), century)
     local_time._sampled.cache_clear()
     monkeypatch.setattr(local_time, "STEP", timedelta(hours=6))
@@ -55,7 +55,7 @@ def test_a_period_of_eight_thousand_years_is_planned_in_a_moment(zone: str):
     """It took 11 s, in which no other thread of the process ran."""
     whole = of_days(date(1970, 1, 1), date(9998, 12, 31), ZoneInfo(zone))
     began = time.process_time()
-    clock = Clock.of(whole, Stretch(as_ms(datetime(2026, 1, 1, tzinfo=UTC)), as_ms(datetime(2027, 1, 1, tzinfo=UTC))))
+    clock = Clock.of(whole, Interval(as_ms(datetime(2026, 1, 1, tzinfo=UTC)), as_ms(datetime(2027, 1, 1, tzinfo=UTC))))
     assert time.process_time() - began < 1
     assert len(clock.changes) <= 5, "the statement has the offsets of the events that there are"
 

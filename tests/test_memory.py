@@ -18,7 +18,7 @@ from pymongo.database import Database
 from analytics.events.backfill import History
 from analytics.events.columns import RAW, RawEvents
 from analytics.events.dirty_hours import DirtyHours
-from analytics.interval import Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import Interval, as_datetime, as_ms, interval_of
 from analytics.queries.query import Query, of_days
 from analytics.reports.engine import make_reports
 from analytics.segments.engine import make_segments
@@ -125,9 +125,9 @@ def test_large_properties_come_back_as_they_were_in_row_groups_of_few_rows(
     for number, event in enumerate(some[600:]):
         event["props"] = {"small": f"{number}"} if number % 2 else {}
     database["events"].insert_many(some)
-    stretch = stretch_of("day", NOON)
+    interval = interval_of("day", NOON)
     wide = WideProps(tmp_path)
-    batches = [*wide.aside(RawEvents(database).read("site", [stretch]))]
+    batches = [*wide.aside(RawEvents(database).read("site", [interval]))]
     assert wide.is_some
     connection = duckdb.connect()
     narrow, first, second = tmp_path / "narrow.parquet", f"{tmp_path}/first.parquet", tmp_path / "second.parquet"
@@ -135,7 +135,7 @@ def test_large_properties_come_back_as_they_were_in_row_groups_of_few_rows(
     order = "ORDER BY visitor, occurred DESC"
     connection.execute(f"COPY (SELECT * FROM '{first}' {order}) TO '{narrow}' (FORMAT parquet)")
     restored = wide.restore(narrow)
-    pq.write_table(_table([*RawEvents(database).read("site", [stretch])]), second)
+    pq.write_table(_table([*RawEvents(database).read("site", [interval])]), second)
     expected = connection.execute(f"SELECT * FROM '{second}' {order}").fetchall()
     assert connection.execute(f"SELECT * FROM '{restored}'").fetchall() == expected
     described = [connection.execute(f"DESCRIBE SELECT * FROM '{file}'").fetchall() for file in (restored, narrow)]
@@ -158,12 +158,12 @@ def test_a_millisecond_of_more_than_fits_is_read_with_its_order(
         event["timestamp"] = as_datetime(NOON + (number % 3 != 0))
         event["sequence"] = f"{number:010}"
     database["events"].insert_many(some)
-    raw, stretch = RawEvents(database), Stretch(NOON, NOON + 10)
+    raw, interval = RawEvents(database), Interval(NOON, NOON + 10)
     columns = ["occurred", "visitor", "tie", "page", "props"]
 
     def read() -> list[Any]:
         return sorted(
-            map(repr, (row for batch in raw.read("site", [stretch]) for row in batch.select(columns).to_pylist()))
+            map(repr, (row for batch in raw.read("site", [interval]) for row in batch.select(columns).to_pylist()))
         )
 
     expected = read()

@@ -50,13 +50,13 @@ def test_the_pages_tell_what_became_of_events(system: System):
     assert seen["footfall_task_seconds_count", "store_events"] >= 1
     assert seen["footfall_task_seconds_count", "announce_dead_letter"] == 1
 
-    door = read(system.ingest)
-    assert door["footfall_events_total", "accepted", ""] == 21
-    assert door["footfall_events_total", "rejected", "invalid_event"] == 1
-    assert door["footfall_commit_events_sum",] == 22
-    assert 1 <= door["footfall_commit_seconds_count",] <= 21
-    assert (door["footfall_journal_events",], door["footfall_journal_oldest_seconds",]) == (0, 0)
-    assert door["footfall_store_up", "redis"] == 1
+    collector = read(system.ingest)
+    assert collector["footfall_events_total", "accepted", ""] == 21
+    assert collector["footfall_events_total", "rejected", "invalid_event"] == 1
+    assert collector["footfall_commit_events_sum",] == 22
+    assert 1 <= collector["footfall_commit_seconds_count",] <= 21
+    assert (collector["footfall_journal_events",], collector["footfall_journal_oldest_seconds",]) == (0, 0)
+    assert collector["footfall_store_up", "redis"] == 1
 
     report = read(system.report)
     assert report["footfall_dead_letters", "not_json"] == 1
@@ -85,8 +85,8 @@ def test_events_that_wait_are_seen_and_a_store_that_is_away_costs_only_its_own_g
     with frozen(system.part("tasks worker")):
         httpx.post(f"{system.ingest}/event", json={"site_id": "site", "event_type": "page_view"})
         name = ("footfall_journal_oldest_seconds",)
-        door = wait_for(lambda: (page := read(system.ingest))[name] > 0.1 and page, "its age")
-    assert door["footfall_journal_events",] == 1
+        collector = wait_for(lambda: (page := read(system.ingest))[name] > 0.1 and page, "its age")
+    assert collector["footfall_journal_events",] == 1
     with frozen(system.part("mongod")):
         report = read(system.report)
     assert report["footfall_store_up", "mongodb"] == 0

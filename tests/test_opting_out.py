@@ -1,4 +1,4 @@
-"""The page on which a visitor opts out, as a browser sees it, and the door that honours it."""
+"""The page on which a visitor opts out, as a browser sees it, and the collector that honours it."""
 
 import pytest
 from flask.testing import FlaskClient

@@ -13,7 +13,7 @@ from pymongo.database import Database
 
 from analytics.events.event import Event
 from analytics.events.schema import load_event, load_journal_event
-from analytics.interval import as_ms, stretch_of
+from analytics.interval import as_ms, interval_of
 from analytics.journal.dead_letters import LetterFilter
 from analytics.journal.journal import Journal, Line
 from analytics.journal.replay import replay_edited, replay_letter
@@ -111,7 +111,7 @@ def check(report: FlaskClient, services: Services) -> None:
     """From raw events, and from a segment."""
     check_reports(report)
     builder = services.eraser.data.segments.builder
-    assert builder.build("shop", "day", stretch_of("day", as_ms(load_event(ours()[0], NOW).occurred_at)))
+    assert builder.build("shop", "day", interval_of("day", as_ms(load_event(ours()[0], NOW).occurred_at)))
     check_reports(report)
 
 

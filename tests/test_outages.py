@@ -237,7 +237,7 @@ def alone(own_redis: OwnRedis, settings: Settings, tmp_path: Path) -> Callable:
     return partial(running_alone, log=tmp_path / "log", **urls)
 
 
-@pytest.mark.parametrize("used", [0.9, 1.2], ids=["at the door's limit", "full"])
+@pytest.mark.parametrize("used", [0.9, 1.2], ids=["at the collector's limit", "full"])
 def test_a_redis_at_its_limit_is_drained_and_the_door_opens_again(
     own_redis: OwnRedis, ingest: tuple[int, psutil.Popen], alone: Callable, database: Database, used: float
 ):
@@ -247,19 +247,19 @@ def test_a_redis_at_its_limit_is_drained_and_the_door_opens_again(
         worker = stack.enter_context(alone(PROCFILE["worker"]))
         redis.flushall()
         redis.set("padding", b"x" * 50_000_000)
-        wait_for(lambda: accepts(port), "the door")
+        wait_for(lambda: accepts(port), "the collector")
         wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "a worker that works")
         for process in worker.children():
             process.suspend()
         fill(redis, 40_000)
         with setting(own_redis, "maxmemory", int(redis.info("memory")["used_memory"] / used), back_to=0):
-            wait_for(lambda: post(port).status == 503, "a door that refuses", 2)
+            wait_for(lambda: post(port).status == 503, "a collector that refuses", 2)
             for process in worker.children():
                 process.resume()
             with alone(PROCFILE["beat"]), alone(PROCFILE["worker"].replace("worker@", "two@")):
                 wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal")
                 redis.delete("padding")
-                wait_for(lambda: accepts(port), "a door that opens by itself", 2)
+                wait_for(lambda: accepts(port), "a collector that opens by itself", 2)
                 if not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE:
                     worker = stack.enter_context(alone(PROCFILE["worker"]))  # as a supervisor does
                 wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "a worker that goes on")

@@ -167,7 +167,7 @@ def test_no_pattern_takes_long_over_a_path(wildcard: str):
 
 
 def test_a_host_that_nobody_has_is_not_normalized():
-    """One took a quarter of a second, at the door and in a worker."""
+    """One took a quarter of a second, at the collector and in a worker."""
     long = "\u0300\u0327" * 4000
     began = process_time()
     for url in (f"https://{long}.example/", f" \thttps:/\t/{long}.example/", f"//{long}"):

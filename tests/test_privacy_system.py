@@ -44,8 +44,8 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 def ways_in(moment: datetime) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, path, and what httpx sends: every format that the door takes, with the address and user agent wherever
-    the format has a place for them.
+    """Method, path, and what httpx sends: every format that the collector takes, with the address and user agent
+    wherever the format has a place for them.
     """
     when = moment.isoformat()
     event = {"site_id": SITE, "event_type": "pageview", "url": f"https://{SITE}/a", "timestamp": when}

@@ -153,7 +153,7 @@ def test_a_production_takes_events_of_the_sites_that_it_knows_also_while_mongodb
         assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "unknown_site")
         put = httpx.put(f"{system.report}/admin/sites/shop", headers=admin, json={"timezone": "Europe/Berlin"})
         assert put.status_code == 200
-        wait_for(lambda: send().status_code == 200, "the door to know the site", 10)
+        wait_for(lambda: send().status_code == 200, "the collector to know the site", 10)
         (mongod,) = system.part("mongod")
         mongod.suspend()
         asked_again = time.monotonic() + REMEMBERED

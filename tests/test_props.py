@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from analytics.events.stored_props import as_sent, stored_form
-from analytics.interval import as_ms, stretch_of
+from analytics.interval import as_ms, interval_of
 from analytics.journal.dead_letters import LetterFilter
 from analytics.pipeline import Stores, store_waiting
 from report_app import Services
@@ -45,7 +45,7 @@ def test_properties_are_everywhere_as_they_were_sent(
     store_waiting(stores, "task")
     check_reports(report, props)
     builder = services.eraser.data.segments.builder
-    assert builder.build("shop", "day", stretch_of("day", as_ms(AT)))
+    assert builder.build("shop", "day", interval_of("day", as_ms(AT)))
     check_reports(report, props)
     check_exports(report, props)
 

@@ -13,7 +13,7 @@ from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from tests.conftest import NOW, Asked
 
 GOOD = {"site_id": "shop", "event_type": "pageview"}
@@ -24,11 +24,11 @@ Seen = Callable[..., Client]
 
 @pytest.fixture
 def sees(settings: Settings, journal: Journal, wake_ups: Asked, redis: Redis) -> Seen:
-    """Whom the door takes for the sender of a hit."""
+    """Whom the collector takes for the sender of a hit."""
 
     def see(headers: dict[str, str], address: str = "127.0.0.1", **given: object) -> Client:
         ours = replace(settings, **given)
-        client = create_app(ours, make_door(ours, journal, wake_ups, lambda: NOW)).test_client()
+        client = create_app(ours, make_collector(ours, journal, wake_ups, lambda: NOW)).test_client()
         answer = client.post("/event", json=GOOD, headers=headers, environ_overrides={"REMOTE_ADDR": address})
         assert answer.status_code == 200
         assert journal.held("test") == []
@@ -105,7 +105,7 @@ def test_every_answer_tells_browsers_to_make_nothing_else_of_it(request: pytest.
 def test_https_is_to_be_kept_where_a_trusted_proxy_says_that_it_was(settings, journal, wake_ups):
     def header(proxies: int) -> str | None:
         ours = replace(settings, trusted_proxies=proxies)
-        client = create_app(ours, make_door(ours, journal, wake_ups, lambda: NOW)).test_client()
+        client = create_app(ours, make_collector(ours, journal, wake_ups, lambda: NOW)).test_client()
         return client.get("/healthz", headers={"X-Forwarded-Proto": "https"}).headers.get("Strict-Transport-Security")
 
     assert (header(0), header(1)) == (None, "max-age=31536000")

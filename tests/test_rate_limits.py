@@ -18,7 +18,7 @@ from analytics.sites.site import Site
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 from config.settings import PRODUCTION_RATES, Settings, load_settings
 from ingest_app import create_app
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from tests.conftest import ADMIN_KEY, NOW, Asked
 from tests.system import wait_for
 from web.rate_limits import RateLimits
@@ -30,7 +30,7 @@ GOOD = {"site_id": "shop", "event_type": "pageview", "user_id": "ann"}
 def limited(settings: Settings, journal: Journal, wake_ups: Asked) -> Callable[..., FlaskClient]:
     def make(**limits: str) -> FlaskClient:
         given = replace(settings, **{f"rate_limit_{name}": rate for name, rate in limits.items()})
-        return create_app(given, make_door(given, journal, wake_ups, lambda: NOW)).test_client()
+        return create_app(given, make_collector(given, journal, wake_ups, lambda: NOW)).test_client()
 
     return make
 

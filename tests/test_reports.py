@@ -14,7 +14,7 @@ import duckdb
 import pytest
 from pymongo.database import Database
 
-from analytics.interval import as_ms, stretch_of
+from analytics.interval import as_ms, interval_of
 from analytics.queries.query import Condition, Query, of_days
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.budget import Budget
@@ -135,7 +135,7 @@ def test_a_pattern_that_is_none_is_refused_at_its_place(reports: Reports):
 
 def test_where_too_much_came_in_to_be_read_the_answer_says_as_of_when(rig: Rig, reports: Reports):
     rig.store(view(0), view(1, "ben"))
-    rig.builder.build("site", "hour", stretch_of("hour", as_ms(NOON)))
+    rig.builder.build("site", "hour", interval_of("hour", as_ms(NOON)))
     rig.store(*(view(minute, "carl") for minute in range(2, 22)))
     few = replace_most_fresh(reports, 5)
     answer = few.answer(OF_DAY)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from analytics.events.store import EventStore
-from analytics.interval import GRAINS, as_datetime, as_ms, stretch_of
+from analytics.interval import GRAINS, as_datetime, as_ms, interval_of
 from analytics.queries.query import (
     EVENT_DIMENSIONS,
     PROPS,
@@ -89,7 +89,7 @@ def test_every_answer_is_the_oracle_s(rig: Engine, data: st.DataObject):
             moment = as_ms(data.draw(st.sampled_from(documents))["timestamp"])
             grain = data.draw(st.sampled_from(GRAINS))
             note(f"built {grain} of {as_datetime(moment)}")
-            rig.builder.build(data.draw(st.sampled_from(site_ids)), grain, stretch_of(grain, moment))
+            rig.builder.build(data.draw(st.sampled_from(site_ids)), grain, interval_of(grain, moment))
     rig.store(*documents[cut:])
     for asked in (queries, queries, visit_queries, visit_queries):
         query: Query = data.draw(asked(stream))
@@ -121,7 +121,7 @@ def test_funnels_retention_and_journeys_are_the_oracle_s(rig: Engine, data: st.D
         if documents:
             each = data.draw(st.sampled_from(documents))
             grain = data.draw(st.sampled_from(GRAINS))
-            rig.builder.build(each["site_id"], grain, stretch_of(grain, as_ms(each["timestamp"])))
+            rig.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
     query, steps, window = data.draw(funnels(stream))
     assert rig.reports.funnel(query, steps, window) == oracle.funnel(documents, query, steps, window)
     query, grain = data.draw(bare_queries(stream)), data.draw(grains())
@@ -143,7 +143,7 @@ def test_an_export_with_filters_has_the_events_that_the_oracle_counts(rig: Engin
         if documents:
             each = data.draw(st.sampled_from(documents))
             grain = data.draw(st.sampled_from(GRAINS))
-            rig.builder.build(each["site_id"], grain, stretch_of(grain, as_ms(each["timestamp"])))
+            rig.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
     query = data.draw(bare_queries(stream))
     found = filtered_events(rig.reports, EventStore(rig.database), query, rig.reports.budget())
     assert [event.id for event in found] == [event["_id"] for event in oracle.Asked(documents, query).fitting]
@@ -157,7 +157,7 @@ def store_in_a_segment(rig: Engine, *documents: dict[str, Any]) -> None:
     """Of the day of the first of them."""
     rig.drop_all()
     rig.store(*documents)
-    rig.builder.build("site", "day", stretch_of("day", as_ms(documents[0]["timestamp"])))
+    rig.builder.build("site", "day", interval_of("day", as_ms(documents[0]["timestamp"])))
 
 
 def ask(rig: Engine, documents: list[dict[str, Any]], query: Query) -> list[tuple[Any, ...]]:
@@ -223,7 +223,7 @@ def store(rig: Engine, documents: list[dict[str, Any]], in_segment: bool) -> Non
     rig.drop_all()
     rig.store(*documents)
     if in_segment:
-        rig.builder.build("site", "day", stretch_of("day", as_ms(NOON)))
+        rig.builder.build("site", "day", interval_of("day", as_ms(NOON)))
 
 
 @pytest.mark.parametrize("in_segment", [True, False])

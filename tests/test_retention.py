@@ -14,10 +14,10 @@ from redis import Redis
 
 from analytics.events.removal import AT_ONCE
 from analytics.events.schema import load_event
-from analytics.interval import Stretch, as_ms
+from analytics.interval import Interval, as_ms
 from analytics.journal.audit import Audited, audit
 from analytics.journal.journal import JOURNAL_KEY, Line
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores, store_waiting
 from analytics.privacy.retention import Purged, Purger, all_sites, kept_since
 from analytics.segments.engine import Segments
@@ -30,7 +30,7 @@ from report_app import Services
 from tests.conftest import NOW
 
 BEFORE = datetime(2026, 11, 10, tzinfo=UTC)
-ALL = Stretch(0, as_ms(NOW))
+ALL = Interval(0, as_ms(NOW))
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def segments(services: Services) -> Segments:
 
 @pytest.fixture
 def audited(redis: Redis, database: Database, stores: Stores) -> Audited:
-    return Audited(Books(redis, database), stores.journal, stores.events, stores.dead_letters)
+    return Audited(Ledger(redis, database), stores.journal, stores.events, stores.dead_letters)
 
 
 def send(stores: Stores, *moments: datetime, site_id: str = "shop", received_at: datetime = NOW) -> None:

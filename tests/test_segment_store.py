@@ -23,7 +23,7 @@ from analytics.events.columns import visitor_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import DESCRIBED, Event
 from analytics.events.store import EventStore
-from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SLOT, Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SLOT, Interval, as_datetime, as_ms, interval_of
 from analytics.queries.query import Query, of_days
 from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports
@@ -39,7 +39,7 @@ from tests.test_segments import Rig, rig
 __all__ = ["rig"]
 
 NOON = as_ms(datetime(2026, 10, 15, 12, tzinfo=UTC))
-MONTH = stretch_of("month", NOON)
+MONTH = interval_of("month", NOON)
 SOON = timedelta(minutes=10)
 
 
@@ -93,7 +93,7 @@ def test_an_hour_that_goes_on_is_due_when_it_has_many_events_and_not_all_the_tim
 
 def test_who_dies_between_insert_and_mark_is_made_good_by_the_redelivery(rig: Rig, database: Database[dict[str, Any]]):
     rig.store(event(NOON))
-    rig.builder.build("site", "hour", stretch_of("hour", NOON))
+    rig.builder.build("site", "hour", interval_of("hour", NOON))
     late, now = event(NOON, user_id="ben", entry_id="1-0"), datetime.now(UTC)
     rig.events.insert_one(late)  # and no more: its worker dies
     assert count(rig) == 1
@@ -112,7 +112,7 @@ def test_of_two_builders_the_slower_one_changes_nothing(rig: Rig):
     fast = rig.builder
 
     def overtaken() -> Any:
-        fast.build("site", "hour", stretch_of("hour", NOON))
+        fast.build("site", "hour", interval_of("hour", NOON))
         rig.store(event(NOON + MINUTE, user_id="ben"))
         return rig.connection.cursor()
 
@@ -212,7 +212,7 @@ def test_a_copy_that_a_build_cannot_read_is_fetched_again(rig: Rig):
 
 def test_a_rebuild_drops_the_segments_of_a_month_that_has_no_events_any_more(rig: Rig):
     rig.store(event(NOON))
-    rig.builder.build("site", "day", stretch_of("day", NOON))
+    rig.builder.build("site", "day", interval_of("day", NOON))
     rig.events.delete_many({})
     (rebuilt,) = rebuild(rig.builder, "site", [MONTH])
     assert rebuilt.rows == count(rig) == 0
@@ -221,9 +221,9 @@ def test_a_rebuild_drops_the_segments_of_a_month_that_has_no_events_any_more(rig
 
 def test_what_left_the_manifest_is_collected_when_nobody_can_still_read_it(rig: Rig):
     rig.store(event(NOON))
-    rig.builder.build("site", "hour", stretch_of("hour", NOON))
+    rig.builder.build("site", "hour", interval_of("hour", NOON))
     (old,) = rig.segments.manifest("site").segments
-    rig.builder.build("site", "day", stretch_of("day", NOON))
+    rig.builder.build("site", "day", interval_of("day", NOON))
     now = datetime.now(UTC)
     # The old file was written long ago, and left just now.
     rig.segments._files.update_many({}, {"$set": {"uploadDate": now - timedelta(days=1)}})
@@ -247,7 +247,7 @@ def test_a_file_that_a_builder_may_still_name_is_not_collected(rig: Rig):
 
     slow = Slow(rig.events.database, rig.segments.folder, 10**9)
     Builder(slow, rig.dirty, rig.history, rig.builder.raw, rig.connection.cursor).build(
-        "site", "hour", stretch_of("hour", NOON)
+        "site", "hour", interval_of("hour", NOON)
     )
     assert count(rig) == 1
 
@@ -296,7 +296,7 @@ def test_copies_stay_within_their_bound_whoever_fetches(
 ):
     for day in range(12):
         rig.store(*(event(MONTH.start + day * DAY + n * MINUTE, path=f"/{day}/{n}") for n in range(50)))
-        rig.builder.build("site", "day", stretch_of("day", MONTH.start + day * DAY))
+        rig.builder.build("site", "day", interval_of("day", MONTH.start + day * DAY))
     sizes = [s.size for s in rig.segments.manifest("site").segments]
     most, folder = sum(sizes) // 3, tmp_path / "other node"
     context = multiprocessing.get_context("spawn")
@@ -345,7 +345,7 @@ def test_what_the_worker_would_never_have_written_counts_as_missing(rig: Rig):
 
 
 def test_a_period_of_nothing_has_no_rows(rig: Rig):
-    assert rig.rows(Stretch(NOON, NOON + HOUR)) == []
+    assert rig.rows(Interval(NOON, NOON + HOUR)) == []
 
 
 def test_a_lock_is_one_process_s_at_a_time(tmp_path: Path):
@@ -479,7 +479,7 @@ def test_a_file_from_before_openings_is_read_as_if_they_were_marked(rig: Rig):
     """As the builder wrote it before `last_quarter` was a column, and openings came first."""
     rig.store(event(NOON - MINUTE, event_type="engagement"), *(event(NOON + n * 16 * MINUTE) for n in range(4)))
     rig.store(event(NOON, user_id=None), event(NOON + 5 * HOUR))
-    assert rig.builder.build("site", "day", stretch_of("day", NOON))
+    assert rig.builder.build("site", "day", interval_of("day", NOON))
     manifest = rig.segments.manifest("site")
     (segment,) = manifest.segments
     old = rig.segments.workplace.unused(".parquet")
@@ -498,7 +498,7 @@ def test_a_file_from_before_openings_is_read_as_if_they_were_marked(rig: Rig):
     expected = [(NOON - MINUTE, anna, False, noon - 1), (NOON, anna, True, noon + 3), (NOON, None, False, noon)]
     assert read() == [*expected, (NOON + 5 * HOUR, anna, True, noon + 20)]
     content = Content(segment.rows, segment.first, segment.last)
-    before = rig.segments.keep(old, manifest, "day", segment.stretch, content)
+    before = rig.segments.keep(old, manifest, "day", segment.interval, content)
     assert rig.segments.replace(manifest, [replace(before, format=2)])
     assert read() == [*expected, (NOON + 5 * HOUR, anna, True, noon + 20)]
 
@@ -507,7 +507,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
     """As the builder wrote it before `screen` was a column, beside files that have it."""
     visit = [event(NOON, source="x"), event(NOON + MINUTE, source="y"), event(NOON + 2 * MINUTE, user_id=None)]
     rig.store(*visit)
-    assert rig.builder.build("site", "day", stretch_of("day", NOON))
+    assert rig.builder.build("site", "day", interval_of("day", NOON))
     manifest = rig.segments.manifest("site")
     (segment,) = manifest.segments
     old = rig.segments.workplace.unused(".parquet")
@@ -518,7 +518,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
         f" FROM read_parquet('{rig.segments.fetch(segment)}')) TO '{old}' (FORMAT parquet)"
     )
     content = Content(segment.rows, segment.first, segment.last)
-    before = rig.segments.keep(old, manifest, "day", segment.stretch, content)
+    before = rig.segments.keep(old, manifest, "day", segment.interval, content)
     assert rig.segments.replace(manifest, [replace(before, format=1)])
 
     def read() -> list[tuple[Any, ...]]:
@@ -531,7 +531,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
     assert read() == of_old
     rig.store(event(NOON + 3 * MINUTE, screen="Mobile", source="z"))  # goes on with the visit that the old file has
     rig.store(event(NOON + DAY, screen="Mobile"))
-    assert rig.builder.build("site", "day", stretch_of("day", NOON + DAY))
+    assert rig.builder.build("site", "day", interval_of("day", NOON + DAY))
     later = [(NOON + 3 * MINUTE, "x", None), (NOON + DAY, None, "Mobile")]
     assert read() == [*of_old, *later]
     assert rig.builder.build("site", "month", MONTH)
@@ -541,14 +541,14 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
 
 def test_a_manifest_from_before_there_were_formats_is_of_the_first(rig: Rig, database: Database[dict[str, Any]]):
     rig.store(event(NOON))
-    assert rig.builder.build("site", "day", stretch_of("day", NOON))
+    assert rig.builder.build("site", "day", interval_of("day", NOON))
     database["segment_manifests"].update_one({}, {"$unset": {"segments.0.format": ""}})
     assert [s.format for s in rig.segments.manifest("site").segments] == [1]
 
 
 def test_a_segment_of_a_later_version_is_unavailable_to_this_one(rig: Rig, database: Database[dict[str, Any]]):
     rig.store(event(NOON))
-    assert rig.builder.build("site", "day", stretch_of("day", NOON))
+    assert rig.builder.build("site", "day", interval_of("day", NOON))
     later = {"$set": {"segments.0.format": WIDE_FORMAT + 1, "segments.0.unheard_of": "then"}}
     database["segment_manifests"].update_one({}, later)
     with pytest.raises(Unavailable, match=f"format {WIDE_FORMAT + 1}.*start the later one"):

@@ -14,9 +14,9 @@ from pymongo.database import Database
 
 from analytics.events.backfill import History
 from analytics.events.dirty_hours import DirtyHours
-from analytics.interval import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
 from analytics.segments.engine import Segments, make_segments
-from analytics.segments.snapshot_reader import Reader
+from analytics.segments.snapshot_reader import SnapshotReader
 from config.clients import make_database
 from config.settings import Settings
 from tests.system import System, wait_for
@@ -36,7 +36,7 @@ def segments(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 def count(segments: Segments, site: str, most_fresh: int = 10_000) -> int:
     now = as_ms(datetime.now(UTC))
-    period = Stretch(now - 400 * DAY, now + DAY)
+    period = Interval(now - 400 * DAY, now + DAY)
     with segments.connect() as connection:
         rows = segments.reader.open(connection, site, period, most_fresh).rows(period, ["visitor"])
         ((found,),) = connection.execute(f"SELECT count(*) FROM ({rows.text})", rows.values).fetchall()
@@ -72,14 +72,16 @@ def test_a_month_from_before_there_were_segments_is_built(system: System, segmen
         database["events"].insert_many(large("old", 10))
         database["segment_state"].delete_many({})
         # As a process that was started just now: it has not seen that all is done, which nothing undoes but this test.
-        started = replace(segments, reader=Reader(segments.store, segments.dirty, History(database), segments.raw))
+        started = replace(
+            segments, reader=SnapshotReader(segments.store, segments.dirty, History(database), segments.raw)
+        )
         assert count(started, "old") == 10
         wait_for(lambda: built(segments, "old"), "a segment", 60)
         assert count(started, "old") == 10
 
 
 def large(site: str, number: int) -> list[dict[str, Any]]:
-    start = stretch_of("month", as_ms(datetime.now(UTC)) - 60 * DAY).start
+    start = interval_of("month", as_ms(datetime.now(UTC)) - 60 * DAY).start
     return [
         {"_id": uuid4(), "site_id": site, "event_type": "page_view", "path": f"/{n % 100}", "user_id": f"{n % 5_000}",
          "timestamp": as_datetime(start + 12 * HOUR + n % (30 * MINUTE))}

@@ -14,10 +14,10 @@ from pymongo.database import Database
 from analytics.events.backfill import History
 from analytics.events.columns import RawEvents, visitor_of
 from analytics.events.dirty_hours import DirtyHours
-from analytics.interval import DAY, GRAINS, HOUR, MINUTE, QUARTER, Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import DAY, GRAINS, HOUR, MINUTE, QUARTER, Interval, as_datetime, as_ms, interval_of
 from analytics.segments.builder import MANY_ROWS, Builder, write
 from analytics.segments.duckdb_connection import connect
-from analytics.segments.snapshot_reader import Reader
+from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.store import SegmentStore
 
 BUILT = [DAY, DAY + HOUR, 2 * DAY - HOUR, 2 * DAY, 3 * DAY]  # so long after it, segments are built at random
@@ -38,7 +38,7 @@ class Rig:
         self.connection = connect("500MB", 2, folder / "spill", [folder])
         self.history = History(database)
         self.history.note_if_there_is_none()
-        self.reader = Reader(self.segments, self.dirty, self.history, raw)
+        self.reader = SnapshotReader(self.segments, self.dirty, self.history, raw)
         self.builder = Builder(self.segments, self.dirty, self.history, raw, self.connection.cursor, lambda: self.now)
 
     def store(self, *documents: dict[str, Any]) -> None:
@@ -50,7 +50,7 @@ class Rig:
         self.events.delete_many({"user_id": user_id})
         self.dirty.mark([("site", as_ms(document["timestamp"])) for document in found], self.now)
 
-    def rows(self, period: Stretch, most_fresh: int = 10**9) -> list[tuple[Any, ...]]:
+    def rows(self, period: Interval, most_fresh: int = 10**9) -> list[tuple[Any, ...]]:
         connection = self.connection.cursor()
         reading = self.reader.open(connection, "site", period, most_fresh)
         sql = reading.rows(period, COLUMNS)
@@ -77,7 +77,7 @@ def document(chance: random.Random) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def expected(documents: list[dict[str, Any]], period: Stretch) -> set[tuple[Any, ...]]:
+def expected(documents: list[dict[str, Any]], period: Interval) -> set[tuple[Any, ...]]:
     """Visits as a plain loop finds them: the columns without `seen` and `prior`."""
     found = set()
     by_visitor: dict[str | None, list[dict[str, Any]]] = {}
@@ -127,7 +127,7 @@ def _rows_of(user: str, span: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
 def test_what_is_sorted_day_by_day_is_written_as_what_is_sorted_at_once(rig: Rig, tmp_path: Path):
     chance = random.Random(1)
     rig.store(*(document(chance) for _ in range(300)))
-    connection, month = rig.connection.cursor(), stretch_of("month", BASE + DAY)
+    connection, month = rig.connection.cursor(), interval_of("month", BASE + DAY)
     reading = rig.reader.open(connection, "site", month, 10**9)
     found = []
     for rows in (0, MANY_ROWS + 1):
@@ -151,12 +151,12 @@ def test_whatever_way_events_went_into_segments_what_is_read_is_what_is_stored(r
             documents = [d for d in documents if d.get("user_id") != "ben"]
         for _ in range(chance.randrange(4)):
             grain = chance.choice(GRAINS)
-            rig.builder.build("site", grain, stretch_of(grain, BASE + chance.choice(BUILT)))
+            rig.builder.build("site", grain, interval_of(grain, BASE + chance.choice(BUILT)))
         lo = BASE + chance.randrange(6 * DAY)
         for period in (
-            Stretch(BASE + DAY, BASE + 2 * DAY),
-            Stretch(BASE - DAY, BASE + 7 * DAY),
-            Stretch(lo, lo + chance.randrange(1, DAY)),
+            Interval(BASE + DAY, BASE + 2 * DAY),
+            Interval(BASE - DAY, BASE + 7 * DAY),
+            Interval(lo, lo + chance.randrange(1, DAY)),
         ):
             rows = rig.rows(period)
             assert {row[:12] for row in rows} == expected(documents, period), (step, period)
@@ -169,5 +169,5 @@ def test_whatever_way_events_went_into_segments_what_is_read_is_what_is_stored(r
 def test_ids_that_are_not_ours_stand_beside_ours(rig: Rig):
     each = {"site_id": "site", "event_type": "click", "user_id": "anna", "timestamp": as_datetime(BASE)}
     rig.store(*({**each, "_id": key} for key in (UUID(int=1), "7", ObjectId(), 8)))
-    assert len(rig.rows(Stretch(BASE, BASE + DAY))) == 4
-    assert rig.builder.build("site", "hour", stretch_of("hour", BASE))
+    assert len(rig.rows(Interval(BASE, BASE + DAY))) == 4
+    assert rig.builder.build("site", "hour", interval_of("hour", BASE))

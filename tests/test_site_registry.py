@@ -1,4 +1,4 @@
-"""What the door knows of sites and API keys, from Redis: the latest, as a whole, and with MongoDB away."""
+"""What the collector knows of sites and API keys, from Redis: the latest, as a whole, and with MongoDB away."""
 
 import threading
 from collections.abc import Iterator

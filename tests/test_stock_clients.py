@@ -132,8 +132,8 @@ def test_a_browser_with_segments_library_needs_only_to_know_where_we_are(system:
 
 
 def test_clients_that_send_again_lose_nothing_and_double_nothing(system: System):
-    """Redis stands still, so that hits are answered 503 that may have been written; then every process of the door is
-    killed, so that hits are not answered at all.
+    """Redis stands still, so that hits are answered 503 that may have been written; then every process of the collector
+    is killed, so that hits are not answered at all.
     """
     sites = {script: f"outage {script}" for script in RETRYING}
     running = {script: start(script, system.ingest, site, MANY, PACE) for script, site in sites.items()}
@@ -141,11 +141,11 @@ def test_clients_that_send_again_lose_nothing_and_double_nothing(system: System)
         for site in sites.values():
             wait_for(lambda site=site: names(system, site), f"the first events of {site}")
         with frozen([psutil.Process(system.redis().info("server")["process_id"])]):
-            wait_for(lambda: httpx.get(f"{system.ingest}/readyz").status_code == 503, "a door that says no")
+            wait_for(lambda: httpx.get(f"{system.ingest}/readyz").status_code == 503, "a collector that says no")
             assert httpx.get(f"{system.ingest}/readyz").status_code == 503
-        door = system.part("ingest_app.wsgi")
-        assert len(door) > 1
-        for process in door:
+        collector = system.part("ingest_app.wsgi")
+        assert len(collector) > 1
+        for process in collector:
             process.kill()
         assert all(client.poll() is None for client in running.values()), "a client was through before all went wrong"
     finally:

@@ -371,12 +371,12 @@ def test_a_tab_opened_in_the_background_counts_when_it_is_looked_at(visitor: Vis
     link = visitor.driver.find_element(By.ID, "later")
     ActionChains(visitor.driver).key_down(Keys.CONTROL).click(link).key_up(Keys.CONTROL).perform()
     wait_for(lambda: len(visitor.driver.window_handles) == 2, "the other tab")
-    visitor.do("Reading on")
-    records.expect(view("/now"), ("Reading on", "/now"))
+    visitor.do("Snapshot on")
+    records.expect(view("/now"), ("Snapshot on", "/now"))
     here = visitor.driver.current_window_handle
     (other,) = set(visitor.driver.window_handles) - {here}
     visitor.driver.switch_to.window(other)
-    records.expect(view("/now"), ("Reading on", "/now"), view("/later"))
+    records.expect(view("/now"), ("Snapshot on", "/now"), view("/later"))
 
 
 def test_a_page_that_the_browser_only_prepares_counts_when_it_is_visited(visitor: Visitor, records: Records):
@@ -388,12 +388,12 @@ def test_a_page_that_the_browser_only_prepares_counts_when_it_is_visited(visitor
     visitor.pages.rules = '{"prerender": [{"urls": ["/next"], "eagerness": "immediate"}]}'
     visitor.open("/now")
     wait_for(lambda: visitor.run("return localStorage.prepared"), "the page, prerendered")
-    visitor.do("Reading on")
-    records.expect(view("/now"), ("Reading on", "/now"))
+    visitor.do("Snapshot on")
+    records.expect(view("/now"), ("Snapshot on", "/now"))
     visitor.click("next")
     wait_for(lambda: visitor.run("return location.pathname") == "/next", "the next page")
     assert visitor.run("return wasPrepared"), "it was loaded anew; this shows nothing"
-    records.expect(view("/now"), ("Reading on", "/now"), view("/next"))
+    records.expect(view("/now"), ("Snapshot on", "/now"), view("/next"))
 
 
 def test_where_localstorage_is_denied_events_are_kept_in_memory(visitor: Visitor, records: Records):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from pymongo.database import Database
 
-from analytics.interval import DAY, HOUR, MINUTE, Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
 from analytics.segments.builder import due_at
 from analytics.segments.engine import Segments, make_segments
 from analytics.segments.verification import Verified, months_of, verify
@@ -49,7 +49,7 @@ def test_what_was_built_in_whatever_way_is_found_right(site: Site, seed: int):
     chance = random.Random(seed)
     for _ in range(3):
         site.store(*(document(chance) for _ in range(40)))
-        site.segments.builder.build("site", "day", stretch_of("day", BASE + chance.randrange(4 * DAY)))
+        site.segments.builder.build("site", "day", interval_of("day", BASE + chance.randrange(4 * DAY)))
         assert [found.differences for found in site.verify()] == [(), ()]
     site.segments.builder.build_due()
     assert sum(found.events for found in site.verify()) == 120
@@ -136,7 +136,7 @@ def test_a_visit_that_lasts_for_days_is_compared_whole(site: Site):
 
 def test_the_list_has_a_line_for_each_segment(site: Site, command: "Command"):
     site.store(event(NOON))
-    site.segments.builder.build("site", "hour", stretch_of("hour", NOON))
+    site.segments.builder.build("site", "hour", interval_of("hour", NOON))
     line = command("list").output.splitlines()[1].split()
     assert line[:4] == ["hour", "2026-10-15", "12:00", "1"]
     assert line[-1] == "site"
@@ -166,4 +166,4 @@ def command(settings: Settings) -> Command:
 
 
 def test_a_period_is_a_stretch():
-    assert Stretch(0, 10).part(Stretch(5, 20)) == Stretch(5, 10)
+    assert Interval(0, 10).intersection(Interval(5, 20)) == Interval(5, 10)

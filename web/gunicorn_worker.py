@@ -125,7 +125,7 @@ class Patient:
 
 class QuietLogger(Logger):  # type: ignore[misc]
     """No access log: it would write visitors' addresses. gunicorn prepares each of its lines even where none is kept,
-    which took 6 % of the door's CPU.
+    which took 6 % of the collector's CPU.
     """
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:

@@ -1,7 +1,7 @@
 """Rate limits: how much one address, one API key and one site may send, counted in Redis: requests, events and bytes.
 
 By `limits`, the part of flask-limiter that counts; what else it does took 0.14 ms of CPU a request, a tenth of the
-door's.
+collector's.
 
 Fixed windows, by the clock. Each process counts by itself up to a tenth of a limit, and only what goes beyond it in
 Redis, a tenth at a time: the many who send little cost nothing (a count in Redis is a round trip and an fsync), and a

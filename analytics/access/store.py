@@ -3,8 +3,8 @@
 A key's secret is shown once, when it is made or rotated; what is kept is its SHA-256, by which it is looked up. It has
 190 random bits, so its hash needs no salt, and whoever measures how long a look-up takes learns nothing of a secret.
 
-MongoDB keeps them (`ApiKeyStore`); the door reads the copy in Redis (`KeyRing`), as it does with sites. A key that is
-revoked or expires is nobody's `REMEMBERED` seconds later. Wrong can go: a store that is away is `Unavailable`.
+MongoDB keeps them (`ApiKeyStore`); the collector reads the copy in Redis (`KeyRing`), as it does with sites. A key that
+is revoked or expires is nobody's `REMEMBERED` seconds later. Wrong can go: a store that is away is `Unavailable`.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from redis.exceptions import RedisError
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.published_copy import MOST_REMEMBERED, REMEMBERED, Published
 from analytics.sites.registry import make_sites
-from analytics.unavailable import Unavailable, trouble_with
+from analytics.unavailable import Unavailable, raising_unavailable
 from config.clients import make_redis
 from config.settings import Settings
 
@@ -143,7 +143,7 @@ class ApiKeyStore:
         secret, now = new_secret(), _milliseconds(self._now())
         limited = None if sites is None else frozenset(self._ids_of(sites))
         key = ApiKey(uuid4(), name, frozenset(scopes), limited, now, expires_at and _milliseconds(expires_at))
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._keys.create_index("secrets.digest", unique=True)
             self._keys.insert_one(_document(key, [Secret(digest_of(secret))]))
         self._tell()
@@ -163,7 +163,7 @@ class ApiKeyStore:
             old = {"$literal": []}
         change = {"$set": {"secrets": {"$concatArrays": [[{"digest": digest_of(secret), "until": None}], old]}}}
         living = {"_id": key_id, "revoked_at": None, "$or": [{"expires_at": None}, {"expires_at": {"$gt": now}}]}
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             found = self._keys.find_one_and_update(living, [change], return_document=ReturnDocument.AFTER)
         self._tell()
         return (_key(found), secret) if found else None
@@ -171,20 +171,20 @@ class ApiKeyStore:
     def revoke(self, key_id: UUID) -> ApiKey | None:
         """For good; again changes nothing. None where there is no such key. Raises Unavailable."""
         change = [{"$set": {"revoked_at": {"$ifNull": ["$revoked_at", _milliseconds(self._now())]}}}]
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             found = self._keys.find_one_and_update({"_id": key_id}, change, return_document=ReturnDocument.AFTER)
         self._tell()
         return _key(found) if found else None
 
     def has(self, key_id: UUID) -> bool:
         """Whether there is such a key, good or not. Raises Unavailable."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return self._keys.find_one({"_id": key_id}, {"_id": 1}) is not None
 
     def list(self) -> Sequence[ApiKey]:
         """All that ever were, the newest first. Raises Unavailable."""
         ping(self._database)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return [_key(x) for x in self._keys.find({}, {"secrets": 0}).sort([("created_at", -1), ("_id", 1)])]
 
     def find(self, secret: str) -> ApiKey | None:
@@ -208,7 +208,7 @@ class ApiKeyStore:
     def published(self) -> Mapping[str, object]:
         """What the copy holds: the keys that are good now, by the hash of each secret. Raises Unavailable."""
         ping(self._database)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return {
                 secret.digest: _entry(_key(document), secret)
                 for document in self._keys.find({"revoked_at": None})
@@ -220,12 +220,12 @@ class ApiKeyStore:
         """When keys were last used elsewhere. Raises Unavailable."""
         if not uses:
             return
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._keys.bulk_write([UpdateOne({"_id": k}, {"$max": {"last_used_at": at}}) for k, at in uses.items()])
 
     def _look_up(self, digest: str) -> tuple[ApiKey, Secret] | None:
         ping(self._database)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             document = self._keys.find_one({"secrets.digest": digest})
         if document is None:
             return None
@@ -276,11 +276,11 @@ class KeyRing:
 
     def carry_uses(self, keys: ApiKeyStore) -> int:
         """Tell MongoDB which keys were used; how many. Raises Unavailable: then the next time."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             noted: Any = self._redis.hgetall(USES)
         keys.carry({UUID(key.decode()): datetime.fromisoformat(at.decode()) for key, at in noted.items()})
         if noted:
-            with trouble_with("redis", RedisError):
+            with raising_unavailable("redis", RedisError):
                 self._redis.hdel(USES, *noted)  # one noted meanwhile is noted again a minute later
         return len(noted)
 
@@ -366,7 +366,7 @@ def _secret(of_document: Mapping[str, Any]) -> Secret:
 
 
 def _entry(key: ApiKey, secret: Secret) -> dict[str, Any]:
-    """What the door must know of a key. Not when it was last used: the copy would change with every use."""
+    """What the collector must know of a key. Not when it was last used: the copy would change with every use."""
     return {
         "id": str(key.id),
         "name": key.name,

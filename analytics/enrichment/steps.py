@@ -1,7 +1,7 @@
 """Enrichment: what an event says becomes what reports ask for, and what is no visit is dropped. In the worker.
 
-In: an event as the door took it, who sent it, its site. Out: the event as it is stored, without url and client, or a
-`Drop` with its reason. STEPS is the whole list, in order. What an event already has is kept, and the same event comes
+In: an event as the collector took it, who sent it, its site. Out: the event as it is stored, without url and client, or
+a `Drop` with its reason. STEPS is the whole list, in order. What an event already has is kept, and the same event comes
 out the same whenever it is delivered again.
 
 Wrong can go: a step that fails over an event is left out for it, counted and logged once; the event is stored.

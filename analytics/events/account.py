@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 ACCEPTED, REPLAYED, STORED, DUPLICATE, DEAD = "accepted", "replayed", "stored", "duplicate", "dead"
-REJECTED, DROPPED = "rejected:", "dropped:"  # at the door, each with its reason
+REJECTED, DROPPED = "rejected:", "dropped:"  # at the collector, each with its reason
 DROPPED_LATER = "dropped-later:"  # in a worker, likewise
 REFUSED = "refused:"  # answered with 429, to come again; part of no sum
 

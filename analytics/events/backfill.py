@@ -13,8 +13,8 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.events.columns import RawEvents
-from analytics.interval import Stretch, as_datetime, as_ms, stretch_of
-from analytics.unavailable import trouble_with
+from analytics.interval import Interval, as_datetime, as_ms, interval_of
+from analytics.unavailable import raising_unavailable
 
 STATE = {"_id": "history"}
 
@@ -24,7 +24,7 @@ class Past:
     """A site's month that is to be built from raw events."""
 
     site_id: str
-    month: Stretch
+    month: Interval
 
 
 class History:
@@ -35,13 +35,13 @@ class History:
         self._raw = RawEvents(database)
         self._is_done = False  # for good, once it is
 
-    def left(self, site_id: str) -> list[Stretch]:
+    def left(self, site_id: str) -> list[Interval]:
         """The site's months that no segment may be trusted with yet. Two look-ups by the index a month where nobody
         listed them, else one in all, and none once all are done.
         """
         if self._is_done:
             return []
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             state = self._state.find_one(STATE)
             if state is None:
                 return self._raw.months(site_id)
@@ -51,12 +51,12 @@ class History:
             return [_read(found).month for found in self._months.find({"site_id": site_id}).sort("month", 1)]
 
     def is_done(self) -> bool:
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return self._state.find_one({**STATE, "done": True}) is not None
 
     def all_left(self) -> list[Past]:
         """Of all sites, the newest month first, as it is asked for most. The first call lists them."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             if self._state.find_one(STATE) is None:
                 self._list()
             found = [_read(each) for each in self._months.find().sort([("month", -1), ("site_id", 1)])]
@@ -66,14 +66,14 @@ class History:
 
     def finish(self, past: Past) -> None:
         """It is in a segment."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             self._months.delete_one(_key(past))
             if self._months.find_one({}, {"_id": 1}) is None:
                 self._state.update_one(STATE, {"$set": {"done": True}})  # where they were listed
 
     def note_if_there_is_none(self) -> None:
         """To be asked before the first event is stored: from then on every event is marked."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             if self._state.find_one(STATE) is None and self._events.find_one({}, {"_id": 1}) is None:
                 self._state.update_one(STATE, {"$setOnInsert": {"done": True}}, upsert=True)
 
@@ -93,4 +93,4 @@ def _key(past: Past) -> dict[str, Any]:
 
 
 def _read(document: dict[str, Any]) -> Past:
-    return Past(document["site_id"], stretch_of("month", as_ms(document["month"])))
+    return Past(document["site_id"], interval_of("month", as_ms(document["month"])))

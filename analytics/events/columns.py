@@ -20,9 +20,9 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.event import DESCRIBED, PAGEVIEW_TYPES, id_from_document, sequence_of
 from analytics.events.stored_props import as_sent
-from analytics.interval import LATEST, Stretch, as_datetime, as_ms, stretch_of
+from analytics.interval import LATEST, Interval, as_datetime, as_ms, interval_of
 from analytics.mongodb import ping
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 # `occurred`: milliseconds since 1970. `tie`: the order of one visitor's events within a millisecond, by arrival.
 # `visitor`: a 64-bit hash of the user_id, or else of the visitor_id. `name`: the event_type, "pageview" for both
@@ -64,15 +64,15 @@ class RawEvents:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._events = database["events"]
 
-    def read(self, site_id: str, stretches: Sequence[Stretch]) -> Iterator[pa.RecordBatch]:
-        """The site's events in these stretches, each of which is read in order of time. A batch has AT_ONCE events, or
+    def read(self, site_id: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
+        """The site's events in these intervals, each of which is read in order of time. A batch has AT_ONCE events, or
         MongoDB's 16 MB of them. Raises Unavailable.
         """
-        for stretch in stretches:
+        for interval in intervals:
             # A batch ends between two milliseconds, so that ties are seen together.
             waiting: list[dict[str, Any]] = []
             size, crowded = 0, None
-            for documents, their_size in self._find(site_id, stretch):
+            for documents, their_size in self._find(site_id, interval):
                 waiting += [document for document in documents if document["occurred"] != crowded]
                 size += their_size
                 last = waiting[-1]["occurred"] if waiting else None
@@ -88,7 +88,7 @@ class RawEvents:
 
     def _crowded(self, site_id: str, ms: int) -> Iterator[pa.RecordBatch]:
         """The events of a millisecond that are too large to be held at once: first their ties, from what is small."""
-        moment = Stretch(ms, ms + 1)
+        moment = Interval(ms, ms + 1)
         documents = [d for some, _ in self._find(site_id, moment, _FIELDS_OF_TIES) for d in some]
         ties = {place_of(document): tie for document, tie in zip(documents, _ties(documents), strict=True)}
         for some, _ in self._find(site_id, moment):
@@ -98,7 +98,7 @@ class RawEvents:
         """The `_id`s of the events at these places, by time and then by arrival. Raises Unavailable."""
         wanted = set(places)
         when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             found = list(self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS_OF_TIES).sort(_BY_TIME))
         times, visitors = [x["occurred"] for x in found], [_visitor(x.get("visitor")) for x in found]
         at = zip(times, visitors, _ties(found), strict=True)
@@ -109,38 +109,38 @@ class RawEvents:
         """Raises Unavailable where MongoDB does not answer within a second."""
         ping(self._events.database)
 
-    def count(self, site_id: str, stretch: Stretch, most: int) -> int:
+    def count(self, site_id: str, interval: Interval, most: int) -> int:
         """How many there are, counted up to `most`, from the index."""
-        when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
-        with trouble_with("mongodb", PyMongoError):
+        when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
+        with raising_unavailable("mongodb", PyMongoError):
             return self._events.count_documents({"site_id": site_id, "timestamp": when}, limit=most)
 
     def sites(self) -> Iterator[str]:
         """Each found by its place in the index, however many events it has."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             site_id = ""
             while found := self._events.find_one({"site_id": {"$gt": site_id}}, {"site_id": 1}, sort=_BY_TIME):
                 site_id = found["site_id"]
                 yield site_id
 
-    def months(self, site_id: str) -> list[Stretch]:
+    def months(self, site_id: str) -> list[Interval]:
         """Those in which the site has events, found likewise."""
-        months: list[Stretch] = []
-        with trouble_with("mongodb", PyMongoError):
+        months: list[Interval] = []
+        with raising_unavailable("mongodb", PyMongoError):
             after = as_datetime(0)
             while found := self._events.find_one(
                 {"site_id": site_id, "timestamp": {"$gte": after, "$lt": LATEST}}, {"timestamp": 1}, sort=_BY_TIME
             ):
-                months.append(stretch_of("month", as_ms(found["timestamp"])))
+                months.append(interval_of("month", as_ms(found["timestamp"])))
                 after = as_datetime(months[-1].end)
         return months
 
     def _find(
-        self, site_id: str, stretch: Stretch, fields: Mapping[str, Any] = _FIELDS
+        self, site_id: str, interval: Interval, fields: Mapping[str, Any] = _FIELDS
     ) -> Iterator[tuple[list[dict[str, Any]], int]]:
         """Documents in order of time, as many as MongoDB sends at once, and their bytes."""
-        when = {"$gte": as_datetime(stretch.start), "$lt": as_datetime(stretch.end)}
-        with trouble_with("mongodb", PyMongoError):
+        when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
+        with raising_unavailable("mongodb", PyMongoError):
             found = self._events.find_raw_batches(
                 {"site_id": site_id, "timestamp": when}, fields, sort=_BY_TIME, batch_size=AT_ONCE, allow_disk_use=False
             )

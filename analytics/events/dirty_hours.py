@@ -21,9 +21,9 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.interval import HOUR, SLOT, Stretch, as_datetime, as_ms
+from analytics.interval import HOUR, SLOT, Interval, as_datetime, as_ms
 from analytics.mongodb import WRITE_LIMIT
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class DirtyHours:
     def mark(self, moments: Iterable[tuple[str, int]], now: datetime) -> None:
         """Something was stored at these (site, milliseconds). Raises Unavailable."""
         if writes := _marks(moments, now):
-            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self.make_index()
                 self._hours.bulk_write(writes, ordered=False)
 
@@ -85,36 +85,36 @@ class DirtyHours:
         if writes := _marks(moments, now):
             self._hours.bulk_write(writes, session=session)
 
-    def of_site(self, site_id: str, stretch: Stretch | None = None) -> list[DirtyHour]:
-        """Those within the stretch, or all, in order of time."""
+    def of_site(self, site_id: str, interval: Interval | None = None) -> list[DirtyHour]:
+        """Those within the interval, or all, in order of time."""
         which: dict[str, Any] = {"site_id": site_id}
-        if stretch is not None:
-            first = as_datetime(max(stretch.start, 0) // HOUR * HOUR)
-            which["hour"] = {"$gte": first, "$lt": as_datetime(max(stretch.end, 0))}
-        with trouble_with("mongodb", PyMongoError):
+        if interval is not None:
+            first = as_datetime(max(interval.start, 0) // HOUR * HOUR)
+            which["hour"] = {"$gte": first, "$lt": as_datetime(max(interval.end, 0))}
+        with raising_unavailable("mongodb", PyMongoError):
             return [_read(document) for document in self._hours.find(which).sort("hour", 1)]
 
     def sites_due(self, due: Due, limit: int = 1_000) -> list[str]:
         """Those with such an hour, who waits longest first."""
         steps = [{"$match": due.as_filter()}, {"$group": {"_id": "$site_id", "since": {"$min": "$since"}}}]
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             rows = self._hours.aggregate([*steps, {"$sort": {"since": 1}}, {"$limit": limit}])
             return [row["_id"] for row in rows]
 
     def is_any_due(self, due: Due) -> bool:
         """Told by the first that is found, however many wait."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return self._hours.find_one(due.as_filter(), {"_id": 1}) is not None
 
     def next_due(self, site_id: str, due: Due) -> int | None:
         """The start of the site's first such hour."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             found = self._hours.find_one({"site_id": site_id} | due.as_filter(), {"hour": 1}, sort=[("hour", 1)])
         return as_ms(found["hour"]) if found else None
 
     def first(self, site_id: str) -> int | None:
         """The start of the site's first dirty hour, due or not."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             found = self._hours.find_one({"site_id": site_id}, {"hour": 1}, sort=[("hour", 1)])
         return as_ms(found["hour"]) if found else None
 
@@ -122,7 +122,7 @@ class DirtyHours:
         """Of all sites; those that are due, or all."""
         steps = [{"$match": due.as_filter() if due else {}}]
         each = {"_id": None, "hours": {"$sum": 1}, "since": {"$min": "$since"}}
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             rows = list(self._hours.aggregate([*steps, {"$group": each}]))
         return Waiting(rows[0]["hours"], rows[0]["since"]) if rows else Waiting(0, None)
 
@@ -139,7 +139,7 @@ class DirtyHours:
                 writes.append(UpdateOne(key | {name: token}, change))
             writes.append(DeleteOne(key | {"slots": {}}))
         if writes:
-            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._hours.bulk_write(writes)  # in order: an hour goes when its last slot went
 
     def make_index(self) -> None:

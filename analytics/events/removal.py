@@ -25,7 +25,7 @@ from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import Event
 from analytics.interval import HOUR, as_datetime, as_ms
 from analytics.mongodb import WRITE_LIMIT
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 ERASED, PURGED = "erased", "purged"
 AT_ONCE = 500  # events that leave in one transaction
@@ -67,7 +67,7 @@ class Removals:
         for first in range(0, len(keys), AT_ONCE):
             query = which | {"_id": {"$in": list(keys[first : first + AT_ONCE])}}
             removing = partial(self._remove, query=query, why=why, now=now, waiting_since=waiting_since)
-            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._prepare()
                 with self._client.start_session() as session:
                     removed += session.with_transaction(removing)
@@ -81,7 +81,7 @@ class Removals:
         since = min((event.received_at for _, event in stored), default=None)
         if since is None:
             return Gone()
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             if self._gone.find_one({"at": {"$gte": since - CLOCKS_APART}}, {"_id": 1}) is None:
                 return Gone()
             entries, ids = [entry_id for entry_id, _ in stored], [event.id for _, event in stored]
@@ -96,7 +96,7 @@ class Removals:
         """Remove these events, by `_id`, which came back by these entries. The books never counted them, or did so when
         they left for the first time. Raises Unavailable.
         """
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._prepare()
             which = {"_id": {"$in": list(keys)}, "entry_id": {"$in": list(entries)}}
             with self._client.start_session() as session:

@@ -1,4 +1,4 @@
-"""The one schema that every event passes, at the door and again in the worker: anything may write to the journal.
+"""The one schema that every event passes, at the collector and again in the worker: anything may write to the journal.
 
 In: what JSON gave, or a journal entry's bytes. Out: an `Event`, or `InvalidEvent` with what is wrong, field by field.
 JSON names of events stand here and nowhere else.
@@ -44,7 +44,7 @@ HALF_IN_TEXT = re.compile(
     re.DOTALL,
 )
 CURRENCY = "[A-Z]{3}"
-LONGEST_SEAL = 32_768  # characters; the longest user agent that the door takes, in emoji, comes to 20,000
+LONGEST_SEAL = 32_768  # characters; the longest user agent that the collector takes, in emoji, comes to 20,000
 UNEXPLAINED = {"body": ["Not a valid event."]}
 LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below MongoDB's 16 MB
 
@@ -271,9 +271,9 @@ class ExportedSchema(EventSchema):
 
 
 class JournalSchema(ExportedSchema):
-    """The same, and what the door added. All of it may be missing from what somebody else wrote to the journal."""
+    """The same, and what the collector added. All of it may be missing from what somebody else wrote to the journal."""
 
-    url = Text(longest=8192, **OPTIONAL)  # the door looked at it
+    url = Text(longest=8192, **OPTIONAL)  # the collector looked at it
     exported_id = Id(allow_none=True)
     client = Text(longest=LONGEST_SEAL, **OPTIONAL)
 

@@ -30,7 +30,7 @@ from analytics.events.event import DESCRIBED, Event, Revenue
 from analytics.events.stored_props import as_sent, stored_form
 from analytics.interval import as_ms
 from analytics.mongodb import WRITE_LIMIT, ping
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 DUPLICATE_KEY = 11000
 DOCUMENT_TOO_LARGE = 10334  # said by the server of a whole batch
@@ -90,7 +90,7 @@ class EventStore:
         """
         if not events:
             return Stored()
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._make_indexes()
             is_there = self._imported_already([event for _, event in events])
             left = [n for n in range(len(events)) if n not in is_there]
@@ -104,7 +104,7 @@ class EventStore:
     def written_by(self, entries: Iterable[tuple[str, UUID]]) -> set[str]:
         """Which of these entries, each with its event's id, have written their event. Raises Unavailable."""
         ids = [event_id for _, event_id in entries]
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             found = self._events.find({"_id": {"$in": ids}}, {"entry_id": 1})
             return {x["entry_id"] for x in found if "entry_id" in x}
 
@@ -113,7 +113,7 @@ class EventStore:
         if site_ids is not None and not site_ids:
             return []
         which = {"site_id": {"$type": "string"} if site_ids is None else {"$in": list(site_ids)}}
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return list(self._events.distinct("site_id", which))
 
     def count_by_account(self) -> Counter[Account]:
@@ -122,7 +122,7 @@ class EventStore:
         """
         day = {"$dateToString": {"date": "$received_at", "format": "%Y-%m-%d"}}
         counts: Counter[Account] = Counter()
-        with trouble_with("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
+        with raising_unavailable("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
             ours = {"site_id": {"$type": "string"}, "received_at": {"$type": "date"}}  # whatever else is there
             each = {"_id": {"site_id": "$site_id", "day": day}, "n": {"$sum": 1}}
             rows = self._events.aggregate([{"$match": ours}, {"$group": each}], allowDiskUse=True, session=session)
@@ -142,7 +142,7 @@ class EventStore:
         ping(self._events.database)
         which = {"site_id": site_id, "timestamp": {"$gte": start, "$lt": end}}
         order = [("site_id", 1), ("timestamp", 1)]  # the index's
-        with trouble_with("mongodb", PyMongoError), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
+        with raising_unavailable("mongodb", PyMongoError), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
             for _, alike in groupby(cursor.sort(order), key=itemgetter("timestamp")):
                 # Thousands of events with one timestamp are sorted by the thousand: memory is bounded.
                 while some := list(islice(alike, READ_AT_ONCE)):
@@ -152,7 +152,7 @@ class EventStore:
         """The events with these `_id`s that are still there, in this order. Raises Unavailable."""
         rest = iter(ids)
         while some := list(islice(rest, READ_AT_ONCE)):
-            with trouble_with("mongodb", PyMongoError):
+            with raising_unavailable("mongodb", PyMongoError):
                 found = {document["_id"]: document for document in self._events.find({"_id": {"$in": some}})}
             yield from (_event(found[key]) for key in some if key in found)
 

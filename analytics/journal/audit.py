@@ -25,13 +25,13 @@ from analytics.events.account import (
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import Journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One account's counts, of events. `rejected`, `dropped` (at the door) and `dropped_later` (in a worker) by reason;
-    `faults`: sentences, none where all is well, nor while `is_moving`.
+    """One account's counts, of events. `rejected`, `dropped` (at the collector) and `dropped_later` (in a worker) by
+    reason; `faults`: sentences, none where all is well, nor while `is_moving`.
 
     `replayed` are among `accepted`; `accepted` = `stored` + `duplicate` + `dead` + `dropped_later` + `waiting`.
     """
@@ -54,7 +54,7 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """`uncounted`: waiting entries that came past the door, counted when they are settled."""
+    """`uncounted`: waiting entries that came past the collector, counted when they are settled."""
 
     balances: list[Balance]
     uncounted: int
@@ -75,7 +75,7 @@ class Audit:
 class Audited:
     """The four places that an audit compares."""
 
-    books: Books
+    books: Ledger
     journal: Journal
     events: EventStore
     dead_letters: DeadLetterStore

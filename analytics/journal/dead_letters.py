@@ -25,7 +25,7 @@ from analytics.events.account import Account
 from analytics.events.event import sequence_of
 from analytics.journal.journal import Entry
 from analytics.mongodb import WRITE_LIMIT, ping
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 # What a dead letter keeps of a payload at most: MongoDB takes documents up to 16 MB.
 MOST_RAW = 1_000_000
@@ -120,7 +120,7 @@ class DeadLetterStore:
         """Write all of them; again is harmless. Raises Unavailable."""
         if not deaths:
             return
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             gone = {x["_id"] for x in self._gone.find({"_id": {"$in": [x.entry.entry_id for x in deaths]}})}
             new = [x for x in deaths if x.entry.entry_id not in gone]
             if new:
@@ -131,7 +131,7 @@ class DeadLetterStore:
         group = {"_id": {"site": "$site_id", "reason": "$reason"}, "n": {"$sum": 1}}
         order = {"n": -1, "_id": 1}
         ping(self._database)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             rows = self._letters.aggregate([{"$match": which.as_query()}, {"$group": group}, {"$sort": order}])
             return [LetterCount(row["_id"]["site"], row["_id"]["reason"], row["n"]) for row in rows]
 
@@ -139,7 +139,7 @@ class DeadLetterStore:
         """The newest first, one at a time from MongoDB; `after`: those that follow this one. Raises Unavailable."""
         query = which.as_query()
         ping(self._database)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             self._letters.create_index([("dead_at", -1), ("_id", -1)], name="newest_first")
             if after and (last := self._letters.find_one(after, {"dead_at": 1})):
                 moment = last["dead_at"]
@@ -151,7 +151,7 @@ class DeadLetterStore:
     def get(self, letter: UUID) -> DeadLetter | None:
         """Raises Unavailable."""
         ping(self._database)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             document = self._letters.find_one(letter)
         return _letter(document) if document else None
 
@@ -170,7 +170,7 @@ class DeadLetterStore:
 
     def count_old(self, site_id: str, before: datetime) -> int:
         """Raises Unavailable."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return self._letters.count_documents({"site_id": site_id, "received_at": {"$lt": before}})
 
     def erase(self, letters: Sequence[UUID]) -> int:
@@ -184,7 +184,7 @@ class DeadLetterStore:
         """How many entries ended as dead letters, those that were removed since included. Raises Unavailable."""
         each = {"_id": {"site_id": "$attempts.site_id", "day": "$attempts.day"}, "n": {"$sum": 1}}
         counts: Counter[Account] = Counter()
-        with trouble_with("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
+        with raising_unavailable("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
             kept = self._letters.aggregate([{"$unwind": "$attempts"}, {"$group": each}], session=session)
             for row in [*kept, *self._removed.find({}, session=session)]:
                 counts[_account(row["_id"])] += sum(n for name, n in row.items() if name != "_id")
@@ -212,11 +212,11 @@ class DeadLetterStore:
             return self._letters.delete_many({"_id": {"$in": [x["_id"] for x in some]}}, session=session).deleted_count
 
         removed = 0
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
         while True:
             with (
-                trouble_with("mongodb", PyMongoError),
+                raising_unavailable("mongodb", PyMongoError),
                 pymongo.timeout(WRITE_LIMIT),
                 self._client.start_session() as session,
             ):

@@ -30,7 +30,7 @@ from analytics.events.event import Event, id_from_entry
 from analytics.events.schema import dump_journal_event
 from analytics.journal.ledger import COUNT, RECEIVED, REPLICA_WAIT
 from analytics.journal.site_shares import HELD, HOLD, Room, Shares
-from analytics.unavailable import Unavailable, trouble_with
+from analytics.unavailable import Unavailable, raising_unavailable
 from config.celery import EVENTS_QUEUE
 from config.clients import make_redis
 from config.settings import Settings
@@ -40,7 +40,7 @@ log = structlog.get_logger()
 JOURNAL_KEY = "footfall:journal"
 GROUP = "workers"
 FIELD = b"event"
-FULL = 0.85  # of Redis's maxmemory: above it the door refuses, and workers drain what is there
+FULL = 0.85  # of Redis's maxmemory: above it the collector refuses, and workers drain what is there
 NO_ROOM = 0.95  # of it: what a Celery worker needs may be refused from here on
 REWRITE_LIMIT = 20.0  # seconds to wait for Redis to write its file anew
 ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is small against the rest of maxmemory
@@ -135,7 +135,7 @@ class Full(RedisError):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What the door has to write down: an event, or with none that so many were counted under this name."""
+    """What the collector has to write down: an event, or with none that so many were counted under this name."""
 
     account: Account
     name: str = ACCEPTED
@@ -161,7 +161,7 @@ class Replay:
 class Entry:
     """One entry of the journal. `raw` is an event's bytes, or whatever else somebody put there.
 
-    `account`: where it was counted when it was appended; None where it came past the door, uncounted.
+    `account`: where it was counted when it was appended; None where it came past the collector, uncounted.
     """
 
     entry_id: str
@@ -207,7 +207,7 @@ class Delivery:
 
 class Journal:
     """`batch`: the most entries one claim takes; `queue`: the Redis key of Celery's queue of wake-ups; `most_waiting`:
-    with so many entries waiting the door refuses more.
+    with so many entries waiting the collector refuses more.
 
     `retry_pause`: after a failure every append within so many seconds fails at once, so that requests do not queue up
     behind a Redis that accepts and does not answer. `replicas`: how many must have what `append` wrote when it returns;
@@ -268,31 +268,31 @@ class Journal:
             return None
         if time.monotonic() < self._away_until:
             raise Unavailable("redis", ConnectionError("no answer a moment ago"))
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             self._look_for_room()
             return next((site_id for site_id in suspects if self._shares.is_over(site_id, self._room)), None)
 
     def replay(self, account: Account, raw: bytes, replay: Replay) -> None:
         """Append a dead letter's event once more. Raises Unavailable."""
         mark = f"{replay.letter.hex} {replay.received_at.isoformat()} {replay.sequence or ''}"
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             self._look_for_room()
             self._replay(keys=[JOURNAL_KEY, HELD], args=[str(account), raw, mark])
 
     def wake_ups_owed(self) -> int:
         """How many more tasks should be on their way, 0 or less for none. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._batch]))
 
     def tasks_waiting(self, queue: str) -> int:
         """In one of Celery's queues, for a worker. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             length: Any = self._redis.llen(queue)
         return int(length)
 
     def held(self, consumer: str) -> list[Delivery]:
         """What this consumer claimed in an earlier run and did not settle. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             try:
                 return self._pending(consumer=consumer)
             except ResponseError as error:
@@ -303,12 +303,12 @@ class Journal:
 
     def abandoned(self) -> list[Delivery]:
         """What consumers have held for so long that they must have vanished. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             return self._pending(idle=self._claim_idle_ms)
 
     def claim(self, consumer: str) -> list[Entry]:
         """The new, a batch at most. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._batch)
         return list(_entries(reply[0][1] if reply else []))
 
@@ -321,7 +321,7 @@ class Journal:
         idle = max((delivery.not_before_ms for delivery in deliveries), default=0)
         if not ids:
             return []
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             reply: Any = self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, idle, ids)
         return list(_entries(reply))
 
@@ -335,7 +335,7 @@ class Journal:
         """Nobody died with these: they count as handed back. Raises Unavailable."""
         if deliveries:
             ids: list[Any] = [delivery.entry_id for delivery in deliveries]
-            with trouble_with("redis", RedisError):
+            with raising_unavailable("redis", RedisError):
                 self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, 0, ids, retrycount=0, justid=True)
         return [replace(delivery, deaths=0) for delivery in deliveries]
 
@@ -345,7 +345,7 @@ class Journal:
         Asks Redis only in a process that itself handed some back. Raises Unavailable.
         """
         if self._handed_back:
-            with trouble_with("redis", RedisError):
+            with raising_unavailable("redis", RedisError):
                 self._handed_back = any(delivery.deaths == 0 for delivery in self._pending())
         return self._handed_back
 
@@ -353,7 +353,7 @@ class Journal:
         """Forget those that somebody deleted by hand: they can never be taken. What is still there, and perhaps with
         another task, is left alone. Raises Unavailable.
         """
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             for delivery in deliveries:
                 if not self._redis.xrange(JOURNAL_KEY, delivery.entry_id, delivery.entry_id):
                     self._redis.xack(JOURNAL_KEY, GROUP, delivery.entry_id)
@@ -367,23 +367,23 @@ class Journal:
         args: list[Any] = [GROUP]
         for group, entries in groups.items():
             args += [*group, len(entries), *(x.entry_id for x in entries), *(len(x.raw) for x in entries)]
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             self._settle(keys=[JOURNAL_KEY, HELD], args=args)
 
     def waiting(self) -> int:
         """Entries not yet settled, held ones included. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             return int(self._redis.xlen(JOURNAL_KEY))
 
     def is_full(self) -> bool:
         """Whether Redis has no room for Celery to publish, take and ack tasks. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             used, most = self._memory()
             return bool(most) and used > NO_ROOM * most
 
     def is_held(self) -> bool:
         """Whether tasks hold entries: written to MongoDB, perhaps, and not settled yet. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             try:
                 summary: Any = self._redis.xpending(JOURNAL_KEY, GROUP)
             except ResponseError as error:
@@ -394,19 +394,19 @@ class Journal:
 
     def oldest(self) -> datetime | None:
         """When the first of them was written, None where none waits. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             page: Any = self._redis.xrange(JOURNAL_KEY, count=1)
         return next((entry.written_at() for entry in _entries(page)), None)
 
     def waiting_by_account(self) -> Counter[Account | None]:
-        """The same by account, read entry by entry; None for those that came past the door. Raises Unavailable."""
+        """The same by account, read entry by entry; None for those that came past the collector. Raises Unavailable."""
         return Counter(entry.account for entry in self.entries())
 
     def rewrite_file(self) -> bool:
         """Have Redis write its append-only file anew, without the entries that left; whether it has. False where it
         takes too long, or was being written already, which may have begun too early. Raises Unavailable.
         """
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             info: Any = self._redis.info("persistence")
             if not info["aof_enabled"]:
                 return True
@@ -427,7 +427,7 @@ class Journal:
 
     def check(self) -> None:
         """Raises Unavailable where Redis does not answer, or has no room for events."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             self._look_for_room()
             self._redis.ping()
 
@@ -447,7 +447,7 @@ class Journal:
         """All that wait, oldest first, read as they are asked for. Raises Unavailable."""
         start = "-"
         while True:
-            with trouble_with("redis", RedisError):
+            with raising_unavailable("redis", RedisError):
                 page: Any = self._redis.xrange(JOURNAL_KEY, start, count=self._batch)
             if not page:
                 return

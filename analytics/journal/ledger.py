@@ -3,7 +3,7 @@
 Every entry of the journal is counted twice, once where it goes in (`accepted`) and once where it goes out (`stored`,
 `duplicate`, `dead` or `dropped-later`), each time in the very Lua script that appends or settles it: Redis does both or
 neither, whatever dies. A rejected event is counted like an accepted one, before the client gets its 400; so is one that
-the door drops (`dropped`), which never is in the journal. So by site and day,
+the collector drops (`dropped`), which never is in the journal. So by site and day,
 
     received = accepted + rejected + dropped
     accepted = stored + duplicate + dead + dropped-later + waiting
@@ -31,7 +31,7 @@ from redis.exceptions import RedisError
 
 from analytics.events.account import Account
 from analytics.mongodb import WRITE_LIMIT
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 OPEN, CLOSED = "footfall:books:", "footfall:closed-books:"
 LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in milliseconds of its last accepted event
@@ -67,7 +67,7 @@ end
 FORGET = "redis.call('DEL', KEYS[1]) redis.call('SREM', 'footfall:books', KEYS[1])"
 
 
-class Books:
+class Ledger:
     """`replicas`: how many of Redis's must know that a hash is closed before it is carried."""
 
     def __init__(self, redis: Redis, database: Database[dict[str, Any]], replicas: int = 0) -> None:
@@ -80,15 +80,15 @@ class Books:
     def read(self) -> dict[Account, Counter[str]]:
         """All counts, by account and name. Raises Unavailable.
 
-        Hash by hash, so that Redis goes on serving the door: what is counted, closed or carried meanwhile may be in or
-        not. Two reads that agree are right.
+        Hash by hash, so that Redis goes on serving the collector: what is counted, closed or carried meanwhile may be
+        in or not. Two reads that agree are right.
         """
         counts: defaultdict[Account, Counter[str]] = defaultdict(Counter)
         keys = self._keys()
         for key in keys:
             for account, name, n in self._counts(key):
                 counts[account][name] += n
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             # What is carried just now is in both; Redis was asked first.
             for row in self._carried.find({"carry": {"$nin": keys}}):
                 counts[Account(row["site_id"], date.fromisoformat(row["day"]))].update(row["counts"])
@@ -106,14 +106,14 @@ class Books:
                     if account.site_id == site_id:
                         counts[account.day][name] += n
         days = {"$gte": first.isoformat(), "$lte": last.isoformat()}
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             for row in self._carried.find({"site_id": site_id, "day": days, "carry": {"$nin": keys}}):
                 counts[date.fromisoformat(row["day"])].update(row["counts"])
         return dict(counts)
 
     def last_received(self, site_id: str) -> datetime | None:
         """When ingestion last accepted an event of this site. Raises Unavailable."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             at: Any = self._redis.hget(LAST_RECEIVED, site_id)
         return datetime.fromtimestamp(int(at) / 1000, UTC) if at else None
 
@@ -129,26 +129,26 @@ class Books:
         closed = self._closed()
         for key in closed:
             self._write(key)
-            with trouble_with("redis", RedisError):
+            with raising_unavailable("redis", RedisError):
                 self._forget(keys=[key])
         return len(closed)
 
     def _keys(self) -> list[str]:
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             keys: Any = self._redis.smembers("footfall:books")
         return sorted(key.decode() for key in keys)
 
     def _is_large(self, key: str) -> bool:
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             return bool(self._redis.hlen(key) > MOST_FIELDS)
 
     def _close(self, key: str) -> None:
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             self._close_hash(keys=[key, f"{CLOSED}{key.removeprefix(OPEN)}:{uuid.uuid4().hex}"])
 
     def _closed(self) -> list[str]:
         """With replicas, only when they know: one that becomes master and does not would count them twice."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
             line.smembers("footfall:books")
             line.wait(self._replicas, REPLICA_WAIT)
@@ -160,7 +160,7 @@ class Books:
     def _counts(self, key: str, match: str | None = None) -> Iterator[tuple[Account, str, int]]:
         """`match`: the fields, as a pattern of Redis's."""
         day = _day(key)
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             for field, n in self._redis.hscan_iter(key, match, count=1000):
                 name, _, site_id = field.decode().partition(" ")
                 yield Account(site_id, day), name, int(n)
@@ -179,11 +179,11 @@ class Books:
             }
             for account, counts in rows.items()
         ]
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._carried.create_index([("site_id", 1), ("day", 1)], name="site_day")
         for first in range(0, len(documents), 1000):
             some = documents[first : first + 1000]
-            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._carried.bulk_write([ReplaceOne({"_id": x["_id"]}, x, upsert=True) for x in some])
 
 

@@ -22,11 +22,11 @@ from analytics.events.removal import GONE_FOR
 from analytics.journal.ledger import REPLICA_WAIT
 from analytics.mongodb import WRITE_LIMIT
 from analytics.privacy.visitor import Visitor
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 from analytics.visitors.anonymous_ids import ALIVE
 
 KEY = "footfall:erasures:key"
-CLOCKS_APART = timedelta(seconds=2)  # between the door's and ours; `footfall doctor` warns of one second
+CLOCKS_APART = timedelta(seconds=2)  # between the collector's and ours; `footfall doctor` warns of one second
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ class Erasures:
         """What of this visitor was received until now is erased, whenever it is stored. Returns the record's name."""
         name = self.namer()(visitor)
         if visitor.visitor_id:
-            with trouble_with("redis", RedisError):
+            with raising_unavailable("redis", RedisError):
                 self._redis.delete(f"{ALIVE}{visitor.visitor_id}")
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._erasures.create_index("at", expireAfterSeconds=GONE_FOR)
             record = {"site_id": visitor.site_id, "at": now + CLOCKS_APART, "is_done": False}
             self._erasures.update_one({"_id": name}, {"$set": record}, upsert=True)
@@ -62,7 +62,7 @@ class Erasures:
         """By name, those of what was received then or later. None as a rule: what a worker stores was received a moment
         ago.
         """
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return {found["_id"]: found["at"] for found in self._erasures.find({"at": {"$gte": moment}})}
 
     def namer(self) -> Callable[[Visitor], str]:
@@ -76,31 +76,31 @@ class Erasures:
         return name_of
 
     def unfinished(self) -> list[Erasure]:
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return [Erasure(x["_id"], x["site_id"], x["at"]) for x in self._erasures.find({"is_done": False})]
 
     def is_any_unfinished(self) -> bool:
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return self._erasures.find_one({"is_done": False}, {"_id": 1}) is not None
 
     def is_finished(self, name: str) -> bool:
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return self._erasures.find_one({"_id": name, "is_done": False}, {"_id": 1}) is None
 
     def finish(self, erasure: Erasure) -> None:
         """Unless it was begun anew meanwhile."""
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._erasures.update_one({"_id": erasure.name, "at": erasure.at}, {"$set": {"is_done": True}})
 
     def latest(self) -> datetime | None:
         """When the last one was noted."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             found = self._erasures.find_one({}, {"at": 1}, sort=[("at", -1)])
         return found["at"] if found else None
 
     def _key(self) -> bytes:
         """Made by whoever is first."""
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
             line.set(KEY, secrets.token_bytes(32), nx=True)
             line.wait(self._replicas, REPLICA_WAIT)

@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
-class Catcher:
+class LateArrivals:
     erasures: Erasures
     removals: Removals
     dead_letters: DeadLetterStore
@@ -70,9 +70,9 @@ class Catcher:
             log.info("erased_on_arrival", events=len(events), dead_letters=len(letters))
 
 
-def make_catcher(settings: Settings, database: Database[dict[str, Any]]) -> Catcher:
+def make_late_arrivals(settings: Settings, database: Database[dict[str, Any]]) -> LateArrivals:
     erasures = Erasures(make_redis(settings), database, settings.replicas)
-    return Catcher(erasures, Removals(database), DeadLetterStore(database))
+    return LateArrivals(erasures, Removals(database), DeadLetterStore(database))
 
 
 IsErased = Callable[[Sequence[Visitor], datetime], bool]

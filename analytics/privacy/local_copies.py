@@ -10,7 +10,7 @@ from datetime import datetime
 import structlog
 
 from analytics.privacy.erasure_log import Erasures
-from analytics.segments.snapshot_reader import Reader
+from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.store import SegmentStore
 from analytics.unavailable import Unavailable
 
@@ -22,7 +22,9 @@ EVERY = 30.0  # seconds
 class Forgetter:
     """`reader`: whose memory it is, in a process that answers reports."""
 
-    def __init__(self, store: SegmentStore, erasures: Erasures | None = None, reader: Reader | None = None) -> None:
+    def __init__(
+        self, store: SegmentStore, erasures: Erasures | None = None, reader: SnapshotReader | None = None
+    ) -> None:
         self._store = store
         self._erasures = erasures
         self._reader = reader

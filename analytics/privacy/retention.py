@@ -20,7 +20,7 @@ from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import Journal
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class Purger:
 
     def count(self, site_id: str, before: datetime) -> Purged:
         """What `purge` would remove. Raises Unavailable."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             events = self.database["events"].count_documents(_older(site_id, before))
         return Purged(events, self.dead_letters.count_old(site_id, before))
 
@@ -102,7 +102,7 @@ class Purger:
         """Keys, some at a time, until there are none; each time those that are left."""
         asked = _older(site_id, before)
         while True:
-            with trouble_with("mongodb", PyMongoError):
+            with raising_unavailable("mongodb", PyMongoError):
                 found = self.database["events"].find(asked, {"_id": 1}).sort(_BY_TIME).limit(AT_ONCE)
                 keys = [document["_id"] for document in found]
             if not keys:

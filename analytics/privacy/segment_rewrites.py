@@ -22,11 +22,11 @@ import structlog
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.interval import GRAINS, HOUR, Stretch, as_ms
+from analytics.interval import GRAINS, HOUR, Interval, as_ms
 from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT
 from analytics.segments.engine import Segments
 from analytics.segments.store import Manifest, Segment, SegmentLost
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 log = structlog.get_logger()
 
@@ -44,18 +44,18 @@ class Rewriter:
 
     def is_owed(self) -> bool:
         """Told quickly. Raises Unavailable."""
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
             return self._notes.find_one({}, {"_id": 1}) is not None
 
     def is_done(self, site_id: str) -> bool:
         """Raises Unavailable."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return self._notes.find_one({"site_id": site_id}, {"_id": 1}) is None
 
     def rewrite_due(self, until: datetime | None = None) -> int:
         """Of all sites, beginning nothing after `until`; how many segments were made. Raises Unavailable."""
         built = 0
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             sites = self._notes.distinct("site_id")
         for site_id in sites:
             if until is not None and self.now() >= until:
@@ -69,28 +69,28 @@ class Rewriter:
     def rewrite(self, site_id: str) -> int:
         """As far as it goes now: files stay for a while, and somebody else may be building. Raises Unavailable."""
         built = 0
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             new = list(self._notes.find({"site_id": site_id, "rewritten_at": None}))
         if new:
             with self.segments.store.lease(site_id, self.now) as is_ours:
                 if not is_ours:
                     return 0
-                hours = [Stretch(as_ms(h), as_ms(h) + HOUR) for note in new for h in note["hours"]]
+                hours = [Interval(as_ms(h), as_ms(h) + HOUR) for note in new for h in note["hours"]]
                 built = self._rewrite(site_id, hours)
             self._update(new, {"$set": {"rewritten_at": self.now(), "has_files": self._has_files(site_id)}})
         self._remove_files(site_id)
         return built
 
-    def _rewrite(self, site_id: str, hours: Sequence[Stretch]) -> int:
+    def _rewrite(self, site_id: str, hours: Sequence[Interval]) -> int:
         manifest = self._fenced(site_id)
-        old = [s for s in manifest.segments if any(hour.meets(s.stretch) for hour in hours)]
+        old = [s for s in manifest.segments if any(hour.overlaps(s.interval) for hour in hours)]
         # The coarsest first: it takes the finer ones in.
         for segment in sorted(old, key=lambda s: -GRAINS.index(s.grain)):
             while self._has(site_id, segment):
                 try:
-                    self.segments.builder.build(site_id, segment.grain, segment.stretch)
+                    self.segments.builder.build(site_id, segment.grain, segment.interval)
                 except SegmentLost:
-                    self.segments.builder.build(site_id, segment.grain, segment.stretch, from_raw=True)
+                    self.segments.builder.build(site_id, segment.grain, segment.interval, from_raw=True)
         return len(old)
 
     def _has_files(self, site_id: str) -> bool:
@@ -111,17 +111,17 @@ class Rewriter:
 
     def _remove_files(self, site_id: str) -> None:
         now = self.now()
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             done = [x for x in self._notes.find({"site_id": site_id}) if x.get("rewritten_at") is not None]
         ripe = [x for x in done if not x["has_files"] or x["rewritten_at"] <= now - self.kept_for]
         if any(x["has_files"] for x in ripe):
             self.segments.store.collect(now, site_id=site_id, kept_after=self.kept_for)
         if ripe:
-            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._notes.delete_many({"_id": {"$in": [x["_id"] for x in ripe]}})
 
     def _update(self, notes: Iterable[dict[str, Any]], change: dict[str, Any]) -> None:
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._notes.update_many({"_id": {"$in": [note["_id"] for note in notes]}}, change)
 
     @property

@@ -1,8 +1,8 @@
 """All that is kept of one visitor, wherever it is: found to be shown, to be erased, or to prove that nothing is left.
 
-Events are found by their site and time, a stretch of at most MOST_AT_ONCE at a time, as no index knows visitors: all of
-the site's events are looked at. Segments know a visitor by a hash, and every file of the site is looked
-into, also those that no manifest names any more. Wrong can go: a store that is away is Unavailable.
+Events are found by their site and time, an interval of at most MOST_AT_ONCE at a time, as no index knows visitors: all
+of the site's events are looked at. Segments know a visitor by a hash, and every file of the site is looked into, also
+those that no manifest names any more. Wrong can go: a store that is away is Unavailable.
 """
 
 import json
@@ -19,13 +19,13 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.columns import RawEvents, visitor_of
 from analytics.events.stored_props import as_sent
-from analytics.interval import LATEST, Stretch, as_datetime
+from analytics.interval import LATEST, Interval, as_datetime
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Entry, Journal
 from analytics.privacy.visitor import Visitor
 from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentLost
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 MOST_AT_ONCE = 100_000  # of the site's events, that one question looks at
 
@@ -74,7 +74,7 @@ class VisitorData:
         """As MongoDB has them."""
         events, whose = self.database["events"], {"site_id": visitor.site_id, visitor.name: visitor.id}
         months = self.segments.raw.months(visitor.site_id)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             for month in months:
                 for part in _parts(self.segments.raw, visitor.site_id, month):
                     when = {"$gte": as_datetime(part.start), "$lt": as_datetime(part.end)}
@@ -110,16 +110,16 @@ class VisitorData:
                 path.unlink(missing_ok=True)
 
 
-def _parts(raw: RawEvents, site_id: str, stretch: Stretch) -> Iterator[Stretch]:
-    """The stretch in parts of few events."""
-    count = raw.count(site_id, stretch, MOST_AT_ONCE + 1)
-    middle = (stretch.start + stretch.end) // 2
-    if count <= MOST_AT_ONCE or middle == stretch.start:
+def _parts(raw: RawEvents, site_id: str, interval: Interval) -> Iterator[Interval]:
+    """The interval in parts of few events."""
+    count = raw.count(site_id, interval, MOST_AT_ONCE + 1)
+    middle = (interval.start + interval.end) // 2
+    if count <= MOST_AT_ONCE or middle == interval.start:
         if count:
-            yield stretch
+            yield interval
     else:
-        yield from _parts(raw, site_id, Stretch(stretch.start, middle))
-        yield from _parts(raw, site_id, Stretch(middle, stretch.end))
+        yield from _parts(raw, site_id, Interval(interval.start, middle))
+        yield from _parts(raw, site_id, Interval(middle, interval.end))
 
 
 def _line(kind: str, data: dict[str, Any]) -> bytes:

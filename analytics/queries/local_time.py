@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
-from analytics.interval import DAY, HOUR, Stretch, as_ms
+from analytics.interval import DAY, HOUR, Interval, as_ms
 from analytics.queries.query import Grain, Period
 
 EPOCH_DAY = date(1970, 1, 1)
@@ -19,14 +19,14 @@ FIRST_CHANGE = 1800  # a year before every change in tzdata
 RULES_ONLY = 2100  # from this year on, zones follow the rule of their tzdata's last line: like years have like changes
 
 
-def offsets(zone: ZoneInfo, stretch: Stretch) -> list[tuple[int, int]]:
-    """(from when, offset from UTC), both in ms: the offset at the stretch's start, then each change within it."""
-    first = _moment(stretch.start)
-    found = [(stretch.start, _offset(first, zone))]
+def offsets(zone: ZoneInfo, interval: Interval) -> list[tuple[int, int]]:
+    """(from when, offset from UTC), both in ms: the offset at the interval's start, then each change within it."""
+    first = _moment(interval.start)
+    found = [(interval.start, _offset(first, zone))]
     if zone.key == "UTC":
         return found
-    for year in range(first.year, _moment(max(stretch.start, stretch.end - 1)).year + 1):
-        found += [change for change in _changes(zone, year) if stretch.start < change[0] < stretch.end]
+    for year in range(first.year, _moment(max(interval.start, interval.end - 1)).year + 1):
+        found += [change for change in _changes(zone, year) if interval.start < change[0] < interval.end]
     return found
 
 
@@ -80,7 +80,7 @@ def time_labels(period: Period, grain: Grain) -> list[str]:
 
     Time that clocks skip has no label (an hour of spring, Samoa's 30 December 2011). Time that they repeat has one.
     """
-    whole = Stretch(as_ms(period.start), as_ms(period.end))
+    whole = Interval(as_ms(period.start), as_ms(period.end))
     if whole.end <= whole.start:
         return []
     found: set[int] = set()

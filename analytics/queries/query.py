@@ -10,7 +10,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from analytics.events.event import DESCRIBED
-from analytics.interval import Stretch
+from analytics.interval import Interval
 from analytics.sites.site import Goal
 
 # The metrics, by what they are asked of: each of them is one number (or, of revenue, one object) for a group of events.
@@ -184,7 +184,7 @@ class Query:
     total_rows: bool = False
     compare_with: Period | None = None
     goals: tuple[Goal, ...] = ()
-    extent: Stretch | None = None
+    extent: Interval | None = None
 
     @property
     def grain(self) -> Grain | None:

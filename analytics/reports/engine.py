@@ -28,7 +28,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.events.columns import visitor_of
-from analytics.interval import DAY, QUARTER, Stretch, as_datetime, as_ms
+from analytics.interval import DAY, QUARTER, Interval, as_datetime, as_ms
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import bucket_of, label, time_labels
 from analytics.queries.patterns import FLAGS, check_patterns
@@ -53,10 +53,10 @@ from analytics.reports.results import (
     SiteStats,
 )
 from analytics.segments.engine import make_segments
-from analytics.segments.snapshot_reader import Reader, Reading
+from analytics.segments.snapshot_reader import Snapshot, SnapshotReader
 from analytics.segments.visit_sql import EVENT_COLUMNS
 from analytics.sql import Sql
-from analytics.unavailable import Unavailable, trouble_with
+from analytics.unavailable import Unavailable, raising_unavailable
 from config.settings import Settings
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ log = structlog.get_logger()
 MOST_PATHS = 10
 PATIENCE = 2.0  # seconds that a question waits for others to end
 UTC_ZONE = ZoneInfo("UTC")
-ALL_TIME = Stretch(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
+ALL_TIME = Interval(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
 MOST_COMPARED = 1_000_000  # groups
 MOST_PAST_EVENTS = 10_000  # of a visitor's history
 MOST_TEXT = 16_000_000  # bytes of text in an answer; as JSON and in Python's memory it is some times that
@@ -91,10 +91,10 @@ T = TypeVar("T")
 @dataclass
 class Reports:
     """`time_limit`: seconds for one question; `at_once`: how many are answered at the same time; `patience`: seconds
-    that another one waits for its turn. `most_fresh`: see Reader.open.
+    that another one waits for its turn. `most_fresh`: see SnapshotReader.open.
     """
 
-    reader: Reader
+    reader: SnapshotReader
     database: duckdb.DuckDBPyConnection
     time_limit: float
     most_fresh: int
@@ -124,18 +124,18 @@ class Reports:
 
     def stats(self, site_id: str, day: date | None, budget: Budget | None = None) -> SiteStats:
         """Of a UTC day, or of all time. Raises as `answer` does."""
-        stretch = ALL_TIME
+        interval = ALL_TIME
         if day is not None:
             start = as_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
-            stretch = Stretch(start, start + DAY)
+            interval = Interval(start, start + DAY)
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> SiteStats:
-            reading = self.reader.open(connection, site_id, stretch, self.most_fresh, visits=False)
-            users = Sql("count(*)" if reading.holds_whole(stretch) else "count(DISTINCT visitor)")
-            people = reading.rows(stretch, ["visitor", "seen"], openings=True)
-            since = value(stretch.start // QUARTER)
+            snapshot = self.reader.open(connection, site_id, interval, self.most_fresh, visits=False)
+            users = Sql("count(*)" if snapshot.holds_whole(interval) else "count(DISTINCT visitor)")
+            people = snapshot.rows(interval, ["visitor", "seen"], openings=True)
+            since = value(interval.start // QUARTER)
             found = _fetch(
-                connection, budget, put(_STATS, users, people, since, reading.rows(stretch, ["name", "page"]))
+                connection, budget, put(_STATS, users, people, since, snapshot.rows(interval, ["name", "page"]))
             )
             paths = [PathViews(path, n) for _, path, n, _ in found if path is not None]
             return SiteStats(found[0][3] or 0, found[0][0], paths)
@@ -185,20 +185,20 @@ class Reports:
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> Journeys:
             _check_patterns(connection, query.filters)
-            stretch = stretch_of_period(query.period)
+            interval = interval_of_period(query.period)
             props = any(each.dimension.startswith(PROPS) for each in conditions(query.filters))
-            reading = self.open(connection, query.site_id, stretch, props=props)
-            sql = exploration_sql.views_of(_within(query, reading), partial(reading.rows, stretch), page)
+            snapshot = self.open(connection, query.site_id, interval, props=props)
+            sql = exploration_sql.views_of(_within(query, snapshot), partial(snapshot.rows, interval), page)
             connection.execute(f"CREATE TEMP TABLE viewed AS {sql.text}", sql.values)
             reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
             if reach[0] is None:
                 return Journeys((), ())
-            wider = Stretch(*reach)
-            reading = self.open(connection, query.site_id, wider, props=False)
+            wider = Interval(*reach)
+            snapshot = self.open(connection, query.site_id, wider, props=False)
             found = _fetch(
                 connection,
                 budget,
-                exploration_sql.neighbours(_within(query, reading), partial(reading.rows, wider)),
+                exploration_sql.neighbours(_within(query, snapshot), partial(snapshot.rows, wider)),
             )
             both = ([(page, n) for way, page, n in found if way == wanted] for wanted in ("following", "preceding"))
             return Journeys(*map(tuple, both))
@@ -209,11 +209,11 @@ class Reports:
         """A visitor's visits with an event in the period, the latest first; their events within it, oldest first: at
         most MOST_PAST_EVENTS, of the latest visits.
         """
-        stretch = stretch_of_period(period)
+        interval = interval_of_period(period)
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> History:
-            reading = self.open(connection, site_id, stretch)
-            rows = partial(reading.rows, stretch)
+            snapshot = self.open(connection, site_id, interval)
+            rows = partial(snapshot.rows, interval)
             sql = exploration_sql.history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS, MOST_TEXT)
             found = _fetch(connection, budget, sql)
             visits = tuple(_visit(list(events)) for _, events in groupby(found, key=itemgetter(0)))
@@ -244,24 +244,24 @@ class Reports:
         """When the site's first event happened. Raises as `answer` does."""
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
-            reading = self.reader.open(connection, site_id, ALL_TIME, self.most_fresh, visits=False)
-            sql = put("SELECT min(occurred) FROM ({})", reading.rows(ALL_TIME, ["occurred"]))
+            snapshot = self.reader.open(connection, site_id, ALL_TIME, self.most_fresh, visits=False)
+            sql = put("SELECT min(occurred) FROM ({})", snapshot.rows(ALL_TIME, ["occurred"]))
             first = _fetch(connection, budget, sql)[0][0]
             return None if first is None else as_datetime(first)
 
         return self._ask(site_id, ask, budget)
 
     def open(
-        self, connection: duckdb.DuckDBPyConnection, site_id: str, stretch: Stretch, *, props: bool = True
-    ) -> Reading:
-        return self.reader.open(connection, site_id, stretch, self.most_fresh, props=props)
+        self, connection: duckdb.DuckDBPyConnection, site_id: str, interval: Interval, *, props: bool = True
+    ) -> Snapshot:
+        return self.reader.open(connection, site_id, interval, self.most_fresh, props=props)
 
     def _asked(
         self,
         connection: duckdb.DuckDBPyConnection,
         budget: Budget,
         query: Query,
-        question: Callable[[Query, Rows, Callable[[Stretch], bool]], Sql],
+        question: Callable[[Query, Rows, Callable[[Interval], bool]], Sql],
     ) -> tuple[list[tuple[Any, ...]], datetime | None]:
         """What a question finds, and as of when."""
         sql, as_of = self._planned(connection, budget, query, question)
@@ -272,25 +272,25 @@ class Reports:
         connection: duckdb.DuckDBPyConnection,
         budget: Budget,
         query: Query,
-        question: Callable[[Query, Rows, Callable[[Stretch], bool]], Sql],
+        question: Callable[[Query, Rows, Callable[[Interval], bool]], Sql],
     ) -> tuple[Sql, datetime | None]:
         """A question as SQL, and as of when its answer is. It is planned twice: first for the columns that it needs, as
         only those of visits make it necessary to put visits together.
         """
         columns: set[str] = set()
 
-        def note(names: Iterable[str], *, openings: bool = False) -> Sql:  # noqa: ARG001  as Reading.rows
+        def note(names: Iterable[str], *, openings: bool = False) -> Sql:  # noqa: ARG001  as Snapshot.rows
             columns.update(names)
             return Sql("nothing")
 
-        stretch = stretch_of_period(query.period)
-        question(replace(query, extent=Stretch(stretch.start, stretch.start)), note, lambda _: False)
+        interval = interval_of_period(query.period)
+        question(replace(query, extent=Interval(interval.start, interval.start)), note, lambda _: False)
         budget.check()
         visits = not columns <= set(EVENT_COLUMNS)
         props = "props" in columns
-        reading = self.reader.open(connection, query.site_id, stretch, self.most_fresh, visits=visits, props=props)
-        sql = question(_within(query, reading), partial(reading.rows, stretch), reading.holds_whole)
-        return sql, reading.as_of
+        snapshot = self.reader.open(connection, query.site_id, interval, self.most_fresh, visits=visits, props=props)
+        sql = question(_within(query, snapshot), partial(snapshot.rows, interval), snapshot.holds_whole)
+        return sql, snapshot.as_of
 
     def _rows(
         self,
@@ -345,7 +345,7 @@ class Reports:
         try:
             connection = self.database.cursor()
             threading.Thread(target=_interrupt_after, args=(budget.left(), done, connection), daemon=True).start()
-            with closing(connection), trouble_with("mongodb", PyMongoError), pymongo.timeout(budget.left()):
+            with closing(connection), raising_unavailable("mongodb", PyMongoError), pymongo.timeout(budget.left()):
                 self.check()  # a MongoDB that is away is known after a second, not after the question's limit
                 return question(connection, budget)
         except duckdb.InterruptException:
@@ -360,8 +360,8 @@ class Reports:
             done.set()
 
 
-def _within(query: Query, reading: Reading) -> Query:
-    return replace(query, extent=reading.extent)
+def _within(query: Query, snapshot: Snapshot) -> Query:
+    return replace(query, extent=snapshot.extent)
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> list[tuple[Any, ...]]:
@@ -403,8 +403,8 @@ def make_reports(settings: Settings, database: Database[dict[str, Any]]) -> Repo
     return Reports(segments.reader, segments.connect(), settings.stats_time_limit, settings.most_fresh)
 
 
-def stretch_of_period(period: Period) -> Stretch:
-    return Stretch(as_ms(period.start), as_ms(period.end))
+def interval_of_period(period: Period) -> Interval:
+    return Interval(as_ms(period.start), as_ms(period.end))
 
 
 def _row(query: Query, found: Sequence[Any]) -> Row:

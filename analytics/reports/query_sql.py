@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
-from analytics.interval import DAY, HOUR, QUARTER, VISIT_GAP, Stretch, as_ms
+from analytics.interval import DAY, HOUR, QUARTER, VISIT_GAP, Interval, as_ms
 from analytics.queries.case_folding import FOLDED_SQL, folded
 from analytics.queries.local_time import EPOCH_DAY, bucket_of, offsets, time_labels
 from analytics.queries.patterns import FLAGS
@@ -75,7 +75,7 @@ TRUE, FALSE = Sql("true"), Sql("false")
 
 
 class Rows(Protocol):
-    """Reading.rows, of the period."""
+    """Snapshot.rows, of the period."""
 
     def __call__(self, columns: Iterable[str], /, *, openings: bool = False) -> Sql: ...
 
@@ -94,15 +94,15 @@ class Clock:
     changes: tuple[tuple[int, int], ...]  # (from when, offset), in units; the first from the beginning
 
     @staticmethod
-    def of(period: Period, extent: Stretch | None = None) -> "Clock":
+    def of(period: Period, extent: Interval | None = None) -> "Clock":
         """`extent`: holds all events that there are; changes outside it are left out. None: events may be anywhere."""
-        whole = Stretch(as_ms(period.start), as_ms(period.end))
+        whole = Interval(as_ms(period.start), as_ms(period.end))
         unit = _unit(period.zone, whole)
         start, end = whole.start, whole.end
         if extent is not None:
             start = min(max(start, extent.start), end)
             end = max(min(end, extent.end), start)
-        changes = offsets(period.zone, Stretch(start, end))
+        changes = offsets(period.zone, Interval(start, end))
         return Clock(period, unit, tuple((when // unit, offset // unit) for when, offset in changes))
 
     @property
@@ -132,7 +132,7 @@ class Clock:
                 moment = f"(DATE '1970-01-01' + {day}::INTEGER)"
                 return f"(year({moment}) * 12 + month({moment}) - 1)"
 
-    def days(self, most: int) -> list[tuple[int, Stretch]] | None:
+    def days(self, most: int) -> list[tuple[int, Interval]] | None:
         """The days of the period, each with its number; None where there are too many."""
         if self.period.days() > most:
             return None
@@ -140,8 +140,8 @@ class Clock:
         day, last = self.period.first_day(), self.period.last_day()
         while day <= last:
             start, end = midnight(day, self.period.zone), midnight(day + timedelta(days=1), self.period.zone)
-            stretch = Stretch(as_ms(max(start, self.period.start)), as_ms(min(end, self.period.end)))
-            found.append(((day - EPOCH_DAY).days, stretch))
+            interval = Interval(as_ms(max(start, self.period.start)), as_ms(min(end, self.period.end)))
+            found.append(((day - EPOCH_DAY).days, interval))
             day += timedelta(days=1)
         return found
 
@@ -180,10 +180,10 @@ class Clock:
 
 
 @lru_cache(256)
-def _unit(zone: ZoneInfo, stretch: Stretch) -> int:
-    changes = offsets(zone, stretch)
+def _unit(zone: ZoneInfo, interval: Interval) -> int:
+    changes = offsets(zone, interval)
     whole = all(when % QUARTER == 0 and offset % QUARTER == 0 for when, offset in changes)
-    return QUARTER if whole and _in_order(changes) and not stretch.end % QUARTER else 1
+    return QUARTER if whole and _in_order(changes) and not interval.end % QUARTER else 1
 
 
 def _offset_at(column: str, changes: Sequence[tuple[int, int]]) -> str:
@@ -388,10 +388,10 @@ def _is_of_events(wanted: Filter) -> bool:
 def statement(
     query: Query,
     rows: Rows,
-    whole: Callable[[Stretch], bool] = lambda _: False,
+    whole: Callable[[Interval], bool] = lambda _: False,
     only: Iterable[tuple[str, ...]] | None = None,
 ) -> Sql:
-    """The SQL that answers the query. `rows`: see Rows; `whole`: see Reading.holds_whole. `only`: the groups that are
+    """The SQL that answers the query. `rows`: see Rows; `whole`: see Snapshot.holds_whole. `only`: the groups that are
     wanted, each by its dimensions but for time; None: all.
 
     Each row has the dimensions, a time dimension as its bucket's number; then the metrics, money as thousandths; then
@@ -425,7 +425,7 @@ def statement(
     return Sql(text.text, (*text.values, query.limit, query.offset))
 
 
-def _counted(plan: _Plan, whole: Callable[[Stretch], bool]) -> dict[str, str]:
+def _counted(plan: _Plan, whole: Callable[[Interval], bool]) -> dict[str, str]:
     """What is counted in each group, by name: SQL aggregates over `events`."""
     wanted = set(plan.query.metrics)
     counted = {}
@@ -460,7 +460,7 @@ def _counted(plan: _Plan, whole: Callable[[Stretch], bool]) -> dict[str, str]:
     return counted
 
 
-def _visitors(plan: _Plan, whole: Callable[[Stretch], bool]) -> str:
+def _visitors(plan: _Plan, whole: Callable[[Interval], bool]) -> str:
     if plan.everybody:
         uncertain = _uncertain_buckets(plan, whole)
         if uncertain is None:
@@ -476,9 +476,9 @@ def _visitors(plan: _Plan, whole: Callable[[Stretch], bool]) -> str:
 MOST_DAYS = 1_000  # that are looked at one by one
 
 
-def _uncertain_buckets(plan: _Plan, whole: Callable[[Stretch], bool]) -> list[int] | None:
+def _uncertain_buckets(plan: _Plan, whole: Callable[[Interval], bool]) -> list[int] | None:
     """The buckets that more than one source holds; None: any may be."""
-    period = Stretch(as_ms(plan.query.period.start), as_ms(plan.query.period.end))
+    period = Interval(as_ms(plan.query.period.start), as_ms(plan.query.period.end))
     grain = plan.query.grain
     if grain is None:
         return [] if whole(period) else None
@@ -486,7 +486,7 @@ def _uncertain_buckets(plan: _Plan, whole: Callable[[Stretch], bool]) -> list[in
         return []
     if grain != "day" or (days := plan.clock.days(MOST_DAYS)) is None:
         return None
-    return [number for number, stretch in days if not whole(stretch)]
+    return [number for number, interval in days if not whole(interval)]
 
 
 def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:

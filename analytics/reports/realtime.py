@@ -15,7 +15,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.event import PAGEVIEW_TYPES
 from analytics.mongodb import ping
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 
 SHORT, LONG = timedelta(minutes=5), timedelta(minutes=30)
 MOST_PAGES = 10
@@ -54,7 +54,7 @@ class RealtimeReader:
     def read(self, site_id: str) -> Realtime:
         now = self._clock()
         ping(self._events.database)  # a MongoDB that is away is known after a second, not after the question's limit
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
             (found,) = self._events.aggregate(realtime_pipeline(site_id, now))
         return Realtime(now, _lately(found, "short"), _lately(found, "long"))
 

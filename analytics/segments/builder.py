@@ -1,6 +1,6 @@
 """From raw events to segments, and from fine segments to coarse ones: both are the same act.
 
-To build a segment of a stretch is to read what counts in it now (dirty slots from raw events, anything else from the
+To build a segment of an interval is to read what counts in it now (dirty slots from raw events, anything else from the
 segments that are there) and to write that as one file. Then, in one write, the manifest has the new segment in place of
 those that it covers; then the slots that were read are cleared, unless they were marked again meanwhile. Whoever dies
 in between leaves a file that nobody names, or slots that are read once more.
@@ -28,15 +28,15 @@ from pymongo.errors import PyMongoError
 from analytics.events.backfill import History, Past
 from analytics.events.columns import RawEvents
 from analytics.events.dirty_hours import DirtyHours, Due, Waiting
-from analytics.interval import DAY, GRAINS, HOUR, SLOT, Grain, Stretch, as_datetime, as_ms, joined, stretch_of
+from analytics.interval import DAY, GRAINS, HOUR, SLOT, Grain, Interval, as_datetime, as_ms, interval_of, joined
 from analytics.mongodb import LOOK_LIMIT
 from analytics.segments.derivation import derive
-from analytics.segments.snapshot_reader import Reading, Source, seam_rows, source_of
+from analytics.segments.snapshot_reader import Snapshot, Source, seam_rows, source_of
 from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.segments.visit_sql import COLUMNS, EARLIER, FORMAT, OF_DAYS, WIDE_FORMAT, WRITTEN
 from analytics.segments.wide_props import WideProps
 from analytics.sql import Sql
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 from config.metrics import SEGMENTS
 
 log = structlog.get_logger()
@@ -70,12 +70,12 @@ class Builder:
 
     def is_owed(self) -> bool:
         """Whether `build_due` would find something, told quickly. Raises Unavailable."""
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
             return self.dirty.is_any_due(due_at(self.now())) or not self.history.is_done()
 
     def waiting(self) -> tuple[Waiting, Waiting]:
         """The dirty hours, and those of them that are due, told quickly. Raises Unavailable."""
-        with trouble_with("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
             return self.dirty.waiting(), self.dirty.waiting(due_at(self.now()))
 
     def build_due(self, until: datetime | None = None) -> int:
@@ -107,7 +107,7 @@ class Builder:
 
     def merge_rested(self, until: datetime | None = None) -> int:
         """The same for months that are over of sites to which nothing comes any more."""
-        month = stretch_of("month", as_ms(self.now()) - HOUR)
+        month = interval_of("month", as_ms(self.now()) - HOUR)
         return self._build_sites(self.segments.sites_to_merge(month.start), until)
 
     def _build_sites(self, sites: Iterable[str], until: datetime | None) -> int:
@@ -123,28 +123,28 @@ class Builder:
         """The same for one site. `everything`: also hours that are still going on, and all merges at once."""
         built = 0
         with self.segments.lease(site_id, self.now) as is_ours:
-            while is_ours and (until is None or self.now() < until) and (stretch := self._next(site_id, everything)):
-                if not self.build(site_id, *stretch):
+            while is_ours and (until is None or self.now() < until) and (interval := self._next(site_id, everything)):
+                if not self.build(site_id, *interval):
                     break  # somebody else builds it
                 built += 1
         return built
 
-    def build(self, site_id: str, grain: Grain, stretch: Stretch, *, from_raw: bool = False) -> bool:
+    def build(self, site_id: str, grain: Grain, interval: Interval, *, from_raw: bool = False) -> bool:
         """One segment. `from_raw`: of raw events only, whatever segments there are. False: somebody else was faster."""
-        dirty = self.dirty.of_site(site_id, stretch)
+        dirty = self.dirty.of_site(site_id, interval)
         manifest = self.segments.manifest(site_id)
-        from_raw = from_raw or any(s.is_wide for s in manifest.segments if s.stretch.meets(stretch))
-        slots = (Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
-        fresh = [stretch] if from_raw else joined(slots)
-        covered = [s for s in manifest.segments if s.stretch.within(stretch) and _no_coarser(s.grain, grain)]
+        from_raw = from_raw or any(s.is_wide for s in manifest.segments if s.interval.overlaps(interval))
+        slots = (Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
+        fresh = [interval] if from_raw else joined(slots)
+        covered = [s for s in manifest.segments if s.interval.within(interval) and _no_coarser(s.grain, grain)]
         with self.segments.workplace.folder() as folder, self.connect() as connection:
             file, wide = folder / "segment.parquet", WideProps(folder)
-            sources = self._sources(manifest, stretch, fresh, folder)
+            sources = self._sources(manifest, interval, fresh, folder)
             try:
-                at_seams = seam_rows(sources, stretch, cut=stretch) if sources else None
+                at_seams = seam_rows(sources, interval, cut=interval) if sources else None
                 derived = derive(connection, folder, wide.aside(self.raw.read(site_id, fresh)), at_seams)
                 rows = derived + sum(source.segment.rows for source in sources)
-                content = write(connection, Reading(sources, (), Sql("derived"), cut=stretch), stretch, rows, file)
+                content = write(connection, Snapshot(sources, (), Sql("derived"), cut=interval), interval, rows, file)
             except duckdb.Error:
                 # Copies of this node's that were damaged since they were fetched are fetched anew by the next build.
                 self.segments.discard_damaged(source.segment for source in sources)
@@ -152,37 +152,37 @@ class Builder:
             if wide.is_some:
                 file = wide.restore(file)
             made = WIDE_FORMAT if wide.is_some else FORMAT
-            new = [self.segments.keep(file, manifest, grain, stretch, content, form=made)] if content.rows else []
-        if not new and any(s.stretch.meets(stretch) and s not in covered for s in manifest.segments):
+            new = [self.segments.keep(file, manifest, grain, interval, content, form=made)] if content.rows else []
+        if not new and any(s.interval.overlaps(interval) and s not in covered for s in manifest.segments):
             # Nothing left here, and a coarser segment below that would show through: it has to be built instead.
-            return self._build_coarser(site_id, grain, stretch)
+            return self._build_coarser(site_id, grain, interval)
         kept = [s for s in manifest.segments if s not in covered]
         if not self.segments.replace(manifest, sorted([*kept, *new], key=lambda s: (s.start, s.end))):
             return False
         SEGMENTS.labels(grain).inc()
         self.dirty.clear(dirty)
-        start = as_datetime(stretch.start).isoformat()
+        start = as_datetime(interval.start).isoformat()
         log.info("segment_built", site_id=site_id, grain=grain, start=start, rows=content.rows)
         return True
 
-    def _build_coarser(self, site_id: str, grain: Grain, stretch: Stretch) -> bool:
+    def _build_coarser(self, site_id: str, grain: Grain, interval: Interval) -> bool:
         coarser = GRAINS[GRAINS.index(grain) + 1]
-        return self.build(site_id, coarser, stretch_of(coarser, stretch.start))
+        return self.build(site_id, coarser, interval_of(coarser, interval.start))
 
     def _sources(
-        self, manifest: Manifest, stretch: Stretch, fresh: Sequence[Stretch], folder: Path
+        self, manifest: Manifest, interval: Interval, fresh: Sequence[Interval], folder: Path
     ) -> tuple[Source, ...]:
         sources = []
         for segment in manifest.segments:
-            if segment.stretch.meets(stretch):
+            if segment.interval.overlaps(interval):
                 path = folder / segment.version
-                source = source_of(segment, str(path), manifest, fresh, stretch)
-                if not any(segment.stretch.within(hole) for hole in source.holes):
+                source = source_of(segment, str(path), manifest, fresh, interval)
+                if not any(segment.interval.within(hole) for hole in source.holes):
                     os.link(self.segments.fetch(segment), path)  # another process may make room meanwhile
                     sources.append(source)
         return tuple(sources)
 
-    def _next(self, site_id: str, everything: bool) -> tuple[Grain, Stretch] | None:
+    def _next(self, site_id: str, everything: bool) -> tuple[Grain, Interval] | None:
         """What to build now: the coarsest segment whose events are few, or else the dirty hour itself; then what may be
         merged.
         """
@@ -190,54 +190,56 @@ class Builder:
         hour = self.dirty.first(site_id) if everything else self.dirty.next_due(site_id, due_at(self.now()))
         return self._merge(manifest, everything) if hour is None else self._for_hour(site_id, manifest, hour)
 
-    def _for_hour(self, site_id: str, manifest: Manifest, ms: int) -> tuple[Grain, Stretch]:
+    def _for_hour(self, site_id: str, manifest: Manifest, ms: int) -> tuple[Grain, Interval]:
         for grain in reversed(GRAINS):
-            stretch = stretch_of(grain, ms)
-            finer = [s for s in manifest.segments if s.stretch.within(stretch) and _no_coarser(s.grain, grain)]
+            interval = interval_of(grain, ms)
+            finer = [s for s in manifest.segments if s.interval.within(interval) and _no_coarser(s.grain, grain)]
             known = sum(segment.rows for segment in finer)
             small = SMALL_WIDE if any(segment.is_wide for segment in finer) else SMALL
-            if known <= small and self.raw.count(site_id, stretch, small + 1) <= small:
-                return grain, stretch
-        return "hour", stretch_of("hour", ms)
+            if known <= small and self.raw.count(site_id, interval, small + 1) <= small:
+                return grain, interval
+        return "hour", interval_of("hour", ms)
 
-    def _merge(self, manifest: Manifest, everything: bool) -> tuple[Grain, Stretch] | None:
+    def _merge(self, manifest: Manifest, everything: bool) -> tuple[Grain, Interval] | None:
         """Hours of a day into the day, days of a month that is over into the month."""
-        groups: defaultdict[tuple[Grain, Stretch], list[Segment]] = defaultdict(list)
+        groups: defaultdict[tuple[Grain, Interval], list[Segment]] = defaultdict(list)
         for segment in manifest.segments:
             if segment.grain != "month":
                 coarser = GRAINS[GRAINS.index(segment.grain) + 1]
-                groups[coarser, stretch_of(coarser, segment.start)].append(segment)
-        for (grain, stretch), finer in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
-            if everything or self._may_merge(manifest, grain, stretch, finer):
-                return grain, stretch
+                groups[coarser, interval_of(coarser, segment.start)].append(segment)
+        for (grain, interval), finer in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
+            if everything or self._may_merge(manifest, grain, interval, finer):
+                return grain, interval
         return None
 
-    def _may_merge(self, manifest: Manifest, grain: Grain, stretch: Stretch, finer: Sequence[Segment]) -> bool:
+    def _may_merge(self, manifest: Manifest, grain: Grain, interval: Interval, finer: Sequence[Segment]) -> bool:
         now = as_ms(self.now())
         settled = int(SETTLED.total_seconds() * 1000)
         if grain == "month":
-            if any(s.grain == "hour" and s.stretch.within(stretch) for s in manifest.segments):
+            if any(s.grain == "hour" and s.interval.within(interval) for s in manifest.segments):
                 return False  # hours go into their day first
-            large = [s for s in manifest.segments if s.stretch == stretch and s.rows > SMALL]
+            large = [s for s in manifest.segments if s.interval == interval and s.rows > SMALL]
             rested = all(s.built_at + MONTH_RESTS <= self.now() for s in large)
-            return rested and stretch.end + HOUR <= now
+            return rested and interval.end + HOUR <= now
         return min(segment.end for segment in finer) + settled <= now
 
 
-def write(connection: duckdb.DuckDBPyConnection, reading: Reading, stretch: Stretch, rows: int, file: Path) -> Content:
-    """A segment's file, of what the reading has of the stretch. `rows`: about how many. Many are sorted a day at a
+def write(
+    connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, interval: Interval, rows: int, file: Path
+) -> Content:
+    """A segment's file, of what the reading has of the interval. `rows`: about how many. Many are sorted a day at a
     time, as the whole would not fit into memory.
     """
-    days = [stretch]
-    if rows > MANY_ROWS and stretch.end - stretch.start > DAY:
-        days = [Stretch(start, start + DAY) for start in range(stretch.start, stretch.end, DAY)]
+    days = [interval]
+    if rows > MANY_ROWS and interval.end - interval.start > DAY:
+        days = [Interval(start, start + DAY) for start in range(interval.start, interval.end, DAY)]
     parts = [file] if len(days) == 1 else [file.with_name(f"day-{number}.parquet") for number in range(len(days))]
     connection.execute(EARLIER)
     for day, part in zip(days, parts, strict=True):
-        found = reading.rows(day, COLUMNS)
+        found = snapshot.rows(day, COLUMNS)
         connection.execute(
             f"COPY (WITH found AS ({found.text}) {WRITTEN}) TO '{part}' {_AS_PARQUET.format(ROW_GROUP)}",
-            (*found.values, stretch.start, stretch.end),
+            (*found.values, interval.start, interval.end),
         )
         if part is not file:
             seen = "SELECT visitor, max(quarter) FROM read_parquet(?) WHERE visitor IS NOT NULL GROUP BY visitor"
@@ -262,22 +264,22 @@ def _no_coarser(grain: Grain, than: Grain) -> bool:
 class Rebuilt:
     """`rows` 0: no event is left there, and no segment."""
 
-    month: Stretch
+    month: Interval
     rows: int
     seconds: float
 
 
-def rebuild(builder: Builder, site_id: str, months: Iterable[Stretch]) -> Iterator[Rebuilt]:
+def rebuild(builder: Builder, site_id: str, months: Iterable[Interval]) -> Iterator[Rebuilt]:
     """Build the months anew from raw events; meanwhile the old segments serve. Waits for who builds the site now."""
     for month in months:
         start = time.monotonic()
         while not _rebuild_month(builder, site_id, month):
             time.sleep(1)
         builder.history.finish(Past(site_id, month))
-        held = (s.rows for s in builder.segments.manifest(site_id).segments if s.stretch == month)
+        held = (s.rows for s in builder.segments.manifest(site_id).segments if s.interval == month)
         yield Rebuilt(month, sum(held), time.monotonic() - start)
 
 
-def _rebuild_month(builder: Builder, site_id: str, month: Stretch) -> bool:
+def _rebuild_month(builder: Builder, site_id: str, month: Interval) -> bool:
     with builder.segments.lease(site_id, builder.now) as is_ours:
         return is_ours and builder.build(site_id, "month", month, from_raw=True)

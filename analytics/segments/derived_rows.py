@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from analytics.interval import Stretch
+from analytics.interval import Interval
 from analytics.segments.scratch import Workplace
 from analytics.segments.visit_sql import DERIVED
 from analytics.sql import Sql
@@ -42,7 +42,7 @@ class DerivedRows:
         connection.register(name, self._rows)
         return Sql(name)
 
-    def reach(self, period: Stretch) -> Stretch | None:
+    def reach(self, period: Interval) -> Interval | None:
         """From the first event to the last one of the visits that have a part in the period."""
         if not self.count:
             return None
@@ -50,7 +50,7 @@ class DerivedRows:
         met = spans.filter((pc.field("span_start") < period.end) & (pc.field("span_end") >= period.start))
         if not met.num_rows:
             return None
-        return Stretch(pc.min(met["span_start"]).as_py(), pc.max(met["span_end"]).as_py() + 1)
+        return Interval(pc.min(met["span_start"]).as_py(), pc.max(met["span_end"]).as_py() + 1)
 
 
 def derive_rows(connection: duckdb.DuckDBPyConnection, workplace: Workplace, raw: Sql) -> DerivedRows:

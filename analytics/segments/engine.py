@@ -15,7 +15,7 @@ from analytics.events.columns import RawEvents
 from analytics.events.dirty_hours import DirtyHours
 from analytics.segments import duckdb_connection as duck
 from analytics.segments.builder import Builder
-from analytics.segments.snapshot_reader import Reader
+from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.store import SegmentStore
 from config.settings import Settings
 
@@ -28,7 +28,7 @@ class Segments:
     dirty: DirtyHours
     history: History
     raw: RawEvents
-    reader: Reader
+    reader: SnapshotReader
     builder: Builder
     connect: Callable[[], duckdb.DuckDBPyConnection]
 
@@ -38,7 +38,7 @@ def make_segments(settings: Settings, database: Database[dict[str, Any]]) -> Seg
     store = SegmentStore(database, settings.segment_folder, settings.segment_disk)
     dirty, history, raw = DirtyHours(database), History(database), RawEvents(database)
     connect = partial(_connect, settings, store)
-    reader = Reader(store, dirty, history, raw)
+    reader = SnapshotReader(store, dirty, history, raw)
     return Segments(store, dirty, history, raw, reader, Builder(store, dirty, history, raw, connect), connect)
 
 

@@ -5,7 +5,7 @@ that holds it. Rows of visits that cannot have changed come straight from the fi
 end, a dirty slot, a finer segment) are put together again from all their events, by the same SQL that made segments:
 those between segments once, and when new events have come, those of the visitors who did something meanwhile.
 
-In: a DuckDB connection, a site, a period. Out: a `Reading`, whose `rows` is SQL for a relation. Wrong can go: MongoDB
+In: a DuckDB connection, a site, a period. Out: a `Snapshot`, whose `rows` is SQL for a relation. Wrong can go: MongoDB
 away is Unavailable, and so are events from before there were segments, where they are too many to be read without them;
 a segment's file that is gone or damaged is SegmentLost.
 """
@@ -31,7 +31,7 @@ from cachetools import LRUCache
 from analytics.events.backfill import History
 from analytics.events.columns import RAW, RawEvents
 from analytics.events.dirty_hours import DirtyHour, DirtyHours
-from analytics.interval import DAY, GRAINS, QUARTER, SLOT, VISIT_GAP, Stretch, joined
+from analytics.interval import DAY, GRAINS, QUARTER, SLOT, VISIT_GAP, Interval, joined
 from analytics.segments.derived_rows import DerivedRows, derive_rows
 from analytics.segments.scratch import Workplace
 from analytics.segments.store import Manifest, Segment, SegmentStore
@@ -57,11 +57,11 @@ class Source:
 
     segment: Segment
     path: str
-    finer: tuple[Stretch, ...] = ()
-    fresh: tuple[Stretch, ...] = ()
+    finer: tuple[Interval, ...] = ()
+    fresh: tuple[Interval, ...] = ()
 
     @property
-    def holes(self) -> list[Stretch]:
+    def holes(self) -> list[Interval]:
         return joined([*self.finer, *self.fresh])
 
     def in_holes(self) -> Sql:
@@ -70,7 +70,7 @@ class Source:
     def outside_holes(self) -> list[Sql]:
         return [*map(_outside, self.holes)]
 
-    def seams(self, reach: Stretch | None = None) -> list[Sql]:
+    def seams(self, reach: Interval | None = None) -> list[Sql]:
         """Conditions of rows whose visits may be others together with other segments'. `reach`: of the segment's ends,
         those within it.
         """
@@ -83,29 +83,29 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Snapshot:
     """`as_of`: everything stored until then is in it, and not all that came later; None: all is. `fresh`: dirty slots,
     read from raw events.
 
     `beside`: a relation with what is not read from segments: where `visits` were asked for, the events at seams, and
     else those of dirty slots; None where there are segments and nothing else, as an empty relation costs a millisecond.
     `others`: of visits that touch dirty slots and no end of a segment it has those of the visitors in the relation
-    `active`; the others' are as their segment says. `cut`: the visits of this stretch end at its ends, whatever lies
+    `active`; the others' are as their segment says. `cut`: the visits of this interval end at its ends, whatever lies
     beyond. `extent`: holds all events that there are, if that is known. `held`: has to live as long as the
     reading, as its files go with it.
     """
 
     sources: tuple[Source, ...]
-    fresh: tuple[Stretch, ...]
+    fresh: tuple[Interval, ...]
     beside: Sql | None
     visits: bool = True
     as_of: datetime | None = None
-    cut: Stretch | None = None
+    cut: Interval | None = None
     others: bool = False
-    extent: Stretch | None = None
+    extent: Interval | None = None
     held: tuple[object, ...] = ()
 
-    def rows(self, period: Stretch, columns: Iterable[str], *, openings: bool = False) -> Sql:
+    def rows(self, period: Interval, columns: Iterable[str], *, openings: bool = False) -> Sql:
         """The events of the period. `columns`: of segment_sql.COLUMNS, and `prior`; without visits, those of
         EVENT_COLUMNS.
 
@@ -114,14 +114,14 @@ class Reading:
         not known, each event stands for itself.
         """
         names = list(dict.fromkeys([*columns, "last_quarter"] if openings else columns)) or ["name"]
-        whole = sorted((s for s in self.sources if not s.holes and s.segment.stretch.within(period)), key=_format)
+        whole = sorted((s for s in self.sources if not s.holes and s.segment.interval.within(period)), key=_format)
         within = _of_openings(period) if openings else []
         parts = []
         for _, alike in groupby(whole, _format):
             sources = list(alike)
             parts += [self._part(sources, names, [*limits, *within]) for limits in self._limits(sources[0])]
         for source in self.sources:
-            if source.segment.stretch.meets(period) and source not in whole:
+            if source.segment.interval.overlaps(period) and source not in whole:
                 known = openings and (self.visits or not source.holes)
                 within = _of_openings(period) if known else _within(source.segment, period)
                 what = [*map(_by_itself, names)] if openings and not known else names
@@ -134,12 +134,12 @@ class Reading:
             parts.append(self._part(self.sources[:1], names, [Sql("false")]))
         return _all_of(" UNION ALL ", parts)
 
-    def holds_whole(self, stretch: Stretch) -> bool:
+    def holds_whole(self, interval: Interval) -> bool:
         """Whether one segment holds all that there is in it: then a visitor's first event there has a `seen` outside
         it, and no other event has.
         """
-        holders = [s for s in self.sources if s.segment.stretch.meets(stretch) and not _filled(stretch, s.holes)]
-        return len(holders) == 1 and not any(hole.meets(stretch) for hole in [*holders[0].holes, *self.fresh])
+        holders = [s for s in self.sources if s.segment.interval.overlaps(interval) and not _filled(interval, s.holes)]
+        return len(holders) == 1 and not any(hole.overlaps(interval) for hole in [*holders[0].holes, *self.fresh])
 
     def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
         """`sources`: of one format."""
@@ -176,13 +176,13 @@ def _format(source: Source) -> int:
 _NOT_ACTIVE = Sql("(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM active))")
 
 
-def _seen(holes: Sequence[Stretch]) -> str:
+def _seen(holes: Sequence[Interval]) -> str:
     """Where what happened before was replaced, it is not known; then an event counts as the first."""
     replaced = "".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)
     return f"CASE{replaced} ELSE seen END AS seen" if replaced else "seen"
 
 
-def _quarters(holes: Iterable[Stretch]) -> list[int]:
+def _quarters(holes: Iterable[Interval]) -> list[int]:
     return [quarter for hole in holes for quarter in (hole.start // QUARTER, -(-hole.end // QUARTER))]
 
 
@@ -206,12 +206,12 @@ def _by_itself(name: str) -> str:
     return "quarter AS last_quarter" if name == "last_quarter" else name
 
 
-def _within(segment: Segment, period: Stretch) -> list[Sql]:
+def _within(segment: Segment, period: Interval) -> list[Sql]:
     limits = [_since(period.start)] if segment.start < period.start else []
     return [*limits, _until(period.end)] if period.end < segment.end else limits
 
 
-def _of_openings(period: Stretch) -> list[Sql]:
+def _of_openings(period: Interval) -> list[Sql]:
     start = max(period.start, 0)  # 1970, in a zone east of UTC, began before it; and no opening is -1
     return [Sql("last_quarter >= ?", (start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
 
@@ -220,15 +220,15 @@ def _all_of(union: str, parts: Sequence[Sql]) -> Sql:
     return Sql(union.join(part.text for part in parts), tuple(value for part in parts for value in part.values))
 
 
-def _inside(stretch: Stretch) -> Sql:
-    return Sql("(occurred >= ? AND occurred < ?)", (stretch.start, stretch.end))
+def _inside(interval: Interval) -> Sql:
+    return Sql("(occurred >= ? AND occurred < ?)", (interval.start, interval.end))
 
 
-def _outside(stretch: Stretch) -> Sql:
-    return _not(_inside(stretch))
+def _outside(interval: Interval) -> Sql:
+    return _not(_inside(interval))
 
 
-def _touching(seam: Stretch) -> Sql:
+def _touching(seam: Interval) -> Sql:
     return Sql("(span_end >= ? AND span_start < ?)", (seam.start, seam.end))
 
 
@@ -251,43 +251,43 @@ def _until(ms: int) -> Sql:
     return Sql("occurred < ?", (ms,)) if ms % QUARTER else Sql("quarter < ?", (ms // QUARTER,))
 
 
-def _filled(stretch: Stretch, holes: Sequence[Stretch]) -> bool:
-    return any(stretch.within(hole) for hole in holes)
+def _filled(interval: Interval, holes: Sequence[Interval]) -> bool:
+    return any(interval.within(hole) for hole in holes)
 
 
 @dataclass(frozen=True)
 class _Gathered:
-    """`events`: raw, of the `fresh` stretches. `outside`: what the site has beyond the scope; and so may the months
+    """`events`: raw, of the `fresh` intervals. `outside`: what the site has beyond the scope; and so may the months
     of the `past`. `segments` and `slots`: the same again means the same visits between segments, and the same in slots;
     no slots: who knows.
     """
 
-    scope: Stretch
+    scope: Interval
     sources: tuple[Source, ...]
-    fresh: tuple[Stretch, ...]
+    fresh: tuple[Interval, ...]
     events: pa.Table
     as_of: datetime | None
-    outside: Sequence[Stretch]
-    past: Sequence[Stretch]
+    outside: Sequence[Interval]
+    past: Sequence[Interval]
     segments: object
     slots: object | None
 
-    def extent(self) -> Stretch:
+    def extent(self) -> Interval:
         """All events of the sources and `events`, and up to a day more at both ends."""
-        times = [Stretch(source.segment.first, source.segment.last + 1) for source in self.sources]
+        times = [Interval(source.segment.first, source.segment.last + 1) for source in self.sources]
         if self.events.num_rows:
             found = pc.min_max(self.events["occurred"]).as_py()
-            times.append(Stretch(found["min"], found["max"] + 1))
+            times.append(Interval(found["min"], found["max"] + 1))
         if not times:
-            return Stretch(self.scope.start, self.scope.start)
-        return Stretch(min(each.start for each in times), max(each.end for each in times)).widened(DAY)
+            return Interval(self.scope.start, self.scope.start)
+        return Interval(min(each.start for each in times), max(each.end for each in times)).widened(DAY)
 
 
 class NotBuiltYet(Exception):
     """A worker reads them into segments; minutes for millions."""
 
 
-class Reader:
+class SnapshotReader:
     """Opens readings; keeps, between two of them, what has not changed. One for each process; threads may share it."""
 
     def __init__(self, segments: SegmentStore, dirty: DirtyHours, history: History, raw: RawEvents) -> None:
@@ -303,12 +303,12 @@ class Reader:
         self,
         connection: duckdb.DuckDBPyConnection,
         site_id: str,
-        period: Stretch,
+        period: Interval,
         most_fresh: int,
         *,
         visits: bool = True,
         props: bool = True,
-    ) -> Reading:
+    ) -> Snapshot:
         """`most_fresh`: the most raw events to read, and MOST_FRESH_BYTES of them. If there are more, the oldest dirty
         slots are left as they were when their segment was built, and the reading says as of when. Without `visits`
         nothing is put together again, which takes no time where only events matter. Without `props` properties may be
@@ -321,13 +321,13 @@ class Reader:
                 connection.register("beside", found.events)
                 is_some = found.events.num_rows or not found.sources
                 beside_them = Sql("beside") if is_some else None
-                return Reading(found.sources, found.fresh, beside_them, visits, found.as_of, extent=found.extent())
+                return Snapshot(found.sources, found.fresh, beside_them, visits, found.as_of, extent=found.extent())
             between = self._between(connection, site_id, found, props)
             lately = self._lately(connection, site_id, found, between, props)
             wider = _within_reach((between, lately.rows), period, found)
             if not wider:
                 break
-            reach = Stretch(min(wider).start, max(each.end for each in wider))
+            reach = Interval(min(wider).start, max(each.end for each in wider))
         connection.register("active", lately.visitors)
         beside = []
         if between.count:
@@ -338,31 +338,31 @@ class Reader:
         union = _all_of(" UNION ALL BY NAME ", beside)
         relation = Sql(f"({union.text})", union.values) if beside else None
         held = (between, lately)
-        return Reading(
+        return Snapshot(
             found.sources, found.fresh, relation, visits, found.as_of, others=True, extent=found.extent(), held=held
         )
 
-    def _gather(self, site_id: str, reach: Stretch, most_fresh: int, visits: bool) -> _Gathered:
+    def _gather(self, site_id: str, reach: Interval, most_fresh: int, visits: bool) -> _Gathered:
         # In this order: what leaves one of them is in the next.
         past = self.history.left(site_id)
         hours = self.dirty.of_site(site_id, reach.widened(3 * LONGEST) if visits else reach)
         dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
         manifest = self.segments.manifest(site_id)
         scope = _around(reach, manifest) if visits else reach
-        old = [month.part(scope) for month in past if month.meets(scope)]
+        old = [month.intersection(scope) for month in past if month.overlaps(scope)]
         old_events = self._read_past(site_id, old, most_fresh)
         slots, events, as_of = self._read_fresh(site_id, dirty, scope, most_fresh - old_events.num_rows)
         fresh = tuple(joined([*old, *slots]))
         sources = tuple(
             source_of(segment, str(self.segments.fetch(segment)), manifest, fresh, scope)
             for segment in manifest.segments
-            if segment.stretch.meets(scope)
+            if segment.interval.overlaps(scope)
         )
-        unread = [s.stretch for s in manifest.segments]
-        unread += [Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots]
+        unread = [s.interval for s in manifest.segments]
+        unread += [Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots]
         made_of = scope, tuple((s.segment.version, s.finer) for s in sources)
         tokens = None if old else _tokens(dirty, slots)
-        outside = [each for each in unread if not each.meets(scope)]
+        outside = [each for each in unread if not each.overlaps(scope)]
         events = pa.concat_tables([old_events, events])
         return _Gathered(scope, sources, fresh, events, as_of, outside, past, made_of, tokens)
 
@@ -417,23 +417,23 @@ class Reader:
         """Raises Unavailable where MongoDB does not answer within a second."""
         self.raw.check()
 
-    def _read_past(self, site_id: str, old: Sequence[Stretch], most: int) -> pa.Table:
+    def _read_past(self, site_id: str, old: Sequence[Interval], most: int) -> pa.Table:
         """Never less than all of it: no segment has any."""
-        if sum(self.raw.count(site_id, stretch, most + 1) for stretch in old) > most:
+        if sum(self.raw.count(site_id, interval, most + 1) for interval in old) > most:
             raise Unavailable("segments", NotBuiltYet(f"more than {most} events from before there were segments"))
         room = _Room(most, MOST_FRESH_BYTES)
-        tables = [self._read_within(site_id, stretch, room) for stretch in old]
+        tables = [self._read_within(site_id, interval, room) for interval in old]
         if None in tables:
             large = NotBuiltYet(f"more than {MOST_FRESH_BYTES:,} bytes of events from before there were segments")
             raise Unavailable("segments", large)
         return pa.concat_tables([RAW.empty_table(), *tables])
 
     def _read_fresh(
-        self, site_id: str, dirty: Sequence[DirtyHour], scope: Stretch, most: int
-    ) -> tuple[list[Stretch], pa.Table, datetime | None]:
+        self, site_id: str, dirty: Sequence[DirtyHour], scope: Interval, most: int
+    ) -> tuple[list[Interval], pa.Table, datetime | None]:
         """The dirty slots that were read, the newest first until there are enough, and their events."""
         tokens = {slot: (token, hour.since) for hour in dirty for slot, token in hour.slots.items()}
-        wanted = sorted(slot for slot in tokens if Stretch(slot, slot + SLOT).meets(scope))
+        wanted = sorted(slot for slot in tokens if Interval(slot, slot + SLOT).overlaps(scope))
         tables: dict[int, pa.Table] = {}
         for slot in wanted:
             kept = self._slots.get((site_id, slot))
@@ -450,13 +450,13 @@ class Reader:
                 self._slots.put((site_id, slot), (tokens[slot][0], tables[slot]), tables[slot].nbytes)
         left = [tokens[slot][1] for slot in wanted if slot not in tables]
         events = pa.concat_tables([tables[slot] for slot in sorted(tables)]) if tables else RAW.empty_table()
-        return joined(Stretch(slot, slot + SLOT) for slot in tables), events, min(left, default=None)
+        return joined(Interval(slot, slot + SLOT) for slot in tables), events, min(left, default=None)
 
     def _read_slots(self, site_id: str, slots: Sequence[int], room: _Room, tables: dict[int, pa.Table]) -> bool:
         """As _read_run; slots that lie apart are read at once where few events lie between them, as each by itself
         costs two round trips.
         """
-        whole = Stretch(slots[0], slots[-1] + SLOT)
+        whole = Interval(slots[0], slots[-1] + SLOT)
         if whole.end - whole.start == len(slots) * SLOT:
             return self._read_run(site_id, whole, room, tables)
         if self.raw.count(site_id, whole, FEW + 1) <= min(FEW, room.rows):
@@ -471,7 +471,7 @@ class Reader:
         newer, older = slots[middle:], slots[:middle]
         return self._read_slots(site_id, newer, room, tables) and self._read_slots(site_id, older, room, tables)
 
-    def _read_run(self, site_id: str, run: Stretch, room: _Room, tables: dict[int, pa.Table]) -> bool:
+    def _read_run(self, site_id: str, run: Interval, room: _Room, tables: dict[int, pa.Table]) -> bool:
         """Read the run's slots into `tables`, the newer half before the older one where it is too much at once. False:
         there was no room for all.
         """
@@ -483,14 +483,14 @@ class Reader:
         if run.end - run.start <= SLOT:
             return False
         middle = run.start + (run.end - run.start) // SLOT // 2 * SLOT
-        newer, older = Stretch(middle, run.end), Stretch(run.start, middle)
+        newer, older = Interval(middle, run.end), Interval(run.start, middle)
         return self._read_run(site_id, newer, room, tables) and self._read_run(site_id, older, room, tables)
 
-    def _read_within(self, site_id: str, stretch: Stretch, room: _Room) -> pa.Table | None:
-        """The stretch's events, if there is room for their bytes. If not, the room has as many rows of their size."""
+    def _read_within(self, site_id: str, interval: Interval, room: _Room) -> pa.Table | None:
+        """The interval's events, if there is room for their bytes. If not, the room has as many rows of their size."""
         batches: list[pa.RecordBatch] = []
         rows = size = 0
-        for batch in self.raw.read(site_id, [stretch]):
+        for batch in self.raw.read(site_id, [interval]):
             batches.append(batch)
             rows += batch.num_rows
             size += batch.nbytes
@@ -514,21 +514,21 @@ class _Room:
         self.bytes -= table.nbytes
 
 
-def source_of(segment: Segment, path: str, manifest: Manifest, fresh: Sequence[Stretch], scope: Stretch) -> Source:
+def source_of(segment: Segment, path: str, manifest: Manifest, fresh: Sequence[Interval], scope: Interval) -> Source:
     """What of the segment counts within the scope. `path`: its file."""
     finer = [
-        other.stretch
+        other.interval
         for other in manifest.segments
-        if GRAINS.index(other.grain) < GRAINS.index(segment.grain) and other.stretch.within(segment.stretch)
+        if GRAINS.index(other.grain) < GRAINS.index(segment.grain) and other.interval.within(segment.interval)
     ]
 
-    def met(holes: Iterable[Stretch]) -> tuple[Stretch, ...]:
-        return tuple(hole for hole in joined(holes) if hole.meets(segment.stretch) and hole.meets(scope))
+    def met(holes: Iterable[Interval]) -> tuple[Interval, ...]:
+        return tuple(hole for hole in joined(holes) if hole.overlaps(segment.interval) and hole.overlaps(scope))
 
     return Source(segment, path, met(finer), met(fresh))
 
 
-def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = None, *, props: bool = True) -> Sql:
+def seam_rows(sources: Sequence[Source], scope: Interval, cut: Interval | None = None, *, props: bool = True) -> Sql:
     """What visits at seams are made of, as raw columns and `seen`."""
     reach = scope.widened(VISIT_GAP)
     parts = []
@@ -543,7 +543,7 @@ def seam_rows(sources: Sequence[Source], scope: Stretch, cut: Stretch | None = N
     return _all_of(" UNION ALL BY NAME ", parts)
 
 
-def _as_raw(rows: Sql, holes: Sequence[Stretch], limits: Sequence[Sql], props: bool) -> Sql:
+def _as_raw(rows: Sql, holes: Sequence[Interval], limits: Sequence[Sql], props: bool) -> Sql:
     part = _select(f"{RAW_OF_ROW if props else RAW_WITHOUT_PROPS}, {_seen(holes)}", rows, limits)
     return Sql(part.text, (*_quarters(holes), *part.values))
 
@@ -598,31 +598,31 @@ def _visits_lately(
     return _Visits(visitors, rows)
 
 
-def _around(reach: Stretch, manifest: Manifest) -> Stretch:
+def _around(reach: Interval, manifest: Manifest) -> Interval:
     """All of the segments that hold some of it, as any hole of theirs may change their visits; and what a visit may
     touch beside them; in whole slots, as raw events are read.
     """
-    met = [segment.stretch for segment in manifest.segments if segment.stretch.meets(reach)]
-    around = Stretch(min([reach, *met]).start, max(each.end for each in (reach, *met))).widened(VISIT_GAP)
-    return Stretch(around.start // SLOT * SLOT, -(-around.end // SLOT) * SLOT)
+    met = [segment.interval for segment in manifest.segments if segment.interval.overlaps(reach)]
+    around = Interval(min([reach, *met]).start, max(each.end for each in (reach, *met))).widened(VISIT_GAP)
+    return Interval(around.start // SLOT * SLOT, -(-around.end // SLOT) * SLOT)
 
 
-def _within_reach(visits: Iterable[DerivedRows], period: Stretch, found: _Gathered) -> list[Stretch]:
+def _within_reach(visits: Iterable[DerivedRows], period: Interval, found: _Gathered) -> list[Interval]:
     """What was left unread and might belong to a visit of the period; then the scope, to be widened by it."""
     if not (found.outside or found.past):
         return []
     reached = [reach for rows in visits if (reach := rows.reach(period)) is not None]
     if not reached:
         return []
-    reach = Stretch(min(reached).start, max(each.end for each in reached)).widened(VISIT_GAP)
-    missed = [each for each in found.outside if each.meets(reach)]
-    for side in (Stretch(reach.start, found.scope.start), Stretch(found.scope.end, reach.end)):
+    reach = Interval(min(reached).start, max(each.end for each in reached)).widened(VISIT_GAP)
+    missed = [each for each in found.outside if each.overlaps(reach)]
+    for side in (Interval(reach.start, found.scope.start), Interval(found.scope.end, reach.end)):
         if side.start < side.end:
-            missed += [month.part(side) for month in found.past if month.meets(side)]
+            missed += [month.intersection(side) for month in found.past if month.overlaps(side)]
     return [found.scope, *missed] if missed else []
 
 
-def _by_slot(table: pa.Table, run: Stretch) -> Iterator[tuple[int, pa.Table]]:
+def _by_slot(table: pa.Table, run: Interval) -> Iterator[tuple[int, pa.Table]]:
     times = table["occurred"].to_pylist()
     first = 0
     for slot in range(run.start, run.end, SLOT):
@@ -644,12 +644,12 @@ def _owned(table: pa.Table, first: int, end: int) -> pa.Table:
     return pa.ipc.open_stream(sink.getvalue()).read_all()
 
 
-def _tokens(dirty: Iterable[DirtyHour], fresh: Sequence[Stretch]) -> frozenset[tuple[int, ObjectId]]:
+def _tokens(dirty: Iterable[DirtyHour], fresh: Sequence[Interval]) -> frozenset[tuple[int, ObjectId]]:
     return frozenset(
         (slot, token)
         for hour in dirty
         for slot, token in hour.slots.items()
-        if any(stretch.start <= slot < stretch.end for stretch in fresh)
+        if any(interval.start <= slot < interval.end for interval in fresh)
     )
 
 

@@ -31,10 +31,10 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.events.event import new_id
-from analytics.interval import Grain, Stretch, as_datetime
+from analytics.interval import Grain, Interval, as_datetime
 from analytics.segments.scratch import Workplace, sweep
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
-from analytics.unavailable import Unavailable, trouble_with
+from analytics.unavailable import Unavailable, raising_unavailable
 
 log = structlog.get_logger()
 
@@ -92,8 +92,8 @@ class Segment:
     format: int = 1
 
     @property
-    def stretch(self) -> Stretch:
-        return Stretch(self.start, self.end)
+    def interval(self) -> Interval:
+        return Interval(self.start, self.end)
 
     @property
     def is_wide(self) -> bool:
@@ -124,18 +124,18 @@ class SegmentStore:
         self._lock = threading.Lock()  # of `_verified`
 
     def manifest(self, site_id: str) -> Manifest:
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             found = self._manifests.find_one({"_id": site_id})
         return _read(site_id, found)
 
     def sites(self) -> Iterator[str]:
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             yield from (document["_id"] for document in self._manifests.find({}, {"_id": 1}).sort("_id", 1))
 
     def sites_to_merge(self, before: int) -> list[str]:
         """Those that have days or hours, in months that were over by then (ms)."""
         finer = {"$elemMatch": {"grain": {"$in": ["hour", "day"]}, "end": {"$lte": before}}}
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return [
                 document["_id"] for document in self._manifests.find({"segments": finer}, {"_id": 1}).sort("_id", 1)
             ]
@@ -148,7 +148,7 @@ class SegmentStore:
             "$set": {"segments": [asdict(s) for s in segments], "generation": before.generation + 1},
             "$push": {"left": {"$each": left}},
         }
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             try:
                 which = {"_id": before.site_id, "generation": before.generation}
                 done = self._manifests.update_one(which, change, upsert=before.generation == 0)
@@ -165,7 +165,7 @@ class SegmentStore:
         token, done = ObjectId(), threading.Event()
         which = {"_id": site_id, "leased_until": {"$not": {"$gt": now()}}}
         change = {"$set": {"leased_until": now() + LEASE, "lease": token}, "$setOnInsert": {"generation": 0}}
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             try:
                 self._manifests.update_one(which, change, upsert=True)
             except DuplicateKeyError:
@@ -175,7 +175,7 @@ class SegmentStore:
 
         def renew() -> None:
             while not done.wait(RENEWED):
-                with suppress(Unavailable), trouble_with("mongodb", PyMongoError):
+                with suppress(Unavailable), raising_unavailable("mongodb", PyMongoError):
                     self._manifests.update_one(ours, {"$set": {"leased_until": now() + LEASE}})
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
@@ -185,7 +185,7 @@ class SegmentStore:
         finally:
             done.set()
             thread.join()
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             self._manifests.update_one(ours, {"$unset": {"lease": "", "leased_until": ""}})
 
     @cached_property
@@ -194,25 +194,25 @@ class SegmentStore:
         return Workplace(self.folder)
 
     def keep(
-        self, file: Path, manifest: Manifest, grain: Grain, stretch: Stretch, content: Content, *, form: int = FORMAT
+        self, file: Path, manifest: Manifest, grain: Grain, interval: Interval, content: Content, *, form: int = FORMAT
     ) -> Segment:
         """Put a Parquet file, which lies in our workplace, into MongoDB and among this node's copies. `manifest`: the
         one that the segment was made from, and may go into.
         """
         version, digest, size = new_id().hex, _digest(file), file.stat().st_size
         metadata = {"site_id": manifest.site_id, "generation": manifest.generation}
-        with trouble_with("mongodb", PyMongoError), file.open("rb") as source:
+        with raising_unavailable("mongodb", PyMongoError), file.open("rb") as source:
             self._bucket.upload_from_stream_with_id(version, version, source, metadata=metadata)
         self._put(file, version)
         return Segment(
-            grain, stretch.start, stretch.end, version, size, digest, content.rows, content.first, content.last, form
+            grain, interval.start, interval.end, version, size, digest, content.rows, content.first, content.last, form
         )
 
     def fetch(self, segment: Segment) -> Path:
         """The segment's file on this disk, fetched if it is not there, or not what was written. Raises SegmentLost,
         Unavailable.
         """
-        with trouble_with("disk", OSError):
+        with raising_unavailable("disk", OSError):
             return self._fetch(segment)
 
     def _fetch(self, segment: Segment) -> Path:
@@ -237,7 +237,7 @@ class SegmentStore:
     def discard_damaged(self, segments: Iterable[Segment]) -> bool:
         """Remove the copies of these segments that are not what was written. Whether there were any, or any is gone."""
         damaged = False
-        with trouble_with("disk", OSError):
+        with raising_unavailable("disk", OSError):
             for segment in segments:
                 with suppress(FileNotFoundError):
                     if self._is_whole(segment, self._path(segment.version), anew=True):
@@ -261,7 +261,7 @@ class SegmentStore:
         return True
 
     def _download(self, version: str, part: Path) -> None:
-        with trouble_with("mongodb", PyMongoError), part.open("wb") as target:
+        with raising_unavailable("mongodb", PyMongoError), part.open("wb") as target:
             try:
                 self._bucket.download_to_stream(version, target)
             except (NoFile, CorruptGridFile):
@@ -307,7 +307,7 @@ class SegmentStore:
         removed = 0
         sweep(self.folder)
         whose = {} if site_id is None else {"metadata.site_id": site_id}
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             found: defaultdict[str, list[Any]] = defaultdict(list)
             for file in self._bucket.find({"uploadDate": {"$lt": now - kept_after}} | whose):
                 found[file.metadata["site_id"]].append(file)
@@ -332,7 +332,7 @@ class SegmentStore:
     def remove_orphans(self) -> int:
         """Remove this node's copies of files that are not in MongoDB any more; how many. Raises Unavailable."""
         copies = {path.stem for path in self.folder.glob("*.parquet")}
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             kept = {file["_id"] for file in self._files.find({"_id": {"$in": sorted(copies)}}, {"_id": 1})}
         for version in copies - kept:
             self.forget(version)
@@ -340,12 +340,12 @@ class SegmentStore:
 
     def versions(self, site_id: str) -> list[str]:
         """Of all files of the site, those included that no manifest names. Raises Unavailable."""
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return [file["_id"] for file in self._files.find({"metadata.site_id": site_id}, {"_id": 1})]
 
     def download(self, version: str, path: Path) -> None:
         """A file, whatever it holds, to look into it. Raises SegmentLost, Unavailable."""
-        with trouble_with("disk", OSError):
+        with raising_unavailable("disk", OSError):
             self._download(version, path)
 
     def _collect_pieces(self, now: datetime) -> None:

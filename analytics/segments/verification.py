@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from analytics.events.dirty_hours import DirtyHour
-from analytics.interval import DAY, HOUR, SLOT, VISIT_GAP, Stretch, joined, stretch_of
+from analytics.interval import DAY, HOUR, SLOT, VISIT_GAP, Interval, interval_of, joined
 from analytics.segments.derivation import derive
 from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentLost
@@ -48,7 +48,7 @@ class Verified:
     """`events`: in raw events. `lost`: why the month could not be read at all, or None."""
 
     site_id: str
-    month: Stretch
+    month: Interval
     events: int
     differences: tuple[Difference, ...] = ()
     lost: str | None = None
@@ -58,13 +58,13 @@ class Verified:
         return not self.differences and self.lost is None
 
 
-def months_of(segments: Segments, site_id: str) -> list[Stretch]:
+def months_of(segments: Segments, site_id: str) -> list[Interval]:
     """Those that have raw events, or segments."""
-    held = (stretch_of("month", segment.start) for segment in segments.store.manifest(site_id).segments)
+    held = (interval_of("month", segment.start) for segment in segments.store.manifest(site_id).segments)
     return sorted({*segments.raw.months(site_id), *held})
 
 
-def verify(segments: Segments, site_id: str, months: Iterable[Stretch], most_fresh: int) -> Iterator[Verified]:
+def verify(segments: Segments, site_id: str, months: Iterable[Interval], most_fresh: int) -> Iterator[Verified]:
     """Raises Unavailable."""
     verifier = Verifier(segments, site_id, most_fresh)
     for month in months:
@@ -80,25 +80,25 @@ class Verifier:
     site_id: str
     most_fresh: int
 
-    def verify(self, month: Stretch) -> Verified:
+    def verify(self, month: Interval) -> Verified:
         events, differing = self._compare(month, exempt=False)
         found = (self._again(difference) for difference in differing)
         return Verified(self.site_id, month, events, tuple(each for each in found if each is not None))
 
     def _again(self, difference: Difference) -> Difference | None:
         for _ in range(TRIES):
-            _, found = self._compare(Stretch(difference.hour, difference.hour + HOUR), exempt=True)
+            _, found = self._compare(Interval(difference.hour, difference.hour + HOUR), exempt=True)
             if not found:
                 return None
             difference = found[0]
         return difference
 
-    def _compare(self, period: Stretch, *, exempt: bool) -> tuple[int, list[Difference]]:
+    def _compare(self, period: Interval, *, exempt: bool) -> tuple[int, list[Difference]]:
         """How many events there are, and the hours that differ. `exempt`: leave out what may just have changed."""
         with closing(self.segments.connect()) as connection, self.segments.store.workplace.folder() as folder:
             before = self.segments.dirty.of_site(self.site_id)
-            reading = self.segments.reader.open(connection, self.site_id, period, self.most_fresh)
-            rows = reading.rows(period, COMPARED)
+            snapshot = self.segments.reader.open(connection, self.site_id, period, self.most_fresh)
+            rows = snapshot.rows(period, COMPARED)
             read = self._sum(connection, "in_segments", rows, keep=exempt)
             self._derive(connection, folder, period)
             columns = ", ".join(COMPARED)
@@ -110,11 +110,11 @@ class Verifier:
             self._sum(connection, "in_events", stored, keep=True)
             time.sleep(MARKED_WITHIN)
             after = self.segments.dirty.of_site(self.site_id)
-            changed = [*_changed(before, after), *_unread(before, reading.fresh)]
+            changed = [*_changed(before, after), *_unread(before, snapshot.fresh)]
             connection.register("changed", _table(changed))
             return _differences(*(_sums(connection, name) for name in ("in_segments", "in_events")))
 
-    def _derive(self, connection: duckdb.DuckDBPyConnection, folder: Path, period: Stretch) -> None:
+    def _derive(self, connection: duckdb.DuckDBPyConnection, folder: Path, period: Interval) -> None:
         """Into the view `derived`, with all that visits of the period may reach back or forth to."""
         reach, more = period, DAY
         while True:
@@ -156,21 +156,21 @@ def _differences(read: dict[int, Sum], stored: dict[int, Sum]) -> tuple[int, lis
     return sum(count for count, _ in stored.values()), differing
 
 
-def _changed(before: Iterable[DirtyHour], after: Iterable[DirtyHour]) -> list[Stretch]:
+def _changed(before: Iterable[DirtyHour], after: Iterable[DirtyHour]) -> list[Interval]:
     """Slots that were marked, or built, between the two; what stayed as it was has its token still."""
     earlier, later = (
         {slot: token for hour in hours for slot, token in hour.slots.items()} for hours in (before, after)
     )
-    return [Stretch(slot, slot + SLOT) for slot in {*earlier, *later} if earlier.get(slot) != later.get(slot)]
+    return [Interval(slot, slot + SLOT) for slot in {*earlier, *later} if earlier.get(slot) != later.get(slot)]
 
 
-def _unread(dirty: Iterable[DirtyHour], fresh: Iterable[Stretch]) -> list[Stretch]:
+def _unread(dirty: Iterable[DirtyHour], fresh: Iterable[Interval]) -> list[Interval]:
     """Slots that the reading had no room for."""
-    slots = (Stretch(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
+    slots = (Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
     read = list(fresh)
     return [slot for slot in slots if not any(slot.within(each) for each in read)]
 
 
-def _table(changed: Iterable[Stretch]) -> pa.Table:
-    stretches = joined(each.widened(VISIT_GAP) for each in changed)
-    return pa.table({"first": [s.start for s in stretches], "last": [s.end for s in stretches]}, CHANGED)
+def _table(changed: Iterable[Interval]) -> pa.Table:
+    intervals = joined(each.widened(VISIT_GAP) for each in changed)
+    return pa.table({"first": [s.start for s in intervals], "last": [s.end for s in intervals]}, CHANGED)

@@ -123,7 +123,7 @@ FROM raw WHERE visitor IS NULL
 """
 
 # A segment's rows as they are written, from the relation `found`: all of the segment, or one of its days. The question
-# marks are the start and end of its stretch. `earlier`: in which quarters visitors were seen on the days before.
+# marks are the start and end of its interval. `earlier`: in which quarters visitors were seen on the days before.
 # Openings first, so that a question about visits and visitors reads no other rows; by day, so that one about a day
 # reads little; those at the edge together, as they are read apart; then by visitor, so that what stays the same within
 # a visit takes next to no space.

@@ -1,7 +1,7 @@
-"""Which sites there are, as the door asks: from Redis, so that MongoDB may be away.
+"""Which sites there are, as the collector asks: from Redis, so that MongoDB may be away.
 
 In: a site's id, one of its domains, or its write key. Out: the site, None where there is none. What is set reaches the
-door with its publishing and after `published.REMEMBERED` seconds. Wrong can go: Redis away, and in production that
+collector with its publishing and after `published.REMEMBERED` seconds. Wrong can go: Redis away, and in production that
 nothing was published yet, is `Unavailable`.
 """
 

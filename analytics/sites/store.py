@@ -25,7 +25,7 @@ from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.sites.names import conflict_of, names_of, spellings
 from analytics.sites.site import Goal, Site
 from analytics.suggestion import did_you_mean
-from analytics.unavailable import trouble_with
+from analytics.unavailable import raising_unavailable
 from analytics.urls import LONGEST_HOST, plain_host, plain_name
 
 REMEMBERED = 5.0  # seconds
@@ -167,7 +167,7 @@ class SiteStore:
     def list(self, after: str = "", limit: int = 100) -> Sequence[Site]:
         """Those that something is set for, by site_id; `after`: those that follow this one. Raises Unavailable."""
         ping(self._database)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             return [from_document(x) for x in self._sites.find({"_id": {"$gt": after}}).sort("_id").limit(limit)]
 
     def all(self) -> Sequence[Site]:
@@ -212,14 +212,14 @@ class SiteStore:
 
     def _find(self, field: str, value: str) -> Site | None:
         ping(self._database)
-        with trouble_with("mongodb", PyMongoError):
+        with raising_unavailable("mongodb", PyMongoError):
             document = self._sites.find_one({field: value})
         return from_document(document) if document else None
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         try:
-            with trouble_with("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 yield
         finally:
             with self._lock:

@@ -30,7 +30,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from redis import Redis
 from redis.exceptions import RedisError
 
-from analytics.unavailable import Breaker, trouble_with
+from analytics.unavailable import Breaker, raising_unavailable
 from analytics.visitors.client import Client
 from config.clients import make_redis
 from config.settings import Settings
@@ -179,7 +179,7 @@ class SaltKeeper:
         They are off the list only once a later call sees that the file was rewritten after they were over, by the same
         Redis that was asked: it may have died over it. So a call too many is harmless, and none is lost.
         """
-        with trouble_with("redis", RedisError):
+        with raising_unavailable("redis", RedisError):
             info: Any = self._redis.info()
             if not info["aof_enabled"]:
                 return self._forget(self._now().timestamp())

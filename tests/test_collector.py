@@ -1,4 +1,4 @@
-"""The door: every way in, whose event it is, when it was, and what a site does not want."""
+"""The collector: every way in, whose event it is, when it was, and what a site does not want."""
 
 import gzip
 import json
@@ -21,14 +21,14 @@ from analytics.access.store import READ, WRITE, ApiKeyStore, make_key_ring
 from analytics.events.event import Event, storable
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
-from analytics.journal.ledger import Books
+from analytics.journal.ledger import Ledger
 from analytics.sites.registry import make_registry
 from analytics.sites.site import Site
 from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from ingest_app.hit import BATCH_BYTES, _split
 from tests.conftest import NOW, Asked
 
@@ -56,7 +56,7 @@ def publish(settings: Settings, redis: Redis) -> Callable[..., None]:
 @pytest.fixture
 def production(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient:
     settings = replace(settings, app_env="production")
-    return create_app(settings, make_door(settings, journal, wake_ups, lambda: NOW)).test_client()
+    return create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def basic(user: str) -> str:
 
 
 def counts(redis: Redis, database: Database[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    return {account.site_id: dict(names) for account, names in Books(redis, database).read().items()}
+    return {account.site_id: dict(names) for account, names in Ledger(redis, database).read().items()}
 
 
 # Batches

@@ -1,4 +1,4 @@
-"""100,000 malformed bodies at the door: every one is answered, none with a 5xx, and no process dies of one.
+"""100,000 malformed bodies at the collector: every one is answered, none with a 5xx, and no process dies of one.
 
 Seeded: SEED=... makes other ones, COUNT=... more. A body that failed is printed, and belongs in a test of its own.
 """
@@ -27,7 +27,7 @@ from analytics.journal.journal import Journal
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from ingest_app import create_app
-from ingest_app.collector import make_door
+from ingest_app.collector import make_collector
 from tests.conftest import NOW, Asked
 from tests.system import running_alone, wait_for
 from tests.test_deployment import PROCFILE
@@ -212,7 +212,7 @@ def requests(dice: random.Random) -> Iterator[tuple[str, dict[str, str], bytes]]
 
 
 class NoJournal(Journal):
-    """What passes the door is not written: that is another matter, and would take most of the time."""
+    """What passes the collector is not written: that is another matter, and would take most of the time."""
 
     def append(self, lines: Any) -> int:
         assert all(isinstance(line.event, bytes) for line in lines)
@@ -233,7 +233,7 @@ def is_fine(route: str, status: int, data: bytes) -> bool:
 def test_a_hundred_thousand_malformed_bodies_are_each_answered(settings: Settings, redis: Redis, wake_ups: Asked):
     ours = replace(settings, log_level="ERROR")
     journal = NoJournal(redis, queue="events", batch=1000, claim_idle=1)
-    app = create_app(ours, make_door(ours, journal, wake_ups, lambda: NOW))
+    app = create_app(ours, make_collector(ours, journal, wake_ups, lambda: NOW))
     statuses: Counter[int] = Counter()
     for number, (route, headers, body) in enumerate(requests(random.Random(SEED))):
         if number == COUNT:
