@@ -7,10 +7,10 @@ Whoever reads an address from outside calls `plain_address`, so that one visitor
 import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-LONGEST = 64  # characters of an address with its brackets and port
+_LONGEST = 64  # characters of an address with its brackets and port
 LONGEST_WRITTEN = 256  # characters that are looked at; a zone may have any length
 ZONE = re.compile(r"%[^\]]*")
-PORT = re.compile(r":\d{1,5}\Z")
+_PORT = re.compile(r":\d{1,5}\Z")
 MAPPED = ip_network("::ffff:0:0/96")
 
 
@@ -19,14 +19,14 @@ def plain_address(text: str) -> str:
     mapped into IPv6 is that IPv4 address.
     """
     written = ZONE.sub("", text[:LONGEST_WRITTEN], count=1).strip().strip('"')
-    if len(written) > LONGEST:
+    if len(written) > _LONGEST:
         return ""
     if written.startswith("["):
         written, bracket, rest = written[1:].partition("]")
-        if not bracket or (rest and not PORT.fullmatch(rest)):
+        if not bracket or (rest and not _PORT.fullmatch(rest)):
             return ""
     elif "." in written:  # IPv4, perhaps mapped: only there a port can be told from the address
-        written = PORT.sub("", written)
+        written = _PORT.sub("", written)
     try:
         address = ip_address(written)
     except ValueError:

@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-SECOND = 1_000
-MINUTE = 60 * SECOND
+_SECOND = 1_000
+MINUTE = 60 * _SECOND
 QUARTER = 15 * MINUTE  # every clock of the world since 1973 is off UTC by whole quarters of an hour
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-SLOT = 10 * SECOND
+SLOT = 10 * _SECOND
 VISIT_GAP = 30 * MINUTE  # a visit ends with the first gap that is longer
 
-Grain = Literal["hour", "day", "month"]
-GRAINS: tuple[Grain, ...] = ("hour", "day", "month")  # the finer one replaces the coarser where both hold a moment
+SegmentGrain = Literal["hour", "day", "month"]
+SEGMENT_GRAINS: tuple[SegmentGrain, ...] = (
+    "hour",
+    "day",
+    "month",
+)  # the finer one replaces the coarser where both hold a moment
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,7 +58,7 @@ def as_datetime(ms: int) -> datetime:
     return EPOCH + timedelta(milliseconds=min(max(ms, 0), as_ms(LATEST)))
 
 
-def interval_of(grain: Grain, ms: int) -> Interval:
+def interval_of(grain: SegmentGrain, ms: int) -> Interval:
     """The hour, day or month that holds the moment."""
     match grain:
         case "hour":

@@ -37,7 +37,7 @@ from analytics.journal.dead_letters import DeadLetterStore, Death
 from analytics.journal.journal import Delivery, Entry, Journal, Settlement
 from analytics.privacy.late_arrivals import LateArrivals
 from analytics.unavailable import Unavailable
-from config.metrics import EVENTS, STORE_LAG
+from config.metrics import EVENT_OUTCOMES, STORE_LAG
 
 log = structlog.get_logger()
 
@@ -109,12 +109,12 @@ def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> O
 
 
 def _count(outcome: Outcome) -> None:
-    EVENTS.labels(STORED, "").inc(outcome.stored)
-    EVENTS.labels(DUPLICATE, "").inc(outcome.duplicate)
+    EVENT_OUTCOMES.labels(STORED, "").inc(outcome.stored)
+    EVENT_OUTCOMES.labels(DUPLICATE, "").inc(outcome.duplicate)
     for death in outcome.deaths:
-        EVENTS.labels(DEAD, death.reason).inc()
+        EVENT_OUTCOMES.labels(DEAD, death.reason).inc()
     for reason in outcome.dropped:
-        EVENTS.labels("dropped", reason).inc()
+        EVENT_OUTCOMES.labels("dropped", reason).inc()
 
 
 def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:

@@ -24,10 +24,10 @@ from redis.exceptions import RedisError
 
 from analytics.unavailable import Unavailable, raising_unavailable
 
-REMEMBERED = 5.0  # seconds
-MOST_REMEMBERED = 10_000  # whoever asks makes up the names
-LONGEST = 300  # characters of a field; nothing that is published is longer
-MARK = ""  # the field that says what was published; there, even where that is nothing
+COPY_KEPT_FOR = 5.0  # seconds
+MOST_COPIED = 10_000  # whoever asks makes up the names
+_LONGEST = 300  # characters of a field; nothing that is published is longer
+_MARK = ""  # the field that says what was published; there, even where that is nothing
 
 # 1 where the copy is now this one. A copy that is there already is not written again: beat publishes each minute, and
 # with appendfsync always every byte goes to the disk.
@@ -67,17 +67,17 @@ class Published(Generic[T]):
         self._required = required
         self._replace = redis.register_script(REPLACE)
         self._lock = Lock()
-        self._remembered: TTLCache[str, T | None] = TTLCache(MOST_REMEMBERED, REMEMBERED, clock)
+        self._remembered: TTLCache[str, T | None] = TTLCache(MOST_COPIED, COPY_KEPT_FOR, clock)
 
     def get(self, field: str) -> T | None:
         """Raises Unavailable."""
-        if len(field) > LONGEST:
+        if len(field) > _LONGEST:
             return None
         with self._lock:
             if field in self._remembered:
                 return self._remembered[field]
         with raising_unavailable("redis", RedisError):
-            mark, text = self._redis.hmget(self._key, [MARK, field.encode(errors="surrogatepass")])
+            mark, text = self._redis.hmget(self._key, [_MARK, field.encode(errors="surrogatepass")])
         if mark is None and self._required:
             raise Unavailable("redis", NeverPublished(f"{self._key} is not published yet"))
         found = None if text is None else self._read(json.loads(text))
@@ -97,10 +97,10 @@ class Published(Generic[T]):
         mark = f"{len(fields)} {digest}"
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
-            line.hget(self._key, MARK)
+            line.hget(self._key, _MARK)
             line.hlen(self._key)
             there, length = line.execute()
             if (there or b"").decode() == mark and length == len(fields) + 1:
                 return False
-            flat = chain([MARK, mark], *fields.items())
+            flat = chain([_MARK, mark], *fields.items())
             return bool(self._replace(keys=[self._key, self._tickets], args=[ticket, *flat]))

@@ -3,14 +3,14 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-LONGEST = 100  # characters; comparing takes time in proportion to the product of both lengths
+_LONGEST = 100  # characters; comparing takes time in proportion to the product of both lengths
 SIMILAR = 0.7  # of 1.0; a typing error is above it, a different word below
 IGNORED = str.maketrans("", "", "_-. ")
 
 
 def closest(name: str, known: Iterable[str], similar: float = SIMILAR) -> str | None:
     """Ignores case and what separates words, so `timeZone`, `time-zone` and `time_zone` are all close to `timezone`."""
-    if len(name) > LONGEST:
+    if len(name) > _LONGEST:
         return None
     by_plain_name = {_plain(each): each for each in known}
     found = get_close_matches(_plain(name), by_plain_name, n=1, cutoff=similar)

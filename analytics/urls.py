@@ -15,14 +15,14 @@ import idna
 
 LONGEST_HOST = 253  # characters
 LONGEST_NETLOC = 300  # a host with its user and port; longer, it is none
-REMEMBERED = 10_000  # hosts and origins, 300 characters each
+_REMEMBERED = 10_000  # hosts and origins, 300 characters each
 WEB = {"http": "80", "https": "443"}  # with the port that is left out
 
 HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
-CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?!\d)")  # "shop.example:8080" begins with a host
-PARTS = re.compile(r"(?://([^/]*))?(.*)", re.DOTALL)
-PORT = re.compile(r":(\d{0,5})\Z")
+_PARTS = re.compile(r"(?://([^/]*))?(.*)", re.DOTALL)
+_PORT = re.compile(r":(\d{0,5})\Z")
 BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+(?:%[^\]]*)?\](?::\d{0,5})?")
 
 
@@ -50,7 +50,7 @@ def split_url(url: str) -> Url:
         before = before[named.end() :]
     if not scheme or scheme in WEB:
         before = before.replace("\\", "/")
-    parts = PARTS.fullmatch(before)
+    parts = _PARTS.fullmatch(before)
     netloc, path = (parts[1], parts[2]) if parts else (None, before)
     host, port = _split_netloc(netloc or "")
     if scheme in WEB and not host:
@@ -61,7 +61,7 @@ def split_url(url: str) -> Url:
 
 def split_text(text: str) -> tuple[str, str, str]:
     """What stands before the query, the query, and the fragment."""
-    before, _, fragment = CONTROLS.sub("", text).strip().partition("#")
+    before, _, fragment = _CONTROLS.sub("", text).strip().partition("#")
     before, _, query = before.partition("?")
     return before, query, fragment
 
@@ -72,7 +72,7 @@ def _split_netloc(netloc: str) -> tuple[str, str]:
     if len(netloc) > LONGEST_NETLOC:
         raise ValueError("its host is too long")
     host = netloc.rpartition("@")[2]
-    port = found[1] if (found := PORT.search(host)) else ""
+    port = found[1] if (found := _PORT.search(host)) else ""
     name = ascii_host(host)
     if host.startswith("[") and not BRACKETED.fullmatch(host):
         raise ValueError("its host is no IPv6 address")
@@ -88,14 +88,14 @@ def ascii_host(text: str) -> str:
     return _ascii_host(text) if len(text) <= LONGEST_NETLOC else text.lower()
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=_REMEMBERED)
 def _ascii_host(text: str) -> str:
     name = text.strip().lower()
     if name.startswith("["):
         return name[1:].partition("]")[0].partition("%")[0]
     if _is_ipv6(name):
         return name
-    return _ascii_name(unquote(PORT.sub("", name)))
+    return _ascii_name(unquote(_PORT.sub("", name)))
 
 
 def _ascii_name(text: str) -> str:

@@ -16,7 +16,7 @@ from dotenv.parser import Binding, parse_stream
 from dotenv.variables import Atom, Literal, Variable, parse_variables
 
 PROJECT = Path(__file__).resolve().parent.parent
-LARGEST = 1_000_000  # bytes
+_LARGEST = 1_000_000  # bytes
 
 
 class EnvFileError(Exception):
@@ -61,11 +61,11 @@ def _bindings(path: Path) -> Iterator[tuple[int, Binding]]:
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
+            content = file.read(_LARGEST + 1)
     except OSError as error:
         raise EnvFileError(f"{path} cannot be read: {error.strerror}; correct it or remove it") from None
-    if len(content) > LARGEST:
-        raise EnvFileError(f"{path} is larger than {LARGEST:,} bytes, so it is not a file of settings")
+    if len(content) > _LARGEST:
+        raise EnvFileError(f"{path} is larger than {_LARGEST:,} bytes, so it is not a file of settings")
     try:
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:

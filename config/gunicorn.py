@@ -29,7 +29,7 @@ logconfig_dict = logging_config(settings)
 
 # What tells a process to stop waits from before it is forked until it listens (web/gunicorn_worker.py). gunicorn itself
 # loses it where it comes in between, and kills the process after graceful_timeout (one of three, told at once).
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def on_starting(_server: Any) -> None:
@@ -43,8 +43,8 @@ def pre_exec(_server: Any) -> None:
 
 
 def hold_stops() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
 
 
 def let_stops_through() -> None:
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)

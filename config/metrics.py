@@ -44,7 +44,7 @@ values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-EVENTS = Counter(
+EVENT_OUTCOMES = Counter(
     "footfall_events",
     "Events by what became of them: accepted, rejected, refused, dropped at the collector; stored, duplicate, dead,"
     " dropped in a worker.",

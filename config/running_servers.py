@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 
 NAME = "servers.json"
-LARGEST = 10_000  # bytes
+_LARGEST = 10_000  # bytes
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def find_servers(folder: Path) -> dict[str, RunningServer]:
     """By name; empty if no `make run` works in this folder."""
     with suppress(OSError, ValueError, TypeError, LookupError, RecursionError), (folder / NAME).open() as file:
         if _is_locked(file.fileno()):
-            return {each["name"]: RunningServer(**each) for each in json.loads(file.read(LARGEST))}
+            return {each["name"]: RunningServer(**each) for each in json.loads(file.read(_LARGEST))}
     return {}
 
 

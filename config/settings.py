@@ -24,14 +24,14 @@ from redis.connection import parse_url
 from config.env_file import EnvFile, EnvFileError, read_env_file
 from config.running_servers import find_servers
 
-PORT = validate.Range(1, 65535)
+_PORT = validate.Range(1, 65535)
 POSITIVE = validate.Range(min=0, min_inclusive=False)
 MEMORY = validate.Regexp(r"\d+(\.\d+)? ?[KMGT]i?B$", error="an amount of memory, such as 1GB or 512MiB")
 RATE = validate.Regexp(
     r"(auto|none|[1-9]\d{0,8}/(second|minute|hour|day))$", error="a rate such as 1000/minute, or none, or auto"
 )
 LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
-FORMATS = validate.OneOf(["auto", "json", "console"])
+_FORMATS = validate.OneOf(["auto", "json", "console"])
 
 
 OF_OTHERS = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_")  # Docker Compose reads these from `.env` for itself
@@ -42,7 +42,7 @@ PRODUCTION = ("SECRET_KEY", "ADMIN_KEY")
 FLOWER_LOGINS = "FLOWER_BASIC_AUTH"
 
 
-ESCAPED = ", with special characters in the password as %XX"
+_ESCAPED = ", with special characters in the password as %XX"
 
 
 def is_address(value: str) -> None:
@@ -62,7 +62,7 @@ def is_redis_url(value: str) -> None:
         parse_url(value)  # type: ignore[no-untyped-call]
         urlsplit(value).port  # noqa: B018 (raises ValueError)
     except ValueError:
-        raise ValidationError(f"a Redis URL, such as redis://user:password@host:6379/0{ESCAPED}") from None
+        raise ValidationError(f"a Redis URL, such as redis://user:password@host:6379/0{_ESCAPED}") from None
 
 
 def is_mongodb_uri(value: str) -> None:
@@ -72,7 +72,7 @@ def is_mongodb_uri(value: str) -> None:
         else:
             parse_uri(value, warn=True)
     except (PyMongoError, ValueError, OSError):  # OSError: a file of certificates that is not there
-        raise ValidationError(f"a MongoDB URI, such as mongodb://user:password@host:27017/footfall{ESCAPED}") from None
+        raise ValidationError(f"a MongoDB URI, such as mongodb://user:password@host:27017/footfall{_ESCAPED}") from None
 
 
 def are_sentinels(value: str) -> None:
@@ -168,7 +168,7 @@ class Settings:
     )
     redis_host: str = setting("str", "127.0.0.1", "Redis by host, if `REDIS_URL` is unset")
     redis_port: int = setting(
-        "int", 6379, "Redis by port, if `REDIS_URL` is unset; also the port of the Redis that `make run` starts", PORT
+        "int", 6379, "Redis by port, if `REDIS_URL` is unset; also the port of the Redis that `make run` starts", _PORT
     )
     redis_sentinels: str = setting(
         "str",
@@ -193,12 +193,12 @@ class Settings:
         "what the Redis of `make run` may take (250 bytes a waiting event); above 85 % the collector refuses",
     )
     mongodb_port: int = setting(
-        "int", 27017, "port of the MongoDB that `make run` starts, and of MongoDB, if `MONGODB_URI` is unset", PORT
+        "int", 27017, "port of the MongoDB that `make run` starts, and of MongoDB, if `MONGODB_URI` is unset", _PORT
     )
-    ingestion_port: int = setting("int", 3000, "port of the ingestion app", PORT)
-    reporting_port: int = setting("int", 3001, "port of the reporting app", PORT)
-    worker_metrics_port: int = setting("int", 3002, "port of a worker's /metrics", PORT)
-    flower_port: int = setting("int", 5555, "port of Flower", PORT)
+    ingestion_port: int = setting("int", 3000, "port of the ingestion app", _PORT)
+    reporting_port: int = setting("int", 3001, "port of the reporting app", _PORT)
+    worker_metrics_port: int = setting("int", 3002, "port of a worker's /metrics", _PORT)
+    flower_port: int = setting("int", 5555, "port of Flower", _PORT)
     flower_basic_auth: str = setting(
         "str",
         "",
@@ -321,7 +321,7 @@ class Settings:
     )
     duckdb_threads: int = setting("int", 2, "threads that it takes for one of them", POSITIVE)
     log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
-    log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", FORMATS)
+    log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", _FORMATS)
     prometheus_multiproc_dir: str = setting(
         "str",
         "",

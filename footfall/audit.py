@@ -24,7 +24,7 @@ from config.settings import Settings
 from footfall.command_group import stores_of
 from footfall.store_checks import check_store
 
-COUNTS = (
+_COUNTS = (
     "received",
     "rejected",
     "dropped",
@@ -36,7 +36,7 @@ COUNTS = (
     "dropped_later",
     "waiting",
 )
-PATIENCE = 3600.0  # seconds for one count; 600,000 events took about a second
+_PATIENCE = 3600.0  # seconds for one count; 600,000 events took about a second
 
 
 @click.command("audit")
@@ -67,7 +67,7 @@ def audit_command(settings: Settings, site: str | None, day: datetime | None, wa
 
 def _audit_at_rest(settings: Settings, wait: float, is_chosen: Callable[[Balance], bool]) -> Audit:
     """What is chosen, at rest, or as it is when the wait is over."""
-    redis, database = make_redis(settings), make_database(settings, PATIENCE)
+    redis, database = make_redis(settings), make_database(settings, _PATIENCE)
     stores = Audited(Ledger(redis, database), make_journal(settings), EventStore(database), DeadLetterStore(database))
     end = time.monotonic() + wait
     with database.client:
@@ -90,9 +90,9 @@ def _counts(balance: Balance) -> dict[str, object]:
 
 
 def _as_table(balances: Iterable[Balance]) -> str:
-    rows = [("day", "site", *COUNTS, "rejected or dropped for"), *(_row(balance) for balance in balances)]
+    rows = [("day", "site", *_COUNTS, "rejected or dropped for"), *(_row(balance) for balance in balances)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    numbers = range(2, 2 + len(COUNTS))
+    numbers = range(2, 2 + len(_COUNTS))
     return "\n".join(
         "  ".join(
             cell.rjust(width) if n in numbers else cell.ljust(width)
@@ -103,7 +103,7 @@ def _as_table(balances: Iterable[Balance]) -> str:
 
 
 def _row(balance: Balance) -> tuple[str, ...]:
-    counts = (getattr(balance, name) for name in COUNTS)
+    counts = (getattr(balance, name) for name in _COUNTS)
     cells = (sum(count.values()) if isinstance(count, dict) else count for count in counts)
     reasons = (f"{n:,} {reason}" for reason, n in _reasons(balance).items())
     account = balance.account

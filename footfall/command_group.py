@@ -14,7 +14,7 @@ from config.settings import Settings
 from footfall.store_checks import StoreUnreachable, check_store, explained
 
 SETTINGS = "footfall.settings"  # in a context's meta, where contexts within it find them
-PATIENCE = 600.0  # seconds for one answer of MongoDB, where all of a site's events are looked at
+COMMAND_PATIENCE = 600.0  # seconds for one answer of MongoDB, where all of a site's events are looked at
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -22,7 +22,7 @@ from footfall import process_checks as processes
 from footfall.store_checks import NAMES, read_mongodb_of, read_redis_of, why_unanswered
 from tasks import app
 
-LIMIT = 8.0  # seconds for everything; each question has a shorter limit, but looking up a host's name has none
+DOCTOR_LIMIT = 8.0  # seconds for everything; each question has a shorter limit, but looking up a host's name has none
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unchecked": "bright_black"}
 
 # The whole list. A check takes what was read of its part and returns a Finding; its name is what is printed.
@@ -117,7 +117,7 @@ def doctor(settings: Settings, as_json: bool, strict: bool) -> None:
 
 def examine(settings: Settings) -> Iterator[Checked]:
     """Everybody is asked at the same time, Celery's workers when Redis, their broker, has answered."""
-    end = time.monotonic() + LIMIT
+    end = time.monotonic() + DOCTOR_LIMIT
     broker = begin(lambda: read_redis_of(settings))
     readings = {
         "redis": broker,

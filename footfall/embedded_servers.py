@@ -30,7 +30,7 @@ from footfall.supervised_process import describe_end, end_with_parent
 
 REPLICA_SET = "footfall"
 NOT_YET_INITIATED = 94
-START_LIMIT = 60  # seconds; a large AOF or an unclean stop takes its time
+_START_LIMIT = 60  # seconds; a large AOF or an unclean stop takes its time
 MOST_READ = 100_000  # bytes of a log
 # In mongod's log: an error or fatal line, with what it says of the cause.
 FAILED = re.compile(r'"s":"[EF]",.*?"msg":"(?P<message>[^"]+)","attr":\{"error":(\{.*?"errmsg":)?"(?P<error>[^"]+)"')
@@ -50,10 +50,10 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Returns when the server is ready. Raises StartError after START_LIMIT."""
-        end = time.monotonic() + START_LIMIT
+        end = time.monotonic() + _START_LIMIT
         while not self.is_ready():
             if time.monotonic() > end:
-                raise StartError(f"{self.name} on port {self.port} did not get ready in {START_LIMIT} s")
+                raise StartError(f"{self.name} on port {self.port} did not get ready in {_START_LIMIT} s")
             time.sleep(0.05)
 
     def last_error(self) -> str:
@@ -161,7 +161,7 @@ def _tell_new_port(standalone: list[str], noted: Path, port: int) -> None:
 
 def _rewrite_port(process: subprocess.Popen[bytes], port: int) -> None:
     client: MongoClient[dict[str, Any]]
-    end = time.monotonic() + START_LIMIT
+    end = time.monotonic() + _START_LIMIT
     with MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
         configs: Collection[dict[str, Any]] = client["local"]["system.replset"]
         while process.poll() is None and time.monotonic() < end:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from footfall.start_error import StartError
 
-NAME = "lock"  # of the file in the folder; it holds the id of the process that uses the folder
+_NAME = "lock"  # of the file in the folder; it holds the id of the process that uses the folder
 
 
 class FolderLock:
@@ -24,7 +24,7 @@ class FolderLock:
         """
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if not self._take(patience):
                 holder = os.pread(self._file, 20, 0).decode(errors="replace").strip()
                 raise StartError(

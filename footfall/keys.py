@@ -11,7 +11,7 @@ from uuid import UUID
 import click
 from marshmallow import Schema, ValidationError
 
-from analytics.access.schema import GRACE, NewKey, Rotation, ends_at
+from analytics.access.schema import REVOKE_GRACE, NewKey, Rotation, ends_at
 from analytics.access.store import SCOPES, ApiKey, ApiKeyStore, make_api_keys
 from analytics.sites.store import UnknownSite
 from config.settings import Settings
@@ -67,7 +67,7 @@ def create(store: ApiKeyStore, name: str, scopes: Iterable[str], sites: Iterable
 
 @keys.command("rotate")
 @click.argument("key_id", type=click.UUID)
-@click.option("--grace", default=f"{GRACE.days}d", show_default=True, help="How long the old one is still good.")
+@click.option("--grace", default=f"{REVOKE_GRACE.days}d", show_default=True, help="How long the old one is still good.")
 @click.pass_obj
 def rotate(store: ApiKeyStore, key_id: UUID, grace: str) -> None:
     """Give a key a new secret, and print it."""

@@ -22,10 +22,10 @@ from analytics.segments.engine import make_segments
 from analytics.sites.store import SiteStore
 from config.clients import make_database
 from config.settings import Settings
-from footfall.command_group import PATIENCE, VerdictGroup, database_of, stores_of
+from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, database_of, stores_of
 from footfall.store_checks import check_store
 
-PAUSE = 1.0  # seconds between two looks at what is not finished
+_PAUSE = 1.0  # seconds between two looks at what is not finished
 PLACES = ("events", "segments", "dead_letters", "journal")
 
 
@@ -51,7 +51,7 @@ def whose(command: Callable[..., None]) -> Callable[..., None]:
 def visitors_group(context: click.Context) -> None:
     """All that is kept of one visitor: find it, export it, erase it."""
     settings: Settings = context.obj
-    database = database_of(context, PATIENCE)
+    database = database_of(context, COMMAND_PATIENCE)
     context.obj = make_eraser(settings, database, make_segments(settings, database))
 
 
@@ -87,7 +87,7 @@ def erase(eraser: Eraser, visitor: Visitor, yes: bool, wait: float) -> None:
     end = time.monotonic() + wait
     eraser.finish()
     while not eraser.erasures.is_finished(erased.name) and time.monotonic() < end:
-        time.sleep(PAUSE)
+        time.sleep(_PAUSE)
         eraser.finish()
     if not eraser.erasures.is_finished(erased.name):
         click.secho("Not all is finished: a worker goes on with it. Search again later.", fg="yellow")
@@ -114,7 +114,7 @@ def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: b
     """Remove a site's events, and dead letters, from before a day of the site's time zone."""
     with stores_of(settings, code=2):
         check_store(settings, "mongodb")
-        database = make_database(settings, PATIENCE)
+        database = make_database(settings, COMMAND_PATIENCE)
         with database.client:
             first = before.replace(tzinfo=SiteStore(database).get(site_id).zone).astimezone(UTC)
             _purge(Purger(database, make_journal(settings), DeadLetterStore(database)), site_id, first, dry_run, yes)

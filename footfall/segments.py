@@ -15,7 +15,7 @@ from analytics.segments.builder import rebuild
 from analytics.segments.engine import Segments, make_segments
 from analytics.segments.verification import Verified, months_of, verify
 from config.settings import Settings
-from footfall.command_group import PATIENCE, VerdictGroup, database_of
+from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, database_of
 
 MONTH = click.DateTime(["%Y-%m"])
 
@@ -25,7 +25,7 @@ MONTH = click.DateTime(["%Y-%m"])
 def segments_group(context: click.Context) -> None:
     """The columnar copy of the events that reports read: look at it, check it, make it anew."""
     settings: Settings = context.obj
-    database = database_of(context, PATIENCE)
+    database = database_of(context, COMMAND_PATIENCE)
     context.obj = (settings, make_segments(settings, database))
 
 

@@ -17,7 +17,7 @@ from analytics.sites.store import SiteStore, Taken
 from config.settings import Settings
 from footfall.command_group import Group, database_of, fail
 
-LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(value, list | tuple)} - {"goals"}
+_LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(value, list | tuple)} - {"goals"}
 
 
 @click.group("sites", cls=Group)
@@ -99,7 +99,7 @@ def _change(text: str) -> tuple[str, Any]:
     try:
         return name, json.loads(value) if value else None
     except json.JSONDecodeError:
-        return name, value.split(",") if name in LISTS else value
+        return name, value.split(",") if name in _LISTS else value
 
 
 def _print(site: Site) -> None:

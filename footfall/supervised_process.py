@@ -21,9 +21,9 @@ from typing import IO
 
 from footfall.folder_lock import FolderLock
 
-GRACE = 60.0  # seconds from SIGTERM to SIGKILL; a warm shutdown of a Celery worker under load took 36 s
+STOP_GRACE = 60.0  # seconds from SIGTERM to SIGKILL; a warm shutdown of a Celery worker under load took 36 s
 LONGEST_LINE = 65_536  # bytes; a longer line is cut into several
-PIECE = 65_536  # bytes that are read at once
+_PIECE = 65_536  # bytes that are read at once
 LAST_PIECES = 16  # that are read of a process that has ended: a pipe holds 1 MiB at most
 
 
@@ -98,7 +98,7 @@ class SupervisedProcess:
         parent_death_signal: signal.Signals = signal.SIGKILL,
         lock: FolderLock | None = None,
         explain: Callable[[], str] | None = None,
-        grace: float = GRACE,
+        grace: float = STOP_GRACE,
         back_off: BackOff = BackOff(),
     ) -> None:
         self.name = name
@@ -201,7 +201,7 @@ class SupervisedProcess:
     def _forward(self, output: int, lines: LineSplitter) -> bool:
         """Writes the lines that have come. Returns whether more may come."""
         try:
-            data = os.read(output, PIECE)
+            data = os.read(output, _PIECE)
         except BlockingIOError:
             return False
         for line in lines.feed(data) if data else lines.close():

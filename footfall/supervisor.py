@@ -32,10 +32,10 @@ from footfall.start_error import StartError
 from footfall.store_checks import StoreUnreachable, check_store
 from footfall.supervised_process import SupervisedProcess, can_end_with_parent, write, write_line
 
-START_LIMIT = 60  # seconds until everything answers
-STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+_START_LIMIT = 60  # seconds until everything answers
+_STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 PREDECESSOR_LIMIT = 10.0  # seconds that servers may still need to stop whose supervisor was killed
-OURS = ("redis", "mongodb", "segments")  # folders in DATA_DIR
+_OURS = ("redis", "mongodb", "segments")  # folders in DATA_DIR
 LEAST_FREE = 100_000_000  # bytes; MongoDB's journal alone takes as much
 AGAIN = 1.0  # seconds after which another Ctrl-C is meant: some wrappers send two at once
 
@@ -81,7 +81,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        for number in STOPS:
+        for number in _STOPS:
             if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP
                 loop.add_signal_handler(number, self._stop_on, number)
         bringing_up = self._watch(bring_up())
@@ -135,7 +135,7 @@ def main() -> None:
             write_line("run", f"warning: {sentence}")
         data = Path(settings.data_dir).resolve()
         lock = FolderLock(data, "another `make run`")  # held until this process ends
-        for name in OURS:
+        for name in _OURS:
             _make_private(data / name)
         _check_disk(data)
         _check_ports(settings)
@@ -195,7 +195,7 @@ async def _bring_up(
 
 
 async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + START_LIMIT
+    end = time.monotonic() + _START_LIMIT
     while True:
         ready = await asyncio.to_thread(is_ready)
         if died := supervisor.has_died():
@@ -203,7 +203,7 @@ async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[],
         if ready:
             return
         if time.monotonic() > end:
-            raise StartError(f"{name} did not answer within {START_LIMIT} s. Its log is above, or in DATA_DIR.")
+            raise StartError(f"{name} did not answer within {_START_LIMIT} s. Its log is above, or in DATA_DIR.")
         await asyncio.sleep(0.1)
 
 

@@ -3,7 +3,7 @@
 from flask import Flask, request
 from flask_cors import CORS
 
-from analytics.access.store import METRICS, make_key_ring
+from analytics.access.store import METRICS_SCOPE, make_key_ring
 from config.settings import Settings
 from ingest_app.cdn_headers import CDNS
 from ingest_app.collector import Collector
@@ -25,11 +25,11 @@ from web.rate_limits import ADDRESS, ADDRESS_BYTES, ADDRESS_EVENTS
 
 UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # whoever watches us does so all the time
 
-FRONT_PAGE = (
+_FRONT_PAGE = (
     "This server takes the events of websites: POST /event takes one, POST /events several. "
     "Reports are on another port."
 )
-LINKS = {
+_LINKS = {
     "docs": "All routes, to read and to try",
     "openapi.json": "The same in OpenAPI 3.1",
     "js/footfall.js": "The tracker, for a page's script tag",
@@ -56,7 +56,7 @@ def create_app(settings: Settings, collector: Collector) -> Flask:
     app.register_blueprint(tracker_blueprint())
     app.register_blueprint(opting_out_blueprint())
     auth = Auth(settings, make_key_ring(settings).find)
-    app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS)))
+    app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(description))
-    app.register_blueprint(front_page_blueprint("Footfall: events in", FRONT_PAGE, LINKS))
+    app.register_blueprint(front_page_blueprint("Footfall: events in", _FRONT_PAGE, _LINKS))
     return app

@@ -13,8 +13,8 @@ from web.errors import invalid_event_response
 from web.request_data import read
 
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
-ACCEPTED = "The event is valid and would be accepted. Nothing was stored."
-DROPPED = "The event is valid and would be dropped. Nothing was stored."
+_ACCEPTED = "The event is valid and would be accepted. Nothing was stored."
+_DROPPED = "The event is valid and would be dropped. Nothing was stored."
 SHOWS_WHY = " An API key that may write events of the site shows why."
 BAD_KEY = "This API key is unknown, was revoked or has expired. The events were taken as without a key."
 
@@ -49,10 +49,10 @@ def answer_one_validated(admitted: Admitted, body: object) -> Response:
     for error in admitted.rejected.values():
         return invalid_event_response(error, **warnings)
     for event in admitted.resolved.values():
-        return _json({"success": True, "message": ACCEPTED, "outcome": "accepted", "event": event} | warnings)
+        return _json({"success": True, "message": _ACCEPTED, "outcome": "accepted", "event": event} | warnings)
     for reason in admitted.reasons.values():
-        return _json({"success": True, "message": DROPPED, "outcome": "dropped", "dropped": reason} | warnings)
-    return _json({"success": True, "message": DROPPED + SHOWS_WHY, "outcome": "dropped"} | warnings)
+        return _json({"success": True, "message": _DROPPED, "outcome": "dropped", "dropped": reason} | warnings)
+    return _json({"success": True, "message": _DROPPED + SHOWS_WHY, "outcome": "dropped"} | warnings)
 
 
 def answer_several(admitted: Admitted, bodies: Sequence[object]) -> Response:

@@ -14,19 +14,19 @@ CDNS: dict[str, Names] = {
     "cloudfront": ("CloudFront-Viewer-Country", "CloudFront-Viewer-Country-Region", "CloudFront-Viewer-City"),
     "vercel": ("X-Vercel-IP-Country", "X-Vercel-IP-Country-Region", "X-Vercel-IP-City"),
 }
-UNKNOWN = {"XX", "T1"}  # Cloudflare's words for nowhere and Tor
-COUNTRY = re.compile("[A-Z]{2}")
-REGION = re.compile("[A-Z0-9]{1,3}")
-LONGEST_CITY = 128
+_UNKNOWN = {"XX", "T1"}  # Cloudflare's words for nowhere and Tor
+_COUNTRY = re.compile("[A-Z]{2}")
+_REGION = re.compile("[A-Z0-9]{1,3}")
+_LONGEST_CITY = 128
 
 
 def read_place(headers: Headers, names: Names) -> tuple[tuple[str, str], ...]:
     """As Client.place has it; what is not of the right form is left out."""
     country, region, city = (headers.get(name, "") for name in names)
-    if not COUNTRY.fullmatch(country) or country in UNKNOWN:
+    if not _COUNTRY.fullmatch(country) or country in _UNKNOWN:
         return ()
     place = [("country", country)]
-    if REGION.fullmatch(region):
+    if _REGION.fullmatch(region):
         place.append(("region", f"{country}-{region}"))
     if town := _text(city):
         place.append(("city", town))
@@ -36,6 +36,6 @@ def read_place(headers: Headers, names: Names) -> tuple[tuple[str, str], ...]:
 def _text(city: str) -> str:
     """Percent-encoded, or UTF-8 that WSGI took for Latin-1."""
     try:
-        return unquote(city.encode("latin-1").decode())[:LONGEST_CITY].replace("\0", "")
+        return unquote(city.encode("latin-1").decode())[:_LONGEST_CITY].replace("\0", "")
     except UnicodeError:
         return ""

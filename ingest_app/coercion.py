@@ -19,15 +19,15 @@ from marshmallow import ValidationError
 from analytics.addresses import plain_address
 from analytics.events.event import Scalar, storable
 from analytics.events.page_urls import WHOLE_URL, is_page_url
-from analytics.events.schema import EARLIEST, INT64, LATEST, MOST_PROPS, Moment, Money
+from analytics.events.schema import EARLIEST, INT64, LATEST_SENT, MOST_PROPS, Moment, MoneyField
 
 # Of networks that are not the Internet.
 INNER = [ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
          "127.0.0.0/8", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10")]  # fmt: skip
 MOST_PROXIES = 10  # between a visitor and us; a header has room for thousands
-LONGEST_URL = 8192
+_LONGEST_URL = 8192
 MOST_SPACES = 100  # before a value
-LONGEST_NAME = 300  # of a property
+_LONGEST_NAME = 300  # of a property
 LONGEST_VALUE = 2000  # likewise
 DEEPEST = 5  # objects within objects; what is deeper stays JSON
 
@@ -88,7 +88,7 @@ def moment_of_seconds(value: object) -> datetime | None:
         seconds = datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
     except (ValueError, OverflowError, OSError):
         return None
-    return seconds if seconds and EARLIEST <= seconds < LATEST else None
+    return seconds if seconds and EARLIEST <= seconds < LATEST_SENT else None
 
 
 def money(amount: object, currency: object) -> dict[str, object] | None:
@@ -105,7 +105,7 @@ def page(url: object, hostname: object = None) -> dict[str, str]:
     """What tells an event's page: its URL, or its path where there is no hostname; a worker reads either, with what its
     query says of a campaign (analytics/events/page_urls.py).
     """
-    given = text(url, LONGEST_URL)
+    given = text(url, _LONGEST_URL)
     if given is None:
         return {}
     is_url = is_page_url(given)
@@ -128,7 +128,7 @@ def props(*sources: object) -> dict[str, Scalar]:
         for name, value in _leaves(source if isinstance(source, Mapping) else {}):
             if len(found) == MOST_PROPS:
                 return found
-            if (key := text(name.replace("\0", ""), LONGEST_NAME)) and (scalar := _scalar(value)) is not None:
+            if (key := text(name.replace("\0", ""), _LONGEST_NAME)) and (scalar := _scalar(value)) is not None:
                 found.setdefault(key, scalar)
     return found
 
@@ -141,7 +141,7 @@ def without_nothing(event: Mapping[str, Any]) -> dict[str, Any]:
 def _leaves(source: Mapping[str, object], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, object]]:
     """Their names cut, or each would be as long as the longest of those around it."""
     for name, value in source.items():
-        way = f"{prefix}{name[:LONGEST_NAME]}"[:LONGEST_NAME]
+        way = f"{prefix}{name[:_LONGEST_NAME]}"[:_LONGEST_NAME]
         if isinstance(value, Mapping) and depth < DEEPEST:
             yield from _leaves(value, f"{way}.", depth + 1)
         else:
@@ -171,5 +171,5 @@ def _written(value: object) -> str | None:
         return None
 
 
-_money = Money()
+_money = MoneyField()
 _moment = Moment()

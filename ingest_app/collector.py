@@ -22,7 +22,7 @@ from typing import Any
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from analytics.access.store import WRITE, ApiKey, KeyRing, is_ours, make_key_ring
+from analytics.access.store import WRITE_SCOPE, ApiKey, KeyRing, is_ours, make_key_ring
 from analytics.addresses import plain_address
 from analytics.enrichment.steps import Lookups, make_lookups
 from analytics.events.account import DROPPED, REFUSED, REJECTED, Account
@@ -35,8 +35,8 @@ from analytics.sites.site import Site
 from analytics.unavailable import Breaker, Unavailable
 from analytics.visitors.anonymous_ids import Act, Visitors, make_visitors
 from analytics.visitors.client import Client
-from analytics.visitors.salts import UTC_ZONE, Salts, make_salts
-from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENTS, journal_gauges
+from analytics.visitors.salts import SALT_ZONE, Salts, make_salts
+from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENT_OUTCOMES, journal_gauges
 from config.settings import Settings
 from ingest_app.group_commit import GroupCommit
 from ingest_app.hit import LONGEST_USER_AGENT, MOST_LOOK_UPS, Hit, sender_and_size, too_many_sites
@@ -47,16 +47,16 @@ from web.rate_limits import (
     ADDRESS,
     ADDRESS_BYTES,
     ADDRESS_EVENTS,
-    KEY,
     KEY_BYTES,
     KEY_EVENTS,
+    KEY_REQUESTS,
     SITE,
     RateLimits,
 )
 
 # Rejected events of a hit that names more sites than this count for none of them: each name takes 98 bytes of Redis,
 # and it costs nothing to make up thousands.
-MOST_SITES = 10
+_MOST_SITES = 10
 OVER_SHARE = (
     "The site {site_id!r} holds its share of the journal: its events came faster than they can be stored."
     " Send these again later."
@@ -144,7 +144,7 @@ class Collector:
         not counted, and "" is returned.
         """
         try:
-            salt = self._salts.of(UTC_ZONE, self._now().date())
+            salt = self._salts.of(SALT_ZONE, self._now().date())
         except Unavailable:
             return ""
         who = digest(salt, f"address {_network(address)}".encode(), "sha256")[:8].hex()
@@ -231,14 +231,14 @@ class Collector:
         """The API key, or without one the address, whatever becomes of the events."""
         try:
             if key is not None:
-                self.limits.spend(KEY, str(key.id))
+                self.limits.spend(KEY_REQUESTS, str(key.id))
                 self.limits.spend(KEY_BYTES, str(key.id), hit.size)
                 self.limits.spend(KEY_EVENTS, str(key.id), len(hit.bodies))
             elif hit.sender:
                 self.limits.spend(ADDRESS_BYTES, hit.sender, hit.size)
                 self.limits.spend(ADDRESS_EVENTS, hit.sender, len(hit.bodies))
         except TooManyRequests:
-            EVENTS.labels("refused", "rate_limit").inc(len(hit.bodies))
+            EVENT_OUTCOMES.labels("refused", "rate_limit").inc(len(hit.bodies))
             raise
 
     @contextmanager
@@ -255,7 +255,7 @@ class Collector:
             for site_id, count in taken.items():
                 self.limits.give_back(SITE, site_id, count)
             if isinstance(error, TooManyRequests) and len(taken) < len(counts):
-                EVENTS.labels("refused", "rate_limit").inc(len(arrivals))
+                EVENT_OUTCOMES.labels("refused", "rate_limit").inc(len(arrivals))
             raise
 
     def _check_shares(self, arrivals: Sequence[Arrival], now: datetime) -> None:
@@ -290,7 +290,7 @@ class Collector:
     def _sites_to_count(self, named: Iterable[str]) -> set[str]:
         """Those for which rejected events are counted: in production only what is a site."""
         sites = {site_id for site_id in named if site_id}
-        if len(sites) > MOST_SITES:
+        if len(sites) > _MOST_SITES:
             return set()
         return sites if self._is_open else {site_id for site_id in sites if self._known(site_id)}
 
@@ -310,7 +310,7 @@ class Collector:
         try:
             owed = self._journal.append(lines)
         except Unavailable as error:
-            EVENTS.labels("refused", error.store).inc(len(lines))
+            EVENT_OUTCOMES.labels("refused", error.store).inc(len(lines))
             raise
         COMMIT_SECONDS.observe(time.perf_counter() - start)
         counts: Counter[str] = Counter()
@@ -319,7 +319,7 @@ class Collector:
         COMMIT_EVENTS.observe(counts.total())
         for name, count in counts.items():
             outcome, _, reason = name.partition(":")
-            EVENTS.labels(outcome, reason).inc(count)
+            EVENT_OUTCOMES.labels(outcome, reason).inc(count)
         if owed > 0:
             self._wake_ups.ask()
 
@@ -345,7 +345,9 @@ class _Examined:
     def reasons_for(self, key: ApiKey | None) -> dict[int, str]:
         if key is None:
             return {}
-        return {index: drop.reason for index, drop in sorted(self.dropped.items()) if key.may(WRITE, drop.site_id)}
+        return {
+            index: drop.reason for index, drop in sorted(self.dropped.items()) if key.may(WRITE_SCOPE, drop.site_id)
+        }
 
 
 class _Desk:
@@ -374,7 +376,7 @@ class _Desk:
         if clamped or occurred_at is not event.occurred_at:
             event = replace(event, occurred_at=occurred_at, clamped=clamped)
         site, is_configured = self._site(event.site_id)
-        is_trusted = self._key is not None and self._key.may(WRITE, event.site_id)
+        is_trusted = self._key is not None and self._key.may(WRITE_SCOPE, event.site_id)
         client = _who_did_it(body, Client() if is_trusted else self._hit.client, event.site_id)
         arrival = Arrival(event, self._hit, client, site, is_configured, is_trusted)
         reason = reason_to_drop(arrival)
@@ -387,7 +389,7 @@ class _Desk:
         if self._key is None or not isinstance(body, dict) or not (body.get("id") and body.get("received_at")):
             return False
         site_id = body.get("site_id")
-        return isinstance(site_id, str) and self._key.may(WRITE, site_id)
+        return isinstance(site_id, str) and self._key.may(WRITE_SCOPE, site_id)
 
     def _site(self, site_id: str) -> tuple[Site, bool]:
         if site_id not in self._sites:

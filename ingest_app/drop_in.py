@@ -14,10 +14,10 @@ PATHS = ("/api/", "/v1/", "/beacon/", "/pixel/")
 
 # What an answer lists, so that a small hit of many wrong events gets no large answer.
 MOST_LISTED = 100  # events of one kind; the counts are of all
-MOST_TEXT = 100_000  # characters
+_MOST_TEXT = 100_000  # characters
 MOST_FIELDS = 10  # of one event
 MOST_SENTENCES = 3  # of one field
-LONGEST_NAME = 100  # characters of a field's name
+_LONGEST_NAME = 100  # characters of a field's name
 NO_NAMES: Mapping[str, str] = {}
 
 
@@ -44,10 +44,10 @@ def describe_rejections(
     with some of its fields. `names`: those that the client sent, by ours.
     """
     listed: list[dict[str, object]] = []
-    room = MOST_TEXT
+    room = _MOST_TEXT
     for index, error in islice(rejected.items(), MOST_LISTED):
         some = islice(error.fields.items(), MOST_FIELDS)
-        fields = {names.get(name, name)[:LONGEST_NAME]: sentences[:MOST_SENTENCES] for name, sentences in some}
+        fields = {names.get(name, name)[:_LONGEST_NAME]: sentences[:MOST_SENTENCES] for name, sentences in some}
         message = described(fields)
         room -= 2 * len(message)
         if room < 0 and listed:

@@ -5,16 +5,16 @@ of it).
 from collections.abc import Mapping
 
 from ingest_app.hit import MOST_EVENTS
-from ingest_app.plausible_schema import LONGEST_NAME
-from ingest_app.segment_com_schema import KINDS, SHORT
+from ingest_app.plausible_schema import LONGEST_EVENT_NAME
+from ingest_app.segment_com_schema import CALLS, SHORT_CALLS
 from ingest_app.umami_schema import LONGEST_NAME as LONGEST_UMAMI_NAME
-from ingest_app.umami_schema import TYPES
+from ingest_app.umami_schema import UMAMI_TYPES
 from web.json_schema import (
     ANYTHING,
-    COUNT,
     FLAG,
     TEXT,
     UUID,
+    WHOLE_COUNT,
     Json,
     an_object,
     any_of,
@@ -28,15 +28,16 @@ from web.json_schema import (
 )
 from web.openapi import DROP_INS, JSON, Operation
 
-PLAIN = "text/plain"
+_PLAIN = "text/plain"
 TAG = "From clients of other systems"
 OBJECT: Json = {"type": "object"}
-REFUSED = {400: "Not JSON, or not what this route reads.", 415: "", 429: ""}
-REFUSED_EVENT = REFUSED | {403: "`origin_not_allowed`: the site does not take events from this page's origin."}
+_REFUSED = {400: "Not JSON, or not what this route reads.", 415: "", 429: ""}
+REFUSED_EVENT = _REFUSED | {403: "`origin_not_allowed`: the site does not take events from this page's origin."}
 
-REJECTED = list_of(an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))}))
+_REJECTED = list_of(an_object({"index": WHOLE_COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))}))
 TAKEN = an_object(
-    {"success": just(True), "accepted": COUNT, "dropped": COUNT, "rejected": REJECTED}, {"rejected_count": COUNT}
+    {"success": just(True), "accepted": WHOLE_COUNT, "dropped": WHOLE_COUNT, "rejected": _REJECTED},
+    {"rejected_count": WHOLE_COUNT},
 )
 TAKEN_BY_UMAMI = {"cache": TEXT, "sessionId": UUID, "visitId": UUID}
 
@@ -56,9 +57,9 @@ PLAUSIBLES_PROPS = {
     "propertyNames": in_bytes(300),
     "additionalProperties": any_of(in_bytes(2000), NO_TEXT),
 }
-PLAUSIBLES = an_object(
+_PLAUSIBLES = an_object(
     {
-        "n": any_of(text(longest=LONGEST_NAME, pattern=NOT_BLANK), {"type": "number"})
+        "n": any_of(text(longest=LONGEST_EVENT_NAME, pattern=NOT_BLANK), {"type": "number"})
         | {"description": "`pageview`, `engagement` or a name of yours; or as `name`"},
         "u": any_of(text(pattern=WITH_HOST), text(pattern=r"^/[^/\[\]]{0,400}$"))
         | {"description": "The page's URL; or as `url`"},
@@ -97,7 +98,7 @@ UMAMIS = an_object(
             },
         ),
     },
-    {"type": one_of(*TYPES) | {"default": "event"}},
+    {"type": one_of(*UMAMI_TYPES) | {"default": "event"}},
     anyOf=[
         {"required": ["type"], "properties": {"type": {"not": just("event")}}},
         {"properties": {"payload": {"properties": {"name": any_of(text(longest=LONGEST_UMAMI_NAME), NO_TEXT)}}}},
@@ -107,8 +108,8 @@ BATCH = an_object(
     {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)},
     {"writeKey": loosely(TEXT), "sentAt": loosely(TEXT), "context": loosely(OBJECT)},
 )
-HERE = {"apiKey": TEXT, "apiHost": TEXT, "protocol": TEXT}
-WRITE_KEY = {"name": "writeKey", "required": False, "schema": TEXT}
+_HERE = {"apiKey": TEXT, "apiHost": TEXT, "protocol": TEXT}
+_WRITE_KEY = {"name": "writeKey", "required": False, "schema": TEXT}
 A_VIEW = {"n": "pageview", "u": "https://shop.example/pricing", "d": "shop.example"}
 A_TRACK = {"userId": "ann", "event": "Signed Up", "messageId": "m-1", "writeKey": "site-abc-123"}
 WEBSITE = "b59e9c65-ae32-47f1-8400-119fcf4861c4"
@@ -119,10 +120,10 @@ def _a_batch(whose: str, note: str = "") -> Operation:
         summary=f"Several messages, as {whose} send them",
         note=note,
         tag=TAG,
-        body={JSON: BATCH, PLAIN: BATCH},
-        parameters=[WRITE_KEY],
+        body={JSON: BATCH, _PLAIN: BATCH},
+        parameters=[_WRITE_KEY],
         answer={JSON: TAKEN},
-        says=REFUSED,
+        says=_REFUSED,
         error=DROP_INS,
         examples={"body": {"batch": [A_TRACK | {"type": "track"}], "writeKey": "site-abc-123"}},
     )
@@ -132,10 +133,10 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
     "POST /api/event": Operation(
         summary="One event, as Plausible's clients send it",
         tag=TAG,
-        body={JSON: PLAUSIBLES, PLAIN: PLAUSIBLES},
+        body={JSON: _PLAUSIBLES, _PLAIN: _PLAUSIBLES},
         parameters=[{"name": "X-Forwarded-For", "in": "header", "required": False, "schema": TEXT}],
         status=202,
-        answer={PLAIN: just("ok")},
+        answer={_PLAIN: just("ok")},
         headers={
             "x-plausible-dropped": {"schema": TEXT, "description": "For how many sites it was not kept."}
         },
@@ -145,7 +146,7 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
     "POST /api/send": Operation(
         summary="One event, as Umami's clients send it",
         tag=TAG,
-        body={JSON: UMAMIS, PLAIN: UMAMIS},
+        body={JSON: UMAMIS, _PLAIN: UMAMIS},
         answer={JSON: an_object(TAKEN_BY_UMAMI)},
         says=REFUSED_EVENT,
         error=DROP_INS,
@@ -154,13 +155,19 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
     "POST /api/batch": Operation(
         summary="Several of Umami's events",
         tag=TAG,
-        body={media: list_of(ANYTHING, maxItems=MOST_EVENTS) for media in (JSON, PLAIN)},
+        body={media: list_of(ANYTHING, maxItems=MOST_EVENTS) for media in (JSON, _PLAIN)},
         answer={
             JSON: an_object(
-                {"size": COUNT, "processed": COUNT, "errors": COUNT, "details": REJECTED, "cache": TEXT},
+                {
+                    "size": WHOLE_COUNT,
+                    "processed": WHOLE_COUNT,
+                    "errors": WHOLE_COUNT,
+                    "details": _REJECTED,
+                    "cache": TEXT,
+                },
             )
         },
-        says=REFUSED,
+        says=_REFUSED,
         error=DROP_INS,
         examples={"body": [{"type": "event", "payload": {"website": WEBSITE, "hostname": "shop.example", "url": "/"}}]},
     ),
@@ -168,13 +175,13 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
     "POST /v1/b": _a_batch("Segment's library for browsers may"),
     "POST /v1/import": _a_batch("those who import"),
     "POST /beacon/v1/batch": _a_batch("RudderStack's beacons"),
-    f"POST /v1/<any({', '.join([*KINDS, *SHORT])}):kind>": Operation(
+    f"POST /v1/<any({', '.join([*CALLS, *SHORT_CALLS])}):kind>": Operation(
         summary="One message of Segment's or RudderStack's",
         tag=TAG,
-        body={JSON: OBJECT, PLAIN: OBJECT},
-        parameters=[WRITE_KEY],
+        body={JSON: OBJECT, _PLAIN: OBJECT},
+        parameters=[_WRITE_KEY],
         answer={JSON: TAKEN},
-        says=REFUSED,
+        says=_REFUSED,
         error=DROP_INS,
         examples={"body": A_TRACK, "kind": "track"},
     ),
@@ -182,7 +189,7 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
         summary="One message of RudderStack's, where only an image can be asked for",
         note="An image, whatever came of it. A value may be JSON, a name a way into it, as `context.page.url`.",
         tag=TAG,
-        parameters=[WRITE_KEY, {"name": "event", "required": False, "schema": TEXT}],
+        parameters=[_WRITE_KEY, {"name": "event", "required": False, "schema": TEXT}],
         answer={"image/gif": {}},
         says={429: ""},
         error=DROP_INS,
@@ -191,7 +198,7 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
     "GET /v1/projects/<write_key>/settings": Operation(
         summary="What Segment's library for browsers asks its cdnURL for",
         tag=TAG,
-        answer={JSON: an_object({"integrations": an_object({"Segment.io": an_object(HERE)})})},
+        answer={JSON: an_object({"integrations": an_object({"Segment.io": an_object(_HERE)})})},
         uses_stores=False,
         error=DROP_INS,
         examples={"write_key": "site-abc-123"},

@@ -14,7 +14,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from analytics.events.schema import InvalidEvent
 
 PIECE = 65536  # bytes
-WINDOW = 2**23  # bytes that a zstd frame may refer back to: RFC 9659's limit for HTTP
+_WINDOW = 2**23  # bytes that a zstd frame may refer back to: RFC 9659's limit for HTTP
 MOST_MEMBERS = 1000  # of a gzip file, or frames of zstd: an empty one is some bytes, and takes a thousand times as long
 BITE = 64  # bytes of zstd given at a time: they become 2 MB at most, as a block of 128 KiB takes 4
 
@@ -95,7 +95,7 @@ def _zstd(pieces: Pieces) -> Iterator[bytes]:
             while rest:
                 if inflater is None or inflater.eof:  # there may be several frames
                     next(members)
-                    inflater = zstandard.ZstdDecompressor(max_window_size=WINDOW).decompressobj()
+                    inflater = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
                 if inflated := inflater.decompress(rest):
                     yield inflated
                 rest = inflater.unused_data if inflater.eof else b""

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-MOST_BYTES = 8_000_000  # of one write, but for a request that is larger by itself: Redis does nothing else meanwhile
+_MOST_BYTES = 8_000_000  # of one write, but for a request that is larger by itself: Redis does nothing else meanwhile
 
 
 class _Batch(Generic[T]):
@@ -31,7 +31,7 @@ class GroupCommit(Generic[T]):
     """
 
     def __init__(
-        self, write: Callable[[Sequence[T]], None], most: int = MOST_BYTES, size: Callable[[Sequence[T]], int] = len
+        self, write: Callable[[Sequence[T]], None], most: int = _MOST_BYTES, size: Callable[[Sequence[T]], int] = len
     ) -> None:
         self._write = write
         self._most = most

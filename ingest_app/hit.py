@@ -23,7 +23,7 @@ from ingest_app.encodings import PIECE, inflate
 BATCH_BYTES = 5_000_000  # the largest body of a route that takes several events, inflated too
 MOST_EVENTS = 5000  # a hit
 MOST_LOOK_UPS = 100  # sites that a hit's events may be of: to look up one that nobody remembers is a round trip
-NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+_NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 
 SENDER, BODY_BYTES = "footfall.sender", "footfall.body_bytes"  # in a request's environ
 
@@ -110,7 +110,7 @@ def read_batch(most: int = BATCH_BYTES) -> tuple[Sequence[object], datetime | No
     """The events of a body that holds several, and when it says that it was sent: a JSON array, `{"events": [...],
     "sent_at": ...}`, or NDJSON. `most`: bytes. Raises InvalidEvent.
     """
-    if request.mimetype in NDJSON:
+    if request.mimetype in _NDJSON:
         return list(_lines(most)), None
     body = read_json(read_bytes(most))
     if not isinstance(body, dict):

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from analytics.access.store import WRITE
+from analytics.access.store import WRITE_SCOPE
 from analytics.events.schema import EventSchema
 from ingest_app import opt_out as opting_out
 from ingest_app.answers import Parameters
@@ -13,8 +13,8 @@ from ingest_app.hit import MOST_EVENTS
 from web.json_schema import (
     A_MOMENT,
     ANYTHING,
-    COUNT,
     TEXT,
+    WHOLE_COUNT,
     Json,
     an_object,
     any_of,
@@ -24,9 +24,9 @@ from web.json_schema import (
     one_of,
     or_null,
 )
-from web.openapi import EVENTS, JSON, NDJSON, WARNING, Operation, common, describe
+from web.openapi import EVENT_BODIES, JSON, NDJSON, WARNING, Operation, common, describe
 
-ABOUT = """\
+_ABOUT = """\
 Send what happens on your sites. A 200 says that it is on disk; an event with an `event_id` is stored once, however
 often it is sent.
 
@@ -36,7 +36,7 @@ again. A request that is no HTTP at all, beyond the limits of its head, or slowe
 408, 414, 431 or 501 in the same shape, whatever the route.
 """
 
-PLAIN = "text/plain"  # what sendBeacon calls it
+_PLAIN = "text/plain"  # what sendBeacon calls it
 
 SENDING = "Sending events"
 PRIVACY = "Privacy"
@@ -48,7 +48,7 @@ EVENT = {
     "event_id": "4f1c2d",
     "props": {"plan": "pro"},
 }
-MANY = list_of(
+_MANY = list_of(
     any_of(EventSchema, ANYTHING),
     maxItems=MOST_EVENTS,
     description="Each as for POST /event. One that is not is rejected by its index, and the others are accepted.",
@@ -56,8 +56,8 @@ MANY = list_of(
 SENT_AT = any_of(or_null(A_MOMENT), just("")) | {
     "description": "When it is sent, by the clock that the events' timestamps are of."
 }
-SEVERAL = any_of(MANY, an_object({"events": MANY}, {"sent_at": SENT_AT}))
-REJECTED = an_object({"index": COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
+SEVERAL = any_of(_MANY, an_object({"events": _MANY}, {"sent_at": SENT_AT}))
+_REJECTED = an_object({"index": WHOLE_COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
 FIRST_REJECTED = f"The first {MOST_LISTED} at most, each with up to {MOST_FIELDS} of its fields."
 WARNINGS = {
     "description": "Fields that Footfall does not know and ignores, at most 100; the closest name, if there is."
@@ -71,16 +71,16 @@ RESOLVED = {
 }
 SENT_TOO_MUCH = {415: "", 429: ""}
 
-OPERATIONS: dict[str, Operation] = {
+_OPERATIONS: dict[str, Operation] = {
     "POST /event": Operation(
         summary="One event",
         tag=SENDING,
-        scope=WRITE,
+        scope=WRITE_SCOPE,
         key_optional=True,
         note=VALIDATE,
         query=Parameters,
-        error=EVENTS,
-        body={JSON: EventSchema, PLAIN: EventSchema},
+        error=EVENT_BODIES,
+        body={JSON: EventSchema, _PLAIN: EventSchema},
         answer={
             JSON: an_object(
                 {"success": just(True), "message": TEXT},
@@ -102,24 +102,24 @@ OPERATIONS: dict[str, Operation] = {
     "POST /events": Operation(
         summary="Several events; none suffers from its neighbours",
         tag=SENDING,
-        scope=WRITE,
+        scope=WRITE_SCOPE,
         key_optional=True,
         note=VALIDATE
         + "Then the body may have MAX_BODY_BYTES at most, and what a worker would drop is among `dropped`.",
         query=Parameters,
-        body={JSON: SEVERAL, PLAIN: SEVERAL, NDJSON: TEXT | {"description": "An event a line; empty lines are none."}},
+        body={JSON: SEVERAL, _PLAIN: SEVERAL, NDJSON: TEXT | {"description": "An event a line; empty lines are none."}},
         answer={
             JSON: an_object(
                 {
                     "success": just(True),
-                    "accepted": COUNT,
-                    "dropped": COUNT,
-                    "rejected": list_of(REJECTED) | {"description": FIRST_REJECTED},
+                    "accepted": WHOLE_COUNT,
+                    "dropped": WHOLE_COUNT,
+                    "rejected": list_of(_REJECTED) | {"description": FIRST_REJECTED},
                 },
                 {
-                    "rejected_count": COUNT | {"description": "Of all rejected events, if not all are listed."},
-                    "dropped_events": list_of(an_object({"index": COUNT, "reason": REASON})),
-                    "warnings": list_of(an_object(WARNING, {"index": COUNT})) | WARNINGS,
+                    "rejected_count": WHOLE_COUNT | {"description": "Of all rejected events, if not all are listed."},
+                    "dropped_events": list_of(an_object({"index": WHOLE_COUNT, "reason": REASON})),
+                    "warnings": list_of(an_object(WARNING, {"index": WHOLE_COUNT})) | WARNINGS,
                     "events": list_of(RESOLVED),
                 },
             )
@@ -159,7 +159,7 @@ OPERATIONS: dict[str, Operation] = {
     "GET /opt-out": Operation(
         summary="The page on which a visitor opts out",
         tag=PRIVACY,
-        query=opting_out.Asked,
+        query=opting_out.OptOutQuery,
         answer={"text/html": TEXT},
         uses_stores=False,
         examples={"site_id": "site-abc-123"},
@@ -179,4 +179,4 @@ OPERATIONS: dict[str, Operation] = {
 
 @cache
 def description() -> Json:
-    return describe("Footfall: events in", ABOUT, OPERATIONS, {}, {})
+    return describe("Footfall: events in", _ABOUT, _OPERATIONS, {}, {})

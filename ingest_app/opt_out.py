@@ -20,17 +20,17 @@ from web.errors import error_body, error_response
 from web.request_data import read
 
 COOKIE, _, OUT = OPTED_OUT.partition("=")
-KEPT = 400 * 86_400  # seconds; no browser keeps one for longer
+_KEPT = 400 * 86_400  # seconds; no browser keeps one for longer
 
 STYLE = "body{font:1.1em/1.5 sans-serif;max-width:35em;margin:3em auto;padding:0 1em}button{font:inherit}"
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
-HEADERS = {
+_HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",  # it says what this browser chose
     "Referrer-Policy": "same-origin",  # else the page's own form would say that its origin is null
 }
-PAGE = """<!doctype html>
+_PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Opt out</title><meta name="viewport" content="width=device-width">
 <style>{style}</style></head>
@@ -50,14 +50,14 @@ NOT_COUNTED = "This browser is not counted.", "in", "Count this browser again"
 ELSEWHERE = "Another site's page may not choose for its visitors."
 
 
-class Asked(Schema):
+class OptOutQuery(Schema):
     class Meta:
         unknown = EXCLUDE  # who links to it may add what he likes
 
     site_id = Text(longest=128, load_default="")
 
 
-class Chosen(Asked):
+class Chosen(OptOutQuery):
     choice = fields.String(required=True, validate=OneOf(["out", "in"]))
 
 
@@ -66,7 +66,7 @@ def opting_out_blueprint() -> Blueprint:
 
     @blueprint.get("/opt-out")
     def ask() -> Response:
-        return _page(read(Asked(), request.args)["site_id"], request.cookies.get(COOKIE) == OUT)
+        return _page(read(OptOutQuery(), request.args)["site_id"], request.cookies.get(COOKIE) == OUT)
 
     @blueprint.post("/opt-out")
     def choose() -> Response:
@@ -78,7 +78,7 @@ def opting_out_blueprint() -> Blueprint:
         # On another site's pages a browser sends it only as SameSite=None, which it takes over HTTPS only.
         same_site = "None" if request.is_secure else "Lax"
         if is_out:
-            answer.set_cookie(COOKIE, OUT, KEPT, secure=request.is_secure, httponly=True, samesite=same_site)
+            answer.set_cookie(COOKIE, OUT, _KEPT, secure=request.is_secure, httponly=True, samesite=same_site)
         else:
             answer.delete_cookie(COOKIE, secure=request.is_secure, httponly=True, samesite=same_site)
         return answer
@@ -109,5 +109,5 @@ def _host_of(url: str) -> tuple[str | None, int | None]:
 def _page(site_id: str, is_out: bool) -> Response:
     state, choice, label = NOT_COUNTED if is_out else COUNTED
     shown = escape(site_id)
-    page = PAGE.format(style=STYLE, what=shown or "this site", state=state, site_id=shown, choice=choice, label=label)
-    return Response(page, headers=HEADERS, mimetype="text/html")
+    page = _PAGE.format(style=STYLE, what=shown or "this site", state=state, site_id=shown, choice=choice, label=label)
+    return Response(page, headers=_HEADERS, mimetype="text/html")

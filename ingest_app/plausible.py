@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 from ingest_app.collector import Collector
 from ingest_app.drop_in import SitesMeant, in_their_words
 from ingest_app.hit import read_bytes, read_hit, read_json
-from ingest_app.plausible_schema import THEIR_NAMES, read_plausible
+from ingest_app.plausible_schema import PLAUSIBLE_NAMES, read_plausible
 
 
 def plausible_blueprint(collector: Collector) -> Blueprint:
@@ -21,7 +21,7 @@ def plausible_blueprint(collector: Collector) -> Blueprint:
         meant = SitesMeant(collector.sites.by_domain)
         sites = dict.fromkeys(meant.id_of(domain) for domain in read.domains)
         admitted = collector.admit(read_hit([read.event | {"site_id": site_id} for site_id in sites], is_foreign=True))
-        for error in in_their_words(admitted.rejected, THEIR_NAMES).values():
+        for error in in_their_words(admitted.rejected, PLAUSIBLE_NAMES).values():
             if error.code != "unknown_site":
                 raise error
         dropped = admitted.dropped + len(admitted.rejected)

@@ -17,10 +17,10 @@ from analytics.events.schema import InvalidEvent
 from analytics.urls import Url, split_url
 from ingest_app.coercion import forwarded, money, name_of, props, text, whole_number, without_nothing
 
-LONGEST_NAME = 120
+LONGEST_EVENT_NAME = 120
 MOST_DOMAINS = 100  # each is looked up
-LONGEST_URL = 2000  # bytes
-THEIR_NAMES = {"site_id": "domain", "event_type": "event_name"}
+_LONGEST_URL = 2000  # bytes
+PLAUSIBLE_NAMES = {"site_id": "domain", "event_type": "event_name"}
 A_DAY = 86_400_000  # milliseconds
 
 PROPS_TOO_LONG = "keys should have at most 300 bytes and values at most 2000 bytes"
@@ -68,8 +68,8 @@ def _name_in(body: dict[str, Any]) -> str:
     name = name_of(_given(body, "n", "name"))
     if not name:
         raise InvalidEvent({"event_name": ["can't be blank"]})
-    if len(name) > LONGEST_NAME:
-        raise InvalidEvent({"event_name": [f"should be at most {LONGEST_NAME} character(s)"]})
+    if len(name) > LONGEST_EVENT_NAME:
+        raise InvalidEvent({"event_name": [f"should be at most {LONGEST_EVENT_NAME} character(s)"]})
     return name
 
 
@@ -77,8 +77,8 @@ def _url_in(body: dict[str, Any]) -> str:
     given = text(_given(body, "u", "url"), 2**20)
     if not given:
         raise InvalidEvent({"url": ["is required"]})
-    if len(given.encode()) > LONGEST_URL:
-        raise InvalidEvent({"url": [f"should be at most {LONGEST_URL} byte(s)"]})
+    if len(given.encode()) > _LONGEST_URL:
+        raise InvalidEvent({"url": [f"should be at most {_LONGEST_URL} byte(s)"]})
     if not is_page_url(given):
         raise InvalidEvent({"url": ["must be a valid url"]})
     if split_url(given).scheme == "data":

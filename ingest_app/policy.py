@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 
 from analytics.events.event import Event
-from analytics.events.schema import EARLIEST, LATEST, InvalidEvent
+from analytics.events.schema import EARLIEST, LATEST_SENT, InvalidEvent
 from analytics.sites.site import Site
 from analytics.urls import plain_origin
 from analytics.visitors.client import Client
@@ -73,7 +73,7 @@ def drop_excluded_address(arrival: Arrival) -> str | None:
     return "excluded_address" if is_excluded else None
 
 
-POLICY: tuple[Callable[[Arrival], str | None], ...] = (
+_POLICY: tuple[Callable[[Arrival], str | None], ...] = (
     reject_other_origin,
     reject_too_old,
     drop_opted_out,
@@ -84,7 +84,7 @@ POLICY: tuple[Callable[[Arrival], str | None], ...] = (
 
 def reason_to_drop(arrival: Arrival) -> str | None:
     """By which it is counted; None for an event that is taken. Raises InvalidEvent."""
-    for rule in POLICY:
+    for rule in _POLICY:
         if reason := rule(arrival):
             return reason
     return None
@@ -99,7 +99,7 @@ def when_it_occurred(event: Event, timestamp: object, sent_at: datetime | None) 
         try:
             occurred_at = event.received_at - (sent_at - event.occurred_at)
         except OverflowError:
-            occurred_at = EARLIEST - timedelta(1) if sent_at > event.occurred_at else LATEST
+            occurred_at = EARLIEST - timedelta(1) if sent_at > event.occurred_at else LATEST_SENT
     if occurred_at < EARLIEST:
         raise InvalidEvent({"timestamp": ["Before the year 1970, less the time since sent_at."]}, site_id=event.site_id)
     if occurred_at > event.received_at + MOST_AHEAD:

@@ -15,9 +15,9 @@ from ingest_app.drop_in import SitesMeant, list_rejected
 from ingest_app.events import GIF
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
 from ingest_app.segment_com_schema import (
-    KINDS,
-    SHORT,
-    THEIR_NAMES,
+    CALLS,
+    SEGMENT_COM_NAMES,
+    SHORT_CALLS,
     parameters_as_body,
     read_segment,
     translate,
@@ -39,11 +39,11 @@ def segment_blueprint(collector: Collector) -> Blueprint:
     for path in BATCHES:
         blueprint.post(path)(receive_batch)
 
-    @blueprint.post(f"/v1/<any({', '.join([*KINDS, *SHORT])}):kind>")
+    @blueprint.post(f"/v1/<any({', '.join([*CALLS, *SHORT_CALLS])}):kind>")
     def receive_message(kind: str) -> Response:
         with collector.counting_what_cannot_be_read():
             body = read_json(read_bytes(BATCH_BYTES))
-        return _answer(_admit(body, SHORT.get(kind, kind)))
+        return _answer(_admit(body, SHORT_CALLS.get(kind, kind)))
 
     @blueprint.get("/v1/projects/<write_key>/settings")
     def tell_a_browser_where_to_send(write_key: str) -> Response:
@@ -84,5 +84,5 @@ def _answer(admitted: Admitted) -> Response:
         success=True,
         accepted=admitted.accepted,
         dropped=admitted.dropped,
-        **list_rejected(admitted.rejected, THEIR_NAMES),
+        **list_rejected(admitted.rejected, SEGMENT_COM_NAMES),
     )

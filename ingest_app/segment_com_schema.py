@@ -30,17 +30,24 @@ from ingest_app.coercion import (
     without_nothing,
 )
 
-SHORT = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}  # of browsers
-KINDS = tuple(SHORT.values())
-PERSONS = ("identify", "group", "alias")  # they tell of a person and of nothing that the person did
+SHORT_CALLS = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}  # of browsers
+CALLS = tuple(SHORT_CALLS.values())
+CALLS_ABOUT_PERSONS = ("identify", "group", "alias")  # they tell of a person and of nothing that the person did
 CAMPAIGN = {"utm_campaign": "name", "utm_source": "source", "utm_medium": "medium", "utm_content": "content",
             "utm_term": "term"}  # fmt: skip
-OF_PAGES = ("url", "path", "referrer", "search", "name", "category")  # page's properties that are no properties of ours
+_OF_PAGES = (
+    "url",
+    "path",
+    "referrer",
+    "search",
+    "name",
+    "category",
+)  # page's properties that are no properties of ours
 OF_CONTEXT = ("page", "campaign", "screen", "os", "locale", "ip", "userAgent")  # what is read of a batch's own
-TIMES = ("timestamp", "originalTimestamp", "sentAt")  # of a message, the first that is one; else it is its arrival
-THEIR_NAMES = {"site_id": "writeKey", "event_type": "event", "user_id": "userId", "event_id": "messageId"}
+_TIMES = ("timestamp", "originalTimestamp", "sentAt")  # of a message, the first that is one; else it is its arrival
+SEGMENT_COM_NAMES = {"site_id": "writeKey", "event_type": "event", "user_id": "userId", "event_id": "messageId"}
 DEFAULT_CURRENCY = "USD"  # as Segment's specification says of `revenue`
-BROWSERS = ("Mozilla/", "Opera/")  # how their user agents begin; a library's does not
+_BROWSERS = ("Mozilla/", "Opera/")  # how their user agents begin; a library's does not
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +85,13 @@ def translate(message: object, site_id: str, context: Mapping[str, Any]) -> obje
     if not isinstance(message, dict):
         return InvalidEvent({"body": ["Not a JSON object."]}, site_id=site_id)
     kind = message.get("type")
-    if kind in PERSONS:
+    if kind in CALLS_ABOUT_PERSONS:
         return Drop(str(kind), site_id)
-    if kind not in KINDS:
-        return InvalidEvent({"type": [f"Not one of {', '.join(KINDS)}."]}, site_id=site_id)
+    if kind not in CALLS:
+        return InvalidEvent({"type": [f"Not one of {', '.join(CALLS)}."]}, site_id=site_id)
     context = {**context, **_object(message.get("context"))}
     properties = _object(message.get("properties"))
-    at = moment(*(message.get(name) for name in TIMES))
+    at = moment(*(message.get(name) for name in _TIMES))
     event = _described(context) | {
         "site_id": site_id,
         "event_id": id_of(message.get("messageId"), 100),
@@ -99,7 +106,7 @@ def visitor_in(sender: Client, hit: SegmentHit) -> Client:
     """What of a hit's sender tells of the visitor: of a browser all; of a phone's app, whose library has a user agent
     of its own, the address; of a server nothing.
     """
-    if sender.user_agent.startswith(BROWSERS):
+    if sender.user_agent.startswith(_BROWSERS):
         return sender
     if any(_object(_object(_in(message, "context")).get("device")) for message in hit.messages):
         return Client(address=sender.address, languages=sender.languages)
@@ -136,7 +143,7 @@ def _page(message: dict[str, Any], properties: dict[str, Any], context: Mapping[
     if kind == "screen" and name:
         where = {"path": name if name.startswith("/") else f"/{name}"}
     title = properties.get("title") or text(_object(context.get("page")).get("title"), LONGEST_VALUE)
-    said = {key: value for key, value in properties.items() if key not in OF_PAGES}
+    said = {key: value for key, value in properties.items() if key not in _OF_PAGES}
     return where | {
         "event_type": "pageview",
         "props": props({"name": name, "category": category, "title": title}, said),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from flask import Blueprint, Response, request
 
-BUILT = Path(__file__).parent / "js" / "footfall.min.js"
+_BUILT = Path(__file__).parent / "js" / "footfall.min.js"
 
-HEADERS = {
+_HEADERS = {
     # Short, so that a new version is everywhere within an hour; while we are away, browsers go on with what they have.
     "Cache-Control": "public, max-age=3600, stale-while-revalidate=86400, stale-if-error=86400",
     "Cross-Origin-Resource-Policy": "cross-origin",  # for pages that are cross-origin isolated
@@ -18,13 +18,13 @@ HEADERS = {
 
 def tracker_blueprint() -> Blueprint:
     blueprint = Blueprint("tracker", __name__)
-    plain = BUILT.read_bytes()
+    plain = _BUILT.read_bytes()
     packed = gzip.compress(plain, 9, mtime=0)
 
     @blueprint.get("/js/footfall.js")
     def tracker() -> Response:
         packs = request.accept_encodings["gzip"] > 0
-        answer = Response(packed if packs else plain, headers=HEADERS, mimetype="text/javascript")
+        answer = Response(packed if packs else plain, headers=_HEADERS, mimetype="text/javascript")
         if packs:
             answer.content_encoding = "gzip"
         answer.add_etag()

@@ -15,7 +15,7 @@ from analytics.events.schema import InvalidEvent
 from ingest_app.collector import Collector
 from ingest_app.drop_in import SitesMeant, describe_rejections, in_their_words
 from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
-from ingest_app.umami_schema import THEIR_NAMES, read_umami
+from ingest_app.umami_schema import UMAMI_NAMES, read_umami
 
 
 def umami_blueprint(collector: Collector) -> Blueprint:
@@ -25,7 +25,7 @@ def umami_blueprint(collector: Collector) -> Blueprint:
     def receive_umami_event() -> Response:
         with collector.counting_what_cannot_be_read():
             body = read_json(read_bytes())
-        for error in in_their_words(_admit([body]), THEIR_NAMES).values():
+        for error in in_their_words(_admit([body]), UMAMI_NAMES).values():
             raise error
         return jsonify(_answer())
 
@@ -39,7 +39,7 @@ def umami_blueprint(collector: Collector) -> Blueprint:
             size=len(bodies),
             processed=processed,
             errors=len(rejected),
-            details=describe_rejections(rejected, THEIR_NAMES),
+            details=describe_rejections(rejected, UMAMI_NAMES),
             cache=_answer()["cache"],
         )
 

@@ -13,14 +13,14 @@ from analytics.events.schema import InvalidEvent
 from ingest_app.coercion import address, forwarded, id_of, moment_of_seconds, money, page, props, text, without_nothing
 
 LONGEST_NAME = 50
-TYPES = ("event", "identify", "performance")
-THEIR_NAMES = {
+UMAMI_TYPES = ("event", "identify", "performance")
+UMAMI_NAMES = {
     "site_id": "payload.website",
     "event_type": "payload.name",
     "user_id": "payload.id",
     "timestamp": "payload.timestamp",
 }
-DEVICES = {"desktop": "Desktop", "laptop": "Desktop", "mobile": "Mobile", "tablet": "Tablet"}
+_DEVICES = {"desktop": "Desktop", "laptop": "Desktop", "mobile": "Mobile", "tablet": "Tablet"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,8 @@ def read_umami(body: object, forwarded_for: str = "") -> UmamiEvent:
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
     kind, payload = body.get("type", "event"), body.get("payload")
-    if kind not in TYPES:
-        raise InvalidEvent({"type": [f"Not one of {', '.join(TYPES)}."]})
+    if kind not in UMAMI_TYPES:
+        raise InvalidEvent({"type": [f"Not one of {', '.join(UMAMI_TYPES)}."]})
     if not isinstance(payload, dict):
         raise InvalidEvent({"payload": ["Not a JSON object."]})
     website = next(filter(None, (text(payload.get(name), 128) for name in ("website", "link", "pixel"))), None)
@@ -68,7 +68,7 @@ def _event(payload: dict[str, Any], forwarded_for: str) -> dict[str, Any]:
         "screen": text(payload.get("screen"), 11),
         "browser": text(payload.get("browser"), 128),
         "os": text(payload.get("os"), 128),
-        "device": DEVICES.get(str(payload.get("device"))),
+        "device": _DEVICES.get(str(payload.get("device"))),
         "revenue": revenue,
         "props": props({"title": payload.get("title"), "tag": payload.get("tag")}, said),
         "ip": address(payload.get("ip")) or forwarded(forwarded_for),

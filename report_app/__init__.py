@@ -9,7 +9,15 @@ import structlog
 from flask import Flask, Response
 from prometheus_client import Metric
 
-from analytics.access.store import ADMIN, DEAD_LETTERS, METRICS, PERSONS, READ, SITES, ApiKeyStore
+from analytics.access.store import (
+    ADMIN_SCOPE,
+    DEAD_LETTERS_SCOPE,
+    METRICS_SCOPE,
+    PERSONS_SCOPE,
+    READ_SCOPE,
+    SITES_SCOPE,
+    ApiKeyStore,
+)
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
@@ -42,8 +50,8 @@ from web.metrics import metrics_blueprint
 log = structlog.get_logger()
 
 
-FRONT_PAGE = "This server answers reports about websites, as GET /stats?site_id=..., and administers sites and keys."
-LINKS = {
+_FRONT_PAGE = "This server answers reports about websites, as GET /stats?site_id=..., and administers sites and keys."
+_LINKS = {
     "docs": "All routes, to read and to try",
     "openapi.json": "The same in OpenAPI 3.1",
     "readyz": "Whether its stores answer",
@@ -73,7 +81,7 @@ class Services:
 def create_app(settings: Settings, services: Services) -> Flask:
     reports, sites, clock, letters = services.reports, services.sites, services.clock, services.dead_letters
     needs = Auth(settings, services.api_keys.find).needs
-    auth, of_persons = (needs(scope, in_question, sites.id_of) for scope in (READ, PERSONS))
+    auth, of_persons = (needs(scope, in_question, sites.id_of) for scope in (READ_SCOPE, PERSONS_SCOPE))
     site_called = SiteLookup(sites, required=settings.is_production)
     app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes, settings.trusted_proxies)
     register_report_errors(app)
@@ -85,13 +93,13 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
     exports = max(1, settings.web_threads // 2)
     app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock, at_once=exports))
-    app.register_blueprint(sites_blueprint(sites, services.books, needs(SITES, in_path)))
-    app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN), clock))
-    app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS, in_question)))
-    app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN)))
-    app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS)))
+    app.register_blueprint(sites_blueprint(sites, services.books, needs(SITES_SCOPE, in_path)))
+    app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN_SCOPE), clock))
+    app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS_SCOPE, in_question)))
+    app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN_SCOPE)))
+    app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(description))
-    app.register_blueprint(front_page_blueprint("Footfall: reports", FRONT_PAGE, LINKS))
+    app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS))
     if settings.reports_are_open:
         log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     return app

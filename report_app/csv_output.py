@@ -13,7 +13,7 @@ from web.errors import BadRequest
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how one begins
 CSV = "text/csv"
-BOM = "\ufeff"  # Excel takes a table without it for one in an old encoding
+_BOM = "\ufeff"  # Excel takes a table without it for one in an old encoding
 
 
 def wants_csv() -> bool:
@@ -37,7 +37,7 @@ def csv_lines(names: Sequence[str], rows: Iterable[Iterable[Any]], *, bom: bool)
     """The same, line by line."""
     table = StringIO()
     writer = csv.writer(table)
-    yield BOM if bom else ""
+    yield _BOM if bom else ""
     for row in chain([names], rows):
         writer.writerow(map(_harmless, row))
         yield table.getvalue()

@@ -21,10 +21,10 @@ from web.errors import BadRequest, error_body, error_response
 from web.request_data import read, read_body
 
 MISPLACED = ["Belongs into the body."]
-CUT = "Only its beginning was kept; send the event to replay in its place as the body."
+_CUT = "Only its beginning was kept; send the event to replay in its place as the body."
 
 
-class Filter(Schema):
+class LetterQuery(Schema):
     """What is not known is an error: a filter with a slip of the pen must not purge everything."""
 
     site_id = Text(longest=128)
@@ -32,12 +32,12 @@ class Filter(Schema):
     dead_before = Moment()
 
 
-class Page(Filter):
+class LetterPage(LetterQuery):
     limit = fields.Integer(validate=Range(1, 1000), load_default=100)
     after = fields.UUID()
 
 
-class Purge(Filter):
+class Purge(LetterQuery):
     confirm = Whole(required=True)
 
 
@@ -47,18 +47,18 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
 
     @blueprint.get("/count")
     def count() -> Response:
-        rows = letters.count(_filter(read(Filter(), request.args)))
+        rows = letters.count(_filter(read(LetterQuery(), request.args)))
         return jsonify(count=sum(row.count for row in rows), by=[asdict(row) for row in rows])
 
     @blueprint.get("")
     def list_letters() -> Response:
-        query = read(Page(), request.args)
+        query = read(LetterPage(), request.args)
         page = [x.as_json() for x in letters.find(_filter(query), after=query.get("after"), limit=query["limit"])]
         return jsonify(dead_letters=page, after=page[-1]["id"] if len(page) == query["limit"] else None)
 
     @blueprint.get("/export")
     def export() -> Response:
-        found = letters.find(_filter(read(Filter(), request.args)))
+        found = letters.find(_filter(read(LetterQuery(), request.args)))
         first = list(islice(found, 1))  # asks MongoDB before the 200 is on its way
         return Response(_lines(chain(first, found)), mimetype="application/x-ndjson")
 
@@ -73,12 +73,12 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
         if body := request.get_data():
             replay_edited(journal, letter, read_json(body))
         elif not replay_letter(journal, letter):
-            return error_response(409, error_body("cut", CUT))
+            return error_response(409, error_body("cut", _CUT))
         return jsonify(success=True, replayed=1)
 
     @blueprint.post("/replay")
     def replay_many() -> Response:
-        done = replay_all(journal, letters, _filter(read(Filter(), _body())))
+        done = replay_all(journal, letters, _filter(read(LetterQuery(), _body())))
         return jsonify(success=True, **asdict(done))
 
     @blueprint.post("/purge")

@@ -18,8 +18,8 @@ import structlog
 from flask import Blueprint, Response, request
 
 from analytics.events.event import Event
-from analytics.events.export import COLUMNS, in_pieces, ndjson, parquet, row_of
-from analytics.events.schema import EARLIEST, LATEST
+from analytics.events.export import EXPORT_COLUMNS, in_pieces, ndjson, parquet, row_of
+from analytics.events.schema import EARLIEST, LATEST_SENT
 from analytics.events.store import EventStore
 from analytics.reports.engine import Reports
 from analytics.reports.filtered_events import filtered_events
@@ -32,9 +32,9 @@ from web.auth import Check, api_key_id
 
 log = structlog.get_logger()
 
-ASKED = ("site_id", *PERIOD, FILTERS, "format", "bom")
+_ASKED = ("site_id", *PERIOD, FILTERS, "format", "bom")
 FORMATS = {"ndjson": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
-TOO_MANY = "Too many exports are being read at this moment; please ask again."
+_TOO_MANY = "Too many exports are being read at this moment; please ask again."
 
 
 def export_blueprint(
@@ -54,16 +54,16 @@ def export_blueprint(
     @blueprint.get("/export/events")
     def export_events() -> Response:
         budget = reports.budget(api_key_id())
-        asked = read_parameters(request.args, ASKED, period="all")
+        asked = read_parameters(request.args, _ASKED, period="all")
         form, write, mimetype = _format()
         with asked.naming_parameters(), ExitStack() as held:
             site = site_called(asked.site_id)
             query = asked.load(site, clock(), lambda: None)
             is_all = asked.period == {"period": "all"}
             if is_all:  # to the last event, even if it says that it happens later today
-                query = replace(query, period=replace(query.period, start=EARLIEST, end=LATEST))
+                query = replace(query, period=replace(query.period, start=EARLIEST, end=LATEST_SENT))
             if not slots.acquire(blocking=False):
-                raise Refused("busy", TOO_MANY)
+                raise Refused("busy", _TOO_MANY)
             held.callback(slots.release)
             found = (
                 filtered_events(reports, events, query, budget)
@@ -95,13 +95,13 @@ def _format() -> tuple[str, Writer, str]:
 
 
 def as_csv(events: Iterable[Event], *, bom: bool) -> Iterator[bytes]:
-    lines = csv_lines(COLUMNS.names, map(_cells, events), bom=bom)
+    lines = csv_lines(EXPORT_COLUMNS.names, map(_cells, events), bom=bom)
     return in_pieces(line.encode() for line in lines)
 
 
 def _cells(event: Event) -> Iterator[Any]:
     row = row_of(event)
-    return (_cell(row.get(name)) for name in COLUMNS.names)
+    return (_cell(row.get(name)) for name in EXPORT_COLUMNS.names)
 
 
 def _cell(value: Any) -> Any:

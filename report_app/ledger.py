@@ -18,7 +18,7 @@ from web.errors import BadRequest
 from web.request_data import read
 
 MOST_DAYS = 400
-DEFAULT_DAYS = timedelta(days=29)
+_DEFAULT_DAYS = timedelta(days=29)
 
 
 class LedgerQuery(Schema):
@@ -60,7 +60,7 @@ def shown_time(moment: datetime | None) -> str | None:
 def _days(first: date | None, last: date | None, today: date) -> tuple[date, date]:
     """Raises BadRequest."""
     last = last or today
-    first = first or last - DEFAULT_DAYS
+    first = first or last - _DEFAULT_DAYS
     if not first <= last < first + timedelta(days=MOST_DAYS):
         said = f"Not from 1 to {MOST_DAYS} days: `to` is {last.isoformat()}."
         raise BadRequest("invalid_query", "Not understood: see from.", {"from": [said]})

@@ -6,14 +6,14 @@ from decimal import ROUND_HALF_UP, Decimal
 from babel.numbers import format_compact_currency, format_currency
 
 from analytics.queries.query import OF_MONEY, OF_PAGES
-from analytics.reports.results import Metric, Money
+from analytics.reports.results import Metric, MoneyAmount
 
 LOCALE = "en_US"  # Plausible's
 Cell = str | int | float | Decimal | None
 
 
 def figure(metric: Metric) -> object:
-    if not isinstance(metric, Money):
+    if not isinstance(metric, MoneyAmount):
         return metric
     return {
         "value": float(metric.amount),
@@ -31,7 +31,7 @@ def columns(metric: str) -> Iterator[str]:
 
 
 def cells(metric: str, value: Metric) -> Iterator[Cell]:
-    money = value if isinstance(value, Money) else None
+    money = value if isinstance(value, MoneyAmount) else None
     yield _plain(money.amount) if money else value  # type: ignore[misc]
     if metric in OF_MONEY:
         yield money.currency if money else None
@@ -47,7 +47,7 @@ def change(now: Metric, before: Metric) -> int | None:
     currency.
     """
     match now, before:
-        case Money(), Money():
+        case MoneyAmount(), MoneyAmount():
             return _percent(now.amount, before.amount) if now.currency == before.currency else None
         case int() | float(), int() | float():
             return _percent(Decimal(str(now)), Decimal(str(before)))

@@ -47,8 +47,8 @@ from web.json_schema import (
 from web.openapi import ref
 
 SITE_ID = text(1, LONGEST_SITE_ID)
-DAY = text(format="date", pattern=f"^{YEARS}-")
-SECOND = MOMENT | {"pattern": f"^{YEARS}-.*(Z|[+-][0-9]{{2}}:[0-9]{{2}})$"}
+DATE_TEXT = text(format="date", pattern=f"^{YEARS}-")
+_SECOND = MOMENT | {"pattern": f"^{YEARS}-.*(Z|[+-][0-9]{{2}}:[0-9]{{2}})$"}
 
 OF_PATTERNS = tuple(name for name in OPERATORS if name.startswith("matches"))
 OF_TEXTS = tuple(name for name in OPERATORS if name not in OF_PATTERNS)
@@ -57,7 +57,7 @@ LOOSE = tuple(name for name in OF_TEXTS if name not in EXACT)
 
 VALUE = text(longest=LONGEST_TEXT)
 PATTERN = VALUE | {"format": "re2", "description": "A regular expression of RE2, which finds something in the value."}
-PROP = text(pattern=f"^{PROPS}[^\\u0000]+$", longest=LONGEST_TEXT, description="One of your own properties.")
+_PROP = text(pattern=f"^{PROPS}[^\\u0000]+$", longest=LONGEST_TEXT, description="One of your own properties.")
 OTHER_THAN_TEXT = ({"type": "number", "minimum": INTEGER64["minimum"], "maximum": INTEGER64["maximum"]}, FLAG)
 CODE = text(pattern=f"^({COUNTRY.pattern}|{missing('visit:country').replace('(', '[(]').replace(')', '[)]')})$")
 
@@ -84,8 +84,8 @@ def period_names(*more: str) -> Json:
 
 
 PERIOD_NAME = period_names("24h", "day", "month", "year", "all")
-TWO_DAYS = row_of(DAY, DAY, description="Both of them are in it, in order.")
-TWO_MOMENTS = row_of(SECOND, SECOND, description="Both seconds are in it, in order.")
+TWO_DAYS = row_of(DATE_TEXT, DATE_TEXT, description="Both of them are in it, in order.")
+TWO_MOMENTS = row_of(_SECOND, _SECOND, description="Both seconds are in it, in order.")
 DATE_RANGE = any_of(PERIOD_NAME, TWO_DAYS, TWO_MOMENTS)
 
 
@@ -102,8 +102,8 @@ CONDITIONS = [
     _condition(LOOSE, just("visit:country"), VALUE),
     _condition(OF_PATTERNS, one_of(*TEXTS, "visit:country"), PATTERN),
     _condition(OF_PATTERNS, just("visit:city"), any_of(PATTERN, INTEGER64)),
-    _condition(OF_TEXTS, PROP, any_of(VALUE, *OTHER_THAN_TEXT)),
-    _condition(OF_PATTERNS, PROP, any_of(PATTERN, *OTHER_THAN_TEXT)),
+    _condition(OF_TEXTS, _PROP, any_of(VALUE, *OTHER_THAN_TEXT)),
+    _condition(OF_PATTERNS, _PROP, any_of(PATTERN, *OTHER_THAN_TEXT)),
     _condition(OPERATORS_OF_GOALS, just("event:goal"), VALUE),
 ]
 
@@ -125,7 +125,7 @@ COMPONENTS: dict[str, Json] = {
     "DateRange": DATE_RANGE,
 }
 
-FILTERS = list_of(
+_FILTERS = list_of(
     ref("QueryFilter"),
     maxItems=MOST_CONDITIONS,
     description=f"All of them must fit. Up to {MOST_CONDITIONS} conditions and {MOST_VALUES} values altogether, "
@@ -145,8 +145,8 @@ COMPARISONS = any_of(
     ),
 )
 
-DIMENSIONS = list_of(
-    any_of(one_of("time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), PROP),
+_DIMENSIONS = list_of(
+    any_of(one_of("time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), _PROP),
     maxItems=MOST_DIMENSIONS,
     uniqueItems=True,
     description="No more than one of time.",
@@ -164,11 +164,11 @@ METRIC_NAMES = list_of(
 QUERY = an_object(
     {"site_id": SITE_ID, "metrics": METRIC_NAMES, "date_range": ref("DateRange")},
     {
-        "dimensions": DIMENSIONS,
-        "filters": FILTERS,
+        "dimensions": _DIMENSIONS,
+        "filters": _FILTERS,
         "order_by": list_of(
             row_of(
-                any_of(one_of(*METRICS, "time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), PROP),
+                any_of(one_of(*METRICS, "time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), _PROP),
                 one_of("asc", "desc"),
             ),
             maxItems=len(METRICS) + MOST_DIMENSIONS,

@@ -16,7 +16,7 @@ from flask import Blueprint, Response, jsonify, request
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from marshmallow.validate import Length
 
-from analytics.events.schema import EARLIEST, LATEST, Text, normalized
+from analytics.events.schema import EARLIEST, LATEST_SENT, Text, normalized
 from analytics.queries.query import GRAINS
 from analytics.queries.query_schema import shown
 from analytics.reports.engine import Reports
@@ -25,13 +25,13 @@ from analytics.suggestion import did_you_mean
 from report_app.csv_output import as_csv, wants_csv
 from report_app.metric_format import cells, columns, figure
 from report_app.site_lookup import SiteLookup
-from report_app.url_parameters import LIMIT, PERIOD, Asked, bad_parameters, read_parameters, short
+from report_app.url_parameters import PAGING, PERIOD, UrlQuery, bad_parameters, read_parameters, short
 from web.auth import Check, api_key_id
 from web.errors import BadRequest
 from web.request_data import read
 
-ALL_TIME = "all_time"
-ASKED = ("site_id", *PERIOD, "metrics", "by", *LIMIT, "format", "bom")
+_ALL_TIME = "all_time"
+_ASKED = ("site_id", *PERIOD, "metrics", "by", *PAGING, "format", "bom")
 
 
 class Day(fields.Date):
@@ -46,7 +46,7 @@ class Day(fields.Date):
         if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
             raise self.make_error("invalid", input=value, obj_type="date")
         day: date = super()._deserialize(value, attr, data, **kwargs)
-        if not EARLIEST.date() <= day < LATEST.date():
+        if not EARLIEST.date() <= day < LATEST_SENT.date():
             raise self.make_error("range")
         return day
 
@@ -78,18 +78,18 @@ def stats_blueprint(
         day = query.get("date")
         site_id = site_called(query["site_id"]).site_id
         found = reports.stats(site_id, day, reports.budget(api_key_id()))
-        return jsonify(site_id=site_id, date=day.isoformat() if day else ALL_TIME, **asdict(found))
+        return jsonify(site_id=site_id, date=day.isoformat() if day else _ALL_TIME, **asdict(found))
 
     @blueprint.get("/stats/timeseries")
     def timeseries() -> Response:
-        asked = read_parameters(request.args, [*ASKED, "grain"], metrics="visitors,visits,pageviews")
+        asked = read_parameters(request.args, [*_ASKED, "grain"], metrics="visitors,visits,pageviews")
         asked.body["dimensions"].insert(0, _time_dimension())
         asked.body["include"] = {"time_labels": True}
         return answer(asked)
 
     @blueprint.get("/stats/breakdown")
     def breakdown() -> Response:
-        asked = read_parameters(request.args, ASKED, by="page", metrics="visitors,pageviews")
+        asked = read_parameters(request.args, _ASKED, by="page", metrics="visitors,pageviews")
         asked.body["pagination"] = {"limit": 100} | asked.body["pagination"]
         asked.body["include"] = {"total_rows": True}
         return answer(asked)
@@ -100,7 +100,7 @@ def stats_blueprint(
         found = asdict(realtime.read(site_id))
         return jsonify(site_id=site_id, **found | {"as_of": found["as_of"].isoformat()})
 
-    def answer(asked: Asked) -> Response:
+    def answer(asked: UrlQuery) -> Response:
         budget = reports.budget(api_key_id())
         csv = wants_csv()
         with asked.naming_parameters():

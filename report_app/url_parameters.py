@@ -15,23 +15,23 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
-from analytics.queries.periods import DAY
+from analytics.queries.periods import ONE_DAY
 from analytics.queries.query import EVENT_DIMENSIONS, PROPS, VISIT_DIMENSIONS, Query
 from analytics.queries.query_schema import InvalidQuery, check_site_id, load_query
 from analytics.sites.site import Site
 from web.errors import BadRequest
 
 # Dimensions without what they are of: no two are called alike.
-SHORT = {dimension.partition(":")[2]: dimension for dimension in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)}
+SHORT_DIMENSIONS = {dimension.partition(":")[2]: dimension for dimension in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)}
 PROP = "prop."
 PERIOD = ("period", "from", "to")
-DEFAULT_DAYS = 30  # up to and including today
-LIMIT = ("limit", "offset")
+_DEFAULT_DAYS = 30  # up to and including today
+PAGING = ("limit", "offset")
 FILTERS = "filters"  # as JSON, as those of POST /api/v2/query
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class UrlQuery:
     """`body`: as of POST /api/v2/query, without the date range. `filtered_by`: the parameters of its filters, in their
     order. `period`: those of PERIOD that were given.
     """
@@ -56,7 +56,7 @@ class Asked:
             case {"from": first}:  # until now
                 date_range = [first, now.isoformat() if "T" in first else today.isoformat()]
             case _:
-                date_range = [(today - (DEFAULT_DAYS - 1) * DAY).isoformat(), today.isoformat()]
+                date_range = [(today - (_DEFAULT_DAYS - 1) * ONE_DAY).isoformat(), today.isoformat()]
         return load_query(self.body | {"date_range": date_range}, site, now, earliest)
 
     @contextmanager
@@ -90,7 +90,7 @@ def read_parameters(
     metrics: str = "",
     filtered: bool = True,
     period: str | None = None,
-) -> Asked:
+) -> UrlQuery:
     """`known`: what may be given beside filters, if these are taken. `by`, `metrics`, `period`: where they are not
     given; without a `period`, it is the last 30 days with today.
 
@@ -103,7 +103,7 @@ def read_parameters(
     if FILTERS in names and args.get(FILTERS):
         filters = _listed(args[FILTERS], wrong)
         filtered_by = [FILTERS] * len(filters)
-    dimensions_known = [*SHORT, f"{PROP}<key>"] if filtered else []
+    dimensions_known = [*SHORT_DIMENSIONS, f"{PROP}<key>"] if filtered else []
     for name, values in args.lists():
         if name in names:
             if len(values) > 1:
@@ -119,13 +119,13 @@ def read_parameters(
     for name in _several(args.get("by", by)):
         dimensions.append(_dimension(name))
         if not dimensions[-1]:
-            wrong["by"] = [f"{name!r} is not a dimension; the nearest one is {_nearest(name, SHORT)}."]
+            wrong["by"] = [f"{name!r} is not a dimension; the nearest one is {_nearest(name, SHORT_DIMENSIONS)}."]
     body = {
         "site_id": args.get("site_id"),
         "metrics": _several(args.get("metrics", metrics)) or ["visitors"],
         "dimensions": dimensions,
         "filters": filters,
-        "pagination": {name: _whole(name, args[name], wrong) for name in LIMIT if name in names and name in args},
+        "pagination": {name: _whole(name, args[name], wrong) for name in PAGING if name in names and name in args},
     }
     if "to" in args and "from" not in args:
         wrong["from"] = ["Missing: `to` is the last day of a period that begins with `from`, YYYY-MM-DD."]
@@ -134,7 +134,7 @@ def read_parameters(
     if wrong:
         raise bad_parameters(wrong)
     default = {} if period is None else {"period": period}
-    return Asked(body, filtered_by, {name: args[name] for name in PERIOD if name in args} or default)
+    return UrlQuery(body, filtered_by, {name: args[name] for name in PERIOD if name in args} or default)
 
 
 def bad_parameters(wrong: dict[str, list[str]]) -> BadRequest:
@@ -152,7 +152,7 @@ def short(dimension: str) -> str:
 def _dimension(name: str) -> str | None:
     if name.startswith(PROP) and name != PROP:
         return PROPS + name.removeprefix(PROP)
-    return SHORT.get(name)
+    return SHORT_DIMENSIONS.get(name)
 
 
 def _listed(text: str, wrong: dict[str, list[str]]) -> list[Any]:

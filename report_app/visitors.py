@@ -16,7 +16,7 @@ from report_app.url_parameters import PERIOD, bad_parameters, read_parameters
 from web.auth import Check, api_key_id
 from web.errors import error_body, error_response
 
-ASKED = ("site_id", "user_id", *PERIOD, "limit")
+_ASKED = ("site_id", "user_id", *PERIOD, "limit")
 LONGEST_USER_ID = 256  # as in event_schema
 MOST_VISITS = 1_000
 NOT_SHOWN = "This site does not show single visitors: `shows_visitors` is not set for it."
@@ -33,7 +33,7 @@ def visitors_blueprint(
     def history() -> Response:
         """The newest visit first, its oldest event first."""
         budget = reports.budget(api_key_id())
-        asked = read_parameters(request.args, ASKED, filtered=False)
+        asked = read_parameters(request.args, _ASKED, filtered=False)
         user_id = _user_id()
         with asked.naming_parameters():
             site = site_called(asked.site_id)

@@ -36,10 +36,10 @@ from tasks.segments import build_segments, segments
 
 log = structlog.get_logger()
 
-MOST_AT_ONCE = 50  # a second: more than any worker's speed, and little enough to publish within it
+_MOST_AT_ONCE = 50  # a second: more than any worker's speed, and little enough to publish within it
 
 # Touched at least every second (beat_max_loop_interval): how docker-compose.yml sees that beat does not hang.
-ALIVE = Path(tempfile.gettempdir()) / "footfall-beat-alive"
+BEAT_ALIVE = Path(tempfile.gettempdir()) / "footfall-beat-alive"
 
 
 class MonotonicSchedule(schedule):  # type: ignore[misc]
@@ -76,7 +76,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
-        ALIVE.touch()
+        BEAT_ALIVE.touch()
         seconds: float = super().tick(*args, **kwargs)
         return seconds
 
@@ -89,7 +89,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
     def _make_room(self) -> None:
         try:
             while self._journal.is_full() and store_waiting(stores(), self._consumer, is_retry=True).is_some():
-                ALIVE.touch()
+                BEAT_ALIVE.touch()
                 log.warning("stored_by_beat", reason="no room in Redis for Celery")
         except Unavailable as error:
             log.warning("no_room_made", error=str(error))
@@ -97,7 +97,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
     def _owed(self, task: str) -> int:
         try:
             if task == store_events.name:
-                return min(self._journal.wake_ups_owed(), MOST_AT_ONCE)
+                return min(self._journal.wake_ups_owed(), _MOST_AT_ONCE)
             if task == build_segments.name:
                 return int(self._journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and segments().builder.is_owed())
             if task == finish_erasures.name:

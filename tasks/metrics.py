@@ -18,7 +18,7 @@ import structlog
 from celery.signals import task_postrun, task_prerun, task_retry, worker_ready
 from prometheus_client import Metric
 
-from analytics.access.store import METRICS, KeyRing, make_key_ring
+from analytics.access.store import METRICS_SCOPE, KeyRing, make_key_ring
 from analytics.segments.builder import Builder
 from analytics.segments.engine import make_segments
 from analytics.unavailable import Unavailable
@@ -52,7 +52,7 @@ def serve(**_: object) -> None:
     if not settings.admin_key:
         return
     try:
-        server = make_server(settings.bind_host, settings.worker_metrics_port, page, Server, Quiet)
+        server = make_server(settings.bind_host, settings.worker_metrics_port, page, _Server, Quiet)
     except OSError as error:
         log.warning("metrics_not_served", port=settings.worker_metrics_port, error=str(error))
         return
@@ -80,7 +80,7 @@ def _may_read(authorization: str) -> bool:
     except Unavailable as error:
         log.warning("api_key_not_found_out", error=str(error))
         return False
-    return key is not None and key.may(METRICS)
+    return key is not None and key.may(METRICS_SCOPE)
 
 
 @cache
@@ -104,7 +104,7 @@ def _gauges() -> Iterable[Metric]:
     return segment_gauges(waiting.hours, oldest)
 
 
-class Server(ThreadingMixIn, WSGIServer):
+class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 

@@ -22,7 +22,7 @@ from analytics.sites.store import SiteStore
 from analytics.unavailable import Unavailable
 from config.clients import make_database
 from tasks.app import app, settings
-from tasks.segments import AT_ONCE, LIMITS, segments
+from tasks.segments import BUILD_FOR, LIMITS, segments
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ def finish_erasures() -> dict[str, int]:
     """Segments anew without them, and Redis's file. One builder at a time on a machine."""
     try:
         with alone(settings.segment_folder / "building.lock") as is_ours:
-            return {"built": eraser().finish(until=datetime.now(UTC) + AT_ONCE) if is_ours else 0}
+            return {"built": eraser().finish(until=datetime.now(UTC) + BUILD_FOR) if is_ours else 0}
     except Unavailable as error:
         log.warning("erasures_not_finished", error=str(error))  # the next one will
     except SoftTimeLimitExceeded:

@@ -22,7 +22,7 @@ from tasks.app import app, settings
 
 log = structlog.get_logger()
 
-AT_ONCE = timedelta(seconds=20)  # then the next task goes on: a worker that stops should not wait for all sites
+BUILD_FOR = timedelta(seconds=20)  # then the next task goes on: a worker that stops should not wait for all sites
 # A month of ten million events takes minutes, on a busy machine a quarter of an hour. Nobody waits for it: others store
 # events, and a worker that stops ends it. What did not end is begun anew.
 LIMITS = {"soft_time_limit": 1800, "time_limit": 1830}
@@ -46,7 +46,7 @@ def build_segments() -> dict[str, int | str]:
         with alone(settings.segment_folder / "building.lock") as is_ours:
             if not is_ours:
                 return {"built": 0, "waiting": "another process builds"}
-            return {"built": builder.build_due(until=datetime.now(UTC) + AT_ONCE)}
+            return {"built": builder.build_due(until=datetime.now(UTC) + BUILD_FOR)}
     except Unavailable as error:
         log.warning("segments_not_built", error=str(error))  # the next one will
     except SoftTimeLimitExceeded:
@@ -64,7 +64,7 @@ def collect_segments() -> dict[str, int]:
     try:
         ours, now = segments(), datetime.now(UTC)
         with alone(settings.segment_folder / "building.lock") as is_ours:
-            merged = ours.builder.merge_rested(until=now + AT_ONCE) if is_ours else 0
+            merged = ours.builder.merge_rested(until=now + BUILD_FOR) if is_ours else 0
         return {"merged": merged, "collected": ours.store.collect(now)}
     except Unavailable as error:
         log.warning("segments_not_collected", error=str(error))  # in ten minutes

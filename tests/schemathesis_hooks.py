@@ -14,7 +14,7 @@ from zoneinfo import available_timezones
 import schemathesis
 from hypothesis import strategies as st
 
-from analytics.access.store import ADMIN
+from analytics.access.store import ADMIN_SCOPE
 from analytics.queries.query import OF_GOALS, OF_PAGES, SHARES
 from analytics.queries.query_schema import MOST_CONDITIONS, MOST_DEPTH
 from report_app.openapi_operations import SITE_EXAMPLE
@@ -261,7 +261,7 @@ def api_key(case: schemathesis.Case) -> None:
     case.body.pop("expires_at", None)
     if case.body.get("sites"):
         case.body["sites"] = [SITE_EXAMPLE]
-    if ADMIN in case.body["scopes"]:
+    if ADMIN_SCOPE in case.body["scopes"]:
         case.body.pop("sites", None)
 
 

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ, WRITE, ApiKeyStore, make_key_ring
+from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, make_key_ring
 from analytics.journal.journal import Journal
 from analytics.sites.registry import make_registry
 from analytics.sites.site import Site
@@ -46,7 +46,7 @@ def make_key(settings: Settings, database: Database[dict[str, Any]], redis: Redi
 
     def make(*scopes: str, sites: list[str] | None = None) -> dict[str, str]:
         keys = ApiKeyStore(database, lambda: NOW - timedelta(days=1))
-        _, secret = keys.create("test", scopes or [WRITE], sites, None)
+        _, secret = keys.create("test", scopes or [WRITE_SCOPE], sites, None)
         make_key_ring(settings).publish(keys)
         return {"Authorization": f"Bearer {secret}"}
 
@@ -79,8 +79,8 @@ def test_with_the_site_s_key_a_dropped_event_says_why(ingest: FlaskClient, make_
     "headers_of",
     [
         lambda _: {},
-        lambda make_key: make_key(READ),
-        lambda make_key: make_key(WRITE, sites=["blog"]),
+        lambda make_key: make_key(READ_SCOPE),
+        lambda make_key: make_key(WRITE_SCOPE, sites=["blog"]),
         lambda _: {"Authorization": "Bearer None"},
     ],
     ids=["no key", "another scope", "another site", "no key of ours"],

@@ -19,17 +19,17 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from analytics.access.store import (
-    ADMIN,
-    DEAD_LETTERS,
-    METRICS,
-    PERSONS,
-    READ,
+    ADMIN_SCOPE,
+    DEAD_LETTERS_SCOPE,
+    METRICS_SCOPE,
+    PERSONS_SCOPE,
+    READ_SCOPE,
     SCOPES,
-    SITES,
+    SITES_SCOPE,
     ApiKeyStore,
     make_api_keys,
 )
-from analytics.published_copy import REMEMBERED
+from analytics.published_copy import COPY_KEPT_FOR
 from analytics.sites.site import Site
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
@@ -48,38 +48,38 @@ OF_PERSONS = [("/stats/visitor", "GET"), ("/export/events", "GET")]
 # Of every route of the reporting app that is not for everybody: the scope that it needs, and whether it is of one site,
 # which the query, the body or the address names.
 RULES = {
-    "GET /stats": (READ, True),
-    "GET /stats/timeseries": (READ, True),
-    "GET /stats/breakdown": (READ, True),
-    "GET /stats/realtime": (READ, True),
-    "GET /stats/ledger": (READ, True),
-    "POST /api/v2/query": (READ, True),
-    "POST /api/v2/funnel": (READ, True),
-    "POST /api/v2/retention": (READ, True),
-    "POST /api/v2/journeys": (READ, True),
-    "GET /stats/visitor": (PERSONS, True),
-    "GET /export/events": (PERSONS, True),
-    "GET /admin/sites": (SITES, False),
-    "GET /admin/sites/<path:site_id>": (SITES, True),
-    "PUT /admin/sites/<path:site_id>": (SITES, True),
-    "PATCH /admin/sites/<path:site_id>": (SITES, True),
-    "DELETE /admin/sites/<path:site_id>": (SITES, True),
-    "POST /admin/write-keys/<path:site_id>": (SITES, True),
-    "GET /admin/keys": (ADMIN, False),
-    "POST /admin/keys": (ADMIN, False),
-    "POST /admin/keys/<uuid:key_id>/rotate": (ADMIN, False),
-    "POST /admin/keys/<uuid:key_id>/revoke": (ADMIN, False),
-    "GET /admin/dead-letters": (DEAD_LETTERS, True),
-    "GET /admin/dead-letters/count": (DEAD_LETTERS, True),
-    "GET /admin/dead-letters/export": (DEAD_LETTERS, True),
-    "GET /admin/dead-letters/<uuid:letter_id>": (DEAD_LETTERS, False),
-    "POST /admin/dead-letters/<uuid:letter_id>/replay": (DEAD_LETTERS, False),
-    "POST /admin/dead-letters/replay": (DEAD_LETTERS, True),
-    "POST /admin/dead-letters/purge": (DEAD_LETTERS, True),
-    "POST /admin/visitors/search": (ADMIN, False),
-    "POST /admin/visitors/export": (ADMIN, False),
-    "POST /admin/visitors/erase": (ADMIN, False),
-    "GET /metrics": (METRICS, False),
+    "GET /stats": (READ_SCOPE, True),
+    "GET /stats/timeseries": (READ_SCOPE, True),
+    "GET /stats/breakdown": (READ_SCOPE, True),
+    "GET /stats/realtime": (READ_SCOPE, True),
+    "GET /stats/ledger": (READ_SCOPE, True),
+    "POST /api/v2/query": (READ_SCOPE, True),
+    "POST /api/v2/funnel": (READ_SCOPE, True),
+    "POST /api/v2/retention": (READ_SCOPE, True),
+    "POST /api/v2/journeys": (READ_SCOPE, True),
+    "GET /stats/visitor": (PERSONS_SCOPE, True),
+    "GET /export/events": (PERSONS_SCOPE, True),
+    "GET /admin/sites": (SITES_SCOPE, False),
+    "GET /admin/sites/<path:site_id>": (SITES_SCOPE, True),
+    "PUT /admin/sites/<path:site_id>": (SITES_SCOPE, True),
+    "PATCH /admin/sites/<path:site_id>": (SITES_SCOPE, True),
+    "DELETE /admin/sites/<path:site_id>": (SITES_SCOPE, True),
+    "POST /admin/write-keys/<path:site_id>": (SITES_SCOPE, True),
+    "GET /admin/keys": (ADMIN_SCOPE, False),
+    "POST /admin/keys": (ADMIN_SCOPE, False),
+    "POST /admin/keys/<uuid:key_id>/rotate": (ADMIN_SCOPE, False),
+    "POST /admin/keys/<uuid:key_id>/revoke": (ADMIN_SCOPE, False),
+    "GET /admin/dead-letters": (DEAD_LETTERS_SCOPE, True),
+    "GET /admin/dead-letters/count": (DEAD_LETTERS_SCOPE, True),
+    "GET /admin/dead-letters/export": (DEAD_LETTERS_SCOPE, True),
+    "GET /admin/dead-letters/<uuid:letter_id>": (DEAD_LETTERS_SCOPE, False),
+    "POST /admin/dead-letters/<uuid:letter_id>/replay": (DEAD_LETTERS_SCOPE, False),
+    "POST /admin/dead-letters/replay": (DEAD_LETTERS_SCOPE, True),
+    "POST /admin/dead-letters/purge": (DEAD_LETTERS_SCOPE, True),
+    "POST /admin/visitors/search": (ADMIN_SCOPE, False),
+    "POST /admin/visitors/export": (ADMIN_SCOPE, False),
+    "POST /admin/visitors/erase": (ADMIN_SCOPE, False),
+    "GET /metrics": (METRICS_SCOPE, False),
 }
 
 Client = Callable[..., FlaskClient]
@@ -195,7 +195,7 @@ def test_without_a_report_key_the_reports_of_persons_need_the_admin_key(client: 
 )
 def test_what_shows_persons_always_needs_a_key(report_key: str, admin_key: str, sent: str | None, status: int):
     app = Flask("persons")
-    app.before_request(Auth(Settings(report_key=report_key, admin_key=admin_key), lambda _: None).needs(PERSONS))
+    app.before_request(Auth(Settings(report_key=report_key, admin_key=admin_key), lambda _: None).needs(PERSONS_SCOPE))
     app.get("/")(lambda: "persons")
     answer = app.test_client().get("/", headers=bearer(sent))
     assert answer.status_code == status
@@ -281,7 +281,7 @@ def test_an_api_key_opens_what_its_scope_says_and_no_more(client: Client, make_k
     for row, (needed, _) in RULES.items():
         url, how = opened(row, "site")
         answer = report.open(url, headers=headers, **how)
-        assert is_refused(answer) == (scope not in (needed, ADMIN)), row
+        assert is_refused(answer) == (scope not in (needed, ADMIN_SCOPE)), row
         if is_refused(answer):
             assert answer.status_code == 403, row
             assert needed in answer.text, row
@@ -291,7 +291,7 @@ def test_an_api_key_for_some_sites_opens_these_and_nothing_that_is_of_no_site(
     client: Client, make_key: Callable[..., str]
 ):
     report = client(report_key=REPORT_KEY)
-    headers = bearer(make_key(*(scope for scope in SCOPES if scope != ADMIN), sites=["mine", "a/b"]))
+    headers = bearer(make_key(*(scope for scope in SCOPES if scope != ADMIN_SCOPE), sites=["mine", "a/b"]))
     for row, (scope, of_site) in RULES.items():
         for site in ("mine", "a/b") if of_site else ():
             url, how = opened(row, site)
@@ -299,7 +299,7 @@ def test_an_api_key_for_some_sites_opens_these_and_nothing_that_is_of_no_site(
         url, how = opened(row, "other")
         answer = report.open(url, headers=headers, **how)
         assert answer.status_code == 403, row
-        if scope == ADMIN:
+        if scope == ADMIN_SCOPE:
             continue
         assert scope in answer.text, row
         assert ("'other'" in answer.text) == of_site, row
@@ -326,7 +326,7 @@ def test_an_api_key_for_some_sites_opens_these_and_nothing_that_is_of_no_site(
     {"path": "/metrics?site_id=mine"},
 ])  # fmt: skip
 def test_no_question_gets_a_key_past_its_sites(client: Client, make_key: Callable[..., str], how: dict[str, Any]):
-    scopes = [scope for scope in SCOPES if scope != ADMIN]
+    scopes = [scope for scope in SCOPES if scope != ADMIN_SCOPE]
     report = client(report_key=REPORT_KEY)
     assert report.open(headers=bearer(make_key(*scopes, sites=["mine"])), **how).status_code == 403
 
@@ -334,7 +334,7 @@ def test_no_question_gets_a_key_past_its_sites(client: Client, make_key: Callabl
 def test_a_good_key_counts_where_reports_are_open_too(client: Client, make_key: Callable[..., str]):
     report = client(report_key="", admin_key="")
     assert report.get("/stats?site_id=site").status_code == 200
-    assert report.get("/stats?site_id=site", headers=bearer(make_key(METRICS))).status_code == 403
+    assert report.get("/stats?site_id=site", headers=bearer(make_key(METRICS_SCOPE))).status_code == 403
 
 
 @pytest.mark.parametrize("key", ["None", "wrong", "", "footfall_unknown", "footfall_" + "x" * 32])
@@ -357,8 +357,8 @@ def test_a_site_s_write_key_opens_nothing(client: Client, services: Services):
 
 def test_without_any_key_in_the_settings_api_keys_open_everything_else(client: Client, make_key: Callable[..., str]):
     report = client(report_key="", admin_key="")
-    assert report.get("/admin/keys", headers=bearer(make_key(ADMIN))).status_code == 200
-    assert report.get("/export/events?site_id=site", headers=bearer(make_key(PERSONS))).status_code == 200
+    assert report.get("/admin/keys", headers=bearer(make_key(ADMIN_SCOPE))).status_code == 200
+    assert report.get("/export/events?site_id=site", headers=bearer(make_key(PERSONS_SCOPE))).status_code == 200
     assert report.get("/admin/keys").json["error"]["code"] == "admin_key_not_set"
 
 
@@ -373,7 +373,7 @@ def test_an_api_key_ends_when_it_expires_or_is_revoked_or_with_its_grace(databas
     now, clock = [NOW], [1000.0]
     keys = ApiKeyStore(database, lambda: now[0], lambda: clock[0])
     other = ApiKeyStore(database, lambda: now[0], lambda: clock[0])  # another process
-    key, secret = keys.create("ci", [READ], ["shop"], NOW + timedelta(days=9))
+    key, secret = keys.create("ci", [READ_SCOPE], ["shop"], NOW + timedelta(days=9))
 
     def finds(store: ApiKeyStore, secret: str) -> bool:
         found = store.find(secret)
@@ -384,7 +384,7 @@ def test_an_api_key_ends_when_it_expires_or_is_revoked_or_with_its_grace(databas
     assert finds(other, secret)
     _, new = keys.rotate(key.id, timedelta(hours=1)) or pytest.fail("not rotated")
     assert new != secret
-    clock[0] += REMEMBERED
+    clock[0] += COPY_KEPT_FOR
     assert all(finds(store, either) for store in (keys, other) for either in (secret, new))
     now[0] += timedelta(hours=1)
     assert not finds(keys, secret)
@@ -394,13 +394,13 @@ def test_an_api_key_ends_when_it_expires_or_is_revoked_or_with_its_grace(databas
     _, newest = keys.rotate(key.id, timedelta(0)) or pytest.fail("not rotated")
     assert not finds(keys, new)
     assert finds(other, new)  # for as long as it is remembered
-    clock[0] += REMEMBERED
+    clock[0] += COPY_KEPT_FOR
     assert not finds(other, new)
     assert finds(keys, newest)
     keys.revoke(key.id)
     assert not finds(keys, newest)
     assert keys.rotate(key.id, timedelta(0)) is None
-    _, secret = keys.create("ci", [READ], None, now[0] + timedelta(seconds=1))
+    _, secret = keys.create("ci", [READ_SCOPE], None, now[0] + timedelta(seconds=1))
     assert keys.find(secret) is not None
     now[0] += timedelta(seconds=1)
     assert keys.find(secret) is None  # at once, though remembered
@@ -409,7 +409,7 @@ def test_an_api_key_ends_when_it_expires_or_is_revoked_or_with_its_grace(databas
 def test_a_grace_does_not_grow_when_a_key_is_rotated_again(database: Database):
     now = [NOW]
     keys = ApiKeyStore(database, lambda: now[0])
-    key, first = keys.create("ci", [READ], None, None)
+    key, first = keys.create("ci", [READ_SCOPE], None, None)
     keys.rotate(key.id, timedelta(hours=1))
     _, third = keys.rotate(key.id, timedelta(days=9)) or pytest.fail("not rotated")
     assert keys.find(first)
@@ -419,14 +419,15 @@ def test_a_grace_does_not_grow_when_a_key_is_rotated_again(database: Database):
 
 
 def test_a_secret_is_shown_once_and_its_hash_is_kept(report: FlaskClient, database: Database, caplog: Any):
-    asked = {"name": "Grafana", "scopes": [READ, METRICS], "sites": ["shop"], "expires_in": "90d"}
+    asked = {"name": "Grafana", "scopes": [READ_SCOPE, METRICS_SCOPE], "sites": ["shop"], "expires_in": "90d"}
     made = report.post("/admin/keys", headers=bearer(ADMIN_KEY), json=asked)
     assert made.status_code == 200
     assert made.headers["Cache-Control"] == "no-store"
     secret = made.json["key"]
     assert re.fullmatch("footfall_[0-9A-Za-z]{32}", secret)
     assert {**made.json, "key": ""} == {
-        "id": made.json["id"], "name": "Grafana", "scopes": [METRICS, READ], "sites": ["shop"], "state": "active",
+        "id": made.json["id"], "name": "Grafana", "scopes": [METRICS_SCOPE, READ_SCOPE], "sites": ["shop"],
+        "state": "active",
         "created_at": NOW.isoformat(), "expires_at": (NOW + timedelta(days=90)).isoformat(),
         "revoked_at": None, "last_used_at": None, "key": "",
     }  # fmt: skip
@@ -452,7 +453,7 @@ def test_a_secret_is_shown_once_and_its_hash_is_kept(report: FlaskClient, databa
         ({"scopes": ["stats:write"]}, "scopes.0"),
         ({"sites": []}, "sites"),
         ({"sites": "shop"}, "sites"),
-        ({"scopes": [ADMIN], "sites": ["shop"]}, "sites"),
+        ({"scopes": [ADMIN_SCOPE], "sites": ["shop"]}, "sites"),
         ({"site": "shop"}, "site"),
         ({"expires_at": "tomorrow"}, "expires_at"),
         ({"expires_at": "2026-11-22T12:00:00Z"}, "expires_at"),
@@ -462,7 +463,7 @@ def test_a_secret_is_shown_once_and_its_hash_is_kept(report: FlaskClient, databa
     ],
 )
 def test_a_key_that_cannot_be_is_refused_by_its_field(report: FlaskClient, wrong: dict[str, Any], field: str):
-    asked = {"name": "ci", "scopes": [READ]} | wrong
+    asked = {"name": "ci", "scopes": [READ_SCOPE]} | wrong
     answer = report.post("/admin/keys", headers=bearer(ADMIN_KEY), json=asked)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_query")
     assert field in answer.json["error"]["fields"]
@@ -482,7 +483,7 @@ def test_that_a_key_was_used_is_noted_once_a_minute(database: Database):
     keys = ApiKeyStore(database, lambda: NOW, lambda: clock[0])
     carry = keys.carry
     keys.carry = lambda uses: [writes.append(uses), carry(uses)]  # counts, and does it
-    key, secret = keys.create("ci", [READ], None, None)
+    key, secret = keys.create("ci", [READ_SCOPE], None, None)
     for _ in range(100):
         keys.find(secret)
         clock[0] += 1
@@ -507,7 +508,7 @@ def test_the_ingestion_app_s_metrics_open_to_a_key_for_metrics(
     settings: Settings, database: Database, ingest: FlaskClient, redis: Redis
 ):
     keys = make_api_keys(settings, database)
-    (_, metrics), (_, reading) = (keys.create("ci", [scope], None, None) for scope in (METRICS, READ))
+    (_, metrics), (_, reading) = (keys.create("ci", [scope], None, None) for scope in (METRICS_SCOPE, READ_SCOPE))
     assert ingest.get("/metrics", headers=bearer(metrics)).status_code == 200
     assert ingest.get("/metrics", headers=bearer(reading)).status_code == 403
     assert ingest.get("/metrics", headers=bearer(ADMIN_KEY)).status_code == 200

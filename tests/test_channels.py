@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from analytics.enrichment.channels import RULES, UNASSIGNED
-from analytics.enrichment.sources import KINDS, TABLE, source_named, source_of_host
+from analytics.enrichment.channels import CHANNEL_RULES, UNASSIGNED
+from analytics.enrichment.sources import SOURCE_KINDS, TABLE, source_named, source_of_host
 from analytics.enrichment.steps import Lookups, enrich
 from analytics.events.event import Event
 from analytics.events.schema import load_event
@@ -145,11 +145,11 @@ def test_every_entry_of_the_table_of_referrers_is_classified_as_it_says():
         host, slash, path = entry.partition("/")
         kind = source_of_host(plain_host(host), slash + path).kind
         if kind not in OURS and host not in (*OTHERS, "digg.com"):
-            assert kind == KINDS.get(said["medium"], "other"), entry
+            assert kind == SOURCE_KINDS.get(said["medium"], "other"), entry
 
 
 def test_every_channel_has_a_case():
-    assert {channel for *_, channel in CASES} == {channel for channel, _ in RULES} | {UNASSIGNED}
+    assert {channel for *_, channel in CASES} == {channel for channel, _ in CHANNEL_RULES} | {UNASSIGNED}
 
 
 def test_a_click_id_is_a_medium_where_the_link_has_none():

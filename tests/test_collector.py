@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ, WRITE, ApiKeyStore, make_key_ring
+from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, make_key_ring
 from analytics.events.event import Event, storable
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
@@ -65,7 +65,7 @@ def make_key(settings: Settings, database: Database[dict[str, Any]], redis: Redi
 
     def make(*scopes: str, sites: list[str] | None = None, expires_at: datetime | None = None) -> dict[str, str]:
         keys = ApiKeyStore(database, lambda: NOW - timedelta(days=1))
-        _, secret = keys.create("test", scopes or [WRITE], sites, expires_at)
+        _, secret = keys.create("test", scopes or [WRITE_SCOPE], sites, expires_at)
         make_key_ring(settings).publish(keys)
         return {"Authorization": f"Bearer {secret}"}
 
@@ -212,7 +212,7 @@ def test_how_old_an_event_may_be_is_the_site_s_to_say_but_for_api_keys(ingest, a
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "too_old")
     assert "API key" in answer.json["error"]["fields"]["timestamp"][0]
     assert ingest.post("/event", json=old, headers=make_key(sites=["shop"])).status_code == 200
-    assert ingest.post("/event", json=old, headers=make_key(READ)).status_code == 400
+    assert ingest.post("/event", json=old, headers=make_key(READ_SCOPE)).status_code == 400
     assert ingest.post("/event", json=old, headers=make_key(sites=["blog"])).status_code == 400
     assert ingest.post("/event", json=old | {"site_id": "nothing is set for it"}).status_code == 200
 

@@ -14,7 +14,7 @@ from celery.schedules import maybe_schedule
 from config import gunicorn
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings
-from footfall.supervised_process import GRACE, SupervisedProcess
+from footfall.supervised_process import STOP_GRACE, SupervisedProcess
 from tasks import app
 
 ROOT = Path(__file__).parent.parent
@@ -65,7 +65,7 @@ def test_whoever_stops_a_worker_gives_it_longer_than_its_tasks_and_its_soft_shut
 def test_whoever_stops_gunicorn_gives_it_longer_than_it_gives_its_requests():
     for name in ("ingest", "report"):
         assert seconds(name) > gunicorn.graceful_timeout
-    assert gunicorn.graceful_timeout < GRACE
+    assert gunicorn.graceful_timeout < STOP_GRACE
 
 
 def test_workers_can_be_scaled():

@@ -22,7 +22,7 @@ from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
-from tasks.beat import ALIVE
+from tasks.beat import BEAT_ALIVE
 from tests.conftest import NOW
 from tests.system import running_alone, wait_for
 from tests.test_deployment import PROCFILE
@@ -201,7 +201,7 @@ def test_two_beats_send_no_flood_of_wake_ups_and_when_one_dies_the_other_goes_on
 
     def looked(name: str, seconds: float) -> bool:
         """Whether this beat has looked after that time; it notes each look."""
-        alive = tmp_path / name / ALIVE.name
+        alive = tmp_path / name / BEAT_ALIVE.name
         return alive.exists() and alive.stat().st_mtime > seconds
 
     with beat("one") as one, beat("two"):

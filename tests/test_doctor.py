@@ -22,7 +22,7 @@ from pymongo.database import Database
 from redis import Redis
 from redis.exceptions import RedisError
 
-from analytics.diagnostics.finding import Clock, Finding, Unanswered, without_password
+from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, without_password
 from analytics.diagnostics.mongodb import MongoFacts, mongodb_failover, mongodb_journal, mongodb_majority, read_mongodb
 from analytics.diagnostics.redis import RedisFacts, read_redis, redis_memory, redis_version
 from analytics.events.dirty_hours import DirtyHours
@@ -32,7 +32,7 @@ from config.celery import celery_settings
 from config.clients import make_database, make_redis
 from config.settings import Settings
 from footfall.__main__ import footfall
-from footfall.doctor import CHECKS, LIMIT
+from footfall.doctor import CHECKS, DOCTOR_LIMIT
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from footfall.process_checks import (
     flower_open_pages,
@@ -89,7 +89,7 @@ def test_a_system_that_is_frozen_altogether_is_told_within_ten_seconds_and_then_
         with frozen(others):
             start = time.monotonic()
             ran = system.run_footfall("doctor")
-            assert time.monotonic() - start < LIMIT + 2
+            assert time.monotonic() - start < DOCTOR_LIMIT + 2
         wait_for(lambda: beat_is() == "problem", "beat's silence to be noticed", 15)
     assert ran.returncode == 1
     assert "problem   redis                   Redis does not answer" in ran.stdout
@@ -228,8 +228,8 @@ def test_a_clock_that_is_off_is_a_warning(own_redis: Redis, database: Database[d
 
 
 def test_the_time_that_an_answer_takes_is_not_held_against_a_clock():
-    assert Clock(asked=100, theirs=104, answered=105).check("x").state == "ok"
-    assert Clock(asked=100, theirs=104, answered=101).check("x").state == "warning"
+    assert ClockReading(asked=100, theirs=104, answered=105).check("x").state == "ok"
+    assert ClockReading(asked=100, theirs=104, answered=101).check("x").state == "warning"
 
 
 def test_a_redis_that_is_gone_or_refuses_the_password_is_told(own_redis: Redis, redis_to_break: Server):

@@ -27,7 +27,7 @@ from redis import Redis
 
 from analytics.events.removal import ERASED, PURGED, Removals
 from analytics.events.schema import load_event
-from analytics.interval import GRAINS, Grain, as_ms, interval_of
+from analytics.interval import SEGMENT_GRAINS, SegmentGrain, as_ms, interval_of
 from analytics.journal.audit import Audited, audit
 from analytics.journal.journal import JOURNAL_KEY, Journal, Line
 from analytics.journal.ledger import Ledger
@@ -90,7 +90,7 @@ def three_days(stores: Stores, segments: Segments) -> None:
         send(stores.journal, *({"user_id": u, "timestamp": at(day, 10, n)} for n, u in enumerate(["ann", "bob"] * 5)))
         drain(stores)
         if day < 5:
-            grain: Grain = "hour" if day == 3 else "day"
+            grain: SegmentGrain = "hour" if day == 3 else "day"
             segments.builder.build("shop", grain, interval_of(grain, as_ms(datetime(2026, 11, day, 10, tzinfo=UTC))))
 
 
@@ -426,7 +426,7 @@ def test_reports_say_what_they_would_had_the_visitor_never_been(
     for _ in range(data.draw(st.integers(0, 3))):
         if documents:
             each = data.draw(st.sampled_from(documents))
-            grain = data.draw(st.sampled_from(GRAINS))
+            grain = data.draw(st.sampled_from(SEGMENT_GRAINS))
             segments.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
     visitor = Visitor(data.draw(st.sampled_from(stream.sites)), user_id=data.draw(st.sampled_from(VISITORS)))
     left = [d for d in documents if (d["site_id"], d.get("user_id")) != (visitor.site_id, visitor.user_id)]

@@ -25,7 +25,7 @@ from pymongo.database import Database
 from werkzeug.test import TestResponse
 
 from analytics.events.event import DESCRIBED, Event
-from analytics.events.export import COLUMNS, ROW_GROUP, ndjson, parquet
+from analytics.events.export import EXPORT_COLUMNS, EXPORT_ROW_GROUP, ndjson, parquet
 from analytics.events.schema import load_event
 from analytics.events.store import READ_AT_ONCE, EventStore
 from analytics.journal.journal import Journal
@@ -185,7 +185,7 @@ def test_csv_has_the_columns_of_parquet_and_no_formula(report: FlaskClient, data
     assert answer.headers["Content-Disposition"] == "attachment; filename=events-2026-11-21-2026-11-21.csv"
     assert answer.content_type == "text/csv; charset=utf-8"
     names, full, formula = csv.reader(StringIO(answer.text))
-    assert names == COLUMNS.names
+    assert names == EXPORT_COLUMNS.names
     first = dict(zip(names, full, strict=True))
     (line, _) = lines(export(report))
     assert {first["id"].replace("-", ""), first["sequence"]} == {line["id"], line["sequence"]}
@@ -271,7 +271,7 @@ def many(count: int, path: str = "/" + "x" * 200) -> Iterator[Event]:
 def test_an_export_holds_no_more_than_a_piece_in_memory(form: Any):
     tracemalloc.start()
     try:
-        size = sum(len(piece) for piece in form(many(5 * ROW_GROUP)))
+        size = sum(len(piece) for piece in form(many(5 * EXPORT_ROW_GROUP)))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -304,10 +304,10 @@ def test_large_events_take_no_more_memory_than_small_ones(form: Any):
 
 
 def test_a_row_group_is_sent_as_soon_as_it_is_full():
-    pieces = list(parquet(many(ROW_GROUP + 1)))
+    pieces = list(parquet(many(EXPORT_ROW_GROUP + 1)))
     assert len(pieces) == 3
     table = pq.ParquetFile(BytesIO(b"".join(pieces)))
-    assert [table.metadata.row_group(n).num_rows for n in range(2)] == [ROW_GROUP, 1]
+    assert [table.metadata.row_group(n).num_rows for n in range(2)] == [EXPORT_ROW_GROUP, 1]
 
 
 # MongoDB goes away
@@ -323,7 +323,7 @@ def test_before_the_first_byte_it_is_a_503(settings: Settings, journal: Journal,
 
 @pytest.mark.parametrize("form", ["ndjson", "parquet"])
 def test_on_the_way_the_answer_breaks_off(report: FlaskClient, database: Database, form: str):
-    EventStore(database).store([("0-1", event) for event in many(ROW_GROUP + 3 * READ_AT_ONCE)], NOW)
+    EventStore(database).store([("0-1", event) for event in many(EXPORT_ROW_GROUP + 3 * READ_AT_ONCE)], NOW)
     answer = report.get(f"/export/events?{DAY}&format={form}", headers=BEARER, buffered=False)
     assert answer.status_code == 200
     database.client.admin.command("killAllSessions", [])  # as where MongoDB changes its primary: the cursor is gone

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 from pymongo.database import Database
 
-from analytics.events.backfill import History
+from analytics.events.backfill import Backfill
 from analytics.events.columns import RawEvents
 from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
 from analytics.segments import derivation as deriving
@@ -86,7 +86,7 @@ def test_too_many_of_them_are_no_answer_rather_than_a_wrong_one(old: Database[di
 
 
 def test_a_new_database_has_no_history_and_an_old_one_has_even_if_asked_later(old: Database[dict[str, Any]]):
-    history = History(old)
+    history = Backfill(old)
     history.note_if_there_is_none()
     assert not history.is_done()
     old["events"].delete_many({})

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import WRITE, ApiKeyStore, make_key_ring
+from analytics.access.store import WRITE_SCOPE, ApiKeyStore, make_key_ring
 from analytics.interval import as_ms, interval_of
 from analytics.journal.audit import Audited, audit
 from analytics.journal.ledger import Ledger
@@ -43,7 +43,7 @@ def key(settings: Settings, database: Database, redis: Redis) -> Callable[..., d
 
     def make(*sites: str) -> dict[str, str]:
         keys = ApiKeyStore(database, lambda: NOW - timedelta(days=1))
-        _, secret = keys.create("import", [WRITE], sites or None, None)
+        _, secret = keys.create("import", [WRITE_SCOPE], sites or None, None)
         make_key_ring(settings).publish(keys)
         return {"Authorization": f"Bearer {secret}"}
 

@@ -16,9 +16,9 @@ from analytics.events.account import REFUSED, Account
 from analytics.events.schema import load_event
 from analytics.journal.journal import FULL, Journal, Line, make_journal
 from analytics.journal.ledger import Ledger
-from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_REMEMBERED, SHARE, Held, Room
+from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_SHARES, SHARE, Held, Room
 from analytics.pipeline import Stores, store_waiting
-from config.metrics import EVENTS
+from config.metrics import EVENT_OUTCOMES
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.collector import make_collector
@@ -111,7 +111,7 @@ def test_drop_ins_are_told_to_come_again(make: Callable[..., FlaskClient], route
 def test_refusals_are_counted_in_the_ledger_and_the_metrics(
     make: Callable[..., FlaskClient], redis: Redis, database: Database[dict[str, Any]]
 ):
-    before = EVENTS.labels("refused", "site_quota")._value.get()
+    before = EVENT_OUTCOMES.labels("refused", "site_quota")._value.get()
     client = make(most_waiting=MOST, rate_limit_site="100000/hour")
     fill(client, [GOOD] * 10)
     for _ in range(3):
@@ -119,7 +119,7 @@ def test_refusals_are_counted_in_the_ledger_and_the_metrics(
     books = Ledger(redis, database).read()[Account("large", NOW.date())]
     assert books[f"{REFUSED}site_quota"] == 10 + 3 * 7
     assert books["accepted"] == redis.xlen("footfall:journal")
-    assert EVENTS.labels("refused", "site_quota")._value.get() == before + 31
+    assert EVENT_OUTCOMES.labels("refused", "site_quota")._value.get() == before + 31
 
 
 def test_a_site_gets_its_share_back_as_its_events_are_stored(
@@ -150,9 +150,9 @@ def test_events_of_a_version_that_did_not_count_are_settled(journal: Journal, re
 
 
 def test_the_names_that_somebody_makes_up_are_not_all_remembered(journal: Journal):
-    for n in range(MOST_REMEMBERED + 5):
+    for n in range(MOST_SHARES + 5):
         journal._shares._known[f"{n}"] = Held(1, 1, 0.0)
-    assert len(journal._shares._known) == MOST_REMEMBERED
+    assert len(journal._shares._known) == MOST_SHARES
 
 
 def test_whoever_is_far_from_its_share_costs_no_round_trip(journal: Journal, redis: Redis):

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ, SITES
+from analytics.access.store import READ_SCOPE, SITES_SCOPE
 from analytics.events.account import Account
 from analytics.journal.journal import Journal, Line
 from analytics.journal.ledger import LAST_RECEIVED, MOST_SITES_RECEIVED, Ledger
@@ -128,7 +128,7 @@ def test_a_key_for_the_site_s_reports_reads_its_ledger_and_no_other(
         headers = {"Authorization": f"Bearer {secret}"}
         return closed.get(f"/stats/ledger?site_id={site_id}", headers=headers).status_code
 
-    assert (status("shop", READ), status("other", READ), status("shop", SITES)) == (200, 403, 403)
+    assert (status("shop", READ_SCOPE), status("other", READ_SCOPE), status("shop", SITES_SCOPE)) == (200, 403, 403)
     assert closed.get("/stats/ledger?site_id=shop").status_code == 401
 
 

@@ -13,7 +13,7 @@ from analytics.interval import DAY, HOUR, Interval, as_datetime, as_ms
 from analytics.queries import local_time
 from analytics.queries.local_time import offsets, time_labels
 from analytics.queries.query import Grain, Period, of_days
-from analytics.reports.query_sql import Clock
+from analytics.reports.query_sql import LocalClock
 
 ZONES = sorted(available_timezones())
 EARLIEST, LATEST = as_ms(datetime(1970, 1, 1, tzinfo=UTC)), as_ms(datetime(9999, 1, 1, tzinfo=UTC))
@@ -55,7 +55,9 @@ def test_a_period_of_eight_thousand_years_is_planned_in_a_moment(zone: str):
     """It took 11 s, in which no other thread of the process ran."""
     whole = of_days(date(1970, 1, 1), date(9998, 12, 31), ZoneInfo(zone))
     began = time.process_time()
-    clock = Clock.of(whole, Interval(as_ms(datetime(2026, 1, 1, tzinfo=UTC)), as_ms(datetime(2027, 1, 1, tzinfo=UTC))))
+    clock = LocalClock.of(
+        whole, Interval(as_ms(datetime(2026, 1, 1, tzinfo=UTC)), as_ms(datetime(2027, 1, 1, tzinfo=UTC)))
+    )
     assert time.process_time() - began < 1
     assert len(clock.changes) <= 5, "the statement has the offsets of the events that there are"
 

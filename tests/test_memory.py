@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from pymongo.database import Database
 
-from analytics.events.backfill import History
+from analytics.events.backfill import Backfill
 from analytics.events.columns import RAW, RawEvents
 from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import Interval, as_datetime, as_ms, interval_of
 from analytics.queries.query import Query, of_days
 from analytics.reports.engine import make_reports
 from analytics.segments.engine import make_segments
-from analytics.segments.wide_props import ROW_GROUP, WideProps
+from analytics.segments.wide_props import WIDE_ROW_GROUP, WideProps
 from config.clients import make_database
 from config.settings import Settings
 
@@ -40,7 +40,7 @@ def large(number: int, visitor: str) -> dict[str, Any]:
 
 
 def store(database: Database[dict[str, Any]], visitors: int) -> None:
-    History(database).note_if_there_is_none()
+    Backfill(database).note_if_there_is_none()
     database["events"].create_index([("site_id", 1), ("timestamp", 1)], name="site_time")
     for first in range(0, EVENTS, 100):
         database["events"].insert_many(large(n, f"visitor {n % visitors}") for n in range(first, first + 100))
@@ -140,7 +140,7 @@ def test_large_properties_come_back_as_they_were_in_row_groups_of_few_rows(
     assert connection.execute(f"SELECT * FROM '{restored}'").fetchall() == expected
     described = [connection.execute(f"DESCRIBE SELECT * FROM '{file}'").fetchall() for file in (restored, narrow)]
     assert described[0] == described[1]
-    assert pq.read_metadata(restored).num_row_groups == -(-600 * 60_000 // ROW_GROUP)
+    assert pq.read_metadata(restored).num_row_groups == -(-600 * 60_000 // WIDE_ROW_GROUP)
     connection.close()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from analytics.published_copy import REMEMBERED
+from analytics.published_copy import COPY_KEPT_FOR
 from config.settings import Settings, SettingsError, load_settings
 from footfall.embedded_servers import Server
 from tests.system import BIN, System, own_environment, pick_ports, running_alone, wait_for
@@ -156,7 +156,7 @@ def test_a_production_takes_events_of_the_sites_that_it_knows_also_while_mongodb
         wait_for(lambda: send().status_code == 200, "the collector to know the site", 10)
         (mongod,) = system.part("mongod")
         mongod.suspend()
-        asked_again = time.monotonic() + REMEMBERED
+        asked_again = time.monotonic() + COPY_KEPT_FOR
         wait_for(lambda: send().status_code == 200 and time.monotonic() > asked_again, "events without MongoDB", 15)
         mongod.resume()
         asked = {"name": "reports", "scopes": ["stats:read"], "sites": ["shop"]}

@@ -16,7 +16,7 @@ from werkzeug.test import TestResponse
 from analytics.queries.query import Query
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.budget import Budget
-from analytics.reports.results import Answer, Money, Refused, Row
+from analytics.reports.results import Answer, MoneyAmount, Refused, Row
 from analytics.segments.store import SegmentLost
 from analytics.sites.site import Goal, Site
 from config.settings import Settings
@@ -195,9 +195,9 @@ def test_a_bucket_is_compared_with_that_of_its_position(report: FlaskClient, sto
         (None, 3, None),
         (3, None, None),
         (1.5, 1.0, 50),
-        (Money(Decimal(3), "EUR"), Money(Decimal(2), "EUR"), 50),
-        (Money(Decimal(3), "EUR"), Money(Decimal(2), "USD"), None),
-        (Money(Decimal(3), "EUR"), None, None),
+        (MoneyAmount(Decimal(3), "EUR"), MoneyAmount(Decimal(2), "EUR"), 50),
+        (MoneyAmount(Decimal(3), "EUR"), MoneyAmount(Decimal(2), "USD"), None),
+        (MoneyAmount(Decimal(3), "EUR"), None, None),
     ],
 )
 def test_a_change_is_in_whole_percent_and_none_of_nothing(now: Any, before: Any, expected: int | None):
@@ -209,10 +209,10 @@ def test_shares_are_rounded_as_the_engine_s_and_none_of_nobody_is_zero():
 
 
 def test_money_of_every_currency_can_be_shown():
-    assert figure(Money(Decimal("1234567.891"), "JPY")) == {
+    assert figure(MoneyAmount(Decimal("1234567.891"), "JPY")) == {
         "value": 1234567.891, "currency": "JPY", "short": "¥1.2M", "long": "¥1,234,568"
     }  # fmt: skip
-    assert figure(Money(Decimal("-2.5"), "ZZZ")) == {
+    assert figure(MoneyAmount(Decimal("-2.5"), "ZZZ")) == {
         "value": -2.5, "currency": "ZZZ", "short": "-ZZZ2.5", "long": "-ZZZ2.50"
     }  # fmt: skip
 
@@ -248,7 +248,7 @@ def test_what_a_visitor_sent_is_no_formula(report: FlaskClient, database: Databa
 
 
 def test_numbers_below_zero_stay_numbers(answering: Answering):
-    report = answering(Answer((Row((), (1, Money(Decimal("-5.000"), "USD")), (2, None)),)))
+    report = answering(Answer((Row((), (1, MoneyAmount(Decimal("-5.000"), "USD")), (2, None)),)))
     include = {"comparisons": {"mode": "previous_period"}}
     text = ask(report, "?format=csv", metrics=["visitors", "total_revenue"], include=include).text
     assert text.splitlines()[1] == "1,-5,USD,2,,,-50,"

@@ -13,7 +13,7 @@ from analytics.interval import QUARTER
 from analytics.queries.local_time import bucket_of, label, time_labels
 from analytics.queries.query import PROPS, And, Condition, Done, Filter, Not, Or, Period, Query, of_days
 from analytics.reports import exploration_sql
-from analytics.reports.query_sql import Clock, Sql, statement
+from analytics.reports.query_sql import LocalClock, Sql, statement
 from analytics.sites.site import Goal
 from tests.streams import funnels, queries, streams
 
@@ -86,10 +86,10 @@ def test_a_label_and_its_bucket_are_the_same_thing(zone: str, grain: Any):
 
 def test_quarters_are_read_instead_of_times_where_they_say_as_much():
     """Monrovia was 44:30 behind UTC until 1972."""
-    assert Clock.of(of_days(date(2026, 3, 1), date(2026, 4, 1), ZoneInfo("Asia/Kathmandu"))).column == "quarter"
-    assert Clock.of(of_days(date(1971, 3, 1), date(1971, 4, 1), ZoneInfo("Africa/Monrovia"))).column == "occurred"
+    assert LocalClock.of(of_days(date(2026, 3, 1), date(2026, 4, 1), ZoneInfo("Asia/Kathmandu"))).column == "quarter"
+    assert LocalClock.of(of_days(date(1971, 3, 1), date(1971, 4, 1), ZoneInfo("Africa/Monrovia"))).column == "occurred"
     start = datetime(2026, 3, 1, 0, 1, tzinfo=UTC)
-    assert Clock.of(Period(start, start + timedelta(days=1), ZoneInfo("UTC"))).column == "occurred"
+    assert LocalClock.of(Period(start, start + timedelta(days=1), ZoneInfo("UTC"))).column == "occurred"
 
 
 @pytest.mark.parametrize(
@@ -102,4 +102,4 @@ def test_quarters_are_read_instead_of_times_where_they_say_as_much():
     ],
 )
 def test_what_came_before_tells_nothing_where_an_hour_comes_back_after_another(zone: str, day: date, unit: int):
-    assert Clock.of(of_days(day - timedelta(days=1), day, ZoneInfo(zone))).unit == unit
+    assert LocalClock.of(of_days(day - timedelta(days=1), day, ZoneInfo(zone))).unit == unit

@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.exceptions import TooManyRequests
 
-from analytics.access.store import WRITE, ApiKeyStore, make_key_ring
+from analytics.access.store import WRITE_SCOPE, ApiKeyStore, make_key_ring
 from analytics.journal.journal import Journal
 from analytics.sites.registry import make_registry
 from analytics.sites.site import Site
@@ -146,7 +146,7 @@ def test_a_body_that_is_too_large_is_charged_too(limited):
 
 def test_a_good_key_is_charged_instead_of_the_address(limited, database, settings: Settings):
     keys = ApiKeyStore(database)
-    secret = keys.create("one", [WRITE], None, None)[1]
+    secret = keys.create("one", [WRITE_SCOPE], None, None)[1]
     make_key_ring(settings).publish(keys)
     client = limited(address_events="10/hour", key_events="100/hour")
     key, wrong = ({"Authorization": f"Bearer {text}"} for text in (secret, f"footfall_{'x' * 32}"))
@@ -169,7 +169,7 @@ def test_another_process_knows_how_much_was_taken(settings: Settings, redis: Red
 
 def test_a_key_has_its_limit(limited, database, settings: Settings):
     keys = ApiKeyStore(database)
-    secrets = [keys.create(name, [WRITE], None, None)[1] for name in ("one", "two")]
+    secrets = [keys.create(name, [WRITE_SCOPE], None, None)[1] for name in ("one", "two")]
     make_key_ring(settings).publish(keys)
     client = limited(key="2/hour")
     one, two = ({"Authorization": f"Bearer {secret}"} for secret in secrets)

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from werkzeug.test import TestResponse
 
-from analytics.access.store import PERSONS, READ
+from analytics.access.store import PERSONS_SCOPE, READ_SCOPE
 from analytics.sites.site import Site
 from analytics.sites.store import to_document
 from config.settings import Settings
@@ -96,7 +96,7 @@ def test_an_id_is_found_before_a_domain(ask: Ask, database: Database[dict[str, A
 
 @pytest.mark.parametrize("path", REPORTS)
 def test_a_key_for_some_sites_learns_nothing_of_others(ask: Ask, services: Services, path: str):
-    key = bearer(services.api_keys.create("a test's", (READ, PERSONS), ["shop"], None)[1])
+    key = bearer(services.api_keys.create("a test's", (READ_SCOPE, PERSONS_SCOPE), ["shop"], None)[1])
     for name in ("shop", "shop.example", "www.shop.example"):
         assert ask(path, name, key).status_code == 200
     refused = {name: ask(path, name, key) for name in ("other", "other.example", "nobody", "nobody.example")}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 
 from analytics.events.store import EventStore
-from analytics.interval import GRAINS, as_datetime, as_ms, interval_of
+from analytics.interval import SEGMENT_GRAINS, as_datetime, as_ms, interval_of
 from analytics.queries.query import (
     EVENT_DIMENSIONS,
     PROPS,
@@ -32,7 +32,7 @@ from analytics.queries.query import (
 )
 from analytics.reports.engine import Reports
 from analytics.reports.filtered_events import filtered_events
-from analytics.reports.results import Answer, Money
+from analytics.reports.results import Answer, MoneyAmount
 from config.clients import make_database
 from tests import oracle
 from tests.streams import Stream, bare_queries, funnels, grains, pages, queries, streams, visit_queries
@@ -70,7 +70,7 @@ class Engine(Rig):
 
 def as_oracle_says(answer: Answer) -> list[tuple[Any, ...]]:
     def metric(value: Any) -> Any:
-        return oracle.money(value.amount, value.currency) if isinstance(value, Money) else value
+        return oracle.money(value.amount, value.currency) if isinstance(value, MoneyAmount) else value
 
     return [(row.dimensions, tuple(map(metric, row.metrics))) for row in answer.rows]
 
@@ -87,7 +87,7 @@ def test_every_answer_is_the_oracle_s(rig: Engine, data: st.DataObject):
     for _ in range(data.draw(st.integers(0, 3))):
         if documents:
             moment = as_ms(data.draw(st.sampled_from(documents))["timestamp"])
-            grain = data.draw(st.sampled_from(GRAINS))
+            grain = data.draw(st.sampled_from(SEGMENT_GRAINS))
             note(f"built {grain} of {as_datetime(moment)}")
             rig.builder.build(data.draw(st.sampled_from(site_ids)), grain, interval_of(grain, moment))
     rig.store(*documents[cut:])
@@ -120,7 +120,7 @@ def test_funnels_retention_and_journeys_are_the_oracle_s(rig: Engine, data: st.D
     for _ in range(data.draw(st.integers(0, 2))):
         if documents:
             each = data.draw(st.sampled_from(documents))
-            grain = data.draw(st.sampled_from(GRAINS))
+            grain = data.draw(st.sampled_from(SEGMENT_GRAINS))
             rig.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
     query, steps, window = data.draw(funnels(stream))
     assert rig.reports.funnel(query, steps, window) == oracle.funnel(documents, query, steps, window)
@@ -142,7 +142,7 @@ def test_an_export_with_filters_has_the_events_that_the_oracle_counts(rig: Engin
     for _ in range(data.draw(st.integers(0, 2))):
         if documents:
             each = data.draw(st.sampled_from(documents))
-            grain = data.draw(st.sampled_from(GRAINS))
+            grain = data.draw(st.sampled_from(SEGMENT_GRAINS))
             rig.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
     query = data.draw(bare_queries(stream))
     found = filtered_events(rig.reports, EventStore(rig.database), query, rig.reports.budget())

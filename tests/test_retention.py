@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.events.removal import AT_ONCE
+from analytics.events.removal import REMOVED_AT_ONCE
 from analytics.events.schema import load_event
 from analytics.interval import Interval, as_ms
 from analytics.journal.audit import Audited, audit
@@ -120,11 +120,11 @@ def test_segments_follow(purger: Purger, stores: Stores, segments: Segments):
 def test_many_events_go_in_pieces_and_a_stop_in_between_costs_nothing(
     purger: Purger, stores: Stores, database: Database, audited: Audited
 ):
-    send(stores, *(BEFORE - timedelta(minutes=n + 1) for n in range(2 * AT_ONCE + 10)))
+    send(stores, *(BEFORE - timedelta(minutes=n + 1) for n in range(2 * REMOVED_AT_ONCE + 10)))
     stopped = purger.purge("shop", BEFORE, until=NOW)
-    assert stopped == Purged(AT_ONCE, 0, is_done=False)
+    assert stopped == Purged(REMOVED_AT_ONCE, 0, is_done=False)
     assert audit(audited).faults == []
-    assert purger.purge("shop", BEFORE).events == AT_ONCE + 10
+    assert purger.purge("shop", BEFORE).events == REMOVED_AT_ONCE + 10
     assert audit(audited).faults == []
 
 

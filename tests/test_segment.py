@@ -18,7 +18,7 @@ from analytics.events.schema import InvalidEvent, load_event, load_journal_event
 from analytics.journal.journal import Journal
 from analytics.visitors.client import Client
 from ingest_app.segment_com import BATCHES
-from ingest_app.segment_com_schema import KINDS, SHORT, parameters_as_body, read_segment, translate, visitor_in
+from ingest_app.segment_com_schema import CALLS, SHORT_CALLS, parameters_as_body, read_segment, translate, visitor_in
 from tests.conftest import NOW
 
 SERVER, BROWSER = "analytics-python/2.4.0", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"
@@ -245,12 +245,12 @@ def test_a_batch_is_answered_with_200_and_says_what_became_of_each(ingest: Flask
     assert journal.waiting() == 1
 
 
-@pytest.mark.parametrize("path", [f"/v1/{kind}" for kind in (*KINDS, *SHORT)])
+@pytest.mark.parametrize("path", [f"/v1/{kind}" for kind in (*CALLS, *SHORT_CALLS)])
 def test_every_path_of_a_single_message_is_answered_with_200(ingest: FlaskClient, path: str):
     message = {"event": "a", "userId": "ann", "writeKey": "shop", "messageId": "m"}
     answer = ingest.post(path, data=json.dumps(message), content_type="text/plain")
     kind = path.removeprefix("/v1/")
-    dropped = SHORT.get(kind, kind) in ("identify", "group", "alias")
+    dropped = SHORT_CALLS.get(kind, kind) in ("identify", "group", "alias")
     assert (answer.status_code, answer.json["accepted"], answer.json["dropped"]) == (200, not dropped, dropped)
 
 

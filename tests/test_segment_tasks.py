@@ -12,7 +12,7 @@ import psutil
 import pytest
 from pymongo.database import Database
 
-from analytics.events.backfill import History
+from analytics.events.backfill import Backfill
 from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
 from analytics.segments.engine import Segments, make_segments
@@ -73,7 +73,7 @@ def test_a_month_from_before_there_were_segments_is_built(system: System, segmen
         database["segment_state"].delete_many({})
         # As a process that was started just now: it has not seen that all is done, which nothing undoes but this test.
         started = replace(
-            segments, reader=SnapshotReader(segments.store, segments.dirty, History(database), segments.raw)
+            segments, reader=SnapshotReader(segments.store, segments.dirty, Backfill(database), segments.raw)
         )
         assert count(started, "old") == 10
         wait_for(lambda: built(segments, "old"), "a segment", 60)

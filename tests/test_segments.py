@@ -11,10 +11,10 @@ import pytest
 from bson import ObjectId
 from pymongo.database import Database
 
-from analytics.events.backfill import History
+from analytics.events.backfill import Backfill
 from analytics.events.columns import RawEvents, visitor_of
 from analytics.events.dirty_hours import DirtyHours
-from analytics.interval import DAY, GRAINS, HOUR, MINUTE, QUARTER, Interval, as_datetime, as_ms, interval_of
+from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SEGMENT_GRAINS, Interval, as_datetime, as_ms, interval_of
 from analytics.segments.builder import MANY_ROWS, Builder, write
 from analytics.segments.duckdb_connection import connect
 from analytics.segments.snapshot_reader import SnapshotReader
@@ -36,7 +36,7 @@ class Rig:
         self.now = datetime.now(UTC)
         raw = RawEvents(database)
         self.connection = connect("500MB", 2, folder / "spill", [folder])
-        self.history = History(database)
+        self.history = Backfill(database)
         self.history.note_if_there_is_none()
         self.reader = SnapshotReader(self.segments, self.dirty, self.history, raw)
         self.builder = Builder(self.segments, self.dirty, self.history, raw, self.connection.cursor, lambda: self.now)
@@ -150,7 +150,7 @@ def test_whatever_way_events_went_into_segments_what_is_read_is_what_is_stored(r
             rig.erase("ben")
             documents = [d for d in documents if d.get("user_id") != "ben"]
         for _ in range(chance.randrange(4)):
-            grain = chance.choice(GRAINS)
+            grain = chance.choice(SEGMENT_GRAINS)
             rig.builder.build("site", grain, interval_of(grain, BASE + chance.choice(BUILT)))
         lo = BASE + chance.randrange(6 * DAY)
         for period in (

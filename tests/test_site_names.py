@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import SITES, ApiKeyStore
+from analytics.access.store import SITES_SCOPE, ApiKeyStore
 from analytics.diagnostics.mongodb import read_mongodb, site_names
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
@@ -37,7 +37,7 @@ def sites(database: Database[dict[str, Any]]) -> SiteStore:
 @pytest.fixture
 def key_for_a(database: Database[dict[str, Any]]) -> dict[str, str]:
     """What a key with sites:manage for the site `a` only sends."""
-    _, secret = ApiKeyStore(database, lambda: NOW).create("a", [SITES], ["a"], None)
+    _, secret = ApiKeyStore(database, lambda: NOW).create("a", [SITES_SCOPE], ["a"], None)
     return {"Authorization": f"Bearer {secret}"}
 
 

@@ -14,8 +14,8 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.access.store import ApiKeyStore, KeyRing, Uses, make_api_keys
-from analytics.published_copy import REMEMBERED, Published
-from analytics.sites.registry import KEY, SiteRegistry, make_sites
+from analytics.published_copy import COPY_KEPT_FOR, Published
+from analytics.sites.registry import SITES_COPY, SiteRegistry, make_sites
 from analytics.sites.site import Goal, Site
 from analytics.sites.store import SiteStore
 from analytics.unavailable import Unavailable
@@ -93,12 +93,12 @@ def test_a_change_reaches_the_door_with_what_is_remembered_and_then_wholly(
     sites.put(changed := replace(SITE, domains=("new.example",)))
     sites.put(Site("other"))
     assert registry.get("shop") == SITE
-    clock.now += REMEMBERED
+    clock.now += COPY_KEPT_FOR
     assert registry.get("shop") == changed
     assert registry.get("other") is not None
     assert registry.by_domain("shop.example") is None
     sites.remove("shop")
-    clock.now += REMEMBERED
+    clock.now += COPY_KEPT_FOR
     assert (registry.get("shop"), registry.by_domain("new.example"), registry.by_key(str(SITE.write_key))) == (
         None, None, None,
     )  # fmt: skip
@@ -132,7 +132,7 @@ def test_redis_away_is_unavailable_after_what_is_remembered(
     assert registry.get("shop") == SITE
     monkeypatch.setattr(registry._published, "_redis", away)
     assert registry.get("shop") == SITE
-    clock.now += REMEMBERED
+    clock.now += COPY_KEPT_FOR
     for ask in (lambda: registry.get("shop"), lambda: registry.by_domain("x"), lambda: KeyRing(away).find("footfall_")):
         with pytest.raises(Unavailable):
             ask()
@@ -168,7 +168,7 @@ def test_who_read_earlier_and_comes_later_replaces_nothing(redis: Redis, registr
 def test_what_is_there_already_is_not_written_again_and_what_was_lost_is(redis: Redis, registry: SiteRegistry):
     assert registry.publish(lambda: [SITE]) is True
     assert registry.publish(lambda: [SITE]) is False
-    redis.hdel(KEY, "site shop")
+    redis.hdel(SITES_COPY, "site shop")
     assert registry.publish(lambda: [SITE]) is True
     redis.flushall()
     assert registry.publish(lambda: [SITE]) is True
@@ -214,7 +214,7 @@ def test_the_door_finds_a_key_by_its_secret_until_it_is_revoked(
     assert secret.removeprefix("footfall_").encode() not in stored
     keys.revoke(key.id)
     assert ring.find(secret) == key
-    clock.now += REMEMBERED
+    clock.now += COPY_KEPT_FOR
     assert ring.find(secret) is None
 
 

@@ -18,7 +18,7 @@ from analytics.sites.site import Goal, Site
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
 from report_app import Services
-from report_app.url_parameters import SHORT
+from report_app.url_parameters import SHORT_DIMENSIONS
 from tests.conftest import ADMIN_KEY, NOW, tell
 from tests.system import frozen
 
@@ -123,7 +123,7 @@ def test_filters_are_parameters(report: FlaskClient, story: None, filters: str, 
 
 
 def test_every_dimension_has_a_short_name_of_its_own():
-    assert len(SHORT) == len(EVENT_DIMENSIONS) + len(VISIT_DIMENSIONS)
+    assert len(SHORT_DIMENSIONS) == len(EVENT_DIMENSIONS) + len(VISIT_DIMENSIONS)
 
 
 def test_goals_may_be_asked_for(report: FlaskClient, story: None, services: Services):

@@ -16,7 +16,7 @@ import pytest
 from analytics.events.event import id_from_client
 from analytics.journal.journal import GROUP, JOURNAL_KEY
 from config.celery import QUEUES
-from tasks.beat import ALIVE
+from tasks.beat import BEAT_ALIVE
 from tests.system import System, kill_if_there, wait_for
 from tests.test_deployment import COMPOSE
 
@@ -180,7 +180,7 @@ def test_flower_shows_the_worker_and_what_its_tasks_did(system: System, site: st
 
 
 def test_a_beat_that_hangs_is_seen_by_the_container_s_health_check(system: System):
-    alive = system.folder / ALIVE.name
+    alive = system.folder / BEAT_ALIVE.name
     *command, script = COMPOSE["services"]["beat"]["healthcheck"]["test"]
     assert command == ["CMD", "python", "-c"]
 

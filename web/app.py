@@ -9,7 +9,7 @@ from web.errors import register_errors
 from web.health import health_blueprint
 
 # For whatever a browser makes of an answer that is none of its pages; a route that is a page says its own.
-HEADERS = {
+_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -35,7 +35,7 @@ def new_app(name: str, checks: Mapping[str, Callable[[], None]], most_bytes: int
 
 def _with_headers(response: Response) -> Response:
     said = {name.lower() for name, _ in response.headers}
-    for name, value in HEADERS.items():
+    for name, value in _HEADERS.items():
         if name.lower() not in said:
             response.headers.add(name, value)
     if request.is_secure:  # by a proxy's word, where it is trusted

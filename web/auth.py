@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 from flask import Response, after_this_request, g, request
 
-from analytics.access.store import PERSONS, READ, ApiKey, is_ours
+from analytics.access.store import PERSONS_SCOPE, READ_SCOPE, ApiKey, is_ours
 from analytics.events.schema import InvalidEvent, read_json
 from config.bearer import bearer, holds
 from config.settings import Settings
@@ -25,11 +25,11 @@ from web.errors import error_body, error_response
 Check = Callable[[], Response | None]
 Named = Callable[[], Sequence[str]]
 
-CLOSED = "Closed until {name} is set, or an API key made; then send it as `Authorization: Bearer <{name}>`."
+_CLOSED = "Closed until {name} is set, or an API key made; then send it as `Authorization: Bearer <{name}>`."
 WRONG = "Send the {word} key as `Authorization: Bearer <{name}>`, or an API key with the scope {scope}."
-UNKNOWN = "This API key is unknown, was revoked or has expired."
+_UNKNOWN = "This API key is unknown, was revoked or has expired."
 NO_SCOPE = "This API key does not have the scope {scope}."
-NO_SITE = "This API key has {scope} for some sites only: say which in site_id."
+_NO_SITE = "This API key has {scope} for some sites only: say which in site_id."
 OTHER_SITE = "This API key has {scope}, but not for the site {site!r}."
 
 
@@ -70,11 +70,11 @@ class Auth:
     def __init__(self, settings: Settings, find: Callable[[str], ApiKey | None]) -> None:
         self._find = find
         self._admin_key, self._report_key = settings.admin_key, settings.report_key
-        self._open = {READ} if settings.reports_are_open else set[str]()
+        self._open = {READ_SCOPE} if settings.reports_are_open else set[str]()
 
     def needs(self, scope: str, named: Named = nowhere, id_of: Callable[[str], str] = str) -> Check:
         """`named`: where a request says which sites it is about; `id_of`: the id of the site that is named so."""
-        word = "report" if scope in (READ, PERSONS) else "admin"
+        word = "report" if scope in (READ_SCOPE, PERSONS_SCOPE) else "admin"
         keys = [key for key in (self._admin_key, self._report_key if word == "report" else "") if key]
 
         def check() -> Response | None:
@@ -91,17 +91,17 @@ class Auth:
                     after_this_request(_with_warning)
                 return None
             if is_ours(secret):
-                return _unauthorized(UNKNOWN)
+                return _unauthorized(_UNKNOWN)
             name = f"{word.upper()}_KEY"
             if not keys:
-                return error_response(403, error_body(f"{word}_key_not_set", CLOSED.format(name=name)))
+                return error_response(403, error_body(f"{word}_key_not_set", _CLOSED.format(name=name)))
             return _unauthorized(WRONG.format(word=word, name=name, scope=scope))
 
         return check
 
 
 def _with_warning(response: Response) -> Response:
-    response.headers["X-Footfall-Warning"] = f"{UNKNOWN} Answered as without a key."
+    response.headers["X-Footfall-Warning"] = f"{_UNKNOWN} Answered as without a key."
     return response
 
 
@@ -113,7 +113,7 @@ def _judge(key: ApiKey, scope: str, named: Named, id_of: Callable[[str], str]) -
         return None
     sites = named()
     if not sites:
-        return _forbidden(NO_SITE.format(scope=scope))
+        return _forbidden(_NO_SITE.format(scope=scope))
     others = [site for site in sites if not key.may(scope, id_of(site))]
     return _forbidden(OTHER_SITE.format(scope=scope, site=others[0])) if others else None
 

@@ -13,22 +13,22 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from web.json_schema import Json
 
-OURS = files("web") / "static"
+_OURS = files("web") / "static"
 SWAGGERS = files("flask_swagger_ui") / "dist"
-PARTS = {
-    "docs.css": OURS,
-    "docs.js": OURS,
+_PARTS = {
+    "docs.css": _OURS,
+    "docs.js": _OURS,
     "swagger-ui.css": SWAGGERS,
     "swagger-ui-bundle.js": SWAGGERS,
     "favicon-32x32.png": SWAGGERS,
 }
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
-POLICY = (
+CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".png": "image/png"}
+_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-KEPT = "public, max-age=3600"  # a new version brings new ones
-PART = f"/docs/<any{tuple(PARTS)}:name>"
+_KEPT = "public, max-age=3600"  # a new version brings new ones
+PART = f"/docs/<any{tuple(_PARTS)}:name>"
 
 
 def docs_blueprint(description: Callable[[], Json]) -> Blueprint:
@@ -40,7 +40,7 @@ def docs_blueprint(description: Callable[[], Json]) -> Blueprint:
 
     @blueprint.get("/docs")
     def page() -> Response:
-        return Response((OURS / "docs.html").read_bytes(), 200, {"Content-Security-Policy": POLICY}, "text/html")
+        return Response((_OURS / "docs.html").read_bytes(), 200, {"Content-Security-Policy": _POLICY}, "text/html")
 
     @blueprint.get("/docs/")
     def page_with_slash() -> BaseResponse:
@@ -48,7 +48,7 @@ def docs_blueprint(description: Callable[[], Json]) -> Blueprint:
 
     @blueprint.get(PART)
     def part(name: str) -> Response:
-        found = (PARTS[name] / name).read_bytes()
-        return Response(found, 200, {"Cache-Control": KEPT}, TYPES[Path(name).suffix])
+        found = (_PARTS[name] / name).read_bytes()
+        return Response(found, 200, {"Cache-Control": _KEPT}, CONTENT_TYPES[Path(name).suffix])
 
     return blueprint

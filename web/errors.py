@@ -42,7 +42,7 @@ CODES = {
 
 
 # InvalidEvents that are answered with something else than 400, and what goes with it.
-STATUS: dict[str, tuple[int, dict[str, str]]] = {
+_STATUS: dict[str, tuple[int, dict[str, str]]] = {
     "origin_not_allowed": (403, {}),
 }
 
@@ -84,7 +84,7 @@ def error_response(status: int, body: str, headers: dict[str, str] | None = None
 
 def invalid_event_response(error: InvalidEvent, **more: object) -> Response:
     """`more` stands beside the error."""
-    status, headers = STATUS.get(error.code, (400, {}))
+    status, headers = _STATUS.get(error.code, (400, {}))
     body = json.loads(error_body(error.code, f"The event was not accepted: {error}", error.fields)) | more
     return error_response(status, json.dumps(body), headers)
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from flask import Blueprint, Response, jsonify, request
 from markupsafe import escape
 
-PAGE = """<!doctype html>
+_PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
@@ -23,7 +23,7 @@ def front_page_blueprint(name: str, about: str, links: Mapping[str, str]) -> Blu
     """`links`: what each is, by its path from here."""
     blueprint = Blueprint("front_page", __name__)
     items = "\n".join(f'<li><a href="{escape(path)}">{escape(what)}</a></li>' for path, what in links.items())
-    page = PAGE.format(name=escape(name), about=escape(about), links=items)
+    page = _PAGE.format(name=escape(name), about=escape(about), links=items)
 
     @blueprint.get("/")
     def front_page() -> Response:

@@ -34,23 +34,23 @@ from web.errors import NOT_HTTP, TOO_SLOW, ClientGone, TooSlow, code_for, error_
 
 log = structlog.get_logger()
 
-PATIENCE = 10.0  # seconds
+WORKER_PATIENCE = 10.0  # seconds
 PER_SECOND = 65536  # bytes
 LINGER = 2.0  # seconds that a client has to close a connection after us
 LONGEST_HEAD = 32768  # bytes that the loop looks through for the end of a request's head
 LONGEST = 131072  # bytes of a request that the loop waits for: a hit of MAX_BODY_BYTES, and its head
-PIECE = 65536
+_PIECE = 65536
 
-STATUS = {
+_STATUS = {
     LimitRequestLine: "414 URI Too Long",
     LimitRequestHeaders: "431 Request Header Fields Too Large",
     UnsupportedTransferCoding: "501 Not Implemented",
     TooSlow: "408 Request Timeout",
 }
 
-LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?:\r\n|\Z)")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?:\r\n|\Z)")
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r\n|\Z)")
-CHUNK = re.compile(rb"[0-9a-fA-F]{1,15}")  # how the line before one begins
+_CHUNK = re.compile(rb"[0-9a-fA-F]{1,15}")  # how the line before one begins
 
 WAITS, WHOLE, OPEN = "waits", "whole", "open"  # a request that is to come, is there, or comes to a thread
 
@@ -65,7 +65,7 @@ def state_of(raw: bytes, looked: int = 0) -> tuple[str, int, int]:
     head = raw[:end].lower()
     if b"\r\nexpect:" in head:
         return OPEN, 0, 0  # it waits for our word
-    length = LENGTH.search(head)
+    length = _LENGTH.search(head)
     if b"\r\ntransfer-encoding:" in head:
         if length or not CHUNKED.search(head):
             return OPEN, 0, 0  # the parser has something to say
@@ -80,7 +80,7 @@ def _state_of_chunks(raw: bytes, at: int) -> tuple[str, int]:
     pieces, the loop looks at each line once.
     """
     while (end := raw.find(b"\r\n", at)) >= 0:
-        size = CHUNK.match(raw, at)
+        size = _CHUNK.match(raw, at)
         if not size:
             return OPEN, at  # not what it says it is; a thread will say so
         length = int(size[0], 16)
@@ -161,7 +161,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.sock.setblocking(False)
         conn.data_ready = True
         conn.needs = conn.looked = 0
-        conn.timeout = conn.parser.unreader.sock.until = time.monotonic() + PATIENCE
+        conn.timeout = conn.parser.unreader.sock.until = time.monotonic() + WORKER_PATIENCE
         state = self._read(conn)
         if state == WAITS:
             self.pending_conns.append(conn)
@@ -216,7 +216,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _drain(self, conn: Any, _client: socket.socket) -> None:
         try:
-            is_over = not conn.sock.recv(PIECE)
+            is_over = not conn.sock.recv(_PIECE)
         except BlockingIOError:
             return
         except OSError:
@@ -245,7 +245,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         state = self._state(conn) if buffer.tell() else WAITS
         while state == WAITS:
             try:
-                piece = conn.sock.recv(PIECE)
+                piece = conn.sock.recv(_PIECE)
             except BlockingIOError:
                 return WAITS
             except OSError:
@@ -254,7 +254,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 return WHOLE  # nothing more will come
             buffer.write(piece)
             state = self._state(conn)
-            if len(piece) < PIECE:
+            if len(piece) < _PIECE:
                 break
         return state
 
@@ -272,12 +272,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         if state == OPEN:
             self._open.add(conn)
-            conn.parser.unreader.sock.until = time.monotonic() + PATIENCE
+            conn.parser.unreader.sock.until = time.monotonic() + WORKER_PATIENCE
         super().enqueue_req(conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
         if isinstance(exc, ParseException) or req is None:  # without a request, the parser failed over its bytes
-            status = STATUS.get(type(exc), "400 Bad Request")
+            status = _STATUS.get(type(exc), "400 Bad Request")
             message = TOO_SLOW if isinstance(exc, TooSlow) else NOT_HTTP
             note_broken(exc)
         else:

@@ -23,7 +23,7 @@ from analytics.events.schema import (
     THOUSANDTH,
     Code,
     Moment,
-    Money,
+    MoneyField,
     PageUrl,
     Props,
 )
@@ -34,7 +34,7 @@ Json = dict[str, Any]
 TEXT: Json = {"type": "string"}
 FLAG: Json = {"type": "boolean"}
 NUMBER: Json = {"type": "number"}
-COUNT: Json = {"type": "integer", "minimum": 0}
+WHOLE_COUNT: Json = {"type": "integer", "minimum": 0}
 INTEGER64: Json = {"type": "integer", "minimum": INT64.start, "maximum": INT64.stop - 1}
 UUID: Json = {"type": "string", "format": "uuid"}
 MOMENT: Json = {"type": "string", "format": "date-time"}
@@ -100,26 +100,26 @@ SCALAR = any_of(
     FLAG,
     {"type": "null"},
 )
-PROPS: Json = {
+_PROPS: Json = {
     "type": "object",
     "maxProperties": MOST_PROPS,
     "propertyNames": text(shortest=1, longest=LONGEST_PROP_NAME, pattern="^[^\\u0000]+$"),
     "additionalProperties": SCALAR,
 }
 MOST_AMOUNT = float(MOST_MONEY - THOUSANDTH)
-AMOUNT = any_of(
+_AMOUNT = any_of(
     {"type": "number", "minimum": -MOST_AMOUNT, "maximum": MOST_AMOUNT},
     text(pattern=rf"^[+-]?[0-9]{{1,{len(str(MOST_MONEY)) - 1}}}(\.[0-9]{{1,3}})?$"),
 )
-MONEY = an_object({"amount": AMOUNT, "currency": text(pattern=f"^{CURRENCY}$")})
+_MONEY = an_object({"amount": _AMOUNT, "currency": text(pattern=f"^{CURRENCY}$")})
 A_MOMENT = MOMENT | {
     "pattern": f"^{YEARS}-",
     "description": "ISO 8601; without an offset it is UTC. A Unix time of 10 digits (seconds) or 13 (milliseconds) is"
     " taken too, as a number or a string.",
 }
-SEGMENTS = "/[A-Za-z0-9._~%-]+"
+_SEGMENTS = "/[A-Za-z0-9._~%-]+"
 A_URL: Json = {
-    "pattern": rf"^(https?://[a-z0-9]{{1,60}}(\.[a-z0-9]{{1,60}}){{0,3}}({SEGMENTS})*/?|({SEGMENTS})+/?|/)(\?[A-Za-z0-9._~%=&-]*)?$",
+    "pattern": rf"^(https?://[a-z0-9]{{1,60}}(\.[a-z0-9]{{1,60}}){{0,3}}({_SEGMENTS})*/?|({_SEGMENTS})+/?|/)(\?[A-Za-z0-9._~%=&-]*)?$",
     "description": "Of the page: with a scheme, or from the root of the site. URLs of other schemes are taken too.",
 }
 
@@ -132,7 +132,7 @@ def _code(field: fields.Field[Any]) -> Json:
 # What marshmallow does not know, by the class of a field or a schema, or by a function that validates a field. Each app
 # adds its own.
 Rule = Json | Callable[[fields.Field[Any]], Json]
-RULES: dict[object, Rule] = {Props: PROPS, Money: MONEY, Moment: A_MOMENT, PageUrl: A_URL, Code: _code}
+FIELD_RULES: dict[object, Rule] = {Props: _PROPS, MoneyField: _MONEY, Moment: A_MOMENT, PageUrl: A_URL, Code: _code}
 
 
 def plugin(rules: Mapping[object, Any]) -> MarshmallowPlugin:

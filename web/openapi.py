@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 from apispec import APISpec
 
-from analytics.access.store import METRICS
-from web.docs import PART, TYPES
+from analytics.access.store import METRICS_SCOPE
+from web.docs import CONTENT_TYPES, PART
 from web.json_schema import (
+    FIELD_RULES,
     NUMBER,
-    RULES,
     TEXT,
     UUID,
     Json,
@@ -51,12 +51,18 @@ LATENCY = an_object({"ok": {"type": "boolean"}, "latency_ms": NUMBER}, {"error":
 SAID = {"code": "invalid_event", "message": "The event was not accepted: see path.", "fields": {"path": ["Too long."]}}
 
 # What an error looks like, by its name in the description's components.
-OURS, UNREADY, PLAUSIBLES, DROP_INS, EVENTS = "Error", "NotReadyError", "PlausibleError", "DropInError", "EventError"
+_OURS, UNREADY, PLAUSIBLES, DROP_INS, EVENT_BODIES = (
+    "Error",
+    "NotReadyError",
+    "PlausibleError",
+    "DropInError",
+    "EventError",
+)
 WARNING = {"field": TEXT, "message": TEXT}
 ERRORS = {
-    OURS: ERROR | {"examples": [{"success": False, "error": SAID}]},
+    _OURS: ERROR | {"examples": [{"success": False, "error": SAID}]},
     UNREADY: an_object(ERROR["properties"], {"stores": map_of(LATENCY)}),
-    EVENTS: an_object(ERROR["properties"], {"warnings": list_of(an_object(WARNING))}),
+    EVENT_BODIES: an_object(ERROR["properties"], {"warnings": list_of(an_object(WARNING))}),
     PLAUSIBLES: an_object({"error": TEXT}),
     DROP_INS: an_object({**ERROR["properties"], "code": TEXT, "message": TEXT}, {"errors": map_of(list_of(TEXT))}),
 }
@@ -76,7 +82,7 @@ WHY = {
 }
 RETRY = {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}}}
 MAY_RETRY = {"Retry-After": RETRY["Retry-After"] | {"required": False}}
-HEADERS: dict[int, Json] = {
+_HEADERS: dict[int, Json] = {
     401: {"WWW-Authenticate": {"required": True, "schema": just("Bearer")}},
     429: RETRY,
     503: MAY_RETRY,
@@ -115,7 +121,7 @@ class Operation:
     body_required: bool = True
     headers: Mapping[str, Json] = field(default_factory=dict)
     says: Mapping[int, str] = field(default_factory=dict)
-    error: str = OURS
+    error: str = _OURS
     uses_stores: bool = True
     examples: Mapping[str, object] = field(default_factory=dict)
 
@@ -134,7 +140,7 @@ def describe(
         title,
         VERSION,
         "3.1.0",
-        plugins=[plugin({**RULES, **rules})],
+        plugins=[plugin({**FIELD_RULES, **rules})],
         info={"description": about},
         tags=[{"name": name} for name in dict.fromkeys(operation.tag for operation in operations.values())],
     )
@@ -252,7 +258,7 @@ def _media(schema: object) -> Json:
 
 def _error(status: int, why: str, shape: str) -> Json:
     error: Json = {"description": why or WHY[status], "content": {JSON: {"schema": ref(shape)}}}
-    return error | ({"headers": HEADERS[status]} if status in HEADERS else {})
+    return error | ({"headers": _HEADERS[status]} if status in _HEADERS else {})
 
 
 def common(stores: Sequence[str]) -> dict[str, Operation]:
@@ -273,7 +279,7 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
         "GET /metrics": Operation(
             summary="What was counted, for Prometheus",
             tag=tag,
-            scope=METRICS,
+            scope=METRICS_SCOPE,
             answer={"text/plain": TEXT},
             uses_stores=False,
         ),
@@ -304,7 +310,7 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
         f"GET {PART}": Operation(
             summary="What the page is made of",
             tag=tag,
-            answer={media: {} for media in TYPES.values() if media != "text/html"},
+            answer={media: {} for media in CONTENT_TYPES.values() if media != "text/html"},
             uses_stores=False,
             examples={"name": "swagger-ui.css"},
         ),

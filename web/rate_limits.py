@@ -30,11 +30,11 @@ from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 from config.settings import Settings
 
 ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES = "address", "address_events", "address_bytes"
-KEY, KEY_EVENTS, KEY_BYTES = "key", "key_events", "key_bytes"
+KEY_REQUESTS, KEY_EVENTS, KEY_BYTES = "key", "key_events", "key_bytes"
 SITE = "site"
-PATIENCE = 0.2  # seconds for Redis: what comes after it has its own, and all of them together stay below 2
-PAUSE = 1.0  # seconds without asking, after Redis did not answer
-MOST_REMEMBERED = 100_000  # who sent something in the last window; beyond, the oldest start anew
+_PATIENCE = 0.2  # seconds for Redis: what comes after it has its own, and all of them together stay below 2
+_PAUSE = 1.0  # seconds without asking, after Redis did not answer
+_MOST_REMEMBERED = 100_000  # who sent something in the last window; beyond, the oldest start anew
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class RateLimits:
     """`limits`: by their names, as `1000/minute`; "" for none. `clock`: seconds that only go up."""
 
     def __init__(self, settings: Settings, limits: dict[str, str], clock: Callable[[], float] = time.monotonic) -> None:
-        pool = make_redis(settings, timeout=PATIENCE).connection_pool
+        pool = make_redis(settings, timeout=_PATIENCE).connection_pool
         storage = RedisStorage("redis://", pool, key_prefix="footfall:rate", wrap_exceptions=True)
         self._limiter = FixedWindowRateLimiter(storage)
         self._clock = clock
@@ -92,7 +92,7 @@ class RateLimits:
         try:
             seconds = limit.spend(self._limiter, who, cost, keeps)
         except StorageError:
-            self._away_until = self._clock() + PAUSE
+            self._away_until = self._clock() + _PAUSE
             RATE_UNCHECKED.labels(name).inc()
             return
         if seconds:
@@ -101,14 +101,14 @@ class RateLimits:
     def _refusal(self, limit: "_Limit", name: str, seconds: int) -> TooManyRequests:
         RATE_LIMITED.labels(name).inc()
         window = limit.item.GRANULARITY.name
-        return TooManyRequests(f"More than {limit.item.amount} {UNITS[name]} in a {window}.", retry_after=seconds)
+        return TooManyRequests(f"More than {limit.item.amount} {_UNITS[name]} in a {window}.", retry_after=seconds)
 
 
-UNITS = {
+_UNITS = {
     ADDRESS: "requests from one address",
     ADDRESS_EVENTS: "events from one address",
     ADDRESS_BYTES: "bytes from one address, inflated",
-    KEY: "requests with one API key",
+    KEY_REQUESTS: "requests with one API key",
     KEY_EVENTS: "events with one API key",
     KEY_BYTES: "bytes with one API key, inflated",
     SITE: "events of one site",
@@ -121,7 +121,7 @@ class _Limit:
         self._clock = clock
         self._own = item.amount // 10
         self._lock = Lock()
-        self._accounts: TTLCache[str, _Account] = TTLCache(MOST_REMEMBERED, item.get_expiry(), clock)
+        self._accounts: TTLCache[str, _Account] = TTLCache(_MOST_REMEMBERED, item.get_expiry(), clock)
 
     def wait(self, who: str) -> int:
         """The seconds until there is more, 0 as far as this process knows of nothing."""

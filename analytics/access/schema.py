@@ -10,15 +10,15 @@ from typing import Any
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf
 
-from analytics.access.store import ADMIN, SCOPES, ApiKey
+from analytics.access.store import ADMIN_SCOPE, SCOPES, ApiKey
 from analytics.events.schema import OPTIONAL, Moment, Text
 from analytics.schema_fields import StrictSchema
 
-MOST_SITES = 100
+_MOST_SITES = 100
 LONGEST_LIFE = timedelta(days=36_500)
 LONGEST_GRACE = timedelta(days=30)
-GRACE = timedelta(days=1)
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+REVOKE_GRACE = timedelta(days=1)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Lasting(fields.Field[timedelta]):
@@ -40,7 +40,7 @@ class Lasting(fields.Field[timedelta]):
         found = re.fullmatch(r"([0-9]{1,9})([mhd])", value) if isinstance(value, str) else None
         if not found:
             raise self.make_error("invalid")
-        length = timedelta(**{UNITS[found[2]]: int(found[1])})
+        length = timedelta(**{_UNITS[found[2]]: int(found[1])})
         if length > self.longest:
             raise self.make_error("long", days=self.longest.days)
         return length
@@ -51,13 +51,13 @@ class NewKey(StrictSchema):
 
     name = Text(required=True, shortest=1, longest=128)
     scopes = fields.List(fields.String(validate=OneOf(list(SCOPES))), required=True, validate=Length(1))
-    sites = fields.List(Text(shortest=1, longest=128), validate=Length(1, MOST_SITES), **OPTIONAL)
+    sites = fields.List(Text(shortest=1, longest=128), validate=Length(1, _MOST_SITES), **OPTIONAL)
     expires_at = Moment(**OPTIONAL)
     expires_in = Lasting(LONGEST_LIFE, **OPTIONAL)
 
     @validates_schema
     def fits(self, key: dict[str, Any], **_: Any) -> None:
-        if ADMIN in key["scopes"] and key.get("sites"):
+        if ADMIN_SCOPE in key["scopes"] and key.get("sites"):
             raise ValidationError("A key with the scope admin is good for all sites.", "sites")
         if None not in (key.get("expires_at"), key.get("expires_in")):
             raise ValidationError("Either expires_at or expires_in.", "expires_in")
@@ -66,7 +66,7 @@ class NewKey(StrictSchema):
 class Rotation(StrictSchema):
     """`grace`: how long the old secret is still good."""
 
-    grace = Lasting(LONGEST_GRACE, load_default=GRACE)
+    grace = Lasting(LONGEST_GRACE, load_default=REVOKE_GRACE)
 
 
 def ends_at(key: dict[str, Any], now: datetime) -> datetime | None:

@@ -28,7 +28,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.mongodb import WRITE_LIMIT, ping
-from analytics.published_copy import MOST_REMEMBERED, REMEMBERED, Published
+from analytics.published_copy import COPY_KEPT_FOR, MOST_COPIED, Published
 from analytics.sites.registry import make_sites
 from analytics.unavailable import Unavailable, raising_unavailable
 from config.clients import make_redis
@@ -36,25 +36,25 @@ from config.settings import Settings
 
 log = structlog.get_logger()
 
-PREFIX = "footfall_"  # what begins so is a key of ours, and a finding for those who scan code for secrets
-LENGTH = 32
+_PREFIX = "footfall_"  # what begins so is a key of ours, and a finding for those who scan code for secrets
+_LENGTH = 32
 ALPHABET = string.ascii_letters + string.digits
 
-WRITE = "events:write"
-READ = "stats:read"
-PERSONS = "stats:persons"
-SITES = "sites:manage"
-DEAD_LETTERS = "dead_letters"
-METRICS = "metrics"
-ADMIN = "admin"
+WRITE_SCOPE = "events:write"
+READ_SCOPE = "stats:read"
+PERSONS_SCOPE = "stats:persons"
+SITES_SCOPE = "sites:manage"
+DEAD_LETTERS_SCOPE = "dead_letters"
+METRICS_SCOPE = "metrics"
+ADMIN_SCOPE = "admin"
 SCOPES = {
-    WRITE: "send events as a server does: of any age, from any origin",
-    READ: "read reports",
-    PERSONS: "read what shows single persons: a visitor's history, raw events",
-    SITES: "set what holds for sites",
-    DEAD_LETTERS: "look at dead letters, replay and purge them",
-    METRICS: "read /metrics",
-    ADMIN: "everything, API keys included",
+    WRITE_SCOPE: "send events as a server does: of any age, from any origin",
+    READ_SCOPE: "read reports",
+    PERSONS_SCOPE: "read what shows single persons: a visitor's history, raw events",
+    SITES_SCOPE: "set what holds for sites",
+    DEAD_LETTERS_SCOPE: "look at dead letters, replay and purge them",
+    METRICS_SCOPE: "read /metrics",
+    ADMIN_SCOPE: "everything, API keys included",
 }
 
 COPY, USES = "footfall:api-keys", "footfall:api-keys:used"  # in Redis; the second by key, since it was last carried
@@ -77,7 +77,7 @@ class ApiKey:
     last_used_at: datetime | None = None
 
     def has(self, scope: str) -> bool:
-        return not self.scopes.isdisjoint((scope, ADMIN))
+        return not self.scopes.isdisjoint((scope, ADMIN_SCOPE))
 
     def may(self, scope: str, *sites: str) -> bool:
         """Whether it is good for this scope on all of these sites. One that is good for some sites only may do nothing
@@ -100,7 +100,7 @@ class Secret:
 
 
 def new_secret() -> str:
-    return PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+    return _PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(_LENGTH))
 
 
 def digest_of(secret: str) -> str:
@@ -109,7 +109,7 @@ def digest_of(secret: str) -> str:
 
 def is_ours(secret: str) -> bool:
     """Whether it looks like an API key of Footfall, good or not."""
-    return secret.startswith(PREFIX)
+    return secret.startswith(_PREFIX)
 
 
 class ApiKeyStore:
@@ -131,7 +131,7 @@ class ApiKeyStore:
         self._changed = changed
         self._ids_of = ids_of
         self._lock = Lock()
-        self._remembered: TTLCache[str, tuple[ApiKey, Secret] | None] = TTLCache(MOST_REMEMBERED, REMEMBERED, clock)
+        self._remembered: TTLCache[str, tuple[ApiKey, Secret] | None] = TTLCache(MOST_COPIED, COPY_KEPT_FOR, clock)
         self._uses = Uses(clock)
 
     def create(
@@ -295,7 +295,7 @@ class Uses:
     """Says of each key once a minute that its use is to be noted, so that no request writes for nothing but that."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._noted: TTLCache[UUID, bool] = TTLCache(MOST_REMEMBERED, NOTED_EVERY, clock)
+        self._noted: TTLCache[UUID, bool] = TTLCache(MOST_COPIED, NOTED_EVERY, clock)
         self._lock = Lock()
 
     def is_to_be_noted(self, key: ApiKey) -> bool:

@@ -37,7 +37,7 @@ class Unanswered(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class ClockReading:
     """A server's time, and ours before and after it was asked. Seconds since 1970."""
 
     asked: float

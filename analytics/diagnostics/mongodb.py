@@ -15,7 +15,7 @@ from pymongo import ReadPreference
 from pymongo.database import Database
 from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError
 
-from analytics.diagnostics.finding import Clock, Finding, Unanswered, ok, problem, warning
+from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, ok, problem, warning
 from analytics.diagnostics.server_kind import kind_of_server
 from analytics.events.dirty_hours import DirtyHours, Waiting
 from analytics.events.store import INDEXES
@@ -26,7 +26,7 @@ from analytics.unavailable import Unavailable
 
 LATE = timedelta(minutes=15)
 READ_LIMIT = 2.5  # seconds for all questions
-OLDEST = (6, 0)
+_OLDEST = (6, 0)
 MOST_SHOWN = 5  # conflicts
 UP = (1, 2)  # states of a member: primary, secondary
 MAKE_SET = (
@@ -52,7 +52,7 @@ class MongoFacts:
     status: Mapping[str, Any] | None
     config: Mapping[str, Any] | None
     indexes: Mapping[str, Any] | None
-    clock: Clock
+    clock: ClockReading
     late: Waiting | None = None
     conflicts: Sequence[Conflict] | None = ()
 
@@ -69,7 +69,7 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
         ask("ping")  # so that connecting is no part of the round trip
         asked = now()
         hello = ask("hello")
-        clock = Clock(asked, hello["localTime"].timestamp(), now())
+        clock = ClockReading(asked, hello["localTime"].timestamp(), now())
         status = _if_allowed(lambda: ask("replSetGetStatus"))
         config = _if_allowed(lambda: ask("replSetGetConfig"))
         indexes = _if_allowed(database.with_options(read_preference=anyone)["events"].index_information)
@@ -107,7 +107,7 @@ def _answering(database: Database[dict[str, Any]]) -> Iterator[None]:
 
 
 def mongodb_version(mongodb: MongoFacts) -> Finding:
-    if tuple(int(part) for part in mongodb.version.split(".")[:2]) < OLDEST:
+    if tuple(int(part) for part in mongodb.version.split(".")[:2]) < _OLDEST:
         return warning(f"MongoDB {mongodb.version} is older than Footfall is made for.", "Upgrade it to 6.0 or newer.")
     return ok(f"MongoDB {mongodb.version}.")
 

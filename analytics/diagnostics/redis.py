@@ -20,12 +20,12 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from analytics.diagnostics.finding import Clock, Finding, Unanswered, megabytes, ok, problem, warning
+from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, megabytes, ok, problem, warning
 from analytics.diagnostics.server_kind import kind_of_server
 from analytics.journal.journal import FULL
 from config.clients import BEAT
 
-OLDEST = (6, 2)
+_OLDEST = (6, 2)
 BEAT_SILENT = 5  # seconds; it asks Redis every second
 ACL = "Ask whoever runs it, or let this user: `redis-cli acl setuser <user> +{}`."
 
@@ -37,7 +37,7 @@ class RedisFacts:
     info: Mapping[str, Any]
     appendfsync: str | None
     clients: list[dict[str, str]] | None
-    clock: Clock
+    clock: ClockReading
 
 
 def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
@@ -46,7 +46,7 @@ def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
         redis.ping()  # so that connecting is no part of the round trip
         asked = now()
         seconds, microseconds = redis.time()
-        clock = Clock(asked, seconds + microseconds / 1e6, now())
+        clock = ClockReading(asked, seconds + microseconds / 1e6, now())
         config: Any = _if_allowed(lambda: redis.config_get("appendfsync"))
         clients: Any = _if_allowed(redis.client_list)
         info: Any = redis.info()
@@ -70,7 +70,7 @@ def _answering(redis: Redis) -> Iterator[None]:
 
 def redis_version(redis: RedisFacts) -> Finding:
     version = str(redis.info["redis_version"])
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         return problem(f"Redis {version} is too old for the journal.", "Upgrade it to 6.2 or newer.")
     return ok(f"Redis {version}.")
 

@@ -3,17 +3,17 @@
 import socket
 from contextlib import suppress
 
-PATIENCE = 0.5  # seconds for each step
+_PATIENCE = 0.5  # seconds for each step
 # Redis takes this for its command GET, with too many arguments; MongoDB and web servers answer with HTTP.
-QUESTION = b"GET / HTTP/1.0\r\n\r\n"
+_QUESTION = b"GET / HTTP/1.0\r\n\r\n"
 
 
 def kind_of_server(host: str, port: int) -> str:
     """ "Redis", "MongoDB", "a web server", or "" if it cannot be told."""
     answer = b""
-    with suppress(OSError), socket.create_connection((host, port), PATIENCE) as connection:
-        connection.settimeout(PATIENCE)
-        connection.sendall(QUESTION)
+    with suppress(OSError), socket.create_connection((host, port), _PATIENCE) as connection:
+        connection.settimeout(_PATIENCE)
+        connection.sendall(_QUESTION)
         answer = connection.recv(1000)
         if answer.startswith(b"HTTP/"):
             answer += connection.recv(1000)

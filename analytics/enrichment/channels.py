@@ -12,7 +12,7 @@ from analytics.enrichment.sources import CLICK_IDS, Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class TrafficOrigin:
     """Texts in lower case, "" for what nobody said; without a source and a medium the visitor came by themselves."""
 
     source: str = ""
@@ -29,25 +29,25 @@ VIDEO = re.compile(r".*video.*")
 DISPLAYS = ("display", "banner", "expandable", "interstitial", "cpm", "(dclid)")
 SOCIALS = ("social", "social-network", "social-media", "sm", "social network", "social media")
 REFERRALS = ("referral", "app", "link")
-EMAILS = ("email", "e-mail", "e_mail", "e mail", "newsletter")
+_EMAILS = ("email", "e-mail", "e_mail", "e mail", "newsletter")
 AFFILIATES = ("affiliate", "affiliates")
 
 
-def _is_paid(origin: Origin) -> bool:
+def _is_paid(origin: TrafficOrigin) -> bool:
     return PAID.fullmatch(origin.medium) is not None
 
 
-def _is_shopping(origin: Origin) -> bool:
+def _is_shopping(origin: TrafficOrigin) -> bool:
     return origin.kind == "shopping" or SHOP.fullmatch(origin.campaign) is not None
 
 
-def _is_push(origin: Origin) -> bool:
+def _is_push(origin: TrafficOrigin) -> bool:
     medium = origin.medium
     return medium.endswith("push") or "mobile" in medium or "notification" in medium or origin.source == "firebase"
 
 
 # The first that fits.
-RULES: tuple[tuple[str, Callable[[Origin], bool]], ...] = (
+CHANNEL_RULES: tuple[tuple[str, Callable[[TrafficOrigin], bool]], ...] = (
     ("Cross-network", lambda o: "cross-network" in o.campaign),
     ("Direct", lambda o: o.source in ("", "(direct)") and o.medium in ("", "(none)", "(not set)") and not o.campaign),
     ("Paid Shopping", lambda o: _is_shopping(o) and _is_paid(o)),
@@ -61,7 +61,7 @@ RULES: tuple[tuple[str, Callable[[Origin], bool]], ...] = (
     ("Organic Social", lambda o: o.kind == "social" or o.medium in SOCIALS),
     ("Organic Video", lambda o: o.kind == "video" or VIDEO.fullmatch(o.medium) is not None),
     ("Organic Search", lambda o: o.kind == "search" or o.medium == "organic"),
-    ("Email", lambda o: o.kind == "email" or o.source in EMAILS or o.medium in EMAILS),
+    ("Email", lambda o: o.kind == "email" or o.source in _EMAILS or o.medium in _EMAILS),
     ("Affiliates", lambda o: o.medium in AFFILIATES),
     ("Audio", lambda o: o.kind == "audio" or o.medium == "audio"),
     ("SMS", lambda o: o.kind == "sms" or o.source == "sms" or o.medium == "sms"),
@@ -72,5 +72,5 @@ UNASSIGNED = "Unassigned"
 
 
 @lru_cache(maxsize=10_000)
-def channel_of(origin: Origin) -> str:
-    return next((channel for channel, fits in RULES if fits(origin)), UNASSIGNED)
+def channel_of(origin: TrafficOrigin) -> str:
+    return next((channel for channel, fits in CHANNEL_RULES if fits(origin)), UNASSIGNED)

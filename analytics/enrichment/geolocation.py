@@ -18,10 +18,10 @@ from maxminddb import InvalidDatabaseError, Reader
 
 from analytics.enrichment.watched_file import WatchedFile
 
-COUNTRY = re.compile(r"[A-Z]{2}")
-REGION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
+_COUNTRY = re.compile(r"[A-Z]{2}")
+_REGION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
 NO_COUNTRIES = ("XX", "ZZ")  # how a CDN says that it does not know
-LONGEST_CITY = 128
+_LONGEST_CITY = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Places:
 def place_said(said: Mapping[str, str]) -> Place | None:
     """What somebody says by the names country, region and city; a region with or without its country before it."""
     country = said.get("country", "").strip().upper()
-    if not COUNTRY.fullmatch(country) or country in NO_COUNTRIES:
+    if not _COUNTRY.fullmatch(country) or country in NO_COUNTRIES:
         return None
     region = said.get("region", "").strip().upper()
     if region and "-" not in region:
         region = f"{country}-{region}"
-    is_of_it = REGION.fullmatch(region) and region.startswith(f"{country}-")
-    return Place(country, region if is_of_it else None, said.get("city", "").strip()[:LONGEST_CITY] or None)
+    is_of_it = _REGION.fullmatch(region) and region.startswith(f"{country}-")
+    return Place(country, region if is_of_it else None, said.get("city", "").strip()[:_LONGEST_CITY] or None)
 
 
 def _place(record: Mapping[str, Any]) -> Place | None:

@@ -17,8 +17,8 @@ from analytics.urls import plain_host, split_url
 Kind = Literal["search", "social", "video", "shopping", "ai", "email", "display", "audio", "sms", "other"]
 
 TABLE = Path(__file__).parent / "data" / "referrers.json"
-KINDS: dict[str, Kind] = {"search": "search", "social": "social", "email": "email", "paid": "display"}
-REMEMBERED, LONGEST_REMEMBERED = 10_000, 300  # hosts and referrers; characters of a referrer
+SOURCE_KINDS: dict[str, Kind] = {"search": "search", "social": "social", "email": "email", "paid": "display"}
+_REMEMBERED, _LONGEST_REMEMBERED = 10_000, 300  # hosts and referrers; characters of a referrer
 LONGEST_REFERRER = 2048  # characters, as in analytics/events/schema.py
 
 REFERRER_SCHEMES = ("http", "https", "android-app", "")
@@ -44,7 +44,7 @@ class Referrer:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TrafficSource:
     name: str
     kind: Kind = "other"
 
@@ -119,36 +119,36 @@ HOSTS: dict[Kind, dict[str, str]] = {
 SEARCHES = re.compile(r"((www?\d?|m|mobile|touch|search|[a-z]?search|images?|lite|html|start|safe|r|s|[a-z]{2})\.)*")
 
 # Apps of Android name themselves where a browser names a page.
-APPS: dict[str, Source] = {
-    "com.google.android.googlequicksearchbox": Source("Google", "search"),
-    "com.google.android.gm": Source("Gmail", "email"),
-    "com.google.android.youtube": Source("YouTube", "video"),
-    "com.facebook.katana": Source("Facebook", "social"),
-    "com.facebook.orca": Source("Facebook", "social"),
-    "com.instagram.android": Source("Instagram", "social"),
-    "com.twitter.android": Source("Twitter", "social"),
-    "com.linkedin.android": Source("LinkedIn", "social"),
-    "com.reddit.frontpage": Source("Reddit", "social"),
-    "com.pinterest": Source("Pinterest", "social"),
-    "org.telegram.messenger": Source("Telegram", "social"),
-    "com.whatsapp": Source("WhatsApp", "social"),
-    "com.slack": Source("Slack", "social"),
-    "com.zhiliaoapp.musically": Source("TikTok", "social"),
-    "com.openai.chatgpt": Source("ChatGPT", "ai"),
-    "com.google.android.apps.bard": Source("Gemini", "ai"),
-    "ai.perplexity.app.android": Source("Perplexity", "ai"),
-    "com.microsoft.office.outlook": Source("Outlook.com", "email"),
+APPS: dict[str, TrafficSource] = {
+    "com.google.android.googlequicksearchbox": TrafficSource("Google", "search"),
+    "com.google.android.gm": TrafficSource("Gmail", "email"),
+    "com.google.android.youtube": TrafficSource("YouTube", "video"),
+    "com.facebook.katana": TrafficSource("Facebook", "social"),
+    "com.facebook.orca": TrafficSource("Facebook", "social"),
+    "com.instagram.android": TrafficSource("Instagram", "social"),
+    "com.twitter.android": TrafficSource("Twitter", "social"),
+    "com.linkedin.android": TrafficSource("LinkedIn", "social"),
+    "com.reddit.frontpage": TrafficSource("Reddit", "social"),
+    "com.pinterest": TrafficSource("Pinterest", "social"),
+    "org.telegram.messenger": TrafficSource("Telegram", "social"),
+    "com.whatsapp": TrafficSource("WhatsApp", "social"),
+    "com.slack": TrafficSource("Slack", "social"),
+    "com.zhiliaoapp.musically": TrafficSource("TikTok", "social"),
+    "com.openai.chatgpt": TrafficSource("ChatGPT", "ai"),
+    "com.google.android.apps.bard": TrafficSource("Gemini", "ai"),
+    "ai.perplexity.app.android": TrafficSource("Perplexity", "ai"),
+    "com.microsoft.office.outlook": TrafficSource("Outlook.com", "email"),
 }
 
 # What people write into utm_source, where it is neither a name nor a host.
-SHORT = {
+_SHORT = {
     "fb": "Facebook", "ig": "Instagram", "yt": "YouTube", "tw": "Twitter", "x": "Twitter", "li": "LinkedIn",
     "ddg": "DuckDuckGo", "hn": "Hacker News", "wa": "WhatsApp", "tg": "Telegram", "an": "Facebook",
     "msg": "Facebook", "adwords": "Google", "googleads": "Google", "google_ads": "Google", "google-ads": "Google",
     "bingads": "Bing", "bing_ads": "Bing", "facebook_ads": "Facebook", "meta": "Facebook", "perplexity": "Perplexity",
     "openai": "ChatGPT", "vk": "Vkontakte", "stackoverflow": "Stack Overflow",
 }  # fmt: skip
-EMAILS = ("email", "e-mail", "e_mail", "e mail", "newsletter")
+_EMAILS = ("email", "e-mail", "e_mail", "e mail", "newsletter")
 
 # Click ids that advertisements add to a link. Those that mean nothing but an advertisement make a medium where the
 # link has none; fbclid and igshid are on every link out of Facebook and Instagram.
@@ -165,7 +165,7 @@ def read_referrer(text: str) -> Referrer | None:
     """The page or app that a visitor came from. None for anything else that clients call a referrer: a path of the site
     itself, a word such as `null`, another scheme such as `about:` or `mailto:`.
     """
-    return (_remembered_referrer if len(text) <= LONGEST_REMEMBERED else _read_referrer)(text)
+    return (_remembered_referrer if len(text) <= _LONGEST_REMEMBERED else _read_referrer)(text)
 
 
 def _read_referrer(text: str) -> Referrer | None:
@@ -184,10 +184,10 @@ def _read_referrer(text: str) -> Referrer | None:
     return Referrer(f"{scheme}{host}{port}{path}"[:LONGEST_REFERRER], plain_host(host), path)
 
 
-_remembered_referrer = lru_cache(maxsize=REMEMBERED)(_read_referrer)
+_remembered_referrer = lru_cache(maxsize=_REMEMBERED)(_read_referrer)
 
 
-def source_of_host(hostname: str, path: str = "") -> Source:
+def source_of_host(hostname: str, path: str = "") -> TrafficSource:
     """An unknown host is a source of its own."""
     if path.strip("/") and hostname.partition(".")[0] in _pathed():
         first = path.split("/", 2)[1]
@@ -196,21 +196,21 @@ def source_of_host(hostname: str, path: str = "") -> Source:
     return _of_host(hostname)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def _of_host(hostname: str) -> Source:
+@lru_cache(maxsize=_REMEMBERED)
+def _of_host(hostname: str) -> TrafficSource:
     if app := APPS.get(hostname):
         return app
     table, part = _table(), hostname
     while part:
         if found := table.get(part):
             below = hostname.removesuffix(part)
-            return found if found.kind != "search" or SEARCHES.fullmatch(below) else Source(found.name)
+            return found if found.kind != "search" or SEARCHES.fullmatch(below) else TrafficSource(found.name)
         part = part.partition(".")[2]
-    return Source(hostname)
+    return TrafficSource(hostname)
 
 
-@lru_cache(maxsize=REMEMBERED)
-def source_named(name: str) -> Source:
+@lru_cache(maxsize=_REMEMBERED)
+def source_named(name: str) -> TrafficSource:
     """What a link's utm_source, ref or source means: a name that we know, however it is written, a host, or itself."""
     text = name.strip().lower()
     if "//" in text:
@@ -218,27 +218,29 @@ def source_named(name: str) -> Source:
         return (
             source_of_host(referrer.hostname, referrer.path)
             if referrer
-            else Source(text.partition("//")[0] or "unknown")
+            else TrafficSource(text.partition("//")[0] or "unknown")
         )
-    known = _names().get(SHORT.get(text, text).lower())
-    if known is None and text in EMAILS:
-        return Source(name, "email")
+    known = _names().get(_SHORT.get(text, text).lower())
+    if known is None and text in _EMAILS:
+        return TrafficSource(name, "email")
     if known is None and text == "sms":
-        return Source(name, "sms")
+        return TrafficSource(name, "sms")
     if known is None and "." in text and " " not in text:
         found = source_of_host(text.removeprefix("www."))
         known = found if found.name != text.removeprefix("www.") else None
-    return known or Source(name)
+    return known or TrafficSource(name)
 
 
 @cache
-def _table() -> dict[str, Source]:
+def _table() -> dict[str, TrafficSource]:
     """By host, or host and first part of a path."""
     table = {
-        host.lower().removeprefix("www."): Source(_known_as(each["source"]), KINDS.get(each["medium"], "other"))
+        host.lower().removeprefix("www."): TrafficSource(
+            _known_as(each["source"]), SOURCE_KINDS.get(each["medium"], "other")
+        )
         for host, each in json.loads(TABLE.read_text(encoding="utf-8")).items()
     }
-    ours = {host: Source(name, kind) for kind, hosts in HOSTS.items() for host, name in hosts.items()}
+    ours = {host: TrafficSource(name, kind) for kind, hosts in HOSTS.items() for host, name in hosts.items()}
     kinds = {source.name: source for source in ours.values() if source.kind in ("shopping", "video")}
     # Who is a shop or shows videos by one of its hosts is so by all of them, as Amazon's of other countries.
     return {host: kinds.get(source.name, source) for host, source in table.items()} | ours
@@ -251,9 +253,9 @@ def _known_as(name: str) -> str:
 
 
 @cache
-def _names() -> dict[str, Source]:
+def _names() -> dict[str, TrafficSource]:
     """By name in lower case, with its spaces and without; search goes before whatever else has the name."""
-    names: dict[str, Source] = {}
+    names: dict[str, TrafficSource] = {}
     for source in (*_table().values(), *APPS.values()):
         for name in (source.name.lower(), source.name.lower().replace(" ", "")):
             if name not in names or (source.kind == "search" and names[name].kind in ("email", "other")):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analytics.enrichment.watched_file import WatchedFile
 
-KNOWN = frozenset((
+_KNOWN = frozenset((
     "100dollars-seo.com", "7makemoneyonline.com", "auto-seo-service.org", "best-seo-offer.com",
     "best-seo-solution.com", "bestwebsitesawards.com", "blackhatworth.com", "buttons-for-website.com",
     "buttons-for-your-website.com", "buy-cheap-online.info", "cenoval.ru", "darodar.com", "econom.co",
@@ -34,7 +34,7 @@ class SpamReferrers:
         more = self._file.get() if self._file else None
         part = hostname
         while "." in part:
-            if part in KNOWN or (more and part in more):
+            if part in _KNOWN or (more and part in more):
                 return True
             part = part.partition(".")[2]
         return False

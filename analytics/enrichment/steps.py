@@ -15,14 +15,14 @@ from functools import lru_cache
 import structlog
 from maxminddb import InvalidDatabaseError
 
-from analytics.enrichment.channels import Origin, channel_of
+from analytics.enrichment.channels import TrafficOrigin, channel_of
 from analytics.enrichment.geolocation import Place, Places, place_said
-from analytics.enrichment.sources import CLICK_IDS, Referrer, Source, read_referrer, source_named, source_of_host
+from analytics.enrichment.sources import CLICK_IDS, Referrer, TrafficSource, read_referrer, source_named, source_of_host
 from analytics.enrichment.spam_referrers import SpamReferrers
 from analytics.enrichment.user_agents import agent_of
 from analytics.events.drop import Drop
 from analytics.events.event import Event, storable
-from analytics.events.page_urls import Page, bare_hostname, matches, read_path, read_url
+from analytics.events.page_urls import PageUrlParts, bare_hostname, matches, read_path, read_url
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
 from analytics.visitors.client import Client
@@ -33,7 +33,7 @@ log = structlog.get_logger()
 
 UTM = ("utm_medium", "utm_source", "utm_campaign", "utm_content", "utm_term")
 OF_ORIGIN = ("referrer", "source", *UTM)
-LONGEST = {"referrer": 2048, "source": 255, **dict.fromkeys(UTM, 255), "language": 35, "screen": 11}  # others: 128
+_LONGEST = {"referrer": 2048, "source": 255, **dict.fromkeys(UTM, 255), "language": 35, "screen": 11}  # others: 128
 LANGUAGE = re.compile(r"([A-Za-z]{2,3})((?:-[A-Za-z0-9]{2,8})*)")
 SCREEN = re.compile(r"(\d{1,5})(?:[xX]\d{1,5})?")
 SCREENS = ((576, "Mobile"), (992, "Tablet"), (1440, "Laptop"))  # below so many CSS pixels of width; else Desktop
@@ -61,14 +61,14 @@ class Draft:
     hostname: str | None
     path: str | None
     described: dict[str, str]
-    page: Page | None = None
-    source: Source | None = None
+    page: PageUrlParts | None = None
+    source: TrafficSource | None = None
     referrer: Referrer | None = None
 
     def put(self, name: str, value: str | None) -> None:
         """Where the event does not say it itself. What is no text (half a surrogate pair) is replaced."""
         if value and name not in self.described:
-            self.described[name] = storable(value)[: LONGEST.get(name, 128)]
+            self.described[name] = storable(value)[: _LONGEST.get(name, 128)]
 
     def as_event(self) -> Event:
         event, described = self.event, self.described or None
@@ -104,10 +104,10 @@ def enrich(event: Event, client: Client | None, site: Site, lookups: Lookups) ->
 
 def draft_of(event: Event, client: Client | None, site: Site, lookups: Lookups) -> Draft:
     described = dict(event.described) if event.described else {}
-    return Draft(event, client or NOBODY, site, lookups, event.hostname, event.path, described)
+    return Draft(event, client or _NOBODY, site, lookups, event.hostname, event.path, described)
 
 
-NOBODY = Client()
+_NOBODY = Client()
 
 
 def put_page(draft: Draft) -> None:
@@ -193,7 +193,7 @@ def put_channel(draft: Draft) -> None:
     says = event.url or any(name in described or name in (event.described or ()) for name in OF_ORIGIN)
     if says and "channel" not in described:
         described["channel"] = channel_of(
-            Origin(
+            TrafficOrigin(
                 described.get("source", "").lower(),
                 draft.source.kind if draft.source else "other",
                 described.get("utm_medium", "").strip().lower(),
@@ -301,7 +301,7 @@ def screen_of(screen: str) -> str:
     return screen
 
 
-def _put_referrer(draft: Draft) -> Source | None:
+def _put_referrer(draft: Draft) -> TrafficSource | None:
     """Whose page it was. The site's own is none."""
     referrer = draft.referrer
     if referrer is None or referrer.hostname == draft.hostname or referrer.hostname in draft.site.domains:
@@ -310,7 +310,7 @@ def _put_referrer(draft: Draft) -> Source | None:
     return source_of_host(referrer.hostname, referrer.path)
 
 
-def _click_id(page: Page | None) -> str | None:
+def _click_id(page: PageUrlParts | None) -> str | None:
     if not page or not page.parameters:
         return None
     return next((name for name in CLICK_IDS if page.parameters.get(name)), None)

@@ -17,8 +17,8 @@ from ua_parser.regex import Resolver as RegexResolver
 
 from analytics.events.event import storable
 
-REMEMBERED = 10_000  # user agents, 1 kB each
-LONGEST = 1024  # characters that are looked at; browsers have 150, and 500 inside of apps
+_REMEMBERED = 10_000  # user agents, 1 kB each
+_LONGEST = 1024  # characters that are looked at; browsers have 150, and 500 inside of apps
 
 # A browser, or who says that he is one: isbot knows them by what they add to it.
 BROWSING = re.compile(r"Mozilla/|Opera/|Opera ", re.IGNORECASE)
@@ -32,7 +32,7 @@ CRAWLING = re.compile(
 
 # The words by which isbot and CRAWLING find a bot are also parts of other words: "BottleFinder", "QRScanner". Only a
 # whole word says that it is one, or "bot", "crawler" and "spider" at a word's end, or a check of what is on the web.
-PARTS = (
+_PARTS = (
     "abuse|advisor|agent|analyzer|archive|audit|bot|capture|catch|check|classifier|crawl|detect|discovery|download|feed"
     "|fetcher|grab|headless|insight|inspect|java|library|lighthouse|manager|measure|monitor|news|node|optimize|parser"
     "|preview|proxy|radar|retriever|rss|scan|scrap|server|slurp|spider|splash|synthetic|tools|torrent|transcoder"
@@ -40,10 +40,10 @@ PARTS = (
 )
 ENDINGS = "(?:e?rs?|ors?|n?ers?|n?ing|s|ed|[ey]s?)?"
 OF_A_BOT = (
-    rf"(?:{PARTS}){ENDINGS}|[a-z]*(?:bots?|crawl(?:er|ing)?s?|spiders?|headless(?:chrome)?)"
-    rf"|(?:[a-z]*(?:link|network|proxy|seo|site|uptime|url|web))(?:{PARTS}){ENDINGS}"
+    rf"(?:{_PARTS}){ENDINGS}|[a-z]*(?:bots?|crawl(?:er|ing)?s?|spiders?|headless(?:chrome)?)"
+    rf"|(?:[a-z]*(?:link|network|proxy|seo|site|uptime|url|web))(?:{_PARTS}){ENDINGS}"
 )
-OTHER_WORD = re.compile(rf"(?<![a-z])(?!(?:{OF_A_BOT})(?![a-z]))[a-z]*(?:{PARTS})[a-z]*", re.IGNORECASE)
+OTHER_WORD = re.compile(rf"(?<![a-z])(?!(?:{OF_A_BOT})(?![a-z]))[a-z]*(?:{_PARTS})[a-z]*", re.IGNORECASE)
 # An app of a phone, tablet or Mac, as its system's libraries and app developers write it; and a program that says what
 # it is or where to complain of it, as bots do.
 NATIVE_APP = re.compile(
@@ -55,7 +55,7 @@ DECLARED = re.compile(r"://|\(compatible; (?!MSIE)", re.IGNORECASE)
 NO_BOTS = re.compile(r"SogouMobileBrowser|SogouMSE|WebAppManager|VIDAA/")
 
 # By one name, whatever device it is on.
-BROWSERS = {
+_BROWSERS = {
     "Mobile Safari": "Safari", "Mobile Safari UI/WKWebView": "Safari WebView",
     "Chrome Mobile": "Chrome", "Chrome Mobile iOS": "Chrome", "Chrome Mobile WebView": "Chrome WebView",
     "Firefox Mobile": "Firefox", "Firefox iOS": "Firefox", "Edge Mobile": "Edge",
@@ -67,7 +67,7 @@ SYSTEMS = {"Mac OS X": "macOS"}
 
 # By what a user agent in lower case holds, the first that fits. A PC with Windows may say "Tablet PC" and "Touch", a
 # Chromebook "Android". Android without "mobile" is a tablet, by Google's rule.
-DEVICES = (
+_DEVICES = (
     ("Desktop", re.compile(
         r"windows nt (?!.*(?:xbox|wpdesktop|windows phone|smart-?tv))|\bcros\b|; chromebook|_cheets"
     )),
@@ -99,16 +99,16 @@ class Agent:
     is_bot: bool = False
 
 
-@lru_cache(maxsize=REMEMBERED)
+@lru_cache(maxsize=_REMEMBERED)
 def agent_of(user_agent: str) -> Agent:
     """Whoever says nothing is nobody that we know, and no bot: programs of a site's own often say nothing."""
-    text = storable(user_agent[:LONGEST])  # the parser takes no half of a surrogate pair
+    text = storable(user_agent[:_LONGEST])  # the parser takes no half of a surrogate pair
     if _is_bot(text):
         return Agent(is_bot=True)
     found = _parser()(text, Domain.USER_AGENT | Domain.OS)
     browser, system = found.user_agent, found.os
     return Agent(
-        browser=BROWSERS.get(browser.family, browser.family) if browser else None,
+        browser=_BROWSERS.get(browser.family, browser.family) if browser else None,
         browser_version=_version(browser.major, browser.minor) if browser else None,
         os=SYSTEMS.get(system.family, system.family) if system else None,
         os_version=_version(system.major, system.minor) if system else None,
@@ -131,7 +131,7 @@ def _has_word_of_bot(text: str) -> bool:
 
 
 def _device(text: str) -> str | None:
-    return next((device for device, form in DEVICES if form.search(text)), None)
+    return next((device for device, form in _DEVICES if form.search(text)), None)
 
 
 def _version(major: str | None, minor: str | None) -> str | None:

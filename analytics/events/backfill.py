@@ -27,7 +27,7 @@ class Past:
     month: Interval
 
 
-class History:
+class Backfill:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
         self._state = database["segment_state"]
         self._months = database["segment_history"]

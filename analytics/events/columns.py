@@ -35,11 +35,11 @@ RAW = pa.schema([
     *((name, pa.string()) for name in DESCRIBED),
 ])  # fmt: skip
 # What tells an event of a site from all others: its occurred, visitor and tie.
-Place = tuple[int, int | None, int]
-AT_ONCE = 20_000  # rows of a batch
+EventPlace = tuple[int, int | None, int]
+_AT_ONCE = 20_000  # rows of a batch
 CROWDED = 32_000_000  # bytes of one millisecond's events, above which they are not held at once
 LARGEST_TIE = 65_535
-MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
+_MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
 
 _OF_ARRIVAL = ("sequence", "entry_id")
 _VISITOR = {"$ifNull": ["$user_id", "$visitor_id"]}
@@ -94,7 +94,7 @@ class RawEvents:
         for some, _ in self._find(site_id, moment):
             yield _batch(some, [ties.get(place_of(document), LARGEST_TIE) for document in some])
 
-    def ids_at(self, site_id: str, places: Collection[Place]) -> list[Any]:
+    def ids_at(self, site_id: str, places: Collection[EventPlace]) -> list[Any]:
         """The `_id`s of the events at these places, by time and then by arrival. Raises Unavailable."""
         wanted = set(places)
         when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
@@ -142,7 +142,11 @@ class RawEvents:
         when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
         with raising_unavailable("mongodb", PyMongoError):
             found = self._events.find_raw_batches(
-                {"site_id": site_id, "timestamp": when}, fields, sort=_BY_TIME, batch_size=AT_ONCE, allow_disk_use=False
+                {"site_id": site_id, "timestamp": when},
+                fields,
+                sort=_BY_TIME,
+                batch_size=_AT_ONCE,
+                allow_disk_use=False,
             )
             for raw in cast(Iterator[bytes], found):
                 yield bson.decode_all(raw, self._events.codec_options), len(raw)
@@ -223,7 +227,7 @@ def _money(value: Any) -> tuple[Any, Any]:
 
 
 def _fits(amount: Decimal) -> bool:
-    return amount.is_finite() and abs(amount) < MOST_MONEY and amount == round(amount, 3)
+    return amount.is_finite() and abs(amount) < _MOST_MONEY and amount == round(amount, 3)
 
 
 def _texts(props: Any) -> list[tuple[str, str]] | None:

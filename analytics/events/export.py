@@ -17,11 +17,11 @@ from analytics.events.event import DESCRIBED, Event
 from analytics.events.event_size import characters
 from analytics.events.schema import dump_exported_event
 
-PIECE = 65_536  # bytes that are sent at once, and what the last line has beyond
-ROW_GROUP, ROW_GROUP_TEXT = 10_000, 8_000_000  # rows, and characters of their texts; whichever comes first
-MOST_MONEY = Decimal(10) ** 15  # what decimal128(18, 3) holds
+_PIECE = 65_536  # bytes that are sent at once, and what the last line has beyond
+EXPORT_ROW_GROUP, ROW_GROUP_TEXT = 10_000, 8_000_000  # rows, and characters of their texts; whichever comes first
+_MOST_MONEY = Decimal(10) ** 15  # what decimal128(18, 3) holds
 
-COLUMNS = pa.schema([
+EXPORT_COLUMNS = pa.schema([
     ("id", pa.string()), ("sequence", pa.string()), ("site_id", pa.string()), ("event_type", pa.string()),
     ("timestamp", pa.timestamp("ms", "UTC")), ("clamped", pa.bool_()), ("received_at", pa.timestamp("ms", "UTC")),
     ("hostname", pa.string()), ("path", pa.string()), ("user_id", pa.string()), ("visitor_id", pa.string()),
@@ -42,7 +42,7 @@ def in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
     for line in lines:
         piece.append(line)
         size += len(line)
-        if size >= PIECE:
+        if size >= _PIECE:
             yield b"".join(piece)
             piece, size = [], 0
     yield b"".join(piece)
@@ -52,9 +52,9 @@ def parquet(events: Iterable[Event]) -> Iterator[bytes]:
     """`props` are JSON as text, so that each keeps its type. Without any event, a file without rows."""
     sink = _Sink()
     # Statistics hold the longest texts of each row group until the file ends.
-    writer = ParquetWriter(sink, COLUMNS, compression="zstd", write_statistics=["timestamp"])
+    writer = ParquetWriter(sink, EXPORT_COLUMNS, compression="zstd", write_statistics=["timestamp"])
     for rows in _row_groups(events):
-        writer.write_table(pa.Table.from_pylist(rows, schema=COLUMNS))
+        writer.write_table(pa.Table.from_pylist(rows, schema=EXPORT_COLUMNS))
         yield sink.drain()
     writer.close()
     yield sink.drain()
@@ -66,7 +66,7 @@ def _row_groups(events: Iterable[Event]) -> Iterator[list[dict[str, Any]]]:
     for event in events:
         rows.append(row_of(event))
         size += characters(event)
-        if len(rows) == ROW_GROUP or size >= ROW_GROUP_TEXT:
+        if len(rows) == EXPORT_ROW_GROUP or size >= ROW_GROUP_TEXT:
             yield rows
             rows, size = [], 0
     if rows:
@@ -75,7 +75,7 @@ def _row_groups(events: Iterable[Event]) -> Iterator[list[dict[str, Any]]]:
 
 def row_of(event: Event) -> dict[str, Any]:
     """By the names of COLUMNS."""
-    money = event.revenue if event.revenue and abs(event.revenue.amount) < MOST_MONEY else None
+    money = event.revenue if event.revenue and abs(event.revenue.amount) < _MOST_MONEY else None
     return {
         "id": str(event.exported_id or event.id),
         "sequence": event.sequence,

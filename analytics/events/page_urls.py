@@ -14,18 +14,18 @@ from urllib.parse import unquote, unquote_plus
 from analytics.urls import Url, plain_host, split_text, split_url
 
 LONGEST_PATH = 2048  # as in analytics/events/schema.py
-LONGEST_VALUE = 255
+_LONGEST_VALUE = 255
 MOST_PARAMETERS = 100
-REMEMBERED, LONGEST_REMEMBERED = 10_000, 500  # URLs, characters: a site has some pages that most see
+_REMEMBERED, _LONGEST_REMEMBERED = 10_000, 500  # URLs, characters: a site has some pages that most see
 NO_PAGES = ("data", "javascript", "blob", "about", "mailto", "tel")
-ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
-CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
+_ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
 # What means something else in a path once it is decoded, or is not to be seen.
 RESERVED = re.compile(r"[\x00-\x1f\x7f/?#%]")
 # A query or a fragment, of a name and a value, that was percent-encoded into the path, however often.
 ENCODED_QUERY = re.compile(r"%(?:25)*(?:3F|23)[^/]*?(?:=|%(?:25)*3D).*", re.IGNORECASE | re.DOTALL)
 SESSION = re.compile(r";jsessionid=[^/]*", re.IGNORECASE)
-NAMED = re.compile(r"=|%3D", re.IGNORECASE)
+_NAMED = re.compile(r"=|%3D", re.IGNORECASE)
 NAMED_IN_ROUTE = re.compile(r"(?:[;&]|(?<=/))[^/;&=]*(?:=|%3D).*", re.IGNORECASE | re.DOTALL)
 # A path of which nothing has to go, and the whole URLs that some clients call a path.
 PLAIN_PATH = re.compile(r"/(?!/)(?:[^?#\\%;\x00-\x1f\x7f]*[^?#\\%;\x00-\x1f\x7f\s])?")
@@ -33,7 +33,7 @@ WHOLE_URL = re.compile(r"[a-z][a-z0-9+.-]*://|https?:|//[^/]*@|[^/]*:[^/]*@", re
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageUrlParts:
     """`parameters`: of its query, names in lower case, values as they were written; the first of each name.
     `fragment`: of its URL, as it was written.
     """
@@ -62,26 +62,28 @@ def is_page_url(text: str) -> bool:
     return url.has_netloc or url.scheme in NO_PAGES
 
 
-def read_url(url: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = True) -> Page | None:
+def read_url(url: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = True) -> PageUrlParts | None:
     """Of a page's URL, with its scheme or from the root of its site; None for what is none. `allowed`: the parameters
     that stay in the path; `keeps_slash`: whether the path's last slash does.
     """
-    read = _remembered_page if len(url) <= LONGEST_REMEMBERED else _read_url
+    read = _remembered_page if len(url) <= _LONGEST_REMEMBERED else _read_url
     return read(url, allowed, keeps_slash)
 
 
-def read_path(path: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = True, fragment: str = "") -> Page:
+def read_path(
+    path: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = True, fragment: str = ""
+) -> PageUrlParts:
     """Of a path that a client gave as such. A whole URL is its path, and a word gets its slash; else its own text stays
     as it is. `fragment`: the one of the event's URL. If the path has the same one, the client means it as a route.
     """
     if PLAIN_PATH.fullmatch(path) and (keeps_slash or not path.endswith("/")):
-        return Page(None, path, {})
+        return PageUrlParts(None, path, {})
     before, query, after = split_text(path)
     before = before.replace("\\", "/")
     if WHOLE_URL.match(before):
-        return read_url(path, allowed, keeps_slash=keeps_slash) or Page(None, "/", {})
+        return read_url(path, allowed, keeps_slash=keeps_slash) or PageUrlParts(None, "/", {})
     route, of_route = _split_route(after)
-    if not route and after and not NAMED.search(after) and unquote(after) == unquote(fragment.partition("?")[0]):
+    if not route and after and not _NAMED.search(after) and unquote(after) == unquote(fragment.partition("?")[0]):
         route = after
     return _page(None, before, query, of_route, route=route, allowed=allowed, keeps_slash=keeps_slash)
 
@@ -119,7 +121,7 @@ def _part(pattern: str, *, is_last: bool = False) -> str:
     return first + "".join(f"(?>[^/]*?{each})" for each in others) + end
 
 
-def _read_url(url: str, allowed: tuple[str, ...], keeps_slash: bool) -> Page | None:
+def _read_url(url: str, allowed: tuple[str, ...], keeps_slash: bool) -> PageUrlParts | None:
     if not is_page_url(url):
         return None
     parts = split_url(url)
@@ -130,10 +132,12 @@ def _read_url(url: str, allowed: tuple[str, ...], keeps_slash: bool) -> Page | N
     return _page(parts, path, parts.query, of_route, route=route, allowed=allowed, keeps_slash=keeps_slash)
 
 
-_remembered_page = lru_cache(maxsize=REMEMBERED)(_read_url)
+_remembered_page = lru_cache(maxsize=_REMEMBERED)(_read_url)
 
 
-def _page(url: Url | None, path: str, *queries: str, route: str, allowed: Sequence[str], keeps_slash: bool) -> Page:
+def _page(
+    url: Url | None, path: str, *queries: str, route: str, allowed: Sequence[str], keeps_slash: bool
+) -> PageUrlParts:
     """`path` and `route` are cleaned here. `url`: None if only a path is known."""
     parameters = _parameters("&".join(filter(None, queries)))
     path = SESSION.sub("", ENCODED_QUERY.sub("", path))
@@ -142,7 +146,11 @@ def _page(url: Url | None, path: str, *queries: str, route: str, allowed: Sequen
     if not keeps_slash:
         path, route = path.rstrip("/") or "/", route.rstrip("/")
     shown = _with_allowed(f"{path}#{route}" if route else path, parameters, allowed)
-    return Page(bare_hostname(url.host), shown, parameters, url.fragment) if url else Page(None, shown, parameters)
+    return (
+        PageUrlParts(bare_hostname(url.host), shown, parameters, url.fragment)
+        if url
+        else PageUrlParts(None, shown, parameters)
+    )
 
 
 def _split_route(fragment: str) -> tuple[str, str]:
@@ -175,12 +183,12 @@ def _with_allowed(path: str, parameters: Mapping[str, str], allowed: Sequence[st
 
 
 def _value(raw: str) -> str:
-    return CONTROLS.sub(" ", unquote_plus(raw, errors="replace")).strip()[:LONGEST_VALUE]
+    return _CONTROLS.sub(" ", unquote_plus(raw, errors="replace")).strip()[:_LONGEST_VALUE]
 
 
 def _readable(path: str) -> str:
     """`/caf%C3%A9` is `/café`, as browsers show it; what is no UTF-8, or would mean something else, stays."""
-    return ESCAPED.sub(_decoded, path) if "%" in path else path
+    return _ESCAPED.sub(_decoded, path) if "%" in path else path
 
 
 def _decoded(escaped: re.Match[str]) -> str:

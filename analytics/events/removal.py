@@ -28,11 +28,11 @@ from analytics.mongodb import WRITE_LIMIT
 from analytics.unavailable import raising_unavailable
 
 ERASED, PURGED = "erased", "purged"
-AT_ONCE = 500  # events that leave in one transaction
+REMOVED_AT_ONCE = 500  # events that leave in one transaction
 GONE_FOR = 30 * 86_400  # seconds for which entries of events that left are known; longer than any outage
-CLOCKS_APART = timedelta(hours=1)  # between Redis's and ours, at most
+_CLOCKS_APART = timedelta(hours=1)  # between Redis's and ours, at most
 
-FOUND = {"site_id": 1, "received_at": 1, "timestamp": 1, "entry_id": 1}
+_FOUND = {"site_id": 1, "received_at": 1, "timestamp": 1, "entry_id": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class Removals:
         What is erased is noted for analytics/privacy/segment_rewrites.py too. Raises Unavailable.
         """
         removed = 0
-        for first in range(0, len(keys), AT_ONCE):
-            query = which | {"_id": {"$in": list(keys[first : first + AT_ONCE])}}
+        for first in range(0, len(keys), REMOVED_AT_ONCE):
+            query = which | {"_id": {"$in": list(keys[first : first + REMOVED_AT_ONCE])}}
             removing = partial(self._remove, query=query, why=why, now=now, waiting_since=waiting_since)
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._prepare()
@@ -82,7 +82,7 @@ class Removals:
         if since is None:
             return Gone()
         with raising_unavailable("mongodb", PyMongoError):
-            if self._gone.find_one({"at": {"$gte": since - CLOCKS_APART}}, {"_id": 1}) is None:
+            if self._gone.find_one({"at": {"$gte": since - _CLOCKS_APART}}, {"_id": 1}) is None:
                 return Gone()
             entries, ids = [entry_id for entry_id, _ in stored], [event.id for _, event in stored]
             either = {"$or": [{"_id": {"$in": entries}}, {"event_id": {"$in": ids}}]}
@@ -103,7 +103,7 @@ class Removals:
                 session.with_transaction(partial(self._take_back, which=which, now=now))
 
     def _take_back(self, session: ClientSession, which: dict[str, Any], now: datetime) -> None:
-        found = list(self._events.find(which, FOUND, session=session))
+        found = list(self._events.find(which, _FOUND, session=session))
         if found:
             self._mark(session, found, now, is_erased=True)
             self._events.delete_many(which, session=session)
@@ -111,10 +111,10 @@ class Removals:
     def _remove(
         self, session: ClientSession, query: dict[str, Any], why: str, now: datetime, waiting_since: datetime | None
     ) -> int:
-        found = list(self._events.find(query, FOUND, session=session))
+        found = list(self._events.find(query, _FOUND, session=session))
         if not found:
             return 0
-        since = min(waiting_since or now, now) - CLOCKS_APART
+        since = min(waiting_since or now, now) - _CLOCKS_APART
         entries = [x["entry_id"] for x in found if _may_wait(x.get("entry_id"), since)]
         known = {x["_id"] for x in self._gone.find({"_id": {"$in": entries}}, {"_id": 1}, session=session)}
         # What came back past `gone` was noted when it went first.

@@ -22,16 +22,16 @@ from analytics.events.event import DESCRIBED, Event, Revenue, id_from_client, id
 from analytics.events.page_urls import is_page_url
 
 # Dates that MongoDB and Python can both do arithmetic on; year 1 passes pymongo and breaks the first report.
-EPOCH = EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
-LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+_EPOCH = EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST_SENT = datetime(9999, 1, 1, tzinfo=UTC)
 INT64 = range(-(2**63), 2**63)
 MOST_PROPS = 30
 LONGEST_PROP, LONGEST_PROP_NAME = 2000, 300  # characters
 MOST_MONEY = 10**12  # of an amount, not including
 THOUSANDTH = Decimal("0.001")
-AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 # ISO 8601 as Python's own parser does not take it: a small z, a leap second, the end of a day.
-WRITTEN = re.compile(
+_WRITTEN = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:([Zz])|([+-])(\d\d):?(\d\d)?)?", re.ASCII
 )
 UNIX = re.compile(r"(\d{10}|\d{13})(\.\d+)?", re.ASCII)  # seconds, milliseconds
@@ -134,7 +134,7 @@ class Moment(fields.AwareDateTime):
             raise self.make_error("range") from None
 
     def _checked(self, moment: datetime) -> datetime:
-        if not EARLIEST <= moment < LATEST:
+        if not EARLIEST <= moment < LATEST_SENT:
             raise self.make_error("range")
         return whole_milliseconds(moment)
 
@@ -181,7 +181,7 @@ class Whole(fields.Integer):
         return super()._validated(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
-class Money(fields.Field[Revenue]):
+class MoneyField(fields.Field[Revenue]):
     """{"amount", "currency"}, the amount as number or text. A float is what it is written as: 10.1 is exactly 10.1."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Revenue:
@@ -237,7 +237,7 @@ class EventSchema(Schema):
     interactive = Flag(**OPTIONAL)
     engagement_time = Whole(validate=Range(0, 86_400_000), **OPTIONAL)
     scroll_depth = Whole(validate=Range(0, 100), **OPTIONAL)
-    revenue = Money(**OPTIONAL)
+    revenue = MoneyField(**OPTIONAL)
 
     # DESCRIBED
     referrer = Text(allow_none=True, longest=2048)
@@ -464,7 +464,7 @@ def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_tim
 
 def _amount(value: object) -> Decimal:
     is_number = type(value) in (int, float)
-    if is_number or (isinstance(value, str) and AMOUNT.fullmatch(value)):
+    if is_number or (isinstance(value, str) and _AMOUNT.fullmatch(value)):
         with suppress(InvalidOperation):  # no number, or one with more digits than Python reckons with
             amount = Decimal(repr(value) if is_number else str(value)).quantize(THOUSANDTH, ROUND_HALF_UP)
             if abs(amount) < MOST_MONEY:
@@ -487,11 +487,11 @@ def _unix(value: object) -> datetime | None:
     text = value.strip() if isinstance(value, str) else f"{value:.6f}" if isinstance(value, float) else str(value)
     if not (found := UNIX.fullmatch(text)):
         return None
-    return EPOCH + timedelta(milliseconds=float(text) * (1000 if len(found[1]) == 10 else 1))
+    return _EPOCH + timedelta(milliseconds=float(text) * (1000 if len(found[1]) == 10 else 1))
 
 
 def _written(value: object) -> datetime | None:
-    found = WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
+    found = _WRITTEN.fullmatch(value.strip()) if isinstance(value, str) else None
     if not found:
         return None
     date, hours, minutes, seconds, fraction, _, sign, *offset = found.groups(default="0")

@@ -23,7 +23,7 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.events.account import Account
-from analytics.events.backfill import History
+from analytics.events.backfill import Backfill
 from analytics.events.columns import arrival_of, id_of, place_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import DESCRIBED, Event, Revenue
@@ -78,7 +78,7 @@ class EventStore:
         self._events: Collection[dict[str, Any]] = database["events"]
         self._removed = database["events_removed"]
         self._dirty = DirtyHours(database)
-        self._history = History(database)
+        self._history = Backfill(database)
         self._indexed = False
 
     def store(self, events: Sequence[tuple[str, Event]], created_at: datetime) -> Stored:

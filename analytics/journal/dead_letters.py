@@ -29,8 +29,8 @@ from analytics.unavailable import raising_unavailable
 
 # What a dead letter keeps of a payload at most: MongoDB takes documents up to 16 MB.
 MOST_RAW = 1_000_000
-AT_ONCE = 500  # letters that leave in one transaction
-GONE_FOR = 30 * 86_400  # seconds for which the entries of letters that left are known; longer than any outage
+_AT_ONCE = 500  # letters that leave in one transaction
+_GONE_FOR = 30 * 86_400  # seconds for which the entries of letters that left are known; longer than any outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,8 @@ class DeadLetterStore:
     def erase(self, letters: Sequence[UUID]) -> int:
         """They are of a visitor who is erased; how many there were. Raises Unavailable."""
         return sum(
-            self._remove({"_id": {"$in": list(letters[first : first + AT_ONCE])}}, "erased")
-            for first in range(0, len(letters), AT_ONCE)
+            self._remove({"_id": {"$in": list(letters[first : first + _AT_ONCE])}}, "erased")
+            for first in range(0, len(letters), _AT_ONCE)
         )
 
     def count_attempts_by_account(self) -> Counter[Account]:
@@ -192,7 +192,7 @@ class DeadLetterStore:
 
     def _remove(self, query: dict[str, Any], why: str, until: Callable[[], bool] = lambda: False) -> int:
         def remove_some(session: ClientSession) -> int:
-            some = list(self._letters.find(query, {"attempts": 1}, session=session, limit=AT_ONCE))
+            some = list(self._letters.find(query, {"attempts": 1}, session=session, limit=_AT_ONCE))
             if not some:
                 return 0
             attempts = Counter((x["site_id"], x["day"]) for letter in some for x in letter["attempts"])
@@ -213,7 +213,7 @@ class DeadLetterStore:
 
         removed = 0
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
+            self._gone.create_index("at", expireAfterSeconds=_GONE_FOR)
         while True:
             with (
                 raising_unavailable("mongodb", PyMongoError),
@@ -222,7 +222,7 @@ class DeadLetterStore:
             ):
                 some = session.with_transaction(remove_some)
             removed += some
-            if some < AT_ONCE or until():
+            if some < _AT_ONCE or until():
                 return removed
 
 

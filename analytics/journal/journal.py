@@ -28,7 +28,7 @@ from redis.exceptions import RedisError, ResponseError
 from analytics.events.account import ACCEPTED, Account
 from analytics.events.event import Event, id_from_entry
 from analytics.events.schema import dump_journal_event
-from analytics.journal.ledger import COUNT, RECEIVED, REPLICA_WAIT
+from analytics.journal.ledger import COUNT_LUA, RECEIVED, REPLICA_WAIT
 from analytics.journal.site_shares import HELD, HOLD, Room, Shares
 from analytics.unavailable import Unavailable, raising_unavailable
 from config.celery import EVENTS_QUEUE
@@ -48,7 +48,7 @@ ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is sm
 # How many wake-ups are owed: one for every batch waiting, less those that wait in Celery's queue.
 OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])"
 APPEND = (
-    COUNT
+    COUNT_LUA
     + RECEIVED
     + HOLD
     + """
@@ -75,7 +75,7 @@ return reply
 """
 )
 REPLAY = (
-    COUNT
+    COUNT_LUA
     + HOLD
     + """
 redis.call('XADD', KEYS[1], '*', 'event', ARGV[2], 'account', ARGV[1], 'replay', ARGV[3])
@@ -90,7 +90,7 @@ hold(KEYS[2], ARGV[1], #ARGV[2], 1)
 # nothing go too, this one and those of vanished tasks; in the same call, so that nothing is handed to one in between
 # (deleting a consumer forgets what it holds).
 SETTLE = (
-    COUNT
+    COUNT_LUA
     + HOLD
     + """
 local i = 2

@@ -33,15 +33,15 @@ from analytics.events.account import Account
 from analytics.mongodb import WRITE_LIMIT
 from analytics.unavailable import raising_unavailable
 
-OPEN, CLOSED = "footfall:books:", "footfall:closed-books:"
+_OPEN, _CLOSED = "footfall:books:", "footfall:closed-books:"
 LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in milliseconds of its last accepted event
 MOST_SITES_RECEIVED = 100_000  # of them; in development, anybody's word makes a site
-MOST_FIELDS = 10_000  # of a day's hash: a larger one is carried before its day is over
+_MOST_FIELDS = 10_000  # of a day's hash: a larger one is carried before its day is over
 GLOB = re.compile(r"[*?\[\]\\^-]")  # what has a meaning in a pattern of Redis's
 REPLICA_WAIT = 400  # milliseconds for replicas to confirm: half of Redis's own time-out of 0.8 s
 
 # A hash for each day, `<name> <site>` -> count, and a set of the names of those hashes.
-COUNT = """
+COUNT_LUA = """
 local function count(account, name, n)
   local day = 'footfall:books:' .. string.sub(account, 1, 10)
   redis.call('HINCRBY', day, name .. ' ' .. string.sub(account, 12), n)
@@ -124,7 +124,7 @@ class Ledger:
         its own, and goes only after MongoDB has it.
         """
         for key in self._keys():
-            if key.startswith(OPEN) and (_day(key) < before or self._is_large(key)):
+            if key.startswith(_OPEN) and (_day(key) < before or self._is_large(key)):
                 self._close(key)
         closed = self._closed()
         for key in closed:
@@ -140,11 +140,11 @@ class Ledger:
 
     def _is_large(self, key: str) -> bool:
         with raising_unavailable("redis", RedisError):
-            return bool(self._redis.hlen(key) > MOST_FIELDS)
+            return bool(self._redis.hlen(key) > _MOST_FIELDS)
 
     def _close(self, key: str) -> None:
         with raising_unavailable("redis", RedisError):
-            self._close_hash(keys=[key, f"{CLOSED}{key.removeprefix(OPEN)}:{uuid.uuid4().hex}"])
+            self._close_hash(keys=[key, f"{_CLOSED}{key.removeprefix(_OPEN)}:{uuid.uuid4().hex}"])
 
     def _closed(self) -> list[str]:
         """With replicas, only when they know: one that becomes master and does not would count them twice."""
@@ -155,7 +155,7 @@ class Ledger:
             keys, confirmed = line.execute()
             if confirmed < self._replicas:
                 raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
-        return [key.decode() for key in keys if key.startswith(CLOSED.encode())]
+        return [key.decode() for key in keys if key.startswith(_CLOSED.encode())]
 
     def _counts(self, key: str, match: str | None = None) -> Iterator[tuple[Account, str, int]]:
         """`match`: the fields, as a pattern of Redis's."""
@@ -192,4 +192,4 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _day(key: str) -> date:
-    return date.fromisoformat(key.removeprefix(OPEN).removeprefix(CLOSED)[:10])
+    return date.fromisoformat(key.removeprefix(_OPEN).removeprefix(_CLOSED)[:10])

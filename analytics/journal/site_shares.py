@@ -19,7 +19,7 @@ from redis import Redis
 
 HELD = "footfall:journal:held"  # a hash: `bytes <site>` and `events <site>` -> how much
 SHARE = 8
-MOST_REMEMBERED = 10_000  # sites
+MOST_SHARES = 10_000  # sites
 ASKED_EVERY = 0.25  # seconds
 
 # Returns what the site holds now. A count of nothing takes no memory.
@@ -64,7 +64,7 @@ class Shares:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._known: LRUCache[str, Held] = LRUCache(MOST_REMEMBERED)
+        self._known: LRUCache[str, Held] = LRUCache(MOST_SHARES)
 
     def note(self, reply: Sequence[Any]) -> None:
         """What an append returned: site, bytes and events of each."""

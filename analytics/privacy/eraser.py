@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 from pymongo.database import Database
 
-from analytics.events.removal import AT_ONCE, ERASED, Removals
+from analytics.events.removal import ERASED, REMOVED_AT_ONCE, Removals
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import make_journal
 from analytics.privacy.erasure_log import Erasures
@@ -70,7 +70,7 @@ class Eraser:
     def erase_letters(self, visitor: Visitor) -> int:
         letters = self.data.letters(visitor)
         erased = 0
-        while some := list(islice(letters, AT_ONCE)):
+        while some := list(islice(letters, REMOVED_AT_ONCE)):
             erased += self.data.dead_letters.erase([letter.id for letter in some])
         return erased
 
@@ -79,7 +79,7 @@ class Eraser:
         found = self.data.events(visitor, {"_id": 1})
         whose = {"site_id": visitor.site_id, visitor.name: visitor.id}
         erased = 0
-        for some in _batched(found, AT_ONCE):
+        for some in _batched(found, REMOVED_AT_ONCE):
             erased += self.removals.remove([x["_id"] for x in some], whose, ERASED, self.now(), since)
         return erased
 

@@ -23,10 +23,10 @@ from analytics.journal.ledger import REPLICA_WAIT
 from analytics.mongodb import WRITE_LIMIT
 from analytics.privacy.visitor import Visitor
 from analytics.unavailable import raising_unavailable
-from analytics.visitors.anonymous_ids import ALIVE
+from analytics.visitors.anonymous_ids import ALIVE_VISITOR
 
-KEY = "footfall:erasures:key"
-CLOCKS_APART = timedelta(seconds=2)  # between the collector's and ours; `footfall doctor` warns of one second
+_KEY = "footfall:erasures:key"
+_CLOCKS_APART = timedelta(seconds=2)  # between the collector's and ours; `footfall doctor` warns of one second
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +51,10 @@ class Erasures:
         name = self.namer()(visitor)
         if visitor.visitor_id:
             with raising_unavailable("redis", RedisError):
-                self._redis.delete(f"{ALIVE}{visitor.visitor_id}")
+                self._redis.delete(f"{ALIVE_VISITOR}{visitor.visitor_id}")
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._erasures.create_index("at", expireAfterSeconds=GONE_FOR)
-            record = {"site_id": visitor.site_id, "at": now + CLOCKS_APART, "is_done": False}
+            record = {"site_id": visitor.site_id, "at": now + _CLOCKS_APART, "is_done": False}
             self._erasures.update_one({"_id": name}, {"$set": record}, upsert=True)
         return name
 
@@ -102,9 +102,9 @@ class Erasures:
         """Made by whoever is first."""
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
-            line.set(KEY, secrets.token_bytes(32), nx=True)
+            line.set(_KEY, secrets.token_bytes(32), nx=True)
             line.wait(self._replicas, REPLICA_WAIT)
-            line.get(KEY)
+            line.get(_KEY)
             _, confirmed, key = line.execute()
             if confirmed < self._replicas:
                 raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")

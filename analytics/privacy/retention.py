@@ -15,7 +15,7 @@ import structlog
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.events.removal import AT_ONCE, PURGED, Removals
+from analytics.events.removal import PURGED, REMOVED_AT_ONCE, Removals
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import Journal
 from analytics.sites.site import Site
@@ -25,7 +25,7 @@ from analytics.unavailable import raising_unavailable
 log = structlog.get_logger()
 
 _BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
-PAGE = 1000  # sites
+_PAGE = 1000  # sites
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Purger:
         asked = _older(site_id, before)
         while True:
             with raising_unavailable("mongodb", PyMongoError):
-                found = self.database["events"].find(asked, {"_id": 1}).sort(_BY_TIME).limit(AT_ONCE)
+                found = self.database["events"].find(asked, {"_id": 1}).sort(_BY_TIME).limit(REMOVED_AT_ONCE)
                 keys = [document["_id"] for document in found]
             if not keys:
                 return
@@ -113,7 +113,7 @@ class Purger:
 def all_sites(sites: SiteStore) -> Iterator[Site]:
     """Those that something is set for."""
     after = ""
-    while page := sites.list(after, PAGE):
+    while page := sites.list(after, _PAGE):
         yield from page
         after = page[-1].site_id
 

@@ -22,7 +22,7 @@ import structlog
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.interval import GRAINS, HOUR, Interval, as_ms
+from analytics.interval import HOUR, SEGMENT_GRAINS, Interval, as_ms
 from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT
 from analytics.segments.engine import Segments
 from analytics.segments.store import Manifest, Segment, SegmentLost
@@ -85,7 +85,7 @@ class Rewriter:
         manifest = self._fenced(site_id)
         old = [s for s in manifest.segments if any(hour.overlaps(s.interval) for hour in hours)]
         # The coarsest first: it takes the finer ones in.
-        for segment in sorted(old, key=lambda s: -GRAINS.index(s.grain)):
+        for segment in sorted(old, key=lambda s: -SEGMENT_GRAINS.index(s.grain)):
             while self._has(site_id, segment):
                 try:
                     self.segments.builder.build(site_id, segment.grain, segment.interval)

@@ -27,7 +27,7 @@ from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentLost
 from analytics.unavailable import raising_unavailable
 
-MOST_AT_ONCE = 100_000  # of the site's events, that one question looks at
+_MOST_AT_ONCE = 100_000  # of the site's events, that one question looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +112,9 @@ class VisitorData:
 
 def _parts(raw: RawEvents, site_id: str, interval: Interval) -> Iterator[Interval]:
     """The interval in parts of few events."""
-    count = raw.count(site_id, interval, MOST_AT_ONCE + 1)
+    count = raw.count(site_id, interval, _MOST_AT_ONCE + 1)
     middle = (interval.start + interval.end) // 2
-    if count <= MOST_AT_ONCE or middle == interval.start:
+    if count <= _MOST_AT_ONCE or middle == interval.start:
         if count:
             yield interval
     else:

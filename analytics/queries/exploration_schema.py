@@ -15,7 +15,7 @@ from marshmallow.validate import Length, OneOf, Range
 
 from analytics.events.event import PAGEVIEW_TYPES
 from analytics.events.schema import OPTIONAL, Text, Whole
-from analytics.queries.periods import DAY, HOUR
+from analytics.queries.periods import ONE_DAY, ONE_HOUR
 from analytics.queries.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
 from analytics.queries.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, check_length, load_query, shown
 from analytics.sites.site import Site
@@ -23,12 +23,12 @@ from analytics.suggestion import did_you_mean
 
 LEAST_STEPS, MOST_STEPS = 2, 8
 MOST_COHORTS = 400  # days of a year, and a few; each may be followed through all that come after it
-MOST_PAGES = 1_000
-WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhd])")
-UNITS = {"m": timedelta(minutes=1), "h": HOUR, "d": DAY}
-LONGEST_WINDOW = 366 * DAY
+_MOST_PAGES = 1_000
+_WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhd])")
+_UNITS = {"m": timedelta(minutes=1), "h": ONE_HOUR, "d": ONE_DAY}
+LONGEST_WINDOW = 366 * ONE_DAY
 OF_VISIT = "visit"
-KINDS = ("goal", "page", "event", "filter")  # of steps
+STEP_KINDS = ("goal", "page", "event", "filter")  # of steps
 
 SiteCalled = Callable[[str], Site]  # what is set for it
 Earliest = Callable[[str], datetime | None]  # the time of its first event; asked where the date range is "all" only
@@ -40,8 +40,8 @@ def is_window(value: str) -> None:
 
 
 def _length(window: str) -> timedelta:
-    found = WINDOW.fullmatch(window)
-    return int(found[1]) * UNITS[found[2]] if found else timedelta(0)
+    found = _WINDOW.fullmatch(window)
+    return int(found[1]) * _UNITS[found[2]] if found else timedelta(0)
 
 
 class DateRange(fields.Raw):
@@ -61,7 +61,7 @@ class StepSchema(Schema):
 
     @validates_schema
     def is_of_one_kind(self, step: dict[str, Any], **_: Any) -> None:
-        if sum(kind in step for kind in KINDS) != 1:
+        if sum(kind in step for kind in STEP_KINDS) != 1:
             raise ValidationError("A step has exactly one of goal, page, event and filter.")
 
 
@@ -82,7 +82,7 @@ class RetentionSchema(ExplorationSchema):
 
 class JourneysSchema(ExplorationSchema):
     page = Text(required=True, shortest=1, longest=LONGEST_TEXT)
-    limit = Whole(validate=Range(1, MOST_PAGES), load_default=10)
+    limit = Whole(validate=Range(1, _MOST_PAGES), load_default=10)
 
 
 _funnel, _retention, _journeys = FunnelSchema(), RetentionSchema(), JourneysSchema()
@@ -193,7 +193,7 @@ def _shown(query: Query, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kind(step: dict[str, Any]) -> str:
-    return next(kind for kind in KINDS if kind in step)
+    return next(kind for kind in STEP_KINDS if kind in step)
 
 
 def _label(step: dict[str, Any], number: int) -> str:

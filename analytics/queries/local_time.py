@@ -14,7 +14,7 @@ from analytics.interval import DAY, HOUR, Interval, as_ms
 from analytics.queries.query import Grain, Period
 
 EPOCH_DAY = date(1970, 1, 1)
-STEP = timedelta(days=2)  # two changes of one zone are 4 days apart or more, in all of tzdata
+_STEP = timedelta(days=2)  # two changes of one zone are 4 days apart or more, in all of tzdata
 FIRST_CHANGE = 1800  # a year before every change in tzdata
 RULES_ONLY = 2100  # from this year on, zones follow the rule of their tzdata's last line: like years have like changes
 
@@ -55,7 +55,7 @@ def _sampled(zone: ZoneInfo, year: int) -> list[tuple[int, int]]:
     moment = datetime(year, 1, 1, tzinfo=UTC) - timedelta(milliseconds=1)
     offset = _offset(moment, zone)
     while moment < end:
-        ahead = min(moment + STEP, end)
+        ahead = min(moment + _STEP, end)
         if (after := _offset(ahead, zone)) != offset:
             low, high = as_ms(moment), as_ms(ahead)
             while high - low > 1:

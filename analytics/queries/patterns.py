@@ -17,12 +17,12 @@ MOST_INSTRUCTIONS = 3_000  # of all patterns of a question; `\pL` has 1,200, a h
 MOST_CHARACTERS = 8_192  # of all patterns of a question: parsing the worst 2,048 takes 25 ms
 FLAGS = {True: "c", False: "i"}  # DuckDB's, by Condition.case_sensitive
 
-TOO_LARGE = (
+_TOO_LARGE = (
     "The regular expression is too large: those of one query may have {most:,} instructions together, and this one"
     " brings them to {found}. A repetition such as {{1000}} multiplies what it repeats, and \\pL counts 1,200. Repeat"
     " less, or use * or contains."
 )
-TOO_LONG = "The regular expressions of one query may have {most:,} characters together."
+_TOO_LONG = "The regular expressions of one query may have {most:,} characters together."
 
 
 def check_patterns(filters: Iterable[Filter]) -> None:
@@ -34,10 +34,10 @@ def check_patterns(filters: Iterable[Filter]) -> None:
         for pattern in condition.values:
             characters += len(pattern)
             if characters > MOST_CHARACTERS:
-                raise _refused(condition, TOO_LONG.format(most=MOST_CHARACTERS))
+                raise _refused(condition, _TOO_LONG.format(most=MOST_CHARACTERS))
             instructions += _size(condition, pattern)
             if instructions > MOST_INSTRUCTIONS:
-                raise _refused(condition, TOO_LARGE.format(most=MOST_INSTRUCTIONS, found=f"{instructions:,}"))
+                raise _refused(condition, _TOO_LARGE.format(most=MOST_INSTRUCTIONS, found=f"{instructions:,}"))
 
 
 def _size(condition: Condition, pattern: str) -> int:
@@ -46,7 +46,7 @@ def _size(condition: Condition, pattern: str) -> int:
     except re2.error as error:
         said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
         if "too large" in said:
-            raise _refused(condition, TOO_LARGE.format(most=MOST_INSTRUCTIONS, found="more")) from None
+            raise _refused(condition, _TOO_LARGE.format(most=MOST_INSTRUCTIONS, found="more")) from None
         raise _refused(condition, f"Invalid regular expression: {said}") from None
     finally:
         re2.purge()  # it would keep the last 128

@@ -10,14 +10,14 @@ from zoneinfo import ZoneInfo
 
 from analytics.queries.query import Grain, Period, midnight, of_days
 
-SECOND, HOUR, DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
+SECOND, ONE_HOUR, ONE_DAY = timedelta(seconds=1), timedelta(hours=1), timedelta(days=1)
 BACK = re.compile(r"([1-9][0-9]{0,3})(d|mo)")
 MOST_BACK = {"d": 5_000, "mo": 100}
 NAMED_PERIODS = ("day", "month", "year", "all")
 SPELLED_OUT = re.compile(
     r"(last[ _-]?)?([1-9][0-9]{0,3})?[ _-]?(h(?:our)?|d(?:ay)?|w(?:eek)?|mo(?:nth)?|y(?:ear)?)s?", re.IGNORECASE
 )
-UNITS = {"h": (1, "h"), "d": (1, "d"), "w": (7, "d"), "m": (1, "mo"), "y": (12, "mo")}  # by the first letter
+_UNITS = {"h": (1, "h"), "d": (1, "d"), "w": (7, "d"), "m": (1, "mo"), "y": (12, "mo")}  # by the first letter
 
 
 def period_called(name: str, now: datetime, zone: ZoneInfo, earliest: Callable[[], datetime | None]) -> Period | None:
@@ -28,7 +28,7 @@ def period_called(name: str, now: datetime, zone: ZoneInfo, earliest: Callable[[
     """
     if name == "24h":
         end = whole_seconds(now) + SECOND
-        return Period(end - DAY, end, zone)
+        return Period(end - ONE_DAY, end, zone)
     today = now.astimezone(zone).date()
     days = _back(name, today) or _current(name, today, zone, earliest)
     return of_days(*days, zone) if days else None
@@ -39,7 +39,7 @@ def period_meant(text: str) -> str | None:
     found = SPELLED_OUT.fullmatch(text)
     if not found or not (found[1] or found[2] or found[3] == "week"):
         return None
-    size, unit = UNITS[found[3][0].lower()]
+    size, unit = _UNITS[found[3][0].lower()]
     number = int(found[2] or 1) * size
     return f"{number}{unit}" if number <= MOST_BACK.get(unit, 0) or (number, unit) == (24, "h") else None
 
@@ -49,8 +49,8 @@ def _back(name: str, today: date) -> tuple[date, date] | None:
     if not back or int(back[1]) > MOST_BACK[back[2]]:
         return None
     if back[2] == "d":
-        return today - int(back[1]) * DAY, today - DAY
-    return _months_after(today, -int(back[1])), _months_after(today, 0) - DAY
+        return today - int(back[1]) * ONE_DAY, today - ONE_DAY
+    return _months_after(today, -int(back[1])), _months_after(today, 0) - ONE_DAY
 
 
 def _current(
@@ -60,7 +60,7 @@ def _current(
         case "day":
             return today, today
         case "month":
-            return _months_after(today, 0), _months_after(today, 1) - DAY
+            return _months_after(today, 0), _months_after(today, 1) - ONE_DAY
         case "year":
             return date(today.year, 1, 1), date(today.year, 12, 31)
         case "all":
@@ -79,18 +79,18 @@ def trimmed(period: Period, name: object, now: datetime) -> Period:
             hour = now.astimezone(UTC) - timedelta(
                 minutes=local.minute, seconds=local.second, microseconds=local.microsecond
             )
-            return Period(period.start, min(period.end, hour + HOUR), period.zone)
+            return Period(period.start, min(period.end, hour + ONE_HOUR), period.zone)
     return period
 
 
 def grain_for(period: Period) -> Grain:
     """The grain that shows it best, by the same limits as Plausible's."""
     length = period.end - period.start - SECOND
-    if length < 49 * HOUR:
+    if length < 49 * ONE_HOUR:
         return "hour"
-    if length < 41 * DAY:
+    if length < 41 * ONE_DAY:
         return "day"
-    return "week" if length < 53 * 7 * DAY else "month"
+    return "week" if length < 53 * 7 * ONE_DAY else "month"
 
 
 def previous_period(period: Period, match_day_of_week: bool = False) -> Period:
@@ -103,10 +103,10 @@ def previous_period(period: Period, match_day_of_week: bool = False) -> Period:
     from_midnight = period.start == midnight(period.first_day(), period.zone)
     if not from_midnight and not match_day_of_week:
         return Period(period.start - length, period.start, period.zone)
-    days = max(1, period.days() if from_midnight else -(-length // DAY))
+    days = max(1, period.days() if from_midnight else -(-length // ONE_DAY))
     if match_day_of_week:
         days += -days % 7
-    return _moved(period, lambda day: day - days * DAY)
+    return _moved(period, lambda day: day - days * ONE_DAY)
 
 
 def year_before(period: Period, match_day_of_week: bool = False) -> Period:
@@ -115,7 +115,7 @@ def year_before(period: Period, match_day_of_week: bool = False) -> Period:
     days = 0
     if match_day_of_week:
         days = (first.weekday() - _same_date_a_year_before(first).weekday() + 3) % 7 - 3
-    return _moved(period, lambda day: _same_date_a_year_before(day) + days * DAY)
+    return _moved(period, lambda day: _same_date_a_year_before(day) + days * ONE_DAY)
 
 
 def whole_seconds(moment: datetime) -> datetime:

@@ -22,12 +22,12 @@ OF_MONEY = ("total_revenue", "average_revenue")
 SHARES = ("percentage",)  # needs a dimension
 METRICS = (*COUNTS, *OF_VISITS, *OF_PAGES, *OF_GOALS, *OF_MONEY, *SHARES)
 
-NAMED = ("country_name", "region_name", "city_name")
+_NAMED = ("country_name", "region_name", "city_name")
 EVENT_DIMENSIONS = ("event:goal", "event:page", "event:hostname", "event:name")
 # DESCRIBED: each event has its own; a visit has those of its entry, its first event.
 VISIT_DIMENSIONS = tuple(
     f"visit:{name}"
-    for name in ("entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname", *DESCRIBED, *NAMED)
+    for name in ("entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname", *DESCRIBED, *_NAMED)
 )
 GRAINS: tuple["Grain", ...] = ("hour", "day", "week", "month")
 TIME_DIMENSIONS = tuple(f"time:{grain}" for grain in GRAINS)

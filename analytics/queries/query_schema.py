@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NoReturn
 
-from analytics.events.schema import EARLIEST, INT64, LATEST
+from analytics.events.schema import EARLIEST, INT64, LATEST_SENT
 from analytics.queries.case_folding import folded
 from analytics.queries.periods import (
     NAMED_PERIODS,
@@ -70,8 +70,8 @@ FARTHEST_ROW = 1_000_000_000
 LONGEST_QUOTE = 200  # of what is wrong, in an error
 
 REQUIRED = ("site_id", "metrics", "date_range")
-OPTIONAL = ("dimensions", "filters", "order_by", "include", "pagination")
-FLAGS = ("imports", "time_labels", "total_rows", "trim_relative_date_range")
+_OPTIONAL = ("dimensions", "filters", "order_by", "include", "pagination")
+_FLAGS = ("imports", "time_labels", "total_rows", "trim_relative_date_range")
 MODES = ("previous_period", "year_over_year", "custom")
 
 OPERATORS: dict[str, tuple[Operator, bool]] = {  # and whether it says the opposite
@@ -87,11 +87,11 @@ OF_FILTERS = (*OPERATORS, "and", "or", "not", "has_done", "has_not_done")
 OPERATORS_OF_GOALS = ("is", "contains")
 COUNTRY = re.compile(r"[A-Za-z0-9]{2}")  # databases of places have their own for what is no country, such as A1
 
-DIMENSIONS = (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)
-TIMES = ("time", *TIME_DIMENSIONS)
+_DIMENSIONS = (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)
+_TIMES = ("time", *TIME_DIMENSIONS)
 
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-MOMENT = re.compile(
+_MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2}(:[0-9]{2})?)"
 )
 
@@ -182,7 +182,7 @@ def _shown_period(period: Period) -> list[str]:
 
 
 def _body(body: object) -> dict[str, Any]:
-    return _object(body, "#", (*REQUIRED, *OPTIONAL), REQUIRED)
+    return _object(body, "#", (*REQUIRED, *_OPTIONAL), REQUIRED)
 
 
 def check_site_id(site_id: object) -> str:
@@ -209,7 +209,7 @@ def _dimensions(value: object) -> tuple[str, ...]:
     for i, dimension in enumerate(dimensions):
         if not (_is_time(dimension) or _is_dimension(dimension)):
             message = f"Invalid dimension {_quoted(dimension)}"
-            raise InvalidQuery(f"#/dimensions/{i}", _suggesting_dimension(message, dimension, (*DIMENSIONS, *TIMES)))
+            raise InvalidQuery(f"#/dimensions/{i}", _suggesting_dimension(message, dimension, (*_DIMENSIONS, *_TIMES)))
     _unique(dimensions, "#/dimensions")
     for i, dimension in enumerate(dimensions):
         if timed and _is_time(dimension):
@@ -366,7 +366,7 @@ def _invalid_filter(value: object, place: str) -> InvalidQuery:
         case [operator, *_] if operator not in OF_FILTERS:
             message = _suggesting(message, operator, OF_FILTERS)
         case [_, dimension, *_] if not _is_dimension(dimension):
-            message = _suggesting_dimension(message, dimension, DIMENSIONS)
+            message = _suggesting_dimension(message, dimension, _DIMENSIONS)
     return InvalidQuery(place, message)
 
 
@@ -388,11 +388,11 @@ def _from_to(value: object, place: str, site: Site) -> Period:
         match value:
             case [str(first), str(last)] if DATE.fullmatch(first) and DATE.fullmatch(last):
                 days = date.fromisoformat(first), date.fromisoformat(last)
-                if EARLIEST.date() <= days[0] <= days[1] < LATEST.date():
+                if EARLIEST.date() <= days[0] <= days[1] < LATEST_SENT.date():
                     return of_days(*days, site.zone)
-            case [str(first), str(last)] if MOMENT.fullmatch(first) and MOMENT.fullmatch(last):
+            case [str(first), str(last)] if _MOMENT.fullmatch(first) and _MOMENT.fullmatch(last):
                 start, end = (whole_seconds(datetime.fromisoformat(text)) for text in (first, last))
-                if EARLIEST <= start <= end < LATEST:
+                if EARLIEST <= start <= end < LATEST_SENT:
                     return Period(start, end + SECOND, site.zone)
     except (ValueError, OverflowError):  # 30 February; year 1, which is year 0 in UTC
         pass
@@ -435,8 +435,8 @@ class _Include:
 
 def _include(value: object) -> _Include:
     """`imports` is taken and nothing comes of it: there is nothing imported that is not an event here."""
-    include = _object(value, "#/include", (*FLAGS, "comparisons"))
-    flags = {name: _flag(include.get(name, False), f"#/include/{name}") for name in FLAGS}
+    include = _object(value, "#/include", (*_FLAGS, "comparisons"))
+    flags = {name: _flag(include.get(name, False), f"#/include/{name}") for name in _FLAGS}
     return _Include(
         time_labels=flags["time_labels"],
         total_rows=flags["total_rows"],

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from analytics.reports.results import Refused
 
-TOO_LONG = "This takes longer than {} s; ask about a shorter period, or with fewer dimensions."
+_TOO_LONG = "This takes longer than {} s; ask about a shorter period, or with fewer dimensions."
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ class Budget:
             raise self.refusal()
 
     def refusal(self) -> Refused:
-        return Refused("time_limit", TOO_LONG.format(f"{self.seconds:g}"))
+        return Refused("time_limit", _TOO_LONG.format(f"{self.seconds:g}"))
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
         """The items, as long as there is time."""

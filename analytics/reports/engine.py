@@ -41,16 +41,16 @@ from analytics.reports.query_sql import Rows, put, statement, value
 from analytics.reports.results import (
     Answer,
     Cohort,
-    History,
     Journeys,
     Metric,
-    Money,
+    MoneyAmount,
     PastEvent,
     PastVisit,
     PathViews,
     Refused,
     Row,
     SiteStats,
+    VisitorHistory,
 )
 from analytics.segments.engine import make_segments
 from analytics.segments.snapshot_reader import Snapshot, SnapshotReader
@@ -62,9 +62,9 @@ from config.settings import Settings
 log = structlog.get_logger()
 
 MOST_PATHS = 10
-PATIENCE = 2.0  # seconds that a question waits for others to end
+_PATIENCE = 2.0  # seconds that a question waits for others to end
 UTC_ZONE = ZoneInfo("UTC")
-ALL_TIME = Interval(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
+_ALL_TIME = Interval(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
 MOST_COMPARED = 1_000_000  # groups
 MOST_PAST_EVENTS = 10_000  # of a visitor's history
 MOST_TEXT = 16_000_000  # bytes of text in an answer; as JSON and in Python's memory it is some times that
@@ -82,7 +82,7 @@ SELECT users, page, n, total FROM people LEFT JOIN (
 ORDER BY page IS NULL, n DESC, page
 """
 
-TOO_LARGE = "This takes more memory than there is for one question; ask about a shorter period or fewer dimensions."
+_TOO_LARGE = "This takes more memory than there is for one question; ask about a shorter period or fewer dimensions."
 ANSWER_TOO_LARGE = "The answer would have more than {:,} bytes of text; ask for fewer rows, or with fewer dimensions."
 
 T = TypeVar("T")
@@ -99,7 +99,7 @@ class Reports:
     time_limit: float
     most_fresh: int
     at_once: int = 4
-    patience: float = PATIENCE
+    patience: float = _PATIENCE
 
     def __post_init__(self) -> None:
         self._slots = QuerySlots(self.at_once, self.patience)
@@ -124,7 +124,7 @@ class Reports:
 
     def stats(self, site_id: str, day: date | None, budget: Budget | None = None) -> SiteStats:
         """Of a UTC day, or of all time. Raises as `answer` does."""
-        interval = ALL_TIME
+        interval = _ALL_TIME
         if day is not None:
             start = as_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
             interval = Interval(start, start + DAY)
@@ -205,19 +205,21 @@ class Reports:
 
         return self._ask(query.site_id, ask, budget)
 
-    def history(self, site_id: str, user_id: str, period: Period, limit: int, budget: Budget | None = None) -> History:
+    def history(
+        self, site_id: str, user_id: str, period: Period, limit: int, budget: Budget | None = None
+    ) -> VisitorHistory:
         """A visitor's visits with an event in the period, the latest first; their events within it, oldest first: at
         most MOST_PAST_EVENTS, of the latest visits.
         """
         interval = interval_of_period(period)
 
-        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> History:
+        def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> VisitorHistory:
             snapshot = self.open(connection, site_id, interval)
             rows = partial(snapshot.rows, interval)
             sql = exploration_sql.history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS, MOST_TEXT)
             found = _fetch(connection, budget, sql)
             visits = tuple(_visit(list(events)) for _, events in groupby(found, key=itemgetter(0)))
-            return History(visits, is_cut=bool(found) and found[0][-1] > len(found))
+            return VisitorHistory(visits, is_cut=bool(found) and found[0][-1] > len(found))
 
         return self._ask(site_id, ask, budget)
 
@@ -244,8 +246,8 @@ class Reports:
         """When the site's first event happened. Raises as `answer` does."""
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
-            snapshot = self.reader.open(connection, site_id, ALL_TIME, self.most_fresh, visits=False)
-            sql = put("SELECT min(occurred) FROM ({})", snapshot.rows(ALL_TIME, ["occurred"]))
+            snapshot = self.reader.open(connection, site_id, _ALL_TIME, self.most_fresh, visits=False)
+            sql = put("SELECT min(occurred) FROM ({})", snapshot.rows(_ALL_TIME, ["occurred"]))
             first = _fetch(connection, budget, sql)[0][0]
             return None if first is None else as_datetime(first)
 
@@ -355,7 +357,7 @@ class Reports:
                 raise budget.refusal() from None
             raise
         except duckdb.OutOfMemoryException:
-            raise Refused("memory_limit", TOO_LARGE) from None
+            raise Refused("memory_limit", _TOO_LARGE) from None
         finally:
             done.set()
 
@@ -423,7 +425,7 @@ def _row(query: Query, found: Sequence[Any]) -> Row:
 
 def _metric(name: str, given: Any, currency: str | None) -> Metric:
     if name in OF_MONEY:
-        return None if given is None or currency is None else Money(Decimal(int(given)).scaleb(-3), currency)
+        return None if given is None or currency is None else MoneyAmount(Decimal(int(given)).scaleb(-3), currency)
     if given is None or isinstance(given, float):
         return given
     return int(given)
@@ -439,7 +441,7 @@ def _visit(events: Sequence[tuple[Any, ...]]) -> PastVisit:
 
 def _past_event(row: Sequence[Any]) -> PastEvent:
     occurred, name, page, hostname, engaged, depth, amount, currency, props = row
-    revenue = None if amount is None else Money(amount, currency)
+    revenue = None if amount is None else MoneyAmount(amount, currency)
     return PastEvent(as_datetime(occurred), name, page, hostname, engaged, depth, revenue, props)
 
 

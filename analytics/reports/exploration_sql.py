@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from analytics.events.event import DESCRIBED
 from analytics.queries.query import Filter, Grain, Query
-from analytics.reports.query_sql import Clock, Rows, Terms, joined_by, put, value
+from analytics.reports.query_sql import LocalClock, Rows, Terms, joined_by, put, value
 from analytics.sql import Sql
 
 # One number for the place of a visitor's event among his: ASOF JOIN compares a single column. Nobody has so many events
@@ -21,7 +21,7 @@ def funnel(query: Query, rows: Rows, steps: Sequence[Filter], window: timedelta 
     one with the most time left: one join a step finds whether any start would do.
     """
     who = "visit" if window is None else "visitor"
-    terms = Terms(query, Clock.of(query.period, query.extent), rows)
+    terms = Terms(query, LocalClock.of(query.period, query.extent), rows)
     fits = terms.filters(query.filters)
     meets = [put(f"{{}} AS s{n}", terms.filter(step)) for n, step in enumerate(steps)]
     hits = put(
@@ -46,7 +46,7 @@ def funnel(query: Query, rows: Rows, steps: Sequence[Filter], window: timedelta 
 
 def retention(query: Query, rows: Rows, grain: Grain) -> Sql:
     """Rows of (bucket of a visitor's first event, bucket of any event, how many visitors)."""
-    clock = Clock.of(query.period, query.extent)
+    clock = LocalClock.of(query.period, query.extent)
     terms = Terms(query, clock, rows)
     fits = terms.filters(query.filters)
     terms.columns |= {"visitor", clock.column}
@@ -67,7 +67,7 @@ def retention(query: Query, rows: Rows, grain: Grain) -> Sql:
 
 def views_of(query: Query, rows: Rows, page: str) -> Sql:
     """The pageviews of `page` that fit: their visits and places there, and how far those visits reach."""
-    terms = Terms(query, Clock.of(query.period, query.extent), rows)
+    terms = Terms(query, LocalClock.of(query.period, query.extent), rows)
     fits = terms.filters(query.filters)
     viewed = put("{} = {}", terms.dimension("event:page"), value(page))
     found = put(
@@ -82,7 +82,7 @@ def neighbours(query: Query, rows: Rows) -> Sql:
     """Rows of (way, page, how often) of the pageviews in the relation `viewed`: of each way, "following" and
     "preceding", the most frequent pages first, as many as the query's limit. No page: nothing followed, or preceded.
     """
-    terms = Terms(query, Clock.of(query.period, query.extent), rows)
+    terms = Terms(query, LocalClock.of(query.period, query.extent), rows)
     page = terms.dimension("event:page")
     views = put(
         f"SELECT visit, {_PLACE} AS place, {{}} AS page FROM ({{}})"
@@ -147,7 +147,7 @@ def history(rows: Rows, visitor: int, limit: int, most_events: int, most_bytes: 
 
 def places(query: Query, rows: Rows) -> Sql:
     """Where the events are that fit, in order of time: (occurred, visitor, tie), which no two events share."""
-    terms = Terms(query, Clock.of(query.period, query.extent), rows)
+    terms = Terms(query, LocalClock.of(query.period, query.extent), rows)
     fits = terms.filters(query.filters)
     found = terms.rows("occurred", "visitor", "tie")
     return _with(terms, [], put("SELECT occurred, visitor, tie FROM ({}) WHERE {} ORDER BY occurred", found, fits))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyarrow.parquet import ParquetFile
 
-from analytics.events.columns import Place
+from analytics.events.columns import EventPlace
 from analytics.events.event import Event
 from analytics.events.store import EventStore
 from analytics.queries.query import Query
@@ -32,9 +32,9 @@ def filtered_events(reports: Reports, events: EventStore, query: Query, budget: 
             yield from events.get(reader.raw.ids_at(query.site_id, places))
 
 
-def _in_batches(file: Path) -> Iterator[list[Place]]:
+def _in_batches(file: Path) -> Iterator[list[EventPlace]]:
     """Events of one millisecond are in one batch: only together they tell which is which."""
-    batch: list[Place] = []
+    batch: list[EventPlace] = []
     with ParquetFile(file) as found:
         for rows in found.iter_batches(PLACES_AT_ONCE):
             for place in zip(*(column.to_pylist() for column in rows.columns), strict=True):

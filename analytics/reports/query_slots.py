@@ -14,7 +14,7 @@ from itertools import count
 
 from analytics.reports.results import Refused
 
-TOO_MANY = "Too many questions are being answered; please ask again."
+_TOO_MANY = "Too many questions are being answered; please ask again."
 TOO_MANY_OF_SITE = "Too many questions about this site are being answered; please ask again."
 
 
@@ -67,7 +67,7 @@ class QuerySlots:
                 self._forget(site_id)
             self._changed.notify_all()  # another one may be next now
         if not admitted:
-            raise Refused("busy", TOO_MANY)
+            raise Refused("busy", _TOO_MANY)
 
     def _next(self) -> _Waiter | None:
         if self._of_site.total() >= self._slots:

@@ -45,7 +45,7 @@ from analytics.queries.query import (
 from analytics.sites.site import Goal
 from analytics.sql import Sql
 
-PLAIN = {
+_PLAIN = {
     "event:page": "page",
     "event:hostname": "hostname",
     "event:name": "name",
@@ -81,7 +81,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Clock:
+class LocalClock:
     """Local time within a period: offsets from UTC change with it, at most a few times.
 
     `unit`: what the column `quarter` or `occurred` counts, ms; the first where all offsets and both ends of the period
@@ -94,7 +94,7 @@ class Clock:
     changes: tuple[tuple[int, int], ...]  # (from when, offset), in units; the first from the beginning
 
     @staticmethod
-    def of(period: Period, extent: Interval | None = None) -> "Clock":
+    def of(period: Period, extent: Interval | None = None) -> "LocalClock":
         """`extent`: holds all events that there are; changes outside it are left out. None: events may be anywhere."""
         whole = Interval(as_ms(period.start), as_ms(period.end))
         unit = _unit(period.zone, whole)
@@ -103,7 +103,7 @@ class Clock:
             start = min(max(start, extent.start), end)
             end = max(min(end, extent.end), start)
         changes = offsets(period.zone, Interval(start, end))
-        return Clock(period, unit, tuple((when // unit, offset // unit) for when, offset in changes))
+        return LocalClock(period, unit, tuple((when // unit, offset // unit) for when, offset in changes))
 
     @property
     def column(self) -> str:
@@ -210,7 +210,7 @@ def _in_order(changes: Sequence[tuple[int, int]]) -> bool:
 class Terms:
     """Expressions over rows of a reading. Remembers which columns they need."""
 
-    def __init__(self, query: Query, clock: Clock, source: Rows, done: list[Sql] | None = None) -> None:
+    def __init__(self, query: Query, clock: LocalClock, source: Rows, done: list[Sql] | None = None) -> None:
         """`done`: gathers, for all terms of a statement, the relations done_1, done_2, ... that they speak of."""
         self.query = query
         self.clock = clock
@@ -246,7 +246,7 @@ class Terms:
             column, table = NAMES_OF[name]
             code = self.column(column)
             return Sql(f"coalesce((SELECT n.name FROM {table} n WHERE n.code = {code}), {code})")
-        return Sql(self.column(PLAIN.get(name) or name.removeprefix("visit:")))
+        return Sql(self.column(_PLAIN.get(name) or name.removeprefix("visit:")))
 
     def filters(self, filters: Iterable[Filter]) -> Sql:
         return joined_by(" AND ", [self.filter(each) for each in filters] or [TRUE])
@@ -262,7 +262,7 @@ class Terms:
                 and dimension != "event:goal"
                 and dimension not in NAMES_OF
             ):
-                column = self.column(PLAIN.get(dimension) or dimension.removeprefix("visit:"))
+                column = self.column(_PLAIN.get(dimension) or dimension.removeprefix("visit:"))
                 return put("({})", joined_by(" OR ", [put(f"{column} = {{}}", value(each)) for each in values]))
         return self.filter(wanted)
 
@@ -349,7 +349,7 @@ class _Plan:
     """
 
     query: Query
-    clock: Clock
+    clock: LocalClock
     terms: Terms
     visit_level: bool
     openings: bool
@@ -357,7 +357,7 @@ class _Plan:
 
     @staticmethod
     def of(query: Query, rows: Rows) -> "_Plan":
-        clock = Clock.of(query.period, query.extent)
+        clock = LocalClock.of(query.period, query.extent)
         of_events = [name for name in query.dimensions if name in EVENT_DIMENSIONS or name.startswith(PROPS)]
         visit_level = clock.unit == QUARTER and not of_events and not any(map(_is_of_events, query.filters))
         openings = visit_level and clock.no_visit_leaps and not set(query.metrics) & _OF_EVENTS
@@ -473,7 +473,7 @@ def _visitors(plan: _Plan, whole: Callable[[Interval], bool]) -> str:
     return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if every_event else ''}"
 
 
-MOST_DAYS = 1_000  # that are looked at one by one
+_MOST_DAYS = 1_000  # that are looked at one by one
 
 
 def _uncertain_buckets(plan: _Plan, whole: Callable[[Interval], bool]) -> list[int] | None:
@@ -484,7 +484,7 @@ def _uncertain_buckets(plan: _Plan, whole: Callable[[Interval], bool]) -> list[i
         return [] if whole(period) else None
     if whole(period):
         return []
-    if grain != "day" or (days := plan.clock.days(MOST_DAYS)) is None:
+    if grain != "day" or (days := plan.clock.days(_MOST_DAYS)) is None:
         return None
     return [number for number, interval in days if not whole(interval)]
 

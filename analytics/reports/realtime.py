@@ -17,8 +17,8 @@ from analytics.events.event import PAGEVIEW_TYPES
 from analytics.mongodb import ping
 from analytics.unavailable import raising_unavailable
 
-SHORT, LONG = timedelta(minutes=5), timedelta(minutes=30)
-MOST_PAGES = 10
+_SHORT, LONG = timedelta(minutes=5), timedelta(minutes=30)
+_MOST_PAGES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,11 @@ def realtime_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
                 {"$match": {"path": {"$type": "string"}}},
                 {"$group": {"_id": "$path", "pageviews": {"$sum": 1}}},
                 {"$sort": {"pageviews": -1, "_id": 1}},
-                {"$limit": MOST_PAGES},
+                {"$limit": _MOST_PAGES},
             ],
         }
     whose = {"$ifNull": ["$user_id", "$visitor_id"]}
-    recently = {"$gt": ["$timestamp", now - SHORT]}
+    recently = {"$gt": ["$timestamp", now - _SHORT]}
     return [
         {"$match": {"site_id": site_id, "timestamp": {"$gt": now - LONG, "$lte": now}}},
         {"$project": {"_id": 0, "event_type": 1, "path": 1, "visitor": whose, "recent": recently}},

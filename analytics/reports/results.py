@@ -7,13 +7,13 @@ from decimal import Decimal
 
 
 @dataclass(frozen=True, slots=True)
-class Money:
+class MoneyAmount:
     amount: Decimal
     currency: str
 
 
 # None: nothing to say it of, as the scroll depth of a page that nobody scrolled.
-Metric = int | float | Money | None
+Metric = int | float | MoneyAmount | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class PastEvent:
     hostname: str | None = None
     engagement_time: int | None = None
     scroll_depth: int | None = None
-    revenue: Money | None = None
+    revenue: MoneyAmount | None = None
     props: Mapping[str, str] | None = None
 
 
@@ -101,7 +101,7 @@ class PastVisit:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class VisitorHistory:
     """The latest visit first. `is_cut`: there are more events than are shown, of the oldest visits."""
 
     visits: tuple[PastVisit, ...]

@@ -25,15 +25,26 @@ import pymongo
 import structlog
 from pymongo.errors import PyMongoError
 
-from analytics.events.backfill import History, Past
+from analytics.events.backfill import Backfill, Past
 from analytics.events.columns import RawEvents
 from analytics.events.dirty_hours import DirtyHours, Due, Waiting
-from analytics.interval import DAY, GRAINS, HOUR, SLOT, Grain, Interval, as_datetime, as_ms, interval_of, joined
+from analytics.interval import (
+    DAY,
+    HOUR,
+    SEGMENT_GRAINS,
+    SLOT,
+    Interval,
+    SegmentGrain,
+    as_datetime,
+    as_ms,
+    interval_of,
+    joined,
+)
 from analytics.mongodb import LOOK_LIMIT
 from analytics.segments.derivation import derive
-from analytics.segments.snapshot_reader import Snapshot, Source, seam_rows, source_of
+from analytics.segments.snapshot_reader import SegmentSource, Snapshot, seam_rows, source_of
 from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
-from analytics.segments.visit_sql import COLUMNS, EARLIER, FORMAT, OF_DAYS, WIDE_FORMAT, WRITTEN
+from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
 from analytics.segments.wide_props import WideProps
 from analytics.sql import Sql
 from analytics.unavailable import raising_unavailable
@@ -43,16 +54,16 @@ log = structlog.get_logger()
 
 # Rows of a piece that one thread reads: DuckDB's own number, and twice as many where there are many. At ten million it
 # made all time 107 ms and not 133, filtered pages 136 and not 166, and the file 4 % smaller; half made all slower.
-ROW_GROUP, LARGE_ROW_GROUP = 122_880, 245_760
+_ROW_GROUP, LARGE_ROW_GROUP = 122_880, 245_760
 _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
 MANY_ROWS = 1_000_000  # that are sorted at once, in 600 MB; ten million did not go through DuckDB's default of a GB
 SMALL = 50_000  # events: what is no larger is built anew in a second, and needs no finer segments
 SMALL_WIDE = 1_000  # the same, of events of up to 72 kB
-MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
+_MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
 MANY_AFTER = timedelta(seconds=30)  # but not all the time: 1,000 events a second are 30,000 by then
 SETTLED = timedelta(seconds=90)  # after the end of an hour its last events have come, but for the late ones
 QUIET = timedelta(seconds=5)  # late events mostly come in batches
-PATIENCE = timedelta(minutes=5)  # an hour that is marked again and again is built nevertheless
+_PATIENCE = timedelta(minutes=5)  # an hour that is marked again and again is built nevertheless
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
 TURN = timedelta(seconds=5)  # of one site; else one that has months to build would keep all others waiting
 
@@ -63,7 +74,7 @@ class Builder:
 
     segments: SegmentStore
     dirty: DirtyHours
-    history: History
+    history: Backfill
     raw: RawEvents
     connect: Callable[[], duckdb.DuckDBPyConnection]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -129,7 +140,7 @@ class Builder:
                 built += 1
         return built
 
-    def build(self, site_id: str, grain: Grain, interval: Interval, *, from_raw: bool = False) -> bool:
+    def build(self, site_id: str, grain: SegmentGrain, interval: Interval, *, from_raw: bool = False) -> bool:
         """One segment. `from_raw`: of raw events only, whatever segments there are. False: somebody else was faster."""
         dirty = self.dirty.of_site(site_id, interval)
         manifest = self.segments.manifest(site_id)
@@ -165,13 +176,13 @@ class Builder:
         log.info("segment_built", site_id=site_id, grain=grain, start=start, rows=content.rows)
         return True
 
-    def _build_coarser(self, site_id: str, grain: Grain, interval: Interval) -> bool:
-        coarser = GRAINS[GRAINS.index(grain) + 1]
+    def _build_coarser(self, site_id: str, grain: SegmentGrain, interval: Interval) -> bool:
+        coarser = SEGMENT_GRAINS[SEGMENT_GRAINS.index(grain) + 1]
         return self.build(site_id, coarser, interval_of(coarser, interval.start))
 
     def _sources(
         self, manifest: Manifest, interval: Interval, fresh: Sequence[Interval], folder: Path
-    ) -> tuple[Source, ...]:
+    ) -> tuple[SegmentSource, ...]:
         sources = []
         for segment in manifest.segments:
             if segment.interval.overlaps(interval):
@@ -182,7 +193,7 @@ class Builder:
                     sources.append(source)
         return tuple(sources)
 
-    def _next(self, site_id: str, everything: bool) -> tuple[Grain, Interval] | None:
+    def _next(self, site_id: str, everything: bool) -> tuple[SegmentGrain, Interval] | None:
         """What to build now: the coarsest segment whose events are few, or else the dirty hour itself; then what may be
         merged.
         """
@@ -190,8 +201,8 @@ class Builder:
         hour = self.dirty.first(site_id) if everything else self.dirty.next_due(site_id, due_at(self.now()))
         return self._merge(manifest, everything) if hour is None else self._for_hour(site_id, manifest, hour)
 
-    def _for_hour(self, site_id: str, manifest: Manifest, ms: int) -> tuple[Grain, Interval]:
-        for grain in reversed(GRAINS):
+    def _for_hour(self, site_id: str, manifest: Manifest, ms: int) -> tuple[SegmentGrain, Interval]:
+        for grain in reversed(SEGMENT_GRAINS):
             interval = interval_of(grain, ms)
             finer = [s for s in manifest.segments if s.interval.within(interval) and _no_coarser(s.grain, grain)]
             known = sum(segment.rows for segment in finer)
@@ -200,19 +211,19 @@ class Builder:
                 return grain, interval
         return "hour", interval_of("hour", ms)
 
-    def _merge(self, manifest: Manifest, everything: bool) -> tuple[Grain, Interval] | None:
+    def _merge(self, manifest: Manifest, everything: bool) -> tuple[SegmentGrain, Interval] | None:
         """Hours of a day into the day, days of a month that is over into the month."""
-        groups: defaultdict[tuple[Grain, Interval], list[Segment]] = defaultdict(list)
+        groups: defaultdict[tuple[SegmentGrain, Interval], list[Segment]] = defaultdict(list)
         for segment in manifest.segments:
             if segment.grain != "month":
-                coarser = GRAINS[GRAINS.index(segment.grain) + 1]
+                coarser = SEGMENT_GRAINS[SEGMENT_GRAINS.index(segment.grain) + 1]
                 groups[coarser, interval_of(coarser, segment.start)].append(segment)
         for (grain, interval), finer in sorted(groups.items(), key=lambda item: (item[0][1], item[0][0])):
             if everything or self._may_merge(manifest, grain, interval, finer):
                 return grain, interval
         return None
 
-    def _may_merge(self, manifest: Manifest, grain: Grain, interval: Interval, finer: Sequence[Segment]) -> bool:
+    def _may_merge(self, manifest: Manifest, grain: SegmentGrain, interval: Interval, finer: Sequence[Segment]) -> bool:
         now = as_ms(self.now())
         settled = int(SETTLED.total_seconds() * 1000)
         if grain == "month":
@@ -236,9 +247,9 @@ def write(
     parts = [file] if len(days) == 1 else [file.with_name(f"day-{number}.parquet") for number in range(len(days))]
     connection.execute(EARLIER)
     for day, part in zip(days, parts, strict=True):
-        found = snapshot.rows(day, COLUMNS)
+        found = snapshot.rows(day, VISIT_ROW_COLUMNS)
         connection.execute(
-            f"COPY (WITH found AS ({found.text}) {WRITTEN}) TO '{part}' {_AS_PARQUET.format(ROW_GROUP)}",
+            f"COPY (WITH found AS ({found.text}) {WRITTEN}) TO '{part}' {_AS_PARQUET.format(_ROW_GROUP)}",
             (*found.values, interval.start, interval.end),
         )
         if part is not file:
@@ -253,11 +264,11 @@ def write(
 
 def due_at(now: datetime) -> Due:
     over = now - timedelta(milliseconds=HOUR) - SETTLED
-    return Due(over, now - QUIET, now - PATIENCE, MANY, now - MANY_AFTER)
+    return Due(over, now - QUIET, now - _PATIENCE, _MANY, now - MANY_AFTER)
 
 
-def _no_coarser(grain: Grain, than: Grain) -> bool:
-    return GRAINS.index(grain) <= GRAINS.index(than)
+def _no_coarser(grain: SegmentGrain, than: SegmentGrain) -> bool:
+    return SEGMENT_GRAINS.index(grain) <= SEGMENT_GRAINS.index(than)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from analytics.interval import DAY
 from analytics.segments.visit_sql import DERIVED
 from analytics.sql import Sql
 
-PART = 200_000  # events; about 300 MB while their visits are derived
+_PART = 200_000  # events; about 300 MB while their visits are derived
 OF_A_DAY = 10_240  # rows of a piece of what is derived: what reads a day at a time skips those of other days
 _NO_SEEN = "SELECT *, NULL::INTEGER AS seen FROM read_parquet('{}')"
 _QUICKLY = "FORMAT parquet, COMPRESSION lz4"  # they are read once
@@ -39,7 +39,7 @@ def derive(
     everything = Sql(f"{union}{_NO_SEEN.format(fresh)}", kept.values if kept else ())
     count: int
     ((count,),) = connection.execute(f"SELECT count(*) FROM ({everything.text})", everything.values).fetchall()
-    for number, part in enumerate(_parts(connection, folder, everything, -(-count // PART))):
+    for number, part in enumerate(_parts(connection, folder, everything, -(-count // _PART))):
         connection.execute(f"CREATE TEMP TABLE raw AS {part.text}", part.values)
         target = folder / f"derived-{number}.parquet"
         connection.execute(

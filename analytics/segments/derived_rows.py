@@ -19,7 +19,7 @@ from analytics.segments.visit_sql import DERIVED
 from analytics.sql import Sql
 
 IN_MEMORY = 16_000_000  # bytes
-AT_ONCE = 8_192  # rows
+_AT_ONCE = 8_192  # rows
 _SPAN = ["span_start", "span_end"]
 
 
@@ -58,7 +58,7 @@ def derive_rows(connection: duckdb.DuckDBPyConnection, workplace: Workplace, raw
     # In a statement of its own: DuckDB knows then how many there are, and takes memory for no more.
     connection.execute(f"CREATE TEMP TABLE raw AS {raw.text}", raw.values)
     try:
-        reader = connection.sql(DERIVED).to_arrow_reader(AT_ONCE)
+        reader = connection.sql(DERIVED).to_arrow_reader(_AT_ONCE)
         return _collected(reader.schema, iter(reader), workplace)
     finally:
         connection.execute("DROP TABLE raw")

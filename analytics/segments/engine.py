@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 from pymongo.database import Database
 
-from analytics.events.backfill import History
+from analytics.events.backfill import Backfill
 from analytics.events.columns import RawEvents
 from analytics.events.dirty_hours import DirtyHours
 from analytics.segments import duckdb_connection as duck
@@ -26,7 +26,7 @@ class Segments:
 
     store: SegmentStore
     dirty: DirtyHours
-    history: History
+    history: Backfill
     raw: RawEvents
     reader: SnapshotReader
     builder: Builder
@@ -36,7 +36,7 @@ class Segments:
 def make_segments(settings: Settings, database: Database[dict[str, Any]]) -> Segments:
     """After the fork: the store locks a folder for this process when it first needs one."""
     store = SegmentStore(database, settings.segment_folder, settings.segment_disk)
-    dirty, history, raw = DirtyHours(database), History(database), RawEvents(database)
+    dirty, history, raw = DirtyHours(database), Backfill(database), RawEvents(database)
     connect = partial(_connect, settings, store)
     reader = SnapshotReader(store, dirty, history, raw)
     return Segments(store, dirty, history, raw, reader, Builder(store, dirty, history, raw, connect), connect)

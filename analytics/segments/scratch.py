@@ -15,7 +15,7 @@ from typing import IO
 
 from analytics.events.event import new_id
 
-PREFIX = "work-"
+_PREFIX = "work-"
 LOCK = "lock"
 YOUNG = 60.0  # seconds; whoever makes a folder has not locked it yet
 
@@ -25,7 +25,7 @@ class Workplace:
 
     def __init__(self, parent: Path) -> None:
         sweep(parent)
-        self._place = parent / f"{PREFIX}{new_id().hex}"
+        self._place = parent / f"{_PREFIX}{new_id().hex}"
         self._place.mkdir(mode=0o700, parents=True)
         lock = os.open(self._place / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -50,7 +50,7 @@ def _leave(place: Path, lock: int, owner: int) -> None:
 
 def sweep(parent: Path) -> None:
     """Remove the folders of processes that are gone."""
-    for place in parent.glob(f"{PREFIX}*"):
+    for place in parent.glob(f"{_PREFIX}*"):
         with suppress(FileNotFoundError):
             if time.time() - place.stat().st_mtime < YOUNG:
                 continue

@@ -28,10 +28,10 @@ import pyarrow.compute as pc
 from bson import ObjectId
 from cachetools import LRUCache
 
-from analytics.events.backfill import History
+from analytics.events.backfill import Backfill
 from analytics.events.columns import RAW, RawEvents
 from analytics.events.dirty_hours import DirtyHour, DirtyHours
-from analytics.interval import DAY, GRAINS, QUARTER, SLOT, VISIT_GAP, Interval, joined
+from analytics.interval import DAY, QUARTER, SEGMENT_GRAINS, SLOT, VISIT_GAP, Interval, joined
 from analytics.segments.derived_rows import DerivedRows, derive_rows
 from analytics.segments.scratch import Workplace
 from analytics.segments.store import Manifest, Segment, SegmentStore
@@ -40,7 +40,7 @@ from analytics.sql import Sql
 from analytics.unavailable import Unavailable
 
 FEW = 2_000  # events that are sooner read than looked around
-LONGEST = 31 * DAY  # a segment; a question reads those that it meets, those that these meet, and no more
+_LONGEST = 31 * DAY  # a segment; a question reads those that it meets, those that these meet, and no more
 MOST_FRESH_BYTES = 32_000_000  # of raw events, as columns, that one question reads
 MOST_CACHED = 32_000_000  # bytes of raw events kept between two questions
 MOST_AT_SEAMS = 64_000_000  # bytes of visits at seams, likewise
@@ -50,7 +50,7 @@ MOST_ON_DISK = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SegmentSource:
     """One segment's part of a reading. Something else counts in its stead in `finer`, which are segments, and in
     `fresh`, which are raw events.
     """
@@ -95,7 +95,7 @@ class Snapshot:
     reading, as its files go with it.
     """
 
-    sources: tuple[Source, ...]
+    sources: tuple[SegmentSource, ...]
     fresh: tuple[Interval, ...]
     beside: Sql | None
     visits: bool = True
@@ -141,7 +141,7 @@ class Snapshot:
         holders = [s for s in self.sources if s.segment.interval.overlaps(interval) and not _filled(interval, s.holes)]
         return len(holders) == 1 and not any(hole.overlaps(interval) for hole in [*holders[0].holes, *self.fresh])
 
-    def _part(self, sources: Sequence[Source], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
+    def _part(self, sources: Sequence[SegmentSource], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
         """`sources`: of one format."""
         what, values = [], []
         holes = [hole for source in sources for hole in source.holes]
@@ -156,7 +156,7 @@ class Snapshot:
         part = _select(", ".join(what), _files(sources), limits)
         return Sql(part.text, (*values, *part.values))
 
-    def _limits(self, source: Source) -> list[list[Sql]]:
+    def _limits(self, source: SegmentSource) -> list[list[Sql]]:
         """What of the source counts, for all its holes: the conditions of each part of it."""
         if not self.visits:
             return [source.outside_holes()]
@@ -169,7 +169,7 @@ class Snapshot:
         return parts
 
 
-def _format(source: Source) -> int:
+def _format(source: SegmentSource) -> int:
     return source.segment.format
 
 
@@ -263,7 +263,7 @@ class _Gathered:
     """
 
     scope: Interval
-    sources: tuple[Source, ...]
+    sources: tuple[SegmentSource, ...]
     fresh: tuple[Interval, ...]
     events: pa.Table
     as_of: datetime | None
@@ -290,7 +290,7 @@ class NotBuiltYet(Exception):
 class SnapshotReader:
     """Opens readings; keeps, between two of them, what has not changed. One for each process; threads may share it."""
 
-    def __init__(self, segments: SegmentStore, dirty: DirtyHours, history: History, raw: RawEvents) -> None:
+    def __init__(self, segments: SegmentStore, dirty: DirtyHours, history: Backfill, raw: RawEvents) -> None:
         self.segments = segments
         self.dirty = dirty
         self.history = history
@@ -345,7 +345,7 @@ class SnapshotReader:
     def _gather(self, site_id: str, reach: Interval, most_fresh: int, visits: bool) -> _Gathered:
         # In this order: what leaves one of them is in the next.
         past = self.history.left(site_id)
-        hours = self.dirty.of_site(site_id, reach.widened(3 * LONGEST) if visits else reach)
+        hours = self.dirty.of_site(site_id, reach.widened(3 * _LONGEST) if visits else reach)
         dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
         manifest = self.segments.manifest(site_id)
         scope = _around(reach, manifest) if visits else reach
@@ -514,21 +514,26 @@ class _Room:
         self.bytes -= table.nbytes
 
 
-def source_of(segment: Segment, path: str, manifest: Manifest, fresh: Sequence[Interval], scope: Interval) -> Source:
+def source_of(
+    segment: Segment, path: str, manifest: Manifest, fresh: Sequence[Interval], scope: Interval
+) -> SegmentSource:
     """What of the segment counts within the scope. `path`: its file."""
     finer = [
         other.interval
         for other in manifest.segments
-        if GRAINS.index(other.grain) < GRAINS.index(segment.grain) and other.interval.within(segment.interval)
+        if SEGMENT_GRAINS.index(other.grain) < SEGMENT_GRAINS.index(segment.grain)
+        and other.interval.within(segment.interval)
     ]
 
     def met(holes: Iterable[Interval]) -> tuple[Interval, ...]:
         return tuple(hole for hole in joined(holes) if hole.overlaps(segment.interval) and hole.overlaps(scope))
 
-    return Source(segment, path, met(finer), met(fresh))
+    return SegmentSource(segment, path, met(finer), met(fresh))
 
 
-def seam_rows(sources: Sequence[Source], scope: Interval, cut: Interval | None = None, *, props: bool = True) -> Sql:
+def seam_rows(
+    sources: Sequence[SegmentSource], scope: Interval, cut: Interval | None = None, *, props: bool = True
+) -> Sql:
     """What visits at seams are made of, as raw columns and `seen`."""
     reach = scope.widened(VISIT_GAP)
     parts = []
@@ -548,14 +553,14 @@ def _as_raw(rows: Sql, holes: Sequence[Interval], limits: Sequence[Sql], props: 
     return Sql(part.text, (*_quarters(holes), *part.values))
 
 
-def _alike(sources: Sequence[Source]) -> Iterator[list[Source]]:
+def _alike(sources: Sequence[SegmentSource]) -> Iterator[list[SegmentSource]]:
     """Those of one format that have no holes, together: they are read under the same conditions."""
     for _, found in groupby(sorted((s for s in sources if not s.holes), key=_format), _format):
         yield list(found)
     yield from ([source] for source in sources if source.holes)
 
 
-def _files(sources: Sequence[Source]) -> Sql:
+def _files(sources: Sequence[SegmentSource]) -> Sql:
     """Of one format."""
     return Sql(FILES[_format(sources[0])], ([source.path for source in sources],))
 

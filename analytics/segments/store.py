@@ -31,14 +31,14 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.events.event import new_id
-from analytics.interval import Grain, Interval, as_datetime
+from analytics.interval import Interval, SegmentGrain, as_datetime
 from analytics.segments.scratch import Workplace, sweep
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
 from analytics.unavailable import Unavailable, raising_unavailable
 
 log = structlog.get_logger()
 
-CHUNK = 8 * 1024 * 1024  # bytes; a document of MongoDB holds less than 16 MB
+_CHUNK = 8 * 1024 * 1024  # bytes; a document of MongoDB holds less than 16 MB
 KEPT_AFTER = timedelta(minutes=10)  # files of replaced segments; longer than any query may take
 FORSAKEN = timedelta(days=1)  # a file that nobody ever named: its builder is gone by now, or never will name it
 IN_USE = 120.0  # seconds; whoever asked for a copy may open it so much later, which is longer than any query takes
@@ -80,7 +80,7 @@ class Segment:
     """`digest`: SHA-256 of its file, `size` its bytes; the rest of `Content` as there. `format`: see
     analytics/segments/visit_sql.py."""
 
-    grain: Grain
+    grain: SegmentGrain
     start: int
     end: int
     version: str
@@ -115,7 +115,7 @@ class SegmentStore:
     def __init__(self, database: Database[dict[str, Any]], folder: Path, most_bytes: int) -> None:
         """`folder`: this node's copies, `most_bytes` together; any number of processes may share it."""
         self._manifests = database["segment_manifests"]
-        self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=CHUNK)
+        self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=_CHUNK)
         self._files, self._chunks = database["segments.files"], database["segments.chunks"]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
@@ -194,7 +194,14 @@ class SegmentStore:
         return Workplace(self.folder)
 
     def keep(
-        self, file: Path, manifest: Manifest, grain: Grain, interval: Interval, content: Content, *, form: int = FORMAT
+        self,
+        file: Path,
+        manifest: Manifest,
+        grain: SegmentGrain,
+        interval: Interval,
+        content: Content,
+        *,
+        form: int = FORMAT,
     ) -> Segment:
         """Put a Parquet file, which lies in our workplace, into MongoDB and among this node's copies. `manifest`: the
         one that the segment was made from, and may go into.

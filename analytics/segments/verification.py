@@ -24,10 +24,13 @@ from analytics.interval import DAY, HOUR, SLOT, VISIT_GAP, Interval, interval_of
 from analytics.segments.derivation import derive
 from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentLost
-from analytics.segments.visit_sql import COLUMNS
+from analytics.segments.visit_sql import VISIT_ROW_COLUMNS
 from analytics.sql import Sql
 
-COMPARED = (*(name for name in COLUMNS if name != "seen"), "prior")  # `seen` is of a segment, not of the event
+COMPARED = (
+    *(name for name in VISIT_ROW_COLUMNS if name != "seen"),
+    "prior",
+)  # `seen` is of a segment, not of the event
 TRIES = 5
 MARKED_WITHIN = 1.0  # seconds; a worker marks what it inserted in the same breath
 Sum = tuple[int, int]  # how many rows, and the sum of their hashes

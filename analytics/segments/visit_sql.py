@@ -29,7 +29,7 @@ VISIT_COLUMNS = (
     "entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname", *DESCRIBED,
 )  # fmt: skip
 SPAN_COLUMNS = ("span_start", "span_end", "own")
-COLUMNS = (*EVENT_COLUMNS, *VISIT_COLUMNS, *SPAN_COLUMNS)  # and `edge`, in a file; `prior`, in a reading
+VISIT_ROW_COLUMNS = (*EVENT_COLUMNS, *VISIT_COLUMNS, *SPAN_COLUMNS)  # and `edge`, in a file; `prior`, in a reading
 
 RAW_COLUMNS = (*(name for name in EVENT_COLUMNS if name not in ("quarter", "seen")), *DESCRIBED)
 

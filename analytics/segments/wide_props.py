@@ -19,9 +19,9 @@ from analytics.events.columns import RAW
 from analytics.events.event import new_id
 
 LARGE = 4_096  # bytes of a row's properties, on average over a batch; 2,048 rows of them are 8 MB
-ROW_GROUP = 8_000_000  # bytes of properties
-MOST_ROWS = 122_880  # of a row group
-READ = 2_048  # rows, without their properties
+WIDE_ROW_GROUP = 8_000_000  # bytes of properties
+_MOST_ROWS = 122_880  # of a row group
+READ_AT_ONCE_ROWS = 2_048  # rows, without their properties
 
 _PROPS = pa.schema([RAW.field("props")])
 
@@ -67,7 +67,7 @@ class WideProps:
         kept = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
         batches = [kept.get_batch(number).column(0) for number in range(kept.num_record_batches)]
         with pq.ParquetWriter(target, source.schema_arrow, compression="zstd") as writer:
-            for piece in _pieces(source.iter_batches(READ), batches, self._mark):
+            for piece in _pieces(source.iter_batches(READ_AT_ONCE_ROWS), batches, self._mark):
                 writer.write_table(piece)
                 mapped.madvise(mmap.MADV_DONTNEED)  # else all of the file stays in this process's memory
         return target
@@ -83,7 +83,7 @@ def _pieces(narrow: Iterable[pa.RecordBatch], kept: list[pa.Array], mark: str) -
         first = 0
         for row, (_, its_size) in enumerate(rows):
             size += its_size
-            if size > ROW_GROUP or sum(b.num_rows for b in waiting) + row - first >= MOST_ROWS:
+            if size > WIDE_ROW_GROUP or sum(b.num_rows for b in waiting) + row - first >= _MOST_ROWS:
                 waiting.append(_filled(batch.slice(first, row + 1 - first), rows[first : row + 1], place))
                 yield pa.Table.from_batches(waiting)
                 waiting, size, first = [], 0, row + 1

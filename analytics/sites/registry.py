@@ -24,19 +24,19 @@ from config.settings import Settings
 
 log = structlog.get_logger()
 
-KEY = "footfall:sites"
-SITE, DOMAIN, WRITE_KEY = "site ", "domain ", "key "  # how fields begin
+SITES_COPY = "footfall:sites"
+_SITE, DOMAIN, _WRITE_KEY = "site ", "domain ", "key "  # how fields begin
 
 
 class SiteRegistry:
     """`required`: whether sites must have been published; else, where they were not, there are none."""
 
     def __init__(self, redis: Redis, *, required: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self._published = Published[Site | str](redis, KEY, _read, required=required, clock=clock)
+        self._published = Published[Site | str](redis, SITES_COPY, _read, required=required, clock=clock)
 
     def get(self, site_id: str) -> Site | None:
         """Raises Unavailable."""
-        found = self._published.get(SITE + site_id)
+        found = self._published.get(_SITE + site_id)
         return found if isinstance(found, Site) else None
 
     def by_domain(self, host: str) -> Site | None:
@@ -47,7 +47,7 @@ class SiteRegistry:
 
     def by_key(self, write_key: str) -> Site | None:
         """A site of exactly this site_id comes first. Raises Unavailable."""
-        return self.get(write_key) or self._owner(WRITE_KEY + write_key.lower())
+        return self.get(write_key) or self._owner(_WRITE_KEY + write_key.lower())
 
     def publish(self, collect: Callable[[], Iterable[Site]]) -> bool:
         """All of these, instead of those that were there; see Published.publish."""
@@ -83,10 +83,10 @@ def make_sites(settings: Settings, database: Database[dict[str, Any]]) -> SiteSt
 def _fields(sites: Iterable[Site]) -> dict[str, object]:
     fields: dict[str, object] = {}
     for site in sites:
-        fields[SITE + site.site_id] = to_document(site)
+        fields[_SITE + site.site_id] = to_document(site)
         fields |= {DOMAIN + domain: site.site_id for domain in site.domains}
         if site.write_key:
-            fields[WRITE_KEY + site.write_key] = site.site_id
+            fields[_WRITE_KEY + site.write_key] = site.site_id
     return fields
 
 

@@ -22,9 +22,9 @@ from analytics.sites.site import Goal, Site
 from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
 
 MOST_GOALS = 100
-MOST_LISTED = 100  # domains, origins, networks, paths or parameters
+_MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
-MOST_DAYS = 36_500
+_MOST_DAYS = 36_500
 VISIT = "Visit "
 READ_ONLY = ("last_event_received",)  # an answer has it beside the settings; sent back, it is ignored
 
@@ -84,7 +84,7 @@ class Domain(fields.String):
         return host
 
 
-class Origin(fields.String):
+class OriginField(fields.String):
     """What a browser sends as Origin."""
 
     default_error_messages = {"origin": "Not an origin such as https://shop.example."}
@@ -109,7 +109,7 @@ class Network(fields.Field[IPv4Network | IPv6Network]):
 
 
 def _several(each: fields.Field[Any]) -> fields.List[Any]:
-    return fields.List(each, validate=Length(max=MOST_LISTED), **OPTIONAL)
+    return fields.List(each, validate=Length(max=_MOST_LISTED), **OPTIONAL)
 
 
 class SiteSchema(StrictSchema):
@@ -122,14 +122,14 @@ class SiteSchema(StrictSchema):
     goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
     shows_visitors = Flag(**OPTIONAL)
     domains = _several(Domain())
-    allowed_origins = _several(Origin())
+    allowed_origins = _several(OriginField())
     write_key = fields.UUID(**OPTIONAL)
     honours_dnt = Flag(**OPTIONAL)
     excluded_ips = _several(Network())
     excluded_paths = _several(Text(shortest=1, longest=LONGEST_PAGE))
     allowed_parameters = _several(Text(shortest=1, longest=128))
-    backdate_days = Whole(validate=Range(0, MOST_DAYS), **OPTIONAL)
-    retention_days = Whole(validate=Range(1, MOST_DAYS), **OPTIONAL)
+    backdate_days = Whole(validate=Range(0, _MOST_DAYS), **OPTIONAL)
+    retention_days = Whole(validate=Range(1, _MOST_DAYS), **OPTIONAL)
     trailing_slash = fields.String(validate=OneOf(["keep", "drop"]), **OPTIONAL)
     max_event_bytes = Whole(validate=Range(LEAST, LARGEST), **OPTIONAL)
 

@@ -33,7 +33,7 @@ MOST_REMEMBERED = 1000  # whoever asks makes up the names
 MOST_SUGGESTED = 1000  # sites whose names are compared with one that is not known
 
 
-PLAIN = (
+_PLAIN = (
     "shows_visitors",
     "write_key",
     "honours_dnt",
@@ -42,7 +42,7 @@ PLAIN = (
     "trailing_slash",
     "max_event_bytes",
 )
-LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
+_LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
 
 
 class Taken(Exception):
@@ -263,8 +263,8 @@ def to_document(site: Site) -> dict[str, Any]:
 
 def from_document(document: Mapping[str, Any]) -> Site:
     """Also one that an older version kept, which did not know all settings, or a newer one, which knew more."""
-    more = {name: document[name] for name in PLAIN if name in document}
-    more |= {name: tuple(document.get(name, ())) for name in LISTS}
+    more = {name: document[name] for name in _PLAIN if name in document}
+    more |= {name: tuple(document.get(name, ())) for name in _LISTS}
     return Site(
         document["_id"],
         ZoneInfo(document["timezone"]),

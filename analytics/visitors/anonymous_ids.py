@@ -24,19 +24,19 @@ from redis.exceptions import RedisError
 from analytics.sites.site import Site
 from analytics.unavailable import Breaker
 from analytics.visitors.client import Client
-from analytics.visitors.salts import DAY, Salts, visitor_id
+from analytics.visitors.salts import SALT_DAY, Salts, visitor_id
 from config.clients import make_redis
 from config.settings import Settings
 
-VISIT_GAP = timedelta(minutes=30)  # what ends a visit in reports too
+_VISIT_GAP = timedelta(minutes=30)  # what ends a visit in reports too
 SETTLES = timedelta(minutes=1)  # after midnight, until what was under way at midnight is marked
-MOST_SITES = 10_000  # that a process remembers to have no mark; in open mode anybody makes up sites
+_MOST_SITES = 10_000  # that a process remembers to have no mark; in open mode anybody makes up sites
 
-ALIVE, MARK = "footfall:alive:", "footfall:carried:"
+ALIVE_VISITOR, _MARK = "footfall:alive:", "footfall:carried:"
 
 # KEYS: mark, id, mark, id, ...; ARGV: for each pair the seconds that the id lives on, and what to do; a mark's seconds.
 # The answer for each: 2 it goes on, 1 not, 0 nobody's does.
-GOES_ON, NOBODY = 2, 0
+GOES_ON, _NOBODY = 2, 0
 CARRY = """
 local answer = {}
 for i = 1, #KEYS, 2 do
@@ -101,37 +101,37 @@ class Visitors:
         for index, act in enumerate(acts):
             zone = act.site.zone
             today, occurred = now.astimezone(zone).date(), act.occurred_at.astimezone(zone)
-            day = today - DAY if occurred.date() == today - DAY else today
+            day = today - SALT_DAY if occurred.date() == today - SALT_DAY else today
             key = act.site.site_id, day, id(act.client)
             visitor = known.get(key) or known.setdefault(key, self._id(act, zone, day))
             ids.append(visitor)
-            seconds = int((VISIT_GAP - (now - act.occurred_at)).total_seconds())
+            seconds = int((_VISIT_GAP - (now - act.occurred_at)).total_seconds())
             if seconds < 1 or occurred.date() != day:
                 continue
-            if (occurred + VISIT_GAP).date() != day:
+            if (occurred + _VISIT_GAP).date() != day:
                 questions.append(_Question(index, act.site, day, visitor, seconds, is_marked=True))
             elif day == today and self._nobody_since.get(act.site.site_id) != today:
-                kept = self._id(act, zone, today - DAY)
-                questions.append(_Question(index, act.site, today - DAY, kept, seconds, is_marked=False))
+                kept = self._id(act, zone, today - SALT_DAY)
+                questions.append(_Question(index, act.site, today - SALT_DAY, kept, seconds, is_marked=False))
         if questions:
             self._ask(questions, ids, now)
         return ids
 
     def _ask(self, questions: Sequence[_Question], ids: list[str], now: datetime) -> None:
-        keys = [key for x in questions for key in (f"{MARK}{x.day} {x.site.site_id}", f"{ALIVE}{x.visitor}")]
+        keys = [key for x in questions for key in (f"{_MARK}{x.day} {x.site.site_id}", f"{ALIVE_VISITOR}{x.visitor}")]
         args: list[Any] = [arg for x in questions for arg in (x.seconds, "mark" if x.is_marked else "ask")]
         with self._breaker.closed():
-            answers: Any = self._carry(keys=keys, args=[*args, int(VISIT_GAP.total_seconds())])
+            answers: Any = self._carry(keys=keys, args=[*args, int(_VISIT_GAP.total_seconds())])
         for question, answer in zip(questions, answers, strict=True):
             if answer == GOES_ON:
                 ids[question.index] = question.visitor
-            elif answer == NOBODY:
+            elif answer == _NOBODY:
                 self._remember_nobody(question.site, now)
 
     def _remember_nobody(self, site: Site, now: datetime) -> None:
         local = now.astimezone(site.zone)
         if (local - SETTLES).date() == local.date():
-            if len(self._nobody_since) >= MOST_SITES:
+            if len(self._nobody_since) >= _MOST_SITES:
                 self._nobody_since.clear()
             self._nobody_since[site.site_id] = local.date()
 

@@ -35,12 +35,12 @@ from analytics.visitors.client import Client
 from config.clients import make_redis
 from config.settings import Settings
 
-DAY = timedelta(days=1)
-UTC_ZONE = ZoneInfo("UTC")
-PREFIX = "footfall:salt:"
+SALT_DAY = timedelta(days=1)
+SALT_ZONE = ZoneInfo("UTC")
+_PREFIX = "footfall:salt:"
 SALTS = "footfall:salts"  # the keys of all salts made, by when they are over
 REWRITE = "footfall:salts:rewrite"  # which Redis was asked to rewrite its file, and when
-REMEMBERED = 60.0  # seconds, then Redis is asked whether it still has it
+_REMEMBERED = 60.0  # seconds, then Redis is asked whether it still has it
 SIZE = 32  # bytes of a salt; in Redis the name of the key that it is mixed with stands behind it
 NONCE = 12  # bytes, random: NIST SP 800-38D allows 2^32 of them a key, here a day
 
@@ -65,7 +65,7 @@ def visitor_id(salt: bytes, site_id: str, client: Client) -> str:
 
 def is_over_at(zone: ZoneInfo, day: date) -> datetime:
     """When this day's salt is destroyed: the midnight that ends the day after it, in its time zone."""
-    return datetime.combine(day + 2 * DAY, datetime.min.time(), zone).astimezone(UTC)
+    return datetime.combine(day + 2 * SALT_DAY, datetime.min.time(), zone).astimezone(UTC)
 
 
 @dataclass(slots=True)
@@ -106,7 +106,7 @@ class Salts:
 
     def seal(self, client: Client, day: date) -> str:
         """`day`: the UTC day on which the client was seen. Raises Unavailable."""
-        salt = self._of(UTC_ZONE, day)
+        salt = self._of(SALT_ZONE, day)
         known = [client.address, client.user_agent, client.languages, *client.place]
         nonce = os.urandom(NONCE)
         sealed = salt.cipher.encrypt(nonce, json.dumps(known).encode(), None)
@@ -134,20 +134,20 @@ class Salts:
         if seconds <= 0:
             raise ValueError(f"the salt of {day} is destroyed")
         mine = remembered.stored if remembered else os.urandom(SIZE) + _name_of(self._key)
-        key = f"{PREFIX}{day.isoformat()}:{zone.key}"
+        key = f"{_PREFIX}{day.isoformat()}:{zone.key}"
         with self._breaker.closed():
             value: Any = self._offer(keys=[key, SALTS], args=[mine, seconds, over_at.timestamp()])
         return self._remember(zone, day, bytes(value))
 
     def _find(self, day: date) -> _Salt | None:
         """The UTC day's, where there is one; none is made."""
-        if not -2 * DAY < self._now().date() - day < 2 * DAY:  # who sealed it may have a clock that is ahead
+        if not -2 * SALT_DAY < self._now().date() - day < 2 * SALT_DAY:  # who sealed it may have a clock that is ahead
             return None
-        if (UTC_ZONE.key, day) in self._remembered:
-            return self._of(UTC_ZONE, day)
+        if (SALT_ZONE.key, day) in self._remembered:
+            return self._of(SALT_ZONE, day)
         with self._breaker.closed():
-            value: Any = self._redis.get(f"{PREFIX}{day.isoformat()}:{UTC_ZONE.key}")
-        return self._remember(UTC_ZONE, day, value) if value else None
+            value: Any = self._redis.get(f"{_PREFIX}{day.isoformat()}:{SALT_ZONE.key}")
+        return self._remember(SALT_ZONE, day, value) if value else None
 
     def _remember(self, zone: ZoneInfo, day: date, stored: bytes) -> _Salt:
         now = self._now()
@@ -156,7 +156,7 @@ class Salts:
             if salt.over_at <= now:
                 self._remembered.pop(key, None)
         over_at = is_over_at(zone, day)
-        ask_again = self._clock() + min((over_at - now).total_seconds(), REMEMBERED)
+        ask_again = self._clock() + min((over_at - now).total_seconds(), _REMEMBERED)
         salt = _Salt(stored, value, over_at, ask_again, AESGCM(digest(value, b"seal", "sha256")))
         self._remembered[zone.key, day] = salt
         return salt

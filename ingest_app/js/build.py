@@ -9,9 +9,9 @@ from pathlib import Path
 
 import minify
 
-HERE = Path(__file__).parent
-SOURCE = HERE / "footfall.js"
-BUILT = HERE / "footfall.min.js"
+_HERE = Path(__file__).parent
+SOURCE = _HERE / "footfall.js"
+BUILT = _HERE / "footfall.min.js"
 MOST_BYTES = 2048  # gzipped
 
 
