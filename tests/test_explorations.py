@@ -104,6 +104,20 @@ def test_what_is_wrong_with_a_funnel_is_said_with_a_pointer(report: FlaskClient,
     assert error(report, "funnel", **body).startswith(expected)
 
 
+@pytest.mark.parametrize(
+    ("what", "body", "expected"),
+    [
+        ("funnel", {"steps": [*STEPS, {"pag": "/"}]}, "#/steps/3/pag: Unknown field. Did you mean 'page'?"),
+        ("funnel", {"steps": STEPS, "windw": "visit"}, "#/windw: Unknown field. Did you mean 'window'?"),
+        ("funnel", {"steps": STEPS, "page": "/"}, "#/page: Unknown field."),
+        ("funnel", {"steps": [*STEPS, {"page": "/", "window": "visit"}]}, "#/steps/3/window: Unknown field."),
+        ("retention", {"page": "/"}, "#/page: Unknown field."),
+    ],
+)
+def test_a_suggested_name_is_one_that_may_stand_there(report: FlaskClient, what: str, body: Any, expected: str):
+    assert error(report, what, **body) == expected
+
+
 @pytest.mark.parametrize("what", ["funnel", "retention", "journeys"])
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"1"])
 def test_other_bodies_are_errors_too(report: FlaskClient, what: str, body: bytes):

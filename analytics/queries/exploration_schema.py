@@ -164,7 +164,8 @@ def _load(schema: Schema, body: object) -> dict[str, Any]:
     except ValidationError as error:
         pointer, message = next(_said(error.messages, "#"))
         if message == schema.error_messages["unknown"]:
-            message += did_you_mean(pointer.rpartition("/")[2], [*schema.fields, *StepSchema().fields])
+            known = StepSchema().fields if pointer.startswith("#/steps/") else schema.fields
+            message += did_you_mean(pointer.rpartition("/")[2], known)
         raise InvalidQuery(pointer, message) from None
     return loaded
 
