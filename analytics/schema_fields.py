@@ -12,6 +12,7 @@ class StrictSchema(Schema):
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **kwargs: Any) -> None:
         unknown = self.error_messages["unknown"]
+        known = [field.data_key or name for name, field in self.fields.items()]
         for name, messages in error.messages_dict.items():
             if messages == [unknown]:
-                messages[0] = unknown + did_you_mean(str(name), self.fields)
+                messages[0] = unknown + did_you_mean(str(name), known)

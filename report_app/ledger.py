@@ -5,12 +5,12 @@ from dataclasses import asdict
 from datetime import date, datetime, timedelta
 
 from flask import Blueprint, Response, jsonify, request
-from marshmallow import Schema
 
 from analytics.events.account import Account
 from analytics.events.schema import Text
 from analytics.journal.audit import Balance, balance_of_books
 from analytics.journal.ledger import Ledger
+from analytics.schema_fields import StrictSchema
 from report_app.site_lookup import SiteLookup
 from report_app.stats import Day
 from web.auth import Check
@@ -21,7 +21,7 @@ MOST_DAYS = 400
 _DEFAULT_DAYS = timedelta(days=29)
 
 
-class LedgerQuery(Schema):
+class LedgerQuery(StrictSchema):
     """`from` and `to`: the first and the last day; unset, the 30 days that end today."""
 
     site_id = Text(required=True, shortest=1, longest=128)

@@ -21,6 +21,7 @@ from analytics.queries.query import GRAINS
 from analytics.queries.query_schema import shown
 from analytics.reports.engine import Reports
 from analytics.reports.realtime import RealtimeReader
+from analytics.schema_fields import StrictSchema
 from analytics.suggestion import did_you_mean
 from report_app.csv_output import as_csv, wants_csv
 from report_app.metric_format import cells, columns, figure
@@ -59,7 +60,7 @@ class StatsQuery(Schema):
     date = Day(format="%Y-%m-%d")
 
 
-class RealtimeQuery(Schema):
+class RealtimeQuery(StrictSchema):
     site_id = Text(required=True, shortest=1, longest=128)
 
 

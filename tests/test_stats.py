@@ -223,6 +223,21 @@ def test_what_is_wrong_is_said_of_its_parameter(
         assert says in fields[field][0]
 
 
+@pytest.mark.parametrize(
+    ("route", "name", "says"),
+    [
+        ("realtime", "siteId", "Unknown field. Did you mean 'site_id'?"),
+        ("realtime", "country", "Unknown field."),
+        ("ledger", "form", "Unknown field. Did you mean 'from'?"),
+        ("ledger", "first", "Unknown field."),
+    ],
+)
+def test_reports_without_filters_suggest_the_closest_parameter_too(
+    report: FlaskClient, database: Database, route: str, name: str, says: str
+):
+    assert wrong(report, f"/stats/{route}?site_id=shop&{name}=x") == {name: [says]}
+
+
 def test_a_grain_is_one_of_four_and_of_time_series_only(report: FlaskClient, database: Database):
     assert "grain" in wrong(report, f"/stats/timeseries?{DAY}&grain=year")
     assert "Did you mean 'day'?" in wrong(report, f"/stats/timeseries?{DAY}&grain=days")["grain"][0]
