@@ -12,7 +12,7 @@ run: .venv/ready ## start the whole system in the foreground; Ctrl-C stops it
 	@exec $(BIN)/python -m footfall.supervisor
 
 test: .venv/ready ## the whole test suite, against real servers of its own
-	@$(BIN)/python -m tests.stock_clients
+	@$(BIN)/python -m tests.support.stock_clients
 	$(BIN)/python -m pytest
 
 lint: .venv/ready ## ruff, mypy and who may import whom
@@ -53,7 +53,7 @@ outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MIN
 	$(BIN)/python -m bench.outage
 
 fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what they do not, at length; EXAMPLES=500 SEED=1
-	$(BIN)/python -m tests.fuzzing
+	$(BIN)/python -m tests.support.fuzzing
 
 audit: .venv/ready ## print the books of every site and day, and check that they add up
 	@$(BIN)/python -m footfall audit

@@ -16,7 +16,7 @@ from pymongo.database import Database
 from redis import Redis
 
 from footfall.embedded_servers import pick_port
-from tests.system import wait_for
+from tests.support.running_system import wait_for
 
 ENTRY = (
     b'{"id":"%032x","site_id":"bench","event_type":"page_view","timestamp":"2026-11-22T10:00:00+00:00",' + b"x" * 120

@@ -39,7 +39,7 @@ from analytics.journal.ledger import Ledger
 from bench.ingestion import print_table
 from bench.post_mortem import post_mortem
 from config.celery import EVENTS_QUEUE
-from tests.system import System, kill_if_there, wait_for
+from tests.support.running_system import System, kill_if_there, wait_for
 
 SITE = "chaos"
 STALLED = 180  # seconds; a system whose journal has not shrunk for so long does not drain

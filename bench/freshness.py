@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 
 from bench.ingestion import machine, print_table
-from tests.system import System, wait_for
+from tests.support.running_system import System, wait_for
 
 SECONDS = float(os.environ.get("SECONDS", "60"))
 RATE = int(os.environ.get("RATE", "1000"))

@@ -29,7 +29,7 @@ from bench import calibration
 from bench.hits import hit, user_agents, weights
 from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE
-from tests.system import System, wait_for
+from tests.support.running_system import System, wait_for
 
 SECONDS = float(os.environ.get("SECONDS", "20"))
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "64"))

@@ -24,7 +24,7 @@ from bench.ingestion import PARTS, cpu_seconds, drain, machine, print_table
 from bench.load import Load, post_request, run_load
 from config.celery import EVENTS_QUEUE
 from footfall.embedded_servers import Server, mongo_server, pick_port
-from tests.system import System, running, wait_for
+from tests.support.running_system import System, running, wait_for
 
 SITE = "outage"
 CONNECTIONS = 20

@@ -14,7 +14,7 @@ import psutil
 from analytics.journal.journal import GROUP, JOURNAL_KEY
 from config.celery import QUEUES
 from config.stacks import STACKS_SIGNAL
-from tests.system import System
+from tests.support.running_system import System
 
 LAST_LINES = 15  # of each log
 PYTHON = ("gunicorn", "tasks worker", "tasks beat")  # what calls config.stacks.write_stacks_on_signal

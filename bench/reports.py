@@ -47,7 +47,7 @@ from bench.report_questions import QUESTIONS, Question
 from config.clients import make_database
 from config.settings import Settings
 from footfall.embedded_servers import mongo_server, pick_port
-from tests.system import running
+from tests.support.running_system import running
 
 EVENTS, SEED = int(os.environ.get("EVENTS", "10000000")), int(os.environ.get("SEED", "1"))
 VISITORS = EVENTS // 25

@@ -3,7 +3,6 @@
 import os
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,19 +10,12 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import ApiKeyStore
 from analytics.enrichment.steps import Enrichment, Lookups
-from analytics.events.schema import load_event
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import Journal
-from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores
-from analytics.privacy.eraser import make_eraser
 from analytics.privacy.late_arrivals import make_late_arrivals
-from analytics.reports.engine import make_reports
-from analytics.reports.realtime import RealtimeReader
-from analytics.segments.engine import make_segments
 from analytics.sites.store import SiteStore
 from analytics.visitors.salts import Salts
 from config.clients import make_database, make_redis
@@ -33,12 +25,11 @@ from ingest_app import create_app as create_ingest_app
 from ingest_app.collector import make_collector
 from report_app import Services
 from report_app import create_app as create_report_app
-from tests.system import System, running
+from tests.support.running_system import System, running
+from tests.support.services import ADMIN_KEY, NOW, WakeUps, make_services, tell
 
-ADMIN_KEY = "a-key-for-tests-only"
 # A minute or more each: they go first, so that at the end no process waits for another's.
 LONG = {"test_collector_fuzz", "test_schemathesis", "test_system", "test_tracker_in_browser"}
-NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -118,49 +109,14 @@ def stores(journal: Journal, redis: Redis, database: Database[dict[str, Any]], s
     )
 
 
-class Asked:
-    """Stands where the sender of wake-ups stands, and counts how often it was asked: these tests run no worker."""
-
-    def __init__(self) -> None:
-        self.times = 0
-
-    def ask(self) -> None:
-        self.times += 1
+@pytest.fixture
+def wake_ups() -> WakeUps:
+    return WakeUps()
 
 
 @pytest.fixture
-def wake_ups() -> Asked:
-    return Asked()
-
-
-@pytest.fixture
-def ingest(settings: Settings, journal: Journal, wake_ups: Asked) -> FlaskClient:
+def ingest(settings: Settings, journal: Journal, wake_ups: WakeUps) -> FlaskClient:
     return create_ingest_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
-
-
-def make_services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Services:
-    """What the reporting app asks, all of it real; it is always NOW."""
-    return Services(
-        reports=make_reports(settings, database),
-        realtime=RealtimeReader(database, 5, lambda: NOW),
-        events=EventStore(database),
-        sites=SiteStore(database),
-        api_keys=ApiKeyStore(database, lambda: NOW),
-        dead_letters=DeadLetterStore(database),
-        journal=journal,
-        books=Ledger(make_redis(settings), database),
-        eraser=make_eraser(settings, database, make_segments(settings, database)),
-        clock=lambda: NOW,
-    )
-
-
-def tell(database: Database[dict[str, Any]], *bodies: dict[str, Any]) -> None:
-    """Stores events as the worker would; `at` is short for a timestamp of November 2026."""
-    events = [{"site_id": "shop", "event_type": "pageview", "user_id": "ann", **body} for body in bodies]
-    for event in events:
-        day, time = event.pop("at").split(" ")
-        event["timestamp"] = f"2026-11-{day}T{time}Z"
-    EventStore(database).store([("0-1", load_event(event, NOW)) for event in events], NOW)
 
 
 @pytest.fixture

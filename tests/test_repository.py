@@ -1,6 +1,7 @@
 """What holds of the source tree as a whole."""
 
 import ast
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -27,3 +28,37 @@ def test_no_two_public_classes_or_constants_have_the_same_name():
                 homes[name].append(str(file.relative_to(ROOT)))
     assert len(homes) > 500
     assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+def packages_in(folder: Path) -> set[str]:
+    found = {file.parent.relative_to(folder) for file in folder.rglob("*.py")}
+    return {str(each) for each in found} - {"."}
+
+
+def test_the_folders_of_tests_are_those_of_the_code():
+    """Beside them: whole systems, and what tests share. Each subject of analytics/ has tests."""
+    tests = {name for name in packages_in(ROOT / "tests") if not name.startswith("clients")}
+    code = {
+        f"{package}/{name}".removesuffix("/.") for package in PACKAGES for name in (".", *packages_in(ROOT / package))
+    }
+    assert tests - {"support", "system"} <= code
+    assert {name for name in code if name.startswith("analytics")} - tests == {
+        "analytics/access",
+        "analytics/diagnostics",
+    }
+
+
+def test_tests_that_the_docs_name_are_there():
+    sources = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py")}
+    named = [
+        (document.name, *found)
+        for document in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]
+        for found in re.findall(r"\b(test_\w+\.py)(?:::(test_\w+))?", document.read_text(encoding="utf-8"))
+    ]
+    assert len(named) > 50
+    missing = [
+        (document, file, test)
+        for document, file, test in named
+        if file not in sources or (test and f"def {test}(" not in sources[file])
+    ]
+    assert missing == []

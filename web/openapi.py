@@ -5,7 +5,7 @@ In: a table of the app's own, an `Operation` for each route under its method and
 the rest is not said in the table: path variables, the errors of a missing key, of a body that is too large, of a store
 that is away.
 
-How to describe a route: add a line to the table. tests/test_openapi.py says which are missing.
+How to describe a route: add a line to the table. tests/web/test_openapi.py says which are missing.
 """
 
 import re

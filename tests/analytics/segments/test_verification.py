@@ -1,0 +1,169 @@
+"""`python -m footfall segments`: what is right passes, each fault is found, and a rebuild mends it."""
+
+import random
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from click.testing import CliRunner, Result
+from pymongo.database import Database
+
+from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
+from analytics.segments.builder import due_at
+from analytics.segments.engine import Segments, make_segments
+from analytics.segments.verification import Verified, months_of, verify
+from config.settings import Settings
+from footfall.segments import segments_group
+from tests.analytics.segments.test_segment_store import MONTH, NOON, event
+from tests.analytics.segments.test_segments import BASE, document
+
+
+class Site:
+    """One whose events are stored and marked as a worker does."""
+
+    def __init__(self, database: Database[dict[str, Any]], segments: Segments) -> None:
+        self.events = database["events"]
+        self.segments = segments
+
+    def store(self, *documents: dict[str, Any]) -> None:
+        self.events.insert_many([dict(document) for document in documents])
+        moments = [("site", as_ms(document["timestamp"])) for document in documents]
+        self.segments.dirty.mark(moments, datetime.now(UTC) - timedelta(minutes=10))
+
+    def verify(self) -> list[Verified]:
+        return list(verify(self.segments, "site", months_of(self.segments, "site"), 50_000))
+
+
+@pytest.fixture
+def site(database: Database[dict[str, Any]], settings: Settings) -> Site:
+    segments = make_segments(settings, database)
+    segments.history.note_if_there_is_none()
+    return Site(database, segments)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_was_built_in_whatever_way_is_found_right(site: Site, seed: int):
+    chance = random.Random(seed)
+    for _ in range(3):
+        site.store(*(document(chance) for _ in range(40)))
+        site.segments.builder.build("site", "day", interval_of("day", BASE + chance.randrange(4 * DAY)))
+        assert [found.differences for found in site.verify()] == [(), ()]
+    site.segments.builder.build_due()
+    assert sum(found.events for found in site.verify()) == 120
+
+
+def test_an_event_that_was_never_marked_is_found_and_mended(site: Site, command: "Command"):
+    site.store(event(NOON), event(NOON + HOUR, user_id="ben"))
+    site.segments.builder.build_due()
+    assert command("verify").exit_code == 0
+    site.events.insert_one(event(NOON + HOUR + MINUTE, user_id="carl", path="/unmarked"))
+    (found,) = site.verify()
+    assert [(d.hour, d.stored, d.read) for d in found.differences] == [(NOON + HOUR, 2, 1)]
+    said = command("verify", "--site", "site")
+    assert said.exit_code == 1
+    assert "python -m footfall segments rebuild --site site --from 2026-10 --to 2026-10" in said.output
+    said = command("rebuild", "--site", "site", "--from", "2026-10", "--to", "2026-10")
+    assert "3 events in" in said.output
+    assert command("verify").exit_code == 0
+
+
+@pytest.mark.parametrize("change", [{"path": "/b"}, {"user_id": "ben"}, {"props": {"a": 1}}, {"interactive": False}])
+def test_an_event_that_was_changed_is_found_in_whatever_column(site: Site, change: dict[str, Any]):
+    first = event(NOON, props={"a": 2}, source="x")
+    site.store(first, event(NOON + MINUTE, event_type="click"))
+    site.segments.builder.build_due()
+    site.events.update_one({"_id": first["_id"]}, {"$set": change})
+    assert [len(found.differences) for found in site.verify()] == [1]
+
+
+def test_a_lost_segment_is_found(site: Site, command: "Command"):
+    site.store(event(NOON))
+    site.segments.builder.build_due()
+    (segment,) = site.segments.store.manifest("site").segments
+    site.segments.store._bucket.delete(segment.version)
+    site.segments.store.forget(segment.version)
+    said = command("verify")
+    assert said.exit_code == 1
+    assert "is lost" in said.output
+    assert command("rebuild").exit_code == 0
+    assert command("verify").exit_code == 0
+
+
+def test_a_month_whose_events_are_gone_loses_its_segments(site: Site, command: "Command"):
+    site.store(event(NOON))
+    site.segments.builder.build_due()
+    site.events.delete_many({})
+    assert command("verify").exit_code == 1
+    assert "no events left" in command("rebuild").output
+    assert "hour" not in command("list").output
+    assert command("verify").exit_code == 0
+
+
+def test_events_that_arrive_meanwhile_are_no_difference(site: Site):
+    chance, stop = random.Random(1), threading.Event()
+    site.store(*(event(NOON + n * MINUTE, user_id=f"{n % 7}") for n in range(60)))
+    site.segments.builder.build_due()
+    writer = make_segments_of(site)
+
+    def write() -> None:
+        while not stop.wait(0.02):
+            writer.store(event(NOON + chance.randrange(HOUR), user_id=f"{chance.randrange(7)}"))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        assert [found.differences for found in site.verify()] == [()]
+    finally:
+        stop.set()
+        thread.join()
+    assert [found.differences for found in site.verify()] == [()]
+
+
+def make_segments_of(site: Site) -> Site:
+    return Site(site.events.database, site.segments)
+
+
+def test_a_visit_that_lasts_for_days_is_compared_whole(site: Site):
+    steps = range(0, 5 * DAY, 29 * MINUTE)
+    site.store(*(event(MONTH.end - 3 * DAY + step, path=f"/{step}") for step in steps))
+    site.segments.builder.build("site", "month", MONTH)
+    site.segments.builder.build_due()
+    assert [found.differences for found in site.verify()] == [(), ()]
+
+
+def test_the_list_has_a_line_for_each_segment(site: Site, command: "Command"):
+    site.store(event(NOON))
+    site.segments.builder.build("site", "hour", interval_of("hour", NOON))
+    line = command("list").output.splitlines()[1].split()
+    assert line[:4] == ["hour", "2026-10-15", "12:00", "1"]
+    assert line[-1] == "site"
+    assert UUID(site.segments.store.manifest("site").segments[0].version).version == 7
+    assert due_at(as_datetime(NOON)).over < as_datetime(NOON)
+
+
+def test_a_database_that_is_away_is_said_in_a_line(settings: Settings, tmp_path: Any):
+    away = replace(settings, mongodb_uri="mongodb://127.0.0.1:1/x", segment_dir=str(tmp_path))
+    for name in ("list", "verify", "rebuild"):
+        said = CliRunner().invoke(segments_group, [name], obj=away)
+        assert said.exit_code == 2
+        assert "footfall: MongoDB does not answer at 127.0.0.1:1: the connection was refused." in said.output
+
+
+class Command:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __call__(self, *words: str) -> Result:
+        return CliRunner().invoke(segments_group, list(words), obj=self.settings, catch_exceptions=False)
+
+
+@pytest.fixture
+def command(settings: Settings) -> Command:
+    return Command(settings)
+
+
+def test_a_period_is_a_stretch():
+    assert Interval(0, 10).intersection(Interval(5, 20)) == Interval(5, 10)

@@ -1,0 +1,368 @@
+"""From the journal to MongoDB, the plain function that the task calls, on real stores: run twice, die anywhere."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from bson import Decimal128
+from celery.exceptions import SoftTimeLimitExceeded
+from pymongo import MongoClient
+from pymongo.database import Database
+from redis import Redis
+
+from analytics.events.event import Event, id_from_client
+from analytics.events.schema import load_event
+from analytics.events.store import EventStore, Stored
+from analytics.journal.journal import GROUP, JOURNAL_KEY, Journal, Line
+from analytics.pipeline import MOST_DEATHS, Outcome, Stores, store_waiting
+from analytics.unavailable import Unavailable
+from analytics.visitors.client import Client
+from analytics.visitors.salts import Salts
+from footfall.embedded_servers import pick_port
+from tasks import events
+from tests.support.running_system import wait_for
+from tests.support.services import NOW
+
+TIMES = ("timestamp", "received_at", "created_at")
+CHROME = (
+    "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36"
+)
+type_of = {"site_id": "site", "event_type": "page_view"}
+
+
+def append(journal: Journal, *bodies: dict[str, Any]) -> None:
+    journal.append([Line.of(load_event(type_of | body, NOW)) for body in bodies])
+
+
+def ends(outcome: Outcome) -> tuple[int, int, int]:
+    return outcome.stored, outcome.duplicate, len(outcome.deaths)
+
+
+def test_an_event_becomes_a_document(stores: Stores, database: Database):
+    body = {"event_id": "1", "path": "/a", "user_id": "u", "timestamp": "2026-11-22T10:00:00Z", "props": {"a.b": 1}}
+    append(stores.journal, body)
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+    (document,) = database["events"].find()
+    assert document == {
+        "_id": id_from_client("site", "1"),
+        "entry_id": document["entry_id"],
+        "site_id": "site",
+        "event_type": "page_view",
+        "path": "/a",
+        "user_id": "u",
+        "props": {"a.b": 1},
+        "timestamp": datetime(2026, 11, 22, 10, tzinfo=UTC),
+        "received_at": NOW,
+        "created_at": NOW,
+    }
+    assert stores.journal.waiting() == 0
+
+
+def test_what_describes_an_event_is_kept_beside_the_rest(stores: Stores, database: Database):
+    said = {
+        "hostname": "shop.example",
+        "source": "Google",
+        "country": "US",
+        "engagement_time": 0,
+        "scroll_depth": 40,
+        "interactive": False,
+    }
+    append(stores.journal, said | {"revenue": {"amount": 10.1, "currency": "USD"}, "city": ""})
+    append(stores.journal, {"interactive": True, "region": None})
+    store_waiting(stores, "task")
+    first, second = (
+        database["events"].find({}, dict.fromkeys(["_id", *type_of, "entry_id", *TIMES], 0)).sort("entry_id")
+    )
+    revenue = {"amount": Decimal128("10.100"), "currency": "USD"}
+    assert first == said | {"channel": "Organic Search", "revenue": revenue}
+    assert second == {}
+
+
+def test_what_an_event_and_its_sender_say_is_stored_and_neither_url_nor_sender(
+    stores: Stores, database: Database, redis: Redis
+):
+    sealed = Salts(redis, lambda: NOW).seal(Client("192.0.2.1", CHROME, "de-DE,de;q=0.9"), NOW.date())
+    event = load_event(type_of | {"url": "https://www.shop.example/a?utm_source=ig&x=1", "screen": "390x844"}, NOW)
+    stores.journal.append([Line.of(replace(event, client=sealed))])
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+    (document,) = database["events"].find({}, dict.fromkeys(["_id", "entry_id", *TIMES], 0))
+    assert document == type_of | {
+        "hostname": "shop.example", "path": "/a", "utm_source": "ig", "source": "Instagram",
+        "channel": "Organic Social", "browser": "Chrome", "browser_version": "142.0", "os": "Android",
+        "os_version": "10", "device": "Mobile", "language": "de-DE", "screen": "Mobile",
+    }  # fmt: skip
+
+
+def test_an_event_whose_sender_nobody_can_tell_any_more_is_stored_without(stores: Stores, database: Database):
+    stores.journal.append([Line.of(replace(load_event(type_of | {"path": "/a"}, NOW), client="2026-11-01.AAAA"))])
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+    (document,) = database["events"].find({}, dict.fromkeys(["_id", "entry_id", *TIMES], 0))
+    assert document == type_of | {"path": "/a"}
+
+
+def test_a_bot_s_event_is_dropped_and_its_neighbours_are_stored(stores: Stores, database: Database, redis: Redis):
+    bot = Salts(redis, lambda: NOW).seal(
+        Client(user_agent="Googlebot/2.1 (+http://www.google.com/bot.html)"), NOW.date()
+    )
+    event = load_event(type_of | {"path": "/bot"}, NOW)
+    append(stores.journal, {"path": "/a"}, {"path": "/b", "referrer": "https://semalt.com/"})
+    stores.journal.append([Line.of(replace(event, client=bot))])
+    outcome = store_waiting(stores, "task")
+    assert outcome == Outcome(stored=1, dropped=("spam_referrer", "bot"))
+    assert outcome.as_result() == {"stored": 1, "duplicate": 0, "dead": 0, "dropped": 2}
+    assert [x["path"] for x in database["events"].find()] == ["/a"]
+    assert stores.journal.waiting() == 0
+    assert database["dead_letters"].count_documents({}) == 0
+
+
+def test_nothing_waiting_is_nothing_done(stores: Stores):
+    assert store_waiting(stores, "task") == Outcome()
+
+
+def test_the_same_event_twice_is_stored_once_within_a_batch_and_across_batches(stores: Stores, database: Database):
+    append(stores.journal, {"event_id": "1"}, {"event_id": "1"})
+    assert store_waiting(stores, "task") == Outcome(stored=1, duplicate=1)
+    append(stores.journal, {"event_id": "1"})
+    assert store_waiting(stores, "task") == Outcome(duplicate=1)
+    assert database["events"].count_documents({}) == 1
+
+
+def test_a_bad_entry_becomes_a_dead_letter_and_its_neighbours_are_stored(
+    stores: Stores, database: Database, redis: Redis
+):
+    append(stores.journal, {"event_id": "1"})
+    redis.xadd(JOURNAL_KEY, {"event": '{"event_type": "page_view"}'})
+    redis.xadd(JOURNAL_KEY, {"event": b"\xff\xfe\x00"})
+    redis.xadd(JOURNAL_KEY, {"not": "ours"})
+    append(stores.journal, {"event_id": "2"})
+    assert ends(store_waiting(stores, "task")) == (2, 0, 3)
+    missing, broken, foreign = database["dead_letters"].find().sort("attempts.entry_id")
+    assert missing["raw"] == '{"event_type": "page_view"}'
+    assert missing["reason"] == "invalid_event"
+    assert missing["detail"] == {"site_id": ["Missing data for required field."]}
+    assert missing["dead_at"] == NOW
+    assert broken["raw"] == b"\xff\xfe\x00"
+    assert foreign["raw"] == "{b'not': b'ours'}"
+    assert stores.journal.waiting() == 0
+
+
+def test_an_event_that_mongodb_refuses_becomes_a_dead_letter_and_its_neighbours_are_stored(
+    stores: Stores, database: Database
+):
+    database.command("collMod", "events", validator={"path": {"$ne": "/refused"}})
+    try:
+        append(stores.journal, {"path": "/a"}, {"path": "/refused"}, {"path": "/b"})
+        assert ends(store_waiting(stores, "task")) == (2, 0, 1)
+    finally:
+        database.command("collMod", "events", validator={})
+    letter = database["dead_letters"].find_one({})
+    assert letter["reason"] == "refused"
+    assert json.loads(letter["raw"])["path"] == "/refused"
+
+
+def test_dying_between_storing_and_settling_stores_nothing_twice(stores: Stores, database: Database, redis: Redis):
+    append(stores.journal, {"event_id": "1"}, {})
+    redis.xadd(JOURNAL_KEY, {"event": "bad"})
+    stores.journal.held("task")
+    settle, stores.journal.settle = stores.journal.settle, _die
+    with pytest.raises(KeyboardInterrupt):
+        store_waiting(stores, "task")
+    stores.journal.settle = settle
+    assert ends(store_waiting(stores, "task")) == (2, 0, 1)
+    assert database["events"].count_documents({}) == 2
+    assert database["dead_letters"].count_documents({}) == 1
+
+
+def test_an_event_that_kills_its_worker_is_buried_after_four_and_its_neighbours_are_stored(
+    stores: Stores, database: Database
+):
+    append(stores.journal, *[{"event_id": f"{n}", "path": "/kills" if n == 70 else "/"} for n in range(100)])
+    store, stores.events.store = stores.events.store, _die_of("/kills", stores.events.store)
+    deaths = 0
+    while stores.journal.waiting():
+        try:
+            outcome = store_waiting(stores, "task")
+        except KeyboardInterrupt:
+            deaths += 1
+    stores.events.store = store
+    assert deaths == 4
+    assert ends(outcome) == (0, 0, 1)
+    assert database["events"].count_documents({}) == 99
+    (letter,) = database["dead_letters"].find()
+    assert letter["reason"] == "poison"
+    assert json.loads(letter["raw"])["path"] == "/kills"
+
+
+def test_what_a_vanished_worker_held_is_stored_by_another(stores: Stores, database: Database):
+    append(stores.journal, *[{"event_id": f"{n}"} for n in range(100)])
+    stores.journal.held("vanished")
+    stores.journal.claim("vanished")
+
+    def taken_over() -> bool:
+        store_waiting(stores, "task")
+        return stores.journal.waiting() == 0
+
+    wait_for(taken_over, "the take-over")
+    assert database["events"].count_documents({}) == 100
+
+
+def test_an_hour_without_mongodb_buries_nobody(stores: Stores, database: Database):
+    append(stores.journal, {"event_id": "1"})
+    for _ in range(20):
+        store, stores.events.store = stores.events.store, _be_away
+        with pytest.raises(Unavailable):
+            store_waiting(stores, "task")
+        stores.events.store = store
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+
+
+@pytest.mark.parametrize(
+    "props",
+    [{"a": 2**63}, {"a": "\ud800"}, {"a\0b": 1}, {"a": "x" * 17_000_000}],
+    ids=["int over 64 bits", "half a surrogate pair", "NUL in a key", "over 16 MB"],
+)
+def test_what_the_driver_cannot_send_is_refused_alone(database: Database, props: dict[str, Any]):
+    """The schema lets none of these through; whatever else may, the driver raises for the whole batch."""
+    events = [load_event(type_of | {"event_id": f"{n}"}, NOW) for n in range(10)]
+    events[7] = replace(events[7], props=props)
+    stored = EventStore(database).store([(f"0-{n}", event) for n, event in enumerate(events)], NOW)
+    assert stored.duplicate == frozenset()
+    assert [refusal.index for refusal in stored.refused] == [7]
+    assert database["events"].count_documents({}) == 9
+
+
+def _die_of(path: str, store: Callable) -> Callable:
+    def store_or_die(events: list[tuple[str, Event]], at: datetime) -> Stored:
+        if any(event.path == path for _, event in events):
+            raise KeyboardInterrupt
+        return store(events, at)
+
+    return store_or_die
+
+
+def _be_away(*_: object) -> None:
+    raise Unavailable("mongodb", OSError("away"))
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_while_mongodb_is_away_events_wait_and_no_more_are_claimed(stores: Stores, journal: Journal):
+    nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
+    away = replace(stores, events=EventStore(nobody["footfall"]))
+    append(journal, {"event_id": "1"})
+    with pytest.raises(Unavailable, match="mongodb"):
+        store_waiting(away, "first")
+    append(journal, {"event_id": "2"})
+    assert store_waiting(away, "second") == Outcome(waiting="mongodb")
+    nobody.close()
+    assert store_waiting(stores, "first") == Outcome(stored=1)
+    assert store_waiting(stores, "second") == Outcome(stored=1)
+
+
+def test_a_retry_stores_what_it_held_and_leaves_the_rest_to_others(stores: Stores, journal: Journal):
+    append(journal, {"event_id": "1"})
+    journal.held("retried")
+    journal.claim("retried")
+    append(journal, {"event_id": "2"})
+    assert store_waiting(stores, "retried") == Outcome(stored=1)
+    assert journal.waiting() == 1
+
+
+@pytest.mark.parametrize("entry_id", ["253402300800000-0", "18446744073709551-0"])
+def test_an_entry_whose_id_is_no_time_harms_nobody(stores: Stores, database: Database, redis: Redis, entry_id: str):
+    redis.xadd(JOURNAL_KEY, {"event": json.dumps(type_of)}, id=entry_id)
+    append(stores.journal, {"event_id": "after"})
+    assert store_waiting(stores, "task") == Outcome(stored=2)
+    assert {document["received_at"] for document in database["events"].find()} == {NOW}
+
+
+def test_an_entry_deleted_by_hand_while_it_was_held_does_not_stay_for_ever(stores: Stores, redis: Redis):
+    append(stores.journal, {}, {})
+    stores.journal.held("task")
+    first, _ = stores.journal.claim("task")
+    redis.xdel(JOURNAL_KEY, first.entry_id)
+    stored = sum(store_waiting(stores, "task").stored for _ in range(MOST_DEATHS + 1))
+    assert stored == 1
+    assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 0
+
+
+def test_trouble_of_the_deployment_is_held_against_no_event(stores: Stores, database: Database):
+    append(stores.journal, {})
+    admin = database.client.admin
+    admin.command({"setUserWriteBlockMode": 1, "global": True})
+    try:
+        with pytest.raises(Unavailable):
+            store_waiting(stores, "task")
+    finally:
+        admin.command({"setUserWriteBlockMode": 1, "global": False})
+    assert store_waiting(stores, "task") == Outcome(stored=1)
+
+
+def test_an_entry_without_an_id_is_one_event_at_every_delivery(stores: Stores, database: Database, redis: Redis):
+    entry_id = redis.xadd(JOURNAL_KEY, {"event": json.dumps(type_of)})
+    store_waiting(stores, "task")
+    redis.xadd(JOURNAL_KEY, {"event": json.dumps(type_of)}, id=_after(entry_id))
+    store_waiting(stores, "task")
+    first, second = database["events"].find().sort("received_at")
+    written = datetime.fromtimestamp(int(entry_id.split(b"-")[0]) / 1000, UTC)
+    assert abs(first["received_at"] - written) < timedelta(milliseconds=1)
+    assert first["_id"] != second["_id"]
+
+
+def _after(entry_id: bytes) -> str:
+    milliseconds, _ = entry_id.split(b"-")
+    return f"{int(milliseconds) + 1}-0"
+
+
+def test_what_was_handed_back_and_never_retried_is_taken_over(stores: Stores, journal: Journal):
+    """Celery loses a message now and then: the retry of "lost" never comes."""
+    append(journal, {"event_id": "1"})
+    store, stores.events.store = stores.events.store, _be_away
+    with pytest.raises(Unavailable):
+        store_waiting(stores, "lost")
+    stores.events.store = store
+    append(journal, {"event_id": "2"})
+    assert store_waiting(stores, "next") == Outcome(waiting="mongodb")
+    wait_for(journal.abandoned, "the end of patience")
+    assert store_waiting(stores, "next") == Outcome(stored=1)
+    assert store_waiting(stores, "next") == Outcome(stored=1)
+
+
+def test_trouble_of_redis_is_held_against_no_event(stores: Stores, journal: Journal, database: Database):
+    """Five times MongoDB has it and Redis does not take the news, nor that it is handed back."""
+    append(journal, {"event_id": "1"})
+    settle, hand_back = journal.settle, journal.hand_back
+    journal.settle = journal.hand_back = _be_away
+    for attempt in range(MOST_DEATHS + 1):
+        with pytest.raises(Unavailable):
+            store_waiting(stores, "task", is_retry=attempt > 0)
+    journal.settle, journal.hand_back = settle, hand_back
+    assert store_waiting(stores, "task", is_retry=True) == Outcome(stored=1)
+    assert database["dead_letters"].count_documents({}) == 0
+
+
+def test_an_event_whose_task_takes_too_long_again_and_again_is_buried(
+    stores: Stores, journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """Celery runs the task and its retries in this process: no retry pardons what the soft time limit ended."""
+    monkeypatch.setattr(events, "stores", lambda: stores)
+    monkeypatch.setattr(events, "announce", lambda _: None)  # there is no broker
+    append(journal, {"event_id": "1"})
+    runs: list[object] = []
+
+    def take_too_long(batch: object, _: object) -> Stored:
+        if not batch:
+            return Stored()
+        runs.append(batch)
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr(stores.events, "store", take_too_long)
+    done = events.store_events.apply(task_id="slow")
+    assert done.result == {"stored": 0, "duplicate": 0, "dead": 1}
+    assert len(runs) == MOST_DEATHS
+    assert database["dead_letters"].find_one({})["reason"] == "poison"

@@ -1,0 +1,94 @@
+"""Settings come from the environment, a bad one is named, and each has its line in the README and in .env.example."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from config.celery import celery_settings
+from config.clients import make_redis
+from config.settings import Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_seed_s_names_work(monkeypatch: pytest.MonkeyPatch):
+    given = {
+        "MONGODB_URI": "mongodb://db:27017/other",
+        "REDIS_URL": "",
+        "REDIS_HOST": "cache",
+        "REDIS_PORT": "6380",
+        "INGESTION_PORT": "8000",
+        "REPORTING_PORT": "8001",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.mongodb_uri == "mongodb://db:27017/other"
+    assert settings.redis_url == "redis://cache:6380/0"
+    assert (settings.ingestion_port, settings.reporting_port) == (8000, 8001)
+
+
+def test_redis_url_goes_before_host_and_port(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REDIS_HOST", "cache")
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere:1/2")
+    assert load_settings().redis_url == "redis://elsewhere:1/2"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("INGESTION_PORT", "http"), ("REDIS_PORT", "70000"), ("STORE_BATCH", "0"), ("CLAIM_IDLE", "-1"),
+     ("LOG_LEVEL", "LOUD"), ("LOG_FORMAT", "xml"), ("WEB_THREADS", "0"), ("REDIS_URL", "foo"), ("MONGODB_URI", "foo"),
+     ("BIND_HOST", "nonsense"), ("MAX_BODY_BYTES", "2000000"), ("REDIS_SENTINELS", "host"),
+     ("REDIS_SENTINELS", "host:0"), ("REDIS_SENTINELS", "a:26379,"), ("REDIS_SENTINELS", "redis://a:26379"),
+     ("REDIS_REPLICAS", "-1"), ("DUCKDB_MEMORY", "lots"), ("DUCKDB_MEMORY", "1"), ("DUCKDB_THREADS", "0"),
+     ("SEGMENT_DISK", "0"), ("MOST_FRESH", "0")],
+)  # fmt: skip
+def test_a_bad_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load_settings()
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
+def test_an_empty_value_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch, setting):
+    monkeypatch.setenv(setting.name.upper(), "")
+    assert load_settings()
+
+
+def test_sentinels_are_read_and_asked_for_by_celery_too():
+    settings = Settings(redis_url="redis://user:p%40ss@unused:1/2", redis_sentinels="a:26379, [::1]:26380")
+    assert settings.sentinels == [("a", 26379), ("::1", 26380)]
+    celery = celery_settings(settings)
+    assert celery["broker_url"] == "sentinel://user:p%40ss@a:26379/2;sentinel://user:p%40ss@[::1]:26380/2"
+    assert celery["broker_transport_options"]["master_name"] == "mymaster"
+    client = make_redis(settings).get_connection_kwargs()
+    assert (client["username"], client["password"], client["db"]) == ("user", "p@ss", 2)
+
+
+@pytest.mark.parametrize("url", ["rediss://redis:6379/0", "unix:///run/redis.sock"])
+def test_sentinels_with_an_address_that_they_cannot_replace_stop_the_start(monkeypatch: pytest.MonkeyPatch, url: str):
+    monkeypatch.setenv("REDIS_SENTINELS", "a:26379")
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(SettingsError, match="REDIS_SENTINELS"):
+        load_settings()
+
+
+def test_settings_survive_the_way_through_an_environment(monkeypatch: pytest.MonkeyPatch):
+    settings = Settings(redis_url="redis://a:1/0", store_batch=7, claim_idle=1.5)
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+def test_copies_of_segments_lie_with_the_other_data_unless_told_otherwise():
+    assert Settings(data_dir="/data").segment_folder == Path("/data/segments")
+    assert Settings(data_dir="/data", segment_dir="/fast").segment_folder == Path("/fast")
+
+
+@pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
+def test_every_setting_has_its_line_in_the_docs(setting):
+    default = f"`{setting.default}`" if setting.default != "" else ""
+    row = f"| `{setting.name.upper()}` | {default} | {setting.metadata['meaning']} |"
+    assert row in (ROOT / "README.md").read_text().splitlines()
+    assert f"#{setting.name.upper()}=" in (ROOT / ".env.example").read_text()

@@ -1,0 +1,211 @@
+"""`make run` as its user meets it: it starts, restarts what dies, answers while Redis does not, stops and keeps all."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from analytics.journal.journal import JOURNAL_KEY
+from footfall.embedded_servers import pick_port
+from tests.support.running_system import UP, System, pick_ports, wait_for
+
+EVENT = {"site_id": "site", "event_type": "page_view"}
+
+
+@pytest.fixture
+def own_system(tmp_path: Path) -> Iterator[System]:
+    """A system for one test, which may break it."""
+    system = System(tmp_path, CLAIM_IDLE="1")
+    try:
+        yield system
+    finally:
+        system.kill()
+
+
+def views(system: System) -> int:
+    try:
+        return httpx.get(f"{system.report}/stats?site_id=site", timeout=15).json().get("total_views", -1)
+    except httpx.HTTPError:
+        return -1
+
+
+def post(system: System) -> int:
+    return httpx.post(f"{system.ingest}/event", json=EVENT, timeout=10).status_code
+
+
+def test_ctrl_c_stops_everything_and_starting_again_finds_everything(own_system: System):
+    own_system.start()
+    assert "curl -X POST" in own_system.output()
+    for worker in own_system.part("celery", "worker"):
+        worker.suspend()  # so that accepted events are still in the journal when the stop comes
+    assert [post(own_system) for _ in range(20)] == [200] * 20
+    for worker in own_system.part("celery", "worker"):
+        worker.resume()
+    assert own_system.stop() == []
+    assert "everything has stopped" in own_system.output()
+    assert "Traceback" not in own_system.output()
+
+    own_system.start()
+    wait_for(lambda: views(own_system) == 20, "the 20 events")
+    assert own_system.stop(signal.SIGTERM) == []
+
+
+@pytest.mark.parametrize("line", ["", "redis is ready", "mongodb is ready", "Starting gunicorn"])
+def test_ctrl_c_while_it_starts_stops_it_too(own_system: System, line: str):
+    own_system.launch()
+    wait_for(lambda: line in own_system.output() and own_system.process.children(), "the start", 60)
+    start = time.monotonic()
+    assert own_system.stop() == []
+    assert time.monotonic() - start < 20
+    assert UP not in own_system.output()
+
+
+def test_killing_the_supervisor_leaves_no_process_behind(own_system: System):
+    own_system.start()
+    family = own_system.process.children(recursive=True)
+    own_system.process.kill()
+    _, left = psutil.wait_procs(family, timeout=60)
+    assert left == []
+
+
+def test_what_dies_is_started_again_and_nothing_is_lost(own_system: System):
+    own_system.start()
+    sent = 0
+    for words in (["celery", "beat"], ["gunicorn", "report"], ["mongod"], ["redis-server"], ["gunicorn", "ingest"]):
+        old = own_system.part(*words)
+        for process in old:
+            process.kill()
+        psutil.wait_procs(old, timeout=10)
+        wait_for(lambda words=words: own_system.part(*words), f"a new {words}")
+        sent += wait_for(lambda: _accepted(own_system), f"an accepted event after {words} died")
+    wait_for(lambda: views(own_system) == sent, "every accepted event in the report", 60)
+
+
+def _accepted(system: System) -> int:
+    try:
+        return int(post(system) == 200)
+    except httpx.HTTPError:
+        return 0
+
+
+def test_redis_frozen_or_dead_is_a_503_within_two_seconds_for_everyone_at_once(own_system: System):
+    """64 clients at once are twice the threads there are: nobody may wait for somebody else's time-out either."""
+    own_system.start()
+    assert post(own_system) == 200
+    (redis,) = own_system.part("redis-server")
+    answers: list[tuple[int, float, str]] = []
+
+    def client() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", own_system.ports["INGESTION_PORT"], timeout=30)
+        start = time.monotonic()
+        connection.request("POST", "/event", json.dumps(EVENT))
+        answer = connection.getresponse()
+        answers.append((answer.status, time.monotonic() - start, answer.headers.get("Retry-After", "")))
+        connection.close()
+
+    redis.suspend()
+    clients = [threading.Thread(target=client) for _ in range(64)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    redis.resume()
+    assert {status for status, _, _ in answers} == {503}
+    assert {retry_after.isdigit() for _, _, retry_after in answers} == {True}
+    assert max(took for _, took, _ in answers) < 2.0
+    wait_for(lambda: _accepted(own_system), "an accepted event after the thaw", 5)
+
+    own_system.process.suspend()  # so that Redis stays dead
+    redis.kill()
+    answers.clear()
+    client()
+    own_system.process.resume()
+    ((status, took, _),) = answers
+    assert status == 503
+    assert took < 2.0
+
+
+def test_events_wait_while_mongodb_is_away_and_the_task_retries(own_system: System):
+    own_system.start()
+    (mongod,) = own_system.part("mongod")
+    mongod.suspend()
+    assert [post(own_system) for _ in range(5)] == [200] * 5
+    wait_for(lambda: '"event": "store_events_retried"' in own_system.output(), "a retry", 40)
+    assert own_system.redis().xlen(JOURNAL_KEY) == 5
+    mongod.resume()
+    wait_for(lambda: views(own_system) == 5, "the events", 60)
+    with own_system.database() as database:
+        assert database["dead_letters"].count_documents({}) == 0
+
+
+def run_supervisor(**environment: str) -> subprocess.CompletedProcess[str]:
+    """On ports of its own: the usual ones may be taken by whoever runs Footfall here."""
+    names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT"]
+    ports = {name: str(port) for name, port in zip(names, pick_ports(4), strict=True)}
+    return subprocess.run(
+        [sys.executable, "-m", "footfall.supervisor"],
+        env=os.environ | ports | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_a_taken_port_is_named_with_its_setting(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = run_supervisor(DATA_DIR=str(tmp_path), REPORTING_PORT=str(port))
+    assert ran.returncode == 1
+    assert f"port {port} is taken; free it, or set REPORTING_PORT" in ran.stderr
+
+
+def test_a_port_set_for_two_things_is_named(tmp_path: Path):
+    port = str(pick_port(0))
+    ran = run_supervisor(DATA_DIR=str(tmp_path), REPORTING_PORT=port, REDIS_PORT=port)
+    assert ran.returncode == 1
+    assert f"port {port} is set for two things; change REPORTING_PORT" in ran.stderr
+
+
+def test_a_data_dir_that_cannot_be_is_named():
+    ran = run_supervisor(DATA_DIR="/proc/nowhere")
+    assert ran.returncode == 1
+    assert "DATA_DIR" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_a_bad_setting_is_named(tmp_path: Path):
+    ran = run_supervisor(DATA_DIR=str(tmp_path), STORE_BATCH="many")
+    assert ran.returncode == 1
+    assert "STORE_BATCH" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_an_embedded_server_moves_when_its_port_is_taken_and_its_data_moves_along(own_system: System):
+    own_system.start()
+    assert post(own_system) == 200
+    wait_for(lambda: views(own_system) == 1, "the event")
+    own_system.stop()
+    port = own_system.ports["MONGODB_PORT"]
+    with socket.create_server(("127.0.0.1", port)):
+        own_system.start()
+        assert f"port {port} is taken; mongodb goes to " in own_system.output()
+        wait_for(lambda: views(own_system) == 1, "the event, on another port")
+
+
+def test_a_second_make_run_in_the_same_folder_is_refused(own_system: System):
+    own_system.start()
+    ran = run_supervisor(DATA_DIR=own_system.environment["DATA_DIR"])
+    assert ran.returncode == 1
+    assert "another `make run`" in ran.stderr

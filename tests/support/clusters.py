@@ -1,0 +1,213 @@
+"""Stores that fail over, of real processes on loopback: three mongod in a replica set; a Redis, its replica and three
+sentinels.
+"""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from footfall.embedded_servers import REPLICA_SET, mongo_server, pick_port, redis_server
+from tests.support.running_system import kill_if_there, wait_for
+
+PRIMARY, SECONDARY = 1, 2  # replSetGetStatus's myState
+
+
+class Member:
+    """One process of a cluster, which a test may kill, freeze, thaw and start again."""
+
+    def __init__(self, port: int, command: list[str]) -> None:
+        self.port = port
+        self._command = command
+        self.start()
+
+    def start(self) -> None:
+        self._process = psutil.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def kill(self) -> None:
+        """Frozen or not; harmless where it is dead."""
+        kill_if_there(self._process)
+        self._process.wait()
+
+    def freeze(self) -> None:
+        self._process.suspend()
+
+    def thaw(self) -> None:
+        self._process.resume()
+
+
+class MongoSet:
+    """`election`: after so many seconds without a word from its primary, the set elects another."""
+
+    def __init__(self, folder: Path, election: float) -> None:
+        self._folder = folder
+        self._election = election
+        self.members: list[Member] = []
+
+    def start(self) -> None:
+        ports = [pick_port(0) for _ in range(3)]
+        for port in ports:
+            self.members.append(Member(port, mongo_server(self._folder / str(port), port).command))
+        self.url = f"mongodb://{','.join(f'127.0.0.1:{port}' for port in ports)}/footfall?replicaSet={REPLICA_SET}"
+        self._initiate()
+
+    def _initiate(self) -> None:
+        hosts = [{"_id": n, "host": f"127.0.0.1:{member.port}"} for n, member in enumerate(self.members)]
+        config = {"_id": REPLICA_SET, "members": hosts, "settings": _settings(self._election)}
+        first = self.members[0]
+        wait_for(lambda: all(_hello(member) for member in self.members), "three mongod")
+        with _connection(first) as client:
+            client.admin.command("replSetInitiate", config)
+        wait_for(self.is_whole, "a primary and two secondaries")
+
+    def elect_after(self, election: float) -> None:
+        with _connection(self.primary()) as client:
+            config = client.admin.command("replSetGetConfig")["config"]
+            config |= {"version": config["version"] + 1, "settings": _settings(election)}
+            client.admin.command("replSetReconfig", config)
+
+    def primary(self) -> Member:
+        """Whoever takes writes now; waits for one."""
+        return wait_for(
+            lambda: next((m for m in self.members if _hello(m).get("isWritablePrimary")), None), "a primary"
+        )
+
+    def secondaries(self) -> list[Member]:
+        primary = self.primary()
+        return [member for member in self.members if member is not primary]
+
+    def step_down(self) -> None:
+        with _connection(self.primary()) as client:
+            client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+
+    def is_whole(self) -> bool:
+        """A primary, and two that copy from somebody: one that still looks for a source may pick the next to freeze,
+        and wait for it 20 s, as MongoDB does; meanwhile no majority has anything.
+        """
+        states = [_ask(member, "replSetGetStatus") for member in self.members]
+        copying = [state for state in states if state.get("myState") == SECONDARY and state["syncSourceHost"]]
+        return len(copying) == 2 and any(state.get("myState") == PRIMARY for state in states)
+
+
+class RedisPair:
+    """A Redis that writes to its replica, and three sentinels that watch both. `members` begins with these two.
+
+    `down_after`: after so many seconds without an answer a majority of the sentinels makes the replica the master.
+    """
+
+    def __init__(self, folder: Path, down_after: float, name: str = "mymaster") -> None:
+        self._folder = folder
+        self._down_after = down_after
+        self._name = name
+        self.members: list[Member] = []
+
+    def start(self) -> None:
+        folder, name = self._folder, self._name
+        ports = [pick_port(0) for _ in range(5)]
+        for more in ([], ["--replicaof", "127.0.0.1", str(ports[0])]):
+            self.members.append(self._redis(folder, ports[len(self.members)], *more))
+        self.pair = self.members[:2]
+        wait_for(lambda: _replication(self.pair[1]).get("master_link_status") == "up", "a replica in step")
+        binary = redis_server(folder, ports[0]).command[0]
+        for port in ports[2:]:
+            file = folder / f"sentinel-{port}.conf"
+            file.write_text(
+                f"port {port}\nbind 127.0.0.1\nlogfile {file}.log\n"
+                f"sentinel monitor {name} 127.0.0.1 {ports[0]} 2\n"
+                f"sentinel down-after-milliseconds {name} {int(self._down_after * 1000)}\n"
+                f"sentinel failover-timeout {name} 5000\n"
+            )
+            self.members.append(Member(port, [binary, str(file), "--sentinel"]))
+        self.sentinels = self.members[2:]
+        self.addresses = ",".join(f"127.0.0.1:{port}" for port in ports[2:])
+        wait_for(self._is_watched, "three sentinels that know each other and the replica")
+
+    def master(self) -> Member | None:
+        """Whoever most of the sentinels call so."""
+        named = [state["port"] for state in self._states()]
+        return next((member for member in self.pair if named.count(member.port) > 1), None)
+
+    def replica(self) -> Member:
+        return next(member for member in self.pair if member is not self.master())
+
+    def is_whole(self) -> bool:
+        return _replication(self.replica()).get("master_link_status") == "up" and self._is_watched()
+
+    def _is_watched(self) -> bool:
+        states = self._states()
+        return len(states) == 3 and all(
+            state["num-slaves"] == 1 and state["num-other-sentinels"] == 2 and state["flags"] == "master"
+            for state in states
+        )
+
+    def _states(self) -> list[dict[str, Any]]:
+        states = []
+        for sentinel in self.sentinels:
+            with suppress(RedisError), _client(sentinel) as client:
+                states.append(client.sentinel_master(self._name))
+        return states
+
+    def _redis(self, folder: Path, port: int, *more: str) -> Member:
+        command = redis_server(folder / str(port), port).command
+        return Member(port, [*command, "--min-replicas-to-write", "1", "--min-replicas-max-lag", "2", *more])
+
+
+def _client(member: Member) -> Redis:
+    return Redis(port=member.port, socket_timeout=0.5, retry=None, protocol=2)
+
+
+def _replication(member: Member) -> dict[str, Any]:
+    try:
+        with _client(member) as client:
+            return client.info("replication")
+    except RedisError:
+        return {}
+
+
+def _settings(election: float) -> dict[str, Any]:
+    # Copy from the primary only: in a new set a secondary may find another one too young to copy from, look away for
+    # 60 s, and leave it without a majority when it is elected meanwhile (seen).
+    return {
+        "electionTimeoutMillis": int(election * 1000),
+        "heartbeatIntervalMillis": 500,
+        "chainingAllowed": False,
+    }
+
+
+@contextmanager
+def _connection(member: Member) -> Iterator[MongoClient[dict[str, Any]]]:
+    with MongoClient("127.0.0.1", member.port, directConnection=True, serverSelectionTimeoutMS=2_000) as client:
+        yield client
+
+
+def _hello(member: Member) -> dict[str, Any]:
+    return _ask(member, "hello")
+
+
+def _ask(member: Member, command: str) -> dict[str, Any]:
+    """What it says; nothing where it does not answer."""
+    try:
+        with MongoClient(
+            "127.0.0.1", member.port, directConnection=True, serverSelectionTimeoutMS=500, socketTimeoutMS=500
+        ) as client:
+            return client.admin.command(command)
+    except PyMongoError:
+        return {}
+
+
+@contextmanager
+def cluster_running(cluster: Any) -> Iterator[Any]:
+    """Ends whatever runs of it, however the test went."""
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        for member in cluster.members:
+            member.kill()

@@ -1,0 +1,88 @@
+"""Schemathesis against a running app: whatever its description allows, and whatever it does not, with every check on.
+
+`python -m tests.support.fuzzing` starts a system of its own and asks both apps at length; EXAMPLES and SEED say how.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx
+
+from report_app.openapi_operations import SITE_EXAMPLE, SITE_SET
+from tests.support.running_system import BIN, System, own_environment, wait_for
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {
+    "ADMIN_KEY": "an-admin-key-for-fuzzing",
+    "REPORT_KEY": "a-report-key-for-fuzzing",
+    "REDIS_TIMEOUT": "10",  # how busy this machine is besides is not what is asked about
+}
+BEARER = {"Authorization": f"Bearer {SETTINGS['ADMIN_KEY']}"}
+
+
+def tell(system: System) -> str:
+    """So that there is something to ask about: a site, its events, a dead letter. Returns the letter's id."""
+    httpx.put(f"{system.report}/admin/sites/{SITE_EXAMPLE}", headers=BEARER, json=SITE_SET).raise_for_status()
+    event = {"site_id": SITE_EXAMPLE, "event_type": "pageview", "path": "/pricing", "user_id": "user-xyz-789"}
+    httpx.post(f"{system.ingest}/events", json=[event, event | {"event_type": "signup"}]).raise_for_status()
+    with system.redis() as redis:
+        redis.xadd("footfall:journal", {"event": b"no event"})
+    letters = f"{system.report}/admin/dead-letters"
+    found = wait_for(lambda: httpx.get(letters, headers=BEARER).json()["dead_letters"], "the dead letter")
+    return str(found[0]["id"])
+
+
+def fuzz(address: str, folder: Path, examples: int, seed: int, **environment: str) -> subprocess.CompletedProcess[str]:
+    """One app. `examples`: for each operation, beside those that its description itself gives cause for. What else the
+    hooks want to know is in `environment`.
+    """
+    command = [
+        *(
+            str(BIN / "schemathesis"),
+            "--config-file",
+            str(ROOT / "tests" / "support" / "schemathesis.toml"),
+            "--no-color",
+            "run",
+        ),
+        *(f"{address}/openapi.json", "--checks", "all", "--seed", str(seed), "--max-examples", str(examples)),
+        *("-H", f"Authorization: {BEARER['Authorization']}"),
+    ]
+    environment = own_environment() | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def found(done: subprocess.CompletedProcess[str]) -> str:
+    """Its output, no line too long to read."""
+    return "\n".join(line[:300] for line in (done.stdout + done.stderr).splitlines() if line.strip())
+
+
+def cases(done: subprocess.CompletedProcess[str]) -> int:
+    """How many requests were made up; 0 where none were."""
+    said = re.search(r"([0-9,]+) generated", done.stdout)
+    return int(said[1].replace(",", "")) if said else 0
+
+
+def main() -> int:
+    examples, seed = int(os.environ.get("EXAMPLES", "500")), int(os.environ.get("SEED", "1"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        system = System(folder, **SETTINGS)
+        try:
+            system.start()
+            letter = tell(system)
+            done = [fuzz(address, folder, examples, seed, LETTER=letter) for address in (system.ingest, system.report)]
+        finally:
+            system.kill()
+    for each in done:
+        print(found(each))
+    print(json.dumps({"seed": seed, "examples": examples, "cases": [cases(each) for each in done]}))
+    return max(each.returncode for each in done)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

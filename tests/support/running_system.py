@@ -1,0 +1,227 @@
+"""The whole system as `make run` starts it, on ports and in a folder of its own."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pymongo import MongoClient
+from pymongo.database import Database
+from redis import Redis
+
+from config.clients import make_redis
+from config.settings import Settings
+from footfall.embedded_servers import Server, pick_port
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
+UP = "Footfall is up."
+
+
+def wait_for(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
+    """The first true value of `condition`. Fails after `limit` seconds, saying what did not come."""
+    end = time.monotonic() + limit
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise AssertionError(f"{what}: not within {limit} s")
+        time.sleep(0.02)
+    return value
+
+
+@contextmanager
+def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
+    """They are there, and do not answer. A signal takes a while to reach each thread that runs."""
+    found = list(processes)
+    try:
+        for process in found:
+            process.suspend()
+        wait_for(lambda: all(map(_stands_still, found)), "processes that stand still")
+        yield
+    finally:
+        for process in found:
+            process.resume()
+
+
+def _stands_still(process: psutil.Process) -> bool:
+    for file in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if file.read_text().rpartition(")")[2].split()[0] not in "TZ":
+                return False
+    return True
+
+
+def own_environment() -> dict[str, str]:
+    """Ours, without the folder in which this process keeps its metrics: who is started has one of his own."""
+    return {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
+
+
+def make_project(folder: Path, env_file: str | bytes) -> Path:
+    """A folder like a clone of this project with a `.env` of its own."""
+    folder.mkdir(exist_ok=True)
+    for name in ("Procfile", "analytics", "config", "footfall", "ingest_app", "report_app", "tasks", "web"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".env").write_bytes(env_file if isinstance(env_file, bytes) else env_file.encode())
+    return folder
+
+
+def pick_ports(count: int) -> list[int]:
+    """So many free ports, no two the same."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(pick_port(0))
+    return list(found)
+
+
+@contextmanager
+def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
+    """One embedded server, ready, and killed at the end."""
+    process = subprocess.Popen(server.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        server.wait_until_ready()
+        yield process
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.Popen]:
+    """A line of the Procfile without its supervisor, so that what ends stays ended. Killed at the end."""
+    environment = own_environment() | {"LOG_FORMAT": "json", "PATH": f"{BIN}:{os.environ['PATH']}"} | environment
+    with log.open("ab") as output:
+        process = psutil.Popen(
+            shlex.split(line), env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its group outlives it where it left somebody behind
+        process.wait()
+
+
+class System:
+    """`make run` in a folder. `settings`: environment names to set beside ports and folder. `project`: the current
+    folder, if it is not this project's (see make_project).
+    """
+
+    def __init__(self, folder: Path, *, project: Path | None = None, **settings: str) -> None:
+        self.folder = folder
+        self.project = project or ROOT
+        self.log = folder / "run.log"
+        names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT", "REDIS_PORT", "MONGODB_PORT"]
+        self.ports = dict(zip(names, pick_ports(len(names)), strict=True))
+        self.environment = {name: str(port) for name, port in self.ports.items()}
+        # Empty, not missing: what a developer's .env says must not leak in.
+        self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
+        self.environment["REDIS_SENTINELS"] = ""
+        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
+        self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
+        self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
+        self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
+        own = f"mongodb://127.0.0.1:{self.ports['MONGODB_PORT']}/footfall?replicaSet=footfall"
+        self.redis_url = settings.get("REDIS_URL", f"redis://127.0.0.1:{self.ports['REDIS_PORT']}/0")
+        self.mongodb_uri = self.environment["MONGODB_URI"] or own
+        self._process: psutil.Popen | None = None
+        self._family: list[psutil.Process] = []
+
+    def start(self) -> "System":
+        self.launch()
+        wait_for(lambda: UP in self.output() or not self.process.is_running(), "the system's start", 90)
+        assert UP in self.output(), self.output()
+        self._family = self.process.children(recursive=True)
+        return self
+
+    def launch(self) -> None:
+        """Starts it without waiting."""
+        with self.log.open("wb") as log:
+            self._process = psutil.Popen(
+                [sys.executable, "-m", "footfall.supervisor"],
+                cwd=self.project,
+                env=own_environment() | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> list[psutil.Process]:
+        """Stops it as Ctrl-C would. Returns what it left behind: nothing, if all is well."""
+        family = self.process.children(recursive=True)
+        self.process.send_signal(how)
+        self.process.wait(timeout=90)
+        _, left = psutil.wait_procs(family, timeout=0.5)
+        return left
+
+    def kill(self) -> None:
+        """Whatever still runs of it."""
+        if self._process is None:
+            return
+        running = self._process.is_running()
+        family = [self._process, *self._process.children(recursive=True)] if running else self._family
+        for process in family:
+            kill_if_there(process)
+        psutil.wait_procs(family, timeout=10)
+
+    @property
+    def process(self) -> psutil.Popen:
+        assert self._process is not None, "not started"
+        return self._process
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def part(self, *words: str) -> list[psutil.Process]:
+        """Its processes whose command line holds all the words, parents before children."""
+        return [p for p in self.process.children(recursive=True) if all(w in command_of(p) for w in words)]
+
+    def redis(self) -> Redis:
+        if sentinels := self.environment["REDIS_SENTINELS"]:
+            return make_redis(Settings(redis_url=self.redis_url, redis_sentinels=sentinels))
+        return Redis.from_url(self.redis_url, protocol=2)
+
+    @contextmanager
+    def database(self) -> Iterator[Database[dict[str, Any]]]:
+        with MongoClient[dict[str, Any]](self.mongodb_uri, tz_aware=True, uuidRepresentation="standard") as client:
+            yield client.get_default_database()
+
+    def run_celery(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The celery CLI, as an operator types it."""
+        return self._run(str(BIN / "celery"), "-A", "tasks", *arguments)
+
+    def run_footfall(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Footfall's own, likewise. `settings`: environment names that differ from the system's."""
+        return self._run(sys.executable, "-m", "footfall", *arguments, **settings)
+
+    def _run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        environment = self.environment | {"REDIS_URL": self.redis_url, "MONGODB_URI": self.mongodb_uri} | settings
+        return subprocess.run(
+            command,
+            cwd=self.project,
+            env=own_environment() | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+
+def kill_if_there(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""

@@ -1,0 +1,35 @@
+"""Both apps, running, are asked what their descriptions allow and what they do not; every check of Schemathesis is on.
+
+`make fuzz-api` asks at length (docs/api.md).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.fuzzing import SETTINGS, cases, found, fuzz, tell
+from tests.support.running_system import System
+
+EXAMPLES, SEED = 5, 20261127
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str]]:
+    system = System(tmp_path_factory.mktemp("system"), **SETTINGS)
+    try:
+        system.start()
+        yield system, tell(system)
+    finally:
+        system.kill()
+
+
+@pytest.mark.timeout(300)  # alone it takes a third of that
+@pytest.mark.parametrize("app", ["ingest", "report"])
+def test_what_is_described_is_answered_as_described_and_what_is_not_is_refused(
+    told: tuple[System, str], tmp_path: Path, app: str
+):
+    system, letter = told
+    done = fuzz(getattr(system, app), tmp_path, EXAMPLES, SEED, FUZZ="short", LETTER=letter)
+    assert done.returncode == 0, found(done)
+    assert cases(done) > 500

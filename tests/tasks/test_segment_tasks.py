@@ -1,0 +1,141 @@
+"""Segments as the running system builds them: by itself, beside everything else, and whoever is killed meanwhile."""
+
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psutil
+import pytest
+from pymongo.database import Database
+
+from analytics.events.backfill import Backfill
+from analytics.events.dirty_hours import DirtyHours
+from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
+from analytics.segments.engine import Segments, make_segments
+from analytics.segments.snapshot_reader import SnapshotReader
+from config.clients import make_database
+from config.settings import Settings
+from tests.support.running_system import System, wait_for
+
+LARGE = 250_000  # events: seconds to build
+
+
+@pytest.fixture(scope="module")
+def segments(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Segments]:
+    """Those of the running system, as another machine sees them."""
+    folder = tmp_path_factory.mktemp("other machine")
+    settings = Settings(mongodb_uri=system.mongodb_uri, segment_dir=str(folder))
+    database = make_database(settings)
+    yield make_segments(settings, database)
+    database.client.close()
+
+
+def count(segments: Segments, site: str, most_fresh: int = 10_000) -> int:
+    now = as_ms(datetime.now(UTC))
+    period = Interval(now - 400 * DAY, now + DAY)
+    with segments.connect() as connection:
+        rows = segments.reader.open(connection, site, period, most_fresh).rows(period, ["visitor"])
+        ((found,),) = connection.execute(f"SELECT count(*) FROM ({rows.text})", rows.values).fetchall()
+    return int(found)
+
+
+def post(system: System, site: str, moment: datetime) -> None:
+    event = {"site_id": site, "event_type": "page_view", "user_id": "anna", "timestamp": moment.isoformat()}
+    assert httpx.post(f"{system.ingest}/event", json=event).status_code == 200
+
+
+def built(segments: Segments, site: str) -> bool:
+    return bool(segments.store.manifest(site).segments) and not segments.dirty.of_site(site)
+
+
+def test_an_event_is_in_a_reading_when_it_is_stored_and_in_a_segment_when_its_hour_is_over(
+    system: System, segments: Segments
+):
+    now = datetime.now(UTC)
+    post(system, "site", now)
+    wait_for(lambda: count(segments, "site") == 1, "the event")
+    assert segments.store.manifest("site").segments == ()
+    for hours in (3, 4, 5):
+        post(system, "site", now - timedelta(hours=hours))
+    wait_for(lambda: count(segments, "site") == 4, "the others")
+    wait_for(lambda: segments.store.manifest("site").segments, "a segment", 60)
+    assert count(segments, "site") == 4
+
+
+def test_a_month_from_before_there_were_segments_is_built(system: System, segments: Segments):
+    wait_for(segments.history.is_done, "the end of history")
+    with system.database() as database:
+        database["events"].insert_many(large("old", 10))
+        database["segment_state"].delete_many({})
+        # As a process that was started just now: it has not seen that all is done, which nothing undoes but this test.
+        started = replace(
+            segments, reader=SnapshotReader(segments.store, segments.dirty, Backfill(database), segments.raw)
+        )
+        assert count(started, "old") == 10
+        wait_for(lambda: built(segments, "old"), "a segment", 60)
+        assert count(started, "old") == 10
+
+
+def large(site: str, number: int) -> list[dict[str, Any]]:
+    start = interval_of("month", as_ms(datetime.now(UTC)) - 60 * DAY).start
+    return [
+        {"_id": uuid4(), "site_id": site, "event_type": "page_view", "path": f"/{n % 100}", "user_id": f"{n % 5_000}",
+         "timestamp": as_datetime(start + 12 * HOUR + n % (30 * MINUTE))}
+        for n in range(number)
+    ]  # fmt: skip
+
+
+def is_building(database: Database[dict[str, Any]]) -> bool:
+    return database["segment_manifests"].count_documents({"_id": "large", "lease": {"$exists": True}}) == 1
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_that_stops_or_is_killed_in_the_middle_leaves_everything_right(system: System, segments: Segments):
+    with system.database() as database:
+        events = large("large", LARGE)
+        database["events"].insert_many(events, ordered=False)
+        DirtyHours(database).mark([("large", as_ms(e["timestamp"])) for e in events], datetime.now(UTC))
+
+        wait_for(lambda: is_building(database), "a build", 60)
+        post(system, "beside", datetime.now(UTC))
+        wait_for(lambda: database["events"].count_documents({"site_id": "beside"}) == 1, "an event beside it")
+        assert is_building(database), "which did not wait for the build"
+
+        worker = system.part("tasks worker")[0]
+        worker.send_signal(signal.SIGTERM)
+        psutil.wait_procs([worker], timeout=20)
+        assert not worker.is_running(), "it did not wait for the build"
+        wait_for(
+            lambda: "stopped, or out of time" in system.output(), "its last line, which the supervisor passes on", 5
+        )
+        forget_lease(database)
+
+        wait_for(lambda: is_building(database), "the next worker's", 60)
+        for process in system.part("tasks worker"):
+            process.kill()
+        assert segments.store.manifest("large").segments == ()
+        forget_lease(database)
+    wait_for(lambda: built(segments, "large"), "the last one's", 90)
+    assert count(segments, "large") == LARGE
+
+
+def forget_lease(database: Database[dict[str, Any]]) -> None:
+    """As a minute does."""
+    database["segment_manifests"].update_one({"_id": "large"}, {"$unset": {"lease": "", "leased_until": ""}})
+
+
+def test_nothing_is_owed_where_nothing_is_due(database: Database[dict[str, Any]], settings: Settings):
+    builder, now = make_segments(settings, database).builder, datetime.now(UTC)
+    assert builder.is_owed(), "whether there is a history nobody has looked"
+    assert builder.build_due() == 0
+    assert not builder.is_owed()
+    builder.dirty.mark([("site", as_ms(now))], now)
+    assert not builder.is_owed(), "its hour goes on"
+    builder.dirty.mark([("site", as_ms(now - timedelta(hours=3)))], now - timedelta(minutes=1))
+    assert builder.is_owed()
+    assert builder.waiting()[0].hours == 2
+    assert builder.waiting()[1].hours == 1

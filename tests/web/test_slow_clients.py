@@ -1,0 +1,198 @@
+"""Clients that are slow, silent or odd, against the real server: they keep nobody else from sending."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from time import process_time
+
+import httpx
+import psutil
+import pytest
+from redis import Redis
+
+from analytics.journal.journal import JOURNAL_KEY
+from config.settings import Settings
+from footfall.embedded_servers import pick_port
+from tests.support.running_system import running_alone, wait_for
+from tests.system.test_deployment import PROCFILE
+from web.gunicorn_worker import LONGEST, OPEN, WAITS, WHOLE, WORKER_PATIENCE, state_of
+
+GOOD = json.dumps({"site_id": "shop", "event_type": "pageview", "user_id": "ann"}).encode()
+HEAD = b"POST /event HTTP/1.1\r\nHost: footfall\r\n"
+
+
+def head(length: int) -> bytes:
+    return HEAD + b"Content-Length: %d\r\n\r\n" % length
+
+
+@pytest.fixture(scope="module")
+def server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Popen, int]]:
+    """gunicorn, and its port."""
+    port = pick_port(0)
+    log = tmp_path_factory.mktemp("slow") / "log"
+    environment = {"REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "WEB_CONCURRENCY": "1"}
+    with running_alone(PROCFILE["ingest"], log, **environment) as process:
+        wait_for(lambda: is_up(port), "gunicorn")
+        yield process, port
+        assert "Traceback" not in Path(log).read_text()
+
+
+def is_up(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=40)
+
+
+def answer(sock: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    found = b""
+    with suppress(OSError):
+        while piece := sock.recv(65536):
+            found += piece
+    return found
+
+
+def test_two_hundred_slow_clients_keep_nobody_waiting_and_are_told_that_it_was_too_long(server, redis: Redis):
+    """One process with 16 threads: 50 that say nothing, 50 with a head and 50 with a body that come a byte a second, 50
+    with the body of a batch that stops.
+    """
+    _, port = server
+    begun = [b"", HEAD, head(len(GOOD)), b"POST /events HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n" + b" " * 100_000]
+    slow = {kind: [connect(port) for _ in range(50)] for kind in range(4)}
+    start = time.monotonic()
+    for kind, socks in slow.items():
+        for sock in socks:
+            sock.sendall(begun[kind])
+    stop = threading.Event()
+
+    def trickle() -> None:
+        while not stop.wait(1):
+            for sock in slow[1] + slow[2]:
+                with suppress(OSError):
+                    sock.send(b"x")
+
+    trickling = threading.Thread(target=trickle)
+    trickling.start()
+    times = []
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+            while time.monotonic() < start + WORKER_PATIENCE - 1:
+                begin = time.monotonic()
+                assert client.post("/event", content=GOOD).status_code == 200
+                times.append(time.monotonic() - begin)
+        batch = httpx.post(f"http://127.0.0.1:{port}/events", content=b"[" + GOOD + b"]")
+        assert batch.status_code == 200
+        for kind in (1, 2):
+            for sock in slow[kind]:
+                assert answer(sock).startswith(b"HTTP/1.1 408 "), kind
+        assert {answer(sock) for sock in slow[0]} == {b""}, "nothing was asked"
+        took = time.monotonic() - start
+    finally:
+        stop.set()
+        trickling.join()
+        for sock in [sock for socks in slow.values() for sock in socks]:
+            sock.close()
+    times.sort()
+    print(f"{len(times)} events beside 200 slow clients: p50 {times[len(times) // 2] * 1000:.1f} ms,"
+          f" slowest {times[-1] * 1000:.0f} ms; the slow ones were sent away after {took:.1f} s")  # fmt: skip
+    assert times[int(len(times) * 0.99)] < 1
+    assert took < WORKER_PATIENCE + 5
+
+
+def test_a_body_that_stops_on_a_thread_is_a_408_too(server):
+    _, port = server
+    with connect(port) as sock:
+        sock.sendall(b"POST /events HTTP/1.1\r\nHost: footfall\r\nContent-Length: 4000000\r\n\r\n[")
+        found = answer(sock)
+    assert found.startswith(b"HTTP/1.1 408 ")
+    assert b'"request_timeout"' in found
+
+
+def test_requests_are_answered_however_they_are_cut_into_packets(server, redis: Redis):
+    _, port = server
+    chunked = HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD)
+    whole = head(len(GOOD)) + GOOD
+    last = HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(GOOD) + GOOD
+    with connect(port) as sock:
+        for part in (whole[:10], whole[10:100], whole[100:] + whole[:30], whole[30:] + whole, last):
+            sock.sendall(part)
+            time.sleep(0.02)  # so that each is a packet of its own
+        assert answer(sock).count(b"HTTP/1.1 200 OK") == 4
+    with connect(port) as sock:
+        for byte in range(len(chunked)):
+            sock.sendall(chunked[byte : byte + 1])
+        assert answer(sock).startswith(b"HTTP/1.1 200 OK")
+    assert redis.xlen(JOURNAL_KEY) == 5
+
+
+def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server):
+    _, port = server
+    with connect(port) as sock:
+        sock.sendall(HEAD + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(GOOD))
+        assert sock.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(GOOD)
+        assert answer(sock).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_whoever_goes_away_halfway_leaves_nothing_behind(server, redis: Redis):
+    process, port = server
+    (worker,) = process.children()
+    before = worker.num_fds()
+    for part in (b"", HEAD, head(50) + b"{", b"\xff" * 100, b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"):
+        for _ in range(20):
+            with connect(port) as sock:
+                sock.sendall(part)
+    wait_for(lambda: worker.num_fds() <= before + 2, "an end of their connections")
+    assert redis.xlen(JOURNAL_KEY) == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "state"),
+    [
+        (b"", WAITS),
+        (b"x" * 40_000, OPEN),
+        (b"GET / HTTP/1.1\r\n\r\n", WHOLE),
+        (head(3), WAITS),
+        (head(3) + b"12", WAITS),
+        (head(3) + b"123", WHOLE),
+        (head(3) + b"1234", WHOLE),
+        (head(LONGEST), OPEN),
+        (HEAD + b"content-length: x\r\n\r\n", WHOLE),
+        (HEAD + b"CONTENT-LENGTH:5\r\n\r\n", WAITS),
+        (HEAD + b"Expect: 100-continue\r\nContent-Length: 5\r\n\r\n", OPEN),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", WAITS),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n", WAITS),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", WHOLE),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", WHOLE),
+        (HEAD + b"Transfer-Encoding: odd\r\n\r\n", OPEN),
+        (HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n", OPEN),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n000;z\r\nTrailer: x\r\n\r\n", WHOLE),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\n0\r\n\r\n", WAITS),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"x" * LONGEST, OPEN),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"no\r\n", OPEN),
+    ],
+    ids=repr,
+)
+def test_how_far_a_request_has_come(raw: bytes, state: str):
+    assert state_of(raw)[0] == state
+
+
+@pytest.mark.parametrize("chunk", [b"0\r\n", b"1\r\na\r\n", b"1\r\n\r\r\n"], ids=repr)
+def test_no_body_keeps_the_loop_from_others(chunk: bytes):
+    """130 kB of the first took 40 seconds, and a process whose loop stands still for 30 is replaced."""
+    raw, looked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n", 0
+    began = process_time()
+    while len(raw) < LONGEST - 1000:
+        raw += chunk * 30
+        state, _, looked = state_of(raw, looked)
+        assert state != WHOLE
+    assert process_time() - began < 1
+    assert state_of(raw + b"0\r\n\r\n", looked)[0] == WHOLE
