@@ -19,7 +19,7 @@ from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, ok,
 from analytics.diagnostics.server_kind import kind_of_server
 from analytics.events.dirty_hours import DirtyHours, Waiting
 from analytics.events.store import INDEXES
-from analytics.segments.builder import due_at
+from analytics.segments.due import due_at
 from analytics.sites.names import Conflict, conflicts
 from analytics.sites.store import all_sites
 from analytics.unavailable import Unavailable

@@ -12,7 +12,7 @@ from pymongo import UpdateOne
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.events.columns import RawEvents
+from analytics.events.event_index import EventIndex
 from analytics.interval import Interval, as_datetime, as_ms, interval_of
 from analytics.unavailable import raising_unavailable
 
@@ -32,7 +32,7 @@ class Backfill:
         self._state = database["segment_state"]
         self._months = database["segment_history"]
         self._events = database["events"]
-        self._raw = RawEvents(database)
+        self._index = EventIndex(database)
         self._is_done = False  # for good, once it is
 
     def left(self, site_id: str) -> list[Interval]:
@@ -44,7 +44,7 @@ class Backfill:
         with raising_unavailable("mongodb", PyMongoError):
             state = self._state.find_one(STATE)
             if state is None:
-                return self._raw.months(site_id)
+                return self._index.months(site_id)
             self._is_done = state["done"]
             if self._is_done:
                 return []
@@ -78,8 +78,8 @@ class Backfill:
                 self._state.update_one(STATE, {"$setOnInsert": {"done": True}}, upsert=True)
 
     def _list(self) -> None:
-        for site_id in self._raw.sites():
-            months = [Past(site_id, month) for month in self._raw.months(site_id)]
+        for site_id in self._index.sites():
+            months = [Past(site_id, month) for month in self._index.months(site_id)]
             fields = [{"site_id": site_id, "month": as_datetime(past.month.start)} for past in months]
             writes = [UpdateOne(_key(past), {"$set": f}, upsert=True) for past, f in zip(months, fields, strict=True)]
             if writes:

@@ -10,17 +10,17 @@ from decimal import Decimal
 from hashlib import blake2b
 from operator import itemgetter
 from typing import Any, cast
-from uuid import UUID
 
 import bson
 import pyarrow as pa
 from bson import Decimal128
-from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.events.event import DESCRIBED, PAGEVIEW_TYPES, id_from_document, sequence_of
+from analytics.events.arrival import place_of
+from analytics.events.event import DESCRIBED, PAGEVIEW_TYPES
+from analytics.events.event_index import BY_TIME, EventIndex
 from analytics.events.stored_props import as_sent
-from analytics.interval import LATEST, Interval, as_datetime, as_ms, interval_of
+from analytics.interval import Interval, as_datetime
 from analytics.mongodb import ping
 from analytics.unavailable import raising_unavailable
 
@@ -51,7 +51,6 @@ _FIELDS: dict[str, Any] = {
     **dict.fromkeys(("hostname", "interactive", "engagement_time", "scroll_depth", "revenue", "props", *DESCRIBED), 1),
 }  # fmt: skip
 _FIELDS_OF_TIES = {name: _FIELDS[name] for name in ("occurred", "visitor", *_OF_ARRIVAL)}
-_BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
 _TEXTS = frozenset(("page", "hostname", *DESCRIBED))
 
 
@@ -60,10 +59,7 @@ def visitor_of(user_id: str) -> int:
     return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), "little")
 
 
-class RawEvents:
-    def __init__(self, database: Database[dict[str, Any]]) -> None:
-        self._events = database["events"]
-
+class RawEvents(EventIndex):
     def read(self, site_id: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
         """The site's events in these intervals, each of which is read in order of time. A batch has AT_ONCE events, or
         MongoDB's 16 MB of them. Raises Unavailable.
@@ -99,7 +95,7 @@ class RawEvents:
         wanted = set(places)
         when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
         with raising_unavailable("mongodb", PyMongoError):
-            found = list(self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS_OF_TIES).sort(_BY_TIME))
+            found = list(self._events.find({"site_id": site_id, "timestamp": when}, _FIELDS_OF_TIES).sort(BY_TIME))
         times, visitors = [x["occurred"] for x in found], [_visitor(x.get("visitor")) for x in found]
         at = zip(times, visitors, _ties(found), strict=True)
         chosen = [document for place, document in zip(at, found, strict=True) if place in wanted]
@@ -115,26 +111,6 @@ class RawEvents:
         with raising_unavailable("mongodb", PyMongoError):
             return self._events.count_documents({"site_id": site_id, "timestamp": when}, limit=most)
 
-    def sites(self) -> Iterator[str]:
-        """Each found by its place in the index, however many events it has."""
-        with raising_unavailable("mongodb", PyMongoError):
-            site_id = ""
-            while found := self._events.find_one({"site_id": {"$gt": site_id}}, {"site_id": 1}, sort=_BY_TIME):
-                site_id = found["site_id"]
-                yield site_id
-
-    def months(self, site_id: str) -> list[Interval]:
-        """Those in which the site has events, found likewise."""
-        months: list[Interval] = []
-        with raising_unavailable("mongodb", PyMongoError):
-            after = as_datetime(0)
-            while found := self._events.find_one(
-                {"site_id": site_id, "timestamp": {"$gte": after, "$lt": LATEST}}, {"timestamp": 1}, sort=_BY_TIME
-            ):
-                months.append(interval_of("month", as_ms(found["timestamp"])))
-                after = as_datetime(months[-1].end)
-        return months
-
     def _find(
         self, site_id: str, interval: Interval, fields: Mapping[str, Any] = _FIELDS
     ) -> Iterator[tuple[list[dict[str, Any]], int]]:
@@ -144,7 +120,7 @@ class RawEvents:
             found = self._events.find_raw_batches(
                 {"site_id": site_id, "timestamp": when},
                 fields,
-                sort=_BY_TIME,
+                sort=BY_TIME,
                 batch_size=_AT_ONCE,
                 allow_disk_use=False,
             )
@@ -186,22 +162,6 @@ def _ties(documents: Sequence[dict[str, Any]]) -> list[int]:
                 before[visitor] = ties[each] + 1
         row += 1
     return ties
-
-
-def place_of(document: Mapping[str, Any]) -> tuple[str, UUID]:
-    """By which documents with one timestamp are ordered. No two have the same."""
-    return arrival_of(document), id_of(document["_id"])
-
-
-def arrival_of(document: Mapping[str, Any]) -> str:
-    """The sequence of the event, or of the entry that stored it; "" for a document of another program."""
-    given = document.get("sequence")
-    return given if isinstance(given, str) else sequence_of(str(document.get("entry_id", "")))
-
-
-def id_of(key: Any) -> UUID:
-    """Another program's `_id` may be of any type."""
-    return key if isinstance(key, UUID) else id_from_document(str(key))
 
 
 def _visitor(value: Any) -> int | None:

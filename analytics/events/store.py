@@ -23,8 +23,8 @@ from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from analytics.events.account import Account
+from analytics.events.arrival import arrival_of, id_of, place_of
 from analytics.events.backfill import Backfill
-from analytics.events.columns import arrival_of, id_of, place_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import DESCRIBED, Event, Revenue
 from analytics.events.stored_props import as_sent, stored_form

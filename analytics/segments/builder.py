@@ -27,7 +27,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.backfill import Backfill, Past
 from analytics.events.columns import RawEvents
-from analytics.events.dirty_hours import DirtyHours, Due, Waiting
+from analytics.events.dirty_hours import DirtyHours, Waiting
 from analytics.interval import (
     DAY,
     HOUR,
@@ -42,6 +42,7 @@ from analytics.interval import (
 )
 from analytics.mongodb import LOOK_LIMIT
 from analytics.segments.derivation import derive
+from analytics.segments.due import SETTLED, due_at
 from analytics.segments.snapshot_reader import SegmentSource, Snapshot, seam_rows, source_of
 from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
@@ -59,11 +60,6 @@ _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
 MANY_ROWS = 1_000_000  # that are sorted at once, in 600 MB; ten million did not go through DuckDB's default of a GB
 SMALL = 50_000  # events: what is no larger is built anew in a second, and needs no finer segments
 SMALL_WIDE = 1_000  # the same, of events of up to 72 kB
-_MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
-MANY_AFTER = timedelta(seconds=30)  # but not all the time: 1,000 events a second are 30,000 by then
-SETTLED = timedelta(seconds=90)  # after the end of an hour its last events have come, but for the late ones
-QUIET = timedelta(seconds=5)  # late events mostly come in batches
-_PATIENCE = timedelta(minutes=5)  # an hour that is marked again and again is built nevertheless
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
 TURN = timedelta(seconds=5)  # of one site; else one that has months to build would keep all others waiting
 
@@ -260,11 +256,6 @@ def write(
         connection.execute(f"COPY ({OF_DAYS}) TO '{file}' {in_order}", {"days": [*map(str, parts)]})
     text = "SELECT count(*), min(occurred), max(occurred) FROM read_parquet(?)"
     return Content(*connection.execute(text, [[str(file)]]).fetchall()[0])
-
-
-def due_at(now: datetime) -> Due:
-    over = now - timedelta(milliseconds=HOUR) - SETTLED
-    return Due(over, now - QUIET, now - _PATIENCE, _MANY, now - MANY_AFTER)
 
 
 def _no_coarser(grain: SegmentGrain, than: SegmentGrain) -> bool:

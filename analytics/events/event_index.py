@@ -1,0 +1,37 @@
+"""Which sites and months have events, from the index of MongoDB alone. Callers handle Unavailable (MongoDB is down)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+
+from analytics.interval import LATEST, Interval, as_datetime, as_ms, interval_of
+from analytics.unavailable import raising_unavailable
+
+BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
+
+
+class EventIndex:
+    def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._events = database["events"]
+
+    def sites(self) -> Iterator[str]:
+        """Each found by its place in the index, however many events it has."""
+        with raising_unavailable("mongodb", PyMongoError):
+            site_id = ""
+            while found := self._events.find_one({"site_id": {"$gt": site_id}}, {"site_id": 1}, sort=BY_TIME):
+                site_id = found["site_id"]
+                yield site_id
+
+    def months(self, site_id: str) -> list[Interval]:
+        """Those in which the site has events, found likewise."""
+        months: list[Interval] = []
+        with raising_unavailable("mongodb", PyMongoError):
+            after = as_datetime(0)
+            while found := self._events.find_one(
+                {"site_id": site_id, "timestamp": {"$gte": after, "$lt": LATEST}}, {"timestamp": 1}, sort=BY_TIME
+            ):
+                months.append(interval_of("month", as_ms(found["timestamp"])))
+                after = as_datetime(months[-1].end)
+        return months
