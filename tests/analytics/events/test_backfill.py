@@ -100,7 +100,7 @@ def test_a_new_database_has_no_history_and_an_old_one_has_even_if_asked_later(ol
 def test_visits_across_old_and_new_events_are_whole(
     database: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ):
-    monkeypatch.setattr(deriving, "PART", 10)  # events; so that visits are derived in several parts
+    monkeypatch.setattr(deriving, "_PART", 10)  # events; so that visits are derived in several parts
     chance = random.Random(seed)
     documents = [document(chance) for _ in range(80)]
     database["events"].insert_many([dict(each) for each in documents[:50]])

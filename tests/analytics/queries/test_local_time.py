@@ -45,7 +45,7 @@ def test_no_change_hides_between_two_samples(zone: str, monkeypatch: pytest.Monk
     century = Interval(as_ms(datetime(1939, 1, 1, tzinfo=UTC)), as_ms(datetime(2090, 1, 1, tzinfo=UTC)))
     found = offsets(ZoneInfo(zone), century)
     local_time._sampled.cache_clear()
-    monkeypatch.setattr(local_time, "STEP", timedelta(hours=6))
+    monkeypatch.setattr(local_time, "_STEP", timedelta(hours=6))
     assert offsets(ZoneInfo(zone), century) == found
     local_time._sampled.cache_clear()
 
