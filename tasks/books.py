@@ -3,14 +3,10 @@
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-import structlog
-
 from analytics.journal.ledger import Ledger
-from analytics.unavailable import Unavailable
 from config.clients import make_database, make_redis
 from tasks.app import app, settings
-
-log = structlog.get_logger()
+from tasks.outcome import Result, zeros_if_unavailable
 
 
 @cache
@@ -19,10 +15,7 @@ def books() -> Ledger:
 
 
 @app.task(name="tasks.books.carry_books")
-def carry_books() -> dict[str, int]:
+@zeros_if_unavailable("books_not_carried", carried=0)
+def carry_books() -> Result:
     """Yesterday stays: what was received before midnight may be settled after it."""
-    try:
-        return {"carried": books().carry(before=datetime.now(UTC).date() - timedelta(days=1))}
-    except Unavailable as error:
-        log.warning("books_not_carried", error=str(error))  # the next minute will
-        return {"carried": 0}
+    return {"carried": books().carry(before=datetime.now(UTC).date() - timedelta(days=1))}

@@ -5,10 +5,10 @@ from functools import cache
 
 import structlog
 
-from analytics.unavailable import Unavailable
 from analytics.visitors.salts import SaltKeeper
 from config.clients import make_redis
 from tasks.app import app, settings
+from tasks.outcome import Result, zeros_if_unavailable
 
 log = structlog.get_logger()
 
@@ -19,13 +19,9 @@ def keeper() -> SaltKeeper:
 
 
 @app.task(name="tasks.salts.destroy_salts")
-def destroy_salts() -> dict[str, int]:
+@zeros_if_unavailable("salts_not_destroyed", destroyed=0)
+def destroy_salts() -> Result:
     """Where Redis may not be told to rewrite its file, as on managed Redis, the log says so each time."""
-    try:
-        destroyed = keeper().destroy()
-    except Unavailable as error:
-        log.warning("salts_not_destroyed", error=str(error))  # the next time will
-        return {"destroyed": 0}
-    if destroyed:
+    if destroyed := keeper().destroy():
         log.info("salts_destroyed", salts=destroyed)
     return {"destroyed": destroyed}

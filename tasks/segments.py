@@ -9,25 +9,18 @@ import signal
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
-import structlog
-from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import worker_shutting_down
 from celery.worker import state
 
 from analytics.segments.engine import Segments, make_segments
-from analytics.segments.scratch import alone
-from analytics.unavailable import Unavailable
 from config.clients import make_database
 from tasks.app import app, settings
-
-log = structlog.get_logger()
+from tasks.outcome import Result, one_builder, zeros_if_unavailable
 
 BUILD_FOR = timedelta(seconds=20)  # then the next task goes on: a worker that stops should not wait for all sites
 # A month of ten million events takes minutes, on a busy machine a quarter of an hour. Nobody waits for it: others store
 # events, and a worker that stops ends it. What did not end is begun anew.
 LIMITS = {"soft_time_limit": 1800, "time_limit": 1830}
-# What DuckDB and bson make of a signal, as that of a soft limit, that comes while they work.
-INTERRUPTED = ("Query interrupted", "SoftTimeLimitExceeded()")
 
 
 @cache
@@ -39,36 +32,19 @@ def segments() -> Segments:
 # Acked at once: whether one is owed is in MongoDB, and Redis would restore what is held longer than its
 # visibility_timeout of 120 s.
 @app.task(name="tasks.segments.build_segments", acks_late=False, **LIMITS)
-def build_segments() -> dict[str, int | str]:
+@zeros_if_unavailable("segments_not_built", built=0)
+def build_segments() -> Result:
     """One at a time on a machine: the others of its processes store events."""
-    try:
-        builder = segments().builder
-        with alone(settings.segment_folder / "building.lock") as is_ours:
-            if not is_ours:
-                return {"built": 0, "waiting": "another process builds"}
-            return {"built": builder.build_due(until=datetime.now(UTC) + BUILD_FOR)}
-    except Unavailable as error:
-        log.warning("segments_not_built", error=str(error))  # the next one will
-    except SoftTimeLimitExceeded:
-        log.warning("segments_not_built", error="stopped, or out of time")
-    except Exception as error:
-        if str(error) not in INTERRUPTED:
-            raise
-        log.warning("segments_not_built", error="stopped, or out of time")
-    return {"built": 0}
+    return {"built": one_builder(lambda: segments().builder.build_due(until=datetime.now(UTC) + BUILD_FOR))}
 
 
 @app.task(name="tasks.segments.collect_segments", acks_late=False, **LIMITS)
-def collect_segments() -> dict[str, int]:
+@zeros_if_unavailable("segments_not_collected", merged=0, collected=0)
+def collect_segments() -> Result:
     """And months that are over, of sites to which nothing comes any more, into one segment."""
-    try:
-        ours, now = segments(), datetime.now(UTC)
-        with alone(settings.segment_folder / "building.lock") as is_ours:
-            merged = ours.builder.merge_rested(until=now + BUILD_FOR) if is_ours else 0
-        return {"merged": merged, "collected": ours.store.collect(now)}
-    except Unavailable as error:
-        log.warning("segments_not_collected", error=str(error))  # in ten minutes
-        return {"merged": 0, "collected": 0}
+    now = datetime.now(UTC)
+    merged = one_builder(lambda: segments().builder.merge_rested(until=now + BUILD_FOR))
+    return {"merged": merged, "collected": segments().store.collect(now)}
 
 
 @worker_shutting_down.connect

@@ -10,25 +10,19 @@ from kombu.exceptions import OperationalError
 from analytics.access.store import ApiKeyStore, KeyRing, make_key_ring
 from analytics.sites.registry import SiteRegistry, make_registry
 from analytics.sites.store import SiteStore
-from analytics.unavailable import Unavailable
 from config.clients import make_database
 from tasks.app import app, settings
+from tasks.outcome import Result, zeros_if_unavailable
 
 log = structlog.get_logger()
 
 
 @app.task(name="tasks.sites.publish_sites")
-def publish_sites() -> dict[str, int | bool]:
+@zeros_if_unavailable("sites_not_published")
+def publish_sites() -> Result:
     """Whether there was anything new, and how many keys were used since."""
-    try:
-        return {
-            "sites": registry().publish(sites().all),
-            "keys": key_ring().publish(api_keys()),
-            "used": key_ring().carry_uses(api_keys()),
-        }
-    except Unavailable as error:
-        log.warning("sites_not_published", error=str(error))  # the next minute will
-        return {}
+    published = {"sites": registry().publish(sites().all), "keys": key_ring().publish(api_keys())}
+    return published | {"used": key_ring().carry_uses(api_keys())}
 
 
 @worker_ready.connect
