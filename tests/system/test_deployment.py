@@ -135,14 +135,6 @@ def test_every_requirement_is_pinned_and_comes_by_name(file: str):
         assert re.match(r"[a-z0-9.-]+(\[[a-z,]+\])?==[\w.]+( ;.*)?$", line), line
 
 
-def test_every_test_that_the_security_page_names_is_there():
-    page = (ROOT / "docs" / "security.md").read_text()
-    file = ""
-    for given, name in re.findall(r"(?:(test_\w+\.py)::)?(test_\w+)(?!\.py)\b`", page):
-        file = given or file
-        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
-
-
 def test_every_npm_package_is_pinned_and_comes_by_name():
     wanted = json.loads((ROOT / "tests/clients/package.json").read_text())["dependencies"]
     lock = json.loads((ROOT / "tests/clients/package-lock.json").read_text())["packages"]
