@@ -4,6 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from pathlib import Path
+from statistics import median
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("analytics", "config", "footfall", "ingest_app", "report_app", "tasks", "web")
@@ -33,6 +34,39 @@ def test_no_two_public_classes_or_constants_have_the_same_name():
 def packages_in(folder: Path) -> set[str]:
     found = {file.parent.relative_to(folder) for file in folder.rglob("*.py")}
     return {str(each) for each in found} - {"."}
+
+
+def own_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of code, without those of nested functions and without the docstring."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    nested = [
+        x for x in ast.walk(function) if x is not function and isinstance(x, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    lines = {line for node in body for line in range(node.lineno, (node.end_lineno or 0) + 1)}
+    return len(lines - {line for x in nested for line in range(x.lineno, (x.end_lineno or 0) + 1)})
+
+
+def test_functions_are_short():
+    """Tasks and routes above all: they say what is done, and functions below them say how."""
+    lengths: dict[str, int] = {}
+    tasks, routes = [], []
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    lengths[f"{file.relative_to(ROOT)}:{node.lineno} {node.name}"] = own_lines(node)
+                    decorators = " ".join(map(ast.unparse, node.decorator_list))
+                    if "app.task(" in decorators:
+                        tasks.append(own_lines(node))
+                    if re.search(r"\.(get|post|put|patch|delete|route)\(", decorators):
+                        routes.append(own_lines(node))
+    assert len(tasks) >= 9
+    assert len(routes) > 50
+    assert median(tasks) <= 4
+    assert median(routes) <= 5
+    assert median(lengths.values()) <= 5
+    long = {name.split()[-1] for name, lines in lengths.items() if lines > 50}
+    assert long == {"celery_settings", "common"}, "these two are tables"
 
 
 def test_the_folders_of_tests_are_those_of_the_code():
