@@ -1,22 +1,22 @@
 """IP addresses as clients, proxies and libraries write them. Pure.
 
-Whoever reads an address from outside calls `plain_address`, so that one visitor has one address and a site's
-`excluded_ips` hold for every spelling of it.
+All code that reads an address from outside calls `plain_address`. One visitor therefore has one address, and a site's
+`excluded_ips` match every spelling of it.
 """
 
 import re
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 _LONGEST = 64  # characters of an address with its brackets and port
-LONGEST_WRITTEN = 256  # characters that are looked at; a zone may have any length
+LONGEST_WRITTEN = 256  # characters that are read; a zone may have any length
 ZONE = re.compile(r"%[^\]]*")
 _PORT = re.compile(r":\d{1,5}\Z")
 MAPPED = ip_network("::ffff:0:0/96")
 
 
 def plain_address(text: str) -> str:
-    """The shortest form of an address, without brackets, port and zone; "" if it is none. An IPv4 address that is
-    mapped into IPv6 is that IPv4 address.
+    """Return the shortest form of an address, without brackets, port and zone, or "" if it is not an address. An IPv4
+    address that is mapped into IPv6 becomes that IPv4 address.
     """
     written = ZONE.sub("", text[:LONGEST_WRITTEN], count=1).strip().strip('"')
     if len(written) > _LONGEST:
@@ -25,7 +25,7 @@ def plain_address(text: str) -> str:
         written, bracket, rest = written[1:].partition("]")
         if not bracket or (rest and not _PORT.fullmatch(rest)):
             return ""
-    elif "." in written:  # IPv4, perhaps mapped: only there a port can be told from the address
+    elif "." in written:  # IPv4, possibly mapped: only here can a port be distinguished from the address
         written = _PORT.sub("", written)
     try:
         address = ip_address(written)
@@ -35,7 +35,7 @@ def plain_address(text: str) -> str:
 
 
 def plain_network(text: str) -> IPv4Network | IPv6Network:
-    """An address, or a network in CIDR notation. Raises ValueError."""
+    """Return an address, or a network in CIDR notation, as a network. Raises ValueError."""
     address, slash, length = text.strip().partition("/")
     if not slash:
         return ip_network(plain_address(address))

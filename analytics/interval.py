@@ -1,7 +1,7 @@
-"""Intervals in which segments and dirty slots are counted. Pure; whole milliseconds since 1970, UTC.
+"""Intervals for segments and dirty slots. Pure. Times are whole milliseconds since 1970, UTC.
 
-An interval is [start, end). Segments are of an hour, a day or a month; a slot is the smallest piece that is read again
-from raw events.
+An interval is [start, end). A segment is of an hour, a day or a month. A slot is the smallest interval that is read
+again from raw events when something in it has changed.
 """
 
 from calendar import monthrange
@@ -12,18 +12,18 @@ from typing import Literal
 
 _SECOND = 1_000
 MINUTE = 60 * _SECOND
-QUARTER = 15 * MINUTE  # every clock of the world since 1973 is off UTC by whole quarters of an hour
+QUARTER = 15 * MINUTE  # since 1973, the offset of every clock from UTC is a whole number of quarters of an hour
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 SLOT = 10 * _SECOND
-VISIT_GAP = 30 * MINUTE  # a visit ends with the first gap that is longer
+VISIT_GAP = 30 * MINUTE  # a visit ends with the first longer gap
 
 SegmentGrain = Literal["hour", "day", "month"]
 SEGMENT_GRAINS: tuple[SegmentGrain, ...] = (
     "hour",
     "day",
     "month",
-)  # the finer one replaces the coarser where both hold a moment
+)  # the finer segment replaces the coarser one if both hold a moment
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -38,7 +38,7 @@ class Interval:
         return other.start <= self.start and self.end <= other.end
 
     def intersection(self, other: "Interval") -> "Interval":
-        """What both hold, where they overlap."""
+        """Return the part that both intervals hold, if they overlap."""
         return Interval(max(self.start, other.start), min(self.end, other.end))
 
     def widened(self, by: int) -> "Interval":
@@ -54,12 +54,12 @@ def as_ms(moment: datetime) -> int:
 
 
 def as_datetime(ms: int) -> datetime:
-    """Kept within the years that a datetime knows."""
+    """Return the moment, limited to the years that a datetime can hold."""
     return EPOCH + timedelta(milliseconds=min(max(ms, 0), as_ms(LATEST)))
 
 
 def interval_of(grain: SegmentGrain, ms: int) -> Interval:
-    """The hour, day or month that holds the moment."""
+    """Return the hour, day or month that holds the moment."""
     match grain:
         case "hour":
             return Interval(ms // HOUR * HOUR, ms // HOUR * HOUR + HOUR)
@@ -72,7 +72,7 @@ def interval_of(grain: SegmentGrain, ms: int) -> Interval:
 
 
 def joined(intervals: Iterable[Interval]) -> list[Interval]:
-    """The same moments in as few intervals as possible, in order."""
+    """Return the same moments in as few intervals as possible, in order."""
     found: list[Interval] = []
     for each in sorted(intervals):
         if found and each.start <= found[-1].end:

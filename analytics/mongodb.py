@@ -1,4 +1,4 @@
-"""What all stores in MongoDB ask of it."""
+"""Time limits and the ping for all stores in MongoDB."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from pymongo.errors import PyMongoError
 from analytics.unavailable import raising_unavailable
 
 PING_LIMIT = 1.0  # seconds
-LOOK_LIMIT = 0.5  # seconds for what beat asks, who has wake-ups to send meanwhile
-# Seconds for one write, the driver's own retry included: two of them fit into a task's soft time limit. Without it, a
-# frozen server costs twice its socket time-out (measured: 20.0 s).
+LOOK_LIMIT = 0.5  # seconds for beat's queries, because beat also has wake-ups to send
+# Seconds for one write, including the driver's own retry. Two writes fit into a task's soft time limit. Without this
+# limit, a frozen server costs twice its socket time-out (measured: 20.0 s).
 WRITE_LIMIT = 10.0
 
 
 def ping(database: Database[dict[str, Any]]) -> None:
-    """Raises Unavailable where no primary answers within a second."""
+    """Raises Unavailable if no primary answers within a second."""
     with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(PING_LIMIT):
         database.command("ping")

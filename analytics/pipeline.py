@@ -1,17 +1,19 @@
-"""From the journal to MongoDB: claim what waits, enrich and store the good, keep the bad as dead letters, and only then
-settle.
+"""Moves events from the journal to MongoDB: claims entries, enriches and stores the events, keeps failed events as dead
+letters, then settles the entries.
 
-Every step may be repeated, so this may die anywhere: before settling, everything is still in the journal; after the
-stores have written, writing the same again changes nothing.
+Every step may run again, so the process may die at any point. Before it settles, all entries are still in the journal.
+After the stores have written, writing the same events again changes nothing.
 
-What goes wrong, and what becomes of the events:
-    enrichment says that it is none    dropped, and counted by its reason
-    a store is away, stalled, full     they are handed back and wait, as long as it takes (Unavailable)
-    an event does not fit the schema   a dead letter, `invalid_event` or `not_json`; its neighbours are stored
-    MongoDB refuses an event           a dead letter, `refused`; its neighbours are stored
-    the process dies                   they are delivered again, in smaller and smaller company
-    four tasks died or failed with it  a dead letter, `poison`
-    its visitor was erased meanwhile   it is removed again before it is settled (analytics/privacy/eraser.py)
+Each outcome and what happens to the events:
+    enrichment returns a Drop             dropped, and counted by reason
+    a store is unreachable, slow or full  handed back; they wait until the store answers (Unavailable)
+    an event does not fit the schema      a dead letter, `invalid_event` or `not_json`; the other events are stored
+    MongoDB refuses an event              a dead letter, `refused`; the other events are stored
+    the process dies                      delivered again, in smaller and smaller groups
+    four tasks died or failed with it     a dead letter, `poison`
+    its visitor was erased in between     removed again before it is settled (analytics/privacy/eraser.py)
+
+Callers must handle Unavailable: run the task again under the same consumer name.
 """
 
 from collections import Counter
@@ -41,21 +43,22 @@ from config.metrics import EVENT_OUTCOMES, STORE_LAG
 
 log = structlog.get_logger()
 
-# How many are delivered together, by how many processes died with them: what kills is alone at the third delivery,
-# while a batch of a thousand innocents costs 32 writes and not a thousand. After the fourth death there is no fifth.
+# How many entries are delivered together, by the number of processes that died with them. An event that kills its
+# process is alone at its third delivery. A batch of 1,000 events costs 32 writes instead of 1,000. An entry with four
+# deaths is not delivered a fifth time.
 GROUP_SIZES = {0: 1000, 1: 32}
 MOST_DEATHS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How many events ended as what. `waiting` names the store that is away, where nothing was claimed for that."""
+    """How many events had each outcome. `waiting` names the unreachable store if nothing was claimed because of it."""
 
     stored: int = 0
     duplicate: int = 0
     deaths: tuple[Death, ...] = ()
     waiting: str | None = None
-    dropped: tuple[str, ...] = ()  # the reason of each
+    dropped: tuple[str, ...] = ()  # the reason of each event
 
     def __add__(self, other: "Outcome") -> "Outcome":
         return Outcome(
@@ -66,7 +69,7 @@ class Outcome:
         )
 
     def is_some(self) -> bool:
-        """Whether any event came to an end."""
+        """Whether any event reached an outcome."""
         return bool(self.stored or self.duplicate or self.deaths or self.dropped)
 
     def as_result(self) -> dict[str, int | str]:
@@ -77,7 +80,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stores:
-    """Without `enrichment`, events are stored as they came."""
+    """The stores that the pipeline uses. Without `enrichment`, events are stored unchanged."""
 
     journal: Journal
     events: EventStore
@@ -88,10 +91,10 @@ class Stores:
 
 
 def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> Outcome:
-    """Store what an earlier run under this name left, or what somebody else left, or one batch of what is new.
+    """Store the entries that an earlier run under this name left, or abandoned entries, or one batch of new entries.
 
-    `is_retry`: the run before ended by raising Unavailable, so nobody died with what it held, even where Redis was away
-    and could not be told. Raises Unavailable: run it again, under the same name.
+    Set `is_retry` if the previous run raised Unavailable. Its entries then count no death, even if Redis was
+    unreachable and the previous run could not hand them back. Raises Unavailable: run again under the same name.
     """
     held = stores.journal.held(consumer)
     if is_retry:
@@ -99,7 +102,7 @@ def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> O
     if left := held or stores.journal.abandoned():
         outcome = _store_again(stores, consumer, left)
     elif stores.journal.somebody_retries():
-        return Outcome(waiting="mongodb")  # claim nothing that cannot be stored; the journal keeps it
+        return Outcome(waiting="mongodb")  # do not claim what cannot be stored; the journal keeps it
     else:
         outcome = _store(stores, consumer, stores.journal.claim(consumer))
     if outcome.is_some():
@@ -118,8 +121,9 @@ def _count(outcome: Outcome) -> None:
 
 
 def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:
-    """What was handed out before. Those that somebody died with are taken in small groups, then alone: one of them may
-    be what killed him. What killed four is a dead letter, and nobody looks into it again.
+    """Store entries that were delivered before. Entries whose process died are taken in small groups and then alone,
+    because one of them may have killed the process. An entry with four deaths becomes a dead letter without being read
+    again.
     """
     outcome = Outcome()
     for deaths, group in groupby(sorted(deliveries, key=attrgetter("deaths")), key=attrgetter("deaths")):
@@ -135,12 +139,12 @@ def _store(stores: Stores, consumer: str, entries: Sequence[Entry], *, is_again:
         return _settle(stores, *_write(stores, entries, is_again))
     except Unavailable:
         with suppress(Unavailable):
-            stores.journal.hand_back(consumer, entries)  # our trouble is not held against an event
+            stores.journal.hand_back(consumer, entries)  # an unreachable store must not count against an event
         raise
 
 
 def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[list[Settlement], list[Death]]:
-    """`is_again`: an earlier delivery may have stored some of them."""
+    """Write the events and the dead letters. `is_again`: an earlier delivery may have stored some of the events."""
     valid: list[tuple[Entry, Event]] = []
     deaths: list[Death] = []
     now = stores.now()
@@ -165,7 +169,7 @@ def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[li
             )
     stores.dead_letters.keep(deaths, now)
     gone = stores.removed.catch([(entry.entry_id, event) for entry, event in good], deaths, now)
-    # What an earlier delivery stored counts as stored, also where it was removed and the same was sent again.
+    # An event that an earlier delivery stored counts as stored, even if it was removed and sent again since.
     duplicate = {good[index][0].entry_id for index in result.duplicate} - gone.own | gone.again
     for index, (entry, event) in enumerate(good):
         if index not in refused:
@@ -178,8 +182,8 @@ def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[li
 def _enrich(
     stores: Stores, valid: Sequence[tuple[Entry, Event]], is_again: bool
 ) -> tuple[list[tuple[Entry, Event]], list[Settlement]]:
-    """Those to store, and those that are dropped. What an earlier delivery stored already, before the site's settings
-    were others, stays, and counts as stored: the books say what MongoDB has.
+    """Return the entries to store, and the settlements of the dropped entries. An event that an earlier delivery
+    stored, before the site's settings changed, stays and counts as stored: the ledger must match MongoDB.
     """
     if stores.enrichment is None:
         return list(valid), []
@@ -223,7 +227,9 @@ def _bury(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entr
 def _death(
     entry: Entry, reason: str, detail: dict[str, Any], now: datetime, *, event_id: UUID | None = None, site_id: str = ""
 ) -> Death:
-    """`event_id`, `site_id`: what could be read of the event. A replay keeps its letter, and an entry its account."""
+    """`event_id` and `site_id` keep their defaults if the event cannot be read. A replay keeps its dead letter's id; an
+    entry keeps its account.
+    """
     letter = entry.replay.letter if entry.replay else event_id or entry.event_id()
     received_at = _written_at(entry, now)
     return Death(letter, entry, entry.account or Account(site_id, received_at.date()), received_at, reason, detail)
@@ -241,7 +247,7 @@ def _settle(stores: Stores, settlements: Sequence[Settlement], deaths: Sequence[
 
 
 def _batched(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:
-    """itertools.batched, which Python 3.11 has not yet."""
+    """The same as itertools.batched, which Python 3.11 does not have."""
     rest = iter(items)
     while batch := list(islice(rest, size)):
         yield batch

@@ -1,13 +1,13 @@
-"""What MongoDB keeps, copied to where the collector reads it: a Redis hash for each kind, replaced as a whole or not at
-all.
+"""Copies data from MongoDB to where the collector reads it: one Redis hash for each kind of data, which is replaced
+completely or not at all.
 
-In: fields and texts, whatever they stand for. Out: what a field stands for, remembered for `REMEMBERED` seconds. The
-copy may be lost at any time: beat has it published again each minute (tasks/sites.py).
+The copy maps fields to JSON values. A process remembers the value of a field for `COPY_KEPT_FOR` seconds. The copy may
+be lost at any time: beat publishes it again each minute (tasks/sites.py).
 
-Whoever publishes takes a ticket before reading MongoDB, and Redis takes the copy of the latest ticket only: whoever
-came later has read later. So no copy replaces a newer one, and what is set is in the copy of whoever was last.
+A process takes a ticket before it reads MongoDB, and Redis accepts only the copy with the latest ticket. A later ticket
+means a later read, so no copy replaces a newer one, and each change is in the copy of the last publisher.
 
-Wrong can go: Redis away, or nothing published where something must have been, is `Unavailable`.
+Callers must handle Unavailable, raised if Redis is not reachable, or if required data were never published.
 """
 
 import hashlib
@@ -25,12 +25,12 @@ from redis.exceptions import RedisError
 from analytics.unavailable import Unavailable, raising_unavailable
 
 COPY_KEPT_FOR = 5.0  # seconds
-MOST_COPIED = 10_000  # whoever asks makes up the names
-_LONGEST = 300  # characters of a field; nothing that is published is longer
-_MARK = ""  # the field that says what was published; there, even where that is nothing
+MOST_COPIED = 10_000  # names come from callers, so their number must be limited
+_LONGEST = 300  # characters of a field; no published field is longer
+_MARK = ""  # the field that identifies the published data; it exists even if no data are published
 
-# 1 where the copy is now this one. A copy that is there already is not written again: beat publishes each minute, and
-# with appendfsync always every byte goes to the disk.
+# Returns 1 if the copy was replaced by this one. An unchanged copy is not written again: beat publishes each minute,
+# and with appendfsync always, every byte goes to the disk.
 REPLACE = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
@@ -44,12 +44,12 @@ T = TypeVar("T")
 
 
 class NeverPublished(Exception):
-    """Redis answers, and knows of no copy."""
+    """Redis answers, but has no copy."""
 
 
 class Published(Generic[T]):
-    """`name`: the hash's key. `read`: what a field's text stands for. `required`: whether it is our trouble where
-    nothing was ever published; else there is nothing of that name. `clock`: seconds that only go up.
+    """A published copy. `name` is the key of the hash. `read` converts a field's JSON value. `required`: it is an error
+    if nothing was ever published. Otherwise, fields then have no value. `clock` returns seconds and must be monotonic.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Published(Generic[T]):
         self._remembered: TTLCache[str, T | None] = TTLCache(MOST_COPIED, COPY_KEPT_FOR, clock)
 
     def get(self, field: str) -> T | None:
-        """Raises Unavailable."""
+        """Return the value of a field, or None. Raises Unavailable."""
         if len(field) > _LONGEST:
             return None
         with self._lock:
@@ -86,9 +86,10 @@ class Published(Generic[T]):
         return found
 
     def publish(self, collect: Callable[[], Mapping[str, object]]) -> bool:
-        """What `collect` reads from MongoDB; False where it was there already, or somebody later publishes later.
+        """Publish what `collect` reads from MongoDB. Returns False if it was already published, or if a later process
+        publishes.
 
-        Raises Unavailable, and what `collect` raises.
+        Raises Unavailable, and the exceptions of `collect`.
         """
         with raising_unavailable("redis", RedisError):
             ticket: Any = self._redis.incr(self._tickets)

@@ -1,4 +1,4 @@
-"""What the marshmallow schemas of this package share."""
+"""What the marshmallow schemas share."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from analytics.suggestion import did_you_mean
 
 
 class StrictSchema(Schema):
-    """Refuses names that it does not know, and suggests the closest name that it knows."""
+    """A schema that rejects unknown names, and suggests the closest known name."""
 
     def handle_error(self, error: ValidationError, data: Any, *, many: bool, **kwargs: Any) -> None:
         unknown = self.error_messages["unknown"]

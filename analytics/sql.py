@@ -1,4 +1,4 @@
-"""A piece of SQL, for all that puts statements together. Pure."""
+"""A part of an SQL statement, for all modules that compose statements. Pure."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Sql:
-    """The text is ours, to the last letter; what goes into its question marks are the values."""
+    """SQL with parameters. `text` comes only from this program. `values` are the values of its question marks."""
 
     text: str
     values: tuple[Any, ...] = ()

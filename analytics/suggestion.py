@@ -1,15 +1,17 @@
-"""The known name that is closest to one that is not known, for messages about unknown settings, fields and sites."""
+"""Finds the known name that is closest to an unknown name, for messages about unknown settings, fields and sites."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-_LONGEST = 100  # characters; comparing takes time in proportion to the product of both lengths
+_LONGEST = 100  # characters; the time of a comparison grows with the product of both lengths
 SIMILAR = 0.7  # of 1.0; a typing error is above it, a different word below
 IGNORED = str.maketrans("", "", "_-. ")
 
 
 def closest(name: str, known: Iterable[str], similar: float = SIMILAR) -> str | None:
-    """Ignores case and what separates words, so `timeZone`, `time-zone` and `time_zone` are all close to `timezone`."""
+    """Return the closest known name, or None. It ignores case and word separators, so `timeZone`, `time-zone` and
+    `time_zone` are all close to `timezone`.
+    """
     if len(name) > _LONGEST:
         return None
     by_plain_name = {_plain(each): each for each in known}
@@ -18,7 +20,8 @@ def closest(name: str, known: Iterable[str], similar: float = SIMILAR) -> str | 
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'timezone'?", to append to a sentence; "" if no known name is close.
+    """Return a sentence such as " Did you mean 'timezone'?", to append to a message. Return "" if no known name is
+    close.
 
     `known` must hold only names that the reader of the message may see.
     """

@@ -1,4 +1,6 @@
-"""The word for "our trouble, not the event's": a store that is away, stalled, full or changing its primary."""
+"""Unavailable: the exception for a store that is unreachable, slow, full or changing its primary. The event is not the
+cause.
+"""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +8,9 @@ from contextlib import contextmanager
 
 
 class Unavailable(Exception):
-    """`store` did not do what was asked; it may have, or may yet. Asking again is safe and the only remedy."""
+    """`store` did not do what it was asked. It may have done it, or may still do it. Asking again is safe, and is the
+    only remedy.
+    """
 
     def __init__(self, store: str, cause: Exception) -> None:
         said = str(cause).partition(", Topology Description: ")[0]
@@ -15,12 +19,13 @@ class Unavailable(Exception):
         self.cause = cause
 
     def __reduce__(self) -> tuple[type["Unavailable"], tuple[str, Exception]]:
-        return Unavailable, (self.store, Exception(str(self.cause)))  # Celery pickles it between its processes
+        # Celery pickles the exception between its processes
+        return Unavailable, (self.store, Exception(str(self.cause)))
 
 
 @contextmanager
 def raising_unavailable(store: str, errors: type[Exception]) -> Iterator[None]:
-    """Whatever of `errors` the block raises is Unavailable."""
+    """Turn the exceptions `errors` of the block into Unavailable."""
     try:
         yield
     except errors as error:
@@ -28,8 +33,8 @@ def raising_unavailable(store: str, errors: type[Exception]) -> Iterator[None]:
 
 
 class Breaker:
-    """After a failure everything fails at once for `pause` seconds, so that requests do not queue up behind a store
-    that accepts and does not answer.
+    """After a failure, every call fails at once for `pause` seconds, so that requests do not queue for a store that
+    accepts connections and does not answer.
     """
 
     def __init__(self, store: str, errors: type[Exception], pause: float = 0.5) -> None:
@@ -40,7 +45,7 @@ class Breaker:
 
     @contextmanager
     def closed(self) -> Iterator[None]:
-        """For the block that asks the store. Raises Unavailable, with or without having run it."""
+        """Run a block that queries the store. Raises Unavailable, whether the block ran or not."""
         if time.monotonic() < self._away_until:
             raise Unavailable(self._store, ConnectionError("no answer a moment ago"))
         try:

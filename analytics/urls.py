@@ -1,8 +1,8 @@
-"""Hosts, origins and URLs as clients write them, in one form each. Pure.
+"""Hosts, origins and URLs as clients write them, each in one form. Pure.
 
-A host is compared in the form that browsers send: lower case, punycode, no port, no final dot. A URL is read as the
-URL standard reads it where that decides what is a query and what are credentials: control characters do not count, a
-backslash is a slash, and what stands before the last @ is a user.
+A host is compared in the form that browsers send: lower case, punycode, no port, no final dot. A URL is read as the URL
+standard requires where this decides what is a query and what are credentials. Control characters are ignored, a
+backslash is a slash, and the text before the last @ is a user.
 """
 
 import re
@@ -14,9 +14,9 @@ from urllib.parse import unquote
 import idna
 
 LONGEST_HOST = 253  # characters
-LONGEST_NETLOC = 300  # a host with its user and port; longer, it is none
+LONGEST_NETLOC = 300  # a host with its user and port; a longer text is not a host
 _REMEMBERED = 10_000  # hosts and origins, 300 characters each
-WEB = {"http": "80", "https": "443"}  # with the port that is left out
+WEB = {"http": "80", "https": "443"}  # with the port that is omitted
 
 HOST = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
@@ -28,9 +28,9 @@ BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+(?:%[^\]]*)?\](?::\d{0,5})?")
 
 @dataclass(frozen=True, slots=True)
 class Url:
-    """`scheme`: lower case, "" if the URL is relative. `has_netloc`: whether `//` stands before the host. `host`: as
-    ascii_host has it, "" for none. `port`: "" for none and for the scheme's own. `path`: as it was written. A user and
-    a password are not kept.
+    """A URL. `scheme` is in lower case, "" if the URL is relative. `has_netloc`: whether `//` is before the host.
+    `host` is in the form of ascii_host, "" if there is none. `port` is "" if there is none, or if it is the scheme's
+    default. `path` is as it was written. A user and a password are not kept.
     """
 
     scheme: str
@@ -43,7 +43,7 @@ class Url:
 
 
 def split_url(url: str) -> Url:
-    """Raises ValueError for a host that cannot be one, and for a page of the web without a host."""
+    """Split a URL. Raises ValueError for an invalid host, and for an http or https URL without a host."""
     before, query, fragment = split_text(url)
     scheme = named[1].lower() if (named := SCHEME.match(before)) else ""
     if named:
@@ -60,7 +60,7 @@ def split_url(url: str) -> Url:
 
 
 def split_text(text: str) -> tuple[str, str, str]:
-    """What stands before the query, the query, and the fragment."""
+    """Return the text before the query, the query, and the fragment."""
     before, _, fragment = _CONTROLS.sub("", text).strip().partition("#")
     before, _, query = before.partition("?")
     return before, query, fragment
@@ -82,8 +82,8 @@ def _split_netloc(netloc: str) -> tuple[str, str]:
 
 
 def ascii_host(text: str) -> str:
-    """A host as browsers send it, whatever a client wrote: "Bücher.Example.:443" is xn--bcher-kva.example. A name that
-    cannot be a host is only in lower case.
+    """Return a host as browsers send it, in any spelling of a client: "Bücher.Example.:443" becomes
+    xn--bcher-kva.example. A name that cannot be a host is only converted to lower case.
     """
     return _ascii_host(text) if len(text) <= LONGEST_NETLOC else text.lower()
 
@@ -107,7 +107,7 @@ def _ascii_name(text: str) -> str:
     except idna.IDNAError:
         pass
     try:
-        return name.encode("idna").decode()  # the older standard, which knows emoji and underscores
+        return name.encode("idna").decode()  # the older standard, which accepts emoji and underscores
     except UnicodeError:
         return name
 
@@ -121,14 +121,14 @@ def _is_ipv6(name: str) -> bool:
 
 
 def plain_host(text: str) -> str:
-    """A host as `Site.domains` has it: without `www.` too. What else a client wrote around it is not kept."""
+    """Return a host in the form of `Site.domains`, also without `www.`. Other text around it is removed."""
     if "/" in text or "\\" in text or "?" in text or "#" in text or "@" in text:
         text = re.split(r"[/\\?#]", text.partition("//")[2] or text, maxsplit=1)[0].rpartition("@")[2]
     return ascii_host(text).removeprefix("www.")[:LONGEST_HOST]
 
 
 def plain_name(text: str) -> str:
-    """The form in which two spellings of a host are equal, of a text that may be one or any other name."""
+    """Return the form in which different spellings of a host are equal. The text may be a host or any other name."""
     name = text.strip()
     return (_ascii_name(name) if len(name) <= LONGEST_NETLOC else name.lower()).removeprefix("www.")
 
@@ -146,5 +146,5 @@ def _plain_origin(origin: str) -> str | None:
 
 
 def plain_origin(origin: str) -> str | None:
-    """What a browser sends as Origin, as `Site.allowed_origins` has it; None for what is none, such as "null"."""
+    """Return an Origin header in the form of `Site.allowed_origins`, or None if it is not an origin, such as "null"."""
     return _plain_origin(origin) if len(origin) <= LONGEST_NETLOC else None

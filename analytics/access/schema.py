@@ -1,6 +1,6 @@
-"""API keys as JSON, in and out; how long something lasts, as text.
+"""API keys as JSON, in both directions, and durations as text.
 
-In: what JSON gave. Out: what ApiKeyStore.create takes, or `ValidationError` with what is wrong, field by field.
+Callers must handle ValidationError, which says what is wrong by field.
 """
 
 import re
@@ -22,7 +22,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Lasting(fields.Field[timedelta]):
-    """`90d`, `24h` or `30m`."""
+    """A duration: `90d`, `24h` or `30m`."""
 
     default_error_messages = {
         "invalid": "Not a length of time such as 90d, 24h or 30m.",
@@ -47,7 +47,7 @@ class Lasting(fields.Field[timedelta]):
 
 
 class NewKey(StrictSchema):
-    """What is not known is an error: a limit with a slip of the pen must not be lost."""
+    """A new API key. An unknown field is an error, so that a misspelled limit is not lost."""
 
     name = Text(required=True, shortest=1, longest=128)
     scopes = fields.List(fields.String(validate=OneOf(list(SCOPES))), required=True, validate=Length(1))
@@ -64,13 +64,13 @@ class NewKey(StrictSchema):
 
 
 class Rotation(StrictSchema):
-    """`grace`: how long the old secret is still good."""
+    """A rotation of a key's secret. `grace` is how long the old secret stays valid."""
 
     grace = Lasting(LONGEST_GRACE, load_default=REVOKE_GRACE)
 
 
 def ends_at(key: dict[str, Any], now: datetime) -> datetime | None:
-    """When a new key expires. Raises ValidationError."""
+    """Return when a new key expires, or None if it never does. Raises ValidationError."""
     length: timedelta | None = key.get("expires_in")
     end: datetime | None = key.get("expires_at") if length is None else now + length
     if end is not None and end <= now:
@@ -79,7 +79,7 @@ def ends_at(key: dict[str, Any], now: datetime) -> datetime | None:
 
 
 def dump_key(key: ApiKey, now: datetime) -> dict[str, Any]:
-    """`state`: active, expired or revoked."""
+    """Return the key as JSON. `state` is active, expired or revoked."""
     times = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)
     created_at, expires_at, revoked_at, last_used_at = (moment and moment.isoformat() for moment in times)
     return {

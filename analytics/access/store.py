@@ -1,10 +1,11 @@
-"""API keys: who may do what, for people and programs that come with `Authorization: Bearer footfall_...`.
+"""API keys: what people and programs that send `Authorization: Bearer footfall_...` may do.
 
-A key's secret is shown once, when it is made or rotated; what is kept is its SHA-256, by which it is looked up. It has
-190 random bits, so its hash needs no salt, and whoever measures how long a look-up takes learns nothing of a secret.
+A key's secret is shown once, when it is created or rotated. Only its SHA-256 is stored, and look-ups use it. The secret
+has 190 random bits, so its hash needs no salt, and the time of a look-up reveals nothing about a secret.
 
-MongoDB keeps them (`ApiKeyStore`); the collector reads the copy in Redis (`KeyRing`), as it does with sites. A key that
-is revoked or expires is nobody's `REMEMBERED` seconds later. Wrong can go: a store that is away is `Unavailable`.
+MongoDB stores the keys (`ApiKeyStore`). The collector reads the copy in Redis (`KeyRing`), as it does with sites. A
+revoked or expired key stops working within `COPY_KEPT_FOR` seconds. Callers must handle Unavailable, raised if a store
+is not reachable.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ from config.settings import Settings
 
 log = structlog.get_logger()
 
-_PREFIX = "footfall_"  # what begins so is a key of ours, and a finding for those who scan code for secrets
+_PREFIX = "footfall_"  # identifies a key of Footfall, also to tools that scan code for secrets
 _LENGTH = 32
 ALPHABET = string.ascii_letters + string.digits
 
@@ -57,14 +58,15 @@ SCOPES = {
     ADMIN_SCOPE: "everything, API keys included",
 }
 
-COPY, USES = "footfall:api-keys", "footfall:api-keys:used"  # in Redis; the second by key, since it was last carried
-NOTED_EVERY = 60.0  # seconds between two notes that a key was used, by each process
+# in Redis; the second holds the last uses by key since they were last moved to MongoDB
+COPY, USES = "footfall:api-keys", "footfall:api-keys:used"
+NOTED_EVERY = 60.0  # seconds between two records of a key's use, in each process
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """`sites`: those that it is good for; None for all. Times are aware; `expires_at` None for never. `last_used_at` is
-    right to a minute or two.
+    """An API key. `sites` are the sites for which it is valid; None means all. Times are aware. `expires_at` is None if
+    it never expires. `last_used_at` is accurate to a minute or two.
     """
 
     id: UUID
@@ -80,8 +82,8 @@ class ApiKey:
         return not self.scopes.isdisjoint((scope, ADMIN_SCOPE))
 
     def may(self, scope: str, *sites: str) -> bool:
-        """Whether it is good for this scope on all of these sites. One that is good for some sites only may do nothing
-        that is of no site.
+        """Whether the key is valid for this scope on all of these sites. A key for some sites may not do anything that
+        belongs to no site.
         """
         return self.has(scope) and (self.sites is None or (bool(sites) and self.sites.issuperset(sites)))
 
@@ -93,7 +95,9 @@ class ApiKey:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """One of a key's secrets, of which only the hash is known; `until`: when it ends before its key does."""
+    """One of a key's secrets, of which only the hash is known. `until` is when it expires, if that is before its key
+    does.
+    """
 
     digest: str
     until: datetime | None = None
@@ -108,13 +112,13 @@ def digest_of(secret: str) -> str:
 
 
 def is_ours(secret: str) -> bool:
-    """Whether it looks like an API key of Footfall, good or not."""
+    """Whether the text looks like an API key of Footfall, valid or not."""
     return secret.startswith(_PREFIX)
 
 
 class ApiKeyStore:
-    """`changed` is called after each change, to publish it. `now`: aware; `clock`: seconds that only go up.
-    `ids_of`: the ids of the sites with some names; raises UnknownSite.
+    """Stores API keys. `changed` is called after each change, to publish it. `now` returns aware times. `clock` returns
+    seconds and must be monotonic. `ids_of` returns the ids of sites by their names, and raises UnknownSite.
     """
 
     def __init__(
@@ -137,8 +141,8 @@ class ApiKeyStore:
     def create(
         self, name: str, scopes: Iterable[str], sites: Sequence[str] | None, expires_at: datetime | None
     ) -> tuple[ApiKey, str]:
-        """The key, and its secret, which cannot be read again. Raises UnknownSite, and Unavailable: perhaps there is
-        such a key now, whose secret is lost.
+        """Create a key. Returns the key and its secret, which cannot be read again. Raises UnknownSite, and
+        Unavailable; the key may then exist, and its secret is lost.
         """
         secret, now = new_secret(), _milliseconds(self._now())
         limited = None if sites is None else frozenset(self._ids_of(sites))
@@ -150,8 +154,8 @@ class ApiKeyStore:
         return key, secret
 
     def rotate(self, key_id: UUID, grace: timedelta) -> tuple[ApiKey, str] | None:
-        """A new secret; the old ones are good for `grace` longer. None where there is no such key, or it is revoked or
-        expired. Raises Unavailable.
+        """Give the key a new secret. The old secrets stay valid for `grace`. Returns None if the key does not exist, or
+        is revoked or expired. Raises Unavailable.
         """
         secret, now = new_secret(), _milliseconds(self._now())
         end = now + grace
@@ -169,7 +173,9 @@ class ApiKeyStore:
         return (_key(found), secret) if found else None
 
     def revoke(self, key_id: UUID) -> ApiKey | None:
-        """For good; again changes nothing. None where there is no such key. Raises Unavailable."""
+        """Revoke the key permanently. Repeating the call changes nothing. Returns None if the key does not exist.
+        Raises Unavailable.
+        """
         change = [{"$set": {"revoked_at": {"$ifNull": ["$revoked_at", _milliseconds(self._now())]}}}]
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             found = self._keys.find_one_and_update({"_id": key_id}, change, return_document=ReturnDocument.AFTER)
@@ -177,18 +183,18 @@ class ApiKeyStore:
         return _key(found) if found else None
 
     def has(self, key_id: UUID) -> bool:
-        """Whether there is such a key, good or not. Raises Unavailable."""
+        """Whether the key exists, valid or not. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             return self._keys.find_one({"_id": key_id}, {"_id": 1}) is not None
 
     def list(self) -> Sequence[ApiKey]:
-        """All that ever were, the newest first. Raises Unavailable."""
+        """Return all keys that were ever created, the newest first. Raises Unavailable."""
         ping(self._database)
         with raising_unavailable("mongodb", PyMongoError):
             return [_key(x) for x in self._keys.find({}, {"secrets": 0}).sort([("created_at", -1), ("_id", 1)])]
 
     def find(self, secret: str) -> ApiKey | None:
-        """The key that this is a secret of, if it is good now; notes that it was used. Raises Unavailable."""
+        """Return the key of this secret if it is valid now, and record its use. Raises Unavailable."""
         if not is_ours(secret):
             return None
         digest = digest_of(secret)
@@ -206,7 +212,7 @@ class ApiKeyStore:
         return key
 
     def published(self) -> Mapping[str, object]:
-        """What the copy holds: the keys that are good now, by the hash of each secret. Raises Unavailable."""
+        """Return the content of the copy: the valid keys, by the hash of each secret. Raises Unavailable."""
         ping(self._database)
         with raising_unavailable("mongodb", PyMongoError):
             return {
@@ -217,7 +223,7 @@ class ApiKeyStore:
             }
 
     def carry(self, uses: Mapping[UUID, datetime]) -> None:
-        """When keys were last used elsewhere. Raises Unavailable."""
+        """Store when keys were last used with other stores. Raises Unavailable."""
         if not uses:
             return
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
@@ -245,7 +251,7 @@ class ApiKeyStore:
 
 
 class KeyRing:
-    """The same keys, read from Redis. `required`: whether they must have been published."""
+    """The same keys, read from Redis. `required`: it is an error if no keys are published."""
 
     def __init__(
         self,
@@ -261,7 +267,7 @@ class KeyRing:
         self._uses = Uses(clock)
 
     def find(self, secret: str) -> ApiKey | None:
-        """The key that this is a secret of, if it is good now; notes that it was used. Raises Unavailable."""
+        """Return the key of this secret if it is valid now, and record its use. Raises Unavailable."""
         found = self._published.get(digest_of(secret)) if is_ours(secret) else None
         if not found or not _is_good(*found, self._now()):
             return None
@@ -271,17 +277,19 @@ class KeyRing:
         return key
 
     def publish(self, keys: ApiKeyStore) -> bool:
-        """See Published.publish."""
+        """Publish the keys; see Published.publish."""
         return self._published.publish(keys.published)
 
     def carry_uses(self, keys: ApiKeyStore) -> int:
-        """Tell MongoDB which keys were used; how many. Raises Unavailable: then the next time."""
+        """Move the recorded uses to MongoDB, and return their number. Raises Unavailable; the next call then moves
+        them.
+        """
         with raising_unavailable("redis", RedisError):
             noted: Any = self._redis.hgetall(USES)
         keys.carry({UUID(key.decode()): datetime.fromisoformat(at.decode()) for key, at in noted.items()})
         if noted:
             with raising_unavailable("redis", RedisError):
-                self._redis.hdel(USES, *noted)  # one noted meanwhile is noted again a minute later
+                self._redis.hdel(USES, *noted)  # a use recorded in between is recorded again a minute later
         return len(noted)
 
     def _note(self, key: ApiKey) -> None:
@@ -292,7 +300,7 @@ class KeyRing:
 
 
 class Uses:
-    """Says of each key once a minute that its use is to be noted, so that no request writes for nothing but that."""
+    """Decides whether a key's use must be recorded: once a minute for each key, so that not every request writes."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._noted: TTLCache[UUID, bool] = TTLCache(MOST_COPIED, NOTED_EVERY, clock)
@@ -311,7 +319,9 @@ def make_key_ring(settings: Settings) -> KeyRing:
 
 
 def make_api_keys(settings: Settings, database: Database[dict[str, Any]]) -> ApiKeyStore:
-    """A store that publishes what it is told. Where Redis is away, beat does it within a minute of its return."""
+    """Return a store that publishes each change. If Redis is not reachable, beat publishes it within a minute of
+    Redis's return.
+    """
     ring = make_key_ring(settings)
 
     def publish(keys: ApiKeyStore) -> None:
@@ -329,7 +339,7 @@ def _is_good(key: ApiKey, secret: Secret, now: datetime) -> bool:
 
 
 def _milliseconds(moment: datetime) -> datetime:
-    """As MongoDB keeps it."""
+    """The precision that MongoDB stores."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
@@ -366,7 +376,9 @@ def _secret(of_document: Mapping[str, Any]) -> Secret:
 
 
 def _entry(key: ApiKey, secret: Secret) -> dict[str, Any]:
-    """What the collector must know of a key. Not when it was last used: the copy would change with every use."""
+    """Return what the collector needs to know about a key. The last use is omitted, because the copy would otherwise
+    change with every use.
+    """
     return {
         "id": str(key.id),
         "name": key.name,

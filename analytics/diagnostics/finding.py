@@ -1,4 +1,4 @@
-"""What a check of `footfall doctor` found: how things are in one sentence, and what to do about it in another."""
+"""A finding of `footfall doctor`: one sentence with the state, and one with what to do."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,9 @@ MOST_OFF = 1.0  # second: dates of events come from several clocks, and reports 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`unchecked`: what the check depends on did not answer, which is a finding of its own."""
+    """The result of a check. `unchecked` means that a service on which the check depends did not answer, which is a
+    separate finding.
+    """
 
     state: Literal["ok", "warning", "problem", "unchecked"]
     what: str
@@ -29,7 +31,7 @@ def problem(what: str, remedy: str) -> Finding:
 
 
 class Unanswered(Exception):
-    """Somebody could not be asked; nothing that depends on the answer can be checked."""
+    """A service did not answer, so that the checks that depend on it are not possible."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.what)
@@ -38,14 +40,14 @@ class Unanswered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
-    """A server's time, and ours before and after it was asked. Seconds since 1970."""
+    """A server's time, and this host's time before and after the query, in seconds since 1970."""
 
     asked: float
     theirs: float
     answered: float
 
     def check(self, whose: str) -> Finding:
-        """It is off by what lies outside the round trip, at least."""
+        """Compare the clocks. The difference is at least what lies outside the round trip."""
         off = max(self.asked - self.theirs, self.theirs - self.answered, 0.0)
         if off > MOST_OFF:
             remedy = "Run an NTP service on both: `timedatectl set-ntp true`."
@@ -58,6 +60,6 @@ def megabytes(size: int) -> str:
 
 
 def without_password(url: str) -> str:
-    """Scheme, hosts and path of a URL. A password may stand before the hosts and in the query."""
+    """Return the scheme, hosts and path of a URL. A password may be before the hosts or in the query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

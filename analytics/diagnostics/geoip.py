@@ -1,4 +1,4 @@
-"""What the doctor says about the file of places (GEOIP_DB). Never fails: an unreadable file becomes a finding."""
+"""Checks the geolocation file (GEOIP_DB) for the doctor. Never fails: an unreadable file becomes a finding."""
 
 import re
 
@@ -9,7 +9,7 @@ from analytics.diagnostics.finding import Finding, ok, problem, warning
 
 
 def check_file(file: str) -> Finding:
-    """`file`: the path of GEOIP_DB, empty if it is not set."""
+    """Check the file at this path; "" means that GEOIP_DB is not set."""
     if not file:
         return ok("GEOIP_DB is not set: events are stored without places, but for what a CDN says.")
     try:

@@ -1,7 +1,7 @@
-"""Can this MongoDB keep what it acknowledges? Reads what it says of itself; judging that needs no connection.
+"""Checks whether this MongoDB keeps what it acknowledges. Reading its state needs a connection; judging it does not.
 
-Raises Unanswered if MongoDB does not answer, refuses, or is not the replica set asked for, with where it should be,
-why, and what to do. What the user may not ask is None.
+Raises Unanswered if MongoDB does not answer, refuses the user, or is not the requested replica set. The finding states
+the address, the reason, and what to do. A value that the user may not read is None.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from analytics.sites.store import all_sites
 from analytics.unavailable import Unavailable
 
 LATE = timedelta(minutes=15)
-READ_LIMIT = 2.5  # seconds for all questions
+READ_LIMIT = 2.5  # seconds for all queries together
 _OLDEST = (6, 0)
 MOST_SHOWN = 5  # conflicts
 UP = (1, 2)  # states of a member: primary, secondary
@@ -42,9 +42,9 @@ NOT_ASKED = warning(
 
 @dataclass(frozen=True, slots=True)
 class MongoFacts:
-    """In the server's own words: `status` is of replSetGetStatus, `config` of replSetGetConfig, `indexes` of events.
-    `late`: the hours of events that should have been in a segment for a while; `conflicts`: of sites' names; each None
-    where it may not be asked.
+    """What MongoDB reports, in its own words. `status` is from replSetGetStatus, `config` from replSetGetConfig, and
+    `indexes` are those of events. `late` counts the hours of events that should have been in a segment for some time.
+    `conflicts` are conflicts of sites' names. A value is None if the user may not read it.
     """
 
     hello: Mapping[str, Any]
@@ -58,7 +58,7 @@ class MongoFacts:
 
 
 def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -> MongoFacts:
-    """Asks the primary, or whoever else is there. Raises Unanswered."""
+    """Query the primary, or another member if there is none. Raises Unanswered."""
     anyone = ReadPreference.PRIMARY_PREFERRED
     admin = database.client.admin
 
@@ -66,7 +66,7 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
         return admin.command(command, read_preference=anyone)
 
     with _answering(database):
-        ask("ping")  # so that connecting is no part of the round trip
+        ask("ping")  # so that connecting is not part of the round trip
         asked = now()
         hello = ask("hello")
         clock = ClockReading(asked, hello["localTime"].timestamp(), now())
@@ -86,14 +86,14 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
 
 
 def check_mongodb(database: Database[dict[str, Any]]) -> None:
-    """Raises Unanswered if it does not answer, or has no primary."""
+    """Raises Unanswered if MongoDB does not answer, or has no primary."""
     with _answering(database):
         database.client.admin.command("ping")
 
 
 @contextmanager
 def _answering(database: Database[dict[str, Any]]) -> Iterator[None]:
-    """For a block that asks MongoDB. Raises Unanswered if it cannot."""
+    """Run a block that queries MongoDB. Raises Unanswered if the query fails."""
     try:
         with pymongo.timeout(READ_LIMIT):
             yield
@@ -130,7 +130,7 @@ def mongodb_primary(mongodb: MongoFacts) -> Finding:
 
 
 def mongodb_majority(mongodb: MongoFacts) -> Finding:
-    """Our client asks for w: majority with j: true, so more than half of the voters must have it on disk."""
+    """Writes use w: majority with j: true, so more than half of the voting members must have them on disk."""
     if "setName" not in mongodb.hello:
         return NO_SET
     if mongodb.status is None or mongodb.config is None:
@@ -203,7 +203,7 @@ def segments_lag(mongodb: MongoFacts) -> Finding:
 
 
 def site_names(mongodb: MongoFacts) -> Finding:
-    """Sites that were set before one name belonged to one site."""
+    """Check for sites that were set up before names had to be unique."""
     if mongodb.conflicts is None:
         return warning("MongoDB may not be asked for sites.", "Give the user the role readWrite.")
     if mongodb.conflicts:
@@ -219,13 +219,15 @@ def mongodb_clock(mongodb: MongoFacts) -> Finding:
 
 
 def _voters_and_writers(config: Mapping[str, Any]) -> tuple[list[Any], list[Any]]:
-    """The members that vote, and those of them that keep data."""
+    """Return the voting members, and those of them that store data."""
     voters = [member for member in config["members"] if member["votes"]]
     return voters, [member for member in voters if not member["arbiterOnly"]]
 
 
 def _why_unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> Finding:
-    """What the driver saw tells a wrong replica set or another kind of server from one that does not answer."""
+    """Distinguish a wrong replica set or another kind of server from a server that does not answer, by what the driver
+    saw.
+    """
     seen = database.client.topology_description
     servers = list(seen.server_descriptions().values())
     kinds = {server.server_type_name for server in servers}
@@ -250,7 +252,7 @@ def _is_away(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """The driver's own words, which name the server again and its timeouts, only if it is none of these."""
+    """Return a known reason, or else the driver's message, which repeats the server and its timeouts."""
     text = str(error)
     if "refused" in text:
         return "the connection was refused"
@@ -262,7 +264,7 @@ def _reason(error: Exception) -> str:
 
 
 def _where(database: Database[dict[str, Any]]) -> str:
-    """Hosts and ports of MONGODB_URI."""
+    """Return the hosts and ports of MONGODB_URI."""
     return ",".join(
         f"{host}:{port}" if port else host for host, port in sorted(database.client._topology_settings.seeds)
     )

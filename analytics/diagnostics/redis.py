@@ -1,7 +1,8 @@
-"""Is this Redis set up to keep what a 200 promises? Reads what it says of itself; judging that needs no connection.
+"""Checks whether this Redis is configured to keep what a 200 promises. Reading its state needs a connection; judging it
+does not.
 
-Raises Unanswered if Redis does not answer or refuses, with where it should be, why, and what to do. CONFIG or CLIENT
-that is forbidden, as on managed Redis, is None.
+Raises Unanswered if Redis does not answer or refuses the user. The finding states the address, the reason, and what to
+do. If CONFIG or CLIENT is forbidden, as on managed Redis, its value is None.
 """
 
 import socket
@@ -26,13 +27,15 @@ from analytics.journal.journal import FULL
 from config.clients import BEAT
 
 _OLDEST = (6, 2)
-BEAT_SILENT = 5  # seconds; it asks Redis every second
+BEAT_SILENT = 5  # seconds; beat queries Redis every second
 ACL = "Ask whoever runs it, or let this user: `redis-cli acl setuser <user> +{}`."
 
 
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
-    """`info` as INFO gives it; `clients` as CLIENT LIST does. None: may not be asked."""
+    """What Redis reports. `info` is from INFO, and `clients` from CLIENT LIST. None means that the user may not read
+    it.
+    """
 
     info: Mapping[str, Any]
     appendfsync: str | None
@@ -41,9 +44,9 @@ class RedisFacts:
 
 
 def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
-    """Raises Unanswered."""
+    """Read the facts. Raises Unanswered."""
     with _answering(redis):
-        redis.ping()  # so that connecting is no part of the round trip
+        redis.ping()  # so that connecting is not part of the round trip
         asked = now()
         seconds, microseconds = redis.time()
         clock = ClockReading(asked, seconds + microseconds / 1e6, now())
@@ -54,14 +57,14 @@ def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
 
 
 def check_redis(redis: Redis) -> None:
-    """Raises Unanswered."""
+    """Raises Unanswered if Redis does not answer."""
     with _answering(redis):
         redis.ping()
 
 
 @contextmanager
 def _answering(redis: Redis) -> Iterator[None]:
-    """For a block that asks Redis. Raises Unanswered if it cannot."""
+    """Run a block that queries Redis. Raises Unanswered if the query fails."""
     try:
         yield
     except RedisError as error:
@@ -143,7 +146,7 @@ def redis_clock(redis: RedisFacts) -> Finding:
 
 
 def beat(redis: RedisFacts) -> Finding:
-    """beat asks Redis every second what is owed, over a connection that bears its name."""
+    """Check beat, which queries Redis every second for owed wake-ups, over a connection with its name."""
     if redis.clients is None:
         return warning("Redis may not be asked for its clients, so beat was not seen.", ACL.format("client|list"))
     idle = [int(client["idle"]) for client in redis.clients if client.get("name") == BEAT]

@@ -1,15 +1,15 @@
-"""What kind of server listens at an address, for messages about an address that was mixed up with another."""
+"""Detects which kind of server listens at an address, for error messages about a wrong address."""
 
 import socket
 from contextlib import suppress
 
 _PATIENCE = 0.5  # seconds for each step
-# Redis takes this for its command GET, with too many arguments; MongoDB and web servers answer with HTTP.
+# Redis reads this as its command GET with too many arguments. MongoDB and web servers answer with HTTP.
 _QUESTION = b"GET / HTTP/1.0\r\n\r\n"
 
 
 def kind_of_server(host: str, port: int) -> str:
-    """ "Redis", "MongoDB", "a web server", or "" if it cannot be told."""
+    """Return "Redis", "MongoDB", "a web server", or "" if the kind is unknown."""
     answer = b""
     with suppress(OSError), socket.create_connection((host, port), _PATIENCE) as connection:
         connection.settimeout(_PATIENCE)

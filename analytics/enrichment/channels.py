@@ -1,6 +1,6 @@
-"""Channels: GA4's default channel groups, by its rules and in its order, and AI assistants. Pure.
+"""Channels: GA4's default channel groups, by its rules and in its order, plus AI assistants. Pure.
 
-In: who sent the visitor, of which kind that is, and what the link says of medium and campaign. Out: a channel's name.
+The channel follows from the source, the kind of source, and the medium and campaign of the link.
 """
 
 import re
@@ -13,7 +13,9 @@ from analytics.enrichment.sources import CLICK_IDS, Kind
 
 @dataclass(frozen=True, slots=True)
 class TrafficOrigin:
-    """Texts in lower case, "" for what nobody said; without a source and a medium the visitor came by themselves."""
+    """Where a visitor came from. Texts are in lower case, "" if unknown. Without a source and a medium, the visit is
+    direct.
+    """
 
     source: str = ""
     kind: Kind = "other"
@@ -21,7 +23,7 @@ class TrafficOrigin:
     campaign: str = ""
 
 
-# A click id alone is a medium too, as "(gclid)" (analytics/enrichment/steps.py).
+# A click id alone also counts as a medium, such as "(gclid)" (analytics/enrichment/steps.py).
 CLICKED = "|".join(re.escape(f"({name})") for name, (_, is_paid) in CLICK_IDS.items() if is_paid and name != "dclid")
 PAID = re.compile(rf".*cp.*|ppc|retargeting|paid.*|{CLICKED}")
 SHOP = re.compile(r".*(([^a-df-z]|^)shop|shopping).*")
@@ -46,7 +48,7 @@ def _is_push(origin: TrafficOrigin) -> bool:
     return medium.endswith("push") or "mobile" in medium or "notification" in medium or origin.source == "firebase"
 
 
-# The first that fits.
+# The first matching rule applies.
 CHANNEL_RULES: tuple[tuple[str, Callable[[TrafficOrigin], bool]], ...] = (
     ("Cross-network", lambda o: "cross-network" in o.campaign),
     ("Direct", lambda o: o.source in ("", "(direct)") and o.medium in ("", "(none)", "(not set)") and not o.campaign),

@@ -1,8 +1,8 @@
-"""Places: in which country, region and city an address is, by a file in MaxMind's format.
+"""Geolocation: the country, region and city of an IP address, from a file in MaxMind's format.
 
-In: an IP address. Out: a `Place`. Layouts of GeoLite2 and DB-IP, of cities or of countries only; regions that have
-only a name (DB-IP) get their code from ISO 3166-2. The address is looked up, and not kept. Wrong can go: see
-watched_file.py; events are stored without places.
+It supports the layouts of GeoLite2 and DB-IP, with cities or only countries. A region that has only a name (DB-IP) gets
+its code from ISO 3166-2. The address is not stored. If the file is missing or unreadable (see watched_file.py), events
+are stored without a place.
 """
 
 import re
@@ -20,13 +20,15 @@ from analytics.enrichment.watched_file import WatchedFile
 
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _REGION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
-NO_COUNTRIES = ("XX", "ZZ")  # how a CDN says that it does not know
+NO_COUNTRIES = ("XX", "ZZ")  # codes with which a CDN reports an unknown country
 _LONGEST_CITY = 128
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`country`: ISO 3166-1; `region`: ISO 3166-2, of that country; `city`: its name in English."""
+    """`country` is an ISO 3166-1 code. `region` is an ISO 3166-2 code within that country. `city` is the
+    English name.
+    """
 
     country: str
     region: str | None = None
@@ -38,14 +40,16 @@ class Places:
         self._file: WatchedFile[Reader] = WatchedFile(Path(file), maxminddb.open_database, (InvalidDatabaseError,))
 
     def find(self, address: str) -> Place | None:
-        """Raises ValueError for what is no address, InvalidDatabaseError where the file is damaged."""
+        """Return the place of the address, or None. Raises ValueError if `address` is not an address, and
+        InvalidDatabaseError if the file is damaged.
+        """
         reader = self._file.get()
         record: Any = reader.get(address) if reader else None
         return _place(record) if isinstance(record, dict) else None
 
 
 def place_said(said: Mapping[str, str]) -> Place | None:
-    """What somebody says by the names country, region and city; a region with or without its country before it."""
+    """Return the place from the names country, region and city. The region may have its country in front or not."""
     country = said.get("country", "").strip().upper()
     if not _COUNTRY.fullmatch(country) or country in NO_COUNTRIES:
         return None
@@ -92,7 +96,7 @@ def _english(part: Mapping[str, Any]) -> str | None:
 
 @cache
 def _codes(country: str) -> dict[str, str]:
-    """Of a country's regions, by name."""
+    """Return the codes of a country's regions, by name."""
     subdivisions: Any = pycountry.subdivisions
     regions = subdivisions.get(country_code=country) or ()
     return {region.name.casefold(): region.code for region in regions}

@@ -1,8 +1,8 @@
-"""Sources: who sent a visitor, by the page that they came from, by what a link says, by an advertisement's click id.
+"""Sources: who sent a visitor, from the referring page, the link's parameters, or an advertisement's click id.
 
-In: a referrer, a utm_source, the parameters of a page. Out: a name such as Google, and its kind, of which channels are
-made (channels.py). Two tables: the hosts that Ghost keeps up (data/referrers.json, docs/enrichment.md), and ours, which
-goes first, for who is missing there, and for kinds that it does not know: videos, shops and AI assistants.
+A source has a name, such as Google, and a kind, from which the channel is derived (channels.py). There are two tables.
+Ghost maintains the first one (data/referrers.json, docs/enrichment.md). The second one, in this module, has priority.
+It holds missing hosts, and kinds that Ghost does not have: videos, shops and AI assistants.
 """
 
 import json
@@ -23,19 +23,19 @@ LONGEST_REFERRER = 2048  # characters, as in analytics/events/schema.py
 
 REFERRER_SCHEMES = ("http", "https", "android-app", "")
 NO_HOSTS = ("null", "undefined", "none")
-# A host without a scheme before it, and not a file: `news.example/post`, but neither `index.html` nor `a@b.example`.
+# A host without a scheme that is not a file: `news.example/post`, but neither `index.html` nor `a@b.example`.
 BARE_HOST = re.compile(
     r"[^\s/@:.]+(?:\.[^\s/@:.]+)*\.(?!(?:html?|php|aspx?|jsp|cgi)(?:[/:]|\Z))[^\W\d_][^\s/@:.]+\.?(?::\d+)?(?:/|\Z)",
     re.IGNORECASE,
 )
-# What follows a path: parameters, and a query or a fragment that was percent-encoded, however often.
+# What follows a path: parameters, and a query or a fragment that was percent-encoded any number of times.
 AFTER_PATH = re.compile(r";|%(?:25)*(?:3F|23|3B)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Referrer:
-    """`text`: what is stored of it, without query, fragment and credentials. `hostname`: as Site.domains has it, or an
-    app's name.
+    """A referrer. `text` is the part that is stored, without query, fragment and credentials. `hostname` is in the form
+    of Site.domains, or is an app's name.
     """
 
     text: str
@@ -53,7 +53,7 @@ AMAZONS = ("co.uk", "de", "fr", "it", "es", "ca", "co.jp", "com.br", "com.mx", "
            "com.tr", "ae", "sa", "sg", "eg", "com.be")  # fmt: skip
 EBAYS = ("co.uk", "de", "fr", "it", "es", "ca", "com.au", "nl", "pl", "at", "ch", "ie")
 
-# Hosts, without www.; those below one of them are meant too.
+# Hosts, without www. They also match the hosts below them.
 HOSTS: dict[Kind, dict[str, str]] = {
     "ai": {
         "chatgpt.com": "ChatGPT", "chat.openai.com": "ChatGPT", "openai.com": "ChatGPT",
@@ -115,10 +115,11 @@ HOSTS: dict[Kind, dict[str, str]] = {
     },
 }  # fmt: skip
 
-# Below the host of a search engine, what searches too, as `cn.` and `uk.search.`; its `docs.` and `news.` are pages.
+# Prefixes below a search engine's host that also search, such as `cn.` and `uk.search.`. Its `docs.` and `news.` are
+# pages.
 SEARCHES = re.compile(r"((www?\d?|m|mobile|touch|search|[a-z]?search|images?|lite|html|start|safe|r|s|[a-z]{2})\.)*")
 
-# Apps of Android name themselves where a browser names a page.
+# Android apps send their own name where a browser sends a page.
 APPS: dict[str, TrafficSource] = {
     "com.google.android.googlequicksearchbox": TrafficSource("Google", "search"),
     "com.google.android.gm": TrafficSource("Gmail", "email"),
@@ -140,7 +141,7 @@ APPS: dict[str, TrafficSource] = {
     "com.microsoft.office.outlook": TrafficSource("Outlook.com", "email"),
 }
 
-# What people write into utm_source, where it is neither a name nor a host.
+# Common values of utm_source that are neither a name nor a host.
 _SHORT = {
     "fb": "Facebook", "ig": "Instagram", "yt": "YouTube", "tw": "Twitter", "x": "Twitter", "li": "LinkedIn",
     "ddg": "DuckDuckGo", "hn": "Hacker News", "wa": "WhatsApp", "tg": "Telegram", "an": "Facebook",
@@ -150,8 +151,8 @@ _SHORT = {
 }  # fmt: skip
 _EMAILS = ("email", "e-mail", "e_mail", "e mail", "newsletter")
 
-# Click ids that advertisements add to a link. Those that mean nothing but an advertisement make a medium where the
-# link has none; fbclid and igshid are on every link out of Facebook and Instagram.
+# Click ids that advertisements add to a link. The value is true if the click id always means an advertisement; it then
+# gives a medium to a link without one. fbclid and igshid are on every link out of Facebook and Instagram.
 CLICK_IDS: dict[str, tuple[str, bool]] = {
     "gclid": ("Google", True), "gbraid": ("Google", True), "wbraid": ("Google", True), "dclid": ("Google", True),
     "msclkid": ("Bing", True), "yclid": ("Yandex", True), "ttclid": ("TikTok", True), "twclid": ("Twitter", True),
@@ -162,8 +163,8 @@ CLICK_IDS: dict[str, tuple[str, bool]] = {
 
 
 def read_referrer(text: str) -> Referrer | None:
-    """The page or app that a visitor came from. None for anything else that clients call a referrer: a path of the site
-    itself, a word such as `null`, another scheme such as `about:` or `mailto:`.
+    """Return the page or app that a visitor came from. Return None for other texts that clients send as a referrer: a
+    path of the site itself, a word such as `null`, another scheme such as `about:` or `mailto:`.
     """
     return (_remembered_referrer if len(text) <= _LONGEST_REMEMBERED else _read_referrer)(text)
 
@@ -188,7 +189,7 @@ _remembered_referrer = lru_cache(maxsize=_REMEMBERED)(_read_referrer)
 
 
 def source_of_host(hostname: str, path: str = "") -> TrafficSource:
-    """An unknown host is a source of its own."""
+    """Return the source of a host. An unknown host is its own source."""
     if path.strip("/") and hostname.partition(".")[0] in _pathed():
         first = path.split("/", 2)[1]
         if found := _table().get(f"{hostname}/{first}") or _table().get(f"{hostname}{path}"):
@@ -211,7 +212,9 @@ def _of_host(hostname: str) -> TrafficSource:
 
 @lru_cache(maxsize=_REMEMBERED)
 def source_named(name: str) -> TrafficSource:
-    """What a link's utm_source, ref or source means: a name that we know, however it is written, a host, or itself."""
+    """Return the source that a link's utm_source, ref or source means: a known name in any spelling, a host, or the
+    text itself.
+    """
     text = name.strip().lower()
     if "//" in text:
         referrer = read_referrer(text)
@@ -233,7 +236,7 @@ def source_named(name: str) -> TrafficSource:
 
 @cache
 def _table() -> dict[str, TrafficSource]:
-    """By host, or host and first part of a path."""
+    """The sources by host, or by host and first part of a path."""
     table = {
         host.lower().removeprefix("www."): TrafficSource(
             _known_as(each["source"]), SOURCE_KINDS.get(each["medium"], "other")
@@ -242,7 +245,8 @@ def _table() -> dict[str, TrafficSource]:
     }
     ours = {host: TrafficSource(name, kind) for kind, hosts in HOSTS.items() for host, name in hosts.items()}
     kinds = {source.name: source for source in ours.values() if source.kind in ("shopping", "video")}
-    # Who is a shop or shows videos by one of its hosts is so by all of them, as Amazon's of other countries.
+    # A source that is a shop or shows videos on one of its hosts has that kind on all of them, such as Amazon in other
+    # countries.
     return {host: kinds.get(source.name, source) for host, source in table.items()} | ours
 
 
@@ -254,7 +258,9 @@ def _known_as(name: str) -> str:
 
 @cache
 def _names() -> dict[str, TrafficSource]:
-    """By name in lower case, with its spaces and without; search goes before whatever else has the name."""
+    """The sources by name in lower case, with and without spaces. A search engine has priority over another source of
+    the same name.
+    """
     names: dict[str, TrafficSource] = {}
     for source in (*_table().values(), *APPS.values()):
         for name in (source.name.lower(), source.name.lower().replace(" ", "")):
@@ -265,5 +271,5 @@ def _names() -> dict[str, TrafficSource]:
 
 @cache
 def _pathed() -> frozenset[str]:
-    """The first parts of the hosts of which only some pages are somebody else's, as google.com/imgres."""
+    """The first parts of hosts on which only some pages belong to another source, such as google.com/imgres."""
     return frozenset(key.partition(".")[0] for key in _table() if "/" in key)

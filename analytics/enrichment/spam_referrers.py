@@ -1,7 +1,7 @@
-"""Referrers that are spam: sites that send hits to whoever counts them, to be seen in reports.
+"""Spam referrers: sites that send false hits so that their names appear in reports.
 
-In: a referrer's host. Out: whether it is one of them, or below one of them. The list here is short, of the hosts that
-most have met for years; a longer one comes from a file with a host in each line, as Matomo's (docs/enrichment.md).
+A host is spam if it, or a host above it, is in a list. The built-in list is short and holds the most common hosts of
+many years. A file with one host in each line can add a longer list, such as Matomo's (docs/enrichment.md).
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ _KNOWN = frozenset((
 
 
 class SpamReferrers:
-    """`file`: with more of them, "" for none."""
+    """The hosts of spam referrers. `file` adds more hosts; "" adds none."""
 
     def __init__(self, file: str = "") -> None:
         self._file: WatchedFile[frozenset[str]] | None = WatchedFile(Path(file), _read) if file else None

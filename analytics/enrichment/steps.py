@@ -1,10 +1,11 @@
-"""Enrichment: what an event says becomes what reports ask for, and what is no visit is dropped. In the worker.
+"""Enrichment: turns the fields of an event into the fields that reports use, and drops events that are not visits. It
+runs in the worker.
 
-In: an event as the collector took it, who sent it, its site. Out: the event as it is stored, without url and client, or
-a `Drop` with its reason. STEPS is the whole list, in order. What an event already has is kept, and the same event comes
-out the same whenever it is delivered again.
+It takes an event as the collector accepted it, its sender and its site. It returns the event as it is stored, without
+url and client, or a `Drop` with its reason. STEPS is the complete list, in order. Existing values of an event are kept.
+An event that is delivered again gives the same result.
 
-Wrong can go: a step that fails over an event is left out for it, counted and logged once; the event is stored.
+A step that fails is skipped for that event, counted, and logged once. The event is still stored.
 """
 
 import re
@@ -36,15 +37,16 @@ OF_ORIGIN = ("referrer", "source", *UTM)
 _LONGEST = {"referrer": 2048, "source": 255, **dict.fromkeys(UTM, 255), "language": 35, "screen": 11}  # others: 128
 LANGUAGE = re.compile(r"([A-Za-z]{2,3})((?:-[A-Za-z0-9]{2,8})*)")
 SCREEN = re.compile(r"(\d{1,5})(?:[xX]\d{1,5})?")
-SCREENS = ((576, "Mobile"), (992, "Tablet"), (1440, "Laptop"))  # below so many CSS pixels of width; else Desktop
-# What a bug in a step or in its data raises; a time limit and a store that is away are none of them.
+# up to this many CSS pixels of width; above them, Desktop
+SCREENS = ((576, "Mobile"), (992, "Tablet"), (1440, "Laptop"))
+# Exceptions that a bug in a step or in its data raises. A time limit or an unreachable store raises others.
 BUGS = (ArithmeticError, AssertionError, AttributeError, InvalidDatabaseError, LookupError, OSError, TypeError,
         ValueError, RecursionError, re.error)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """What is not in the code: files that an operator gives."""
+    """Data that operators provide as files."""
 
     places: Places | None = None
     spam: SpamReferrers = field(default_factory=SpamReferrers)
@@ -52,7 +54,7 @@ class Lookups:
 
 @dataclass(slots=True)
 class Draft:
-    """An event on its way through the steps. `page`: as its URL has it. `source`: who sent the visitor."""
+    """An event during the steps. `page` holds the parts of its URL. `source` is who sent the visitor."""
 
     event: Event
     client: Client
@@ -66,7 +68,7 @@ class Draft:
     referrer: Referrer | None = None
 
     def put(self, name: str, value: str | None) -> None:
-        """Where the event does not say it itself. What is no text (half a surrogate pair) is replaced."""
+        """Set a value unless the event has one. Invalid text (half a surrogate pair) is replaced."""
         if value and name not in self.described:
             self.described[name] = storable(value)[: _LONGEST.get(name, 128)]
 
@@ -74,7 +76,7 @@ class Draft:
         event, described = self.event, self.described or None
         ours = (None, None, self.hostname, self.path, described)
         if ours == (event.url, event.client, event.hostname, event.path, event.described):
-            return event  # what a server sends is often complete; to replace it takes longer than all steps
+            return event  # events from servers are often complete; replace takes longer than all steps
         return replace(
             event,
             hostname=self.hostname,
@@ -85,11 +87,11 @@ class Draft:
         )
 
 
-Step = Callable[[Draft], str | None]  # the reason to drop the event, or None
+Step = Callable[[Draft], str | None]  # returns the reason to drop the event, or None
 
 
 def enrich(event: Event, client: Client | None, site: Site, lookups: Lookups) -> Event | Drop:
-    """`client`: None where nobody knows any more who sent it."""
+    """Enrich one event. `client` is None if the sender is not known any more."""
     draft = draft_of(event, client, site, lookups)
     for step in STEPS_OF_EXPORTED if event.exported_id else STEPS:
         try:
@@ -111,8 +113,8 @@ _NOBODY = Client()
 
 
 def put_page(draft: Draft) -> None:
-    """Hostname, path and the parameters of the page, from its URL; a path that the client gave loses its query. Whose
-    page the visitor came from; the referrer itself is put back by put_source, without what may be secret in it.
+    """Set the hostname, path and parameters of the page from its URL. A path from the client loses its query. Also read
+    the referrer. put_source stores it again, without parts that may be secret.
     """
     allowed, keeps_slash = draft.site.allowed_parameters, draft.site.trailing_slash == "keep"
     url, path = draft.event.url, draft.path
@@ -135,7 +137,7 @@ def find_referrer(draft: Draft) -> None:
 
 
 def drop_foreign_hostnames(draft: Draft) -> str | None:
-    """Of pages that are not the site's, as a copy of it elsewhere, where the site says which are."""
+    """Drop events of pages outside the site's domains, such as a copy of the site, if the site lists its domains."""
     domains = draft.site.domains
     return "foreign_hostname" if domains and draft.hostname and draft.hostname not in domains else None
 
@@ -165,7 +167,9 @@ def put_browser(draft: Draft) -> None:
 
 
 def put_source(draft: Draft) -> None:
-    """By what the link says, then by an advertisement's click id, then by the page that the visitor came from."""
+    """Set the source: from the link's parameters, then from an advertisement's click id, then from the
+    referring page.
+    """
     page, described = draft.page, draft.described
     from_page = _put_referrer(draft)
     if page and page.parameters:
@@ -176,7 +180,7 @@ def put_source(draft: Draft) -> None:
         draft.put("utm_medium", f"({clicked})")
     for name in ("source", "utm_source"):
         if "//" in described.get(name, ""):
-            described[name] = source_named(described[name]).name  # a URL, whose query nobody needs
+            described[name] = source_named(described[name]).name  # a URL, whose query is not needed
     named = described.get("source") or described.get("utm_source") or (page and page.parameter("ref", "source"))
     if named:
         draft.source = source_named(named)
@@ -188,7 +192,7 @@ def put_source(draft: Draft) -> None:
 
 
 def put_channel(draft: Draft) -> None:
-    """Not for an event that says nothing of where its visitor came from, not even by a URL without a campaign."""
+    """Set the channel, unless the event has no data about its origin, not even a URL without a campaign."""
     described, event = draft.described, draft.event
     says = event.url or any(name in described or name in (event.described or ()) for name in OF_ORIGIN)
     if says and "channel" not in described:
@@ -203,7 +207,9 @@ def put_channel(draft: Draft) -> None:
 
 
 def put_place(draft: Draft) -> None:
-    """As the CDN says, and what it leaves open by the file; nothing beside another country that the event names."""
+    """Set the place from the CDN, and the missing parts from the file. A place outside the country that the event names
+    is ignored.
+    """
     described, client = draft.described, draft.client
     if "city" in described:
         return
@@ -221,7 +227,7 @@ def put_language(draft: Draft) -> None:
 
 
 def put_screen(draft: Draft) -> None:
-    """A class instead of a size, which would tell people apart."""
+    """Replace a screen size by its class, because a size can identify people."""
     if screen := draft.described.get("screen"):
         draft.described["screen"] = screen_of(screen)
 
@@ -239,7 +245,7 @@ STEPS: Sequence[Step] = (
     put_language,
     put_screen,
 )
-# An event that was exported has all that it was given when it was stored first, and stays as it is.
+# An exported event already has all values from when it was first stored, and stays as it is.
 STEPS_OF_EXPORTED: Sequence[Step] = (
     find_referrer,
     drop_foreign_hostnames,
@@ -250,14 +256,16 @@ STEPS_OF_EXPORTED: Sequence[Step] = (
 
 @dataclass(frozen=True)
 class Enrichment:
-    """What a worker needs to enrich a batch. `unseal`: who sent an event, None once that is destroyed."""
+    """What a worker needs to enrich a batch. `unseal` returns an event's sender, or None after the salt is
+    destroyed.
+    """
 
     sites: SiteStore
     unseal: Callable[[str], Client | None]
     lookups: Lookups
 
     def apply(self, events: Sequence[Event]) -> list[Event | Drop]:
-        """In their order. Raises Unavailable."""
+        """Enrich the events, in their order. Raises Unavailable."""
         sites: dict[str, Site] = {}
         clients: dict[str | None, Client | None] = {None: None}
         for event in events:
@@ -279,7 +287,7 @@ def make_lookups(settings: Settings) -> Lookups:
 
 @lru_cache(maxsize=1000)
 def language_of(languages: str) -> str | None:
-    """The first of an Accept-Language, as BCP 47 writes it: `en-US`, `zh-Hant-TW`."""
+    """Return the first language of an Accept-Language header, in the form of BCP 47: `en-US`, `zh-Hant-TW`."""
     found = LANGUAGE.fullmatch(languages.partition(",")[0].partition(";")[0].strip())
     if not found:
         return None
@@ -294,7 +302,7 @@ def _subtag(part: str) -> str:
 
 @lru_cache(maxsize=1000)
 def screen_of(screen: str) -> str:
-    """Of "1920x1080" or "1920"; what is neither is a class already, or nobody's business to mend."""
+    """Return the class of "1920x1080" or "1920". Any other text is already a class, or is kept unchanged."""
     if found := SCREEN.fullmatch(screen):
         width = int(found[1])
         return next((name for below, name in SCREENS if width < below), "Desktop")
@@ -302,7 +310,7 @@ def screen_of(screen: str) -> str:
 
 
 def _put_referrer(draft: Draft) -> TrafficSource | None:
-    """Whose page it was. The site's own is none."""
+    """Return the source of the referring page, or None if the page belongs to the site itself."""
     referrer = draft.referrer
     if referrer is None or referrer.hostname == draft.hostname or referrer.hostname in draft.site.domains:
         return None
@@ -327,7 +335,7 @@ _failed: set[tuple[str, str]] = set()
 
 
 def _tell_failure(step: str, error: Exception) -> None:
-    """Where it happened, and not what it says, which may be an address or a user agent."""
+    """Log where the error happened, without its message, which may contain an address or a user agent."""
     ENRICHMENT_FAILURES.labels(step).inc()
     at = error.__traceback__
     while at and at.tb_next:

@@ -1,8 +1,8 @@
-"""User agents: with what somebody browses, and whether that is a program. Pure.
+"""User agents: the browser, system and device of a client, and whether it is a program. Pure.
 
-Three data sets, all kept up by others (docs/enrichment.md): uap-core tells browsers and systems; isbot tells bots by
-words, crawler-user-agents by name. What they say of one user agent is remembered, as a site sees the same few thousands
-again and again. They are compiled when they are first asked (0.3 s).
+It uses three external data sets (docs/enrichment.md). uap-core detects browsers and systems. isbot detects bots by
+words, and crawler-user-agents by name. Results are cached, because a site sees the same few thousand user agents
+repeatedly. The data sets are compiled at their first use (0.3 s).
 """
 
 import re
@@ -18,12 +18,12 @@ from ua_parser.regex import Resolver as RegexResolver
 from analytics.events.event import storable
 
 _REMEMBERED = 10_000  # user agents, 1 kB each
-_LONGEST = 1024  # characters that are looked at; browsers have 150, and 500 inside of apps
+_LONGEST = 1024  # characters that are checked; browsers have 150, and 500 inside apps
 
-# A browser, or who says that he is one: isbot knows them by what they add to it.
+# A browser, or a program that claims to be one: isbot recognises bots by what they add to it.
 BROWSING = re.compile(r"Mozilla/|Opera/|Opera ", re.IGNORECASE)
-# Anything else is a program that sends events itself, such as curl or a server's library, unless it goes by one of
-# these; isbot would have any short name for a bot's.
+# Any other user agent is a program that sends events itself, such as curl or a server's library, unless it matches one
+# of these words. isbot would take any short name for a bot.
 CRAWLING = re.compile(
     r"(?<!cu)bot|crawl|spider|slurp|scrap(?:e|y)|headless|lighthouse|preview|externalhit|monitor|uptime|scanner"
     r"|checker|validator|archiver|phantomjs",
@@ -31,7 +31,7 @@ CRAWLING = re.compile(
 )
 
 # The words by which isbot and CRAWLING find a bot are also parts of other words: "BottleFinder", "QRScanner". Only a
-# whole word says that it is one, or "bot", "crawler" and "spider" at a word's end, or a check of what is on the web.
+# whole word identifies a bot, or "bot", "crawler" and "spider" at the end of a word, or a word for checking the web.
 _PARTS = (
     "abuse|advisor|agent|analyzer|archive|audit|bot|capture|catch|check|classifier|crawl|detect|discovery|download|feed"
     "|fetcher|grab|headless|insight|inspect|java|library|lighthouse|manager|measure|monitor|news|node|optimize|parser"
@@ -44,8 +44,8 @@ OF_A_BOT = (
     rf"|(?:[a-z]*(?:link|network|proxy|seo|site|uptime|url|web))(?:{_PARTS}){ENDINGS}"
 )
 OTHER_WORD = re.compile(rf"(?<![a-z])(?!(?:{OF_A_BOT})(?![a-z]))[a-z]*(?:{_PARTS})[a-z]*", re.IGNORECASE)
-# An app of a phone, tablet or Mac, as its system's libraries and app developers write it; and a program that says what
-# it is or where to complain of it, as bots do.
+# NATIVE_APP is an app of a phone, tablet or Mac, as its system's libraries and app developers write it. DECLARED is a
+# program that states what it is or where to complain about it, as bots do.
 NATIVE_APP = re.compile(
     r"CFNetwork/\S+ Darwin/|\bDalvik/|^(?!Mozilla)[^(/]+/[^(]*\((?:[^()]*; ?)?(?:iPhone|iPad|iOS|Android)\b"
 )
@@ -54,7 +54,7 @@ DECLARED = re.compile(r"://|\(compatible; (?!MSIE)", re.IGNORECASE)
 # Browsers that isbot takes for bots: Sogou's, and those of LG's and Hisense's televisions.
 NO_BOTS = re.compile(r"SogouMobileBrowser|SogouMSE|WebAppManager|VIDAA/")
 
-# By one name, whatever device it is on.
+# One name for each browser, on all devices.
 _BROWSERS = {
     "Mobile Safari": "Safari", "Mobile Safari UI/WKWebView": "Safari WebView",
     "Chrome Mobile": "Chrome", "Chrome Mobile iOS": "Chrome", "Chrome Mobile WebView": "Chrome WebView",
@@ -65,8 +65,8 @@ _BROWSERS = {
 }  # fmt: skip
 SYSTEMS = {"Mac OS X": "macOS"}
 
-# By what a user agent in lower case holds, the first that fits. A PC with Windows may say "Tablet PC" and "Touch", a
-# Chromebook "Android". Android without "mobile" is a tablet, by Google's rule.
+# By the content of the user agent in lower case; the first match applies. A PC with Windows may contain "Tablet PC" and
+# "Touch", and a Chromebook "Android". Android without "mobile" is a tablet, by Google's rule.
 _DEVICES = (
     ("Desktop", re.compile(
         r"windows nt (?!.*(?:xbox|wpdesktop|windows phone|smart-?tv))|\bcros\b|; chromebook|_cheets"
@@ -89,7 +89,7 @@ _DEVICES = (
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Versions are "142.0" or "10"; None is not known."""
+    """What a user agent says. Versions are "142.0" or "10". None means unknown."""
 
     browser: str | None = None
     browser_version: str | None = None
@@ -101,8 +101,10 @@ class Agent:
 
 @lru_cache(maxsize=_REMEMBERED)
 def agent_of(user_agent: str) -> Agent:
-    """Whoever says nothing is nobody that we know, and no bot: programs of a site's own often say nothing."""
-    text = storable(user_agent[:_LONGEST])  # the parser takes no half of a surrogate pair
+    """Return the browser, system and device. An empty user agent is unknown and not a bot, because a site's own
+    programs often send none.
+    """
+    text = storable(user_agent[:_LONGEST])  # the parser rejects half of a surrogate pair
     if _is_bot(text):
         return Agent(is_bot=True)
     found = _parser()(text, Domain.USER_AGENT | Domain.OS)
@@ -145,7 +147,7 @@ def _parser() -> Resolver:
 
 @cache
 def _is_named_bot() -> Callable[[str], bool]:
-    from crawleruseragents import is_crawler  # noqa: PLC0415  a process that never asks saves 5 MB
+    from crawleruseragents import is_crawler  # noqa: PLC0415 a process that never needs it saves 5 MB
 
     found: Callable[[str], bool] = is_crawler
     return found

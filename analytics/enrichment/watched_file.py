@@ -1,6 +1,6 @@
-"""A file that somebody else replaces now and then: what it says, read again when it is another one.
+"""A file that other programs replace from time to time. It is read again when it has changed.
 
-Wrong can go: a file that is gone or cannot be read is logged once, and what was read before stays.
+If the file is missing or unreadable, this is logged once, and the previous content stays.
 """
 
 import time
@@ -12,13 +12,15 @@ import structlog
 
 log = structlog.get_logger()
 
-LOOKED_AT = 60.0  # seconds between two looks at a file's time
+LOOKED_AT = 60.0  # seconds between two checks of the file's modification time
 
 T = TypeVar("T")
 
 
 class WatchedFile(Generic[T]):
-    """`read`: what becomes of the file; what it raises, of `wrong`, is the file's fault. `clock`: only goes up."""
+    """The parsed content of a file. `read` parses the file. The exceptions in `wrong` mean that the file is invalid.
+    `clock` must be monotonic.
+    """
 
     def __init__(
         self,
@@ -36,7 +38,7 @@ class WatchedFile(Generic[T]):
         self._value: T | None = None
 
     def get(self) -> T | None:
-        """None where nothing could be read yet."""
+        """Return the content, or None if the file was never readable."""
         if self._clock() >= self._look_at:
             self._look_at = self._clock() + LOOKED_AT
             self._look()

@@ -1,17 +1,17 @@
-"""An account is where an event is counted: a site and a day. Beside it, the names of what is counted."""
+"""The account, which is the site and day where an event is counted, and the names of the counts."""
 
 from dataclasses import dataclass
 from datetime import date
 
 ACCEPTED, REPLAYED, STORED, DUPLICATE, DEAD = "accepted", "replayed", "stored", "duplicate", "dead"
-REJECTED, DROPPED = "rejected:", "dropped:"  # at the collector, each with its reason
-DROPPED_LATER = "dropped-later:"  # in a worker, likewise
-REFUSED = "refused:"  # answered with 429, to come again; part of no sum
+REJECTED, DROPPED = "rejected:", "dropped:"  # at the collector, each followed by its reason
+DROPPED_LATER = "dropped-later:"  # in a worker, followed by its reason
+REFUSED = "refused:"  # answered with 429 so that the client sends it again; part of no sum
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Account:
-    """Where an event is counted: its site, "" where that cannot be known, and the UTC day on which it was received."""
+    """Where an event is counted: its site ("" if the site is unknown) and the UTC day on which it was received."""
 
     site_id: str
     day: date
@@ -21,5 +21,5 @@ class Account:
 
     @classmethod
     def from_text(cls, text: str) -> "Account":
-        """Raises ValueError."""
+        """Read what `__str__` wrote. Raises ValueError."""
         return cls(text[11:], date.fromisoformat(text[:10]))

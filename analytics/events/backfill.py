@@ -1,8 +1,9 @@
-"""Events that were stored before there were segments, whose hours nobody marked: the months of them that no segment has
-yet. Until they have, a reading takes such a month from raw events, all of it.
+"""The backfill: months of events that were stored before segments existed, and that no segment contains yet. Until a
+month is in a segment, reports read the whole month from raw events.
 
-In MongoDB: `segment_state` says whether the months were listed, and whether all are done; `segment_history` has those
-that are not. Whoever dies while he lists lists again. Wrong can go: MongoDB away is Unavailable.
+In MongoDB, `segment_state` says whether the months are listed and whether all of them are done. `segment_history` holds
+the months that are not done. A process that dies while it lists the months starts over. Callers must handle
+Unavailable, raised if MongoDB is unreachable.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ STATE = {"_id": "history"}
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A site's month that is to be built from raw events."""
+    """A site's month that must be built from raw events."""
 
     site_id: str
     month: Interval
@@ -33,11 +34,11 @@ class Backfill:
         self._months = database["segment_history"]
         self._events = database["events"]
         self._index = EventIndex(database)
-        self._is_done = False  # for good, once it is
+        self._is_done = False  # stays true once it is true
 
     def left(self, site_id: str) -> list[Interval]:
-        """The site's months that no segment may be trusted with yet. Two look-ups by the index a month where nobody
-        listed them, else one in all, and none once all are done.
+        """Return the site's months that no segment contains completely. This costs two index look-ups for each month if
+        the months are not listed, one query if they are listed, and none once all months are done. Raises Unavailable.
         """
         if self._is_done:
             return []
@@ -55,7 +56,9 @@ class Backfill:
             return self._state.find_one({**STATE, "done": True}) is not None
 
     def all_left(self) -> list[Past]:
-        """Of all sites, the newest month first, as it is asked for most. The first call lists them."""
+        """Return the months of all sites, the newest first because it is queried most. The first call lists them.
+        Raises Unavailable.
+        """
         with raising_unavailable("mongodb", PyMongoError):
             if self._state.find_one(STATE) is None:
                 self._list()
@@ -65,14 +68,16 @@ class Backfill:
         return found
 
     def finish(self, past: Past) -> None:
-        """It is in a segment."""
+        """Note that this month is in a segment. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             self._months.delete_one(_key(past))
             if self._months.find_one({}, {"_id": 1}) is None:
-                self._state.update_one(STATE, {"$set": {"done": True}})  # where they were listed
+                self._state.update_one(STATE, {"$set": {"done": True}})  # changes nothing if the months are not listed
 
     def note_if_there_is_none(self) -> None:
-        """To be asked before the first event is stored: from then on every event is marked."""
+        """Note that no backfill is needed if no event is stored. Call this before the first event is stored. From then
+        on, every event is marked. Raises Unavailable.
+        """
         with raising_unavailable("mongodb", PyMongoError):
             if self._state.find_one(STATE) is None and self._events.find_one({}, {"_id": 1}) is None:
                 self._state.update_one(STATE, {"$setOnInsert": {"done": True}}, upsert=True)

@@ -1,7 +1,7 @@
-"""Raw events of a site, read from MongoDB into the columns of which segments are made.
+"""Reads a site's raw events from MongoDB into the columns from which segments are built.
 
-MongoDB's names of an event's fields stand here and in analytics/events/store.py. What the worker did not write, a value
-of another type than it would have, counts as missing.
+Only this module and analytics/events/store.py know MongoDB's names of an event's fields. A value of another type than
+the worker writes counts as missing. Callers must handle Unavailable.
 """
 
 from bisect import bisect_left
@@ -24,9 +24,9 @@ from analytics.interval import Interval, as_datetime
 from analytics.mongodb import ping
 from analytics.unavailable import raising_unavailable
 
-# `occurred`: milliseconds since 1970. `tie`: the order of one visitor's events within a millisecond, by arrival.
-# `visitor`: a 64-bit hash of the user_id, or else of the visitor_id. `name`: the event_type, "pageview" for both
-# spellings of it.
+# `occurred` is in milliseconds since 1970. `tie` orders one visitor's events within a millisecond, by arrival.
+# `visitor` is a 64-bit hash of the user_id, or else of the visitor_id. `name` is the event_type, "pageview" for both
+# spellings.
 RAW = pa.schema([
     ("occurred", pa.int64()), ("tie", pa.uint16()), ("visitor", pa.uint64()),
     ("name", pa.string()), ("page", pa.string()), ("hostname", pa.string()),
@@ -34,16 +34,16 @@ RAW = pa.schema([
     ("revenue", pa.decimal128(18, 3)), ("currency", pa.string()), ("props", pa.map_(pa.string(), pa.string())),
     *((name, pa.string()) for name in DESCRIBED),
 ])  # fmt: skip
-# What tells an event of a site from all others: its occurred, visitor and tie.
+# The values that identify an event of a site: occurred, visitor and tie.
 EventPlace = tuple[int, int | None, int]
 _AT_ONCE = 20_000  # rows of a batch
-CROWDED = 32_000_000  # bytes of one millisecond's events, above which they are not held at once
+CROWDED = 32_000_000  # bytes of one millisecond's events; above it they are not held in memory together
 LARGEST_TIE = 65_535
-_MOST_MONEY = 10**15  # with three decimals, what 18 digits hold
+_MOST_MONEY = 10**15  # with three decimals, the largest amount that 18 digits hold
 
 _OF_ARRIVAL = ("sequence", "entry_id")
 _VISITOR = {"$ifNull": ["$user_id", "$visitor_id"]}
-# What is asked of MongoDB: times as integers, which decode faster than datetimes.
+# The projection for MongoDB. Times are integers, which decode faster than datetimes.
 _FIELDS: dict[str, Any] = {
     "occurred": {"$toLong": "$timestamp"}, "visitor": _VISITOR,
     "name": "$event_type", "page": "$path",
@@ -55,17 +55,19 @@ _TEXTS = frozenset(("page", "hostname", *DESCRIBED))
 
 
 def visitor_of(user_id: str) -> int:
-    """64 bits of a hash: two of n visitors share one with a probability of n²/2⁶⁵, for a million of 0.00000003."""
+    """A 64-bit hash. Two of n visitors share one with a probability of n²/2⁶⁵, which is 0.00000003 for a million
+    visitors.
+    """
     return int.from_bytes(blake2b(user_id.encode(), digest_size=8).digest(), "little")
 
 
 class RawEvents(EventIndex):
     def read(self, site_id: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
-        """The site's events in these intervals, each of which is read in order of time. A batch has AT_ONCE events, or
-        MongoDB's 16 MB of them. Raises Unavailable.
+        """Yield the site's events in these intervals. Each interval is read in order of time. A batch has _AT_ONCE
+        events, or MongoDB's 16 MB of them. Raises Unavailable.
         """
         for interval in intervals:
-            # A batch ends between two milliseconds, so that ties are seen together.
+            # A batch ends between two milliseconds, so that all ties are in one batch.
             waiting: list[dict[str, Any]] = []
             size, crowded = 0, None
             for documents, their_size in self._find(site_id, interval):
@@ -83,7 +85,9 @@ class RawEvents(EventIndex):
                 yield _batch(waiting, _ties(waiting))
 
     def _crowded(self, site_id: str, ms: int) -> Iterator[pa.RecordBatch]:
-        """The events of a millisecond that are too large to be held at once: first their ties, from what is small."""
+        """Yield the events of a millisecond that are too large to hold at once. Their ties are computed first, from
+        small fields.
+        """
         moment = Interval(ms, ms + 1)
         documents = [d for some, _ in self._find(site_id, moment, _FIELDS_OF_TIES) for d in some]
         ties = {place_of(document): tie for document, tie in zip(documents, _ties(documents), strict=True)}
@@ -91,7 +95,7 @@ class RawEvents(EventIndex):
             yield _batch(some, [ties.get(place_of(document), LARGEST_TIE) for document in some])
 
     def ids_at(self, site_id: str, places: Collection[EventPlace]) -> list[Any]:
-        """The `_id`s of the events at these places, by time and then by arrival. Raises Unavailable."""
+        """Return the `_id`s of the events at these places, by time and then by arrival. Raises Unavailable."""
         wanted = set(places)
         when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
         with raising_unavailable("mongodb", PyMongoError):
@@ -102,11 +106,11 @@ class RawEvents(EventIndex):
         return [x["_id"] for x in sorted(chosen, key=lambda x: (x["occurred"], place_of(x)))]
 
     def check(self) -> None:
-        """Raises Unavailable where MongoDB does not answer within a second."""
+        """Raises Unavailable if MongoDB does not answer within a second."""
         ping(self._events.database)
 
     def count(self, site_id: str, interval: Interval, most: int) -> int:
-        """How many there are, counted up to `most`, from the index."""
+        """Count the events from the index, up to `most`. Raises Unavailable."""
         when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
         with raising_unavailable("mongodb", PyMongoError):
             return self._events.count_documents({"site_id": site_id, "timestamp": when}, limit=most)
@@ -114,7 +118,7 @@ class RawEvents(EventIndex):
     def _find(
         self, site_id: str, interval: Interval, fields: Mapping[str, Any] = _FIELDS
     ) -> Iterator[tuple[list[dict[str, Any]], int]]:
-        """Documents in order of time, as many as MongoDB sends at once, and their bytes."""
+        """Yield documents in order of time, as many as MongoDB sends at once, with their bytes."""
         when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
         with raising_unavailable("mongodb", PyMongoError):
             found = self._events.find_raw_batches(
@@ -146,7 +150,9 @@ def _batch(documents: Sequence[dict[str, Any]], ties: Sequence[int]) -> pa.Recor
 
 
 def _ties(documents: Sequence[dict[str, Any]]) -> list[int]:
-    """The place of each event among those of its visitor and millisecond. The documents hold all of a millisecond."""
+    """The place of each event among the events of its visitor and millisecond. `documents` must hold all events of a
+    millisecond.
+    """
     times = [document["occurred"] for document in documents]
     ties = [0] * len(times)
     row = 1
@@ -206,7 +212,7 @@ def _text(value: Any) -> str | None:
             return None
 
 
-# How each of the others is read.
+# How each of the other columns is read.
 _READ: dict[str, Callable[[Any], Any]] = {
     "occurred": lambda value: value, "visitor": _visitor, "name": _name,
     "interactive": lambda value: value is not False, "engagement_time": _number(2**31 - 1),

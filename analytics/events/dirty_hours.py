@@ -1,11 +1,13 @@
-"""Which hours of which sites have events that no segment knows of yet.
+"""The dirty hours: hours of a site with events that no segment contains yet.
 
-A worker marks them after it has inserted the events and before it settles their journal entries: whatever is stored and
-not marked is delivered, and marked, again. Within an hour the slots of ten seconds are told apart, so that a report
-reads the last seconds from raw events and not the last hour.
+A worker marks the hours after it has inserted the events and before it settles their journal entries. If it dies in
+between, the events are delivered again and marked then. Each hour is divided into slots of ten seconds, so that a
+report reads the last seconds from raw events instead of the last hour.
 
-Each mark leaves a token of its own in the slot. Whoever has built a segment clears the slots whose token is still the
-one he saw before he read the events; anything else came later and stays dirty.
+Each mark writes a new token into the slot. The segment builder notes the tokens before it reads the events, and later
+clears only the slots whose token is still the same. A slot with another token was marked later and stays dirty.
+
+Callers must handle Unavailable.
 """
 
 from collections import defaultdict
@@ -28,8 +30,9 @@ from analytics.unavailable import raising_unavailable
 
 @dataclass(frozen=True, slots=True)
 class DirtyHour:
-    """`slots`: the token of each dirty slot, by the slot's start. `since`: what waits was marked then or later; `last`:
-    when the hour was marked last. `marks`: how many events were marked since; a hint, as a redelivery counts again.
+    """`slots` maps the start of each dirty slot to its token. `since`: all waiting events were marked then or later.
+    `last` is when the hour was last marked. `marks` is how many events were marked since; it is approximate, because a
+    redelivery counts again.
     """
 
     site_id: str
@@ -42,8 +45,9 @@ class DirtyHour:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """Which hours should be in a segment by now: those that began at `over` or before, if nothing came after `rested`
-    or something waits since `waited`; and those with so many `marks` since `many_since` or before.
+    """Which hours should be in a segment by now. An hour is due if it began at `over` or before, and either no event
+    was marked after `rested` or its events wait since `waited` or earlier. An hour with at least `marks` marks is also
+    due if its events wait since `many_since` or earlier.
     """
 
     over: datetime
@@ -60,7 +64,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many dirty hours there are, and since when the oldest is."""
+    """How many dirty hours there are, and since when the oldest is dirty."""
 
     hours: int
     since: datetime | None
@@ -72,21 +76,21 @@ class DirtyHours:
         self._indexed = False
 
     def mark(self, moments: Iterable[tuple[str, int]], now: datetime) -> None:
-        """Something was stored at these (site, milliseconds). Raises Unavailable."""
+        """Mark the hours of events stored at these (site, milliseconds). Raises Unavailable."""
         if writes := _marks(moments, now):
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self.make_index()
                 self._hours.bulk_write(writes, ordered=False)
 
     def mark_within(self, session: ClientSession, moments: Iterable[tuple[str, int]], now: datetime) -> None:
-        """Something is removed at these, by this transaction; after make_index. Raises PyMongoError, as the transaction
-        may have to begin anew.
+        """Mark the hours of events that this transaction removes. Call make_index first. Raises PyMongoError, because
+        the caller may have to restart the transaction.
         """
         if writes := _marks(moments, now):
             self._hours.bulk_write(writes, session=session)
 
     def of_site(self, site_id: str, interval: Interval | None = None) -> list[DirtyHour]:
-        """Those within the interval, or all, in order of time."""
+        """Return the site's dirty hours within the interval, or all of them, in order of time. Raises Unavailable."""
         which: dict[str, Any] = {"site_id": site_id}
         if interval is not None:
             first = as_datetime(max(interval.start, 0) // HOUR * HOUR)
@@ -95,31 +99,31 @@ class DirtyHours:
             return [_read(document) for document in self._hours.find(which).sort("hour", 1)]
 
     def sites_due(self, due: Due, limit: int = 1_000) -> list[str]:
-        """Those with such an hour, who waits longest first."""
+        """Return the sites with a due hour, the longest waiting first. Raises Unavailable."""
         steps = [{"$match": due.as_filter()}, {"$group": {"_id": "$site_id", "since": {"$min": "$since"}}}]
         with raising_unavailable("mongodb", PyMongoError):
             rows = self._hours.aggregate([*steps, {"$sort": {"since": 1}}, {"$limit": limit}])
             return [row["_id"] for row in rows]
 
     def is_any_due(self, due: Due) -> bool:
-        """Told by the first that is found, however many wait."""
+        """Whether any hour is due. It reads one document, no matter how many hours wait. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             return self._hours.find_one(due.as_filter(), {"_id": 1}) is not None
 
     def next_due(self, site_id: str, due: Due) -> int | None:
-        """The start of the site's first such hour."""
+        """Return the start of the site's first due hour, in milliseconds. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             found = self._hours.find_one({"site_id": site_id} | due.as_filter(), {"hour": 1}, sort=[("hour", 1)])
         return as_ms(found["hour"]) if found else None
 
     def first(self, site_id: str) -> int | None:
-        """The start of the site's first dirty hour, due or not."""
+        """Return the start of the site's first dirty hour, due or not, in milliseconds. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             found = self._hours.find_one({"site_id": site_id}, {"hour": 1}, sort=[("hour", 1)])
         return as_ms(found["hour"]) if found else None
 
     def waiting(self, due: Due | None = None) -> Waiting:
-        """Of all sites; those that are due, or all."""
+        """Count the due hours of all sites, or all their dirty hours if `due` is None. Raises Unavailable."""
         steps = [{"$match": due.as_filter() if due else {}}]
         each = {"_id": None, "hours": {"$sum": 1}, "since": {"$min": "$since"}}
         with raising_unavailable("mongodb", PyMongoError):
@@ -127,20 +131,20 @@ class DirtyHours:
         return Waiting(rows[0]["hours"], rows[0]["since"]) if rows else Waiting(0, None)
 
     def clear(self, seen: Iterable[DirtyHour]) -> None:
-        """The slots as they were seen are in a segment now; what was marked since stays."""
+        """Clear the slots that are in a segment now. Slots that were marked since stay dirty. Raises Unavailable."""
         writes: list[UpdateOne | DeleteOne] = []
         for hour in seen:
             key = {"_id": {"site_id": hour.site_id, "hour": as_datetime(hour.start)}}
             for slot, token in hour.slots.items():
                 name = f"slots.{(slot - hour.start) // SLOT}"
-                # What stays was marked after we looked. Without a new `since` an hour that events keep coming to
-                # would have waited for too long for ever.
+                # The remaining slots were marked after they were read. Without a new `since`, an hour that receives
+                # events continuously would always count as waiting too long.
                 change = {"$unset": {name: ""}, "$set": {"marks": 0, "since": hour.last}}
                 writes.append(UpdateOne(key | {name: token}, change))
             writes.append(DeleteOne(key | {"slots": {}}))
         if writes:
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-                self._hours.bulk_write(writes)  # in order: an hour goes when its last slot went
+                self._hours.bulk_write(writes)  # ordered: an hour is deleted after its last slot is cleared
 
     def make_index(self) -> None:
         if not self._indexed:

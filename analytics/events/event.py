@@ -1,7 +1,7 @@
 """The event: one thing that a visitor did. Pure: no clock, no store.
 
-An event's id is what makes a retry harmless: the same (site_id, event_id) is always the same id, and so the same
-document in MongoDB, however often and by whichever way it comes.
+An event's id makes a retry harmless. The same (site_id, event_id) always gives the same id, and so the same MongoDB
+document, no matter how often the event is sent and by which path.
 """
 
 import re
@@ -15,10 +15,11 @@ import uuid_utils.compat
 
 Scalar = str | int | float | bool | None
 
-# `pageview` and `page_view` are the same; `engagement` says more of a page; every other type is a custom event.
+# `pageview` and `page_view` mean the same. `engagement` adds details to a page. Every other type is a custom event.
 PAGEVIEW_TYPES = ("page_view", "pageview")
 
-# What `described` may hold: where the visitor came from, with what, and where they are.
+# The names that `described` may hold: where the visitor came from, the visitor's device and software, and the visitor's
+# location.
 DESCRIBED = (
     "referrer", "source", "channel", "utm_medium", "utm_source", "utm_campaign", "utm_content", "utm_term",
     "device", "browser", "browser_version", "os", "os_version", "country", "region", "city", "language", "screen",
@@ -26,13 +27,13 @@ DESCRIBED = (
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 
-# Never change it: ids of stored events are derived from it.
+# Never change this value: the ids of stored events are derived from it.
 EVENT_IDS = UUID("6f1f1b0e-2f5c-5d0a-9c1e-0f00fa11c0de")
 
 
 @dataclass(frozen=True, slots=True)
 class Revenue:
-    """`amount`: with three decimals; `currency`: an ISO 4217 code."""
+    """`amount` has three decimals. `currency` is an ISO 4217 code."""
 
     amount: Decimal
     currency: str
@@ -40,13 +41,13 @@ class Revenue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Valid by construction: only analytics/events/schema.py makes one from outside data.
+    """An event that is valid by construction: only analytics/events/schema.py builds one from outside data.
 
-    `occurred_at` is the client's word, `received_at` ours; both aware UTC, whole milliseconds; `clamped` where the
-    client's was in the future. `visitor_id`: who did it where no user_id says so; of one day
-    (analytics/visitors/salts.py). `described`: those of DESCRIBED that are known, none of them empty; None for none.
-    `interactive`: False where the visitor did nothing, so that a visit may still be a bounce. `engagement_time` (ms)
-    and `scroll_depth` (%) are of the page.
+    `occurred_at` is the client's time and `received_at` is the server's. Both are aware UTC in whole milliseconds.
+    `clamped` is true if the client's time was in the future. `visitor_id` identifies the visitor if there is no
+    user_id, and is valid for one day (analytics/visitors/salts.py). `described` holds the known names of DESCRIBED,
+    none of them empty; it is None if none is known. `interactive` is false if the visitor did nothing, so the visit may
+    still be a bounce. `engagement_time` (ms) and `scroll_depth` (%) belong to the page.
     """
 
     id: UUID
@@ -65,50 +66,55 @@ class Event:
     revenue: Revenue | None = None
     props: Mapping[str, Scalar] | None = None
     clamped: bool = False
-    # What a worker derives the above from (analytics/enrichment/steps.py); never stored. `client`: who sent it, sealed.
+    # A worker derives the fields above from these two (analytics/enrichment/steps.py). They are never stored. `client`
+    # is the sealed description of the sender.
     url: str | None = None
     client: str | None = None
-    # Its place in the order of arrival (sequence_of), where that is not the place of the entry that stores it.
+    # The event's place in the order of arrival (sequence_of), if it differs from the place of the entry that stores it.
     sequence: str | None = None
-    # Of an event that was exported and is imported again: the id by which it was exported.
+    # The id by which an event was exported, if the event was exported and is imported again.
     exported_id: UUID | None = None
 
 
 def sequence_of(entry_id: str) -> str:
-    """A journal entry's place in the order of arrival, as text that sorts: events with one timestamp are taken in this
-    order. Redis numbers entries in the order in which it gets them, and a hit's events are appended in their order.
+    """Return a journal entry's place in the order of arrival, as text that sorts. Events with one timestamp are ordered
+    by it. Redis numbers entries in the order of their arrival, and the events of a hit are appended in their order.
     """
     milliseconds, _, number = entry_id.partition("-")
     return f"{milliseconds.zfill(13)}-{number.zfill(6)}"
 
 
 def storable(text: str) -> str:
-    """JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold; U+FFFD stands for it."""
+    """Replace each half of a surrogate pair by U+FFFD. JSON's \\ud800 makes such a half, and UTF-8 cannot hold it."""
     return text if text.isascii() else SURROGATE.sub("\ufffd", text)
 
 
 def new_id() -> UUID:
-    """A UUIDv7, for an event whose client gave no event_id: ordered by time, which keeps MongoDB's `_id` index warm."""
+    """Return a UUIDv7, for an event without event_id. It is ordered by time, which keeps MongoDB's `_id` index in
+    memory.
+    """
     return uuid_utils.compat.uuid7()
 
 
 def id_from_client(site_id: str, event_id: str) -> UUID:
-    """The id of what this site's client calls `event_id`. The length keeps ("ab","c") and ("a","bc") apart."""
+    """Return the id of the event that this site's client calls `event_id`. The length separates ("ab","c") from
+    ("a","bc").
+    """
     return uuid5(EVENT_IDS, f"{len(site_id)}:{site_id}{event_id}")
 
 
 def id_from_export(site_id: str, exported: UUID) -> UUID:
-    """The id of an exported event that is imported: the same each time, and never one that another site's event has,
-    whichever id the import claims.
+    """Return the id of an exported event that is imported. It is the same each time. It is never the id of another
+    site's event, whichever id the import states.
     """
     return uuid5(EVENT_IDS, f"export:{len(site_id)}:{site_id}{exported.hex}")
 
 
 def id_from_entry(journal: str, entry_id: str) -> UUID:
-    """The id of what somebody else wrote to the journal without one: the same at every delivery of that entry."""
+    """Return the id of a journal entry that another program wrote without an id. Every delivery gives the same id."""
     return uuid5(EVENT_IDS, f"entry:{journal}:{entry_id}")
 
 
 def id_from_document(key: str) -> UUID:
-    """The id of what somebody else wrote into MongoDB under a `_id` that is no UUID."""
+    """Return the id of a document that another program wrote into MongoDB under a `_id` that is not a UUID."""
     return uuid5(EVENT_IDS, f"document:{key}")

@@ -17,7 +17,9 @@ class EventIndex:
         self._events = database["events"]
 
     def sites(self) -> Iterator[str]:
-        """Each found by its place in the index, however many events it has."""
+        """Yield all sites with events. Each costs one index look-up, no matter how many events it has. Raises
+        Unavailable.
+        """
         with raising_unavailable("mongodb", PyMongoError):
             site_id = ""
             while found := self._events.find_one({"site_id": {"$gt": site_id}}, {"site_id": 1}, sort=BY_TIME):
@@ -25,7 +27,7 @@ class EventIndex:
                 yield site_id
 
     def months(self, site_id: str) -> list[Interval]:
-        """Those in which the site has events, found likewise."""
+        """Return the months in which the site has events, with one index look-up each. Raises Unavailable."""
         months: list[Interval] = []
         with raising_unavailable("mongodb", PyMongoError):
             after = as_datetime(0)

@@ -1,6 +1,6 @@
-"""How large an event is: the bytes of its JSON as the journal keeps it, without `url` and `client`. Pure.
+"""The size of an event: the bytes of its journal JSON without `url` and `client`. Pure.
 
-Neither of these two is stored: a worker takes the page, the campaign and the visitor's device from them.
+Neither of the two is stored. A worker derives the page, the campaign and the visitor's device from them.
 """
 
 import json
@@ -10,9 +10,10 @@ from typing import Any
 from analytics.events.event import Event
 from analytics.events.schema import dump_journal_event
 
-LEAST, LARGEST = 1024, 500_000  # bytes that a site may set; the largest event that the schema takes is smaller
+# bytes, the limits of a site's setting; the schema accepts only events smaller than LARGEST
+LEAST, LARGEST = 1024, 500_000
 WIDEST = 6  # bytes of a character at most, as \u0001 in JSON
-FRAME = 1500  # bytes of what stands around the texts at most: names of fields, numbers, punctuation
+FRAME = 1500  # bytes around the texts at most: field names, numbers, punctuation
 OF_A_NUMBER = 24  # characters
 
 
@@ -21,20 +22,22 @@ def event_bytes(event: Event) -> int:
 
 
 def fits(event: Event, most: int) -> bool:
-    """Most events are so small that their characters tell; the others are written out, which takes 10 µs."""
+    """Whether the event has at most `most` bytes. For most events the number of characters decides. The other events
+    are serialised, which takes 10 µs.
+    """
     return WIDEST * characters(event) + FRAME <= most or event_bytes(event) <= most
 
 
 def largest_field(event: Event) -> tuple[str, int]:
-    """The field that takes most of an event's bytes, as `props.plan` where that is a property, and how many."""
+    """Return the field with the most bytes, such as `props.plan` for a property, and its bytes."""
     sizes = _sizes(event)
     name = max(sizes, key=lambda name: sizes[name])
     return name, sizes[name]
 
 
 def trimmed(event: Event, most: int) -> Event | None:
-    """The event without its largest properties, and then without the largest of what describes it, until it fits; None
-    if that is not enough.
+    """Return the event without its largest properties, then without its largest descriptions, until it fits. Return
+    None if that is not enough.
     """
     sizes = _sizes(event)
     props: dict[str, Any] = dict(event.props or {})
@@ -53,7 +56,7 @@ def trimmed(event: Event, most: int) -> Event | None:
 
 
 def _sizes(event: Event) -> dict[str, int]:
-    """Each field's bytes of JSON, its name's included."""
+    """The JSON bytes of each field, including its name."""
     fields: dict[str, Any] = json.loads(dump_journal_event(replace(event, url=None, client=None)))
     props = fields.pop("props", {})
     named = fields | {f"props.{name}": value for name, value in props.items()}
@@ -67,7 +70,7 @@ def _json(value: object) -> str:
 
 
 def characters(event: Event) -> int:
-    """Of its texts, which is nearly all that it takes."""
+    """The characters of the event's texts, which are nearly all of its size."""
     count = len(event.site_id) + len(event.event_type) + len(event.path or "") + len(event.hostname or "")
     count += len(event.user_id or "")
     if event.described:

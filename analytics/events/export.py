@@ -1,8 +1,7 @@
-"""Events as files, piece by piece: NDJSON, whose lines `POST /events` takes again, Parquet, and rows of a table. Pure.
+"""Writes events as files in pieces: NDJSON, whose lines `POST /events` accepts, Parquet, and table rows. Pure.
 
-In: events, as many as there are. Out: bytes to be sent on. Nothing is kept but the piece that is being made, whose size
-is bounded in bytes. What the events' source raises goes through, and leaves a file that is not ended: a Parquet file
-has its index at its end.
+The number of events is not limited. Only the current piece is in memory, and its size is bounded in bytes. Exceptions
+of the events' source pass through and leave an incomplete file: a Parquet file has its index at its end.
 """
 
 import json
@@ -17,8 +16,8 @@ from analytics.events.event import DESCRIBED, Event
 from analytics.events.event_size import characters
 from analytics.events.schema import dump_exported_event
 
-_PIECE = 65_536  # bytes that are sent at once, and what the last line has beyond
-EXPORT_ROW_GROUP, ROW_GROUP_TEXT = 10_000, 8_000_000  # rows, and characters of their texts; whichever comes first
+_PIECE = 65_536  # bytes sent at once, plus the rest of the last line
+EXPORT_ROW_GROUP, ROW_GROUP_TEXT = 10_000, 8_000_000  # rows, and characters of their texts; whichever is reached first
 _MOST_MONEY = Decimal(10) ** 15  # what decimal128(18, 3) holds
 
 EXPORT_COLUMNS = pa.schema([
@@ -36,7 +35,7 @@ def ndjson(events: Iterable[Event]) -> Iterator[bytes]:
 
 
 def in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines, joined to pieces that are worth sending."""
+    """Join lines to pieces of at least _PIECE bytes."""
     piece: list[bytes] = []
     size = 0
     for line in lines:
@@ -49,9 +48,11 @@ def in_pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def parquet(events: Iterable[Event]) -> Iterator[bytes]:
-    """`props` are JSON as text, so that each keeps its type. Without any event, a file without rows."""
+    """Yield a Parquet file. `props` are JSON text, so that each property keeps its type. Without events, the file has
+    no rows.
+    """
     sink = _Sink()
-    # Statistics hold the longest texts of each row group until the file ends.
+    # Statistics for all columns would keep the longest texts of each row group in memory until the file ends.
     writer = ParquetWriter(sink, EXPORT_COLUMNS, compression="zstd", write_statistics=["timestamp"])
     for rows in _row_groups(events):
         writer.write_table(pa.Table.from_pylist(rows, schema=EXPORT_COLUMNS))
@@ -74,7 +75,7 @@ def _row_groups(events: Iterable[Event]) -> Iterator[list[dict[str, Any]]]:
 
 
 def row_of(event: Event) -> dict[str, Any]:
-    """By the names of COLUMNS."""
+    """Return the event's values by the names of EXPORT_COLUMNS."""
     money = event.revenue if event.revenue and abs(event.revenue.amount) < _MOST_MONEY else None
     return {
         "id": str(event.exported_id or event.id),
@@ -99,7 +100,9 @@ def row_of(event: Event) -> dict[str, Any]:
 
 
 class _Sink:
-    """What a ParquetWriter writes into, as little as it asks of a file: bytes wait here until they are drained."""
+    """The file object for a ParquetWriter, with only the methods that it needs. Bytes wait here until they are
+    drained.
+    """
 
     closed = False
 

@@ -1,8 +1,8 @@
-"""A page's address: what of a URL is kept, and which pages a pattern means. Pure.
+"""A page's address: which parts of a URL are kept, and which pages a pattern matches. Pure.
 
-In: a URL or a path as a client gave it. Out: hostname, path and the parameters of its query. A query string says who
-somebody is more often than what they looked at, so only the parameters that a site names stay in a path. A fragment
-stays only if it is a route of the application; a session's id (`;jsessionid=`) never does.
+A URL or path from a client becomes a hostname, a path and the parameters of its query. A query string identifies a
+person more often than a page, so a path keeps only the parameters that the site names. A fragment stays only if it is a
+route of the application. A session id (`;jsessionid=`) never stays.
 """
 
 import re
@@ -16,26 +16,26 @@ from analytics.urls import Url, plain_host, split_text, split_url
 LONGEST_PATH = 2048  # as in analytics/events/schema.py
 _LONGEST_VALUE = 255
 MOST_PARAMETERS = 100
-_REMEMBERED, _LONGEST_REMEMBERED = 10_000, 500  # URLs, characters: a site has some pages that most see
+_REMEMBERED, _LONGEST_REMEMBERED = 10_000, 500  # URLs, characters; most views of a site are of a few pages
 NO_PAGES = ("data", "javascript", "blob", "about", "mailto", "tel")
 _ESCAPED = re.compile(r"(?:%[0-9A-Fa-f]{2})+")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]+")
-# What means something else in a path once it is decoded, or is not to be seen.
+# Characters that have another meaning in a path once they are decoded, or that must not be displayed.
 RESERVED = re.compile(r"[\x00-\x1f\x7f/?#%]")
-# A query or a fragment, of a name and a value, that was percent-encoded into the path, however often.
+# A query or a fragment, with a name and a value, that was percent-encoded into the path, any number of times.
 ENCODED_QUERY = re.compile(r"%(?:25)*(?:3F|23)[^/]*?(?:=|%(?:25)*3D).*", re.IGNORECASE | re.DOTALL)
 SESSION = re.compile(r";jsessionid=[^/]*", re.IGNORECASE)
 _NAMED = re.compile(r"=|%3D", re.IGNORECASE)
 NAMED_IN_ROUTE = re.compile(r"(?:[;&]|(?<=/))[^/;&=]*(?:=|%3D).*", re.IGNORECASE | re.DOTALL)
-# A path of which nothing has to go, and the whole URLs that some clients call a path.
+# PLAIN_PATH is a path that needs no cleaning. WHOLE_URL is a whole URL that some clients send as a path.
 PLAIN_PATH = re.compile(r"/(?!/)(?:[^?#\\%;\x00-\x1f\x7f]*[^?#\\%;\x00-\x1f\x7f\s])?")
 WHOLE_URL = re.compile(r"[a-z][a-z0-9+.-]*://|https?:|//[^/]*@|[^/]*:[^/]*@", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class PageUrlParts:
-    """`parameters`: of its query, names in lower case, values as they were written; the first of each name.
-    `fragment`: of its URL, as it was written.
+    """`parameters` holds the parameters of the query: names in lower case, values as they were written, the first of
+    each name. `fragment` is the URL's fragment as it was written.
     """
 
     hostname: str | None
@@ -44,7 +44,7 @@ class PageUrlParts:
     fragment: str = ""
 
     def parameter(self, *names: str) -> str | None:
-        """The first of these that says something, decoded."""
+        """Return the first of these parameters that is not empty, decoded."""
         for name in names:
             if (raw := self.parameters.get(name)) and (value := _value(raw)):
                 return value
@@ -52,7 +52,9 @@ class PageUrlParts:
 
 
 def is_page_url(text: str) -> bool:
-    """Whether this is a URL, with its scheme or from the root of its site. It may be one of no page, as about:blank."""
+    """Whether `text` is a URL, with its scheme or from the root of its site. It need not belong to a page: about:blank
+    is a URL.
+    """
     try:
         url = split_url(text)
     except ValueError:
@@ -63,8 +65,8 @@ def is_page_url(text: str) -> bool:
 
 
 def read_url(url: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = True) -> PageUrlParts | None:
-    """Of a page's URL, with its scheme or from the root of its site; None for what is none. `allowed`: the parameters
-    that stay in the path; `keeps_slash`: whether the path's last slash does.
+    """Read a page's URL, with its scheme or from the root of its site. Return None if it is not one. `allowed` lists
+    the parameters that stay in the path. `keeps_slash`: whether the path keeps its last slash.
     """
     read = _remembered_page if len(url) <= _LONGEST_REMEMBERED else _read_url
     return read(url, allowed, keeps_slash)
@@ -73,8 +75,9 @@ def read_url(url: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = Tru
 def read_path(
     path: str, allowed: tuple[str, ...] = (), *, keeps_slash: bool = True, fragment: str = ""
 ) -> PageUrlParts:
-    """Of a path that a client gave as such. A whole URL is its path, and a word gets its slash; else its own text stays
-    as it is. `fragment`: the one of the event's URL. If the path has the same one, the client means it as a route.
+    """Read a path that a client sent as a path. A whole URL is reduced to its path, and a word gets a leading slash.
+    Other text stays as it is. `fragment` is the fragment of the event's URL. If the path has the same fragment, the
+    client means it as a route.
     """
     if PLAIN_PATH.fullmatch(path) and (keeps_slash or not path.endswith("/")):
         return PageUrlParts(None, path, {})
@@ -89,12 +92,14 @@ def read_path(
 
 
 def bare_hostname(hostname: str | None) -> str | None:
-    """As sites have them; None for none."""
+    """Return the hostname in the form of a site's hostnames, or None if there is none."""
     return plain_host(hostname or "") or None
 
 
 def matches(patterns: Sequence[str], path: str) -> bool:
-    """Whether one of these means the page; `*` stands for anything within a path's part, `**` for anything."""
+    """Whether one of the patterns matches the page. `*` stands for any text within a part of the path, `**` for any
+    text.
+    """
     return bool(patterns) and _any_of(tuple(patterns)).fullmatch(path) is not None
 
 
@@ -104,9 +109,9 @@ def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _expression(pattern: str) -> str:
-    """A wildcard takes as little as what follows it allows, and never more after that: `(?>...)`. More would not help,
-    as the next wildcard takes the rest; to try it takes time that doubles with each wildcard. Only the last one has to
-    try, as what follows it has to be the end.
+    """A wildcard takes as little text as what follows it allows, and does not take more later: `(?>...)`. More would
+    not help, because the next wildcard takes the rest. Trying more takes time that doubles with each wildcard. Only the
+    last wildcard must try, because what follows it must be at the end.
     """
     first, *others = pattern.split("**")
     if not others:
@@ -138,7 +143,7 @@ _remembered_page = lru_cache(maxsize=_REMEMBERED)(_read_url)
 def _page(
     url: Url | None, path: str, *queries: str, route: str, allowed: Sequence[str], keeps_slash: bool
 ) -> PageUrlParts:
-    """`path` and `route` are cleaned here. `url`: None if only a path is known."""
+    """`path` and `route` are cleaned here. `url` is None if only a path is known."""
     parameters = _parameters("&".join(filter(None, queries)))
     path = SESSION.sub("", ENCODED_QUERY.sub("", path))
     if not path.startswith("/"):
@@ -154,7 +159,9 @@ def _page(
 
 
 def _split_route(fragment: str) -> tuple[str, str]:
-    """The page of an application that has its routes behind the #, and its query; both "" for a place within a page."""
+    """Return the route and its query if the fragment is a page of an application with routes after the #. Both are ""
+    if the fragment is a place within a page.
+    """
     if not fragment.startswith(("/", "!/")):
         return "", ""
     route, _, query = fragment.partition("?")
@@ -177,7 +184,7 @@ def _pairs(query: str) -> Iterator[tuple[str, str]]:
 
 
 def _with_allowed(path: str, parameters: Mapping[str, str], allowed: Sequence[str]) -> str:
-    """In the site's order, so that a page has one path however a link to it was written."""
+    """The parameters are in the site's order, so that a page has one path no matter how a link to it was written."""
     kept = [f"{name}={parameters[name.lower()]}" for name in allowed if name.lower() in parameters]
     return (f"{path}?{'&'.join(kept)}" if kept else path)[:LONGEST_PATH]
 
@@ -187,7 +194,9 @@ def _value(raw: str) -> str:
 
 
 def _readable(path: str) -> str:
-    """`/caf%C3%A9` is `/café`, as browsers show it; what is no UTF-8, or would mean something else, stays."""
+    """`/caf%C3%A9` becomes `/café`, as browsers show it. Text that is not UTF-8 or would change its meaning stays
+    encoded.
+    """
     return _ESCAPED.sub(_decoded, path) if "%" in path else path
 
 

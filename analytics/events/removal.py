@@ -1,11 +1,13 @@
-"""Events leave MongoDB: erased with their visitor, or purged for their age. Nothing else removes one.
+"""Removes events from MongoDB: erased with their visitor, or purged because of their age. No other code removes an
+event.
 
-They go a few at a time, each few in one transaction with what must not be forgotten about it: a note of how many of
-each account went, so that the books still add up (analytics/journal/audit.py); the hours to be built anew, so that
-segments follow; and the journal entries that may still wait. One of those, delivered again after a worker died between
-storing and settling it, must not bring its event back.
+Events are removed in small groups. One transaction removes a group and writes three notes: how many events of each
+account were removed, so that the ledger still adds up (analytics/journal/audit.py); the hours to rebuild, so that
+segments follow; and the journal entries that may still wait. Such an entry is delivered again if a worker died between
+storing and settling it, and must not bring its event back.
 
-Wrong can go: MongoDB away is Unavailable. What was removed by then is removed; again is harmless.
+Callers must handle Unavailable, raised if MongoDB is unreachable. Events removed before the error stay removed.
+Repeating the call is harmless.
 """
 
 from collections import Counter
@@ -28,17 +30,18 @@ from analytics.mongodb import WRITE_LIMIT
 from analytics.unavailable import raising_unavailable
 
 ERASED, PURGED = "erased", "purged"
-REMOVED_AT_ONCE = 500  # events that leave in one transaction
-GONE_FOR = 30 * 86_400  # seconds for which entries of events that left are known; longer than any outage
-_CLOCKS_APART = timedelta(hours=1)  # between Redis's and ours, at most
+REMOVED_AT_ONCE = 500  # events removed in one transaction
+GONE_FOR = 30 * 86_400  # seconds for which the entries of removed events are known; longer than any outage
+_CLOCKS_APART = timedelta(hours=1)  # at most, between Redis's clock and ours
 
 _FOUND = {"site_id": 1, "received_at": 1, "timestamp": 1, "entry_id": 1}
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Journal entries. `own`: they stored their event, which was removed. `again`: they repeat an event that was
-    received before, stored by another entry and removed: duplicates, whether a worker settled them meanwhile or not.
+    """Journal entries whose events were removed. The entries in `own` stored the removed event. The entries in `again`
+    were received before the removal of an event that another entry had stored, and repeat that event. They are
+    duplicates, whether a worker has settled them or not.
     """
 
     own: frozenset[str] = frozenset()
@@ -58,10 +61,11 @@ class Removals:
     def remove(
         self, keys: Sequence[Any], which: dict[str, Any], why: str, now: datetime, waiting_since: datetime | None
     ) -> int:
-        """Those of these documents, by `_id`, that still fit; how many. `why`: ERASED or PURGED. `waiting_since`: when
-        the first entry was written that waited in the journal before these were found, None where none did.
+        """Remove those of the documents `keys` (`_id`s) that still match `which`, and return their number. `why` is
+        ERASED or PURGED. `waiting_since` is when the oldest entry was written that waited in the journal before the
+        documents were found, or None if no entry waited.
 
-        What is erased is noted for analytics/privacy/segment_rewrites.py too. Raises Unavailable.
+        Erased events are also noted for analytics/privacy/segment_rewrites.py. Raises Unavailable.
         """
         removed = 0
         for first in range(0, len(keys), REMOVED_AT_ONCE):
@@ -74,9 +78,9 @@ class Removals:
         return removed
 
     def gone(self, stored: Sequence[tuple[str, Event]]) -> Gone:
-        """What was removed of these events, each with its journal entry.
+        """Return which of these events were removed. Each event comes with its journal entry.
 
-        Asked of every batch; as a rule nothing was removed lately, which one look tells. Raises Unavailable.
+        It runs for every batch. Usually no event was removed lately, and one query shows that. Raises Unavailable.
         """
         since = min((event.received_at for _, event in stored), default=None)
         if since is None:
@@ -93,8 +97,8 @@ class Removals:
         return Gone(frozenset(own), frozenset(again) - own)
 
     def take_back(self, keys: Sequence[Any], entries: Sequence[str], now: datetime) -> None:
-        """Remove these events, by `_id`, which came back by these entries. The books never counted them, or did so when
-        they left for the first time. Raises Unavailable.
+        """Remove these events, by `_id`, which these entries brought back. The ledger never counted them, or counted
+        their removal the first time. Raises Unavailable.
         """
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._prepare()
@@ -117,7 +121,7 @@ class Removals:
         since = min(waiting_since or now, now) - _CLOCKS_APART
         entries = [x["entry_id"] for x in found if _may_wait(x.get("entry_id"), since)]
         known = {x["_id"] for x in self._gone.find({"_id": {"$in": entries}}, {"_id": 1}, session=session)}
-        # What came back past `gone` was noted when it went first.
+        # An event that came back after `gone` was checked was noted when it was removed first.
         self._note(session, [x for x in found if x.get("entry_id") not in known], why)
         if new := set(entries) - known:
             ids = {x["entry_id"]: x["_id"] for x in found if x.get("entry_id") in new}
@@ -127,7 +131,7 @@ class Removals:
         return self._events.delete_many({"_id": {"$in": [x["_id"] for x in found]}}, session=session).deleted_count
 
     def _mark(self, session: ClientSession, found: Sequence[dict[str, Any]], now: datetime, *, is_erased: bool) -> None:
-        """What segments have to follow."""
+        """Mark the hours that segments must rebuild."""
         moments = [(x["site_id"], as_ms(x["timestamp"])) for x in found if _has_place(x)]
         self._dirty.mark_within(session, moments, now)
         if moments and is_erased:
@@ -137,7 +141,7 @@ class Removals:
                 self._rewrites.insert_one({"site_id": site_id, "hours": its, "at": now}, session=session)
 
     def _note(self, session: ClientSession, found: Sequence[dict[str, Any]], why: str) -> None:
-        """Of those that the audit counts (analytics/events/store.py)."""
+        """Note the events that the audit counts (analytics/events/store.py)."""
         counted = (x for x in found if isinstance(x["site_id"], str) and isinstance(x.get("received_at"), datetime))
         accounts = Counter((x["site_id"], x["received_at"].astimezone(UTC).date().isoformat()) for x in counted)
         notes = [
@@ -148,7 +152,9 @@ class Removals:
             self._removed.bulk_write(notes, session=session)
 
     def _prepare(self) -> None:
-        """Outside a transaction, which cannot write to what is made after it began."""
+        """Create indexes outside a transaction, because a transaction cannot write to a collection that was created
+        after it began.
+        """
         if not self._prepared:
             self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
             self._gone.create_index("event_id")
@@ -158,7 +164,9 @@ class Removals:
 
 
 def _was_sent_before(event: Event, left_at: datetime | None) -> bool:
-    """Whether this is a duplicate of an event that left at that time. What is imported may bring it back."""
+    """Whether this event is a duplicate of the event removed at that time: it was received before. An import may bring
+    a removed event back.
+    """
     return left_at is not None and event.exported_id is None and event.received_at <= left_at
 
 
@@ -167,7 +175,7 @@ def _has_place(document: dict[str, Any]) -> bool:
 
 
 def _may_wait(entry_id: object, since: datetime) -> bool:
-    """Whether the journal may still have this entry, whose id begins with when Redis took it."""
+    """Whether the journal may still hold this entry. The entry's id begins with the time at which Redis received it."""
     if not isinstance(entry_id, str):
         return False
     ms = entry_id.split("-")[0]

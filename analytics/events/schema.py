@@ -1,7 +1,8 @@
-"""The one schema that every event passes, at the collector and again in the worker: anything may write to the journal.
+"""The one schema for events, applied at the collector and again in the worker because any program may write to the
+journal.
 
-In: what JSON gave, or a journal entry's bytes. Out: an `Event`, or `InvalidEvent` with what is wrong, field by field.
-JSON names of events stand here and nowhere else.
+It loads parsed JSON or the bytes of a journal entry, and returns an `Event`. Callers must handle InvalidEvent, which
+says what is wrong by field. Only this module knows the JSON names of events.
 """
 
 import json
@@ -21,22 +22,23 @@ from marshmallow.validate import Length, Range, Regexp
 from analytics.events.event import DESCRIBED, Event, Revenue, id_from_client, id_from_export, new_id
 from analytics.events.page_urls import is_page_url
 
-# Dates that MongoDB and Python can both do arithmetic on; year 1 passes pymongo and breaks the first report.
+# MongoDB and Python can both calculate with these dates. Year 1 passes pymongo and breaks the first report.
 _EPOCH = EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_SENT = datetime(9999, 1, 1, tzinfo=UTC)
 INT64 = range(-(2**63), 2**63)
 MOST_PROPS = 30
 LONGEST_PROP, LONGEST_PROP_NAME = 2000, 300  # characters
-MOST_MONEY = 10**12  # of an amount, not including
+MOST_MONEY = 10**12  # of an amount, exclusive
 THOUSANDTH = Decimal("0.001")
 _AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-# ISO 8601 as Python's own parser does not take it: a small z, a leap second, the end of a day.
+# ISO 8601 forms that Python's parser rejects: a lower-case z, a leap second, the end of a day.
 _WRITTEN = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?\s?(?:([Zz])|([+-])(\d\d):?(\d\d)?)?", re.ASCII
 )
 UNIX = re.compile(r"(\d{10}|\d{13})(\.\d+)?", re.ASCII)  # seconds, milliseconds
 PLAIN_URL = re.compile(r"https?://(?:[a-z0-9]{1,63}\.){0,4}[a-z0-9]{1,63}(?:/[!-\[\]-~]*)?", re.ASCII)
-# Half of a surrogate pair in JSON's bytes, perhaps; in its text, beside whole pairs and other escapes.
+# HALF_IN_BYTES finds a possible half of a surrogate pair in the bytes of JSON. HALF_IN_TEXT finds the halves in its
+# text, and skips whole pairs and other escapes.
 HALF_IN_BYTES = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]|\x00")
 HALF_IN_TEXT = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -44,15 +46,15 @@ HALF_IN_TEXT = re.compile(
     re.DOTALL,
 )
 CURRENCY = "[A-Z]{3}"
-LONGEST_SEAL = 32_768  # characters; the longest user agent that the collector takes, in emoji, comes to 20,000
+LONGEST_SEAL = 32_768  # characters; the longest user agent that the collector accepts, in emoji, takes 20,000
 UNEXPLAINED = {"body": ["Not a valid event."]}
-LARGEST_ENTRY = 1_000_000  # bytes; whatever JSON this holds stays far below MongoDB's 16 MB
+LARGEST_ENTRY = 1_000_000  # bytes; any JSON of this size stays far below MongoDB's 16 MB
 
 
 class InvalidEvent(Exception):
-    """The caller's mistake: `fields` maps each field's name to a list of sentences.
+    """The caller's mistake. `fields` maps the name of each field to a list of sentences.
 
-    `code`: `not_json` or `invalid_event`; `site_id`: whose event it would have been, "" where that cannot be known.
+    `code` is `not_json` or `invalid_event`. `site_id` is the site of the event, "" if the site is unknown.
     """
 
     def __init__(self, fields: dict[str, list[str]], code: str = "invalid_event", site_id: str = "") -> None:
@@ -67,13 +69,13 @@ def described(fields: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{name}: {' '.join(errors)}" for name, errors in fields.items())
 
 
-# Three fields with a short way for values as they nearly always are; whatever else goes marshmallow's long way, which
-# alone knows how to say no. Loading an event took 34 µs without and takes 21 µs with them (November 2026); the worker
+# Three fields have a fast path for the usual values. All other values go through marshmallow, which produces the error
+# messages. Loading an event took 34 µs without the fast paths and takes 21 µs with them (November 2026). The worker
 # spends half of its time on it.
 
 
 class Text(fields.String):
-    """A string that can be stored: JSON's \\ud800 makes half a surrogate pair, which no UTF-8 can hold."""
+    """A string that can be stored. JSON's \\ud800 makes half a surrogate pair, which UTF-8 cannot hold."""
 
     default_error_messages = {"surrogate": "Holds half of a surrogate pair, which is not text."}
 
@@ -94,7 +96,7 @@ class Text(fields.String):
 
 
 class Id(fields.UUID):
-    """A UUID, as the journal writes it: 32 hexadecimal digits."""
+    """A UUID in the form that the journal writes: 32 hexadecimal digits."""
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
         if type(value) is str and len(value) == 32:
@@ -106,8 +108,8 @@ class Id(fields.UUID):
 
 
 class Moment(fields.AwareDateTime):
-    """ISO 8601 with an offset or Z; without one it is UTC. Or a Unix time, in seconds (10 digits) or milliseconds (13),
-    as a number or a string. Out: aware UTC, whole milliseconds as in MongoDB.
+    """A time: ISO 8601 with an offset or Z, and UTC without one, or a Unix time in seconds (10 digits) or milliseconds
+    (13 digits), as a number or a string. Returns aware UTC in whole milliseconds, as MongoDB stores it.
     """
 
     default_error_messages = {
@@ -140,8 +142,8 @@ class Moment(fields.AwareDateTime):
 
 
 class Props(fields.Field[dict[str, Any]]):
-    """An object of at most 30 scalar values, texts of up to 2,000 characters, under names of up to 300. Names may hold
-    dots and dollars: MongoDB stores them since 5.0.
+    """An object of at most 30 scalar values. A text has up to 2,000 characters, and a name up to 300. A name may
+    contain dots and dollar signs: MongoDB stores them since 5.0.
     """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
@@ -163,7 +165,7 @@ class Code(fields.String):
 
 
 class Flag(fields.Boolean):
-    """true or false, and not 1 or 0, which marshmallow takes for them as Python does."""
+    """true or false. It rejects 1 and 0, which marshmallow accepts as Python does."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
@@ -172,7 +174,7 @@ class Flag(fields.Boolean):
 
 
 class Whole(fields.Integer):
-    """A whole number, however it is written: in JSON, 7.0 is one too. Text is none."""
+    """A whole number in any JSON notation: 7.0 is one too. Text is rejected."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(strict=True, **kwargs)
@@ -182,7 +184,9 @@ class Whole(fields.Integer):
 
 
 class MoneyField(fields.Field[Revenue]):
-    """{"amount", "currency"}, the amount as number or text. A float is what it is written as: 10.1 is exactly 10.1."""
+    """{"amount", "currency"}, with the amount as a number or text. A float counts as it is written: 10.1 is exactly
+    10.1.
+    """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Revenue:
         if not isinstance(value, dict):
@@ -217,8 +221,8 @@ OPTIONAL: dict[str, Any] = {"allow_none": True, "pre_load": _none_for_empty}
 
 
 class EventSchema(Schema):
-    """What a client may say of an event. Unknown fields are kept out and no error; null is the same as left out, and in
-    what describes the event "" is too.
+    """The fields that a client may send for an event. Unknown fields are ignored without an error. null is the same as
+    a missing field, and so is "" in the fields that describe the event.
     """
 
     class Meta:
@@ -232,7 +236,7 @@ class EventSchema(Schema):
     timestamp = Moment(**OPTIONAL)
     event_id = Text(longest=100, **OPTIONAL)
     props = Props(allow_none=True)
-    url: Text = PageUrl(longest=8192, **OPTIONAL)  # of the page; hostname, path and campaign are taken from it
+    url: Text = PageUrl(longest=8192, **OPTIONAL)  # of the page; gives hostname, path and campaign
 
     interactive = Flag(**OPTIONAL)
     engagement_time = Whole(validate=Range(0, 86_400_000), **OPTIONAL)
@@ -256,12 +260,12 @@ class EventSchema(Schema):
     country = Code("[A-Z]{2}", "US", **OPTIONAL)  # ISO 3166-1
     region = Code("[A-Z]{2}-[A-Z0-9]{1,3}", "US-CA", **OPTIONAL)  # ISO 3166-2
     city = Text(allow_none=True, longest=128)
-    language = Text(allow_none=True, longest=35)  # BCP 47; what browsers say is not always
-    screen = Text(allow_none=True, longest=11)  # "1920x1080" or a class, which it becomes
+    language = Text(allow_none=True, longest=35)  # BCP 47, but browsers also send other texts
+    screen = Text(allow_none=True, longest=11)  # "1920x1080" or a class; a worker replaces a size by its class
 
 
 class ExportedSchema(EventSchema):
-    """The same, and what a client cannot say of an event: what an export has in addition."""
+    """EventSchema with the fields that an export adds and that a client cannot send."""
 
     id = Id(allow_none=True)
     received_at = Moment(allow_none=True)
@@ -271,9 +275,9 @@ class ExportedSchema(EventSchema):
 
 
 class JournalSchema(ExportedSchema):
-    """The same, and what the collector added. All of it may be missing from what somebody else wrote to the journal."""
+    """ExportedSchema with the fields that the collector adds. An entry of another program may lack all of them."""
 
-    url = Text(longest=8192, **OPTIONAL)  # the collector looked at it
+    url = Text(longest=8192, **OPTIONAL)  # the collector has validated it
     exported_id = Id(allow_none=True)
     client = Text(longest=LONGEST_SEAL, **OPTIONAL)
 
@@ -287,14 +291,16 @@ _TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequenc
 
 
 def load_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
-    """One event as a client sent it, received now. Raises InvalidEvent; without `explain`, one that does not say what
-    is wrong, which takes a tenth of the time.
+    """Return one event that a client sent and that is received now. Raises InvalidEvent. Without `explain`, the
+    exception does not say what is wrong, which takes a tenth of the time.
     """
     return _event(_load(_event_schema, body, explain), new_id, lambda: received_at)
 
 
 def load_exported_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
-    """One event as dump_exported_event wrote it, with its site's id or another's. As load_event."""
+    """Return one event from a line of dump_exported_event, with the id of its own site or of another site. `explain`
+    and errors as in load_event.
+    """
     loaded = _load(_exported_schema, body, explain)
     exported_id = loaded.get("id")
     if exported_id is None:
@@ -306,14 +312,14 @@ def load_exported_event(body: object, received_at: datetime, *, explain: bool = 
 
 
 def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Callable[[], datetime]) -> Event:
-    """One event from the journal; the entry's own id and time stand in for what is missing. Raises InvalidEvent."""
+    """Return one event from the journal. The entry's own id and time replace missing ones. Raises InvalidEvent."""
     if len(raw) > LARGEST_ENTRY:
         raise InvalidEvent({"body": [f"Larger than {LARGEST_ENTRY} bytes."]})
     return _event(_load(_journal_schema, read_json(without_half_pairs(raw)[0])), entry_id, entry_time)
 
 
 def read_json(raw: bytes) -> Any:
-    """Raises InvalidEvent."""
+    """Parse JSON. Raises InvalidEvent."""
     try:
         return json.loads(raw)
     except ValueError as error:
@@ -323,20 +329,22 @@ def read_json(raw: bytes) -> Any:
 
 
 def without_half_pairs(raw: bytes) -> tuple[bytes, int]:
-    """JSON in which U+FFFD stands for each half of a surrogate pair, and how many there were. No store can hold one."""
+    """Return the JSON with U+FFFD in place of each half of a surrogate pair, and the number of halves. No store can
+    hold a half.
+    """
     if (raw.isascii() and b"\\u" not in raw) or not HALF_IN_BYTES.search(raw):
         return raw, 0
     try:
         text = raw.decode(json.detect_encoding(raw), "surrogatepass")
     except UnicodeDecodeError:
-        return raw, 0  # read_json says what is wrong
+        return raw, 0  # read_json reports the error
     halves = sum(1 for found in HALF_IN_TEXT.finditer(text) if found[1])
     whole = HALF_IN_TEXT.sub(lambda found: "\ufffd" if found[1] else found[0], text)
     return (whole.encode(), halves) if halves else (raw, 0)
 
 
 def load_moment(name: str, value: object) -> datetime | None:
-    """What a field called `name` says of when; None where it says nothing. Raises InvalidEvent."""
+    """Read a time from the field `name`. Return None if it is empty. Raises InvalidEvent."""
     if value is None or value == "":
         return None
     try:
@@ -347,8 +355,8 @@ def load_moment(name: str, value: object) -> datetime | None:
 
 
 def dump_journal_event(event: Event, **more: str | None) -> bytes:
-    """The journal's form of an event: UTF-8 JSON, which load_journal_event turns into an equal event. `more`: what it
-    is to have beside, by its field's name, without being made anew for it, which takes 4 µs.
+    """Return the journal's form of an event: UTF-8 JSON, which load_journal_event turns into an equal event. `more`
+    adds fields by name without a copy of the event, which would take 4 µs.
     """
     entry: dict[str, object] = {
         "id": event.id.hex,
@@ -381,12 +389,12 @@ def dump_journal_event(event: Event, **more: str | None) -> bytes:
 
 
 def dump_exported_event(event: Event) -> bytes:
-    """The same for an export: an event that was imported has the id that it was exported by before."""
+    """Return the export's form of an event. An imported event keeps the id under which it was exported."""
     return dump_journal_event(replace(event, id=event.exported_id, exported_id=None) if event.exported_id else event)
 
 
 def normalized(error: ValidationError) -> dict[str, list[str]]:
-    """marshmallow's messages, by field; a field of the first of several is called `goals.0.page`."""
+    """marshmallow's messages by field. A field of the first of several objects is called `goals.0.page`."""
     return dict(_by_field(error.normalized_messages()))  # type: ignore[no-untyped-call]
 
 
@@ -401,7 +409,7 @@ def _by_field(messages: Mapping[Any, Any], within: str = "") -> Iterator[tuple[s
 
 def whole_milliseconds(moment: datetime) -> datetime:
     rest = moment.microsecond % 1000
-    return moment.replace(microsecond=moment.microsecond - rest) if rest else moment  # to replace takes a microsecond
+    return moment.replace(microsecond=moment.microsecond - rest) if rest else moment  # replace takes a microsecond
 
 
 def _load(schema: Schema, body: object, explain: bool = True) -> dict[str, Any]:
@@ -412,7 +420,7 @@ def _load(schema: Schema, body: object, explain: bool = True) -> dict[str, Any]:
     except ValidationError:
         if not explain:
             raise InvalidEvent(UNEXPLAINED, site_id=_site_of(body)) from None
-    try:  # marshmallow knows how to say what is wrong, and with all fields
+    try:  # marshmallow reports what is wrong in all fields
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
         raise InvalidEvent(normalized(error), site_id=_site_of(body)) from None
@@ -420,7 +428,9 @@ def _load(schema: Schema, body: object, explain: bool = True) -> dict[str, Any]:
 
 
 def _load_plainly(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
-    """What schema.load does here, field by field and without its machinery: 22 µs instead of 38 (November 2026)."""
+    """The same as schema.load here, field by field and without its machinery: 22 µs instead of 38 µs (November
+    2026).
+    """
     known = schema.load_fields
     loaded = {name: known[name].deserialize(value) for name, value in body.items() if name in known}
     if "site_id" not in loaded or "event_type" not in loaded:
@@ -446,7 +456,7 @@ def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_tim
         received_at=received_at,
         hostname=loaded.get("hostname") or None,
         path=loaded.get("path"),
-        user_id=loaded.get("user_id") or None,  # "" is nobody
+        user_id=loaded.get("user_id") or None,  # "" means no user
         visitor_id=loaded.get("visitor_id") or None,
         described={name: text for name, text in loaded.items() if text and name in _described} or None,
         interactive=loaded.get("interactive") is not False,
@@ -465,7 +475,7 @@ def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_tim
 def _amount(value: object) -> Decimal:
     is_number = type(value) in (int, float)
     if is_number or (isinstance(value, str) and _AMOUNT.fullmatch(value)):
-        with suppress(InvalidOperation):  # no number, or one with more digits than Python reckons with
+        with suppress(InvalidOperation):  # not a number, or more digits than Python's decimal context holds
             amount = Decimal(repr(value) if is_number else str(value)).quantize(THOUSANDTH, ROUND_HALF_UP)
             if abs(amount) < MOST_MONEY:
                 return amount

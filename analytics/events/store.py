@@ -1,8 +1,9 @@
-"""Events in MongoDB, the system of record. MongoDB's names of an event's fields stand here and in
-analytics/events/columns.py.
+"""Events in MongoDB, the system of record. Only this module and analytics/events/columns.py know MongoDB's names of an
+event's fields.
 
-Storing is safe to repeat: a duplicate `_id` is the same event again. Wrong can go: MongoDB away, slow or changing its
-primary is `Unavailable`; an event that MongoDB will not have, for its own fault, comes back as a `Refusal`.
+Storing may be repeated: a duplicate `_id` is the same event again. If MongoDB refuses an event because of the event
+itself, `store` returns a `Refusal`. Callers must handle Unavailable, raised if MongoDB is unreachable, slow or changing
+its primary.
 """
 
 from collections import Counter
@@ -33,24 +34,24 @@ from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.unavailable import raising_unavailable
 
 DUPLICATE_KEY = 11000
-DOCUMENT_TOO_LARGE = 10334  # said by the server of a whole batch
-# The codes with which MongoDB refuses a document for what it is: duplicate key, bad value, type mismatch, invalid id,
-# failed validation, too large. Any other is trouble of the deployment, and waits.
+DOCUMENT_TOO_LARGE = 10334  # reported by the server for a whole batch
+# The codes with which MongoDB refuses a document because of its content: duplicate key, bad value, type mismatch,
+# invalid id, failed validation, too large. Any other code is a problem of the deployment, and the event waits.
 OWN_FAULTS = {DUPLICATE_KEY, 2, 14, 53, 121, DOCUMENT_TOO_LARGE}
-# One secondary index: each costs about a third of the insert rate. This one keeps a day's report on the day's
+# One secondary index, because each costs about a third of the insert rate. It lets a day's report read only that day's
 # documents.
 INDEXES = {"site_time": [("site_id", 1), ("timestamp", 1)]}
-# What the driver raises before it sends anything of the batch: an int over 64 bits, half a surrogate pair, NUL in a
-# key, a document over 16 MB.
+# Exceptions that the driver raises before it sends the batch: an int over 64 bits, half a surrogate pair, NUL in a key,
+# a document over 16 MB.
 UNSENDABLE = (BSONError, OverflowError, ValueError)
-READ_AT_ONCE = 200  # events; all that a reader has of MongoDB's in memory, 16 MB of BSON at most
+READ_AT_ONCE = 200  # events; a reader holds no more of MongoDB's data in memory, 16 MB of BSON at most
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the event of this index will not be stored, in the words of MongoDB or its driver."""
+    """Why the event at this index is not stored, in the words of MongoDB or its driver."""
 
     index: int
     reason: str
@@ -58,13 +59,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of a batch, by index: what is neither a duplicate nor refused is stored."""
+    """The outcome of a batch, by index. An event that is neither a duplicate nor refused is stored."""
 
     duplicate: frozenset[int] = frozenset()
     refused: list[Refusal] = field(default_factory=list)
 
     def at(self, places: Sequence[int]) -> "Stored":
-        """The same by other indexes: `places` has the new one of each."""
+        """The same outcome by other indexes: `places` holds the new index for each old one."""
         refused = [Refusal(places[refusal.index], refusal.reason) for refusal in self.refused]
         return Stored(frozenset(places[n] for n in self.duplicate), refused)
 
@@ -82,11 +83,11 @@ class EventStore:
         self._indexed = False
 
     def store(self, events: Sequence[tuple[str, Event]], created_at: datetime) -> Stored:
-        """Write all of them, in no order, acknowledged by a majority and on disk; then mark their hours as dirty, so
-        that reports see them at once. Raises Unavailable.
+        """Write all events, in no order, acknowledged by a majority and on disk. Then mark their hours as dirty, so
+        that reports include the events at once. Raises Unavailable.
 
-        Each comes with the id of its journal entry, by which an event that is there already is told apart: this entry's
-        own, which an earlier delivery wrote, or another's, of which this one is a duplicate.
+        Each event comes with the id of its journal entry. The id tells whether an existing event was written by an
+        earlier delivery of this entry or by another entry. In the second case, this event is a duplicate.
         """
         if not events:
             return Stored()
@@ -96,20 +97,22 @@ class EventStore:
             left = [n for n in range(len(events)) if n not in is_there]
             stored = self._insert([_document(*events[n], created_at) for n in left]).at(left) + Stored(is_there)
             refused = {refusal.index for refusal in stored.refused}
-            # Duplicates too: they may be what an earlier delivery inserted before it died.
+            # Mark duplicates too: an earlier delivery may have inserted them and died before it marked them.
             moments = ((event.site_id, as_ms(event.occurred_at)) for _, event in events)
             self._dirty.mark((moment for n, moment in enumerate(moments) if n not in refused | is_there), created_at)
             return stored
 
     def written_by(self, entries: Iterable[tuple[str, UUID]]) -> set[str]:
-        """Which of these entries, each with its event's id, have written their event. Raises Unavailable."""
+        """Return the entries that have written their event. Each entry comes with its event's id. Raises
+        Unavailable.
+        """
         ids = [event_id for _, event_id in entries]
         with raising_unavailable("mongodb", PyMongoError):
             found = self._events.find({"_id": {"$in": ids}}, {"entry_id": 1})
             return {x["entry_id"] for x in found if "entry_id" in x}
 
     def with_events(self, site_ids: Sequence[str] | None = None) -> list[str]:
-        """Those of these sites, or of all, that have events. Raises Unavailable."""
+        """Return the sites that have events, out of these sites or of all. Raises Unavailable."""
         if site_ids is not None and not site_ids:
             return []
         which = {"site_id": {"$type": "string"} if site_ids is None else {"$in": list(site_ids)}}
@@ -117,13 +120,14 @@ class EventStore:
             return list(self._events.distinct("site_id", which))
 
     def count_by_account(self) -> Counter[Account]:
-        """How many events were stored of each account: those that are there, counted one by one, seconds for millions,
-        and those that were removed since (analytics/events/removal.py). Raises Unavailable.
+        """Count the stored events by account: the events that exist, which takes seconds for millions, plus the events
+        that were removed since (analytics/events/removal.py). Raises Unavailable.
         """
         day = {"$dateToString": {"date": "$received_at", "format": "%Y-%m-%d"}}
         counts: Counter[Account] = Counter()
         with raising_unavailable("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
-            ours = {"site_id": {"$type": "string"}, "received_at": {"$type": "date"}}  # whatever else is there
+            # other programs may write other documents
+            ours = {"site_id": {"$type": "string"}, "received_at": {"$type": "date"}}
             each = {"_id": {"site_id": "$site_id", "day": day}, "n": {"$sum": 1}}
             rows = self._events.aggregate([{"$match": ours}, {"$group": each}], allowDiskUse=True, session=session)
             for row in [*rows, *self._removed.find({}, session=session)]:
@@ -132,24 +136,24 @@ class EventStore:
         return counts
 
     def find(self, site_id: str, start: datetime, end: datetime) -> Iterator[Event]:
-        """The site's events from `start` up to, not including, `end`, by time and then by arrival.
+        """Yield the site's events from `start` up to, but not including, `end`, by time and then by arrival.
 
-        They are read as they are asked for, however many there are. What the worker did not write, a value of another
-        type than it would have, counts as missing.
+        Events are read as the caller consumes them, so their number is not limited. A value of another type than the
+        worker writes counts as missing.
 
-        Raises Unavailable, at first or on the way.
+        Raises Unavailable, at the first event or later.
         """
         ping(self._events.database)
         which = {"site_id": site_id, "timestamp": {"$gte": start, "$lt": end}}
-        order = [("site_id", 1), ("timestamp", 1)]  # the index's
+        order = [("site_id", 1), ("timestamp", 1)]  # the order of the index
         with raising_unavailable("mongodb", PyMongoError), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
             for _, alike in groupby(cursor.sort(order), key=itemgetter("timestamp")):
-                # Thousands of events with one timestamp are sorted by the thousand: memory is bounded.
+                # Thousands of events with one timestamp are sorted in pieces of READ_AT_ONCE, so memory is bounded.
                 while some := list(islice(alike, READ_AT_ONCE)):
                     yield from map(_event, sorted(some, key=place_of))
 
     def get(self, ids: Iterable[Any]) -> Iterator[Event]:
-        """The events with these `_id`s that are still there, in this order. Raises Unavailable."""
+        """Yield the events with these `_id`s that still exist, in this order. Raises Unavailable."""
         rest = iter(ids)
         while some := list(islice(rest, READ_AT_ONCE)):
             with raising_unavailable("mongodb", PyMongoError):
@@ -157,7 +161,7 @@ class EventStore:
             yield from (_event(found[key]) for key in some if key in found)
 
     def _imported_already(self, events: Sequence[Event]) -> frozenset[int]:
-        """Those that come back to the site that they were exported from, and are still there."""
+        """The indexes of events that return to the site from which they were exported, and that still exist there."""
         imported = {n: event for n, event in enumerate(events) if event.exported_id}
         if not imported:
             return frozenset()
@@ -166,7 +170,9 @@ class EventStore:
         return frozenset(n for n, event in imported.items() if (event.exported_id, event.site_id) in there)
 
     def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:
-        """`first`: the index of the first document among all. What cannot even be sent is found by halving."""
+        """`first` is the index of the first document in the whole batch. A document that cannot be sent is found by
+        halving.
+        """
         if not documents:
             return Stored()
         try:
@@ -174,7 +180,7 @@ class EventStore:
         except BulkWriteError as error:
             faults = error.details["writeErrors"]
             if error.details["writeConcernErrors"] or any(fault["code"] not in OWN_FAULTS for fault in faults):
-                raise  # stored perhaps, proven not; or trouble that is no event's fault
+                raise  # the documents may be stored, but this is not proven; or no event is the cause
             return self._sort_out(documents, first, faults)
         except (*UNSENDABLE, OperationFailure) as error:
             if isinstance(error, OperationFailure) and error.code != DOCUMENT_TOO_LARGE:
@@ -203,8 +209,8 @@ class EventStore:
         return Stored(frozenset(first + n for n in others), refused)
 
     def _keep_first_arrival(self, duplicates: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-        """Of an event that was sent twice, the first arrival says where it belongs, whichever was stored first.
-        `duplicates`: what is stored, and what came again.
+        """Give an event that was sent twice the place of its first arrival, no matter which was stored first.
+        `duplicates` pairs each stored document with the document that came again.
         """
         earlier = [
             UpdateOne({"_id": stored["_id"]}, {"$min": {"sequence": sequence}})

@@ -1,8 +1,8 @@
 """An event's properties in MongoDB. Pure.
 
-A name that begins with "$" means something to MongoDB's drivers and tools: {"$ref": ..., "$id": ...} is read as a
-DBRef, and {"$date": ...} becomes a date when a dump is imported. Such a name is stored with a backslash before it, and
-so is a name that begins with backslashes and then "$": each name is read as it was sent.
+A name that begins with "$" has a meaning in MongoDB's drivers and tools: {"$ref": ..., "$id": ...} is read as a DBRef,
+and {"$date": ...} becomes a date when a dump is imported. Such a name is stored with a backslash before it. So is a
+name that begins with backslashes and then "$". Each name is therefore read as it was sent.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,10 @@ def stored_form(props: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
 
 
 def as_sent(value: object) -> dict[str, Scalar] | None:
-    """None for what is no object. What is no scalar was written by another program, and is left out."""
-    if isinstance(value, DBRef):  # stored by a version that did not know of this
+    """Return the properties as they were sent, or None if `value` is not an object. A value that is not a scalar was
+    written by another program and is omitted.
+    """
+    if isinstance(value, DBRef):  # stored by a version before this escaping
         value = dict(value.as_doc())
     if not isinstance(value, dict):
         return None

@@ -1,9 +1,10 @@
-"""The audit: do the books agree with themselves, with the journal and with MongoDB, for every site and day?
+"""The audit: compares the ledger with itself, the journal and MongoDB, for every site and day.
 
-In: the stores. Out: a page of counts and, account by account, what does not add up. Everything is counted anew from the
-entries, events and dead letters themselves, which reads all of them. Wrong can go: a store that is away is
-`Unavailable`. An account whose events still move, because two looks at it differ or a task holds some of them, is not
-judged: its MongoDB is ahead of its books.
+It counts the entries, events and dead letters themselves, which reads all of them. It returns counts and, for each
+account, what does not add up. It does not judge an account whose events are moving: two reads of the account differ, or
+a task holds some of its entries. MongoDB is then ahead of the ledger.
+
+Callers must handle Unavailable, raised if a store is not reachable.
 """
 
 from collections import Counter
@@ -30,10 +31,10 @@ from analytics.journal.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """One account's counts, of events. `rejected`, `dropped` (at the collector) and `dropped_later` (in a worker) by
-    reason; `faults`: sentences, none where all is well, nor while `is_moving`.
+    """One account's counts of events. `rejected`, `dropped` (at the collector) and `dropped_later` (in a worker) are by
+    reason. `faults` holds sentences; it is empty if everything adds up, and while `is_moving` is true.
 
-    `replayed` are among `accepted`; `accepted` = `stored` + `duplicate` + `dead` + `dropped_later` + `waiting`.
+    `accepted` includes `replayed`. `accepted` = `stored` + `duplicate` + `dead` + `dropped_later` + `waiting`.
     """
 
     account: Account
@@ -54,7 +55,9 @@ class Balance:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """`uncounted`: waiting entries that came past the collector, counted when they are settled."""
+    """The balances of all accounts. `uncounted` is the number of waiting entries that bypassed the collector; they are
+    counted when they are settled.
+    """
 
     balances: list[Balance]
     uncounted: int
@@ -73,7 +76,7 @@ class Audit:
 
 @dataclass(frozen=True)
 class Audited:
-    """The four places that an audit compares."""
+    """The four stores that an audit compares."""
 
     books: Ledger
     journal: Journal
@@ -82,7 +85,7 @@ class Audited:
 
 
 def audit(stores: Audited) -> Audit:
-    """Raises Unavailable."""
+    """Compare the stores. Raises Unavailable."""
     before, waiting_before = stores.books.read(), stores.journal.waiting_by_account()
     is_held = stores.journal.is_held()
     events = stores.events.count_by_account()
@@ -112,14 +115,14 @@ def audit(stores: Audited) -> Audit:
 
 
 def shown(site_id: str) -> str:
-    """A site as a terminal may have it: anybody can name one."""
+    """Return a site id that is safe to print in a terminal. Any client can choose a site id."""
     return "".join(x if x.isprintable() else repr(x)[1:-1] for x in site_id) or "(no site)"
 
 
 def balance_of(
     account: Account, counts: Counter[str], *, waiting: int, events: int, deaths: int, is_moving: bool = False
 ) -> Balance:
-    """`events` and `deaths`: what MongoDB holds of this account. Pure."""
+    """Return one account's balance. `events` and `deaths` are the counts in MongoDB for this account. Pure."""
     rejected, dropped = _by_reason(counts, REJECTED), _by_reason(counts, DROPPED)
     balance = Balance(
         account=account,
@@ -142,9 +145,9 @@ def balance_of(
 
 
 def balance_of_books(account: Account, counts: Counter[str]) -> Balance:
-    """As the books alone have it: what was accepted and has no end yet waits. Pure."""
+    """Return the balance from the ledger alone. Accepted events without an outcome count as waiting. Pure."""
     ends = counts[STORED] + counts[DUPLICATE] + counts[DEAD] + sum(_by_reason(counts, DROPPED_LATER).values())
-    waiting = max(counts[ACCEPTED] - ends, 0)  # counts are read one by one, and an event may be settled meanwhile
+    waiting = max(counts[ACCEPTED] - ends, 0)  # counts are read one by one, and an event may be settled in between
     return balance_of(account, counts, waiting=waiting, events=counts[STORED], deaths=counts[DEAD], is_moving=True)
 
 

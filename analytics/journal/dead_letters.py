@@ -1,9 +1,12 @@
-"""Dead letters: events that failed for their own fault, kept as they came, with the reason, until somebody replays or
-purges them.
+"""Dead letters: events that failed because of their own content. They are kept unchanged, with the reason, until an
+operator replays or purges them.
 
-A letter is one event. It lists each of its failures in `attempts`, by the journal entry that failed: a second delivery
-of the same entry changes nothing, and a replay that fails again adds an attempt to the same letter. A letter leaves in
-one transaction with a note of how many attempts it had, so the books still add up (analytics/journal/audit.py).
+A dead letter is one event. `attempts` lists each of its failures by the journal entry that failed. A second delivery of
+the same entry changes nothing. A replay that fails again adds an attempt to the same dead letter. A dead letter is
+removed in one transaction with a note of its number of attempts, so that the ledger still adds up
+(analytics/journal/audit.py).
+
+Callers must handle Unavailable, raised if MongoDB is not reachable.
 """
 
 from base64 import b64encode
@@ -27,16 +30,16 @@ from analytics.journal.journal import Entry
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.unavailable import raising_unavailable
 
-# What a dead letter keeps of a payload at most: MongoDB takes documents up to 16 MB.
+# The most bytes of a payload that a dead letter keeps: MongoDB's documents have at most 16 MB.
 MOST_RAW = 1_000_000
-_AT_ONCE = 500  # letters that leave in one transaction
-_GONE_FOR = 30 * 86_400  # seconds for which the entries of letters that left are known; longer than any outage
+_AT_ONCE = 500  # dead letters removed in one transaction
+_GONE_FOR = 30 * 86_400  # seconds for which the entries of removed dead letters are known; longer than any outage
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """That an entry failed for good. `reason` is a fixed word (`not_json`, `invalid_event`, `refused`, `poison`),
-    `detail` says more; `letter` is the id of the letter to keep it in.
+    """A permanent failure of an entry. `reason` is a fixed word (`not_json`, `invalid_event`, `refused`, `poison`).
+    `detail` describes the failure. `letter` is the id of the dead letter that keeps it.
     """
 
     letter: UUID
@@ -49,8 +52,8 @@ class Death:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """What is kept of an event that died. `raw` is the journal's payload, its first million bytes of `raw_bytes`.
-    `sequence`: its place in the order of arrival, which is that of its first attempt.
+    """An event that failed permanently. `raw` is the journal's payload, cut after the first million of its `raw_bytes`.
+    `sequence` is its place in the order of arrival, which is the place of its first attempt.
     """
 
     id: UUID
@@ -65,7 +68,7 @@ class DeadLetter:
     sequence: str
 
     def as_json(self) -> dict[str, Any]:
-        """`raw` as text, or where it is none as `raw_base64`."""
+        """Return JSON values. The payload is `raw` if it is text, and `raw_base64` if it is not."""
         try:
             payload = {"raw": self.raw.decode()}
         except UnicodeDecodeError:
@@ -85,14 +88,14 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class LetterFilter:
-    """Which letters. What is None does not matter; `site_id` "" are those whose site cannot be known."""
+    """Which dead letters to select. None matches all. `site_id` "" matches those whose site is unknown."""
 
     site_id: str | None = None
     reason: str | None = None
     dead_before: datetime | None = None
 
     def until(self, moment: datetime) -> "LetterFilter":
-        """The same, without those that die later: what is counted is what is removed."""
+        """The same filter without dead letters that fail later, so that the number counted is the number removed."""
         return replace(self, dead_before=min(moment, self.dead_before or moment))
 
     def as_query(self) -> dict[str, Any]:
@@ -117,7 +120,7 @@ class DeadLetterStore:
         self._gone = database["dead_letters_gone"]
 
     def keep(self, deaths: Sequence[Death], at: datetime) -> None:
-        """Write all of them; again is harmless. Raises Unavailable."""
+        """Keep all of these failures. Repeating the call is harmless. Raises Unavailable."""
         if not deaths:
             return
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
@@ -127,7 +130,7 @@ class DeadLetterStore:
                 self._letters.bulk_write([UpdateOne({"_id": x.letter}, _entered(x, at), upsert=True) for x in new])
 
     def count(self, which: LetterFilter) -> list[LetterCount]:
-        """By site and reason, the most first. Raises Unavailable."""
+        """Count by site and reason, the largest count first. Raises Unavailable."""
         group = {"_id": {"site": "$site_id", "reason": "$reason"}, "n": {"$sum": 1}}
         order = {"n": -1, "_id": 1}
         ping(self._database)
@@ -136,7 +139,9 @@ class DeadLetterStore:
             return [LetterCount(row["_id"]["site"], row["_id"]["reason"], row["n"]) for row in rows]
 
     def find(self, which: LetterFilter, *, after: UUID | None = None, limit: int = 0) -> Iterator[DeadLetter]:
-        """The newest first, one at a time from MongoDB; `after`: those that follow this one. Raises Unavailable."""
+        """Yield the newest first, read one at a time from MongoDB. `after`: only those that follow this one. Raises
+        Unavailable.
+        """
         query = which.as_query()
         ping(self._database)
         with raising_unavailable("mongodb", PyMongoError):
@@ -149,39 +154,41 @@ class DeadLetterStore:
                 yield _letter(document)
 
     def get(self, letter: UUID) -> DeadLetter | None:
-        """Raises Unavailable."""
+        """Return the dead letter, or None if it does not exist. Raises Unavailable."""
         ping(self._database)
         with raising_unavailable("mongodb", PyMongoError):
             document = self._letters.find_one(letter)
         return _letter(document) if document else None
 
     def resolve(self, letters: Sequence[UUID]) -> None:
-        """These were replayed and are stored: they are no dead letters any more. Raises Unavailable."""
+        """Remove dead letters whose events were replayed and stored. Raises Unavailable."""
         if letters:
             self._remove({"_id": {"$in": list(letters)}}, "replayed")
 
     def purge(self, which: LetterFilter) -> int:
-        """Remove for good; how many. Raises Unavailable."""
+        """Remove the selected dead letters permanently, and return their number. Raises Unavailable."""
         return self._remove(which.as_query(), "purged")
 
     def purge_old(self, site_id: str, before: datetime, until: Callable[[], bool] = lambda: False) -> int:
-        """The site's that were received before, unless `until` says that it is time to stop. Raises Unavailable."""
+        """Purge the site's dead letters received before `before`, until `until` returns true, and return their number.
+        Raises Unavailable.
+        """
         return self._remove({"site_id": site_id, "received_at": {"$lt": before}}, "purged", until)
 
     def count_old(self, site_id: str, before: datetime) -> int:
-        """Raises Unavailable."""
+        """Count the site's dead letters received before `before`. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             return self._letters.count_documents({"site_id": site_id, "received_at": {"$lt": before}})
 
     def erase(self, letters: Sequence[UUID]) -> int:
-        """They are of a visitor who is erased; how many there were. Raises Unavailable."""
+        """Remove the dead letters of a visitor who is erased, and return their number. Raises Unavailable."""
         return sum(
             self._remove({"_id": {"$in": list(letters[first : first + _AT_ONCE])}}, "erased")
             for first in range(0, len(letters), _AT_ONCE)
         )
 
     def count_attempts_by_account(self) -> Counter[Account]:
-        """How many entries ended as dead letters, those that were removed since included. Raises Unavailable."""
+        """Count the entries that became dead letters, including removed dead letters. Raises Unavailable."""
         each = {"_id": {"site_id": "$attempts.site_id", "day": "$attempts.day"}, "n": {"$sum": 1}}
         counts: Counter[Account] = Counter()
         with raising_unavailable("mongodb", PyMongoError), self._client.start_session(snapshot=True) as session:
@@ -200,7 +207,7 @@ class DeadLetterStore:
                 UpdateOne({"_id": {"site_id": site_id, "day": day}}, {"$inc": {why: n}}, upsert=True)
                 for (site_id, day), n in attempts.items()
             ]
-            # A worker that kept one of these and died before it settled the entry will come with it again.
+            # If a worker kept one of these and died before it settled the entry, the entry is delivered again.
             now = datetime.now(UTC)
             gone = [
                 UpdateOne({"_id": x["entry_id"]}, {"$set": {"at": now}}, upsert=True)
@@ -227,7 +234,7 @@ class DeadLetterStore:
 
 
 def _entered(death: Death, at: datetime) -> list[dict[str, Any]]:
-    """The update that adds this attempt, unless it is there: as a pipeline, so that it is one atomic step."""
+    """The update that adds this attempt unless it exists. It is a pipeline, so that it is one atomic step."""
     account = {"site_id": death.account.site_id, "day": death.account.day.isoformat()}
     attempt = account | {"entry_id": death.entry.entry_id, "reason": death.reason, "dead_at": at}
     attempts = {"$ifNull": ["$attempts", []]}

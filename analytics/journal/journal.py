@@ -1,15 +1,16 @@
 """The journal: acknowledged events on their way to MongoDB, in one Redis stream.
 
-In: events as bytes (analytics/events/schema.py). `append` returning is the promise behind a 200: under `appendfsync
-always` Redis answers after the disk has it. Out: entries, each held by one consumer until it is settled.
+It takes events as bytes (analytics/events/schema.py). A 200 is sent only after `append` has returned: under
+`appendfsync always`, Redis answers after the event is on disk. It returns entries, and one consumer holds each entry
+until it settles it. The scripts that append and settle entries update the ledger in the same step
+(analytics/journal/ledger.py).
 
-Both scripts that move entries keep the books in the same step (analytics/journal/ledger.py).
+A consumer is one task, named by its id. A task that runs again, after a retry or after its process died, finds the
+entries it held under its own name. Entries that a vanished task held for `claim_idle` seconds are taken over by the
+next task that claims.
 
-A consumer is one task, by its id. A task that runs again, after a retry or after its process died, finds what it held
-under its own name; what a vanished task held is taken over by whoever claims after `claim_idle` seconds.
-
-Wrong can go: anything Redis says no to, or does not answer, is `Unavailable`. A timed-out append may still have been
-applied; the same event appended again has the same id.
+Callers must handle Unavailable, raised if Redis refuses a command or does not answer. An append that timed out may have
+been applied. Appending the same event again is harmless, because it has the same id.
 """
 
 import time
@@ -40,12 +41,13 @@ log = structlog.get_logger()
 JOURNAL_KEY = "footfall:journal"
 GROUP = "workers"
 FIELD = b"event"
-FULL = 0.85  # of Redis's maxmemory: above it the collector refuses, and workers drain what is there
-NO_ROOM = 0.95  # of it: what a Celery worker needs may be refused from here on
-REWRITE_LIMIT = 20.0  # seconds to wait for Redis to write its file anew
-ROOM_CHECK = 0.25  # seconds between two looks; what is admitted meanwhile is small against the rest of maxmemory
+FULL = 0.85  # of Redis's maxmemory; above it the collector refuses events, and workers drain the journal
+NO_ROOM = 0.95  # of Redis's maxmemory; above it Redis may refuse what a Celery worker needs
+REWRITE_LIMIT = 20.0  # seconds to wait until Redis has rewritten its file
+# seconds between two checks; events admitted in between are small compared with the rest of maxmemory
+ROOM_CHECK = 0.25
 
-# How many wake-ups are owed: one for every batch waiting, less those that wait in Celery's queue.
+# How many wake-ups are owed: one for each waiting batch, minus those in Celery's queue.
 OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])"
 APPEND = (
     COUNT_LUA
@@ -85,10 +87,10 @@ hold(KEYS[2], ARGV[1], #ARGV[2], 1)
 """
 )
 
-# Ack and delete together: MULTI is refused when Redis is full, these are not, nor is the counting once they have begun.
-# An entry that another task settled before is acked by nobody a second time, and so not counted. Consumers that hold
-# nothing go too, this one and those of vanished tasks; in the same call, so that nothing is handed to one in between
-# (deleting a consumer forgets what it holds).
+# Ack and delete in one script: Redis refuses MULTI when it is full, but not these commands, nor the counting once they
+# have begun. An entry that another task settled is not acked again, and so not counted again. Consumers that hold
+# nothing are deleted too: this one and those of vanished tasks. This happens in the same call, so that no entry is
+# delivered to them in between (deleting a consumer forgets what it holds).
 SETTLE = (
     COUNT_LUA
     + HOLD
@@ -118,7 +120,7 @@ end
 
 
 def make_journal(settings: Settings, name: str | None = None) -> "Journal":
-    """The journal that the settings say. `name`: as which this client shows in Redis's CLIENT LIST."""
+    """Return the journal for these settings. `name` is this client's name in Redis's CLIENT LIST."""
     return Journal(
         make_redis(settings, name),
         queue=EVENTS_QUEUE,
@@ -130,12 +132,12 @@ def make_journal(settings: Settings, name: str | None = None) -> "Journal":
 
 
 class Full(RedisError):
-    """No room for more events: the workers have to drain some first."""
+    """The journal has no room for more events. The workers must drain it first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What the collector has to write down: an event, or with none that so many were counted under this name."""
+    """What the collector writes to the journal: an event, or, without an event, `count` events counted under `name`."""
 
     account: Account
     name: str = ACCEPTED
@@ -150,7 +152,9 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a dead letter's event keeps: its id, when it was first received, and its place in the order of arrival."""
+    """What a replay keeps of a dead letter's event: its id, when it was first received, and its place in the order of
+    arrival.
+    """
 
     letter: UUID
     received_at: datetime
@@ -159,9 +163,10 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of the journal. `raw` is an event's bytes, or whatever else somebody put there.
+    """One entry of the journal. `raw` is an event's bytes, or any content that another program wrote.
 
-    `account`: where it was counted when it was appended; None where it came past the collector, uncounted.
+    `account` is where the entry was counted when it was appended. It is None if the entry bypassed the collector and is
+    not counted.
     """
 
     entry_id: str
@@ -170,11 +175,13 @@ class Entry:
     replay: Replay | None = None
 
     def event_id(self) -> UUID:
-        """The id of an event that brings none: the same at every delivery."""
+        """The id of an event without an id. Every delivery gives the same id."""
         return self.replay.letter if self.replay else id_from_entry(JOURNAL_KEY, self.entry_id)
 
     def written_at(self) -> datetime | None:
-        """When Redis took it, by Redis's clock. None where whoever wrote it chose an id that is no time."""
+        """When Redis received the entry, by Redis's clock. None if another program chose an entry id that is not a
+        time.
+        """
         if self.replay:
             return self.replay.received_at
         try:
@@ -185,7 +192,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of an entry (`stored`, `duplicate`, `dead`), and the account to count it in."""
+    """The outcome of an entry (`stored`, `duplicate`, `dead`, or `dropped-later:` and a reason), and the account in
+    which it is counted.
+    """
 
     entry: Entry
     outcome: str
@@ -194,10 +203,10 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An entry that was handed out and not settled.
+    """An entry that was delivered and not settled.
 
-    `deaths`: how many of its deliveries ended without a word, that is with the death of the process that had it.
-    `not_before_ms`: for how long its holder must have been silent for it to be taken over.
+    `deaths` is how many of its deliveries ended without a message, because the process that held it died.
+    `not_before_ms` is how long its holder must have been silent before another consumer may take it.
     """
 
     entry_id: str
@@ -206,12 +215,12 @@ class Delivery:
 
 
 class Journal:
-    """`batch`: the most entries one claim takes; `queue`: the Redis key of Celery's queue of wake-ups; `most_waiting`:
-    with so many entries waiting the collector refuses more.
+    """The journal in Redis. `batch` is the most entries that one claim takes. `queue` is the Redis key of Celery's
+    queue of wake-ups. If `most_waiting` entries wait, the collector refuses more.
 
-    `retry_pause`: after a failure every append within so many seconds fails at once, so that requests do not queue up
-    behind a Redis that accepts and does not answer. `replicas`: how many must have what `append` wrote when it returns;
-    one of them may be the next master.
+    After a failure, every append fails at once for `retry_pause` seconds, so that requests do not queue for a Redis
+    that accepts connections and does not answer. `replicas` is how many replicas must hold an append before it returns,
+    because one of them may become the master.
     """
 
     def __init__(
@@ -243,7 +252,9 @@ class Journal:
         self._settle = redis.register_script(SETTLE)
 
     def append(self, lines: Sequence[Line]) -> int:
-        """Durable and counted when it returns. Returns how many wake-ups are owed. Raises Unavailable."""
+        """Write these lines. They are durable and counted when it returns. Returns how many wake-ups are owed. Raises
+        Unavailable.
+        """
         if time.monotonic() < self._away_until:
             raise Unavailable("redis", ConnectionError("no answer a moment ago"))
         args: list[Any] = [part for x in lines for part in (str(x.account), x.name, x.event, x.count)]
@@ -251,7 +262,7 @@ class Journal:
             self._look_for_room()
             owed, *held = self._write([JOURNAL_KEY, self._queue, HELD], [self._batch, *args])
         except RedisError as error:
-            if time.monotonic() > self._away_until:  # one line for all threads that found out together
+            if time.monotonic() > self._away_until:  # one log line for all threads that see the failure together
                 log.warning("journal_unavailable", error=f"{type(error).__name__}: {error}")
             self._away_until = time.monotonic() + self._retry_pause
             raise Unavailable("redis", error) from error
@@ -260,8 +271,8 @@ class Journal:
         return int(owed)
 
     def over_its_share(self, site_ids: Iterable[str]) -> str | None:
-        """The first of these sites that holds so much of the journal that it gets no more. Asks Redis only about those
-        that held too much when this process last wrote events of theirs. Raises Unavailable.
+        """Return the first of these sites whose share of the journal is used up, or None. It asks Redis only about
+        sites that held too much when this process last wrote their events. Raises Unavailable.
         """
         suspects = self._shares.over(site_ids, self._room)
         if not suspects:
@@ -273,25 +284,25 @@ class Journal:
             return next((site_id for site_id in suspects if self._shares.is_over(site_id, self._room)), None)
 
     def replay(self, account: Account, raw: bytes, replay: Replay) -> None:
-        """Append a dead letter's event once more. Raises Unavailable."""
+        """Append a dead letter's event again. Raises Unavailable."""
         mark = f"{replay.letter.hex} {replay.received_at.isoformat()} {replay.sequence or ''}"
         with raising_unavailable("redis", RedisError):
             self._look_for_room()
             self._replay(keys=[JOURNAL_KEY, HELD], args=[str(account), raw, mark])
 
     def wake_ups_owed(self) -> int:
-        """How many more tasks should be on their way, 0 or less for none. Raises Unavailable."""
+        """Return how many more tasks should be queued; none if it is 0 or less. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._batch]))
 
     def tasks_waiting(self, queue: str) -> int:
-        """In one of Celery's queues, for a worker. Raises Unavailable."""
+        """Return how many tasks wait for a worker in this Celery queue. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             length: Any = self._redis.llen(queue)
         return int(length)
 
     def held(self, consumer: str) -> list[Delivery]:
-        """What this consumer claimed in an earlier run and did not settle. Raises Unavailable."""
+        """Return the entries that this consumer claimed in an earlier run and did not settle. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             try:
                 return self._pending(consumer=consumer)
@@ -302,20 +313,23 @@ class Journal:
                 return []
 
     def abandoned(self) -> list[Delivery]:
-        """What consumers have held for so long that they must have vanished. Raises Unavailable."""
+        """Return the entries that consumers have held for so long that the consumers must have vanished. Raises
+        Unavailable.
+        """
         with raising_unavailable("redis", RedisError):
             return self._pending(idle=self._claim_idle_ms)
 
     def claim(self, consumer: str) -> list[Entry]:
-        """The new, a batch at most. Raises Unavailable."""
+        """Claim new entries, at most one batch. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._batch)
         return list(_entries(reply[0][1] if reply else []))
 
     def take(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Entry]:
-        """Deliver these again, to this consumer; those that meanwhile another took are not among them.
+        """Deliver these entries again, to this consumer. Entries that another consumer has taken in the meantime are
+        omitted.
 
-        Counts as one more delivery of each. Raises Unavailable.
+        It counts as one more delivery of each entry. Raises Unavailable.
         """
         ids: list[Any] = [delivery.entry_id for delivery in deliveries]
         idle = max((delivery.not_before_ms for delivery in deliveries), default=0)
@@ -326,13 +340,13 @@ class Journal:
         return list(_entries(reply))
 
     def hand_back(self, consumer: str, entries: Sequence[Entry]) -> None:
-        """This delivery ended in good order: it does not count against its entries. Raises Unavailable."""
+        """End this delivery without counting it against its entries. Raises Unavailable."""
         if entries:
             self._handed_back = True
             self.forgive(consumer, [Delivery(entry.entry_id, 1, 0) for entry in entries])
 
     def forgive(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Nobody died with these: they count as handed back. Raises Unavailable."""
+        """Set the deaths of these entries to 0, because no process died with them. Raises Unavailable."""
         if deliveries:
             ids: list[Any] = [delivery.entry_id for delivery in deliveries]
             with raising_unavailable("redis", RedisError):
@@ -340,9 +354,9 @@ class Journal:
         return [replace(delivery, deaths=0) for delivery in deliveries]
 
     def somebody_retries(self) -> bool:
-        """Whether events wait that were handed back, so that claiming more would only make more of them wait.
+        """Whether entries wait that were handed back. Claiming more entries would then only make more of them wait.
 
-        Asks Redis only in a process that itself handed some back. Raises Unavailable.
+        It asks Redis only in a process that itself handed entries back. Raises Unavailable.
         """
         if self._handed_back:
             with raising_unavailable("redis", RedisError):
@@ -350,8 +364,8 @@ class Journal:
         return self._handed_back
 
     def settle_deleted(self, deliveries: Sequence[Delivery]) -> None:
-        """Forget those that somebody deleted by hand: they can never be taken. What is still there, and perhaps with
-        another task, is left alone. Raises Unavailable.
+        """Forget entries that an operator deleted by hand, because no consumer can take them. Entries that still exist,
+        and may be held by another task, stay. Raises Unavailable.
         """
         with raising_unavailable("redis", RedisError):
             for delivery in deliveries:
@@ -359,7 +373,7 @@ class Journal:
                     self._redis.xack(JOURNAL_KEY, GROUP, delivery.entry_id)
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
-        """Done with these: acked, deleted, counted. Call it after MongoDB has them. Raises Unavailable."""
+        """Ack, delete and count these entries. Call it after MongoDB holds their events. Raises Unavailable."""
         groups: defaultdict[tuple[str, str, int], list[Entry]] = defaultdict(list)
         for settlement in settlements:
             uncounted = settlement.entry.account is None
@@ -371,7 +385,7 @@ class Journal:
             self._settle(keys=[JOURNAL_KEY, HELD], args=args)
 
     def waiting(self) -> int:
-        """Entries not yet settled, held ones included. Raises Unavailable."""
+        """Return the number of unsettled entries, including held entries. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             return int(self._redis.xlen(JOURNAL_KEY))
 
@@ -382,7 +396,7 @@ class Journal:
             return bool(most) and used > NO_ROOM * most
 
     def is_held(self) -> bool:
-        """Whether tasks hold entries: written to MongoDB, perhaps, and not settled yet. Raises Unavailable."""
+        """Whether tasks hold entries, whose events may be in MongoDB and not settled yet. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             try:
                 summary: Any = self._redis.xpending(JOURNAL_KEY, GROUP)
@@ -393,18 +407,21 @@ class Journal:
         return bool(summary["pending"])
 
     def oldest(self) -> datetime | None:
-        """When the first of them was written, None where none waits. Raises Unavailable."""
+        """Return when the oldest waiting entry was written, or None if no entry waits. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             page: Any = self._redis.xrange(JOURNAL_KEY, count=1)
         return next((entry.written_at() for entry in _entries(page)), None)
 
     def waiting_by_account(self) -> Counter[Account | None]:
-        """The same by account, read entry by entry; None for those that came past the collector. Raises Unavailable."""
+        """Count the waiting entries by account, reading each entry. None counts entries that bypassed the collector.
+        Raises Unavailable.
+        """
         return Counter(entry.account for entry in self.entries())
 
     def rewrite_file(self) -> bool:
-        """Have Redis write its append-only file anew, without the entries that left; whether it has. False where it
-        takes too long, or was being written already, which may have begun too early. Raises Unavailable.
+        """Make Redis rewrite its append-only file without the entries that were deleted, and return whether it did. It
+        returns False if the rewrite takes too long, or if a rewrite was already running, because it may have begun too
+        early. Raises Unavailable.
         """
         with raising_unavailable("redis", RedisError):
             info: Any = self._redis.info("persistence")
@@ -415,7 +432,8 @@ class Journal:
             try:
                 self._redis.bgrewriteaof()
             except ResponseError as error:
-                log.warning("redis_file_not_rewritten", error=str(error))  # a service that forbids it; its operator's
+                # a managed service forbids the command; its operator is responsible
+                log.warning("redis_file_not_rewritten", error=str(error))
                 return True
             end = time.monotonic() + REWRITE_LIMIT
             while time.monotonic() < end:
@@ -426,7 +444,7 @@ class Journal:
         return False
 
     def check(self) -> None:
-        """Raises Unavailable where Redis does not answer, or has no room for events."""
+        """Raises Unavailable if Redis does not answer, or has no room for events."""
         with raising_unavailable("redis", RedisError):
             self._look_for_room()
             self._redis.ping()
@@ -434,17 +452,17 @@ class Journal:
     def _write(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
         if not self._replicas:
             return self._append(keys=keys, args=args)
-        # One round trip for both. EVAL sends the script along: a new master has not heard of it.
+        # One round trip for both commands. EVAL sends the script, because a new master does not have it cached.
         line = self._redis.pipeline(transaction=False).eval(APPEND, len(keys), *keys, *args)
         reply, confirmed = line.wait(self._replicas, REPLICA_WAIT).execute()
         if confirmed < self._replicas:
-            # Perhaps another is master by now, and this one cannot know: the next connection asks the sentinels.
+            # Another Redis may be master by now, and this one cannot know. The next connection asks the sentinels.
             self._redis.connection_pool.disconnect(inuse_connections=False)
             raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
         return reply
 
     def entries(self) -> Iterator[Entry]:
-        """All that wait, oldest first, read as they are asked for. Raises Unavailable."""
+        """Yield all waiting entries, the oldest first, read as the caller consumes them. Raises Unavailable."""
         start = "-"
         while True:
             with raising_unavailable("redis", RedisError):
@@ -455,7 +473,7 @@ class Journal:
             start = f"({page[-1][0].decode()}"
 
     def _look_for_room(self) -> None:
-        """Refuses before Redis does: a Celery worker needs room in Redis too, to take and to ack its tasks."""
+        """Raise Full before Redis is full: a Celery worker also needs room in Redis to take and ack its tasks."""
         if time.monotonic() > self._room_until:
             used, most = self._memory()
             if most and used > FULL * most:
@@ -467,7 +485,7 @@ class Journal:
             self._room_until = time.monotonic() + ROOM_CHECK
 
     def _memory(self) -> tuple[int, int]:
-        """The bytes that Redis uses, and its maxmemory, 0 where it has none."""
+        """The bytes that Redis uses, and its maxmemory (0 if it has no limit)."""
         memory: Any = self._redis.info("memory")
         return memory["used_memory"], memory["maxmemory"]
 
@@ -479,14 +497,14 @@ class Journal:
         try:
             self._redis.xgroup_create(JOURNAL_KEY, GROUP, id="0", mkstream=True)
         except ResponseError as error:
-            if "BUSYGROUP" not in str(error):  # another worker was first
+            if "BUSYGROUP" not in str(error):  # another worker created it first
                 raise
 
 
 def _entries(pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) -> Iterable[Entry]:
     for entry_id, fields in pairs:
-        if entry_id and fields:  # else somebody deleted it by hand while it was held
-            # What is not ours has other fields; the dead letter shows them.
+        if entry_id and fields:  # otherwise an operator deleted the entry by hand while it was held
+            # An entry of another program has other fields. The dead letter shows them.
             raw = fields[FIELD] if FIELD in fields else repr(fields).encode()
             replay = _replay(fields) if b"replay" in fields else None
             yield Entry(entry_id.decode(), raw, _account(fields.get(b"account", b"")), replay)

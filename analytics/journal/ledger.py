@@ -1,18 +1,17 @@
-"""The books: of every site and day, how many events came in and what became of each.
+"""The ledger: for every site and day, how many events were received and what happened to each.
 
-Every entry of the journal is counted twice, once where it goes in (`accepted`) and once where it goes out (`stored`,
-`duplicate`, `dead` or `dropped-later`), each time in the very Lua script that appends or settles it: Redis does both or
-neither, whatever dies. A rejected event is counted like an accepted one, before the client gets its 400; so is one that
-the collector drops (`dropped`), which never is in the journal. So by site and day,
+Every entry of the journal is counted twice: when it is appended (`accepted`) and when it is settled (`stored`,
+`duplicate`, `dead` or `dropped-later`). The Lua script that appends or settles the entry also counts it, so Redis does
+both or neither, even if a process dies. A rejected event is counted before the client gets its 400. An event that the
+collector drops (`dropped`) is counted in the same way and never enters the journal. By site and day:
 
     received = accepted + rejected + dropped
     accepted = stored + duplicate + dead + dropped-later + waiting
 
-The first is how `received` is derived; the second is checked by analytics/journal/audit.py, against the stores
-themselves.
+The first equation defines `received`. analytics/journal/audit.py checks the second against the stores.
 
-Today's and yesterday's counts are in Redis; those of closed days are carried to MongoDB, so that Redis's memory stays
-free for what waits. Wrong can go: a store that is away is `Unavailable`.
+The counts of today and yesterday are in Redis. The counts of closed days are moved to MongoDB, so that Redis's memory
+stays free for waiting events. Callers must handle Unavailable, raised if a store is not reachable.
 """
 
 import re
@@ -35,9 +34,9 @@ from analytics.unavailable import raising_unavailable
 
 _OPEN, _CLOSED = "footfall:books:", "footfall:closed-books:"
 LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in milliseconds of its last accepted event
-MOST_SITES_RECEIVED = 100_000  # of them; in development, anybody's word makes a site
-_MOST_FIELDS = 10_000  # of a day's hash: a larger one is carried before its day is over
-GLOB = re.compile(r"[*?\[\]\\^-]")  # what has a meaning in a pattern of Redis's
+MOST_SITES_RECEIVED = 100_000  # of these times; in development, any client can create a site
+_MOST_FIELDS = 10_000  # of a day's hash; a larger hash is moved before its day is over
+GLOB = re.compile(r"[*?\[\]\\^-]")  # characters with a meaning in a Redis pattern
 REPLICA_WAIT = 400  # milliseconds for replicas to confirm: half of Redis's own time-out of 0.8 s
 
 # A hash for each day, `<name> <site>` -> count, and a set of the names of those hashes.
@@ -57,7 +56,7 @@ local function received(account, entry)
   end
 end
 """
-# What is counted from now on goes to a new hash of that day, so a closed one does not change any more.
+# Later counts go to a new hash of that day, so a closed hash never changes.
 CLOSE = """
 if redis.call('SREM', 'footfall:books', KEYS[1]) == 1 then
   redis.call('RENAME', KEYS[1], KEYS[2])
@@ -68,7 +67,9 @@ FORGET = "redis.call('DEL', KEYS[1]) redis.call('SREM', 'footfall:books', KEYS[1
 
 
 class Ledger:
-    """`replicas`: how many of Redis's must know that a hash is closed before it is carried."""
+    """The ledger in Redis and MongoDB. `replicas` is how many Redis replicas must know that a hash is closed before it
+    is moved.
+    """
 
     def __init__(self, redis: Redis, database: Database[dict[str, Any]], replicas: int = 0) -> None:
         self._redis = redis
@@ -78,10 +79,10 @@ class Ledger:
         self._forget = redis.register_script(FORGET)
 
     def read(self) -> dict[Account, Counter[str]]:
-        """All counts, by account and name. Raises Unavailable.
+        """Return all counts by account and name. Raises Unavailable.
 
-        Hash by hash, so that Redis goes on serving the collector: what is counted, closed or carried meanwhile may be
-        in or not. Two reads that agree are right.
+        It reads hash by hash, so that Redis can serve the collector in between. Counts that are added, closed or moved
+        during the read may be included or missing. Two reads with the same result are correct.
         """
         counts: defaultdict[Account, Counter[str]] = defaultdict(Counter)
         keys = self._keys()
@@ -89,14 +90,14 @@ class Ledger:
             for account, name, n in self._counts(key):
                 counts[account][name] += n
         with raising_unavailable("mongodb", PyMongoError):
-            # What is carried just now is in both; Redis was asked first.
+            # A hash that is being moved is in both stores. Redis was read first, so skip its copy in MongoDB.
             for row in self._carried.find({"carry": {"$nin": keys}}):
                 counts[Account(row["site_id"], date.fromisoformat(row["day"]))].update(row["counts"])
         return dict(counts)
 
     def of_site(self, site_id: str, first: date, last: date) -> dict[date, Counter[str]]:
-        """One site's counts by day and name, of the days from `first` to `last`. Reads up to MOST_FIELDS counts of each
-        day that is in Redis, and a few documents of each other day. Raises Unavailable.
+        """Return one site's counts by day and name, for the days from `first` to `last`. It reads up to _MOST_FIELDS
+        counts for each day in Redis, and a few documents for each other day. Raises Unavailable.
         """
         counts: defaultdict[date, Counter[str]] = defaultdict(Counter)
         keys = self._keys()
@@ -112,16 +113,17 @@ class Ledger:
         return dict(counts)
 
     def last_received(self, site_id: str) -> datetime | None:
-        """When ingestion last accepted an event of this site. Raises Unavailable."""
+        """Return when ingestion last accepted an event of this site. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             at: Any = self._redis.hget(LAST_RECEIVED, site_id)
         return datetime.fromtimestamp(int(at) / 1000, UTC) if at else None
 
     def carry(self, before: date) -> int:
-        """Move the days before this one to MongoDB, and what is large; how many hashes. Raises Unavailable.
+        """Move the days before `before`, and large hashes, to MongoDB, and return the number of hashes. Raises
+        Unavailable.
 
-        It may die anywhere and run any number of times at once: a closed hash never changes, is written under ids of
-        its own, and goes only after MongoDB has it.
+        It may die at any point and run several times at once: a closed hash never changes, is written under ids of its
+        own, and is deleted only after MongoDB holds it.
         """
         for key in self._keys():
             if key.startswith(_OPEN) and (_day(key) < before or self._is_large(key)):
@@ -147,7 +149,9 @@ class Ledger:
             self._close_hash(keys=[key, f"{_CLOSED}{key.removeprefix(_OPEN)}:{uuid.uuid4().hex}"])
 
     def _closed(self) -> list[str]:
-        """With replicas, only when they know: one that becomes master and does not would count them twice."""
+        """The closed hashes, once the replicas know of them: a replica that becomes master without knowing would count
+        them twice.
+        """
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
             line.smembers("footfall:books")
@@ -158,7 +162,7 @@ class Ledger:
         return [key.decode() for key in keys if key.startswith(_CLOSED.encode())]
 
     def _counts(self, key: str, match: str | None = None) -> Iterator[tuple[Account, str, int]]:
-        """`match`: the fields, as a pattern of Redis's."""
+        """`match` selects the fields, as a Redis pattern."""
         day = _day(key)
         with raising_unavailable("redis", RedisError):
             for field, n in self._redis.hscan_iter(key, match, count=1000):

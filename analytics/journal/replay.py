@@ -1,7 +1,8 @@
-"""Replay: a dead letter's event goes through the journal once more, under the id it always had.
+"""Replay: sends a dead letter's event through the journal again, under its original id.
 
-The letter stays until the worker has stored the event, so nothing is lost in between, and replaying twice is harmless:
-the second is a duplicate of the first. What fails again is one more attempt of the same letter.
+The dead letter stays until the worker has stored the event, so nothing is lost in between. Replaying twice is harmless,
+because the second event is a duplicate of the first. An event that fails again adds an attempt to the same dead letter.
+Callers must handle Unavailable, and InvalidEvent from `replay_edited`.
 """
 
 import json
@@ -19,34 +20,34 @@ from analytics.journal.journal import Journal, Replay
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How many letters were sent again; `cut`: how many not, since they were too large to be kept whole."""
+    """How many dead letters were replayed. `cut` is how many were not, because they were too large to be kept whole."""
 
     replayed: int
     cut: int
 
 
 def replay_letter(journal: Journal, letter: DeadLetter) -> bool:
-    """Send it again as it came. False where only its beginning was kept. Raises Unavailable."""
+    """Replay the event unchanged. Returns False if only its beginning was kept. Raises Unavailable."""
     if len(letter.raw) < letter.raw_bytes:
         return False
     try:
         account = _account_of(letter, letter.raw)
-    except InvalidEvent:  # it will fail again, and that is its operator's to see
+    except InvalidEvent:  # the event will fail again, and the operator will see it
         account = letter.account
     journal.replay(account, letter.raw, Replay(letter.id, letter.received_at, letter.sequence))
     return True
 
 
 def replay_edited(journal: Journal, letter: DeadLetter, event: Any) -> None:
-    """Send this event in its place, under the id that the letter's event has or would have had.
+    """Replay `event` in place of the dead letter's event, under the id that the original event has or would have had.
 
-    Raises InvalidEvent where it would only fail again, and Unavailable.
+    Raises InvalidEvent if the event would fail again, and Unavailable.
     """
     if not isinstance(event, dict):
         raise InvalidEvent({"event": ["Not a JSON object."]})
     event_id, received_at = _identity(letter)
     edited = {"received_at": received_at.isoformat()} | event | {"id": event_id.hex}
-    edited.pop("event_id", None)  # the id is derived from it already
+    edited.pop("event_id", None)  # the id is already derived from it
     raw = json.dumps(edited, ensure_ascii=False).encode(errors="surrogatepass")
     journal.replay(_account_of(letter, raw), raw, Replay(letter.id, letter.received_at, letter.sequence))
 
@@ -54,9 +55,11 @@ def replay_edited(journal: Journal, letter: DeadLetter, event: Any) -> None:
 def replay_all(
     journal: Journal, letters: DeadLetterStore, which: LetterFilter, each: Callable[[], object] = lambda: None
 ) -> Replayed:
-    """`each` is called after every letter. Raises Unavailable, some being replayed by then; again is harmless."""
+    """Replay all selected dead letters. `each` is called after every dead letter. Raises Unavailable; some may be
+    replayed by then, and repeating the call is harmless.
+    """
     replayed = cut = 0
-    # What dies once more while this runs becomes the newest, and is not met again.
+    # A dead letter that fails again during the loop becomes the newest, so the loop does not reach it again.
     for letter in letters.find(which):
         if replay_letter(journal, letter):
             replayed += 1
@@ -72,7 +75,7 @@ def _account_of(letter: DeadLetter, raw: bytes) -> Account:
 
 
 def _identity(letter: DeadLetter) -> tuple[UUID, datetime]:
-    """The event's id and when it was received, which an edit leaves alone."""
+    """The event's id and receipt time, which an edit does not change."""
     try:
         event = load_journal_event(letter.raw, lambda: letter.id, lambda: letter.received_at)
     except InvalidEvent:

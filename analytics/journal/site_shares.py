@@ -1,12 +1,13 @@
-"""How much of the journal each site holds, and may hold: one site must not fill it so that all are refused.
+"""Limits how much of the journal each site may hold, so that one site cannot fill it and block all others.
 
-A site may hold SHARE times as much as is free, in bytes and in events. A site that is alone gets 8/9 of the room. When
-others come, less is free, so that each may hold less, and the first gets no more until workers have stored some of its
-events. What is free is never all taken by sites that hold much. (The dynamic thresholds of Choudhury and Hahne, 1998.)
+A site may hold SHARE times as much as is free, in bytes and in events. A single active site gets 8/9 of the room. When
+other sites send events, less is free, so each site may hold less. The first site is refused until workers have stored
+some of its events. Sites that hold much never take all of the free room. Source: the dynamic thresholds of Choudhury
+and Hahne, 1998.
 
-What a site holds is counted in Redis by the scripts that append, replay and settle (analytics/journal/journal.py), in
-the same step, so that it is right across processes, deaths and redelivery. Entries that were written before there were
-counts make it less than it is, until they are settled.
+The scripts that append, replay and settle (analytics/journal/journal.py) count in Redis what a site holds. They count
+in the same step, so the count is right across processes, deaths and redelivery. Entries written before these counts
+existed make the count too low until they are settled.
 """
 
 import time
@@ -22,7 +23,7 @@ SHARE = 8
 MOST_SHARES = 10_000  # sites
 ASKED_EVERY = 0.25  # seconds
 
-# Returns what the site holds now. A count of nothing takes no memory.
+# Returns what the site holds now. A count of 0 is deleted and takes no memory.
 HOLD = """
 local function hold(key, account, bytes, events)
   local site, held = string.sub(account, 12), {}
@@ -38,7 +39,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What is free in the journal. `bytes`: None where Redis has no limit."""
+    """The free room in the journal. `bytes` is None if Redis has no limit."""
 
     bytes: float | None
     events: int
@@ -52,7 +53,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a site holds, as it was known `at` a time of the monotonic clock."""
+    """What a site holds. `at` is when it was read, by the monotonic clock."""
 
     bytes: int
     events: int
@@ -60,24 +61,26 @@ class Held:
 
 
 class Shares:
-    """What this process knows of sites: from each of its own appends, and by asking if that was too much."""
+    """What this process knows about sites: from each of its own appends, and from a query if a site held too much."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self._known: LRUCache[str, Held] = LRUCache(MOST_SHARES)
 
     def note(self, reply: Sequence[Any]) -> None:
-        """What an append returned: site, bytes and events of each."""
+        """Note an append's reply: the site, bytes and events of each site."""
         now = time.monotonic()
         for site_id, size, events in zip(*[iter(reply)] * 3, strict=True):
             self._known[site_id.decode()] = Held(size, events, now)
 
     def over(self, site_ids: Iterable[str], room: Room) -> list[str]:
-        """Those of these sites that held too much when this process last heard of them."""
+        """Return those of these sites that held too much when this process last read their counts."""
         return [x for x in site_ids if (held := self._known.get(x)) and room.is_short_for(held)]
 
     def is_over(self, site_id: str, room: Room) -> bool:
-        """The same for one of them, asked again if that was a while ago. Raises RedisError."""
+        """Whether the site holds too much. It reads the counts again if they are older than ASKED_EVERY. Raises
+        RedisError.
+        """
         held = self._known.get(site_id)
         if held is None or time.monotonic() - held.at > ASKED_EVERY:
             fields = [f"{name} {site_id}".encode() for name in ("bytes", "events")]

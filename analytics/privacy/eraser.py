@@ -1,12 +1,12 @@
-"""Erasing one visitor: dead letters and events go at once; what is still on its way goes when it arrives
-(analytics/privacy/late_arrivals.py).
+"""Erases one visitor. Dead letters and events are removed at once. Events still in the journal are removed when a
+worker stores them (analytics/privacy/late_arrivals.py).
 
-In: a visitor. Out: how much went; then nothing of them is among the events or in a report. Segments are made anew,
-their old files removed (analytics/privacy/segment_rewrites.py) and Redis's append-only file is written anew soon after,
-by a worker or by whoever waits for it: `finish`.
+After `erase`, no event and no report holds data of the visitor. Segments are then rebuilt and their old files removed
+(analytics/privacy/segment_rewrites.py), and Redis's append-only file is rewritten. `finish` does this soon after, in a
+worker or in the process that waits for it.
 
-Every step may be repeated, and a kill -9 anywhere costs only that it is asked for again. Wrong can go: a store that is
-away is Unavailable, and again is harmless.
+Every step may be repeated. After a kill -9 at any point, the operator requests the erasure again. Callers must handle
+Unavailable, raised if a store is not reachable. Repeating the call is harmless.
 """
 
 from collections.abc import Callable, Iterator
@@ -36,9 +36,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """How many went now; `waiting`: how many of theirs the journal still has, which go when a worker takes them.
+    """How many were erased now. `waiting` is how many of the visitor's entries are still in the journal; they are
+    removed when a worker takes them.
 
-    `name`: of the record, by which `is_finished` knows it.
+    `name` is the name of the record, for `is_finished`.
     """
 
     name: str
@@ -56,7 +57,9 @@ class Eraser:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def erase(self, visitor: Visitor) -> Erased:
-        """Raises Unavailable, some of it being erased by then; again is harmless."""
+        """Erase the visitor. Raises Unavailable; some data may be erased by then, and repeating the call is
+        harmless.
+        """
         name = self.note(visitor)
         letters, events = self.erase_letters(visitor), self.erase_events(visitor)
         waiting = sum(1 for _ in self.data.waiting(visitor))
@@ -64,7 +67,7 @@ class Eraser:
         return Erased(name, events, letters, waiting)
 
     def note(self, visitor: Visitor) -> str:
-        """The first step, without which what is on its way would stay."""
+        """Note the erasure. This is the first step; without it, events still in the journal would stay."""
         return self.erasures.note(visitor, self.now())
 
     def erase_letters(self, visitor: Visitor) -> int:
@@ -75,7 +78,7 @@ class Eraser:
         return erased
 
     def erase_events(self, visitor: Visitor) -> int:
-        since = self.data.journal.oldest()  # before they are looked for
+        since = self.data.journal.oldest()  # before the events are searched
         found = self.data.events(visitor, {"_id": 1})
         whose = {"site_id": visitor.site_id, visitor.name: visitor.id}
         erased = 0
@@ -84,11 +87,13 @@ class Eraser:
         return erased
 
     def is_owed(self) -> bool:
-        """Whether `finish` would find something, told quickly. Raises Unavailable."""
+        """Whether `finish` would find something to do, answered quickly. Raises Unavailable."""
         return self.rewriter.is_owed() or self.erasures.is_any_unfinished()
 
     def finish(self, until: datetime | None = None) -> int:
-        """Segments anew, then Redis's file, as far as it goes now; how many segments were made. Raises Unavailable."""
+        """Rebuild segments, then rewrite Redis's file, as far as possible now. Returns how many segments were rebuilt.
+        Raises Unavailable.
+        """
         built = self.rewriter.rewrite_due(until)
         ripe = [
             erasure
@@ -101,7 +106,7 @@ class Eraser:
         return built
 
     def _is_drained(self, at: datetime) -> bool:
-        """Whether whatever was received until then has left the journal."""
+        """Whether all events received until then have left the journal."""
         oldest = self.data.journal.oldest()
         return self.now() > at and (oldest is None or oldest > at)
 
@@ -118,6 +123,6 @@ def make_eraser(settings: Settings, database: Database[dict[str, Any]], segments
 
 
 def _batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """itertools.batched, which Python 3.11 has not yet."""
+    """The same as itertools.batched, which Python 3.11 does not have."""
     while batch := list(islice(items, size)):
         yield batch

@@ -1,8 +1,9 @@
-"""Which visitors were erased, and when: what a worker asks about events that were on their way meanwhile.
+"""The erasure log: which visitors were erased, and when. Workers check it for events that were in the journal at that
+time.
 
-A record says which site, when, and a hash of whose name with a key that only Redis has: neither store alone tells who
-it was, and a Redis that lost the key has lost the journal too, so that nothing is on its way any more. After GONE_FOR
-the record goes. Wrong can go: a store that is away is Unavailable.
+A record holds the site, the time, and a hash of the visitor's id with a key that only Redis holds. Neither store alone
+identifies the visitor. A Redis that lost the key has also lost the journal, so no event is waiting. A record is deleted
+after GONE_FOR. Callers must handle Unavailable, raised if a store is not reachable.
 """
 
 import hmac
@@ -26,12 +27,13 @@ from analytics.unavailable import raising_unavailable
 from analytics.visitors.anonymous_ids import ALIVE_VISITOR
 
 _KEY = "footfall:erasures:key"
-_CLOCKS_APART = timedelta(seconds=2)  # between the collector's and ours; `footfall doctor` warns of one second
+# between the collector's clock and this process's clock; `footfall doctor` warns above one second
+_CLOCKS_APART = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """One that is not finished: `name` is the hash."""
+    """An erasure that is not finished. `name` is the hash."""
 
     name: str
     site_id: str
@@ -39,7 +41,7 @@ class Erasure:
 
 
 class Erasures:
-    """`replicas`: how many of Redis's must have the key before anything is hashed with it."""
+    """The records of erasures. `replicas` is how many Redis replicas must hold the key before it is used."""
 
     def __init__(self, redis: Redis, database: Database[dict[str, Any]], replicas: int = 0) -> None:
         self._redis = redis
@@ -47,7 +49,9 @@ class Erasures:
         self._replicas = replicas
 
     def note(self, visitor: Visitor, now: datetime) -> str:
-        """What of this visitor was received until now is erased, whenever it is stored. Returns the record's name."""
+        """Note that all events of this visitor received until now are erased, no matter when they are stored. Returns
+        the record's name. Raises Unavailable.
+        """
         name = self.namer()(visitor)
         if visitor.visitor_id:
             with raising_unavailable("redis", RedisError):
@@ -59,14 +63,14 @@ class Erasures:
         return name
 
     def since(self, moment: datetime) -> Mapping[str, datetime]:
-        """By name, those of what was received then or later. None as a rule: what a worker stores was received a moment
-        ago.
+        """Return the erasures of events received at `moment` or later, by name. There are usually none, because workers
+        store events shortly after they are received. Raises Unavailable.
         """
         with raising_unavailable("mongodb", PyMongoError):
             return {found["_id"]: found["at"] for found in self._erasures.find({"at": {"$gte": moment}})}
 
     def namer(self) -> Callable[[Visitor], str]:
-        """What gives a visitor's record its name."""
+        """Return the function that gives the name of a visitor's record. Raises Unavailable."""
         key = self._key()
 
         def name_of(visitor: Visitor) -> str:
@@ -88,18 +92,18 @@ class Erasures:
             return self._erasures.find_one({"_id": name, "is_done": False}, {"_id": 1}) is None
 
     def finish(self, erasure: Erasure) -> None:
-        """Unless it was begun anew meanwhile."""
+        """Mark the erasure as finished, unless it was requested again in the meantime. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._erasures.update_one({"_id": erasure.name, "at": erasure.at}, {"$set": {"is_done": True}})
 
     def latest(self) -> datetime | None:
-        """When the last one was noted."""
+        """Return when the latest erasure was noted, or None. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             found = self._erasures.find_one({}, {"at": 1}, sort=[("at", -1)])
         return found["at"] if found else None
 
     def _key(self) -> bytes:
-        """Made by whoever is first."""
+        """The key of the hashes. The first process that needs it creates it."""
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
             line.set(_KEY, secrets.token_bytes(32), nx=True)

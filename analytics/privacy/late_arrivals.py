@@ -1,8 +1,9 @@
-"""What was erased while it was on its way is removed when it arrives.
+"""Removes events that were erased while they were in the journal.
 
-In: what a worker has just stored, before it settles it. Whoever erases writes the record before he looks for events,
-and a worker looks for records after it has stored, so whichever of them comes last finds the event. Two questions to
-MongoDB's indexes a batch, where nobody was erased lately. Wrong can go: a store that is away is Unavailable.
+A worker calls it after it has stored events and before it settles their entries. An erasure writes its record before it
+searches events, and a worker searches records after it has stored events. The later of the two therefore finds the
+event. If no visitor was erased lately, this costs two index queries for each batch. Callers must handle Unavailable,
+raised if a store is not reachable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,13 +32,14 @@ class LateArrivals:
     dead_letters: DeadLetterStore
 
     def gone(self, stored: Sequence[tuple[str, Event]]) -> Gone:
-        """What was removed of these events, each with its journal entry. Raises Unavailable."""
+        """Return which of these events were removed. Each event comes with its journal entry. Raises Unavailable."""
         return self.removals.gone(stored)
 
     def catch(self, stored: Sequence[tuple[str, Event]], deaths: Sequence[Death], now: datetime) -> Gone:
-        """Remove what of these is of visitors who were erased after it was received; each comes with its journal entry.
-        They still count as stored, or dead, and then as removed. And what was stored and removed before, and is here
-        once more, as a worker died, or was slow, or the same was sent again: returns that. Raises Unavailable.
+        """Remove the events and dead letters of visitors who were erased after these were received. Each event comes
+        with its journal entry. The events still count as stored, or dead, and then as removed. Also remove, and return,
+        events that were removed before and are stored again, because a worker died or was slow, or because the same
+        event was sent again. Raises Unavailable.
         """
         moments = [event.received_at for _, event in stored] + [death.received_at for death in deaths]
         if not moments:

@@ -1,7 +1,8 @@
-"""Every machine forgets by itself: copies of segments whose file is gone, and in memory what was read before somebody
-was erased. A thread in each process that reads segments; what several of a machine do more than once is harmless.
+"""Removes local data on each machine: copies of segments whose file is deleted, and cached events that were read before
+an erasure. It is a thread in each process that reads segments. Several processes of a machine may do the same work,
+which is harmless.
 
-Wrong can go: MongoDB away is logged, and the next time is soon.
+If MongoDB is not reachable, the thread logs this and tries again after EVERY seconds.
 """
 
 import threading
@@ -20,7 +21,9 @@ EVERY = 30.0  # seconds
 
 
 class Forgetter:
-    """`reader`: whose memory it is, in a process that answers reports."""
+    """Removes this machine's outdated data. `reader` is the reader whose caches are cleared, in a process that answers
+    reports.
+    """
 
     def __init__(
         self, store: SegmentStore, erasures: Erasures | None = None, reader: SnapshotReader | None = None
@@ -31,11 +34,11 @@ class Forgetter:
         self._seen: datetime | None = None
 
     def start(self) -> None:
-        """After the fork; ends with the process."""
+        """Start the thread. Call it after the fork. The thread ends with the process."""
         threading.Thread(target=self._run, name="forgetter", daemon=True).start()
 
     def forget(self) -> None:
-        """Raises Unavailable."""
+        """Remove outdated data once. Raises Unavailable."""
         self._store.remove_orphans()
         if self._erasures and self._reader and (latest := self._erasures.latest()) != self._seen:
             self._reader.clear()
@@ -48,5 +51,5 @@ class Forgetter:
                 self.forget()
             except Unavailable as error:
                 log.warning("copies_not_removed", error=str(error))
-            except Exception:  # a bug: this thread must not end with it
+            except Exception:  # a bug must not end this thread
                 log.exception("copies_not_removed")

@@ -1,9 +1,9 @@
-"""How long a site's events are kept, where it says so: what is older is purged, events and dead letters alike.
+"""Data retention: purges events and dead letters that are older than a site's setting allows.
 
-In: a site, or a site and a moment. Events go by when they happened, from the site's oldest on, a few at a time; the
-hours that they leave are marked, so segments follow by themselves. A late event that is older already is stored,
-counts, and is purged by the next run. It may die anywhere: the next run goes on. Wrong can go: MongoDB away is
-Unavailable.
+Events are purged by the time at which they happened, from the site's oldest event on, a few at a time. The hours of
+purged events are marked as dirty, so segments are rebuilt. A late event that is already too old is stored and counted,
+and the next run purges it. A run may die at any point, and the next run continues. Callers must handle Unavailable,
+raised if MongoDB is not reachable.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -30,7 +30,7 @@ _PAGE = 1000  # sites
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How many went, or would go. `is_done`: nothing that old is left."""
+    """How many were purged, or would be purged. `is_done` is true if nothing that old is left."""
 
     events: int
     dead_letters: int
@@ -38,7 +38,9 @@ class Purged:
 
 
 def kept_since(site: Site, now: datetime) -> datetime | None:
-    """The first moment of which the site keeps events: a midnight of its zone. None: it keeps all."""
+    """Return the first moment of which the site keeps events, which is a midnight in its zone. None means that it keeps
+    all events.
+    """
     if site.retention_days is None:
         return None
     day = now.astimezone(site.zone).date() - timedelta(days=site.retention_days)
@@ -53,7 +55,7 @@ class Purger:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def count(self, site_id: str, before: datetime) -> Purged:
-        """What `purge` would remove. Raises Unavailable."""
+        """Count what `purge` would remove. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             events = self.database["events"].count_documents(_older(site_id, before))
         return Purged(events, self.dead_letters.count_old(site_id, before))
@@ -65,8 +67,9 @@ class Purger:
         until: datetime | None = None,
         each: Callable[[int], object] = lambda _: None,
     ) -> Purged:
-        """What happened, or for dead letters was received, before. `until`: when to stop, done or not; `each`: called
-        with how many events went together. Raises Unavailable, some of it being purged by then.
+        """Purge events that happened, and dead letters that were received, before `before`. `until` is when to stop,
+        even if it is not done. `each` is called with the number of events purged together. Raises Unavailable; some may
+        be purged by then.
         """
         removals = Removals(self.database)
 
@@ -86,7 +89,7 @@ class Purger:
         return Purged(events, letters, is_done=not is_late())
 
     def purge_expired(self, sites: Iterable[Site], until: datetime | None = None) -> Purged:
-        """What each of the sites does not keep. Raises Unavailable."""
+        """Purge what the sites do not keep. Raises Unavailable."""
         events = letters = 0
         for site in sites:
             before = kept_since(site, self.now())
@@ -99,7 +102,7 @@ class Purger:
         return Purged(events, letters)
 
     def _oldest(self, site_id: str, before: datetime) -> Iterator[list[Any]]:
-        """Keys, some at a time, until there are none; each time those that are left."""
+        """Yield keys in batches until none are left. Each batch is queried from what is left then."""
         asked = _older(site_id, before)
         while True:
             with raising_unavailable("mongodb", PyMongoError):
@@ -111,7 +114,7 @@ class Purger:
 
 
 def all_sites(sites: SiteStore) -> Iterator[Site]:
-    """Those that something is set for."""
+    """Yield the sites that have settings. Raises Unavailable."""
     after = ""
     while page := sites.list(after, _PAGE):
         yield from page

@@ -1,13 +1,13 @@
-"""Segments that hold events which are erased are made anew at once, and their old files go as soon as no query can be
-reading them. (What is merely stored late, or purged, waits for its turn: analytics/segments/builder.py.)
+"""Rebuilds at once the segments that hold erased events, and removes their old files as soon as no query can be reading
+them. Segments of events that are stored late or purged are rebuilt later (analytics/segments/builder.py).
 
-analytics/events/removal.py notes the hours in the same transaction that removes the events, and marks them as dirty; so
-whoever builds a segment later reads none of them, and only files that were there before can hold one. Two builders are
-kept apart by the site's lease; one that has lost its lease and does not know is refused by the generation, which goes
-up first.
+analytics/events/removal.py notes the hours in the transaction that removes the events, and marks them as dirty. A
+segment built later therefore holds none of the events, and only existing files may hold them. The site's lease keeps
+two builders apart. A builder that lost its lease without noticing is refused by the manifest's generation, which is
+increased first.
 
-It may die anywhere, and another goes on: a note goes when the files are gone. Wrong can go: MongoDB away is
-Unavailable.
+It may die at any point, and another process continues. A note is deleted after its files are removed. Callers must
+handle Unavailable, raised if MongoDB is not reachable.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,7 +35,7 @@ MARGIN = 10.0  # seconds that files stay longer than a query may take
 
 @dataclass(frozen=True)
 class Rewriter:
-    """`kept_for`: how long the old files stay for queries that began before."""
+    """Rebuilds the segments. `kept_for` is how long the old files stay for queries that began earlier."""
 
     database: Database[dict[str, Any]]
     segments: Segments
@@ -43,17 +43,19 @@ class Rewriter:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def is_owed(self) -> bool:
-        """Told quickly. Raises Unavailable."""
+        """Whether any segment must be rebuilt, answered quickly. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
             return self._notes.find_one({}, {"_id": 1}) is not None
 
     def is_done(self, site_id: str) -> bool:
-        """Raises Unavailable."""
+        """Whether the site's segments are rebuilt and their old files removed. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             return self._notes.find_one({"site_id": site_id}, {"_id": 1}) is None
 
     def rewrite_due(self, until: datetime | None = None) -> int:
-        """Of all sites, beginning nothing after `until`; how many segments were made. Raises Unavailable."""
+        """Rebuild the segments of all sites, beginning no site after `until`, and return the number of segments. Raises
+        Unavailable.
+        """
         built = 0
         with raising_unavailable("mongodb", PyMongoError):
             sites = self._notes.distinct("site_id")
@@ -62,12 +64,15 @@ class Rewriter:
                 break
             try:
                 built += self.rewrite(site_id)
-            except (SegmentLost, duckdb.Error, pa.ArrowException):  # keeps no other site from it; tried again
+            # an error of one site must not stop the others; it is tried again
+            except (SegmentLost, duckdb.Error, pa.ArrowException):
                 log.exception("segments_not_rewritten", site_id=site_id)
         return built
 
     def rewrite(self, site_id: str) -> int:
-        """As far as it goes now: files stay for a while, and somebody else may be building. Raises Unavailable."""
+        """Rebuild as far as possible now: files stay for a while, and another process may be building. Raises
+        Unavailable.
+        """
         built = 0
         with raising_unavailable("mongodb", PyMongoError):
             new = list(self._notes.find({"site_id": site_id, "rewritten_at": None}))
@@ -84,7 +89,7 @@ class Rewriter:
     def _rewrite(self, site_id: str, hours: Sequence[Interval]) -> int:
         manifest = self._fenced(site_id)
         old = [s for s in manifest.segments if any(hour.overlaps(s.interval) for hour in hours)]
-        # The coarsest first: it takes the finer ones in.
+        # The coarsest first, because it includes the finer ones.
         for segment in sorted(old, key=lambda s: -SEGMENT_GRAINS.index(s.grain)):
             while self._has(site_id, segment):
                 try:
@@ -94,12 +99,16 @@ class Rewriter:
         return len(old)
 
     def _has_files(self, site_id: str) -> bool:
-        """Some that no manifest names: where no segment ever had any of it, there is none to wait for."""
+        """Whether there are files that no manifest names. If there are none, no segment held the events, and nothing
+        has to expire.
+        """
         store = self.segments.store
         return bool(set(store.versions(site_id)) - {s.version for s in store.manifest(site_id).segments})
 
     def _fenced(self, site_id: str) -> Manifest:
-        """The manifest, which nobody can replace any more who had read it before."""
+        """Return the manifest after increasing its generation, so that no process that read it before can
+        replace it.
+        """
         store = self.segments.store
         while True:
             manifest = store.manifest(site_id)

@@ -1,4 +1,4 @@
-"""One visitor of one site, as whoever wants to see or to erase what there is of them names them. Pure."""
+"""One visitor of one site, as an operator names them to see or erase their data. Pure."""
 
 import json
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Either by `user_id` or, of one day, by `visitor_id`. Its repr shows neither."""
+    """A visitor, named by `user_id` or, for one day, by `visitor_id`. The repr shows neither."""
 
     site_id: str
     user_id: str | None = field(default=None, repr=False)
@@ -24,12 +24,13 @@ class Visitor:
 
     @property
     def name(self) -> str:
-        """Which of the two it is."""
+        """Which of the two ids it is."""
         return "user_id" if self.user_id else "visitor_id"
 
     def is_in(self, raw: bytes, site_id: str) -> bool:
-        """Whether this payload is the visitor's, which may be no event at all; `site_id`: where it was counted, ""
-        where that is not known. In what is not one JSON object, the quoted id tells.
+        """Whether this payload, which may not be an event, belongs to the visitor. `site_id` is where it was counted,
+        "" if this is unknown. If the payload is not one JSON object, it belongs to the visitor if it contains the
+        quoted id.
         """
         body = _object_in(raw)
         if body is None:
@@ -42,7 +43,7 @@ class Visitor:
 
 
 def visitors_in(raw: bytes, site_id: str) -> list[Visitor]:
-    """Those whose event this payload is: none, one, or two names of one."""
+    """Return the visitors to whom this payload belongs: none, one, or two names of one."""
     body = _object_in(raw)
     return [] if body is None else _visitors_of(body, site_id)
 
@@ -59,7 +60,7 @@ def _visitors_of(body: dict[str, Any], site_id: str) -> list[Visitor]:
 
 
 def _said(value: object) -> str | None:
-    """A number is what it is written as: an event whose user_id is one died of it."""
+    """A number counts as it is written, because an event with a numeric user_id became a dead letter."""
     if isinstance(value, str):
         return value or None
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

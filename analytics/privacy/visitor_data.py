@@ -1,8 +1,8 @@
-"""All that is kept of one visitor, wherever it is: found to be shown, to be erased, or to prove that nothing is left.
+"""Finds all data of one visitor in all stores: to export it, to erase it, or to prove that nothing is left.
 
-Events are found by their site and time, an interval of at most MOST_AT_ONCE at a time, as no index knows visitors: all
-of the site's events are looked at. Segments know a visitor by a hash, and every file of the site is looked into, also
-those that no manifest names any more. Wrong can go: a store that is away is Unavailable.
+No index contains visitors, so all events of the site are read, by time, in intervals of at most _MOST_AT_ONCE events.
+Segments identify a visitor by a hash. Every file of the site is read, including files that no manifest names any more.
+Callers must handle Unavailable, raised if a store is not reachable.
 """
 
 import json
@@ -27,12 +27,12 @@ from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentLost
 from analytics.unavailable import raising_unavailable
 
-_MOST_AT_ONCE = 100_000  # of the site's events, that one question looks at
+_MOST_AT_ONCE = 100_000  # of the site's events, which one query reads
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How many there are of each. `segments`: files, in MongoDB and on this machine's disk."""
+    """How many of each there are. `segments` counts files, in MongoDB and on this machine's disk."""
 
     events: int
     segments: int
@@ -52,7 +52,9 @@ class VisitorData:
     segments: Segments
 
     def search(self, visitor: Visitor) -> Found:
-        """The journal first: what leaves it meanwhile is found where it goes to."""
+        """Count the visitor's data. The journal is searched first, because entries that leave it are then found in the
+        other stores. Raises Unavailable.
+        """
         return Found(
             journal=sum(1 for _ in self.waiting(visitor)),
             dead_letters=sum(1 for _ in self.letters(visitor)),
@@ -61,7 +63,9 @@ class VisitorData:
         )
 
     def export(self, visitor: Visitor) -> Iterator[bytes]:
-        """NDJSON: every event as it is stored, then the dead letters, then what waits."""
+        """Yield NDJSON: every event as it is stored, then the dead letters, then the waiting entries. Raises
+        Unavailable.
+        """
         for event in self.events(visitor):
             props = {"props": as_sent(event["props"])} if "props" in event else {}
             yield _line("event", {name: _as_json(value) for name, value in (event | props).items()})
@@ -71,7 +75,7 @@ class VisitorData:
             yield _line("waiting", {"entry_id": entry.entry_id, "raw": entry.raw.decode(errors="replace")})
 
     def events(self, visitor: Visitor, fields: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """As MongoDB has them."""
+        """Yield the visitor's events as MongoDB documents. Raises Unavailable."""
         events, whose = self.database["events"], {"site_id": visitor.site_id, visitor.name: visitor.id}
         months = self.segments.raw.months(visitor.site_id)
         with raising_unavailable("mongodb", PyMongoError):
@@ -79,7 +83,7 @@ class VisitorData:
                 for part in _parts(self.segments.raw, visitor.site_id, month):
                     when = {"$gte": as_datetime(part.start), "$lt": as_datetime(part.end)}
                     yield from events.find(whose | {"timestamp": when}, fields)
-            # What somebody else wrote.
+            # Documents of other programs.
             odd = [{"timestamp": {"$lt": as_datetime(0)}}, {"timestamp": {"$gte": LATEST}}]
             yield from events.find(whose | {"$or": [*odd, {"timestamp": {"$not": {"$type": "date"}}}]}, fields)
 
@@ -89,19 +93,21 @@ class VisitorData:
                 yield letter
 
     def waiting(self, visitor: Visitor) -> Iterator[Entry]:
-        """Entries of the journal, also those that a worker has at this moment."""
+        """Yield the visitor's entries in the journal, including those that a worker holds now. Raises Unavailable."""
         for entry in self.journal.entries():
             if visitor.is_in(entry.raw, entry.account.site_id if entry.account else ""):
                 yield entry
 
     def files(self, visitor: Visitor) -> Iterator[str]:
-        """Versions of segments, and copies on this disk whose file is gone."""
+        """Yield the versions of the site's segments that hold the visitor. First remove copies on this disk whose file
+        is deleted. Raises Unavailable.
+        """
         store = self.segments.store
         store.remove_orphans()
         with closing(self.segments.connect()) as connection, store.workplace.folder() as folder:
             for version in store.versions(visitor.site_id):
                 path = folder / f"{version}.parquet"
-                with suppress(SegmentLost):  # removed meanwhile
+                with suppress(SegmentLost):  # removed in the meantime
                     store.download(version, path)
                     asked = "SELECT count(*) FROM read_parquet(?) WHERE visitor = ?"
                     ((rows,),) = connection.execute(asked, [[str(path)], visitor_of(visitor.id)]).fetchall()
@@ -111,7 +117,7 @@ class VisitorData:
 
 
 def _parts(raw: RawEvents, site_id: str, interval: Interval) -> Iterator[Interval]:
-    """The interval in parts of few events."""
+    """Yield the interval in parts of few events."""
     count = raw.count(site_id, interval, _MOST_AT_ONCE + 1)
     middle = (interval.start + interval.end) // 2
     if count <= _MOST_AT_ONCE or middle == interval.start:

@@ -1,15 +1,17 @@
-"""Which bucket of one period is compared with which of another. Pure."""
+"""Assigns each bucket of one period to the bucket of another period with which it is compared. Pure."""
 
 from analytics.queries.local_time import bucket_of, label, time_labels
 from analytics.queries.query import Grain, Period, midnight
 
 
 def counterparts(period: Period, other: Period, grain: Grain) -> dict[str, str]:
-    """For each label of `period`, the label of `other` that it is compared with; labels without one are left out.
+    """Return, for each label of `period`, the label of `other` with which it is compared. Labels without a counterpart
+    are omitted.
 
-    Buckets are compared by the clock and the calendar, not by position: 14 h with 14 h on the day the clocks change,
-    the third day with the third one where a zone skipped the second. If both periods begin on the same date of
-    different years, each date is compared with the same date: 1 March with 1 March, and 29 February with nothing.
+    Buckets are compared by the clock and the calendar, not by position. 14 h is compared with 14 h on the day the
+    clocks change. The third day is compared with the third day even if a zone skipped the second. If both periods begin
+    on the same date of different years, each date is compared with the same date: 1 March with 1 March, and 29 February
+    with nothing.
     """
     others = set(time_labels(other, grain))
     same_dates = grain in ("hour", "day") and _same_date_of_other_years(period, other)
@@ -31,8 +33,8 @@ def _same_date_of_other_years(period: Period, other: Period) -> bool:
 
 
 def _first_bucket(period: Period, grain: Grain) -> int:
-    """The bucket that the period begins with. Of a day that begins at 1 h, because the clocks skipped midnight, it is
-    that of 0 h.
+    """The bucket with which the period begins. If a day begins at 1 h because the clocks skipped midnight, it is the
+    bucket of 0 h.
     """
     first = period.first_day()
     start = period.start.astimezone(period.zone)

@@ -1,7 +1,7 @@
-"""The JSON of funnels, retention and journeys made into what the engine answers.
+"""Reads the JSON of funnels, retention and journeys.
 
-In: what JSON gave. Out: what is asked, or `InvalidQuery`. Date range and filters are those of a query and are read as
-such; only the words that a query has not are read here, and stand here and nowhere else.
+The date range and filters are those of a query and are read as such. Only the names that a query does not have are read
+here, and only this module knows them. Callers must handle InvalidQuery.
 """
 
 import re
@@ -22,7 +22,7 @@ from analytics.sites.site import Site
 from analytics.suggestion import did_you_mean
 
 LEAST_STEPS, MOST_STEPS = 2, 8
-MOST_COHORTS = 400  # days of a year, and a few; each may be followed through all that come after it
+MOST_COHORTS = 400  # the days of a year and a few more; each cohort may be followed through all later ones
 _MOST_PAGES = 1_000
 _WINDOW = re.compile(r"([1-9][0-9]{0,3})([mhd])")
 _UNITS = {"m": timedelta(minutes=1), "h": ONE_HOUR, "d": ONE_DAY}
@@ -30,8 +30,9 @@ LONGEST_WINDOW = 366 * ONE_DAY
 OF_VISIT = "visit"
 STEP_KINDS = ("goal", "page", "event", "filter")  # of steps
 
-SiteCalled = Callable[[str], Site]  # what is set for it
-Earliest = Callable[[str], datetime | None]  # the time of its first event; asked where the date range is "all" only
+SiteCalled = Callable[[str], Site]  # returns the site's settings
+# returns the time of the site's first event; called only if the date range is "all"
+Earliest = Callable[[str], datetime | None]
 
 
 def is_window(value: str) -> None:
@@ -45,11 +46,11 @@ def _length(window: str) -> timedelta:
 
 
 class DateRange(fields.Raw):
-    """That of a query; read as such."""
+    """The date range of a query, read as such."""
 
 
 class QueryFilter(fields.Raw):
-    """Likewise one of its filters."""
+    """One filter of a query, read as such."""
 
 
 class StepSchema(Schema):
@@ -90,7 +91,9 @@ _funnel, _retention, _journeys = FunnelSchema(), RetentionSchema(), JourneysSche
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """Who did one step after the other, within `window`; None: within one visit. `shown`: what was understood."""
+    """A funnel: the steps must follow one another within `window`, or within one visit if it is None. `shown` is the
+    query as it was understood.
+    """
 
     query: Query
     labels: tuple[str, ...]
@@ -114,13 +117,13 @@ class JourneysThrough:
 
 
 def load_funnel(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> Funnel:
-    """Raises InvalidQuery."""
+    """Return the funnel that `body` describes. Raises InvalidQuery."""
     asked = _load(_funnel, body)
     steps: list[dict[str, Any]] = asked["steps"]
     own = len(asked["filters"])
 
     def place(pointer: str) -> str:
-        """Steps are read as filters that follow the query's own."""
+        """Return the pointer to the step. Steps are read as filters that follow the query's own filters."""
         found = re.fullmatch(r"#/filters/([0-9]+)(.*)", pointer)
         if not found or int(found[1]) < own:
             return pointer
@@ -132,7 +135,7 @@ def load_funnel(body: object, site_called: SiteCalled, now: datetime, earliest: 
         query = _query(asked, filters, site_called, now, earliest)
     except InvalidQuery as error:
         raise InvalidQuery(place(error.pointer), error.message) from None
-    # Where they stand is said again by the engine, of a pattern that RE2 does not take.
+    # The engine reports the place again if RE2 rejects a pattern.
     placed = tuple(_placed(each, place) for each in query.filters)
     query = replace(query, filters=placed[:own])
     window = None if asked["window"] == OF_VISIT else _length(asked["window"])
@@ -141,7 +144,7 @@ def load_funnel(body: object, site_called: SiteCalled, now: datetime, earliest: 
 
 
 def load_retention(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> Retention:
-    """Raises InvalidQuery."""
+    """Return the retention query that `body` describes. Raises InvalidQuery."""
     asked = _load(_retention, body)
     query = _query(asked, asked["filters"], site_called, now, earliest)
     grain: Grain = asked["grain"]
@@ -150,7 +153,9 @@ def load_retention(body: object, site_called: SiteCalled, now: datetime, earlies
 
 
 def load_journeys(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> JourneysThrough:
-    """Raises InvalidQuery. The query's limit is how many pages are asked for, each way."""
+    """Return the journeys query that `body` describes. The query's limit is the number of pages in each direction.
+    Raises InvalidQuery.
+    """
     asked = _load(_journeys, body)
     query = _query(asked, asked["filters"], site_called, now, earliest)
     query = replace(query, limit=asked["limit"])
@@ -209,7 +214,7 @@ def _label(step: dict[str, Any], number: int) -> str:
 
 
 def _filter_of(step: dict[str, Any]) -> object:
-    """A step as a query's filter, in JSON."""
+    """Return a step as a filter of a query, in JSON."""
     match step:
         case {"goal": goal}:
             return ["is", "event:goal", [goal]]
@@ -222,7 +227,9 @@ def _filter_of(step: dict[str, Any]) -> object:
 
 
 def _pattern(page: str) -> str:
-    """`*` stands for anything within a path's part, `**` for anything, as in a goal; in RE2's words."""
+    """Return a page as an RE2 pattern. `*` matches any text within a part of the path, and `**` any text, as in
+    a goal.
+    """
     parts = [{"**": "(?s:.*)", "*": "[^/]*"}.get(part) or re.escape(part) for part in re.split(r"(\*\*|\*)", page)]
     return rf"\A{''.join(parts)}\z"
 

@@ -14,13 +14,16 @@ from analytics.interval import DAY, HOUR, Interval, as_ms
 from analytics.queries.query import Grain, Period
 
 EPOCH_DAY = date(1970, 1, 1)
-_STEP = timedelta(days=2)  # two changes of one zone are 4 days apart or more, in all of tzdata
+_STEP = timedelta(days=2)  # two changes of one zone are at least 4 days apart in all of tzdata
 FIRST_CHANGE = 1800  # a year before every change in tzdata
-RULES_ONLY = 2100  # from this year on, zones follow the rule of their tzdata's last line: like years have like changes
+# from this year on, a zone follows the last rule of its tzdata, so years with the same calendar have the same changes
+RULES_ONLY = 2100
 
 
 def offsets(zone: ZoneInfo, interval: Interval) -> list[tuple[int, int]]:
-    """(from when, offset from UTC), both in ms: the offset at the interval's start, then each change within it."""
+    """Return pairs of (from when, offset from UTC), both in ms: the offset at the interval's start, then each change in
+    it.
+    """
     first = _moment(interval.start)
     found = [(interval.start, _offset(first, zone))]
     if zone.key == "UTC":
@@ -40,14 +43,14 @@ def _changes(zone: ZoneInfo, year: int) -> list[tuple[int, int]]:
 
 @lru_cache
 def _like(weekday: int, leap: bool) -> int:
-    """The first year of RULES_ONLY with this calendar."""
+    """The first year from RULES_ONLY on with this calendar."""
     years = range(RULES_ONLY, RULES_ONLY + 400)
     return next(year for year in years if date(year, 1, 1).weekday() == weekday and isleap(year) == leap)
 
 
-@lru_cache(8_192)  # 600 zones; a site's reports ask for few of them, and for few years
+@lru_cache(8_192)  # there are 600 zones; a site's reports use few zones and few years
 def _sampled(zone: ZoneInfo, year: int) -> list[tuple[int, int]]:
-    """Changes in a UTC year."""
+    """Return the changes in a UTC year."""
     if year < FIRST_CHANGE:
         return []
     found = []
@@ -76,9 +79,10 @@ def _moment(ms: int) -> datetime:
 
 
 def time_labels(period: Period, grain: Grain) -> list[str]:
-    """The label of every bucket that the period touches, in order. Its cost is that of the number of labels.
+    """Return the label of every bucket that the period touches, in order. Its cost grows with the number of labels.
 
-    Time that clocks skip has no label (an hour of spring, Samoa's 30 December 2011). Time that they repeat has one.
+    Time that clocks skip has no label (an hour in spring, Samoa's 30 December 2011). Time that they repeat has one
+    label.
     """
     whole = Interval(as_ms(period.start), as_ms(period.end))
     if whole.end <= whole.start:
@@ -116,7 +120,7 @@ def label(bucket: int, grain: Grain) -> str:
 
 
 def bucket_of(text: str, grain: Grain) -> int:
-    """The bucket of a label."""
+    """Return the bucket of a label."""
     day = (date.fromisoformat(text[:10]) - EPOCH_DAY).days
     match grain:
         case "hour":

@@ -1,7 +1,7 @@
-"""The regular expressions of a question: what they cost is known before DuckDB, which has no limit, compiles them.
+"""Checks the cost of a query's regular expressions before DuckDB, which has no limit, compiles them.
 
-google-re2 is the engine that DuckDB has. Compiling stops at MOST_MEMORY, in 5 ms or less; DuckDB would take 8 MB, and
-seconds for each of its threads. Raises InvalidQuery, with the place of the filter.
+google-re2 is the engine that DuckDB uses. Here, compiling stops at MOST_MEMORY, after 5 ms or less. DuckDB would use 8
+MB, and seconds in each of its threads. Raises InvalidQuery with the place of the filter.
 """
 
 from collections.abc import Iterable
@@ -13,9 +13,9 @@ from analytics.queries.query import Condition, Filter, conditions
 from analytics.queries.query_schema import InvalidQuery
 
 MOST_MEMORY = 256 * 1024  # bytes of one pattern: about 10,000 instructions
-MOST_INSTRUCTIONS = 3_000  # of all patterns of a question; `\pL` has 1,200, a hundred words have 500
-MOST_CHARACTERS = 8_192  # of all patterns of a question: parsing the worst 2,048 takes 25 ms
-FLAGS = {True: "c", False: "i"}  # DuckDB's, by Condition.case_sensitive
+MOST_INSTRUCTIONS = 3_000  # of all patterns of a query; `\pL` has 1,200, a hundred words have 500
+MOST_CHARACTERS = 8_192  # of all patterns of a query; parsing the worst 2,048 takes 25 ms
+FLAGS = {True: "c", False: "i"}  # DuckDB's flags, by Condition.case_sensitive
 
 _TOO_LARGE = (
     "The regular expression is too large: those of one query may have {most:,} instructions together, and this one"
@@ -26,7 +26,7 @@ _TOO_LONG = "The regular expressions of one query may have {most:,} characters t
 
 
 def check_patterns(filters: Iterable[Filter]) -> None:
-    """Whether the patterns are regular expressions, and together no larger than the limits."""
+    """Check that the patterns are regular expressions, and together within the limits. Raises InvalidQuery."""
     characters = instructions = 0
     for condition in conditions(tuple(filters)):
         if condition.operator != "matches":
@@ -49,7 +49,7 @@ def _size(condition: Condition, pattern: str) -> int:
             raise _refused(condition, _TOO_LARGE.format(most=MOST_INSTRUCTIONS, found="more")) from None
         raise _refused(condition, f"Invalid regular expression: {said}") from None
     finally:
-        re2.purge()  # it would keep the last 128
+        re2.purge()  # re2 would keep the last 128 patterns
 
 
 @cache

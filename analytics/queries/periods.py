@@ -1,6 +1,6 @@
-"""Periods by name, such as "month", and those that they are compared with. Pure.
+"""Named periods, such as "month", and the periods with which they are compared. Pure.
 
-Days are those of the period's zone, so that each may have 23, 24 or 25 hours, or (Samoa's 30 December 2011) none.
+Days are those of the period's zone. A day may have 23, 24 or 25 hours, or none (Samoa's 30 December 2011).
 """
 
 import re
@@ -21,10 +21,10 @@ _UNITS = {"h": (1, "h"), "d": (1, "d"), "w": (7, "d"), "m": (1, "mo"), "y": (12,
 
 
 def period_called(name: str, now: datetime, zone: ZoneInfo, earliest: Callable[[], datetime | None]) -> Period | None:
-    """None: none is called so. As in Plausible 3, a number of days or months ends before the current one, which would
-    be incomplete; "day", "month" and "year" are the current one, up to its end.
+    """Return the period with this name, or None if there is none. As in Plausible 3, a number of days or months ends
+    before the current one, which would be incomplete. "day", "month" and "year" are the current ones, up to their end.
 
-    `earliest`: when everything began; asked for "all" only.
+    `earliest` returns the time of the site's first event. It is called only for "all".
     """
     if name == "24h":
         end = whole_seconds(now) + SECOND
@@ -35,7 +35,7 @@ def period_called(name: str, now: datetime, zone: ZoneInfo, earliest: Callable[[
 
 
 def period_meant(text: str) -> str | None:
-    """The name of the period that "30 days", "last_month" or "week" spell out; None for anything else."""
+    """Return the name of the period that "30 days", "last_month" or "week" describes, or None for any other text."""
     found = SPELLED_OUT.fullmatch(text)
     if not found or not (found[1] or found[2] or found[3] == "week"):
         return None
@@ -70,7 +70,9 @@ def _current(
 
 
 def trimmed(period: Period, name: object, now: datetime) -> Period:
-    """Without what is still to come: of the current month or year the days, of today the hours."""
+    """Return the period without its future part: the future days of the current month or year, or the future hours of
+    today.
+    """
     local = now.astimezone(period.zone)
     match name:
         case "month" | "year":
@@ -84,7 +86,7 @@ def trimmed(period: Period, name: object, now: datetime) -> Period:
 
 
 def grain_for(period: Period) -> Grain:
-    """The grain that shows it best, by the same limits as Plausible's."""
+    """Return the most suitable grain, by the same limits as Plausible."""
     length = period.end - period.start - SECOND
     if length < 49 * ONE_HOUR:
         return "hour"
@@ -94,8 +96,10 @@ def grain_for(period: Period) -> Grain:
 
 
 def previous_period(period: Period, match_day_of_week: bool = False) -> Period:
-    """Days go back by as many days as they are (so do the first hours of a day: to the same hours), anything else by
-    its length. To match the day of the week, by less than a week more: nothing may be compared with a part of itself.
+    """Return the period before this one. A period that begins at midnight moves back by its number of days, so the
+    first hours of a day move to the same hours of an earlier day. Any other period moves back by its length. With
+    `match_day_of_week`, it moves back by up to six more days, because a period must not be compared with a part of
+    itself.
 
     Raises OverflowError before the year 1.
     """
@@ -110,7 +114,9 @@ def previous_period(period: Period, match_day_of_week: bool = False) -> Period:
 
 
 def year_before(period: Period, match_day_of_week: bool = False) -> Period:
-    """The same dates; to match the day of the week, up to three days off. Raises ValueError before the year 1."""
+    """Return the same dates a year earlier. With `match_day_of_week`, they move by up to three days. Raises ValueError
+    before the year 1.
+    """
     first = period.first_day()
     days = 0
     if match_day_of_week:
@@ -123,21 +129,21 @@ def whole_seconds(moment: datetime) -> datetime:
 
 
 def _moved(period: Period, to: Callable[[date], date]) -> Period:
-    """Whole days become whole days. Anything else keeps the times of day at which it starts and ends, so that 14 hours
-    of the day the clocks change are 14 hours of another day.
+    """Move a period. Whole days become whole days. Any other period keeps the times of day at which it starts and ends,
+    so that 14 hours of the day the clocks change are 14 hours of another day.
     """
     first = period.first_day()
-    last = max(first, period.last_day())  # of a day that clocks skipped, the last moment is the day before's
+    last = max(first, period.last_day())  # on a day that clocks skipped, the last moment is on the day before
     if period == of_days(first, last, period.zone):
         return of_days(to(first), to(last), period.zone)
     start, end = (_moved_moment(moment, period.zone, to) for moment in (period.start, period.end))
-    if end <= start:  # both within the hour that the clocks repeat
+    if end <= start:  # both are within the hour that the clocks repeat
         end = start + (period.end - period.start)
     return Period(start, end, period.zone)
 
 
 def _moved_moment(moment: datetime, zone: ZoneInfo, to: Callable[[date], date]) -> datetime:
-    """The beginning of a day becomes the beginning of a day, whatever the clocks show then."""
+    """Move a moment. The beginning of a day becomes the beginning of a day, no matter what the clocks show then."""
     local = moment.astimezone(zone)
     if moment == midnight(local.date(), zone):
         return midnight(to(local.date()), zone)
@@ -150,6 +156,6 @@ def _same_date_a_year_before(day: date) -> date:
 
 
 def _months_after(day: date, months: int) -> date:
-    """The first of the month so many months after that day's."""
+    """Return the first day of the month that is `months` after the month of `day`."""
     years, month = divmod(day.month - 1 + months, 12)
     return date(day.year + years, month + 1, 1)

@@ -1,6 +1,6 @@
-"""A question about one site. Pure: query_schema.py makes it from JSON, reports.py answers it.
+"""A query about one site. Pure: query_schema.py reads it from JSON, and analytics/reports/engine.py answers it.
 
-What each metric, dimension and filter means is written for its readers in docs/reports.md.
+docs/reports.md explains each metric, dimension and filter for users.
 """
 
 from collections.abc import Iterator
@@ -13,27 +13,28 @@ from analytics.events.event import DESCRIBED
 from analytics.interval import Interval
 from analytics.sites.site import Goal
 
-# The metrics, by what they are asked of: each of them is one number (or, of revenue, one object) for a group of events.
+# The metrics, grouped by what they measure. Each metric is one number (or, for revenue, one object) for a group of
+# events.
 COUNTS = ("visitors", "visits", "pageviews", "events")
 OF_VISITS = ("views_per_visit", "bounce_rate", "visit_duration")
 OF_PAGES = ("scroll_depth", "time_on_page")  # need event:page, as a dimension or in a filter
-OF_GOALS = ("conversion_rate", "group_conversion_rate")  # need event:goal, likewise
+OF_GOALS = ("conversion_rate", "group_conversion_rate")  # need event:goal, as a dimension or in a filter
 OF_MONEY = ("total_revenue", "average_revenue")
 SHARES = ("percentage",)  # needs a dimension
 METRICS = (*COUNTS, *OF_VISITS, *OF_PAGES, *OF_GOALS, *OF_MONEY, *SHARES)
 
 _NAMED = ("country_name", "region_name", "city_name")
 EVENT_DIMENSIONS = ("event:goal", "event:page", "event:hostname", "event:name")
-# DESCRIBED: each event has its own; a visit has those of its entry, its first event.
+# DESCRIBED: each event has its own values; a visit has the values of its entry, which is its first event.
 VISIT_DIMENSIONS = tuple(
     f"visit:{name}"
     for name in ("entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname", *DESCRIBED, *_NAMED)
 )
 GRAINS: tuple["Grain", ...] = ("hour", "day", "week", "month")
 TIME_DIMENSIONS = tuple(f"time:{grain}" for grain in GRAINS)
-PROPS = "event:props:"  # and the property's name
+PROPS = "event:props:"  # followed by the property's name
 
-# What a dimension says of an event that has no value for it; filters compare with the same word.
+# The value that a dimension shows for an event without a value. Filters compare with the same text.
 MISSING = {"visit:source": "Direct / None"}
 MISSING_PROP = "(none)"
 MISSING_VALUE = "(not set)"
@@ -49,9 +50,9 @@ Operator = Literal["is", "contains", "matches"]
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """The event's value of `dimension` is, contains or matches (RE2, anywhere in it) one of `values`.
+    """The event's value of `dimension` is, contains or matches (RE2, anywhere in the value) one of `values`.
 
-    `place`: a JSON pointer to where the asker wrote it.
+    `place` is a JSON pointer to the condition in the request.
     """
 
     operator: Operator
@@ -78,7 +79,7 @@ class Not:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Some event of the same visit, within the period, fits `filter`. An event of no visit has never done anything."""
+    """An event of the same visit, within the period, matches `filter`. An event without a visit never matches."""
 
     filter: "Filter"
 
@@ -87,7 +88,7 @@ Filter = Condition | And | Or | Not | Done
 
 
 def conditions(filters: tuple[Filter, ...]) -> Iterator[Condition]:
-    """Every condition, however deep it stands."""
+    """Yield every condition, at any depth."""
     for each in filters:
         match each:
             case Condition():
@@ -100,14 +101,16 @@ def conditions(filters: tuple[Filter, ...]) -> Iterator[Condition]:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """From `start` up to, not including, `end`: aware UTC, whole milliseconds. Days and hours are those of `zone`."""
+    """A period from `start` up to, but not including, `end`: aware UTC, whole milliseconds. Days and hours are those of
+    `zone`.
+    """
 
     start: datetime
     end: datetime
     zone: ZoneInfo
 
     def days(self) -> int:
-        """How many of the zone's days it touches."""
+        """The number of the zone's days that the period touches."""
         if self.end <= self.start:
             return 0
         return (self.last_day() - self.first_day()).days + 1
@@ -120,14 +123,17 @@ class Period:
 
 
 def of_days(first: date, last: date, zone: ZoneInfo) -> Period:
-    """Both days are in it."""
+    """Return the period from `first` to `last`, including both days."""
     return Period(midnight(first, zone), midnight(last + timedelta(days=1), zone), zone)
 
 
 def midnight(day: date, zone: ZoneInfo) -> datetime:
-    """When the day begins there, as UTC. Where clocks skip midnight, that is the first moment after the gap."""
+    """Return when the day begins in the zone, as UTC. If clocks skip midnight, the day begins at the first moment after
+    the gap.
+    """
     start = datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-    # In a gap, the conversion goes by the offset before it, which ends up after it: the moment of the change is meant.
+    # If midnight is in a gap, the conversion uses the offset before the gap and gives a moment after the gap. Find the
+    # moment of the change instead.
     if start.astimezone(zone).replace(tzinfo=None) != datetime(day.year, day.month, day.day):  # noqa: DTZ001  wall clock
         offset = datetime(day.year, day.month, day.day, fold=1, tzinfo=zone).utcoffset() or timedelta(0)
         before = start - timedelta(hours=3)
@@ -141,7 +147,7 @@ _HOUR = timedelta(hours=1)
 
 
 def count_labels(period: Period, grain: Grain) -> int:
-    """How many labels the period has; off by some where the clocks change. Does not go through them."""
+    """Return the number of labels of the period without listing them. It may differ slightly if the clocks change."""
     if period.end <= period.start:
         return 0
     first, last = period.first_day(), period.last_day()
@@ -158,7 +164,7 @@ def count_labels(period: Period, grain: Grain) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """`key`: a metric or a dimension of the query."""
+    """A sort key: a metric or a dimension of the query."""
 
     key: str
     descending: bool = False
@@ -166,10 +172,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`filters`: all of them must fit. `goals`: the site's. `compare_with`: another period, asked the same.
+    """A query about one site. All `filters` must match. `goals` are the site's goals. `compare_with` is another period
+    for which the same metrics are computed.
 
-    `time_labels`: every bucket of the period has a row, events or none. `extent`: holds all events that there are, if
-    that is known. It saves work and changes no answer.
+    `time_labels`: every bucket of the period has a row, even without events. `extent` holds all existing events, if it
+    is known. It saves work and does not change the answer.
     """
 
     site_id: str
@@ -188,7 +195,7 @@ class Query:
 
     @property
     def grain(self) -> Grain | None:
-        """That of the time dimension, if there is one."""
+        """The grain of the time dimension, or None without one."""
         for grain in GRAINS:
             if f"time:{grain}" in self.dimensions:
                 return grain

@@ -1,10 +1,11 @@
-"""The JSON of `POST /api/v2/query` made into a Query. Names and errors are those of Plausible's Stats API v2.
+"""Reads the JSON of `POST /api/v2/query` into a Query. Names and errors are those of Plausible's Stats API v2.
 
-In: what JSON gave, whatever it is. Out: a `Query`, or `InvalidQuery` with what is wrong and a pointer to where.
-JSON names of queries stand here and nowhere else. Not checked here: whether RE2 takes a pattern; the engine says so,
-and finds in the condition's `place` where it stood.
+The input may be any JSON value. Only this module knows the JSON names of queries. It does not check whether RE2 accepts
+a pattern. The engine does, and reports the condition's `place`. Callers must handle InvalidQuery, which says what is
+wrong and points to where.
 
-Read by hand, not by marshmallow: a filter's form depends on its first words, and each "no" has its JSON pointer.
+The parsing does not use marshmallow, because a filter's form depends on its first words, and each error needs its JSON
+pointer.
 """
 
 import json
@@ -57,24 +58,24 @@ from analytics.queries.query import (
 from analytics.sites.site import Site
 from analytics.suggestion import closest, did_you_mean
 
-# Nobody's report needs more; without them, one small body could keep the engine busy for minutes.
+# Reports need less than these limits. Without them, one small body could keep the engine busy for minutes.
 MOST_DIMENSIONS = 10
 MOST_CONDITIONS = 100
 MOST_VALUES = 1_000  # of all conditions together
 MOST_DEPTH = 10  # of filters within filters
-LONGEST_TEXT = 2_048  # of a value to compare with, or a dimension's name: as long as a path may be
-LONGEST_SITE_ID = 128  # as in event_schema
-MOST_LABELS = 10_000  # buckets of time, each of which has a row: 416 days by hour, 27 years by day
+LONGEST_TEXT = 2_048  # of a value to compare with, or of a dimension's name; the length limit of a path
+LONGEST_SITE_ID = 128  # as in analytics/events/schema.py
+MOST_LABELS = 10_000  # time buckets, each of which has a row: 416 days by hour, 27 years by day
 MOST_ROWS = 10_000
 FARTHEST_ROW = 1_000_000_000
-LONGEST_QUOTE = 200  # of what is wrong, in an error
+LONGEST_QUOTE = 200  # of the quoted value in an error
 
 REQUIRED = ("site_id", "metrics", "date_range")
 _OPTIONAL = ("dimensions", "filters", "order_by", "include", "pagination")
 _FLAGS = ("imports", "time_labels", "total_rows", "trim_relative_date_range")
 MODES = ("previous_period", "year_over_year", "custom")
 
-OPERATORS: dict[str, tuple[Operator, bool]] = {  # and whether it says the opposite
+OPERATORS: dict[str, tuple[Operator, bool]] = {  # and whether it is negated
     "is": ("is", False),
     "is_not": ("is", True),
     "contains": ("contains", False),
@@ -82,10 +83,11 @@ OPERATORS: dict[str, tuple[Operator, bool]] = {  # and whether it says the oppos
     "matches": ("matches", False),
     "matches_not": ("matches", True),
 }
-# What a filter may begin with.
+# The words with which a filter may begin.
 OF_FILTERS = (*OPERATORS, "and", "or", "not", "has_done", "has_not_done")
 OPERATORS_OF_GOALS = ("is", "contains")
-COUNTRY = re.compile(r"[A-Za-z0-9]{2}")  # databases of places have their own for what is no country, such as A1
+# geolocation databases have own codes for places that are not countries, such as A1
+COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
 
 _DIMENSIONS = (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)
 _TIMES = ("time", *TIME_DIMENSIONS)
@@ -107,7 +109,9 @@ JSON_TYPES = {
 
 
 class InvalidQuery(Exception):
-    """The caller's mistake. `pointer`: where in the body, such as "#/metrics/1"; "" where it is not in one place."""
+    """The caller's mistake. `pointer` is the place in the body, such as "#/metrics/1", or "" if there is no single
+    place.
+    """
 
     def __init__(self, pointer: str, message: str) -> None:
         super().__init__(f"{pointer}: {message}" if pointer else message)
@@ -116,14 +120,15 @@ class InvalidQuery(Exception):
 
 
 def read_site_id(body: object) -> str:
-    """Which site is asked about; its settings are needed for all the rest. Raises InvalidQuery."""
+    """Return the site of the query, whose settings are needed to read the rest. Raises InvalidQuery."""
     return check_site_id(_body(body)["site_id"])
 
 
 def load_query(body: object, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Query:
-    """Raises InvalidQuery. `now` and what `earliest` gives are aware.
+    """Return the query that `body` describes. Raises InvalidQuery. `now` and the result of `earliest` are aware.
 
-    `earliest`: the time of the site's first event, None without one; asked where the date range is "all" only.
+    `earliest` returns the time of the site's first event, or None without one. It is called only if the date range is
+    "all".
     """
     asked = _body(body)
     check_site_id(asked["site_id"])
@@ -157,7 +162,9 @@ def load_query(body: object, site: Site, now: datetime, earliest: Callable[[], d
 
 
 def shown(query: Query, body: dict[str, Any]) -> dict[str, Any]:
-    """The answer's "query": what was understood. `body` is what the query was loaded from."""
+    """Return the "query" of the answer, which shows how the query was understood. `body` is the JSON from which the
+    query was loaded.
+    """
     answer = {
         "site_id": query.site_id,
         "metrics": list(query.metrics),
@@ -174,7 +181,7 @@ def shown(query: Query, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown_period(period: Period) -> list[str]:
-    last = max(period.start, period.end - SECOND)  # a day that clocks skipped has none
+    last = max(period.start, period.end - SECOND)  # a day that clocks skipped has no last second
     return [moment.astimezone(period.zone).isoformat(timespec="seconds") for moment in (period.start, last)]
 
 
@@ -186,7 +193,7 @@ def _body(body: object) -> dict[str, Any]:
 
 
 def check_site_id(site_id: object) -> str:
-    """Raises InvalidQuery."""
+    """Return the site id if it is valid. Raises InvalidQuery."""
     if not isinstance(site_id, str):
         _mismatch("#/site_id", "String", site_id)
     if not 0 < len(site_id) <= LONGEST_SITE_ID or not _encodable(site_id):
@@ -203,7 +210,7 @@ def _metrics(value: object) -> tuple[str, ...]:
 
 
 def _dimensions(value: object) -> tuple[str, ...]:
-    """As asked: `time` is still to be made one of the time dimensions."""
+    """Return the dimensions as requested. The caller replaces `time` by one of the time dimensions."""
     dimensions = _array(value, "#/dimensions", most=MOST_DIMENSIONS)
     timed = False
     for i, dimension in enumerate(dimensions):
@@ -223,7 +230,7 @@ def _is_time(value: object) -> bool:
 
 
 def _is_dimension(value: object) -> bool:
-    """Of an event or its visit: what may be filtered by."""
+    """Whether this is a dimension of an event or its visit, by which queries may filter."""
     if value in EVENT_DIMENSIONS or value in VISIT_DIMENSIONS:
         return True
     if not isinstance(value, str) or not value.startswith(PROPS):
@@ -232,7 +239,7 @@ def _is_dimension(value: object) -> bool:
 
 
 def _order_by(value: object, metrics: tuple[str, ...], dimensions: tuple[str, ...]) -> tuple[Order, ...]:
-    """The effective order: without one, time ascending, else the first metric descending."""
+    """The effective order. By default, it is time ascending, or else the first metric descending."""
     time_dimension = next((dimension for dimension in dimensions if _is_time(dimension)), None)
     orders = []
     for i, entry in enumerate(_array(value, "#/order_by", most=len(METRICS) + MOST_DIMENSIONS)):
@@ -322,8 +329,9 @@ def _condition(entry: list[Any], place: str, site: Site) -> Filter:
 
 
 def _as_text(value: object, dimension: str) -> str | None:
-    """What the event's value is compared with; None for what is not one. Properties are compared as text, whatever
-    they were, and cities may be numbers of a database of places."""
+    """Return the text with which the event's value is compared, or None if `value` is not valid. Properties are
+    compared as text, no matter which type they had. A city may be a number in a geolocation database.
+    """
     of_prop = dimension.startswith(PROPS)
     match value:
         case str():
@@ -370,7 +378,7 @@ def _invalid_filter(value: object, place: str) -> InvalidQuery:
     return InvalidQuery(place, message)
 
 
-# The period, and the one to compare it with
+# The period and the comparison period
 
 
 def _period(value: object, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Period:
@@ -383,7 +391,7 @@ def _period(value: object, site: Site, now: datetime, earliest: Callable[[], dat
 
 
 def _from_to(value: object, place: str, site: Site) -> Period:
-    """Two dates or two times with an offset, in order; the last of them is in it: a day, or a second."""
+    """Read two dates, or two times with an offset, in order. The period includes the last day or second."""
     try:
         match value:
             case [str(first), str(last)] if DATE.fullmatch(first) and DATE.fullmatch(last):
@@ -405,7 +413,7 @@ def _invalid_date_range(value: object, place: str, suggestion: str = "") -> Inva
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """`custom` is given exactly where the mode is so."""
+    """A comparison. `custom` is set if, and only if, the mode is "custom"."""
 
     mode: str
     match_day_of_week: bool
@@ -422,7 +430,7 @@ def _compare_with(comparison: _Comparison, period: Period, site: Site) -> Period
         raise InvalidQuery("#/include/comparisons", "Expected a date range that has one before it.") from None
 
 
-# What else to answer with, and how much
+# Included data and pagination
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,7 +442,7 @@ class _Include:
 
 
 def _include(value: object) -> _Include:
-    """`imports` is taken and nothing comes of it: there is nothing imported that is not an event here."""
+    """Read `include`. `imports` is accepted and has no effect: all imported data are events."""
     include = _object(value, "#/include", (*_FLAGS, "comparisons"))
     flags = {name: _flag(include.get(name, False), f"#/include/{name}") for name in _FLAGS}
     return _Include(
@@ -468,7 +476,7 @@ def _pagination(value: object) -> tuple[int, int]:
     )
 
 
-# What can only be said of the whole query
+# Checks of the whole query
 
 
 def _check_metrics(query: Query) -> None:
@@ -477,8 +485,8 @@ def _check_metrics(query: Query) -> None:
     for metric in query.metrics:
         if metric in OF_GOALS and "event:goal" not in _used(query, top_level):
             raise InvalidQuery("", f"Metric `{metric}` can only be queried with event:goal filters or dimensions")
-        # Who was there without the goal is asked without top-level filters on properties, which only the goal's own
-        # events have. Deeper ones cannot be left out, and would make nearly every rate 100.
+        # The visitors without the goal are counted without top-level filters on properties, because only the goal's own
+        # events have these properties. Deeper filters cannot be left out, and would make almost every rate 100.
         if metric in OF_GOALS and any(c.dimension.startswith(PROPS) and c not in top_level for c in of_events):
             raise InvalidQuery(
                 "",
@@ -505,7 +513,7 @@ def _top_level(filters: tuple[Filter, ...]) -> Iterator[Condition]:
 
 
 def _outside_done(filters: tuple[Filter, ...]) -> Iterator[Condition]:
-    """The conditions on the counted events themselves, not on others of their visit."""
+    """Yield the conditions on the counted events themselves, not those on other events of their visit."""
     for each in filters:
         match each:
             case Condition():
@@ -519,7 +527,7 @@ def _outside_done(filters: tuple[Filter, ...]) -> Iterator[Condition]:
 def _check_labels(query: Query) -> None:
     if query.time_labels and not query.grain:
         raise InvalidQuery("", "Invalid include.time_labels: requires a time dimension.")
-    if query.grain and (query.time_labels or query.compare_with):  # both go through every bucket
+    if query.grain and (query.time_labels or query.compare_with):  # both list every bucket
         place = "#/include/time_labels" if query.time_labels else "#/include/comparisons"
         for period in (query.period, query.compare_with or query.period):
             check_length(period, query.grain, MOST_LABELS, place)
@@ -534,7 +542,7 @@ def check_length(period: Period, grain: Grain, most: int, place: str) -> None:
     raise InvalidQuery(place, f"The period has {count} {grain}s, and {most} are the most: ask for {instead}.")
 
 
-# What JSON consists of
+# JSON values
 
 
 def _object(value: object, place: str, known: Collection[str], required: Collection[str] = ()) -> dict[str, Any]:
@@ -591,17 +599,17 @@ def _mismatch(place: str, expected: str, value: object) -> NoReturn:
     raise InvalidQuery(place, f"Type mismatch. Expected {expected} but got {got}.")
 
 
-# Messages that Plausible's clients may know stay as they are; only a known name that is close is added to them.
+# Messages that clients of Plausible may know stay unchanged. Only a similar known name is added.
 
 
 def _suggesting(message: str, name: object, known: Iterable[str]) -> str:
-    """The message, and which of these names may have been meant."""
+    """Return the message, with a similar name if there is one."""
     suggestion = did_you_mean(name, known) if isinstance(name, str) else ""
     return message.removesuffix(".") + f".{suggestion}" if suggestion else message
 
 
 def _suggesting_dimension(message: str, name: object, known: Iterable[str]) -> str:
-    """Compares without `event:`, `visit:` and `time:`, of which the caller may have left out or mixed up any."""
+    """Compare without `event:`, `visit:` and `time:`, because the caller may have omitted or confused them."""
     by_short = {_short(each): each for each in known}
     meant = closest(_short(name), by_short) if isinstance(name, str) else None
     return message if meant is None else _suggesting(message, by_short[meant], [by_short[meant]])
@@ -614,12 +622,14 @@ def _short(dimension: str) -> str:
 def _quoted(value: object) -> str:
     try:
         return _cut(json.dumps(value, ensure_ascii=False))
-    except (ValueError, RecursionError):  # an integer of thousands of digits; thousands of arrays within each other
+    except (ValueError, RecursionError):  # an integer of thousands of digits; thousands of nested arrays
         return "of this size"
 
 
 def _cut(text: str) -> str:
-    """Short enough for an error, and text even where the caller's was none (half of a surrogate pair)."""
+    """Return the text short enough for an error, and valid even if the caller's text was not (half of a surrogate
+    pair).
+    """
     short = text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
     return short.encode(errors="replace").decode()
 

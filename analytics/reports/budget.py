@@ -1,6 +1,6 @@
-"""What one question may take: time, of which DuckDB and MongoDB are given the same, and bytes of its answer. Pure.
+"""The budget of one query: its time, which also limits DuckDB and MongoDB, and the bytes of its answer. Pure.
 
-Raises Refused where the time is over, from whichever loop asks.
+Raises Refused when the time is over, from any loop that checks it.
 """
 
 import time
@@ -15,8 +15,9 @@ T = TypeVar("T")
 
 
 class Budget:
-    """Begins with its making. `seconds`: for all of the question, from its planning to the last row of its answer.
-    `key`: the id of the API key that asks, "" for none; slots are shared between keys.
+    """The time of one query, from its planning to the last row of its answer. It begins when the object is created.
+    `seconds` is the time limit. `key` is the id of the API key that sends the query, "" without one. Query slots are
+    shared between keys.
     """
 
     def __init__(self, seconds: float, key: str = "") -> None:
@@ -35,7 +36,7 @@ class Budget:
         return Refused("time_limit", _TOO_LONG.format(f"{self.seconds:g}"))
 
     def each(self, items: Iterable[T]) -> Iterator[T]:
-        """The items, as long as there is time."""
+        """Yield the items, and raise Refused when the time is over."""
         for item in items:
             self.check()
             yield item

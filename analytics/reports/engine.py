@@ -1,8 +1,9 @@
-"""Questions answered: from a Query to numbers, through one reading of the site's events and one statement of SQL.
+"""Answers queries: from a Query to numbers, through one snapshot of the site's events and one SQL statement.
 
-Callers handle: Unavailable, MongoDB is away; Refused, the question takes too long or too much memory, or too many
-others are at work; InvalidQuery, a pattern is none or too large, or the answer is; SegmentLost, a segment in MongoDB is
-damaged. A damaged copy of a segment on this machine is replaced, and the question is asked again.
+Callers must handle four exceptions. Unavailable: MongoDB is not reachable. Refused: the query takes too much time or
+memory, or too many other queries are running. InvalidQuery: a pattern is invalid or too large, or the answer is too
+large. SegmentLost: a segment in MongoDB is damaged. A damaged copy of a segment on this machine is replaced, and the
+query runs again.
 """
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
@@ -62,17 +63,17 @@ from config.settings import Settings
 log = structlog.get_logger()
 
 MOST_PATHS = 10
-_PATIENCE = 2.0  # seconds that a question waits for others to end
+_PATIENCE = 2.0  # seconds that a query waits for other queries to end
 UTC_ZONE = ZoneInfo("UTC")
 _ALL_TIME = Interval(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
 MOST_COMPARED = 1_000_000  # groups
 MOST_PAST_EVENTS = 10_000  # of a visitor's history
-MOST_TEXT = 16_000_000  # bytes of text in an answer; as JSON and in Python's memory it is some times that
+MOST_TEXT = 16_000_000  # bytes of text in an answer; its JSON and its Python objects are several times as large
 FETCHED = 100  # rows at a time
-_PLACES = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"  # half a MB is read at once
+_PLACES = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"  # about half a MB is read at once
 
-# How many visitors; with each of the pages viewed most, the pageviews without a page last; and all pageviews. One
-# statement, for a second one costs 2 ms.
+# The number of visitors; the pages with the most pageviews, with pageviews without a page last; and the number of all
+# pageviews. It is one statement, because a second statement costs 2 ms.
 _STATS = f"""
 WITH people AS (SELECT {{}} AS users FROM ({{}}) WHERE seen IS NULL OR seen < {{}}), pages AS (
   SELECT page, count(*) AS n FROM ({{}}) WHERE name = 'pageview' GROUP BY page)
@@ -90,8 +91,9 @@ T = TypeVar("T")
 
 @dataclass
 class Reports:
-    """`time_limit`: seconds for one question; `at_once`: how many are answered at the same time; `patience`: seconds
-    that another one waits for its turn. `most_fresh`: see SnapshotReader.open.
+    """Answers the queries of one process. `time_limit` is the seconds for one query. `at_once` is the number of queries
+    that run at the same time. `patience` is the seconds that another query waits for a slot. `most_fresh`: see
+    SnapshotReader.open.
     """
 
     reader: SnapshotReader
@@ -108,11 +110,13 @@ class Reports:
             self.database.execute(made, names)
 
     def budget(self, key: str = "") -> Budget:
-        """Of a question that begins now; see Budget."""
+        """Return the budget of a query that begins now."""
         return Budget(self.time_limit, key)
 
     def answer(self, query: Query, budget: Budget | None = None) -> Answer:
-        """`budget`: of the question, if it began before. Raises Refused, InvalidQuery, Unavailable, SegmentLost."""
+        """Answer the query. Pass `budget` if the query began earlier. Raises Refused, InvalidQuery, Unavailable and
+        SegmentLost.
+        """
         return self._ask(query.site_id, partial(self._answer, query), budget)
 
     def _answer(self, query: Query, connection: duckdb.DuckDBPyConnection, budget: Budget) -> Answer:
@@ -123,7 +127,7 @@ class Reports:
         return Answer(tuple(found), total if query.total_rows else None, as_of)
 
     def stats(self, site_id: str, day: date | None, budget: Budget | None = None) -> SiteStats:
-        """Of a UTC day, or of all time. Raises as `answer` does."""
+        """Return the numbers of a UTC day, or of all time. Raises as `answer` does."""
         interval = _ALL_TIME
         if day is not None:
             start = as_ms(datetime(day.year, day.month, day.day, tzinfo=UTC))
@@ -145,8 +149,9 @@ class Reports:
     def funnel(
         self, query: Query, steps: Sequence[Filter], window: timedelta | None, budget: Budget | None = None
     ) -> list[int]:
-        """How many got to each step, each later than the one before: visits, or with a window visitors whose last step
-        was at most so long after the first. Raises as `answer` does.
+        """Count how many reached each step, each step later than the one before. Without `window`, it counts visits.
+        With `window`, it counts visitors whose last step was at most that long after the first. Raises as `answer`
+        does.
         """
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[int]:
@@ -162,7 +167,7 @@ class Reports:
         return self._ask(query.site_id, ask, budget)
 
     def retention(self, query: Query, grain: Grain, budget: Budget | None = None) -> list[Cohort]:
-        """Cohorts in the order of time, those that have anybody. Raises as `answer` does."""
+        """Return the cohorts with at least one visitor, in order of time. Raises as `answer` does."""
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[Cohort]:
             places = {bucket_of(text, grain): n for n, text in enumerate(time_labels(query.period, grain))}
@@ -179,8 +184,8 @@ class Reports:
         return self._ask(query.site_id, ask, budget)
 
     def journeys(self, query: Query, page: str, budget: Budget | None = None) -> Journeys:
-        """Whole visits count, also where they reach beyond the period. The query's limit is how many pages there are,
-        each way. Raises as `answer` does.
+        """Return the pages before and after `page`. Whole visits count, even if they extend beyond the period. The
+        query's limit applies to each direction. Raises as `answer` does.
         """
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> Journeys:
@@ -208,8 +213,8 @@ class Reports:
     def history(
         self, site_id: str, user_id: str, period: Period, limit: int, budget: Budget | None = None
     ) -> VisitorHistory:
-        """A visitor's visits with an event in the period, the latest first; their events within it, oldest first: at
-        most MOST_PAST_EVENTS, of the latest visits.
+        """Return a visitor's visits with an event in the period, the latest first. Their events within the period are
+        the oldest first, and at most MOST_PAST_EVENTS of the latest visits. Raises as `answer` does.
         """
         interval = interval_of_period(period)
 
@@ -224,8 +229,9 @@ class Reports:
         return self._ask(site_id, ask, budget)
 
     def write_places(self, query: Query, file: Path, budget: Budget | None = None) -> datetime | None:
-        """Where the events of the period are that fit the filters (exploration_sql.py), as a Parquet file in the folder
-        of this node's segments. Returns as of when, None for now. Raises as `answer` does.
+        """Write the places of the period's events that match the filters (exploration_sql.py) to `file`, as Parquet.
+        The file must be in the folder of this node's segments. Returns as of when, or None if all events are included.
+        Raises as `answer` does.
         """
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
@@ -239,11 +245,11 @@ class Reports:
         return self._ask(query.site_id, ask, budget)
 
     def check(self) -> None:
-        """Raises Unavailable where MongoDB does not answer within a second."""
+        """Raises Unavailable if MongoDB does not answer within a second."""
         self.reader.check()
 
     def earliest(self, site_id: str, budget: Budget | None = None) -> datetime | None:
-        """When the site's first event happened. Raises as `answer` does."""
+        """Return the time of the site's first event, or None. Raises as `answer` does."""
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
             snapshot = self.reader.open(connection, site_id, _ALL_TIME, self.most_fresh, visits=False)
@@ -265,7 +271,7 @@ class Reports:
         query: Query,
         question: Callable[[Query, Rows, Callable[[Interval], bool]], Sql],
     ) -> tuple[list[tuple[Any, ...]], datetime | None]:
-        """What a question finds, and as of when."""
+        """Return the rows that the statement finds, and as of when."""
         sql, as_of = self._planned(connection, budget, query, question)
         return _fetch(connection, budget, sql), as_of
 
@@ -276,8 +282,8 @@ class Reports:
         query: Query,
         question: Callable[[Query, Rows, Callable[[Interval], bool]], Sql],
     ) -> tuple[Sql, datetime | None]:
-        """A question as SQL, and as of when its answer is. It is planned twice: first for the columns that it needs, as
-        only those of visits make it necessary to put visits together.
+        """Return the SQL statement, and as of when its answer is. The statement is built twice. The first time finds
+        the columns that it needs, because visits are derived again only for the columns of visits.
         """
         columns: set[str] = set()
 
@@ -329,31 +335,31 @@ class Reports:
     def _ask(
         self, site_id: str, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget | None
     ) -> T:
-        """In a slot, and within the limits. Asked again if a copy of a segment turns out to be damaged or gone."""
+        """Run the query in a slot and within the limits. Run it again if a copy of a segment is damaged or missing."""
         budget = budget or self.budget()
         with self._slots.slot(site_id, budget.key):
             try:
                 return self._once(question, budget)
             except duckdb.Error as error:
-                # A question that DuckDB cannot answer leaves whole copies where they are.
+                # If DuckDB fails for another reason, intact copies stay.
                 if not self.reader.discard_damaged(site_id):
                     raise
                 log.warning("copies_discarded", site_id=site_id, error=str(error)[:300])
             return self._once(question, budget)
 
     def _once(self, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget) -> T:
-        """With a connection of its own."""
+        """Run the query with its own connection."""
         done = threading.Event()
         try:
             connection = self.database.cursor()
             threading.Thread(target=_interrupt_after, args=(budget.left(), done, connection), daemon=True).start()
             with closing(connection), raising_unavailable("mongodb", PyMongoError), pymongo.timeout(budget.left()):
-                self.check()  # a MongoDB that is away is known after a second, not after the question's limit
+                self.check()  # reports an unreachable MongoDB after a second instead of at the query's time limit
                 return question(connection, budget)
         except duckdb.InterruptException:
             raise budget.refusal() from None
         except Unavailable:
-            if not budget.left():  # MongoDB is given what is left of the time
+            if not budget.left():  # MongoDB gets the rest of the query's time
                 raise budget.refusal() from None
             raise
         except duckdb.OutOfMemoryException:
@@ -367,7 +373,7 @@ def _within(query: Query, snapshot: Snapshot) -> Query:
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> list[tuple[Any, ...]]:
-    """All rows. Raises InvalidQuery if they have more than MOST_TEXT bytes of text."""
+    """Return all rows. Raises InvalidQuery if they have more than MOST_TEXT bytes of text."""
     found: list[tuple[Any, ...]] = []
     text = 0
     result = connection.execute(sql.text, sql.values)
@@ -382,7 +388,7 @@ def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> l
 
 
 def _text_in(cell: object) -> int:
-    """Bytes, about: four at most for a character that is not ASCII."""
+    """The approximate bytes of a cell's text. A character that is not ASCII has up to four."""
     match cell:
         case str():
             return len(cell) if cell.isascii() else len(cell.encode())
@@ -392,7 +398,7 @@ def _text_in(cell: object) -> int:
 
 
 def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.DuckDBPyConnection) -> None:
-    """Again and again: an interrupt between two statements is lost."""
+    """Interrupt repeatedly, because an interrupt between two statements is lost."""
     if not done.wait(seconds):
         connection.interrupt()
         while not done.wait(0.02):
@@ -400,7 +406,7 @@ def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.D
 
 
 def make_reports(settings: Settings, database: Database[dict[str, Any]]) -> Reports:
-    """One for each process, made after the fork."""
+    """Build the reports of one process. Call it after the fork."""
     segments = make_segments(replace(settings, duckdb_memory=settings.report_memory), database)
     return Reports(segments.reader, segments.connect(), settings.stats_time_limit, settings.most_fresh)
 
@@ -446,7 +452,7 @@ def _past_event(row: Sequence[Any]) -> PastEvent:
 
 
 def _check_patterns(connection: duckdb.DuckDBPyConnection, filters: Sequence[Filter]) -> None:
-    """DuckDB is asked too: its RE2 is of another version."""
+    """Check the patterns with DuckDB too, because its RE2 has another version."""
     check_patterns(filters)
     for condition in conditions(tuple(filters)):
         if condition.operator == "matches":

@@ -1,4 +1,6 @@
-"""Funnels, retention, journeys and histories as DuckDB's SQL; as in query_sql.py, what users write is parameters."""
+"""Funnels, retention, journeys and histories as DuckDB's SQL. As in query_sql.py, all text from users is passed as
+parameters.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,17 +10,17 @@ from analytics.queries.query import Filter, Grain, Query
 from analytics.reports.query_sql import LocalClock, Rows, Terms, joined_by, put, value
 from analytics.sql import Sql
 
-# One number for the place of a visitor's event among his: ASOF JOIN compares a single column. Nobody has so many events
-# in one millisecond, and the product stays below 2^63 until the year 10889.
-EVENT_BYTES = 1_000  # of an event in a history, beside its properties, about
+# One number for the place of an event among its visitor's events, because ASOF JOIN compares a single column. No
+# visitor has more than 32,767 events in one millisecond. The product stays below 2^63 until the year 10889.
+EVENT_BYTES = 1_000  # approximate bytes of an event in a history, without its properties
 _PLACE = "occurred * 32768 + least(tie, 32767)"
 
 
 def funnel(query: Query, rows: Rows, steps: Sequence[Filter], window: timedelta | None) -> Sql:
-    """One row: how many visitors (with a window) or visits (without) got to each step.
+    """Return one row: how many visitors (with a window) or visits (without) reached each step.
 
-    Each step is joined to the latest way of getting to the step before it. A later way began no earlier, so it is the
-    one with the most time left: one join a step finds whether any start would do.
+    Each step is joined to the latest path to the step before it. A later path began no earlier, so it has the most time
+    left. One join for each step therefore finds whether any start fits.
     """
     who = "visit" if window is None else "visitor"
     terms = Terms(query, LocalClock.of(query.period, query.extent), rows)
@@ -45,7 +47,7 @@ def funnel(query: Query, rows: Rows, steps: Sequence[Filter], window: timedelta 
 
 
 def retention(query: Query, rows: Rows, grain: Grain) -> Sql:
-    """Rows of (bucket of a visitor's first event, bucket of any event, how many visitors)."""
+    """Return rows of (bucket of a visitor's first event, bucket of any event, number of visitors)."""
     clock = LocalClock.of(query.period, query.extent)
     terms = Terms(query, clock, rows)
     fits = terms.filters(query.filters)
@@ -66,7 +68,9 @@ def retention(query: Query, rows: Rows, grain: Grain) -> Sql:
 
 
 def views_of(query: Query, rows: Rows, page: str) -> Sql:
-    """The pageviews of `page` that fit: their visits and places there, and how far those visits reach."""
+    """Return the matching pageviews of `page`: their visits, their places in these visits, and the interval of these
+    visits.
+    """
     terms = Terms(query, LocalClock.of(query.period, query.extent), rows)
     fits = terms.filters(query.filters)
     viewed = put("{} = {}", terms.dimension("event:page"), value(page))
@@ -79,8 +83,9 @@ def views_of(query: Query, rows: Rows, page: str) -> Sql:
 
 
 def neighbours(query: Query, rows: Rows) -> Sql:
-    """Rows of (way, page, how often) of the pageviews in the relation `viewed`: of each way, "following" and
-    "preceding", the most frequent pages first, as many as the query's limit. No page: nothing followed, or preceded.
+    """Return rows of (direction, page, count) for the pageviews in the relation `viewed`. The directions are
+    "following" and "preceding". Each has the most frequent pages first, up to the query's limit. A NULL page means that
+    no page followed or preceded.
     """
     terms = Terms(query, LocalClock.of(query.period, query.extent), rows)
     page = terms.dimension("event:page")
@@ -110,9 +115,9 @@ def neighbours(query: Query, rows: Rows) -> Sql:
 
 
 def history(rows: Rows, visitor: int, limit: int, most_events: int, most_bytes: int) -> Sql:
-    """The events of the visitor's latest visits, the latest visit first, its events in order; as many as both limits
-    allow, of the latest visits. The last column is how many events those visits have. Which events these are is found
-    without their properties, as a visitor may have gigabytes of them.
+    """Return the events of the visitor's latest visits: the latest visit first, its events in order, up to both limits.
+    The last column is the total number of events of those visits. The events are chosen without their properties,
+    because a visitor may have gigabytes of them.
     """
     described = ", ".join(f"{name} := {name}" for name in DESCRIBED)
     columns = ("occurred", "tie", "visitor", "visit", "visit_duration", "visit_pageviews", "visit_bounce",
@@ -146,7 +151,9 @@ def history(rows: Rows, visitor: int, limit: int, most_events: int, most_bytes: 
 
 
 def places(query: Query, rows: Rows) -> Sql:
-    """Where the events are that fit, in order of time: (occurred, visitor, tie), which no two events share."""
+    """Return the places of the matching events, in order of time. A place is (occurred, visitor, tie), and no two
+    events share one.
+    """
     terms = Terms(query, LocalClock.of(query.period, query.extent), rows)
     fits = terms.filters(query.filters)
     found = terms.rows("occurred", "visitor", "tie")

@@ -1,8 +1,9 @@
-"""The raw events that a query's filters fit, in order, however many there are.
+"""Yields the raw events that match a query's filters, in order. Their number is not limited.
 
-Reports tell where they are, by the same SQL as for any other question, and write that to this node's disk; then they
-are read from MongoDB a few at a time. So a client that reads slowly holds no slot for questions, no cursor, and no more
-than READ_AT_ONCE events in memory. Raises as Reports.answer does, at first; Unavailable on the way, too.
+Reports find the places of the events, by the same SQL as for any other query, and write them to this node's disk. The
+events are then read from MongoDB a few at a time. A client that reads slowly therefore holds no query slot, no cursor,
+and at most READ_AT_ONCE events in memory. Raises as Reports.answer does at the first event, and Unavailable at any
+event.
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from analytics.reports.engine import Reports
 from analytics.segments.snapshot_reader import NotBuiltYet
 from analytics.unavailable import Unavailable
 
-PLACES_AT_ONCE = 500  # and all others of the last one's millisecond
+PLACES_AT_ONCE = 500  # plus all others in the millisecond of the last one
 
 
 def filtered_events(reports: Reports, events: EventStore, query: Query, budget: Budget) -> Iterator[Event]:
@@ -27,13 +28,13 @@ def filtered_events(reports: Reports, events: EventStore, query: Query, budget: 
     with reader.segments.workplace.folder() as folder:
         file = folder / "places.parquet"
         if reports.write_places(query, file, budget) is not None:
-            raise Unavailable("segments", NotBuiltYet("too many events came lately"))  # it would lack some
+            raise Unavailable("segments", NotBuiltYet("too many events came lately"))  # the export would be incomplete
         for places in _in_batches(file):
             yield from events.get(reader.raw.ids_at(query.site_id, places))
 
 
 def _in_batches(file: Path) -> Iterator[list[EventPlace]]:
-    """Events of one millisecond are in one batch: only together they tell which is which."""
+    """Yield batches. All events of one millisecond are in one batch, because they can only be told apart together."""
     batch: list[EventPlace] = []
     with ParquetFile(file) as found:
         for rows in found.iter_batches(PLACES_AT_ONCE):

@@ -1,8 +1,8 @@
-"""The slots in which a process answers questions, shared between sites and between API keys.
+"""The slots in which a process runs queries, shared between sites and between API keys.
 
-One site, or one API key, has at most all slots but one, so that a slot is left for the others. A slot that becomes free
-goes to the waiting site that has the fewest, among equals to the one that was served longest ago. With one slot only,
-sites take turns, and a question waits for the one before it.
+One site, or one API key, has at most all slots but one, so that a slot is left for the others. A free slot goes to the
+waiting site with the fewest slots, and among equals to the site that was served longest ago. With only one slot, sites
+take turns, and a query waits for the one before it.
 """
 
 import threading
@@ -26,8 +26,9 @@ class _Waiter:
 
 
 class QuerySlots:
-    """`patience`: seconds that a question waits for a slot; then it is Refused. `most_waiting`: questions of one site
-    that may wait, as each of them holds a thread of the process.
+    """Distributes the slots. `patience` is the seconds that a query waits for a slot before it is Refused.
+    `most_waiting` is the number of queries of one site that may wait, because each of them holds a thread of the
+    process.
     """
 
     def __init__(self, slots: int, patience: float, most_waiting: int = 4) -> None:
@@ -38,13 +39,15 @@ class QuerySlots:
         self._changed = threading.Condition()
         self._numbers = count(1)
         self._waiting: list[_Waiter] = []
-        self._of_site: Counter[str] = Counter()  # how many slots it has
+        self._of_site: Counter[str] = Counter()  # how many slots each site has
         self._of_key: Counter[str] = Counter()
-        self._served: dict[str, int] = {}  # the number of the question served last, of sites that have or await a slot
+        self._served: dict[str, int] = {}  # the number of the last served query, for sites that have or await a slot
 
     @contextmanager
     def slot(self, site_id: str, key: str = "") -> Iterator[None]:
-        """`key`: "" for whoever comes without an API key; they share nothing with each other. Raises Refused."""
+        """Hold a slot while the block runs. `key` is "" for a query without an API key; such queries share no limit
+        with each other. Raises Refused.
+        """
         self._take(site_id, key)
         try:
             yield
@@ -65,7 +68,7 @@ class QuerySlots:
                 self._served[site_id] = next(self._numbers)
             else:
                 self._forget(site_id)
-            self._changed.notify_all()  # another one may be next now
+            self._changed.notify_all()  # another query may be next now
         if not admitted:
             raise Refused("busy", _TOO_MANY)
 
@@ -87,7 +90,7 @@ class QuerySlots:
         with self._changed:
             self._of_site[site_id] -= 1
             self._of_key[key] -= 1
-            self._of_key += Counter()  # keeps positive counts only
+            self._of_key += Counter()  # keeps only positive counts
             self._of_site += Counter()
             self._forget(site_id)
             self._changed.notify_all()

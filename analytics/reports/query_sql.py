@@ -1,12 +1,13 @@
-"""A query as one statement of DuckDB's SQL.
+"""Translates a query into one statement of DuckDB's SQL.
 
-The text is put together from constants of this module; whatever a user wrote (a value, a pattern, a property's name, a
-goal's name) goes in as a parameter. Every number is computed from integers, so that rounding is exact, and from whole
-events, so that nothing adds up that should not.
+The text consists of constants of this module. All text from a user (a value, a pattern, a property's name, a goal's
+name) is passed as a parameter. Every number is computed from integers, so that rounding is exact, and from whole
+events.
 
-How it stays fast and exact at once: most questions can tell from a row alone whether it is its visit's first one in
-its bucket (`entry`, `prior`), or the visitor's (`seen`); then counting rows replaces counting distinct ids. And where
-only visits and visitors are counted, their openings (analytics/segments/visit_sql.py) say it all, a third of the rows.
+The statement is both fast and exact. In most queries, a row alone tells whether it is the first of its visit in its
+bucket (`entry`, `prior`), or the first of its visitor (`seen`). Counting rows then replaces counting distinct ids. If a
+query counts only visits and visitors, it reads only the openings (analytics/segments/visit_sql.py), which are a third
+of the rows.
 """
 
 import re
@@ -55,9 +56,9 @@ NAMES_OF = {"visit:country_name": ("country", "country_names"), "visit:region_na
 
 
 def put(text: str, *parts: Sql) -> Sql:
-    """`text` with a part in place of each `{}`."""
+    """Return `text` with a part in place of each `{}`."""
     pieces = text.split("{}")
-    assert len(pieces) == len(parts) + 1, text  # noqa: S101  a slip of ours, found by any test
+    assert len(pieces) == len(parts) + 1, text  # noqa: S101 a programming error, which any test finds
     whole = pieces[0] + "".join(part.text + piece for part, piece in zip(parts, pieces[1:], strict=True))
     return Sql(whole, tuple(value for part in parts for value in part.values))
 
@@ -75,18 +76,18 @@ TRUE, FALSE = Sql("true"), Sql("false")
 
 
 class Rows(Protocol):
-    """Snapshot.rows, of the period."""
+    """Snapshot.rows of the query's period."""
 
     def __call__(self, columns: Iterable[str], /, *, openings: bool = False) -> Sql: ...
 
 
 @dataclass(frozen=True)
 class LocalClock:
-    """Local time within a period: offsets from UTC change with it, at most a few times.
+    """Local time within a period. Its offset from UTC changes at most a few times.
 
-    `unit`: what the column `quarter` or `occurred` counts, ms; the first where all offsets and both ends of the period
-    are whole quarters of an hour and local hours come one after the other, as they nearly always do, for it is read in
-    a fifth of the time.
+    `unit` is the unit, in ms, of the column that is read: `quarter` or `occurred`. It is `quarter` if all offsets and
+    both ends of the period are whole quarters of an hour, and if local hours follow one another. This is almost always
+    true, and `quarter` is read in a fifth of the time.
     """
 
     period: Period
@@ -95,7 +96,9 @@ class LocalClock:
 
     @staticmethod
     def of(period: Period, extent: Interval | None = None) -> "LocalClock":
-        """`extent`: holds all events that there are; changes outside it are left out. None: events may be anywhere."""
+        """Return the local clock of a period. `extent` holds all existing events, and offset changes outside it are
+        omitted. If it is None, events may be anywhere.
+        """
         whole = Interval(as_ms(period.start), as_ms(period.end))
         unit = _unit(period.zone, whole)
         start, end = whole.start, whole.end
@@ -118,7 +121,7 @@ class LocalClock:
         return as_ms(self.period.end) // self.unit
 
     def bucket(self, column: str, grain: Grain) -> str:
-        """The number of the local hour, day, week or month."""
+        """SQL for the number of the local hour, day, week or month."""
         local = f"({column} + {_offset_at(column, self.changes)})"
         day = f"({local} // {DAY // self.unit})"
         match grain:
@@ -133,7 +136,7 @@ class LocalClock:
                 return f"(year({moment}) * 12 + month({moment}) - 1)"
 
     def days(self, most: int) -> list[tuple[int, Interval]] | None:
-        """The days of the period, each with its number; None where there are too many."""
+        """Return the days of the period with their numbers, or None if there are more than `most`."""
         if self.period.days() > most:
             return None
         found = []
@@ -146,7 +149,7 @@ class LocalClock:
         return found
 
     def is_new(self, column: str, grain: Grain | None) -> str | None:
-        """Whether what happened in the quarter `column` was in an earlier bucket, or before the period; None where
+        """SQL for whether the quarter `column` is in another bucket than the row, or before the period. None if
         quarters are too coarse to tell.
         """
         if self.unit != QUARTER:
@@ -157,17 +160,18 @@ class LocalClock:
 
     @property
     def no_visit_leaps(self) -> bool:
-        """Whether a visit is in every bucket between that of its first event and that of its last one: no bucket, nor
-        the part of one that the period has, is shorter than the longest gap in a visit.
+        """Whether a visit has an event in every bucket between its first and its last event. This is true if no bucket,
+        and no part of a bucket at the ends of the period, is shorter than the longest gap in a visit.
         """
         edges = [(self.start, self.changes[0][1]), (self.end, self.changes[-1][1])]
         edges += [(when, offset) for (_, a), (when, b) in pairwise(self.changes) for offset in (a, b)]
         return self.unit == QUARTER and all((when + offset) * QUARTER % VISIT_GAP == 0 for when, offset in edges)
 
     def touched(self, openings: Sql, grain: Grain) -> Sql:
-        """Openings of the period, once for each bucket that they touch, each time with a `quarter` of it; only where no
-        visit leaps. Those that go on into a bucket have no `seen` there, as their visitor is not seen sooner. Where
-        events stand for themselves, a visitor may come up again in a bucket: those buckets count distinct visitors.
+        """Return the openings of the period, once for each bucket that they touch, with a `quarter` in that bucket.
+        Valid only if `no_visit_leaps`. An opening that continues into a bucket has no `seen` there, because its visitor
+        was not seen earlier in the bucket. If events stand for themselves, a visitor may appear several times in a
+        bucket; such buckets count distinct visitors.
         """
         first, last = f"greatest(quarter, {self.start})", f"least(last_quarter, {self.end - 1})"
         own = f"SELECT * REPLACE ({first} AS quarter) FROM ({{}})"
@@ -187,7 +191,9 @@ def _unit(zone: ZoneInfo, interval: Interval) -> int:
 
 
 def _offset_at(column: str, changes: Sequence[tuple[int, int]]) -> str:
-    """By halving: a site with a century of events has 200 changes, and each row is compared with 8 of them."""
+    """Select the offset by bisection: a site with a century of events has 200 changes, and each row is compared with 8
+    of them.
+    """
     if len(changes) == 1:
         return str(changes[0][1])
     middle = len(changes) // 2
@@ -196,22 +202,22 @@ def _offset_at(column: str, changes: Sequence[tuple[int, int]]) -> str:
 
 
 def _in_order(changes: Sequence[tuple[int, int]]) -> bool:
-    """Whether no hour or day goes on after the next one began, as where clocks go back by two hours: what came just
-    before does not tell then whether something is the first in its bucket.
+    """Whether each hour and day ends before the next one begins. This is false if clocks go back by two hours. The
+    previous event then does not tell whether an event is the first in its bucket.
     """
     return all(
         (when + before - 1) // HOUR <= (when + after) // HOUR for (_, before), (when, after) in pairwise(changes)
     )
 
 
-# Events and what they are worth to a filter
+# Expressions for filters
 
 
 class Terms:
-    """Expressions over rows of a reading. Remembers which columns they need."""
+    """Builds expressions over rows of a snapshot, and collects the columns that they need."""
 
     def __init__(self, query: Query, clock: LocalClock, source: Rows, done: list[Sql] | None = None) -> None:
-        """`done`: gathers, for all terms of a statement, the relations done_1, done_2, ... that they speak of."""
+        """`done` collects the relations done_1, done_2, ... that all terms of a statement refer to."""
         self.query = query
         self.clock = clock
         self.source = source
@@ -223,23 +229,25 @@ class Terms:
         return name
 
     def rows(self, *more: str) -> Sql:
-        """The events of the period, with the columns that were spoken of so far."""
+        """Return the events of the period, with the columns used so far."""
         return self.source(sorted({*self.columns, *more}))
 
     def openings(self, grain: Grain | None) -> Sql:
-        """What stands for them in each bucket, where visits and visitors are counted."""
+        """Return the openings in each bucket, which stand for the events if only visits and visitors are counted."""
         found = self.source(sorted(self.columns | {"quarter", "seen"} if grain else self.columns), openings=True)
         return self.clock.touched(found, grain) if grain else found
 
     def dimension(self, name: str) -> Sql:
-        """The event's value, or what stands for a missing one; of a time dimension, its bucket's number. Never NULL."""
+        """SQL for the event's value, or for the word that replaces a missing value. For a time dimension, it is the
+        number of the bucket. Never NULL.
+        """
         if name.startswith("time:"):
             grain: Grain = name.removeprefix("time:")  # type: ignore[assignment]
             return Sql(self.clock.bucket(self.column(self.clock.column), grain))
         return put("coalesce({}, {})", self.text(name), value(missing(name)))
 
     def text(self, name: str) -> Sql:
-        """The event's value of a dimension other than time; NULL if it has none."""
+        """SQL for the event's value of a dimension other than time. NULL if the event has none."""
         if name.startswith(PROPS):
             return put("nullif({}[{}], '')", Sql(self.column("props")), value(name.removeprefix(PROPS)))
         if name in NAMES_OF:
@@ -252,8 +260,8 @@ class Terms:
         return joined_by(" AND ", [self.filter(each) for each in filters] or [TRUE])
 
     def outright(self, wanted: Filter) -> Sql:
-        """The same as `filter`, but for a row that does not fit it may be NULL: then DuckDB tells by a Parquet file's
-        dictionaries what it need not read.
+        """The same as `filter`, but it may be NULL for a row that does not match. DuckDB can then skip parts of a
+        Parquet file by the file's dictionaries.
         """
         match wanted:
             case Condition("is", dimension, values, True) if (
@@ -267,7 +275,7 @@ class Terms:
         return self.filter(wanted)
 
     def filter(self, wanted: Filter) -> Sql:
-        """Never NULL, so that NOT means what it says."""
+        """SQL for whether a row matches. Never NULL, so that NOT gives the opposite."""
         match wanted:
             case And(inner):
                 return put("({})", self.filters(inner))
@@ -305,7 +313,7 @@ class Terms:
         return put(f"({name} = 'pageview' AND {{}})", fits)
 
 
-# By operator, and whether case matters.
+# By operator, and whether it is case-sensitive.
 _TESTS: dict[tuple[Operator, bool], Callable[[Sql, Sql], Sql]] = {
     ("is", True): lambda text, each: put("{} = {}", text, each),
     ("is", False): lambda text, each: put(f"{FOLDED_SQL} = {FOLDED_SQL}", text, each),
@@ -324,14 +332,14 @@ def _names(wanted: Condition, goal: Goal) -> bool:
 
 
 def page_pattern(page: str) -> str:
-    """A goal's page as a regular expression: `*` within a part of the path, `**` across parts."""
+    """Return a goal's page as a regular expression: `*` matches within a part of the path, `**` across parts."""
     parts = re.split(r"(\*\*|\*)", page)
     return "".join({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
 
 
 # The statement
 
-# Whole numbers all the way, so that halves are rounded away from zero exactly.
+# The calculation uses whole numbers, so that halves are always rounded away from zero.
 _SHARE = "CASE WHEN {whole} > 0 THEN ((20000 * {part} + {whole}) // (2 * {whole}))::DOUBLE / 100 ELSE 0.0 END"
 _PER_VISIT = "CASE WHEN {n} > 0 THEN (2 * {sum} + {unit} * {n}) // (2 * {unit} * {n}) ELSE 0 END"
 
@@ -341,11 +349,11 @@ _OF_EVENTS = {"pageviews", "events", "time_on_page", "scroll_depth", *OF_MONEY}
 
 @dataclass
 class _Plan:
-    """What is known of a query before its SQL is written.
+    """What is known about a query before its SQL is written.
 
-    `visit_level`: each visit's rows of the period are in one group of one bucket's or none, all of them or none.
-    `openings`: all that is counted of events is whose they are, so the openings stand for them.
-    `everybody`: nothing is asked but time, so a visitor's first event in a bucket stands for the visitor.
+    `visit_level`: within a bucket, all of a visit's rows in the period are in the same group, or none of them is.
+    `openings`: only visits and visitors are counted, so the openings stand for the events. `everybody`: the query has
+    no filters and at most a time dimension, so a visitor's first event in a bucket stands for the visitor.
     """
 
     query: Query
@@ -373,7 +381,7 @@ class _Plan:
 
 
 def _is_of_events(wanted: Filter) -> bool:
-    """Whether it may fit one event of a visit and not another."""
+    """Whether the filter may match one event of a visit and not another."""
     match wanted:
         case And(inner) | Or(inner):
             return any(map(_is_of_events, inner))
@@ -391,12 +399,12 @@ def statement(
     whole: Callable[[Interval], bool] = lambda _: False,
     only: Iterable[tuple[str, ...]] | None = None,
 ) -> Sql:
-    """The SQL that answers the query. `rows`: see Rows; `whole`: see Snapshot.holds_whole. `only`: the groups that are
-    wanted, each by its dimensions but for time; None: all.
+    """Return the SQL that answers the query. `rows`: see Rows. `whole`: see Snapshot.holds_whole. `only` lists the
+    wanted groups by their dimensions without time; None means all.
 
-    Each row has the dimensions, a time dimension as its bucket's number; then the metrics, money as thousandths; then
-    the currencies of those, in their order; then `here` and the number of all rows. Where the page is empty, there is
-    one row nevertheless, whose `here` is NULL.
+    Each row has the dimensions (a time dimension as the number of its bucket), the metrics (money in thousandths), the
+    currencies of the money metrics in their order, `here`, and the number of all rows. If the page is empty, the result
+    has one row, whose `here` is NULL.
     """
     plan = _Plan.of(query, rows)
     ctes: dict[str, Sql] = {}
@@ -473,11 +481,11 @@ def _visitors(plan: _Plan, whole: Callable[[Interval], bool]) -> str:
     return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if every_event else ''}"
 
 
-_MOST_DAYS = 1_000  # that are looked at one by one
+_MOST_DAYS = 1_000  # days that are checked one by one
 
 
 def _uncertain_buckets(plan: _Plan, whole: Callable[[Interval], bool]) -> list[int] | None:
-    """The buckets that more than one source holds; None: any may be."""
+    """The buckets that more than one source holds. None means that any bucket may be one of them."""
     period = Interval(as_ms(plan.query.period.start), as_ms(plan.query.period.end))
     grain = plan.query.grain
     if grain is None:
@@ -490,7 +498,7 @@ def _uncertain_buckets(plan: _Plan, whole: Callable[[Interval], bool]) -> list[i
 
 
 def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:
-    """The relation `events`: those that fit, with the dimensions and what is counted of them."""
+    """The relation `events`: the matching events with the dimensions and the values to count."""
     query, terms = plan.query, plan.terms
     dimensions = [
         put(f"{{}} AS {name}", terms.dimension(dimension))
@@ -536,7 +544,7 @@ def _events(plan: _Plan, counted: dict[str, str]) -> dict[str, Sql]:
 
 
 def _metric(plan: _Plan, name: str, ctes: dict[str, Sql]) -> str:  # noqa: PLR0911  one for each metric
-    """SQL of one metric, from what main counts and from relations of its own, which it adds to `ctes`."""
+    """SQL of one metric, from the counts in `main` and from relations that it adds to `ctes`."""
     match name:
         case "visitors" | "visits" | "pageviews" | "events":
             return f"coalesce({name}, 0)"
@@ -598,7 +606,7 @@ def _scrolled(plan: _Plan) -> Sql:
 
 
 def _anyway(plan: _Plan, kept: Sequence[str], name: str) -> Sql:
-    """The visitors by the kept dimensions, whatever goals they met."""
+    """The visitors by the kept dimensions, no matter which goals they reached."""
     query = plan.query
     terms = Terms(query, plan.clock, plan.terms.source, plan.terms.done)
     filters = terms.filters(each for each in query.filters if not _is_of_goals_or_props(each))
@@ -627,7 +635,7 @@ def _joined(plan: _Plan, name: str) -> str:
 def _spine(plan: _Plan) -> Sql:
     """Every label of the period, for each group of the other dimensions that occurs."""
     grain = plan.query.grain
-    assert grain is not None  # noqa: S101  the parser asks for labels with a time dimension only
+    assert grain is not None  # noqa: S101 the parser allows labels only with a time dimension
     buckets = [bucket_of(text, grain) for text in time_labels(plan.query.period, grain)]
     time = plan.names[plan.query.dimensions.index(f"time:{grain}")]
     labels = put(f"SELECT unnest({{}}::BIGINT[]) AS {time}", value(buckets))

@@ -1,7 +1,7 @@
-"""Who is there right now: the last minutes of a site, counted by MongoDB from the raw events, with nothing in between.
+"""The realtime report: the last minutes of a site, counted by MongoDB directly from raw events.
 
-In: a site. Out: `Realtime`. Wrong can go: MongoDB away or over the time limit is `Unavailable`. The index
-(site_id, timestamp) keeps the question on the last half hour's documents.
+The index (site_id, timestamp) limits the query to the documents of the last half hour. Callers must handle Unavailable,
+raised if MongoDB is not reachable or exceeds the time limit.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,9 @@ class PageViews:
 
 @dataclass(frozen=True, slots=True)
 class Lately:
-    """visitors: distinct visitors; an event without one is nobody's. top_pages: the ten most viewed, ties by page."""
+    """`visitors` counts distinct visitors; an event without a visitor counts for none. `top_pages` holds the ten most
+    viewed pages; ties are ordered by page.
+    """
 
     visitors: int
     pageviews: int
@@ -38,7 +40,7 @@ class Lately:
 
 @dataclass(frozen=True, slots=True)
 class Realtime:
-    """Of the minutes up to `as_of`; an event that says it is of later does not count yet."""
+    """The minutes up to `as_of`. An event with a later time does not count yet."""
 
     as_of: datetime
     last_5_minutes: Lately
@@ -53,14 +55,15 @@ class RealtimeReader:
 
     def read(self, site_id: str) -> Realtime:
         now = self._clock()
-        ping(self._events.database)  # a MongoDB that is away is known after a second, not after the question's limit
+        # reports an unreachable MongoDB after a second instead of at the query's time limit
+        ping(self._events.database)
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
             (found,) = self._events.aggregate(realtime_pipeline(site_id, now))
         return Realtime(now, _lately(found, "short"), _lately(found, "long"))
 
 
 def realtime_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
-    """One reading of the half hour's events for all six answers."""
+    """Return a pipeline that reads the half hour's events once for all six results."""
     recent = {"$match": {"recent": True}}
     facets: dict[str, Any] = {}
     for name, stages in (("short", [recent]), ("long", [])):

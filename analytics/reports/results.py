@@ -1,4 +1,4 @@
-"""What a report answers with. Pure."""
+"""The results of reports. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ class MoneyAmount:
     currency: str
 
 
-# None: nothing to say it of, as the scroll depth of a page that nobody scrolled.
+# None means that no event has a value, such as the scroll depth of a page that no visitor scrolled.
 Metric = int | float | MoneyAmount | None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One group of events; `before`: the same metrics in the period that it is compared with."""
+    """One group of events. `before` holds the same metrics in the period that it is compared with."""
 
     dimensions: tuple[str, ...]
     metrics: tuple[Metric, ...]
@@ -27,8 +27,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """`total_rows`: how many there are without limit and offset, where that was asked. `as_of`: not everything that was
-    stored after it is in the numbers, as too much came in to be read at once; None: all is.
+    """The answer to a query. `total_rows` is the number of rows without limit and offset, if the query requested it.
+    `as_of`: not all events stored after it are included, because there were too many to read at once. None means that
+    all events are included.
     """
 
     rows: tuple[Row, ...]
@@ -44,9 +45,11 @@ class PathViews:
 
 @dataclass(frozen=True, slots=True)
 class SiteStats:
-    """total_views: pageviews. unique_users: distinct visitors over all events; an event without one is nobody's.
+    """`total_views` counts pageviews. `unique_users` counts distinct visitors over all events; an event without a
+    visitor counts for none.
 
-    top_paths: the ten most viewed, ties by path; a pageview that brought no path counts in total_views only.
+    `top_paths` holds the ten most viewed paths; ties are ordered by path. A pageview without a path counts only in
+    `total_views`.
     """
 
     total_views: int
@@ -56,8 +59,8 @@ class SiteStats:
 
 @dataclass(frozen=True, slots=True)
 class Cohort:
-    """Visitors whose first event of the period fell into the bucket `label`. `active[k]`: how many of them came again k
-    buckets later; active[0] are all of them.
+    """The visitors whose first event of the period is in the bucket `label`. `active[k]` is how many of them returned k
+    buckets later. `active[0]` is all of them.
     """
 
     label: str
@@ -66,7 +69,7 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Journeys:
-    """How often which page came after, and before, a page; None: nothing did, the visit ended or began with it."""
+    """How often each page followed or preceded a page. None as the page means that the visit ended or began there."""
 
     following: tuple[tuple[str | None, int], ...]
     preceding: tuple[tuple[str | None, int], ...]
@@ -74,7 +77,9 @@ class Journeys:
 
 @dataclass(frozen=True, slots=True)
 class PastEvent:
-    """`name`: the event_type, "pageview" for both spellings of it. `props`: as text, as they are filtered by."""
+    """An event in a visitor's history. `name` is the event_type, "pageview" for both spellings. `props` are texts, as
+    filters compare them.
+    """
 
     occurred_at: datetime
     name: str
@@ -88,7 +93,9 @@ class PastEvent:
 
 @dataclass(frozen=True, slots=True)
 class PastVisit:
-    """`duration`: whole seconds. `described`: those of DESCRIBED that its entry event has. `events`: oldest first."""
+    """A visit in a visitor's history. `duration` is in whole seconds. `described` holds the names of DESCRIBED that the
+    entry event has. `events` has the oldest first.
+    """
 
     began_at: datetime
     duration: int
@@ -102,16 +109,17 @@ class PastVisit:
 
 @dataclass(frozen=True, slots=True)
 class VisitorHistory:
-    """The latest visit first. `is_cut`: there are more events than are shown, of the oldest visits."""
+    """A visitor's visits, the latest first. `is_cut` is true if events of the oldest visits are left out."""
 
     visits: tuple[PastVisit, ...]
     is_cut: bool = False
 
 
 class Refused(Exception):
-    """A question that was understood and will not be answered. `code`: `time_limit`, `memory_limit` or `busy`.
+    """A valid query that is not answered. `code` is `time_limit`, `memory_limit` or `busy`.
 
-    No dataclass: a frozen exception cannot pass a context manager, which sets its traceback.
+    It is not a dataclass, because a context manager sets the traceback of an exception, which fails if the exception is
+    frozen.
     """
 
     def __init__(self, code: str, message: str) -> None:

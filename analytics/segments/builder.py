@@ -1,11 +1,12 @@
-"""From raw events to segments, and from fine segments to coarse ones: both are the same act.
+"""Builds segments: from raw events, and coarse segments from fine ones. Both work the same way.
 
-To build a segment of an interval is to read what counts in it now (dirty slots from raw events, anything else from the
-segments that are there) and to write that as one file. Then, in one write, the manifest has the new segment in place of
-those that it covers; then the slots that were read are cleared, unless they were marked again meanwhile. Whoever dies
-in between leaves a file that nobody names, or slots that are read once more.
+To build the segment of an interval, the builder reads the interval's current content: dirty slots from raw events, all
+else from the existing segments. It writes this content as one file. One write then replaces the covered segments by the
+new segment in the manifest. Last, the builder clears the slots that it read, unless they were marked again in the
+meantime. A builder that dies in between leaves a file that no manifest names, or slots that are read again.
 
-Wrong can go: MongoDB away is Unavailable. What is wrong with one site's segments is logged, and the others are built.
+An error in one site's segments is logged, and the other sites are built. Callers must handle Unavailable, raised if
+MongoDB is not reachable.
 """
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
@@ -53,20 +54,24 @@ from config.metrics import SEGMENTS
 
 log = structlog.get_logger()
 
-# Rows of a piece that one thread reads: DuckDB's own number, and twice as many where there are many. At ten million it
-# made all time 107 ms and not 133, filtered pages 136 and not 166, and the file 4 % smaller; half made all slower.
+# Rows of a row group, which one thread reads: DuckDB's default, and twice as many in large files. At ten million
+# events, the larger row group took 107 ms instead of 133 ms for all time and 136 ms instead of 166 ms for filtered
+# pages, and made the file 4 % smaller. Half as many rows were slower.
 _ROW_GROUP, LARGE_ROW_GROUP = 122_880, 245_760
 _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
-MANY_ROWS = 1_000_000  # that are sorted at once, in 600 MB; ten million did not go through DuckDB's default of a GB
-SMALL = 50_000  # events: what is no larger is built anew in a second, and needs no finer segments
-SMALL_WIDE = 1_000  # the same, of events of up to 72 kB
+# rows sorted at once, in 600 MB; ten million rows did not fit into the default memory limit of 1 GB
+MANY_ROWS = 1_000_000
+SMALL = 50_000  # events; a segment up to this size is rebuilt within a second and needs no finer segments
+SMALL_WIDE = 1_000  # the same for events of up to 72 kB
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
-TURN = timedelta(seconds=5)  # of one site; else one that has months to build would keep all others waiting
+TURN = timedelta(seconds=5)  # for one site; otherwise a site with months to build would keep all other sites waiting
 
 
 @dataclass(frozen=True)
 class Builder:
-    """`connect`: makes a DuckDB connection with limits; closed after each segment."""
+    """Builds the segments of all sites. `connect` makes a DuckDB connection with limits; the builder closes it after
+    each segment.
+    """
 
     segments: SegmentStore
     dirty: DirtyHours
@@ -76,24 +81,24 @@ class Builder:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def is_owed(self) -> bool:
-        """Whether `build_due` would find something, told quickly. Raises Unavailable."""
+        """Whether `build_due` would find something to build, answered quickly. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
             return self.dirty.is_any_due(due_at(self.now())) or not self.history.is_done()
 
     def waiting(self) -> tuple[Waiting, Waiting]:
-        """The dirty hours, and those of them that are due, told quickly. Raises Unavailable."""
+        """Return all dirty hours, and the dirty hours that are due, answered quickly. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
             return self.dirty.waiting(), self.dirty.waiting(due_at(self.now()))
 
     def build_due(self, until: datetime | None = None) -> int:
-        """Build what should be a segment by now, of the sites that wait longest, and begin nothing after `until`.
+        """Build the segments that are due, for the sites that have waited longest. It begins no segment after `until`.
         Returns how many segments were built. Raises Unavailable.
         """
         built = self._build_sites(self.dirty.sites_due(due_at(self.now())), until)
         return built + self._build_history(until)
 
     def _build_history(self, until: datetime | None) -> int:
-        """Months from before there were segments; one at least, or they might wait for ever."""
+        """Build months of the backfill. It builds at least one, because the months might otherwise never be built."""
         built = 0
         for past in self.history.all_left():
             with self._edge(past.site_id), self.segments.lease(past.site_id, self.now) as is_ours:
@@ -106,14 +111,18 @@ class Builder:
 
     @contextmanager
     def _edge(self, site_id: str) -> Iterator[None]:
-        """What is wrong with one site keeps no other from being built. It is tried again when its lease has run out."""
+        """Keep an error of one site from stopping the other sites. The site is tried again when its lease has
+        expired.
+        """
         try:
             yield
         except (SegmentLost, duckdb.Error, pa.ArrowException):
             log.exception("segments_not_built", site_id=site_id)
 
     def merge_rested(self, until: datetime | None = None) -> int:
-        """The same for months that are over of sites to which nothing comes any more."""
+        """Merge the segments of past months, for sites that receive no more events. `until` and result as in
+        `build_due`.
+        """
         month = interval_of("month", as_ms(self.now()) - HOUR)
         return self._build_sites(self.segments.sites_to_merge(month.start), until)
 
@@ -127,17 +136,21 @@ class Builder:
         return built
 
     def build_site(self, site_id: str, *, everything: bool = False, until: datetime | None = None) -> int:
-        """The same for one site. `everything`: also hours that are still going on, and all merges at once."""
+        """Build the due segments of one site. `everything` also builds hours that are not over, and does all merges at
+        once.
+        """
         built = 0
         with self.segments.lease(site_id, self.now) as is_ours:
             while is_ours and (until is None or self.now() < until) and (interval := self._next(site_id, everything)):
                 if not self.build(site_id, *interval):
-                    break  # somebody else builds it
+                    break  # another process is building the site
                 built += 1
         return built
 
     def build(self, site_id: str, grain: SegmentGrain, interval: Interval, *, from_raw: bool = False) -> bool:
-        """One segment. `from_raw`: of raw events only, whatever segments there are. False: somebody else was faster."""
+        """Build one segment. `from_raw` reads only raw events, no matter which segments exist. Returns False if another
+        builder was faster.
+        """
         dirty = self.dirty.of_site(site_id, interval)
         manifest = self.segments.manifest(site_id)
         from_raw = from_raw or any(s.is_wide for s in manifest.segments if s.interval.overlaps(interval))
@@ -153,7 +166,7 @@ class Builder:
                 rows = derived + sum(source.segment.rows for source in sources)
                 content = write(connection, Snapshot(sources, (), Sql("derived"), cut=interval), interval, rows, file)
             except duckdb.Error:
-                # Copies of this node's that were damaged since they were fetched are fetched anew by the next build.
+                # The next build fetches again the copies on this node that were damaged after they were fetched.
                 self.segments.discard_damaged(source.segment for source in sources)
                 raise
             if wide.is_some:
@@ -161,7 +174,8 @@ class Builder:
             made = WIDE_FORMAT if wide.is_some else FORMAT
             new = [self.segments.keep(file, manifest, grain, interval, content, form=made)] if content.rows else []
         if not new and any(s.interval.overlaps(interval) and s not in covered for s in manifest.segments):
-            # Nothing left here, and a coarser segment below that would show through: it has to be built instead.
+            # No event is left in the interval, but a coarser segment still shows its old events. Build the coarser
+            # segment instead.
             return self._build_coarser(site_id, grain, interval)
         kept = [s for s in manifest.segments if s not in covered]
         if not self.segments.replace(manifest, sorted([*kept, *new], key=lambda s: (s.start, s.end))):
@@ -185,13 +199,13 @@ class Builder:
                 path = folder / segment.version
                 source = source_of(segment, str(path), manifest, fresh, interval)
                 if not any(segment.interval.within(hole) for hole in source.holes):
-                    os.link(self.segments.fetch(segment), path)  # another process may make room meanwhile
+                    os.link(self.segments.fetch(segment), path)  # another process may remove the copy to make room
                     sources.append(source)
         return tuple(sources)
 
     def _next(self, site_id: str, everything: bool) -> tuple[SegmentGrain, Interval] | None:
-        """What to build now: the coarsest segment whose events are few, or else the dirty hour itself; then what may be
-        merged.
+        """Return what to build next: the coarsest segment with few events, or the dirty hour itself. Without a dirty
+        hour, return what may be merged.
         """
         manifest = self.segments.manifest(site_id)
         hour = self.dirty.first(site_id) if everything else self.dirty.next_due(site_id, due_at(self.now()))
@@ -208,7 +222,7 @@ class Builder:
         return "hour", interval_of("hour", ms)
 
     def _merge(self, manifest: Manifest, everything: bool) -> tuple[SegmentGrain, Interval] | None:
-        """Hours of a day into the day, days of a month that is over into the month."""
+        """Merge the hours of a day into the day, and the days of a past month into the month."""
         groups: defaultdict[tuple[SegmentGrain, Interval], list[Segment]] = defaultdict(list)
         for segment in manifest.segments:
             if segment.grain != "month":
@@ -224,7 +238,7 @@ class Builder:
         settled = int(SETTLED.total_seconds() * 1000)
         if grain == "month":
             if any(s.grain == "hour" and s.interval.within(interval) for s in manifest.segments):
-                return False  # hours go into their day first
+                return False  # hours are merged into their day first
             large = [s for s in manifest.segments if s.interval == interval and s.rows > SMALL]
             rested = all(s.built_at + MONTH_RESTS <= self.now() for s in large)
             return rested and interval.end + HOUR <= now
@@ -234,8 +248,8 @@ class Builder:
 def write(
     connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, interval: Interval, rows: int, file: Path
 ) -> Content:
-    """A segment's file, of what the reading has of the interval. `rows`: about how many. Many are sorted a day at a
-    time, as the whole would not fit into memory.
+    """Write a segment's file from the snapshot's rows in the interval. `rows` is their approximate number. Many rows
+    are sorted one day at a time, because all of them would not fit into memory.
     """
     days = [interval]
     if rows > MANY_ROWS and interval.end - interval.start > DAY:
@@ -264,7 +278,7 @@ def _no_coarser(grain: SegmentGrain, than: SegmentGrain) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
-    """`rows` 0: no event is left there, and no segment."""
+    """A rebuilt month. If `rows` is 0, no event is left in the month, and the month has no segment."""
 
     month: Interval
     rows: int
@@ -272,7 +286,9 @@ class Rebuilt:
 
 
 def rebuild(builder: Builder, site_id: str, months: Iterable[Interval]) -> Iterator[Rebuilt]:
-    """Build the months anew from raw events; meanwhile the old segments serve. Waits for who builds the site now."""
+    """Rebuild the months from raw events. The old segments serve queries in the meantime. It waits while another
+    process builds the site.
+    """
     for month in months:
         start = time.monotonic()
         while not _rebuild_month(builder, site_id, month):

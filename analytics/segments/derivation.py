@@ -1,7 +1,9 @@
-"""Visits of any number of events, in bounded memory: raw events go to disk, and visits are derived for a part of the
-visitors at a time. DuckDB alone would do it at once, and run out of memory (500 MB at a million events, measured).
+"""Derives the visits of any number of events in bounded memory. Raw events go to disk, and visits are derived for a
+part of the visitors at a time. DuckDB would otherwise derive them all at once and run out of memory (500 MB at a
+million events, measured).
 
-In: a DuckDB connection, a folder on its disk. Out: the view `derived`, which is there as long as the folder.
+It takes a DuckDB connection and a folder on disk, and makes the view `derived`, which is valid as long as the folder
+exists.
 """
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
@@ -20,16 +22,16 @@ from analytics.segments.visit_sql import DERIVED
 from analytics.sql import Sql
 
 _PART = 200_000  # events; about 300 MB while their visits are derived
-OF_A_DAY = 10_240  # rows of a piece of what is derived: what reads a day at a time skips those of other days
+OF_A_DAY = 10_240  # rows of a row group of derived rows; a query of one day skips the row groups of other days
 _NO_SEEN = "SELECT *, NULL::INTEGER AS seen FROM read_parquet('{}')"
-_QUICKLY = "FORMAT parquet, COMPRESSION lz4"  # they are read once
+_QUICKLY = "FORMAT parquet, COMPRESSION lz4"  # the files are read once
 
 
 def derive(
     connection: duckdb.DuckDBPyConnection, folder: Path, events: Iterable[pa.RecordBatch], kept: Sql | None = None
 ) -> int:
-    """`events`: raw ones, which are read to the end; `kept`: others, from segments, with their `seen`. Returns how many
-    there are.
+    """Derive the visits into the view `derived`. `events` are raw events, and are read to the end. `kept` selects
+    events from segments, with their `seen`. Returns the number of events.
     """
     fresh = folder / "fresh.parquet"
     with pq.ParquetWriter(fresh, RAW, compression="lz4") as writer:
@@ -54,11 +56,11 @@ def derive(
 
 
 def _parts(connection: duckdb.DuckDBPyConnection, folder: Path, everything: Sql, count: int) -> Iterator[Sql]:
-    """The events of so many parts of the visitors, about; on disk, each in a folder of its own."""
+    """Yield the events in about `count` parts of the visitors. Each part is on disk in its own folder."""
     if count <= 1:
         yield everything
         return
-    # Events without a visitor are in no visit, and go with any part.
+    # Events without a visitor belong to no visit, so they may be in any part.
     text = f"SELECT *, coalesce(visitor, occurred::UBIGINT) % {count} AS part FROM ({everything.text})"
     whole = folder / "raw"
     connection.execute(f"COPY ({text}) TO '{whole}' ({_QUICKLY}, PARTITION_BY (part))", everything.values)

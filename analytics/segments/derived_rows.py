@@ -1,5 +1,5 @@
-"""Rows of visits that were put together for a question: in memory if they are few, else in a file on this machine's
-disk, which is removed when nothing refers to it any more. DuckDB then reads the columns that a question needs.
+"""Rows of visits that were derived for one query. Few rows are in memory. Many rows are in a file on this machine's
+disk, which is removed when nothing refers to it any more. DuckDB reads only the columns that a query needs.
 """
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
@@ -24,7 +24,7 @@ _SPAN = ["span_start", "span_end"]
 
 
 class DerivedRows:
-    """`size`: bytes, in memory or on the disk."""
+    """Derived rows in memory or on disk. `size` is their bytes."""
 
     def __init__(self, rows: pa.Table | Path) -> None:
         self._rows = rows
@@ -36,14 +36,14 @@ class DerivedRows:
             self.count, self.size = rows.num_rows, rows.nbytes
 
     def relation(self, connection: duckdb.DuckDBPyConnection, name: str) -> Sql:
-        """`name`: of the relation, if one is needed."""
+        """Return the rows as a relation. `name` is the name to register, if one is needed."""
         if isinstance(self._rows, Path):
             return Sql("read_parquet(?)", ([str(self._rows)],))
         connection.register(name, self._rows)
         return Sql(name)
 
     def reach(self, period: Interval) -> Interval | None:
-        """From the first event to the last one of the visits that have a part in the period."""
+        """Return the interval from the first to the last event of the visits that overlap the period, or None."""
         if not self.count:
             return None
         spans = pq.read_table(self._rows, columns=_SPAN) if isinstance(self._rows, Path) else self._rows
@@ -54,8 +54,8 @@ class DerivedRows:
 
 
 def derive_rows(connection: duckdb.DuckDBPyConnection, workplace: Workplace, raw: Sql) -> DerivedRows:
-    """`raw`: a statement with raw columns and `seen`."""
-    # In a statement of its own: DuckDB knows then how many there are, and takes memory for no more.
+    """Derive the rows. `raw` is a statement with raw columns and `seen`."""
+    # A separate statement tells DuckDB the number of rows, so that it reserves no more memory than needed.
     connection.execute(f"CREATE TEMP TABLE raw AS {raw.text}", raw.values)
     try:
         reader = connection.sql(DERIVED).to_arrow_reader(_AT_ONCE)

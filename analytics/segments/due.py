@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from analytics.events.dirty_hours import Due
 from analytics.interval import HOUR
 
-_MANY = 5_000  # marks of an hour that is still going on, above which reports should not read it all from raw events
-MANY_AFTER = timedelta(seconds=30)  # but not all the time: 1,000 events a second are 30,000 by then
-SETTLED = timedelta(seconds=90)  # after the end of an hour its last events have come, but for the late ones
-QUIET = timedelta(seconds=5)  # late events mostly come in batches
-_LONGEST_WAIT = timedelta(minutes=5)  # an hour that is marked again and again is built nevertheless
+_MANY = 5_000  # marks of an hour that is not over; above it, reports should not read the whole hour from raw events
+MANY_AFTER = timedelta(seconds=30)  # between two builds of such an hour; 1,000 events a second are 30,000 by then
+SETTLED = timedelta(seconds=90)  # after the end of an hour; by then its last events have arrived, except late ones
+QUIET = timedelta(seconds=5)  # late events usually arrive in batches
+_LONGEST_WAIT = timedelta(minutes=5)  # an hour that is marked repeatedly is built after this time
 
 
 def due_at(now: datetime) -> Due:

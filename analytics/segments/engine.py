@@ -1,4 +1,4 @@
-"""Segments, put together from the settings: what reads them and what builds them, on one set of stores."""
+"""Connects the parts of segments: the reader and the builder share one set of stores."""
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
 
@@ -22,7 +22,9 @@ from config.settings import Settings
 
 @dataclass(frozen=True)
 class Segments:
-    """`connect`: makes a DuckDB of its own, with limits, which may read the copies of this node and nothing else."""
+    """The stores, reader and builder of segments. `connect` makes a DuckDB connection with limits, which may read only
+    this node's copies of segments.
+    """
 
     store: SegmentStore
     dirty: DirtyHours
@@ -34,7 +36,9 @@ class Segments:
 
 
 def make_segments(settings: Settings, database: Database[dict[str, Any]]) -> Segments:
-    """After the fork: the store locks a folder for this process when it first needs one."""
+    """Build the parts from the settings. Call it after the fork: the store locks a folder for this process when it
+    first needs one.
+    """
     store = SegmentStore(database, settings.segment_folder, settings.segment_disk)
     dirty, history, raw = DirtyHours(database), Backfill(database), RawEvents(database)
     connect = partial(_connect, settings, store)

@@ -1,5 +1,6 @@
-"""Folders for what is half done, and locks between the processes of one machine: both go with the process, however it
-ends. A lock of the kernel's ends with a kill -9; a folder stays, and goes when somebody sees that its lock is free.
+"""Temporary folders, and locks between the processes of one machine. Both end with the process, no matter how it ends.
+The kernel releases a lock even after kill -9. A folder stays until another process finds that its lock is free and
+removes it.
 """
 
 import fcntl
@@ -17,11 +18,11 @@ from analytics.events.event import new_id
 
 _PREFIX = "work-"
 LOCK = "lock"
-YOUNG = 60.0  # seconds; whoever makes a folder has not locked it yet
+YOUNG = 60.0  # seconds; a process that has just made a folder may not have locked it yet
 
 
 class Workplace:
-    """A folder of this process's own within `parent`, which other processes share. Make it after the fork."""
+    """A folder of this process within `parent`, which other processes share. Create it after the fork."""
 
     def __init__(self, parent: Path) -> None:
         sweep(parent)
@@ -33,12 +34,12 @@ class Workplace:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """One that is there while the block runs."""
+        """Yield a folder that exists while the block runs."""
         with tempfile.TemporaryDirectory(dir=self._place) as name:
             yield Path(name)
 
     def unused(self, suffix: str = "") -> Path:
-        """The name of a file or folder that is not there yet."""
+        """Return the path of a file or folder that does not exist yet."""
         return self._place / f"{new_id().hex}{suffix}"
 
 
@@ -49,7 +50,7 @@ def _leave(place: Path, lock: int, owner: int) -> None:
 
 
 def sweep(parent: Path) -> None:
-    """Remove the folders of processes that are gone."""
+    """Remove the folders of processes that have ended."""
     for place in parent.glob(f"{_PREFIX}*"):
         with suppress(FileNotFoundError):
             if time.time() - place.stat().st_mtime < YOUNG:
@@ -62,7 +63,9 @@ def sweep(parent: Path) -> None:
 
 @contextmanager
 def alone(lock: Path) -> Iterator[bool]:
-    """Whether nobody else on this machine has the lock, which is ours until the block ends."""
+    """Yield whether this process got the lock. It holds the lock until the block ends, and no other process on this
+    machine holds it.
+    """
     with lock.open("a") as file:
         yield _is_free(file)
 

@@ -1,13 +1,15 @@
-"""One consistent sight of a site's events over a period: what is in segments, and what is not there yet.
+"""Opens a snapshot: a consistent view of a site's events over a period, from segments and from raw events that no
+segment contains yet.
 
-For every moment exactly one source counts: a dirty slot is read from raw events, anything else from the finest segment
-that holds it. Rows of visits that cannot have changed come straight from the files. Visits near a seam (a segment's
-end, a dirty slot, a finer segment) are put together again from all their events, by the same SQL that made segments:
-those between segments once, and when new events have come, those of the visitors who did something meanwhile.
+Each moment has exactly one source: a dirty slot is read from raw events, and all else from the finest segment that
+holds it. Rows of visits that cannot have changed come directly from the files. Visits near a seam (the end of a
+segment, a dirty slot, a finer segment) are derived again from all their events, by the same SQL that derives segments.
+Visits between segments are derived once. After new events have arrived, only the visits of the visitors with new events
+are derived again.
 
-In: a DuckDB connection, a site, a period. Out: a `Snapshot`, whose `rows` is SQL for a relation. Wrong can go: MongoDB
-away is Unavailable, and so are events from before there were segments, where they are too many to be read without them;
-a segment's file that is gone or damaged is SegmentLost.
+A `Snapshot` has `rows`, which gives SQL for a relation. Callers must handle two exceptions. Unavailable is raised if
+MongoDB is not reachable, or if more events need a backfill than may be read from raw events. SegmentLost is raised if a
+segment's file is missing or damaged.
 """
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
@@ -39,20 +41,21 @@ from analytics.segments.visit_sql import FILES, RAW_OF_ROW, RAW_WITHOUT_PROPS, W
 from analytics.sql import Sql
 from analytics.unavailable import Unavailable
 
-FEW = 2_000  # events that are sooner read than looked around
-_LONGEST = 31 * DAY  # a segment; a question reads those that it meets, those that these meet, and no more
-MOST_FRESH_BYTES = 32_000_000  # of raw events, as columns, that one question reads
-MOST_CACHED = 32_000_000  # bytes of raw events kept between two questions
-MOST_AT_SEAMS = 64_000_000  # bytes of visits at seams, likewise
-# Of those that are larger, on the disk. A month of ten million events has 200 MB of them in memory while it is in days;
-# if they did not fit, each question would put them together again (several seconds).
+FEW = 2_000  # events; up to this number, reading them is faster than counting parts of them
+# the longest segment; a query reads the segments that it overlaps, those that these overlap, and no more
+_LONGEST = 31 * DAY
+MOST_FRESH_BYTES = 32_000_000  # of raw events, as columns, that one query reads
+MOST_CACHED = 32_000_000  # bytes of raw events kept between two queries
+MOST_AT_SEAMS = 64_000_000  # bytes of visits at seams kept between two queries
+# The limit for larger ones, on disk. A month of ten million events has 200 MB of them in memory while it consists of
+# days. If they did not fit, each query would derive them again, which takes several seconds.
 MOST_ON_DISK = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentSource:
-    """One segment's part of a reading. Something else counts in its stead in `finer`, which are segments, and in
-    `fresh`, which are raw events.
+    """One segment's part of a snapshot. Other sources replace it in two kinds of intervals: finer segments in `finer`,
+    and raw events in `fresh`.
     """
 
     segment: Segment
@@ -71,28 +74,28 @@ class SegmentSource:
         return [*map(_outside, self.holes)]
 
     def seams(self, reach: Interval | None = None) -> list[Sql]:
-        """Conditions of rows whose visits may be others together with other segments'. `reach`: of the segment's ends,
-        those within it.
+        """Conditions for rows whose visits may change when they are joined with rows of other segments. Of the
+        segment's ends, only those within `reach` count.
         """
         ends = Sql("(edge AND span_end >= ? AND span_start < ?)", (reach.start, reach.end)) if reach else Sql("edge")
         return [ends, *map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.finer))]
 
     def fresh_seams(self) -> list[Sql]:
-        """The same together with raw events."""
+        """Conditions for rows whose visits may change when they are joined with raw events."""
         return [*map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.fresh))]
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """`as_of`: everything stored until then is in it, and not all that came later; None: all is. `fresh`: dirty slots,
-    read from raw events.
+    """A consistent view of a site's events. It includes everything stored until `as_of`, and only some later events. If
+    `as_of` is None, it includes all events. `fresh` holds the dirty slots that are read from raw events.
 
-    `beside`: a relation with what is not read from segments: where `visits` were asked for, the events at seams, and
-    else those of dirty slots; None where there are segments and nothing else, as an empty relation costs a millisecond.
-    `others`: of visits that touch dirty slots and no end of a segment it has those of the visitors in the relation
-    `active`; the others' are as their segment says. `cut`: the visits of this interval end at its ends, whatever lies
-    beyond. `extent`: holds all events that there are, if that is known. `held`: has to live as long as the
-    reading, as its files go with it.
+    `beside` is a relation with the events that are not read from segments. With `visits`, these are the events at
+    seams; without, the events of dirty slots. It is None if there are only segments, because an empty relation costs a
+    millisecond. `others`: for visits that touch dirty slots and no end of a segment, `beside` holds only those of the
+    visitors in the relation `active`. The segment's rows are valid for the other visitors. `cut`: visits of this
+    interval end at its ends, no matter which events lie beyond. `extent` holds all existing events, if it is known.
+    `held` must live as long as the snapshot, because its files are removed with it.
     """
 
     sources: tuple[SegmentSource, ...]
@@ -106,12 +109,12 @@ class Snapshot:
     held: tuple[object, ...] = ()
 
     def rows(self, period: Interval, columns: Iterable[str], *, openings: bool = False) -> Sql:
-        """The events of the period. `columns`: of segment_sql.COLUMNS, and `prior`; without visits, those of
-        EVENT_COLUMNS.
+        """Return the events of the period. `columns` are columns of VISIT_ROW_COLUMNS and `prior`. Without visits, they
+        are columns of EVENT_COLUMNS.
 
-        With `openings`, fewer rows, which stand for all of them: the openings (analytics/segments/visit_sql.py) whose
-        quarters meet the period, which begins and ends with one; in addition their `last_quarter`. Where an opening is
-        not known, each event stands for itself.
+        With `openings`, return fewer rows, which stand for all of them: the openings (analytics/segments/visit_sql.py)
+        whose quarters overlap the period, with their `last_quarter`. The period must begin and end with a quarter. If
+        an opening is not known, each event stands for itself.
         """
         names = list(dict.fromkeys([*columns, "last_quarter"] if openings else columns)) or ["name"]
         whole = sorted((s for s in self.sources if not s.holes and s.segment.interval.within(period)), key=_format)
@@ -135,14 +138,14 @@ class Snapshot:
         return _all_of(" UNION ALL ", parts)
 
     def holds_whole(self, interval: Interval) -> bool:
-        """Whether one segment holds all that there is in it: then a visitor's first event there has a `seen` outside
-        it, and no other event has.
+        """Whether one segment holds all events of the interval. If so, the first event of each visitor in it has a
+        `seen` outside the interval, and no other event has.
         """
         holders = [s for s in self.sources if s.segment.interval.overlaps(interval) and not _filled(interval, s.holes)]
         return len(holders) == 1 and not any(hole.overlaps(interval) for hole in [*holders[0].holes, *self.fresh])
 
     def _part(self, sources: Sequence[SegmentSource], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
-        """`sources`: of one format."""
+        """Select columns from sources of one format."""
         what, values = [], []
         holes = [hole for source in sources for hole in source.holes]
         for name in names:
@@ -157,7 +160,7 @@ class Snapshot:
         return Sql(part.text, (*values, *part.values))
 
     def _limits(self, source: SegmentSource) -> list[list[Sql]]:
-        """What of the source counts, for all its holes: the conditions of each part of it."""
+        """Return the conditions of each part of the source that is valid, considering all its holes."""
         if not self.visits:
             return [source.outside_holes()]
         away, at_fresh = [*map(_not, source.seams())], source.fresh_seams()
@@ -177,7 +180,7 @@ _NOT_ACTIVE = Sql("(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM activ
 
 
 def _seen(holes: Sequence[Interval]) -> str:
-    """Where what happened before was replaced, it is not known; then an event counts as the first."""
+    """If the previous event was in a hole, its quarter is unknown, and the event counts as the visitor's first."""
     replaced = "".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)
     return f"CASE{replaced} ELSE seen END AS seen" if replaced else "seen"
 
@@ -196,7 +199,7 @@ _SEEN_FRESH = f"CASE WHEN visitor IS NULL THEN (occurred // {QUARTER})::INTEGER 
 
 
 def _freshly(name: str) -> str:
-    """A column of a segment, from raw events."""
+    """Return a segment's column computed from raw events."""
     quarter = f"(occurred // {QUARTER})::INTEGER AS "
     made = {"quarter": f"{quarter}quarter", "last_quarter": f"{quarter}last_quarter", "seen": _SEEN_FRESH}
     return made.get(name, name)
@@ -212,7 +215,7 @@ def _within(segment: Segment, period: Interval) -> list[Sql]:
 
 
 def _of_openings(period: Interval) -> list[Sql]:
-    start = max(period.start, 0)  # 1970, in a zone east of UTC, began before it; and no opening is -1
+    start = max(period.start, 0)  # in a time zone east of UTC, 1970 began earlier; no opening has -1
     return [Sql("last_quarter >= ?", (start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
 
 
@@ -243,7 +246,7 @@ def _any_of(conditions: Iterable[Sql]) -> Sql:
 
 
 def _since(ms: int) -> Sql:
-    """By the quarter where that says it all: it is read in a fifth of the time."""
+    """Use the quarter if it is exact: it is read in a fifth of the time."""
     return Sql("occurred >= ?", (ms,)) if ms % QUARTER else Sql("quarter >= ?", (ms // QUARTER,))
 
 
@@ -257,9 +260,10 @@ def _filled(interval: Interval, holes: Sequence[Interval]) -> bool:
 
 @dataclass(frozen=True)
 class _Gathered:
-    """`events`: raw, of the `fresh` intervals. `outside`: what the site has beyond the scope; and so may the months
-    of the `past`. `segments` and `slots`: the same again means the same visits between segments, and the same in slots;
-    no slots: who knows.
+    """What a snapshot reads. `events` are the raw events of the `fresh` intervals. `outside` holds the intervals beyond
+    the scope in which the site has events. The months of `past` may also have events there. `segments` is the cache key
+    of the visits between segments. `slots` is the cache key of the visits in slots; None means unknown, so these are
+    not cached.
     """
 
     scope: Interval
@@ -273,7 +277,7 @@ class _Gathered:
     slots: object | None
 
     def extent(self) -> Interval:
-        """All events of the sources and `events`, and up to a day more at both ends."""
+        """Return an interval that holds all events of the sources and `events`, and up to a day more at both ends."""
         times = [Interval(source.segment.first, source.segment.last + 1) for source in self.sources]
         if self.events.num_rows:
             found = pc.min_max(self.events["occurred"]).as_py()
@@ -284,11 +288,13 @@ class _Gathered:
 
 
 class NotBuiltYet(Exception):
-    """A worker reads them into segments; minutes for millions."""
+    """Events still need a backfill. A worker builds their segments, which takes minutes for millions of events."""
 
 
 class SnapshotReader:
-    """Opens readings; keeps, between two of them, what has not changed. One for each process; threads may share it."""
+    """Opens snapshots, and caches between two of them what has not changed. Create one for each process; threads may
+    share it.
+    """
 
     def __init__(self, segments: SegmentStore, dirty: DirtyHours, history: Backfill, raw: RawEvents) -> None:
         self.segments = segments
@@ -296,7 +302,7 @@ class SnapshotReader:
         self.history = history
         self.raw = raw
         self._slots = SizedCache(MOST_CACHED)  # (token, events) by (site, slot)
-        self._seams = SizedCache(MOST_AT_SEAMS)  # rows by whatever they were made of
+        self._seams = SizedCache(MOST_AT_SEAMS)  # rows by the sources from which they were derived
         self._seams_on_disk = SizedCache(MOST_ON_DISK)
 
     def open(
@@ -309,10 +315,11 @@ class SnapshotReader:
         visits: bool = True,
         props: bool = True,
     ) -> Snapshot:
-        """`most_fresh`: the most raw events to read, and MOST_FRESH_BYTES of them. If there are more, the oldest dirty
-        slots are left as they were when their segment was built, and the reading says as of when. Without `visits`
-        nothing is put together again, which takes no time where only events matter. Without `props` properties may be
-        missing, which may be most of what there is.
+        """Open a snapshot of the site's events in the period. It reads at most `most_fresh` raw events and
+        MOST_FRESH_BYTES of them. If there are more, the oldest dirty slots stay as they were when their segment was
+        built, and `as_of` gives that time. Without `visits`, no visit is derived again, which costs no time if a query
+        needs only events. Without `props`, properties may be missing; they may be most of the data. Raises Unavailable
+        and SegmentLost.
         """
         reach = period
         while True:
@@ -343,7 +350,7 @@ class SnapshotReader:
         )
 
     def _gather(self, site_id: str, reach: Interval, most_fresh: int, visits: bool) -> _Gathered:
-        # In this order: what leaves one of them is in the next.
+        # Keep this order: data that leaves one source is in the next.
         past = self.history.left(site_id)
         hours = self.dirty.of_site(site_id, reach.widened(3 * _LONGEST) if visits else reach)
         dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
@@ -369,7 +376,7 @@ class SnapshotReader:
     def _between(
         self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, props: bool
     ) -> DerivedRows:
-        """The events of visits at seams between segments."""
+        """Return the events of visits at seams between segments."""
         if not found.sources:
             return NO_VISITS.rows
         key = site_id, found.segments, props
@@ -402,23 +409,23 @@ class SnapshotReader:
         return self._seams if rows.is_in_memory else self._seams_on_disk
 
     def discard_damaged(self, site_id: str) -> bool:
-        """Remove this node's copies of the site's segments that are damaged; the next reading fetches them anew.
-        Whether there were any. Raises Unavailable.
+        """Remove this node's damaged copies of the site's segments; the next snapshot fetches them again. Returns
+        whether there were any. Raises Unavailable.
         """
         return self.segments.discard_damaged(self.segments.manifest(site_id).segments)
 
     def clear(self) -> None:
-        """Forget what was read: the next reading asks anew."""
+        """Clear the caches, so that the next snapshot reads everything again."""
         self._slots.clear()
         self._seams.clear()
         self._seams_on_disk.clear()
 
     def check(self) -> None:
-        """Raises Unavailable where MongoDB does not answer within a second."""
+        """Raises Unavailable if MongoDB does not answer within a second."""
         self.raw.check()
 
     def _read_past(self, site_id: str, old: Sequence[Interval], most: int) -> pa.Table:
-        """Never less than all of it: no segment has any."""
+        """Return all raw events of these intervals, never a part of them, because no segment holds them."""
         if sum(self.raw.count(site_id, interval, most + 1) for interval in old) > most:
             raise Unavailable("segments", NotBuiltYet(f"more than {most} events from before there were segments"))
         room = _Room(most, MOST_FRESH_BYTES)
@@ -431,7 +438,9 @@ class SnapshotReader:
     def _read_fresh(
         self, site_id: str, dirty: Sequence[DirtyHour], scope: Interval, most: int
     ) -> tuple[list[Interval], pa.Table, datetime | None]:
-        """The dirty slots that were read, the newest first until there are enough, and their events."""
+        """Return the dirty slots that were read, the newest first up to the limits, and their events. The third value
+        is since when the oldest unread slot waits.
+        """
         tokens = {slot: (token, hour.since) for hour in dirty for slot, token in hour.slots.items()}
         wanted = sorted(slot for slot in tokens if Interval(slot, slot + SLOT).overlaps(scope))
         tables: dict[int, pa.Table] = {}
@@ -453,8 +462,8 @@ class SnapshotReader:
         return joined(Interval(slot, slot + SLOT) for slot in tables), events, min(left, default=None)
 
     def _read_slots(self, site_id: str, slots: Sequence[int], room: _Room, tables: dict[int, pa.Table]) -> bool:
-        """As _read_run; slots that lie apart are read at once where few events lie between them, as each by itself
-        costs two round trips.
+        """The same as _read_run for slots that may lie apart. Slots with few events between them are read together,
+        because each separate read costs two round trips.
         """
         whole = Interval(slots[0], slots[-1] + SLOT)
         if whole.end - whole.start == len(slots) * SLOT:
@@ -472,8 +481,8 @@ class SnapshotReader:
         return self._read_slots(site_id, newer, room, tables) and self._read_slots(site_id, older, room, tables)
 
     def _read_run(self, site_id: str, run: Interval, room: _Room, tables: dict[int, pa.Table]) -> bool:
-        """Read the run's slots into `tables`, the newer half before the older one where it is too much at once. False:
-        there was no room for all.
+        """Read the run's slots into `tables`. If they are too many to read at once, the newer half is read before the
+        older half. Returns False if there was no room for all slots.
         """
         if self.raw.count(site_id, run, room.rows + 1) <= room.rows:
             table = self._read_within(site_id, run, room)
@@ -487,7 +496,9 @@ class SnapshotReader:
         return self._read_run(site_id, newer, room, tables) and self._read_run(site_id, older, room, tables)
 
     def _read_within(self, site_id: str, interval: Interval, room: _Room) -> pa.Table | None:
-        """The interval's events, if there is room for their bytes. If not, the room has as many rows of their size."""
+        """Return the interval's events if there is room for their bytes. If not, return None and limit the room to as
+        many rows of their size as fit.
+        """
         batches: list[pa.RecordBatch] = []
         rows = size = 0
         for batch in self.raw.read(site_id, [interval]):
@@ -504,7 +515,7 @@ class SnapshotReader:
 
 @dataclass
 class _Room:
-    """For raw events that a question may still read."""
+    """The limits for raw events that a query may still read."""
 
     rows: int
     bytes: int
@@ -517,7 +528,7 @@ class _Room:
 def source_of(
     segment: Segment, path: str, manifest: Manifest, fresh: Sequence[Interval], scope: Interval
 ) -> SegmentSource:
-    """What of the segment counts within the scope. `path`: its file."""
+    """Return the part of the segment that is valid within the scope. `path` is the segment's file."""
     finer = [
         other.interval
         for other in manifest.segments
@@ -534,7 +545,7 @@ def source_of(
 def seam_rows(
     sources: Sequence[SegmentSource], scope: Interval, cut: Interval | None = None, *, props: bool = True
 ) -> Sql:
-    """What visits at seams are made of, as raw columns and `seen`."""
+    """Return the rows of visits at seams, as raw columns and `seen`."""
     reach = scope.widened(VISIT_GAP)
     parts = []
     for alike in _alike(sources):
@@ -554,20 +565,20 @@ def _as_raw(rows: Sql, holes: Sequence[Interval], limits: Sequence[Sql], props: 
 
 
 def _alike(sources: Sequence[SegmentSource]) -> Iterator[list[SegmentSource]]:
-    """Those of one format that have no holes, together: they are read under the same conditions."""
+    """Group the sources of one format without holes, because they are read under the same conditions."""
     for _, found in groupby(sorted((s for s in sources if not s.holes), key=_format), _format):
         yield list(found)
     yield from ([source] for source in sources if source.holes)
 
 
 def _files(sources: Sequence[SegmentSource]) -> Sql:
-    """Of one format."""
+    """The files of sources of one format."""
     return Sql(FILES[_format(sources[0])], ([source.path for source in sources],))
 
 
 @dataclass(frozen=True)
 class _Visits:
-    """All events at seams of `visitors`; and of nobody, where they are fresh."""
+    """All events at seams of `visitors`, and the fresh events without a visitor."""
 
     visitors: pa.Table
     rows: DerivedRows
@@ -579,7 +590,7 @@ NO_VISITS = _Visits(pa.schema([("visitor", pa.uint64())]).empty_table(), Derived
 def _visits_lately(
     connection: duckdb.DuckDBPyConnection, workplace: Workplace, found: _Gathered, between: DerivedRows, props: bool
 ) -> _Visits:
-    """Of the visitors who have fresh events, or events that those replace."""
+    """Derive the visits of the visitors who have fresh events, or events that fresh events replace."""
     connection.register("fresh", found.events)
     with_fresh = [source for source in found.sources if source.fresh]
     stale = (_select("visitor", _files([x]), [replace(x, finer=()).in_holes()]) for x in with_fresh)
@@ -604,8 +615,8 @@ def _visits_lately(
 
 
 def _around(reach: Interval, manifest: Manifest) -> Interval:
-    """All of the segments that hold some of it, as any hole of theirs may change their visits; and what a visit may
-    touch beside them; in whole slots, as raw events are read.
+    """Return the interval of all segments that overlap `reach`, because any hole in them may change their visits, plus
+    the time around them that a visit may reach. It consists of whole slots, because raw events are read in slots.
     """
     met = [segment.interval for segment in manifest.segments if segment.interval.overlaps(reach)]
     around = Interval(min([reach, *met]).start, max(each.end for each in (reach, *met))).widened(VISIT_GAP)
@@ -613,7 +624,9 @@ def _around(reach: Interval, manifest: Manifest) -> Interval:
 
 
 def _within_reach(visits: Iterable[DerivedRows], period: Interval, found: _Gathered) -> list[Interval]:
-    """What was left unread and might belong to a visit of the period; then the scope, to be widened by it."""
+    """Return the scope and the unread intervals that may belong to a visit of the period; the caller widens its reach
+    by them. Return an empty list if there are none.
+    """
     if not (found.outside or found.past):
         return []
     reached = [reach for rows in visits if (reach := rows.reach(period)) is not None]
@@ -639,7 +652,7 @@ def _by_slot(table: pa.Table, run: Interval) -> Iterator[tuple[int, pa.Table]]:
 
 
 def _owned(table: pa.Table, first: int, end: int) -> pa.Table:
-    """These rows, in buffers of their own: a slice that is kept would keep all of the table."""
+    """Copy these rows into their own buffers: a cached slice would keep the whole table in memory."""
     part = table.slice(first, end - first)
     if part.num_rows in (0, table.num_rows):
         return part if part.num_rows else RAW.empty_table()
@@ -659,7 +672,7 @@ def _tokens(dirty: Iterable[DirtyHour], fresh: Sequence[Interval]) -> frozenset[
 
 
 class SizedCache:
-    """The values used last, up to a sum of their sizes, for threads."""
+    """A thread-safe cache of the most recently used values, limited by the sum of their sizes."""
 
     def __init__(self, most: int) -> None:
         self._values: LRUCache[Any, tuple[Any, int]] = LRUCache(most, getsizeof=itemgetter(1))
@@ -670,7 +683,7 @@ class SizedCache:
             return self._values.get(key, (None, 0))[0]
 
     def put(self, key: object, value: object, size: int) -> None:
-        with self._lock, suppress(ValueError):  # larger than all of it
+        with self._lock, suppress(ValueError):  # larger than the whole cache
             self._values[key] = (value, size + 1)
 
     def clear(self) -> None:

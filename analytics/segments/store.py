@@ -1,11 +1,12 @@
-"""Segments: which a site has (its manifest), their Parquet files in MongoDB, and a bounded copy of them on this disk.
+"""Stores segments: the list of a site's segments (its manifest), their Parquet files in MongoDB, and a size-limited
+copy of the files on this disk.
 
-A segment is never changed: a new one gets a new version, and the manifest, one document, goes from the old list to the
-new one in a single write that fails where somebody else was faster. So whoever reads a manifest sees a whole state. The
-files of segments that left it stay for a while, for those who still read them; the manifest knows since when.
+A segment never changes: a new segment has a new version. The manifest is one document. One write replaces the old list
+by the new list, and fails if another process was faster, so a manifest is always consistent. The files of segments that
+left the manifest stay for a while for queries that still read them. The manifest records since when.
 
-Wrong can go: MongoDB away is `Unavailable`, and so are segments in a format of a later version; a file that is gone or
-damaged is `SegmentLost`, which a rebuild mends.
+Callers must handle Unavailable, raised if MongoDB is not reachable or if a segment has the format of a later version.
+They must also handle SegmentLost, raised if a file is missing or damaged; a rebuild repairs it.
 """
 
 import os
@@ -38,27 +39,29 @@ from analytics.unavailable import Unavailable, raising_unavailable
 
 log = structlog.get_logger()
 
-_CHUNK = 8 * 1024 * 1024  # bytes; a document of MongoDB holds less than 16 MB
-KEPT_AFTER = timedelta(minutes=10)  # files of replaced segments; longer than any query may take
-FORSAKEN = timedelta(days=1)  # a file that nobody ever named: its builder is gone by now, or never will name it
-IN_USE = 120.0  # seconds; whoever asked for a copy may open it so much later, which is longer than any query takes
-LEASE = timedelta(seconds=60)  # what a builder that was killed costs its site
+_CHUNK = 8 * 1024 * 1024  # bytes; a MongoDB document holds less than 16 MB
+KEPT_AFTER = timedelta(minutes=10)  # for files of replaced segments; longer than any query may take
+# for a file that no manifest ever named: its builder has died by now, or will never name it
+FORSAKEN = timedelta(days=1)
+# seconds; a process may open a copy this long after it asked for it, which is longer than any query takes
+IN_USE = 120.0
+LEASE = timedelta(seconds=60)  # how long a killed builder blocks its site
 RENEWED = 20.0  # seconds
-# A copy's digest is compared when a process first reads it, when it changed, and every hour: most flipped bytes make no
-# error but wrong numbers (400 of 600, tried). SHA-256 reads some 500 MB a second.
+# A copy's digest is compared when a process first reads the copy, after the copy changed, and every hour. Most flipped
+# bytes cause wrong numbers instead of an error (400 of 600, tried). SHA-256 reads about 500 MB a second.
 VERIFIED_FOR = 3600.0  # seconds
 MOST_VERIFIED = 100_000  # copies that are remembered
 
 
 class SegmentLost(Exception):
-    """The file of a segment in the manifest is not in MongoDB, or not what was written."""
+    """The file of a segment in the manifest is missing in MongoDB, or differs from what was written."""
 
     def __init__(self, version: str) -> None:
         super().__init__(f"segment {version} is lost or damaged; `python -m footfall segments rebuild` makes it again")
 
 
 class LaterFormat(Exception):
-    """Of a segment that a later version of ours built."""
+    """A later version of Footfall built the segment."""
 
     def __init__(self, found: int) -> None:
         super().__init__(
@@ -68,7 +71,7 @@ class LaterFormat(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """How many rows a file has, and the times of its first and last event, ms."""
+    """The number of rows in a file, and the times of its first and last event, in ms."""
 
     rows: int
     first: int
@@ -77,8 +80,9 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """`digest`: SHA-256 of its file, `size` its bytes; the rest of `Content` as there. `format`: see
-    analytics/segments/visit_sql.py."""
+    """A segment. `digest` is the SHA-256 of its file, and `size` the file's bytes. `rows`, `first` and `last` are as in
+    `Content`. `format`: see analytics/segments/visit_sql.py.
+    """
 
     grain: SegmentGrain
     start: int
@@ -113,7 +117,7 @@ class Manifest:
 
 class SegmentStore:
     def __init__(self, database: Database[dict[str, Any]], folder: Path, most_bytes: int) -> None:
-        """`folder`: this node's copies, `most_bytes` together; any number of processes may share it."""
+        """`folder` holds this node's copies, up to `most_bytes` together. Any number of processes may share it."""
         self._manifests = database["segment_manifests"]
         self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=_CHUNK)
         self._files, self._chunks = database["segments.files"], database["segments.chunks"]
@@ -121,7 +125,7 @@ class SegmentStore:
         self.folder = folder
         self._most_bytes = most_bytes
         self._verified: TTLCache[str, tuple[int, int, int]] = TTLCache(MOST_VERIFIED, VERIFIED_FOR)
-        self._lock = threading.Lock()  # of `_verified`
+        self._lock = threading.Lock()  # guards `_verified`
 
     def manifest(self, site_id: str) -> Manifest:
         with raising_unavailable("mongodb", PyMongoError):
@@ -133,7 +137,7 @@ class SegmentStore:
             yield from (document["_id"] for document in self._manifests.find({}, {"_id": 1}).sort("_id", 1))
 
     def sites_to_merge(self, before: int) -> list[str]:
-        """Those that have days or hours, in months that were over by then (ms)."""
+        """Return the sites that have days or hours in months that were over at `before` (ms). Raises Unavailable."""
         finer = {"$elemMatch": {"grain": {"$in": ["hour", "day"]}, "end": {"$lte": before}}}
         with raising_unavailable("mongodb", PyMongoError):
             return [
@@ -141,7 +145,9 @@ class SegmentStore:
             ]
 
     def replace(self, before: Manifest, segments: Sequence[Segment]) -> bool:
-        """The site has these segments now. False where somebody else changed the manifest since `before` was read."""
+        """Set the site's segments. Returns False if another process changed the manifest after `before` was read.
+        Raises Unavailable.
+        """
         now, versions = datetime.now(UTC), {segment.version for segment in segments}
         left = [{"version": s.version, "at": now} for s in before.segments if s.version not in versions]
         change: dict[str, Any] = {
@@ -158,9 +164,9 @@ class SegmentStore:
 
     @contextmanager
     def lease(self, site_id: str, now: Callable[[], datetime]) -> Iterator[bool]:
-        """Whether this site's segments are ours to build while the block runs. It saves work: what keeps two builders
-        apart is `replace`. Renewed all along, so that a builder that dies costs a minute; and so does one that fails,
-        which may fail again.
+        """Yield whether this process may build the site's segments while the block runs. The lease avoids duplicate
+        work; `replace` makes two builders safe. The lease is renewed while the block runs, so a builder that dies
+        blocks its site for a minute. So does a builder that fails, because it may fail again. Raises Unavailable.
         """
         token, done = ObjectId(), threading.Event()
         which = {"_id": site_id, "leased_until": {"$not": {"$gt": now()}}}
@@ -190,7 +196,7 @@ class SegmentStore:
 
     @cached_property
     def workplace(self) -> Workplace:
-        """For files that are not whole yet, on the same disk."""
+        """A folder for incomplete files, on the same disk."""
         return Workplace(self.folder)
 
     def keep(
@@ -203,8 +209,8 @@ class SegmentStore:
         *,
         form: int = FORMAT,
     ) -> Segment:
-        """Put a Parquet file, which lies in our workplace, into MongoDB and among this node's copies. `manifest`: the
-        one that the segment was made from, and may go into.
+        """Put a Parquet file from `workplace` into MongoDB and into this node's copies. `manifest` is the manifest from
+        which the segment was built and which the segment may join. Raises Unavailable.
         """
         version, digest, size = new_id().hex, _digest(file), file.stat().st_size
         metadata = {"site_id": manifest.site_id, "generation": manifest.generation}
@@ -216,8 +222,8 @@ class SegmentStore:
         )
 
     def fetch(self, segment: Segment) -> Path:
-        """The segment's file on this disk, fetched if it is not there, or not what was written. Raises SegmentLost,
-        Unavailable.
+        """Return the path of the segment's file on this disk. The file is fetched if it is missing or differs from what
+        was written. Raises SegmentLost and Unavailable.
         """
         with raising_unavailable("disk", OSError):
             return self._fetch(segment)
@@ -226,7 +232,8 @@ class SegmentStore:
         path = self._path(segment.version)
         with suppress(FileNotFoundError):
             found = path.stat()
-            # Used just now: the oldest go first. Not written: DuckDB would read the footer again.
+            # Update the access time, because the copies used longest ago are removed first. Keep the modification time,
+            # because DuckDB would otherwise read the footer again.
             os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
             if self._is_whole(segment, path):
                 return path
@@ -242,7 +249,9 @@ class SegmentStore:
         return path
 
     def discard_damaged(self, segments: Iterable[Segment]) -> bool:
-        """Remove the copies of these segments that are not what was written. Whether there were any, or any is gone."""
+        """Remove the copies of these segments that differ from what was written. Returns whether any copy was damaged
+        or missing. Raises Unavailable.
+        """
         damaged = False
         with raising_unavailable("disk", OSError):
             for segment in segments:
@@ -255,7 +264,7 @@ class SegmentStore:
         return damaged
 
     def _is_whole(self, segment: Segment, copy: Path, *, anew: bool = False) -> bool:
-        """Whether the copy is what was written; `anew`: even if that was compared before."""
+        """Whether the copy is what was written. `anew`: compare it again even if it was compared before."""
         found = copy.stat()
         state = found.st_ino, found.st_size, found.st_mtime_ns
         with self._lock:
@@ -276,14 +285,14 @@ class SegmentStore:
 
     def _put(self, file: Path, version: str) -> None:
         with file.open("rb") as written:
-            os.fsync(written.fileno())  # before it has its name: who finds a copy trusts it
+            os.fsync(written.fileno())  # sync before the rename, because processes trust every copy that has its name
         os.utime(file)
         file.replace(self._path(version))
         self.make_room()
 
     def make_room(self) -> None:
-        """Remove the copies that were used longest ago, down to the limit; those that are in use stay above it. An open
-        file is read on, removed or not.
+        """Remove the copies that were used longest ago, down to the limit. Copies in use stay, even above the limit. An
+        open file stays readable after its removal.
         """
         found = []
         for path in self.folder.glob("*.parquet"):
@@ -308,8 +317,8 @@ class SegmentStore:
         site_id: str | None = None,
         kept_after: timedelta = KEPT_AFTER,
     ) -> int:
-        """Remove the files that no manifest names any more, or ever will: a builder that read a manifest of an earlier
-        generation cannot replace it. Returns how many. `site_id`: of this site only.
+        """Remove the files that no manifest names or can name later, and return their number. A builder that read a
+        manifest of an earlier generation cannot replace it. `site_id` restricts it to one site. Raises Unavailable.
         """
         removed = 0
         sweep(self.folder)
@@ -318,7 +327,7 @@ class SegmentStore:
             found: defaultdict[str, list[Any]] = defaultdict(list)
             for file in self._bucket.find({"uploadDate": {"$lt": now - kept_after}} | whose):
                 found[file.metadata["site_id"]].append(file)
-            for site, files in found.items():  # which were there before their manifest is read
+            for site, files in found.items():  # the files existed before their manifest is read
                 document = self._manifests.find_one({"_id": site}) or {}
                 used = {segment["version"] for segment in document.get("segments", ())}
                 used |= {left["version"] for left in document.get("left", ()) if left["at"] > now - kept_after}
@@ -337,7 +346,9 @@ class SegmentStore:
         return removed
 
     def remove_orphans(self) -> int:
-        """Remove this node's copies of files that are not in MongoDB any more; how many. Raises Unavailable."""
+        """Remove this node's copies of files that are not in MongoDB any more, and return their number. Raises
+        Unavailable.
+        """
         copies = {path.stem for path in self.folder.glob("*.parquet")}
         with raising_unavailable("mongodb", PyMongoError):
             kept = {file["_id"] for file in self._files.find({"_id": {"$in": sorted(copies)}}, {"_id": 1})}
@@ -346,17 +357,17 @@ class SegmentStore:
         return len(copies - kept)
 
     def versions(self, site_id: str) -> list[str]:
-        """Of all files of the site, those included that no manifest names. Raises Unavailable."""
+        """Return the versions of all the site's files, including files that no manifest names. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             return [file["_id"] for file in self._files.find({"metadata.site_id": site_id}, {"_id": 1})]
 
     def download(self, version: str, path: Path) -> None:
-        """A file, whatever it holds, to look into it. Raises SegmentLost, Unavailable."""
+        """Download a file, no matter what it holds, to inspect it. Raises SegmentLost and Unavailable."""
         with raising_unavailable("disk", OSError):
             self._download(version, path)
 
     def _collect_pieces(self, now: datetime) -> None:
-        """Of files whose writer died before their last piece."""
+        """Remove the pieces of files whose writer died before the last piece."""
         for each in self._chunks.aggregate([{"$group": {"_id": "$files_id"}}]):
             version = each["_id"]
             if _made(version) < now - FORSAKEN and not self._files.find_one({"_id": version}, {"_id": 1}):
@@ -375,7 +386,7 @@ def _digest(file: Path) -> str:
 
 
 def _made(version: str) -> datetime:
-    """A version is a UUIDv7, which begins with its time."""
+    """When the version was made. A version is a UUIDv7, which begins with its time."""
     return as_datetime(UUID(version).int >> 80)
 
 

@@ -1,11 +1,11 @@
-"""Do segments say what raw events say? Derives a month anew from raw events, and compares it, hour by hour and in every
-column, with what a reading gives. Writes nothing.
+"""Verifies that segments agree with raw events. It derives a month again from raw events and compares it with a
+snapshot, by hour and in every column. It writes nothing.
 
-Events that arrive between the two reads are no difference: an hour that differs is compared again, by itself, without
-the visits that meet a slot that was marked meanwhile. Memory is DuckDB's limit, the rest goes to its disk.
+Events that arrive between the two reads are not a difference: an hour that differs is compared again alone, without the
+visits that overlap a slot marked in the meantime. Memory is limited to DuckDB's limit, and the rest spills to disk.
 
-Wrong can go: MongoDB away is Unavailable; so are months from before there were segments that are not built yet. The
-file of a segment that is lost, or cannot be read, is part of what is found.
+A segment's file that is lost or unreadable is reported in the result. Callers must handle Unavailable, raised if
+MongoDB is not reachable, or if a month still needs its backfill.
 """
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
@@ -30,16 +30,18 @@ from analytics.sql import Sql
 COMPARED = (
     *(name for name in VISIT_ROW_COLUMNS if name != "seen"),
     "prior",
-)  # `seen` is of a segment, not of the event
+)  # `seen` depends on the segment, not on the event
 TRIES = 5
-MARKED_WITHIN = 1.0  # seconds; a worker marks what it inserted in the same breath
-Sum = tuple[int, int]  # how many rows, and the sum of their hashes
+MARKED_WITHIN = 1.0  # seconds; a worker marks events right after it inserts them
+Sum = tuple[int, int]  # the number of rows, and the sum of their hashes
 CHANGED = pa.schema([("first", pa.int64()), ("last", pa.int64())])
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An hour, and how many events it has in raw events and in a reading; as many where they differ in a column."""
+    """An hour that differs, with its number of raw events and of events in the snapshot. The numbers are equal if only
+    a column differs.
+    """
 
     hour: int
     stored: int
@@ -48,7 +50,9 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """`events`: in raw events. `lost`: why the month could not be read at all, or None."""
+    """The result for a month. `events` is the number of raw events. `lost` says why the month could not be read, or is
+    None.
+    """
 
     site_id: str
     month: Interval
@@ -62,13 +66,13 @@ class Verified:
 
 
 def months_of(segments: Segments, site_id: str) -> list[Interval]:
-    """Those that have raw events, or segments."""
+    """Return the months that have raw events or segments. Raises Unavailable."""
     held = (interval_of("month", segment.start) for segment in segments.store.manifest(site_id).segments)
     return sorted({*segments.raw.months(site_id), *held})
 
 
 def verify(segments: Segments, site_id: str, months: Iterable[Interval], most_fresh: int) -> Iterator[Verified]:
-    """Raises Unavailable."""
+    """Verify these months. Raises Unavailable."""
     verifier = Verifier(segments, site_id, most_fresh)
     for month in months:
         try:
@@ -97,7 +101,9 @@ class Verifier:
         return difference
 
     def _compare(self, period: Interval, *, exempt: bool) -> tuple[int, list[Difference]]:
-        """How many events there are, and the hours that differ. `exempt`: leave out what may just have changed."""
+        """Return the number of events and the hours that differ. `exempt` leaves out events that may just have
+        changed.
+        """
         with closing(self.segments.connect()) as connection, self.segments.store.workplace.folder() as folder:
             before = self.segments.dirty.of_site(self.site_id)
             snapshot = self.segments.reader.open(connection, self.site_id, period, self.most_fresh)
@@ -118,7 +124,9 @@ class Verifier:
             return _differences(*(_sums(connection, name) for name in ("in_segments", "in_events")))
 
     def _derive(self, connection: duckdb.DuckDBPyConnection, folder: Path, period: Interval) -> None:
-        """Into the view `derived`, with all that visits of the period may reach back or forth to."""
+        """Derive the period into the view `derived`, with all events that visits of the period may include before and
+        after it.
+        """
         reach, more = period, DAY
         while True:
             reach, more = reach.widened(more), more * 2
@@ -131,7 +139,7 @@ class Verifier:
                 return
 
     def _sum(self, connection: duckdb.DuckDBPyConnection, name: str, rows: Sql, *, keep: bool) -> dict[int, Sum]:
-        """By hour. `keep`: the rows too, in a table of this name."""
+        """Sum the rows by hour. `keep` instead keeps the rows, in a table of this name."""
         if keep:
             connection.execute(f"CREATE TEMP TABLE {name} AS {rows.text}", rows.values)
             return {}
@@ -160,7 +168,7 @@ def _differences(read: dict[int, Sum], stored: dict[int, Sum]) -> tuple[int, lis
 
 
 def _changed(before: Iterable[DirtyHour], after: Iterable[DirtyHour]) -> list[Interval]:
-    """Slots that were marked, or built, between the two; what stayed as it was has its token still."""
+    """Slots that were marked or built between the two reads. An unchanged slot still has its token."""
     earlier, later = (
         {slot: token for hour in hours for slot, token in hour.slots.items()} for hours in (before, after)
     )
@@ -168,7 +176,7 @@ def _changed(before: Iterable[DirtyHour], after: Iterable[DirtyHour]) -> list[In
 
 
 def _unread(dirty: Iterable[DirtyHour], fresh: Iterable[Interval]) -> list[Interval]:
-    """Slots that the reading had no room for."""
+    """Slots for which the snapshot had no room."""
     slots = (Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
     read = list(fresh)
     return [slot for slot in slots if not any(slot.within(each) for each in read)]

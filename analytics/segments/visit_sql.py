@@ -1,35 +1,36 @@
-"""How visits are derived from events, in DuckDB's SQL: the one place that knows, for segments and for reports.
+"""Derives visits from events in DuckDB's SQL. Segments and reports use only these statements.
 
-In: a relation of raw columns (analytics/events/columns.py). Out: a relation of rows, one for each event, that says of
-its visit what any question may ask, so that no question has to put visits together again. The statements here are
-constant; values go in as parameters.
+The input is a relation of raw columns (analytics/events/columns.py). The output is a relation with one row for each
+event. A row holds everything about the event's visit that a query may need, so that no query has to derive visits. The
+statements are constant; values are parameters.
 
-A *span* is what a visitor does without a gap of more than 30 minutes. The visit is the span from its first event that
-is not an engagement event on; what comes before that, and a span without such an event, is no visit. A span that keeps
-more than 30 minutes from both ends of its segment is complete, whatever is stored elsewhere. One that does not is at
-the `edge`, and is derived again together with its neighbours whenever it is read.
+A *span* is a visitor's events without a gap of more than 30 minutes. The visit begins with the first event of the span
+that is not an engagement event. Earlier events, and a span without such an event, are not part of a visit. A span that
+is more than 30 minutes away from both ends of its segment is complete, no matter what is stored elsewhere. Any other
+span is at the `edge`, and is derived again together with its neighbours whenever it is read.
 """
 
 from analytics.events.event import DESCRIBED
 from analytics.interval import DAY, QUARTER, VISIT_GAP
 
-# Of the event itself. `tie`: order of a visitor's events within a millisecond. `seen`: the quarter of an hour in which
-# the same segment has the visitor's event before this one, NULL for his first; nobody's event has its own, being the
-# first of nobody. `own`: the event's own description, where it is not that of the visit's entry, whose description the
-# columns of DESCRIBED hold.
+# Columns of the event itself. `tie` orders a visitor's events within a millisecond. `seen` is the quarter of an hour
+# with the visitor's previous event in the same segment, and NULL for the visitor's first event. An event without a
+# visitor holds its own quarter, because it is not the first event of a visitor. `own` is the event's own description if
+# it differs from the description of the visit's entry. The columns of DESCRIBED hold the description of the entry.
 EVENT_COLUMNS = (
     "occurred", "tie", "quarter", "seen", "visitor", "name", "page", "hostname", "interactive", "engagement_time",
     "scroll_depth", "revenue", "currency", "props",
 )  # fmt: skip
-# Of its visit. `prior`: the quarter of the visit's event before this one, NULL for the entry and without a visit. An
-# *opening* is the entry of a visit, which stands for all of it, or an event of no visit, which stands for itself.
-# `last_quarter` is that of the last event that an opening stands for, and -1 where the row is none.
+# Columns of the event's visit. `prior` is the quarter of the previous event of the visit, and NULL for the entry and
+# without a visit. An *opening* is the entry of a visit, which stands for the whole visit, or an event without a visit,
+# which stands for itself. `last_quarter` is the quarter of the last event that an opening stands for, and -1 if the row
+# is not an opening.
 VISIT_COLUMNS = (
     "visit", "entry", "last_quarter", "visit_duration", "visit_pageviews", "visit_bounce",
     "entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname", *DESCRIBED,
 )  # fmt: skip
 SPAN_COLUMNS = ("span_start", "span_end", "own")
-VISIT_ROW_COLUMNS = (*EVENT_COLUMNS, *VISIT_COLUMNS, *SPAN_COLUMNS)  # and `edge`, in a file; `prior`, in a reading
+VISIT_ROW_COLUMNS = (*EVENT_COLUMNS, *VISIT_COLUMNS, *SPAN_COLUMNS)  # and `edge` in a file, `prior` in a snapshot
 
 RAW_COLUMNS = (*(name for name in EVENT_COLUMNS if name not in ("quarter", "seen")), *DESCRIBED)
 
@@ -52,10 +53,10 @@ NO_PROPS = "NULL::MAP(VARCHAR, VARCHAR) AS props"
 WITHOUT_PROPS = f"REPLACE ({NO_PROPS})"
 RAW_WITHOUT_PROPS = RAW_OF_ROW.replace("props", NO_PROPS)
 
-# What a file holds. Files of older formats are read as if they had been written now: a description that was unknown
-# then is missing there.
+# The format of a file. Files of older formats are read as if they were written now. A description that did not exist
+# then is missing.
 FORMAT = 3
-WIDE_FORMAT = 4  # the same of large events (wide_props.py): a builder reads those again, and not this file
+WIDE_FORMAT = 4  # FORMAT with large events (wide_props.py); a builder reads the raw events instead of such a file
 _LAST_QUARTER = (
     f"CASE WHEN entry THEN (span_end // {QUARTER})::INTEGER WHEN visit_bounce IS NULL THEN quarter ELSE -1 END"
     " AS last_quarter"
@@ -68,7 +69,7 @@ FILES = {
     4: "read_parquet(?)",
 }
 
-# From the relation `raw`, which has RAW_COLUMNS and `seen`.
+# Input: the relation `raw`, which has RAW_COLUMNS and `seen`.
 DERIVED = f"""
 WITH gaps AS (
   SELECT *, struct_pack({_DESCRIPTION}) AS described, lag(occurred) OVER events AS before
@@ -122,11 +123,11 @@ SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, (occurred // 
 FROM raw WHERE visitor IS NULL
 """
 
-# A segment's rows as they are written, from the relation `found`: all of the segment, or one of its days. The question
-# marks are the start and end of its interval. `earlier`: in which quarters visitors were seen on the days before.
-# Openings first, so that a question about visits and visitors reads no other rows; by day, so that one about a day
-# reads little; those at the edge together, as they are read apart; then by visitor, so that what stays the same within
-# a visit takes next to no space.
+# A segment's rows as they are written, from the relation `found`: the whole segment, or one of its days. The question
+# marks are the start and end of its interval. `earlier` holds the quarters in which visitors were seen on the days
+# before. Openings are first, so that a query about visits and visitors reads no other rows. Rows are sorted by day, so
+# that a query of one day reads little. Rows at the edge are together, because they are read separately. Rows are then
+# sorted by visitor, so that values that do not change within a visit take almost no space.
 EARLIER = "CREATE OR REPLACE TEMP TABLE earlier (visitor UBIGINT, quarter INTEGER)"
 WRITTEN = f"""
 SELECT * EXCLUDE (earlier) REPLACE (
@@ -138,7 +139,7 @@ UNION ALL BY NAME
 SELECT * REPLACE (quarter AS seen), false AS edge FROM found WHERE visitor IS NULL
 ORDER BY last_quarter < 0, occurred // {DAY}, edge, visitor, occurred, tie
 """
-# All of a segment, from the files of its days.
+# The whole segment, from the files of its days.
 OF_DAYS = """
 SELECT * FROM read_parquet($days) WHERE last_quarter >= 0 UNION ALL
 SELECT * FROM read_parquet($days) WHERE last_quarter < 0

@@ -1,11 +1,9 @@
-"""Properties of very large events, kept beside while their visits are derived and sorted.
+"""Keeps the properties of very large events in a separate file while their visits are derived and sorted.
 
-DuckDB works on 2,048 rows at once, and sorts with all their columns in memory: properties of 60 kB make that 120 MB for
-each step, and a sort of a gigabyte failed within a gigabyte. So the properties of a batch whose rows are large go to a
-file; in their place is a reference. The finished segment gets them back piece by piece, in row groups of few rows, so
-that what reads it later has few rows at once, too.
-
-In: batches of raw events, a folder on the disk. Out: the same batches, with references; and the segment's file.
+DuckDB processes 2,048 rows at once, and sorts with all their columns in memory. Properties of 60 kB take 120 MB for
+each step, and a sort of a gigabyte failed with a limit of a gigabyte. The properties of a batch with large rows
+therefore go to a file, and a reference replaces them. The finished segment gets them back piece by piece, in row groups
+of few rows, so that later reads also hold few rows at once.
 """
 
 import mmap
@@ -18,7 +16,7 @@ import pyarrow.parquet as pq
 from analytics.events.columns import RAW
 from analytics.events.event import new_id
 
-LARGE = 4_096  # bytes of a row's properties, on average over a batch; 2,048 rows of them are 8 MB
+LARGE = 4_096  # bytes of a row's properties, on average over a batch; 2,048 such rows take 8 MB
 WIDE_ROW_GROUP = 8_000_000  # bytes of properties
 _MOST_ROWS = 122_880  # of a row group
 READ_AT_ONCE_ROWS = 2_048  # rows, without their properties
@@ -30,15 +28,15 @@ class WideProps:
     def __init__(self, folder: Path) -> None:
         self._file = folder / "props.arrow"
         self._writer: pa.RecordBatchFileWriter | None = None
-        self._mark = new_id().hex  # of a reference; no name that a client sent
-        self._ends: list[int] = []  # how many rows there are up to the end of each batch
+        self._mark = new_id().hex  # of a reference; no client can send this name
+        self._ends: list[int] = []  # the number of rows up to the end of each batch
 
     @property
     def is_some(self) -> bool:
         return bool(self._ends)
 
     def aside(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The same, with references in place of large properties."""
+        """Yield the same batches, with references in place of large properties."""
         place = RAW.get_field_index("props")
         for batch in batches:
             props = batch.column(place)
@@ -57,7 +55,7 @@ class WideProps:
         return pa.array(references, RAW.field("props").type)
 
     def restore(self, file: Path) -> Path:
-        """A copy of the segment's file, with the properties in place of the references."""
+        """Return the path of a copy of the segment's file, with the properties in place of the references."""
         assert self._writer is not None  # noqa: S101  there are some
         self._writer.close()
         target = file.with_stem(f"{file.stem}-whole")
@@ -69,12 +67,12 @@ class WideProps:
         with pq.ParquetWriter(target, source.schema_arrow, compression="zstd") as writer:
             for piece in _pieces(source.iter_batches(READ_AT_ONCE_ROWS), batches, self._mark):
                 writer.write_table(piece)
-                mapped.madvise(mmap.MADV_DONTNEED)  # else all of the file stays in this process's memory
+                mapped.madvise(mmap.MADV_DONTNEED)  # otherwise the whole file stays in this process's memory
         return target
 
 
 def _pieces(narrow: Iterable[pa.RecordBatch], kept: list[pa.Array], mark: str) -> Iterator[pa.Table]:
-    """Row groups."""
+    """Yield row groups."""
     waiting: list[pa.RecordBatch] = []
     size = 0
     for batch in narrow:
@@ -94,7 +92,7 @@ def _pieces(narrow: Iterable[pa.RecordBatch], kept: list[pa.Array], mark: str) -
 
 
 def _row(cell: pa.MapScalar, kept: list[pa.Array], mark: str) -> tuple[pa.Array, int]:
-    """The properties of one row, as an array of one, and their bytes."""
+    """Return the properties of one row, as an array of length one, and their bytes."""
     match cell.as_py():
         case [(name, reference)] if name == mark:
             number, row = map(int, reference.split())

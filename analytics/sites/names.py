@@ -1,7 +1,8 @@
 """The names by which hits reach a site: its site_id, its domains and its write key. A name belongs to one site. Pure.
 
-Stock clients send one name, and the ways in read it as a domain, a write key or a site_id. So all three share one
-namespace, in which two spellings of a host are the same name: case, `www.`, a final dot, and Unicode or punycode.
+Common clients send one name, and the endpoints read it as a domain, a write key or a site_id. All three therefore share
+one namespace. Different spellings of a host are the same name in it: case, `www.`, a final dot, and Unicode or
+punycode.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from analytics.urls import plain_name
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two sites have one name; `field` and `other_field` are the settings that give it to them."""
+    """Two sites have the same name. `field` and `other_field` are the settings that give it to them."""
 
     name: str
     field: str
@@ -27,8 +28,8 @@ class Conflict:
 
 
 def names_of(site: Site) -> dict[str, str]:
-    """Each name, and the setting that gives it. Plausible's clients send a list of sites between commas, so that each
-    part of a site_id with commas is a name as well.
+    """Return each name with the setting that gives it. Plausible's clients send a list of sites separated by commas, so
+    each part of a site_id with commas is a name too.
     """
     names = {plain_name(part): "site_id" for part in (site.site_id, *site.site_id.split(","))}
     names |= {domain: "domains" for domain in site.domains if domain not in names}
@@ -38,7 +39,7 @@ def names_of(site: Site) -> dict[str, str]:
 
 
 def conflict_of(site: Site, names: Iterable[str], others: Iterable[Site]) -> Conflict | None:
-    """What this site cannot have of these names of its own, as another site has it."""
+    """Return the first of `names` that the site cannot have because another site has it, or None."""
     wanted = {name: field for name, field in names_of(site).items() if name in set(names)}
     for other in others:
         if other.site_id != site.site_id:
@@ -49,7 +50,7 @@ def conflict_of(site: Site, names: Iterable[str], others: Iterable[Site]) -> Con
 
 
 def conflicts(sites: Iterable[Site]) -> list[Conflict]:
-    """All of them, where sites were set before names were kept apart."""
+    """Return all conflicts. They exist if sites were set up before names had to be unique."""
     owners: dict[str, tuple[str, str]] = {}
     found: list[Conflict] = []
     for site in sites:
@@ -61,7 +62,7 @@ def conflicts(sites: Iterable[Site]) -> list[Conflict]:
 
 
 def spellings(names: Mapping[str, str]) -> list[str]:
-    """The site_ids that somebody may have sent events under who meant one of these domains or write keys."""
+    """Return the site_ids under which clients that meant one of these domains or write keys may have sent events."""
     found: dict[str, None] = {}
     for name, field in names.items():
         if field != "site_id":

@@ -1,8 +1,8 @@
-"""Which sites there are, as the collector asks: from Redis, so that MongoDB may be away.
+"""The sites that the collector knows, read from Redis, so that it works while MongoDB is unreachable.
 
-In: a site's id, one of its domains, or its write key. Out: the site, None where there is none. What is set reaches the
-collector with its publishing and after `published.REMEMBERED` seconds. Wrong can go: Redis away, and in production that
-nothing was published yet, is `Unavailable`.
+A site is found by its id, one of its domains, or its write key. New settings reach the collector `COPY_KEPT_FOR`
+seconds after they are published. Callers must handle Unavailable, raised if Redis is not reachable or, in production,
+if no sites were published yet.
 """
 
 import time
@@ -25,32 +25,34 @@ from config.settings import Settings
 log = structlog.get_logger()
 
 SITES_COPY = "footfall:sites"
-_SITE, DOMAIN, _WRITE_KEY = "site ", "domain ", "key "  # how fields begin
+_SITE, DOMAIN, _WRITE_KEY = "site ", "domain ", "key "  # prefixes of the fields
 
 
 class SiteRegistry:
-    """`required`: whether sites must have been published; else, where they were not, there are none."""
+    """Reads sites from Redis. `required`: it is an error if no sites are published. Otherwise there are then no
+    sites.
+    """
 
     def __init__(self, redis: Redis, *, required: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._published = Published[Site | str](redis, SITES_COPY, _read, required=required, clock=clock)
 
     def get(self, site_id: str) -> Site | None:
-        """Raises Unavailable."""
+        """Return the site with this id, or None. Raises Unavailable."""
         found = self._published.get(_SITE + site_id)
         return found if isinstance(found, Site) else None
 
     def by_domain(self, host: str) -> Site | None:
-        """With or without `www.`, a port or a final dot, in whatever case. A site of exactly this site_id comes first.
-        Raises Unavailable.
+        """Return the site with this domain, with or without `www.`, a port or a final dot, in any case. A site with
+        exactly this site_id has priority. Raises Unavailable.
         """
         return self.get(host) or self._owner(DOMAIN + plain_host(host))
 
     def by_key(self, write_key: str) -> Site | None:
-        """A site of exactly this site_id comes first. Raises Unavailable."""
+        """Return the site with this write key. A site with exactly this site_id has priority. Raises Unavailable."""
         return self.get(write_key) or self._owner(_WRITE_KEY + write_key.lower())
 
     def publish(self, collect: Callable[[], Iterable[Site]]) -> bool:
-        """All of these, instead of those that were there; see Published.publish."""
+        """Replace the published sites by these; see Published.publish."""
         return self._published.publish(lambda: _fields(collect()))
 
     def _owner(self, field: str) -> Site | None:
@@ -59,13 +61,15 @@ class SiteRegistry:
 
 
 def make_registry(settings: Settings) -> SiteRegistry:
-    """In production, where a site that is not known is refused, not knowing any is our trouble."""
+    """Return the registry for the settings. In production, unpublished sites are an error on the server's side, because
+    unknown sites are refused.
+    """
     return SiteRegistry(make_redis(settings), required=settings.is_production)
 
 
 def make_sites(settings: Settings, database: Database[dict[str, Any]]) -> SiteStore:
-    """A store that publishes what it is told. Where Redis is away, beat does it within a minute of its return. In
-    development events make a site, so that nobody else may have its name.
+    """Return a store that publishes each change. If Redis is not reachable, beat publishes it within a minute of
+    Redis's return. In development, events create a site, so that no other site may take its name.
     """
     registry = make_registry(settings)
 

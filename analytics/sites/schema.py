@@ -1,7 +1,6 @@
-"""A site's settings as JSON, in and out. JSON names of settings stand here and nowhere else.
+"""A site's settings as JSON, in both directions. Only this module knows the JSON names of settings.
 
-In: whose they are, and what JSON gave. Out: a `Site`, or `InvalidSite` with what is wrong, field by field; a field of
-the first goal is called `goals.0.page`.
+Callers must handle InvalidSite, which says what is wrong by field. A field of the first goal is called `goals.0.page`.
 """
 
 import re
@@ -26,11 +25,11 @@ _MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
 _MOST_DAYS = 36_500
 VISIT = "Visit "
-READ_ONLY = ("last_event_received",)  # an answer has it beside the settings; sent back, it is ignored
+READ_ONLY = ("last_event_received",)  # answers contain it with the settings; it is ignored if it is sent back
 
 
 class InvalidSite(Exception):
-    """The caller's mistake: `fields` maps each field's name to a list of sentences."""
+    """The caller's mistake. `fields` maps the name of each field to a list of sentences."""
 
     def __init__(self, fields: dict[str, list[str]]) -> None:
         super().__init__(f"The site's settings were not accepted: see {', '.join(fields)}.")
@@ -61,7 +60,9 @@ def is_zone(name: str) -> None:
 
 @cache
 def _zones() -> set[str]:
-    """Found by a walk through the file system, 80 ms. `localtime` is another zone on every machine."""
+    """The time zones, read from the file system, which takes 80 ms. `localtime` is omitted, because it is another zone
+    on every machine.
+    """
     return available_timezones() - {"localtime"}
 
 
@@ -72,7 +73,7 @@ def _are_named_apart(goals: Sequence[Goal]) -> None:
 
 
 class Domain(fields.String):
-    """A host; in the form of `Site.domains`."""
+    """A host, in the form of `Site.domains`."""
 
     default_error_messages = {"domain": "Not a domain such as shop.example."}
 
@@ -85,7 +86,7 @@ class Domain(fields.String):
 
 
 class OriginField(fields.String):
-    """What a browser sends as Origin."""
+    """An origin as browsers send it."""
 
     default_error_messages = {"origin": "Not an origin such as https://shop.example."}
 
@@ -97,7 +98,7 @@ class OriginField(fields.String):
 
 
 class Network(fields.Field[IPv4Network | IPv6Network]):
-    """An address or several, as 192.0.2.7 or 192.0.2.0/24."""
+    """An address or a network, such as 192.0.2.7 or 192.0.2.0/24."""
 
     default_error_messages = {"network": "Not an address such as 192.0.2.7, nor a network such as 192.0.2.0/24."}
 
@@ -113,8 +114,8 @@ def _several(each: fields.Field[Any]) -> fields.List[Any]:
 
 
 class SiteSchema(StrictSchema):
-    """An unknown setting is an error, so that a misspelled one is not lost. null is the same as left out. A setting
-    that is left out has its default.
+    """A site's settings. An unknown setting is an error, so that a misspelled one is not lost. null is the same as a
+    missing setting. A missing setting has its default.
     """
 
     site_id = Text(required=True, shortest=1, longest=128)
@@ -145,7 +146,9 @@ _site_schema = SiteSchema()
 
 
 def load_site(site_id: str, body: object) -> Site:
-    """All settings of this site. The body may repeat the site's id, and hold what is read-only. Raises InvalidSite."""
+    """Return the site with all its settings. The body may repeat the site's id and contain read-only fields. Raises
+    InvalidSite.
+    """
     if not isinstance(body, dict):
         raise InvalidSite({"body": ["Not a JSON object."]})
     if body.get("site_id", site_id) != site_id:
@@ -159,13 +162,15 @@ def load_site(site_id: str, body: object) -> Site:
 
 
 def load_changes(site_id: str, body: object) -> tuple[Site, set[str]]:
-    """Some settings of this site, and which: null is the default of a setting. Raises InvalidSite."""
+    """Return the site with some changed settings, and their names. null sets a setting to its default. Raises
+    InvalidSite.
+    """
     site = load_site(site_id, body)
     return site, set(body) - {"site_id", *READ_ONLY} if isinstance(body, dict) else set()
 
 
 def dump_site(site: Site) -> dict[str, Any]:
-    """What load_site turns into an equal site."""
+    """Return the JSON that load_site turns into an equal site."""
     return {
         "site_id": site.site_id,
         "timezone": site.zone.key,
@@ -186,7 +191,7 @@ def dump_site(site: Site) -> dict[str, Any]:
 
 
 def _dump_network(network: IPv4Network | IPv6Network) -> str:
-    """One address without the length of its prefix, as people write it."""
+    """Return a single address without its prefix length, as people write it."""
     return str(network.network_address if network.num_addresses == 1 else network)
 
 

@@ -1,4 +1,4 @@
-"""What is set for a site. Pure: analytics/sites/schema.py makes it from JSON, sites.py keeps it."""
+"""A site's settings. Pure: analytics/sites/schema.py reads them from JSON, and analytics/sites/store.py stores them."""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
@@ -10,10 +10,10 @@ MOST_EVENT_BYTES = 8192
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What a site wants to happen: a pageview of a page like `page`, or an event called `event_type`; exactly one of
-    the two is given. In `page`, `*` stands for anything within a path's part, `**` for anything.
+    """A goal of a site: a pageview of a page that matches `page`, or an event of type `event_type`. Exactly one of the
+    two is set. In `page`, `*` stands for any text within a part of the path, `**` for any text.
 
-    `currency`: of a goal that brings money; its events' revenue is counted in that currency only.
+    `currency` is set for a goal with revenue. Its events' revenue is counted only in that currency.
     """
 
     name: str
@@ -24,21 +24,21 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One that nobody set anything for has this.
+    """A site's settings. A site without settings has the defaults.
 
-    `domains`: its hosts, lower case, without `www.`; events of another hostname are dropped, but where none is set.
-    `allowed_origins`: from which pages browsers may send (`https://shop.example`); none for any. `write_key`: the
-    public one, a UUID. `honours_dnt`: hits that say DNT or GPC are dropped. `excluded_paths`: with `*` and `**` as in a
-    goal's page. `allowed_parameters`: of a page's query, those that are kept. `backdate_days`: how old an event may be
-    that comes without an API key. `retention_days`: events that are older are purged; None for never. `trailing_slash`:
-    whether `/pricing/` stays a page of its own, or becomes `/pricing`. `max_event_bytes`: how large an event may be
-    (analytics/events/event_size.py).
+    `domains` holds its hosts in lower case, without `www.`. Events of other hostnames are dropped, unless `domains` is
+    empty. `allowed_origins` holds the pages from which browsers may send events (`https://shop.example`); if it is
+    empty, any page may. `write_key` is the public key, a UUID. `honours_dnt`: hits with DNT or GPC are dropped.
+    `excluded_paths` may contain `*` and `**` as in a goal's page. `allowed_parameters` holds the parameters of a page's
+    query that are kept. `backdate_days` is how old an event without an API key may be. `retention_days`: older events
+    are purged, or never if it is None. `trailing_slash`: whether `/pricing/` stays a separate page or becomes
+    `/pricing`. `max_event_bytes` is the largest size of an event (analytics/events/event_size.py).
     """
 
     site_id: str
     zone: ZoneInfo = ZoneInfo("UTC")  # noqa: RUF009  immutable
     goals: tuple[Goal, ...] = ()
-    shows_visitors: bool = False  # whether a visitor's own history may be asked for
+    shows_visitors: bool = False  # whether a visitor's own history may be queried
     domains: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
     write_key: str | None = None

@@ -1,7 +1,8 @@
-"""What is set for each site, in MongoDB. MongoDB's names of a site's settings stand here and nowhere else.
+"""Stores the settings of sites in MongoDB. Only this module knows MongoDB's names of a site's settings.
 
-Every report asks for its site's settings, so they are remembered for a few seconds. What this process sets itself it
-knows at once; what another one sets, after `REMEMBERED` seconds. Wrong can go: MongoDB away or slow is `Unavailable`.
+Every report needs its site's settings, so they are cached for a few seconds. A process sees its own changes at once,
+and the changes of other processes after `REMEMBERED` seconds. Callers must handle Unavailable, raised if MongoDB is
+unreachable or slow.
 """
 
 import time
@@ -29,8 +30,8 @@ from analytics.unavailable import raising_unavailable
 from analytics.urls import LONGEST_HOST, plain_host, plain_name
 
 REMEMBERED = 5.0  # seconds
-MOST_REMEMBERED = 1000  # whoever asks makes up the names
-MOST_SUGGESTED = 1000  # sites whose names are compared with one that is not known
+MOST_REMEMBERED = 1000  # names come from callers, so their number must be limited
+MOST_SUGGESTED = 1000  # sites whose names are compared with an unknown name
 
 
 _PLAIN = (
@@ -54,7 +55,7 @@ class Taken(Exception):
 
 
 class UnknownSite(Exception):
-    """There is no site of this name. `message` suggests another one, so it is for callers who may see all sites."""
+    """No site has this name. `message` suggests another site, so it is only for callers who may see all sites."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -62,8 +63,9 @@ class UnknownSite(Exception):
 
 
 class SiteStore:
-    """`changed` is called after each change, to publish it. `clock`: seconds that only go up. `with_events`: where
-    events make a site, those of some site_ids, or of all, that have any.
+    """Stores the settings of sites. `changed` is called after each change, to publish it. `clock` returns seconds and
+    must be monotonic. `with_events` is used where events create a site: it returns those of the given site_ids, or of
+    all, that have events.
     """
 
     def __init__(
@@ -84,25 +86,25 @@ class SiteStore:
         self._changes = 0
 
     def get(self, site_id: str) -> Site:
-        """Also of a site that nobody set anything for. Raises Unavailable."""
+        """Return the site. A site without settings has the defaults. Raises Unavailable."""
         return self._recall("_id", site_id) or Site(site_id)
 
     def find(self, name: str) -> Site | None:
-        """The site with this id, else the one with this domain, with or without `www.`. Write keys are no names of
-        sites. Raises Unavailable.
+        """Return the site with this id, or else the site with this domain, with or without `www.`, or None. It does not
+        search write keys. Raises Unavailable.
         """
         if not _can_be_a_name(name):
             return None
         return self._recall("_id", name) or self._recall("domains", plain_host(name))
 
     def id_of(self, name: str) -> str:
-        """The id of the site that `find` finds; `name` itself if there is none. Raises Unavailable."""
+        """Return the id of the site that `find` finds, or `name` itself if there is none. Raises Unavailable."""
         site = self.find(name)
         return name if site is None else site.site_id
 
     def ids_of(self, names: Sequence[str]) -> list[str]:
-        """The ids of the sites with these names. Raises UnknownSite for the first that is neither set up nor, where
-        events make a site, has any; and Unavailable.
+        """Return the ids of the sites with these names. Raises UnknownSite for the first name that is not set up and,
+        where events create a site, has no events. Raises Unavailable.
         """
         ids = {name: site.site_id for name in names if (site := self.find(name))}
         ids |= {name: name for name in self._with_events([name for name in names if name not in ids])}
@@ -112,7 +114,7 @@ class SiteStore:
         return [ids[name] for name in names]
 
     def unknown(self, name: str) -> UnknownSite:
-        """To raise if there is no site of this name. Raises Unavailable."""
+        """Return the exception for a name without a site. Raises Unavailable."""
         known = [each for site in self.list(limit=MOST_SUGGESTED) for each in (site.site_id, *site.domains)]
         known += self._with_events(None)[:MOST_SUGGESTED]
         return UnknownSite(f"There is no site {name!r}.{did_you_mean(name, known)}")
@@ -126,21 +128,21 @@ class SiteStore:
         changes, until = self._changes, self._clock() + REMEMBERED
         site = self._find(field, value)
         with self._lock:
-            if changes == self._changes:  # else what was found may be what was there before
+            if changes == self._changes:  # otherwise the result may be older than the change
                 if len(self._remembered) >= MOST_REMEMBERED:
                     self._remembered.clear()
                 self._remembered[key] = site, until
         return site
 
     def put(self, site: Site) -> Site:
-        """Instead of whatever was set before; as it is now. Without a write key, the site keeps the one that it has, or
-        gets one. Raises Taken, and Unavailable: perhaps it is set, perhaps not.
+        """Replace the settings of a site, and return the site. Without a write key, the site keeps its key or gets a
+        new one. Raises Taken, and Unavailable, after which the settings may or may not be stored.
         """
         return self._write(site.site_id, lambda _: to_document(site))
 
     def change(self, site: Site, names: Iterable[str]) -> Site:
-        """Sets the settings with these names, as MongoDB calls them, to what `site` has; all others stay. In one step,
-        so that two changes of different settings at the same time both hold. Returns the site as it is now. Raises as
+        """Set the settings with these names, as MongoDB calls them, to the values in `site`. All others stay. It is one
+        step, so that two simultaneous changes of different settings both hold. Returns the site as it is now. Raises as
         put does.
         """
         document = to_document(site)
@@ -149,7 +151,9 @@ class SiteStore:
         return self._write(site.site_id, lambda there: {**defaults, **there, **changed})
 
     def rotate_write_key(self, site_id: str) -> Site | None:
-        """The site with a new key, its old one being nobody's; None where nothing is set for it. Raises Unavailable."""
+        """Give the site a new write key; the old key stops working. Returns the site, or None if it has no settings.
+        Raises Unavailable.
+        """
         with self._changing():
             kept = self._sites.find_one_and_update(
                 {"_id": site_id}, {"$set": {"write_key": str(uuid4())}}, return_document=ReturnDocument.AFTER
@@ -158,24 +162,26 @@ class SiteStore:
         return from_document(kept) if kept else None
 
     def remove(self, site_id: str) -> bool:
-        """Whether there was anything to remove. The site's events stay. Raises Unavailable."""
+        """Remove the settings, and return whether there were any. The site's events stay. Raises Unavailable."""
         with self._changing():
             removed = self._sites.delete_one({"_id": site_id}).deleted_count > 0
         self._changed(self)
         return removed
 
     def list(self, after: str = "", limit: int = 100) -> Sequence[Site]:
-        """Those that something is set for, by site_id; `after`: those that follow this one. Raises Unavailable."""
+        """Return the sites that have settings, by site_id. `after`: only those that follow this site_id. Raises
+        Unavailable.
+        """
         ping(self._database)
         with raising_unavailable("mongodb", PyMongoError):
             return [from_document(x) for x in self._sites.find({"_id": {"$gt": after}}).sort("_id").limit(limit)]
 
     def all(self) -> Sequence[Site]:
-        """All of those. Raises Unavailable."""
+        """Return all sites that have settings. Raises Unavailable."""
         return self.list(limit=0)
 
     def _write(self, site_id: str, settings: Callable[[dict[str, Any]], dict[str, Any]]) -> Site:
-        """`settings`: the site's document, given the one that is there, or {}."""
+        """Write the site. `settings` returns the new document for the existing one, or for {}."""
         with self._changing(), self._database.client.start_session() as session:
             kept = session.with_transaction(partial(self._replace, site_id=site_id, settings=settings))
         self._changed(self)
@@ -184,8 +190,9 @@ class SiteStore:
     def _replace(
         self, session: ClientSession, site_id: str, settings: Callable[[dict[str, Any]], dict[str, Any]]
     ) -> Site:
-        """Changes of sites take turns: a transaction that meets another one here is run again. So two that claim one
-        name at once do not both find it free, and two that put a new site agree on its write key.
+        """Changes of sites are serialised: a transaction that conflicts with another one here runs again. Two changes
+        that claim the same name therefore do not both find it free, and two that create the same site agree on its
+        write key.
         """
         self._turns.update_one({"_id": "turn"}, {"$inc": {"turns": 1}}, upsert=True, session=session)
         documents = {found["_id"]: found for found in self._sites.find({}, session=session)}
@@ -198,8 +205,8 @@ class SiteStore:
         return site
 
     def _check_names(self, site: Site, before: Site | None, others: Iterable[Site]) -> None:
-        """What the site has already it keeps, or a conflict from before this check would close all its settings.
-        Raises Taken.
+        """Check the new names. The site keeps its existing names, because a conflict from before this check would
+        otherwise block all its settings. Raises Taken.
         """
         had = names_of(before) if before else {}
         new = {name: field for name, field in names_of(site).items() if name not in had}
@@ -228,7 +235,9 @@ class SiteStore:
 
 
 def _can_be_a_name(name: str) -> bool:
-    """Not longer than an id or a domain may be, and text: MongoDB does not take half of a surrogate pair."""
+    """Whether the name is no longer than an id or a domain, and valid text: MongoDB rejects half of a surrogate
+    pair.
+    """
     try:
         return len(name.encode()) <= 4 * LONGEST_HOST
     except UnicodeEncodeError:
@@ -236,12 +245,12 @@ def _can_be_a_name(name: str) -> bool:
 
 
 def all_sites(database: Database[dict[str, Any]]) -> Iterator[Site]:
-    """Those that something is set for, in no order. Raises PyMongoError."""
+    """Yield the sites that have settings, in no order. Raises PyMongoError."""
     return map(from_document, database["sites"].find({}))
 
 
 def to_document(site: Site) -> dict[str, Any]:
-    """What MongoDB keeps; JSON can hold it too."""
+    """Return the document for MongoDB. JSON can hold it too."""
     return {
         "_id": site.site_id,
         "timezone": site.zone.key,
@@ -262,7 +271,9 @@ def to_document(site: Site) -> dict[str, Any]:
 
 
 def from_document(document: Mapping[str, Any]) -> Site:
-    """Also one that an older version kept, which did not know all settings, or a newer one, which knew more."""
+    """Return the site. The document may be from an older version, which did not know all settings, or from a newer one,
+    which knew more.
+    """
     more = {name: document[name] for name in _PLAIN if name in document}
     more |= {name: tuple(document.get(name, ())) for name in _LISTS}
     return Site(

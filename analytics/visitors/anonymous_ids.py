@@ -1,15 +1,15 @@
-"""Anonymous visitors: whose id an event gets where it brings no user_id, so that a visit survives midnight.
+"""Anonymous visitor ids for events without a user_id, so that a visit continues after midnight.
 
-An id is of one day in the site's time zone (analytics/visitors/salts.py). Who did something within the 30 minutes
-before midnight keeps yesterday's id for as long as the visit goes on: Redis has these ids while they are alive, each
-for 30 minutes after what its visitor did last, and a mark for each site that has any. A process that saw no mark asks
-no more on that day, so at noon this costs nothing.
+An id is valid for one day in the site's time zone (analytics/visitors/salts.py). A visitor with an event in the 30
+minutes before midnight keeps the id of the day before until the visit ends. Redis holds these ids for 30 minutes after
+the visitor's last event, and a mark for each site that has any. A process that saw no mark does not ask again on that
+day, so at noon this costs nothing.
 
-    occurred yesterday, or 30 minutes before midnight     yesterday's salt, today's salt; the id is kept alive
-    after midnight, yesterday's id alive                  that id, which is kept alive
-    older than yesterday                                  today's salt: those of back then are destroyed
+    event of yesterday, or 30 minutes before midnight    yesterday's salt, or today's salt; the id is kept alive
+    event after midnight, yesterday's id is alive        that id, which is kept alive
+    event older than yesterday                           today's salt: the older salts are destroyed
 
-Wrong can go: a Redis that is away is `Unavailable`.
+Callers must handle Unavailable, raised if Redis is not reachable.
 """
 
 from collections.abc import Sequence
@@ -28,14 +28,15 @@ from analytics.visitors.salts import SALT_DAY, Salts, visitor_id
 from config.clients import make_redis
 from config.settings import Settings
 
-_VISIT_GAP = timedelta(minutes=30)  # what ends a visit in reports too
-SETTLES = timedelta(minutes=1)  # after midnight, until what was under way at midnight is marked
-_MOST_SITES = 10_000  # that a process remembers to have no mark; in open mode anybody makes up sites
+_VISIT_GAP = timedelta(minutes=30)  # a gap of this length also ends a visit in reports
+SETTLES = timedelta(minutes=1)  # after midnight, until the visits that continue over midnight are marked
+_MOST_SITES = 10_000  # sites that a process remembers to have no mark; in development, any client can create sites
 
 ALIVE_VISITOR, _MARK = "footfall:alive:", "footfall:carried:"
 
-# KEYS: mark, id, mark, id, ...; ARGV: for each pair the seconds that the id lives on, and what to do; a mark's seconds.
-# The answer for each: 2 it goes on, 1 not, 0 nobody's does.
+# KEYS: mark, id, mark, id, ... ARGV: for each pair the seconds that the id stays alive, and what to do; last, the
+# seconds of a mark. The answer for each pair: 2 if the visit continues, 1 if it does not, 0 if no visit of the site
+# continues.
 GOES_ON, _NOBODY = 2, 0
 CARRY = """
 local answer = {}
@@ -61,7 +62,7 @@ return answer
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One event that nobody says who did."""
+    """One event without a user_id."""
 
     site: Site
     client: Client
@@ -74,8 +75,8 @@ def make_visitors(settings: Settings, salts: Salts) -> "Visitors":
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """Whether the visitor of act number `index` is `visitor`, whose visit goes on from the day before into today;
-    `is_marked`: it is, and it may go on from today into the next day.
+    """The question whether event number `index` belongs to `visitor`, whose visit continues from the day before into
+    today. With `is_marked`, it does, and the visit may continue from `day` into the next day.
     """
 
     index: int
@@ -91,13 +92,15 @@ class Visitors:
         self._salts = salts
         self._carry = redis.register_script(CARRY)
         self._breaker = Breaker("redis", RedisError)
-        self._nobody_since: dict[str, date] = {}  # by site: since which of its days no visit is carried over
+        self._nobody_since: dict[str, date] = {}  # by site: since which of its days no visit continues over midnight
 
     def identify(self, acts: Sequence[Act], now: datetime) -> list[str]:
-        """Who did each of them. Asks Redis once at most, and only around midnight. Raises Unavailable."""
+        """Return the visitor id of each event. Asks Redis at most once, and only around midnight. Raises
+        Unavailable.
+        """
         ids: list[str] = []
         questions = []
-        known: dict[tuple[str, date, int], str] = {}  # by the client as an object: most of a hit's events have the same
+        known: dict[tuple[str, date, int], str] = {}  # by the client object, because most events of a hit share it
         for index, act in enumerate(acts):
             zone = act.site.zone
             today, occurred = now.astimezone(zone).date(), act.occurred_at.astimezone(zone)

@@ -1,6 +1,6 @@
-"""Who sent a hit: what is known of the one at the other end, in memory only. Pure.
+"""The client that sent a hit. It exists only in memory. Pure.
 
-Neither the address nor the user agent is ever stored or logged; the journal has them encrypted, with a key that lives
+The address and the user agent are never stored or logged. The journal holds them encrypted, with a key that lives for
 two days (analytics/visitors/salts.py).
 """
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """`address`: an IP address as text, "" where none is known. `place`: what a trusted CDN says of it, by the names
-    `country`, `region` and `city`. `languages`: its Accept-Language. Its repr shows nothing of it.
+    """A client. `address` is an IP address as text, "" if it is unknown. `place` is the location from a trusted CDN,
+    with the names `country`, `region` and `city`. `languages` is the Accept-Language header. The repr shows none of
+    these values.
     """
 
     address: str = field(default="", repr=False)

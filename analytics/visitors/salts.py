@@ -1,17 +1,18 @@
-"""Salts: 32 random bytes for every day of a time zone, which live two days and are then destroyed.
+"""Salts: 32 random bytes for each day of a time zone. They are destroyed after two days.
 
-Two things are made with them that nobody can undo or make again afterwards: an anonymous visitor's id, and the seal
-around what a hit's sender was (address, user agent), as the journal and dead letters hold it.
+Two values are made with them, which cannot be reversed or repeated afterwards: an anonymous visitor's id, and the seal
+around the sender of a hit (address, user agent) in the journal and in dead letters.
 
     visitor    HMAC-SHA256 under the salt of the day in the site's time zone, 16 hexadecimal digits
     seal       AES-256-GCM under a key derived from the salt of the UTC day; "<day>.<base64 of nonce and ciphertext>"
 
-Redis has them, nobody else: whoever needs one first makes it, and whoever remembers one gives it back to a Redis that
-lost it, so that a failover makes no visitor twice. What Redis has is of no use without the SECRET_KEY, with which it is
-mixed before it is used: a stolen copy of Redis's files opens no seal, though journal and salts are both in it.
+Only Redis holds the salts. The first process that needs a salt creates it. A process that remembers a salt returns it
+to a Redis that lost it, so that a failover does not give a visitor two ids. The value in Redis is useless without the
+SECRET_KEY, with which it is mixed before use. A stolen copy of Redis's files therefore opens no seal, although it
+contains the journal and the salts.
 
-Redis's append-only file is rewritten after a salt is over (tasks/salts.py). Wrong can go: a Redis that is away is
-`Unavailable`.
+Redis's append-only file is rewritten after a salt has expired (tasks/salts.py). Callers must handle Unavailable, raised
+if Redis is not reachable.
 """
 
 import json
@@ -38,13 +39,14 @@ from config.settings import Settings
 SALT_DAY = timedelta(days=1)
 SALT_ZONE = ZoneInfo("UTC")
 _PREFIX = "footfall:salt:"
-SALTS = "footfall:salts"  # the keys of all salts made, by when they are over
+SALTS = "footfall:salts"  # the keys of all created salts, by when they expire
 REWRITE = "footfall:salts:rewrite"  # which Redis was asked to rewrite its file, and when
-_REMEMBERED = 60.0  # seconds, then Redis is asked whether it still has it
-SIZE = 32  # bytes of a salt; in Redis the name of the key that it is mixed with stands behind it
-NONCE = 12  # bytes, random: NIST SP 800-38D allows 2^32 of them a key, here a day
+_REMEMBERED = 60.0  # seconds; afterwards, Redis is asked whether it still has the salt
+SIZE = 32  # bytes of a salt; in Redis, the name of the key with which it is mixed follows
+NONCE = 12  # bytes, random: NIST SP 800-38D allows 2^32 nonces for each key, which here lasts a day
 
-# The one that is there, or else this one. In seconds from now and not until a time: so the clock is the caller's.
+# Returns the existing salt, or stores this one. The expiry is in seconds from now instead of a time, so that the
+# caller's clock applies.
 OFFER = """
 redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2])
 redis.call('ZADD', KEYS[2], 'NX', ARGV[3], KEYS[1])
@@ -58,19 +60,19 @@ def make_salts(settings: Settings, now: Callable[[], datetime] = lambda: datetim
 
 
 def visitor_id(salt: bytes, site_id: str, client: Client) -> str:
-    """Of one day: whoever has the salt can tell that it is the same visitor, and nobody can tell who."""
+    """Return the visitor's id for one day. With the salt, equal visitors can be recognised, but not identified."""
     text = f"{site_id}\0{client.address}\0{client.user_agent}"
     return digest(salt, text.encode(errors="surrogatepass"), "sha256")[:8].hex()
 
 
 def is_over_at(zone: ZoneInfo, day: date) -> datetime:
-    """When this day's salt is destroyed: the midnight that ends the day after it, in its time zone."""
+    """Return when this day's salt is destroyed: the midnight that ends the next day, in its time zone."""
     return datetime.combine(day + 2 * SALT_DAY, datetime.min.time(), zone).astimezone(UTC)
 
 
 @dataclass(slots=True)
 class _Salt:
-    """`stored`: as Redis has it."""
+    """A salt in memory. `stored` is its form in Redis."""
 
     stored: bytes = field(repr=False)
     value: bytes = field(repr=False)
@@ -80,8 +82,8 @@ class _Salt:
 
 
 class Salts:
-    """`clock`: seconds that only go up. `keys`: the SECRET_KEY, and the one before, of which salts that are there go on
-    being used; none in development.
+    """Creates and reads salts. `clock` returns seconds and must be monotonic. `keys` holds the SECRET_KEY and the
+    previous one, with which existing salts are still used. It is empty in development.
     """
 
     def __init__(
@@ -101,11 +103,11 @@ class Salts:
         self._remembered: dict[tuple[str, date], _Salt] = {}
 
     def of(self, zone: ZoneInfo, day: date) -> bytes:
-        """The salt of this day, today or yesterday in its zone. Raises Unavailable."""
+        """Return the salt of this day, which must be today or yesterday in its zone. Raises Unavailable."""
         return self._of(zone, day).value
 
     def seal(self, client: Client, day: date) -> str:
-        """`day`: the UTC day on which the client was seen. Raises Unavailable."""
+        """Encrypt the client. `day` is the UTC day on which it was seen. Raises Unavailable."""
         salt = self._of(SALT_ZONE, day)
         known = [client.address, client.user_agent, client.languages, *client.place]
         nonce = os.urandom(NONCE)
@@ -113,7 +115,9 @@ class Salts:
         return f"{day.isoformat()}.{urlsafe_b64encode(nonce + sealed).decode()}"
 
     def unseal(self, text: str) -> Client | None:
-        """None once the salt is destroyed, and for what seal() did not make. Raises Unavailable."""
+        """Decrypt the client. Returns None after the salt is destroyed, and for text that seal() did not make. Raises
+        Unavailable.
+        """
         written, _, sealed = text.partition(".")
         try:
             salt = self._find(date.fromisoformat(written))
@@ -140,8 +144,9 @@ class Salts:
         return self._remember(zone, day, bytes(value))
 
     def _find(self, day: date) -> _Salt | None:
-        """The UTC day's, where there is one; none is made."""
-        if not -2 * SALT_DAY < self._now().date() - day < 2 * SALT_DAY:  # who sealed it may have a clock that is ahead
+        """Return the salt of the UTC day if it exists. It creates none."""
+        # the clock of the process that sealed it may be ahead
+        if not -2 * SALT_DAY < self._now().date() - day < 2 * SALT_DAY:
             return None
         if (SALT_ZONE.key, day) in self._remembered:
             return self._of(SALT_ZONE, day)
@@ -167,17 +172,18 @@ def _name_of(key: bytes) -> bytes:
 
 
 class SaltKeeper:
-    """Sees to it that a salt that is over is not in Redis's append-only file either."""
+    """Ensures that an expired salt is also removed from Redis's append-only file."""
 
     def __init__(self, redis: Redis, now: Callable[[], datetime]) -> None:
         self._redis = redis
         self._now = now
 
     def destroy(self) -> int:
-        """Has Redis rewrite its file where salts are over that may be in it; how many. Raises Unavailable.
+        """Make Redis rewrite its file if it may contain expired salts, and return their number. Raises Unavailable.
 
-        They are off the list only once a later call sees that the file was rewritten after they were over, by the same
-        Redis that was asked: it may have died over it. So a call too many is harmless, and none is lost.
+        Salts leave the list only after a later call finds that the file was rewritten after they expired, by the same
+        Redis that was asked. That Redis may have died before it finished. An extra call is harmless, and no salt is
+        missed.
         """
         with raising_unavailable("redis", RedisError):
             info: Any = self._redis.info()
@@ -188,7 +194,7 @@ class SaltKeeper:
             self._take_off_the_list(info)
             over: Any = self._redis.zrangebyscore(SALTS, "-inf", self._now().timestamp())
             if over:
-                self._redis.delete(*over)  # a key that expired is written until somebody touches it
+                self._redis.delete(*over)  # an expired key stays in the file until a command touches it
                 asked = f"{self._now().timestamp()} {info['run_id']}"
                 self._redis.bgrewriteaof()
                 self._redis.set(REWRITE, asked)
