@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format tracker bench bench-reports bench-freshness bench-enrichment referrers chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run test lint format docs tracker bench bench-reports bench-freshness bench-enrichment referrers chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -24,6 +24,9 @@ lint: .venv/ready ## ruff, mypy and who may import whom
 format: .venv/ready ## let ruff mend what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: .venv/ready ## write docs/configuration.md from config/settings.py
+	$(BIN)/python -m config.settings_docs
 
 tracker: .venv/ready ## build what /js/footfall.js serves from ingest_app/js/footfall.js
 	$(BIN)/python -m ingest_app.js.build

@@ -137,63 +137,69 @@ class Settings:
     app_env: str = setting(
         "str",
         "development",
-        "`development`, or `production`: sites and reports are closed to whoever is not known, and nothing starts"
-        " without its secrets",
+        "`development`, or `production`: Footfall accepts only sites that are set up, every report needs a key,"
+        " and no process starts without the secrets",
         validate.OneOf(["development", "production"]),
     )
     secret_key: str = setting(
         "str",
         "",
-        "without it nobody can use Redis's salts, which tell anonymous visitors apart; 16 characters or more",
+        "a secret that is mixed into the salts in Redis, so that a copy of Redis alone cannot be used to"
+        " recognise anonymous visitors; 16 characters or more",
         is_key,
         secret=True,
     )
     secret_key_old: str = setting(
-        "str", "", "the `SECRET_KEY` of before, for two days after it was changed", is_key, secret=True
+        "str", "", "the previous `SECRET_KEY`, for two days after you changed it", is_key, secret=True
     )
     mongodb_uri: str = setting(
         "str",
         "mongodb://127.0.0.1:27017/footfall?replicaSet=footfall",
-        "MongoDB, the system of record; the path names the database. Unset: `make run` starts its own",
+        "MongoDB, the system of record; the path names the database. If unset, `make run` starts its own",
         is_mongodb_uri,
         secret=True,
     )
     redis_url: str = setting(
         "str",
         "",
-        "Redis, journal and Celery broker; overrides host and port. If this, `REDIS_HOST` and `REDIS_SENTINELS` are"
-        " unset, `make run` starts its own",
+        "Redis, journal and Celery broker; overrides `REDIS_HOST` and `REDIS_PORT`. If this, `REDIS_HOST` and"
+        " `REDIS_SENTINELS` are unset, `make run` starts its own",
         is_redis_url,
         secret=True,
     )
-    redis_host: str = setting("str", "127.0.0.1", "Redis by host, if `REDIS_URL` is unset")
+    redis_host: str = setting("str", "127.0.0.1", "host of Redis, if `REDIS_URL` is unset")
     redis_port: int = setting(
-        "int", 6379, "Redis by port, if `REDIS_URL` is unset; also the port of the Redis that `make run` starts", _PORT
+        "int", 6379, "port of Redis, if `REDIS_URL` is unset; also the port of the Redis that `make run` starts", _PORT
     )
     redis_sentinels: str = setting(
         "str",
         "",
-        "the sentinels that know where Redis is, as host:port,host:port; user, password and database are those of"
-        " `REDIS_URL`, its host and port go unused",
+        "addresses of the sentinels, as host:port,host:port. User, password and database come from `REDIS_URL`;"
+        " its host and port are not used",
         are_sentinels,
     )
-    redis_master_name: str = setting("str", "mymaster", "what the sentinels call the Redis that takes writes")
+    redis_master_name: str = setting("str", "mymaster", "the name of the Redis master at the sentinels")
     redis_replicas: int = setting(
         "int",
         1,
-        "how many replicas must have an event before its 200, where `REDIS_SENTINELS` is set",
+        "how many replicas must confirm an event before its 200, if `REDIS_SENTINELS` is set",
         validate.Range(min=0),
     )
     redis_timeout: float = setting(
-        "float", 0.8, "the longest wait for an answer of Redis; twice this stays under the 2 s of a 503", POSITIVE
+        "float",
+        0.8,
+        "the longest wait for an answer of Redis; twice this time should stay under the 2 s within which a 503 is"
+        " answered",
+        POSITIVE,
     )
     redis_maxmemory: str = setting(
         "str",
         "1gb",
-        "what the Redis of `make run` may take (250 bytes a waiting event); above 85 % the collector refuses",
+        "memory limit of the Redis that `make run` starts (250 bytes for each waiting event); above 85 % the"
+        " collector refuses events",
     )
     mongodb_port: int = setting(
-        "int", 27017, "port of the MongoDB that `make run` starts, and of MongoDB, if `MONGODB_URI` is unset", _PORT
+        "int", 27017, "port of the MongoDB that `make run` starts, and of MongoDB if `MONGODB_URI` is unset", _PORT
     )
     ingestion_port: int = setting("int", 3000, "port of the ingestion app", _PORT)
     reporting_port: int = setting("int", 3001, "port of the reporting app", _PORT)
@@ -202,8 +208,8 @@ class Settings:
     flower_basic_auth: str = setting(
         "str",
         "",
-        "Flower's logins, as `user:password` or several with commas between. Unset: no password in development, and"
-        " Flower does not start in production",
+        "logins of Flower, as `user:password`, or several separated by commas. If unset, Flower has no password"
+        " in development and does not start in production",
         are_logins,
         secret=True,
     )
@@ -211,106 +217,126 @@ class Settings:
     published_on: str = setting(
         "str",
         "",
-        "address on which others reach the reporting app or Flower, where `BIND_HOST` is a container's own",
+        "address on which others reach the reporting app or Flower, if `BIND_HOST` is a container's own address",
         is_address_or_none,
     )
     web_concurrency: int = setting("int", 2, "gunicorn processes of each app", POSITIVE)
-    web_threads: int = setting("int", 16, "threads in each of them", POSITIVE)
-    worker_concurrency: int = setting("int", 2, "processes of a Celery worker; as many as cores", POSITIVE)
+    web_threads: int = setting("int", 16, "threads in each gunicorn process", POSITIVE)
+    worker_concurrency: int = setting("int", 2, "processes of a Celery worker; use the number of cores", POSITIVE)
     admin_key: str = setting(
         "str",
         "",
-        "key to everything, 16 characters or more: the one to make API keys with. Without one, administration is"
-        " closed",
+        "key to everything, 16 characters or more; use it to make API keys. If unset, administration is closed",
         is_key,
         secret=True,
     )
     report_key: str = setting(
         "str",
         "",
-        "key to the reports, 16 characters or more; `ADMIN_KEY` and API keys open them too. Without one they are open"
-        " in development on loopback, but for what shows single persons",
+        "key to the reports, 16 characters or more; `ADMIN_KEY` and API keys open them too. If unset, reports"
+        " are open in development on loopback, except those that show single persons",
         is_key,
         secret=True,
     )
     max_body_bytes: int = setting(
-        "int", 65536, "the largest body of a hit; 64 KiB is also what sendBeacon allows", validate.Range(1, 500_000)
+        "int", 65536, "the largest body of a hit; 64 KiB is also the limit of sendBeacon", validate.Range(1, 500_000)
     )
     trusted_proxies: int = setting(
         "int",
         0,
-        "how many proxies stand in front, each adding to `X-Forwarded-For` and `X-Forwarded-Proto`; 0: whoever"
-        " connects is the visitor",
+        "number of proxies in front of Footfall, each of which adds to `X-Forwarded-For` and"
+        " `X-Forwarded-Proto`; 0: the connected client is the visitor",
         validate.Range(0, 10),
     )
     place_headers: str = setting(
         "str",
         "",
-        "whose headers say where a visitor is: `cloudflare`, `cloudfront` or `vercel`; only behind a trusted proxy",
+        "the CDN whose headers give a visitor's place: `cloudflare`, `cloudfront` or `vercel`; only behind a"
+        " trusted proxy",
         validate.OneOf(["", "cloudflare", "cloudfront", "vercel"]),
     )
     rate_limit_address: str = setting(
         "str",
         "auto",
-        "requests to ingestion from one address, as `1000/minute`; `none`, or `auto`: 1200/minute in production, none"
-        " in development",
+        "requests to ingestion from one address, as `1000/minute`; `none`; or `auto`: 1200/minute in"
+        " production, none in development",
         RATE,
     )
     rate_limit_address_events: str = setting(
-        "str", "auto", "events from one address, whatever becomes of them; likewise, 12000/minute in production", RATE
+        "str",
+        "auto",
+        "events from one address, whether accepted or not, in the same form; `auto` is 12000/minute in production",
+        RATE,
     )
     rate_limit_address_bytes: str = setting(
-        "str", "auto", "bytes of bodies from one address, inflated; likewise, 30000000/minute in production", RATE
+        "str",
+        "auto",
+        "inflated bytes of bodies from one address, in the same form; `auto` is 30000000/minute in production",
+        RATE,
     )
     rate_limit_key: str = setting(
-        "str", "auto", "requests to ingestion with one API key; likewise, 1200/minute in production", RATE
+        "str",
+        "auto",
+        "requests to ingestion with one API key, in the same form; `auto` is 1200/minute in production",
+        RATE,
     )
     rate_limit_key_events: str = setting(
         "str",
         "auto",
-        "events with one API key, instead of those of the address; likewise, 120000/minute in production",
+        "events with one API key, which are not charged to the address, in the same form; `auto` is"
+        " 120000/minute in production",
         RATE,
     )
     rate_limit_key_bytes: str = setting(
         "str",
         "auto",
-        "bytes of bodies with one API key, inflated, instead of those of the address; likewise, 150000000/minute in"
-        " production",
+        "inflated bytes of bodies with one API key, which are not charged to the address, in the same form;"
+        " `auto` is 150000000/minute in production",
         RATE,
     )
     rate_limit_site: str = setting(
-        "str", "auto", "accepted events of one site; likewise, 120000/minute in production", RATE
+        "str", "auto", "accepted events of one site, in the same form; `auto` is 120000/minute in production", RATE
     )
-    store_batch: int = setting("int", 1000, "the most events that one task stores", validate.Range(1, 10000))
+    store_batch: int = setting(
+        "int", 1000, "the largest number of events that one task stores", validate.Range(1, 10000)
+    )
     most_waiting: int = setting(
-        "int", 2_000_000, "with so many events waiting in the journal the collector refuses more", POSITIVE
+        "int", 2_000_000, "if so many events wait in the journal, the collector refuses more", POSITIVE
     )
     claim_idle: float = setting(
-        "float", 35.0, "after this long a dead worker's events are taken over; above the task's limit of 30 s", POSITIVE
+        "float",
+        35.0,
+        "time after which the events of a dead worker are taken over; must be above the task's limit of 30 s",
+        POSITIVE,
     )
-    stats_time_limit: float = setting("float", 20.0, "the longest that a report may take", POSITIVE)
+    stats_time_limit: float = setting("float", 20.0, "the longest time that a report may take", POSITIVE)
     most_fresh: int = setting(
         "int",
         50_000,
-        "the most raw events that a report reads beside segments, and at most 32 MB of them; if more wait, it says as"
-        " of when it is",
+        "the largest number of raw events that a report reads in addition to segments, and at most 32 MB of"
+        " them; if there are more, the report has `as_of`",
         POSITIVE,
     )
     geoip_db: str = setting(
-        "str", "", "a file of cities in MaxMind's format, for countries, regions and cities; unset: none of them"
+        "str",
+        "",
+        "a file in MaxMind's format, for countries, regions and cities; if unset, Footfall derives no places from"
+        " addresses",
     )
     spam_referrers: str = setting(
-        "str", "", "a file with a spamming host in each line, whose visitors are dropped beside those that are known"
+        "str",
+        "",
+        "a file with a spam host in each line; visits from these hosts are dropped, in addition to the known ones",
     )
-    data_dir: str = setting("str", "var", "where `make run` keeps the data of the servers it starts")
+    data_dir: str = setting("str", "var", "folder in which `make run` keeps the data of the servers that it starts")
     segment_dir: str = setting(
-        "str", "", "where this machine keeps copies of segments; unset: `segments` in `DATA_DIR`"
+        "str", "", "folder for this machine's copies of segments; if unset, `segments` in `DATA_DIR`"
     )
-    segment_disk: int = setting("int", 4_000_000_000, "bytes that these copies may take", POSITIVE)
+    segment_disk: int = setting("int", 4_000_000_000, "bytes on disk for the copies of segments", POSITIVE)
     duckdb_memory: str = setting(
         "str",
         "1GB",
-        "memory of DuckDB in one process that builds segments; what needs more is written to `SEGMENT_DIR`",
+        "memory of DuckDB in one process that builds segments; data beyond it is written to `SEGMENT_DIR`",
         MEMORY,
     )
     report_memory: str = setting(
@@ -319,14 +345,16 @@ class Settings:
         "memory of DuckDB in one process of the reporting app; the process takes up to 600 MB in all",
         MEMORY,
     )
-    duckdb_threads: int = setting("int", 2, "threads that it takes for one of them", POSITIVE)
-    log_level: str = setting("str", "INFO", "DEBUG, INFO, WARNING or ERROR", LEVELS)
-    log_format: str = setting("str", "auto", "json, console, or auto: console on a terminal, else json", _FORMATS)
+    duckdb_threads: int = setting(
+        "int", 2, "threads of DuckDB in one process that builds segments or answers reports", POSITIVE
+    )
+    log_level: str = setting("str", "INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", LEVELS)
+    log_format: str = setting("str", "auto", "`json`, `console`, or `auto`: console on a terminal, else json", _FORMATS)
     prometheus_multiproc_dir: str = setting(
         "str",
         "",
-        "where each service creates a folder, in which its processes share their metrics; unset: the system's"
-        " temporary folder",
+        "folder in which each service creates a folder, where its processes share their metrics; if unset, the"
+        " system's temporary folder",
     )
     starts: InitVar[frozenset[str]] = frozenset()  # no setting: which of "redis" and "mongodb" are not set
 

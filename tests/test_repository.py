@@ -94,3 +94,11 @@ def test_tests_that_the_docs_name_are_there():
             assert f"def {name}(" in sources[file], f"{document.name}: {file}::{name}"
             named += 1
     assert named > 50
+
+
+def test_files_that_the_docs_of_the_source_tree_name_are_there():
+    paths = re.compile(rf"`((?:{'|'.join((*PACKAGES, 'tests', 'bench', 'docs'))})/[\w/.-]*)`")
+    for document in ("docs/architecture.md", "CONTRIBUTING.md"):
+        named = paths.findall((ROOT / document).read_text(encoding="utf-8"))
+        assert len(named) > 5
+        assert [path for path in named if not (ROOT / path).exists()] == []
