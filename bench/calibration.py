@@ -1,4 +1,4 @@
-"""What this machine does right now, at its plainest: the figures that the others are to be held against."""
+"""Measures the basic speed of this machine at this moment. The figures of the benches are compared with it."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ ENTRY = (
 
 
 def cpu_loops() -> float:
-    """Millions of turns of an empty Python loop in a second."""
+    """Millions of iterations of an empty Python loop per second."""
     start = time.perf_counter()
     for _ in range(5_000_000):
         pass
@@ -32,12 +32,12 @@ def cpu_loops() -> float:
 
 
 def appends(redis: Redis) -> float:
-    """XADD of one entry at a time, each on disk before the next: entries a second."""
+    """Entries per second, with one XADD at a time, each on disk before the next."""
     return _rate(lambda: redis.xadd("bench:calibration", {"event": ENTRY}), 2000)
 
 
 def appends_by_hundred(redis: Redis) -> float:
-    """XADD of a hundred entries in a pipeline: entries a second."""
+    """Entries per second, with a hundred XADDs in a pipeline."""
 
     def hundred() -> None:
         line = redis.pipeline(transaction=False)
@@ -51,7 +51,7 @@ def appends_by_hundred(redis: Redis) -> float:
 
 
 def inserts(database: Database[dict[str, Any]]) -> float:
-    """insert_many of 1,000 documents at a time with the index of `events`, majority and on disk: documents a second."""
+    """Documents per second: insert_many of 1,000 documents, indexed like `events`, with majority and journal."""
     collection = database["bench_calibration"]
     collection.create_index([("site_id", 1), ("timestamp", 1)])
     now = datetime.now(UTC)
@@ -74,7 +74,7 @@ def _document(now: datetime) -> dict[str, Any]:
 
 @contextmanager
 def serving(app: str, folder: Path, **settings: str) -> Iterator[int]:
-    """An app under the same gunicorn as ours; yields its port."""
+    """Runs an app under the same gunicorn settings as Footfall's apps. Yields its port."""
     port = pick_port(0)
     command = [sys.executable, "-m", "gunicorn", "--config", "python:config.gunicorn", "--bind", f"127.0.0.1:{port}"]
     with (folder / "serving.log").open("ab") as log:

@@ -1,9 +1,10 @@
-"""`make chaos`: kill and freeze every part of the running system at random, then count what became of each event.
+"""`make chaos`: kills and freezes random parts of the running system, then counts the outcome of each event.
 
-Producers post events, each again with its event_id until it is acknowledged; meanwhile processes are killed with -9, or
-frozen for a while, in an order that the seed fixes. Then everything drains, and the ids are compared: what was
-acknowledged must be in MongoDB, and nothing twice, and the books must add up. Prints a table; exit 1 where an event was
-lost or doubled, or the books are wrong. If it does not drain, it prints processes, journal, queues, stacks and logs.
+Producers post events, and repeat each with its event_id until it is acknowledged. Meanwhile processes are killed with
+-9, or frozen for a while, in an order that the seed fixes. Then the system drains, and the ids are compared: every
+acknowledged event must be in MongoDB, no event may be stored twice, and the ledger must balance. Prints a table, and
+exits with 1 if an event was lost or doubled, or if the ledger does not balance. If the system does not drain, it prints
+processes, journal, queues, stacks and logs.
 
 FAULTS (20), SEED (1) and PRODUCERS (4) in the environment change the run.
 """
@@ -43,7 +44,7 @@ from tests.support.running_system import System, kill_if_there, wait_for
 
 SITE = "chaos"
 STALLED = 180  # seconds; a system whose journal has not shrunk for so long does not drain
-# What is hit, by the words of its command line, and whether all of its processes are or one of them.
+# The parts to hit: a piece of their command line, and whether all of their processes are hit or one of them.
 TARGETS = {
     "ingest, all": ("ingest_app", True),
     "ingest, one process": ("ingest_app", False),
@@ -53,27 +54,27 @@ TARGETS = {
     "redis": ("redis-server", True),
     "mongodb": ("mongod", True),
 }
-FREEZES = (0.2, 4.0)  # seconds; longer than the collector's patience with Redis and shorter than a task's with MongoDB
+FREEZES = (0.2, 4.0)  # seconds; longer than the collector's time limit for Redis and shorter than a task's for MongoDB
 PAUSES = (0.1, 1.5)  # seconds between two faults
-MOST_A_HIT = 20  # events that every other producer sends at once
+MOST_A_HIT = 20  # events in a hit of every other producer
 
 
 @dataclass
 class Tally:
-    """What a run saw. Events are named by their event_id; each run that shares a system has a site of its own."""
+    """The results of a run. Events are identified by their event_id. Each run that shares a system has its own site."""
 
     site: str = SITE
     faults: Counter[str] = field(default_factory=Counter)
     acknowledged: set[str] = field(default_factory=set)
-    hits: int = 0  # that carried them
+    hits: int = 0  # hits with acknowledged events
     refused: Counter[str] = field(default_factory=Counter)
     answered_at: list[float] = field(default_factory=list)  # time.monotonic() of every 200
-    slowest: float = 0.0  # seconds to the slowest answer, whatever it was
+    slowest: float = 0.0  # seconds to the slowest answer, whatever its status
     stored: int = 0
     lost: set[str] = field(default_factory=set)
     doubled: int = 0
     dead: int = 0
-    books: list[str] = field(default_factory=list)  # what does not add up in them
+    books: list[str] = field(default_factory=list)  # faults that the audit found in the ledger
     seconds_to_drain: float = 0.0
 
     @property
@@ -88,8 +89,10 @@ class Tally:
 
 
 def run_chaos(system: System, faults: int, seed: int, producers: int = 4, stalled: float = STALLED) -> Tally:
-    """Hits a running system so often. Returns when it has drained. Raises AssertionError if a process is not started
-    again or the system does not drain, after it has printed what there is to see of it.
+    """Causes `faults` faults in a running system. Returns when the system has drained.
+
+    Raises AssertionError if a process is not restarted or the system does not drain. Before that it prints the system's
+    state.
     """
     tally = Tally()
     try:
@@ -107,7 +110,7 @@ def run_chaos(system: System, faults: int, seed: int, producers: int = 4, stalle
 
 @contextmanager
 def producing(system: System, tally: Tally, producers: int = 4) -> Iterator[None]:
-    """Events keep coming in, each until it is acknowledged, while the block runs."""
+    """Sends events, each until it is acknowledged, while the block runs."""
     stop = threading.Event()
     threads = [threading.Thread(target=_produce, args=(system, n, tally, stop)) for n in range(producers)]
     for thread in threads:
@@ -121,8 +124,10 @@ def producing(system: System, tally: Tally, producers: int = 4) -> Iterator[None
 
 
 def drain(system: System, tally: Tally, stalled: float = STALLED) -> None:
-    """Returns when nothing waits any more, with everything counted. Raises AssertionError if the journal does not
-    shrink for `stalled` seconds: how long a backlog takes depends on what else the machine does.
+    """Returns when no event waits any more, with everything counted.
+
+    Raises AssertionError if the journal does not shrink for `stalled` seconds. There is no limit for the whole time,
+    because the time that a backlog takes depends on the load of the machine.
     """
     start = shrunk_at = time.monotonic()
     least = math.inf
@@ -138,7 +143,7 @@ def drain(system: System, tally: Tally, stalled: float = STALLED) -> None:
 
 
 def _fault(system: System, chance: random.Random) -> str:
-    """One fault; what it was. A target that is just being started again is waited for."""
+    """Causes one fault and returns its description. Waits for a target that is being restarted."""
     name = chance.choice(list(TARGETS))
     freezes, seconds, pick = chance.random() < 0.4, chance.uniform(*FREEZES), chance.random()
     words, all_of_them = TARGETS[name]
@@ -165,7 +170,7 @@ def _signal_all(processes: Sequence[psutil.Process], what: str) -> None:
 
 
 def _produce(system: System, producer: int, tally: Tally, stop: threading.Event) -> None:
-    """Post one hit after the other, each until it is acknowledged: single events, or several a hit."""
+    """Posts one hit after the other, each until it is acknowledged: hits with one event, or with several."""
     number = 0
     connection = _connect(system)
     while not stop.is_set():
@@ -203,7 +208,7 @@ def _connect(system: System) -> http.client.HTTPConnection:
 
 
 def _waiting(system: System) -> float:
-    """Events in the journal; infinity if Redis does not answer."""
+    """Events in the journal. Infinity if Redis does not answer."""
     try:
         return system.redis().xlen(JOURNAL_KEY)
     except RedisError:

@@ -1,4 +1,4 @@
-"""The least that an app of ours can do: the same Flask and gunicorn, and an answer that never changes."""
+"""A baseline for the ingestion app: the same Flask and gunicorn, and a constant answer."""
 
 from flask import Flask, Response
 

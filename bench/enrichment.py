@@ -1,9 +1,10 @@
-"""`make bench-enrichment`: what each step of enrichment costs, in microseconds an event.
+"""`make bench-enrichment`: the cost of each step of enrichment, in microseconds per event.
 
-Events as browsers send them, each by a visitor of one of 2,000 user agents, a few of which most have (of 10,000 real
-ones 950 were different); referrers of a few hundred hosts; addresses in a file of 6,400 networks.
-`cold`: the first EVENTS (20,000), with empty caches; `warm`: as many more. Beside it, what reading such an event from
-the journal costs. What a worker stores of them in a second is in `make bench`.
+The events are like those of browsers. Each comes from a visitor with one of 2,000 user agents, a few of which are
+frequent (of 10,000 real ones 950 were different). Referrers have a few hundred hosts, and addresses are looked up in a
+file of 6,400 networks. `cold` is the first EVENTS (20,000) events with empty caches, `warm` is as many more. For
+comparison it prints the cost of reading such an event from the journal. `make bench` measures how many of them a worker
+stores per second.
 """
 
 import json
@@ -64,7 +65,7 @@ def main() -> None:
 
 
 def measure(hits: list[tuple[Event, Client]], lookups: Lookups) -> dict[str, float]:
-    """By step, over all events at a time; µs of CPU an event, so that whoever else is at work does not count."""
+    """By step, over all events at a time. µs of CPU per event, so that other processes do not distort the result."""
     drafts = [draft_of(event, client, SITE, lookups) for event, client in hits]
     rows: dict[str, float] = {}
     for step in STEPS:

@@ -1,9 +1,9 @@
-"""`make bench-freshness`: how long from the 200 of an event until the next report counts it.
+"""`make bench-freshness`: the time from the 200 of an event until a report counts it.
 
-One sender posts batches, together RATE events a second, to one site; beside it somebody asks GET /stats for today's
-views again and again. A batch is visible with the first answer whose total holds it and all before it; its delay runs
-from its 200 to the end of that answer. SECONDS (60) and RATE (1000) in the environment change the run. Exit 1 where a
-total ever fell behind what an earlier answer said, or did not come out right in the end.
+One sender posts batches with RATE events per second in total to one site. Meanwhile a client requests today's views
+from GET /stats continuously. A batch is visible with the first answer whose total includes it and all earlier batches.
+Its delay is the time from its 200 to the end of that answer. SECONDS (60) and RATE (1000) in the environment change the
+run. Exits with 1 if a total was ever lower than in an earlier answer, or wrong at the end.
 """
 
 import json
@@ -23,7 +23,7 @@ from tests.support.running_system import System, wait_for
 
 SECONDS = float(os.environ.get("SECONDS", "60"))
 RATE = int(os.environ.get("RATE", "1000"))
-BATCHES = 10  # a second
+BATCHES = 10  # per second
 SITE = "fresh"
 
 
@@ -40,8 +40,8 @@ def main() -> None:
 
 def bench(system: System) -> bool:
     print(f"# make bench-freshness, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}\n")
-    acked: list[tuple[float, int]] = []  # when, how many so far
-    seen: list[tuple[float, float, int]] = []  # when the answer came, how long it took, the total
+    acked: list[tuple[float, int]] = []  # pairs of the time, and the number of events acknowledged so far
+    seen: list[tuple[float, float, int]] = []  # for each answer: its time, its duration in seconds, the total
     over = threading.Event()
     asker = threading.Thread(target=_ask, args=(system, seen, over))
     asker.start()

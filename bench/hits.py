@@ -1,4 +1,4 @@
-"""Hits as browsers send them, made up: URLs, referrers, and who sent them."""
+"""Generates hits like those of browsers: URLs, referrers, and senders."""
 
 import random
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ def user_agents(chance: random.Random) -> list[str]:
 
 
 def weights(agents: list[str]) -> list[float]:
-    """Zipf's: the most frequent twenty make 44 % of all."""
+    """Zipf's distribution: the twenty most frequent ones make 44 % of all."""
     return [1 / (n + 1) for n in range(len(agents))]
 
 

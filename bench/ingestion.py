@@ -1,8 +1,9 @@
-"""`make bench`: single events through the whole real stack, and what the machine can do beside it.
+"""`make bench`: single events through the whole real stack, compared with the limits of the machine.
 
-In turns, so that a noisy machine is noisy to all: an app that answers a constant, Footfall with a write for each
-request, Footfall with its group commit. Prints rates and latencies, how fast the worker drains, CPU for each process,
-lost and doubled events (must be 0: exit 1). SECONDS (20, for all turns of one) and CONNECTIONS (64) change the load.
+Three variants run in turns, so that other load on the machine affects all of them: an app with a constant answer,
+Footfall with a write per request, and Footfall with its group commit. Prints rates and latencies, the speed at which
+the worker drains the journal, CPU per process, and lost and doubled events (must be 0, otherwise it exits with 1).
+SECONDS (20, for all turns of a variant) and CONNECTIONS (64) change the load.
 """
 
 import json
@@ -118,8 +119,9 @@ def bench(system: System, folder: Path) -> bool:
 
 
 def drain(system: System, backlog: int, site: str, *, as_hits: bool = False) -> float:
-    """Events a second from the journal to MongoDB, when they already wait and nothing else runs. `as_hits`: as browsers
-    send them (bench/hits.py), and not as a server that has described them.
+    """Events per second from the journal to MongoDB, if they already wait and nothing else runs.
+
+    `as_hits`: the events are like those of browsers (bench/hits.py). Otherwise a server has already described them.
     """
     workers = system.part("tasks worker")
     for worker in workers:
@@ -139,7 +141,7 @@ def drain(system: System, backlog: int, site: str, *, as_hits: bool = False) -> 
 
 
 def _hits(redis: Redis, site: str) -> list[Event]:
-    """500 of them."""
+    """500 events."""
     chance = random.Random()
     agents = user_agents(random.Random(1))
     salts, today = Salts(redis, lambda: datetime.now(UTC)), datetime.now(UTC).date()
@@ -163,7 +165,7 @@ def _statuses(loads: Iterable[Load]) -> Counter[int]:
 
 
 def _check(system: System, sent: Mapping[str, Load]) -> tuple[int, int]:
-    """Events acknowledged and not in MongoDB; documents there beyond one for each event sent."""
+    """The number of acknowledged events that are not in MongoDB, and of documents in excess of one per event sent."""
     lost = doubled = 0
     with system.database() as database:
         for site, load in sent.items():

@@ -1,9 +1,9 @@
-"""A load generator: so many clients, each sending its next request when the last one is answered.
+"""A load generator: a fixed number of clients, each of which sends its next request when the last one is answered.
 
-A client keeps its connection until the server closes it or says that it will, as HTTP asks, and makes a new one.
+A client keeps its connection until the server closes it or announces that, as HTTP requires, and then opens a new one.
 
-asyncio on bare sockets, about 40 µs of CPU a request, so that the client does not eat what it measures. Every request
-must differ (an id of its own), hence no ready-made tool.
+It uses asyncio on bare sockets, with about 40 µs of CPU per request, so that the client does not use the CPU that it
+measures. Every request must differ (by its own id), therefore no ready-made tool is used.
 """
 
 import asyncio
@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Load:
-    """What a run saw. `answered`: numbers of the requests answered with 200; `latencies`: seconds, of all answers.
+    """The results of a run.
 
-    `dropped`: requests that were sent and never answered, for the connection broke."""
+    `answered`: the numbers of the requests answered with 200. `latencies`: seconds, of all answers.
+
+    `dropped`: requests that were never answered, because the connection broke.
+    """
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
@@ -123,9 +126,9 @@ def run_load(
     pause: float = 0,
     stop: threading.Event | None = None,
 ) -> Load:
-    """Send `render(1)`, `render(2)`, ... to a loopback port for so long, or until `stop` is set.
+    """Sends `render(1)`, `render(2)`, ... to a loopback port for `seconds` seconds, or until `stop` is set.
 
-    `pause`: seconds between an answer and that client's next request. Raises OSError where nobody listens.
+    `pause`: seconds between an answer and the client's next request. Raises OSError if no server listens on the port.
     """
 
     async def client(state: _Run) -> None:

@@ -1,9 +1,9 @@
-"""`make outage`: MongoDB away under a steady load for a long while, then back; nothing may be lost.
+"""`make outage`: MongoDB is unreachable under a steady load for a long time, then returns. No event may be lost.
 
-First measures how fast the worker drains a backlog when nothing is wrong, then kills mongod, posts about RATE events a
-second for MINUTES, starts mongod again, and measures how fast what waited drains; and once more with nothing wrong.
-Compares every acknowledged id with what is in MongoDB. Prints a table; exit 1 where an event was lost or doubled, or
-what waited drained at less than half the speed.
+First measures how fast the worker drains a backlog without any fault. Then it kills mongod, posts about RATE events per
+second for MINUTES, starts mongod again, and measures how fast the backlog drains. At the end it measures once more
+without a fault. It compares every acknowledged id with the content of MongoDB. Prints a table, and exits with 1 if an
+event was lost or doubled, or if the backlog drained at less than half the speed.
 
 MINUTES (10) and RATE (200) in the environment change the run.
 """
@@ -33,7 +33,10 @@ DRAIN_LIMIT = 1800  # seconds
 
 @dataclass
 class Outage:
-    """What a run saw. Rates are events a second, `bytes_each` what a waiting event takes of Redis's memory."""
+    """The results of a run.
+
+    Rates are events per second. `bytes_each`: the memory of Redis that a waiting event takes.
+    """
 
     load: Load
     drained_before: float
@@ -59,7 +62,10 @@ class Outage:
 
 
 def run_outage(system: System, mongodb: Server, seconds: float, rate: float, reference: int = 60_000) -> Outage:
-    """`system` runs on `mongodb`; neither runs yet. `reference`: how many events are drained to compare with."""
+    """Runs an outage.
+
+    `system` runs on `mongodb`, and neither is started yet. `reference`: the size of the reference backlogs.
+    """
     redis = system.redis()
     with running(mongodb):
         system.start()
@@ -86,7 +92,7 @@ def run_outage(system: System, mongodb: Server, seconds: float, rate: float, ref
 
 
 def _load(system: System, seconds: float, rate: float) -> tuple[Load, int]:
-    """A steady load for so long, and the longest that Celery's queue got meanwhile."""
+    """Applies a steady load for `seconds`. Returns it, and the greatest length of Celery's queue meanwhile."""
     loads: list[Load] = []
 
     def post() -> None:

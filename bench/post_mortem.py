@@ -1,6 +1,6 @@
-"""What to look at when a system did not do what a run waited for: printed, never raised.
+"""Describes the state of a system that did not do what a run waited for. Never fails.
 
-Processes, journal, queues, the Python stacks of our processes, and the last lines of each log.
+The text contains processes, journal, queues, the Python stacks of Footfall's processes, and the last lines of each log.
 """
 
 import time
@@ -17,11 +17,11 @@ from config.stacks import STACKS_SIGNAL
 from tests.support.running_system import System
 
 LAST_LINES = 15  # of each log
-PYTHON = ("gunicorn", "tasks worker", "tasks beat")  # what calls config.stacks.write_stacks_on_signal
+PYTHON = ("gunicorn", "tasks worker", "tasks beat")  # the processes that call config.stacks.write_stacks_on_signal
 
 
 def post_mortem(system: System) -> str:
-    """Text of several hundred lines. A part that cannot be had says so in its place."""
+    """A text of several hundred lines. If a part is not available, the text says so."""
     output = system.output()
     parts = {
         "processes": _attempt(lambda: "\n".join(_processes(system))),
@@ -36,7 +36,7 @@ def post_mortem(system: System) -> str:
 def _attempt(part: Callable[[], str]) -> str:
     try:
         return part()
-    except Exception as error:  # the rest is wanted all the more
+    except Exception as error:  # the other parts are needed all the more
         return f"not to be had: {error!r}"
 
 
@@ -61,7 +61,7 @@ def _waiting(system: System) -> Iterator[str]:
 
 
 def _stacks(system: System) -> str:
-    """One process after the other: a stack does not say whose it is."""
+    """The stacks of one process after the other, because a stack does not name its process."""
     return "\n".join(f"pid {p.pid}:\n{_stack(system, p)}" for words in PYTHON for p in system.part(words))
 
 

@@ -1,7 +1,7 @@
-"""Events for `make bench-reports`: made up by DuckDB from a seed, put into the real `events` collection by two writers.
+"""Events for `make bench-reports`. DuckDB generates them from a seed, and two writers insert them into `events`.
 
-A visit has 1 to 10 events, 3.5 on average, the first a pageview; pages follow a zipf distribution; the hours of the day
-differ; what a visitor comes with stays the same, where he comes from stands on the first event of each visit.
+A visit has 1 to 10 events, 3.5 on average, and the first is a pageview. Pages follow a zipf distribution. The hours of
+the day differ. A visitor's device and place stay the same. The source is on the first event of each visit.
 """
 
 import random
@@ -25,13 +25,13 @@ from analytics.interval import DAY, HOUR, Interval, as_datetime, as_ms, interval
 from config.clients import make_database
 from config.settings import Settings
 
-MONTH = interval_of("month", as_ms(datetime(2026, 9, 1, tzinfo=UTC)))  # over, and of 30 days
+MONTH = interval_of("month", as_ms(datetime(2026, 9, 1, tzinfo=UTC)))  # a past month of 30 days
 PAGES, KINDS, ORIGINS = 20_000, 2_000, 60
 WRITERS = 2
 AT_ONCE = 5_000  # documents of an insert_many
 
-# `share`: between 0 and 1, for each number and purpose another. It is a hash of one integer: DuckDB's hashes of several
-# values resemble each other where the values do.
+# `share`: between 0 and 1, different for each number and purpose. It is a hash of one integer, because DuckDB's hashes
+# of several values are similar if the values are.
 MADE_UP = f"""
 CREATE MACRO chance(n, purpose) AS hash(n * 16 + purpose + $seed * {2**40});
 CREATE MACRO share(n, purpose) AS chance(n, purpose) / 18446744073709551616;
@@ -64,7 +64,10 @@ COPY (
 
 
 def make_up(file: Path, seed: int, events: int, visitors: int, sites: int = 1) -> None:
-    """What does not depend on text, as a Parquet file in order of time. `visitors`: about so many, of each site."""
+    """Writes everything that does not depend on text into a Parquet file, ordered by time.
+
+    `visitors`: the approximate number of visitors of each site.
+    """
     text = MADE_UP
     given = {"seed": seed, "events": events, "visitors": visitors, "sites": sites, "file": file}
     for name, value in given.items():
@@ -75,7 +78,10 @@ def make_up(file: Path, seed: int, events: int, visitors: int, sites: int = 1) -
 
 
 def load(uri: str, file: Path, seed: int, site: str) -> None:
-    """Into `events`. `site`: with a place for the number, where the file has several."""
+    """Inserts the events into `events`.
+
+    `site`: a site_id, with a placeholder for the number if the file has several sites.
+    """
     with make_database(Settings(mongodb_uri=uri)).client as client:
         for name, keys in INDEXES.items():
             client.get_default_database()["events"].create_index(keys, name=name)
@@ -85,7 +91,7 @@ def load(uri: str, file: Path, seed: int, site: str) -> None:
 
 
 def _write(uri: str, file: Path, seed: int, site: str, number: int) -> None:
-    """Every other row group: all together in order of time, more or less, as in life."""
+    """Inserts every other row group, so that all writers together insert roughly in order of time, as in production."""
     with make_database(Settings(mongodb_uri=uri)).client as client:
         events = client.get_default_database()["events"].with_options(write_concern=WriteConcern(1))
         source = pq.ParquetFile(file)
@@ -96,7 +102,7 @@ def _write(uri: str, file: Path, seed: int, site: str, number: int) -> None:
 
 
 def _documents(rows: dict[str, list[Any]], seed: int, site: str) -> Iterator[dict[str, Any]]:
-    """As analytics/events/store.py writes them: the fields in its order, what is missing left out."""
+    """Documents as analytics/events/store.py writes them: fields in the same order, without missing values."""
     pages, kinds, origins = texts(seed)
     for occurred, number, visitor, chance, page, kind, origin, custom in zip(*rows.values(), strict=True):
         moment = as_datetime(occurred)
@@ -123,7 +129,7 @@ def _documents(rows: dict[str, list[Any]], seed: int, site: str) -> Iterator[dic
 
 
 def texts(seed: int) -> tuple[list[str], list[dict[str, str]], list[dict[str, str]]]:
-    """Pages, kinds of visitors and origins of visits; what comes first is met most."""
+    """Pages, kinds of visitors and origins of visits. The first are the most frequent."""
     chance = random.Random(seed)
     topics = ("news", "guides", "products", "help", "people", "archive")
     pages = ["/", "/pricing", *(f"/{chance.choice(topics)}/{n:x}-{chance.getrandbits(40):x}" for n in range(PAGES))]

@@ -1,7 +1,8 @@
-"""The questions of `make bench-reports`, each as Reports is asked and as MongoDB's aggregation framework is.
+"""The questions of `make bench-reports`, each as a call of Reports and as an aggregation pipeline of MongoDB.
 
-Both give the same plain value, so that they can be compared. The pipelines are the cheapest that we know: a visit's
-first event is told from the event before it ($setWindowFields), and only who needs whole visits numbers them.
+Both return the same plain value, so that they can be compared. The pipelines are the cheapest known ones: the first
+event of a visit is recognised by the event before it ($setWindowFields), and only questions about whole visits number
+the visits.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,7 @@ Pipeline = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Question:
-    """`target`: ms on all events. `on_tenth`: the pipeline takes minutes on all of them, so it runs on a tenth."""
+    """`target`: ms on all events. `on_tenth`: the pipeline takes minutes on all events, so it runs on a tenth."""
 
     name: str
     ask: Callable[[Reports, str], Any]
@@ -96,7 +97,7 @@ _DAY = {"$dateTrunc": {"date": "$timestamp", "unit": "day"}}
 
 
 def _numbered(site: str, *names: str) -> Pipeline:
-    """Events with the number of their visit among the visitor's."""
+    """Events with the number of their visit among the visitor's visits."""
     until_here = {"n": {"$sum": "$begins", "window": {"documents": ["unbounded", "current"]}}}
     return [
         _match(site),

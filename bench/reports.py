@@ -1,13 +1,13 @@
-"""`make bench-reports`: questions to a month of 10 million events, beside MongoDB's aggregation and DuckDB by itself.
+"""`make bench-reports`: questions about 10 million events, compared with MongoDB's aggregation and plain DuckDB.
 
-Makes up events (bench/report_data.py), puts them into the real collection of a MongoDB of its own, builds the segments,
-and asks: warm and cold, with a segment for each day and with one for the month, and while the last hour is dirty. The
-same is asked of the aggregation framework, and of one Parquet file with the same rows, by the same SQL. Prints tables;
-exit 1 where two answers differ.
+Generates a month of events (bench/report_data.py), inserts them into the real collection of its own MongoDB, builds the
+segments, and asks the questions: warm and cold, with a segment per day and with one for the month, and with the last
+hour dirty. It asks the same of the aggregation framework, and of one Parquet file with the same rows, with the same
+SQL. Prints tables, and exits with 1 if two answers differ.
 
-EVENTS (10000000), SITES (1000, small ones with 200 events each) and SEED (1) in the environment change the run; three
-tenths and a tenth of the events are made up for two more sites, which show how it grows. With FOLDER, events are kept
-there, and not made up again by the next run, which should have the same EVENTS, SITES and SEED.
+EVENTS (10000000), SITES (1000, small ones with 200 events each) and SEED (1) in the environment change the run. Two
+more sites have three tenths and a tenth of the events, and show how times grow with size. With FOLDER, the events are
+kept there and reused by the next run, which should have the same EVENTS, SITES and SEED.
 """
 
 import os
@@ -61,11 +61,11 @@ ROUNDS = 5
 BY_DAYS, BY_MONTH, LIVE = "30 segments of a day", "one segment of the month", f"{FRESH:,} events of the last hour dirty"
 SLOWER_THAN_PARQUET, FASTER_THAN_MONGODB = 1.5, 30
 
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))  # the tables go to the same place
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))  # the tables go to the same output
 
 
 def settings_of(uri: str, folder: Path) -> Settings:
-    """As they are by default, but for the time limit. `folder`: for copies of segments."""
+    """The default settings except for the time limit. `folder`: for copies of segments."""
     return Settings(mongodb_uri=uri, segment_dir=str(folder), stats_time_limit=600)
 
 
@@ -81,14 +81,14 @@ class Rig:
         return make_reports(self.settings, self.database)
 
     def connect(self, readable: Path) -> duckdb.DuckDBPyConnection:
-        """With the limits that the others have."""
+        """A connection with the limits that the app's connections have."""
         spill = self.ours.store.workplace.unused()
         return duck.connect(self.settings.duckdb_memory, self.settings.duckdb_threads, spill, [readable])
 
 
 @dataclass(frozen=True)
 class OneFile:
-    """A SnapshotReader, and the Snapshot that it opens, of a Parquet file with all of a site's rows."""
+    """A SnapshotReader, and the Snapshot that it opens, for a Parquet file with all rows of a site."""
 
     path: str
 
@@ -98,7 +98,7 @@ class OneFile:
         return self
 
     def check(self) -> None:
-        """It is there."""
+        """The file exists."""
 
     def holds_whole(self, _: Interval) -> bool:
         return True
@@ -114,7 +114,7 @@ class OneFile:
 
 
 class Timed:
-    """A DuckDB connection, or cursor, that adds up the seconds in which it executes and fetches."""
+    """A DuckDB connection or cursor that adds up the seconds in which it executes and fetches."""
 
     def __init__(self, connection: Any, clock: list[float]) -> None:
         self._connection = connection
@@ -141,8 +141,9 @@ class Timed:
 
 @dataclass
 class Asked:
-    """What a process saw of all questions to one site, by their names: seconds, and what the answers were. `first`:
-    before anything was cached. `memory`: bytes, after all questions, and the most there were.
+    """The results of a process for all questions about one site, by the questions' names: seconds, and answers.
+
+    `first`: before anything was cached. `memory`: bytes after all questions, and the maximum.
     """
 
     first: dict[str, float] = field(default_factory=dict)
@@ -153,11 +154,11 @@ class Asked:
     memory: tuple[int, int] = (0, 0)
 
 
-# What runs in processes of its own
+# Functions that run in processes of their own
 
 
 def ask_all(uri: str, folder: Path, site: str, parquet: Path | None = None) -> Asked:
-    """All questions in turns; with `parquet`, each in turns with the same of that file."""
+    """Asks all questions in turns. With `parquet`, each question is also asked of that file in turns."""
     rig, asked = Rig(uri, folder), Asked()
     reports = rig.reports()
     for question in QUESTIONS:
@@ -183,7 +184,7 @@ def ask_all(uri: str, folder: Path, site: str, parquet: Path | None = None) -> A
 
 
 def ask_renewed(uri: str, folder: Path, site: str, moments: list[datetime]) -> dict[str, float]:
-    """Each question again and again, warm, but each time new events have come at these moments; seconds."""
+    """Asks each question repeatedly, warm, with new events at `moments` before each time. Returns seconds."""
     rig = Rig(uri, folder)
     reports, times = rig.reports(), defaultdict(list)
     for _ in range(ROUNDS + 1):
@@ -194,14 +195,17 @@ def ask_renewed(uri: str, folder: Path, site: str, moments: list[datetime]) -> d
 
 
 def ask_cold(uri: str, folder: Path, site: str, name: str) -> float:
-    """One question, in a new process with no segment on its disk: seconds from no connection to the answer."""
+    """Asks one question in a new process without segments on disk.
+
+    Returns the seconds from connecting to the answer.
+    """
     question = next(q for q in QUESTIONS if q.name == name)
     with tempfile.TemporaryDirectory(dir=folder) as empty:
         return timed(lambda: question.ask(Rig(uri, Path(empty)).reports(), site))[0]
 
 
 def write_parquet(uri: str, folder: Path, site: str, path: Path) -> None:
-    """All rows of the site in one file, written as a segment is."""
+    """Writes all rows of the site into one file, as a segment is written."""
     rig = Rig(uri, folder)
     with rig.ours.connect() as connection:
         reading = rig.ours.reader.open(connection, site, MONTH, 0)
@@ -223,7 +227,7 @@ def rebuild_month(uri: str, folder: Path, site: str) -> float:
 
 
 def build_rest(uri: str, folder: Path) -> float:
-    """What a worker builds of events that nobody has marked, as they were inserted here."""
+    """Builds what a worker builds of events that are not marked as dirty, because they were inserted here."""
     return timed(Rig(uri, folder).ours.builder.build_due)[0]
 
 
@@ -239,7 +243,7 @@ def in_new_process(act: Callable[..., Any], *args: Any) -> Any:
 
 
 def _be_quiet() -> None:
-    """DuckDB takes a spawned process for somebody at a terminal, and shows its progress."""
+    """Hides the progress bar of DuckDB, which takes a spawned process for one at a terminal."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -258,7 +262,7 @@ class Bench:
     renewed: dict[str, float] = field(default_factory=dict)  # by question
 
     def __post_init__(self) -> None:
-        self.plain = self.folder / "plain"  # where DuckDB may read beside the copies
+        self.plain = self.folder / "plain"  # DuckDB may read this folder in addition to the copies
         self.plain.mkdir(parents=True)
         self.rig = Rig(self.uri, self.folder)
 
@@ -344,7 +348,7 @@ class Bench:
             self.cold[layout, question.name] = found
 
     def ask_mongodb(self, site: str, question: Question) -> None:
-        """Twice where the first time was short, and the faster of both counts."""
+        """Asks twice if the first time was short. The faster time counts."""
         found: list[tuple[float, Any]] = []
         while len(found) < 2 and sum(seconds for seconds, _ in found) < 20:
             found.append(timed(self._aggregate, question, site))
@@ -361,7 +365,7 @@ class Bench:
             self.wrong.append(f"{question.name}, {site}, {what}: {expected} is not {asked.answers[question.name]}")
 
     def ask_http(self) -> None:
-        """Questions to the reporting app, if it can be asked them; the median round."""
+        """Sends the timeseries query to the reporting app, if the app can answer it. Notes the median time."""
         end = as_datetime(MONTH.end - 1)
         body = {
             "site_id": WHOLE,
@@ -379,7 +383,7 @@ class Bench:
             self.sizes["the timeseries by HTTP, ms"] = f"not answered: {answers[0][1]}"
 
     def ask_live(self, days: tuple[Any, ...]) -> None:
-        """With the days' segments again, and fresh events of the month's last hour."""
+        """Asks with the segments of days again, and with fresh events in the month's last hour."""
         self.rig.ours.store.replace(self.rig.ours.store.manifest(WHOLE), days)
         hour = Interval(MONTH.end - HOUR, MONTH.end)
         events = self.rig.database["events"]
@@ -407,7 +411,7 @@ def _post(url: str, body: dict[str, Any]) -> tuple[float, int]:
     return seconds, answer.status_code
 
 
-# What is printed
+# The output
 
 
 def report(bench: Bench) -> bool:

@@ -1,4 +1,4 @@
-"""The ingestion app with a write for each request: what `make bench` holds the group commit against."""
+"""The ingestion app with a write per request. `make bench` compares the group commit with it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Celery's settings, each with its reason. Measured facts: docs/decisions/0001-journal.md."""
+"""Celery's settings, each with its reason. Source of the measurements: docs/decisions/0001-journal.md."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -8,7 +8,8 @@ from config.settings import Settings
 
 EVENTS_QUEUE = "events"
 DEAD_LETTERS_QUEUE = "dead_letters"
-SEGMENTS_QUEUE = "segments"  # its own: no event should wait behind it
+# Segments have their own queue, so that no event waits behind a build.
+SEGMENTS_QUEUE = "segments"
 QUEUES = (EVENTS_QUEUE, DEAD_LETTERS_QUEUE, SEGMENTS_QUEUE)  # each needs a worker: Procfile, docker-compose.yml
 
 
@@ -21,28 +22,29 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "tasks.segments.*": {"queue": SEGMENTS_QUEUE},
             "tasks.retention.*": {"queue": SEGMENTS_QUEUE},
         },
-        # Nobody waits for a result: what a task did goes into its log line and, through its event, to Flower.
+        # No code waits for a result. A task's result is in its log line and, through its event, in Flower.
         "task_ignore_result": True,
-        # Acks: a wake-up may be lost without harm, yet a task that holds events should come back when its process
-        # dies, under the same id, by which it finds again what it held.
+        # Acks: a lost wake-up does no harm. But if a process crashes, its task should be delivered again under the same
+        # id, which identifies the events that it had taken.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        "worker_prefetch_multiplier": 1,  # more would hide wake-ups from other workers
+        "worker_prefetch_multiplier": 1,  # a higher number would hide wake-ups from other workers
         "worker_concurrency": settings.worker_concurrency,
-        # Time limits: a full batch takes about 0.1 s, the slowest failure of its two writes 10 s each.
+        # Time limits: a full batch takes about 0.1 s, and the slowest failure of each of its two writes 10 s.
         "task_soft_time_limit": 25,
         "task_time_limit": 30,
-        "worker_soft_shutdown_timeout": 20,  # after SIGQUIT; SIGTERM waits for what runs
-        "worker_cancel_long_running_tasks_on_connection_loss": True,  # their ack is void; running twice is harmless
+        "worker_soft_shutdown_timeout": 20,  # after SIGQUIT; SIGTERM waits for running tasks
+        # They cannot be acked any more, and running twice is harmless.
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # a broker that is away for hours comes back some day
+        "broker_connection_max_retries": None,  # a broker may be unreachable for hours
         "broker_transport_options": {
             "visibility_timeout": 120,  # above the time limit and every retry's countdown
-            # The defaults sweep for abandoned messages up to 100 s late.
+            # With the defaults, abandoned messages are restored up to 100 s late.
             "unacked_restore_interval": 10,
             "unacked_restore_throttle": 1,
             "unacked_mutex_expire": 30,
-            # By default a publish to a Redis that accepts and does not answer blocks for ever.
+            # By default, publishing blocks for ever if Redis accepts the connection and does not answer.
             "socket_timeout": 1,
             "socket_connect_timeout": 1,
             "retry_on_timeout": False,
@@ -50,13 +52,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         },
         "task_publish_retry": False,  # a lost wake-up is harmless, a blocked publisher is not
         "task_serializer": "json",
-        "accept_content": ["json"],  # never pickle: it runs code
-        "worker_send_task_events": True,  # Flower lives on them
+        "accept_content": ["json"],  # never pickle, because it runs code
+        "worker_send_task_events": True,  # Flower needs them
         "worker_hijack_root_logger": False,  # config/logs.py formats every line
         "worker_redirect_stdouts": False,
         "timezone": "UTC",
-        # beat looks every second whether a wake-up is owed (tasks/beat.py) and keeps no schedule file, which a kill -9
-        # could leave broken.
+        # beat checks every second whether a wake-up is owed (tasks/beat.py). It keeps no schedule file, which a kill -9
+        # could damage.
         "beat_scheduler": "tasks.beat:OwedScheduler",
         "beat_max_loop_interval": 1,
         "beat_schedule": {
@@ -64,7 +66,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "carry-books": {"task": "tasks.books.carry_books", "schedule": 60.0},
             "destroy-salts": {"task": "tasks.salts.destroy_salts", "schedule": 600.0},
             "publish-sites": {"task": "tasks.sites.publish_sites", "schedule": 60.0, "options": {"expires": 50}},
-            # Where one is due (tasks/beat.py). Too late is as good as never: the next one is on its way.
+            # Sent if a build is due (tasks/beat.py). Expires when the next one is about to be sent.
             "build-segments": {
                 "task": "tasks.segments.build_segments",
                 "schedule": 5.0,
@@ -75,13 +77,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
                 "schedule": 600.0,
                 "options": {"expires": 300},
             },
-            # Where one is owed (tasks/beat.py).
+            # Sent if an erasure is owed (tasks/beat.py).
             "finish-erasures": {
                 "task": "tasks.retention.finish_erasures",
                 "schedule": 5.0,
                 "options": {"expires": 10},
             },
-            # Each hour it is midnight somewhere.
+            # Every hour, because at each hour a day begins in some time zone.
             "purge-expired": {
                 "task": "tasks.retention.purge_expired",
                 "schedule": 3600.0,
@@ -92,7 +94,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _broker_url(settings: Settings) -> str:
-    """kombu goes through the sentinels' URLs in turn, so each brings user, password and database."""
+    """The URL of the broker. kombu tries the sentinels' URLs in turn, so each has user, password and database."""
     if not settings.sentinels:
         return settings.redis_url
     parts = urlsplit(settings.redis_url)

@@ -1,6 +1,7 @@
-"""Clients of Redis and MongoDB. Nothing here connects: the first command does, so make them after the fork.
+"""Creates clients of Redis and MongoDB. Create them after the fork. They connect at the first command.
 
-Every wait has an end: a Redis that accepts and does not answer costs `REDIS_TIMEOUT`, a MongoDB that is away 2 s.
+Every wait has a limit: `REDIS_TIMEOUT` for a Redis that accepts and does not answer, 2 s for an unreachable MongoDB.
+Callers of the clients must handle STORE_ERRORS.
 """
 
 from typing import Any
@@ -16,24 +17,24 @@ from redis.sentinel import Sentinel
 from config.settings import Settings
 
 DEFAULT_DATABASE = "footfall"
-STORE_ERRORS = (PyMongoError, RedisError)  # what the clients raise
-BEAT = "footfall-beat"  # the name of beat's connection to Redis, by which `footfall doctor` sees it
+STORE_ERRORS = (PyMongoError, RedisError)  # the exceptions that the clients raise
+BEAT = "footfall-beat"  # the name of beat's connection to Redis, which `footfall doctor` looks for
 
 
 def make_redis(settings: Settings, name: str | None = None, timeout: float | None = None) -> Redis:
-    """A client that never retries by itself: redis-py's default of ten tries would outlast the collector's 2 s.
+    """A Redis client that never retries: redis-py's default of ten tries would exceed the collector's 2 s.
 
-    With sentinels, every new connection asks them where to go, and goes to the server that takes writes. `name`: what
-    CLIENT LIST shows. `timeout`: for whoever has less patience than `REDIS_TIMEOUT`.
+    With sentinels, every new connection asks them for the primary, which takes writes. `name`: shown by CLIENT LIST.
+    `timeout`: seconds, if another limit than `REDIS_TIMEOUT` is needed.
     """
     patience = timeout or settings.redis_timeout
     options: dict[str, Any] = {
-        "max_connections": settings.web_threads + 4,  # never fewer than threads, so that none waits for another
+        "max_connections": settings.web_threads + 4,  # never fewer than threads, so that no thread waits for another
         "socket_timeout": patience,
         "socket_connect_timeout": patience,
         "retry": None,
         "client_name": name,
-        "protocol": 2,  # RESP3 shapes stream replies differently from server to server
+        "protocol": 2,  # the reply shapes of streams differ between servers with RESP3
     }
     if not settings.sentinels:
         pool = BlockingConnectionPool.from_url(settings.redis_url, timeout=patience, **options)
@@ -46,8 +47,9 @@ def make_redis(settings: Settings, name: str | None = None, timeout: float | Non
 
 
 def sentinel_options(settings: Settings) -> dict[str, Any]:
-    """How to connect to a sentinel. They are asked one after the other, so that all of them together take no longer
-    than Redis itself may.
+    """Options for a connection to a sentinel.
+
+    Sentinels are asked one after the other, so all together have the time limit of Redis.
     """
     patience = settings.redis_timeout / max(len(settings.sentinels), 1)
     return {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": None, "protocol": 2}
@@ -56,7 +58,7 @@ def sentinel_options(settings: Settings) -> dict[str, Any]:
 def make_database(settings: Settings, patience: float = 10.0) -> Database[dict[str, Any]]:
     """The database that `MONGODB_URI` names. Writes are acknowledged by a majority, and journaled to disk.
 
-    `patience`: seconds to wait for a server that has a question and is silent.
+    `patience`: seconds to wait for a server that does not answer.
     """
     client: MongoClient[dict[str, Any]] = MongoClient(
         settings.mongodb_uri,
@@ -67,7 +69,7 @@ def make_database(settings: Settings, patience: float = 10.0) -> Database[dict[s
         journal=True,
         serverSelectionTimeoutMS=2_000,
         connectTimeoutMS=2_000,
-        socketTimeoutMS=int(patience * 1000),  # a frozen server; writes and reports have limits of their own
+        socketTimeoutMS=int(patience * 1000),  # for a frozen server; writes and reports have limits of their own
         appname="footfall",
     )
     return client.get_default_database(DEFAULT_DATABASE)

@@ -1,9 +1,11 @@
 """Reads `.env`, the file of settings.
 
-The file is `.env` in the current folder, or if there is none, in the project's folder. The syntax is the one that
-Docker Compose reads too: `NAME=value`, `export`, comments, single and double quotes, and `${NAME}` or
-`${NAME:-default}` outside single quotes. If a name is set twice, the last value counts.
-Raises EnvFileError if a file is there and cannot be used. Messages name lines and never quote them: they may be secret.
+The file is `.env` in the current folder, or if there is none, in the project's folder. The syntax is that of Docker
+Compose: `NAME=value`, `export`, comments, single and double quotes, and `${NAME}` or `${NAME:-default}` outside single
+quotes. If a name is set twice, the last value counts.
+
+Callers must handle EnvFileError: a file exists and cannot be used. Messages name lines and never quote them, because
+they may be secret.
 """
 
 import io
@@ -20,7 +22,7 @@ _LARGEST = 1_000_000  # bytes
 
 
 class EnvFileError(Exception):
-    """The file cannot be used; the message says why and what to do."""
+    """The file cannot be used. The message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,10 @@ class EnvFile:
 
 
 def read_env_file(environment: Mapping[str, str]) -> EnvFile:
-    """Empty if there is no file. `environment` goes before the file's own values where `${NAME}` is replaced."""
+    """The content of the file, empty if there is none. `environment` overrides the file's values in `${NAME}`.
+
+    Raises EnvFileError.
+    """
     path = next((folder / ".env" for folder in (Path.cwd(), PROJECT) if os.path.lexists(folder / ".env")), None)
     if path is None:
         return EnvFile()
@@ -40,7 +45,8 @@ def read_env_file(environment: Mapping[str, str]) -> EnvFile:
     lines: dict[str, list[int]] = {}
     used: set[str] = set()
     for line, binding in _bindings(path):
-        if binding.key is None or binding.value is None:  # a comment, or a name alone: from the environment
+        # A comment, or a name without a value, which the environment sets.
+        if binding.key is None or binding.value is None:
             continue
         parts = _parts(binding)
         values[binding.key] = _joined(parts, environment, values, f"line {line} of {path}")
@@ -88,5 +94,5 @@ def _joined(parts: list[Atom], environment: Mapping[str, str], values: Mapping[s
                 f"{where} uses ${{{part.name}}}, which is not set; set it above, or use single quotes if the value"
                 " contains it literally"
             )
-    given = {name: value for name, value in known.items() if value}  # a default is also for what is empty
+    given = {name: value for name, value in known.items() if value}  # a default also replaces an empty value
     return "".join(part.resolve(given) for part in parts)

@@ -1,25 +1,26 @@
-"""gunicorn's settings for both apps. A bad setting stops the start, named."""
+"""gunicorn settings of both apps. A setting that cannot be used ends the start with a message that names it."""
 
 import os
 import signal
 from typing import Any
 
-from config import metrics as _metrics  # noqa: F401 (the folder that all processes share is made before the fork)
+from config import metrics as _metrics  # noqa: F401 (it creates the folder that all processes share before the fork)
 from config.logs import logging_config
 from config.settings import load_settings_or_exit
 from config.stacks import write_stacks_on_signal
 
 settings = load_settings_or_exit()
 
-worker_class = "web.gunicorn_worker.Worker"  # gthread; Flask costs about 1.3 ms of CPU a request with any worker class
+# Based on gthread; Flask takes about 1.3 ms of CPU per request with any worker class.
+worker_class = "web.gunicorn_worker.Worker"
 workers = settings.web_concurrency
 threads = settings.web_threads
-preload_app = False  # clients are made after the fork
+preload_app = False  # clients are created after the fork
 keepalive = 65  # seconds; above a proxy's usual 60, so that the proxy closes first
-timeout = 30  # a process whose loop stands still this long is replaced
-graceful_timeout = 30  # what a request has to finish in when its process is told to stop
-control_socket_disable = True  # no second way in
-# gunicorn believes loopback by default. Who may say what is TRUSTED_PROXIES' to decide (web/app.py), and no header sets
+timeout = 30  # seconds; a process whose loop makes no progress for longer is replaced
+graceful_timeout = 30  # seconds for running requests after a process was told to stop
+control_socket_disable = True  # no control socket
+# gunicorn believes headers from loopback by default. TRUSTED_PROXIES decides instead (web/app.py), and no header sets
 # SCRIPT_NAME or PATH_INFO.
 forwarded_allow_ips = ""
 secure_scheme_headers: dict[str, str] = {}
@@ -27,8 +28,9 @@ forwarder_headers = ""
 logger_class = "web.gunicorn_worker.QuietLogger"
 logconfig_dict = logging_config(settings)
 
-# What tells a process to stop waits from before it is forked until it listens (web/gunicorn_worker.py). gunicorn itself
-# loses it where it comes in between, and kills the process after graceful_timeout (one of three, told at once).
+# Stop signals are blocked from before a process is forked until it handles them (web/gunicorn_worker.py). gunicorn
+# loses a signal that arrives in between, and kills the process after graceful_timeout (one of three, signalled at
+# once).
 _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
@@ -38,7 +40,7 @@ def on_starting(_server: Any) -> None:
 
 
 def pre_exec(_server: Any) -> None:
-    """A new gunicorn in place of this one is forked too."""
+    """A new gunicorn that replaces this one is forked too."""
     let_stops_through()
 
 

@@ -1,6 +1,6 @@
-"""Structured logs for every process: one event name and its fields a line, JSON where no terminal reads along.
+"""Structured logs of every process: one event name and its fields per line, as JSON unless stderr is a terminal.
 
-Lines of libraries go the same way. No address of a visitor is ever logged: access logs are off.
+Lines of libraries have the same format. No visitor's address is logged: access logs are off.
 """
 
 import logging.config
@@ -12,12 +12,12 @@ from structlog.typing import Processor
 
 from config.settings import Settings
 
-# Their INFO is a line or two for each task; what a task did is one line of our own.
+# At INFO these log one or two lines per task. Footfall logs one line per task itself.
 CHATTY = ["celery.worker.strategy", "celery.app.trace", "celery.beat", "kombu", "pymongo", "werkzeug", "flower"]
 
 
 def logging_config(settings: Settings) -> dict[str, Any]:
-    """A dictConfig: the root logger to stderr, through structlog."""
+    """A dictConfig: the root logger writes to stderr, through structlog."""
     as_json = settings.log_format == "json" or (settings.log_format == "auto" and not sys.stderr.isatty())
     render: Processor = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
     final: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]

@@ -1,8 +1,8 @@
-"""Every metric, each declared only here, and how a process tells them.
+"""Declares every metric, and writes the page for Prometheus.
 
-gunicorn's and Celery's child processes each keep their own numbers, in files of a folder that they share; whoever is
-asked adds them up (prometheus_client's multi-process mode). The folder must be there before a child is forked, hence
-the import by config/gunicorn.py.
+Each child process of gunicorn and Celery keeps its own numbers in files of a shared folder. The process that is asked
+adds them up (the multi-process mode of prometheus_client). The folder must exist before the first fork, therefore
+config/gunicorn.py imports this module.
 """
 
 import atexit
@@ -19,11 +19,14 @@ from prometheus_client.registry import Collector
 
 from config.settings import load_settings_or_exit
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # where prometheus_client looks for it
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client reads the folder from this name
 
 
 def make_folder(parent: str) -> None:
-    """One for this service, removed when it ends. Services that shared one would add up."""
+    """Creates a folder for this service, which is removed at exit.
+
+    Services that shared a folder would add up their numbers.
+    """
     try:
         os.makedirs(parent, exist_ok=True) if parent else None
         ours, owner = tempfile.mkdtemp(prefix="footfall-metrics-", dir=parent or None), os.getpid()
@@ -39,7 +42,7 @@ def make_folder(parent: str) -> None:
 
 make_folder(load_settings_or_exit().prometheus_multiproc_dir)
 
-# prometheus_client chooses by the environment when it is first imported, which Celery does before us, for Flower.
+# prometheus_client chooses by the environment when it is first imported. Celery imports it before, for Flower.
 values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -109,7 +112,7 @@ def journal_gauges(waiting: int, oldest_seconds: float) -> Iterable[Metric]:
 
 
 def dead_letter_gauge(counts: Iterable[tuple[str, int]]) -> Metric:
-    """`counts`: reason, letters."""
+    """`counts`: pairs of a reason and its number of dead letters."""
     gauge = GaugeMetricFamily("footfall_dead_letters", "Dead letters, by reason.", labels=["reason"])
     for reason, count in counts:
         gauge.add_metric([reason], count)
@@ -126,7 +129,7 @@ def store_gauge(up: Iterable[tuple[str, bool]]) -> Metric:
 
 
 def exposition(gauges: Iterable[Metric] = ()) -> bytes:
-    """This service's page: what all its processes counted, and these gauges."""
+    """The page of this service: the numbers of all its processes, and these gauges."""
 
     class Gauges(Collector):
         def collect(self) -> Iterator[Metric]:

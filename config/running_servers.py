@@ -1,6 +1,6 @@
-"""Where the servers of a running `make run` are, for other processes that are started in the same folder.
+"""Tells other processes in the same folder where the servers of a running `make run` are.
 
-`make run` moves a server to another port if its own is taken, so it publishes where each is: in `servers.json` in
+`make run` moves a server to another port if its own is taken, so it publishes the addresses in `servers.json` in
 DATA_DIR. It holds a lock on the file as long as it runs. The kernel releases the lock however the process ends, so a
 file without a lock is stale and is ignored.
 """
@@ -20,7 +20,7 @@ _LARGEST = 10_000  # bytes
 
 @dataclass(frozen=True)
 class RunningServer:
-    """`wanted_port` is the port that was asked for; `url` has the one that it got."""
+    """`wanted_port`: the configured port. `url`: the address with the actual port."""
 
     name: str
     wanted_port: int
@@ -29,11 +29,11 @@ class RunningServer:
 
 @contextmanager
 def published(folder: Path, servers: Iterable[RunningServer]) -> Iterator[None]:
-    """The file is there, readable by its owner only, until the block ends. Raises OSError."""
+    """Keeps the file, readable by its owner only, until the block ends. Raises OSError."""
     path = folder / NAME
     with NamedTemporaryFile("w", dir=folder, prefix=f"{NAME}.", delete=False) as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)  # before it has its name, so that no reader sees it without
+            fcntl.flock(file, fcntl.LOCK_EX)  # locked before it has its name, so that readers never see it unlocked
             json.dump([asdict(server) for server in servers], file)
             file.flush()
             os.replace(file.name, path)
@@ -44,7 +44,7 @@ def published(folder: Path, servers: Iterable[RunningServer]) -> Iterator[None]:
 
 
 def find_servers(folder: Path) -> dict[str, RunningServer]:
-    """By name; empty if no `make run` works in this folder."""
+    """The servers by name. Empty if no `make run` runs in this folder."""
     with suppress(OSError, ValueError, TypeError, LookupError, RecursionError), (folder / NAME).open() as file:
         if _is_locked(file.fileno()):
             return {each["name"]: RunningServer(**each) for each in json.loads(file.read(_LARGEST))}

@@ -1,4 +1,4 @@
-"""Every setting: its environment name, type, default and meaning, each only here.
+"""Declares every setting in one place: its environment name, type, default and meaning.
 
 `load_settings` reads the environment and `.env` (config/env_file.py) for every process, and returns a frozen
 `Settings`. The environment overrides `.env`. An empty value means the default, so an empty value in the environment
@@ -34,10 +34,11 @@ LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
 _FORMATS = validate.OneOf(["auto", "json", "console"])
 
 
-OF_OTHERS = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_")  # Docker Compose reads these from `.env` for itself
-OUR_NAMES = 0.85  # the least similarity for names in the environment, where other programs have theirs
+OF_OTHERS = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_")  # Docker Compose reads these from `.env` itself
+# The lowest similarity at which a name in the environment is reported, because other programs have names there.
+OUR_NAMES = 0.85
 
-# Without these, production does not start; nor does Flower without its logins.
+# Production does not start without these. Flower does not start without its logins.
 PRODUCTION = ("SECRET_KEY", "ADMIN_KEY")
 FLOWER_LOGINS = "FLOWER_BASIC_AUTH"
 
@@ -68,10 +69,10 @@ def is_redis_url(value: str) -> None:
 def is_mongodb_uri(value: str) -> None:
     try:
         if value.startswith("mongodb+srv://"):
-            urlsplit(value)  # reading more of it asks the DNS
+            urlsplit(value)  # reading more of it would query the DNS
         else:
             parse_uri(value, warn=True)
-    except (PyMongoError, ValueError, OSError):  # OSError: a file of certificates that is not there
+    except (PyMongoError, ValueError, OSError):  # OSError: a file of certificates does not exist
         raise ValidationError(f"a MongoDB URI, such as mongodb://user:password@host:27017/footfall{_ESCAPED}") from None
 
 
@@ -88,7 +89,7 @@ def are_logins(value: str) -> None:
 
 
 def read_addresses(value: str) -> list[tuple[str, int]]:
-    """From "host:port,host:port". Raises ValueError."""
+    """Reads "host:port,host:port". Raises ValueError."""
     found = []
     for item in value.split(",") if value else []:
         parts = urlsplit(f"//{item.strip()}")
@@ -98,8 +99,8 @@ def read_addresses(value: str) -> list[tuple[str, int]]:
     return found
 
 
-# A school behind one address, and one site that does not starve the others on a machine that takes 2,000 events/s.
-# An address may send a tenth of a site's events, and 2.5 kB for each; an API key all of them, with 1.25 kB for each.
+# A school behind one address fits in. One site leaves room for the others on a machine that takes 2,000 events/s. An
+# address may send a tenth of a site's events, with 2.5 kB each. An API key may send all of them, with 1.25 kB each.
 PRODUCTION_RATES = {
     "address": "1200/minute",
     "address_events": "12000/minute",
@@ -112,7 +113,7 @@ PRODUCTION_RATES = {
 
 
 class SettingsError(Exception):
-    """Settings cannot be used. The message names each of them and what is accepted, and shows no secret."""
+    """Settings cannot be used. The message names each of them and the accepted values, and shows no secret."""
 
 
 def is_key(value: str) -> None:
@@ -123,8 +124,11 @@ def is_key(value: str) -> None:
 def setting(
     kind: str, default: object, meaning: str, rule: Callable[[Any], Any] | None = None, *, secret: bool = False
 ) -> Any:
-    """`kind`: str, int or float. `rule` raises ValidationError, whose message says what is accepted. The value of a
-    `secret` is never shown.
+    """A field of Settings.
+
+    `kind`: str, int or float. `rule`: raises ValidationError, whose message says what is accepted.
+
+    The value of a `secret` is never shown.
     """
     metadata = {"kind": kind, "meaning": meaning, "rule": rule, "secret": secret}
     return field(default=default, repr=not secret, metadata=metadata)
@@ -132,7 +136,7 @@ def setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """Field names in capitals are the environment's names. Times are seconds, sizes are bytes."""
+    """All settings. Field names in capitals are the environment's names. Times are in seconds, sizes in bytes."""
 
     app_env: str = setting(
         "str",
@@ -356,19 +360,19 @@ class Settings:
         "folder in which each service creates a folder, where its processes share their metrics; if unset, the"
         " system's temporary folder",
     )
-    starts: InitVar[frozenset[str]] = frozenset()  # no setting: which of "redis" and "mongodb" are not set
+    starts: InitVar[frozenset[str]] = frozenset()  # not a setting: which of "redis" and "mongodb" have no address set
 
     def __post_init__(self, starts: frozenset[str]) -> None:
         object.__setattr__(self, "_starts", starts)
 
     @property
     def starts_redis(self) -> bool:
-        """Whether `make run` starts a Redis: none is set."""
+        """Whether `make run` starts Redis, because no address is set."""
         return "redis" in self._starts  # type: ignore[attr-defined]
 
     @property
     def starts_mongodb(self) -> bool:
-        """Whether `make run` starts a MongoDB: none is set."""
+        """Whether `make run` starts MongoDB, because no address is set."""
         return "mongodb" in self._starts  # type: ignore[attr-defined]
 
     @property
@@ -377,17 +381,17 @@ class Settings:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether nobody else reaches the reporting app and Flower."""
+        """Whether only this machine can reach the reporting app and Flower."""
         return ip_address(self.published_on or self.bind_host).is_loopback
 
     @property
     def reports_are_open(self) -> bool:
-        """To whoever comes without a key: in development only, and where nobody else can come."""
+        """Whether reports need no key: only in development, and only if no other machine can reach them."""
         return not (self.report_key or self.is_production) and self.on_loopback
 
     @property
     def rate_limits(self) -> dict[str, str]:
-        """By what is limited, as `1000/minute`; "" for none."""
+        """The limits by what is limited, such as `1000/minute`. "" if there is no limit."""
         given = {name: getattr(self, f"rate_limit_{name}") for name in PRODUCTION_RATES}
         auto = PRODUCTION_RATES if self.is_production else {}
         return {
@@ -397,7 +401,7 @@ class Settings:
 
     @property
     def replicas(self) -> int:
-        """How many must confirm a write before it counts."""
+        """The number of replicas that must confirm a write before it counts."""
         return self.redis_replicas if self.redis_sentinels else 0
 
     @property
@@ -406,7 +410,7 @@ class Settings:
 
     @property
     def flower_logins(self) -> list[str]:
-        """Each as user:password."""
+        """Each login as user:password."""
         return self.flower_basic_auth.split(",") if self.flower_basic_auth else []
 
     @property
@@ -414,13 +418,14 @@ class Settings:
         return read_addresses(self.redis_sentinels)
 
     def as_environment(self) -> dict[str, str]:
-        """The same settings as environment variables, for processes started from here."""
+        """The same settings as environment variables, for child processes."""
         return {f.name.upper(): str(getattr(self, f.name)) for f in fields(self)}
 
 
 def load_settings(*, with_flower: bool = False) -> Settings:
-    """Settings from the environment and `.env`. `with_flower`: for a process that starts Flower, which needs a password
-    in production.
+    """Reads the settings from the environment and `.env`. Raises SettingsError.
+
+    `with_flower`: for a process that starts Flower, which needs a password in production.
     """
     given, file = _given()
     values: dict[str, Any] = {}
@@ -441,7 +446,7 @@ def load_settings(*, with_flower: bool = False) -> Settings:
 
 
 def load_settings_or_exit(*, with_flower: bool = False) -> Settings:
-    """For modules that a server imports to start: settings that cannot be used end the process with one line."""
+    """For modules that a server imports at its start: settings that cannot be used end the process with one line."""
     try:
         return load_settings(with_flower=with_flower)
     except SettingsError as error:
@@ -449,10 +454,10 @@ def load_settings_or_exit(*, with_flower: bool = False) -> Settings:
 
 
 def name_warnings(closest: Callable[..., str | None]) -> list[str]:
-    """A sentence for each name that looks like a setting and is none, and for each that `.env` sets twice.
+    """A sentence for each name that looks like a setting and is none, and for each name that `.env` sets twice.
 
-    `closest`: analytics.suggestion.closest. Empty if the environment has every setting, as for the processes that
-    `make run` starts: it has said so before. Names are only shown if they cannot be pieces of a secret.
+    `closest`: analytics.suggestion.closest. The list is empty if the environment has every setting, as for processes
+    that `make run` starts: `make run` has already warned. A name is shown only if it cannot be a piece of a secret.
     """
     known = [f.name.upper() for f in fields(Settings)]
     if all(name in os.environ for name in known):
@@ -478,7 +483,7 @@ def name_warnings(closest: Callable[..., str | None]) -> list[str]:
 
 
 def _given() -> tuple[dict[str, str], EnvFile]:
-    """What is set and not empty, by field name."""
+    """The values that are set and not empty, by field name, and the file. Raises SettingsError."""
     try:
         file = read_env_file(os.environ)
     except EnvFileError as error:
@@ -489,8 +494,10 @@ def _given() -> tuple[dict[str, str], EnvFile]:
 
 
 def _with_addresses(values: dict[str, Any]) -> dict[str, Any]:
-    """Where the stores are if they are not set: the servers of a running `make run`, unless a port is set that it was
-    not asked for, else the default host and that port.
+    """Adds the addresses of the stores if they are not set.
+
+    They are the servers of a running `make run`, unless a port is set that `make run` was not configured with.
+    Otherwise they are the default host and the set port.
     """
     starts = set()
     if not values.keys() & {"redis_url", "redis_host", "redis_sentinels"}:
@@ -509,7 +516,7 @@ def _with_addresses(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(text: str, kind: str, rule: Callable[[Any], Any] | None) -> Any:
-    """Raises ValidationError."""
+    """The value of a setting. Raises ValidationError."""
     value: Any = text
     if kind != "str":
         try:
@@ -532,7 +539,7 @@ def _sentence(f: Field[Any], text: str, error: ValidationError, file: EnvFile) -
 
 
 def _accepted(kind: str, rule: Callable[[Any], Any] | None) -> str:
-    """ "" where the rule's own message says it."""
+    """What a setting accepts. "" if the message of the rule says it."""
     number = {"int": "a whole number", "float": "a number"}.get(kind, "")
     if isinstance(rule, validate.OneOf):
         return f"one of {', '.join(filter(None, rule.choices))}"
@@ -543,7 +550,7 @@ def _accepted(kind: str, rule: Callable[[Any], Any] | None) -> str:
 
 
 def _conflicts(settings: Settings, wrong: Set[str]) -> Iterator[str]:
-    """Of values that are good each by itself."""
+    """Errors about valid values that do not go together."""
     if "redis_url" not in wrong and settings.redis_sentinels and not settings.redis_url.startswith("redis://"):
         yield "REDIS_SENTINELS needs a REDIS_URL that starts with redis://, so without TLS and without a socket"
     if "trusted_proxies" not in wrong and settings.place_headers and not settings.trusted_proxies:
@@ -551,7 +558,7 @@ def _conflicts(settings: Settings, wrong: Set[str]) -> Iterator[str]:
 
 
 def _missing(settings: Settings, wrong: Set[str], with_flower: bool) -> Iterator[str]:
-    """ADMIN_KEY is the way in: with it, API keys for everybody else are made."""
+    """Secrets that production lacks. Without ADMIN_KEY no API key can be created."""
     empty = [f.name for f in fields(Settings) if not getattr(settings, f.name) and f.name not in wrong]
     missing = [name for name in PRODUCTION if name.lower() in empty]
     if FLOWER_LOGINS.lower() in empty and (with_flower or missing):

@@ -1,3 +1,4 @@
-"""What an operator runs: the command line (`python -m footfall --help`, one module a command, registered in
-__main__.py), and the supervisor and the embedded servers of `make run`.
+"""The programs of an operator: the command line, and the supervisor and embedded servers of `make run`.
+
+`python -m footfall --help` lists the commands. Each command is a module, and __main__.py registers it.
 """

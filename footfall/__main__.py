@@ -1,6 +1,6 @@
-"""`python -m footfall`: what an operator asks of a running Footfall. Answers go to stdout, logs to stderr.
+"""`python -m footfall`: the commands of the operator. Answers go to stdout, logs to stderr.
 
-Wrong can go: a bad setting ends it, named, as it ends every other process (tasks/app.py).
+A setting that cannot be used ends the process with a message that names it, as in every other process (tasks/app.py).
 """
 
 import click

@@ -1,7 +1,7 @@
-"""`python -m footfall audit`: the books, and whether they add up.
+"""`python -m footfall audit`: prints the ledger and checks that it balances.
 
-Out: a line for each site and day, then what does not add up. 0 where all does, 1 where something does not, 2 where it
-could not be told: a store is away, or events kept moving.
+Prints a line per site and day, then the faults. Exits with 0 if everything balances, with 1 if something does not, and
+with 2 if that is unknown: a store is not reachable, or events kept moving.
 """
 
 import json
@@ -36,7 +36,7 @@ _COUNTS = (
     "dropped_later",
     "waiting",
 )
-_PATIENCE = 3600.0  # seconds for one count; 600,000 events took about a second
+_PATIENCE = 3600.0  # seconds for one count; a count of 600,000 events took about a second
 
 
 @click.command("audit")
@@ -66,7 +66,7 @@ def audit_command(settings: Settings, site: str | None, day: datetime | None, wa
 
 
 def _audit_at_rest(settings: Settings, wait: float, is_chosen: Callable[[Balance], bool]) -> Audit:
-    """What is chosen, at rest, or as it is when the wait is over."""
+    """The chosen balances at rest, or their current state when the wait is over."""
     redis, database = make_redis(settings), make_database(settings, _PATIENCE)
     stores = Audited(Ledger(redis, database), make_journal(settings), EventStore(database), DeadLetterStore(database))
     end = time.monotonic() + wait

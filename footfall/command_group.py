@@ -1,6 +1,4 @@
-"""What groups of commands share: their database, and that a store that does not answer, or a mistake, is one line on
-stderr.
-"""
+"""Shared by groups of commands: the database, and one line on stderr for an unreachable store or a mistake."""
 
 import sys
 from collections.abc import Iterator
@@ -13,8 +11,8 @@ from config.clients import make_database
 from config.settings import Settings
 from footfall.store_checks import StoreUnreachable, check_store, explained
 
-SETTINGS = "footfall.settings"  # in a context's meta, where contexts within it find them
-COMMAND_PATIENCE = 600.0  # seconds for one answer of MongoDB, where all of a site's events are looked at
+SETTINGS = "footfall.settings"  # a key of a click context's meta; contexts within it find it too
+COMMAND_PATIENCE = 600.0  # seconds for one answer of MongoDB, for commands that read all events of a site
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -33,7 +31,7 @@ def stores_of(settings: Settings, code: int = 1) -> Iterator[None]:
 
 
 class StoreCommand(click.Command):
-    """Looks whether MongoDB answers before it begins: its reads and writes would try for much longer."""
+    """Checks that MongoDB answers before the command starts: its reads and writes would retry for much longer."""
 
     def invoke(self, ctx: click.Context) -> Any:
         check_store(ctx.meta[SETTINGS], "mongodb")
@@ -41,7 +39,7 @@ class StoreCommand(click.Command):
 
 
 class Group(click.Group):
-    """Commands on stores. If one does not answer, they end with 1."""
+    """Commands that use stores. If a store does not answer, they exit with 1."""
 
     command_class = StoreCommand
     unreachable = 1
@@ -53,13 +51,16 @@ class Group(click.Group):
 
 
 class VerdictGroup(Group):
-    """Commands that end with 1 if something is wrong. If a store does not answer, they end with 2: it is not known."""
+    """Commands that exit with 1 if something is wrong.
+
+    If a store does not answer, they exit with 2: the verdict is unknown.
+    """
 
     unreachable = 2
 
 
 def database_of(context: click.Context, patience: float = 10.0) -> Any:
-    """The Database of the settings that the group was given; closed when the command is over."""
+    """The database of the group's settings. It is closed when the command ends."""
     database = make_database(context.obj, patience)
     context.call_on_close(database.client.close)
     return database

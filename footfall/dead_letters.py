@@ -1,4 +1,4 @@
-"""`python -m footfall dead-letters`: look at the events that failed for good, send them again, or let them go."""
+"""`python -m footfall dead-letters`: shows, exports, replays and purges events that failed permanently."""
 
 import json
 import sys
@@ -22,7 +22,7 @@ SENT = "Sent through the journal again; the letter goes when the event is stored
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that say which letters, as `which`."""
+    """Adds the options of a filter to a command, which receives it as `which`."""
 
     @click.option("--site", "site_id", help="Letters of this site; '' for those whose site cannot be known.")
     @click.option("--reason", type=click.Choice(["not_json", "invalid_event", "refused", "poison"]))
@@ -38,7 +38,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 
 
 class Letters(Group):
-    """Says in one line, too, what is wrong with an event."""
+    """The group of commands. Also prints an InvalidEvent as one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,7 +1,7 @@
-"""`python -m footfall doctor`: is this deployment set up well, and if not, what is to change?
+"""`python -m footfall doctor`: checks the setup of this deployment, and says what to change.
 
-In: the settings, and whoever they point to. Out: a line for each check, or JSON; 0 where there is no problem, else 1.
-Nothing is written anywhere. Wrong can go nothing: who is away is a finding, and what depends on him is not checked.
+Prints a line per check, or JSON. Exits with 0 if there is no problem, otherwise with 1. Writes nothing to any store.
+Never fails: an unreachable service becomes a finding, and checks that depend on it are reported as unchecked.
 """
 
 import json
@@ -22,10 +22,11 @@ from footfall import process_checks as processes
 from footfall.store_checks import NAMES, read_mongodb_of, read_redis_of, why_unanswered
 from tasks import app
 
-DOCTOR_LIMIT = 8.0  # seconds for everything; each question has a shorter limit, but looking up a host's name has none
+# Seconds for everything. Each question has a shorter limit, but the look-up of a host name has none.
+DOCTOR_LIMIT = 8.0
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red", "unchecked": "bright_black"}
 
-# The whole list. A check takes what was read of its part and returns a Finding; its name is what is printed.
+# All checks. A check takes the facts about its part and returns a Finding. Its name is printed.
 CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
     "redis": [
         redis.redis_version,
@@ -71,7 +72,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
 
 
 class BrokerAway(Exception):
-    """Redis did not answer, and workers are asked through it."""
+    """Redis did not answer, and workers are asked through Redis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,10 @@ def doctor(settings: Settings, as_json: bool, strict: bool) -> None:
 
 
 def examine(settings: Settings) -> Iterator[Checked]:
-    """Everybody is asked at the same time, Celery's workers when Redis, their broker, has answered."""
+    """The results of all checks.
+
+    All services are asked at the same time. Celery's workers are asked after Redis, their broker.
+    """
     end = time.monotonic() + DOCTOR_LIMIT
     broker = begin(lambda: read_redis_of(settings))
     readings = {
@@ -142,7 +146,7 @@ def examine(settings: Settings) -> Iterator[Checked]:
 
 
 def begin(read: Callable[[], Any]) -> Future[Any]:
-    """Reads in a thread that does not keep the process from ending."""
+    """Starts a read in a daemon thread, which does not keep the process alive."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -162,7 +166,7 @@ def _workers(broker: Future[Any]) -> processes.WorkerFacts:
 
 
 def _judge(check: Callable[[Any], Finding], facts: Any) -> Finding:
-    """A server of another make may leave out what a check looks for."""
+    """The finding of a check. A different product than expected may leave out what the check reads."""
     try:
         return check(facts)
     except (KeyError, TypeError, ValueError) as error:

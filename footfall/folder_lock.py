@@ -1,7 +1,8 @@
-"""A lock on a folder of data, held for as long as any process uses the folder.
+"""A lock on a data folder, held while any process uses the folder.
 
-The lock belongs to an open file, not to a process. A server that inherits the file (`fileno`) goes on holding the lock
-when its supervisor is killed, even if the server is frozen, and the kernel frees the lock when the last of them ends.
+The lock belongs to an open file, not to a process. A server that inherits the file (`fileno`) keeps the lock if its
+supervisor is killed, even if the server is frozen. The kernel frees the lock when the last of them ends. Callers must
+handle StartError.
 """
 
 import fcntl
@@ -12,12 +13,14 @@ from pathlib import Path
 
 from footfall.start_error import StartError
 
-_NAME = "lock"  # of the file in the folder; it holds the id of the process that uses the folder
+_NAME = "lock"  # a file in the folder with the id of the process that uses the folder
 
 
 class FolderLock:
     def __init__(self, folder: Path, user: str, patience: float = 0) -> None:
-        """Makes the folder if it is not there, readable for its owner only. `user` says what uses such a folder.
+        """Creates the folder if it does not exist, readable by its owner only.
+
+        `user`: a description of the folder's user.
 
         Raises StartError if the folder cannot be used, or if another process still holds the lock after `patience`
         seconds.
@@ -40,7 +43,7 @@ class FolderLock:
         return self._file
 
     def note_holder(self, pid: int) -> None:
-        """Notes which process uses the folder, so that a refusal can name it."""
+        """Stores the id of the process that uses the folder, so that an error message can name it."""
         with suppress(OSError):
             self._write(pid)
 

@@ -1,6 +1,6 @@
-"""`python -m footfall keys`: API keys, as /admin/keys has them. Also the way in where there is no key yet.
+"""`python -m footfall keys`: manages API keys, as /admin/keys does. It also creates the first key.
 
-Ends with 0 if it is done, 1 if there is no such key or site or a store does not answer, and 2 if the command is wrong.
+Exits with 0 if it is done, 1 if there is no such key or site or a store does not answer, and 2 if the command is wrong.
 """
 
 from collections.abc import Iterable
@@ -94,7 +94,7 @@ def _load(schema: Schema, asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show(key: ApiKey, secret: str) -> None:
-    """The secret alone on stdout, so that a script may take it."""
+    """Prints the secret alone to stdout, so that a script can read it. The rest goes to stderr."""
     click.echo(f"{key.id}  {_rights(key)}  {key.name}\n{ONCE}", err=True)
     click.echo(secret)
 

@@ -1,6 +1,7 @@
-"""`python -m footfall visitors` and `purge`: what the law, or a site's owner, wants gone or handed out.
+"""`python -m footfall visitors` and `purge`: finds, exports and erases a visitor's data, and purges old events.
 
-0 where it is as asked, 1 where something is left, 2 where it could not be told: a store is away.
+Exits with 0 if the request is fulfilled, with 1 if something is left, and with 2 if that is unknown: a store is not
+reachable.
 """
 
 import sys
@@ -25,12 +26,12 @@ from config.settings import Settings
 from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, database_of, stores_of
 from footfall.store_checks import check_store
 
-_PAUSE = 1.0  # seconds between two looks at what is not finished
+_PAUSE = 1.0  # seconds between two checks for completion
 PLACES = ("events", "segments", "dead_letters", "journal")
 
 
 def whose(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that say which visitor, as `visitor`."""
+    """Adds the options that name a visitor to a command, which receives it as `visitor`."""
 
     @click.option("--site", "site_id", required=True, help="The visitor's site.")
     @click.option("--user", "user_id", help="The user_id that their events came with.")

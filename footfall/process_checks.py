@@ -1,4 +1,7 @@
-"""Do workers take what is sent, and who may look into Flower? Asks both for real; judging that needs no connection."""
+"""Checks the workers and Flower: whether workers take tasks, and who can read Flower.
+
+The `read_...` functions ask the running processes. The checks need no connection. Callers must handle Unanswered.
+"""
 
 import re
 from collections.abc import Mapping
@@ -17,16 +20,16 @@ from analytics.suggestion import closest
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings, name_warnings
 
-ANSWER_LIMIT = 2.0  # seconds; how many workers there are nobody knows, so the first question always takes them all
+ANSWER_LIMIT = 2.0  # seconds. The number of workers is unknown, so the first question always takes the whole limit.
 START_ONE = "`.venv/bin/celery -A tasks worker --hostname {name}@%h --queues {queues}`"
 NO_WORKER = Finding("unchecked", "Needs a worker.")
-FLOWER_LIMIT = 1.0  # seconds for each page
+FLOWER_LIMIT = 1.0  # seconds per page
 PROTECT_IT = "Set FLOWER_BASIC_AUTH=user:password, or BIND_HOST=127.0.0.1, and restart Flower."
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """Each by the worker's name: the queues it takes from, what `inspect stats` says, its version of Celery."""
+    """By worker name: the queues that it takes from, the result of `inspect stats`, and its version of Celery."""
 
     queues: Mapping[str, set[str]]
     stats: Mapping[str, dict[str, Any]]
@@ -35,7 +38,7 @@ class WorkerFacts:
 
 @dataclass(frozen=True, slots=True)
 class FlowerFacts:
-    """What each page answers to somebody without a password, as an HTTP status."""
+    """The HTTP status of each page for a request without a password."""
 
     host: str
     pages: Mapping[str, int]
@@ -47,7 +50,7 @@ class FlowerFacts:
 
 
 def read_workers(app: Celery) -> WorkerFacts:
-    """Raises what Celery raises where the broker is away."""
+    """Raises the exceptions of Celery if the broker is not reachable."""
     queues = app.control.inspect(timeout=ANSWER_LIMIT).active_queues() or {}
     if not queues:
         return WorkerFacts({}, {}, {})
@@ -86,7 +89,7 @@ def worker_versions(workers: WorkerFacts) -> Finding:
 
 
 def worker_limits(workers: WorkerFacts) -> Finding:
-    """Other pools never restore what a killed process held; other limits do not fit CLAIM_IDLE."""
+    """Only the prefork pool restores what a killed process held. Other time limits do not fit CLAIM_IDLE."""
     if not workers.queues:
         return NO_WORKER
     ours = celery_settings(Settings())
@@ -102,7 +105,7 @@ def worker_limits(workers: WorkerFacts) -> Finding:
 
 
 def read_flower(settings: Settings) -> FlowerFacts:
-    """Raises Unanswered."""
+    """Raises Unanswered if Flower does not answer."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.bind_host, settings.bind_host)  # noqa: S104 - asked, not bound
     in_container = any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv"))
     try:
@@ -126,7 +129,7 @@ def flower_password(flower: FlowerFacts) -> Finding:
 
 
 def flower_open_pages(flower: FlowerFacts) -> Finding:
-    """Flower's password does not cover these."""
+    """Checks the pages that Flower's password does not protect."""
     bare = [page for page in ("/metrics", "/healthcheck") if flower.pages[page] == 200]
     if bare and not flower.on_loopback:
         remedy = "Set BIND_HOST=127.0.0.1, or put a proxy before Flower that keeps them to itself."

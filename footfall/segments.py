@@ -1,6 +1,7 @@
-"""`python -m footfall segments`: which there are, whether they say what the events say, and making them anew.
+"""`python -m footfall segments`: lists segments, verifies them against the events, and rebuilds them.
 
-0 where all is well, 1 where something is not, 2 where it could not be told: MongoDB is away.
+Exits with 0 if everything is right, with 1 if something is wrong, and with 2 if that is unknown: MongoDB is not
+reachable.
 """
 
 import sys

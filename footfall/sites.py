@@ -1,6 +1,6 @@
-"""`python -m footfall sites`: what is set for each site, as /admin/sites has it.
+"""`python -m footfall sites`: the settings of each site, as in /admin/sites.
 
-Ends with 0 if it is done, 1 if settings were refused, there is no such site or a store does not answer, and 2 if the
+Exits with 0 if it is done, 1 if settings were refused, there is no such site or a store does not answer, and 2 if the
 command is wrong.
 """
 
@@ -92,7 +92,7 @@ def rotate_key(store: SiteStore, site_id: str) -> None:
 
 
 def _change(text: str) -> tuple[str, Any]:
-    """What is no JSON is text, and in a list of texts each part between commas."""
+    """A name and its value. The value is JSON. Otherwise it is text, or a list of texts, split at commas."""
     name, given, value = text.partition("=")
     if not given:
         raise click.UsageError(f"{text!r} is not NAME=VALUE.")

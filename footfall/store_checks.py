@@ -1,4 +1,7 @@
-"""Why a store cannot be reached, as one sentence that says what to do, and no password."""
+"""Explains in one sentence why a store is not reachable and what to do. The sentence contains no password.
+
+Callers must handle StoreUnreachable, or Unanswered from the `read_...` functions.
+"""
 
 import time
 from collections.abc import Iterator
@@ -21,18 +24,18 @@ class StoreUnreachable(Exception):
 
 @contextmanager
 def explained(settings: Settings) -> Iterator[None]:
-    """Raises StoreUnreachable if the block fails because a store does not answer. Asks it again to learn why."""
+    """Raises StoreUnreachable if the block fails because a store does not answer. Asks the store again to learn why."""
     try:
         yield
     except (Unavailable, *STORE_ERRORS) as error:
         of_redis = isinstance(error, Unavailable) and error.store == "redis"
         for store in ("redis", "mongodb") if of_redis else ("mongodb", "redis"):
             check_store(settings, store)
-        raise StoreUnreachable(str(error)) from error  # it answers again, or refuses this only
+        raise StoreUnreachable(str(error)) from error  # the store answers again, or refuses only this request
 
 
 def check_store(settings: Settings, store: str) -> None:
-    """Raises StoreUnreachable."""
+    """Raises StoreUnreachable if the store does not answer."""
     try:
         if store == "redis":
             with make_redis(settings) as redis:
@@ -51,18 +54,18 @@ def why_unanswered(part: str, error: Exception) -> Finding:
         return error.finding
     if isinstance(error, TimeoutError):
         return problem(f"{NAMES[part]} did not answer in time.", f"Start it again, or correct {SET_BY[part]}.")
-    # Its words may hold what was set, and so a password.
+    # The error's message may contain values of settings, and so a password.
     return problem(f"{NAMES[part]} could not be asked: {type(error).__name__}.", f"Correct {SET_BY[part]}.")
 
 
 def read_redis_of(settings: Settings) -> RedisFacts:
-    """Raises Unanswered."""
+    """The facts about Redis. Raises Unanswered."""
     with make_redis(settings) as redis:
         return read_redis(redis, time.time)
 
 
 def read_mongodb_of(settings: Settings) -> MongoFacts:
-    """Raises Unanswered."""
+    """The facts about MongoDB. Raises Unanswered."""
     database = make_database(settings)
     with database.client:
         return read_mongodb(database, time.time)

@@ -1,10 +1,10 @@
-"""One process that is kept running: its output, its restarts, its end.
+"""A process that is kept running: its output, its restarts, its end.
 
-`run` starts the process, writes each line of its output with its name, and starts it again whenever it ends, until
-`stop`. The process leads a process group of its own. What is left of the group is killed when the process ends, so no
-child of it outlives it. Nothing here raises because a process cannot be started: that counts as a death.
+`run` starts the process, prefixes each line of its output with its name, and restarts the process whenever it ends,
+until `stop`. The process leads its own process group. When it ends, the rest of the group is killed, so no child
+outlives it. A process that cannot be started raises nothing: that counts as a death.
 
-There is no thread for each process: the caller's event loop reads the pipe, and calls `reap` on SIGCHLD.
+There is no thread per process: the caller's event loop reads the pipe, and calls `reap` on SIGCHLD.
 """
 
 import asyncio
@@ -22,15 +22,16 @@ from typing import IO
 from footfall.folder_lock import FolderLock
 
 STOP_GRACE = 60.0  # seconds from SIGTERM to SIGKILL; a warm shutdown of a Celery worker under load took 36 s
-LONGEST_LINE = 65_536  # bytes; a longer line is cut into several
-_PIECE = 65_536  # bytes that are read at once
-LAST_PIECES = 16  # that are read of a process that has ended: a pipe holds 1 MiB at most
+LONGEST_LINE = 65_536  # bytes; a longer line is split
+_PIECE = 65_536  # bytes per read
+LAST_PIECES = 16  # read after the process has ended; a pipe holds at most 1 MiB
 
 
 @dataclass(frozen=True)
 class BackOff:
-    """Seconds to wait before a restart: `first`, then twice as long each time, up to `longest`. A process that lived
-    for `reset` seconds starts over with `first`.
+    """Seconds to wait before a restart: `first`, then twice as long each time, up to `longest`.
+
+    A process that lived for `reset` seconds starts over with `first`.
     """
 
     first: float = 0.1
@@ -38,7 +39,7 @@ class BackOff:
     reset: float = 10.0
 
     def pause(self, short_lives: int) -> float:
-        """`short_lives`: how many times in a row the process has died within `reset` seconds."""
+        """Seconds to wait. `short_lives`: how many times in a row the process died within `reset` seconds."""
         return min(self.first * 2.0 ** min(short_lives, 32), self.longest)
 
 
@@ -48,7 +49,7 @@ def write_line(name: str, line: str) -> None:
 
 
 def write(text: str) -> None:
-    """Writes to stdout. Never fails: a closed terminal must not end the supervisor."""
+    """Writes to stdout. Never fails, because a closed terminal must not end the supervisor."""
     data = text.encode(errors="backslashreplace")
     with suppress(OSError):
         while data:
@@ -56,7 +57,7 @@ def write(text: str) -> None:
 
 
 class LineSplitter:
-    """Turns pieces of output into lines. A line never holds more than LONGEST_LINE bytes of output."""
+    """Splits output into lines. A line has at most LONGEST_LINE bytes of output."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
@@ -72,7 +73,7 @@ class LineSplitter:
             yield self._take(len(self._rest), has_newline=False)
 
     def _cut(self) -> int:
-        """The end of the last whole UTF-8 character within LONGEST_LINE bytes."""
+        """The end of the last complete UTF-8 character within LONGEST_LINE bytes."""
         end = LONGEST_LINE
         while end > LONGEST_LINE - 3 and self._rest[end] & 0xC0 == 0x80:
             end -= 1
@@ -85,9 +86,11 @@ class LineSplitter:
 
 
 class SupervisedProcess:
-    """`parent_death_signal`: what the kernel sends the process when the supervisor is killed (Linux, `setpriv`).
-    `lock`: of the folder that the process uses; the process holds it for as long as it lives. `explain`: how to learn
-    why it ended, for a process that does not write this to its output.
+    """A process and its restarts.
+
+    `parent_death_signal`: the signal that the kernel sends the process when the supervisor is killed (Linux,
+    `setpriv`). `lock`: the lock of the process's folder, which the process holds as long as it lives. `explain`:
+    returns why the process ended, for a process that does not write that to its output.
     """
 
     def __init__(
@@ -105,7 +108,7 @@ class SupervisedProcess:
         self.command = [*end_with_parent(parent_death_signal), *command]
         self.grace = grace
         self.deaths = 0
-        self.last_death = ""  # how the process ended the last time, as "exited with code 1: port 1 is in use"
+        self.last_death = ""  # how the process last ended, such as "exited with code 1: port 1 is in use"
         self.died = asyncio.Event()  # set by each death
         self._lock = lock
         self._explain = explain
@@ -116,7 +119,7 @@ class SupervisedProcess:
 
     @property
     def pid(self) -> int | None:
-        """None while no process runs."""
+        """None while the process does not run."""
         return self._process.pid if self._process else None
 
     async def run(self) -> None:
@@ -137,11 +140,12 @@ class SupervisedProcess:
                     await self._told_to_stop.wait()
 
     async def stop(self) -> None:
-        """Asks the process to end; kills it and its group if it still runs after `grace` seconds."""
+        """Asks the process to end. Kills it and its group if it still runs after `grace` seconds."""
         self._told_to_stop.set()
         if self._process is None:
             return
-        os.kill(self._process.pid, signal.SIGTERM)  # not the group: a Celery worker ends its own children in order
+        # Not the group, because a Celery worker ends its own children in order.
+        os.kill(self._process.pid, signal.SIGTERM)
         os.kill(self._process.pid, signal.SIGCONT)  # a frozen process cannot end
         try:
             async with asyncio.timeout(self.grace):
@@ -157,7 +161,10 @@ class SupervisedProcess:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def reap(self) -> None:
-        """To be called after each SIGCHLD. Leaves the zombie: its id is its group's, which is killed first."""
+        """To be called after each SIGCHLD.
+
+        Leaves the zombie, because its id is its group's, and the group is killed first.
+        """
         if self._process and os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             self._ended.set()
 
@@ -199,7 +206,7 @@ class SupervisedProcess:
         return f"{how}: {self._explain()}" if self._explain and process.returncode != -signal.SIGKILL else how
 
     def _forward(self, output: int, lines: LineSplitter) -> bool:
-        """Writes the lines that have come. Returns whether more may come."""
+        """Writes the lines that have arrived. Returns whether more may come."""
         try:
             data = os.read(output, _PIECE)
         except BlockingIOError:
@@ -211,7 +218,10 @@ class SupervisedProcess:
         return bool(data)
 
     def _drain(self, output: int, lines: LineSplitter) -> None:
-        """The last lines. A process that left the group may hold the pipe open for ever, so this waits for no end."""
+        """Writes the last lines.
+
+        Does not wait for the end of the pipe: a process that left the group may hold it open for ever.
+        """
         for _ in range(LAST_PIECES):
             if not self._forward(output, lines):
                 break
@@ -220,13 +230,16 @@ class SupervisedProcess:
 
 
 def end_with_parent(number: signal.Signals) -> list[str]:
-    """What to put before a command so that the kernel ends it with us; nothing if this system has no such thing."""
+    """The prefix of a command that makes the kernel end it with this process.
+
+    Empty if the system does not support that.
+    """
     return ["setpriv", "--pdeathsig", number.name.removeprefix("SIG")] if can_end_with_parent() else []
 
 
 @cache
 def can_end_with_parent() -> bool:
-    """Whether util-linux's setpriv is here. The one of busybox lacks the option."""
+    """Whether util-linux's setpriv is installed. busybox's setpriv lacks the option."""
     try:
         return subprocess.run(["setpriv", "--pdeathsig", "TERM", "true"], check=False, stderr=DEVNULL).returncode == 0
     except OSError:
@@ -234,7 +247,7 @@ def can_end_with_parent() -> bool:
 
 
 def describe_end(returncode: int) -> str:
-    """From a returncode of subprocess, which is negative for a signal."""
+    """How a process ended, from subprocess's returncode, which is negative for a signal."""
     if returncode >= 0:
         return f"exited with code {returncode}"
     with suppress(ValueError):

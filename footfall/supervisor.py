@@ -1,9 +1,9 @@
-"""`make run`: the whole system in the foreground, from the Procfile, with servers of its own if none are set.
+"""`make run`: the whole system in the foreground, from the Procfile, with embedded servers if none are set.
 
-Prints the output of each process with its name, and once everything answers the URLs and what to type. A process that
-dies is started again. Ctrl-C, SIGTERM and a closed terminal stop the apps first, so that the worker finishes what it
-holds, and then the servers. Ctrl-C again kills what has not stopped yet. A start that fails stops what was started,
-says why on stderr, and exits with 1.
+Prints the output of each process with its name. When everything answers, it prints the URLs and the first commands. A
+process that dies is restarted. Ctrl-C, SIGTERM and a closed terminal stop the apps first, so that the worker finishes
+its tasks, and then the servers. A second Ctrl-C kills what has not stopped yet. A start that fails stops what was
+started, says why on stderr, and exits with 1.
 """
 
 import asyncio
@@ -34,10 +34,10 @@ from footfall.supervised_process import SupervisedProcess, can_end_with_parent, 
 
 _START_LIMIT = 60  # seconds until everything answers
 _STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
-PREDECESSOR_LIMIT = 10.0  # seconds that servers may still need to stop whose supervisor was killed
+PREDECESSOR_LIMIT = 10.0  # seconds that servers of a killed supervisor may still need to stop
 _OURS = ("redis", "mongodb", "segments")  # folders in DATA_DIR
-LEAST_FREE = 100_000_000  # bytes; MongoDB's journal alone takes as much
-AGAIN = 1.0  # seconds after which another Ctrl-C is meant: some wrappers send two at once
+LEAST_FREE = 100_000_000  # bytes; MongoDB's journal alone takes that much
+AGAIN = 1.0  # seconds after which a second Ctrl-C counts: some wrappers send two at once
 
 BANNER = """
 Footfall is up.  ingest {ingest}  report {report}  Flower {flower}
@@ -51,7 +51,7 @@ IN_DEVELOPMENT = """\
     -d '{{"site_id": "site-abc-123", "event_type": "page_view", "path": "/pricing", "user_id": "user-xyz-789"}}'
   curl '{report}/stats?site_id=site-abc-123'
 """
-# In production, sites have to be set up and reports need a key. What `keys create` writes to stdout is the key alone.
+# In production, sites must be set up and reports need a key. `keys create` writes only the key to stdout.
 IN_PRODUCTION = """\
 In another terminal, in this folder: set up a site, make a key for its reports, send an event, and ask for a report.
 
@@ -70,13 +70,16 @@ class Supervisor:
         self.servers = list(servers)
         self.apps = list(apps)
         self._tasks: dict[SupervisedProcess, asyncio.Task[None]] = {}
-        self._over: asyncio.Future[None]  # done when everything has to stop; an exception is the reason
+        self._over: asyncio.Future[None]  # done when everything must stop; an exception is the reason
         self._told_at = 0.0
         self._stopping: list[SupervisedProcess] = []
 
     async def run(self, bring_up: Callable[[], Awaitable[None]]) -> None:
-        """Calls `bring_up`, which starts the processes, and waits for a signal to stop. Returns when all have ended.
-        Raises what `bring_up` raised, after all have ended.
+        """Calls `bring_up`, which starts the processes, and waits for a stop signal.
+
+        Returns when all processes have ended.
+
+        Raises what `bring_up` raised, after all processes have ended.
         """
         loop = asyncio.get_running_loop()
         self._over = loop.create_future()
@@ -101,11 +104,11 @@ class Supervisor:
             self._tasks[process] = self._watch(process.run())
 
     def has_died(self) -> SupervisedProcess | None:
-        """A process that died at least once, if there is one."""
+        """A process that died at least once. None if there is none."""
         return next((process for process in self._tasks if process.deaths), None)
 
     def _watch(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        """Runs `work`; if it fails, everything stops."""
+        """Runs `work`. If it fails, everything stops."""
         task = asyncio.ensure_future(work)
         task.add_done_callback(self._stop_if_failed)
         return task
@@ -128,7 +131,7 @@ class Supervisor:
 
 
 def main() -> None:
-    os.umask(0o077)  # for all that we start, too: data, logs and copies are the operator's only
+    os.umask(0o077)  # for child processes too: only the operator may read data, logs and copies
     try:
         settings = load_settings(with_flower=True)
         for sentence in name_warnings(closest):
@@ -148,7 +151,7 @@ def main() -> None:
         sys.exit(130)
     except OSError as error:
         sys.exit(f"footfall: {error.strerror or error}: {error.filename}" if error.filename else f"footfall: {error}")
-    except Exception as error:  # a bug; whatever was started has stopped
+    except Exception as error:  # a bug; everything that was started has stopped
         *_, place = traceback.extract_tb(error.__traceback__)
         sys.exit(f"footfall: unexpected {type(error).__name__}: {error} ({place.filename}:{place.lineno})")
 
@@ -158,13 +161,13 @@ def run(settings: Settings, data: Path) -> None:
     servers = _embedded_servers(settings, data)
     os.environ |= settings.as_environment() | {server.setting: server.url for server, _ in servers}
     if settings.log_format == "auto" and sys.stdout.isatty():
-        os.environ["LOG_FORMAT"] = "console"  # the processes write to us, not to a terminal
+        os.environ["LOG_FORMAT"] = "console"  # the processes write to this process, not to a terminal
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     os.environ["PYTHONUNBUFFERED"] = "1"
     if not can_end_with_parent():
         write_line("run", "util-linux's setpriv is not here: kill -9 of this process would leave the others running")
-    # TERM for servers, so that they close their files. KILL for apps: a Celery worker that cannot write its farewell
-    # into our broken pipe takes that for a lost broker and goes on for ever.
+    # SIGTERM for servers, so that they close their files. SIGKILL for apps: a Celery worker that cannot write its last
+    # line to the broken pipe assumes a lost broker, and runs for ever.
     supervisor = Supervisor(
         (
             SupervisedProcess(s.name, s.command, parent_death_signal=signal.SIGTERM, lock=lock, explain=s.last_error)
@@ -180,7 +183,7 @@ def run(settings: Settings, data: Path) -> None:
 async def _bring_up(
     supervisor: Supervisor, servers: list[Server], settings: Settings, data: Path, until_stopped: ExitStack
 ) -> None:
-    """Starts everything, in order. Raises StartError if a process dies meanwhile or does not get ready."""
+    """Starts everything in order. Raises StartError if a process dies meanwhile or is not ready in time."""
     supervisor.start(supervisor.servers)
     for server in servers:
         await _until_ready(supervisor, server.name, server.is_ready)
@@ -230,7 +233,7 @@ def _on_free_port(make: Callable[[Path, int], Server], folder: Path, wanted: int
 
 
 def _read_procfile(path: Path) -> dict[str, list[str]]:
-    """The commands by name. Raises StartError."""
+    """The commands by name. Raises StartError if the Procfile cannot be read."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -250,7 +253,10 @@ def _read_procfile(path: Path) -> dict[str, list[str]]:
 
 
 def _make_private(folder: Path) -> None:
-    """For data from before files were the operator's only. DATA_DIR and SEGMENT_DIR may hold what is not ours."""
+    """Restricts a folder to its owner, for data of earlier versions.
+
+    DATA_DIR and SEGMENT_DIR may hold other programs' files.
+    """
     if not folder.exists() or not folder.stat().st_mode & 0o077:
         return
     for path in (*folder.rglob("*"), folder):
@@ -292,7 +298,7 @@ def _urls(settings: Settings) -> dict[str, str]:
 
 
 def _checks(settings: Settings) -> dict[str, Callable[[], bool]]:
-    """By the name in the Procfile: how to see that a process does its work."""
+    """By the name in the Procfile, a function that tells whether a process works."""
     urls = _urls(settings)
     return {
         "ingest": lambda: _answers(f"{urls['ingest']}/readyz"),

@@ -1,4 +1,4 @@
-"""The ingestion app: HTTP in."""
+"""The ingestion app: HTTP in. It receives hits on port INGESTION_PORT."""
 
 from flask import Flask, request
 from flask_cors import CORS
@@ -23,7 +23,7 @@ from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
 from web.rate_limits import ADDRESS, ADDRESS_BYTES, ADDRESS_EVENTS
 
-UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # whoever watches us does so all the time
+UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # monitoring requests these paths all the time
 
 _FRONT_PAGE = (
     "This server takes the events of websites: POST /event takes one, POST /events several. "

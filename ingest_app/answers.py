@@ -1,4 +1,4 @@
-"""What POST /event and POST /events answer: what became of the events, or with `?validate=1` what would."""
+"""The answers of POST /event and POST /events: the outcome of each event, with `?validate=1` the expected one."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ BAD_KEY = "This API key is unknown, was revoked or has expired. The events were 
 
 class Parameters(Schema):
     class Meta:
-        unknown = EXCLUDE  # a page may add what it likes
+        unknown = EXCLUDE  # a page may add parameters of its own
 
     is_validation = fields.Boolean(
         data_key="validate",
@@ -31,7 +31,7 @@ class Parameters(Schema):
 
 
 def is_validation() -> bool:
-    """Whether the events are only to be validated. Raises BadRequest."""
+    """Whether the events are only to be validated. Raises BadRequest if `validate` is not a boolean."""
     return bool(request.environ.get("QUERY_STRING")) and read(Parameters(), request.args)["is_validation"]
 
 
@@ -71,7 +71,7 @@ def answer_several(admitted: Admitted, bodies: Sequence[object]) -> Response:
 
 
 def _warnings(admitted: Admitted, body: object) -> dict[str, object]:
-    """As a part of the answer to one event: nothing, or the list."""
+    """The part `warnings` of the answer to one event. Empty if there is no warning."""
     warnings = [*_warning_of_key(admitted), *warnings_of(unknown_fields([body], admitted.exported))]
     return {"warnings": [{"field": x["field"], "message": x["message"]} for x in warnings]} if warnings else {}
 
@@ -81,5 +81,5 @@ def _warning_of_key(admitted: Admitted) -> list[dict[str, object]]:
 
 
 def _json(body: dict[str, object]) -> Response:
-    """With the spaces that the plain answer has."""
+    """A JSON response with the same spaces as QUEUED."""
     return Response(json.dumps(body), mimetype="application/json")

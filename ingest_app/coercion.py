@@ -1,8 +1,7 @@
-"""What the translations of other systems' formats share: their values in the form that analytics/events/schema.py
-takes. Pure.
+"""Converts values of other systems' formats to the form that analytics/events/schema.py takes. Pure.
 
-Their clients cannot mend what we refuse, so what is too long is cut and what is no value of its kind is left out. Only
-an event's own name, or a missing site, is worth a no.
+The clients of other systems cannot correct what the collector rejects. Therefore a value that is too long is cut, and a
+value that is not of the expected kind is left out. Only an invalid event name or a missing site rejects an event.
 """
 
 import json
@@ -21,31 +20,34 @@ from analytics.events.event import Scalar, storable
 from analytics.events.page_urls import WHOLE_URL, is_page_url
 from analytics.events.schema import EARLIEST, INT64, LATEST_SENT, MOST_PROPS, Moment, MoneyField
 
-# Of networks that are not the Internet.
+# Private, shared, loopback and link-local networks: they are not part of the Internet.
 INNER = [ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",
          "127.0.0.0/8", "169.254.0.0/16", "::1/128", "fc00::/7", "fe80::/10")]  # fmt: skip
-MOST_PROXIES = 10  # between a visitor and us; a header has room for thousands
+MOST_PROXIES = 10  # between a visitor and this server; a header has room for thousands
 _LONGEST_URL = 8192
-MOST_SPACES = 100  # before a value
-_LONGEST_NAME = 300  # of a property
-LONGEST_VALUE = 2000  # likewise
-DEEPEST = 5  # objects within objects; what is deeper stays JSON
+MOST_SPACES = 100  # leading spaces of a value that are stripped
+_LONGEST_NAME = 300  # characters of a property's name
+LONGEST_VALUE = 2000  # characters of a property's value
+DEEPEST = 5  # levels of nested objects; deeper ones stay JSON
 
 
 def text(value: object, longest: int) -> str | None:
-    """None for what is no text, or empty. Cut before anything else: one value may be that of thousands of events."""
+    """A stripped text of at most `longest` characters. None if the value is not a text, or is empty.
+
+    The value is cut first: one value may belong to thousands of events.
+    """
     if not isinstance(value, str):
         return None
     return storable(value[: longest + MOST_SPACES].strip()[:longest]) or None
 
 
 def name_of(value: object) -> str | None:
-    """An id or a name, which some clients write as a number."""
+    """An id or a name. Some clients write it as a number."""
     return text(str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value, 2**20)
 
 
 def id_of(value: object, longest: int) -> str | None:
-    """An id as `name_of` reads it. A longer one becomes its SHA-256: a part of it may be another id."""
+    """An id as `name_of` reads it. A longer id becomes its SHA-256, because a cut id may equal another id."""
     given = name_of(value)
     return given if given is None or len(given) <= longest else sha256(given.encode()).hexdigest()
 
@@ -55,13 +57,16 @@ def whole_number(value: object, most: int) -> int | None:
 
 
 def address(value: object) -> str | None:
-    """An IP address; None for what is none, and for 0.0.0.0, by which clients say that they keep it to themselves."""
+    """An IP address. None for other values, and for 0.0.0.0, which clients send to withhold the address."""
     found = plain_address(value) if isinstance(value, str) else ""
     return found if found and not ip_address(found).is_unspecified else None
 
 
 def forwarded(addresses: str) -> str | None:
-    """The first of X-Forwarded-For that is of the Internet: an office's own proxy puts an inner one before it."""
+    """The first address of X-Forwarded-For that is on the Internet.
+
+    A proxy in an office puts a private address first.
+    """
     said = map(address, addresses.split(",", MOST_PROXIES)[:MOST_PROXIES])
     return next((each for each in said if each and not _is_inner(each)), None)
 
@@ -72,7 +77,7 @@ def _is_inner(plain: str) -> bool:
 
 
 def moment(*values: object) -> datetime | None:
-    """The first of these that is a time which `timestamp` may say."""
+    """The first of these values that is a valid `timestamp`. None if there is none."""
     for value in values:
         with suppress(ValidationError):
             found: datetime = _moment.deserialize(value)
@@ -81,10 +86,11 @@ def moment(*values: object) -> datetime | None:
 
 
 def moment_of_seconds(value: object) -> datetime | None:
-    """From a Unix time, as number or digits, or from what `timestamp` may say."""
+    """A time from a Unix time in seconds, as a number or digits, or from a valid `timestamp`. None for other values."""
     if found := moment(value):
         return found
-    try:  # of fewer digits than a timestamp has today
+    # This branch handles a Unix time with fewer digits than a current one has.
+    try:
         seconds = datetime.fromtimestamp(int(value), UTC) if isinstance(value, str | int | float) else None
     except (ValueError, OverflowError, OSError):
         return None
@@ -92,7 +98,7 @@ def moment_of_seconds(value: object) -> datetime | None:
 
 
 def money(amount: object, currency: object) -> dict[str, object] | None:
-    """Revenue; None for what is none."""
+    """Revenue. None if amount or currency is invalid."""
     found = {"amount": amount, "currency": currency.strip().upper() if isinstance(currency, str) else None}
     try:
         _money.deserialize(found)
@@ -102,8 +108,9 @@ def money(amount: object, currency: object) -> dict[str, object] | None:
 
 
 def page(url: object, hostname: object = None) -> dict[str, str]:
-    """What tells an event's page: its URL, or its path where there is no hostname; a worker reads either, with what its
-    query says of a campaign (analytics/events/page_urls.py).
+    """The fields that name an event's page: `url`, or `path` if there is no hostname. Empty if there is no valid page.
+
+    A worker reads either of them, and the campaign parameters of its query (analytics/events/page_urls.py).
     """
     given = text(url, _LONGEST_URL)
     if given is None:
@@ -120,8 +127,9 @@ def page(url: object, hostname: object = None) -> dict[str, str]:
 
 
 def props(*sources: object) -> dict[str, Scalar]:
-    """The properties of an event, from objects of any depth: at most 30, the first ones. `{"a": {"b": 1}}` becomes
-    `a.b`, a list its JSON; null and "" are left out.
+    """The properties of an event, from objects of any depth: the first 30.
+
+    `{"a": {"b": 1}}` becomes `a.b`, and a list becomes its JSON. null and "" are left out.
     """
     found: dict[str, Scalar] = {}
     for source in sources:
@@ -134,12 +142,15 @@ def props(*sources: object) -> dict[str, Scalar]:
 
 
 def without_nothing(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Null, "" and {} are the same as left out."""
+    """The event without null, "" and {}: these mean the same as a missing field."""
     return {name: value for name, value in event.items() if value not in (None, "", {})}
 
 
 def _leaves(source: Mapping[str, object], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, object]]:
-    """Their names cut, or each would be as long as the longest of those around it."""
+    """Names and values of nested objects.
+
+    Names are cut: otherwise the name of each value would contain the long names of all objects around it.
+    """
     for name, value in source.items():
         way = f"{prefix}{name[:_LONGEST_NAME]}"[:_LONGEST_NAME]
         if isinstance(value, Mapping) and depth < DEEPEST:
@@ -164,7 +175,7 @@ def _scalar(value: object) -> Scalar:
 
 
 def _written(value: object) -> str | None:
-    """As JSON; None for what was just shallow enough to be read."""
+    """The value as JSON. None if it is nested too deeply to be written, although it could be read."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     except RecursionError:

@@ -1,12 +1,12 @@
-"""The collector: where an event becomes our responsibility.
+"""The collector: admits the events of hits. From then on Footfall is responsible for them.
 
-In: a hit. Out: what of it was admitted; returning means that this is durable in the journal, and that what was rejected
-or dropped is counted. Raises InvalidEvent (the caller's mistake) and Unavailable (our trouble: nothing was promised,
-and the same event_ids may come again).
+When Collector.admit returns, the admitted events are durable in the journal, and the rejected and dropped events are
+counted. Callers must handle Unavailable (our problem: nothing was promised, and the same event_ids may be sent again)
+and TooManyRequests. Reading a hit raises InvalidEvent (the caller's mistake).
 
-An event passes, in this order: analytics/events/schema.py, its site, policy.py; then it gets what it lacks: by our
-clock, when it was; who did it (analytics/visitors/anonymous_ids.py); and who sent it, sealed, for a worker to derive
-the rest from.
+An event passes analytics/events/schema.py, then the look-up of its site, then policy.py. Then the collector adds what
+the event lacks: its time by our clock, its visitor (analytics/visitors/anonymous_ids.py), and its client. The client is
+sealed, and a worker derives the rest from it.
 """
 
 import time
@@ -54,24 +54,25 @@ from web.rate_limits import (
     RateLimits,
 )
 
-# Rejected events of a hit that names more sites than this count for none of them: each name takes 98 bytes of Redis,
-# and it costs nothing to make up thousands.
+# A hit that names more sites than this has its rejected events counted for none of them. Each name takes 98 bytes of
+# Redis, and a client can make up thousands of names at no cost.
 _MOST_SITES = 10
 OVER_SHARE = (
     "The site {site_id!r} holds its share of the journal: its events came faster than they can be stored."
     " Send these again later."
 )
-DRAINED_AFTER = 30  # seconds: a site that is refused has as many events waiting as take minutes to store
-MOST_EXPLAINED = 100  # rejected events of a hit; those that follow are not told what is wrong, which takes 0.2 ms each
+DRAINED_AFTER = 30  # seconds: the waiting events of a refused site take minutes to store
+MOST_EXPLAINED = 100  # rejected events of a hit. An explanation takes 0.2 ms, so later ones get none.
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """What became of a hit's events: how many were accepted and dropped, and by their index those that were rejected.
+    """The outcome of a hit's events: the numbers of accepted and dropped events, and the rejected ones by their index.
 
-    `reasons`: by index, why events were dropped, as far as the sender may know: of sites that its API key may write.
-    `has_bad_key`: it came with an API key that is unknown, expired or revoked, and was taken as without one.
-    `resolved`: by index, the accepted ones as they would be stored, if they were only sent to be validated.
+    `reasons`: by index, why events were dropped. It has only events of sites that the sender's API key may write.
+    `has_bad_key`: the hit had an API key that is unknown, expired or revoked, and was treated as a hit without one.
+    `resolved`: by index, the accepted events as they would be stored, if they were only sent to be validated.
+    `exported`: the indexes of exported events (see _Desk.may_import).
     """
 
     accepted: int
@@ -90,7 +91,7 @@ def make_collector(
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
     commits: type[GroupCommit[Line]] = GroupCommit,
 ) -> "Collector":
-    """The collector that the settings say."""
+    """Returns the collector that the settings describe."""
     salts = make_salts(settings, now)
     return Collector(
         journal,
@@ -108,7 +109,7 @@ def make_collector(
 
 
 class Collector:
-    """`is_open`: a site that is not known is one all the same."""
+    """`is_open`: every site_id is accepted, also if no such site is set up."""
 
     def __init__(
         self,
@@ -139,9 +140,10 @@ class Collector:
         self._breaker = Breaker("redis", Unavailable)
 
     def expect(self, address: str) -> str:
-        """Before anything is read of a hit; returns what its sender is called in the limits. Raises TooManyRequests.
-        Redis hears of no address, but of what today's salt makes of it; where there is no salt to be had, the hit is
-        not counted, and "" is returned.
+        """Charges a hit to its sender's limits before any of its body is read. Returns the sender's name in the limits.
+
+        The name is made with today's salt, so that no address is stored in Redis. If there is no salt, the hit is not
+        counted and "" is returned. Raises TooManyRequests.
         """
         try:
             salt = self._salts.of(SALT_ZONE, self._now().date())
@@ -155,22 +157,25 @@ class Collector:
 
     @contextmanager
     def counting_what_cannot_be_read(self) -> Iterator[None]:
-        """Snapshot a body. One that cannot be read is charged to its sender; if that is an InvalidEvent, it is counted
-        before the caller hears of it.
+        """Wraps the reading of a body. A body that cannot be read is charged to its sender. An InvalidEvent is counted
+        before it is raised again.
         """
         try:
             yield
         except (InvalidEvent, HTTPException) as error:
             sender, size = sender_and_size()
             if sender and size:
-                with suppress(TooManyRequests):  # the next hit hears of it
+                with suppress(TooManyRequests):  # the sender's next hit is refused instead
                     self.limits.spend(ADDRESS_BYTES, sender, size)
             if isinstance(error, InvalidEvent):
                 self._commits.append([_rejection(error, self._now())])
             raise
 
     def admit(self, hit: Hit) -> Admitted:
-        """An invalid event does not affect the rest of the hit. Raises TooManyRequests for all of the hit."""
+        """Admits the events of a hit. An invalid event does not affect the rest of the hit.
+
+        Raises TooManyRequests for the whole hit, and Unavailable if a store is not reachable.
+        """
         now = self._now()
         key = self._key_of(hit)
         self._charge_sender(hit, key)
@@ -191,8 +196,9 @@ class Collector:
         return Admitted(len(arrivals), seen.rejected, len(seen.dropped), reasons, has_bad_key, exported=seen.exported)
 
     def validate(self, hit: Hit) -> Admitted:
-        """What would become of a hit's events. Stores and counts nothing, and charges only its sender. Raises
-        TooManyRequests.
+        """Returns what would become of a hit's events. Stores and counts nothing, and charges only the sender.
+
+        Raises TooManyRequests and Unavailable.
         """
         key = self._key_of(hit)
         self._charge_sender(hit, key)
@@ -218,7 +224,8 @@ class Collector:
             try:
                 found = desk.examine(body, now, explain=len(seen.rejected) < MOST_EXPLAINED)
             except InvalidEvent as error:
-                error.__traceback__ = error.__context__ = None  # they keep frames, which thousands of events make many
+                # They keep frames alive, and a hit may have thousands of them.
+                error.__traceback__ = error.__context__ = None
                 seen.rejected[index] = error
             else:
                 if isinstance(found, Drop):
@@ -228,7 +235,10 @@ class Collector:
         return seen
 
     def _charge_sender(self, hit: Hit, key: ApiKey | None) -> None:
-        """The API key, or without one the address, whatever becomes of the events."""
+        """Charges the API key, or without one the address, whatever the outcome of the events is.
+
+        Raises TooManyRequests.
+        """
         try:
             if key is not None:
                 self.limits.spend(KEY_REQUESTS, str(key.id))
@@ -243,7 +253,7 @@ class Collector:
 
     @contextmanager
     def _charging_sites(self, arrivals: Sequence[Arrival]) -> Iterator[None]:
-        """For the block that has these events written. If it does not, no site is charged."""
+        """Charges the sites of these events for the block that writes them. If the block fails, no site is charged."""
         counts = Counter(arrival.event.site_id for arrival in arrivals) if self.limits.holds(SITE) else {}
         taken: dict[str, int] = {}
         try:
@@ -259,7 +269,7 @@ class Collector:
             raise
 
     def _check_shares(self, arrivals: Sequence[Arrival], now: datetime) -> None:
-        """Raises TooManyRequests for all of the hit, if one of its sites holds too much of the journal."""
+        """Raises TooManyRequests for the whole hit if one of its sites holds too much of the journal."""
         counts = Counter(arrival.event.site_id for arrival in arrivals)
         full = self._journal.over_its_share(counts)
         if full is None:
@@ -269,7 +279,7 @@ class Collector:
         raise TooManyRequests(OVER_SHARE.format(site_id=full), retry_after=DRAINED_AFTER)
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
-        """These events, each with its visitor and its sealed client."""
+        """The journal lines of these events, each with its visitor and its sealed client."""
         anonymous = [x for x in arrivals if x.is_anonymous]
         acts = [Act(x.site, x.client, x.event.occurred_at) for x in anonymous]
         visitors = iter(self._visitors.identify(acts, now) if acts else ())
@@ -281,14 +291,14 @@ class Collector:
             yield Line.of(arrival.event, visitor_id=who.get(id(arrival)), client=seals[arrival.client])
 
     def _key_of(self, hit: Hit) -> ApiKey | None:
-        """Sending needs no key, so one that is not good is the same as none; the answer says so."""
+        """The hit's API key. Sending needs no key, so an invalid key counts as none. The answer reports it."""
         if not is_ours(hit.key):
             return None
         with self._breaker.closed():
             return self._keys.find(hit.key)
 
     def _sites_to_count(self, named: Iterable[str]) -> set[str]:
-        """Those for which rejected events are counted: in production only what is a site."""
+        """The sites for which rejected events are counted. In production only existing sites are counted."""
         sites = {site_id for site_id in named if site_id}
         if len(sites) > _MOST_SITES:
             return set()
@@ -299,10 +309,14 @@ class Collector:
             return self.sites.get(site_id)
 
     def _site(self, site_id: str) -> tuple[Site, bool]:
-        """And whether anything is set for it. Raises InvalidEvent."""
+        """Returns the site, and whether it is set up.
+
+        Raises InvalidEvent if it is unknown and the collector is not open.
+        """
         site = self._known(site_id)
         if site is None and not self._is_open:
-            raise InvalidEvent({"site_id": ["No such site."]}, "unknown_site")  # its name is counted nowhere
+            # No site_id in this error: rejections are not counted under made-up names.
+            raise InvalidEvent({"site_id": ["No such site."]}, "unknown_site")
         return site or Site(site_id), site is not None
 
     def _commit(self, lines: Sequence[Line]) -> None:
@@ -327,7 +341,7 @@ class Collector:
         self._journal.check()
 
     def gauges(self) -> Iterable[Metric]:
-        """Raises Unavailable."""
+        """Raises Unavailable if Redis is not reachable."""
         oldest = self._journal.oldest()
         age = (self._now() - oldest).total_seconds() if oldest else 0.0
         return journal_gauges(self._journal.waiting(), max(age, 0.0))
@@ -335,7 +349,7 @@ class Collector:
 
 @dataclass(slots=True)
 class _Examined:
-    """A hit's events, by their index."""
+    """A hit's events by their index."""
 
     arrivals: dict[int, Arrival] = field(default_factory=dict)
     rejected: dict[int, InvalidEvent] = field(default_factory=dict)
@@ -351,7 +365,7 @@ class _Examined:
 
 
 class _Desk:
-    """Where one hit's events are looked at, one by one. `find`: a site, and whether it is configured."""
+    """Examines the events of one hit, one after the other. `find`: returns a site, and whether it is set up."""
 
     def __init__(self, hit: Hit, key: ApiKey | None, find: Callable[[str], tuple[Site, bool]]) -> None:
         self._hit = hit
@@ -360,11 +374,11 @@ class _Desk:
         self._sites: dict[str, tuple[Site, bool]] = {}
 
     def examine(self, body: object, now: datetime, *, explain: bool = True) -> Arrival | Drop:
-        """Raises InvalidEvent."""
+        """Returns the admitted event, or the reason to drop it. Raises InvalidEvent, and Unavailable from `find`."""
         if isinstance(body, InvalidEvent):
             raise body
         if isinstance(body, Drop):
-            self._site(body.site_id)  # nothing is counted for a site that is none
+            self._site(body.site_id)  # raises InvalidEvent if there is no such site, so that nothing is counted for it
             return body
         if not isinstance(body, dict):
             raise InvalidEvent({"body": ["Not a JSON object."]})
@@ -383,8 +397,9 @@ class _Desk:
         return Drop(reason, event.site_id) if reason else _sized(arrival)
 
     def may_import(self, body: object) -> bool:
-        """Whether it is an exported event, which has `id` and `received_at`, with a key that may write for its site.
-        Then the sender also says what otherwise only the collector knows.
+        """Whether the event is exported (it has `id` and `received_at`), and the API key may write its site's events.
+
+        The sender of an exported event also sets fields that otherwise only the collector sets.
         """
         if self._key is None or not isinstance(body, dict) or not (body.get("id") and body.get("received_at")):
             return False
@@ -400,9 +415,11 @@ class _Desk:
 
 
 def _sized(arrival: Arrival) -> Arrival:
-    """An event that is too large for its site loses what it can lose if another system's client built it: that sends
-    what it has, and a page view is worth more than its properties. An exported event fitted when it was sent first, and
-    is larger by what was derived for it. Else it raises InvalidEvent.
+    """Returns the event if it fits its site's size limit, and otherwise the event without what it can lose.
+
+    Only events that another system's client built are trimmed: such a client cannot send less, and a pageview is worth
+    more than its properties. An exported event fitted when it was first sent, and has grown by its derived fields.
+    Raises InvalidEvent if the event stays too large.
     """
     event, most = arrival.event, arrival.site.max_event_bytes
     if event.exported_id or fits(event, most):
@@ -416,8 +433,11 @@ def _sized(arrival: Arrival) -> Arrival:
 
 
 def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:
-    """`sender`: who sent the hit; nobody's client where that is known to be a server. An event with an address of its
-    own comes from a server too, of which nothing is told.
+    """The client of the visitor.
+
+    `sender`: the client of the hit, or an empty client if the sender is known to be a server.
+
+    An event with an address of its own comes from a server, so nothing of `sender` is used for it. Raises InvalidEvent.
     """
     address, user_agent = body.get("ip") or "", body.get("user_agent") or ""
     if address == user_agent == "":
@@ -434,7 +454,7 @@ def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:
 
 
 def _network(address: str) -> str:
-    """What one subscriber has: of IPv6, the first 64 bits."""
+    """The network of one subscriber. For IPv6 it is the first 64 bits."""
     plain = plain_address(address)
     return str(ip_network(f"{plain}/64", strict=False)) if ":" in plain else plain
 

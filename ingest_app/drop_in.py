@@ -1,4 +1,4 @@
-"""What the drop-in endpoints share: errors as their clients read them, and the site that they mean."""
+"""Shared by the drop-in endpoints: errors in the form that their clients read, and the look-up of sites."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,8 +12,8 @@ from ingest_app.hit import MOST_LOOK_UPS, too_many_sites
 
 PATHS = ("/api/", "/v1/", "/beacon/", "/pixel/")
 
-# What an answer lists, so that a small hit of many wrong events gets no large answer.
-MOST_LISTED = 100  # events of one kind; the counts are of all
+# Limits of the lists in an answer, so that a small hit with many invalid events does not get a large answer.
+MOST_LISTED = 100  # events of one kind; the counts are of all events
 _MOST_TEXT = 100_000  # characters
 MOST_FIELDS = 10  # of one event
 MOST_SENTENCES = 3  # of one field
@@ -22,9 +22,11 @@ NO_NAMES: Mapping[str, str] = {}
 
 
 def add_vendor_error_fields(app: Flask) -> None:
-    """Their clients look for `code` and `message` at the top of an error's body, Plausible's users for `errors`. An
-    older client of Segment's or RudderStack's that misses them takes the error for a bug of its own, and sends again
-    what is wrong for good.
+    """Adds `code`, `message` and `errors` at the top level of error bodies.
+
+    The other systems' clients look for `code` and `message` there, and Plausible's users look for `errors`. Older
+    clients of Segment and RudderStack treat an error without them as a bug of their own, and send the invalid events
+    again for ever.
     """
 
     @app.after_request
@@ -40,8 +42,9 @@ def add_vendor_error_fields(app: Flask) -> None:
 def describe_rejections(
     rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES
 ) -> list[dict[str, object]]:
-    """Rejected events as a batch's answer lists them: the first ones, as far as there is room. Each says what is wrong
-    with some of its fields. `names`: those that the client sent, by ours.
+    """Rejected events as a batch's answer lists them: the first ones, each with some of its fields.
+
+    `names`: the client's field names, by ours.
     """
     listed: list[dict[str, object]] = []
     room = _MOST_TEXT
@@ -57,7 +60,7 @@ def describe_rejections(
 
 
 def in_their_words(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str]) -> dict[int, InvalidEvent]:
-    """Rejected events with the names that their client sent. `names`: theirs, by ours."""
+    """Rejected events with the client's field names. `names`: the client's field names, by ours."""
     return {
         index: InvalidEvent(
             {names.get(name, name): said for name, said in error.fields.items()}, error.code, error.site_id
@@ -67,15 +70,15 @@ def in_their_words(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str
 
 
 def list_rejected(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES) -> dict[str, object]:
-    """Rejected events as part of an answer: a list, and their number if the list has not all of them."""
+    """Rejected events as a part of an answer: a list, and their number if the list is not complete."""
     listed = describe_rejections(rejected, names)
     return {"rejected": listed} | ({"rejected_count": len(rejected)} if len(listed) < len(rejected) else {})
 
 
 class SitesMeant:
-    """The sites that the events of one hit mean: each name is looked up once, and MOST_LOOK_UPS names at most.
+    """The sites that the events of one hit name. Each name is looked up once, and at most MOST_LOOK_UPS names are.
 
-    `find`: the site that a client calls by a domain or a key. A name that no site has may be a site_id itself.
+    `find`: the site for a domain or a write key. A name without a site may be a site_id itself.
     """
 
     def __init__(self, find: Callable[[str], Site | None]) -> None:
@@ -83,7 +86,10 @@ class SitesMeant:
         self._found: dict[str, str] = {}
 
     def id_of(self, name: str) -> str:
-        """Raises InvalidEvent and Unavailable."""
+        """Returns the site_id for a name.
+
+        Raises InvalidEvent if a hit names too many sites, and Unavailable from `find`.
+        """
         if name not in self._found:
             if len(self._found) == MOST_LOOK_UPS:
                 raise too_many_sites()

@@ -1,5 +1,5 @@
-"""The drop-in endpoints, described: what their clients send, as far as it is read (docs/sending.md says what becomes
-of it).
+"""OpenAPI operations of the drop-in endpoints. They describe the fields that are read. docs/sending.md says what is
+done with each of them.
 """
 
 from collections.abc import Mapping
@@ -41,13 +41,13 @@ TAKEN = an_object(
 )
 TAKEN_BY_UMAMI = {"cache": TEXT, "sessionId": UUID, "visitId": UUID}
 
-# Clients cannot mend what we refuse, so nearly nothing is: only what is not `loosely`.
+# Other systems' clients cannot correct what is rejected, so only what is not `loosely` is rejected.
 NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
 NO_TEXT: Json = {"type": ["array", "boolean", "null", "number", "object"]}
 
 
 def in_bytes(most: int, least: int = 0) -> Json:
-    """A text of so many bytes of UTF-8 at most, of which a character takes up to four."""
+    """A text of at most `most` bytes of UTF-8. A character takes up to four bytes."""
     return any_of(text(least, most, "^[ -~]*$"), text(least, most // 4))
 
 

@@ -1,7 +1,8 @@
-"""Compressed bodies, inflated piece by piece, so that whoever stops reading stops the inflation: a bomb never goes off.
+"""Inflates compressed bodies piece by piece. Pure.
 
-In: pieces of what came, and its Content-Encoding. Out: pieces of 2 MB at most. Wrong can go: `InvalidEvent`
-where it is not what it says it is, and a 415 for an encoding that we do not speak. Pure.
+A piece has at most 2 MB, and inflation stops when the caller stops reading. Therefore a decompression bomb has no
+effect. Callers must handle InvalidEvent (the body does not have the declared encoding) and NotSpoken (a 415: the
+encoding is not supported).
 """
 
 import zlib
@@ -15,14 +16,15 @@ from analytics.events.schema import InvalidEvent
 
 PIECE = 65536  # bytes
 _WINDOW = 2**23  # bytes that a zstd frame may refer back to: RFC 9659's limit for HTTP
-MOST_MEMBERS = 1000  # of a gzip file, or frames of zstd: an empty one is some bytes, and takes a thousand times as long
-BITE = 64  # bytes of zstd given at a time: they become 2 MB at most, as a block of 128 KiB takes 4
+# Members of a gzip file, or zstd frames. An empty one has few bytes, and takes a thousand times as long per byte.
+MOST_MEMBERS = 1000
+BITE = 64  # bytes of zstd per call. They become at most 2 MB, because a block of 128 KiB takes at least 4 bytes.
 
 Pieces = Iterable[bytes]
 
 
 def inflate(pieces: Pieces, encoding: str) -> Iterator[bytes]:
-    """`encoding`: of the request's header; "" for none."""
+    """Returns the inflated pieces. `encoding`: the header Content-Encoding, "" for none. Raises NotSpoken."""
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return iter(pieces)
@@ -32,7 +34,7 @@ def inflate(pieces: Pieces, encoding: str) -> Iterator[bytes]:
 
 
 class NotSpoken(UnsupportedMediaType):
-    """A 415 that says what we speak."""
+    """A 415. Its Accept-Encoding header lists the supported encodings."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"No Content-Encoding that is known here: {name[:40]!r}.")
@@ -53,7 +55,10 @@ def _gzip(pieces: Pieces) -> Iterator[bytes]:
 
 
 def _deflate(pieces: Pieces) -> Iterator[bytes]:
-    """RFC 9110 means zlib's format; some send bare deflate. The first byte of zlib's is 8 in its lower half."""
+    """RFC 9110 defines deflate as zlib's format, but some clients send raw deflate.
+
+    The lower half of zlib's first byte is 8.
+    """
     return _zlib(pieces, lambda first: zlib.MAX_WBITS if first[0] & 15 == 8 else -zlib.MAX_WBITS)
 
 
@@ -93,7 +98,7 @@ def _zstd(pieces: Pieces) -> Iterator[bytes]:
         for first in range(0, len(piece), BITE):
             rest = piece[first : first + BITE]
             while rest:
-                if inflater is None or inflater.eof:  # there may be several frames
+                if inflater is None or inflater.eof:  # a body may have several frames
                     next(members)
                     inflater = zstandard.ZstdDecompressor(max_window_size=_WINDOW).decompressobj()
                 if inflated := inflater.decompress(rest):
@@ -104,7 +109,7 @@ def _zstd(pieces: Pieces) -> Iterator[bytes]:
 
 
 def _members() -> Iterator[int]:
-    """One for each that begins."""
+    """Counts members or frames: one next() for each that begins. Raises EOFError if there are too many."""
     yield from range(MOST_MEMBERS)
     raise EOFError(f"it has more than {MOST_MEMBERS} parts")
 

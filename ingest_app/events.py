@@ -1,7 +1,7 @@
-"""POST /event: one event a hit; POST /events: several; GET /pixel.gif: one, where only images can be asked for.
+"""The native endpoints: POST /event (one event), POST /events (several), GET /pixel.gif (one, as an image).
 
-The body is JSON whatever its Content-Type says: sendBeacon calls it text/plain. Only NDJSON has to be called by its
-name.
+A body is read as JSON whatever its Content-Type is, because sendBeacon sends text/plain. Only NDJSON needs its own
+Content-Type.
 """
 
 from typing import Any
@@ -15,7 +15,8 @@ from ingest_app.hit import read_batch, read_bytes, read_hit, read_json
 
 # One transparent pixel.
 GIF = bytes.fromhex("47494638396101000100800000000000ffffff21f90401000000002c00000000010001000002024401003b")
-OF_JSON = ("props", "revenue", "interactive", "engagement_time", "scroll_depth")  # in an image's query
+# Parameters of an image's query that hold JSON.
+OF_JSON = ("props", "revenue", "interactive", "engagement_time", "scroll_depth")
 
 
 def events_blueprint(collector: Collector) -> Blueprint:
@@ -41,7 +42,9 @@ def events_blueprint(collector: Collector) -> Blueprint:
 
     @blueprint.get("/pixel.gif")
     def receive_pixel() -> Response:
-        """The image, whatever came of it, but where it may be asked for again: nobody looks at an image's status."""
+        """Answers with the image whatever the outcome is, because browsers ignore an image's status. Errors that a
+        client may retry (TooManyRequests, Unavailable) keep their own status.
+        """
         answer = Response(GIF, mimetype="image/gif", headers={"Cache-Control": "no-store"})
         if request.method == "HEAD":
             return answer

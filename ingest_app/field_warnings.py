@@ -1,6 +1,6 @@
-"""Warnings about fields of events that Footfall does not know. Pure.
+"""Warnings about unknown fields of events. Pure.
 
-An unknown field is not an error, so without a warning a misspelled name goes unnoticed.
+An unknown field is not an error, so without a warning the sender would not notice a misspelled name.
 """
 
 from collections.abc import Collection, Sequence
@@ -8,20 +8,21 @@ from collections.abc import Collection, Sequence
 from analytics.events.schema import EventSchema, ExportedSchema
 from analytics.suggestion import did_you_mean
 
-KNOWN = frozenset(EventSchema().fields) | {"ip", "user_agent"}  # the last two are read by the collector
+KNOWN = frozenset(EventSchema().fields) | {"ip", "user_agent"}  # the collector reads the last two
 OF_EXPORTED = frozenset(ExportedSchema().fields) - KNOWN
-MOST_WARNINGS = 100  # of a hit
-MOST_SUGGESTIONS = 10  # of a hit; finding the closest name takes 0.1 ms
+MOST_WARNINGS = 100  # per hit
+MOST_SUGGESTIONS = 10  # per hit; the search for the closest name takes 0.1 ms
 LONGEST_NAME_SHOWN = 100  # characters
 
 
 def unknown_fields(bodies: Sequence[object], exported: Collection[int] = ()) -> dict[str, int]:
-    """Each unknown name, at most MOST_WARNINGS, with the index of the first event that has it. `exported`: the indexes
-    of those that may have the fields of an export.
+    """The unknown field names, at most MOST_WARNINGS, each with the index of the first event that has it.
+
+    `exported`: the indexes of the events that may have the fields of an export.
     """
     found: dict[str, int] = {}
     for index, body in enumerate(bodies):
-        if isinstance(body, dict) and not body.keys() <= KNOWN:  # 0.35 µs where all are known
+        if isinstance(body, dict) and not body.keys() <= KNOWN:  # this check takes 0.35 µs if all names are known
             known = KNOWN | OF_EXPORTED if index in exported else KNOWN
             for name in body:
                 if name not in known and len(found) < MOST_WARNINGS:
@@ -30,7 +31,7 @@ def unknown_fields(bodies: Sequence[object], exported: Collection[int] = ()) -> 
 
 
 def warnings_of(unknown: dict[str, int]) -> list[dict[str, object]]:
-    """What an answer says of them: the index of the event, the field, and a sentence."""
+    """The warnings of an answer: each has the index of the event, the field, and a message."""
     return [
         {
             "index": index,

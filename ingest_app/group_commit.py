@@ -1,7 +1,7 @@
-"""Group commit: requests that arrive while a write is in flight share the next one, its round trip and its fsync.
+"""Group commit: requests that arrive during a write share the next write, its round trip and its fsync.
 
-In: what one request must have written. Out: nothing; returning means that it is written. The write's error is raised
-for every request that shared it. An idle collector adds nothing: the first request writes at once, on its own thread.
+When GroupCommit.append returns, the entries are written. The write's error is raised for every request that shared it.
+On an idle collector the first request writes at once, on its own thread, so there is no added delay.
 """
 
 import threading
@@ -10,24 +10,28 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_MOST_BYTES = 8_000_000  # of one write, but for a request that is larger by itself: Redis does nothing else meanwhile
+# Bytes of one write, except for a single larger request. Redis does nothing else during a write.
+_MOST_BYTES = 8_000_000
 
 
 class _Batch(Generic[T]):
-    """`waiting`: a lock for each request that waits, released when it may go on. An Event for all of them makes each
-    take a common lock again when it wakes up.
+    """The entries of one write. `waiting`: one lock per waiting request, released when the request may continue.
+
+    A shared Event would make each request take a common lock again when it wakes up.
     """
 
     def __init__(self) -> None:
         self.entries: list[T] = []
         self.size = 0
         self.waiting: list[threading.Lock] = []
-        self.error: Exception | None = RuntimeError("not written")  # until it is
+        self.error: Exception | None = RuntimeError("not written")  # replaced when the write ends
 
 
 class GroupCommit(Generic[T]):
-    """`write` takes the entries of all waiting requests, in the order of their arrival. It must come to an end. A
-    request whose entries are larger than `most` together with those that wait begins another write. `size`: of entries.
+    """Collects entries for `write`, which receives those of all waiting requests in their order of arrival.
+
+    `write` must return. `size`: the size of entries. If a request's entries and the waiting ones together exceed
+    `most`, the request starts another write.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class GroupCommit(Generic[T]):
         self._open = _Batch[T]()
 
     def append(self, entries: Sequence[T]) -> None:
-        """At least one entry."""
+        """Writes the entries, of which there must be at least one. Raises the error of `write`."""
         size = self._size(entries)
         with self._joining:
             if self._open.entries and self._open.size + size > self._most:
@@ -62,7 +66,10 @@ class GroupCommit(Generic[T]):
             raise batch.error
 
     def _lead(self, batch: _Batch[T]) -> None:
-        """The first of a batch writes it for all, once the write before is through; until then others join."""
+        """Writes a batch for all of its requests, on the thread of the first one.
+
+        Until the previous write ends, others join.
+        """
         with self._turn:
             with self._joining:
                 if self._open is batch:
@@ -70,7 +77,7 @@ class GroupCommit(Generic[T]):
             try:
                 self._write(batch.entries)
                 batch.error = None
-            except Exception as error:  # whatever it was, it is the answer to all who wait
+            except Exception as error:  # any error becomes the answer to all waiting requests
                 batch.error = error
             finally:
                 for request in batch.waiting:

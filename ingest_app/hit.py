@@ -1,7 +1,7 @@
-"""The hit: one HTTP arrival, read from Flask's request into what the collector admits.
+"""The hit: one HTTP request, read from Flask's request into what the collector admits.
 
-In: the request. Out: its body, and who sent it. Wrong can go: a body that is too large is a 413, one that is compressed
-in a way that we do not know a 415, one that is not what it says it is an InvalidEvent.
+Callers must handle InvalidEvent (the body does not have the declared format), RequestEntityTooLarge (413), NotSpoken
+(415: the Content-Encoding is not supported) and ClientDisconnected (the body is incomplete).
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,26 +20,26 @@ from config.metrics import REPLACED_SURROGATES
 from ingest_app.cdn_headers import read_place
 from ingest_app.encodings import PIECE, inflate
 
-BATCH_BYTES = 5_000_000  # the largest body of a route that takes several events, inflated too
-MOST_EVENTS = 5000  # a hit
-MOST_LOOK_UPS = 100  # sites that a hit's events may be of: to look up one that nobody remembers is a round trip
+BATCH_BYTES = 5_000_000  # the largest body of a route that takes several events, also after inflation
+MOST_EVENTS = 5000  # per hit
+MOST_LOOK_UPS = 100  # sites per hit: the look-up of a site that is not cached takes a round trip
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 
-SENDER, BODY_BYTES = "footfall.sender", "footfall.body_bytes"  # in a request's environ
+SENDER, BODY_BYTES = "footfall.sender", "footfall.body_bytes"  # keys of a request's environ
 
 OPTED_OUT = "footfall_optout=1"  # the cookie
-LONGEST_USER_AGENT, LONGEST_LANGUAGES = 1024, 256  # characters; the rest tells nobody anything
+LONGEST_USER_AGENT, LONGEST_LANGUAGES = 1024, 256  # characters; the rest carries no information
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """`bodies`: its events, each the JSON object that analytics/events/schema.py loads, or the InvalidEvent that
-    reading it gave, or the Drop that it came to.
+    """One hit. `bodies`: its events. Each is the JSON object that analytics/events/schema.py loads, or the InvalidEvent
+    that reading it raised, or the Drop that was decided for it.
 
-    `sent_at`: when the client says that it sent the hit, by the clock that its events' timestamps are of. `origin`: the
-    page that sent it; `refuses`: it said DNT or GPC; `opted_out`: its visitor wants to be counted nowhere; `key`: what
-    came as `Authorization: Bearer`. `sender`: what the address that sent it is called in the limits, "" where it has
-    none; `size`: bytes of its body, inflated. `is_foreign`: another system's client built it, which cannot send less.
+    `sent_at`: when the client sent the hit, by the clock of its events' timestamps. `origin`: the page that sent it.
+    `refuses`: the client sent DNT or GPC. `opted_out`: the visitor has opted out everywhere. `key`: the bearer token of
+    the header Authorization. `sender`: the name of the sending address in the limits, "" if it has none. `size`: bytes
+    of the inflated body. `is_foreign`: another system's client built the hit, and it cannot send less.
     """
 
     client: Client
@@ -55,8 +55,8 @@ class Hit:
 
 
 def read_hit(bodies: Sequence[object], sent_at: datetime | None = None, *, is_foreign: bool = False) -> Hit:
-    """What this request's headers say, around what its body held."""
-    said = request.environ.get  # request.headers takes 2 µs for each header that is not there
+    """Returns the hit: the events, and what the headers of the current request say."""
+    said = request.environ.get  # request.headers takes 2 µs for each missing header
     names = current_app.config["PLACE_HEADERS"]
     client = Client(
         address=plain_address(said("REMOTE_ADDR", "")),
@@ -80,12 +80,12 @@ def read_hit(bodies: Sequence[object], sent_at: datetime | None = None, *, is_fo
 
 
 def sender_and_size() -> tuple[str, int]:
-    """Of this request, as in Hit, also if its body cannot be read."""
+    """`sender` and `size` of the current request, as in Hit. They are known also if the body cannot be read."""
     return request.environ.get(SENDER, ""), request.environ.get(BODY_BYTES, 0)
 
 
 def read_json(raw: bytes) -> Any:
-    """Half of a surrogate pair is replaced and counted. Raises InvalidEvent."""
+    """Parses JSON. Replaces and counts each unpaired surrogate. Raises InvalidEvent."""
     whole, halves = without_half_pairs(raw)
     if halves:
         REPLACED_SURROGATES.inc(halves)
@@ -93,13 +93,17 @@ def read_json(raw: bytes) -> Any:
 
 
 def read_bytes(most: int | None = None) -> bytes:
-    """This request's body, inflated. `most`: bytes; the app's limit for a single event where nothing is said."""
+    """The inflated body of the current request. `most`: bytes, by default the app's limit for a single event.
+
+    Raises RequestEntityTooLarge, NotSpoken, InvalidEvent and ClientDisconnected.
+    """
     if most is None:
         most = request.max_content_length or BATCH_BYTES
     length = request.content_length
     if length is None or length > min(most, PIECE) or "HTTP_CONTENT_ENCODING" in request.environ:
         return b"".join(_pieces(most))
-    body: bytes = request.environ["wsgi.input"].read(length)  # as above, without 20 µs of counting pieces
+    # Same result as above, without the 20 µs of counting pieces.
+    body: bytes = request.environ["wsgi.input"].read(length)
     request.environ[BODY_BYTES] = len(body)
     if len(body) < length:
         raise ClientDisconnected
@@ -107,8 +111,10 @@ def read_bytes(most: int | None = None) -> bytes:
 
 
 def read_batch(most: int = BATCH_BYTES) -> tuple[Sequence[object], datetime | None]:
-    """The events of a body that holds several, and when it says that it was sent: a JSON array, `{"events": [...],
-    "sent_at": ...}`, or NDJSON. `most`: bytes. Raises InvalidEvent.
+    """The events of a body that holds several, and the body's `sent_at`. `most`: bytes.
+
+    The body is a JSON array, `{"events": [...], "sent_at": ...}`, or NDJSON. Raises InvalidEvent, and what read_bytes
+    raises.
     """
     if request.mimetype in _NDJSON:
         return list(_lines(most)), None
@@ -119,7 +125,7 @@ def read_batch(most: int = BATCH_BYTES) -> tuple[Sequence[object], datetime | No
 
 
 def checked_events(events: object, name: str = "events") -> Sequence[object]:
-    """A list of events that is not too long, or InvalidEvent. `name`: what the body calls it."""
+    """Returns `events`. `name`: the body's name for them. Raises InvalidEvent if it is not a list, or is too long."""
     if not isinstance(events, list):
         raise InvalidEvent({name: ["Not a list of events."]})
     if len(events) > MOST_EVENTS:
@@ -128,7 +134,7 @@ def checked_events(events: object, name: str = "events") -> Sequence[object]:
 
 
 def _lines(most: int) -> Iterator[object]:
-    """Each line of an NDJSON body is an event, or the InvalidEvent that it gave; empty lines are none."""
+    """Yields for each line of an NDJSON body the event or its InvalidEvent. Empty lines are skipped."""
     count = 0
     for line in _split(_pieces(most)):
         if not line.strip():
@@ -143,7 +149,7 @@ def _lines(most: int) -> Iterator[object]:
 
 
 def _split(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """A line may come in thousands of pieces, so none is joined before its end is there."""
+    """Splits pieces into lines. A line may come in thousands of pieces, so it is joined only once, at its end."""
     line: list[bytes] = []
     for piece in pieces:
         end, *others = piece.split(b"\n")
@@ -174,8 +180,8 @@ def _pieces(most: int) -> Iterator[bytes]:
 
 
 def _received(most: int) -> Iterator[bytes]:
-    """What comes over the wire, piece by piece: a chunked body says nowhere how much it will be."""
-    request.max_content_length = most + 1  # werkzeug says no to whoever asks whether there is more than that
+    """The received body, piece by piece. A chunked body does not declare its length."""
+    request.max_content_length = most + 1  # werkzeug raises if the stream has more bytes than this
     came = 0
     while piece := request.stream.read(PIECE):
         came += len(piece)
@@ -183,4 +189,4 @@ def _received(most: int) -> Iterator[bytes]:
             raise RequestEntityTooLarge
         yield piece
     if came < (request.content_length or 0):
-        raise ClientDisconnected  # half of it must not count: whoever sent it will do so again
+        raise ClientDisconnected  # half a body must not count, because the client sends it again

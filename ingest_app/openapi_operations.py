@@ -1,4 +1,4 @@
-"""The ingestion app's routes, described: a line of OPERATIONS for each (web/openapi.py says what it holds)."""
+"""OpenAPI operations of the ingestion app: one entry of _OPERATIONS per route (web/openapi.py describes an entry)."""
 
 from functools import cache
 
@@ -36,7 +36,7 @@ again. A request that is no HTTP at all, beyond the limits of its head, or slowe
 408, 414, 431 or 501 in the same shape, whatever the route.
 """
 
-_PLAIN = "text/plain"  # what sendBeacon calls it
+_PLAIN = "text/plain"  # sendBeacon's Content-Type
 
 SENDING = "Sending events"
 PRIVACY = "Privacy"

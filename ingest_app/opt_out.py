@@ -1,8 +1,9 @@
-"""GET and POST /opt-out: a page on which a visitor says that they want to be counted nowhere, or again.
+"""GET and POST /opt-out: a page where visitors opt out of being counted, or opt in again.
 
-The browser remembers it in a cookie of this server's own, which says only that, and the collector drops every hit that
-brings it, of whichever site. A page of another site sends it along only where the browser lets it; docs/privacy.md has
-what a site puts into a page of its own instead. No script, nothing from elsewhere.
+The browser keeps the choice in a cookie of this server. The cookie holds nothing else, and the collector drops every
+hit that has it, for any site. On pages of another site the browser sends the cookie only if it allows third-party
+cookies. docs/privacy.md says what a site can put into its own page instead. The page has no script and loads nothing
+from other servers.
 """
 
 from base64 import b64encode
@@ -20,15 +21,15 @@ from web.errors import error_body, error_response
 from web.request_data import read
 
 COOKIE, _, OUT = OPTED_OUT.partition("=")
-_KEPT = 400 * 86_400  # seconds; no browser keeps one for longer
+_KEPT = 400 * 86_400  # seconds; no browser keeps a cookie for longer
 
 STYLE = "body{font:1.1em/1.5 sans-serif;max-width:35em;margin:3em auto;padding:0 1em}button{font:inherit}"
 STYLE_HASH = b64encode(sha256(STYLE.encode()).digest()).decode()
 _HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",  # it says what this browser chose
-    "Referrer-Policy": "same-origin",  # else the page's own form would say that its origin is null
+    "Cache-Control": "no-store",  # the page shows the choice of this browser
+    "Referrer-Policy": "same-origin",  # with another policy the page's own form would send the origin null
 }
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -52,7 +53,7 @@ ELSEWHERE = "Another site's page may not choose for its visitors."
 
 class OptOutQuery(Schema):
     class Meta:
-        unknown = EXCLUDE  # who links to it may add what he likes
+        unknown = EXCLUDE  # links to the page may carry other parameters
 
     site_id = Text(longest=128, load_default="")
 
@@ -75,7 +76,8 @@ def opting_out_blueprint() -> Blueprint:
         chosen = read(Chosen(), request.form)
         is_out = chosen["choice"] == "out"
         answer = _page(chosen["site_id"], is_out)
-        # On another site's pages a browser sends it only as SameSite=None, which it takes over HTTPS only.
+        # A browser sends the cookie on another site's pages only if it is SameSite=None, and accepts that only over
+        # HTTPS.
         same_site = "None" if request.is_secure else "Lax"
         if is_out:
             answer.set_cookie(COOKIE, OUT, _KEPT, secure=request.is_secure, httponly=True, samesite=same_site)
@@ -87,8 +89,10 @@ def opting_out_blueprint() -> Blueprint:
 
 
 def _is_our_page() -> bool:
-    """Whether the page of this server sent it. Browsers say so in Sec-Fetch-Site; older ones, and all without TLS, say
-    it in Origin or at least in Referer. A request with none of these is not a browser's form.
+    """Whether a page of this server sent the request.
+
+    Browsers say so in Sec-Fetch-Site. Older browsers, and all browsers without TLS, send Origin or at least Referer. A
+    request with none of these does not come from a browser's form.
     """
     fetched = request.headers.get("Sec-Fetch-Site")
     if fetched is not None:
@@ -98,7 +102,7 @@ def _is_our_page() -> bool:
 
 
 def _host_of(url: str) -> tuple[str | None, int | None]:
-    """And its port, so far as it is not the scheme's own: the scheme itself a proxy may have changed."""
+    """Host and port of a URL. The port is None if it is a default one, because a proxy may have changed the scheme."""
     try:
         parts = urlsplit(url)
         return parts.hostname, None if parts.port in (80, 443) else parts.port

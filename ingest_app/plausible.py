@@ -1,6 +1,7 @@
-"""POST /api/event as Plausible has it: one event, for one site or several.
+"""POST /api/event as in Plausible: one event, for one or several sites.
 
-Its clients look at the status at most. 202, and `x-plausible-dropped` says for how many sites it was not kept.
+Plausible's clients read at most the status. The answer is 202, and `x-plausible-dropped` is the number of sites that
+did not keep the event.
 """
 
 from flask import Blueprint, Response, request

@@ -1,9 +1,9 @@
-"""Plausible's Events API: its JSON translated into our events. Pure.
+"""Translates the JSON of Plausible's Events API into events. Pure.
 
-In: what POST /api/event held. Out: the sites' domains, and the event that each of them gets. Wrong can go: InvalidEvent
-with Plausible's own words, field by field.
+Callers must handle InvalidEvent. It has Plausible's error messages, by field.
 
-Format: plausible.io/docs/events-api; the short names are those of its script, `m` and `meta` those of older ones.
+Source: plausible.io/docs/events-api. The short names are those of Plausible's script. `m` and `meta` are those of older
+scripts.
 """
 
 import json
@@ -18,7 +18,7 @@ from analytics.urls import Url, split_url
 from ingest_app.coercion import forwarded, money, name_of, props, text, whole_number, without_nothing
 
 LONGEST_EVENT_NAME = 120
-MOST_DOMAINS = 100  # each is looked up
+MOST_DOMAINS = 100  # each domain needs a look-up
 _LONGEST_URL = 2000  # bytes
 PLAUSIBLE_NAMES = {"site_id": "domain", "event_type": "event_name"}
 A_DAY = 86_400_000  # milliseconds
@@ -29,15 +29,17 @@ NO_ENGAGEMENT = "engagement event requires a valid integer value for at least on
 
 @dataclass(frozen=True, slots=True)
 class PlausibleEvent:
-    """`event`: the JSON object that analytics/events/schema.py loads, but for its site_id; the same for each of
-    `domains`."""
+    """One event for each of `domains`.
+
+    `event`: the JSON object that analytics/events/schema.py loads, without its site_id.
+    """
 
     domains: list[str]
     event: dict[str, Any]
 
 
 def read_plausible(body: object, forwarded_for: str = "") -> PlausibleEvent:
-    """`forwarded_for`: X-Forwarded-For; who sends on a visitor's behalf says there whose. Raises InvalidEvent."""
+    """Translates a body. `forwarded_for`: X-Forwarded-For, in which a relay names the visitor. Raises InvalidEvent."""
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
     name, given = _name_in(body), _url_in(body)
@@ -97,7 +99,7 @@ def _domains_in(body: dict[str, Any], url: Url) -> list[str]:
 
 
 def _hash_path(url: Url) -> str | None:
-    """With hash routing, what is behind the # is part of the page's path."""
+    """The page's path with hash routing: the part after the # belongs to the path."""
     return f"{unquote(url.path) or '/'}#{unquote(url.fragment)}"[:2048] if url.fragment else None
 
 
@@ -116,7 +118,7 @@ def _revenue_in(body: dict[str, Any]) -> dict[str, object] | None:
 
 
 def _object_in(body: dict[str, Any], *names: str) -> dict[str, Any]:
-    """An object, or one written as JSON in a string; anything else is none."""
+    """An object, or the object in a JSON string. Other values become an empty object."""
     given = _given(body, *names)
     if isinstance(given, str):
         with suppress(ValueError, RecursionError):

@@ -1,9 +1,8 @@
-"""What the collector says of a site's events beyond their form: one function for each rule, in the order of `POLICY`.
-Pure.
+"""The collector's rules about events that are valid: one function per rule, in the order of `_POLICY`. Pure.
 
-`reject_...` raises InvalidEvent: the caller's mistake, answered as such. `drop_...` returns whether the site does not
-want this event: it is answered as accepted, and counted by the reason. Bots and the like are for a worker to see
-(analytics/enrichment/steps.py).
+A `reject_...` function raises InvalidEvent: the caller's mistake, answered as an error. A `drop_...` function returns a
+reason if the site does not want the event: the event is answered as accepted, and counted by that reason. Workers drop
+bots and the like (analytics/enrichment/steps.py).
 """
 
 from collections.abc import Callable
@@ -18,14 +17,17 @@ from analytics.urls import plain_origin
 from analytics.visitors.client import Client
 from ingest_app.hit import Hit
 
-MOST_AHEAD = timedelta(minutes=1)  # of our clock, as clocks go
+MOST_AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One event at the collector. `client`: who did it, which for a server's hit is not who sent it. `is_trusted`: it
-    came with an API key that may write this site's events. `is_configured`: something is set for its site; in open
-    mode, anybody's word makes a site, for which nothing is.
+    """One event at the collector.
+
+    `client`: the client of the visitor, which is not the sender if a server sent the hit.
+
+    `is_trusted`: the hit has an API key that may write this site's events. `is_configured`: the site is set up. In open
+    mode any site_id names a site, also one that is not set up.
     """
 
     event: Event
@@ -37,7 +39,7 @@ class Arrival:
 
     @property
     def is_anonymous(self) -> bool:
-        """Whether its visitor is told by who sent it."""
+        """Whether the visitor gets an anonymous id, derived from the client."""
         is_named = self.event.user_id is not None or self.event.visitor_id is not None
         return not is_named and bool(self.client.address or self.client.user_agent)
 
@@ -83,7 +85,7 @@ _POLICY: tuple[Callable[[Arrival], str | None], ...] = (
 
 
 def reason_to_drop(arrival: Arrival) -> str | None:
-    """By which it is counted; None for an event that is taken. Raises InvalidEvent."""
+    """The reason to drop the event, by which it is counted. None if the event is taken. Raises InvalidEvent."""
     for rule in _POLICY:
         if reason := rule(arrival):
             return reason
@@ -91,8 +93,10 @@ def reason_to_drop(arrival: Arrival) -> str | None:
 
 
 def when_it_occurred(event: Event, timestamp: object, sent_at: datetime | None) -> tuple[datetime, bool]:
-    """By our clock, and whether it had to be clamped. `timestamp`: what the event itself said of it, if anything;
-    `sent_at`: when it was sent by the clock that it was told by. Raises InvalidEvent.
+    """When the event occurred by our clock, and whether that was clamped. Raises InvalidEvent.
+
+    `timestamp`: the event's own timestamp, if it has one. `sent_at`: when the hit was sent, by the clock of
+    `timestamp`.
     """
     occurred_at = event.occurred_at
     if sent_at is not None and timestamp:

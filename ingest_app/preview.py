@@ -1,7 +1,7 @@
-"""What becomes of an event that was only sent to be validated: `?validate=1` on POST /event and /events.
+"""The expected outcome of an event that was only sent to be validated: `?validate=1` on POST /event and /events.
 
-A worker drops some events only after they were accepted (bots, spam, foreign hosts). The same steps run here, but only
-for a sender whose API key may write the site's events: a visitor does not learn what a site drops.
+A worker drops some events after they were accepted (bots, spam, foreign hosts). The same steps run here, but only if
+the sender's API key may write the site's events. So a visitor does not learn what a site drops.
 """
 
 import json
@@ -17,7 +17,10 @@ OF_THE_JOURNAL = ("id", "exported_id", "url", "client")
 
 
 def resolve(arrival: Arrival, lookups: Lookups) -> Event | Drop:
-    """The event as it would be stored, or why a worker would drop it; without a key, the event with its page only."""
+    """The event as it would be stored, or the reason why a worker would drop it.
+
+    Without an API key that may write the site's events, only the event's page is resolved.
+    """
     if arrival.is_trusted:
         return enrich(arrival.event, arrival.client, arrival.site, lookups)
     draft = draft_of(arrival.event, arrival.client, arrival.site, lookups)
@@ -26,7 +29,7 @@ def resolve(arrival: Arrival, lookups: Lookups) -> Event | Drop:
 
 
 def as_json(event: Event, arrival: Arrival) -> dict[str, Any]:
-    """By the names that the event was sent with, but for when it occurred, and who is counted as its visitor."""
+    """The event under the names that it was sent with, plus `occurred_at` and the kind of `visitor`."""
     fields: dict[str, Any] = json.loads(dump_journal_event(event))
     said = {name: value for name, value in fields.items() if name not in OF_THE_JOURNAL}
     return said | {"occurred_at": said.pop("timestamp"), "visitor": _visitor(event, arrival)}

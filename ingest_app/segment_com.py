@@ -1,7 +1,8 @@
-"""Segment's and RudderStack's HTTP API: batches, single messages, and those of browsers, beacons and pixels.
+"""The HTTP API of Segment and RudderStack: batches, single messages, and the requests of browsers, beacons and pixels.
 
-Whatever a stock client can build is answered with 200, and says in it what was rejected: their clients send again, or
-lose, the whole batch of a message that we refuse, and RudderStack's for Node ends its process on a 400.
+Every request that an unmodified client can build is answered with 200, and the answer lists the rejected messages. If a
+message were refused, the client would send the whole batch again or lose it. RudderStack's Node client ends its process
+on a 400.
 """
 
 import base64
@@ -47,7 +48,7 @@ def segment_blueprint(collector: Collector) -> Blueprint:
 
     @blueprint.get("/v1/projects/<write_key>/settings")
     def tell_a_browser_where_to_send(write_key: str) -> Response:
-        """What analytics-next asks its `cdnURL` for, before it sends anything."""
+        """The settings that analytics-next requests from its `cdnURL` before it sends anything."""
         here = {"apiKey": write_key, "apiHost": f"{request.host}/v1", "protocol": request.scheme}
         return jsonify(integrations={"Segment.io": here})
 
@@ -69,7 +70,7 @@ def segment_blueprint(collector: Collector) -> Blueprint:
 
 
 def _write_key() -> str:
-    """From `Authorization: Basic`, as user without a password, or from the query; "" for none."""
+    """The write key of `Authorization: Basic` (a user without a password) or of the query. "" for none."""
     kind, _, given = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() == "basic":
         try:

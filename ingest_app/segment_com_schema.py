@@ -1,10 +1,11 @@
-"""Segment's HTTP API, which RudderStack's is too: its messages translated into our events. Pure.
+"""Translates the messages of Segment's HTTP API, which RudderStack shares, into events. Pure.
 
-In: what POST /v1/batch or one of its siblings held. Out: for each message an event, the reason why there is none to
-store, or what is wrong with it. Wrong can go with all of it only what no client of theirs builds: InvalidEvent.
+A message becomes an event, or a Drop, or an InvalidEvent. Callers must handle InvalidEvent for a whole body, but
+Segment's and RudderStack's own clients send no such body.
 
-Format: segment.com/docs/connections/spec, rudderstack.com/docs/api/http-api. `originalTimestamp` is RudderStack's name
-for what its clients stamp; `timestamp` is what their users say, and all that Segment's send.
+Source: segment.com/docs/connections/spec, rudderstack.com/docs/api/http-api. `originalTimestamp` is RudderStack's name
+for the time that its clients set. `timestamp` is the time that the user sets, and the only time that Segment's clients
+send.
 """
 
 import json
@@ -30,9 +31,10 @@ from ingest_app.coercion import (
     without_nothing,
 )
 
-SHORT_CALLS = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}  # of browsers
+# The short calls are those of browsers.
+SHORT_CALLS = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}
 CALLS = tuple(SHORT_CALLS.values())
-CALLS_ABOUT_PERSONS = ("identify", "group", "alias")  # they tell of a person and of nothing that the person did
+CALLS_ABOUT_PERSONS = ("identify", "group", "alias")  # they describe a person, not what the person did
 CAMPAIGN = {"utm_campaign": "name", "utm_source": "source", "utm_medium": "medium", "utm_content": "content",
             "utm_term": "term"}  # fmt: skip
 _OF_PAGES = (
@@ -42,17 +44,19 @@ _OF_PAGES = (
     "search",
     "name",
     "category",
-)  # page's properties that are no properties of ours
-OF_CONTEXT = ("page", "campaign", "screen", "os", "locale", "ip", "userAgent")  # what is read of a batch's own
-_TIMES = ("timestamp", "originalTimestamp", "sentAt")  # of a message, the first that is one; else it is its arrival
+)  # these properties of page are no event properties
+# What is read of the batch's own context.
+OF_CONTEXT = ("page", "campaign", "screen", "os", "locale", "ip", "userAgent")
+# The first valid time of a message counts. Without one it is the time of arrival.
+_TIMES = ("timestamp", "originalTimestamp", "sentAt")
 SEGMENT_COM_NAMES = {"site_id": "writeKey", "event_type": "event", "user_id": "userId", "event_id": "messageId"}
-DEFAULT_CURRENCY = "USD"  # as Segment's specification says of `revenue`
-_BROWSERS = ("Mozilla/", "Opera/")  # how their user agents begin; a library's does not
+DEFAULT_CURRENCY = "USD"  # the default for `revenue` in Segment's specification
+_BROWSERS = ("Mozilla/", "Opera/")  # the user agents of browsers begin so, those of libraries do not
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentHit:
-    """`context`: what all messages have in common. `sent_at`: by the clock that their timestamps are of."""
+    """A body. `context`: what all messages share. `sent_at`: by the clock of the messages' timestamps."""
 
     write_key: str
     messages: Sequence[object]
@@ -61,27 +65,27 @@ class SegmentHit:
 
 
 def read_segment(body: object, kind: str | None = None) -> SegmentHit:
-    """`kind`: what the path says of the one message; None where the body is a batch. Raises InvalidEvent."""
+    """Reads a body. `kind`: the call in the path, for one message. None if the body is a batch. Raises InvalidEvent."""
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
     messages = [body | {"type": kind}] if kind else body.get("batch")
     if not isinstance(messages, list):
         raise InvalidEvent({"batch": ["Not a list of messages."]})
     sent_at = moment(body.get("sentAt"))
-    if sent_at is None:  # they were sent together, but a queue may have stamped them one by one
+    if sent_at is None:  # they were sent together, but a queue may have stamped each of them
         sent_at = max((at for message in messages if (at := moment(_in(message, "sentAt")))), default=None)
     context = {} if kind else _object(body.get("context"))
-    common = {name: context[name] for name in OF_CONTEXT if name in context}  # copied for each message
+    common = {name: context[name] for name in OF_CONTEXT if name in context}  # it is copied for each message
     return SegmentHit(write_key_in(body.get("writeKey")), messages, common, sent_at)
 
 
 def write_key_in(given: object) -> str:
-    """Where a client says one; "" for none. No longer than a site_id, which it may be."""
+    """The write key that a client gives, "" for none. It may be a site_id, so it has the length limit of a site_id."""
     return text(given, 128) or ""
 
 
 def translate(message: object, site_id: str, context: Mapping[str, Any]) -> object:
-    """One message: the JSON object that analytics/events/schema.py loads, a Drop, or an InvalidEvent."""
+    """Returns the JSON object that analytics/events/schema.py loads, or a Drop, or an InvalidEvent."""
     if not isinstance(message, dict):
         return InvalidEvent({"body": ["Not a JSON object."]}, site_id=site_id)
     kind = message.get("type")
@@ -103,8 +107,10 @@ def translate(message: object, site_id: str, context: Mapping[str, Any]) -> obje
 
 
 def visitor_in(sender: Client, hit: SegmentHit) -> Client:
-    """What of a hit's sender tells of the visitor: of a browser all; of a phone's app, whose library has a user agent
-    of its own, the address; of a server nothing.
+    """The part of a hit's sender that describes the visitor.
+
+    For a browser it is everything. For a phone's app it is the address, because its library has a user agent of its
+    own. For a server it is nothing.
     """
     if sender.user_agent.startswith(_BROWSERS):
         return sender
@@ -114,7 +120,10 @@ def visitor_in(sender: Client, hit: SegmentHit) -> Client:
 
 
 def parameters_as_body(parameters: Mapping[str, str]) -> dict[str, Any]:
-    """What a pixel's query says: a value may be JSON, and a name as `context.page.url` a way into it."""
+    """The query of a pixel as a body.
+
+    A value may be JSON. A name such as `context.page.url` is a path into the body.
+    """
     body: dict[str, Any] = {}
     for name, value in parameters.items():
         *ways, last = name.split(".")
@@ -162,7 +171,7 @@ def _described(context: Mapping[str, Any]) -> dict[str, Any]:
     campaign, screen, system = (_object(context.get(name)) for name in ("campaign", "screen", "os"))
     width, height = screen.get("width"), screen.get("height")
     return {name: text(campaign.get(theirs), 255) for name, theirs in CAMPAIGN.items()} | {
-        "language": (text(context.get("locale"), 35) or "").replace("_", "-"),  # as phones write it
+        "language": (text(context.get("locale"), 35) or "").replace("_", "-"),  # phones write de_DE
         "screen": f"{width:.0f}x{height:.0f}" if _is_length(width) and _is_length(height) else None,
         "os": text(system.get("name"), 128),
         "os_version": text(system.get("version"), 128),
@@ -172,7 +181,7 @@ def _described(context: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _revenue(event: object, properties: dict[str, Any]) -> dict[str, object] | None:
-    """`total` and `value` are money earned with an order only; other events say by them what something would cost."""
+    """The revenue of an event. `total` and `value` are revenue only of an order. Other events use them for prices."""
     currency = properties.get("currency") or DEFAULT_CURRENCY
     names = ("revenue", "total", "value") if event == "Order Completed" else ("revenue",)
     return next(filter(None, (money(properties.get(name), currency) for name in names)), None)

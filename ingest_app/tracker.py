@@ -8,7 +8,8 @@ from flask import Blueprint, Response, request
 _BUILT = Path(__file__).parent / "js" / "footfall.min.js"
 
 _HEADERS = {
-    # Short, so that a new version is everywhere within an hour; while we are away, browsers go on with what they have.
+    # Short, so that a new version is in use everywhere within an hour. While the server is not reachable, browsers use
+    # the version that they have.
     "Cache-Control": "public, max-age=3600, stale-while-revalidate=86400, stale-if-error=86400",
     "Cross-Origin-Resource-Policy": "cross-origin",  # for pages that are cross-origin isolated
     "X-Content-Type-Options": "nosniff",

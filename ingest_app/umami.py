@@ -1,7 +1,7 @@
-"""POST /api/send and /api/batch as Umami has them: one event, or an array of those.
+"""POST /api/send and /api/batch as in Umami: one event, or an array of events.
 
-Its script takes `cache` from the answer and sends it along as `x-umami-cache`; in Umami that saves looking up who it
-is. Here it means nothing, and neither do the two ids: who and which visit is worked out from the events themselves.
+Umami's script takes `cache` from the answer and sends it back as `x-umami-cache`. In Umami this saves the look-up of
+the visitor. Here `cache` and the two ids have no meaning: visitor and visit are derived from the events.
 """
 
 import re
@@ -44,7 +44,7 @@ def umami_blueprint(collector: Collector) -> Blueprint:
         )
 
     def _admit(bodies: Sequence[object]) -> dict[int, InvalidEvent]:
-        """Those that were rejected."""
+        """Admits the events and returns the rejected ones by index. Raises TooManyRequests and Unavailable."""
         meant = SitesMeant(collector.sites.by_key)
         return collector.admit(read_hit([_translated(body, meant) for body in bodies], is_foreign=True)).rejected
 

@@ -1,9 +1,8 @@
-"""Umami's collect API: its JSON translated into our events. Pure.
+"""Translates the JSON of Umami's collect API into events. Pure.
 
-In: what POST /api/send held, or one of those that POST /api/batch did. Out: the website's id and its event, or the
-reason why there is none to store. Wrong can go: InvalidEvent, with Umami's names.
+Callers must handle InvalidEvent. It has Umami's field names.
 
-Format: docs.umami.is/docs/api/sending-stats; its script, @umami/node and umami-analytics send it.
+Source: docs.umami.is/docs/api/sending-stats. Umami's script, @umami/node and umami-analytics send this format.
 """
 
 from dataclasses import dataclass
@@ -25,8 +24,9 @@ _DEVICES = {"desktop": "Desktop", "laptop": "Desktop", "mobile": "Mobile", "tabl
 
 @dataclass(frozen=True, slots=True)
 class UmamiEvent:
-    """`event`: the JSON object that analytics/events/schema.py loads, but for its site_id; None where `reason` says
-    why."""
+    """One event, or the reason to drop it. `event`: the JSON object that analytics/events/schema.py loads, without its
+    site_id. None if there is a `reason`.
+    """
 
     website: str
     event: dict[str, Any] | None
@@ -34,7 +34,10 @@ class UmamiEvent:
 
 
 def read_umami(body: object, forwarded_for: str = "") -> UmamiEvent:
-    """`forwarded_for`: X-Forwarded-For, where a relay says whose event it is. Raises InvalidEvent."""
+    """Translates one event.
+
+    `forwarded_for`: X-Forwarded-For, in which a relay names the visitor. Raises InvalidEvent.
+    """
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
     kind, payload = body.get("type", "event"), body.get("payload")

@@ -1,4 +1,4 @@
-"""What gunicorn serves. Imported after the fork; connects with the first hit."""
+"""The WSGI app that gunicorn serves. Imported after the fork. It connects at the first hit."""
 
 from analytics.journal.journal import make_journal
 from config.logs import configure_logging

@@ -1,4 +1,4 @@
-"""The reporting app: HTTP out."""
+"""The reporting app: HTTP out. It answers queries, and administers sites and keys."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What the app asks. `clock`: aware."""
+    """What the app reads from and writes to. `clock`: returns an aware UTC time."""
 
     reports: Reports
     realtime: RealtimeReader
@@ -106,7 +106,10 @@ def create_app(settings: Settings, services: Services) -> Flask:
 
 
 def _not_cached(response: Response) -> Response:
-    """Reports are for who has the key, and new at each request. A route that may be cached says so itself."""
+    """Reports are private and change with each request, so nothing caches them.
+
+    Routes that may be cached set the header.
+    """
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 

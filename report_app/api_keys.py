@@ -1,4 +1,7 @@
-"""/admin/keys, for whoever may do everything: who else may do what. A key's secret is shown once, where it is made."""
+"""/admin/keys: lists, creates, rotates and revokes API keys. Needs the scope of the administrator.
+
+The answer that creates or rotates a key is the only one that shows its secret.
+"""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -25,7 +28,7 @@ def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]
 
     @blueprint.get("")
     def list_keys() -> Response:
-        """All that ever were, the newest first."""
+        """All keys that were ever created, the newest first."""
         return jsonify(keys=[dump_key(key, clock()) for key in keys.list()])
 
     @blueprint.post("")
@@ -44,7 +47,7 @@ def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]
 
     @blueprint.post("/<uuid:key_id>/rotate")
     def rotate(key_id: UUID) -> Response:
-        """A new secret; the old one stays good for the grace."""
+        """Gives the key a new secret. The old secret stays valid for the grace period."""
         grace = read(Rotation(), read_body(b"{}"))["grace"]
         rotated = keys.rotate(key_id, grace)
         if not rotated:
@@ -66,7 +69,7 @@ def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]
 
 
 def _once(shown: dict[str, object]) -> Response:
-    """What no cache on the way may keep."""
+    """An answer that no cache may store."""
     answer = jsonify(shown)
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -1,4 +1,7 @@
-"""Answers as JSON or CSV, as the asker wants them. A spreadsheet must not take what a visitor sent for a formula."""
+"""Answers as JSON or CSV, as the request demands. Raises BadRequest for invalid parameters.
+
+Values that a spreadsheet would read as a formula are escaped, because visitors can send such values.
+"""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,14 +14,17 @@ from flask import Response, request
 from report_app.metric_format import Cell
 from web.errors import BadRequest
 
-FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # how one begins
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # the first characters of a formula
 CSV = "text/csv"
-_BOM = "\ufeff"  # Excel takes a table without it for one in an old encoding
+_BOM = "\ufeff"  # without it, Excel reads a table as one in an old encoding
 
 
 def wants_csv() -> bool:
-    """`?format=` overrides the header Accept; without either, JSON."""
-    wants_bom()  # a bom that is none is an error of JSON, too
+    """Whether the answer is CSV. `?format=` overrides the header Accept. Without either, the answer is JSON.
+
+    Raises BadRequest for an invalid `format`, and for an invalid `bom` also if the answer is JSON.
+    """
+    wants_bom()  # raises if `bom` is invalid
     wanted = request.args.get("format")
     if wanted is None:
         return request.accept_mimetypes.best_match(["application/json", CSV]) == CSV
@@ -29,12 +35,15 @@ def wants_csv() -> bool:
 
 
 def as_csv(names: Sequence[str], rows: Iterable[Iterable[Cell]]) -> Response:
-    """The first line are the names. With `?bom=1`, the text begins with a byte order mark."""
+    """A table as a CSV response.
+
+    The first line has the names. With `?bom=1`, the text begins with a byte order mark.
+    """
     return Response("".join(csv_lines(names, rows, bom=wants_bom())), mimetype=CSV)
 
 
 def csv_lines(names: Sequence[str], rows: Iterable[Iterable[Any]], *, bom: bool) -> Iterator[str]:
-    """The same, line by line."""
+    """The lines of a table as CSV. The first line has the names."""
     table = StringIO()
     writer = csv.writer(table)
     yield _BOM if bom else ""

@@ -1,6 +1,6 @@
-"""/admin/visitors: all that is kept of one visitor, found, exported and erased.
+"""/admin/visitors: finds, exports and erases all data of one visitor.
 
-Ids come in the body, not in the URL: what is in a URL, proxies and shells write down.
+Ids are in the body, not in the URL: proxies and shells log URLs.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ def erasure_blueprint(eraser: Eraser, auth: Check) -> Blueprint:
     @blueprint.post("/export")
     def export() -> Response:
         lines = eraser.data.export(_visitor())
-        first = list(islice(lines, 1))  # asks the stores before the 200 is on its way
+        first = list(islice(lines, 1))  # asks the stores before the status 200 is sent
         answer = Response(_watched(chain(first, lines)), mimetype="application/x-ndjson")
         answer.headers.set("Content-Disposition", "attachment", filename="visitor.ndjson")
         return answer
@@ -69,7 +69,7 @@ def _visitor() -> Visitor:
 
 
 def _watched(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """The status is out: all that is left to say is in the log, and in that the answer has no end."""
+    """Yields the lines. If a store fails after the status was sent, the error is logged and the answer breaks off."""
     try:
         yield from lines
     except Unavailable as error:

@@ -1,4 +1,4 @@
-"""/admin/dead-letters: look at the events that failed for good, send them again, or let them go."""
+"""/admin/dead-letters: shows, exports, replays and purges dead letters (events that failed permanently)."""
 
 import json
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ _CUT = "Only its beginning was kept; send the event to replay in its place as th
 
 
 class LetterQuery(Schema):
-    """What is not known is an error: a filter with a slip of the pen must not purge everything."""
+    """Unknown fields are an error: a filter with a misspelled name must not purge everything."""
 
     site_id = Text(longest=128)
     reason = Text(longest=128)
@@ -59,7 +59,7 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
     @blueprint.get("/export")
     def export() -> Response:
         found = letters.find(_filter(read(LetterQuery(), request.args)))
-        first = list(islice(found, 1))  # asks MongoDB before the 200 is on its way
+        first = list(islice(found, 1))  # asks MongoDB before the status 200 is sent
         return Response(_lines(chain(first, found)), mimetype="application/x-ndjson")
 
     @blueprint.get("/<uuid:letter_id>")
@@ -68,7 +68,7 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
 
     @blueprint.post("/<uuid:letter_id>/replay")
     def replay_one(letter_id: UUID) -> Response:
-        """The body is empty, or the event to send in its place."""
+        """The body is empty, or it is the event to replay instead."""
         letter = _get(letters, letter_id)
         if body := request.get_data():
             replay_edited(journal, letter, read_json(body))
@@ -83,7 +83,10 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
 
     @blueprint.post("/purge")
     def purge() -> Response:
-        """`confirm` is how many the caller expects to remove; another number removes nothing."""
+        """Purges the dead letters that fit the filter.
+
+        `confirm` is the expected number: with another number, none is purged.
+        """
         query = read(Purge(), _body())
         which = _filter(query).until(datetime.now(UTC))
         total = sum(row.count for row in letters.count(which))
@@ -104,7 +107,7 @@ def _lines(found: Iterator[DeadLetter]) -> Iterator[str]:
 
 
 def _body() -> Any:
-    """A filter in the query of a POST would be overlooked, and all be replayed."""
+    """The body of a POST. A filter in the query is an error: if it were ignored, all dead letters would be replayed."""
     if request.args:
         raise BadRequest(
             "invalid_query", "Send the filter as JSON in the body.", dict.fromkeys(request.args, MISPLACED)

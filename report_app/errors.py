@@ -1,6 +1,6 @@
-"""What reports say no with, beside what both apps do.
+"""The errors of reports, in addition to those of both apps (web/errors.py).
 
-Under /api/v2 every error has the shape that Plausible's clients know, {"error": message}; status and headers stay.
+Errors under /api/v2 have the shape that Plausible's clients know, {"error": message}. Status and headers stay the same.
 """
 
 import json
@@ -34,7 +34,7 @@ def register_report_errors(app: Flask) -> None:
 
     @app.errorhandler(Refused)
     def refused(error: Refused) -> Response:
-        """Only what is busy is worth asking again as it was; its message says what else would help."""
+        """Only a `busy` error has Retry-After: the same query can succeed later. Other messages say what to change."""
         headers = {"Retry-After": str(RETRY_AFTER)} if error.code == "busy" else None
         return error_response(503, error_body(error.code, error.message), headers)
 

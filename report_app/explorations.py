@@ -1,5 +1,7 @@
-"""POST /api/v2/funnel, /retention and /journeys: what visitors did one after the other. Plausible has none of them in
-its API; they take site, date range and filters as /api/v2/query does, and their errors are of its shape.
+"""POST /api/v2/funnel, /retention and /journeys: what visitors did in sequence.
+
+Plausible's API has none of them. Their site, date range and filters are those of /api/v2/query, and their errors have
+the same shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +53,7 @@ def explorations_blueprint(
 
 
 def _steps(labels: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
-    """Nobody was lost before the first step, which is a share of nothing but itself."""
+    """The steps of an answer. No visitor is lost before the first step, so its share is that of itself."""
     steps = []
     for label, count, before in zip(labels, counts, [counts[0], *counts], strict=False):
         shares = {"share": share(count, counts[0]), "share_of_previous": share(count, before)}

@@ -1,8 +1,8 @@
-"""GET /export/events: a site's raw events as NDJSON, CSV or Parquet, as long as it takes.
+"""GET /export/events: a site's raw events as NDJSON, CSV or Parquet, without a time limit.
 
-They go from MongoDB to the client piece by piece. An export holds one thread and a bounded buffer, however slowly its
-client reads, and at most half of a process's threads export. If MongoDB goes away on the way, the answer breaks off, so
-that no part of it can be taken for the whole.
+The events go from MongoDB to the client piece by piece. An export uses one thread and a bounded buffer, however slowly
+its client reads. At most half of a process's threads export. If MongoDB fails during an export, the answer breaks off,
+so that the client cannot take a part for the whole.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +46,10 @@ def export_blueprint(
     *,
     at_once: int,
 ) -> Blueprint:
-    """`auth` lets nobody pass without a key: raw events are of single persons. `at_once`: how many exports."""
+    """`auth`: rejects every request without a key, because raw events are personal data.
+
+    `at_once`: the number of exports.
+    """
     blueprint = Blueprint("export", __name__)
     blueprint.before_request(auth)
     slots = BoundedSemaphore(at_once)
@@ -60,7 +63,7 @@ def export_blueprint(
             site = site_called(asked.site_id)
             query = asked.load(site, clock(), lambda: None)
             is_all = asked.period == {"period": "all"}
-            if is_all:  # to the last event, even if it says that it happens later today
+            if is_all:  # up to the last event, also if its time is later today
                 query = replace(query, period=replace(query.period, start=EARLIEST, end=LATEST_SENT))
             if not slots.acquire(blocking=False):
                 raise Refused("busy", _TOO_MANY)
@@ -70,11 +73,11 @@ def export_blueprint(
                 if query.filters
                 else events.find(site.site_id, query.period.start, query.period.end)
             )
-            first = list(islice(found, 1))  # asks the stores before the 200 is on its way
+            first = list(islice(found, 1))  # asks the stores before the status 200 is sent
             pieces = write(chain(first, found))
             kept = held.pop_all()
             answer = Response(_watched(pieces, site.site_id, kept), mimetype=mimetype)
-            answer.call_on_close(kept.close)  # where nobody reads a byte
+            answer.call_on_close(kept.close)  # needed if the client reads nothing
         days = "" if is_all else f"-{query.period.first_day()}-{query.period.last_day()}"
         answer.headers.set("Content-Disposition", "attachment", filename=f"events{days}.{form}")
         return answer
@@ -86,7 +89,7 @@ Writer = Callable[[Iterable[Event]], Iterator[bytes]]
 
 
 def _format() -> tuple[str, Writer, str]:
-    """What was asked for: its name, what writes it, and its media type. Raises BadRequest."""
+    """The requested format: its name, its writer, and its media type. Raises BadRequest."""
     writers: dict[str, Writer] = {"ndjson": ndjson, "csv": partial(as_csv, bom=wants_bom()), "parquet": parquet}
     form = request.args.get("format", "ndjson")
     if form not in FORMATS:
@@ -114,7 +117,7 @@ def _cell(value: Any) -> Any:
 
 
 def _watched(pieces: Iterator[bytes], site_id: str, held: ExitStack) -> Iterator[bytes]:
-    """The status is out: all that is left to say is in the log, and in that the answer has no end."""
+    """Yields the pieces. If a store fails after the status was sent, the error is logged and the answer breaks off."""
     try:
         with held:
             yield from pieces

@@ -1,4 +1,4 @@
-"""gunicorn's settings for the reporting app: the common ones, and its address."""
+"""gunicorn settings of the reporting app: the common settings, and its address."""
 
 from config.gunicorn import *
 from config.gunicorn import settings

@@ -1,4 +1,4 @@
-"""GET /stats/ledger: what became of a site's events, by the UTC day on which they were received."""
+"""GET /stats/ledger: the outcomes of a site's events, by the UTC day on which they were received."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -22,7 +22,7 @@ _DEFAULT_DAYS = timedelta(days=29)
 
 
 class LedgerQuery(StrictSchema):
-    """`from` and `to`: the first and the last day; unset, the 30 days that end today."""
+    """`from` and `to`: the first and the last day. By default they are the 30 days that end today."""
 
     site_id = Text(required=True, shortest=1, longest=128)
     first = Day(data_key="from", format="%Y-%m-%d")
@@ -58,7 +58,7 @@ def shown_time(moment: datetime | None) -> str | None:
 
 
 def _days(first: date | None, last: date | None, today: date) -> tuple[date, date]:
-    """Raises BadRequest."""
+    """The first and the last day. Raises BadRequest if they are not 1 to MOST_DAYS days."""
     last = last or today
     first = first or last - _DEFAULT_DAYS
     if not first <= last < first + timedelta(days=MOST_DAYS):

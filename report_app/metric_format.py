@@ -1,4 +1,4 @@
-"""How the numbers of an answer look: in JSON, in a table's cells, and beside those of another period. Pure."""
+"""The format of an answer's numbers: in JSON, in the cells of a table, and compared with another period. Pure."""
 
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
@@ -8,7 +8,7 @@ from babel.numbers import format_compact_currency, format_currency
 from analytics.queries.query import OF_MONEY, OF_PAGES
 from analytics.reports.results import Metric, MoneyAmount
 
-LOCALE = "en_US"  # Plausible's
+LOCALE = "en_US"  # the locale of Plausible
 Cell = str | int | float | Decimal | None
 
 
@@ -24,7 +24,7 @@ def figure(metric: Metric) -> object:
 
 
 def columns(metric: str) -> Iterator[str]:
-    """What a table calls the cells of this metric; money has two."""
+    """The columns of a metric in a table. Money has two."""
     yield metric
     if metric in OF_MONEY:
         yield f"{metric}_currency"
@@ -38,14 +38,12 @@ def cells(metric: str, value: Metric) -> Iterator[Cell]:
 
 
 def nothing(metric: str) -> Metric:
-    """Of a group that nobody was in."""
+    """The value of a metric for an empty group."""
     return None if metric in (*OF_PAGES, *OF_MONEY) else 0
 
 
 def change(now: Metric, before: Metric) -> int | None:
-    """In whole percent; None where there was nothing, of which nothing is a percentage, or where money changed its
-    currency.
-    """
+    """The change in whole percent. None if the earlier value is 0 or missing, or if the currencies differ."""
     match now, before:
         case MoneyAmount(), MoneyAmount():
             return _percent(now.amount, before.amount) if now.currency == before.currency else None
@@ -55,7 +53,7 @@ def change(now: Metric, before: Metric) -> int | None:
 
 
 def _plain(amount: Decimal) -> Decimal:
-    """As short as it can be written without an exponent: 49.900 is 49.9."""
+    """The amount without trailing zeros and without an exponent: 49.900 becomes 49.9."""
     return Decimal(f"{amount.normalize():f}")
 
 
@@ -66,5 +64,5 @@ def _percent(now: Decimal, before: Decimal) -> int | None:
 
 
 def share(part: int, whole: int) -> float:
-    """In percent, as the engine's are: two decimals, half away from zero; 0 of nothing."""
+    """The share in percent, rounded as the engine does: two decimals, half away from zero. 0 if `whole` is 0."""
     return float((Decimal(100 * part) / whole).quantize(Decimal("0.01"), ROUND_HALF_UP)) if whole else 0.0

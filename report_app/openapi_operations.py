@@ -1,4 +1,4 @@
-"""The reporting app's routes, described: a line of OPERATIONS for each (web/openapi.py says what it holds)."""
+"""OpenAPI operations of the reporting app: one entry of _OPERATIONS per route (web/openapi.py describes an entry)."""
 
 from functools import cache
 from typing import Any
@@ -77,7 +77,7 @@ A request that is no HTTP at all, or beyond the limits of its head, is answered 
 shape, whatever the route.
 """
 
-# What answers consist of
+# Parts of answers
 
 _MONEY = an_object({"value": NUMBER, "currency": TEXT, "short": TEXT, "long": TEXT})
 METRIC = any_of(NUMBER, _MONEY, {"type": "null"})
@@ -227,7 +227,7 @@ API_KEY = an_object(KEY_SAID)
 KEY_SHOWN = an_object(KEY_SAID | {"key": TEXT | {"description": "The secret."}})
 NOT_KEPT: Json = {"Cache-Control": {"required": True, "schema": just("no-store")}}
 
-# What reports are asked with in a URL
+# Parameters of reports in a URL
 
 
 def query(name: str, schema: Json, about: str = "", required: bool = False, **more: object) -> Json:
@@ -647,7 +647,7 @@ _RULES: dict[object, Rule] = {
 
 
 def _lasting(field: fields.Field[Any]) -> str:
-    """Hours and minutes are taken in greater numbers too, as long as they are not more than the days."""
+    """The pattern of a duration. It also accepts larger numbers of hours and minutes, up to the maximum in days."""
     days = field.longest.days  # type: ignore[attr-defined]
     none = "0[mhd]|" if field.name == "grace" else ""
     return f"^({none}[1-9][0-9]{{0,3}}m|[1-9][0-9]?h|({up_to(days)})d)$"

@@ -1,4 +1,4 @@
-"""POST /api/v2/query: what the clients of Plausible's Stats API v2 ask and are answered, also as CSV."""
+"""POST /api/v2/query: the queries and answers of Plausible's Stats API v2, also as CSV."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -54,7 +54,7 @@ def _result(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _comparison(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any] | None:
-    """None if the other period has no such bucket."""
+    """The comparison of a row. None if the other period has no such bucket."""
     dimensions = _dimensions_before(query, row, then)
     if None in dimensions:
         return None
@@ -78,7 +78,7 @@ def _before(query: Query, row: Row) -> Sequence[Metric]:
 
 
 def _labels_before(query: Query) -> dict[str, str]:
-    """By each bucket, the one that it is compared with."""
+    """The label of the compared bucket, by the label of each bucket."""
     if not (query.grain and query.compare_with):
         return {}
     return counterparts(query.period, query.compare_with, query.grain)

@@ -1,5 +1,7 @@
-"""The JSON of POST /api/v2/query as JSON Schema: analytics/queries/query_schema.py reads it by hand, this says from the
-same constants what it takes. What no schema can say stands in the descriptions.
+"""The JSON of POST /api/v2/query as JSON Schema, for the OpenAPI description.
+
+analytics/queries/query_schema.py reads the JSON without this schema. Both use the same constants. Rules that JSON
+Schema cannot express are in the descriptions.
 """
 
 from analytics.queries.periods import MOST_BACK
@@ -67,7 +69,7 @@ TEXTS = tuple(
 
 
 def up_to(most: int) -> str:
-    """A pattern for the numbers from 1 up to this one, of which only the first digit is not 0."""
+    """A pattern for the numbers from 1 to `most`. Only the first digit of `most` may differ from 0."""
     first, more = int(str(most)[0]), len(str(most)) - 1
     shorter = f"[1-9][0-9]{{0,{more - 1}}}"
     as_long = [f"[1-{first - 1}][0-9]{{{more}}}"] if first > 1 else []
@@ -109,7 +111,7 @@ CONDITIONS = [
 
 
 def _filter(name: str, *more: Json) -> Json:
-    """`name`: what a filter within it has to be."""
+    """A filter. `name`: the component for the filters within it."""
     several = row_of(one_of("and", "or"), list_of(ref(name), minItems=1))
     return any_of(ref("Condition"), several, row_of(just("not"), ref(name)), *more)
 

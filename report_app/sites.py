@@ -1,4 +1,4 @@
-"""/admin/sites: what is set for each site; /admin/write-keys: another write key for one."""
+"""/admin/sites: the settings of each site. /admin/write-keys: a new write key for a site."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,8 @@ from web.auth import Check
 from web.errors import BadRequest
 from web.request_data import read, read_body
 
-# A site_id may hold slashes. Merged, they would be another site's; and nothing may follow it that one could end with.
+# A site_id may hold slashes. If slashes were merged, it would name another site. The route has no suffix after it,
+# because a site_id could end with the suffix.
 _SITE = "/sites/<path:site_id>"
 _WRITE_KEY = "/write-keys/<path:site_id>"
 
@@ -34,33 +35,36 @@ def sites_blueprint(sites: SiteStore, books: Ledger, auth: Check) -> Blueprint:
 
     @blueprint.get("/sites")
     def list_sites() -> Response:
-        """Those that something is set for."""
+        """The sites that are set up."""
         query = read(SitesPage(), request.args)
         page = [dump_site(site) for site in sites.list(query["after"], query["limit"])]
         return jsonify(sites=page, after=page[-1]["site_id"] if len(page) == query["limit"] else None)
 
     @blueprint.get(_SITE, merge_slashes=False)
     def show(site_id: str) -> Response:
-        """Also when ingestion last accepted an event of the site."""
+        """The settings, and when ingestion last accepted an event of the site."""
         return jsonify(
             dump_site(sites.get(site_id)) | {"last_event_received": shown_time(books.last_received(site_id))}
         )
 
     @blueprint.put(_SITE, merge_slashes=False)
     def put(site_id: str) -> Response:
-        """All settings at once: what the body leaves out is as where nothing is set, but the write key stays."""
+        """Replaces all settings. A setting that the body leaves out gets its default, but the write key stays."""
         with _naming_settings():
             return jsonify(dump_site(sites.put(load_site(site_id, read_body()))))
 
     @blueprint.patch(_SITE, merge_slashes=False)
     def change(site_id: str) -> Response:
-        """The settings that the body names; all others stay. null stands for the default of a setting."""
+        """Changes the settings that the body names. The others stay. null stands for a setting's default."""
         with _naming_settings():
             return jsonify(dump_site(sites.change(*load_changes(site_id, read_body()))))
 
     @blueprint.post(_WRITE_KEY, merge_slashes=False)
     def rotate_write_key(site_id: str) -> Response:
-        """Pages with the old key are sites that nobody knows, until they have the new one."""
+        """Gives the site a new write key.
+
+        Pages with the old key send to an unknown site until they have the new key.
+        """
         site = sites.rotate_write_key(site_id) or abort(404, f"Nothing is set for a site {site_id!r}.")
         return jsonify(dump_site(site))
 
@@ -73,7 +77,7 @@ def sites_blueprint(sites: SiteStore, books: Ledger, auth: Check) -> Blueprint:
 
 @contextmanager
 def _naming_settings() -> Iterator[None]:
-    """Settings that cannot be are a BadRequest that names them."""
+    """Converts errors about settings to a BadRequest that names them."""
     try:
         yield
     except InvalidSite as error:

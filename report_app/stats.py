@@ -1,7 +1,7 @@
-"""GET /stats and what is below it: a site's numbers for people with curl.
+"""GET /stats and the routes below it: a site's numbers, with parameters that can be typed into curl.
 
-/stats are those of one UTC day or of all time; /stats/timeseries and /stats/breakdown answer what POST /api/v2/query
-does, from the parameters of a URL; /stats/realtime says who is there right now.
+/stats has the numbers of one UTC day or of all time. /stats/timeseries and /stats/breakdown answer the same queries as
+POST /api/v2/query, from the parameters of a URL. /stats/realtime has the current visitors.
 """
 
 import re
@@ -36,7 +36,7 @@ _ASKED = ("site_id", *PERIOD, "metrics", "by", *PAGING, "format", "bom")
 
 
 class Day(fields.Date):
-    """YYYY-MM-DD to the letter; strptime alone takes 2026-1-5 too."""
+    """Accepts only YYYY-MM-DD. strptime alone would also accept 2026-1-5."""
 
     default_error_messages = {
         "invalid": "Not a valid date; write YYYY-MM-DD.",
@@ -130,7 +130,7 @@ def _all_cells(names: Sequence[str], metrics: Sequence[Any]) -> Any:
 
 
 def _time_dimension() -> str:
-    """Without a grain, the one that shows the period best."""
+    """The time dimension of the given grain, or without a grain the one that suits the period. Raises BadRequest."""
     grain = request.args.get("grain")
     if grain is not None and grain not in GRAINS:
         raise bad_parameters({"grain": [f"One of {', '.join(GRAINS)}.{did_you_mean(grain, GRAINS)}"]})

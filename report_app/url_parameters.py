@@ -1,8 +1,8 @@
-"""A question put together from the parameters of a URL, for people with curl: read into the JSON of a query.
+"""Reads a query from the parameters of a URL into the JSON of POST /api/v2/query.
 
-In: `?site_id=shop&country=DE&country=FR&page=/pricing&device!=Mobile&prop.plan=pro`. A name twice is "or", different
-names are "and", "!" at the end of a name is "not". Out: `Asked`. What is wrong comes out as a BadRequest that names
-the parameter, whether it is found here or where the query is read.
+An example is `?site_id=shop&country=DE&country=FR&page=/pricing&device!=Mobile&prop.plan=pro`. A repeated name means
+"or", different names mean "and", and "!" at the end of a name means "not". Callers must handle BadRequest, which names
+the invalid parameter. UrlQuery.naming_parameters does the same for errors of the later reading of the query.
 """
 
 import json
@@ -21,19 +21,19 @@ from analytics.queries.query_schema import InvalidQuery, check_site_id, load_que
 from analytics.sites.site import Site
 from web.errors import BadRequest
 
-# Dimensions without what they are of: no two are called alike.
+# Dimensions by their names without the prefix. All short names differ.
 SHORT_DIMENSIONS = {dimension.partition(":")[2]: dimension for dimension in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)}
 PROP = "prop."
 PERIOD = ("period", "from", "to")
 _DEFAULT_DAYS = 30  # up to and including today
 PAGING = ("limit", "offset")
-FILTERS = "filters"  # as JSON, as those of POST /api/v2/query
+FILTERS = "filters"  # JSON, with the filters of POST /api/v2/query
 
 
 @dataclass(frozen=True, slots=True)
 class UrlQuery:
-    """`body`: as of POST /api/v2/query, without the date range. `filtered_by`: the parameters of its filters, in their
-    order. `period`: those of PERIOD that were given.
+    """`body`: the body of POST /api/v2/query without the date range. `filtered_by`: for each filter the parameter that
+    it came from. `period`: the parameters of PERIOD that were given.
     """
 
     body: dict[str, Any]
@@ -46,7 +46,7 @@ class UrlQuery:
         return check_site_id(self.body["site_id"])
 
     def load(self, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Query:
-        """Raises InvalidQuery; see load_query."""
+        """The query. Raises InvalidQuery; see load_query."""
         today = now.astimezone(site.zone).date()
         match self.period:
             case {"period": name}:
@@ -61,7 +61,7 @@ class UrlQuery:
 
     @contextmanager
     def naming_parameters(self) -> Iterator[None]:
-        """What the block finds wrong with the body is said of the parameter that it came from."""
+        """Converts an InvalidQuery of the block to a BadRequest that names the parameter."""
         try:
             yield
         except InvalidQuery as error:
@@ -91,10 +91,10 @@ def read_parameters(
     filtered: bool = True,
     period: str | None = None,
 ) -> UrlQuery:
-    """`known`: what may be given beside filters, if these are taken. `by`, `metrics`, `period`: where they are not
-    given; without a `period`, it is the last 30 days with today.
+    """Reads parameters. `known`: the accepted names in addition to filters. `filtered`: whether filters are accepted.
 
-    Raises BadRequest.
+    `by`, `metrics` and `period` are defaults. Without a default `period` it is the last 30 days including today. Raises
+    BadRequest.
     """
     wrong: dict[str, list[str]] = {}
     filters: list[Any] = []
@@ -142,7 +142,7 @@ def bad_parameters(wrong: dict[str, list[str]]) -> BadRequest:
 
 
 def short(dimension: str) -> str:
-    """What read_parameters understands as this dimension."""
+    """The name of a dimension that read_parameters accepts."""
     if dimension.startswith(PROPS):
         return PROP + dimension.removeprefix(PROPS)
     kind, _, name = dimension.partition(":")

@@ -1,4 +1,7 @@
-"""GET /stats/visitor: what one visitor did, visit by visit; for sites that show it, and never without a key."""
+"""GET /stats/visitor: what one visitor did, visit by visit.
+
+Only for sites that show visitors, and never without a key.
+"""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -17,7 +20,7 @@ from web.auth import Check, api_key_id
 from web.errors import error_body, error_response
 
 _ASKED = ("site_id", "user_id", *PERIOD, "limit")
-LONGEST_USER_ID = 256  # as in event_schema
+LONGEST_USER_ID = 256  # as in analytics/events/schema.py
 MOST_VISITS = 1_000
 NOT_SHOWN = "This site does not show single visitors: `shows_visitors` is not set for it."
 
@@ -25,13 +28,13 @@ NOT_SHOWN = "This site does not show single visitors: `shows_visitors` is not se
 def visitors_blueprint(
     reports: Reports, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]
 ) -> Blueprint:
-    """`auth` lets nobody pass without a key."""
+    """`auth`: rejects every request without a key."""
     blueprint = Blueprint("visitors", __name__)
     blueprint.before_request(auth)
 
     @blueprint.get("/stats/visitor")
     def history() -> Response:
-        """The newest visit first, its oldest event first."""
+        """The visits, the newest first. The events of a visit begin with the oldest."""
         budget = reports.budget(api_key_id())
         asked = read_parameters(request.args, _ASKED, filtered=False)
         user_id = _user_id()
@@ -58,7 +61,7 @@ def _user_id() -> str:
 
 
 def _visit(visit: PastVisit) -> dict[str, Any]:
-    """What describes the visit stands beside its numbers, as it does in an event."""
+    """A visit in JSON. Its descriptive fields are at the top level, as in an event."""
     return {
         "began_at": visit.began_at.isoformat(),
         "duration": visit.duration,
@@ -72,7 +75,7 @@ def _visit(visit: PastVisit) -> dict[str, Any]:
 
 
 def _event(event: PastEvent) -> Iterator[tuple[str, Any]]:
-    """Without what the event does not have."""
+    """The fields of an event that have a value."""
     yield "timestamp", event.occurred_at.isoformat()
     yield "name", event.name
     more = {

@@ -1,4 +1,4 @@
-"""What gunicorn serves. Imported after the fork; connects with the first query."""
+"""The WSGI app that gunicorn serves. Imported after the fork. It connects at the first query."""
 
 from dataclasses import replace
 

@@ -1,7 +1,7 @@
-"""The Celery app, and the stores that its tasks work on.
+"""The Celery app, and the stores that its tasks use.
 
-A setting that cannot be used ends the start with one line. A store that is unreachable does not: the first task of each
-worker process connects, after the fork.
+A setting that cannot be used ends the start with one line. An unreachable store does not: the first task of each worker
+process connects, after the fork.
 """
 
 from datetime import UTC, datetime
@@ -29,8 +29,8 @@ from config.stacks import write_stacks_on_signal
 
 log = structlog.get_logger()
 
-# A pool process that stops waits, by default 300 times 0.1 s, until its parent has read its last result, which a parent
-# that is itself stopping may never do: 8 of 18 stops took 33 s. What it waits for is an ack, and running a wake-up
+# A pool process that stops waits until its parent has read its last result, by default 300 times 0.1 s. A parent that
+# is itself stopping may never read it: 8 of 18 stops took 33 s. The process waits for an ack, and running a wake-up
 # twice is harmless.
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
@@ -54,7 +54,10 @@ def say_so(request: Any, reason: object = None, **_: object) -> None:
 
 @cache
 def stores() -> Stores:
-    """This process's stores, made by its first task: what is made before the fork breaks in the child."""
+    """The stores of this process.
+
+    Its first task makes them: a client made before the fork does not work in the child.
+    """
     database = make_database(settings)
     return Stores(
         make_journal(settings),

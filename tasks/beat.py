@@ -1,13 +1,13 @@
-"""beat's scheduler: every second it sends the wake-ups that are owed, and none where nothing waits.
+"""The scheduler of beat. Every second it sends the wake-ups that are owed, and none if nothing waits.
 
-Owed: one for each batch of events in the journal, less those already in Celery's queue; and every five seconds one to
-build segments, where one is due and no such task waits, and one to finish erasures, where any is not. So an idle system
-runs no tasks, but for the books and the sites each minute, old files and salts each ten and the purge of old events
-each hour, and beat does not fill the queues while no worker runs. Any number of beats may run; a spare task finds
-nothing to do. A wall clock that is set back or forward changes nothing.
+One wake-up is owed for each batch of events in the journal, less those that are already in Celery's queue. Every five
+seconds beat also sends a task to build segments, if one is due and no such task waits, and a task to finish erasures,
+if one is unfinished. So an idle system runs only the tasks of the ledger and the sites (each minute), of old files and
+salts (every ten minutes) and of the purge (each hour). Beat does not fill the queues while no worker runs. Any number
+of beats may run: a superfluous task finds nothing to do. Changes of the wall clock have no effect.
 
-Where Redis is full no wake-up can be sent, taken or acked, and a Celery worker dies at every start. Then beat does
-itself what makes room: it stores what waits. The collector refuses meanwhile.
+If Redis is full, no wake-up can be sent, taken or acked, and a Celery worker ends at every start. Then beat itself
+stores the waiting events, which makes room. The collector refuses events meanwhile.
 """
 
 import tempfile
@@ -36,16 +36,18 @@ from tasks.segments import build_segments, segments
 
 log = structlog.get_logger()
 
-_MOST_AT_ONCE = 50  # a second: more than any worker's speed, and little enough to publish within it
+_MOST_AT_ONCE = 50  # per second. It is above any worker's speed, and few enough to publish within a second.
 
-# Touched at least every second (beat_max_loop_interval): how docker-compose.yml sees that beat does not hang.
+# Touched at least every second (beat_max_loop_interval). docker-compose.yml checks it to see that beat does not hang.
 BEAT_ALIVE = Path(tempfile.gettempdir()) / "footfall-beat-alive"
 
 
 class MonotonicSchedule(schedule):  # type: ignore[misc]
-    """Every so many seconds of a clock that only goes forward. By the wall clock, beat would send nothing for an hour
-    after that clock goes back by an hour, and everything at once after it goes forward. Celery compares `now` with
-    earlier values of `now` only, so that it need not be today.
+    """A fixed interval in seconds of a monotonic clock.
+
+    With the wall clock, beat would send nothing for an hour after that clock goes back by an hour, and everything at
+    once after it goes forward. Celery compares `now` only with earlier values of `now`, so it need not be the current
+    date.
     """
 
     def now(self) -> datetime:
@@ -62,7 +64,10 @@ class MonotonicEntry(ScheduleEntry):  # type: ignore[misc]
 
 @beat_init.connect
 def warn_about_names(**_: object) -> None:
-    """Only beat does: a deployment has one, and several of the other processes."""
+    """Logs names that look like settings.
+
+    Only beat does: a deployment has one beat, and several of the other processes.
+    """
     for sentence in name_warnings(closest):
         log.warning("not_a_setting", what=sentence)
 

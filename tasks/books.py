@@ -1,4 +1,4 @@
-"""Every minute, the books of days that are over, or that got large, go from Redis to MongoDB."""
+"""Every minute, moves the ledger of past days, and of days that became large, from Redis to MongoDB."""
 
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -17,5 +17,5 @@ def books() -> Ledger:
 @app.task(name="tasks.books.carry_books")
 @zeros_if_unavailable("books_not_carried", carried=0)
 def carry_books() -> Result:
-    """Yesterday stays: what was received before midnight may be settled after it."""
+    """Moves the ledger. Yesterday stays in Redis: events received before midnight may be settled after it."""
     return {"carried": books().carry(before=datetime.now(UTC).date() - timedelta(days=1))}

@@ -1,4 +1,4 @@
-"""Announces dead letters, a tiny task for each on a queue of its own, so that Flower shows them: which, why, whose."""
+"""Announces dead letters: a small task for each, on its own queue. Flower then shows its id, reason and site."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,9 @@ def announce_dead_letter(letter: str, reason: str, site_id: str) -> dict[str, st
 
 
 def announce(deaths: Sequence[Death]) -> None:
-    """After they are kept. A broker that is away costs the announcements, never the letters."""
+    """Announces dead letters that are already stored. If the broker is not reachable, only the
+    announcements are lost.
+    """
     try:
         for death in deaths:
             announce_dead_letter.apply_async((str(death.letter), death.reason, death.account.site_id))

@@ -1,7 +1,7 @@
-"""The wake-up and what it does: `store_events` moves a batch from the journal to MongoDB; `WakeUps` sends it.
+"""The wake-up: `store_events` moves a batch of events from the journal to MongoDB. `WakeUps` sends it.
 
-The task carries nothing: the journal holds the events, so a wake-up that gets lost, comes twice or comes late harms
-nothing. Celery loses some (measured: 57 of 21,272 when workers are killed), therefore beat sends what is owed too.
+The task carries no events: they are in the journal. So a wake-up that is lost, repeated or late does no harm. Celery
+loses some (measured: 57 of 21,272 when workers are killed), therefore beat also sends those that are owed.
 """
 
 import threading
@@ -23,18 +23,19 @@ log = structlog.get_logger()
 @app.task(
     name="tasks.events.store_events",
     bind=True,
-    autoretry_for=(Unavailable,),  # never an event's fault: wait as long as it takes
+    autoretry_for=(Unavailable,),  # never caused by an event, so it retries without end
     max_retries=None,
     retry_backoff=1,
-    retry_backoff_max=5,  # the backlog waits for whoever retries, and should go on soon after MongoDB is back
+    retry_backoff_max=5,  # the backlog waits for a retrying task, and should continue soon after MongoDB is back
     retry_jitter=True,
 )
 def store_events(self: Task, timed_out: bool = False) -> dict[str, int | str]:
-    """Store a batch. A retry and a redelivery keep their id, by which they find what they held.
+    """Stores a batch. A retry and a redelivery keep the task's id, which identifies the events that it had taken.
 
-    `timed_out`: an earlier run took too long, which an event may be the cause of; so that run counts as a death.
+    `timed_out`: an earlier run took too long. An event may be the cause, so that run counts as a crash.
     """
-    redelivered = (self.request.delivery_info or {}).get("redelivered")  # the process of an earlier run may have died
+    # The process of an earlier run may have crashed.
+    redelivered = (self.request.delivery_info or {}).get("redelivered")
     is_retry = self.request.retries > 0 and not redelivered and not timed_out
     try:
         outcome = store_waiting(stores(), consumer=self.request.id, is_retry=is_retry)
@@ -45,8 +46,10 @@ def store_events(self: Task, timed_out: bool = False) -> dict[str, int | str]:
 
 
 class WakeUps:
-    """Sends wake-ups from a thread of its own: publishing blocks for up to 6 s when the broker dies (measured), and no
-    request should wait for that. At most one round in `pause` seconds: the events of that time share a task.
+    """Sends wake-ups from its own thread.
+
+    Publishing blocks for up to 6 s when the broker crashes (measured), and no request should wait for that. It sends at
+    most once in `pause` seconds: the events of that time share a task.
     """
 
     def __init__(self, journal: Journal, pause: float = 0.05) -> None:
@@ -56,7 +59,10 @@ class WakeUps:
         self._started = threading.Lock()
 
     def ask(self) -> None:
-        """Have what is owed sent soon; returns at once. The first call starts the thread, hence after the fork."""
+        """Requests that the owed wake-ups are sent soon.
+
+        Returns at once. The first call starts the thread, so after the fork.
+        """
         self._asked.set()
         if self._started.acquire(blocking=False):
             threading.Thread(target=self._run, name="wake-ups", daemon=True).start()
@@ -74,5 +80,5 @@ class WakeUps:
                 store_events.apply_async()
         except (Unavailable, OperationalError) as error:
             log.warning("wake_up_not_sent", error=str(error))  # beat sends it when the broker is back
-        except Exception:  # a bug: this thread must not end with it
+        except Exception:  # a bug must not end this thread
             log.exception("wake_up_not_sent")

@@ -1,8 +1,8 @@
-"""What a worker's tasks tell Prometheus: how long they took and how often they retried, at http://...:WORKER_METRICS_PORT.
+"""The metrics of a worker's tasks for Prometheus, at http://...:WORKER_METRICS_PORT: their durations and retries.
 
-A page for the worker with all its pool processes. Needs the admin key, or an API key with the scope metrics, as the
-apps' do; without an ADMIN_KEY nothing is served.
-A port that is taken (a second worker on the machine) costs the page, not the worker.
+One page covers the worker and all its pool processes. It needs the admin key or an API key with the scope metrics, as
+in the apps. Without an ADMIN_KEY nothing is served. If the port is taken (a second worker on the machine), the worker
+runs without the page.
 """
 
 import threading
@@ -28,7 +28,7 @@ from config.metrics import CONTENT_TYPE, TASK_RETRIES, TASK_SECONDS, exposition,
 from tasks.app import settings
 
 log = structlog.get_logger()
-_started: dict[str, float] = {}  # by task id; a pool process runs one at a time
+_started: dict[str, float] = {}  # by task id; a pool process runs one task at a time
 
 
 @task_prerun.connect
@@ -60,7 +60,7 @@ def serve(**_: object) -> None:
 
 
 def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
-    """The WSGI app."""
+    """The WSGI app of the page."""
     if environ["PATH_INFO"] != "/metrics":
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"See /metrics.\n"]
@@ -72,7 +72,7 @@ def page(environ: dict[str, Any], start_response: Callable[..., object]) -> Iter
 
 
 def _may_read(authorization: str) -> bool:
-    """An API key that cannot be looked up is none: the page is there with the admin key."""
+    """Whether this header's key may read the page. If an API key cannot be looked up, only the admin key may."""
     if holds(settings.admin_key, authorization):
         return True
     try:
@@ -90,7 +90,7 @@ def _key_ring() -> KeyRing:
 
 @cache
 def _builder() -> Builder:
-    """Of the worker's first process, which builds nothing: its pool's processes have theirs (tasks/segments.py)."""
+    """The builder in the worker's main process, which only counts. The pool processes build (tasks/segments.py)."""
     return make_segments(settings, make_database(settings)).builder
 
 
@@ -109,9 +109,9 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class Quiet(WSGIRequestHandler):
-    """No access log: no addresses in our logs."""
+    """No access log, because it would contain addresses."""
 
-    timeout = 10  # seconds; a caller who says nothing is hung up on
+    timeout = 10  # seconds; then a silent client is disconnected
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
         return

@@ -1,7 +1,7 @@
-"""What must not be kept goes: every hour what sites keep no longer, at once what is left of visitors who are erased.
+"""Every hour purges the data that sites no longer keep, and finishes erasures of visitors as soon as one is owed.
 
-On the queue of segments, as both make work for those. Beat asks for `finish_erasures` where one is owed
-(tasks/beat.py). Either may run any number of times at once, and die anywhere.
+The tasks are on the queue of segments, because they cause segments to be rebuilt. Beat sends `finish_erasures` if an
+erasure is owed (tasks/beat.py). Both tasks may run several times at once, and may crash at any point.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from tasks.app import app, settings
 from tasks.outcome import Result, one_builder, zeros_if_unavailable
 from tasks.segments import BUILD_FOR, LIMITS, segments
 
-PURGE_FOR = timedelta(seconds=60)  # then segments have their turn, and another task goes on
+PURGE_FOR = timedelta(seconds=60)  # then segments are built, and another task continues the purge
 
 
 @cache
@@ -38,7 +38,7 @@ def purger() -> tuple[Purger, SiteStore]:
 @app.task(name="tasks.retention.finish_erasures", acks_late=False, **LIMITS)
 @zeros_if_unavailable("erasures_not_finished", built=0)
 def finish_erasures() -> Result:
-    """Segments anew without them, and Redis's file. One builder at a time on a machine."""
+    """Rebuilds segments without erased visitors, and rewrites Redis's file."""
     return {"built": one_builder(lambda: eraser().finish(until=datetime.now(UTC) + BUILD_FOR))}
 
 
@@ -53,5 +53,5 @@ def purge_expired() -> Result:
 
 @worker_ready.connect
 def forget_copies(**_: object) -> None:
-    """Of the worker's first process, for its machine: its pool's processes come and go."""
+    """Runs in the worker's main process, once per machine, because pool processes start and end."""
     Forgetter(make_segments(settings, make_database(settings)).store).start()

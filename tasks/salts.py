@@ -1,4 +1,4 @@
-"""Every ten minutes, salts that are over leave Redis's append-only file too."""
+"""Every ten minutes, removes expired salts also from Redis's append-only file."""
 
 from datetime import UTC, datetime
 from functools import cache
@@ -21,7 +21,7 @@ def keeper() -> SaltKeeper:
 @app.task(name="tasks.salts.destroy_salts")
 @zeros_if_unavailable("salts_not_destroyed", destroyed=0)
 def destroy_salts() -> Result:
-    """Where Redis may not be told to rewrite its file, as on managed Redis, the log says so each time."""
+    """Destroys expired salts. If Redis may not rewrite its file, as on managed Redis, each run logs that."""
     if destroyed := keeper().destroy():
         log.info("salts_destroyed", salts=destroyed)
     return {"destroyed": destroyed}

@@ -1,7 +1,7 @@
-"""Segments of what was stored: built every few seconds where one is due, and their old files removed.
+"""Builds segments of stored events every few seconds if one is due, and removes old segment files.
 
-Any number of workers may do this at once: a site is built by one of them, and whoever is overtaken has changed nothing
-(analytics/segments/builder.py). A kill -9 at any point costs a minute.
+Any number of workers may run these tasks at once. One of them builds a site, and the work of a worker that is too late
+changes nothing (analytics/segments/builder.py). A kill -9 at any point delays the build by a minute.
 """
 
 import os
@@ -17,31 +17,32 @@ from config.clients import make_database
 from tasks.app import app, settings
 from tasks.outcome import Result, one_builder, zeros_if_unavailable
 
-BUILD_FOR = timedelta(seconds=20)  # then the next task goes on: a worker that stops should not wait for all sites
-# A month of ten million events takes minutes, on a busy machine a quarter of an hour. Nobody waits for it: others store
-# events, and a worker that stops ends it. What did not end is begun anew.
+# Then the next task continues: a worker that stops should not wait for all sites.
+BUILD_FOR = timedelta(seconds=20)
+# A month of ten million events takes minutes, on a busy machine a quarter of an hour. It delays nothing else: other
+# processes store events, and a worker that stops ends the build. An unfinished build is started again.
 LIMITS = {"soft_time_limit": 1800, "time_limit": 1830}
 
 
 @cache
 def segments() -> Segments:
-    """This process's, as tasks.app.stores."""
+    """The segments of this process, made by its first task as in tasks.app.stores."""
     return make_segments(settings, make_database(settings))
 
 
-# Acked at once: whether one is owed is in MongoDB, and Redis would restore what is held longer than its
+# Acked at once: MongoDB knows whether a build is owed, and Redis would restore a task that is held longer than its
 # visibility_timeout of 120 s.
 @app.task(name="tasks.segments.build_segments", acks_late=False, **LIMITS)
 @zeros_if_unavailable("segments_not_built", built=0)
 def build_segments() -> Result:
-    """One at a time on a machine: the others of its processes store events."""
+    """Builds due segments. One process per machine builds at a time, and the others store events."""
     return {"built": one_builder(lambda: segments().builder.build_due(until=datetime.now(UTC) + BUILD_FOR))}
 
 
 @app.task(name="tasks.segments.collect_segments", acks_late=False, **LIMITS)
 @zeros_if_unavailable("segments_not_collected", merged=0, collected=0)
 def collect_segments() -> Result:
-    """And months that are over, of sites to which nothing comes any more, into one segment."""
+    """Removes old files, and merges past months of sites without new events into one segment."""
     now = datetime.now(UTC)
     merged = one_builder(lambda: segments().builder.merge_rested(until=now + BUILD_FOR))
     return {"merged": merged, "collected": segments().store.collect(now)}
@@ -49,7 +50,10 @@ def collect_segments() -> Result:
 
 @worker_shutting_down.connect
 def stop_building(**_: object) -> None:
-    """A worker that stops waits for its tasks, but a build may take minutes, and is begun anew anyway."""
+    """Interrupts builds.
+
+    A worker that stops waits for its tasks, but a build may take minutes, and is started again anyway.
+    """
     for request in tuple(state.active_requests):
         if request.name == build_segments.name and request.worker_pid:
             os.kill(request.worker_pid, signal.SIGUSR1)  # as Celery does at the soft limit

@@ -1,5 +1,4 @@
-"""Every minute, and when a worker starts, what MongoDB knows of sites and API keys goes to where the collector reads
-it."""
+"""Publishes sites and API keys from MongoDB to Redis for the collector: every minute, and when a worker starts."""
 
 from functools import cache
 
@@ -20,14 +19,14 @@ log = structlog.get_logger()
 @app.task(name="tasks.sites.publish_sites")
 @zeros_if_unavailable("sites_not_published")
 def publish_sites() -> Result:
-    """Whether there was anything new, and how many keys were used since."""
+    """Publishes sites and keys. Returns whether there were changes, and the number of keys used since the last run."""
     published = {"sites": registry().publish(sites().all), "keys": key_ring().publish(api_keys())}
     return published | {"used": key_ring().carry_uses(api_keys())}
 
 
 @worker_ready.connect
 def publish_at_once(**_: object) -> None:
-    """In production the collector takes nothing before it knows the sites."""
+    """Runs at the start: in production the collector accepts no events before it knows the sites."""
     try:
         publish_sites.apply_async()
     except OperationalError as error:

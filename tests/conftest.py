@@ -1,4 +1,7 @@
-"""Real servers for every test: one Redis and one MongoDB for each pytest process, emptied between tests."""
+"""Fixtures.
+
+They run real servers for every test: one Redis and one MongoDB per pytest process, emptied between tests.
+"""
 
 import os
 import tempfile
@@ -28,7 +31,7 @@ from report_app import create_app as create_report_app
 from tests.support.running_system import System, running
 from tests.support.services import ADMIN_KEY, NOW, WakeUps, make_services, tell
 
-# A minute or more each: they go first, so that at the end no process waits for another's.
+# These take a minute or more each. They run first, so that no process waits for the others at the end.
 LONG = {"test_collector_fuzz", "test_schemathesis", "test_system", "test_tracker_in_browser"}
 
 
@@ -38,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What processes leave that are killed goes with the rest."""
+    """Files that killed processes leave behind are removed with the other temporary files."""
     os.environ["TMPDIR"] = str(tmp_path_factory.mktemp("temporary"))
     tempfile.tempdir = None
 
@@ -53,7 +56,7 @@ def redis_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def mongo_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = mongo_server(tmp_path_factory.mktemp("mongodb"), pick_port(0))
-    # What a process holds that is killed within a transaction, MongoDB holds for a minute by default.
+    # By default MongoDB keeps the locks of a process that was killed within a transaction for a minute.
     server.command.extend(["--setParameter", "transactionLifetimeLimitSeconds=5"])
     with running(server):
         yield server
@@ -121,7 +124,7 @@ def ingest(settings: Settings, journal: Journal, wake_ups: WakeUps) -> FlaskClie
 
 @pytest.fixture
 def story(database: Database[dict[str, Any]]) -> None:
-    """The shop's 21 November, and a pageview of the day before."""
+    """The shop's events of 21 November, and a pageview of the day before."""
     tell(
         database,
         {"at": "20 09:00:00", "user_id": "bob", "path": "/"},
@@ -149,7 +152,7 @@ def report(settings: Settings, services: Services) -> FlaskClient:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The whole system, running; one for each test module that asks."""
+    """The whole running system, one for each test module that uses it."""
     system = System(tmp_path_factory.mktemp("system"), CLAIM_IDLE="5")
     try:
         yield system.start()

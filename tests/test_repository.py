@@ -1,4 +1,4 @@
-"""What holds of the source tree as a whole."""
+"""Rules about the source tree as a whole."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ PACKAGES = ("analytics", "config", "footfall", "ingest_app", "report_app", "task
 
 
 def public_names(tree: ast.Module) -> set[str]:
-    """Classes and constants of a module. A type variable is no constant."""
+    """The public classes and constants of a module. A type variable is not a constant."""
     names = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     for node in tree.body:
         if isinstance(node, ast.Assign | ast.AnnAssign):
@@ -70,7 +70,7 @@ def test_functions_are_short():
 
 
 def test_the_folders_of_tests_are_those_of_the_code():
-    """Beside them: whole systems, and what tests share. Each subject of analytics/ has tests."""
+    """In addition there are system/ and support/. Each package in analytics/ has tests."""
     tests = {name for name in packages_in(ROOT / "tests") if not name.startswith("clients")}
     code = {
         f"{package}/{name}".removesuffix("/.") for package in PACKAGES for name in (".", *packages_in(ROOT / package))

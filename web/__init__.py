@@ -1,1 +1,1 @@
-"""What both apps say in the same way over HTTP: errors, health."""
+"""Shared by both apps over HTTP: errors, authentication, health, rate limits, OpenAPI, and the gunicorn worker."""

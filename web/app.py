@@ -1,4 +1,4 @@
-"""The frame of both apps: the error shape, health, limits and headers that hold for every route."""
+"""Creates the Flask app that both apps build on: error responses, health routes, common limits and headers."""
 
 from collections.abc import Callable, Mapping
 
@@ -8,7 +8,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from web.errors import register_errors
 from web.health import health_blueprint
 
-# For whatever a browser makes of an answer that is none of its pages; a route that is a page says its own.
+# For answers that are not pages, in case a browser shows one. A route that is a page sets its own headers.
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -18,8 +18,9 @@ _HEADERS = {
 
 
 def new_app(name: str, checks: Mapping[str, Callable[[], None]], most_bytes: int, trusted_proxies: int = 0) -> Flask:
-    """An app without routes of its own. `checks`: see web/health.py; `most_bytes`: the largest body; `trusted_proxies`:
-    how many in front of it say who is behind them.
+    """An app without routes of its own. `checks`: see web/health.py. `most_bytes`: the largest body.
+
+    `trusted_proxies`: the number of proxies in front of the app whose X-Forwarded headers are believed.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = most_bytes
@@ -38,6 +39,6 @@ def _with_headers(response: Response) -> Response:
     for name, value in _HEADERS.items():
         if name.lower() not in said:
             response.headers.add(name, value)
-    if request.is_secure:  # by a proxy's word, where it is trusted
+    if request.is_secure:  # a trusted proxy says so
         response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     return response

@@ -1,15 +1,17 @@
-"""Who may do what, as each key comes in `Authorization: Bearer <key>`. Every route needs a scope, which these have:
+"""Checks the key in `Authorization: Bearer <key>`. Every route needs a scope. These have scopes:
 
     an API key      its own scopes, on its own sites (analytics/access/store.py)
     the admin key   all
     the report key  stats:read, stats:persons
-    nobody          stats:read, where reports are open (Settings.reports_are_open)
+    no key          stats:read, if reports are open (Settings.reports_are_open)
 
-Out: a before_request function for a blueprint, which admits a request or answers: 401 without a good key, 403 with a
-key that is not enough, and if no such key is set. Where reports are open, an API key that is unknown, revoked or
-expired is the same as none; a good one counts, so that a request is refused as it would be in production. Reports of
-persons and administration are never open, not even on loopback: what listens there is often behind a proxy. An API key
-that cannot be looked up is Unavailable.
+Auth.needs returns a before_request function for a blueprint. The function admits a request or answers: 401 without a
+valid key, 403 with a key that does not suffice, and 403 if no such key is set. Callers must handle Unavailable: an API
+key could not be looked up.
+
+If reports are open, an API key that is unknown, revoked or expired counts as none. A valid API key counts, so that a
+request is refused as it would be in production. Reports about persons and administration are never open, not even on
+loopback, because a server on loopback is often behind a proxy.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,23 +36,24 @@ OTHER_SITE = "This API key has {scope}, but not for the site {site!r}."
 
 
 def api_key_id() -> str:
-    """The id of the API key that the request came with, "" for none."""
+    """The id of the request's API key, "" if it has none."""
     return str(g.get("api_key_id", ""))
 
 
 def nowhere() -> Sequence[str]:
-    """The route is about no single site: a key for some sites may not take it."""
+    """The route is not about a single site, so a key for some sites may not use it."""
     return ()
 
 
 def in_path() -> Sequence[str]:
-    """The sites that the route's address names."""
+    """The sites in the route's path."""
     return [site for name, site in (request.view_args or {}).items() if name == "site_id"]
 
 
 def in_question() -> Sequence[str]:
-    """The sites that the query of a GET names, or the body of a POST; as the routes read them. None of a route whose
-    address names something else.
+    """The sites in the query of a GET or the body of a POST, read as the routes read them.
+
+    Empty if the path names something else.
     """
     if request.view_args:
         return ()
@@ -65,7 +68,7 @@ def in_question() -> Sequence[str]:
 
 
 class Auth:
-    """`find`: the API key of a secret, if it is good now; may raise Unavailable."""
+    """`find`: returns the API key for a secret if it is valid now, and may raise Unavailable."""
 
     def __init__(self, settings: Settings, find: Callable[[str], ApiKey | None]) -> None:
         self._find = find
@@ -73,7 +76,10 @@ class Auth:
         self._open = {READ_SCOPE} if settings.reports_are_open else set[str]()
 
     def needs(self, scope: str, named: Named = nowhere, id_of: Callable[[str], str] = str) -> Check:
-        """`named`: where a request says which sites it is about; `id_of`: the id of the site that is named so."""
+        """A check for routes that need `scope`.
+
+        `named`: the sites that a request is about. `id_of`: the site_id for such a name.
+        """
         word = "report" if scope in (READ_SCOPE, PERSONS_SCOPE) else "admin"
         keys = [key for key in (self._admin_key, self._report_key if word == "report" else "") if key]
 
@@ -106,7 +112,11 @@ def _with_warning(response: Response) -> Response:
 
 
 def _judge(key: ApiKey, scope: str, named: Named, id_of: Callable[[str], str]) -> Response | None:
-    """Names a site only as the request does, so that a key for other sites does not learn whether there is one."""
+    """Checks the scope and sites of a key. Returns None or the answer 403.
+
+    The answer names a site only as the request does, so that a key for other sites does not reveal whether a site
+    exists.
+    """
     if not key.has(scope):
         return _forbidden(NO_SCOPE.format(scope=scope))
     if key.sites is None:

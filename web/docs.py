@@ -1,7 +1,7 @@
-"""GET /openapi.json: what the app can be asked, in OpenAPI 3.1. GET /docs: the same as a page to read and to try.
+"""GET /openapi.json: the app's API in OpenAPI 3.1. GET /docs: the same as a page with forms to try it.
 
-Open to everybody: the description is no secret. The page is Swagger UI as flask-swagger-ui ships it, and loads nothing
-from elsewhere; its Content-Security-Policy holds it to that.
+Both are public: the description is no secret. The page is Swagger UI as flask-swagger-ui ships it. It loads nothing
+from other servers, and its Content-Security-Policy enforces that.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_KEPT = "public, max-age=3600"  # a new version brings new ones
+_KEPT = "public, max-age=3600"  # a new version of Footfall has new files
 PART = f"/docs/<any{tuple(_PARTS)}:name>"
 
 
@@ -44,7 +44,7 @@ def docs_blueprint(description: Callable[[], Json]) -> Blueprint:
 
     @blueprint.get("/docs/")
     def page_with_slash() -> BaseResponse:
-        return redirect("../docs", 308)  # relative, so that a proxy may serve all of this below a path of its own
+        return redirect("../docs", 308)  # relative, so that a proxy may serve the app below a path of its own
 
     @blueprint.get(PART)
     def part(name: str) -> Response:

@@ -1,6 +1,6 @@
-"""One shape for every error of both apps: {"success": false, "error": {"code", "message", "fields"?}}. Never HTML.
+"""The shape of every error of both apps: {"success": false, "error": {"code", "message", "fields"?}}. Never HTML.
 
-`code` is for programs and stable, `message` for people, `fields` names what was wrong with which field.
+`code` is stable and for programs. `message` is for people. `fields` lists what is wrong, by field.
 """
 
 import json
@@ -18,7 +18,7 @@ from config.metrics import BROKEN_REQUESTS
 
 log = structlog.get_logger()
 
-RETRY_AFTER = 1  # seconds; our stores fail for seconds, or for so long that asking often costs nobody anything
+RETRY_AFTER = 1  # seconds. A store fails for seconds, or for so long that the load of frequent retries does not matter.
 
 LONGEST_PATH_SHOWN = 100  # characters
 
@@ -41,29 +41,29 @@ CODES = {
 }
 
 
-# InvalidEvents that are answered with something else than 400, and what goes with it.
+# InvalidEvents with another status than 400, and their headers.
 _STATUS: dict[str, tuple[int, dict[str, str]]] = {
     "origin_not_allowed": (403, {}),
 }
 
 
 class TooSlow(ParseException):  # type: ignore[misc]
-    """Whoever sends a request lets a thread wait for it (web/gunicorn_worker.py)."""
+    """The client sends a request too slowly while a thread waits for it (web/gunicorn_worker.py)."""
 
 
 class ClientGone(ParseException):  # type: ignore[misc]
-    """The connection was reset before all of the request's body came."""
+    """The connection was reset before the whole body arrived."""
 
 
 def note_broken(error: Exception) -> None:
-    """Logs and counts a request that its client broke: one line, and no traceback of ours."""
+    """Counts and logs a request that its client broke: one line, without a traceback."""
     name = type(error).__name__
     BROKEN_REQUESTS.labels(name).inc()
     log.info("request_broken", error=name)
 
 
 class BadRequest(Exception):
-    """The caller's mistake, field by field."""
+    """The caller's mistake, by field."""
 
     def __init__(self, code: str, message: str, fields: dict[str, list[str]]) -> None:
         super().__init__(message)
@@ -83,14 +83,14 @@ def error_response(status: int, body: str, headers: dict[str, str] | None = None
 
 
 def invalid_event_response(error: InvalidEvent, **more: object) -> Response:
-    """`more` stands beside the error."""
+    """The answer to an invalid event. `more`: fields beside `error`."""
     status, headers = _STATUS.get(error.code, (400, {}))
     body = json.loads(error_body(error.code, f"The event was not accepted: {error}", error.fields)) | more
     return error_response(status, json.dumps(body), headers)
 
 
 def unavailable_response(message: str, **more: object) -> Response:
-    """A 503; `more` stands beside the error."""
+    """A 503. `more`: fields beside `error`."""
     body = json.loads(error_body("unavailable", message)) | more
     return error_response(503, json.dumps(body), {"Retry-After": str(RETRY_AFTER)})
 
@@ -141,7 +141,7 @@ def register_errors(app: Flask) -> None:
 
 
 def _not_routed(error: HTTPException) -> str | None:
-    """What to say where no route takes a request: its path, and what may be meant."""
+    """The message if no route takes a request: its path, and the closest route."""
     path = request.path[:LONGEST_PATH_SHOWN]
     if isinstance(error, MethodNotAllowed):
         return f"{path} does not take {request.method}. It takes {', '.join(sorted(error.valid_methods or ()))}."

@@ -1,4 +1,4 @@
-"""GET /: what this server is, for people who open its address; links to what to do next."""
+"""GET /: says what this server is and links to its main pages, for people who open its address."""
 
 from collections.abc import Mapping
 
@@ -20,14 +20,14 @@ _PAGE = """<!doctype html>
 
 
 def front_page_blueprint(name: str, about: str, links: Mapping[str, str]) -> Blueprint:
-    """`links`: what each is, by its path from here."""
+    """`links`: a description of each link, by its path relative to /."""
     blueprint = Blueprint("front_page", __name__)
     items = "\n".join(f'<li><a href="{escape(path)}">{escape(what)}</a></li>' for path, what in links.items())
     page = _PAGE.format(name=escape(name), about=escape(about), links=items)
 
     @blueprint.get("/")
     def front_page() -> Response:
-        """HTML where it is asked for, as by browsers; else JSON."""
+        """Answers with HTML if the client prefers it, as browsers do. Otherwise it answers with JSON."""
         wants_html = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
         answer = Response(page, mimetype="text/html") if wants_html else jsonify(name=name, about=about, links=links)
         answer.headers["Vary"] = "Accept"

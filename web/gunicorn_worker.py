@@ -1,12 +1,12 @@
-"""gunicorn's threaded worker, but for how it waits, and for what it says when a request cannot even be parsed.
+"""gunicorn's threaded worker with its own way to wait for requests and to answer those that cannot be parsed.
 
-It waits in its loop: a thread gets a request when all of it is there, so that whoever sends a byte a second, or opens a
-connection and says nothing, keeps no thread from others. What is too large to wait for there (a batch) gets a thread at
-once, but half of them at most; the other half is for those who are done sending. Nobody has longer than PATIENCE for a
-request, and a second more for each 64 KiB that came: then it is a 408.
+The worker waits in its loop: a thread gets a request when all of it has arrived. So a client that sends a byte per
+second, or nothing, keeps no thread from other clients. A request that is too large to wait for in the loop (a batch)
+gets a thread at once. At most half of the threads are for such requests, and the other half is for complete requests. A
+request may take WORKER_PATIENCE, and a second more for each 64 KiB received. After that it is answered with 408.
 
-It says what is wrong as all our errors are, in JSON, where gunicorn answers in HTML; and logs a line without the
-visitor's address, which gunicorn writes into it.
+The worker answers errors in JSON, as both apps do, where gunicorn would answer in HTML. It logs a line without the
+visitor's address, which gunicorn would log.
 """
 
 import re
@@ -36,8 +36,8 @@ log = structlog.get_logger()
 
 WORKER_PATIENCE = 10.0  # seconds
 PER_SECOND = 65536  # bytes
-LINGER = 2.0  # seconds that a client has to close a connection after us
-LONGEST_HEAD = 32768  # bytes that the loop looks through for the end of a request's head
+LINGER = 2.0  # seconds that a client has to close a connection after the answer
+LONGEST_HEAD = 32768  # bytes in which the loop looks for the end of a request's head
 LONGEST = 131072  # bytes of a request that the loop waits for: a hit of MAX_BODY_BYTES, and its head
 _PIECE = 65536
 
@@ -50,25 +50,28 @@ _STATUS = {
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?:\r\n|\Z)")
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r\n|\Z)")
-_CHUNK = re.compile(rb"[0-9a-fA-F]{1,15}")  # how the line before one begins
+_CHUNK = re.compile(rb"[0-9a-fA-F]{1,15}")  # the start of the line before a chunk
 
-WAITS, WHOLE, OPEN = "waits", "whole", "open"  # a request that is to come, is there, or comes to a thread
+# WAITS: more of the request is to come. WHOLE: all of it has arrived. OPEN: it goes to a thread as it is.
+WAITS, WHOLE, OPEN = "waits", "whole", "open"
 
 
 def state_of(raw: bytes, looked: int = 0) -> tuple[str, int, int]:
-    """How far a request has come, the bytes that it is whole with, 0 where that is not known, and where to look on when
-    more is there, as `looked`. What this takes for whole and is not costs its thread some waiting, and nothing else.
+    """The state of a request, the size in bytes at which it is whole (0 if unknown), and the position to continue at.
+
+    Pass the position as `looked` when more bytes have arrived. If a request is taken for whole and is not, its thread
+    waits a little, and nothing else happens.
     """
     end = raw.find(b"\r\n\r\n")
     if end < 0:
         return (OPEN if len(raw) > LONGEST_HEAD else WAITS), 0, 0
     head = raw[:end].lower()
     if b"\r\nexpect:" in head:
-        return OPEN, 0, 0  # it waits for our word
+        return OPEN, 0, 0  # the client waits for a 100 Continue
     length = _LENGTH.search(head)
     if b"\r\ntransfer-encoding:" in head:
         if length or not CHUNKED.search(head):
-            return OPEN, 0, 0  # the parser has something to say
+            return OPEN, 0, 0  # the parser answers with an error
         state, looked = _state_of_chunks(raw, looked or end + 4)
         return (OPEN if state == WAITS and len(raw) > LONGEST else state), 0, looked
     needs = end + 4 + (int(length[1]) if length else 0)
@@ -76,15 +79,16 @@ def state_of(raw: bytes, looked: int = 0) -> tuple[str, int, int]:
 
 
 def _state_of_chunks(raw: bytes, at: int) -> tuple[str, int]:
-    """`at`: where a chunk begins. From one to the next, and never back: whatever somebody sends, and in however many
-    pieces, the loop looks at each line once.
+    """The state of a chunked body, and the start of the next chunk. `at`: the start of a chunk.
+
+    It goes from chunk to chunk and never back. So the loop reads each line once, in however many pieces a client sends.
     """
     while (end := raw.find(b"\r\n", at)) >= 0:
         size = _CHUNK.match(raw, at)
         if not size:
-            return OPEN, at  # not what it says it is; a thread will say so
+            return OPEN, at  # invalid; a thread answers with an error
         length = int(size[0], 16)
-        if not length:  # the last one; then come trailers
+        if not length:  # the last chunk, before the trailers
             is_whole = raw.find(b"\r\n\r\n", end) >= 0
             return (WHOLE if is_whole else OPEN if len(raw) - end > LONGEST_HEAD else WAITS), at
         at = end + 2 + length + 2
@@ -92,7 +96,7 @@ def _state_of_chunks(raw: bytes, at: int) -> tuple[str, int]:
 
 
 class Patient:
-    """A connection's socket, for reading requests from: all of a request within its time, not each of its bytes."""
+    """A connection's socket for reading requests. The time limit applies to a whole request, not to each read."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -102,7 +106,7 @@ class Patient:
         self.until = 0.0
 
     def recv(self, size: int) -> bytes:
-        """Raises TooSlow and ClientGone."""
+        """Returns up to `size` bytes. Raises TooSlow and ClientGone."""
         seconds = self.until - time.monotonic()
         if self._draining is not None:
             seconds = min(seconds, self._draining)
@@ -119,13 +123,14 @@ class Patient:
         return self._draining
 
     def settimeout(self, seconds: float | None) -> None:
-        """gunicorn does so when it throws away what is left of a body that nobody read."""
+        """gunicorn calls this before it discards the rest of an unread body."""
         self._draining = seconds
 
 
 class QuietLogger(Logger):  # type: ignore[misc]
-    """No access log: it would write visitors' addresses. gunicorn prepares each of its lines even where none is kept,
-    which took 6 % of the collector's CPU.
+    """gunicorn's logger without an access log, which would contain visitors' addresses.
+
+    gunicorn prepares each line of the log even if it is not kept. That took 6 % of the collector's CPU.
     """
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
@@ -133,24 +138,24 @@ class QuietLogger(Logger):  # type: ignore[misc]
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
-    pending_conns: deque[Any]  # connections whose request is to come, by when it is too late
+    pending_conns: deque[Any]  # connections that wait for a request, by deadline
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._most_open = max(self.cfg.threads // 2, 1)
-        self._open: set[Any] = set()  # connections whose request comes to a thread
-        self._queue: deque[Any] = deque()  # those for which there is no such thread yet
-        self._leaving: deque[Any] = deque()  # those that were answered and are to be closed
+        self._open: set[Any] = set()  # connections whose request goes to a thread as it arrives
+        self._queue: deque[Any] = deque()  # connections that wait for such a thread
+        self._leaving: deque[Any] = deque()  # answered connections that are to be closed
 
-    # All of these but handle_error run in the loop's thread.
+    # All methods except handle_error run in the loop's thread.
 
     def init_signals(self) -> None:
-        """From here on this process listens; what it was told before waits (config/gunicorn.py)."""
+        """Installs the signal handlers, then unblocks the stop signals that waited until now (config/gunicorn.py)."""
         super().init_signals()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
     def enqueue_req(self, conn: Any) -> None:
-        """A new connection, or one that has something to say again."""
+        """Takes a new connection, or one that has become readable again."""
         if self.cfg.is_ssl:
             super().enqueue_req(conn)
             return
@@ -197,9 +202,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._leave(self._leaving[0])
 
     def _close(self, conn: Any, graceful: bool = False) -> None:
-        """`graceful`: the client has an answer to read, which is lost to it if we close while it still sends (RFC 9112,
-        9.6). gunicorn waits for it here, in the loop: two seconds for each client that does not close, and nobody else
-        is served meanwhile.
+        """Closes a connection. `graceful`: the client still has an answer to read.
+
+        A client that still sends loses the answer if the server closes the connection first (RFC 9112, 9.6). gunicorn
+        waits for the client here, in the loop: two seconds for each client that does not close, and no other client is
+        served. This worker lets the loop drain the connection instead.
         """
         try:
             if graceful:
@@ -231,7 +238,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         conn.sock.close()
 
     def _cap_keepalive(self, deadline: float) -> None:
-        """Who stops does not wait for those who have not begun either."""
+        """A worker that stops does not wait for connections without any bytes of a request either."""
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
             if not _received(conn):
@@ -239,7 +246,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.pending_conns = deque(sorted(self.pending_conns, key=lambda conn: conn.timeout))
 
     def _read(self, conn: Any) -> str:
-        """What has come, up to what the loop waits for."""
+        """Reads what has arrived, up to what the loop waits for. Returns the state of the request."""
         buffer = conn.parser.unreader.buf
         buffer.seek(0, 2)
         state = self._state(conn) if buffer.tell() else WAITS
@@ -249,7 +256,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             except BlockingIOError:
                 return WAITS
             except OSError:
-                return WHOLE  # the thread will see
+                return WHOLE  # the thread handles the error
             if not piece:
                 return WHOLE  # nothing more will come
             buffer.write(piece)
@@ -276,7 +283,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().enqueue_req(conn)
 
     def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        if isinstance(exc, ParseException) or req is None:  # without a request, the parser failed over its bytes
+        if isinstance(exc, ParseException) or req is None:  # without a request, the parser failed
             status = _STATUS.get(type(exc), "400 Bad Request")
             message = TOO_SLOW if isinstance(exc, TooSlow) else NOT_HTTP
             note_broken(exc)
@@ -297,5 +304,5 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 
 def _received(conn: Any) -> int:
-    """Bytes of a request that is not whole yet."""
+    """The number of received bytes of an incomplete request."""
     return len(conn.parser.unreader.buf.getbuffer())

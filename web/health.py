@@ -1,4 +1,7 @@
-"""GET /healthz: the process lives. GET /readyz: each store it needs answers, with its latency; else 503."""
+"""GET /healthz: the process runs.
+
+GET /readyz: whether each store answers, with its latency. It is a 503 if one does not.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -11,7 +14,7 @@ from web.errors import unavailable_response
 
 
 def health_blueprint(checks: Mapping[str, Callable[[], None]]) -> Blueprint:
-    """`checks`: by the store's name, a call that raises Unavailable when it does not answer."""
+    """`checks`: by the store's name, a function that raises Unavailable if the store does not answer."""
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")

@@ -1,8 +1,9 @@
-"""JSON Schema as both apps' descriptions speak it: short words for what answers consist of, and marshmallow's schemas
-as they are. Pure.
+"""JSON Schema for both apps' OpenAPI descriptions: short names for common types, and marshmallow schemas as they are.
 
-What a field takes is said by the field itself: its lengths, ranges and patterns come from it, and where a field of our
-own has rules that marshmallow has no word for, FIELDS and VALIDATORS say them from the same constants.
+Pure.
+
+The fields of the schemas are the source of lengths, ranges and patterns. Fields of our own may have rules that
+marshmallow cannot express. FIELD_RULES states those from the same constants.
 """
 
 import re
@@ -40,7 +41,7 @@ UUID: Json = {"type": "string", "format": "uuid"}
 MOMENT: Json = {"type": "string", "format": "date-time"}
 ANYTHING: Json = {"description": "Any JSON."}
 
-# Those that event_schema takes, 1970 to 9998.
+# The years that analytics/events/schema.py accepts: 1970 to 9998.
 YEARS = "(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"
 
 
@@ -58,7 +59,7 @@ def any_of(*schemas: object) -> Json:
 
 
 def loosely(schema: object) -> Json:
-    """What is meant to be sent; where it is something else, it is left out."""
+    """A value that is left out, not rejected, if it does not have this schema."""
     return any_of(schema, ANYTHING)
 
 
@@ -82,7 +83,7 @@ def list_of(items: object, **more: object) -> Json:
 
 
 def row_of(*items: object, **more: object) -> Json:
-    """An array of exactly these."""
+    """An array of exactly these items."""
     return {"type": "array", "prefixItems": list(items), "minItems": len(items), "maxItems": len(items)} | more
 
 
@@ -129,14 +130,14 @@ def _code(field: fields.Field[Any]) -> Json:
     return {"pattern": f"^{regex.pattern.removesuffix(chr(92) + 'Z')}$"}
 
 
-# What marshmallow does not know, by the class of a field or a schema, or by a function that validates a field. Each app
-# adds its own.
+# Rules that marshmallow cannot express, by the class of a field or schema, or by a function that validates a field.
+# Each app adds its own.
 Rule = Json | Callable[[fields.Field[Any]], Json]
 FIELD_RULES: dict[object, Rule] = {Props: _PROPS, MoneyField: _MONEY, Moment: A_MOMENT, PageUrl: A_URL, Code: _code}
 
 
 def plugin(rules: Mapping[object, Any]) -> MarshmallowPlugin:
-    """apispec's, which knows our fields too."""
+    """apispec's plugin, extended by rules for our own fields."""
 
     class Converter(OpenAPIConverter):
         def field2property(self, field: fields.Field[Any]) -> Json:
@@ -158,7 +159,7 @@ def plugin(rules: Mapping[object, Any]) -> MarshmallowPlugin:
 
 
 def _with_nothing(schema: Json, field: fields.Field[Any]) -> Json:
-    """Where null is taken, and where "" is taken for null."""
+    """The schema, extended by null if the field accepts it, and by "" if the field reads it as null."""
     if field.allow_none and isinstance(schema.get("type"), str):
         schema |= {"type": [schema["type"], "null"]}
     if EMPTY_IS_NONE["pre_load"] not in field.pre_load or _takes_empty(schema):

@@ -1,6 +1,6 @@
-"""GET /metrics: what the app's processes counted, and what its stores say right now.
+"""GET /metrics: the counters of the app's processes, and the current values of its stores.
 
-A store that does not answer costs its own gauges, not the page.
+If a store does not answer, the page lacks only the gauges of that store.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from web.auth import Check
 
 
 def metrics_blueprint(gauges: Mapping[str, Callable[[], Iterable[Metric]]], auth: Check) -> Blueprint:
-    """`gauges`: by the store that is asked; may raise Unavailable."""
+    """`gauges`: by store, a function that reads its gauges and may raise Unavailable."""
     blueprint = Blueprint("metrics", __name__)
     blueprint.before_request(auth)
 

@@ -1,11 +1,10 @@
-"""An app's routes described in OpenAPI 3.1.
+"""Describes an app's routes in OpenAPI 3.1.
 
-In: a table of the app's own, an `Operation` for each route under its method and rule, as Flask has it
-(ingest_app/openapi_operations.py, report_app/openapi_operations.py). Out: the description as JSON. What follows from
-the rest is not said in the table: path variables, the errors of a missing key, of a body that is too large, of a store
-that is away.
+Each app has a table with an `Operation` per route, by method and Flask rule (ingest_app/openapi_operations.py,
+report_app/openapi_operations.py). `describe` returns the description as JSON. It derives some parts, which the tables
+therefore omit: path variables, and the errors for a missing key, a large body and an unreachable store.
 
-How to describe a route: add a line to the table. tests/web/test_openapi.py says which are missing.
+To describe a route, add an entry to its app's table. tests/web/test_openapi.py lists missing routes.
 """
 
 import re
@@ -31,7 +30,7 @@ from web.json_schema import (
     plugin,
 )
 
-VERSION = "1.0"  # of the API: docs/api.md says what it promises
+VERSION = "1.0"  # of the API; docs/api.md says what the version promises
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 
@@ -50,7 +49,7 @@ ERROR = an_object(
 LATENCY = an_object({"ok": {"type": "boolean"}, "latency_ms": NUMBER}, {"error": TEXT})
 SAID = {"code": "invalid_event", "message": "The event was not accepted: see path.", "fields": {"path": ["Too long."]}}
 
-# What an error looks like, by its name in the description's components.
+# The shapes of errors, by their names in the description's components.
 _OURS, UNREADY, PLAUSIBLES, DROP_INS, EVENT_BODIES = (
     "Error",
     "NotReadyError",
@@ -99,12 +98,13 @@ BEARER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """What a route takes and answers. Schemas are JSON Schema, or marshmallow schemas (as classes).
+    """A route's input and answers. Schemas are JSON Schema, or marshmallow schemas (as classes).
 
-    `answer`: by media type, what is answered with `status`. `scope`: what a key needs; where `key_optional`, it only
-    allows more. `query`: a marshmallow schema; `parameters`: others, as OpenAPI has them. `variables`: more about
-    the path's. `body`: by media type. `says`: the errors that do not follow from the rest, or what is to be said of
-    them. `examples`: by the name of a parameter, or `body`; they work on any site.
+    `answer`: by media type, the body of the answer with `status`. `scope`: the scope that a key needs. If
+    `key_optional`, the route needs no key, and a key allows more. `query`: a marshmallow schema. `parameters`: other
+    parameters, in OpenAPI form. `variables`: more about the path's variables. `body`: by media type. `says`: the errors
+    that do not follow from the rest, and descriptions of errors. `examples`: by parameter name, or by `body`. They work
+    on any site.
     """
 
     summary: str
@@ -133,8 +133,11 @@ def describe(
     components: Mapping[str, Json],
     rules: Mapping[object, Rule],
 ) -> Json:
-    """`operations`: by method and rule, "GET /stats"; `components`: schemas that others refer to by name;
-    `rules`: what the app's own fields take (web/json_schema.py).
+    """The description.
+
+    `operations`: by method and rule, such as "GET /stats". `components`: schemas that others refer to.
+
+    `rules`: the rules of the app's own fields (web/json_schema.py).
     """
     spec = APISpec(
         title,
@@ -155,7 +158,7 @@ def describe(
 
 
 def ref(name: str) -> Json:
-    """To a component."""
+    """A reference to a component."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
@@ -262,7 +265,7 @@ def _error(status: int, why: str, shape: str) -> Json:
 
 
 def common(stores: Sequence[str]) -> dict[str, Operation]:
-    """What both apps have. `stores`: those that are asked whether the app is ready."""
+    """The operations of both apps. `stores`: the stores that /readyz checks."""
     tag = "The process"
     each = an_object(dict.fromkeys(stores, LATENCY))
     return {

@@ -1,15 +1,16 @@
-"""Rate limits: how much one address, one API key and one site may send, counted in Redis: requests, events and bytes.
+"""Rate limits for addresses, API keys and sites: the numbers of requests, events and bytes, counted in Redis.
 
-By `limits`, the part of flask-limiter that counts; what else it does took 0.14 ms of CPU a request, a tenth of the
-collector's.
+The counting is done by `limits`, a part of flask-limiter. The rest of flask-limiter took 0.14 ms of CPU per request, a
+tenth of the collector's CPU.
 
-Fixed windows, by the clock. Each process counts by itself up to a tenth of a limit, and only what goes beyond it in
-Redis, a tenth at a time: the many who send little cost nothing (a count in Redis is a round trip and an fsync), and a
-limit may be passed by a tenth for each process. Who is over it is told so without asking Redis again.
+Windows are fixed, by the clock. Each process counts up to a tenth of a limit by itself. It counts more than that in
+Redis, a tenth at a time. So senders of little cost no round trip and fsync, and a limit may be exceeded by a tenth per
+process. A process refuses a sender over the limit without asking Redis again.
 
-What an address or a key sends counts whatever becomes of it. Of a site only events that are taken count.
+For an address or an API key, everything that it sends counts, whatever the outcome. For a site, only accepted events
+count.
 
-Failure policy: where Redis does not answer, everybody is admitted, which is counted.
+Callers must handle TooManyRequests. Failure policy: if Redis is unreachable, admit every request and count it.
 """
 
 import math
@@ -32,15 +33,16 @@ from config.settings import Settings
 ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES = "address", "address_events", "address_bytes"
 KEY_REQUESTS, KEY_EVENTS, KEY_BYTES = "key", "key_events", "key_bytes"
 SITE = "site"
-_PATIENCE = 0.2  # seconds for Redis: what comes after it has its own, and all of them together stay below 2
-_PAUSE = 1.0  # seconds without asking, after Redis did not answer
-_MOST_REMEMBERED = 100_000  # who sent something in the last window; beyond, the oldest start anew
+# Seconds for Redis. The stores used later have time limits of their own, and the sum stays below 2 seconds.
+_PATIENCE = 0.2
+_PAUSE = 1.0  # seconds without a request to Redis after a failed one
+_MOST_REMEMBERED = 100_000  # senders in the last window. Beyond that, the counts of the oldest are forgotten.
 
 
 @dataclass(slots=True)
 class _Account:
-    """`untold`: what was spent and Redis was not told, less what was given back; `over_until`: until when nothing is to
-    be had that costs `over_cost` or more.
+    """`untold`: what was spent and is not counted in Redis yet, less what was given back. `over_until`: until then, a
+    cost of `over_cost` or more is refused.
     """
 
     untold: int = 0
@@ -49,7 +51,7 @@ class _Account:
 
 
 class RateLimits:
-    """`limits`: by their names, as `1000/minute`; "" for none. `clock`: seconds that only go up."""
+    """`limits`: by name, such as `1000/minute`, "" for none. `clock`: monotonic seconds."""
 
     def __init__(self, settings: Settings, limits: dict[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         pool = make_redis(settings, timeout=_PATIENCE).connection_pool
@@ -60,25 +62,25 @@ class RateLimits:
         self._limits = {name: _Limit(parse(text), clock) for name, text in limits.items() if text}
 
     def holds(self, name: str) -> bool:
-        """Whether there is such a limit."""
+        """Whether this limit is set."""
         return name in self._limits
 
     def check(self, name: str, who: str) -> None:
-        """Spends nothing. Raises TooManyRequests, if this process knows that there is no more to be had."""
+        """Spends nothing. Raises TooManyRequests if this process knows that the limit is exhausted."""
         limit = self._limits.get(name)
         if limit and (seconds := limit.wait(who)):
             raise self._refusal(limit, name, seconds)
 
     def spend(self, name: str, who: str, cost: int = 1) -> None:
-        """It is spent even if it is too much. Raises TooManyRequests, with the seconds until there is more."""
+        """Spends `cost`, also if it exceeds the limit. Raises TooManyRequests with the seconds until there is more."""
         self._spend(name, who, cost, keeps=True)
 
     def take(self, name: str, who: str, cost: int) -> None:
-        """All of it is spent, or nothing. Raises TooManyRequests, with the seconds until there is more."""
+        """Spends all of `cost` or nothing. Raises TooManyRequests with the seconds until there is more."""
         self._spend(name, who, cost, keeps=False)
 
     def give_back(self, name: str, who: str, cost: int) -> None:
-        """What was taken and not used. This process may spend it again."""
+        """Returns what was taken and not used. This process may spend it again."""
         if limit := self._limits.get(name):
             limit.give_back(who, cost)
 
@@ -124,13 +126,16 @@ class _Limit:
         self._accounts: TTLCache[str, _Account] = TTLCache(_MOST_REMEMBERED, item.get_expiry(), clock)
 
     def wait(self, who: str) -> int:
-        """The seconds until there is more, 0 as far as this process knows of nothing."""
+        """The seconds until there is more. 0 if this process does not know that the limit is exhausted."""
         with self._lock:
             account = self._accounts.get(who)
             return self._seconds(account, 0) if account else 0
 
     def spend(self, limiter: FixedWindowRateLimiter, who: str, cost: int, keeps: bool) -> int:
-        """The seconds to wait, 0 where it may be spent. `keeps`: it is spent in any case. Raises StorageError."""
+        """The seconds to wait, 0 if `cost` is within the limit.
+
+        `keeps`: it is spent in any case. Raises StorageError.
+        """
         with self._lock:
             account = self._accounts.get(who)
             if account is None:

@@ -1,4 +1,4 @@
-"""What a request asks, read by a schema: what does not fit is a BadRequest that names each field."""
+"""Reads a request's query or body by a schema. Raises BadRequest, which lists what is wrong by field."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def read(schema: Schema, query: Any) -> dict[str, Any]:
 
 
 def read_body(default: bytes = b"") -> Any:
-    """The body as JSON; `default` stands in for an empty one."""
+    """The body as JSON. `default` replaces an empty body. Raises BadRequest if it is not JSON."""
     try:
         return read_json(request.get_data() or default)
     except InvalidEvent as error:

@@ -1,6 +1,7 @@
-"""`make tracker`: footfall.js, as people read it, becomes footfall.min.js, as it is served.
+"""`make tracker`: minifies footfall.js, the source, to footfall.min.js, which the app serves.
 
-Both are in the repository: who installs Footfall needs no minifier. Fails where the result is too large.
+Both files are in the repository, so that an installation needs no minifier. Exits with an error if the result is too
+large.
 """
 
 import gzip
@@ -12,7 +13,7 @@ import minify
 _HERE = Path(__file__).parent
 SOURCE = _HERE / "footfall.js"
 BUILT = _HERE / "footfall.min.js"
-MOST_BYTES = 2048  # gzipped
+MOST_BYTES = 2048  # size after gzip
 
 
 def build() -> bytes:

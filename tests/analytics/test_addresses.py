@@ -1,4 +1,4 @@
-"""IP addresses: one form for every way of writing one."""
+"""IP addresses: all spellings of an address become one form."""
 
 from ipaddress import ip_network
 
@@ -23,7 +23,7 @@ from analytics.addresses import plain_address, plain_network
         ("fe80::1%eth0", "fe80::1"),
         ("[fe80::1%25eth0]:443", "fe80::1"),
         ("::1", "::1"),
-        ("2001:db8::1:443", "2001:db8::1:443"),  # its port cannot be told from its last part
+        ("2001:db8::1:443", "2001:db8::1:443"),  # its port cannot be distinguished from its last part
     ],
 )
 def test_an_address_has_one_form_however_it_is_written(written: str, plain: str):

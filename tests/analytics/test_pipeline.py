@@ -1,4 +1,4 @@
-"""From the journal to MongoDB, the plain function that the task calls, on real stores: run twice, die anywhere."""
+"""From the journal to MongoDB: the plain function of the task on real stores. It may run twice and crash anywhere."""
 
 import json
 from collections.abc import Callable
@@ -225,7 +225,7 @@ def test_an_hour_without_mongodb_buries_nobody(stores: Stores, database: Databas
     ids=["int over 64 bits", "half a surrogate pair", "NUL in a key", "over 16 MB"],
 )
 def test_what_the_driver_cannot_send_is_refused_alone(database: Database, props: dict[str, Any]):
-    """The schema lets none of these through; whatever else may, the driver raises for the whole batch."""
+    """The schema rejects all of these. For a value that it lets through, the driver raises for the whole batch."""
     events = [load_event(type_of | {"event_id": f"{n}"}, NOW) for n in range(10)]
     events[7] = replace(events[7], props=props)
     stored = EventStore(database).store([(f"0-{n}", event) for n, event in enumerate(events)], NOW)
@@ -320,7 +320,7 @@ def _after(entry_id: bytes) -> str:
 
 
 def test_what_was_handed_back_and_never_retried_is_taken_over(stores: Stores, journal: Journal):
-    """Celery loses a message now and then: the retry of "lost" never comes."""
+    """Celery sometimes loses a message: the retry of "lost" never comes."""
     append(journal, {"event_id": "1"})
     store, stores.events.store = stores.events.store, _be_away
     with pytest.raises(Unavailable):
@@ -334,7 +334,7 @@ def test_what_was_handed_back_and_never_retried_is_taken_over(stores: Stores, jo
 
 
 def test_trouble_of_redis_is_held_against_no_event(stores: Stores, journal: Journal, database: Database):
-    """Five times MongoDB has it and Redis does not take the news, nor that it is handed back."""
+    """Five times MongoDB has stored the event, and Redis takes neither the settlement nor the hand-back."""
     append(journal, {"event_id": "1"})
     settle, hand_back = journal.settle, journal.hand_back
     journal.settle = journal.hand_back = _be_away
@@ -349,7 +349,7 @@ def test_trouble_of_redis_is_held_against_no_event(stores: Stores, journal: Jour
 def test_an_event_whose_task_takes_too_long_again_and_again_is_buried(
     stores: Stores, journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
 ):
-    """Celery runs the task and its retries in this process: no retry pardons what the soft time limit ended."""
+    """Celery runs the task and its retries in this process. A retry after the soft time limit counts as a crash."""
     monkeypatch.setattr(events, "stores", lambda: stores)
     monkeypatch.setattr(events, "announce", lambda _: None)  # there is no broker
     append(journal, {"event_id": "1"})

@@ -1,4 +1,4 @@
-"""The closest known name, for messages about names that are not known."""
+"""The closest known name, for messages about unknown names."""
 
 import time
 

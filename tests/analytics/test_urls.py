@@ -1,4 +1,4 @@
-"""Hosts, origins and URLs: one form for every way of writing one."""
+"""Hosts, origins and URLs: all spellings become one form."""
 
 import pytest
 from hypothesis import given

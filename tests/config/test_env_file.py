@@ -1,4 +1,4 @@
-"""A real `.env` holds for every process: each setting, the whole system, and files that cannot be read."""
+"""A real `.env` applies to every process: each setting, the whole system, and files that cannot be read."""
 
 import json
 import subprocess
@@ -38,7 +38,7 @@ SAMPLES = {
 
 
 def sample_of(f: Field[Any]) -> Any:
-    """A value that is accepted and is not the default."""
+    """An accepted value that is not the default."""
     kind, rule = f.metadata["kind"], f.metadata["rule"]
     if isinstance(rule, validate.OneOf):
         return next(choice for choice in reversed(list(rule.choices)) if choice != f.default)
@@ -46,7 +46,7 @@ def sample_of(f: Field[Any]) -> Any:
 
 
 def outside() -> dict[str, str]:
-    """Our environment without any setting."""
+    """The environment without any setting."""
     return {name: value for name, value in own_environment().items() if name not in NAMES}
 
 
@@ -70,7 +70,7 @@ def load(project: Path, **environment: str) -> dict[str, Any]:
 
 
 def warnings_of(project: Path, **environment: str) -> list[str]:
-    """What a process in this folder would warn of."""
+    """The warnings of a process in this folder."""
     show = (
         "import json; from analytics.suggestion import closest; from config.settings import name_warnings;"
         " print(json.dumps(name_warnings(closest)))"
@@ -178,7 +178,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: byt
 def test_a_file_that_cannot_be_opened_is_one_sentence(tmp_path: Path, kind: str):
     project = make_project(tmp_path, "DATA_DIR=/a")
     (project / ".env").unlink()
-    if kind == "folder":  # what Docker leaves when it mounts a file that is not there
+    if kind == "folder":  # Docker creates a folder if it mounts a file that does not exist
         (project / ".env").mkdir()
     else:
         (project / ".env").symlink_to("nothing" if kind == "dangling" else "/proc/self/mem")

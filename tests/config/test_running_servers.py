@@ -1,4 +1,4 @@
-"""The command line finds the servers of a `make run` in the same folder, also on other ports than were asked for."""
+"""The command line finds the servers of a `make run` in the same folder, also on other ports than configured."""
 
 import json
 import os

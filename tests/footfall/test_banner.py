@@ -1,4 +1,4 @@
-"""The commands that `make run` prints work as they are, in development and in production, set up by a `.env`."""
+"""The commands that `make run` prints work unchanged, in development and in production, set up by a `.env`."""
 
 import json
 import re
@@ -22,7 +22,7 @@ PRODUCTION = {
 
 @pytest.fixture(params=["development", "production"])
 def system(request: pytest.FixtureRequest, tmp_path: Path) -> System:
-    """All of its settings are in the file, its ports included."""
+    """A system whose settings are all in the file, including its ports."""
     system = System(tmp_path, **(PRODUCTION if request.param == "production" else {}))
     settings = {name: value for name, value in system.environment.items() if name in NAMES and value}
     project = make_project(tmp_path / "project", "".join(f"{name}={value}\n" for name, value in settings.items()))

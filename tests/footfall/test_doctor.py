@@ -62,7 +62,7 @@ def test_a_good_deployment_has_no_problem(system: System):
     assert {"problems": 0, "warnings": 2, "unchecked": 0}.items() <= found.items()
     assert all(set(check) == {"check", "state", "what", "remedy"} for check in found["checks"])
     warned = {check["check"] for check in found["checks"] if check["state"] != "ok"}
-    assert warned == {"mongodb failover", "settings claim idle"}  # one member; and tests take over after 5 s
+    assert warned == {"mongodb failover", "settings claim idle"}  # one member; and tests claim events after 5 s
     assert {check["check"] for check in found["checks"]} == {"redis", "mongodb"} | {
         check.__name__.replace("_", " ") for checks in CHECKS.values() for check in checks
     }
@@ -145,7 +145,7 @@ def redis_to_break(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
 
 @pytest.fixture
 def own_redis(redis_to_break: Server) -> Iterator[Redis]:
-    """A Redis that a test may set wrong; what it set is taken back."""
+    """A Redis that a test may set wrong. Its settings are restored."""
     asked = ["appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "requirepass"]
     with make_redis(Settings(redis_url=redis_to_break.url)) as redis:
         before: dict[str, Any] = {name: redis.config_get(name)[name] for name in asked}
@@ -252,7 +252,7 @@ def mongodb_facts(database: Database[dict[str, Any]]) -> MongoFacts:
 
 
 def mongod(folder: Path, *options: str) -> Server:
-    """A mongod that nobody has made a replica set."""
+    """A mongod that is not in a replica set."""
     server = mongo_server(folder, pick_port(0))
     without_set = server.command[: server.command.index("--replSet")]
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Start:
-    """One start of `make run` that is to fail, in a folder of its own."""
+    """A start of `make run` that is expected to fail, in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +75,7 @@ def start(tmp_path: Path) -> Start:
 
 @contextmanager
 def mounted(folder: Path, options: str) -> Iterator[None]:
-    """A file system of its own. Skips the test if we may not mount."""
+    """A new file system. Skips the test if mounting is not allowed."""
     folder.mkdir()
     ran = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=False, capture_output=True, text=True
@@ -177,7 +177,7 @@ def test_a_port_that_is_taken_after_it_was_found_free(start: Start, name: str, r
 
 
 def test_a_port_of_an_app_that_is_taken_where_nothing_looked(start: Start):
-    """Ports are looked for on 127.0.0.1 only."""
+    """Ports are checked on 127.0.0.1 only."""
     start.environment["BIND_HOST"] = "127.0.0.2"
     with socket.create_server(("127.0.0.2", int(start.environment["INGESTION_PORT"]))):
         said = start.fails()

@@ -1,4 +1,4 @@
-"""`python -m footfall keys` and `sites`, on real stores: what is done there holds for the apps."""
+"""`python -m footfall keys` and `sites`, on real stores: their changes apply to the apps."""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""A store that does not answer is one sentence: which, where, why and what to do; for every command and make run."""
+"""An unreachable store is reported in one sentence, for every command and `make run`.
+
+The sentence says which store, where, why, and what to do.
+"""
 
 import re
 import socket
@@ -21,7 +24,7 @@ from footfall.store_checks import StoreUnreachable, check_store
 from tests.support.running_system import ROOT, frozen, own_environment, pick_ports, running
 
 SECRET = "g3heim"
-LIMIT = 30  # seconds: a command that waits longer than this hangs; on a free machine it takes 2
+LIMIT = 30  # seconds: a command that waits longer hangs; on an idle machine it takes 2
 COMMANDS = {
     "audit": 2,
     "dead-letters list": 1,

@@ -44,7 +44,7 @@ def supervise(
     apps: list[SupervisedProcess],
     servers: list[SupervisedProcess] | None = None,
 ) -> float:
-    """Runs `scenario` beside the processes, then sends ourselves SIGTERM. Returns how many seconds the stop took."""
+    """Runs `scenario` beside the processes, then sends this process SIGTERM. Returns how many seconds the stop took."""
     supervisor = Supervisor(servers or [], apps)
     told_at = 0.0
 
@@ -65,7 +65,7 @@ def descriptors() -> int:
 
 @contextmanager
 def leaving_no_child() -> Iterator[None]:
-    """The servers of other tests are children of this process, too."""
+    """Checks that no child is left, apart from the servers of other tests, which are children of this process too."""
     others = set(psutil.Process().children())
     yield
     assert set(psutil.Process().children()) <= others
@@ -76,9 +76,7 @@ def is_gone(pid: int) -> bool:
 
 
 def kill_each_150_times() -> tuple[list[int], set[tuple[int, int]], int]:
-    """The deaths of each process; before and after them, how many descriptors and threads there were; and the children
-    at the end.
-    """
+    """The deaths of each process, the numbers of descriptors and threads before and after, and the last children."""
     servers = [SupervisedProcess(name, SLEEP, back_off=AT_ONCE) for name in SERVERS]
     apps = [SupervisedProcess(name, SLEEP, back_off=AT_ONCE) for name in APPS]
     seen: set[tuple[int, int]] = set()
@@ -102,7 +100,7 @@ def kill_each_150_times() -> tuple[list[int], set[tuple[int, int]], int]:
 
 
 def test_each_process_is_started_again_after_each_of_150_deaths_and_nothing_leaks():
-    # A process of its own: other tests leave threads and descriptors in this one.
+    # A new process, because other tests leave threads and descriptors in this one.
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
         deaths, seen, children = alone.submit(kill_each_150_times).result()
     assert deaths == [150] * 7

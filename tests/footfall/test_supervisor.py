@@ -1,4 +1,7 @@
-"""`make run` as its user meets it: it starts, restarts what dies, answers while Redis does not, stops and keeps all."""
+"""`make run` as a user sees it.
+
+It starts, restarts dead processes, answers while Redis does not, stops, and keeps all data.
+"""
 
 import http.client
 import json
@@ -48,7 +51,7 @@ def test_ctrl_c_stops_everything_and_starting_again_finds_everything(own_system:
     own_system.start()
     assert "curl -X POST" in own_system.output()
     for worker in own_system.part("celery", "worker"):
-        worker.suspend()  # so that accepted events are still in the journal when the stop comes
+        worker.suspend()  # so that accepted events are still in the journal at the stop
     assert [post(own_system) for _ in range(20)] == [200] * 20
     for worker in own_system.part("celery", "worker"):
         worker.resume()
@@ -100,7 +103,7 @@ def _accepted(system: System) -> int:
 
 
 def test_redis_frozen_or_dead_is_a_503_within_two_seconds_for_everyone_at_once(own_system: System):
-    """64 clients at once are twice the threads there are: nobody may wait for somebody else's time-out either."""
+    """64 clients at once are twice the number of threads: no client may wait for another client's time-out either."""
     own_system.start()
     assert post(own_system) == 200
     (redis,) = own_system.part("redis-server")
@@ -150,7 +153,7 @@ def test_events_wait_while_mongodb_is_away_and_the_task_retries(own_system: Syst
 
 
 def run_supervisor(**environment: str) -> subprocess.CompletedProcess[str]:
-    """On ports of its own: the usual ones may be taken by whoever runs Footfall here."""
+    """Runs the supervisor on its own ports: a running Footfall may use the default ones."""
     names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT"]
     ports = {name: str(port) for name, port in zip(names, pick_ports(4), strict=True)}
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""What a developer is told of events: why they were dropped, what is misspelled, and what would become of them."""
+"""What answers tell a developer: why events were dropped, which names are unknown, and the expected outcome."""
 
 import json
 from collections.abc import Callable
@@ -54,7 +54,10 @@ def make_key(settings: Settings, database: Database[dict[str, Any]], redis: Redi
 
 
 def kept(redis: Redis) -> dict[bytes, Any]:
-    """All that events left in Redis: the journal, counts, salts, limits; but for when a key was used."""
+    """Everything that events left in Redis: the journal, counts, salts and limits.
+
+    The time of a key's last use is left out.
+    """
     return {key: redis.dump(key) for key in redis.scan_iter() if key != b"footfall:api-keys:used"}
 
 
@@ -128,7 +131,7 @@ def test_no_list_of_an_answer_grows_with_the_hit(ingest: FlaskClient, make_key: 
     assert len(long.data) < 500
 
 
-# What is misspelled
+# Unknown names
 
 
 @pytest.mark.parametrize(
@@ -175,7 +178,7 @@ def test_an_event_of_known_fields_is_answered_as_ever(ingest: FlaskClient, make_
         assert answer.json == {"success": True, "accepted": 1, "dropped": 0, "rejected": []}
 
 
-# What would become of it
+# The expected outcome
 
 
 def test_validate_says_what_would_happen_and_leaves_nothing_behind(

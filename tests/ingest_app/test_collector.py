@@ -1,4 +1,4 @@
-"""The collector: every way in, whose event it is, when it was, and what a site does not want."""
+"""The collector: all routes, and each event's visitor, time and site policy."""
 
 import gzip
 import json
@@ -39,7 +39,7 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 
 @pytest.fixture
 def admitted(journal: Journal) -> Callable[[], list[Event]]:
-    """What came through since it was asked last."""
+    """The events that were admitted since the last call."""
 
     def read() -> list[Event]:
         assert journal.held("test") == []
@@ -100,7 +100,7 @@ def test_ndjson_without_a_line_holds_no_event(ingest: FlaskClient, body: bytes):
 
 
 def test_a_line_that_comes_in_very_many_pieces_is_joined_once(ingest: FlaskClient):
-    """By 200,000 members of gzip, each of one byte, for which 44 seconds were spent on copying."""
+    """With 200,000 members of gzip of one byte each, copying took 44 seconds."""
     line = json.dumps(KNOWN).encode()
     pieces = (bytes([each]) for each in b" " * 200_000 + line + b"\n" + line)
     began = process_time()
@@ -165,7 +165,7 @@ def test_half_a_body_does_not_count(ingest: FlaskClient, journal: Journal):
     assert journal.waiting() == 0
 
 
-# When
+# Time
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_how_old_an_event_may_be_is_the_site_s_to_say_but_for_api_keys(ingest, a
     assert ingest.post("/event", json=old | {"site_id": "nothing is set for it"}).status_code == 200
 
 
-# Who
+# Visitor
 
 
 def test_who_brings_no_user_id_is_a_visitor_of_the_day(ingest: FlaskClient, admitted):
@@ -271,7 +271,10 @@ def test_who_cannot_be_read_is_named(ingest: FlaskClient, given: dict[str, objec
 
 @pytest.mark.parametrize("letter", ["x", "\u00ff", "\U0001f600", "\ud800", '"'], ids=ascii)
 def test_who_did_it_is_sealed_and_read_again_however_long_it_is(ingest, admitted, redis: Redis, letter: str):
-    """As JSON a letter may take 12; a seal that was longer than the journal's form allows made a dead letter of it."""
+    """In JSON a letter may take 12 bytes.
+
+    A seal that was longer than the journal's form allows became a dead letter.
+    """
     ingest.post("/event", json=GOOD | {"user_agent": letter * 1500, "ip": f"fe80::1%{'x' * 9000}"})
     (event,) = admitted()
     assert Salts(redis, lambda: NOW).unseal(event.client) == Client("fe80::1", storable(letter) * 1024)
@@ -294,7 +297,7 @@ def test_a_client_cannot_say_what_only_the_door_knows(ingest: FlaskClient, admit
     assert event.client != forged["client"]
 
 
-# What a site does not want
+# Site policy
 
 
 def test_in_production_a_site_that_is_not_known_is_refused_and_its_name_counted_nowhere(
@@ -311,7 +314,7 @@ def test_in_production_a_site_that_is_not_known_is_refused_and_its_name_counted_
 def test_in_production_nothing_is_counted_by_a_name_that_somebody_made_up(
     production: FlaskClient, publish, redis: Redis, database
 ):
-    """By no way in: each name takes place in Redis, and costs nothing to make up."""
+    """On no route: each name takes memory in Redis, and a client can make up names at no cost."""
     publish(Site("shop"))
     bad = {"event_type": ""}
     production.post("/event", json=bad | {"site_id": "shop"})
@@ -470,7 +473,7 @@ def test_an_image_that_could_not_be_counted_is_a_503(ingest: FlaskClient, redis:
 
 
 def test_a_page_s_own_ways_of_sending_need_no_preflight(ingest: FlaskClient, admitted):
-    """What the Fetch standard lets a page send to anybody without asking first: text/plain, no headers."""
+    """The Fetch standard lets a page send text/plain without extra headers to any origin, without a preflight."""
     for _ in range(2):
         answer = ingest.post(
             "/event", data=json.dumps(KNOWN), content_type="text/plain;charset=UTF-8",

@@ -1,6 +1,7 @@
-"""100,000 malformed bodies at the collector: every one is answered, none with a 5xx, and no process dies of one.
+"""100,000 malformed bodies at the collector: each is answered, none with a 5xx, and no process dies.
 
-Seeded: SEED=... makes other ones, COUNT=... more. A body that failed is printed, and belongs in a test of its own.
+The bodies are seeded: SEED changes them, COUNT changes their number. A body that failed is printed, and should become a
+test of its own.
 """
 
 import gzip
@@ -98,7 +99,7 @@ TOKENS = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"\\", b"\\u", b"\\ud800", b
 
 
 def bodies(dice: random.Random) -> Iterator[bytes]:
-    """Endless. Each begins as a good body and is spoiled: as a value, as text, or as bytes."""
+    """Endless bodies. Each starts as a valid body and is changed: as a value, as text, or as bytes."""
     while True:
         base = dice.choice(BASES)
         events = [spoiled(dice, base) for _ in range(dice.choice((1, 1, 2, 3)))]
@@ -161,7 +162,7 @@ def nested(dice: random.Random, events: list[Any]) -> bytes:
 
 
 def twice(dice: random.Random, events: list[Any]) -> bytes:
-    """Objects with the same key again."""
+    """Objects with a repeated key."""
     body = text(events[0])
     return body[:-1] + b"," + text({dice.choice(list(EVENT)): dice.choice(ODD)})[1:] if body.endswith(b"}") else body
 
@@ -196,7 +197,10 @@ SPOILERS = (cut, flip, put, put, take, noise)
 
 
 def requests(dice: random.Random) -> Iterator[tuple[str, dict[str, str], bytes]]:
-    """Route, headers and body; some compressed, some of these spoiled, some only said to be."""
+    """Route, headers and body.
+
+    Some bodies are compressed, some of those damaged, and some are only declared as compressed.
+    """
     for body in bodies(dice):
         headers = {"Content-Type": dice.choice(TYPES)}
         sent = body
@@ -212,7 +216,7 @@ def requests(dice: random.Random) -> Iterator[tuple[str, dict[str, str], bytes]]
 
 
 class NoJournal(Journal):
-    """What passes the collector is not written: that is another matter, and would take most of the time."""
+    """Writes nothing: writing is not tested here, and would take most of the time."""
 
     def append(self, lines: Any) -> int:
         assert all(isinstance(line.event, bytes) for line in lines)
@@ -220,7 +224,7 @@ class NoJournal(Journal):
 
 
 def is_fine(route: str, status: int, data: bytes) -> bool:
-    """A good answer, or a no with words, in our shape."""
+    """Whether the answer is a success, or an error with a message in Footfall's shape."""
     if route in THEIRS:
         return status in (200, 202) or (status in (400, 401, 413, 415) and bool(json.loads(data)["message"]))
     body = json.loads(data)
@@ -247,7 +251,7 @@ def test_a_hundred_thousand_malformed_bodies_are_each_answered(settings: Setting
 
 
 def call(app: Flask, route: str, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
-    """As Flask's test client does, in a third of the time."""
+    """The same as Flask's test client, in a third of the time."""
     found: list[str] = []
     environ = {
         "REQUEST_METHOD": "POST", "PATH_INFO": route, "SCRIPT_NAME": "", "QUERY_STRING": "", "SERVER_NAME": "localhost",
@@ -261,7 +265,7 @@ def call(app: Flask, route: str, headers: dict[str, str], body: bytes) -> tuple[
 
 
 def test_no_process_dies_of_what_comes_over_a_socket(settings: Settings, redis: Redis, tmp_path: Path):
-    """Some thousands through gunicorn: heads spoiled too, on connections that are kept as long as it keeps them."""
+    """Some thousands through gunicorn, with changed heads too. Connections stay open as long as gunicorn allows."""
     port = pick_port(0)
     environment = {"REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "LOG_LEVEL": "ERROR"}
     with running_alone(PROCFILE["ingest"], tmp_path / "log", **environment) as gunicorn:
@@ -302,7 +306,10 @@ def raw_request(dice: random.Random, route: str, headers: dict[str, str], body: 
 
 
 def answers(port: int, raw: bytes) -> Iterator[bytes]:
-    """The statuses of what comes back. We say that nothing more will come, so nobody waits for it."""
+    """The statuses of the answers.
+
+    The client shuts down its side of the connection, so the server does not wait for more.
+    """
     with socket.create_connection(("127.0.0.1", port), timeout=15) as sock, suppress(OSError):
         sock.sendall(raw)
         sock.shutdown(socket.SHUT_WR)

@@ -1,4 +1,4 @@
-"""What the drop-in endpoints have in common: whose site it is in production, who sent it, and what is never a no."""
+"""Shared behaviour of the drop-in endpoints: the site in production, the visitor, and what is never rejected."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def production(settings: Settings, journal: Journal, wake_ups: WakeUps) -> Flask
 
 @pytest.fixture
 def admitted(journal: Journal) -> Callable[[], list[Event]]:
-    """What came through since it was asked last."""
+    """The events that were admitted since the last call."""
 
     def read() -> list[Event]:
         assert journal.held("test") == []
@@ -405,11 +405,11 @@ def test_what_is_missing_or_wrong_is_named_as_the_client_calls_it(production: Fl
     assert (detail["code"], list(detail["fields"])) == ("too_old", ["payload.timestamp"])
 
 
-# What one hit may cost
+# The cost of one hit
 
 
 def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names that are asked for from here on."""
+    """The names that are looked up from here on."""
     asked: list[str] = []
     get = Published.get
 
@@ -463,7 +463,8 @@ ODD_PROPS = {"p" * 300 + f"{n}": [] for n in range(30)}
 def test_very_many_wrong_events_get_a_short_answer_soon(ingest: FlaskClient, route: str, events: Any, rejected: str):
     body = brotli.compress(json.dumps(events).encode())
     assert len(body) < 500
-    ingest.post(route, json=events[:1] if isinstance(events, list) else events)  # loads what is loaded once
+    # Loads data sets before the measurement.
+    ingest.post(route, json=events[:1] if isinstance(events, list) else events)
     start = process_time()
     answer = ingest.post(route, data=body, headers={"Content-Encoding": "br"})
     took = process_time() - start

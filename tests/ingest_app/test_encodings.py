@@ -1,4 +1,4 @@
-"""Compressed bodies: each encoding read as it comes, cut, garbled or a bomb."""
+"""Compressed bodies: each encoding, also cut, damaged, or a bomb."""
 
 import gzip
 import zlib
@@ -75,7 +75,7 @@ def test_a_zstd_frame_that_wants_more_memory_than_http_allows_is_refused():
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_body_of_very_many_members_is_not_read_to_its_end(encoding: str):
-    """Five megabytes of empty ones took 20 seconds."""
+    """Five megabytes of empty members took 20 seconds."""
     with pytest.raises(InvalidEvent, match="more than 1000 parts"):
         list(inflate(pieces(HOW[encoding](b"") * 1001, 65536), encoding))
     assert b"".join(inflate(pieces(HOW[encoding](b"a") * 1000, 65536), encoding)) == b"a" * 1000

@@ -1,4 +1,4 @@
-"""Requests share a write exactly when one is in flight, and each returns after its own write and no other."""
+"""Requests share a write only while another is in flight, and each returns after its own write."""
 
 import threading
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from tests.support.running_system import wait_for
 
 
 class Disk:
-    """A write that a test can hold up and make fail; it notes what it was given, and by which thread."""
+    """A write that a test can delay and make fail. It records its entries, and the threads that called it."""
 
     def __init__(self) -> None:
         self.writes: list[list[bytes]] = []
@@ -70,7 +70,7 @@ def test_what_is_too_much_for_one_write_goes_into_several(disk: Disk, requests: 
 
 
 def share_a_write(commits: GroupCommit, disk: Disk, requests: ThreadPoolExecutor) -> tuple[Future, list[Future]]:
-    """One request whose write is held up, and ten more that arrived meanwhile."""
+    """One request whose write is delayed, and ten more that arrived meanwhile."""
     disk.go.clear()
     first = requests.submit(commits.append, [b"first"])
     wait_for(lambda: disk.writes, "the first write")

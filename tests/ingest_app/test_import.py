@@ -1,5 +1,7 @@
-"""Export and import are inverse operations: `POST /events` takes what `GET /export/events` wrote. Sent to the same site
-nothing changes; sent to another site it answers every question as the first site does.
+"""Export and import are inverse operations: `POST /events` takes what `GET /export/events` wrote.
+
+Sent to the same site, the import changes nothing. Sent to another site, that site answers every query as the first one
+does.
 """
 
 import json
@@ -52,7 +54,7 @@ def key(settings: Settings, database: Database, redis: Redis) -> Callable[..., d
 
 @dataclass
 class Sites:
-    """What a user has of the system: both apps, and workers that store what was sent."""
+    """The system as a user has it: both apps, and workers that store the events."""
 
     collector: FlaskClient
     report: FlaskClient
@@ -72,7 +74,7 @@ class Sites:
         return [json.loads(line) for line in answer.text.splitlines()]
 
     def bring(self, lines: list[dict[str, Any]], headers: dict[str, str]) -> None:
-        """Import them."""
+        """Imports the lines."""
         said = self.send(*lines, headers=headers)
         assert said == {"success": True, "accepted": len(lines), "dropped": 0, "rejected": []}
 
@@ -200,7 +202,10 @@ SAID = ("id", "sequence", "visitor_id")
 
 
 def test_an_import_cannot_take_the_id_of_another_site_s_event(sites: Sites, key: Any):
-    """Who knows an event_id can compute the id of its event, which would then be taken for a duplicate."""
+    """A sender who knows an event_id can compute the id of its event.
+
+    An event with that id would count as a duplicate.
+    """
     (event,) = views("20T10:00:00", user_id="ann", event_id="order-1")
     sites.send(event)
     (line,) = sites.export()
@@ -211,7 +216,7 @@ def test_an_import_cannot_take_the_id_of_another_site_s_event(sites: Sites, key:
 
 
 def test_a_site_s_settings_hold_for_what_is_imported(sites: Sites, services: Services, key: Any):
-    """But for the age: with a key, events may be of any age."""
+    """Except for the age: with a key, events may have any age."""
     sites.send(*views("18T10:00:00", user_id="ann"), *views("20T10:00:00", path="/admin", user_id="ann"))
     services.sites.put(Site("copy", excluded_paths=("/admin",), backdate_days=1))
     sites.bring(to("copy", sites.export()), key())
@@ -235,7 +240,7 @@ def test_an_import_does_not_bring_back_an_erased_visitor_and_the_books_add_up(
 
 
 def test_a_server_s_own_id_is_no_import(sites: Sites, key: Any):
-    """An exported event has `received_at` too; a server's own event is enriched as before."""
+    """An exported event also has `received_at`. A server's own event is enriched as before."""
     (event,) = views("20T10:00:00", id=str(uuid4()), url="https://shop.example/x", path=None)
     sites.send(event, headers=key())
     (line,) = sites.export()
@@ -244,7 +249,7 @@ def test_a_server_s_own_id_is_no_import(sites: Sites, key: Any):
 
 
 def test_an_exported_event_is_taken_whatever_size_an_event_may_have_now(sites: Sites, settings: Settings, key: Any):
-    """What was derived for it counts, and the site's limit may have been another."""
+    """Its derived fields count, and the other site's limit may have been different."""
     sites.send(*views("20T10:00:00", user_id="ann", props={"text": "x" * 1900}))
     lines = sites.export()
     make_registry(settings).publish(lambda: [Site("copy", max_event_bytes=1024)])

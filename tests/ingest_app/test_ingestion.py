@@ -1,4 +1,4 @@
-"""POST /event at the front, the journal at the back: what is promised, what is refused, and in which words."""
+"""POST /event and the journal: what is promised, what is refused, and the texts of the answers."""
 
 import json
 import re

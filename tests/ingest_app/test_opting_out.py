@@ -1,4 +1,4 @@
-"""The page on which a visitor opts out, as a browser sees it, and the collector that honours it."""
+"""The opt-out page as a browser sees it, and the collector that honours the choice."""
 
 import pytest
 from flask.testing import FlaskClient
@@ -82,9 +82,9 @@ def test_another_origin_cannot_choose_where_a_browser_does_not_say_sec_fetch_sit
     [
         {"Origin": "https://stats.example"},
         {"Origin": "https://Stats.example:443"},
-        {"Origin": "http://stats.example"},  # a proxy ends TLS
+        {"Origin": "http://stats.example"},  # a proxy terminates TLS
         {"Referer": "https://stats.example/opt-out?site_id=shop"},
-        {"Sec-Fetch-Site": "same-origin", "Origin": "https://stats.public.example"},  # a proxy names another Host
+        {"Sec-Fetch-Site": "same-origin", "Origin": "https://stats.public.example"},  # a proxy sends another Host
     ],
 )
 def test_the_page_s_own_form_can_choose_in_every_browser(ingest: FlaskClient, headers: dict[str, str]):

@@ -1,4 +1,4 @@
-"""POST /api/event: what Plausible's clients send, read as they mean it, and answered as they expect."""
+"""POST /api/event: Plausible's events keep their meaning, and the answers are those that clients expect."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ VIEW = {"n": "pageview", "u": "https://shop.example/pricing?utm_source=x#top", "
 
 
 def event_of(body: object, forwarded_for: str = "") -> dict[str, Any]:
-    """Its event, which our schema takes."""
+    """The translated event. Footfall's schema accepts it."""
     event = read_plausible(body, forwarded_for).event
     load_event(event | {"site_id": "shop"}, NOW)
     return event

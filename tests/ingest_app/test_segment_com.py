@@ -1,4 +1,4 @@
-"""Segment's and RudderStack's HTTP API: what their clients send, read as they mean it, and answered as they expect."""
+"""Segment's and RudderStack's HTTP API: messages keep their meaning, and the answers are those that clients expect."""
 
 import base64
 import gzip
@@ -26,7 +26,7 @@ TRACK = {"type": "track", "event": "Signed Up", "userId": "ann", "messageId": "m
 
 
 def event_of(message: dict[str, Any], context: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Its event, which our schema takes; without what all have."""
+    """The translated event, without the fields that all have. Footfall's schema accepts it."""
     event = translate({"userId": "ann", **message}, "shop", context or {})
     assert isinstance(event, dict)
     load_event(event, NOW)
@@ -178,7 +178,7 @@ def test_a_batch_says_who_when_and_what_holds_for_all():
     {"page": {"url": "\u0300" * 2_000_000, "referrer": "\u0300" * 2_000_000}, "ip": "1" * 4_000_000},
 ], ids=["many", "a structure", "spaces", "long"])  # fmt: skip
 def test_what_a_batch_has_in_common_costs_no_message_much(context: dict[str, Any]):
-    """5,000 messages of one request took minutes over it."""
+    """5,000 messages of one request took minutes."""
     began = process_time()
     said = read_segment({"batch": [{"type": "page"}] * 100, "context": context})
     for message in said.messages:

@@ -1,4 +1,4 @@
-"""What /js/footfall.js serves. What it does: tests/system/test_tracker_in_browser.py."""
+"""The answer of /js/footfall.js. tests/system/test_tracker_in_browser.py tests what the script does."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""POST /api/send and /api/batch: what Umami's clients send, read as they mean it, and answered as they expect."""
+"""POST /api/send and /api/batch: Umami's events keep their meaning, and the answers are those that clients expect."""
 
 import json
 from time import process_time
@@ -19,7 +19,7 @@ SENT = {"type": "event", "payload": PAYLOAD}
 
 
 def event_of(**payload: object) -> dict[str, Any]:
-    """Its event, which our schema takes."""
+    """The translated event. Footfall's schema accepts it."""
     read = read_umami({"type": "event", "payload": {"website": WEBSITE} | payload})
     assert read.event is not None
     load_event(read.event | {"site_id": "shop"}, NOW)
@@ -153,7 +153,7 @@ def test_a_batch_is_answered_event_by_event(ingest: FlaskClient, journal: Journa
 
 
 def test_addresses_in_a_header_cost_no_event_of_a_batch_much():
-    """Two thousand of them fit into one, and 5,000 events of a request took minutes over it."""
+    """A header has room for two thousand addresses, and 5,000 events of a request took minutes."""
     payload = {"website": "shop", "url": "/"}
     began = process_time()
     for _ in range(500):

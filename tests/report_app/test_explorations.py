@@ -1,4 +1,4 @@
-"""POST /api/v2/funnel, /retention, /journeys and GET /stats/visitor over HTTP; every number is counted by hand."""
+"""POST /api/v2/funnel, /retention, /journeys and GET /stats/visitor over HTTP. Every number is counted by hand."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def site(services: Services) -> None:
 
 
 def test_a_funnel_says_how_many_went_on_at_each_step(report: FlaskClient, story: None):
-    """Of the three visits of the 21st two begin at /, and one of these goes on."""
+    """Two of the three visits of the 21st begin at /, and one of the two continues."""
     assert ask(report, "funnel", steps=STEPS) == {
         "results": [
             {"label": "Visit /", "count": 2, "share": 100.0, "share_of_previous": 100.0, "dropped": 0},
@@ -52,7 +52,7 @@ def test_a_funnel_says_how_many_went_on_at_each_step(report: FlaskClient, story:
 
 
 def test_within_a_window_it_counts_visitors(report: FlaskClient, story: None):
-    """Bob came to / a day before he saw the prices, 26 hours in between; ann is one visitor in two visits."""
+    """Bob sees the prices 26 hours after /. Ann is one visitor with two visits."""
     steps = [{"page": "/"}, {"page": "/pricing"}, {"event": "signup"}]
     both = {"steps": steps, "date_range": ["2026-11-20", "2026-11-21"]}
     assert [step["count"] for step in ask(report, "funnel", **both, window="26h")["results"]] == [2, 2, 1]
@@ -149,7 +149,7 @@ def test_a_page_s_stars_are_those_of_goals_and_all_else_is_itself():
 
 
 def test_retention_says_how_many_of_a_cohort_came_again(report: FlaskClient, story: None, database: Database):
-    """Bob's first day is the 20th, ann's the 21st; bob is back the day after, ann two days after hers."""
+    """Bob's first day is the 20th, ann's is the 21st. Bob returns the day after, ann two days after hers."""
     tell(database, {"at": "23 08:00:00"})
     assert ask(report, "retention", date_range=["2026-11-20", "2026-11-23"], grain="day") == {
         "results": [

@@ -1,4 +1,4 @@
-"""GET /export/events against documents in a real MongoDB: everything, of the period, in pieces, or broken off."""
+"""GET /export/events against documents in a real MongoDB: everything, of a period, in pieces, or broken off."""
 
 import csv
 import json
@@ -89,7 +89,7 @@ def test_what_an_event_has_not_is_left_out(report: FlaskClient, database: Databa
 def test_events_come_by_time_and_those_of_the_period_only(report: FlaskClient, services: Services, database: Database):
     hours = ["21 14:59:59.999", "21 15:00:00", "22 14:59:59.999", "22 15:00:00", "22 03:00:00"]
     tell(database, *[{"at": at, "path": f"/{at}"} for at in hours], {"at": "22 03:00:00", "site_id": "other"})
-    services.sites.put(Site("shop", zone=ZoneInfo("Asia/Tokyo")))  # its 22nd begins at 15:00 on the 21st
+    services.sites.put(Site("shop", zone=ZoneInfo("Asia/Tokyo")))  # its 22nd begins at 15:00 UTC on the 21st
     answer = export(report, "site_id=shop&from=2026-11-22&to=2026-11-22")
     assert [line["path"][1:] for line in lines(answer)] == [hours[1], hours[4], hours[2]]
     assert answer.headers["Content-Disposition"] == "attachment; filename=events-2026-11-22-2026-11-22.ndjson"
@@ -199,7 +199,7 @@ def test_csv_has_the_columns_of_parquet_and_no_formula(report: FlaskClient, data
     assert export(report, f"{DAY}&format=csv&bom=1").data == b"\xef\xbb\xbf" + answer.data
 
 
-# Some of them
+# With filters
 
 
 def test_filters_are_those_of_a_query(report: FlaskClient, story: None):
@@ -247,7 +247,7 @@ def test_an_export_that_nobody_reads_holds_a_place_among_exports_only(
 def test_a_filtered_export_that_would_lack_fresh_events_is_refused_before_its_first_byte(
     services: Services, report: FlaskClient, database: Database
 ):
-    """The whole one needs no segments."""
+    """An export without filters needs no segments."""
     EventStore(database).store([("0-1", event) for event in many(50)], NOW)
     services.reports.most_fresh = 10
     refused = export(report, f"{DAY}&page!=/")
@@ -285,7 +285,7 @@ def csv_of(events: Iterator[Event]) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("form", [ndjson, parquet, csv_of])
 def test_large_events_take_no_more_memory_than_small_ones(form: Any):
-    """50 kB each, 150 MB in all."""
+    """50 kB each, 150 MB in total."""
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 800)))
     props = {f"name-{n}": text[n:] + text[:n] for n in range(20)}
     events = (replace(event, props={name: f"{n}{text}" for name, text in props.items()}) for n, event in
@@ -310,7 +310,7 @@ def test_a_row_group_is_sent_as_soon_as_it_is_full():
     assert [table.metadata.row_group(n).num_rows for n in range(2)] == [EXPORT_ROW_GROUP, 1]
 
 
-# MongoDB goes away
+# MongoDB fails
 
 
 def test_before_the_first_byte_it_is_a_503(settings: Settings, journal: Journal, report: FlaskClient):
@@ -326,13 +326,13 @@ def test_on_the_way_the_answer_breaks_off(report: FlaskClient, database: Databas
     EventStore(database).store([("0-1", event) for event in many(EXPORT_ROW_GROUP + 3 * READ_AT_ONCE)], NOW)
     answer = report.get(f"/export/events?{DAY}&format={form}", headers=BEARER, buffered=False)
     assert answer.status_code == 200
-    database.client.admin.command("killAllSessions", [])  # as where MongoDB changes its primary: the cursor is gone
+    database.client.admin.command("killAllSessions", [])  # as when MongoDB changes its primary: the cursor is lost
     with pytest.raises(Unavailable):
         b"".join(answer.iter_encoded())
 
 
 def test_what_is_broken_off_does_not_look_whole(settings: Settings, database: Database, tmp_path: Path):
-    """Over a real connection, whose buffers hold less than there is to send."""
+    """Over a real connection, whose buffers hold less than the export."""
     EventStore(database).store([("0-1", event) for event in many(10 * READ_AT_ONCE, path="/" + "x" * 2000)], NOW)
     port = pick_port(0)
     environment = settings.as_environment() | {"REPORTING_PORT": str(port), "DATA_DIR": str(tmp_path)}

@@ -1,4 +1,4 @@
-"""GET /stats/ledger and `last_event_received`: what became of a site's events, as an operator sees it over HTTP."""
+"""GET /stats/ledger and `last_event_received`: the outcomes of a site's events, as an operator sees them over HTTP."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta

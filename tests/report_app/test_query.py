@@ -1,4 +1,4 @@
-"""POST /api/v2/query over HTTP, against events in a real MongoDB; every number here is counted by hand."""
+"""POST /api/v2/query over HTTP, against events in a real MongoDB. Every number here is counted by hand."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ DAY = ["2026-11-21", "2026-11-21"]
 
 
 class StandIn:
-    """Where it matters how an answer is shown, and not how it was found."""
+    """Replaces Reports in tests of how an answer is shown, not how it is computed."""
 
     def __init__(self, answer: Answer | Exception) -> None:
         self._answer = answer
@@ -144,7 +144,7 @@ def test_filters_and_a_site_s_own_days(report: FlaskClient, story: None, service
 def test_a_period_of_all_years_is_asked_about_in_a_moment(
     report: FlaskClient, story: None, services: Services, zone: str
 ):
-    """It took more than 10 s of Python, in which its process did nothing else."""
+    """It took more than 10 s of Python, in which the process did nothing else."""
     services.sites.put(Site("shop", zone=ZoneInfo(zone)))
     began = time.process_time()
     for dimension in ("time:hour", "time:day", "time:week", "time:month"):
@@ -188,7 +188,7 @@ def test_a_bucket_is_compared_with_that_of_its_position(report: FlaskClient, sto
         (3, 2, 50),
         (1, 3, -67),
         (0, 4, -100),
-        (1, 8, -88),  # 87.5: half away from zero
+        (1, 8, -88),  # 87.5, rounded half away from zero
         (9, 8, 13),
         (5, 0, None),
         (0, 0, None),

@@ -1,4 +1,4 @@
-"""Which site a report is about: by its id or a domain, in production only if it is set up, and for which keys."""
+"""The site of a report: by its site_id or a domain, in production only if it is set up, and which keys may read it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -88,7 +88,7 @@ def test_the_events_of_a_domain_s_site_are_counted(ask: Ask, services: Services,
 
 
 def test_an_id_is_found_before_a_domain(ask: Ask, database: Database[dict[str, Any]]):
-    """Two sites may have been given the same name before this was refused."""
+    """Two sites may have got the same name before that was refused."""
     sites = (Site("news.example"), Site("old", domains=("news.example",)))
     database["sites"].insert_many([{**to_document(site), "write_key": f"{uuid4()}"} for site in sites])
     assert ask("/stats", "news.example").json["site_id"] == "news.example"

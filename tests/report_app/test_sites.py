@@ -1,4 +1,4 @@
-"""What is set for a site: what is taken, what is refused, and that a report asks the latest."""
+"""The settings of a site: what is accepted, what is refused, and that a report uses the latest ones."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -44,12 +44,12 @@ UNSET = {
 
 
 def dumped(site: Site) -> dict[str, Any]:
-    """As it comes over HTTP."""
+    """The settings as JSON."""
     return json.loads(json.dumps(dump_site(site)))
 
 
 def settings_of(report: FlaskClient) -> dict[str, Any]:
-    """As GET answers them."""
+    """The settings as GET answers them."""
     answer: dict[str, Any] = report.get("/admin/sites/shop", headers=HEADERS).json
     return {name: value for name, value in answer.items() if name != "last_event_received"}
 
@@ -352,7 +352,7 @@ def test_changes_of_different_settings_at_the_same_time_all_hold(database: Datab
                "domains": ["a.example"], "excluded_paths": ["/x"], "allowed_parameters": ["id"],
                "allowed_origins": ["https://a.example"]}  # fmt: skip
     for turn in range(10):
-        stores = [SiteStore(database) for _ in changes]  # a process each
+        stores = [SiteStore(database) for _ in changes]  # one per process
         start = Barrier(len(changes))
 
         def change(store: SiteStore, name: str, site: str = f"shop-{turn}", start: Barrier = start) -> None:
@@ -433,7 +433,7 @@ def test_a_domain_or_a_write_key_of_another_site_is_refused_and_named(report: Fl
         assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_site")
         assert answer.json["error"]["fields"] == {field: [f"{named} belongs to the site 'shop'."]}
     assert report.put("/admin/sites/shop", headers=HEADERS, json=taken).status_code == 200
-    for site_id in ("other", "third"):  # without any, they do not meet
+    for site_id in ("other", "third"):  # sites without any do not conflict
         assert report.put(f"/admin/sites/{site_id}", headers=HEADERS, json={}).status_code == 200
     report.delete("/admin/sites/shop", headers=HEADERS)
     assert report.put("/admin/sites/other", headers=HEADERS, json=taken).status_code == 200

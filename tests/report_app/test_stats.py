@@ -1,4 +1,4 @@
-"""GET /stats/timeseries, /stats/breakdown and /stats/realtime over HTTP; every number here is counted by hand."""
+"""GET /stats/timeseries, /stats/breakdown and /stats/realtime over HTTP. Every number here is counted by hand."""
 
 from datetime import timedelta
 from typing import Any
@@ -245,7 +245,7 @@ def test_a_grain_is_one_of_four_and_of_time_series_only(report: FlaskClient, dat
     assert "grain" in wrong(report, "/stats/timeseries?site_id=shop&from=1990-01-01&to=2020-01-01&grain=hour")
 
 
-# Right now
+# Realtime
 
 
 def test_right_now_are_the_last_minutes_up_to_now(report: FlaskClient, database: Database):

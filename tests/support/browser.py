@@ -1,4 +1,4 @@
-"""A real Chromium, and pages that it may visit: another origin than ours, and as strict as a careful site is."""
+"""A real Chromium, and pages for it: they have another origin than the apps, and a strict Content-Security-Policy."""
 
 import os
 import shutil
@@ -17,9 +17,9 @@ from selenium.webdriver.chrome.service import Service
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,800",
-    # Whatever a page asks for, nothing leaves this machine.
+    # No request leaves this machine.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
-    # A headless one says what it is, and is dropped as a bot.
+    # The default user agent of a headless Chromium says so, and the hits would be dropped as a bot's.
     "--user-agent=Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0 Safari/537.36",
 ]  # fmt: skip
 
@@ -32,7 +32,7 @@ PAGE = """<!doctype html><html lang="en"><title>{path}</title>
 
 @contextmanager
 def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
-    """Its profile is in `folder`. Where there is none to be had, the test is skipped, but never in CI."""
+    """A Chromium with its profile in `folder`. If none is installed, the test is skipped, but never in CI."""
     binary, controller = shutil.which("chromium"), shutil.which("chromedriver")
     if not (binary and controller) and "CI" not in os.environ:
         pytest.skip("apt-get install chromium chromium-driver")
@@ -47,7 +47,10 @@ def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
 
 
 class Listener:
-    """An HTTP server of a test's own, on a port that nobody used before: its pages share nothing with others'."""
+    """An HTTP server of a single test, on a port that was not used before.
+
+    So its pages share no storage with other pages.
+    """
 
     def __init__(self, handler: type[BaseHTTPRequestHandler], **about: Any) -> None:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), about))
@@ -73,8 +76,10 @@ class Listener:
 
 
 class Pages(Listener):
-    """Any path is a page with the tracker, which comes from `tracker`. `attributes` of its tag, `before`: a script that
-    runs first, `links`: the body, `rules`: what is to be prerendered; all may be set between two visits.
+    """A server on which each path is a page with the tracker, which comes from `tracker`.
+
+    `attributes`: of the tracker's tag. `before`: a script that runs first. `links`: the body. `rules`: what to
+    prerender. All may be changed between two visits.
     """
 
     def __init__(self, tracker: str, site: str) -> None:
@@ -99,7 +104,7 @@ class Pages(Listener):
         ).encode()
 
     def policy(self) -> str:
-        """The Content-Security-Policy: what docs/tracker.md says that the tracker needs, and nothing else."""
+        """The Content-Security-Policy: what the tracker needs according to docs/tracker.md, and nothing else."""
         needs = f"script-src 'nonce-here' {self.tracker}; connect-src {self.may_connect_to}"
         sandbox = "; sandbox allow-scripts" if self.sandboxed else ""
         return f"default-src 'none'; style-src 'unsafe-inline'; {needs}{sandbox}"
@@ -116,7 +121,7 @@ class Quiet(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Not to stderr."""
+        """Logs nothing to stderr."""
 
 
 class _Page(Quiet):

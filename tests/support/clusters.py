@@ -1,5 +1,6 @@
-"""Stores that fail over, of real processes on loopback: three mongod in a replica set; a Redis, its replica and three
-sentinels.
+"""Stores that fail over, as real processes on loopback.
+
+They are a replica set of three mongod, and a Redis with its replica and three sentinels.
 """
 
 import subprocess
@@ -17,11 +18,11 @@ from redis.exceptions import RedisError
 from footfall.embedded_servers import REPLICA_SET, mongo_server, pick_port, redis_server
 from tests.support.running_system import kill_if_there, wait_for
 
-PRIMARY, SECONDARY = 1, 2  # replSetGetStatus's myState
+PRIMARY, SECONDARY = 1, 2  # values of myState in replSetGetStatus
 
 
 class Member:
-    """One process of a cluster, which a test may kill, freeze, thaw and start again."""
+    """A process of a cluster. A test may kill, freeze, thaw and restart it."""
 
     def __init__(self, port: int, command: list[str]) -> None:
         self.port = port
@@ -32,7 +33,7 @@ class Member:
         self._process = psutil.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
-        """Frozen or not; harmless where it is dead."""
+        """Kills the process, also if it is frozen. Does nothing if it is dead."""
         kill_if_there(self._process)
         self._process.wait()
 
@@ -44,7 +45,7 @@ class Member:
 
 
 class MongoSet:
-    """`election`: after so many seconds without a word from its primary, the set elects another."""
+    """Three mongod. `election`: seconds without an answer of the primary after which the set elects another one."""
 
     def __init__(self, folder: Path, election: float) -> None:
         self._folder = folder
@@ -74,7 +75,7 @@ class MongoSet:
             client.admin.command("replSetReconfig", config)
 
     def primary(self) -> Member:
-        """Whoever takes writes now; waits for one."""
+        """The current primary. Waits for one."""
         return wait_for(
             lambda: next((m for m in self.members if _hello(m).get("isWritablePrimary")), None), "a primary"
         )
@@ -88,8 +89,10 @@ class MongoSet:
             client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
 
     def is_whole(self) -> bool:
-        """A primary, and two that copy from somebody: one that still looks for a source may pick the next to freeze,
-        and wait for it 20 s, as MongoDB does; meanwhile no majority has anything.
+        """Whether there are a primary and two secondaries with a sync source.
+
+        A secondary that still looks for a source may choose the member that is frozen next, and wait for it for 20 s,
+        as MongoDB does. Meanwhile no write reaches a majority.
         """
         states = [_ask(member, "replSetGetStatus") for member in self.members]
         copying = [state for state in states if state.get("myState") == SECONDARY and state["syncSourceHost"]]
@@ -99,7 +102,7 @@ class MongoSet:
 class RedisPair:
     """A Redis that writes to its replica, and three sentinels that watch both. `members` begins with these two.
 
-    `down_after`: after so many seconds without an answer a majority of the sentinels makes the replica the master.
+    `down_after`: seconds without an answer after which a majority of the sentinels promotes the replica.
     """
 
     def __init__(self, folder: Path, down_after: float, name: str = "mymaster") -> None:
@@ -130,7 +133,7 @@ class RedisPair:
         wait_for(self._is_watched, "three sentinels that know each other and the replica")
 
     def master(self) -> Member | None:
-        """Whoever most of the sentinels call so."""
+        """The server that most sentinels name as master."""
         named = [state["port"] for state in self._states()]
         return next((member for member in self.pair if named.count(member.port) > 1), None)
 
@@ -172,8 +175,8 @@ def _replication(member: Member) -> dict[str, Any]:
 
 
 def _settings(election: float) -> dict[str, Any]:
-    # Copy from the primary only: in a new set a secondary may find another one too young to copy from, look away for
-    # 60 s, and leave it without a majority when it is elected meanwhile (seen).
+    # Copy from the primary only. In a new set, a secondary may find another one too young to copy from, not look again
+    # for 60 s, and leave it without a majority if it is elected meanwhile (this happened).
     return {
         "electionTimeoutMillis": int(election * 1000),
         "heartbeatIntervalMillis": 500,
@@ -192,7 +195,7 @@ def _hello(member: Member) -> dict[str, Any]:
 
 
 def _ask(member: Member, command: str) -> dict[str, Any]:
-    """What it says; nothing where it does not answer."""
+    """The answer of the member. Empty if it does not answer."""
     try:
         with MongoClient(
             "127.0.0.1", member.port, directConnection=True, serverSelectionTimeoutMS=500, socketTimeoutMS=500
@@ -204,7 +207,7 @@ def _ask(member: Member, command: str) -> dict[str, Any]:
 
 @contextmanager
 def cluster_running(cluster: Any) -> Iterator[Any]:
-    """Ends whatever runs of it, however the test went."""
+    """Starts the cluster, and stops all of its processes at the end, also if the test fails."""
     try:
         cluster.start()
         yield cluster

@@ -1,6 +1,6 @@
-"""Schemathesis against a running app: whatever its description allows, and whatever it does not, with every check on.
+"""Runs Schemathesis against a running app, with valid and invalid requests and with all checks.
 
-`python -m tests.support.fuzzing` starts a system of its own and asks both apps at length; EXAMPLES and SEED say how.
+`python -m tests.support.fuzzing` starts its own system and tests both apps for long. EXAMPLES and SEED change the run.
 """
 
 import json
@@ -20,13 +20,13 @@ ROOT = Path(__file__).parents[2]
 SETTINGS = {
     "ADMIN_KEY": "an-admin-key-for-fuzzing",
     "REPORT_KEY": "a-report-key-for-fuzzing",
-    "REDIS_TIMEOUT": "10",  # how busy this machine is besides is not what is asked about
+    "REDIS_TIMEOUT": "10",  # other load on this machine must not matter
 }
 BEARER = {"Authorization": f"Bearer {SETTINGS['ADMIN_KEY']}"}
 
 
 def tell(system: System) -> str:
-    """So that there is something to ask about: a site, its events, a dead letter. Returns the letter's id."""
+    """Creates data to ask about: a site, its events, a dead letter. Returns the dead letter's id."""
     httpx.put(f"{system.report}/admin/sites/{SITE_EXAMPLE}", headers=BEARER, json=SITE_SET).raise_for_status()
     event = {"site_id": SITE_EXAMPLE, "event_type": "pageview", "path": "/pricing", "user_id": "user-xyz-789"}
     httpx.post(f"{system.ingest}/events", json=[event, event | {"event_type": "signup"}]).raise_for_status()
@@ -38,8 +38,9 @@ def tell(system: System) -> str:
 
 
 def fuzz(address: str, folder: Path, examples: int, seed: int, **environment: str) -> subprocess.CompletedProcess[str]:
-    """One app. `examples`: for each operation, beside those that its description itself gives cause for. What else the
-    hooks want to know is in `environment`.
+    """Tests one app. `examples`: requests per operation, in addition to those that the description itself suggests.
+
+    `environment`: settings of the hooks.
     """
     command = [
         *(
@@ -57,12 +58,12 @@ def fuzz(address: str, folder: Path, examples: int, seed: int, **environment: st
 
 
 def found(done: subprocess.CompletedProcess[str]) -> str:
-    """Its output, no line too long to read."""
+    """The output, with long lines cut."""
     return "\n".join(line[:300] for line in (done.stdout + done.stderr).splitlines() if line.strip())
 
 
 def cases(done: subprocess.CompletedProcess[str]) -> int:
-    """How many requests were made up; 0 where none were."""
+    """The number of generated requests, 0 if there were none."""
     said = re.search(r"([0-9,]+) generated", done.stdout)
     return int(said[1].replace(",", "")) if said else 0
 

@@ -1,8 +1,8 @@
-"""What every report has to say, computed from raw documents in the plainest way: written from the words of the
-specification, not from the engine, which is compared with it.
+"""Computes the expected answer of every report from raw documents, in the plainest way.
 
-In: documents as in MongoDB's `events`, in any order, times aware UTC. Nothing is fast here, nothing rounds but
-`rounded`, and nothing is computed in floating point.
+It is written from the specification, not from the engine, which is compared with it. Documents are those of MongoDB's
+`events`, in any order, with aware UTC times. Nothing here is optimised, only `rounded` rounds, and nothing is computed
+in floating point.
 """
 
 import re
@@ -43,7 +43,7 @@ Group = tuple[str, ...]
 
 LONGEST_GAP = timedelta(minutes=30)
 MOST_PATHS = 10
-# Every bucket but the first and the last of a period lasts longer, even where clocks change by half an hour.
+# Every bucket but the first and the last of a period is longer, even if clocks change by half an hour.
 STEP = timedelta(minutes=15)
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -55,7 +55,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """`total_rows`: how many there were before limit and offset."""
+    """An answer. `total_rows`: the number of rows before limit and offset."""
 
     rows: list[Row]
     total_rows: int
@@ -85,13 +85,16 @@ def in_order(events: Iterable[Document]) -> list[Document]:
 
 
 def _arrival(event: Document) -> list[int]:
-    """Where it came in: what it says itself, or the number of its entry; first of all what came past the journal."""
+    """The place of an event in the order of arrival: its `sequence`, or the id of its journal entry.
+
+    Events that did not come through the journal are first.
+    """
     return [int(number) for number in (event.get("sequence") or event.get("entry_id") or "0-0").split("-")]
 
 
-@dataclass(frozen=True, eq=False)  # a visit is itself and equal to no other
+@dataclass(frozen=True, eq=False)  # a visit equals only itself
 class Visit:
-    """`events`: in order; the first is the entry and no engagement."""
+    """A visit. `events`: in order. The first is the entry, and is no engagement."""
 
     events: tuple[Document, ...]
 
@@ -131,7 +134,7 @@ def _visits_of_one(events: list[Document]) -> Iterator[Visit]:
             intervals.append([])
         intervals[-1].append(event)
     for interval in intervals:
-        while interval and is_engagement(interval[0]):  # it cannot begin a visit
+        while interval and is_engagement(interval[0]):  # an engagement cannot begin a visit
             interval.pop(0)
         if interval:
             yield Visit(tuple(interval))
@@ -187,7 +190,7 @@ def time_label(moment: datetime, grain: Grain, period: Period) -> str:
 
 @cache
 def time_labels(period: Period, grain: Grain) -> tuple[str, ...]:
-    """Every bucket that the period touches, each once, in the order of time."""
+    """The labels of all buckets that the period touches, each once, in order of time."""
     labels: dict[str, None] = {}
     moment = period.start
     while moment < period.end:
@@ -213,9 +216,10 @@ def page_fits(pattern: str, path: str) -> bool:
 
 
 class Asked:
-    """One site's events as one query sees them.
+    """One site's events as a query sees them.
 
-    `within`: E, those of the period; `fitting`: M, those of E that fit the filters; both in order.
+    `within`: the events of the period (E in the specification). `fitting`: those that fit the filters (M). Both are in
+    order.
     """
 
     def __init__(self, documents: Iterable[Document], query: Query) -> None:
@@ -249,13 +253,16 @@ class Asked:
                 return any(satisfies(value, wanted) for value in self._compared(event, wanted))
 
     def _compared(self, event: Document, wanted: Condition) -> list[str]:
-        """The word for a missing value is one that an event's value may be, and nothing to search in."""
+        """The values that are compared.
+
+        The word for a missing value can be equal to a value, but is not searched in.
+        """
         values = self.values(event, wanted.dimension)
         is_missing = wanted.dimension != "event:goal" and self._value(event, wanted.dimension) in (None, "")
         return [] if is_missing and wanted.operator != "is" else values
 
     def values(self, event: Document, dimension: str) -> list[str]:
-        """One, but of event:goal as many as the goals that it meets."""
+        """The values of a dimension: one. For event:goal there is one per goal that the event meets."""
         if dimension == "event:goal":
             return sorted({goal.name for goal in self.query.goals if meets(event, goal)})
         if dimension.startswith("time:"):
@@ -263,7 +270,7 @@ class Asked:
         return [self._value(event, dimension) or missing(dimension)]
 
     def _value(self, event: Document, dimension: str) -> str | None:
-        """None or "" is missing."""
+        """The value. None or "" if it is missing."""
         if dimension.startswith(PROPS):
             return text_of((event.get("props") or {}).get(dimension.removeprefix(PROPS)))
         kind, name = dimension.split(":")
@@ -288,12 +295,12 @@ class Asked:
         return entry.get(name)
 
     def groups(self, event: Document, dimensions: Sequence[str]) -> list[Group]:
-        """Those that the event counts in: one, but more or none where event:goal is asked."""
+        """The groups in which the event counts: one. For event:goal there may be several or none."""
         return list(product(*(self.values(event, dimension) for dimension in dimensions)))
 
 
 def satisfies(value: str, condition: Condition) -> bool:
-    """Where case does not matter, RE2 says what is the same."""
+    """Whether a value satisfies the condition. If case does not matter, RE2 decides which texts are the same."""
     case = "" if condition.case_sensitive else "(?i)"
     match condition.operator:
         case "is" if condition.case_sensitive:
@@ -312,7 +319,7 @@ def satisfies(value: str, condition: Condition) -> bool:
 
 
 def rounded(number: Fraction, digits: int) -> Fraction:
-    """Half away from zero."""
+    """Rounds half away from zero."""
     scaled = abs(number) * 10**digits
     size = Fraction(floor(scaled + Fraction(1, 2)), 10**digits)
     return size if number >= 0 else -size
@@ -336,7 +343,9 @@ def money(amount: Decimal, currency: str) -> dict[str, Any]:
 
 
 def answer(documents: Sequence[Document], query: Query) -> Answer:
-    """Of the period only; a comparison is `answer(documents, query.in_period(query.compare_with))`."""
+    """The answer for the period. The answer for a comparison is `answer(documents,
+    query.in_period(query.compare_with))`.
+    """
     asked = Asked(documents, query)
     groups: dict[Group, list[Document]] = {}
     for event in asked.fitting:
@@ -367,7 +376,7 @@ def _every_label(query: Query, groups: list[Group]) -> Iterator[Group]:
 
 
 def _metric(asked: Asked, name: str, group: Group, rows: list[Document]) -> Any:  # noqa: PLR0911, PLR0912  one each
-    """What this metric says of the rows of this group."""
+    """The value of a metric for the rows of a group."""
     visits = {visit for row in rows if (visit := asked.visit_of(row)) is not None}
     match name:
         case "visitors":
@@ -408,7 +417,7 @@ def _metric(asked: Asked, name: str, group: Group, rows: list[Document]) -> Any:
 
 
 def _visitors_anyway(asked: Asked, group: Group, kept: Sequence[str]) -> int:
-    """The visitors of the same values of the `kept` dimensions, whatever goals they met and props they brought."""
+    """The visitors with the same values of the `kept` dimensions, regardless of filters by goals and props."""
 
     def is_of_goals_or_props(wanted: Filter) -> bool:
         condition = wanted.filter if isinstance(wanted, Not) else wanted
@@ -445,7 +454,7 @@ def _revenue(asked: Asked, name: str, group: Group, rows: list[Document]) -> dic
 
 
 def _ordered(rows: list[Row], query: Query) -> list[Row]:
-    """By each key in turn, the last first: sorting is stable."""
+    """Sorts by each key in turn, the last first, because sorting is stable."""
     rows = sorted(rows, key=lambda row: row.dimensions)
     if query.order_by:
         orders = [(order.key, order.descending) for order in query.order_by]
@@ -481,7 +490,7 @@ def _ordered_by(rows: list[Row], key: Callable[[Row], Any], descending: bool) ->
 
 
 def stats(documents: Sequence[Document], day: date | None) -> dict[str, Any]:
-    """GET /stats of one site's documents; of a UTC day or, without one, of all time."""
+    """The answer of GET /stats for one site's documents, for a UTC day, or for all time without one."""
     events = [event for event in documents if day is None or event["timestamp"].astimezone(UTC).date() == day]
     views = Counter(event["path"] for event in events if is_pageview(event) and event.get("path") is not None)
     most = sorted(views.items(), key=lambda row: (-row[1], row[0]))[:MOST_PATHS]
@@ -493,7 +502,7 @@ def stats(documents: Sequence[Document], day: date | None) -> dict[str, Any]:
 
 
 def funnel(documents: Sequence[Document], query: Query, steps: Sequence[Filter], window: timedelta | None) -> list[int]:
-    """How many visitors (with a window) or visits (without) got to each step."""
+    """The number of visitors (with a window) or visits (without one) that reached each step."""
     asked = Asked(documents, query)
     walks: dict[object, list[Document]] = {}
     for event in asked.fitting:
@@ -505,7 +514,10 @@ def funnel(documents: Sequence[Document], query: Query, steps: Sequence[Filter],
 
 
 def _steps_reached(asked: Asked, walk: list[Document], steps: Sequence[Filter], window: timedelta | None) -> int:
-    """The most that any start leads to. From a start, the earliest event for each step leaves most to the rest."""
+    """The most steps reached from any start.
+
+    From a start, the earliest event for each step leaves most time for the others.
+    """
     best = 0
     for place, start in enumerate(walk):
         if not asked.fits(start, steps[0]):
@@ -520,7 +532,7 @@ def _steps_reached(asked: Asked, walk: list[Document], steps: Sequence[Filter], 
 
 
 def retention(documents: Sequence[Document], query: Query, grain: Grain) -> list[tuple[str, int, list[int]]]:
-    """Of each cohort that has anybody, in the order of time: its label, its size, and who of it came in each period."""
+    """For each cohort with visitors, in order of time: its label, its size, and its visitors in each period."""
     labels = time_labels(query.period, grain)
     came: dict[str, list[str]] = {}
     for event in Asked(documents, query).fitting:
@@ -541,7 +553,10 @@ Steps = list[tuple[str | None, int]]
 
 
 def journeys(documents: Sequence[Document], query: Query, page: str) -> tuple[Steps, Steps]:
-    """Where visits went from `page` and came from to it: paths, most first; None is the visit's end or beginning."""
+    """The pages after `page` and before it in visits: paths, the most frequent first.
+
+    None is the visit's end or beginning.
+    """
     asked = Asked(documents, query)
     following: Counter[str | None] = Counter()
     previous: Counter[str | None] = Counter()

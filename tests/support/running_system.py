@@ -1,4 +1,4 @@
-"""The whole system as `make run` starts it, on ports and in a folder of its own."""
+"""The whole system as `make run` starts it, on its own ports and in its own folder."""
 
 import os
 import shlex
@@ -26,7 +26,7 @@ UP = "Footfall is up."
 
 
 def wait_for(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
-    """The first true value of `condition`. Fails after `limit` seconds, saying what did not come."""
+    """The first true value of `condition`. Fails after `limit` seconds with a message that names `what`."""
     end = time.monotonic() + limit
     while not (value := condition()):
         if time.monotonic() > end:
@@ -37,7 +37,10 @@ def wait_for(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
 
 @contextmanager
 def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
-    """They are there, and do not answer. A signal takes a while to reach each thread that runs."""
+    """Freezes processes for the block: they exist and do not answer.
+
+    A signal takes time to reach each running thread.
+    """
     found = list(processes)
     try:
         for process in found:
@@ -58,12 +61,12 @@ def _stands_still(process: psutil.Process) -> bool:
 
 
 def own_environment() -> dict[str, str]:
-    """Ours, without the folder in which this process keeps its metrics: who is started has one of his own."""
+    """The environment without this process's metrics folder: each started process creates its own."""
     return {name: value for name, value in os.environ.items() if name != "PROMETHEUS_MULTIPROC_DIR"}
 
 
 def make_project(folder: Path, env_file: str | bytes) -> Path:
-    """A folder like a clone of this project with a `.env` of its own."""
+    """A folder like a clone of this project, with its own `.env`."""
     folder.mkdir(exist_ok=True)
     for name in ("Procfile", "analytics", "config", "footfall", "ingest_app", "report_app", "tasks", "web"):
         (folder / name).symlink_to(ROOT / name)
@@ -72,7 +75,7 @@ def make_project(folder: Path, env_file: str | bytes) -> Path:
 
 
 def pick_ports(count: int) -> list[int]:
-    """So many free ports, no two the same."""
+    """`count` different free ports."""
     found: set[int] = set()
     while len(found) < count:
         found.add(pick_port(0))
@@ -81,7 +84,7 @@ def pick_ports(count: int) -> list[int]:
 
 @contextmanager
 def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
-    """One embedded server, ready, and killed at the end."""
+    """Runs an embedded server. It is ready at the start of the block, and killed at the end."""
     process = subprocess.Popen(server.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         server.wait_until_ready()
@@ -94,7 +97,7 @@ def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextmanager
 def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.Popen]:
-    """A line of the Procfile without its supervisor, so that what ends stays ended. Killed at the end."""
+    """Runs a line of the Procfile without a supervisor, so that nothing is restarted. It is killed at the end."""
     environment = own_environment() | {"LOG_FORMAT": "json", "PATH": f"{BIN}:{os.environ['PATH']}"} | environment
     with log.open("ab") as output:
         process = psutil.Popen(
@@ -104,13 +107,14 @@ def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.P
         yield process
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its group outlives it where it left somebody behind
+            os.killpg(process.pid, signal.SIGKILL)  # its group outlives it if it left a child behind
         process.wait()
 
 
 class System:
-    """`make run` in a folder. `settings`: environment names to set beside ports and folder. `project`: the current
-    folder, if it is not this project's (see make_project).
+    """`make run` in a folder. `settings`: environment names to set in addition to ports and folder.
+
+    `project`: the current folder, if it is not this project's (see make_project).
     """
 
     def __init__(self, folder: Path, *, project: Path | None = None, **settings: str) -> None:
@@ -120,7 +124,7 @@ class System:
         names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT", "REDIS_PORT", "MONGODB_PORT"]
         self.ports = dict(zip(names, pick_ports(len(names)), strict=True))
         self.environment = {name: str(port) for name, port in self.ports.items()}
-        # Empty, not missing: what a developer's .env says must not leak in.
+        # Empty, not missing, so that a developer's .env has no effect.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
         self.environment["REDIS_SENTINELS"] = ""
         self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
@@ -141,7 +145,7 @@ class System:
         return self
 
     def launch(self) -> None:
-        """Starts it without waiting."""
+        """Starts the system without waiting."""
         with self.log.open("wb") as log:
             self._process = psutil.Popen(
                 [sys.executable, "-m", "footfall.supervisor"],
@@ -153,7 +157,7 @@ class System:
             )
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> list[psutil.Process]:
-        """Stops it as Ctrl-C would. Returns what it left behind: nothing, if all is well."""
+        """Stops the system as Ctrl-C does. Returns the processes that it left behind, which should be none."""
         family = self.process.children(recursive=True)
         self.process.send_signal(how)
         self.process.wait(timeout=90)
@@ -161,7 +165,7 @@ class System:
         return left
 
     def kill(self) -> None:
-        """Whatever still runs of it."""
+        """Kills all processes of the system that still run."""
         if self._process is None:
             return
         running = self._process.is_running()
@@ -179,7 +183,7 @@ class System:
         return self.log.read_text(errors="replace")
 
     def part(self, *words: str) -> list[psutil.Process]:
-        """Its processes whose command line holds all the words, parents before children."""
+        """The system's processes whose command line holds all the words, parents before children."""
         return [p for p in self.process.children(recursive=True) if all(w in command_of(p) for w in words)]
 
     def redis(self) -> Redis:
@@ -193,11 +197,11 @@ class System:
             yield client.get_default_database()
 
     def run_celery(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The celery CLI, as an operator types it."""
+        """Runs the celery CLI as an operator does."""
         return self._run(str(BIN / "celery"), "-A", "tasks", *arguments)
 
     def run_footfall(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-        """Footfall's own, likewise. `settings`: environment names that differ from the system's."""
+        """Runs Footfall's CLI as an operator does. `settings`: environment names that differ from the system's."""
         return self._run(sys.executable, "-m", "footfall", *arguments, **settings)
 
     def _run(self, *command: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -1,7 +1,7 @@
-"""What Schemathesis is told beside the descriptions.
+"""Hooks that extend Schemathesis by rules that the OpenAPI descriptions cannot express.
 
-Rules that no JSON schema can say, such as that of two days the first is not after the last, stand in the descriptions
-as text. Requests that are meant to be accepted are made to keep them here; those that are not are left as they are.
+An example is that of two days the first is not after the last. The descriptions state such rules as text. Requests that
+are meant to be valid are changed here to follow the rules. Requests that are meant to be invalid stay as they are.
 """
 
 import os
@@ -28,9 +28,9 @@ schemathesis.openapi.format("ip-network", st.ip_addresses().map(str))
 
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
-    """An answer may get new fields without being another version; here, one that is not described is a mistake.
+    """Makes undescribed fields of answers an error. Clients must accept new fields, but tests must not.
 
-    Where FUZZ is short: four routes read filters by the same code; one of them is asked with all that these may be.
+    If FUZZ is "short", only one of four routes is tested with all filters, because the same code reads them.
     """
     if os.environ.get("FUZZ") == "short":
         for name in ("Funnel", "Retention", "Journeys", "Step"):
@@ -66,7 +66,7 @@ def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> sche
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    """What an earlier answer said may have come in since map_case."""
+    """Applies the rules again, because answers to earlier requests may have added values after map_case."""
     if case.method in ("PUT", "PATCH") and case.path == "/admin/sites/{site_id}":
         map_case(context, case)
 
@@ -78,7 +78,7 @@ def before_add_examples(context: schemathesis.HookContext, examples: list[schema
             keep(case)
 
 
-# The rules of POST /api/v2/...
+# Rules of POST /api/v2/...
 
 
 def query(case: schemathesis.Case) -> None:
@@ -122,7 +122,7 @@ def funnel(case: schemathesis.Case) -> None:
 
 
 def retention(case: schemathesis.Case) -> None:
-    """Up to 400 cohorts."""
+    """At most 400 cohorts are allowed."""
     keep_filters(case.body)
     case.body["date_range"] = "7d"
 
@@ -151,7 +151,10 @@ def depth(one: Any) -> int:
 
 
 def keep_filter(one: Any) -> None:
-    """A goal is one that is set for the site, and sites come and go here; to contain something needs none."""
+    """Replaces `is` for goals: `is` needs a goal that is set for the site, and goals change here.
+
+    `contains` needs none.
+    """
     for condition in conditions([one]):
         if condition[1] == "event:goal":
             condition[0] = "contains"
@@ -172,11 +175,11 @@ def in_order(date_range: Any) -> Any:
     return sorted(date_range) if isinstance(date_range, list) else date_range
 
 
-# Those of GET /stats/...
+# Rules of GET /stats/...
 
 
 def parameters(case: schemathesis.Case) -> None:
-    """A period, or from and to, in order."""
+    """Either a period, or from and to in order."""
     asked = case.query
     if "period" in asked or not {"from", "to"} <= set(asked):
         asked.pop("from", None)
@@ -187,7 +190,7 @@ def parameters(case: schemathesis.Case) -> None:
     for name in ("goal", "goal!"):
         if name in filters:
             del filters[name]
-    asked.get("filters", {}).pop("goal", None)  # which is one that is set for the site
+    asked.get("filters", {}).pop("goal", None)  # this must be a goal that is set for the site
     dimensions = listed(asked.get("by"))
     if "metrics" in asked:
         kept = [name for name in listed(asked["metrics"]) if may_be_in_url(name, dimensions)] or ["visitors"]
@@ -195,7 +198,7 @@ def parameters(case: schemathesis.Case) -> None:
 
 
 def listed(several: str | list[str] | None) -> list[str]:
-    """In the phase of coverage they are already as they will stand in the URL."""
+    """The values of a parameter. In the phase "coverage" they already have the form for a URL."""
     return [one for one in several.split(",") if one] if isinstance(several, str) else several or []
 
 
@@ -206,7 +209,7 @@ def may_be_in_url(metric: str, dimensions: list[str]) -> bool:
 
 
 def export(case: schemathesis.Case) -> None:
-    """Its filters are JSON, which no schema of a text can say."""
+    """The filters of an export are JSON, which the schema of a text cannot express."""
     if "filters" in case.query:
         case.query.pop("filters")
         parameters(case)
@@ -216,7 +219,7 @@ def export(case: schemathesis.Case) -> None:
 
 
 def timeseries(case: schemathesis.Case) -> None:
-    """Up to 10,000 buckets."""
+    """At most 10,000 buckets are allowed."""
     parameters(case)
     for name in ("from", "to"):
         case.query.pop(name, None)
@@ -224,24 +227,24 @@ def timeseries(case: schemathesis.Case) -> None:
 
 
 def ledger(case: schemathesis.Case) -> None:
-    """Up to 400 days, from the first to the last."""
+    """At most 400 days are allowed, from the first to the last."""
     if "from" in case.query:
         case.query["to"] = case.query["from"]
 
 
-# A dead letter that there is
+# A dead letter that exists
 
 
 def letter(case: schemathesis.Case) -> None:
     case.path_parameters = {"letter_id": os.environ["LETTER"]}
 
 
-# That of PUT /admin/sites/...
+# Rules of PUT /admin/sites/...
 
 
 def site(case: schemathesis.Case) -> None:
-    """The body may say whose settings these are, and then says so rightly; no two goals are called alike, and no two
-    sites have the same domain or write key.
+    """If the body has a site_id, it must be that of the path. Names of goals are unique within a site, and domains and
+    write keys are unique among sites.
     """
     for name in ("site_id", "write_key"):
         case.body.pop(name, None)
@@ -251,12 +254,13 @@ def site(case: schemathesis.Case) -> None:
         goal["name"] = str(number)
 
 
-# That of POST /admin/keys
+# Rules of POST /admin/keys
 
 
 def api_key(case: schemathesis.Case) -> None:
-    """It ends in the future, and one way of saying when is enough; one that may do everything may do so everywhere. Its
-    sites exist.
+    """The end of a key is in the future and given once.
+
+    A key with the administrator's scope has no list of sites. All sites of a key exist.
     """
     case.body.pop("expires_at", None)
     if case.body.get("sites"):

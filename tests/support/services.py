@@ -1,4 +1,4 @@
-"""What tests of both apps share: the time, a key, the services of the reporting app, and stored events."""
+"""Shared by the tests of both apps: the time, a key, the services of the reporting app, and stored events."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,7 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
 
 
 class WakeUps:
-    """Stands where the sender of wake-ups stands, and counts how often it was asked: these tests run no worker."""
+    """Replaces the sender of wake-ups, and counts its calls: these tests run no worker."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -35,7 +35,7 @@ class WakeUps:
 
 
 def make_services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Services:
-    """What the reporting app asks, all of it real; it is always NOW."""
+    """The services of the reporting app, all of them real. The time is always NOW."""
     return Services(
         reports=make_reports(settings, database),
         realtime=RealtimeReader(database, 5, lambda: NOW),
@@ -51,7 +51,7 @@ def make_services(settings: Settings, database: Database[dict[str, Any]], journa
 
 
 def tell(database: Database[dict[str, Any]], *bodies: dict[str, Any]) -> None:
-    """Stores events as the worker would; `at` is short for a timestamp of November 2026."""
+    """Stores events as the worker does. `at` is short for a timestamp in November 2026."""
     events = [{"site_id": "shop", "event_type": "pageview", "user_id": "ann", **body} for body in bodies]
     for event in events:
         day, time = event.pop("at").split(" ")

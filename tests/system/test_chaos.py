@@ -1,4 +1,4 @@
-"""A short `make chaos`, always in the same order: nothing lost, nothing doubled, and the books add up."""
+"""A short `make chaos` in a fixed order: no event is lost or doubled, and the ledger balances."""
 
 import re
 from pathlib import Path

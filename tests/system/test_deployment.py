@@ -102,7 +102,7 @@ def test_what_is_published_on_loopback_knows_that():
 
 
 def test_flower_gets_a_password_or_none_and_never_an_empty_one():
-    """Flower takes an empty value for a password that nobody can know; null passes on what is set, if anything."""
+    """Flower reads an empty value as a password that no user can know. null passes on the value that is set, if any."""
     assert COMPOSE["services"]["flower"]["environment"]["FLOWER_BASIC_AUTH"] is None
 
 

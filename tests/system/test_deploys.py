@@ -1,4 +1,4 @@
-"""Deploying under load: what restarts drops no request, and what stops stores or hands back what it holds."""
+"""Deploys under load: a restart drops no request, and a stopping worker stores its events or hands them back."""
 
 import json
 import signal
@@ -29,9 +29,9 @@ from tests.system.test_deployment import PROCFILE
 
 SITE = "deploys"
 CONCURRENCY = Settings().web_concurrency
-# As proxies, hurried scripts and browsers do: connections that are always busy, new ones, and idle ones. The last
-# pause less than gunicorn's two seconds of patience with an idle connection when it stops, by what this machine may
-# take to wake a client that waits: a client that is later than two seconds is closed, as it should be.
+# The connections of proxies, hurried scripts and browsers: always busy, new, and idle ones. Idle clients pause for less
+# than the two seconds for which a stopping gunicorn keeps idle connections. The difference is the time that this
+# machine may take to wake a waiting client. A client that comes after two seconds is disconnected, which is correct.
 CLIENTS = {
     "busy": {"connections": 8},
     "fresh": {"connections": 8},
@@ -48,7 +48,7 @@ def post(client: str, number: int) -> bytes:
 
 @contextmanager
 def load(port: int) -> Iterator[dict[str, Load]]:
-    """All kinds of clients at once, for as long as the block takes; what they saw is there when it has ended."""
+    """All kinds of clients at once, during the block. The results are complete when the block has ended."""
     seen: dict[str, Load] = {}
     stop = threading.Event()
 
@@ -77,7 +77,7 @@ def check_that_all_were_answered_and_stored(seen: dict[str, Load], redis: Redis,
 
 @pytest.fixture
 def stores(settings: Settings) -> dict[str, str]:
-    """The environment of a process on the tests' own stores; CLAIM_IDLE is its default, 35 s."""
+    """The environment of a process on the tests' stores. CLAIM_IDLE is its default, 35 s."""
     return {"REDIS_URL": settings.redis_url, "MONGODB_URI": settings.mongodb_uri}
 
 
@@ -120,14 +120,14 @@ def answers(port: int) -> bool:
 
 
 def fill(journal: Journal, count: int) -> None:
-    journal.held("nobody")  # which makes the group
+    journal.held("nobody")  # creates the group
     bodies = [{"site_id": SITE, "event_type": "page_view", "event_id": f"{n}"} for n in range(count)]
     for first in range(0, count, 500):
         journal.append([Line.of(load_event(body, NOW)) for body in bodies[first : first + 500]])
 
 
 def deaths(redis: Redis) -> list[int]:
-    """How many deliveries count against each event that somebody still holds."""
+    """The number of counted deliveries of each event that a consumer still holds."""
     return [row["times_delivered"] for row in redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", 10_000)]
 
 
@@ -151,7 +151,7 @@ def test_a_worker_told_to_stop_in_the_middle_of_a_backlog_holds_nothing_afterwar
 def test_workers_told_to_stop_while_mongodb_does_not_answer_hand_back_what_they_hold(
     journal: Journal, redis: Redis, database: Database[dict[str, Any]], stores: dict[str, str], tmp_path: Path
 ):
-    """By TERM and by QUIT. Not counted against the events, however often a deploy meets an outage."""
+    """With TERM and with QUIT. It does not count against the events, however often a deploy meets an outage."""
     fill(journal, 4_000)
     log = tmp_path / "log"
     mongod = psutil.Process(database.command("serverStatus")["pid"])
@@ -176,7 +176,7 @@ def test_workers_told_to_stop_while_mongodb_does_not_answer_hand_back_what_they_
 
 
 def stop(worker: psutil.Popen, how: signal.Signals) -> float:
-    """Seconds until the worker and its processes are gone."""
+    """Seconds until the worker and its processes have ended."""
     family = [worker, *worker.children(recursive=True)]
     start = time.monotonic()
     worker.send_signal(how)
@@ -200,7 +200,7 @@ def test_two_beats_send_no_flood_of_wake_ups_and_when_one_dies_the_other_goes_on
         return running_alone(PROCFILE["beat"], log, **stores, TMPDIR=str(tmp_path / name))
 
     def looked(name: str, seconds: float) -> bool:
-        """Whether this beat has looked after that time; it notes each look."""
+        """Whether this beat has touched its file after that time."""
         alive = tmp_path / name / BEAT_ALIVE.name
         return alive.exists() and alive.stat().st_mtime > seconds
 

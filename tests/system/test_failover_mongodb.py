@@ -83,7 +83,7 @@ def stored(system: System, tally: Tally) -> int:
         with system.database() as database, pymongo.timeout(1):
             return database["events"].count_documents({"site_id": tally.site})
     except PyMongoError:
-        return 0  # between two primaries
+        return 0  # there is no primary at this moment
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def database(mongo_set: MongoSet) -> Iterator[Database[dict[str, Any]]]:
 
 @pytest.fixture
 def store(database: Database) -> EventStore:
-    """It has written before, so that what follows waits for events and not for indexes."""
+    """A store that has written before, so that the tests wait for events and not for indexes."""
     store = EventStore(database)
     store.store([("0-1", an_event("first"))], NOW)
     return store
@@ -103,9 +103,9 @@ def store(database: Database) -> EventStore:
 
 @pytest.fixture
 def rejoin(mongo_set: MongoSet, store: EventStore) -> Iterator[Callable[[], None]]:
-    """Leaves the primary alone: it writes, and no majority has it. Yields what brings the others back."""
+    """Isolates the primary: it writes, and no majority has the write. Yields a function that brings the others back."""
     secondaries = mongo_set.secondaries()
-    mongo_set.elect_after(60)  # else it would step down
+    mongo_set.elect_after(60)  # otherwise it would step down
 
     def thaw() -> None:
         for member in secondaries:
@@ -133,7 +133,7 @@ def test_what_only_the_primary_has_is_not_taken_for_stored(store: EventStore, da
 
 
 def test_nor_is_a_duplicate_of_what_only_the_primary_has(store: EventStore, database: Database, rejoin: Callable):
-    """MongoDB waits for the majority even where it had nothing to write."""
+    """MongoDB waits for the majority also if it had nothing to write."""
     event, events = an_event("theirs"), database["events"]
     events.with_options(write_concern=WriteConcern(w=1)).insert_one({"_id": event.id, "site_id": "alone"})
     impatient = events.with_options(write_concern=WriteConcern("majority", wtimeout=200))

@@ -49,7 +49,7 @@ def test_a_master_killed_with_a_sentinel_beside_it_loses_and_doubles_nothing(sys
         old.kill()
         pair.sentinels[0].kill()
         wait_for(lambda: pair.master() not in (old, None), "another master")
-        old.start()  # as its supervisor would; until it is a replica, no replica has what the new master takes
+        old.start()  # as its supervisor would; until it is a replica, no replica has the new master's writes
         pair.sentinels[0].start()
         before = len(tally.acknowledged)
         wait_for(lambda: len(tally.acknowledged) > before + 300, "events acknowledged by the new master", 40)
@@ -57,8 +57,10 @@ def test_a_master_killed_with_a_sentinel_beside_it_loses_and_doubles_nothing(sys
 
 
 def test_a_master_that_freezes_and_comes_back_acknowledges_nothing_that_is_lost(system: System, pair: RedisPair):
-    """What trusts min-replicas-to-write alone may be taken by the old master, and is gone; the collector's is
-    refused."""
+    """The old master may accept and lose a write that relies on min-replicas-to-write alone.
+
+    The collector's write is refused.
+    """
     tally, old = Tally(site="frozen"), pair.master()
     client = Redis(port=old.port, retry=None, protocol=2)
     client.ping()
@@ -71,7 +73,7 @@ def test_a_master_that_freezes_and_comes_back_acknowledges_nothing_that_is_lost(
         old.thaw()
         try:
             entry = trusting.result(5)
-        except ResponseError:  # it looked at its replicas before it looked at this write: it may do either first
+        except ResponseError:  # it checked its replicas before this write; it may do either first
             entry = None
         with pytest.raises(Unavailable):
             a_journal(old).append([A_LINE])
@@ -102,7 +104,7 @@ def check(system: System, pair: RedisPair, tally: Tally) -> None:
 
 @pytest.fixture
 def silent() -> Iterator[list[str]]:
-    """Three addresses that take connections and never answer."""
+    """Three addresses that accept connections and never answer."""
     with ExitStack() as stack:
         listening = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         yield [f"127.0.0.1:{one.getsockname()[1]}" for one in listening]

@@ -1,4 +1,4 @@
-"""What Prometheus sees of the running system: each page adds up what all of a service's processes counted."""
+"""The metrics of the running system: each page adds up the numbers of all processes of a service."""
 
 import subprocess
 import sys
@@ -119,7 +119,7 @@ def test_an_api_key_for_metrics_reads_every_page_and_no_secret_is_logged(system:
 
 def test_a_worker_that_starts_publishes_the_sites(system: System):
     registry = SiteRegistry(system.redis(), required=True)
-    assert registry.get("nobody") is None  # were nothing published, it would be Unavailable
+    assert registry.get("nobody") is None  # if nothing were published, this would raise Unavailable
 
 
 def test_flower_s_own_metrics_are_still_there(system: System):

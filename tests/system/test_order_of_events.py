@@ -1,5 +1,7 @@
-"""Events with one timestamp are taken in the order in which they were sent: by every route, from raw events and from
-segments, whichever ids they carry, and whichever worker stores which of them first.
+"""Events with the same timestamp are in the order in which they were sent.
+
+This holds for every route, from raw events and from segments, for any ids, and for any order in which workers store
+them.
 """
 
 import json
@@ -35,7 +37,7 @@ def drain(stores: Stores) -> None:
 
 
 def ours(*, with_ids: bool = True) -> list[dict[str, Any]]:
-    """Three events of each user, all at T; their ids sort in no order."""
+    """Three events of each user, all at T. The order of their ids is random."""
     chance = random.Random(1)
     same = {"site_id": "shop", "event_type": "pageview", "timestamp": T}
     events = [same | {"user_id": user} | step for user in USERS for step in STEPS]
@@ -108,7 +110,7 @@ def check_reports(report: FlaskClient) -> None:
 
 
 def check(report: FlaskClient, services: Services) -> None:
-    """From raw events, and from a segment."""
+    """Checks the reports from raw events, and from a segment."""
     check_reports(report)
     builder = services.eraser.data.segments.builder
     assert builder.build("shop", "day", interval_of("day", as_ms(load_event(ours()[0], NOW).occurred_at)))
@@ -164,7 +166,7 @@ def test_it_does_not_matter_which_of_them_is_stored_first_or_sent_again(
 def test_an_event_that_is_replayed_has_the_place_that_it_had(
     journal: Journal, report: FlaskClient, stores: Stores, database: Database, replay: Callable[..., Any]
 ):
-    """The first event is refused by a rule of MongoDB's, which is lifted afterwards."""
+    """MongoDB refuses the first event by a rule that is removed afterwards."""
     database.command("collMod", "events", validator={"event_type": {"$ne": "Signup"}})
     try:
         journal.append([Line.of(load_event(event, NOW)) for event in (SIGNUP, SIGNUP | VIEW)])

@@ -1,5 +1,7 @@
-"""Every way in which Redis can say no, provoked for real under gunicorn: 503 within 2 s for everyone, and well again by
-itself. And MongoDB away under a steady load: nothing lost, and what waited drains at full speed.
+"""Outages of Redis and MongoDB, provoked for real.
+
+Every way in which Redis can refuse, under gunicorn: all clients get a 503 within 2 s, and the system recovers by
+itself. MongoDB unreachable under a steady load: no event is lost, and the backlog drains at full speed.
 """
 
 import http.client
@@ -32,12 +34,12 @@ from tests.system.test_deployment import PROCFILE
 EVENT = json.dumps({"site_id": "outages", "event_type": "page_view"})
 CONCURRENCY = Settings().web_concurrency
 THREADS = CONCURRENCY * Settings().web_threads
-LOADED_AGAIN = 3_000_000  # commands in an AOF: read at about a million a second (redis-server 6.2, November 2026)
+LOADED_AGAIN = 3_000_000  # commands in an AOF: read at about a million per second (redis-server 6.2, November 2026)
 
 
 @dataclass
 class OwnRedis:
-    """A Redis that may be broken, always on the same port and in the same folder."""
+    """A Redis that tests may break, always on the same port and in the same folder."""
 
     server: Server
     folder: Path
@@ -86,7 +88,7 @@ def read_only(redis: OwnRedis) -> Iterator[None]:
 
 @contextmanager
 def unable_to_save(redis: OwnRedis) -> Iterator[None]:
-    """MISCONF: a snapshot is due and cannot be written, for its name is that of a folder."""
+    """MISCONF: a snapshot is due and cannot be written, because its name is that of a folder."""
     (redis.folder / "folder").mkdir()
     with redis.client() as client, setting(redis, "dbfilename", "folder", back_to="dump.rdb"):
         client.config_set("save", "3600 1")
@@ -112,7 +114,7 @@ def dead(redis: OwnRedis) -> Iterator[None]:
 
 @contextmanager
 def unreachable(redis: OwnRedis) -> Iterator[None]:
-    """Nobody answers a SYN: the port's queue of connections is full and nobody accepts."""
+    """No answer to a SYN: the port's connection queue is full, and no process accepts."""
     redis.kill()
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
@@ -128,7 +130,7 @@ def unreachable(redis: OwnRedis) -> Iterator[None]:
 
 @contextmanager
 def loading(redis: OwnRedis) -> Iterator[None]:
-    """Started again with much to read: it answers, and only to say that it is not ready."""
+    """Restarts with a large AOF. Redis answers only that it is not ready."""
     redis.kill()
     with (redis.folder / "appendonly.aof").open("ab") as aof:
         aof.write(b"*3\r\n$3\r\nSET\r\n$4\r\nload\r\n$1\r\nx\r\n" * LOADED_AGAIN)
@@ -197,7 +199,7 @@ def own_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
 
 @pytest.fixture(scope="module")
 def ingest(own_redis: OwnRedis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, psutil.Popen]]:
-    """The port and the process of one gunicorn, which lives through all of the outages."""
+    """The port and the process of a gunicorn that runs during all outages."""
     port, log = pick_port(0), tmp_path_factory.mktemp("ingest") / "log"
     with running_alone(PROCFILE["ingest"], log, REDIS_URL=own_redis.server.url, INGESTION_PORT=str(port)) as process:
         wait_for(lambda: accepts(port) and len(process.children()) == CONCURRENCY, "gunicorn and all its processes")
@@ -217,7 +219,7 @@ def test_redis_in_trouble_is_a_503_within_two_seconds_for_everyone_and_over_when
     ingest: tuple[int, psutil.Popen],
     outage: Callable[[OwnRedis], AbstractContextManager[None]],
 ):
-    """Twice as many clients at once as there are threads, twice: nobody waits for somebody else's time-out either."""
+    """There are twice as many clients as threads, twice: no client waits for another client's time-out either."""
     port, gunicorn = ingest
     before = set(gunicorn.children())
     with outage(own_redis):
@@ -241,7 +243,7 @@ def alone(own_redis: OwnRedis, settings: Settings, tmp_path: Path) -> Callable:
 def test_a_redis_at_its_limit_is_drained_and_the_door_opens_again(
     own_redis: OwnRedis, ingest: tuple[int, psutil.Popen], alone: Callable, database: Database, used: float
 ):
-    """A worker from before, which may die of it, and one that starts now. The padding makes room for their buffers."""
+    """A worker that ran before, which may end, and one that starts now. The padding makes room for their buffers."""
     port, _ = ingest
     with own_redis.client() as redis, ExitStack() as stack:
         worker = stack.enter_context(alone(PROCFILE["worker"]))
@@ -274,7 +276,7 @@ def fill(redis: Redis, count: int) -> None:
 
 
 def test_what_came_while_mongodb_was_away_is_stored_at_full_speed_when_it_is_back(tmp_path: Path):
-    """OUTAGE_SECONDS makes it longer; `make outage MINUTES=60` also prints what it saw."""
+    """OUTAGE_SECONDS makes it longer. `make outage MINUTES=60` also prints its results."""
     mongodb = mongo_server(tmp_path / "mongodb", pick_port(0))
     system = System(tmp_path, MONGODB_URI=mongodb.url)
     seconds = float(os.environ.get("OUTAGE_SECONDS", "5"))

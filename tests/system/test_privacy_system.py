@@ -1,5 +1,7 @@
-"""What privacy promises, through the whole running system: an address and a user agent are nowhere, whichever way they
-came in; and an erased visitor is nowhere any more. Everything that is kept is searched for the very bytes.
+"""The promises of privacy, through the whole running system.
+
+An address and a user agent are stored nowhere, whichever route they used, and an erased visitor is nowhere any more.
+The tests search all stored data for the exact bytes.
 """
 
 import json
@@ -34,7 +36,7 @@ KEY = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Behind a proxy that says who is behind it, and with questions so short that old files need not stay for long."""
+    """A system behind a trusted proxy, with a short time limit of queries, so that old files are removed soon."""
     folder = tmp_path_factory.mktemp("system")
     system = System(folder, TRUSTED_PROXIES="1", ADMIN_KEY=ADMIN_KEY, STATS_TIME_LIMIT="1", CLAIM_IDLE="5")
     try:
@@ -44,8 +46,9 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 
 def ways_in(moment: datetime) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Method, path, and what httpx sends: every format that the collector takes, with the address and user agent
-    wherever the format has a place for them.
+    """Method, path, and arguments of httpx, for every format that the collector takes.
+
+    The address and the user agent are in every field that a format has for them.
     """
     when = moment.isoformat()
     event = {"site_id": SITE, "event_type": "pageview", "url": f"https://{SITE}/a", "timestamp": when}
@@ -70,7 +73,7 @@ def ways_in(moment: datetime) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def send_all(system: System, moment: datetime) -> int:
-    """How many events were accepted, at least."""
+    """Sends all hits. Returns the least number of accepted events."""
     with httpx.Client(base_url=system.ingest, headers=SENDER) as client:
         for method, path, how in ways_in(moment):
             answer = client.request(method, path, **how)
@@ -79,7 +82,7 @@ def send_all(system: System, moment: datetime) -> int:
 
 
 def places(system: System, *, deleted: bool) -> Iterator[tuple[str, bytes]]:
-    """All that is kept, a name and bytes each. `deleted`: the oplog too, which has what was deleted since."""
+    """Everything that is stored: a name and bytes each. `deleted`: also the oplog, which has deleted data."""
     redis = system.redis()
     kinds: dict[bytes, Any] = {
         b"string": redis.get,
@@ -114,7 +117,7 @@ def places(system: System, *, deleted: bool) -> Iterator[tuple[str, bytes]]:
 
 
 def shown_segment(file: bytes) -> bytes:
-    """What its compression hides."""
+    """The decompressed content of a segment."""
     return repr(pq.read_table(pa.BufferReader(file)).to_pylist()).encode()
 
 

@@ -1,4 +1,4 @@
-"""With APP_ENV=production: nothing starts without its secrets, and Flower only shows, to whoever has its password."""
+"""With APP_ENV=production: no process starts without its secrets, and Flower is read-only and needs its password."""
 
 import os
 import shlex
@@ -107,7 +107,7 @@ def test_flower_in_production_shows_itself_to_who_has_the_password_and_changes_n
     (port,) = pick_ports(1)
     url = f"http://127.0.0.1:{port}"
     environment = SECRETS | {"APP_ENV": "production", "FLOWER_PORT": str(port), "REDIS_URL": redis_running.url}
-    environment |= {"FLOWER_READ_ONLY": "false"}  # what the environment says of it does not count
+    environment |= {"FLOWER_READ_ONLY": "false"}  # this value in the environment has no effect
     log = tmp_path / "flower.log"
     with running_alone(PROCFILE["flower"], log, **environment), httpx.Client(base_url=url, timeout=10) as client:
 

@@ -1,6 +1,6 @@
-"""Both apps, running, are asked what their descriptions allow and what they do not; every check of Schemathesis is on.
+"""Schemathesis against both running apps, with valid and invalid requests. All of its checks are on.
 
-`make fuzz-api` asks at length (docs/api.md).
+`make fuzz-api` runs a longer test (docs/api.md).
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str
         system.kill()
 
 
-@pytest.mark.timeout(300)  # alone it takes a third of that
+@pytest.mark.timeout(300)  # by itself it takes a third of that
 @pytest.mark.parametrize("app", ["ingest", "report"])
 def test_what_is_described_is_answered_as_described_and_what_is_not_is_refused(
     told: tuple[System, str], tmp_path: Path, app: str

@@ -1,5 +1,6 @@
-"""The clients that people have already, as they come from PyPI and npm: pointed at the whole running system, each tells
-its story, and the reports know it. And while the system fails under them, those that send again lose nothing.
+"""Unmodified clients from PyPI and npm, with the whole running system as their server.
+
+Each sends its events, and the reports have them. If the system fails meanwhile, clients that retry lose no event.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from tests.support.running_system import System, frozen, wait_for
 from tests.support.stock_clients import finish, start
 
 COUNT = 12  # tracks of a client that takes a number
-TO_STORE = {  # by script, how the events of a site are called that it leaves behind
+TO_STORE = {  # by script, the names of a site's events and their numbers
     "plausible.mjs": {"pageview": 1, "Purchase": 1, "Tooltip": 1},
     "plausible_python.py": {"pageview": 1, "Saved": 1},
     "umami.mjs": {"pageview": 1, "signup": 1},
@@ -25,9 +26,9 @@ TO_STORE = {  # by script, how the events of a site are called that it leaves be
     "segment_browser.mjs": {"pageview": 1, "Signed Up": 1},
 }
 RETRYING = ("segment.mjs", "segment_python.py", "rudder.mjs", "rudder_python.py")
-MANY, PACE = 150, 60  # of each of these, so that they go on for longer than things go wrong; milliseconds
+MANY, PACE = 150, 60  # of each of these, so that they run longer than the outage; milliseconds
 
-pytestmark = pytest.mark.timeout(300)  # the first time, they are installed
+pytestmark = pytest.mark.timeout(300)  # the first run installs the clients
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,13 +38,13 @@ def installed() -> None:
 
 @pytest.fixture(scope="module")
 def printed(system: System) -> dict[str, str]:
-    """Each client has told its story, all at once, to a site of its own; what they printed, by script."""
+    """The output of each client, by script. All run at once, each for its own site."""
     running = {script: start(script, system.ingest, script, COUNT, 1) for script in TO_STORE}
     return {script: finish(client) for script, client in running.items()}
 
 
 def ask(system: System, site: str, dimension: str, *metrics: str, **more: Any) -> dict[str, list[Any]]:
-    """A report, by the dimension's values."""
+    """A report by the values of a dimension."""
     query = {"site_id": site, "metrics": metrics, "dimensions": [dimension], "date_range": "all", **more}
     answer = httpx.post(f"{system.report}/api/v2/query", json=query)
     assert answer.status_code == 200, answer.text
@@ -59,7 +60,7 @@ def test_what_a_stock_client_sends_is_what_reports_tell(system: System, printed:
     wait_for(lambda: names(system, script) == TO_STORE[script], f"the events of {script} in the report", 10)
 
 
-PAGES = {  # and of which page, from which campaign
+PAGES = {  # their page and their campaign
     "plausible.mjs": ("/pricing", "news"),
     "plausible_python.py": ("/start", "news"),
     "umami.mjs": ("/docs", "news"),
@@ -82,7 +83,7 @@ def test_pages_and_campaigns_arrive_too(system: System, printed: dict[str, str],
 
 
 def documents(system: System, site: str) -> dict[str, dict[str, Any]]:
-    """Its events as they are stored, the last one by each name."""
+    """The stored events of a site, the last one of each name."""
     with system.database() as database:
         return {found["event_type"]: found for found in database["events"].find({"site_id": site})}
 
@@ -132,8 +133,8 @@ def test_a_browser_with_segments_library_needs_only_to_know_where_we_are(system:
 
 
 def test_clients_that_send_again_lose_nothing_and_double_nothing(system: System):
-    """Redis stands still, so that hits are answered 503 that may have been written; then every process of the collector
-    is killed, so that hits are not answered at all.
+    """Redis is frozen, so hits that may have been written are answered with 503. Then every process of the collector is
+    killed, so hits are not answered at all.
     """
     sites = {script: f"outage {script}" for script in RETRYING}
     running = {script: start(script, system.ingest, site, MANY, PACE) for script, site in sites.items()}

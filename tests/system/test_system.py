@@ -1,4 +1,4 @@
-"""Write at the front, read at the back, through the whole running system: gunicorn, Redis, Celery, MongoDB, Flower."""
+"""Writes at the front and reads at the back of the whole running system: gunicorn, Redis, Celery, MongoDB, Flower."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from tests.system.test_deployment import COMPOSE
 
 @pytest.fixture
 def site(request: pytest.FixtureRequest) -> str:
-    """A site of its own for each test, so that they share one system."""
+    """A site for each test, so that they can share one system."""
     return request.node.name[:128]
 
 
@@ -37,7 +37,7 @@ def count(system: System, site: str) -> int:
 
 
 async def post_all(system: System, bodies: list[dict], most_at_once: int = 32) -> Counter[int]:
-    """Posts each body once. Returns how many answers had which status."""
+    """Posts each body once. Returns the number of answers by status."""
     limits = httpx.Limits(max_connections=most_at_once)
     async with httpx.AsyncClient(limits=limits, timeout=30) as client:
         answers = await asyncio.gather(*[client.post(f"{system.ingest}/event", json=body) for body in bodies])
@@ -123,7 +123,7 @@ def test_an_event_posted_five_times_with_one_event_id_is_stored_once(system: Sys
 
 
 def hit_while_holding(system: System, targets: Callable[[], list[psutil.Process]]) -> None:
-    """Kill -9 at a moment at which a worker holds a batch, and see that it died with it."""
+    """Kills processes with -9 while a worker holds a batch, and checks that the worker ended with the batch."""
     redis = system.redis()
 
     def holding() -> int:
@@ -138,7 +138,7 @@ def hit_while_holding(system: System, targets: Callable[[], list[psutil.Process]
 
 
 def test_a_worker_killed_in_the_middle_of_twenty_thousand_events_loses_and_doubles_nothing(system: System, site: str):
-    """The journal is filled faster than HTTP could, and both the pool's children and the whole worker are killed."""
+    """The journal is filled faster than over HTTP, and both the pool's children and the whole worker are killed."""
     redis = system.redis()
     line = redis.pipeline(transaction=False)
     for n in range(20_000):

@@ -1,4 +1,4 @@
-"""What a system leaves: files that only its owner may read, and no complaint of a library when it stops."""
+"""What a system leaves behind: files that only its owner may read, and no warnings of libraries when it stops."""
 
 import stat
 import subprocess
@@ -14,7 +14,7 @@ import pytest
 from tests.support.running_system import System, wait_for
 
 ROOT = Path(__file__).parents[2]
-# Holds every function and class of ours in a thread that still runs when the interpreter ends.
+# Keeps every function and class of Footfall in a thread that still runs when the interpreter ends.
 HOLDS_EVERYTHING = """
 import importlib, pkgutil, sys, threading
 import analytics, report_app, tasks
@@ -42,7 +42,7 @@ PRIVATE = {stat.S_IFDIR: 0o700, stat.S_IFREG: 0o600}
 
 
 def modes(folder: Path) -> dict[Path, int]:
-    """Of the folder and all that is in it. What goes away meanwhile is left out, and so are symbolic links."""
+    """The modes of the folder and everything in it, except symbolic links and files that disappear meanwhile."""
     found = {}
     for path in [folder, *folder.rglob("*")]:
         with suppress(FileNotFoundError):

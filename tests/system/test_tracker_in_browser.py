@@ -1,5 +1,7 @@
-"""The tracker in a real Chromium, on pages of another origin under a strict Content-Security-Policy, against the whole
-running system: what happens on a page is in the reports, once, whoever was away meanwhile.
+"""The tracker in a real Chromium against the whole running system.
+
+The pages have another origin and a strict Content-Security-Policy. What happens on a page is in the reports exactly
+once, also if a part of the system is unreachable meanwhile.
 """
 
 import json
@@ -21,7 +23,7 @@ from selenium.webdriver.common.by import By
 from tests.support.browser import Listener, Pages, Quiet, chromium
 from tests.support.running_system import System, kill_if_there, wait_for
 
-# Shows what waits, and is set after the script has run; what the page does is done with execute_script, which no
+# Shows what waits. It is used after the script has run. Actions on the page use execute_script, which no
 # Content-Security-Policy forbids.
 WAITING = "return Object.keys(localStorage).filter((key) => key.startsWith('footfall '))"
 READY = "return document.readyState == 'complete' && typeof footfall == 'function'"
@@ -35,13 +37,13 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrom
 
 @pytest.fixture
 def pages(system: System) -> Iterator[Pages]:
-    """An origin and a site of its own for each test."""
+    """An origin and a site for each test."""
     with Pages(system.ingest, f"site-{uuid4().hex[:12]}") as pages:
         yield pages
 
 
 class Visitor:
-    """Who sits before the browser."""
+    """The user of the browser."""
 
     def __init__(self, driver: webdriver.Chrome, pages: Pages) -> None:
         self.driver = driver
@@ -55,14 +57,14 @@ class Visitor:
         return self.driver.execute_script(script, *values)
 
     def do(self, name: str, **options: Any) -> None:
-        """A custom event."""
+        """Sends a custom event."""
         self.run("footfall(...arguments)", name, options)
 
     def click(self, id_: str) -> None:
         self.driver.find_element(By.ID, id_).click()
 
     def open_tab(self) -> str:
-        """Another tab, in which we are now. Returns which one we were in."""
+        """Opens another tab and switches to it. Returns the previous tab."""
         before = self.driver.current_window_handle
         self.driver.switch_to.new_window("tab")
         return before
@@ -90,7 +92,7 @@ def visitor(driver: webdriver.Chrome, pages: Pages) -> Iterator[Visitor]:
 
 
 class Records:
-    """What arrived of a site."""
+    """The stored events of a site."""
 
     def __init__(self, system: System, site: str) -> None:
         self.system = system
@@ -104,7 +106,7 @@ class Records:
         return [event for event in self.all() if event["event_type"] != "engagement"]
 
     def expect(self, *expected: tuple[str, Any], by: str = "path") -> list[dict[str, Any]]:
-        """Waits until as many events are there, engagement aside, and compares each one's type and `by`."""
+        """Waits until this number of events is stored, without engagement, and compares each one's type and `by`."""
         wait_for(lambda: len(self.but_engagement()) >= len(expected), f"{expected}, but {self.all()}", 20)
         found = self.but_engagement()
         assert Counter((event["event_type"], event.get(by)) for event in found) == Counter(expected)
@@ -253,7 +255,7 @@ def test_how_long_a_page_was_looked_at_and_how_far_reach_the_report_and_hidden_t
     first = visitor.open_tab()
     left = time.monotonic()
     wait_for(lambda: engagement(records, "/long"), "what is told when a tab is hidden", 10)
-    page_clock_goes_on(visitor, 3000)  # elsewhere
+    page_clock_goes_on(visitor, 3000)  # the visitor is in the other tab
     came_back = time.monotonic()
     visitor.close_tab(first)
     visitor.run("history.pushState({}, '', '/short')")
@@ -406,7 +408,7 @@ def test_where_localstorage_is_denied_events_are_kept_in_memory(visitor: Visitor
 
 
 def test_the_queue_is_bounded_and_its_oldest_events_go_first(visitor: Visitor, records: Records, system: System):
-    """As a visitor's browser is after a long time without us."""
+    """The queue of a visitor's browser after the server was unreachable for a long time."""
     visitor.pages.attributes = "data-manual"
     visitor.open("/")
     event = {"event_type": "Old", "site_id": records.site, "props": {"text": "é" * 250}}
@@ -431,11 +433,11 @@ def test_the_queue_is_bounded_and_its_oldest_events_go_first(visitor: Visitor, r
     assert 350 < len(stored) <= 500
 
 
-# ---- Somebody is away ----
+# Outages
 
 
 class Strict(Quiet):
-    """Stands where the collector stands: answers as it is told, and notes when who came with which events."""
+    """Replaces the collector. Returns the configured answers, and records the time and events of each hit."""
 
     answers: list[tuple[int, str | None]]
     seen: list[tuple[float, list[str]]]
@@ -450,7 +452,7 @@ class Strict(Quiet):
 
 
 class Forgetful(Quiet):
-    """Hands on what it gets, and loses the first `lost` answers."""
+    """Forwards requests, and loses the first `lost` answers."""
 
     ingest: str
     lost: int
@@ -503,7 +505,7 @@ def test_without_retry_after_the_pauses_grow_and_a_no_for_good_is_not_repeated(v
 
 
 def expect_steps(records: Records, count: int) -> None:
-    """Each of so many events of the type Step is there, and is there once."""
+    """Checks that each of `count` events of the type Step is stored exactly once."""
 
     def found() -> list[int]:
         return sorted(event["props"]["n"] for event in records.all() if event["event_type"] == "Step")
@@ -520,7 +522,7 @@ def test_a_lost_connection_loses_and_doubles_nothing(visitor: Visitor, records: 
     for n in range(1, 6):
         visitor.run(f"history.pushState({{}}, '', '/route/{n}')")
         visitor.do("Step", props={"n": n})
-    page_clock_goes_on(visitor, 1500)  # so that it is tried, in vain
+    page_clock_goes_on(visitor, 1500)  # so that it is sent without success
     assert len(visitor.waiting()) >= 10
     visitor.driver.delete_network_conditions()
     wait_for(visitor.has_nothing_waiting, "an empty queue")
@@ -589,7 +591,7 @@ def test_the_whole_system_stopped_for_a_while_loses_and_doubles_nothing(
     system.start()
     back = datetime.now(UTC)
 
-    visitor.open("/back-again")  # rather than to wait for up to 16 s
+    visitor.open("/back-again")  # instead of waiting for up to 16 s
     wait_for(visitor.has_nothing_waiting, "an empty queue", 60)
     expect_steps(records, 5)
     found = records.expect(

@@ -1,4 +1,4 @@
-"""beat's schedule does not depend on the machine's clock."""
+"""The schedule of beat does not depend on the machine's clock."""
 
 import time
 from collections import Counter
@@ -16,7 +16,7 @@ SCHEDULE = celery_settings(Settings())["beat_schedule"]
 
 
 class Watched(OwedScheduler):
-    """Notes what is due instead of sending it."""
+    """Records what is due instead of sending it."""
 
     def __init__(self) -> None:
         self.due: Counter[str] = Counter()
@@ -27,11 +27,11 @@ class Watched(OwedScheduler):
 
     @property
     def producer(self) -> None:
-        """No connection: nothing is sent."""
+        """No connection, because nothing is sent."""
 
 
 def tick_for(scheduler: Watched, seconds: float) -> Counter[str]:
-    """As beat does: ticks, and sleeps for as long as the tick says. Returns what was due meanwhile."""
+    """Ticks as beat does, and sleeps for as long as the tick returns. Returns what was due meanwhile."""
     scheduler.due.clear()
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
@@ -43,7 +43,7 @@ def tick_for(scheduler: Watched, seconds: float) -> Counter[str]:
 def test_a_clock_that_jumps_neither_stops_beat_nor_makes_it_send_everything(
     monkeypatch: pytest.MonkeyPatch, jump: timedelta
 ):
-    """Celery asks its app what time it is, so that is where the machine's clock jumps."""
+    """Celery asks its app for the time, so the test moves the clock there."""
     real_now = app.now
     jumped = timedelta(0)
 

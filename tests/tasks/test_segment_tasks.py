@@ -1,4 +1,4 @@
-"""Segments as the running system builds them: by itself, beside everything else, and whoever is killed meanwhile."""
+"""The running system builds segments by itself, beside everything else, also if processes are killed meanwhile."""
 
 import signal
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from config.clients import make_database
 from config.settings import Settings
 from tests.support.running_system import System, wait_for
 
-LARGE = 250_000  # events: seconds to build
+LARGE = 250_000  # events, which take seconds to build
 
 
 @pytest.fixture(scope="module")
 def segments(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Segments]:
-    """Those of the running system, as another machine sees them."""
+    """The segments of the running system, as another machine sees them."""
     folder = tmp_path_factory.mktemp("other machine")
     settings = Settings(mongodb_uri=system.mongodb_uri, segment_dir=str(folder))
     database = make_database(settings)
@@ -71,7 +71,8 @@ def test_a_month_from_before_there_were_segments_is_built(system: System, segmen
     with system.database() as database:
         database["events"].insert_many(large("old", 10))
         database["segment_state"].delete_many({})
-        # As a process that was started just now: it has not seen that all is done, which nothing undoes but this test.
+        # Like a process that has just started: it does not know yet that everything is built. Only this test undoes
+        # that.
         started = replace(
             segments, reader=SnapshotReader(segments.store, segments.dirty, Backfill(database), segments.raw)
         )
@@ -124,7 +125,7 @@ def test_a_worker_that_stops_or_is_killed_in_the_middle_leaves_everything_right(
 
 
 def forget_lease(database: Database[dict[str, Any]]) -> None:
-    """As a minute does."""
+    """Removes the lease, which otherwise expires after a minute."""
     database["segment_manifests"].update_one({"_id": "large"}, {"$unset": {"lease": "", "leased_until": ""}})
 
 

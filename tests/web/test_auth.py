@@ -1,4 +1,4 @@
-"""Every route of the reporting app has its rule: which keys open it, on which sites, and what who has none is told."""
+"""Every route of the reporting app has its rule: which keys open it, for which sites, and the answer without a key."""
 
 import hashlib
 import re
@@ -45,8 +45,8 @@ OPEN = {"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/", "/docs/s
 ADMINISTRATION = ("/admin/", "/metrics")
 OF_PERSONS = [("/stats/visitor", "GET"), ("/export/events", "GET")]
 
-# Of every route of the reporting app that is not for everybody: the scope that it needs, and whether it is of one site,
-# which the query, the body or the address names.
+# For each route of the reporting app that is not public: the scope that it needs, and whether it is about one site,
+# which the query, the body or the path names.
 RULES = {
     "GET /stats": (READ_SCOPE, True),
     "GET /stats/timeseries": (READ_SCOPE, True),
@@ -203,7 +203,7 @@ def test_what_shows_persons_always_needs_a_key(report_key: str, admin_key: str, 
         assert answer.json["error"]["code"] == "report_key_not_set"
 
 
-# Where reports are open
+# Open reports
 
 
 @pytest.mark.parametrize(
@@ -263,7 +263,7 @@ def make_key(services: Services) -> Callable[..., str]:
 
 
 def opened(row: str, site: str | None = None) -> tuple[str, dict[str, Any]]:
-    """The route, and how to ask it; of a site, where it takes one."""
+    """A concrete request to the route, about a site if the route takes one."""
     method, rule = row.split(" ")
     url = re.sub("<path:site_id>", site or "site", re.sub("<uuid:[a-z_]+>", str(uuid4()), rule))
     of_site = {"site_id": site} if site else {}
@@ -271,7 +271,10 @@ def opened(row: str, site: str | None = None) -> tuple[str, dict[str, Any]]:
 
 
 def is_refused(answer: TestResponse) -> bool:
-    """For its key: a report of visitors is a 403 too where the site does not show them."""
+    """Whether a request is refused because of its key.
+
+    A report on visitors is also a 403 if the site does not show them.
+    """
     return answer.status_code == 401 or (answer.status_code == 403 and "API key" in answer.text)
 
 
@@ -393,7 +396,7 @@ def test_an_api_key_ends_when_it_expires_or_is_revoked_or_with_its_grace(databas
     assert finds(other, new)
     _, newest = keys.rotate(key.id, timedelta(0)) or pytest.fail("not rotated")
     assert not finds(keys, new)
-    assert finds(other, new)  # for as long as it is remembered
+    assert finds(other, new)  # as long as the copy is kept
     clock[0] += COPY_KEPT_FOR
     assert not finds(other, new)
     assert finds(keys, newest)
@@ -403,7 +406,7 @@ def test_an_api_key_ends_when_it_expires_or_is_revoked_or_with_its_grace(databas
     _, secret = keys.create("ci", [READ_SCOPE], None, now[0] + timedelta(seconds=1))
     assert keys.find(secret) is not None
     now[0] += timedelta(seconds=1)
-    assert keys.find(secret) is None  # at once, though remembered
+    assert keys.find(secret) is None  # at once, although it is cached
 
 
 def test_a_grace_does_not_grow_when_a_key_is_rotated_again(database: Database):
@@ -482,7 +485,7 @@ def test_that_a_key_was_used_is_noted_once_a_minute(database: Database):
     clock, writes = [1000.0], []
     keys = ApiKeyStore(database, lambda: NOW, lambda: clock[0])
     carry = keys.carry
-    keys.carry = lambda uses: [writes.append(uses), carry(uses)]  # counts, and does it
+    keys.carry = lambda uses: [writes.append(uses), carry(uses)]  # counts, and calls the original
     key, secret = keys.create("ci", [READ_SCOPE], None, None)
     for _ in range(100):
         keys.find(secret)

@@ -1,4 +1,4 @@
-"""Requests that are broken, or claim to come through a proxy, against both real apps: what is answered and logged."""
+"""Broken requests, and requests that claim to come through a proxy, to both real apps: the answers and the log."""
 
 import json
 import re
@@ -47,7 +47,7 @@ MALFORMED = {
 
 @dataclass(frozen=True)
 class Server:
-    """One of the apps. `route`: one that reads a body."""
+    """One of the apps. `route`: a route that reads a body."""
 
     port: int
     log: Path
@@ -81,7 +81,7 @@ def is_up(port: int) -> bool:
 
 
 def send(port: int, raw: bytes) -> bytes:
-    """What is answered, up to its end."""
+    """The whole answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
         with suppress(OSError):
             sock.sendall(raw)

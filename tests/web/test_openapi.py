@@ -1,4 +1,4 @@
-"""Both apps are described as they are: every route, every field, and examples that work."""
+"""The descriptions of both apps match them: every route, every field, and examples that work."""
 
 import re
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def test_every_operation_says_what_it_is_for_and_no_two_are_called_alike(app: Fl
 
 
 def test_every_field_of_a_schema_says_what_it_takes(app: FlaskClient):
-    """One of our own fields that web/json_schema.py does not know would be described as anything."""
+    """A field that web/json_schema.py does not know would be described as any JSON."""
     for name, schema in described(app)["components"]["schemas"].items():
         for field, said in schema.get("properties", {}).items():
             assert {"type", "anyOf", "oneOf", "$ref", "const", "enum"} & set(said), f"{name}.{field}"

@@ -1,4 +1,4 @@
-"""Who sent it, behind proxies and CDNs; and what every answer tells a browser to leave be."""
+"""The sender of a hit behind proxies and CDNs, and the security headers of every answer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +24,7 @@ Seen = Callable[..., Client]
 
 @pytest.fixture
 def sees(settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis) -> Seen:
-    """Whom the collector takes for the sender of a hit."""
+    """The client that the collector takes for the sender of a hit."""
 
     def see(headers: dict[str, str], address: str = "127.0.0.1", **given: object) -> Client:
         ours = replace(settings, **given)

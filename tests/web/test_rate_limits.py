@@ -1,4 +1,4 @@
-"""Rate limits: per address, key and site; what they cost nobody, and what happens without Redis."""
+"""Rate limits per address, key and site: what they cost, and what happens without Redis."""
 
 import json
 from collections.abc import Callable
@@ -94,7 +94,7 @@ def test_what_is_rejected_dropped_or_refused_uses_up_no_site_s_limit(
         assert post(client, body=[GOOD | {"path": 1}] * 50) == 200
         assert post(client, body=[GOOD] * 50, DNT="1") == 200
         assert post(client, body=[GOOD] * 101) == 429
-    redis.config_set("maxmemory", 1)  # full
+    redis.config_set("maxmemory", 1)  # Redis is full
     try:
         assert [post(client, body=[GOOD] * 60) for _ in range(3)] == [503] * 3
     finally:
@@ -200,7 +200,7 @@ def test_whoever_sends_little_costs_no_round_trip_and_whoever_is_over_it_neither
     limits = RateLimits(settings, {"address": "100/hour"})
 
     def spend(times: int) -> tuple[int, int]:
-        """How many were admitted, and how many commands that took."""
+        """The number of admitted requests, and of Redis commands that they took."""
         before, fine = redis.info("stats")["total_commands_processed"], 0
         for _ in range(times):
             try:

@@ -1,4 +1,4 @@
-"""Clients that are slow, silent or odd, against the real server: they keep nobody else from sending."""
+"""Clients that are slow, silent or odd, against the real server: they do not keep other clients from sending."""
 
 import json
 import socket
@@ -31,7 +31,7 @@ def head(length: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[psutil.Popen, int]]:
-    """gunicorn, and its port."""
+    """gunicorn and its port."""
     port = pick_port(0)
     log = tmp_path_factory.mktemp("slow") / "log"
     environment = {"REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "WEB_CONCURRENCY": "1"}
@@ -52,7 +52,7 @@ def connect(port: int) -> socket.socket:
 
 
 def answer(sock: socket.socket) -> bytes:
-    """All that comes until the server closes."""
+    """Everything that arrives until the server closes the connection."""
     found = b""
     with suppress(OSError):
         while piece := sock.recv(65536):
@@ -61,8 +61,8 @@ def answer(sock: socket.socket) -> bytes:
 
 
 def test_two_hundred_slow_clients_keep_nobody_waiting_and_are_told_that_it_was_too_long(server, redis: Redis):
-    """One process with 16 threads: 50 that say nothing, 50 with a head and 50 with a body that come a byte a second, 50
-    with the body of a batch that stops.
+    """One process has 16 threads. 50 clients say nothing, 50 send a head and 50 a body with a byte per second, and 50
+    stop within the body of a batch.
     """
     _, port = server
     begun = [b"", HEAD, head(len(GOOD)), b"POST /events HTTP/1.1\r\nContent-Length: 4000000\r\n\r\n" + b" " * 100_000]
@@ -187,7 +187,7 @@ def test_how_far_a_request_has_come(raw: bytes, state: str):
 
 @pytest.mark.parametrize("chunk", [b"0\r\n", b"1\r\na\r\n", b"1\r\n\r\r\n"], ids=repr)
 def test_no_body_keeps_the_loop_from_others(chunk: bytes):
-    """130 kB of the first took 40 seconds, and a process whose loop stands still for 30 is replaced."""
+    """130 kB of the first chunk size took 40 seconds, and a process whose loop makes no progress for 30 is replaced."""
     raw, looked = HEAD + b"Transfer-Encoding: chunked\r\n\r\n", 0
     began = process_time()
     while len(raw) < LONGEST - 1000:

@@ -1,4 +1,4 @@
-"""Sources and channels, by a table of what links and referrers say."""
+"""Sources and channels, as a table of links and referrers."""
 
 import json
 
@@ -133,7 +133,8 @@ def test_a_link_and_a_referrer_tell_source_and_channel(query: str, referrer: str
     assert (described.get("source"), described.get("channel")) == (source, channel)
 
 
-# Where our own table goes first: the kinds that Ghost's does not know, and sites that are no social networks to GA4.
+# Footfall's own table takes precedence here: kinds that Ghost's table lacks, and sites that GA4 does not list as social
+# networks.
 OURS = {"shopping", "video"}
 OTHERS = {"github.com", "stackoverflow.com", "sourceforge.net", "getpocket.com", "news.google.com"}
 

@@ -1,4 +1,4 @@
-"""Places, from real files in MaxMind's format, as GeoLite2 and DB-IP lay them out."""
+"""Places, from real files in MaxMind's format, with the layouts of GeoLite2 and DB-IP."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,7 +31,7 @@ def write(path: Path, networks: Mapping[str, Any], kind: str = "GeoLite2-City") 
         writer.insert_network(IPSet([network]), record)
     part = path.with_suffix(".part")
     writer.to_db_file(str(part))
-    part.replace(path)  # as one should: a reader may have the old one in memory
+    part.replace(path)  # replaced as a whole, because a reader may have the old file in memory
     return path
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_was_replaced_is_opened_again_and_a_broken_one_changes_nothi
     places._file._clock = lambda: now[0]
     assert places.find("192.0.2.7") == Place("US", "US-CA", "San Jose")
     write(file, {"192.0.2.0/24": DBIP})
-    assert places.find("192.0.2.7") == Place("US", "US-CA", "San Jose")  # it is not looked at every time
+    assert places.find("192.0.2.7") == Place("US", "US-CA", "San Jose")  # the file is not checked at every look-up
     now[0] += LOOKED_AT
     assert places.find("192.0.2.7") == Place("DE", "DE-BE", "Berlin (Mitte)")
     broken = file.with_suffix(".broken")

@@ -1,4 +1,4 @@
-"""Enrichment, step by step: what is put, what is kept, what is dropped; and what happens when a step has a bug."""
+"""Enrichment, step by step: what is set, kept and dropped, and what happens if a step has a bug."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -275,7 +275,7 @@ def test_a_step_that_fails_is_left_out_counted_and_logged_once(monkeypatch: pyte
 
 
 def test_what_is_nobody_s_bug_is_not_caught(monkeypatch: pytest.MonkeyPatch):
-    class TimeLimit(Exception):  # as Celery's is
+    class TimeLimit(Exception):  # like Celery's
         pass
 
     def put_for_ever(draft: Draft) -> None:

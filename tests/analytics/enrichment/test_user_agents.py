@@ -1,4 +1,4 @@
-"""User agents: browsers, systems, devices, and what is a program."""
+"""User agents: browsers, systems, devices, and programs."""
 
 import time
 
@@ -137,7 +137,10 @@ def test_an_app_of_a_phone_may_have_the_name_of_a_bot(name: str, of_a_phone: str
 
 
 def test_the_bots_that_are_known_by_name_are_found():
-    """Of crawler-user-agents' own examples; those that are left out are programs that may send events, as curl."""
+    """From the examples of crawler-user-agents.
+
+    The examples left out are programs that may send events, such as curl.
+    """
     examples = {example for each in CRAWLER_USER_AGENTS_DATA for example in each.get("instances", [])}
     browsers = {example for example in examples if example.startswith("Mozilla/")}
     assert len(examples) > 2000

@@ -1,4 +1,4 @@
-"""Events that were there before there were segments: a report has them before a segment has, and after."""
+"""Events that are older than the first segment: a report includes them before a segment does, and afterwards."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -58,7 +58,8 @@ def test_who_dies_goes_on_where_he_was_and_the_newest_month_comes_first(old: Dat
     rig = Rig(old, tmp_path)
     assert rig.builder.build_due(until=rig.now) == 1, "one at least"
     past = rig.history.all_left()[0]
-    rig.builder.build(past.site_id, "month", past.month, from_raw=True)  # and then it dies, before it says so
+    # The process crashes after this build, before it records the build.
+    rig.builder.build(past.site_id, "month", past.month, from_raw=True)
     assert [len(rig.rows(ALL)), past.month] == [15, interval_of("month", OCTOBER)]
     assert rig.builder.build_due() == 2
     assert len(rig.rows(ALL)) == 15
@@ -68,7 +69,7 @@ def test_new_events_between_old_ones_are_read_once_at_every_moment(old: Database
     rig = Rig(old, tmp_path)
     rig.store(event(OCTOBER + 30_000), event(OCTOBER + 40 * MINUTE))
     assert len(rig.rows(ALL)) == 17
-    rig.builder.build("site", "hour", interval_of("hour", OCTOBER))  # of what was marked only
+    rig.builder.build("site", "hour", interval_of("hour", OCTOBER))  # only of what was marked
     assert len(rig.rows(ALL)) == 17
     rig.builder.build_due()
     assert len(rig.rows(ALL)) == 17
@@ -100,7 +101,7 @@ def test_a_new_database_has_no_history_and_an_old_one_has_even_if_asked_later(ol
 def test_visits_across_old_and_new_events_are_whole(
     database: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ):
-    monkeypatch.setattr(deriving, "_PART", 10)  # events; so that visits are derived in several parts
+    monkeypatch.setattr(deriving, "_PART", 10)  # events, so that visits are derived in several parts
     chance = random.Random(seed)
     documents = [document(chance) for _ in range(80)]
     database["events"].insert_many([dict(each) for each in documents[:50]])

@@ -1,4 +1,4 @@
-"""An event's id: the same event has it every time, and no other event has it."""
+"""The id of an event: the same event always has the same id, and other events have other ids."""
 
 from analytics.events.event import id_from_client, id_from_entry, new_id
 

@@ -1,4 +1,4 @@
-"""What the one schema takes, what it refuses, and that the journal gives back what it was given."""
+"""What the schema accepts and rejects, and that the journal returns exactly what it was given."""
 
 import json
 from dataclasses import replace

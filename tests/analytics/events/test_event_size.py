@@ -1,4 +1,4 @@
-"""How large a stored event may be, and what becomes of one that is larger."""
+"""The size limit of a stored event, and the outcome of larger events."""
 
 import json
 from datetime import timedelta
@@ -38,7 +38,7 @@ def test_what_fits_by_its_characters_fits_by_its_bytes(props: dict[str, Any], pa
 
 
 def test_the_frame_of_an_event_is_counted():
-    """Every field at its shortest is no larger than what `fits` takes for the frame."""
+    """All fields at their shortest are no larger than the size that `fits` assumes for the frame."""
     fields = {name: "x" for name in EventSchema().fields if name not in ("timestamp", "props", "revenue")}
     fields |= {"country": "US", "region": "US-C", "interactive": False, "engagement_time": 86_400_000}
     fields |= {"scroll_depth": 100, "url": "https://x.example/", "props": {str(n): -(2**62) for n in range(30)}}

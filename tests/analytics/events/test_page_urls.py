@@ -1,4 +1,4 @@
-"""A page's address: what of a URL or a path is kept."""
+"""The address of a page: the parts of a URL or a path that are kept."""
 
 import random
 import re
@@ -113,7 +113,7 @@ def test_a_path_that_was_given_only_loses_its_query(path: str, kept: str):
 
 
 def test_a_fragment_that_the_url_has_too_is_a_route_of_the_client():
-    """Our tracker with data-hash and Plausible's `h` say it in both."""
+    """Footfall's tracker with data-hash and Plausible's `h` put it into both."""
     assert read_path("/app#cart", fragment="cart?token=S").path == "/app#cart"
     assert read_path("/app#cart", fragment="other").path == "/app"
     assert read_path("/app#token=S", fragment="token=S").path == "/app"
@@ -147,7 +147,7 @@ def test_a_pattern_means_pages_as_a_goal_s_does():
 
 
 def test_wildcards_mean_what_they_say_in_every_order():
-    """Against the plain expression, which would take for ever over some."""
+    """Compared with the plain expression, which would take for ever for some patterns."""
     plain = {"**": ".*", "*": "[^/]*"}
     drawn = random.Random(7)
     for _ in range(20_000):
@@ -167,7 +167,7 @@ def test_no_pattern_takes_long_over_a_path(wildcard: str):
 
 
 def test_a_host_that_nobody_has_is_not_normalized():
-    """One took a quarter of a second, at the collector and in a worker."""
+    """One such host took a quarter of a second, at the collector and in a worker."""
     long = "\u0300\u0327" * 4000
     began = process_time()
     for url in (f"https://{long}.example/", f" \thttps:/\t/{long}.example/", f"//{long}"):

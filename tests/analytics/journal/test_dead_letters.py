@@ -1,4 +1,4 @@
-"""Dead letters as people work with them, over HTTP and the command line: look, mend, replay, purge."""
+"""Dead letters over HTTP and the command line: show, correct, replay, purge."""
 
 import json
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def admin(report: FlaskClient, settings: Settings) -> Admin:
 
 @pytest.fixture
 def refused(stores: Stores, database: Database) -> Iterator[list[UUID]]:
-    """Three dead letters, oldest first, of events that MongoDB refused; meanwhile it has changed its mind."""
+    """Three dead letters, oldest first, of events that MongoDB refused. MongoDB accepts them now."""
     database.command("collMod", "events", validator={"path": {"$ne": "/refused"}})
     bodies = [
         {"event_id": "1"},

@@ -1,4 +1,4 @@
-"""The journal on a real Redis: what is appended is held by one until it is settled, and never forgotten before."""
+"""The journal on a real Redis: one consumer holds an entry until it is settled, and no entry is lost before."""
 
 from datetime import date
 
@@ -27,7 +27,7 @@ def raws(entries: list) -> list[bytes]:
 
 @pytest.fixture
 def held(journal: Journal):
-    """The journal, its group made: a task always asks what it held before it claims."""
+    """The journal with its consumer group: a task always asks what it held before it claims."""
     assert journal.held("first") == []
     return journal
 

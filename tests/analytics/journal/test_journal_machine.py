@@ -1,8 +1,8 @@
-"""Any order of append, claim, crash, retry, takeover and settlement stores each event once, and the books add up; also
-where events are removed meanwhile, for their age or with their visitor.
+"""Any order of append, claim, crash, retry, takeover and settlement stores each event once, and the ledger balances.
 
-hypothesis chooses the steps, on a real Redis and a real MongoDB; nothing is ever waited for, since what a task left is
-abandoned at once (`claim_idle=0`), which makes takeovers from the living as frequent as those from the dead.
+This also holds if events are purged or erased meanwhile. hypothesis chooses the steps, on a real Redis and a real
+MongoDB. Nothing waits: the entries of a task count as abandoned at once (`claim_idle=0`). So takeovers from running
+tasks are as frequent as those from crashed ones.
 """
 
 from collections import Counter
@@ -52,11 +52,11 @@ def is_anns(event_id: str) -> bool:
 
 
 class Killed(BaseException):
-    """The process dies here."""
+    """The process crashes here."""
 
 
 class Machine(RuleBasedStateMachine):
-    """Tasks are named; one that died may run again under its name or never."""
+    """Tasks have names. A crashed task may run again under its name, or never."""
 
     servers: tuple[Redis, Database[dict[str, Any]]]
     dead_tasks = Bundle("dead_tasks")
@@ -76,13 +76,14 @@ class Machine(RuleBasedStateMachine):
         self.stores = Stores(
             self.journal, events, letters, lambda: self.now, LateArrivals(self.erasures, self.removals, letters)
         )
-        self.removed: set[str] = set()  # ids of events that may be stored or not, as the same was sent again
+        self.removed: set[str] = set()  # ids of events that may be stored or not, because the same event was sent again
         self.journal.held("somebody")
         self.acknowledged: Counter[str] = Counter()
         self.foreign = 0
         self.erased_until: Counter[str] = Counter()
         self.tasks = 0
-        self.deaths = 0  # deliveries that end without a word: below MOST_DEATHS, so that nothing is buried
+        # Deliveries that end without a result: below MOST_DEATHS, so that no event becomes a dead letter.
+        self.deaths = 0
 
     def name(self) -> str:
         self.tasks += 1
@@ -170,7 +171,7 @@ class Machine(RuleBasedStateMachine):
         assert {name: int(n) for name, n in self.redis.hgetall(HELD).items()} == held
 
     def dying(self, step: str, error: BaseException) -> Stores:
-        """Stores that fail before or after they did what they were asked."""
+        """Stores that fail before or after their work."""
         events, letters = EventStore(self.database), DeadLetterStore(self.database)
         journal = Journal(self.redis, queue="events", batch=5, claim_idle=0)
         if step in ("store", "stored"):
@@ -225,7 +226,7 @@ def test_every_interleaving_stores_each_event_once(redis: Redis, database: Datab
     test.settings = settings(
         max_examples=120,
         stateful_step_count=25,
-        deadline=None,  # servers answer when they answer
+        deadline=None,  # the answers of servers take any time
         suppress_health_check=[HealthCheck.too_slow],
         database=None,
     )

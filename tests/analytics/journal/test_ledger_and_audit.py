@@ -1,4 +1,4 @@
-"""The books: every event is counted where it goes in and where it goes out, and an audit finds what does not add up."""
+"""The ledger: every event is counted at its arrival and at its outcome, and an audit finds differences."""
 
 import json
 from collections import Counter

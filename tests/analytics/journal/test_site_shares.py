@@ -1,4 +1,4 @@
-"""One site cannot fill the journal so that others are refused, and a site that is alone may use nearly all of it."""
+"""A site cannot fill the journal so that other sites are refused, and a single site may use nearly all of it."""
 
 import time
 from collections import Counter
@@ -32,7 +32,7 @@ MOST = 900
 
 @pytest.fixture
 def make(settings: Settings, wake_ups: WakeUps) -> Callable[..., FlaskClient]:
-    """An ingestion app with a journal of its own, as another process would have."""
+    """An ingestion app with its own journal client, as in another process."""
 
     def make(**given: Any) -> FlaskClient:
         ours = replace(settings, **given)
@@ -43,7 +43,7 @@ def make(settings: Settings, wake_ups: WakeUps) -> Callable[..., FlaskClient]:
 
 @pytest.fixture
 def maxmemory(redis: Redis) -> Iterator[Callable[[int], None]]:
-    """Leaves so many bytes until the journal is full."""
+    """Leaves this many bytes until the journal is full."""
 
     def leave(size: int) -> None:
         redis.config_set("maxmemory", int((redis.info("memory")["used_memory"] + size) / FULL))
@@ -53,7 +53,7 @@ def maxmemory(redis: Redis) -> Iterator[Callable[[int], None]]:
 
 
 def fill(client: FlaskClient, events: list[dict[str, Any]], seconds: float = 20) -> TestResponse:
-    """Posts until it is refused, and returns the refusal."""
+    """Posts until the app refuses, and returns the refusal."""
     end = time.monotonic() + seconds
     while (answer := client.post("/events", json=events)).status_code == 200:
         assert time.monotonic() < end, "it is never refused"
@@ -135,7 +135,7 @@ def test_a_site_gets_its_share_back_as_its_events_are_stored(
 
 
 def test_events_of_a_version_that_did_not_count_are_settled(journal: Journal, redis: Redis, stores: Stores):
-    """An upgrade finds such entries: they must not make a site owe the journal anything."""
+    """After an upgrade the journal has such entries. They must not count against a site's share."""
 
     def append(events: int) -> None:
         journal.append([Line.of(load_event(GOOD, NOW)) for _ in range(events)])

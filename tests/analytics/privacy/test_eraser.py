@@ -1,5 +1,6 @@
-"""Erasing one visitor: nothing is left anywhere, whoever dies meanwhile, and reports say what they would say had the
-visitor never been.
+"""Erasing a visitor's data leaves nothing anywhere, also if processes crash.
+
+Reports then answer as if the visitor had never existed.
 """
 
 import itertools
@@ -55,7 +56,7 @@ RECEIVED = datetime(2026, 11, 21, tzinfo=UTC)
 
 @pytest.fixture
 def eraser(services: Services) -> Eraser:
-    """One that need not wait for queries to end before it removes files."""
+    """An eraser that removes files without waiting for queries to end."""
     rewriter = replace(services.eraser.rewriter, kept_for=timedelta(0))
     return replace(services.eraser, rewriter=rewriter)
 
@@ -85,7 +86,7 @@ def at(day: int, hour: int = 10, minute: int = 0) -> str:
 
 
 def three_days(stores: Stores, segments: Segments) -> None:
-    """Of ann and bob, in segments but for the last."""
+    """Events of ann and bob, in segments except for the last day."""
     for day in (3, 4, 5):
         send(stores.journal, *({"user_id": u, "timestamp": at(day, 10, n)} for n, u in enumerate(["ann", "bob"] * 5)))
         drain(stores)
@@ -95,7 +96,7 @@ def three_days(stores: Stores, segments: Segments) -> None:
 
 
 def finish(eraser: Eraser) -> None:
-    """Of segments: Redis's file would take two seconds more."""
+    """Rewrites segments only, because a rewrite of Redis's file takes two seconds more."""
     wait_for(lambda: eraser.rewriter.rewrite_due() or not eraser.rewriter.is_owed(), "new segments")
     wait_for(lambda: eraser.rewriter.rewrite_due() or not eraser.rewriter.is_owed(), "the end of the old ones")
 
@@ -138,7 +139,7 @@ def test_an_anonymous_visitor_is_erased_by_the_id_of_the_day(stores: Stores, era
 
 
 def refuse_dead_letters(stores: Stores, redis: Redis) -> None:
-    """Dead letters of ann's, six ways, and three of others."""
+    """Dead letters: ann's, in six forms, and three of other visitors."""
     theirs = [
         {"site_id": "shop", "user_id": "ann"},
         {"site_id": "shop", "user_id": "ann", "event_type": "a", "props": {"ann": {}}},
@@ -203,7 +204,7 @@ def test_a_visitor_has_one_name(names: dict[str, str]):
     assert "ann" not in repr(ANN)
 
 
-# On its way
+# Events on their way
 
 
 def test_what_waits_in_the_journal_goes_when_a_worker_takes_it(
@@ -223,7 +224,7 @@ def test_what_waits_in_the_journal_goes_when_a_worker_takes_it(
 
 
 class Before:
-    """Does something before a store's method, once."""
+    """Calls `first` once before a store's method."""
 
     def __init__(self, act: Callable[..., Any], first: Callable[[], object]) -> None:
         self.act, self.first = act, first
@@ -293,10 +294,13 @@ def test_a_worker_that_was_killed_or_slow_does_not_bring_back_what_was_removed(
 def test_a_slow_worker_does_not_bring_back_a_duplicate_of_what_was_removed(
     stores: Stores, database: Database, audited: Audited, journal: Journal, why: str
 ):
-    """It claims both; another worker takes them over and settles them; the event leaves; then it goes on."""
+    """The slow worker claims both events, and another worker takes them over and settles them.
+
+    Then the event is removed, and the slow worker continues.
+    """
     send(journal, {"event_id": "1"}, {"event_id": "1"}, received_at=datetime.now(UTC))
     stores = replace(stores, now=lambda: datetime.now(UTC))
-    journal.held("nobody")  # which makes the group
+    journal.held("nobody")  # creates the group
     entries = journal.claim("slow")
     assert _store(stores, "other", entries) == Outcome(stored=1, duplicate=1)
     (document,) = database["events"].find()
@@ -312,7 +316,7 @@ def test_what_was_removed_and_sent_again_is_stored_once_and_the_first_one_still_
 ):
     send(journal, {"event_id": "1"}, received_at=datetime.now(UTC))
     stores = replace(stores, now=lambda: datetime.now(UTC))
-    journal.held("nobody")  # which makes the group
+    journal.held("nobody")  # creates the group
     entries = journal.claim("killed")
     _write(stores, entries, is_again=False)
     (document,) = database["events"].find()
@@ -334,7 +338,7 @@ def test_a_replay_of_an_erased_letter_is_erased_too(stores: Stores, eraser: Eras
     assert eraser.data.search(ANN) == NOTHING
 
 
-# Whoever dies
+# Crashes
 
 
 def steps_of(eraser: Eraser) -> list[Callable[[], object]]:
@@ -390,7 +394,7 @@ def test_an_erasure_that_is_killed_again_and_again_is_whole_in_the_end(
             [sys.executable, *ERASE.split()], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_for(partial(has_begun, process, database), "its start")
-        time.sleep(number * 0.15)  # somewhere else each time
+        time.sleep(number * 0.15)  # at another point each time
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
     assert killed >= 2
@@ -402,7 +406,7 @@ def test_an_erasure_that_is_killed_again_and_again_is_whole_in_the_end(
     assert audit(audited).faults == []
 
 
-# What reports say afterwards
+# Reports afterwards
 
 
 @hypothesis_settings(

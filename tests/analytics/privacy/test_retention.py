@@ -1,4 +1,4 @@
-"""What a site keeps no longer is purged: events, segments and dead letters; and the books still add up."""
+"""Data that a site no longer keeps is purged: events, segments and dead letters. The ledger still balances."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`is`, `contains` and `matches` ignore case in the same way, whatever the character."""
+"""`is`, `contains` and `matches` ignore case in the same way, for every character."""
 
 import unicodedata
 from collections import defaultdict
@@ -23,13 +23,13 @@ def duck() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def ask(duck: duckdb.DuckDBPyConnection, sql: str, **columns: list[str]) -> list[tuple[str, ...]]:
-    """`sql`: a SELECT from the table `given`."""
+    """The rows of `sql`, a SELECT from the table `given`."""
     duck.register("given", pyarrow.table(columns))
     return duck.execute(sql).fetchall()
 
 
 def classes(folds: Iterable[tuple[str, str]]) -> set[frozenset[str]]:
-    """The characters that are folded to the same one."""
+    """The sets of characters with the same fold."""
     found: dict[str, set[str]] = defaultdict(set)
     for character, fold in folds:
         found[fold].add(character)
@@ -37,7 +37,7 @@ def classes(folds: Iterable[tuple[str, str]]) -> set[frozenset[str]]:
 
 
 def relatives(character: str) -> set[str]:
-    """What some way of folding, lowering or normalizing makes of it, if that is one other character."""
+    """The other characters that some way of folding, lowering or normalizing makes of a character."""
     ways = (str.lower, str.upper, str.casefold, str.title, lambda x: unicodedata.normalize("NFKC", x))
     plain = unicodedata.normalize("NFD", character)[:1]  # without its accent
     return {one for one in (plain, *(way(character) for way in ways)) if len(one) == 1} - {character, *STAND_INS}
@@ -50,7 +50,7 @@ def test_python_and_sql_fold_every_character_alike(duck: duckdb.DuckDBPyConnecti
 
 
 def test_a_regular_expression_finds_the_same_characters(duck: duckdb.DuckDBPyConnection):
-    """All that are equal, and all that another way of folding would take for equal."""
+    """For all equal pairs, and all pairs that another way of folding would make equal."""
     same = {pair for some in classes((c, folded(c)) for c in CHARACTERS) for pair in permutations(some, 2)}
     near = {(c, other) for c in CHARACTERS for other in relatives(c)}
     pairs = sorted(same | near | {(b, a) for a, b in near})
@@ -69,7 +69,7 @@ def test_a_regular_expression_finds_the_same_characters(duck: duckdb.DuckDBPyCon
         ("\u212a", "k", True),  # the Kelvin sign
         ("\u017f", "S", True),  # long s
         ("µ", "μ", True),  # micro sign, Greek letter
-        ("\u01c5", "\u01c6", True),  # one letter, capital only at the beginning of a title
+        ("\u01c5", "\u01c6", True),  # one letter, title case and lower case
         ("\u13a0", "\uab70", True),  # Cherokee
         ("é", "e", False),
         ("É", "é", True),

@@ -1,4 +1,4 @@
-"""What is compared with what: by the clock and the calendar, also where clocks change and periods differ in length."""
+"""Compared periods, by the clock and the calendar, also with clock changes and different lengths."""
 
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo

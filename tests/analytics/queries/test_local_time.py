@@ -1,4 +1,4 @@
-"""Local time of every zone in tzdata, compared with zoneinfo, which knows a moment's offset and not when it changes."""
+"""Local time of every zone in tzdata, compared with zoneinfo, which knows offsets but not their changes."""
 
 import time
 from bisect import bisect_right
@@ -17,7 +17,7 @@ from analytics.reports.query_sql import LocalClock
 
 ZONES = sorted(available_timezones())
 EARLIEST, LATEST = as_ms(datetime(1970, 1, 1, tzinfo=UTC)), as_ms(datetime(9999, 1, 1, tzinfo=UTC))
-# Most moments near those at which some zone changed its offset, else evenly over all years.
+# Most moments are near a change of some zone's offset. The others are spread evenly over all years.
 MOMENTS = st.one_of(st.integers(EARLIEST, as_ms(datetime(2110, 1, 1, tzinfo=UTC))), st.integers(EARLIEST, LATEST - 1))
 
 
@@ -33,7 +33,7 @@ def test_every_moment_of_every_zone_has_zoneinfo_s_offset(zone: str, moments: li
     changes = offsets(info, whole)
     starts = [when for when, _ in changes]
     assert starts == sorted(set(starts))
-    # Beside the moments that were drawn, those around some of the changes.
+    # Adds the moments around some of the changes.
     around = [when + near for when in starts[1 :: max(1, len(starts) // 20)]]
     for moment in [*moments, *(m for m in around if whole.start <= m < whole.end)]:
         assert changes[bisect_right(starts, moment) - 1][1] == offset_at(moment, info), (zone, as_datetime(moment))
@@ -41,7 +41,7 @@ def test_every_moment_of_every_zone_has_zoneinfo_s_offset(zone: str, moments: li
 
 @pytest.mark.parametrize("zone", ["Africa/Casablanca", "Asia/Gaza", "Africa/Freetown", "America/Cambridge_Bay"])
 def test_no_change_hides_between_two_samples(zone: str, monkeypatch: pytest.MonkeyPatch):
-    """Casablanca's clocks go back for a month and forth again; Cambridge Bay changed twice within seven days."""
+    """Casablanca's clocks go back for a month and forward again. Cambridge Bay changed twice within seven days."""
     century = Interval(as_ms(datetime(1939, 1, 1, tzinfo=UTC)), as_ms(datetime(2090, 1, 1, tzinfo=UTC)))
     found = offsets(ZoneInfo(zone), century)
     local_time._sampled.cache_clear()

@@ -1,4 +1,4 @@
-"""What a regular expression costs is known before DuckDB compiles it."""
+"""The cost of a regular expression is known before DuckDB compiles it."""
 
 import time
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_usual_patterns_are_taken_all_at_once(case_sensitive: bool):
 
 
 def test_case_folding_counts():
-    """Twice as large where case does not count: the flags are the query's."""
+    """It is twice as large if case is ignored. The flags are those of the query."""
     pattern = f"[a-z]{{{MOST_INSTRUCTIONS // 4}}}"
     check_patterns([matches(pattern)])
     with pytest.raises(InvalidQuery):

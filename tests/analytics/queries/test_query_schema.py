@@ -1,4 +1,4 @@
-"""What a query may say, what is said of one that may not, and which moments its periods and labels are."""
+"""Valid and invalid queries, their error messages, and the moments of periods and labels."""
 
 import json
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def error(**fields: object) -> str:
 
 
 def days(date_range: object, now: datetime = NOW, **fields: object) -> tuple[date, date]:
-    """First and last, of a range that is whole days."""
+    """The first and last day of a range of whole days."""
     period = load(now, date_range=date_range, **fields).period
     first, last = period.first_day(), period.last_day()
     assert period == of_days(first, last, period.zone)
@@ -725,7 +725,7 @@ def test_hours_are_compared_with_the_hours_before_or_of_the_day_before():
 
 @pytest.mark.parametrize(("day", "hours"), [(date(2026, 3, 29), 15), (date(2026, 10, 25), 14)])
 def test_the_first_hours_of_the_day_that_clocks_change_are_compared_up_to_the_same_hour(day: date, hours: int):
-    """By the clock it is 14:30, or 13:30: the hour that has begun counts."""
+    """By the clock it is 14:30, or 13:30. The hour that has begun counts."""
     now = datetime(day.year, day.month, day.day, 12, 30, tzinfo=UTC)
     include = {"comparisons": {"mode": "previous_period"}, "trim_relative_date_range": True}
     period = load(now, Site("site", BERLIN), date_range="day", include=include).compare_with
@@ -745,7 +745,7 @@ def test_nothing_is_before_the_first_year():
     load(date_range=ages, include={"comparisons": {"mode": "year_over_year"}})
 
 
-# Clocks that change
+# Clock changes
 
 
 def labels(first: str, last: str, zone: str, grain: Grain) -> list[str]:
@@ -795,7 +795,7 @@ def test_a_day_that_never_was_has_no_label():
 
 
 def test_a_day_that_clocks_go_back_to_is_listed_with_the_next():
-    """At 00:01 on the 7th it was 23:01 on the 6th again."""
+    """At 00:01 on the 7th, clocks go back to 23:01 on the 6th."""
     assert labels("2010-11-07", "2010-11-07", "America/St_Johns", "day") == ["2010-11-06", "2010-11-07"]
     assert labels("2010-11-07", "2010-11-07", "America/St_Johns", "hour")[:2] == [
         "2010-11-06 23:00:00",
@@ -838,7 +838,7 @@ def test_the_labels_are_those_of_every_minute(zone: str, first: int, minutes: in
     assert time_labels(period, grain) == sorted({name[grain](local) for local in each})
 
 
-# What is shown
+# The shown query
 
 
 def test_the_answer_says_what_was_understood():
@@ -878,7 +878,7 @@ def test_the_least_answer_is_as_plausible_gives_it():
     }
 
 
-# Whatever comes
+# Random input
 
 WORDS = [
     *LEAST, "dimensions", "filters", "order_by", "include", "pagination", "limit", "offset", "comparisons", "mode",
@@ -968,7 +968,7 @@ def test_whatever_json_comes_is_a_query_or_an_error(body: Any, site: Site, now: 
 
 @st.composite
 def mutated(draw: st.DrawFn) -> Any:
-    """A valid query with something in it replaced, left out, doubled or wrapped."""
+    """A valid query with a part replaced, left out, doubled or wrapped."""
     body = json.loads(json.dumps(draw(st.sampled_from(VALID))))
     for _ in range(draw(st.integers(1, 3))):
         places = [(body, key) for key in body]

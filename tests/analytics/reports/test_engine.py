@@ -1,4 +1,4 @@
-"""The limits of a question: time, memory, company; and what it says where the numbers are not all there yet."""
+"""Limits of queries: time, memory, concurrent queries. Also what reports say if numbers are not complete yet."""
 
 import threading
 from collections.abc import Iterator

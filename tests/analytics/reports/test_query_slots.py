@@ -1,4 +1,4 @@
-"""Slots are shared between sites and keys: whoever asks expensive questions leaves a slot to the others."""
+"""Sites and keys share the query slots: expensive queries of one of them leave a slot to the others."""
 
 import threading
 import time
@@ -12,7 +12,7 @@ from analytics.reports.results import Refused
 
 
 class Company:
-    """Questions that hold their slots until they are told to end."""
+    """Queries that hold their slots until the test ends them."""
 
     def __init__(self, slots: QuerySlots) -> None:
         self.slots = slots

@@ -1,4 +1,4 @@
-"""The text of a statement is ours; and what is asked of DuckDB stays within limits."""
+"""The text of a statement contains no user input, and what is asked of DuckDB stays within limits."""
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -44,7 +44,7 @@ def marked_dimension(name: str) -> str:
 
 
 def marked_query(query: Query) -> Query:
-    """The same, with the mark in everything that a user may write."""
+    """The same query with the mark in all texts that a user may write."""
     return replace(
         query,
         site_id=MARK + query.site_id,

@@ -1,5 +1,5 @@
-"""Every number that the engine gives, against the oracle: streams of events that hypothesis made up, stored and built
-into segments in any order, asked anything.
+"""Every number of the engine equals the oracle's: for streams of events from hypothesis, stored and built into segments
+in any order, and for any query.
 """
 
 import os
@@ -154,14 +154,14 @@ def view(user_id: str, moment: datetime) -> dict[str, Any]:
 
 
 def store_in_a_segment(rig: Engine, *documents: dict[str, Any]) -> None:
-    """Of the day of the first of them."""
+    """Stores the documents in a segment of the first one's day."""
     rig.drop_all()
     rig.store(*documents)
     rig.builder.build("site", "day", interval_of("day", as_ms(documents[0]["timestamp"])))
 
 
 def ask(rig: Engine, documents: list[dict[str, Any]], query: Query) -> list[tuple[Any, ...]]:
-    """The answer, which is the oracle's."""
+    """The answer, after checking that it equals the oracle's."""
     answer = as_oracle_says(rig.reports.answer(query))
     assert answer == [tuple(row) for row in oracle.answer(documents, query).rows]
     return answer
@@ -188,7 +188,7 @@ def test_a_visit_that_began_before_the_period_is_in_it(rig: Engine, metrics: Any
 
 
 def test_a_period_from_before_1970_counts_a_visit_over_midnight_once_a_day(rig: Engine):
-    """As the first of January 1970 is east of UTC."""
+    """The first of January 1970 begins before the Unix epoch in zones east of UTC."""
     zone = ZoneInfo("Asia/Tokyo")
     midnight = datetime(2026, 5, 13, tzinfo=zone).astimezone(UTC)
     documents = [view("anna", midnight - timedelta(minutes=20)), view("anna", midnight + timedelta(minutes=5))]
@@ -199,7 +199,7 @@ def test_a_period_from_before_1970_counts_a_visit_over_midnight_once_a_day(rig: 
 
 
 def test_a_visitor_whose_entry_is_read_anew_is_not_lost_afterwards(rig: Engine):
-    """Visitors alone are counted without putting visits together again."""
+    """Visitors alone are counted without combining the parts of visits."""
     noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
     documents = [view("anna", noon + timedelta(minutes=55)), view("anna", noon + timedelta(minutes=65))]
     store_in_a_segment(rig, *documents)

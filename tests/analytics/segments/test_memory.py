@@ -1,4 +1,4 @@
-"""What one process takes in memory, whatever a site contains: real processes, and the largest events there are."""
+"""The memory of a process, whatever events a site has: real processes, and the largest possible events."""
 
 import multiprocessing
 import os
@@ -51,7 +51,7 @@ def store(database: Database[dict[str, Any]], visitors: int) -> None:
 
 
 def megabytes_of(act: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """What it returns in a process of its own, and what that took at most."""
+    """The result of `act` in a new process, and the peak of that process's memory in MB."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_measured, (act, args))
 
@@ -61,7 +61,7 @@ def _measured(act: Callable[..., Any], args: Any) -> tuple[Any, float]:
         found = act(*args)
     except Exception as error:
         return repr(error), 0
-    # Not ru_maxrss, which begins with what the process had that started this one.
+    # Not ru_maxrss, which starts with the memory of the parent process.
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak
     return found, int(peak[1]) / 1024
@@ -99,7 +99,7 @@ def ask(settings: Settings) -> dict[str, Any]:
 def test_reports_and_builds_of_very_large_events_stay_within_their_memory(
     database: Database[dict[str, Any]], settings: Settings, visitors: int
 ):
-    """They took 4 to 5 GB, and answered 503."""
+    """They took 4 to 5 GB, and the answer was a 503."""
     store(database, visitors)
     found, most = megabytes_of(ask, settings)
     print("fresh:", most, found)
@@ -122,7 +122,7 @@ def test_reports_and_builds_of_very_large_events_stay_within_their_memory(
 def test_large_properties_come_back_as_they_were_in_row_groups_of_few_rows(
     database: Database[dict[str, Any]], tmp_path: Path
 ):
-    """Beside small ones, and none, whatever order the rows were sorted into."""
+    """Beside small ones, and none, for any order into which the rows were sorted."""
     some = [large(number, f"visitor {number % 3}") for number in range(700)]
     for number, event in enumerate(some[600:]):
         event["props"] = {"small": f"{number}"} if number % 2 else {}

@@ -1,4 +1,4 @@
-"""What keeps segments right while several build them, die, and lose files; against a real MongoDB."""
+"""Segments stay correct if several processes build them, crash, or lose files. With a real MongoDB."""
 
 import fcntl
 import multiprocessing
@@ -95,7 +95,7 @@ def test_who_dies_between_insert_and_mark_is_made_good_by_the_redelivery(rig: Ri
     rig.store(event(NOON))
     rig.builder.build("site", "hour", interval_of("hour", NOON))
     late, now = event(NOON, user_id="ben", entry_id="1-0"), datetime.now(UTC)
-    rig.events.insert_one(late)  # and no more: its worker dies
+    rig.events.insert_one(late)  # no mark: its worker crashes
     assert count(rig) == 1
     again = Event(
         id=late["_id"], site_id="site", event_type="page_view", occurred_at=late["timestamp"], received_at=now, path="/"
@@ -132,7 +132,7 @@ def test_a_site_is_leased_to_one_builder_and_free_again_a_minute_after_it_died(r
     with rig.segments.lease("site", now) as first, rig.segments.lease("site", now) as second:
         assert (first, second) == (True, False)
     with pytest.raises(ZeroDivisionError), rig.segments.lease("site", now):
-        _ = 1 / 0  # what fails may fail again: the others first
+        _ = 1 / 0  # a failing site may fail again, so other sites are first
     with rig.segments.lease("site", now) as ours:
         assert not ours
     rig.now += timedelta(seconds=61)
@@ -225,7 +225,7 @@ def test_what_left_the_manifest_is_collected_when_nobody_can_still_read_it(rig: 
     (old,) = rig.segments.manifest("site").segments
     rig.builder.build("site", "day", interval_of("day", NOON))
     now = datetime.now(UTC)
-    # The old file was written long ago, and left just now.
+    # The old file was written long ago, and replaced just now.
     rig.segments._files.update_many({}, {"$set": {"uploadDate": now - timedelta(days=1)}})
     assert rig.segments.collect(now) == 0
     assert rig.segments.fetch(old).exists()
@@ -262,7 +262,7 @@ def test_files_and_pieces_of_files_that_nobody_will_name_are_collected(rig: Rig)
     dies = Dies(rig.events.database, rig.segments.folder, 10**9)
     with pytest.raises(Unavailable):
         Builder(dies, rig.dirty, rig.history, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
-    rig.builder.build("site", "month", MONTH)  # after which the manifest is of a later generation
+    rig.builder.build("site", "month", MONTH)  # afterwards the manifest has a later generation
     chunks = rig.segments._chunks
     half = dict(chunks.find_one() or {}) | {"_id": uuid4(), "files_id": segment_store.new_id().hex}
     chunks.insert_one(half)
@@ -273,11 +273,11 @@ def test_files_and_pieces_of_files_that_nobody_will_name_are_collected(rig: Rig)
     assert count(rig) == 1
 
 
-# This node's disk
+# Local copies
 
 
 def fetch_all(uri: str, folder: str, most: int, seconds: float) -> None:
-    """Stands for a process of the reporting app: reads every segment, again and again."""
+    """Acts as a process of the reporting app: reads every segment repeatedly."""
     from config.clients import make_database
     from config.settings import Settings
 
@@ -364,7 +364,7 @@ def test_the_lock_of_a_workplace_is_held(tmp_path: Path):
 
 
 def test_a_site_with_much_to_build_does_not_keep_the_others_waiting(rig: Rig, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(segmenting, "SMALL", 0)  # every hour by itself
+    monkeypatch.setattr(segmenting, "SMALL", 0)  # every hour separately
     rig.store(*(event(NOON + n * HOUR) for n in range(30)))
     rig.now += timedelta(seconds=1)
     rig.events.insert_one(event(NOON, site_id="other"))
@@ -383,7 +383,7 @@ def test_a_site_with_much_to_build_does_not_keep_the_others_waiting(rig: Rig, mo
 
 @pytest.fixture
 def copied(rig: Rig) -> Reports:
-    """The reports of a site whose segment is copied to this machine, and was read from there."""
+    """The reports of a site whose segment was copied to this machine, and read from the copy."""
     paths = ("/", "/pricing", "/docs", None)
     for n in range(600):
         more = {"source": f"source {n % 7}", "props": {"plan": f"plan {n % 11}", "text": "x" * (n % 40)}}
@@ -419,7 +419,7 @@ def flipped(data: bytes, place: int) -> bytes:
 
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_a_damaged_copy_changes_no_answer(rig: Rig, copied: Reports, kind: str):
-    """Of 600 files with one flipped byte DuckDB read 400 without an error, and wrongly."""
+    """Of 600 files with one flipped byte, DuckDB read 400 wrongly and without an error."""
     chance, expected = random.Random(kind), all_of(copied)
     (copy,) = rig.segments.folder.glob("*.parquet")
     whole = copy.read_bytes()
@@ -430,7 +430,7 @@ def test_a_damaged_copy_changes_no_answer(rig: Rig, copied: Reports, kind: str):
 
 
 def test_a_copy_that_rots_while_it_is_in_use_is_found_when_it_cannot_be_read(rig: Rig, copied: Reports):
-    """A disk that changes a byte changes no time of the file."""
+    """If a disk changes a byte, the file's times do not change."""
     expected = all_of(copied)
     (copy,) = rig.segments.folder.glob("*.parquet")
     state = copy.stat()
@@ -476,7 +476,7 @@ def test_a_damaged_original_is_named_with_its_remedy(rig: Rig, copied: Reports):
 
 
 def test_a_file_from_before_openings_is_read_as_if_they_were_marked(rig: Rig):
-    """As the builder wrote it before `last_quarter` was a column, and openings came first."""
+    """A file as the builder wrote it before `last_quarter` was a column, and before openings came first."""
     rig.store(event(NOON - MINUTE, event_type="engagement"), *(event(NOON + n * 16 * MINUTE) for n in range(4)))
     rig.store(event(NOON, user_id=None), event(NOON + 5 * HOUR))
     assert rig.builder.build("site", "day", interval_of("day", NOON))
@@ -504,7 +504,7 @@ def test_a_file_from_before_openings_is_read_as_if_they_were_marked(rig: Rig):
 
 
 def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, tmp_path: Path):
-    """As the builder wrote it before `screen` was a column, beside files that have it."""
+    """A file as the builder wrote it before `screen` was a column, beside files that have it."""
     visit = [event(NOON, source="x"), event(NOON + MINUTE, source="y"), event(NOON + 2 * MINUTE, user_id=None)]
     rig.store(*visit)
     assert rig.builder.build("site", "day", interval_of("day", NOON))
@@ -529,7 +529,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
 
     of_old = [(NOON, "x", None), (NOON + MINUTE, "x", None), (NOON + 2 * MINUTE, None, None)]
     assert read() == of_old
-    rig.store(event(NOON + 3 * MINUTE, screen="Mobile", source="z"))  # goes on with the visit that the old file has
+    rig.store(event(NOON + 3 * MINUTE, screen="Mobile", source="z"))  # continues the visit in the old file
     rig.store(event(NOON + DAY, screen="Mobile"))
     assert rig.builder.build("site", "day", interval_of("day", NOON + DAY))
     later = [(NOON + 3 * MINUTE, "x", None), (NOON + DAY, None, "Mobile")]

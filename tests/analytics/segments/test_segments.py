@@ -1,4 +1,4 @@
-"""Segments against a real MongoDB: what is read is what is stored, however it got into segments."""
+"""Segments with a real MongoDB: what is read equals what is stored, however it was built into segments."""
 
 import random
 from collections.abc import Iterator
@@ -20,14 +20,15 @@ from analytics.segments.duckdb_connection import connect
 from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.store import SegmentStore
 
-BUILT = [DAY, DAY + HOUR, 2 * DAY - HOUR, 2 * DAY, 3 * DAY]  # so long after it, segments are built at random
+# Offsets from BASE at which segments are built, chosen at random.
+BUILT = [DAY, DAY + HOUR, 2 * DAY - HOUR, 2 * DAY, 3 * DAY]
 BASE = as_ms(datetime(2026, 10, 30, tzinfo=UTC))
 COLUMNS = ("occurred", "visitor", "visit", "entry", "visit_duration", "visit_pageviews", "visit_bounce", "source",
            "entry_page", "exit_page", "page", "last_quarter", "seen", "prior")  # fmt: skip
 
 
 class Rig:
-    """The stores of one site, and a builder whose clock says what a test wants."""
+    """The stores of one site, and a builder with a clock that the test sets."""
 
     def __init__(self, database: Database[dict[str, Any]], folder: Path) -> None:
         self.events = database["events"]

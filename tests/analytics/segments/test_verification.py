@@ -1,4 +1,4 @@
-"""`python -m footfall segments`: what is right passes, each fault is found, and a rebuild mends it."""
+"""`python -m footfall segments`: correct segments pass, each fault is found, and a rebuild repairs it."""
 
 import random
 import threading
@@ -22,7 +22,7 @@ from tests.analytics.segments.test_segments import BASE, document
 
 
 class Site:
-    """One whose events are stored and marked as a worker does."""
+    """A site whose events are stored and marked as a worker does."""
 
     def __init__(self, database: Database[dict[str, Any]], segments: Segments) -> None:
         self.events = database["events"]

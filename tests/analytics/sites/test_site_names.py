@@ -1,4 +1,4 @@
-"""A name belongs to one site: its site_id, its domains and its write key, in every spelling, on every way in."""
+"""A name belongs to one site: its site_id, its domains and its write key, in every spelling, and by every route."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def sites(database: Database[dict[str, Any]]) -> SiteStore:
 
 @pytest.fixture
 def key_for_a(database: Database[dict[str, Any]]) -> dict[str, str]:
-    """What a key with sites:manage for the site `a` only sends."""
+    """The header of a key with sites:manage for the site `a` only."""
     _, secret = ApiKeyStore(database, lambda: NOW).create("a", [SITES_SCOPE], ["a"], None)
     return {"Authorization": f"Bearer {secret}"}
 

@@ -1,4 +1,4 @@
-"""What the collector knows of sites and API keys, from Redis: the latest, as a whole, and with MongoDB away."""
+"""The sites and API keys that the collector reads from Redis are the latest, complete, and need no MongoDB."""
 
 import threading
 from collections.abc import Iterator
@@ -121,7 +121,7 @@ def test_where_nothing_was_published_there_is_nothing_or_where_it_must_be_that_i
     with pytest.raises(Unavailable, match="not published"):
         required.get("shop")
     required.publish(sites.all)
-    assert required.get("shop") is None  # published, and none
+    assert required.get("shop") is None  # published, and no such site
 
 
 def test_redis_away_is_unavailable_after_what_is_remembered(
@@ -248,7 +248,7 @@ def test_that_a_key_was_used_at_the_door_is_noted_once_a_minute_and_carried(
     ring.find(secret)
     assert ring.carry_uses(keys) == 1
     assert [found.last_used_at for found in keys.list()] == [moment]
-    keys.carry({key.id: moment - timedelta(hours=1)})  # comes late
+    keys.carry({key.id: moment - timedelta(hours=1)})  # arrives late
     assert [found.last_used_at for found in keys.list()] == [moment]
 
 

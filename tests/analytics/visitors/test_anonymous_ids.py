@@ -1,4 +1,4 @@
-"""Anonymous visitors: the same for a day, and through midnight for as long as their visit goes on."""
+"""Anonymous visitors: the same id during a day, and past midnight as long as the visit lasts."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ See = Callable[..., str]
 
 
 def at(text: str) -> datetime:
-    """`22 23:45`: of November 2026 in Berlin."""
+    """`22 23:45` is a time of November 2026 in Berlin."""
     return datetime.strptime(f"2026-11-{text}", "%Y-%m-%d %H:%M").replace(tzinfo=BERLIN)
 
 
@@ -43,7 +43,7 @@ class World:
         return self.process.identify([Act(site, client, at(occurred or when))], self.now)[0]
 
     def age(self, now: datetime) -> None:
-        """Redis's own clock does not follow ours, so what must be over by now is taken away by hand."""
+        """Advances the clock. Redis's own clock does not follow, so expired keys are removed here."""
         passed = int((now - self.now).total_seconds() * 1000)
         for key in self.redis.scan_iter():
             if (left := self.redis.pttl(key)) > 0:

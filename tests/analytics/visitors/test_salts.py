@@ -1,4 +1,7 @@
-"""Salts: the same for everybody, for two days, and then gone, from Redis's file too; what is sealed with them."""
+"""Salts: the same for all processes, for two days, and then removed, also from Redis's file.
+
+The tests also cover the values that are sealed with them.
+"""
 
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
@@ -22,7 +25,7 @@ ANN = Client("203.0.113.7", "Mozilla/5.0 (Test)", "de-DE,de;q=0.9", (("country",
 
 
 class Clock:
-    """Both clocks that Salts is handed."""
+    """The two clocks of Salts."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -44,7 +47,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def make(redis: Redis, settings: Settings, clock: Clock) -> Callable[[], Salts]:
-    """Another process each time."""
+    """Another process at each call."""
     return lambda: Salts(make_redis(settings), clock, clock.monotonic)
 
 
@@ -146,7 +149,7 @@ def test_to_unseal_makes_no_salt(redis: Redis, make: Callable[[], Salts]):
 
 
 def test_a_salt_that_is_over_is_gone_from_redis_s_file_too(redis: Redis, clock: Clock):
-    """Written where the file has it; found; destroyed; not found."""
+    """The salt is written to the file, found there, destroyed, and not found."""
     folder = Path(redis.config_get("dir")["dir"])
     salts = Salts(redis, clock, clock.monotonic)
     keeper = SaltKeeper(redis, clock)
@@ -211,6 +214,6 @@ def test_another_secret_key_makes_no_visitor_twice_while_the_old_one_is_known(re
     assert both.of(BERLIN, TODAY) == salt
     assert both.unseal(sealed) == ANN
     tomorrow = TODAY + timedelta(days=1)
-    salt = both.of(BERLIN, tomorrow)  # made after the change: the old key is no longer needed
+    salt = both.of(BERLIN, tomorrow)  # created after the change, so it does not need the old key
     assert Salts(redis, clock, keys=[b"new"]).of(BERLIN, tomorrow) == salt
     assert old.of(BERLIN, tomorrow) != salt
