@@ -74,7 +74,7 @@ class Tally:
     lost: set[str] = field(default_factory=set)
     doubled: int = 0
     dead: int = 0
-    books: list[str] = field(default_factory=list)  # faults that the audit found in the ledger
+    ledger: list[str] = field(default_factory=list)  # faults that the audit found in the ledger
     seconds_to_drain: float = 0.0
 
     @property
@@ -85,7 +85,7 @@ class Tally:
 
     @property
     def is_sound(self) -> bool:
-        return bool(self.acknowledged) and not (self.lost or self.doubled or self.dead or self.books)
+        return bool(self.acknowledged) and not (self.lost or self.doubled or self.dead or self.ledger)
 
 
 def run_chaos(system: System, faults: int, seed: int, producers: int = 4, stalled: float = STALLED) -> Tally:
@@ -219,7 +219,7 @@ def _count(system: System, tally: Tally) -> None:
     with system.database() as database:
         stored = list(database["events"].find({"site_id": tally.site}, {"user_id": 1}))
         tally.dead = database["dead_letters"].count_documents({})
-        tally.books = _audit(system, database)
+        tally.ledger = _audit(system, database)
     ids = {document["_id"] for document in stored}
     tally.stored = len(stored)
     tally.doubled = len(stored) - len({document["user_id"] for document in stored})
@@ -254,7 +254,7 @@ def main() -> None:
             "lost": str(len(tally.lost)),
             "doubled": str(tally.doubled),
             "dead letters": str(tally.dead),
-            "books": "; ".join(tally.books) or "balanced",
+            "books": "; ".join(tally.ledger) or "balanced",
             "stored (some were applied though not acknowledged)": f"{tally.stored:,}",
             "not acknowledged at first": ", ".join(f"{n} x {what}" for what, n in tally.refused.most_common()),
             "seconds to drain after the last fault": f"{tally.seconds_to_drain:.1f}",

@@ -73,7 +73,7 @@ class Services:
     api_keys: ApiKeyStore
     dead_letters: DeadLetterStore
     journal: Journal
-    books: Ledger
+    ledger: Ledger
     eraser: Eraser
     clock: Callable[[], datetime] = now
 
@@ -89,11 +89,11 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(stats_blueprint(reports, services.realtime, site_called, auth, clock))
-    app.register_blueprint(ledger_blueprint(services.books, site_called, auth, clock))
+    app.register_blueprint(ledger_blueprint(services.ledger, site_called, auth, clock))
     app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
     exports = max(1, settings.web_threads // 2)
     app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock, at_once=exports))
-    app.register_blueprint(sites_blueprint(sites, services.books, needs(SITES_SCOPE, in_path)))
+    app.register_blueprint(sites_blueprint(sites, services.ledger, needs(SITES_SCOPE, in_path)))
     app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN_SCOPE), clock))
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS_SCOPE, in_question)))
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN_SCOPE)))

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from analytics.events.account import Account
 from analytics.events.schema import Text
-from analytics.journal.audit import Balance, balance_of_books
+from analytics.journal.audit import Balance, balance_of_ledger
 from analytics.journal.ledger import Ledger
 from analytics.schema_fields import StrictSchema
 from report_app.site_lookup import SiteLookup
@@ -29,21 +29,21 @@ class LedgerQuery(StrictSchema):
     last = Day(data_key="to", format="%Y-%m-%d")
 
 
-def ledger_blueprint(books: Ledger, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
+def ledger_blueprint(ledger: Ledger, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
     blueprint = Blueprint("ledger", __name__)
     blueprint.before_request(auth)
 
     @blueprint.get("/stats/ledger")
-    def ledger() -> Response:
+    def show_ledger() -> Response:
         query = read(LedgerQuery(), request.args)
         site_id = site_called(query["site_id"]).site_id
         first, last = _days(query.get("first"), query.get("last"), clock().date())
-        counts = books.of_site(site_id, first, last)
-        balances = (balance_of_books(Account(site_id, day), counts[day]) for day in sorted(counts))
+        counts = ledger.of_site(site_id, first, last)
+        balances = (balance_of_ledger(Account(site_id, day), counts[day]) for day in sorted(counts))
         return jsonify(
             {
                 "site_id": site_id,
-                "last_event_received": shown_time(books.last_received(site_id)),
+                "last_event_received": shown_time(ledger.last_received(site_id)),
                 "from": first.isoformat(),
                 "to": last.isoformat(),
                 "days": list(map(_row, balances)),

@@ -28,7 +28,7 @@ class SitesPage(Schema):
     after = Text(longest=128, load_default="")
 
 
-def sites_blueprint(sites: SiteStore, books: Ledger, auth: Check) -> Blueprint:
+def sites_blueprint(sites: SiteStore, ledger: Ledger, auth: Check) -> Blueprint:
     blueprint = Blueprint("sites", __name__, url_prefix="/admin")
     blueprint.before_request(auth)
     blueprint.before_request(_may_be_one)
@@ -44,7 +44,7 @@ def sites_blueprint(sites: SiteStore, books: Ledger, auth: Check) -> Blueprint:
     def show(site_id: str) -> Response:
         """The settings, and when ingestion last accepted an event of the site."""
         return jsonify(
-            dump_site(sites.get(site_id)) | {"last_event_received": shown_time(books.last_received(site_id))}
+            dump_site(sites.get(site_id)) | {"last_event_received": shown_time(ledger.last_received(site_id))}
         )
 
     @blueprint.put(_SITE, merge_slashes=False)

@@ -32,7 +32,7 @@ services = Services(
     api_keys=make_api_keys(settings, database),
     dead_letters=DeadLetterStore(database),
     journal=make_journal(settings),
-    books=Ledger(make_redis(settings), database, settings.replicas),
+    ledger=Ledger(make_redis(settings), database, settings.replicas),
     eraser=eraser,
 )
 Forgetter(reports.reader.segments, eraser.erasures, reports.reader).start()

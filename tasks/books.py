@@ -10,7 +10,7 @@ from tasks.outcome import Result, zeros_if_unavailable
 
 
 @cache
-def books() -> Ledger:
+def ledger() -> Ledger:
     return Ledger(make_redis(settings), make_database(settings), settings.replicas)
 
 
@@ -18,4 +18,4 @@ def books() -> Ledger:
 @zeros_if_unavailable("books_not_carried", carried=0)
 def carry_books() -> Result:
     """Moves the ledger. Yesterday stays in Redis: events received before midnight may be settled after it."""
-    return {"carried": books().carry(before=datetime.now(UTC).date() - timedelta(days=1))}
+    return {"carried": ledger().carry(before=datetime.now(UTC).date() - timedelta(days=1))}

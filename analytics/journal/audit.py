@@ -78,7 +78,7 @@ class Audit:
 class Audited:
     """The four stores that an audit compares."""
 
-    books: Ledger
+    ledger: Ledger
     journal: Journal
     events: EventStore
     dead_letters: DeadLetterStore
@@ -86,23 +86,23 @@ class Audited:
 
 def audit(stores: Audited) -> Audit:
     """Compare the stores. Raises Unavailable."""
-    before, waiting_before = stores.books.read(), stores.journal.waiting_by_account()
+    before, waiting_before = stores.ledger.read(), stores.journal.waiting_by_account()
     is_held = stores.journal.is_held()
     events = stores.events.count_by_account()
     deaths = stores.dead_letters.count_attempts_by_account()
     is_held = stores.journal.is_held() or is_held
-    books, waiting = stores.books.read(), stores.journal.waiting_by_account()
+    ledger, waiting = stores.ledger.read(), stores.journal.waiting_by_account()
 
     def is_moving(account: Account) -> bool:
-        changed = before.get(account) != books.get(account) or waiting_before[account] != waiting[account]
+        changed = before.get(account) != ledger.get(account) or waiting_before[account] != waiting[account]
         return changed or (is_held and bool(waiting[account] or waiting[None]))
 
-    accounts = {*before, *books, *events, *deaths, *(account for account in waiting if account)}
+    accounts = {*before, *ledger, *events, *deaths, *(account for account in waiting if account)}
     return Audit(
         [
             balance_of(
                 account,
-                books.get(account, Counter()),
+                ledger.get(account, Counter()),
                 waiting=waiting[account],
                 events=events[account],
                 deaths=deaths[account],
@@ -144,7 +144,7 @@ def balance_of(
     return balance
 
 
-def balance_of_books(account: Account, counts: Counter[str]) -> Balance:
+def balance_of_ledger(account: Account, counts: Counter[str]) -> Balance:
     """Return the balance from the ledger alone. Accepted events without an outcome count as waiting. Pure."""
     ends = counts[STORED] + counts[DUPLICATE] + counts[DEAD] + sum(_by_reason(counts, DROPPED_LATER).values())
     waiting = max(counts[ACCEPTED] - ends, 0)  # counts are read one by one, and an event may be settled in between

@@ -256,19 +256,19 @@ class SegmentStore:
         with raising_unavailable("disk", OSError):
             for segment in segments:
                 with suppress(FileNotFoundError):
-                    if self._is_whole(segment, self._path(segment.version), anew=True):
+                    if self._is_whole(segment, self._path(segment.version), again=True):
                         continue
                     log.warning("copy_damaged", version=segment.version)
                 self.forget(segment.version)
                 damaged = True
         return damaged
 
-    def _is_whole(self, segment: Segment, copy: Path, *, anew: bool = False) -> bool:
-        """Whether the copy is what was written. `anew`: compare it again even if it was compared before."""
+    def _is_whole(self, segment: Segment, copy: Path, *, again: bool = False) -> bool:
+        """Whether the copy is what was written. `again`: compare it again even if it was compared before."""
         found = copy.stat()
         state = found.st_ino, found.st_size, found.st_mtime_ns
         with self._lock:
-            if not anew and self._verified.get(segment.version) == state:
+            if not again and self._verified.get(segment.version) == state:
                 return True
         if found.st_size != segment.size or _digest(copy) != segment.digest:
             return False

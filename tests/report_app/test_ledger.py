@@ -62,7 +62,7 @@ def test_no_site_s_name_is_a_pattern_for_others(report: FlaskClient, journal: Jo
 def test_days_that_were_carried_to_mongodb_are_there_once_and_found_by_an_index(
     report: FlaskClient, journal: Journal, redis: Redis, database: Database[dict[str, Any]]
 ):
-    books = Ledger(redis, database)
+    ledger = Ledger(redis, database)
     for days in range(40):
         count(journal, "shop", NOW.date() - timedelta(days), "accepted", days + 1)
         count(journal, "shop", NOW.date() - timedelta(days), "rejected:too_old")
@@ -71,10 +71,10 @@ def test_days_that_were_carried_to_mongodb_are_there_once_and_found_by_an_index(
     before = report.get(asked).json
     assert (before["from"], before["to"]) == ((NOW.date() - timedelta(29)).isoformat(), TODAY)
     assert [row["accepted"] for row in before["days"]] == list(range(30, 0, -1))
-    books.carry(NOW.date() - timedelta(1))
+    ledger.carry(NOW.date() - timedelta(1))
     assert report.get(asked).json == before
     count(journal, "shop", NOW.date() - timedelta(3), "accepted")
-    books.carry(NOW.date() - timedelta(1))
+    ledger.carry(NOW.date() - timedelta(1))
     assert report.get(asked).json["days"][26]["accepted"] == 5
     found = report.get(f"{asked}&from=2026-10-20&to=2026-10-21").json["days"]
     assert [(row["date"], row["received"]) for row in found] == [("2026-10-20", 35), ("2026-10-21", 34)]
@@ -102,9 +102,9 @@ def test_made_up_names_do_not_fill_redis_with_times(journal: Journal, redis: Red
     redis.hset(LAST_RECEIVED, mapping={f"{n}": 17 for n in range(MOST_SITES_RECEIVED)})
     for site_id in ("new", "5"):
         journal.append([Line(Account(site_id, NOW.date()), "accepted", b"{}")])
-    books = Ledger(redis, database)
-    assert books.last_received("new") is None
-    assert (books.last_received("5") or NOW) > datetime(2020, 1, 1, tzinfo=UTC)
+    ledger = Ledger(redis, database)
+    assert ledger.last_received("new") is None
+    assert (ledger.last_received("5") or NOW) > datetime(2020, 1, 1, tzinfo=UTC)
     assert redis.hlen(LAST_RECEIVED) == MOST_SITES_RECEIVED
 
 

@@ -44,7 +44,7 @@ def make_services(settings: Settings, database: Database[dict[str, Any]], journa
         api_keys=ApiKeyStore(database, lambda: NOW),
         dead_letters=DeadLetterStore(database),
         journal=journal,
-        books=Ledger(make_redis(settings), database),
+        ledger=Ledger(make_redis(settings), database),
         eraser=make_eraser(settings, database, make_segments(settings, database)),
         clock=lambda: NOW,
     )

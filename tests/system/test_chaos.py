@@ -23,7 +23,7 @@ def test_twenty_faults_lose_nothing_and_double_nothing(tmp_path: Path):
     assert tally.lost == set()
     assert tally.doubled == 0
     assert tally.dead == 0
-    assert tally.books == []
+    assert tally.ledger == []
     assert len(tally.acknowledged) > 2 * tally.hits, "several events a hit"
     assert tally.stored >= len(tally.acknowledged)
 

@@ -74,7 +74,7 @@ def test_when_the_primary_fails_another_goes_on_and_every_event_is_stored_once(
         wait_for(mongo_set.is_whole, "a primary and two secondaries")
     drain(system, tally)
     print(f"{fail.__name__}: another primary after {elected:.1f} s, it stores after {flowing:.1f} s")
-    assert (tally.lost, tally.doubled, tally.dead, tally.books) == (set(), 0, 0, [])
+    assert (tally.lost, tally.doubled, tally.dead, tally.ledger) == (set(), 0, 0, [])
     assert not tally.refused, "the collector does not notice"
 
 

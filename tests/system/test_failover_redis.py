@@ -97,7 +97,7 @@ def check(system: System, pair: RedisPair, tally: Tally) -> None:
         f"{tally.site}: no 200 for {tally.shut:.1f} s, slowest answer {tally.slowest:.2f} s,"
         f" {len(tally.acknowledged)} acknowledged, {tally.stored} stored, refused {dict(tally.refused)}"
     )
-    assert (tally.lost, tally.doubled, tally.dead, tally.books) == (set(), 0, 0, [])
+    assert (tally.lost, tally.doubled, tally.dead, tally.ledger) == (set(), 0, 0, [])
     assert set(tally.refused) == {"503"}
     assert tally.slowest < 2
 

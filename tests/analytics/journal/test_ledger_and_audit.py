@@ -33,13 +33,13 @@ GOOD = {"site_id": "site", "event_type": "page_view"}
 
 
 @pytest.fixture
-def books(redis: Redis, database: Database[dict[str, Any]]) -> Ledger:
+def ledger(redis: Redis, database: Database[dict[str, Any]]) -> Ledger:
     return Ledger(redis, database)
 
 
 @pytest.fixture
-def audited(books: Ledger, stores: Stores) -> Audited:
-    return Audited(books, stores.journal, stores.events, stores.dead_letters)
+def audited(ledger: Ledger, stores: Stores) -> Audited:
+    return Audited(ledger, stores.journal, stores.events, stores.dead_letters)
 
 
 def append(journal: Journal, *bodies: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def test_a_redelivery_of_what_was_stored_counts_as_stored_and_another_entry_as_d
 
 
 def test_what_a_worker_drops_was_accepted_and_is_counted_by_reason(
-    ingest: FlaskClient, stores: Stores, audited: Audited, database: Database[dict[str, Any]], books: Ledger
+    ingest: FlaskClient, stores: Stores, audited: Audited, database: Database[dict[str, Any]], ledger: Ledger
 ):
     SiteStore(database).put(Site("site", domains=("shop.example",), excluded_paths=("/admin/**",)))
     told = [
@@ -120,7 +120,7 @@ def test_what_a_worker_drops_was_accepted_and_is_counted_by_reason(
         "received": 5, "accepted": 5, "stored": 1,
         "dropped_later": {"excluded_path": 2, "foreign_hostname": 1, "spam_referrer": 1},
     }  # fmt: skip
-    books.carry(TODAY.day + timedelta(days=1))
+    ledger.carry(TODAY.day + timedelta(days=1))
     assert audit(audited).faults == []
 
 
@@ -228,36 +228,36 @@ def test_an_audit_names_what_does_not_add_up(stores: Stores, audited: Audited, d
 
 
 def test_the_books_of_closed_days_go_to_mongodb_and_stay_the_same(
-    stores: Stores, audited: Audited, books: Ledger, redis: Redis
+    stores: Stores, audited: Audited, ledger: Ledger, redis: Redis
 ):
     append(stores.journal, {}, {"site_id": "a.b$c d"})
     drain(stores)
     before = audit(audited)
-    assert books.carry(before=NOW.date()) == 0
-    assert books.carry(before=NOW.date() + timedelta(days=1)) == 1
+    assert ledger.carry(before=NOW.date()) == 0
+    assert ledger.carry(before=NOW.date() + timedelta(days=1)) == 1
     assert redis.keys("footfall:books*") == []
     assert audit(audited) == before
     append(stores.journal, {})
     drain(stores)
     assert balance_of(audit(audited), TODAY) == {"received": 2, "accepted": 2, "stored": 2}
-    assert books.carry(before=NOW.date() + timedelta(days=1)) == 1
+    assert ledger.carry(before=NOW.date() + timedelta(days=1)) == 1
     assert balance_of(audit(audited), TODAY) == {"received": 2, "accepted": 2, "stored": 2}
     assert audit(audited).faults == []
 
 
 def test_carrying_may_die_anywhere_and_run_twice_at_once(
-    stores: Stores, audited: Audited, books: Ledger, redis: Redis, database: Database
+    stores: Stores, audited: Audited, ledger: Ledger, redis: Redis, database: Database
 ):
     append(stores.journal, {}, {})
     drain(stores)
     before = audit(audited)
-    forget, books._forget = books._forget, _die
+    forget, ledger._forget = ledger._forget, _die
     with pytest.raises(KeyboardInterrupt):
-        books.carry(before=NOW.date() + timedelta(days=1))
+        ledger.carry(before=NOW.date() + timedelta(days=1))
     assert audit(audited) == before, "counts that are in both stores are counted once"
-    books._forget = forget
+    ledger._forget = forget
     another = Ledger(redis, database)
-    write, another._write = another._write, lambda key: (books.carry(NOW.date()), write(key))
+    write, another._write = another._write, lambda key: (ledger.carry(NOW.date()), write(key))
     another.carry(before=NOW.date())
     assert redis.keys("footfall:books*") == []
     assert audit(audited) == before
@@ -366,12 +366,12 @@ def test_a_purge_between_a_death_and_its_settlement_leaves_the_books_right(
 
 
 def test_made_up_sites_do_not_fill_redis(
-    ingest: FlaskClient, journal: Journal, books: Ledger, redis: Redis, audited: Audited
+    ingest: FlaskClient, journal: Journal, ledger: Ledger, redis: Redis, audited: Audited
 ):
     ingest.post("/events", json=[{"site_id": f"made up {n}"} for n in range(1000)])
     assert redis.hlen(f"footfall:books:{NOW:%Y-%m-%d}") == 1
     append(journal, *[{"site_id": f"site {n}"} for n in range(10_001)])
-    assert books.carry(before=NOW.date()) == 1, "large, though its day is not over"
+    assert ledger.carry(before=NOW.date()) == 1, "large, though its day is not over"
     assert redis.keys("footfall:*books*") == []
     assert sum(balance.accepted for balance in audit(audited).balances) == 10_001
 

@@ -116,9 +116,9 @@ def test_refusals_are_counted_in_the_ledger_and_the_metrics(
     fill(client, [GOOD] * 10)
     for _ in range(3):
         assert client.post("/events", json=[GOOD] * 7).status_code == 429
-    books = Ledger(redis, database).read()[Account("large", NOW.date())]
-    assert books[f"{REFUSED}site_quota"] == 10 + 3 * 7
-    assert books["accepted"] == redis.xlen("footfall:journal")
+    ledger = Ledger(redis, database).read()[Account("large", NOW.date())]
+    assert ledger[f"{REFUSED}site_quota"] == 10 + 3 * 7
+    assert ledger["accepted"] == redis.xlen("footfall:journal")
     assert EVENT_OUTCOMES.labels("refused", "site_quota")._value.get() == before + 31
 
 
