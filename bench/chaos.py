@@ -230,7 +230,7 @@ def _audit(system: System, database: Database[dict[str, Any]]) -> list[str]:
     redis = system.redis()
     journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
     stores = Audited(Ledger(redis, database), journal, EventStore(database), DeadLetterStore(database))
-    found = wait_for(lambda: (found := audit(stores)).at_rest and found, "books at rest")
+    found = wait_for(lambda: (found := audit(stores)).at_rest and found, "the ledger at rest")
     return found.faults
 
 
@@ -254,7 +254,7 @@ def main() -> None:
             "lost": str(len(tally.lost)),
             "doubled": str(tally.doubled),
             "dead letters": str(tally.dead),
-            "books": "; ".join(tally.ledger) or "balanced",
+            "ledger": "; ".join(tally.ledger) or "balanced",
             "stored (some were applied though not acknowledged)": f"{tally.stored:,}",
             "not acknowledged at first": ", ".join(f"{n} x {what}" for what, n in tally.refused.most_common()),
             "seconds to drain after the last fault": f"{tally.seconds_to_drain:.1f}",
