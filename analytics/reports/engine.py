@@ -38,7 +38,7 @@ from analytics.queries.query_schema import InvalidQuery
 from analytics.reports import exploration_sql
 from analytics.reports.budget import Budget
 from analytics.reports.query_slots import QuerySlots
-from analytics.reports.query_sql import Rows, put, statement, value
+from analytics.reports.query_sql import Rows, statement
 from analytics.reports.results import (
     Answer,
     Cohort,
@@ -56,7 +56,7 @@ from analytics.reports.results import (
 from analytics.segments.engine import make_segments
 from analytics.segments.snapshot_reader import Snapshot, SnapshotReader
 from analytics.segments.visit_sql import EVENT_COLUMNS
-from analytics.sql import Sql
+from analytics.sql import Sql, put, value
 from analytics.unavailable import Unavailable, raising_unavailable
 from config.settings import Settings
 

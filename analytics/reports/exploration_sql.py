@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from analytics.events.event import DESCRIBED
 from analytics.queries.query import Filter, Grain, Query
-from analytics.reports.query_sql import LocalClock, Rows, Terms, joined_by, put, value
-from analytics.sql import Sql
+from analytics.reports.query_sql import LocalClock, Rows, Terms
+from analytics.sql import Sql, joined_by, put, value
 
 # One number for the place of an event among its visitor's events, because ASOF JOIN compares a single column. No
 # visitor has more than 32,767 events in one millisecond. The product stays below 2^63 until the year 10889.

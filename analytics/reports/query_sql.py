@@ -44,7 +44,7 @@ from analytics.queries.query import (
     missing,
 )
 from analytics.sites.site import Goal
-from analytics.sql import Sql
+from analytics.sql import FALSE, TRUE, Sql, joined_by, put, value
 
 _PLAIN = {
     "event:page": "page",
@@ -53,26 +53,6 @@ _PLAIN = {
     "visit:city_name": "city",
 }
 NAMES_OF = {"visit:country_name": ("country", "country_names"), "visit:region_name": ("region", "region_names")}
-
-
-def put(text: str, *parts: Sql) -> Sql:
-    """Return `text` with a part in place of each `{}`."""
-    pieces = text.split("{}")
-    assert len(pieces) == len(parts) + 1, text  # noqa: S101 a programming error, which any test finds
-    whole = pieces[0] + "".join(part.text + piece for part, piece in zip(parts, pieces[1:], strict=True))
-    return Sql(whole, tuple(value for part in parts for value in part.values))
-
-
-def value(given: object) -> Sql:
-    return Sql("?", (given,))
-
-
-def joined_by(word: str, parts: Iterable[Sql]) -> Sql:
-    found = list(parts)
-    return Sql(word.join(p.text for p in found), tuple(v for p in found for v in p.values))
-
-
-TRUE, FALSE = Sql("true"), Sql("false")
 
 
 class Rows(Protocol):

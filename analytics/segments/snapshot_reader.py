@@ -38,7 +38,7 @@ from analytics.segments.derived_rows import DerivedRows, derive_rows
 from analytics.segments.scratch import Workplace
 from analytics.segments.store import Manifest, Segment, SegmentStore
 from analytics.segments.visit_sql import FILES, RAW_OF_ROW, RAW_WITHOUT_PROPS, WITHOUT_PROPS
-from analytics.sql import Sql
+from analytics.sql import Sql, any_of, joined_by, negated, select
 from analytics.unavailable import Unavailable
 
 FEW = 2_000  # events; up to this number, reading them is faster than counting parts of them
@@ -68,7 +68,7 @@ class SegmentSource:
         return joined([*self.finer, *self.fresh])
 
     def in_holes(self) -> Sql:
-        return _any_of(map(_inside, self.holes))
+        return any_of(map(_inside, self.holes))
 
     def outside_holes(self) -> list[Sql]:
         return [*map(_outside, self.holes)]
@@ -132,10 +132,10 @@ class Snapshot:
         if self.beside is not None:
             found = ", ".join(names if self.visits else map(_freshly, names))
             limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
-            parts.append(_select(found, self.beside, _of_openings(period) if openings and self.visits else limits))
+            parts.append(select(found, self.beside, _of_openings(period) if openings and self.visits else limits))
         if not parts:
             parts.append(self._part(self.sources[:1], names, [Sql("false")]))
-        return _all_of(" UNION ALL ", parts)
+        return joined_by(" UNION ALL ", parts)
 
     def holds_whole(self, interval: Interval) -> bool:
         """Whether one segment holds all events of the interval. If so, the first event of each visitor in it has a
@@ -156,19 +156,19 @@ class Snapshot:
                 values += _quarters(holes)
             else:
                 what.append(name)
-        part = _select(", ".join(what), _files(sources), limits)
+        part = select(", ".join(what), _files(sources), limits)
         return Sql(part.text, (*values, *part.values))
 
     def _limits(self, source: SegmentSource) -> list[list[Sql]]:
         """Return the conditions of each part of the source that is valid, considering all its holes."""
         if not self.visits:
             return [source.outside_holes()]
-        away, at_fresh = [*map(_not, source.seams())], source.fresh_seams()
+        away, at_fresh = [*map(negated, source.seams())], source.fresh_seams()
         if self.cut is not None:
             away.append(Sql("span_start >= ? AND span_end < ?", (self.cut.start, self.cut.end)))
-        parts = [[*away, *map(_not, at_fresh)]]
+        parts = [[*away, *map(negated, at_fresh)]]
         if at_fresh and self.others:
-            parts.append([*away, _any_of(at_fresh), _NOT_ACTIVE, *source.outside_holes()])
+            parts.append([*away, any_of(at_fresh), _NOT_ACTIVE, *source.outside_holes()])
         return parts
 
 
@@ -187,12 +187,6 @@ def _seen(holes: Sequence[Interval]) -> str:
 
 def _quarters(holes: Iterable[Interval]) -> list[int]:
     return [quarter for hole in holes for quarter in (hole.start // QUARTER, -(-hole.end // QUARTER))]
-
-
-def _select(what: str, source: Sql, limits: Sequence[Sql]) -> Sql:
-    where = f" WHERE {' AND '.join(limit.text for limit in limits)}" if limits else ""
-    values = (value for limit in limits for value in limit.values)
-    return Sql(f"SELECT {what} FROM {source.text}{where}", (*source.values, *values))
 
 
 _SEEN_FRESH = f"CASE WHEN visitor IS NULL THEN (occurred // {QUARTER})::INTEGER END AS seen"
@@ -219,30 +213,16 @@ def _of_openings(period: Interval) -> list[Sql]:
     return [Sql("last_quarter >= ?", (start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
 
 
-def _all_of(union: str, parts: Sequence[Sql]) -> Sql:
-    return Sql(union.join(part.text for part in parts), tuple(value for part in parts for value in part.values))
-
-
 def _inside(interval: Interval) -> Sql:
     return Sql("(occurred >= ? AND occurred < ?)", (interval.start, interval.end))
 
 
 def _outside(interval: Interval) -> Sql:
-    return _not(_inside(interval))
+    return negated(_inside(interval))
 
 
 def _touching(seam: Interval) -> Sql:
     return Sql("(span_end >= ? AND span_start < ?)", (seam.start, seam.end))
-
-
-def _not(condition: Sql) -> Sql:
-    return Sql(f"NOT {condition.text}", condition.values)
-
-
-def _any_of(conditions: Iterable[Sql]) -> Sql:
-    found = list(conditions)
-    text = " OR ".join(each.text for each in found)
-    return Sql(f"({text})", tuple(value for each in found for value in each.values))
 
 
 def _since(ms: int) -> Sql:
@@ -339,10 +319,10 @@ class SnapshotReader:
         beside = []
         if between.count:
             not_fresh = [_NOT_ACTIVE, *map(_outside, found.fresh)] if found.fresh else []
-            beside.append(_select("*", between.relation(connection, "between_segments"), not_fresh))
+            beside.append(select("*", between.relation(connection, "between_segments"), not_fresh))
         if lately.rows.count or not found.sources:
-            beside.append(_select("*", lately.rows.relation(connection, "lately"), []))
-        union = _all_of(" UNION ALL BY NAME ", beside)
+            beside.append(select("*", lately.rows.relation(connection, "lately"), []))
+        union = joined_by(" UNION ALL BY NAME ", beside)
         relation = Sql(f"({union.text})", union.values) if beside else None
         held = (between, lately)
         return Snapshot(
@@ -555,12 +535,12 @@ def seam_rows(
         if cut is not None:
             seams.append(Sql("span_start < ? OR span_end >= ?", (cut.start, cut.end)))
             limits.append(_inside(cut))
-        parts.append(_as_raw(_files(alike), source.holes, [_any_of(seams), *limits], props))
-    return _all_of(" UNION ALL BY NAME ", parts)
+        parts.append(_as_raw(_files(alike), source.holes, [any_of(seams), *limits], props))
+    return joined_by(" UNION ALL BY NAME ", parts)
 
 
 def _as_raw(rows: Sql, holes: Sequence[Interval], limits: Sequence[Sql], props: bool) -> Sql:
-    part = _select(f"{RAW_OF_ROW if props else RAW_WITHOUT_PROPS}, {_seen(holes)}", rows, limits)
+    part = select(f"{RAW_OF_ROW if props else RAW_WITHOUT_PROPS}, {_seen(holes)}", rows, limits)
     return Sql(part.text, (*_quarters(holes), *part.values))
 
 
@@ -593,8 +573,8 @@ def _visits_lately(
     """Derive the visits of the visitors who have fresh events, or events that fresh events replace."""
     connection.register("fresh", found.events)
     with_fresh = [source for source in found.sources if source.fresh]
-    stale = (_select("visitor", _files([x]), [replace(x, finer=()).in_holes()]) for x in with_fresh)
-    active = _all_of(" UNION ALL ", [Sql("SELECT visitor FROM fresh"), *stale])
+    stale = (select("visitor", _files([x]), [replace(x, finer=()).in_holes()]) for x in with_fresh)
+    active = joined_by(" UNION ALL ", [Sql("SELECT visitor FROM fresh"), *stale])
     visitors = connection.sql(
         f"SELECT DISTINCT visitor FROM ({active.text}) WHERE visitor IS NOT NULL", params=active.values
     ).to_arrow_table()
@@ -607,9 +587,9 @@ def _visits_lately(
         settled = between.relation(connection, "between_segments")
         parts.append(_as_raw(settled, found.fresh, [is_active, *map(_outside, found.fresh)], props))
     for source in with_fresh:
-        at_fresh = [*map(_not, source.seams()), _any_of(source.fresh_seams())]
+        at_fresh = [*map(negated, source.seams()), any_of(source.fresh_seams())]
         parts.append(_as_raw(_files([source]), source.holes, [*at_fresh, is_active, *source.outside_holes()], props))
-    rows = derive_rows(connection, workplace, _all_of(" UNION ALL BY NAME ", parts))
+    rows = derive_rows(connection, workplace, joined_by(" UNION ALL BY NAME ", parts))
     connection.unregister("fresh")
     return _Visits(visitors, rows)
 
