@@ -26,7 +26,7 @@ class Parameters(Schema):
     is_validation = fields.Boolean(
         data_key="validate",
         load_default=False,
-        metadata={"description": "true: answer what would happen, and store nothing."},
+        metadata={"description": "If true, the response says what would happen, and nothing is stored."},
     )
 
 

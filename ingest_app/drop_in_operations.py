@@ -31,8 +31,8 @@ from web.openapi import DROP_INS, JSON, Operation
 _PLAIN = "text/plain"
 TAG = "From clients of other systems"
 OBJECT: Json = {"type": "object"}
-_REFUSED = {400: "Not JSON, or not what this route reads.", 415: "", 429: ""}
-REFUSED_EVENT = _REFUSED | {403: "`origin_not_allowed`: the site does not take events from this page's origin."}
+_REFUSED = {400: "The body is not JSON, or does not have the format of this route.", 415: "", 429: ""}
+REFUSED_EVENT = _REFUSED | {403: "`origin_not_allowed`: the site does not accept events from the origin of this page."}
 
 _REJECTED = list_of(an_object({"index": WHOLE_COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))}))
 TAKEN = an_object(
@@ -60,21 +60,28 @@ PLAUSIBLES_PROPS = {
 _PLAUSIBLES = an_object(
     {
         "n": any_of(text(longest=LONGEST_EVENT_NAME, pattern=NOT_BLANK), {"type": "number"})
-        | {"description": "`pageview`, `engagement` or a name of yours; or as `name`"},
+        | {"description": "`pageview`, `engagement` or the name of a custom event. Also accepted as `name`."},
         "u": any_of(text(pattern=WITH_HOST), text(pattern=r"^/[^/\[\]]{0,400}$"))
-        | {"description": "The page's URL; or as `url`"},
+        | {"description": "The URL of the page. Also accepted as `url`."},
     },
     {
         "d": text(longest=128, pattern=r"[^\s,\u001c-\u001f\u0085]")
-        | {"description": "Domains; or as `domain`. Where there is none, the host of the URL."},
-        "r": loosely(TEXT | {"description": "Referrer; or as `referrer`"}),
+        | {"description": "Domains. Also accepted as `domain`. The default is the host of the URL."},
+        "r": loosely(TEXT | {"description": "Referrer. Also accepted as `referrer`."}),
         "p": any_of(PLAUSIBLES_PROPS, TEXT, {"type": ["array", "boolean", "null", "number"]})
-        | {"description": "Properties; or as `props`. An object may be written as JSON in a text."},
-        "$": loosely(an_object({"amount": ANYTHING, "currency": TEXT}, description="Revenue; or as `revenue`")),
-        "i": loosely(FLAG | {"description": "Whether the visitor did it; or as `interactive`"}),
-        "h": loosely(one_of(0, 1) | {"description": "1: the page's path has its hash; or as `hashMode`"}),
-        "e": loosely(whole(0, 86_400_000, description="Of an engagement, ms")),
-        "sd": loosely(whole(0, 100, description="Of an engagement, how far the page was seen, %")),
+        | {"description": "Properties, as an object or as a string of JSON. Also accepted as `props`."},
+        "$": loosely(
+            an_object({"amount": ANYTHING, "currency": TEXT}, description="Revenue. Also accepted as `revenue`.")
+        ),
+        "i": loosely(
+            FLAG
+            | {"description": "Whether the event is an interaction of the visitor. Also accepted as `interactive`."}
+        ),
+        "h": loosely(
+            one_of(0, 1) | {"description": "If 1, the path of the page includes the hash. Also accepted as `hashMode`."}
+        ),
+        "e": loosely(whole(0, 86_400_000, description="Engagement time in milliseconds")),
+        "sd": loosely(whole(0, 100, description="Scroll depth of the page in percent")),
     },
     allOf=[
         any_of(
@@ -93,7 +100,7 @@ UMAMIS = an_object(
             {
                 "name": loosely(TEXT),
                 "data": loosely(OBJECT),
-                "timestamp": ANYTHING | {"description": "Unix, s"},
+                "timestamp": ANYTHING | {"description": "Unix time in seconds"},
                 **dict.fromkeys(UMAMIS_TEXTS, loosely(TEXT)),
             },
         ),
@@ -117,7 +124,7 @@ WEBSITE = "b59e9c65-ae32-47f1-8400-119fcf4861c4"
 
 def _a_batch(whose: str, note: str = "") -> Operation:
     return Operation(
-        summary=f"Several messages, as {whose} send them",
+        summary=f"Several messages, in the format of {whose}",
         note=note,
         tag=TAG,
         body={JSON: BATCH, _PLAIN: BATCH},
@@ -131,20 +138,20 @@ def _a_batch(whose: str, note: str = "") -> Operation:
 
 DROP_IN_OPERATIONS: Mapping[str, Operation] = {
     "POST /api/event": Operation(
-        summary="One event, as Plausible's clients send it",
+        summary="One event, in the format of Plausible's clients",
         tag=TAG,
         body={JSON: _PLAUSIBLES, _PLAIN: _PLAUSIBLES},
         parameters=[{"name": "X-Forwarded-For", "in": "header", "required": False, "schema": TEXT}],
         status=202,
         answer={_PLAIN: just("ok")},
         headers={
-            "x-plausible-dropped": {"schema": TEXT, "description": "For how many sites it was not kept."}
+            "x-plausible-dropped": {"schema": TEXT, "description": "The number of sites that dropped the event."}
         },
         says=REFUSED_EVENT,
         error=DROP_INS,
     ),
     "POST /api/send": Operation(
-        summary="One event, as Umami's clients send it",
+        summary="One event, in the format of Umami's clients",
         tag=TAG,
         body={JSON: UMAMIS, _PLAIN: UMAMIS},
         answer={JSON: an_object(TAKEN_BY_UMAMI)},
@@ -153,7 +160,7 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
         examples={"body": {"type": "event", "payload": {"website": WEBSITE, "hostname": "shop.example", "url": "/"}}},
     ),
     "POST /api/batch": Operation(
-        summary="Several of Umami's events",
+        summary="Several events, in the format of Umami's clients",
         tag=TAG,
         body={media: list_of(ANYTHING, maxItems=MOST_EVENTS) for media in (JSON, _PLAIN)},
         answer={
@@ -171,12 +178,14 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
         error=DROP_INS,
         examples={"body": [{"type": "event", "payload": {"website": WEBSITE, "hostname": "shop.example", "url": "/"}}]},
     ),
-    "POST /v1/batch": _a_batch("Segment's and RudderStack's libraries", "The write key may be a Basic user too."),
-    "POST /v1/b": _a_batch("Segment's library for browsers may"),
-    "POST /v1/import": _a_batch("those who import"),
+    "POST /v1/batch": _a_batch(
+        "Segment's and RudderStack's libraries", "The write key may also be the user name of Basic authentication."
+    ),
+    "POST /v1/b": _a_batch("Segment's library for browsers"),
+    "POST /v1/import": _a_batch("imports"),
     "POST /beacon/v1/batch": _a_batch("RudderStack's beacons"),
     f"POST /v1/<any({', '.join([*CALLS, *SHORT_CALLS])}):kind>": Operation(
-        summary="One message of Segment's or RudderStack's",
+        summary="One message, in the format of Segment's and RudderStack's libraries",
         tag=TAG,
         body={JSON: OBJECT, _PLAIN: OBJECT},
         parameters=[_WRITE_KEY],
@@ -186,8 +195,9 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
         examples={"body": A_TRACK, "kind": "track"},
     ),
     "GET /pixel/v1/<any(track, page):kind>": Operation(
-        summary="One message of RudderStack's, where only an image can be asked for",
-        note="An image, whatever came of it. A value may be JSON, a name a way into it, as `context.page.url`.",
+        summary="One message of RudderStack's pixel, where scripts do not run",
+        note="The response is always an image. A value may be JSON. A name may be a path, for example "
+        "`context.page.url`.",
         tag=TAG,
         parameters=[_WRITE_KEY, {"name": "event", "required": False, "schema": TEXT}],
         answer={"image/gif": {}},
@@ -196,7 +206,7 @@ DROP_IN_OPERATIONS: Mapping[str, Operation] = {
         examples={"kind": "page"},
     ),
     "GET /v1/projects/<write_key>/settings": Operation(
-        summary="What Segment's library for browsers asks its cdnURL for",
+        summary="The settings that Segment's library for browsers loads from its cdnURL",
         tag=TAG,
         answer={JSON: an_object({"integrations": an_object({"Segment.io": an_object(_HERE)})})},
         uses_stores=False,

@@ -27,13 +27,15 @@ from web.json_schema import (
 from web.openapi import EVENT_BODIES, JSON, NDJSON, WARNING, Operation, common, describe
 
 _ABOUT = """\
-Send what happens on your sites. A 200 says that it is on disk; an event with an `event_id` is stored once, however
-often it is sent.
+Send the events of your sites. A 200 means that the event is on disk. An event with an `event_id` is stored once, even
+if it is sent several times.
 
-Bodies are JSON whatever their Content-Type says, and may be compressed: `Content-Encoding` gzip, br, zstd or deflate.
-Every error is `{"success": false, "error": {"code", "message", "fields"}}`. 429 and 503 come with Retry-After: send it
-again. A request that is no HTTP at all, beyond the limits of its head, or slower than a minute, is answered with 400,
-408, 414, 431 or 501 in the same shape, whatever the route.
+Footfall reads every body as JSON and ignores its Content-Type. A body may be compressed: `Content-Encoding` gzip, br,
+zstd or deflate.
+
+Every error is `{"success": false, "error": {"code", "message", "fields"}}`. 429 and 503 have a Retry-After header: send
+the request again after that time. A request that is not HTTP, whose first line or headers are too long, or that takes
+longer than a minute to arrive, gets 400, 408, 414, 431 or 501 in the same form, on every route.
 """
 
 _PLAIN = "text/plain"  # sendBeacon's Content-Type
@@ -51,29 +53,34 @@ EVENT = {
 _MANY = list_of(
     any_of(EventSchema, ANYTHING),
     maxItems=MOST_EVENTS,
-    description="Each as for POST /event. One that is not is rejected by its index, and the others are accepted.",
+    description="Each event is as in POST /event. An invalid event is rejected with its index and does not affect "
+    "the others.",
 )
 SENT_AT = any_of(or_null(A_MOMENT), just("")) | {
-    "description": "When it is sent, by the clock that the events' timestamps are of."
+    "description": "When the client sends the request, by the same clock as the timestamps of the events."
 }
 SEVERAL = any_of(_MANY, an_object({"events": _MANY}, {"sent_at": SENT_AT}))
 _REJECTED = an_object({"index": WHOLE_COUNT, "code": TEXT, "message": TEXT, "fields": map_of(list_of(TEXT))})
-FIRST_REJECTED = f"The first {MOST_LISTED} at most, each with up to {MOST_FIELDS} of its fields."
+FIRST_REJECTED = f"The first {MOST_LISTED} rejected events, each with at most {MOST_FIELDS} fields."
 WARNINGS = {
-    "description": "Fields that Footfall does not know and ignores, at most 100; the closest name, if there is."
+    "description": "Fields that Footfall does not know and ignores, at most 100. The message suggests a similar "
+    "name, if there is one."
 }
-REASON = TEXT | {"description": "Why it was dropped. Only with an API key that may write events of its site."}
-VALIDATE = "With `validate=1` the answer says what would happen, and nothing is stored or counted. "
+REASON = TEXT | {
+    "description": "Why the event was dropped. Only shown if the request has an API key that may write events of "
+    "its site."
+}
+VALIDATE = "With `validate=1` the response says what would happen. Footfall stores and counts nothing. "
 RESOLVED = {
     "type": "object",
-    "description": "The event as it would be stored; `visitor` is `user_id`, `anonymous` or `none`. Without an API "
-    "key that may write events of its site, it lacks what a worker adds.",
+    "description": "The event as Footfall would store it. `visitor` is `user_id`, `anonymous` or `none`. The fields "
+    "that a worker adds are only shown if the request has an API key that may write events of its site.",
 }
 SENT_TOO_MUCH = {415: "", 429: ""}
 
 _OPERATIONS: dict[str, Operation] = {
     "POST /event": Operation(
-        summary="One event",
+        summary="Send one event",
         tag=SENDING,
         scope=WRITE_SCOPE,
         key_optional=True,
@@ -93,21 +100,25 @@ _OPERATIONS: dict[str, Operation] = {
             )
         },
         says={
-            400: "`not_json`, `invalid_event`, `unknown_site`, `too_old` or `too_large`; `fields` says what is wrong.",
-            403: "`origin_not_allowed`: the site does not take events from this page's origin.",
+            400: "`not_json`, `invalid_event`, `unknown_site`, `too_old` or `too_large`. `fields` says what is wrong.",
+            403: "`origin_not_allowed`: the site does not accept events from the origin of this page.",
             **SENT_TOO_MUCH,
         },
         examples={"body": EVENT},
     ),
     "POST /events": Operation(
-        summary="Several events; none suffers from its neighbours",
+        summary="Send several events. An invalid event does not affect the others.",
         tag=SENDING,
         scope=WRITE_SCOPE,
         key_optional=True,
         note=VALIDATE
-        + "Then the body may have MAX_BODY_BYTES at most, and what a worker would drop is among `dropped`.",
+        + "Then the limit of the body is MAX_BODY_BYTES, and `dropped` includes events that a worker would drop.",
         query=Parameters,
-        body={JSON: SEVERAL, _PLAIN: SEVERAL, NDJSON: TEXT | {"description": "An event a line; empty lines are none."}},
+        body={
+            JSON: SEVERAL,
+            _PLAIN: SEVERAL,
+            NDJSON: TEXT | {"description": "One event on each line. Empty lines are ignored."},
+        },
         answer={
             JSON: an_object(
                 {
@@ -117,7 +128,11 @@ _OPERATIONS: dict[str, Operation] = {
                     "rejected": list_of(_REJECTED) | {"description": FIRST_REJECTED},
                 },
                 {
-                    "rejected_count": WHOLE_COUNT | {"description": "Of all rejected events, if not all are listed."},
+                    "rejected_count": WHOLE_COUNT
+                    | {
+                        "description": "The number of all rejected events. Only present if `rejected` does not list "
+                        "all of them."
+                    },
                     "dropped_events": list_of(an_object({"index": WHOLE_COUNT, "reason": REASON})),
                     "warnings": list_of(an_object(WARNING, {"index": WHOLE_COUNT})) | WARNINGS,
                     "events": list_of(RESOLVED),
@@ -125,39 +140,47 @@ _OPERATIONS: dict[str, Operation] = {
             )
         },
         says={
-            400: "`not_json`, or no list of events, or `too_many_events`: all of it is refused.",
+            400: "`not_json`, `too_many_events`, or the body is not a list of events. No event is accepted.",
             **SENT_TOO_MUCH,
         },
         examples={"body": {"events": [EVENT]}},
     ),
     "GET /js/footfall.js": Operation(
-        summary="The tracker, for a page's script tag",
+        summary="The tracker script for your pages",
         tag=SENDING,
         answer={"text/javascript": {}},
         headers={"ETag": {"required": True, "schema": TEXT}},
         uses_stores=False,
     ),
     "GET /pixel.gif": Operation(
-        summary="One event, where only an image can be asked for",
-        note="An image, whatever came of it. Any field of an event that is text may be in the query; without `url` and "
-        "`path` the page is the one that the image is on.",
+        summary="Send one event with an image, where scripts do not run",
+        note="The response is always an image. The query may have any text field of an event. Without `url` and "
+        "`path`, the event gets the page that shows the image.",
         tag=SENDING,
         answer={"image/gif": {}},
         parameters=[
-            {"name": "site_id", "required": False, "schema": TEXT, "description": "Without it nothing is counted."},
+            {
+                "name": "site_id",
+                "required": False,
+                "schema": TEXT,
+                "description": "Without it, the event is not counted.",
+            },
             {"name": "event_type", "required": False, "schema": TEXT | {"default": "pageview"}},
             {"name": "url", "required": False, "schema": TEXT},
             {"name": "referrer", "required": False, "schema": TEXT},
             *({"name": name, "required": False, "schema": TEXT | {"description": "JSON."}} for name in OF_JSON),
         ],
         headers={
-            "X-Footfall-Rejected": {"schema": TEXT, "description": "Why it was not counted: a code, and which fields."}
+            "X-Footfall-Rejected": {
+                "schema": TEXT,
+                "description": "Why the event was not counted: a code and the names of the fields.",
+            }
         },
         says={429: ""},
         examples={"site_id": "site-abc-123"},
     ),
     "GET /opt-out": Operation(
-        summary="The page on which a visitor opts out",
+        summary="The page where a visitor opts out",
         tag=PRIVACY,
         query=opting_out.OptOutQuery,
         answer={"text/html": TEXT},
@@ -165,11 +188,11 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"site_id": "site-abc-123"},
     ),
     "POST /opt-out": Operation(
-        summary="Opts this browser out, or in again",
+        summary="Opt this browser out, or in again",
         tag=PRIVACY,
         body={"application/x-www-form-urlencoded": opting_out.Chosen},
         answer={"text/html": TEXT},
-        says={400: "", 403: "`other_site`: the page of another site sent it."},
+        says={400: "", 403: "`other_site`: a page of another site sent the form."},
         uses_stores=False,
     ),
     **DROP_IN_OPERATIONS,

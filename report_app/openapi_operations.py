@@ -67,14 +67,14 @@ from web.json_schema import (
 from web.openapi import JSON, NDJSON, PLAUSIBLES, Operation, common, describe, ref
 
 _ABOUT = """\
-Exact numbers of what happened on your sites.
+Reports about your sites, in exact numbers, and the administration of the server.
 
-Send the key as `Authorization: Bearer <key>`. Where the server has no REPORT_KEY, reports are open, but for those that
-show single persons.
+Send the key as `Authorization: Bearer <key>`. If the server has no REPORT_KEY, reports need no key, except those that
+show individual visitors.
 
-Every error is `{"success": false, "error": {"code", "message", "fields"}}`, under `/api/v2` it is `{"error": message}`.
-A request that is no HTTP at all, or beyond the limits of its head, is answered with 400, 414, 431 or 501 in the same
-shape, whatever the route.
+Every error is `{"success": false, "error": {"code", "message", "fields"}}`. Under `/api/v2` it is `{"error": message}`.
+A request that is not HTTP, or whose first line or headers are too long, gets 400, 414, 431 or 501 in the first form, on
+every route.
 """
 
 # Parts of answers
@@ -87,7 +87,7 @@ LATELY = an_object({"visitors": WHOLE_COUNT, "pageviews": WHOLE_COUNT, "top_page
 ROWS = list_of({"type": "object", "additionalProperties": any_of(TEXT, METRIC)})
 _FOUND = an_object(
     {"site_id": TEXT, **PERIOD_SAID, "results": ROWS},
-    {"total_rows": WHOLE_COUNT, "as_of": MOMENT | {"description": "What was stored later may be missing."}},
+    {"total_rows": WHOLE_COUNT, "as_of": MOMENT | {"description": "Events stored after this time may be missing."}},
 )
 STATS = an_object(
     {
@@ -100,12 +100,12 @@ STATS = an_object(
 )
 REALTIME = an_object({"site_id": TEXT, "as_of": MOMENT, "last_5_minutes": LATELY, "last_30_minutes": LATELY})
 
-UNDERSTOOD = {"type": "object", "description": "What was understood."}
+UNDERSTOOD = {"type": "object", "description": "The query as Footfall read it."}
 COMPARISON = an_object(
     {
         "dimensions": list_of(TEXT),
         "metrics": list_of(METRIC),
-        "change": list_of({"type": ["integer", "null"], "description": "In whole percent."}),
+        "change": list_of({"type": ["integer", "null"], "description": "A whole percentage."}),
     }
 )
 ROW = an_object({"dimensions": list_of(TEXT), "metrics": list_of(METRIC)}, {"comparison": or_null(COMPARISON)})
@@ -144,7 +144,7 @@ PAST_VISIT = an_object(
     },
     dict.fromkeys(DESCRIBED, TEXT),
 )
-_CUT = {"type": "boolean", "const": True, "description": "There are more events than an answer may have."}
+_CUT = {"type": "boolean", "const": True, "description": "The visitor has more events than one response may contain."}
 VISITOR = an_object({"site_id": TEXT, "user_id": TEXT, **PERIOD_SAID, "visits": list_of(PAST_VISIT)}, {"cut": _CUT})
 
 LETTER = an_object(
@@ -183,7 +183,7 @@ _SITE = an_object(
     }
 )
 
-_LAST_RECEIVED = or_null(MOMENT) | {"description": "When ingestion last accepted an event of the site."}
+_LAST_RECEIVED = or_null(MOMENT) | {"description": "When Footfall last accepted an event of the site."}
 BY_REASON = map_of(WHOLE_COUNT)
 LEDGER = an_object(
     {
@@ -216,7 +216,7 @@ KEY_SAID = {
     "id": UUID,
     "name": TEXT,
     "scopes": list_of(one_of(*may.SCOPES)),
-    "sites": or_null(list_of(TEXT)) | {"description": "null: all."},
+    "sites": or_null(list_of(TEXT)) | {"description": "null means all sites."},
     "state": one_of("active", "expired", "revoked"),
     "created_at": MOMENT,
     "expires_at": or_null(MOMENT),
@@ -224,7 +224,7 @@ KEY_SAID = {
     "last_used_at": or_null(MOMENT),
 }
 API_KEY = an_object(KEY_SAID)
-KEY_SHOWN = an_object(KEY_SAID | {"key": TEXT | {"description": "The secret."}})
+KEY_SHOWN = an_object(KEY_SAID | {"key": TEXT | {"description": "The API key itself. Only this response shows it."}})
 NOT_KEPT: Json = {"Cache-Control": {"required": True, "schema": just("no-store")}}
 
 # Parameters of reports in a URL
@@ -238,10 +238,10 @@ _NAMES = any_of(one_of(*SHORT_DIMENSIONS), text(pattern=rf"^{PROP_BEGINS.replace
 COMMAS: Json = {"style": "form", "explode": False}
 WHICH = query("site_id", SITE_ID, "The id of the site, or one of its domains.", required=True)
 FROM_TO = [
-    query("from", DATE_TEXT, "Instead of a period: its first day."),
-    query("to", DATE_TEXT, "Its last day; today if it is not given."),
+    query("from", DATE_TEXT, "The first day. Send it instead of `period`."),
+    query("to", DATE_TEXT, "The last day. The default is today."),
 ]
-_PERIOD = [query("period", PERIOD_NAME, "By default the last 30 days, with today."), *FROM_TO]
+_PERIOD = [query("period", PERIOD_NAME, "The default is the last 30 days, including today."), *FROM_TO]
 OF_PROP = rf"^{PROP_BEGINS.replace('.', '[.]')}[^!\u0000]+!?$"
 OPPOSITES = [f"{name}!" for name in SHORT_DIMENSIONS if name != "goal"]
 _FILTERS = query(
@@ -252,14 +252,15 @@ _FILTERS = query(
         "propertyNames": any_of(one_of(*SHORT_DIMENSIONS, *OPPOSITES), text(pattern=OF_PROP)),
         "additionalProperties": VALUE,
     },
-    "Each dimension is a parameter of its own, `country=DE`; `!` at the end of its name is `not`. The same one twice "
-    "is `or`, different ones are `and`. A goal is one that is set for the site, and there is no `goal!`.",
+    "Each dimension is a separate parameter, for example `country=DE`. `!` at the end of its name means `not`. The "
+    "same parameter twice means `or`. Different parameters mean `and`. `goal` takes a goal of the site. There is no "
+    "`goal!`.",
     style="form",
     explode=True,
 )
-_BOM = query("bom", one_of("0", "1"), "With 1, CSV begins with a byte order mark, which Excel needs.")
+_BOM = query("bom", one_of("0", "1"), "If 1, CSV begins with a byte order mark, which Excel needs.")
 _FORMAT = [
-    query("format", one_of("json", "csv"), "Overrides the header Accept."),
+    query("format", one_of("json", "csv"), "Overrides the Accept header."),
     _BOM,
 ]
 _ASKED = [
@@ -272,17 +273,21 @@ _ASKED = [
     *_FORMAT,
     _FILTERS,
 ]
-GRAIN = query("grain", one_of(*GRAINS), "Without one, what shows the period best.")
+GRAIN = query("grain", one_of(*GRAINS), "The default depends on the length of the period.")
 
 # Errors
 
-_QUESTION = "The question is wrong: the message, and under `fields` each parameter, says where."
+_QUESTION = "The query is not valid. `message` says what is wrong, and `fields` says it for each parameter."
 _REFUSED = (
-    "`busy` or `unavailable`, with Retry-After: ask again. `time_limit`, `memory_limit`: ask about a shorter period."
+    "`busy` or `unavailable`, with Retry-After: send the request again. `time_limit` or `memory_limit`: query a "
+    "shorter period."
 )
-_NO_SITE = "`unknown_site`: in production, the site is not set up. A close name is suggested."
+_NO_SITE = "`unknown_site`: in production, the site is not set up. The message suggests a site with a similar name."
 OF_QUESTIONS = {400: _QUESTION, 404: _NO_SITE, 503: _REFUSED}
-NO_VISITORS_SHOWN = "`visitors_not_shown`: not set for this site. Or `report_key_not_set`, or the key may not do it."
+NO_VISITORS_SHOWN = (
+    "`visitors_not_shown`: `shows_visitors` is off for this site. `report_key_not_set`: the server has no REPORT_KEY. "
+    "`forbidden`: the API key does not allow it."
+)
 EXPLORATIONS = {400: "`<JSON pointer>: <message>`", 404: _NO_SITE, 503: _REFUSED}
 _TABLE = {CSV: TEXT}
 
@@ -305,17 +310,17 @@ SITE_SET: Json = {
     "shows_visitors": True,
 }
 
-OVERVIEW, PROGRAMS, _RAW = "Reports", "Reports for programs", "Single persons, raw events"
-SITES_TAG, KEYS, VISITORS, LETTERS = "Sites", "API keys", "One visitor's rights", "Dead letters"
+OVERVIEW, PROGRAMS, _RAW = "Reports", "Reports for programs", "Individual visitors, raw events"
+SITES_TAG, KEYS, VISITORS, LETTERS = "Sites", "API keys", "Search, export and erase a visitor", "Dead letters"
 
-WHOSE = "Exactly one of `user_id` and `visitor_id`."
+WHOSE = "Send exactly one of `user_id` and `visitor_id`."
 VISITOR_EXAMPLE: Json = {"site_id": SITE_EXAMPLE, "user_id": "user-xyz-789"}
 AS_FILE: Json = {"Content-Disposition": {"required": True, "schema": TEXT}}
 
 
 _OPERATIONS: dict[str, Operation] = {
     "GET /stats": Operation(
-        summary="A day, or all time, at a glance",
+        summary="Summary of one day or of all time",
         tag=OVERVIEW,
         scope=may.READ_SCOPE,
         query=StatsQuery,
@@ -333,7 +338,7 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"site_id": SITE_EXAMPLE, "period": "7d", "metrics": ["visitors", "bounce_rate"], "grain": "day"},
     ),
     "GET /stats/breakdown": Operation(
-        summary="Metrics by page, source, country or anything else",
+        summary="Metrics by page, source, country or other dimensions",
         tag=OVERVIEW,
         scope=may.READ_SCOPE,
         parameters=_ASKED,
@@ -342,7 +347,7 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"site_id": SITE_EXAMPLE, "by": ["source", "country"], "limit": 5, "filters": {"device!": "Mobile"}},
     ),
     "GET /stats/realtime": Operation(
-        summary="Who is there right now",
+        summary="Visitors and pages of the last 5 and 30 minutes",
         tag=OVERVIEW,
         scope=may.READ_SCOPE,
         query=RealtimeQuery,
@@ -351,21 +356,21 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"site_id": SITE_EXAMPLE},
     ),
     "GET /stats/ledger": Operation(
-        summary="What became of the site's events, and when the last one was received",
+        summary="Counts of received, stored, dropped and dead events, and the time of the last event",
         tag=OVERVIEW,
         scope=may.READ_SCOPE,
-        note=f"By the UTC day on which they were received; days without events are left out. At most {MOST_DAYS} days; "
-        "by default the 30 that end today.",
+        note="The ledger counts events by the UTC day on which they were received. Days without events are left out. "
+        f"The limit is {MOST_DAYS} days. The default is the last 30 days, including today.",
         query=LedgerQuery,
         answer={JSON: LEDGER},
         says=OF_QUESTIONS,
         examples={"site_id": SITE_EXAMPLE},
     ),
     "POST /api/v2/query": Operation(
-        summary="Any question, as Plausible's Stats API v2 is asked",
+        summary="Any query, in the format of Plausible's Stats API v2",
         tag=PROGRAMS,
         scope=may.READ_SCOPE,
-        note="docs/reports.md says what each number means.",
+        note="docs/reports.md explains each metric.",
         body={JSON: QUERY},
         parameters=_FORMAT,
         answer={JSON: ANSWER, **_TABLE},
@@ -374,7 +379,7 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"body": QUERY_EXAMPLE},
     ),
     "POST /api/v2/funnel": Operation(
-        summary="How many visitors did one step after the other",
+        summary="How many visitors completed each step of a funnel",
         tag=PROGRAMS,
         scope=may.READ_SCOPE,
         note=f"A step has exactly one of {', '.join(STEP_KINDS)}.",
@@ -385,7 +390,7 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"body": EXPLORED | {"steps": _STEPS, "window": "7d"}},
     ),
     "POST /api/v2/retention": Operation(
-        summary="How many visitors came again",
+        summary="How many visitors came back, by cohort",
         tag=PROGRAMS,
         scope=may.READ_SCOPE,
         body={JSON: RetentionSchema},
@@ -395,7 +400,7 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"body": EXPLORED | {"grain": "week"}},
     ),
     "POST /api/v2/journeys": Operation(
-        summary="Which pages came before and after a page",
+        summary="Pages that visitors viewed before and after a page",
         tag=PROGRAMS,
         scope=may.READ_SCOPE,
         body={JSON: JourneysSchema},
@@ -405,32 +410,34 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"body": EXPLORED | {"page": "/pricing", "limit": 5}},
     ),
     "GET /stats/visitor": Operation(
-        summary="What one visitor did, the newest visit first",
+        summary="Visits and events of one visitor, newest visit first",
         tag=_RAW,
         scope=may.PERSONS_SCOPE,
         parameters=[
             WHICH,
             query("user_id", text(1, LONGEST_USER_ID), required=True),
             *_PERIOD,
-            query("limit", whole(1, MOST_ROWS), f"Visits; 100 where it is not given, and at most {MOST_VISITS}."),
+            query(
+                "limit", whole(1, MOST_ROWS), f"Number of visits. The default is 100 and the maximum is {MOST_VISITS}."
+            ),
         ],
         answer={JSON: VISITOR},
         says=OF_QUESTIONS | {403: NO_VISITORS_SHOWN},
         examples={"site_id": SITE_EXAMPLE, "user_id": "user-xyz-789"},
     ),
     "GET /export/events": Operation(
-        summary="The raw events, as long as it takes",
+        summary="Export of raw events",
         tag=_RAW,
         scope=may.PERSONS_SCOPE,
-        note="If a store goes away on the way, the answer breaks off, so that no part is taken for the whole. Filters "
-        "such as `country=DE` are taken as by GET /stats/breakdown, too.",
+        note="If a store becomes unreachable during the export, the connection closes before the end, so that the "
+        "client sees an error. Filters such as `country=DE` work as in GET /stats/breakdown.",
         parameters=[
             WHICH,
             query("period", PERIOD_NAME | {"default": "all"}),
             *FROM_TO,
             query("format", one_of(*FORMATS) | {"default": "ndjson"}),
             _BOM,
-            query("filters", TEXT, "As JSON, the `filters` of POST /api/v2/query."),
+            query("filters", TEXT, "The `filters` of POST /api/v2/query, as JSON."),
         ],
         answer={
             mimetype: {"type": "string", "format": "binary"} if form == "parquet" else TEXT
@@ -441,14 +448,14 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"site_id": SITE_EXAMPLE, "from": "2026-11-01", "to": "2026-11-30"},
     ),
     "GET /admin/sites": Operation(
-        summary="The sites that something is set for",
+        summary="List the sites that have settings",
         tag=SITES_TAG,
         scope=may.SITES_SCOPE,
         query=sites.SitesPage,
         answer={JSON: an_object({"sites": list_of(_SITE), "after": or_null(TEXT)})},
     ),
     "GET /admin/sites/<path:site_id>": Operation(
-        summary="What is set for a site, or holds where nothing is",
+        summary="Settings of a site, or the defaults if it has none",
         tag=SITES_TAG,
         scope=may.SITES_SCOPE,
         variables={"site_id": SITE_ID},
@@ -456,84 +463,88 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"site_id": SITE_EXAMPLE},
     ),
     "PUT /admin/sites/<path:site_id>": Operation(
-        summary="Set all of it: what the body leaves out gets its default",
+        summary="Replace all settings of a site",
         tag=SITES_TAG,
         scope=may.SITES_SCOPE,
-        note="What the body leaves out is as where nothing is set. It may say again whose settings these are.",
+        note="A setting that the body leaves out gets its default. The body may repeat `site_id`.",
         variables={"site_id": SITE_ID},
         body={JSON: SiteSchema(partial=("site_id",))},
         answer={JSON: _SITE},
         says={
-            400: "`not_json`, or `invalid_site`; `fields` says what. No two sites share a domain or write key.",
+            400: "`not_json` or `invalid_site`. `fields` says what is wrong. Two sites cannot share a domain or a "
+            "write key.",
         },
         examples={"site_id": SITE_EXAMPLE, "body": SITE_SET},
     ),
     "PATCH /admin/sites/<path:site_id>": Operation(
-        summary="Set some of it",
+        summary="Change some settings of a site",
         tag=SITES_TAG,
         scope=may.SITES_SCOPE,
-        note="The settings that the body names change, all others stay. null sets a setting to its default; the "
-        "write key stays. If nothing is set for the site, all others have their defaults.",
+        note="Only the settings in the body change. null resets a setting to its default, except "
+        "`write_key`, which stays. If the site has no settings, all settings that are not in the body get their "
+        "defaults.",
         variables={"site_id": SITE_ID},
         body={JSON: SiteSchema(partial=("site_id",))},
         answer={JSON: _SITE},
         says={
-            400: "`not_json`, or `invalid_site`; `fields` says what. No two sites share a domain or write key.",
+            400: "`not_json` or `invalid_site`. `fields` says what is wrong. Two sites cannot share a domain or a "
+            "write key.",
         },
         examples={"site_id": SITE_EXAMPLE, "body": {"retention_days": 400, "timezone": None}},
     ),
     "POST /admin/write-keys/<path:site_id>": Operation(
-        summary="Another write key; pages with the old one are sites that nobody knows",
+        summary="Make a new write key. Events with the old write key are no longer counted for this site.",
         tag=SITES_TAG,
         scope=may.SITES_SCOPE,
         variables={"site_id": SITE_ID},
         answer={JSON: _SITE},
-        says={404: "Nothing is set for this site."},
+        says={404: "This site has no settings."},
     ),
     "DELETE /admin/sites/<path:site_id>": Operation(
-        summary="As if nothing had been set; the site's events stay",
+        summary="Delete the settings of a site. Its events stay.",
         tag=SITES_TAG,
         scope=may.SITES_SCOPE,
         variables={"site_id": SITE_ID},
         answer={JSON: an_object({"success": just(True), "removed": whole(0, 1)})},
     ),
     "GET /admin/keys": Operation(
-        summary="All API keys that ever were, the newest first; without their secrets",
+        summary="List all API keys, including expired and revoked ones, newest first, without their secrets",
         tag=KEYS,
         scope=may.ADMIN_SCOPE,
         answer={JSON: an_object({"keys": list_of(API_KEY)})},
     ),
     "POST /admin/keys": Operation(
-        summary="A new API key; its secret is shown this once",
+        summary="Make an API key. Only this response shows its secret.",
         tag=KEYS,
         scope=may.ADMIN_SCOPE,
-        note=f"A key with the scope `{may.ADMIN_SCOPE}` is for all sites. Not both of `expires_at` and `expires_in`.",
+        note=f"A key with the scope `{may.ADMIN_SCOPE}` is for all sites. Send at most one of `expires_at` and "
+        "`expires_in`.",
         body={JSON: NewKey},
         answer={JSON: KEY_SHOWN},
         headers=NOT_KEPT,
-        says={400: "`not_json` or `invalid_query`; `fields` says what is wrong."},
+        says={400: "`not_json` or `invalid_query`. `fields` says what is wrong."},
         examples={
             "body": {"name": "Dashboard", "scopes": [may.READ_SCOPE], "sites": [SITE_EXAMPLE], "expires_in": "90d"}
         },
     ),
     "POST /admin/keys/<uuid:key_id>/rotate": Operation(
-        summary="A new secret, shown this once; the old one stays good for the grace",
+        summary="Make a new secret. Only this response shows it. The old secret works until `grace` is over.",
         tag=KEYS,
         scope=may.ADMIN_SCOPE,
         body={JSON: Rotation},
         body_required=False,
         answer={JSON: KEY_SHOWN},
         headers=NOT_KEPT,
-        says={409: "`key_not_active`: it was revoked or has expired."},
+        says={409: "`key_not_active`: the key is revoked or has expired."},
     ),
     "POST /admin/keys/<uuid:key_id>/revoke": Operation(
-        summary="From now on it opens nothing",
+        summary="Revoke an API key",
         tag=KEYS,
         scope=may.ADMIN_SCOPE,
         answer={JSON: API_KEY},
     ),
     "POST /admin/visitors/search": Operation(
-        summary="How much is kept of one visitor, and where",
+        summary="Count the stored data of one visitor",
         tag=VISITORS,
         scope=may.ADMIN_SCOPE,
         note=WHOSE,
@@ -542,7 +553,7 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"body": VISITOR_EXAMPLE},
     ),
     "POST /admin/visitors/export": Operation(
-        summary="All of it, a line each",
+        summary="Export the data of one visitor, one record on each line",
         tag=VISITORS,
         scope=may.ADMIN_SCOPE,
         note=WHOSE,
@@ -552,7 +563,7 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"body": VISITOR_EXAMPLE},
     ),
     "POST /admin/visitors/erase": Operation(
-        summary="Remove all of it for good",
+        summary="Erase the data of one visitor permanently",
         tag=VISITORS,
         scope=may.ADMIN_SCOPE,
         note=WHOSE,
@@ -569,43 +580,43 @@ _OPERATIONS: dict[str, Operation] = {
         examples={"body": VISITOR_EXAMPLE | {"user_id": "user-who-left"}},
     ),
     "GET /admin/dead-letters": Operation(
-        summary="Events that failed for good, the newest first",
+        summary="List dead letters (events that failed permanently), newest first",
         tag=LETTERS,
         scope=may.DEAD_LETTERS_SCOPE,
         query=dead_letters.LetterPage,
         answer={JSON: an_object({"dead_letters": list_of(LETTER), "after": or_null(UUID)})},
     ),
     "GET /admin/dead-letters/count": Operation(
-        summary="How many, by site and reason",
+        summary="Count dead letters by site and reason",
         tag=LETTERS,
         scope=may.DEAD_LETTERS_SCOPE,
         query=dead_letters.LetterQuery,
         answer={JSON: an_object({"count": WHOLE_COUNT, "by": LETTERS_BY})},
     ),
     "GET /admin/dead-letters/export": Operation(
-        summary="All of them, a line each",
+        summary="Export dead letters, one on each line",
         tag=LETTERS,
         scope=may.DEAD_LETTERS_SCOPE,
         query=dead_letters.LetterQuery,
         answer={NDJSON: TEXT},
     ),
     "GET /admin/dead-letters/<uuid:letter_id>": Operation(
-        summary="One of them, with its payload",
+        summary="One dead letter with its payload",
         tag=LETTERS,
         scope=may.DEAD_LETTERS_SCOPE,
         answer={JSON: LETTER},
     ),
     "POST /admin/dead-letters/<uuid:letter_id>/replay": Operation(
-        summary="Send it again, as it was or as the body says",
+        summary="Replay one dead letter, unchanged or with the event in the body",
         tag=LETTERS,
         scope=may.DEAD_LETTERS_SCOPE,
         body={JSON: EventSchema},
         body_required=False,
         answer={JSON: an_object({"success": just(True), "replayed": just(1)})},
-        says={404: "", 409: "`cut`: only its beginning was kept."},
+        says={404: "", 409: "`cut`: the payload was too long and only its beginning is stored."},
     ),
     "POST /admin/dead-letters/replay": Operation(
-        summary="Send all of them again that fit",
+        summary="Replay all dead letters that match the filter",
         tag=LETTERS,
         scope=may.DEAD_LETTERS_SCOPE,
         body={JSON: dead_letters.LetterQuery},
@@ -613,12 +624,14 @@ _OPERATIONS: dict[str, Operation] = {
         answer={JSON: an_object({"success": just(True), "replayed": WHOLE_COUNT, "cut": WHOLE_COUNT})},
     ),
     "POST /admin/dead-letters/purge": Operation(
-        summary="Remove those that fit for good",
+        summary="Purge dead letters that match the filter",
         tag=LETTERS,
         scope=may.DEAD_LETTERS_SCOPE,
         body={JSON: dead_letters.Purge},
         answer={JSON: an_object({"success": just(True), "purged": WHOLE_COUNT})},
-        says={409: "`not_confirmed`: `confirm` is not how many fit; the message says how many do."},
+        says={
+            409: "`not_confirmed`: `confirm` is not the number of matching dead letters. The message states the number."
+        },
     ),
     **common(["mongodb"]),
 }
@@ -642,7 +655,7 @@ _RULES: dict[object, Rule] = {
     StepSchema: {"oneOf": [{"required": [kind]} for kind in STEP_KINDS]},
     GoalSchema: {"oneOf": [{"required": [kind], "properties": {kind: GIVEN}} for kind in ("event_type", "page")]},
     is_window: {"pattern": _WINDOW},
-    is_zone: {"format": "time-zone", "description": "An IANA name.", "examples": ["Europe/Berlin"]},
+    is_zone: {"format": "time-zone", "description": "An IANA time zone name.", "examples": ["Europe/Berlin"]},
 }
 
 

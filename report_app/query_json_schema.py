@@ -58,8 +58,8 @@ EXACT = tuple(name for name in OPERATORS if name.startswith("is"))
 LOOSE = tuple(name for name in OF_TEXTS if name not in EXACT)
 
 VALUE = text(longest=LONGEST_TEXT)
-PATTERN = VALUE | {"format": "re2", "description": "A regular expression of RE2, which finds something in the value."}
-_PROP = text(pattern=f"^{PROPS}[^\\u0000]+$", longest=LONGEST_TEXT, description="One of your own properties.")
+PATTERN = VALUE | {"format": "re2", "description": "A regular expression (RE2). It may match any part of the value."}
+_PROP = text(pattern=f"^{PROPS}[^\\u0000]+$", longest=LONGEST_TEXT, description="A custom property.")
 OTHER_THAN_TEXT = ({"type": "number", "minimum": INTEGER64["minimum"], "maximum": INTEGER64["maximum"]}, FLAG)
 CODE = text(pattern=f"^({COUNTRY.pattern}|{missing('visit:country').replace('(', '[(]').replace(')', '[)]')})$")
 
@@ -80,14 +80,14 @@ def period_names(*more: str) -> Json:
     units = "|".join(f"({up_to(most)}){unit}" for unit, most in MOST_BACK.items())
     return text(
         pattern=f"^({'|'.join(more)}|{units})$",
-        description="A number of days or months ends before the current one.",
+        description="A number of days or months ends before the current day or month.",
         examples=["day", "24h", "7d", "30d", "month", "6mo", "year", "all"],
     )
 
 
 PERIOD_NAME = period_names("24h", "day", "month", "year", "all")
-TWO_DAYS = row_of(DATE_TEXT, DATE_TEXT, description="Both of them are in it, in order.")
-TWO_MOMENTS = row_of(_SECOND, _SECOND, description="Both seconds are in it, in order.")
+TWO_DAYS = row_of(DATE_TEXT, DATE_TEXT, description="The first and the last day, both included.")
+TWO_MOMENTS = row_of(_SECOND, _SECOND, description="The first and the last second, both included.")
 DATE_RANGE = any_of(PERIOD_NAME, TWO_DAYS, TWO_MOMENTS)
 
 
@@ -119,7 +119,7 @@ def _filter(name: str, *more: Json) -> Json:
 COMPONENTS: dict[str, Json] = {
     "Condition": any_of(*CONDITIONS)
     | {
-        "description": "`is` a goal: one that is set for the site.",
+        "description": "For `event:goal`, the values are goals of the site.",
         "examples": [["is", "visit:country", ["DE", "FR"]]],
     },
     "VisitFilter": _filter("VisitFilter"),
@@ -130,8 +130,8 @@ COMPONENTS: dict[str, Json] = {
 _FILTERS = list_of(
     ref("QueryFilter"),
     maxItems=MOST_CONDITIONS,
-    description=f"All of them must fit. Up to {MOST_CONDITIONS} conditions and {MOST_VALUES} values altogether, "
-    f"{MOST_DEPTH} within each other.",
+    description=f"An event must match all filters. The limits are {MOST_CONDITIONS} conditions and {MOST_VALUES} "
+    f"values in total, and {MOST_DEPTH} levels of nesting.",
 )
 
 COMPARISONS = any_of(
@@ -151,7 +151,7 @@ _DIMENSIONS = list_of(
     any_of(one_of("time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), _PROP),
     maxItems=MOST_DIMENSIONS,
     uniqueItems=True,
-    description="No more than one of time.",
+    description="At most one time dimension.",
 )
 
 METRIC_NAMES = list_of(
@@ -159,8 +159,8 @@ METRIC_NAMES = list_of(
     minItems=1,
     maxItems=len(METRICS),
     uniqueItems=True,
-    description=f"{', '.join(OF_PAGES)} need `event:page` as a dimension or in a filter, {', '.join(OF_GOALS)} need "
-    f"`event:goal` likewise, {', '.join(SHARES)} any dimension.",
+    description=f"{', '.join(OF_PAGES)} need `event:page` as a dimension or in a filter. {', '.join(OF_GOALS)} need "
+    f"`event:goal` as a dimension or in a filter. {', '.join(SHARES)} need at least one dimension.",
 )
 
 QUERY = an_object(
@@ -174,13 +174,13 @@ QUERY = an_object(
                 one_of("asc", "desc"),
             ),
             maxItems=len(METRICS) + MOST_DIMENSIONS,
-            description="Each a metric or a dimension that is asked for.",
+            description="Each entry names a metric or a dimension of this query.",
         ),
         "include": an_object(
             {},
             {
-                "imports": FLAG | {"description": "Taken, and nothing comes of it."},
-                "time_labels": FLAG | {"description": f"Needs a dimension of time; up to {MOST_LABELS} rows."},
+                "imports": FLAG | {"description": "Accepted for compatibility. It has no effect."},
+                "time_labels": FLAG | {"description": f"Needs a time dimension and at most {MOST_LABELS} rows."},
                 "total_rows": FLAG,
                 "trim_relative_date_range": FLAG,
                 "comparisons": COMPARISONS,

@@ -39,7 +39,7 @@ WHOLE_COUNT: Json = {"type": "integer", "minimum": 0}
 INTEGER64: Json = {"type": "integer", "minimum": INT64.start, "maximum": INT64.stop - 1}
 UUID: Json = {"type": "string", "format": "uuid"}
 MOMENT: Json = {"type": "string", "format": "date-time"}
-ANYTHING: Json = {"description": "Any JSON."}
+ANYTHING: Json = {"description": "Any JSON value."}
 
 # The years that analytics/events/schema.py accepts: 1970 to 9998.
 YEARS = "(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"
@@ -115,13 +115,13 @@ _AMOUNT = any_of(
 _MONEY = an_object({"amount": _AMOUNT, "currency": text(pattern=f"^{CURRENCY}$")})
 A_MOMENT = MOMENT | {
     "pattern": f"^{YEARS}-",
-    "description": "ISO 8601; without an offset it is UTC. A Unix time of 10 digits (seconds) or 13 (milliseconds) is"
-    " taken too, as a number or a string.",
+    "description": "ISO 8601. A time without an offset is UTC. A Unix time of 10 digits (seconds) or 13 digits"
+    " (milliseconds) is also accepted, as a number or a string.",
 }
 _SEGMENTS = "/[A-Za-z0-9._~%-]+"
 A_URL: Json = {
     "pattern": rf"^(https?://[a-z0-9]{{1,60}}(\.[a-z0-9]{{1,60}}){{0,3}}({_SEGMENTS})*/?|({_SEGMENTS})+/?|/)(\?[A-Za-z0-9._~%=&-]*)?$",
-    "description": "Of the page: with a scheme, or from the root of the site. URLs of other schemes are taken too.",
+    "description": "The URL of the page, with a scheme or from the root of the site. Other schemes are also accepted.",
 }
 
 

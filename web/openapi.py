@@ -39,10 +39,10 @@ ERROR = an_object(
         "success": just(False),
         "error": an_object(
             {
-                "code": TEXT | {"description": "For programs, and stable."},
-                "message": TEXT | {"description": "For people."},
+                "code": TEXT | {"description": "For programs. It does not change."},
+                "message": TEXT | {"description": "For people. It may change."},
             },
-            {"fields": map_of(list_of(TEXT)) | {"description": "What was wrong with which field."}},
+            {"fields": map_of(list_of(TEXT)) | {"description": "What is wrong, by the name of the field."}},
         ),
     }
 )
@@ -67,19 +67,21 @@ ERRORS = {
 }
 
 WHY = {
-    400: "Not understood.",
-    401: "The key is missing or wrong.",
-    403: "Closed: no such key is set, or this one may not do it.",
-    404: "There is no such thing.",
-    409: "Not as things are now.",
+    400: "The request is not valid.",
+    401: "The key is missing or wrong. Send another key.",
+    403: "The key does not allow this, or the server has no key for it.",
+    404: "Not found.",
+    409: "Not possible in the current state.",
     413: "The body is too large.",
     414: "The URL is too long.",
-    415: "This Content-Encoding is not known.",
-    429: "Too many requests.",
-    500: "Our fault; it is logged.",
-    503: "A store is away, or busy. Nothing was done.",
+    415: "The Content-Encoding is not known.",
+    429: "Too many requests. Send the request again after Retry-After.",
+    500: "An error in Footfall. It is logged.",
+    503: "A store is unreachable or busy. Nothing was done. Send the request again later.",
 }
-RETRY = {"Retry-After": {"description": "Seconds.", "required": True, "schema": {"type": "integer", "minimum": 1}}}
+RETRY = {
+    "Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer", "minimum": 1}}
+}
 MAY_RETRY = {"Retry-After": RETRY["Retry-After"] | {"required": False}}
 _HEADERS: dict[int, Json] = {
     401: {"WWW-Authenticate": {"required": True, "schema": just("Bearer")}},
@@ -92,7 +94,7 @@ VARIABLE = re.compile(r"<(?:(?P<kind>[a-z]+)(?:\((?P<options>[^)]*)\))?:)?(?P<na
 BEARER = {
     "type": "http",
     "scheme": "bearer",
-    "description": "An API key with the scope that the route names, or ADMIN_KEY or REPORT_KEY of the server.",
+    "description": "An API key with the scope that the route names, or the ADMIN_KEY or REPORT_KEY of the server.",
 }
 
 
@@ -185,7 +187,7 @@ def _scope(described: Operation) -> str:
     if not described.scope:
         return ""
     if described.key_optional:
-        return f"Needs no key; an API key with the scope `{described.scope}` allows more."
+        return f"No key is needed. An API key with the scope `{described.scope}` allows more."
     return f"An API key needs the scope `{described.scope}`."
 
 
@@ -248,7 +250,7 @@ def _responses(described: Operation, rule: str, takes_something: bool) -> Json:
     if described.uses_stores:
         says.setdefault(503, WHY[503])
     says.setdefault(500, WHY[500])
-    fine: Json = {"description": "Done.", "content": {media: _media(x) for media, x in described.answer.items()}}
+    fine: Json = {"description": "Success.", "content": {media: _media(x) for media, x in described.answer.items()}}
     if described.headers:
         fine["headers"] = dict(described.headers)
     errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
@@ -270,17 +272,20 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
     each = an_object(dict.fromkeys(stores, LATENCY))
     return {
         "GET /healthz": Operation(
-            summary="The process lives", tag=tag, answer={JSON: an_object({"status": just("alive")})}, uses_stores=False
+            summary="Whether the process is alive",
+            tag=tag,
+            answer={JSON: an_object({"status": just("alive")})},
+            uses_stores=False,
         ),
         "GET /readyz": Operation(
-            summary="Its stores answer, each with its latency",
+            summary="Whether the stores answer, and the latency of each",
             tag=tag,
             answer={JSON: an_object({"status": just("ready"), "stores": each})},
-            says={503: "A store does not answer; `stores` beside the error says which."},
+            says={503: "A store does not answer. `stores`, next to `error`, says which."},
             error=UNREADY,
         ),
         "GET /metrics": Operation(
-            summary="What was counted, for Prometheus",
+            summary="Metrics for Prometheus",
             tag=tag,
             scope=METRICS_SCOPE,
             answer={"text/plain": TEXT},
@@ -300,7 +305,7 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
             uses_stores=False,
         ),
         "GET /docs/": Operation(
-            summary="The same as /docs",
+            summary="Redirect to /docs",
             tag=tag,
             status=308,
             answer={"text/html": TEXT},
@@ -311,7 +316,7 @@ def common(stores: Sequence[str]) -> dict[str, Operation]:
             summary="This description as a page", tag=tag, answer={"text/html": TEXT}, uses_stores=False
         ),
         f"GET {PART}": Operation(
-            summary="What the page is made of",
+            summary="Files of the documentation page",
             tag=tag,
             answer={media: {} for media in CONTENT_TYPES.values() if media != "text/html"},
             uses_stores=False,
