@@ -26,14 +26,14 @@ from web.rate_limits import ADDRESS, ADDRESS_BYTES, ADDRESS_EVENTS
 UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # monitoring requests these paths all the time
 
 _FRONT_PAGE = (
-    "This server takes the events of websites: POST /event takes one, POST /events several. "
+    "This server receives the events of websites. POST /event accepts one event, POST /events accepts several. "
     "Reports are on another port."
 )
 _LINKS = {
-    "docs": "All routes, to read and to try",
-    "openapi.json": "The same in OpenAPI 3.1",
-    "js/footfall.js": "The tracker, for a page's script tag",
-    "readyz": "Whether its stores answer",
+    "docs": "API documentation, to read and to try",
+    "openapi.json": "API description in OpenAPI 3.1",
+    "js/footfall.js": "The tracker script for your pages",
+    "readyz": "Whether the stores answer",
 }
 
 

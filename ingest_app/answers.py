@@ -15,8 +15,8 @@ from web.request_data import read
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
 _ACCEPTED = "The event is valid and would be accepted. Nothing was stored."
 _DROPPED = "The event is valid and would be dropped. Nothing was stored."
-SHOWS_WHY = " An API key that may write events of the site shows why."
-BAD_KEY = "This API key is unknown, was revoked or has expired. The events were taken as without a key."
+SHOWS_WHY = " Send an API key that may write events of the site to see why."
+BAD_KEY = "This API key is unknown, revoked or expired. The server handled the events as if no key was sent."
 
 
 class Parameters(Schema):

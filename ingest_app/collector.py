@@ -58,8 +58,8 @@ from web.rate_limits import (
 # Redis, and a client can make up thousands of names at no cost.
 _MOST_SITES = 10
 OVER_SHARE = (
-    "The site {site_id!r} holds its share of the journal: its events came faster than they can be stored."
-    " Send these again later."
+    "The site {site_id!r} has used its share of the journal, because its events arrive faster than they are stored."
+    " Send these events again later."
 )
 DRAINED_AFTER = 30  # seconds: the waiting events of a refused site take minutes to store
 MOST_EXPLAINED = 100  # rejected events of a hit. An explanation takes 0.2 ms, so later ones get none.
@@ -316,7 +316,9 @@ class Collector:
         site = self._known(site_id)
         if site is None and not self._is_open:
             # No site_id in this error: rejections are not counted under made-up names.
-            raise InvalidEvent({"site_id": ["No such site."]}, "unknown_site")
+            raise InvalidEvent(
+                {"site_id": ["This site does not exist. Correct site_id, or set up the site."]}, "unknown_site"
+            )
         return site or Site(site_id), site is not None
 
     def _commit(self, lines: Sequence[Line]) -> None:
@@ -428,7 +430,9 @@ def _sized(arrival: Arrival) -> Arrival:
     if smaller:
         return replace(arrival, event=smaller)
     name, size = largest_field(event)
-    message = f"Takes {size} bytes of an event of {event_bytes(event)}; the site takes events of {most} bytes."
+    message = (
+        f"Takes {size} of the {event_bytes(event)} bytes of the event. The site accepts events of at most {most} bytes."
+    )
     raise InvalidEvent({name: [message]}, "too_large", event.site_id)
 
 

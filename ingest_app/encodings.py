@@ -37,7 +37,7 @@ class NotSpoken(UnsupportedMediaType):
     """A 415. Its Accept-Encoding header lists the supported encodings."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"No Content-Encoding that is known here: {name[:40]!r}.")
+        super().__init__(f"The Content-Encoding {name[:40]!r} is not known. Send one of {', '.join(ENCODINGS)}.")
 
     def get_headers(self, *args: object, **kwargs: object) -> list[tuple[str, str]]:
         return [*super().get_headers(), ("Accept-Encoding", ", ".join(ENCODINGS))]
@@ -47,7 +47,7 @@ def _named(pieces: Iterator[bytes], name: str) -> Iterator[bytes]:
     try:
         yield from pieces
     except (zlib.error, brotli.error, zstandard.ZstdError, EOFError) as error:
-        raise InvalidEvent({"body": [f"Not {name}: {error}."]}, "not_decoded") from None
+        raise InvalidEvent({"body": [f"Not valid {name}: {error}."]}, "not_decoded") from None
 
 
 def _gzip(pieces: Pieces) -> Iterator[bytes]:
@@ -76,20 +76,20 @@ def _zlib(pieces: Pieces, window: Callable[[bytes], int]) -> Iterator[bytes]:
     while inflater is not None and (inflated := inflater.decompress(b"", PIECE)):
         yield inflated
     if inflater is None or not inflater.eof:
-        raise EOFError("it ends before its end")
+        raise EOFError("the data ends too early")
 
 
 def _brotli(pieces: Pieces) -> Iterator[bytes]:
     inflater = brotli.Decompressor()
     for piece in pieces:
         if inflater.is_finished():
-            raise EOFError("it goes on after its end")
+            raise EOFError("it has data after its end")
         inflated = inflater.process(piece, output_buffer_limit=PIECE)
         while inflated or not inflater.can_accept_more_data():
             yield inflated
             inflated = inflater.process(b"", output_buffer_limit=PIECE)
     if not inflater.is_finished():
-        raise EOFError("it ends before its end")
+        raise EOFError("the data ends too early")
 
 
 def _zstd(pieces: Pieces) -> Iterator[bytes]:
@@ -105,7 +105,7 @@ def _zstd(pieces: Pieces) -> Iterator[bytes]:
                     yield inflated
                 rest = inflater.unused_data if inflater.eof else b""
     if inflater is None or not inflater.eof:
-        raise EOFError("it ends before its end")
+        raise EOFError("the data ends too early")
 
 
 def _members() -> Iterator[int]:

@@ -44,5 +44,6 @@ def warnings_of(unknown: dict[str, int]) -> list[dict[str, object]]:
 
 def _message(name: str, *, suggests: bool) -> str:
     if name in OF_EXPORTED:
-        return "It is ignored: it belongs to an exported event, which only an API key that may write events can send."
-    return "Unknown field; it is ignored." + (did_you_mean(name, KNOWN) if suggests else "")
+        return "It is ignored. Only exported events have this field, and sending them needs an API key that may "
+        "write events."
+    return "Unknown field. It is ignored." + (did_you_mean(name, KNOWN) if suggests else "")

@@ -162,11 +162,14 @@ def _split(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _too_many(name: str) -> InvalidEvent:
-    return InvalidEvent({name: [f"More than {MOST_EVENTS} events."]}, "too_many_events")
+    return InvalidEvent({name: [f"More than {MOST_EVENTS} events. Send them in several requests."]}, "too_many_events")
 
 
 def too_many_sites() -> InvalidEvent:
-    return InvalidEvent({"site_id": [f"Of more than {MOST_LOOK_UPS} sites in a hit."]}, "too_many_sites")
+    return InvalidEvent(
+        {"site_id": [f"The request has events of more than {MOST_LOOK_UPS} sites. Send them in several requests."]},
+        "too_many_sites",
+    )
 
 
 def _pieces(most: int) -> Iterator[bytes]:

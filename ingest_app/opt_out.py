@@ -37,18 +37,18 @@ _PAGE = """<!doctype html>
 <style>{style}</style></head>
 <body>
 <h1>Do you want to be counted?</h1>
-<p>What happens on {what} is counted to see how it is used. {state}</p>
+<p>Footfall counts what happens on {what}, to show how it is used. {state}</p>
 <form method="post" action="opt-out">
 <input type="hidden" name="site_id" value="{site_id}">
 <button name="choice" value="{choice}">{label}</button>
 </form>
-<p>Your choice is kept in a cookie that says only this, until you delete this browser's cookies.</p>
+<p>A cookie in this browser keeps your choice, and contains nothing else. It stays until you delete your cookies.</p>
 </body>
 </html>
 """
 COUNTED = "This browser may be counted.", "out", "Do not count this browser"
 NOT_COUNTED = "This browser is not counted.", "in", "Count this browser again"
-ELSEWHERE = "Another site's page may not choose for its visitors."
+ELSEWHERE = "A page of another site sent this form. Use the opt-out page of this server."
 
 
 class OptOutQuery(Schema):

@@ -47,7 +47,12 @@ class Arrival:
 def reject_other_origin(arrival: Arrival) -> None:
     allowed, origin = arrival.site.allowed_origins, arrival.hit.origin
     if allowed and origin is not None and plain_origin(origin) not in allowed and not arrival.is_trusted:
-        raise _rejection(arrival, "origin_not_allowed", "site_id", "Not from this origin.")
+        raise _rejection(
+            arrival,
+            "origin_not_allowed",
+            "site_id",
+            "The site does not accept events from this origin. Add it to allowed_origins of the site.",
+        )
 
 
 def reject_too_old(arrival: Arrival) -> None:
@@ -55,7 +60,7 @@ def reject_too_old(arrival: Arrival) -> None:
         return
     days = arrival.site.backdate_days
     if arrival.event.received_at - arrival.event.occurred_at > timedelta(days=days):
-        message = f"More than {days} days ago. With an API key that may write events, any age is taken."
+        message = f"More than {days} days ago. Send an API key that may write events: then any age is accepted."
         raise _rejection(arrival, "too_old", "timestamp", message)
 
 
@@ -105,7 +110,9 @@ def when_it_occurred(event: Event, timestamp: object, sent_at: datetime | None) 
         except OverflowError:
             occurred_at = EARLIEST - timedelta(1) if sent_at > event.occurred_at else LATEST_SENT
     if occurred_at < EARLIEST:
-        raise InvalidEvent({"timestamp": ["Before the year 1970, less the time since sent_at."]}, site_id=event.site_id)
+        raise InvalidEvent(
+            {"timestamp": ["Before the year 1970, after the correction by sent_at."]}, site_id=event.site_id
+        )
     if occurred_at > event.received_at + MOST_AHEAD:
         return event.received_at, True
     return occurred_at, False

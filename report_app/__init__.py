@@ -50,11 +50,13 @@ from web.metrics import metrics_blueprint
 log = structlog.get_logger()
 
 
-_FRONT_PAGE = "This server answers reports about websites, as GET /stats?site_id=..., and administers sites and keys."
+_FRONT_PAGE = (
+    "This server answers reports about websites, for example GET /stats?site_id=..., and manages sites and API keys."
+)
 _LINKS = {
-    "docs": "All routes, to read and to try",
-    "openapi.json": "The same in OpenAPI 3.1",
-    "readyz": "Whether its stores answer",
+    "docs": "API documentation, to read and to try",
+    "openapi.json": "API description in OpenAPI 3.1",
+    "readyz": "Whether the stores answer",
 }
 
 

@@ -19,7 +19,7 @@ from web.errors import BadRequest, error_body, error_response
 from web.request_data import read, read_body
 
 NO_KEY = "There is no API key {}."
-NOT_ACTIVE = "The API key {} was revoked or has expired; make another one."
+NOT_ACTIVE = "The API key {} is revoked or has expired. Make another one."
 
 
 def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
@@ -38,7 +38,7 @@ def keys_blueprint(keys: ApiKeyStore, auth: Check, clock: Callable[[], datetime]
             end = ends_at(asked, clock())
         except ValidationError as error:
             names = normalized(error)
-            raise BadRequest("invalid_query", f"Not understood: see {', '.join(names)}.", names) from None
+            raise BadRequest("invalid_query", f"The request is not valid: see {', '.join(names)}.", names) from None
         try:
             key, secret = keys.create(asked["name"], asked["scopes"], asked.get("sites"), end)
         except UnknownSite as error:

@@ -29,8 +29,8 @@ def wants_csv() -> bool:
     if wanted is None:
         return request.accept_mimetypes.best_match(["application/json", CSV]) == CSV
     if wanted not in ("csv", "json"):
-        message = "format is either json or csv."
-        raise BadRequest("invalid_query", f"Not understood: {message}", {"format": [message]})
+        message = "format must be json or csv."
+        raise BadRequest("invalid_query", f"The request is not valid: {message}", {"format": [message]})
     return wanted == "csv"
 
 
@@ -57,8 +57,8 @@ def csv_lines(names: Sequence[str], rows: Iterable[Iterable[Any]], *, bom: bool)
 def wants_bom() -> bool:
     wanted = request.args.get("bom", "0")
     if wanted not in ("0", "1"):
-        message = "bom is 1 or 0."
-        raise BadRequest("invalid_query", f"Not understood: {message}", {"bom": [message]})
+        message = "bom must be 0 or 1."
+        raise BadRequest("invalid_query", f"The request is not valid: {message}", {"bom": [message]})
     return wanted == "1"
 
 

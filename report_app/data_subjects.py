@@ -22,8 +22,8 @@ from web.request_data import read, read_body
 log = structlog.get_logger()
 
 SOON = (
-    "Reports do not count them any more. What the journal still has goes when a worker takes it; old files of segments"
-    " go within two minutes. Ask /admin/visitors/search then: it finds nothing."
+    "Reports no longer count this visitor. A worker drops their events that are still in the journal. Old segment files"
+    " are deleted within two minutes. After that, /admin/visitors/search finds nothing."
 )
 
 
@@ -35,7 +35,7 @@ class Whose(Schema):
     @validates_schema
     def is_one(self, whose: dict[str, Any], **_: Any) -> None:
         if ("user_id" in whose) == ("visitor_id" in whose):
-            raise ValidationError("Either this or a visitor_id.", "user_id")
+            raise ValidationError("Send either user_id or visitor_id.", "user_id")
 
 
 def erasure_blueprint(eraser: Eraser, auth: Check) -> Blueprint:

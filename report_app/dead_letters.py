@@ -20,8 +20,8 @@ from web.auth import Check
 from web.errors import BadRequest, error_body, error_response
 from web.request_data import read, read_body
 
-MISPLACED = ["Belongs into the body."]
-_CUT = "Only its beginning was kept; send the event to replay in its place as the body."
+MISPLACED = ["Send this field in the body."]
+_CUT = "Only the beginning of this dead letter is stored. Send the complete event in the body."
 
 
 class LetterQuery(Schema):
@@ -91,7 +91,7 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
         which = _filter(query).until(datetime.now(UTC))
         total = sum(row.count for row in letters.count(which))
         if query["confirm"] != total:
-            message = f"{total} dead letters fit; to remove them, send that number as `confirm`."
+            message = f"{total} dead letters match. To purge them, send this number as `confirm`."
             return error_response(409, error_body("not_confirmed", message))
         return jsonify(success=True, purged=letters.purge(which))
 

@@ -18,8 +18,8 @@ log = structlog.get_logger()
 
 PLAUSIBLE = "/api/v2/"
 LOST = (
-    "A part of this site's events cannot be read: a segment in MongoDB is lost or damaged. The operator runs"
-    " `python -m footfall segments rebuild`, which makes it again from the events."
+    "Some events of this site cannot be read, because a segment in MongoDB is lost or damaged. Run"
+    " `python -m footfall segments rebuild` on the server, which rebuilds the segment from the events."
 )
 
 

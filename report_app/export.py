@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 _ASKED = ("site_id", *PERIOD, FILTERS, "format", "bom")
 FORMATS = {"ndjson": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
-_TOO_MANY = "Too many exports are being read at this moment; please ask again."
+_TOO_MANY = "Too many exports are running. Send the request again."
 
 
 def export_blueprint(
@@ -93,7 +93,7 @@ def _format() -> tuple[str, Writer, str]:
     writers: dict[str, Writer] = {"ndjson": ndjson, "csv": partial(as_csv, bom=wants_bom()), "parquet": parquet}
     form = request.args.get("format", "ndjson")
     if form not in FORMATS:
-        raise bad_parameters({"format": [f"One of {', '.join(FORMATS)}."]})
+        raise bad_parameters({"format": [f"Not a format. Send one of {', '.join(FORMATS)}."]})
     return form, writers[form], FORMATS[form]
 
 

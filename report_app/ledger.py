@@ -62,8 +62,8 @@ def _days(first: date | None, last: date | None, today: date) -> tuple[date, dat
     last = last or today
     first = first or last - _DEFAULT_DAYS
     if not first <= last < first + timedelta(days=MOST_DAYS):
-        said = f"Not from 1 to {MOST_DAYS} days: `to` is {last.isoformat()}."
-        raise BadRequest("invalid_query", "Not understood: see from.", {"from": [said]})
+        said = f"The period does not have 1 to {MOST_DAYS} days: `to` is {last.isoformat()}."
+        raise BadRequest("invalid_query", "The request is not valid: see from.", {"from": [said]})
     return first, last
 
 

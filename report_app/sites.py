@@ -65,7 +65,7 @@ def sites_blueprint(sites: SiteStore, ledger: Ledger, auth: Check) -> Blueprint:
 
         Pages with the old key send to an unknown site until they have the new key.
         """
-        site = sites.rotate_write_key(site_id) or abort(404, f"Nothing is set for a site {site_id!r}.")
+        site = sites.rotate_write_key(site_id) or abort(404, f"The site {site_id!r} has no settings.")
         return jsonify(dump_site(site))
 
     @blueprint.delete(_SITE, merge_slashes=False)
@@ -88,4 +88,4 @@ def _naming_settings() -> Iterator[None]:
 
 def _may_be_one() -> None:
     if len((request.view_args or {}).get("site_id", "")) > LONGEST_SITE_ID:
-        abort(404, f"No site is called so: that is longer than {LONGEST_SITE_ID} characters.")
+        abort(404, f"There is no such site: a site_id has at most {LONGEST_SITE_ID} characters.")

@@ -39,7 +39,7 @@ class Day(fields.Date):
     """Accepts only YYYY-MM-DD. strptime alone would also accept 2026-1-5."""
 
     default_error_messages = {
-        "invalid": "Not a valid date; write YYYY-MM-DD.",
+        "invalid": "Not a valid date. Send YYYY-MM-DD.",
         "range": "Not between the years 1970 and 9998.",
     }
 
@@ -133,7 +133,7 @@ def _time_dimension() -> str:
     """The time dimension of the given grain, or without a grain the one that suits the period. Raises BadRequest."""
     grain = request.args.get("grain")
     if grain is not None and grain not in GRAINS:
-        raise bad_parameters({"grain": [f"One of {', '.join(GRAINS)}.{did_you_mean(grain, GRAINS)}"]})
+        raise bad_parameters({"grain": [f"Not a grain. Send one of {', '.join(GRAINS)}.{did_you_mean(grain, GRAINS)}"]})
     return f"time:{grain}" if grain else "time"
 
 
@@ -142,5 +142,5 @@ def _read_query() -> dict[str, Any]:
         query: dict[str, Any] = _query.load(request.args)
     except ValidationError as error:
         names = normalized(error)
-        raise BadRequest("invalid_query", f"The query cannot be answered: see {', '.join(names)}.", names) from None
+        raise BadRequest("invalid_query", f"The query is not valid: see {', '.join(names)}.", names) from None
     return query

@@ -107,19 +107,19 @@ def read_parameters(
     for name, values in args.lists():
         if name in names:
             if len(values) > 1:
-                wrong[name] = ["Given more than once."]
+                wrong[name] = ["Sent more than once. Send it once."]
         elif filtered and (dimension := _dimension(name.removesuffix("!"))):
             filters.append(["is_not" if name.endswith("!") else "is", dimension, values])
             filtered_by.append(name)
         else:
-            wrong[name] = [f"Not a parameter; the nearest one is {_nearest(name, [*names, *dimensions_known])}."]
+            wrong[name] = [f"Unknown parameter. The nearest one is {_nearest(name, [*names, *dimensions_known])}."]
     if not args.get("site_id"):
         wrong["site_id"] = ["Missing data for required field."]
     dimensions = []
     for name in _several(args.get("by", by)):
         dimensions.append(_dimension(name))
         if not dimensions[-1]:
-            wrong["by"] = [f"{name!r} is not a dimension; the nearest one is {_nearest(name, SHORT_DIMENSIONS)}."]
+            wrong["by"] = [f"{name!r} is not a dimension. The nearest one is {_nearest(name, SHORT_DIMENSIONS)}."]
     body = {
         "site_id": args.get("site_id"),
         "metrics": _several(args.get("metrics", metrics)) or ["visitors"],
@@ -128,9 +128,9 @@ def read_parameters(
         "pagination": {name: _whole(name, args[name], wrong) for name in PAGING if name in names and name in args},
     }
     if "to" in args and "from" not in args:
-        wrong["from"] = ["Missing: `to` is the last day of a period that begins with `from`, YYYY-MM-DD."]
+        wrong["from"] = ["Missing. `to` is the last day of the period: send its first day as `from`, YYYY-MM-DD."]
     if "period" in args and not {"from", "to"}.isdisjoint(args):
-        wrong["period"] = ["Either a period, or from and to."]
+        wrong["period"] = ["Send either period, or from and to."]
     if wrong:
         raise bad_parameters(wrong)
     default = {} if period is None else {"period": period}
@@ -138,7 +138,7 @@ def read_parameters(
 
 
 def bad_parameters(wrong: dict[str, list[str]]) -> BadRequest:
-    return BadRequest("invalid_query", f"Not understood: see {', '.join(wrong)}.", wrong)
+    return BadRequest("invalid_query", f"The request is not valid: see {', '.join(wrong)}.", wrong)
 
 
 def short(dimension: str) -> str:

@@ -22,7 +22,7 @@ from web.errors import error_body, error_response
 _ASKED = ("site_id", "user_id", *PERIOD, "limit")
 LONGEST_USER_ID = 256  # as in analytics/events/schema.py
 MOST_VISITS = 1_000
-NOT_SHOWN = "This site does not show single visitors: `shows_visitors` is not set for it."
+NOT_SHOWN = "This site does not show individual visitors. To show them, set `shows_visitors` to true for the site."
 
 
 def visitors_blueprint(
@@ -56,7 +56,7 @@ def visitors_blueprint(
 def _user_id() -> str:
     user_id = request.args.get("user_id", "")
     if not 0 < len(user_id) <= LONGEST_USER_ID:
-        raise bad_parameters({"user_id": [f"Expected a text of 1 to {LONGEST_USER_ID} characters."]})
+        raise bad_parameters({"user_id": [f"Expected a string of 1 to {LONGEST_USER_ID} characters."]})
     return user_id
 
 

@@ -27,12 +27,16 @@ from web.errors import error_body, error_response
 Check = Callable[[], Response | None]
 Named = Callable[[], Sequence[str]]
 
-_CLOSED = "Closed until {name} is set, or an API key made; then send it as `Authorization: Bearer <{name}>`."
-WRONG = "Send the {word} key as `Authorization: Bearer <{name}>`, or an API key with the scope {scope}."
-_UNKNOWN = "This API key is unknown, was revoked or has expired."
-NO_SCOPE = "This API key does not have the scope {scope}."
-_NO_SITE = "This API key has {scope} for some sites only: say which in site_id."
-OTHER_SITE = "This API key has {scope}, but not for the site {site!r}."
+_CLOSED = (
+    "The server has no {name}. Set {name} and send it as `Authorization: Bearer <{name}>`, or make an API key and send "
+    "that."
+)
+WRONG = "The key is missing or wrong. Send {name} as `Authorization: Bearer <{name}>`, or an API key with the scope "
+"{scope}."
+_UNKNOWN = "This API key is unknown, revoked or expired."
+NO_SCOPE = "This API key does not have the scope {scope}. Send a key that has it."
+_NO_SITE = "This API key has {scope} for some sites only. Send one of them in site_id."
+OTHER_SITE = "This API key has {scope}, but not for the site {site!r}. Send a key for this site."
 
 
 def api_key_id() -> str:
@@ -97,17 +101,17 @@ class Auth:
                     after_this_request(_with_warning)
                 return None
             if is_ours(secret):
-                return _unauthorized(_UNKNOWN)
+                return _unauthorized(f"{_UNKNOWN} Send another key.")
             name = f"{word.upper()}_KEY"
             if not keys:
                 return error_response(403, error_body(f"{word}_key_not_set", _CLOSED.format(name=name)))
-            return _unauthorized(WRONG.format(word=word, name=name, scope=scope))
+            return _unauthorized(WRONG.format(name=name, scope=scope))
 
         return check
 
 
 def _with_warning(response: Response) -> Response:
-    response.headers["X-Footfall-Warning"] = f"{_UNKNOWN} Answered as without a key."
+    response.headers["X-Footfall-Warning"] = f"{_UNKNOWN} The server answered as if no key was sent."
     return response
 
 

@@ -22,8 +22,9 @@ RETRY_AFTER = 1  # seconds. A store fails for seconds, or for so long that the l
 
 LONGEST_PATH_SHOWN = 100  # characters
 
-TOO_SLOW = "The request did not come within its time; send it again."
-NOT_HTTP = "The request is not valid HTTP, or beyond our limits."
+TOO_SLOW = "The request did not arrive in time. Send it again."
+INTERNAL = "An internal error occurred. The log of the server has the details."
+NOT_HTTP = "The request is not valid HTTP, or exceeds the limits of this server."
 
 CODES = {
     400: "bad_request",
@@ -110,7 +111,7 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:
-        return unavailable_response(f"{error.store} is not available; please try again.")
+        return unavailable_response(f"{error.store} is not available. Send the request again.")
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
@@ -137,15 +138,15 @@ def register_errors(app: Flask) -> None:
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:
         log.exception("request_failed", error=type(error).__name__)
-        return error_response(500, error_body("internal_error", "Our fault, not yours; it has been logged."))
+        return error_response(500, error_body("internal_error", INTERNAL))
 
 
 def _not_routed(error: HTTPException) -> str | None:
     """The message if no route takes a request: its path, and the closest route."""
     path = request.path[:LONGEST_PATH_SHOWN]
     if isinstance(error, MethodNotAllowed):
-        return f"{path} does not take {request.method}. It takes {', '.join(sorted(error.valid_methods or ()))}."
+        return f"{path} does not accept {request.method}. It accepts {', '.join(sorted(error.valid_methods or ()))}."
     if isinstance(error, NotFound):
         known = (rule.rule for rule in current_app.url_map.iter_rules() if not rule.arguments)
-        return f"There is no {path} here.{did_you_mean(path, known)} /docs lists what there is."
+        return f"There is no route {path}.{did_you_mean(path, known)} /docs lists all routes."
     return error.description

@@ -30,7 +30,7 @@ from gunicorn.http.errors import (
 )
 from gunicorn.workers.gthread import ThreadWorker
 
-from web.errors import NOT_HTTP, TOO_SLOW, ClientGone, TooSlow, code_for, error_body, note_broken
+from web.errors import INTERNAL, NOT_HTTP, TOO_SLOW, ClientGone, TooSlow, code_for, error_body, note_broken
 
 log = structlog.get_logger()
 
@@ -289,7 +289,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             note_broken(exc)
         else:
             status = "500 Internal Server Error"
-            message = "Our fault, not yours; it has been logged."
+            message = INTERNAL
             log.error("request_failed", error=type(exc).__name__, exc_info=exc)
         body = error_body(code_for(int(status[:3])), message).encode()
         head = (

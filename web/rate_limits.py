@@ -103,16 +103,19 @@ class RateLimits:
     def _refusal(self, limit: "_Limit", name: str, seconds: int) -> TooManyRequests:
         RATE_LIMITED.labels(name).inc()
         window = limit.item.GRANULARITY.name
-        return TooManyRequests(f"More than {limit.item.amount} {_UNITS[name]} in a {window}.", retry_after=seconds)
+        return TooManyRequests(
+            f"More than {limit.item.amount} {_UNITS[name]} in a {window}. Send the request again later.",
+            retry_after=seconds,
+        )
 
 
 _UNITS = {
     ADDRESS: "requests from one address",
     ADDRESS_EVENTS: "events from one address",
-    ADDRESS_BYTES: "bytes from one address, inflated",
+    ADDRESS_BYTES: "inflated bytes from one address",
     KEY_REQUESTS: "requests with one API key",
     KEY_EVENTS: "events with one API key",
-    KEY_BYTES: "bytes with one API key, inflated",
+    KEY_BYTES: "inflated bytes with one API key",
     SITE: "events of one site",
 }
 

@@ -14,7 +14,7 @@ def read(schema: Schema, query: Any) -> dict[str, Any]:
         found: dict[str, Any] = schema.load(query)
     except ValidationError as error:
         names = normalized(error)
-        raise BadRequest("invalid_query", f"Not understood: see {', '.join(names)}.", names) from None
+        raise BadRequest("invalid_query", f"The request is not valid: see {', '.join(names)}.", names) from None
     return found
 
 

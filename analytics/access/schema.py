@@ -25,7 +25,7 @@ class Lasting(fields.Field[timedelta]):
     """A duration: `90d`, `24h` or `30m`."""
 
     default_error_messages = {
-        "invalid": "Not a length of time such as 90d, 24h or 30m.",
+        "invalid": "Not a duration such as 90d, 24h or 30m.",
         "long": "Longer than {days} days.",
     }
 
@@ -58,9 +58,9 @@ class NewKey(StrictSchema):
     @validates_schema
     def fits(self, key: dict[str, Any], **_: Any) -> None:
         if ADMIN_SCOPE in key["scopes"] and key.get("sites"):
-            raise ValidationError("A key with the scope admin is good for all sites.", "sites")
+            raise ValidationError("A key with the scope admin is for all sites. Leave sites out.", "sites")
         if None not in (key.get("expires_at"), key.get("expires_in")):
-            raise ValidationError("Either expires_at or expires_in.", "expires_in")
+            raise ValidationError("Send either expires_at or expires_in, not both.", "expires_in")
 
 
 class Rotation(StrictSchema):

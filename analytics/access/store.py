@@ -49,13 +49,13 @@ DEAD_LETTERS_SCOPE = "dead_letters"
 METRICS_SCOPE = "metrics"
 ADMIN_SCOPE = "admin"
 SCOPES = {
-    WRITE_SCOPE: "send events as a server does: of any age, from any origin",
+    WRITE_SCOPE: "send events of any age and from any origin, as a server does",
     READ_SCOPE: "read reports",
-    PERSONS_SCOPE: "read what shows single persons: a visitor's history, raw events",
-    SITES_SCOPE: "set what holds for sites",
-    DEAD_LETTERS_SCOPE: "look at dead letters, replay and purge them",
+    PERSONS_SCOPE: "read the history of individual visitors, and raw events",
+    SITES_SCOPE: "manage the settings of sites",
+    DEAD_LETTERS_SCOPE: "read, replay and purge dead letters",
     METRICS_SCOPE: "read /metrics",
-    ADMIN_SCOPE: "everything, API keys included",
+    ADMIN_SCOPE: "everything, including API keys",
 }
 
 # in Redis; the second holds the last uses by key since they were last moved to MongoDB

@@ -113,7 +113,7 @@ class Moment(fields.AwareDateTime):
     """
 
     default_error_messages = {
-        "invalid": "Not a time: send ISO 8601 such as 2026-11-22T19:30:01Z, or a Unix time of 10 or 13 digits.",
+        "invalid": "Not a time. Send ISO 8601 such as 2026-11-22T19:30:01Z, or a Unix time of 10 or 13 digits.",
         "range": "Not between the years 1970 and 9998.",
     }
 
@@ -198,7 +198,7 @@ class PageUrl(Text):
     """A page's URL, with its scheme or from the root of its site."""
 
     default_error_messages = {
-        "url": "Not a URL such as https://shop.example/pricing. Send what is only a path as `path`."
+        "url": "Not a URL such as https://shop.example/pricing. Send a path without a host as `path`."
     }
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
@@ -480,8 +480,8 @@ def _amount(value: object) -> Decimal:
             if abs(amount) < MOST_MONEY:
                 return amount
     raise ValidationError(
-        'amount: Not a number such as 10.1 or "10.10": digits, and perhaps a point and more digits, below 10^12. No'
-        " currency sign, no separators, no exponent in a text."
+        'amount: Not a number such as 10.1 or "10.10". Send digits, optionally with a decimal point, below 10^12. A'
+        " string may have no currency sign, no separators and no exponent."
     )
 
 

@@ -37,7 +37,7 @@ Earliest = Callable[[str], datetime | None]
 
 def is_window(value: str) -> None:
     if value != OF_VISIT and not (_length(value) and _length(value) <= LONGEST_WINDOW):
-        raise ValidationError('Expected "visit", or minutes, hours or days as in "30m", "12h", "7d"; up to 366d.')
+        raise ValidationError('Expected "visit", or minutes, hours or days such as "30m", "12h" or "7d", at most 366d.')
 
 
 def _length(window: str) -> timedelta:

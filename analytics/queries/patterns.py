@@ -18,11 +18,11 @@ MOST_CHARACTERS = 8_192  # of all patterns of a query; parsing the worst 2,048 t
 FLAGS = {True: "c", False: "i"}  # DuckDB's flags, by Condition.case_sensitive
 
 _TOO_LARGE = (
-    "The regular expression is too large: those of one query may have {most:,} instructions together, and this one"
-    " brings them to {found}. A repetition such as {{1000}} multiplies what it repeats, and \\pL counts 1,200. Repeat"
-    " less, or use * or contains."
+    "The regular expression is too large. All expressions of one query may have {most:,} instructions, and this one"
+    " brings the total to {found}. A repetition such as {{1000}} multiplies what it repeats, and \\pL counts as 1,200."
+    " Use smaller repetitions, * or contains."
 )
-_TOO_LONG = "The regular expressions of one query may have {most:,} characters together."
+_TOO_LONG = "The regular expressions of one query may have {most:,} characters in total. Shorten them."
 
 
 def check_patterns(filters: Iterable[Filter]) -> None:

@@ -197,7 +197,7 @@ def check_site_id(site_id: object) -> str:
     if not isinstance(site_id, str):
         _mismatch("#/site_id", "String", site_id)
     if not 0 < len(site_id) <= LONGEST_SITE_ID or not _encodable(site_id):
-        raise InvalidQuery("#/site_id", f"Expected a text of 1 to {LONGEST_SITE_ID} characters.")
+        raise InvalidQuery("#/site_id", f"Expected a string of 1 to {LONGEST_SITE_ID} characters.")
     return site_id
 
 
@@ -278,7 +278,7 @@ def _filters(value: object, site: Site) -> tuple[Filter, ...]:
 
 def _filter(value: object, place: str, site: Site, depth: int = 1, in_done: bool = False) -> Filter:
     if depth > MOST_DEPTH:
-        raise InvalidQuery(place, f"Expected filters no deeper than {MOST_DEPTH} within each other.")
+        raise InvalidQuery(place, f"Expected filters with at most {MOST_DEPTH} levels of nesting.")
 
     def inner(value: object, place: str, in_done: bool = in_done) -> Filter:
         return _filter(value, place, site, depth + 1, in_done)
@@ -295,7 +295,9 @@ def _filter(value: object, place: str, site: Site, depth: int = 1, in_done: bool
             done = Done(inner(one, f"{place}/1", in_done=True))
             return done if operator == "has_done" else Not(done)
         case [_, "segment", *_]:
-            raise InvalidQuery(place, "Segments are not kept here: filter by what the segment stands for.")
+            raise InvalidQuery(
+                place, "Saved filters (segments) are not supported. Send the filters of the segment instead."
+            )
         case [str(operator), str(dimension), [_, *_], *_] if operator in OPERATORS and _is_dimension(dimension):
             return _condition(list(value), place, site)
     raise _invalid_filter(value, place)
@@ -319,7 +321,7 @@ def _condition(entry: list[Any], place: str, site: Site) -> Filter:
         if value is None:
             raise _invalid_filter(entry, place)
         if len(value) > LONGEST_TEXT or not _encodable(value):
-            raise InvalidQuery(f"{place}/2/{i}", f"Expected a text of no more than {LONGEST_TEXT} characters.")
+            raise InvalidQuery(f"{place}/2/{i}", f"Expected a string of at most {LONGEST_TEXT} characters.")
         values.append(value)
     condition = Condition(operator, dimension, tuple(values), case_sensitive, place)
     if operator == "is":
@@ -427,7 +429,9 @@ def _compare_with(comparison: _Comparison, period: Period, site: Site) -> Period
     try:
         return before(period, comparison.match_day_of_week)
     except (ValueError, OverflowError):  # before the year 1
-        raise InvalidQuery("#/include/comparisons", "Expected a date range that has one before it.") from None
+        raise InvalidQuery(
+            "#/include/comparisons", "Expected a date range with an earlier one to compare with."
+        ) from None
 
 
 # Included data and pagination
@@ -463,7 +467,7 @@ def _comparison(value: object) -> _Comparison:
     if mode == "custom" and "date_range" not in comparison:
         raise InvalidQuery(place, "Required property date_range was not present.")
     if mode != "custom" and "date_range" in comparison:
-        raise InvalidQuery(f"{place}/date_range", 'Expected one with the mode "custom" only.')
+        raise InvalidQuery(f"{place}/date_range", 'Expected a date_range only with the mode "custom".')
     match_day_of_week = _flag(comparison.get("match_day_of_week", False), f"{place}/match_day_of_week")
     return _Comparison(mode, match_day_of_week, comparison.get("date_range"))
 
@@ -538,8 +542,8 @@ def check_length(period: Period, grain: Grain, most: int, place: str) -> None:
     if (count := count_labels(period, grain)) <= most:
         return
     coarser = [each for each in GRAINS[GRAINS.index(grain) + 1 :] if count_labels(period, each) <= most]
-    instead = f"a grain of {' or '.join(coarser)}, or for a shorter period" if coarser else "a shorter period"
-    raise InvalidQuery(place, f"The period has {count} {grain}s, and {most} are the most: ask for {instead}.")
+    instead = f"a grain of {' or '.join(coarser)}, or a shorter period" if coarser else "a shorter period"
+    raise InvalidQuery(place, f"The period has {count} {grain}s, and the maximum is {most}. Use {instead}.")
 
 
 # JSON values

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from analytics.reports.results import Refused
 
-_TOO_LONG = "This takes longer than {} s; ask about a shorter period, or with fewer dimensions."
+_TOO_LONG = "The query takes longer than {} s. Query a shorter period or fewer dimensions."
 
 T = TypeVar("T")
 

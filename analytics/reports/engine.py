@@ -83,8 +83,8 @@ SELECT users, page, n, total FROM people LEFT JOIN (
 ORDER BY page IS NULL, n DESC, page
 """
 
-_TOO_LARGE = "This takes more memory than there is for one question; ask about a shorter period or fewer dimensions."
-ANSWER_TOO_LARGE = "The answer would have more than {:,} bytes of text; ask for fewer rows, or with fewer dimensions."
+_TOO_LARGE = "The query needs more memory than one query may use. Query a shorter period or fewer dimensions."
+ANSWER_TOO_LARGE = "The answer would have more than {:,} bytes of text. Query fewer rows or fewer dimensions."
 
 T = TypeVar("T")
 

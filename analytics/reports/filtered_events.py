@@ -28,7 +28,9 @@ def filtered_events(reports: Reports, events: EventStore, query: Query, budget: 
     with reader.segments.workplace.folder() as folder:
         file = folder / "places.parquet"
         if reports.write_places(query, file, budget) is not None:
-            raise Unavailable("segments", NotBuiltYet("too many events came lately"))  # the export would be incomplete
+            raise Unavailable(
+                "segments", NotBuiltYet("too many new events are not in segments yet")
+            )  # the export would be incomplete
         for places in _in_batches(file):
             yield from events.get(reader.raw.ids_at(query.site_id, places))
 

@@ -14,8 +14,8 @@ from itertools import count
 
 from analytics.reports.results import Refused
 
-_TOO_MANY = "Too many questions are being answered; please ask again."
-TOO_MANY_OF_SITE = "Too many questions about this site are being answered; please ask again."
+_TOO_MANY = "Too many queries are running. Send the request again."
+TOO_MANY_OF_SITE = "Too many queries about this site are running. Send the request again."
 
 
 @dataclass(frozen=True, eq=False, slots=True)

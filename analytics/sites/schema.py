@@ -69,7 +69,7 @@ def _zones() -> set[str]:
 def _are_named_apart(goals: Sequence[Goal]) -> None:
     names = [goal.name for goal in goals]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValidationError([f"Two goals are called {name!r}." for name in twice])
+        raise ValidationError([f"Two goals have the name {name!r}." for name in twice])
 
 
 class Domain(fields.String):
@@ -100,7 +100,7 @@ class OriginField(fields.String):
 class Network(fields.Field[IPv4Network | IPv6Network]):
     """An address or a network, such as 192.0.2.7 or 192.0.2.0/24."""
 
-    default_error_messages = {"network": "Not an address such as 192.0.2.7, nor a network such as 192.0.2.0/24."}
+    default_error_messages = {"network": "Not an address such as 192.0.2.7 or a network such as 192.0.2.0/24."}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> IPv4Network | IPv6Network:
         try:
@@ -152,7 +152,7 @@ def load_site(site_id: str, body: object) -> Site:
     if not isinstance(body, dict):
         raise InvalidSite({"body": ["Not a JSON object."]})
     if body.get("site_id", site_id) != site_id:
-        raise InvalidSite({"site_id": ["Not the site whose settings these are to be."]})
+        raise InvalidSite({"site_id": ["Not the site of this request. Send the same site_id, or leave it out."]})
     settings = {name: value for name, value in body.items() if name not in READ_ONLY}
     try:
         site: Site = _site_schema.load(settings | {"site_id": site_id})

@@ -146,7 +146,7 @@ def test_an_unknown_field_is_a_warning_that_suggests_the_closest(
     assert answer.status_code == 200
     (warning,) = answer.json["warnings"]
     assert warning["field"] == name[:100].replace("\ud800", "\ufffd")
-    assert warning["message"].startswith("Unknown field; it is ignored.")
+    assert warning["message"].startswith("Unknown field. It is ignored.")
     assert (f"Did you mean {suggested!r}?" in warning["message"]) == bool(suggested)
     assert answer.json["success"] is True
     assert journal.waiting() == 1
@@ -166,7 +166,7 @@ def test_a_missing_field_and_what_was_sent_in_its_place_are_in_one_answer(ingest
     assert answer.status_code == 400
     assert list(answer.json["error"]["fields"]) == ["site_id"]
     assert answer.json["warnings"] == [
-        {"field": "siteId", "message": "Unknown field; it is ignored. Did you mean 'site_id'?"}
+        {"field": "siteId", "message": "Unknown field. It is ignored. Did you mean 'site_id'?"}
     ]
 
 

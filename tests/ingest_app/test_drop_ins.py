@@ -390,7 +390,10 @@ def test_what_is_missing_or_wrong_is_named_as_the_client_calls_it(production: Fl
     for body, fields in (
         ({"batch": [track]}, {"writeKey": ["Missing data for required field."]}),
         ({"batch": [track], "writeKey": ""}, {"writeKey": ["Missing data for required field."]}),
-        ({"batch": [track], "writeKey": "unheard-of"}, {"writeKey": ["No such site."]}),
+        (
+            {"batch": [track], "writeKey": "unheard-of"},
+            {"writeKey": ["This site does not exist. Correct site_id, or set up the site."]},
+        ),
         ({"batch": [track], "writeKey": 17}, {"writeKey": ["Missing data for required field."]}),
         ({"batch": [track | {"event": ""}], "writeKey": KEY}, {"event": ["Missing data for required field."]}),
     ):

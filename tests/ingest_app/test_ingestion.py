@@ -114,7 +114,7 @@ def test_a_path_that_is_not_there_is_named_and_the_docs_too(request: pytest.Fixt
     client = request.getfixturevalue(app)
     answer = client.get("/nowhere/x?secret=1")
     assert answer.status_code == 404
-    assert answer.json["error"]["message"] == "There is no /nowhere/x here. /docs lists what there is."
+    assert answer.json["error"]["message"] == "There is no route /nowhere/x. /docs lists all routes."
     assert "secret" not in answer.text
     long = client.get("/" + "x" * 5000)
     assert (long.status_code, len(long.data) < 400) == (404, True)
@@ -123,10 +123,10 @@ def test_a_path_that_is_not_there_is_named_and_the_docs_too(request: pytest.Fixt
 def test_a_path_or_a_method_that_is_nearly_right_is_put_right(ingest: FlaskClient):
     answer = ingest.post("/event/", json=GOOD)
     assert (
-        answer.json["error"]["message"] == "There is no /event/ here. Did you mean '/event'? /docs lists what there is."
+        answer.json["error"]["message"] == "There is no route /event/. Did you mean '/event'? /docs lists all routes."
     )
     answer = ingest.get("/event")
-    assert answer.json["error"]["message"] == "/event does not take GET. It takes OPTIONS, POST."
+    assert answer.json["error"]["message"] == "/event does not accept GET. It accepts OPTIONS, POST."
     assert set(answer.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
 
 

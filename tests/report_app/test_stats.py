@@ -69,9 +69,7 @@ def test_all_time_is_by_month_from_the_first_event_on(report: FlaskClient, datab
     assert rows(report, f"{all_time}&grain=month") == months
     weeks = rows(report, f"{all_time}&grain=week")
     assert (len(weeks), weeks[0], weeks[-1]) == (2969, ["1969-12-29", 1], ["2026-11-16", 0])
-    says = (
-        "The period has 20780 days, and 10000 are the most: ask for a grain of week or month, or for a shorter period."
-    )
+    says = "The period has 20780 days, and the maximum is 10000. Use a grain of week or month, or a shorter period."
     assert wrong(report, f"{all_time}&grain=day") == {"grain": [says]}
 
 
@@ -146,16 +144,18 @@ def test_both_come_as_csv(report: FlaskClient, story: None):
 
 def test_a_table_for_excel_begins_with_a_byte_order_mark(report: FlaskClient, story: None):
     for url in (f"/stats/breakdown?{DAY}", f"/stats/timeseries?{DAY}&grain=week"):
-        assert wrong(report, f"{url}&bom=yes") == {"bom": ["bom is 1 or 0."]}
+        assert wrong(report, f"{url}&bom=yes") == {"bom": ["bom must be 0 or 1."]}
         table = report.get(f"{url}&format=csv").data
         assert table[:3] != b"\xef\xbb\xbf"
         assert report.get(f"{url}&format=csv&bom=1").data == b"\xef\xbb\xbf" + table
         assert report.get(f"{url}&format=csv&bom=0").data == table
-        assert wrong(report, f"{url}&format=csv&bom=yes") == {"bom": ["bom is 1 or 0."]}
+        assert wrong(report, f"{url}&format=csv&bom=yes") == {"bom": ["bom must be 0 or 1."]}
     body = {"site_id": "shop", "metrics": ["visitors"], "date_range": "all"}
     answer = report.post("/api/v2/query?format=csv&bom=1", json=body)
     assert answer.data == b"\xef\xbb\xbfvisitors\r\n2\r\n"
-    assert report.post("/api/v2/query?format=csv&bom=2", json=body).json == {"error": "Not understood: bom is 1 or 0."}
+    assert report.post("/api/v2/query?format=csv&bom=2", json=body).json == {
+        "error": "The request is not valid: bom must be 0 or 1."
+    }
 
 
 def test_today_is_in_every_default(report: FlaskClient, services: Services, database: Database):
@@ -189,11 +189,11 @@ def test_from_without_to_is_until_now(report: FlaskClient, database: Database):
         ("", "site_id", "Missing"),
         ("site_id=", "site_id", "Missing"),
         ("site_id=" + "x" * 129, "site_id", "1 to 128"),
-        (f"{DAY}&contry=DE", "contry", "the nearest one is country"),
-        (f"{DAY}&peroid=7d", "peroid", "the nearest one is period"),
-        (f"{DAY}&prop.=x", "prop.", "the nearest one is prop.<key>"),
-        (f"{DAY}&\u00e4=x", "\u00e4", "the nearest one is"),
-        (f"{DAY}&by=contry", "by", "'contry' is not a dimension; the nearest one is country"),
+        (f"{DAY}&contry=DE", "contry", "The nearest one is country"),
+        (f"{DAY}&peroid=7d", "peroid", "The nearest one is period"),
+        (f"{DAY}&prop.=x", "prop.", "The nearest one is prop.<key>"),
+        (f"{DAY}&\u00e4=x", "\u00e4", "The nearest one is"),
+        (f"{DAY}&by=contry", "by", "'contry' is not a dimension. The nearest one is country"),
         (f"{DAY}&by=page,page", "by", "unique"),
         (f"{DAY}&metrics=visitors,hits", "metrics", 'Invalid metric "hits"'),
         (f"{DAY}&metrics=conversion_rate", "metrics", "event:goal"),
@@ -201,7 +201,7 @@ def test_from_without_to_is_until_now(report: FlaskClient, database: Database):
         (f"{DAY}&limit=0", "limit", ">= 1"),
         (f"{DAY}&offset=-1", "offset", "whole number"),
         (f"{DAY}&limit=1&limit=2", "limit", "more than once"),
-        (f"{DAY}&period=7d", "period", "Either"),
+        (f"{DAY}&period=7d", "period", "Send either"),
         (f"{DAY}&format=xml", "format", "json or csv"),
         (f"{DAY}&country=Germany", "country", "2-letter"),
         (f"{DAY}&page=/&country!=Germany", "country!", "2-letter"),

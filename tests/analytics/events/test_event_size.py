@@ -61,7 +61,7 @@ def test_a_larger_event_is_rejected_and_its_largest_field_named(ingest: FlaskCli
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "too_large")
     ((name, (said,)),) = answer.json["error"]["fields"].items()
     assert name == "props.a.b"
-    assert f"the site takes events of {MOST_EVENT_BYTES} bytes" in said
+    assert f"The site accepts events of at most {MOST_EVENT_BYTES} bytes" in said
     both = ingest.post("/events", json=[GOOD, GOOD | {"props": LARGE}]).json
     assert (both["accepted"], both["rejected"][0]["code"]) == (1, "too_large")
     assert len(waiting(journal)) == 1

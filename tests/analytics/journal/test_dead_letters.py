@@ -217,7 +217,7 @@ def test_purging_over_http_needs_the_number_that_it_will_remove(admin: Admin, re
     assert (unsaid.status_code, list(unsaid.json["error"]["fields"])) == (400, ["confirm"])
     wrong = admin.post("/purge", {"site_id": "site", "confirm": 3})
     assert (wrong.status_code, wrong.json["error"]["code"]) == (409, "not_confirmed")
-    assert "2 dead letters fit" in wrong.json["error"]["message"]
+    assert "2 dead letters match" in wrong.json["error"]["message"]
     assert admin.post("/purge", {"sit_id": "site", "confirm": 3}).status_code == 400, "a slip of the pen"
     assert admin.get("/count").json["count"] == 3
     assert admin.post("/purge", {"site_id": "site", "confirm": 2}).json == {"success": True, "purged": 2}
@@ -229,7 +229,10 @@ def test_a_filter_where_nobody_looks_for_it_replays_and_purges_nothing(
 ):
     for path, body in (("replay", None), ("purge", {"confirm": 3})):
         answer = report.post(f"/admin/dead-letters/{path}?reason=poison", headers=HEADERS, json=body)
-        assert (answer.status_code, answer.json["error"]["fields"]) == (400, {"reason": ["Belongs into the body."]})
+        assert (answer.status_code, answer.json["error"]["fields"]) == (
+            400,
+            {"reason": ["Send this field in the body."]},
+        )
     broken = report.post("/admin/dead-letters/purge", headers=HEADERS, data=b"{")
     assert (broken.status_code, broken.json["error"]["code"]) == (400, "not_json")
     surrogate = report.post("/admin/dead-letters/replay", headers=HEADERS, data=b'{"site_id": "\\ud800"}')

@@ -88,8 +88,8 @@ def test_the_site_is_read_before_anything_is_known_of_it():
         (LEAST | {"date": "2026-01-01"}, "#/date: Schema does not allow additional properties."),
         (LEAST | {"a/b~c": 1}, "#/a~1b~0c: Schema does not allow additional properties."),
         (LEAST | {"site_id": 1}, "#/site_id: Type mismatch. Expected String but got Integer."),
-        (LEAST | {"site_id": ""}, "#/site_id: Expected a text of 1 to 128 characters."),
-        (LEAST | {"site_id": "s" * 129}, "#/site_id: Expected a text of 1 to 128 characters."),
+        (LEAST | {"site_id": ""}, "#/site_id: Expected a string of 1 to 128 characters."),
+        (LEAST | {"site_id": "s" * 129}, "#/site_id: Expected a string of 1 to 128 characters."),
     ],
 )
 def test_a_body_that_names_no_site_is_refused_before_and_while_loading(body: object, expected: str):
@@ -359,7 +359,9 @@ def test_a_goal_that_is_asked_for_by_name_must_be_one():
 
 @pytest.mark.parametrize("operator", ["is", "is_not"])
 def test_segments_are_refused_by_name(operator: str):
-    assert error(filters=[["not", [operator, "segment", [1]]]]).startswith("#/filters/0/1: Segments are not kept here")
+    assert error(filters=[["not", [operator, "segment", [1]]]]).startswith(
+        "#/filters/0/1: Saved filters (segments) are not supported"
+    )
 
 
 def test_filters_have_limits():
@@ -372,7 +374,7 @@ def test_filters_have_limits():
     filters(nested(10))
     assert (
         error(filters=[nested(11)])
-        == "#/filters/0" + "/1" * 10 + ": Expected filters no deeper than 10 within each other."
+        == "#/filters/0" + "/1" * 10 + ": Expected filters with at most 10 levels of nesting."
     )
     assert error(filters=[nested(5_000)]).startswith("#/filters/0/1/1")
     page = ["is", "event:page", ["/"]]
@@ -383,8 +385,8 @@ def test_filters_have_limits():
     filters(many, many)
     assert error(filters=[many, many, page]) == "#/filters: Expected a maximum of 1000 values but got 1001."
     long = ["is", "event:page", ["/", "x" * 2_049]]
-    assert error(filters=[["not", long]]) == "#/filters/0/1/2/1: Expected a text of no more than 2048 characters."
-    assert error(filters=[["is", "event:page", ["\ud800"]]]).startswith("#/filters/0/2/0: Expected a text")
+    assert error(filters=[["not", long]]) == "#/filters/0/1/2/1: Expected a string of at most 2048 characters."
+    assert error(filters=[["is", "event:page", ["\ud800"]]]).startswith("#/filters/0/2/0: Expected a string")
 
 
 # Order, pagination, include
@@ -477,7 +479,7 @@ def test_more_may_be_included():
         ),
         (
             {"comparisons": {"mode": "previous_period", "date_range": ["2024-01-01", "2024-01-31"]}},
-            '#/include/comparisons/date_range: Expected one with the mode "custom" only.',
+            '#/include/comparisons/date_range: Expected a date_range only with the mode "custom".',
         ),
         (
             {"comparisons": {"mode": "previous_period", "match_day_of_week": "yes"}},
@@ -493,14 +495,14 @@ def test_nothing_else_may_be_included(include: object, expected: str):
     ("grain", "last", "says"),
     [
         ("hour", "1971-02-20", None),  # 416 days
-        ("hour", "1971-02-21", "10008 hours, and 10000 are the most: ask for a grain of day or week or month"),
+        ("hour", "1971-02-21", "10008 hours, and the maximum is 10000. Use a grain of day or week or month"),
         ("day", "1997-05-18", None),
-        ("day", "1997-05-19", "10001 days, and 10000 are the most: ask for a grain of week or month"),
+        ("day", "1997-05-19", "10001 days, and the maximum is 10000. Use a grain of week or month"),
         ("week", "2161-08-23", None),
-        ("week", "2161-08-24", "10001 weeks, and 10000 are the most: ask for a grain of month"),
+        ("week", "2161-08-24", "10001 weeks, and the maximum is 10000. Use a grain of month"),
         ("month", "2803-04-30", None),
-        ("month", "2803-05-01", "10001 months, and 10000 are the most: ask for a shorter period."),
-        ("hour", "9998-12-31", "70380768 hours, and 10000 are the most: ask for a shorter period."),
+        ("month", "2803-05-01", "10001 months, and the maximum is 10000. Use a shorter period."),
+        ("hour", "9998-12-31", "70380768 hours, and the maximum is 10000. Use a shorter period."),
     ],
 )
 def test_there_are_as_many_rows_as_can_be_read(grain: str, last: str, says: str | None):
@@ -740,7 +742,7 @@ def test_a_period_to_compare_with_may_be_given():
 
 def test_nothing_is_before_the_first_year():
     ages = ["1970-01-01", "9998-12-31"]
-    expected = "#/include/comparisons: Expected a date range that has one before it."
+    expected = "#/include/comparisons: Expected a date range with an earlier one to compare with."
     assert error(date_range=ages, include={"comparisons": {"mode": "previous_period"}}) == expected
     load(date_range=ages, include={"comparisons": {"mode": "year_over_year"}})
 
