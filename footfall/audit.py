@@ -40,15 +40,21 @@ _PATIENCE = 3600.0  # seconds for one count; a count of 600,000 events took abou
 
 
 @click.command("audit")
-@click.option("--site", help="This site only.")
+@click.option("--site", help="Only this site.")
 @click.option(
-    "--day", type=click.DateTime(["%Y-%m-%d"]), help="This day only (UTC). A busy site rests on days gone by."
+    "--day", type=click.DateTime(["%Y-%m-%d"]), help="Only this day (UTC). On a busy site, choose a past day."
 )
-@click.option("--wait", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds for events to rest.")
-@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait until all events have arrived.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
 @click.pass_obj
 def audit_command(settings: Settings, site: str | None, day: datetime | None, wait: float, as_json: bool) -> None:
-    """Print the books of every site and day, and check them."""
+    """Print the ledger of each site and day, and check it."""
 
     def is_chosen(balance: Balance) -> bool:
         account = balance.account
@@ -119,14 +125,17 @@ def _say_verdict(found: Audit) -> None:
         click.secho(fault, fg="red")
     if found.uncounted:
         click.echo(
-            f"{found.uncounted:,} entries came past the collector; they are counted when a worker has settled them."
+            f"{found.uncounted:,} entries bypassed the collector. They are counted when a worker has settled them."
         )
     if moving := sum(balance.is_moving for balance in found.balances):
         click.secho(
-            f"{moving} of these are not judged: their events still move. Ask again, or for another --day.", fg="yellow"
+            f"{moving} of these are not checked, because events are still arriving. Try again, or choose another "
+            "--day.",
+            fg="yellow",
         )
     elif not found.faults:
         click.secho(
-            "It all adds up: accepted = stored + duplicate + dead + dropped_later + waiting, and MongoDB agrees.",
+            "The ledger is correct: accepted = stored + duplicate + dead + dropped_later + waiting, and MongoDB "
+            "agrees.",
             fg="green",
         )

@@ -18,15 +18,15 @@ from analytics.journal.replay import replay_all, replay_edited, replay_letter
 from config.settings import Settings
 from footfall.command_group import Group, database_of, fail
 
-SENT = "Sent through the journal again; the letter goes when the event is stored."
+SENT = "Sent through the journal again. The dead letter is deleted when the event is stored."
 
 
 def filtered(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of a filter to a command, which receives it as `which`."""
 
-    @click.option("--site", "site_id", help="Letters of this site; '' for those whose site cannot be known.")
+    @click.option("--site", "site_id", help="Only dead letters of this site. '' means those whose site is not known.")
     @click.option("--reason", type=click.Choice(["not_json", "invalid_event", "refused", "poison"]))
-    @click.option("--before", type=click.DateTime(), help="Those that died before this moment (UTC).")
+    @click.option("--before", type=click.DateTime(), help="Only dead letters from before this time (UTC).")
     @wraps(command)
     def with_filter(
         *args: Any, site_id: str | None, reason: str | None, before: datetime | None, **kwargs: Any
@@ -44,13 +44,13 @@ class Letters(Group):
         try:
             return super().invoke(ctx)
         except InvalidEvent as error:
-            fail(f"the event would only fail again: {error}", 1)
+            fail(f"the event would fail again. Correct it first: {error}", 1)
 
 
 @click.group("dead-letters", cls=Letters)
 @click.pass_context
 def dead_letters(context: click.Context) -> None:
-    """Look at the events that failed for good, send them again, or let them go."""
+    """List, replay and purge dead letters. A dead letter is an event that failed permanently."""
     settings: Settings = context.obj
     database = database_of(context)
     context.obj = (DeadLetterStore(database), make_journal(settings))
@@ -60,7 +60,7 @@ def dead_letters(context: click.Context) -> None:
 @filtered
 @click.pass_obj
 def count(stores: tuple[DeadLetterStore, Journal], which: LetterFilter) -> None:
-    """How many there are, by site and reason."""
+    """Count dead letters by site and reason."""
     rows = stores[0].count(which)
     for row in rows:
         click.echo(f"{row.count:8,}  {row.reason:14}  {shown(row.site_id)}")
@@ -70,10 +70,10 @@ def count(stores: tuple[DeadLetterStore, Journal], which: LetterFilter) -> None:
 @dead_letters.command("list")
 @filtered
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1))
-@click.option("--after", type=click.UUID, help="Go on after this one, the last of the page before.")
+@click.option("--after", type=click.UUID, help="Continue after this dead letter, the last one of the previous page.")
 @click.pass_obj
 def list_letters(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, limit: int, after: UUID | None) -> None:
-    """The newest first, a line each."""
+    """List dead letters, newest first, one on each line."""
     for letter in stores[0].find(which, after=after, limit=limit):
         beginning = letter.raw[:60].decode(errors="replace")
         times = f"x{letter.attempts}"
@@ -84,7 +84,7 @@ def list_letters(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, l
 @click.argument("letter_id", type=click.UUID)
 @click.pass_obj
 def show(stores: tuple[DeadLetterStore, Journal], letter_id: UUID) -> None:
-    """One, whole: its reason, in detail, and the payload as it came."""
+    """Show one dead letter as JSON. It has the reason, the details and the payload."""
     click.echo(json.dumps(_get(stores, letter_id).as_json(), indent=2, ensure_ascii=False))
 
 
@@ -92,26 +92,26 @@ def show(stores: tuple[DeadLetterStore, Journal], letter_id: UUID) -> None:
 @filtered
 @click.pass_obj
 def export(stores: tuple[DeadLetterStore, Journal], which: LetterFilter) -> None:
-    """All of them as NDJSON, the newest first."""
+    """Print dead letters as NDJSON, newest first."""
     for letter in stores[0].find(which):
         click.echo(json.dumps(letter.as_json(), ensure_ascii=False))
 
 
 @dead_letters.command("replay")
 @click.argument("letter_id", type=click.UUID)
-@click.option("--event", type=click.File(), help="Send the event in this file (- for standard input) in its place.")
-@click.option("--edit", is_flag=True, help="Edit it in $EDITOR first.")
+@click.option("--event", type=click.File(), help="Send the event in this file instead (- is standard input).")
+@click.option("--edit", is_flag=True, help="Edit the event in $EDITOR first.")
 @click.pass_obj
 def replay_one(stores: tuple[DeadLetterStore, Journal], letter_id: UUID, event: TextIO | None, edit: bool) -> None:
-    """Send one again, as it came or mended. The event keeps its id: twice is harmless."""
+    """Replay one dead letter, unchanged or corrected. The event keeps its id, so it is stored once."""
     if event and edit:
-        raise click.UsageError("--event and --edit exclude each other.")
+        raise click.UsageError("Use either --event or --edit, not both.")
     letter = _get(stores, letter_id)
     text = event.read() if event else _edit(letter) if edit else None
     if text is not None:
         replay_edited(stores[1], letter, read_json(text.encode()))
     elif not replay_letter(stores[1], letter):
-        fail(f"only {len(letter.raw)} of its {letter.raw_bytes} bytes were kept; replay it with --event", 1)
+        fail(f"only {len(letter.raw)} of its {letter.raw_bytes} bytes are stored. Replay it with --event.", 1)
     click.echo(SENT)
 
 
@@ -120,24 +120,26 @@ def replay_one(stores: tuple[DeadLetterStore, Journal], letter_id: UUID, event: 
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def replay_many(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, yes: bool) -> None:
-    """Send all that fit again, as they came."""
+    """Replay all dead letters that match the options, unchanged."""
     total = _confirm("Replay", stores, which, yes)
     with click.progressbar(length=total, label="Replaying", file=sys.stderr) as bar:
         done = replay_all(stores[1], stores[0], which, lambda: bar.update(1))
-    click.echo(f"{done.replayed:,} sent through the journal again; each letter goes when its event is stored.")
+    click.echo(
+        f"{done.replayed:,} sent through the journal again. Each dead letter is deleted when its event is stored."
+    )
     if done.cut:
-        fail(f"{done.cut} were too large to be kept whole; replay them one by one with --event", 1)
+        fail(f"{done.cut} were too large to be stored completely. Replay them one by one with --event.", 1)
 
 
 @dead_letters.command("purge")
 @filtered
-@click.option("--all", "everything", is_flag=True, help="Where no filter is given.")
+@click.option("--all", "everything", is_flag=True, help="Purge all dead letters, without a filter.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def purge(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, everything: bool, yes: bool) -> None:
-    """Remove all that fit, for good."""
+    """Purge all dead letters that match the options."""
     if which == LetterFilter() and not everything:
-        raise click.UsageError("Say which, with --site, --reason or --before, or --all.")
+        raise click.UsageError("Say which dead letters, with --site, --reason or --before, or use --all.")
     which = which.until(datetime.now(UTC))
     _confirm("Purge", stores, which, yes)
     click.echo(f"{stores[0].purge(which):,} purged.")
@@ -148,7 +150,9 @@ def _get(stores: tuple[DeadLetterStore, Journal], letter_id: UUID) -> DeadLetter
 
 
 def _edit(letter: DeadLetter) -> str:
-    return click.edit(letter.raw.decode(errors="replace"), extension=".json") or fail("nothing was changed", 1)
+    return click.edit(letter.raw.decode(errors="replace"), extension=".json") or fail(
+        "the event was not changed, so nothing is sent", 1
+    )
 
 
 def _confirm(verb: str, stores: tuple[DeadLetterStore, Journal], which: LetterFilter, yes: bool) -> int:

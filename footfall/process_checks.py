@@ -63,7 +63,7 @@ def read_workers(app: Celery) -> WorkerFacts:
 def workers(workers: WorkerFacts) -> Finding:
     if not workers.queues:
         remedy = f"Start one: {START_ONE.format(name='worker', queues=','.join(QUEUES))}."
-        return problem(f"No worker answers within {ANSWER_LIMIT:.0f} s: events wait in the journal.", remedy)
+        return problem(f"No worker answers within {ANSWER_LIMIT:.0f} s. Events wait in the journal.", remedy)
     return ok(f"{_count(len(workers.queues), 'worker')}: {', '.join(sorted(workers.queues))}.")
 
 
@@ -73,7 +73,7 @@ def worker_queues(workers: WorkerFacts) -> Finding:
     alone = [queue for queue in QUEUES if not any(queue in taken for taken in workers.queues.values())]
     if alone:
         remedy = f"Start one: {START_ONE.format(name='more', queues=','.join(alone))}."
-        return problem(f"No worker takes from {', '.join(alone)}: what is sent there waits.", remedy)
+        return problem(f"No worker reads the queues {', '.join(alone)}. Their tasks wait.", remedy)
     return ok(f"Every queue has a worker: {', '.join(QUEUES)}.")
 
 
@@ -83,9 +83,9 @@ def worker_versions(workers: WorkerFacts) -> Finding:
     others = {name: version for name, version in workers.versions.items() if version != celery.__version__}
     if others:
         what = ", ".join(f"{name} runs {version or 'an unknown one'}" for name, version in sorted(others.items()))
-        remedy = "Install requirements.txt there and restart it; 5.7.0 dies when its broker drops."
-        return warning(f"This is Celery {celery.__version__}, but {what}.", remedy)
-    return ok(f"Every worker runs Celery {celery.__version__}, as does this.")
+        remedy = "Install requirements.txt there and restart it. Celery 5.7.0 crashes when its broker disconnects."
+        return warning(f"This process runs Celery {celery.__version__}, but {what}.", remedy)
+    return ok(f"Every worker and this process run Celery {celery.__version__}.")
 
 
 def worker_limits(workers: WorkerFacts) -> Finding:
@@ -94,13 +94,13 @@ def worker_limits(workers: WorkerFacts) -> Finding:
         return NO_WORKER
     ours = celery_settings(Settings())
     limits = [ours["task_soft_time_limit"], ours["task_time_limit"]]
-    remedy = "Start it with neither --pool nor --time-limit: config/celery.py sets them."
+    remedy = "Start it without --pool and --time-limit: config/celery.py sets them."
     for name, stats in sorted(workers.stats.items()):
         pool = stats["pool"]
         if ".prefork:" not in pool["implementation"]:
-            return problem(f"{name} does not use prefork: what a killed process held is not restored.", remedy)
+            return problem(f"{name} does not use prefork. The tasks of a killed process are not restored.", remedy)
         if list(pool["timeouts"]) != limits:
-            return warning(f"{name} has the time limits {pool['timeouts']} and not {limits}.", remedy)
+            return warning(f"{name} has the time limits {pool['timeouts']} instead of {limits}.", remedy)
     return ok(f"Every worker uses prefork and ends a task after {limits[1]} s.")
 
 
@@ -112,36 +112,36 @@ def read_flower(settings: Settings) -> FlowerFacts:
         pages = {page: _status(host, settings.flower_port, page) for page in ("/", "/metrics", "/healthcheck")}
     except (OSError, HTTPException) as error:
         where = f"{host}:{settings.flower_port}"
-        remedy = "Start it, or correct FLOWER_PORT; under compose, run the doctor in Flower's container."
+        remedy = "Start it, or correct FLOWER_PORT. With Docker Compose, run the doctor in Flower's container."
         raise Unanswered(warning(f"Flower does not answer at {where}: {type(error).__name__}.", remedy)) from error
     return FlowerFacts(settings.bind_host, pages, in_container)
 
 
 def flower_password(flower: FlowerFacts) -> Finding:
     if flower.pages["/"] != 200:
-        return ok("Flower asks for a password.")
+        return ok("Flower requires a password.")
     if flower.on_loopback:
-        return ok("Flower asks for no password and listens on loopback only.")
-    what = f"Flower asks for no password and listens on {flower.host}"
+        return ok("Flower requires no password, and listens on loopback only.")
+    what = f"Flower requires no password and listens on {flower.host}"
     if flower.in_container:
-        return warning(f"{what} of a container.", "Publish its port on 127.0.0.1 only, or set FLOWER_BASIC_AUTH.")
-    return problem(f"{what}: whoever reaches it can stop workers.", PROTECT_IT)
+        return warning(f"{what} in a container.", "Publish its port on 127.0.0.1 only, or set FLOWER_BASIC_AUTH.")
+    return problem(f"{what}. Anyone who reaches it can stop workers.", PROTECT_IT)
 
 
 def flower_open_pages(flower: FlowerFacts) -> Finding:
     """Checks the pages that Flower's password does not protect."""
     bare = [page for page in ("/metrics", "/healthcheck") if flower.pages[page] == 200]
     if bare and not flower.on_loopback:
-        remedy = "Set BIND_HOST=127.0.0.1, or put a proxy before Flower that keeps them to itself."
-        return warning(f"Flower answers {' and '.join(bare)} to anybody, with a password too.", remedy)
-    return ok("Nobody outside reads Flower's /metrics.")
+        remedy = "Set BIND_HOST=127.0.0.1, or put a proxy in front of Flower that blocks them."
+        return warning(f"Flower serves {' and '.join(bare)} without a password, even if one is set.", remedy)
+    return ok("Flower's /metrics cannot be read from outside.")
 
 
 def settings_bind_host(settings: Settings) -> Finding:
     if settings.is_production:
-        return ok(f"The apps listen on {settings.bind_host}, in production: they serve whoever is known.")
+        return ok(f"The apps listen on {settings.bind_host}, in production. They check keys and sites.")
     if not ip_address(settings.bind_host).is_loopback:
-        what = f"The apps listen on {settings.bind_host} in development: the collector takes events of any site."
+        what = f"The apps listen on {settings.bind_host} in development. The collector accepts events of any site."
         return warning(what, "Set APP_ENV=production, or BIND_HOST=127.0.0.1.")
     return ok(f"The apps listen on {settings.bind_host}, loopback only.")
 
@@ -150,7 +150,8 @@ def settings_claim_idle(settings: Settings) -> Finding:
     limit = celery_settings(settings)["task_time_limit"]
     if settings.claim_idle <= limit:
         what = (
-            f"CLAIM_IDLE is {settings.claim_idle:g} s, and a task may take {limit} s: events are taken from the living."
+            f"CLAIM_IDLE is {settings.claim_idle:g} s, and a task may take {limit} s. A worker may take over events "
+            "that another worker still processes."
         )
         return warning(what, f"Set CLAIM_IDLE={limit + 5}.")
     return ok(f"CLAIM_IDLE is {settings.claim_idle:g} s, above a task's limit of {limit} s.")
@@ -158,7 +159,7 @@ def settings_claim_idle(settings: Settings) -> Finding:
 
 def settings_redis_timeout(settings: Settings) -> Finding:
     if settings.redis_timeout >= 1:
-        what = f"REDIS_TIMEOUT is {settings.redis_timeout:g} s: a refused event may wait longer than 2 s for its 503."
+        what = f"REDIS_TIMEOUT is {settings.redis_timeout:g} s. A refused event may wait longer than 2 s for its 503."
         return warning(what, "Set REDIS_TIMEOUT=0.8.")
     return ok(f"REDIS_TIMEOUT is {settings.redis_timeout:g} s.")
 

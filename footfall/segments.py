@@ -24,7 +24,7 @@ MONTH = click.DateTime(["%Y-%m"])
 @click.group("segments", cls=VerdictGroup)
 @click.pass_context
 def segments_group(context: click.Context) -> None:
-    """The columnar copy of the events that reports read: look at it, check it, make it anew."""
+    """List, verify and rebuild segments. Segments are the columnar copy of the events that reports read."""
     settings: Settings = context.obj
     database = database_of(context, COMMAND_PATIENCE)
     context.obj = (settings, make_segments(settings, database))
@@ -34,7 +34,7 @@ def segments_group(context: click.Context) -> None:
 @click.option("--site", help="This site only.")
 @click.pass_obj
 def list_segments(given: tuple[Settings, Segments], site: str | None) -> None:
-    """A line for each segment."""
+    """List segments, one on each line."""
     segments = given[1]
     click.echo(f"{'grain':5}  {'start':16}  {'rows':>11}  {'bytes':>13}  {'built':16}  site")
     for site_id in [site] if site is not None else segments.store.sites():
@@ -53,12 +53,12 @@ def list_segments(given: tuple[Settings, Segments], site: str | None) -> None:
 def rebuild_segments(
     given: tuple[Settings, Segments], site: str | None, first: datetime | None, last: datetime | None
 ) -> None:
-    """Make the segments of whole months anew, from raw events. The old ones serve until the new ones are there."""
+    """Rebuild the segments of whole months from raw events. Reports use the old ones until the new ones are ready."""
     segments, start, total = given[1], time.monotonic(), 0
     for site_id in _sites(segments, site):
         for done in rebuild(segments.builder, site_id, _chosen(months_of(segments, site_id), first, last)):
             total += done.rows
-            what = _speed(done.rows, done.seconds) if done.rows else "no events left, its segments dropped"
+            what = _speed(done.rows, done.seconds) if done.rows else "no events, segments deleted"
             click.echo(f"{_name(done.month)}  {what}  {site_id}")
     click.echo(f"{_speed(total, time.monotonic() - start)} in all")
 
@@ -71,7 +71,7 @@ def rebuild_segments(
 def verify_segments(
     given: tuple[Settings, Segments], site: str | None, first: datetime | None, last: datetime | None
 ) -> None:
-    """Derive everything anew from raw events, and compare every column. Writes nothing; takes as long as a rebuild."""
+    """Derive all rows from raw events again, and compare every column. Writes nothing. Takes as long as a rebuild."""
     settings, segments = given
     wrong = 0
     for site_id in _sites(segments, site):
@@ -80,14 +80,14 @@ def verify_segments(
             _say(found)
             wrong += not found.is_right
     if not wrong:
-        click.secho("Segments and events say the same.", fg="green")
+        click.secho("Segments and events agree.", fg="green")
     sys.exit(bool(wrong))
 
 
 def _say(found: Verified) -> None:
     month, site_id = _name(found.month), found.site_id
     if found.is_right:
-        click.echo(f"{month}  {found.events:,} events, all the same  {site_id}")
+        click.echo(f"{month}  {found.events:,} events, no difference  {site_id}")
         return
     remedy = f"python -m footfall segments rebuild --site {site_id} --from {month} --to {month}"
     if found.lost:

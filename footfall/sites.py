@@ -23,7 +23,7 @@ _LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(valu
 @click.group("sites", cls=Group)
 @click.pass_context
 def sites(context: click.Context) -> None:
-    """What is set for sites: time zone, goals, domains, write key and the rest."""
+    """List and change the settings of sites. These are time zone, goals, domains, write key and others."""
     settings: Settings = context.obj
     context.obj = make_sites(settings, database_of(context))
 
@@ -31,7 +31,7 @@ def sites(context: click.Context) -> None:
 @sites.command("list")
 @click.pass_obj
 def list_sites(store: SiteStore) -> None:
-    """A line for each that something is set for."""
+    """List the sites that have settings, one on each line."""
     click.echo(f"{'write key':36}  {'time zone':20}  {'domains':30}  site")
     for site in store.all():
         domains = ",".join(site.domains) or "any"
@@ -42,23 +42,25 @@ def list_sites(store: SiteStore) -> None:
 @click.argument("site_id")
 @click.pass_obj
 def show(store: SiteStore, site_id: str) -> None:
-    """What is set for a site, or holds where nothing is, as JSON."""
+    """Show the settings of a site as JSON. If it has none, show the defaults."""
     _print(store.get(site_id))
 
 
 @sites.command("set")
 @click.argument("site_id")
 @click.argument("changes", nargs=-1, metavar="[NAME=VALUE]...")
-@click.option("--from", "file", type=click.File(), help="All settings instead, from a file of JSON, as show prints it.")
+@click.option(
+    "--from", "file", type=click.File(), help="Replace all settings by those in this JSON file, as `show` prints them."
+)
 @click.pass_obj
 def set_site(store: SiteStore, site_id: str, changes: Iterable[str], file: TextIO | None) -> None:
-    """Set what holds for a site; what is not named stays.
+    """Change settings of a site. Settings that you do not name stay.
 
-    As in `sites set shop timezone=Europe/Berlin domains=shop.example,shop.test honours_dnt=true retention_days=`;
-    nothing after the = is as where nothing is set. Goals are JSON.
+    Example: `sites set shop timezone=Europe/Berlin domains=shop.example,shop.test honours_dnt=true retention_days=`.
+    An empty value resets a setting to its default. Goals are JSON.
     """
     if bool(file) == bool(changes):
-        raise click.UsageError("Either NAME=VALUE, once or several times, or --from.")
+        raise click.UsageError("Give either NAME=VALUE, once or several times, or --from.")
     try:
         if file:
             _print(store.put(load_site(site_id, json.load(file))))
@@ -76,18 +78,18 @@ def set_site(store: SiteStore, site_id: str, changes: Iterable[str], file: TextI
 @click.argument("site_id")
 @click.pass_obj
 def remove(store: SiteStore, site_id: str) -> None:
-    """As if nothing had been set; the site's events stay."""
+    """Remove the settings of a site. Its events stay."""
     if not store.remove(site_id):
-        fail(f"nothing is set for a site {site_id!r}", 1)
-    click.echo(f"{site_id} is removed; its events stay.")
+        fail(f"the site {site_id!r} has no settings", 1)
+    click.echo(f"The settings of {site_id} are removed. Its events stay.")
 
 
 @sites.command("rotate-key")
 @click.argument("site_id")
 @click.pass_obj
 def rotate_key(store: SiteStore, site_id: str) -> None:
-    """Give a site a new write key, and print it; within 5 seconds nobody takes the old one any more."""
-    site = store.rotate_write_key(site_id) or fail(f"nothing is set for a site {site_id!r}", 1)
+    """Give a site a new write key, and print it. The old one stops working within 5 seconds."""
+    site = store.rotate_write_key(site_id) or fail(f"the site {site_id!r} has no settings", 1)
     click.echo(site.write_key)
 
 

@@ -55,7 +55,7 @@ def why_unanswered(part: str, error: Exception) -> Finding:
     if isinstance(error, TimeoutError):
         return problem(f"{NAMES[part]} did not answer in time.", f"Start it again, or correct {SET_BY[part]}.")
     # The error's message may contain values of settings, and so a password.
-    return problem(f"{NAMES[part]} could not be asked: {type(error).__name__}.", f"Correct {SET_BY[part]}.")
+    return problem(f"{NAMES[part]} could not be read: {type(error).__name__}.", f"Correct {SET_BY[part]}.")
 
 
 def read_redis_of(settings: Settings) -> RedisFacts:

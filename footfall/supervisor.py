@@ -53,7 +53,7 @@ IN_DEVELOPMENT = """\
 """
 # In production, sites must be set up and reports need a key. `keys create` writes only the key to stdout.
 IN_PRODUCTION = """\
-In another terminal, in this folder: set up a site, make a key for its reports, send an event, and ask for a report.
+In another terminal, in this folder: set up a site, make an API key for its reports, send an event, and query a report.
 
   .venv/bin/python -m footfall sites set site-abc-123 domains=shop.example timezone=UTC
   FOOTFALL_KEY=$(.venv/bin/python -m footfall keys create mine --scope stats:read --site site-abc-123)
@@ -165,7 +165,9 @@ def run(settings: Settings, data: Path) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     os.environ["PYTHONUNBUFFERED"] = "1"
     if not can_end_with_parent():
-        write_line("run", "util-linux's setpriv is not here: kill -9 of this process would leave the others running")
+        write_line(
+            "run", "setpriv (util-linux) is not installed: kill -9 of this process would leave the others running"
+        )
     # SIGTERM for servers, so that they close their files. SIGKILL for apps: a Celery worker that cannot write its last
     # line to the broken pipe assumes a lost broker, and runs for ever.
     supervisor = Supervisor(
@@ -228,7 +230,7 @@ def _locked(make: Callable[[Path, int], Server], folder: Path, port: int) -> tup
 def _on_free_port(make: Callable[[Path, int], Server], folder: Path, wanted: int) -> Server:
     server = make(folder, pick_port(wanted))
     if server.port != wanted:
-        write_line("run", f"port {wanted} is taken; {server.name} goes to {server.port}")
+        write_line("run", f"port {wanted} is in use; {server.name} uses port {server.port} instead")
     return server
 
 
@@ -237,7 +239,7 @@ def _read_procfile(path: Path) -> dict[str, list[str]]:
     try:
         text = path.read_text()
     except FileNotFoundError:
-        raise StartError(f"there is no Procfile in {Path.cwd()}; start Footfall in its own folder") from None
+        raise StartError(f"there is no Procfile in {Path.cwd()}. Start Footfall in its own folder") from None
     programs: dict[str, list[str]] = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -269,7 +271,7 @@ def _check_disk(data: Path) -> None:
     if free < LEAST_FREE:
         raise StartError(
             f"the disk of DATA_DIR ({data}) has {free / 1e6:.0f} MB left, and Footfall needs {LEAST_FREE / 1e6:.0f} MB"
-            " to start; make room, or set DATA_DIR to another disk"
+            " to start. Free some space, or set DATA_DIR to another disk"
         )
 
 
@@ -279,9 +281,9 @@ def _check_ports(settings: Settings) -> None:
     for name in names:
         port = getattr(settings, name)
         if ours[port] > 1:
-            raise StartError(f"port {port} is set for two things; change {name.upper()}")
+            raise StartError(f"port {port} is set twice. Change {name.upper()}")
         if pick_port(port) != port:
-            raise StartError(f"port {port} is taken; free it, or set {name.upper()}")
+            raise StartError(f"port {port} is in use. Free it, or set {name.upper()}")
 
 
 def _check_stores(settings: Settings) -> None:

@@ -50,9 +50,9 @@ class ClockReading:
         """Compare the clocks. The difference is at least what lies outside the round trip."""
         off = max(self.asked - self.theirs, self.theirs - self.answered, 0.0)
         if off > MOST_OFF:
-            remedy = "Run an NTP service on both: `timedatectl set-ntp true`."
+            remedy = "Run an NTP service on both hosts: `timedatectl set-ntp true`."
             return warning(f"This host's clock and {whose}'s are at least {off:.1f} s apart.", remedy)
-        return ok(f"This host's clock and {whose}'s agree, as far as a round trip shows.")
+        return ok(f"This host's clock and {whose}'s agree, within one round trip.")
 
 
 def megabytes(size: int) -> str:

@@ -35,7 +35,7 @@ MAKE_SET = (
 )
 NO_SET = Finding("unchecked", "Needs a replica set.")
 NOT_ASKED = warning(
-    "MongoDB may not be asked for its replica set's members.",
+    "The MongoDB user may not read the members of the replica set.",
     'Let the user: `mongosh admin --eval \'db.grantRolesToUser("<user>", ["clusterMonitor"])\'`.',
 )
 
@@ -108,7 +108,7 @@ def _answering(database: Database[dict[str, Any]]) -> Iterator[None]:
 
 def mongodb_version(mongodb: MongoFacts) -> Finding:
     if tuple(int(part) for part in mongodb.version.split(".")[:2]) < _OLDEST:
-        return warning(f"MongoDB {mongodb.version} is older than Footfall is made for.", "Upgrade it to 6.0 or newer.")
+        return warning(f"MongoDB {mongodb.version} is too old for Footfall.", "Upgrade it to 6.0 or newer.")
     return ok(f"MongoDB {mongodb.version}.")
 
 
@@ -116,7 +116,7 @@ def mongodb_replica_set(mongodb: MongoFacts) -> Finding:
     if mongodb.hello.get("msg") == "isdbgrid":
         return ok("A sharded cluster, whose shards are replica sets.")
     if "setName" not in mongodb.hello:
-        return problem("MongoDB is a standalone: nothing proves that a write will stay.", MAKE_SET)
+        return problem("MongoDB is a standalone server. It does not guarantee that a stored event stays.", MAKE_SET)
     return ok(f"Replica set {mongodb.hello['setName']}.")
 
 
@@ -124,8 +124,8 @@ def mongodb_primary(mongodb: MongoFacts) -> Finding:
     if "setName" not in mongodb.hello:
         return NO_SET
     if "primary" not in mongodb.hello:
-        remedy = "Start the members that are down: `mongosh --eval 'rs.status().members'` names them."
-        return problem("The replica set has no primary: events wait in the journal.", remedy)
+        remedy = "Start the members that are down. `mongosh --eval 'rs.status().members'` lists them."
+        return problem("The replica set has no primary. Events wait in the journal.", remedy)
     return ok(f"{mongodb.hello['primary']} is the primary.")
 
 
@@ -141,7 +141,7 @@ def mongodb_majority(mongodb: MongoFacts) -> Finding:
     needed = min(len(voters) // 2 + 1, len(writers))
     up = f"{len(writers) - len(down)} of {len(writers)} voting members with data are up; a write needs {needed}"
     if len(writers) - len(down) < needed:
-        return problem(f"{up}: events wait in the journal.", f"Start {', '.join(down)}.")
+        return problem(f"{up}. Events wait in the journal.", f"Start {', '.join(down)}.")
     return warning(f"{up}.", f"Start {', '.join(down)}.") if down else ok(f"{up}.")
 
 
@@ -153,13 +153,13 @@ def mongodb_failover(mongodb: MongoFacts) -> Finding:
     voters, writers = _voters_and_writers(mongodb.config)
     if len(writers) < 2:
         remedy = "Add two members on other machines: `mongosh --eval 'rs.add(\"<host>:27017\")'`."
-        return warning("One single member has the data: no failover, and its disk is the only copy.", remedy)
+        return warning("Only one member has the data. There is no failover, and its disk has the only copy.", remedy)
     if len(writers) < len(voters):
-        remedy = "Put a member with data in its place: `mongosh --eval 'rs.remove(\"<arbiter>\")'`, then `rs.add`."
-        return warning("An arbiter votes and keeps no data: a majority has it on fewer disks.", remedy)
+        remedy = "Replace it by a member with data: `mongosh --eval 'rs.remove(\"<arbiter>\")'`, then `rs.add`."
+        return warning("An arbiter votes but stores no data, so a majority has the data on fewer disks.", remedy)
     if len(writers) < 3:
-        remedy = "Add a third: `mongosh --eval 'rs.add(\"<host>:27017\")'`."
-        return warning("Of two members, neither can go on without the other.", remedy)
+        remedy = "Add a third member: `mongosh --eval 'rs.add(\"<host>:27017\")'`."
+        return warning("The replica set has two members. It accepts no writes if one of them is down.", remedy)
     return ok(f"{len(writers)} voting members have the data.")
 
 
@@ -171,46 +171,50 @@ def mongodb_journal(mongodb: MongoFacts) -> Finding:
     if not mongodb.config.get("writeConcernMajorityJournalDefault", True):
         remedy = (
             "Run `mongosh --eval 'c = rs.conf(); c.writeConcernMajorityJournalDefault = true; rs.reconfig(c)'`, "
-            "and take --nojournal and inMemory from every member."
+            "and remove --nojournal and inMemory from every member."
         )
-        return problem("Secondaries acknowledge before their disk has it.", remedy)
-    return ok("A majority acknowledges when its disks have it.")
+        return problem("Secondaries acknowledge a write before it is on their disk.", remedy)
+    return ok("A majority acknowledges a write when it is on disk.")
 
 
 def mongodb_indexes(mongodb: MongoFacts) -> Finding:
     if mongodb.indexes is None:
-        return warning("MongoDB may not be asked for its indexes.", "Give the user the role readWrite on the database.")
+        return warning(
+            "The MongoDB user may not read the indexes.", "Give the user the role readWrite on the database."
+        )
     if not mongodb.indexes:
-        return ok("No event is stored yet; the first one makes the indexes.")
+        return ok("No event is stored yet. The first event creates the indexes.")
     for name, keys in INDEXES.items():
         if all(index["key"] != keys for index in mongodb.indexes.values()):
             spec = ", ".join(f"{field}: {order}" for field, order in keys)
             remedy = f'Run `mongosh "$MONGODB_URI" --eval \'db.events.createIndex({{{spec}}}, {{name: "{name}"}})\'`.'
-            return problem(f"The index {name} of events is missing: each report reads every event.", remedy)
-    return ok("The indexes of events are there.")
+            return problem(f"The index {name} of events is missing. Each report reads every event.", remedy)
+    return ok("The indexes of events exist.")
 
 
 def segments_lag(mongodb: MongoFacts) -> Finding:
     if mongodb.late is None:
-        return warning("MongoDB may not be asked for hours without a segment.", "Give the user the role readWrite.")
+        return warning(
+            "The MongoDB user may not read which hours have no segment.", "Give the user the role readWrite."
+        )
     if mongodb.late.since is None:
-        return ok("Segments have what they should have.")
-    what = f"{mongodb.late.hours:,} hours of events should be in segments, the oldest waits since"
+        return ok("Segments are up to date.")
+    what = f"{mongodb.late.hours:,} hours of events are not in segments yet. The oldest has waited since"
     remedy = (
-        "Look for segments_not_built in the workers' logs; does a worker take from the queue segments, and beat run?"
+        "Check that beat and a worker of the queue segments run, and look for segments_not_built in the workers' logs."
     )
-    return warning(f"{what} {mongodb.late.since:%Y-%m-%d %H:%M} UTC: reports read raw events.", remedy)
+    return warning(f"{what} {mongodb.late.since:%Y-%m-%d %H:%M} UTC. Reports read raw events instead.", remedy)
 
 
 def site_names(mongodb: MongoFacts) -> Finding:
     """Check for sites that were set up before names had to be unique."""
     if mongodb.conflicts is None:
-        return warning("MongoDB may not be asked for sites.", "Give the user the role readWrite.")
+        return warning("The MongoDB user may not read the sites.", "Give the user the role readWrite.")
     if mongodb.conflicts:
         what = "; ".join(str(conflict) for conflict in mongodb.conflicts[:MOST_SHOWN])
         more = f", and {n} more" if (n := len(mongodb.conflicts) - MOST_SHOWN) > 0 else ""
-        remedy = "Take the name from one of the two sites: `python -m footfall sites set <site> domains=...`."
-        return problem(f"Two sites share a name, so hits of one may count for the other: {what}{more}.", remedy)
+        remedy = "Remove the name from one of the two sites: `python -m footfall sites set <site> domains=...`."
+        return problem(f"Two sites share a name, so events of one may count for the other: {what}{more}.", remedy)
     return ok("Each domain, write key and site_id belongs to one site.")
 
 
@@ -235,15 +239,15 @@ def _why_unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> 
         what = f"MongoDB at {_where(database)} is not a member of the replica set {seen.replica_set_name}."
         return problem(what, f"Correct replicaSet in MONGODB_URI. If it is a standalone: {MAKE_SET}")
     if kinds == {"RSGhost"}:
-        what = f"The replica set of MongoDB at {_where(database)} was never initiated."
+        what = f"The replica set of MongoDB at {_where(database)} is not initiated."
         return problem(what, "Run `mongosh --eval 'rs.initiate()'` once.")
     for server in servers:
         host, port = server.address
         kind = kind_of_server(host, port or 27017) if server.error and not _is_away(server.error) else ""
         if kind not in ("", "MongoDB"):
-            return problem(f"At {host}:{port} is {kind}, and not MongoDB.", "Correct MONGODB_URI.")
+            return problem(f"The server at {host}:{port} is {kind}, not MongoDB.", "Correct MONGODB_URI.")
     reason = next((_reason(server.error) for server in servers if server.error), str(error).partition(", Timeout:")[0])
-    remedy = "Start it, or correct MONGODB_URI; if it is not set, `make run` starts one."
+    remedy = "Start it, or correct MONGODB_URI. If it is not set, `make run` starts MongoDB."
     return problem(f"MongoDB does not answer at {_where(database)}: {reason}.", remedy)
 
 

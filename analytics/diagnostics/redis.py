@@ -28,7 +28,7 @@ from config.clients import BEAT
 
 _OLDEST = (6, 2)
 BEAT_SILENT = 5  # seconds; beat queries Redis every second
-ACL = "Ask whoever runs it, or let this user: `redis-cli acl setuser <user> +{}`."
+ACL = "Ask the operator of Redis, or give this user the right: `redis-cli acl setuser <user> +{}`."
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,39 +81,39 @@ def redis_version(redis: RedisFacts) -> Finding:
 def redis_role(redis: RedisFacts) -> Finding:
     if redis.info.get("redis_mode") == "cluster":
         return problem(
-            "This is Redis Cluster, which Celery cannot use.", "Set REDIS_URL to a Redis without cluster mode."
+            "This is a Redis Cluster. Celery cannot use it.", "Set REDIS_URL to a Redis without cluster mode."
         )
     if redis.info["role"] != "master":
-        remedy = "Set REDIS_URL to the primary, or make this one the primary: `redis-cli replicaof no one`."
-        return problem("This Redis is a replica, which takes no writes.", remedy)
-    return ok("Redis is a primary and takes writes.")
+        remedy = "Set REDIS_URL to the primary, or make this Redis the primary: `redis-cli replicaof no one`."
+        return problem("This Redis is a replica. It accepts no writes.", remedy)
+    return ok("Redis is a primary and accepts writes.")
 
 
 def redis_append_only(redis: RedisFacts) -> Finding:
     if not redis.info["aof_enabled"]:
-        remedy = "Run `redis-cli config set appendonly yes`, and write `appendonly yes` into redis.conf."
-        return problem("Redis keeps events in memory only: a restart loses what waits.", remedy)
+        remedy = "Run `redis-cli config set appendonly yes`, and add `appendonly yes` to redis.conf."
+        return problem("Redis keeps events in memory only. A restart loses the events in the journal.", remedy)
     return ok("Redis keeps an append-only file.")
 
 
 def redis_appendfsync(redis: RedisFacts) -> Finding:
-    remedy = "Run `redis-cli config set appendfsync always`, and write `appendfsync always` into redis.conf."
+    remedy = "Run `redis-cli config set appendfsync always`, and add `appendfsync always` to redis.conf."
     if redis.appendfsync is None:
         return warning(
-            "Redis may not be asked for appendfsync.", f"See that it is `always`. {ACL.format('config|get')}"
+            "The Redis user may not read appendfsync.", f"Make sure that it is `always`. {ACL.format('config|get')}"
         )
     if redis.appendfsync != "always":
-        return problem(f"appendfsync is {redis.appendfsync}: Redis answers before the disk has the event.", remedy)
-    return ok("appendfsync is always: an answer means that the disk has it.")
+        return problem(f"appendfsync is {redis.appendfsync}. Redis answers before the event is on disk.", remedy)
+    return ok("appendfsync is always. Redis answers when the event is on disk.")
 
 
 def redis_last_writes(redis: RedisFacts) -> Finding:
     names = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
     failed = [name for name in names if redis.info.get(name, "ok") != "ok"]
     if failed:
-        remedy = "Look for a full disk or missing rights: `redis-cli config get dir`, `df -h`, and Redis's log."
+        remedy = "Check for a full disk or missing permissions: `redis-cli config get dir`, `df -h`, and Redis's log."
         return problem(f"Redis could not write to its disk: {', '.join(failed)} is not ok.", remedy)
-    return ok("Redis's last writes to its disk went well.")
+    return ok("Redis's last writes to its disk succeeded.")
 
 
 def redis_eviction(redis: RedisFacts) -> Finding:
@@ -121,19 +121,19 @@ def redis_eviction(redis: RedisFacts) -> Finding:
     if policy != "noeviction":
         remedy = (
             "Run `redis-cli config set maxmemory-policy noeviction`, "
-            "and write `maxmemory-policy noeviction` into redis.conf."
+            "and add `maxmemory-policy noeviction` to redis.conf."
         )
-        return problem(f"maxmemory-policy is {policy}: a full Redis forgets accepted events.", remedy)
-    return ok("maxmemory-policy is noeviction: a full Redis refuses and forgets nothing.")
+        return problem(f"maxmemory-policy is {policy}. A full Redis deletes accepted events.", remedy)
+    return ok("maxmemory-policy is noeviction. A full Redis refuses new data and deletes nothing.")
 
 
 def redis_memory(redis: RedisFacts) -> Finding:
     used, most = redis.info["used_memory"], redis.info["maxmemory"]
     if not most:
-        remedy = "Run `redis-cli config set maxmemory 1gb`, and write `maxmemory 1gb` into redis.conf."
-        return problem("maxmemory is not set: Redis grows until the kernel kills it.", remedy)
-    share = f"Redis uses {megabytes(used)} of {megabytes(most)}; above {FULL:.0%} new events are refused."
-    remedy = "See that workers run and MongoDB answers, or raise maxmemory: `redis-cli config set maxmemory 2gb`."
+        remedy = "Run `redis-cli config set maxmemory 1gb`, and add `maxmemory 1gb` to redis.conf."
+        return problem("maxmemory is not set. Redis grows until the kernel kills it.", remedy)
+    share = f"Redis uses {megabytes(used)} of {megabytes(most)}. Above {FULL:.0%} it refuses new events."
+    remedy = "Check that workers run and MongoDB answers, or raise maxmemory: `redis-cli config set maxmemory 2gb`."
     if used > most * FULL:
         return problem(share, remedy)
     if used > most * FULL / 2:  # an idle journal is nearly empty
@@ -148,38 +148,40 @@ def redis_clock(redis: RedisFacts) -> Finding:
 def beat(redis: RedisFacts) -> Finding:
     """Check beat, which queries Redis every second for owed wake-ups, over a connection with its name."""
     if redis.clients is None:
-        return warning("Redis may not be asked for its clients, so beat was not seen.", ACL.format("client|list"))
+        return warning("The Redis user may not list clients, so beat cannot be checked.", ACL.format("client|list"))
     idle = [int(client["idle"]) for client in redis.clients if client.get("name") == BEAT]
-    remedy = "Start or restart one: `.venv/bin/celery -A tasks beat`."
+    remedy = "Start or restart it: `.venv/bin/celery -A tasks beat`."
     if not idle:
-        return problem("No beat runs: events whose wake-up got lost wait for the next event.", remedy)
+        return problem("Celery's beat does not run. Events whose task is lost wait until the next event.", remedy)
     if min(idle) > BEAT_SILENT:
-        return problem(f"beat is connected, but has been silent for {min(idle)} s.", remedy)
+        return problem(f"beat is connected, but has sent nothing for {min(idle)} s.", remedy)
     return ok("beat runs.")
 
 
 def _why_unanswered(redis: Redis, error: RedisError) -> Finding:
     given = redis.connection_pool.connection_kwargs
     host, port = given.get("host"), given.get("port", 6379)
-    where = f"{host}:{port}" if host else str(given.get("path", "the address that the sentinels have"))
+    where = f"{host}:{port}" if host else str(given.get("path", "the address that the sentinels know"))
     reason = str(error).rstrip(".")
     if isinstance(error, AuthenticationError | NoPermissionError):
         what = f"Redis at {where} refuses the user or the password: {reason}."
         return problem(what, "Set REDIS_URL=redis://user:password@host:6379/0.")
     if isinstance(error, BusyLoadingError):
-        return problem(f"Redis at {where} is loading its data.", "Wait until it has.")
+        return problem(f"Redis at {where} is loading its data.", "Wait until it has finished.")
     if isinstance(error, ResponseError):
-        return problem(f"Redis at {where} refuses what it was asked: {reason}.", "Correct REDIS_URL.")
+        return problem(f"Redis at {where} refuses the command: {reason}.", "Correct REDIS_URL.")
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ConnectionRefusedError):
         reason = "the connection was refused"
     elif isinstance(cause, socket.gaierror):
         reason = "there is no host of this name"
     elif host and (kind := kind_of_server(host, port)) and kind != "Redis":
-        return problem(f"At {where} is {kind}, and not Redis.", "Correct REDIS_URL, or REDIS_HOST and REDIS_PORT.")
+        return problem(
+            f"The server at {where} is {kind}, not Redis.", "Correct REDIS_URL, or REDIS_HOST and REDIS_PORT."
+        )
     elif isinstance(error, RedisTimeoutError):
         reason = f"no answer within {given['socket_timeout']:g} s"
-    remedy = "Start it, or correct REDIS_URL, or REDIS_HOST and REDIS_PORT; if none is set, `make run` starts one."
+    remedy = "Start it, or correct REDIS_URL, or REDIS_HOST and REDIS_PORT. If none is set, `make run` starts Redis."
     return problem(f"Redis does not answer at {where}: {reason}.", remedy)
 
 

@@ -101,7 +101,7 @@ def test_the_command_line_beside_make_run_finds_its_servers_on_other_ports(tmp_p
                 taken.enter_context(socket.create_server(("127.0.0.1", port)))
             system.start()
             for name, port in ports.items():
-                assert f"port {port} is taken; {name.removesuffix('_PORT').lower()} goes to " in system.output()
+                assert f"port {port} is in use; {name.removesuffix('_PORT').lower()} uses port " in system.output()
             assert run(*footfall, "sites", "set", "shop", "timezone=Europe/Berlin").returncode == 0
             shown = run(*footfall, "sites", "show", "shop")
             assert "Europe/Berlin" in shown.stdout

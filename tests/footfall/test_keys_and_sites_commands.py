@@ -41,7 +41,7 @@ def test_a_key_is_made_used_rotated_and_revoked(run: Run, report: FlaskClient, r
     assert made.exit_code == 0
     secret = made.stdout.strip()
     assert re.fullmatch("footfall_[0-9A-Za-z]{32}", secret)
-    assert "shown once" in made.stderr
+    assert "shown only now" in made.stderr
 
     def status(secret: str, site: str = "shop") -> int:
         url = f"/export/events?site_id={site}"
@@ -70,9 +70,9 @@ def test_a_key_is_made_used_rotated_and_revoked(run: Run, report: FlaskClient, r
         (["create", "ci", "--scope", "admin", "--site", "shop"], 2, "--site"),
         (["create", "ci", "--scope", "admin", "--expires-in", "soon"], 2, "--expires-in"),
         (["create", "ci", "--scope", "admin", "--expires-in", "0d"], 2, "--expires-in"),
-        (["rotate", "0197c2a1-0000-7000-8000-000000000000"], 1, "no key"),
+        (["rotate", "0197c2a1-0000-7000-8000-000000000000"], 1, "no API key"),
         (["rotate", "0197c2a1-0000-7000-8000-000000000000", "--grace", "1y"], 2, "--grace"),
-        (["revoke", "0197c2a1-0000-7000-8000-000000000000"], 1, "no key"),
+        (["revoke", "0197c2a1-0000-7000-8000-000000000000"], 1, "no API key"),
         (["revoke", "ci"], 2, "UUID"),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_key_is_for_sites_that_are_there_only(run: Run, settings: Settings, da
         ("shpo", "There is no site 'shpo'. Did you mean 'shop'?"),
         ("shop.exmaple", "Did you mean 'shop.example'?"),
         ("blog-2025", "Did you mean 'blog-2026'?"),
-        ("nothing-like-it", "There is no site 'nothing-like-it'. `python -m footfall sites set`"),
+        ("nothing-like-it", "There is no site 'nothing-like-it'. Set it up with `python -m footfall sites set`"),
     ):
         ran = run("keys", "create", "ci", "--scope", "stats:read", "--site", "shop", "--site", name)
         assert (ran.exit_code, ran.stdout, said in ran.stderr) == (1, "", True), ran.stderr

@@ -87,7 +87,7 @@ def trouble(store: str, url: str) -> str:
             "Redis does not answer at 127.0.0.1:{port}: the connection was refused. Start it, or correct REDIS_URL",
         ),
         (silent, "Redis does not answer at 127.0.0.1:{port}: no answer within 0.8 s. Start it, or correct REDIS_URL"),
-        (web_server, "At 127.0.0.1:{port} is a web server, and not Redis. Correct REDIS_URL"),
+        (web_server, "The server at 127.0.0.1:{port} is a web server, not Redis. Correct REDIS_URL"),
     ],
 )
 def test_why_redis_cannot_be_reached(listener: Callable[[], Iterator[int]], reason: str):
@@ -100,7 +100,7 @@ def test_why_redis_cannot_be_reached(listener: Callable[[], Iterator[int]], reas
     [
         (nothing, "MongoDB does not answer at 127.0.0.1:{port}: the connection was refused. Start it, or correct MO"),
         (silent, "MongoDB does not answer at 127.0.0.1:{port}: no answer in time. Start it, or correct MONGODB_URI"),
-        (web_server, "At 127.0.0.1:{port} is a web server, and not MongoDB. Correct MONGODB_URI"),
+        (web_server, "The server at 127.0.0.1:{port} is a web server, not MongoDB. Correct MONGODB_URI"),
     ],
 )  # fmt: skip
 def test_why_mongodb_cannot_be_reached(listener: Callable[[], Iterator[int]], reason: str):
@@ -112,8 +112,8 @@ def test_stores_that_were_mixed_up_or_refuse_the_login_are_told(
     tmp_path: Path, redis_running: Server, mongo_running: Server
 ):
     at_redis, at_mongodb = f"127.0.0.1:{redis_running.port}", f"127.0.0.1:{mongo_running.port}"
-    assert f"At {at_redis} is Redis, and not MongoDB." in trouble("mongodb", f"mongodb://{at_redis}/x")
-    assert f"At {at_mongodb} is MongoDB, and not Redis." in trouble("redis", f"redis://{at_mongodb}/0")
+    assert f"The server at {at_redis} is Redis, not MongoDB." in trouble("mongodb", f"mongodb://{at_redis}/x")
+    assert f"The server at {at_mongodb} is MongoDB, not Redis." in trouble("redis", f"redis://{at_mongodb}/0")
     login = f"me:{SECRET}@"
     refused = " refuses the user or the password: "
     assert f"MongoDB at {at_mongodb}{refused}" in trouble("mongodb", f"mongodb://{login}{at_mongodb}/x")
@@ -125,7 +125,7 @@ def test_stores_that_were_mixed_up_or_refuse_the_login_are_told(
         redis.config_set("requirepass", SECRET)
         said = trouble("redis", f"redis://127.0.0.1:{locked.port}/0")
         assert f"Redis at 127.0.0.1:{locked.port}{refused}" in said
-        assert "At 127.0.0.1" in trouble("mongodb", f"mongodb://127.0.0.1:{locked.port}/x"), (
+        assert "The server at 127.0.0.1" in trouble("mongodb", f"mongodb://127.0.0.1:{locked.port}/x"), (
             "a locked Redis is one, too"
         )
 

@@ -171,14 +171,14 @@ def test_a_taken_port_is_named_with_its_setting(tmp_path: Path):
         port = taken.getsockname()[1]
         ran = run_supervisor(DATA_DIR=str(tmp_path), REPORTING_PORT=str(port))
     assert ran.returncode == 1
-    assert f"port {port} is taken; free it, or set REPORTING_PORT" in ran.stderr
+    assert f"port {port} is in use. Free it, or set REPORTING_PORT" in ran.stderr
 
 
 def test_a_port_set_for_two_things_is_named(tmp_path: Path):
     port = str(pick_port(0))
     ran = run_supervisor(DATA_DIR=str(tmp_path), REPORTING_PORT=port, REDIS_PORT=port)
     assert ran.returncode == 1
-    assert f"port {port} is set for two things; change REPORTING_PORT" in ran.stderr
+    assert f"port {port} is set twice. Change REPORTING_PORT" in ran.stderr
 
 
 def test_a_data_dir_that_cannot_be_is_named():
@@ -203,7 +203,7 @@ def test_an_embedded_server_moves_when_its_port_is_taken_and_its_data_moves_alon
     port = own_system.ports["MONGODB_PORT"]
     with socket.create_server(("127.0.0.1", port)):
         own_system.start()
-        assert f"port {port} is taken; mongodb goes to " in own_system.output()
+        assert f"port {port} is in use; mongodb uses port " in own_system.output()
         wait_for(lambda: views(own_system) == 1, "the event, on another port")
 
 

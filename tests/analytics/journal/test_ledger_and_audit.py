@@ -307,7 +307,7 @@ def test_the_audit_prints_the_books_and_ends_with_0_when_they_add_up(
         "day": "2026-11-22", "site": "site", "received": "3", "rejected": "1", "dropped": "0", "accepted": "2",
         "replayed": "0", "stored": "2", "duplicate": "0", "dead": "0", "dropped_later": "0", "waiting": "0",
     }  # fmt: skip
-    assert "It all adds up" in verdict
+    assert "The ledger is correct" in verdict
     assert json.loads(run_audit(settings, "--json").output)["balances"][0]["rejected"] == {"invalid_event": 1}
     assert len(run_audit(settings, "--site", "another").output.splitlines()) == 2
 
@@ -334,7 +334,7 @@ def test_the_audit_ends_with_2_where_a_store_is_away_or_events_keep_moving(
     monkeypatch.setattr(EventStore, "count_by_account", lambda self: append(stores.journal, {}) or count(self))
     moving = run_audit(settings, "--wait", "0")
     assert moving.exit_code == 2
-    assert "their events still move" in moving.output
+    assert "events are still arriving" in moving.output
 
 
 def test_what_is_written_and_not_settled_yet_is_no_fault(stores: Stores, audited: Audited, settings: Settings):

@@ -400,7 +400,7 @@ def test_an_erasure_that_is_killed_again_and_again_is_whole_in_the_end(
     assert killed >= 2
     ran = subprocess.run([sys.executable, *ERASE.split()], env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "Nothing is kept of this visitor." in ran.stdout
+    assert "No data of this visitor is stored." in ran.stdout
     assert eraser.data.search(ANN) == NOTHING
     assert database["events"].count_documents({"site_id": "shop"}) == 4000
     assert audit(audited).faults == []
@@ -511,7 +511,7 @@ def test_the_command_line_searches_exports_and_erases_and_proves_it(
     assert run("search", *hers).exit_code == 1
     erased = run("erase", *hers, "--yes", "--wait", "60")
     assert erased.exit_code == 0, erased.output
-    assert "Nothing is kept of this visitor." in erased.output
+    assert "No data of this visitor is stored." in erased.output
     assert run("search", *hers).exit_code == 0
     assert run("erase", *hers, "--yes").exit_code == 0, "again is harmless"
     assert run("search", "--site", "shop").exit_code == 2

@@ -154,7 +154,7 @@ def test_by_hand_it_counts_first(run: Callable[..., Result], stores: Stores, dat
     dry = run(*what, "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert "2 events and 0 dead letters are from before 2026-11-10 00:00 UTC." in dry.output
-    assert "Remove them for good? [y/N]" in run(*what, stdin="n\n").output
+    assert "Remove them permanently? [y/N]" in run(*what, stdin="n\n").output
     assert left(database) == [1, 9, 10, 21]
     assert "2 events and 0 dead letters are purged." in run(*what, "--yes").output
     assert left(database) == [10, 21]
