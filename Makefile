@@ -15,11 +15,12 @@ test: .venv/ready ## the whole test suite, against real servers of its own
 	@$(BIN)/python -m tests.support.stock_clients
 	$(BIN)/python -m pytest
 
-lint: .venv/ready ## ruff, mypy and who may import whom
+lint: .venv/ready ## ruff, mypy, who may import whom, and words that our English avoids
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.support.prose
 
 format: .venv/ready ## let ruff mend what it can
 	$(BIN)/ruff check --fix
