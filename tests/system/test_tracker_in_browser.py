@@ -20,6 +20,7 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 
+from analytics.events.arrival import place_of
 from tests.support.browser import Listener, Pages, Quiet, chromium
 from tests.support.running_system import System, kill_if_there, wait_for
 
@@ -99,8 +100,10 @@ class Records:
         self.site = site
 
     def all(self) -> list[dict[str, Any]]:
+        """In the order in which they happened; events of one millisecond in the order in which they arrived."""
         with self.system.database() as database:
-            return list(database["events"].find({"site_id": self.site}, sort=[("timestamp", 1), ("_id", 1)]))
+            found = database["events"].find({"site_id": self.site})
+            return sorted(found, key=lambda event: (event["timestamp"], place_of(event)))
 
     def but_engagement(self) -> list[dict[str, Any]]:
         return [event for event in self.all() if event["event_type"] != "engagement"]
