@@ -93,6 +93,7 @@ class OneFile:
     path: str
 
     as_of = None
+    extent = None
 
     def open(self, *_: object, **__: object) -> "OneFile":
         return self
