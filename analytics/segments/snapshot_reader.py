@@ -359,12 +359,12 @@ class SnapshotReader:
         """Return the events of visits at seams between segments."""
         if not found.sources:
             return NO_VISITS.rows
-        key = site_id, found.segments, props
-        rows: DerivedRows | None = self._seams.get(key) or self._seams_on_disk.get(key)
+        key = site_id, found.segments
+        rows: DerivedRows | None = self._kept(key, props)
         if rows is None:
             settled = [replace(source, fresh=()) for source in found.sources]
             rows = derive_rows(connection, self.segments.workplace, seam_rows(settled, found.scope, props=props))
-            self._cache_of(rows).put(key, rows, rows.size)
+            self._cache_of(rows).put((key, props), rows, rows.size)
         return rows
 
     def _lately(
@@ -377,13 +377,18 @@ class SnapshotReader:
     ) -> _Visits:
         if not found.fresh and found.sources:
             return NO_VISITS
-        key = site_id, found.segments, found.slots, props
-        visits: _Visits | None = self._seams.get(key) or self._seams_on_disk.get(key)
+        key = site_id, found.segments, found.slots
+        visits: _Visits | None = self._kept(key, props)
         if visits is None:
             visits = _visits_lately(connection, self.segments.workplace, found, between, props)
             if found.slots is not None:
-                self._cache_of(visits.rows).put(key, visits, visits.rows.size + visits.visitors.nbytes)
+                self._cache_of(visits.rows).put((key, props), visits, visits.rows.size + visits.visitors.nbytes)
         return visits
+
+    def _kept(self, key: tuple[Any, ...], props: bool) -> Any:
+        """What was derived for this key. What has properties serves a query that needs none, too."""
+        kept = ((key, has_props) for has_props in {props, True})
+        return next((found for each in kept if (found := self._seams.get(each) or self._seams_on_disk.get(each))), None)
 
     def _cache_of(self, rows: DerivedRows) -> SizedCache:
         return self._seams if rows.is_in_memory else self._seams_on_disk
