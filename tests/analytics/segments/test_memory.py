@@ -28,9 +28,9 @@ from config.clients import make_database
 from config.settings import Settings
 
 NOON = as_ms(datetime(2026, 10, 15, 12, tzinfo=UTC))
-EVENTS = int(os.environ.get("EVENTS", "4000"))  # of 60 kB: 240 MB, and more than 600 MB as Python has them
+SUITE_EVENTS = 4_000
+EVENTS = int(os.environ.get("EVENTS", SUITE_EVENTS))  # of 60 kB: 240 MB, and more than 600 MB as Python has them
 MOST = 600  # MB, of a process that answers reports
-MOST_OF_BUILD = 900  # MB, of a worker that builds a segment
 
 
 def large(number: int, visitor: str) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def build(settings: Settings) -> int:
 def ask(settings: Settings) -> dict[str, Any]:
     database = make_database(settings)
     with database.client:
-        reports = make_reports(replace(settings, stats_time_limit=300), database)
+        reports = make_reports(replace(settings, stats_time_limit=60), database)
         period = of_days(date(2026, 10, 1), date(2026, 10, 31), ZoneInfo("UTC"))
         query = Query("site", ("visitors", "visits", "pageviews"), period)
         by_prop = Query("site", ("events",), period, ("event:props:p7",), limit=100)
@@ -94,7 +94,7 @@ def ask(settings: Settings) -> dict[str, Any]:
         return found
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(300 * EVENTS // SUITE_EVENTS)
 @pytest.mark.parametrize("visitors", [1, 40])
 def test_reports_and_builds_of_very_large_events_stay_within_their_memory(
     database: Database[dict[str, Any]], settings: Settings, visitors: int
@@ -109,7 +109,7 @@ def test_reports_and_builds_of_very_large_events_stay_within_their_memory(
     built, most = megabytes_of(build, settings)
     print("built:", most)
     assert built
-    assert most < MOST_OF_BUILD
+    assert most < MOST or EVENTS > SUITE_EVENTS, "a worker has DUCKDB_MEMORY, and needs it for many"
     found, most = megabytes_of(ask, settings)
     print("segments:", most, found)
     assert found == {
