@@ -42,7 +42,7 @@ def zeros_if_unavailable(event: str, **zeros: int) -> Callable[[Callable[[], Res
     return decorate
 
 
-def one_builder(build: Callable[[], int]) -> int:
-    """What `build` returns, or 0 if another process of this machine builds segments."""
+def built_alone(build: Callable[[], int]) -> Result:
+    """`built` is what `build` returns, or 0 if another process of this machine builds; `waiting` then says so."""
     with alone(settings.segment_folder / "building.lock") as is_ours:
-        return build() if is_ours else 0
+        return {"built": build()} if is_ours else {"built": 0, "waiting": "another process builds"}

@@ -18,7 +18,7 @@ from analytics.segments.engine import make_segments
 from analytics.sites.store import SiteStore
 from config.clients import make_database
 from tasks.app import app, settings
-from tasks.outcome import Result, one_builder, zeros_if_unavailable
+from tasks.outcome import Result, built_alone, zeros_if_unavailable
 from tasks.segments import BUILD_FOR, LIMITS, segments
 
 PURGE_FOR = timedelta(seconds=60)  # then segments are built, and another task continues the purge
@@ -39,13 +39,14 @@ def purger() -> tuple[Purger, SiteStore]:
 @zeros_if_unavailable("erasures_not_finished", built=0)
 def finish_erasures() -> Result:
     """Rebuilds segments without erased visitors, and rewrites Redis's file."""
-    return {"built": one_builder(lambda: eraser().finish(until=datetime.now(UTC) + BUILD_FOR))}
+    return built_alone(lambda: eraser().finish(until=datetime.now(UTC) + BUILD_FOR))
 
 
 @app.task(name="tasks.retention.purge_expired", acks_late=False, **LIMITS)
 @zeros_if_unavailable("not_purged", events=0, dead_letters=0)
 def purge_expired() -> Result:
-    done = purger()[0].purge_expired(all_sites(purger()[1]), until=datetime.now(UTC) + PURGE_FOR)
+    ours, sites = purger()
+    done = ours.purge_expired(all_sites(sites), until=datetime.now(UTC) + PURGE_FOR)
     if not done.is_done:
         purge_expired.apply_async()
     return {"events": done.events, "dead_letters": done.dead_letters}

@@ -15,7 +15,7 @@ from celery.worker import state
 from analytics.segments.engine import Segments, make_segments
 from config.clients import make_database
 from tasks.app import app, settings
-from tasks.outcome import Result, one_builder, zeros_if_unavailable
+from tasks.outcome import Result, built_alone, zeros_if_unavailable
 
 # Then the next task continues: a worker that stops should not wait for all sites.
 BUILD_FOR = timedelta(seconds=20)
@@ -36,7 +36,7 @@ def segments() -> Segments:
 @zeros_if_unavailable("segments_not_built", built=0)
 def build_segments() -> Result:
     """Builds due segments. One process per machine builds at a time, and the others store events."""
-    return {"built": one_builder(lambda: segments().builder.build_due(until=datetime.now(UTC) + BUILD_FOR))}
+    return built_alone(lambda: segments().builder.build_due(until=datetime.now(UTC) + BUILD_FOR))
 
 
 @app.task(name="tasks.segments.collect_segments", acks_late=False, **LIMITS)
@@ -44,8 +44,8 @@ def build_segments() -> Result:
 def collect_segments() -> Result:
     """Removes old files, and merges past months of sites without new events into one segment."""
     now = datetime.now(UTC)
-    merged = one_builder(lambda: segments().builder.merge_rested(until=now + BUILD_FOR))
-    return {"merged": merged, "collected": segments().store.collect(now)}
+    merged = built_alone(lambda: segments().builder.merge_rested(until=now + BUILD_FOR))
+    return {"merged": merged["built"], "collected": segments().store.collect(now)}
 
 
 @worker_shutting_down.connect
