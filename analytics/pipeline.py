@@ -17,18 +17,19 @@ Callers must handle Unavailable: run the task again under the same consumer name
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 import structlog
 
+from analytics.batched import batched
 from analytics.enrichment.steps import Enrichment
 from analytics.events.account import DEAD, DROPPED_LATER, DUPLICATE, STORED, Account
 from analytics.events.drop import Drop
@@ -127,7 +128,7 @@ def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) 
     """
     outcome = Outcome()
     for deaths, group in groupby(sorted(deliveries, key=attrgetter("deaths")), key=attrgetter("deaths")):
-        for few in _batched(group, GROUP_SIZES.get(deaths, 1)):
+        for few in batched(group, GROUP_SIZES.get(deaths, 1)):
             entries = stores.journal.take(consumer, few)
             is_poison = deaths >= MOST_DEATHS
             outcome += _bury(stores, few, entries) if is_poison else _store(stores, consumer, entries, is_again=True)
@@ -244,10 +245,3 @@ def _settle(stores: Stores, settlements: Sequence[Settlement], deaths: Sequence[
     ends = Counter(settlement.outcome for settlement in settlements)
     dropped = (x.outcome.removeprefix(DROPPED_LATER) for x in settlements if x.outcome.startswith(DROPPED_LATER))
     return Outcome(ends[STORED], ends[DUPLICATE], tuple(deaths), dropped=tuple(dropped))
-
-
-def _batched(items: Iterable[Delivery], size: int) -> Iterator[list[Delivery]]:
-    """The same as itertools.batched, which Python 3.11 does not have."""
-    rest = iter(items)
-    while batch := list(islice(rest, size)):
-        yield batch

@@ -71,13 +71,15 @@ class RawEvents(EventIndex):
             waiting: list[dict[str, Any]] = []
             size, crowded = 0, None
             for documents, their_size in self._find(site_id, interval):
-                waiting += [document for document in documents if document["occurred"] != crowded]
+                if crowded is not None:
+                    documents = [document for document in documents if document["occurred"] != crowded]  # noqa: PLW2901
+                waiting += documents
                 size += their_size
                 last = waiting[-1]["occurred"] if waiting else None
                 whole = bisect_left(waiting, last, key=itemgetter("occurred")) if waiting else 0
                 if whole:
-                    yield _batch(waiting[:whole], _ties(waiting[:whole]))
-                    waiting, size = waiting[whole:], their_size
+                    done, waiting, size = waiting[:whole], waiting[whole:], their_size
+                    yield _batch(done, _ties(done))
                 elif size > CROWDED and last is not None:
                     yield from self._crowded(site_id, last)
                     waiting, size, crowded = [], 0, last

@@ -90,7 +90,7 @@ class Text(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
-        if not _encodable(text):
+        if not is_encodable(text):
             raise self.make_error("surrogate")
         return text
 
@@ -520,13 +520,13 @@ def _written(value: object) -> datetime | None:
 
 
 def _fault_of_prop(key: str, value: object) -> str | None:
-    if not key or len(key) > LONGEST_PROP_NAME or "\0" in key or not _encodable(key):
+    if not key or len(key) > LONGEST_PROP_NAME or "\0" in key or not is_encodable(key):
         return f"The name is empty, longer than {LONGEST_PROP_NAME} characters, or not text."
     match value:
         case bool() | None:
             return None
         case str():
-            fault = None if _encodable(value) else "Holds half of a surrogate pair, which is not text."
+            fault = None if is_encodable(value) else "Holds half of a surrogate pair, which is not text."
             return f"Longer than {LONGEST_PROP} characters." if len(value) > LONGEST_PROP else fault
         case int():
             return None if value in INT64 else "Does not fit into 64 bits."
@@ -536,7 +536,7 @@ def _fault_of_prop(key: str, value: object) -> str | None:
             return "Not a string, number, boolean or null."
 
 
-def _encodable(text: str) -> bool:
+def is_encodable(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -9,7 +9,7 @@ Every step may be repeated. After a kill -9 at any point, the operator requests 
 Unavailable, raised if a store is not reachable. Repeating the call is harmless.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 from pymongo.database import Database
 
+from analytics.batched import batched
 from analytics.events.removal import ERASED, REMOVED_AT_ONCE, Removals
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import make_journal
@@ -82,7 +83,7 @@ class Eraser:
         found = self.data.events(visitor, {"_id": 1})
         whose = {"site_id": visitor.site_id, visitor.name: visitor.id}
         erased = 0
-        for some in _batched(found, REMOVED_AT_ONCE):
+        for some in batched(found, REMOVED_AT_ONCE):
             erased += self.removals.remove([x["_id"] for x in some], whose, ERASED, self.now(), since)
         return erased
 
@@ -120,9 +121,3 @@ def make_eraser(settings: Settings, database: Database[dict[str, Any]], segments
         Removals(database),
         Rewriter(database, segments, kept_for),
     )
-
-
-def _batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    """The same as itertools.batched, which Python 3.11 does not have."""
-    while batch := list(islice(items, size)):
-        yield batch

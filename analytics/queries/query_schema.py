@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NoReturn
 
-from analytics.events.schema import EARLIEST, INT64, LATEST_SENT
+from analytics.events.schema import EARLIEST, INT64, LATEST_SENT, is_encodable
 from analytics.queries.case_folding import folded
 from analytics.queries.periods import (
     NAMED_PERIODS,
@@ -196,7 +196,7 @@ def check_site_id(site_id: object) -> str:
     """Return the site id if it is valid. Raises InvalidQuery."""
     if not isinstance(site_id, str):
         _mismatch("#/site_id", "String", site_id)
-    if not 0 < len(site_id) <= LONGEST_SITE_ID or not _encodable(site_id):
+    if not 0 < len(site_id) <= LONGEST_SITE_ID or not is_encodable(site_id):
         raise InvalidQuery("#/site_id", f"Expected a string of 1 to {LONGEST_SITE_ID} characters.")
     return site_id
 
@@ -235,7 +235,7 @@ def _is_dimension(value: object) -> bool:
         return True
     if not isinstance(value, str) or not value.startswith(PROPS):
         return False
-    return len(PROPS) < len(value) <= LONGEST_TEXT and "\0" not in value and _encodable(value)
+    return len(PROPS) < len(value) <= LONGEST_TEXT and "\0" not in value and is_encodable(value)
 
 
 def _order_by(value: object, metrics: tuple[str, ...], dimensions: tuple[str, ...]) -> tuple[Order, ...]:
@@ -320,7 +320,7 @@ def _condition(entry: list[Any], place: str, site: Site) -> Filter:
         value = _as_text(clause, dimension)
         if value is None:
             raise _invalid_filter(entry, place)
-        if len(value) > LONGEST_TEXT or not _encodable(value):
+        if len(value) > LONGEST_TEXT or not is_encodable(value):
             raise InvalidQuery(f"{place}/2/{i}", f"Expected a string of at most {LONGEST_TEXT} characters.")
         values.append(value)
     condition = Condition(operator, dimension, tuple(values), case_sensitive, place)
@@ -636,11 +636,3 @@ def _cut(text: str) -> str:
     """
     short = text if len(text) <= LONGEST_QUOTE else text[:LONGEST_QUOTE] + "…"
     return short.encode(errors="replace").decode()
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
