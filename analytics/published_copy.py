@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import chain
 from threading import Lock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from cachetools import TTLCache
 from redis import Redis
@@ -41,6 +41,7 @@ return 1
 """
 
 T = TypeVar("T")
+_UNKNOWN = object()
 
 
 class NeverPublished(Exception):
@@ -73,17 +74,18 @@ class Published(Generic[T]):
         """Return the value of a field, or None. Raises Unavailable."""
         if len(field) > _LONGEST:
             return None
-        with self._lock:
-            if field in self._remembered:
-                return self._remembered[field]
+        with self._lock:  # one access: a value may expire between two
+            found = self._remembered.get(field, _UNKNOWN)
+        if found is not _UNKNOWN:
+            return cast("T | None", found)
         with raising_unavailable("redis", RedisError):
             mark, text = self._redis.hmget(self._key, [_MARK, field.encode(errors="surrogatepass")])
         if mark is None and self._required:
             raise Unavailable("redis", NeverPublished(f"{self._key} is not published yet"))
-        found = None if text is None else self._read(json.loads(text))
+        value = None if text is None else self._read(json.loads(text))
         with self._lock:
-            self._remembered[field] = found
-        return found
+            self._remembered[field] = value
+        return value
 
     def publish(self, collect: Callable[[], Mapping[str, object]]) -> bool:
         """Publish what `collect` reads from MongoDB. Returns False if it was already published, or if a later process

@@ -11,7 +11,7 @@ sealed, and a worker derives the rest from it.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from werkzeug.exceptions import HTTPException, TooManyRequests
 from analytics.access.store import WRITE_SCOPE, ApiKey, KeyRing, is_ours, make_key_ring
 from analytics.addresses import plain_address
 from analytics.enrichment.steps import Lookups, make_lookups
+from analytics.event_loop import WouldWait
 from analytics.events.account import DROPPED, REFUSED, REJECTED, Account
 from analytics.events.drop import Drop
 from analytics.events.event_size import event_bytes, fits, largest_field, trimmed
@@ -43,6 +44,7 @@ from ingest_app.hit import LONGEST_USER_AGENT, MOST_LOOK_UPS, Hit, sender_and_si
 from ingest_app.policy import Arrival, reason_to_drop, when_it_occurred
 from ingest_app.preview import as_json, resolve
 from tasks.events import WakeUps
+from web.commits import COMMITS, hold_response
 from web.rate_limits import (
     ADDRESS,
     ADDRESS_BYTES,
@@ -137,14 +139,17 @@ class Collector:
         self._lookups = lookups
         self._is_open = is_open
         self._commits = commits(self._commit, size=_size)
+        self._limits_addresses = any(map(limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES)))
         self._breaker = Breaker("redis", Unavailable)
 
-    def expect(self, address: str) -> str:
+    def check_address_limit(self, address: str) -> str:
         """Charges a hit to its sender's limits before any of its body is read. Returns the sender's name in the limits.
 
-        The name is made with today's salt, so that no address is stored in Redis. If there is no salt, the hit is not
-        counted and "" is returned. Raises TooManyRequests.
+        The name is made with today's salt, so that no address is stored in Redis. If there is no salt or no limit, the
+        hit is not counted and "" is returned. Raises TooManyRequests.
         """
+        if not self._limits_addresses:
+            return ""
         try:
             salt = self._salts.of(SALT_ZONE, self._now().date())
         except Unavailable:
@@ -156,19 +161,19 @@ class Collector:
         return who
 
     @contextmanager
-    def counting_what_cannot_be_read(self) -> Iterator[None]:
-        """Wraps the reading of a body. A body that cannot be read is charged to its sender. An InvalidEvent is counted
-        before it is raised again.
+    def counting_what_cannot_be_read(self, environ: Mapping[str, Any]) -> Iterator[None]:
+        """Wraps the reading of a request's body. A body that cannot be read is charged to its sender. An InvalidEvent
+        is counted before it is raised again.
         """
         try:
             yield
         except (InvalidEvent, HTTPException) as error:
-            sender, size = sender_and_size()
+            sender, size = sender_and_size(environ)
             if sender and size:
                 with suppress(TooManyRequests):  # the sender's next hit is refused instead
                     self.limits.spend(ADDRESS_BYTES, sender, size)
             if isinstance(error, InvalidEvent):
-                self._commits.append([_rejection(error, self._now())])
+                hold_response(environ.get(COMMITS), self._commits.append([_rejection(error, self._now())]))
             raise
 
     def admit(self, hit: Hit) -> Admitted:
@@ -187,11 +192,18 @@ class Collector:
             (x.site_id if x.site_id in counted else "", f"{REJECTED}{x.code}") for x in seen.rejected.values()
         )
         lines = [Line(Account(site_id, now.date()), name, count=n) for (site_id, name), n in counts.items()]
-        with self._charging_sites(arrivals):
+        taken = self._charge_sites(arrivals)
+        try:
             self._check_shares(arrivals, now)
             lines += self._lines_of(arrivals, now)
-            if lines:
-                self._commits.append(lines)
+        except (TooManyRequests, Unavailable, WouldWait):
+            self._give_back(taken)
+            raise
+        if lines:
+            commit = self._commits.append(lines)
+            if taken:
+                commit.add_done_callback(lambda _: self._give_back(taken) if commit.exception() else None)
+            hold_response(hit.commits, commit)
         has_bad_key, reasons = key is None and is_ours(hit.key), seen.reasons_for(key)
         return Admitted(len(arrivals), seen.rejected, len(seen.dropped), reasons, has_bad_key, exported=seen.exported)
 
@@ -241,32 +253,35 @@ class Collector:
         """
         try:
             if key is not None:
-                self.limits.spend(KEY_REQUESTS, str(key.id))
-                self.limits.spend(KEY_BYTES, str(key.id), hit.size)
-                self.limits.spend(KEY_EVENTS, str(key.id), len(hit.bodies))
+                self.limits.spend(KEY_REQUESTS, str(key.id), paid=hit.paid)
+                self.limits.spend(KEY_BYTES, str(key.id), hit.size, hit.paid)
+                self.limits.spend(KEY_EVENTS, str(key.id), len(hit.bodies), hit.paid)
             elif hit.sender:
-                self.limits.spend(ADDRESS_BYTES, hit.sender, hit.size)
-                self.limits.spend(ADDRESS_EVENTS, hit.sender, len(hit.bodies))
+                self.limits.spend(ADDRESS_BYTES, hit.sender, hit.size, hit.paid)
+                self.limits.spend(ADDRESS_EVENTS, hit.sender, len(hit.bodies), hit.paid)
         except TooManyRequests:
             EVENT_OUTCOMES.labels("refused", "rate_limit").inc(len(hit.bodies))
             raise
 
-    @contextmanager
-    def _charging_sites(self, arrivals: Sequence[Arrival]) -> Iterator[None]:
-        """Charges the sites of these events for the block that writes them. If the block fails, no site is charged."""
-        counts = Counter(arrival.event.site_id for arrival in arrivals) if self.limits.holds(SITE) else {}
+    def _charge_sites(self, arrivals: Sequence[Arrival]) -> dict[str, int]:
+        """Charges the sites of these events, and returns what it took. Raises TooManyRequests and takes nothing."""
         taken: dict[str, int] = {}
+        if not self.limits.holds(SITE):
+            return taken
         try:
-            for site_id, count in counts.items():
+            for site_id, count in Counter(arrival.event.site_id for arrival in arrivals).items():
                 self.limits.take(SITE, site_id, count)
                 taken[site_id] = count
-            yield
-        except (TooManyRequests, Unavailable) as error:
-            for site_id, count in taken.items():
-                self.limits.give_back(SITE, site_id, count)
-            if isinstance(error, TooManyRequests) and len(taken) < len(counts):
+        except (TooManyRequests, WouldWait) as error:
+            self._give_back(taken)
+            if isinstance(error, TooManyRequests):
                 EVENT_OUTCOMES.labels("refused", "rate_limit").inc(len(arrivals))
             raise
+        return taken
+
+    def _give_back(self, taken: Mapping[str, int]) -> None:
+        for site_id, count in taken.items():
+            self.limits.give_back(SITE, site_id, count)
 
     def _check_shares(self, arrivals: Sequence[Arrival], now: datetime) -> None:
         """Raises TooManyRequests for the whole hit if one of its sites holds too much of the journal."""
@@ -275,7 +290,7 @@ class Collector:
         if full is None:
             return
         refusals = [Line(Account(x, now.date()), f"{REFUSED}site_quota", count=n) for x, n in counts.items()]
-        self._commits.append(refusals)
+        hold_response(arrivals[0].hit.commits, self._commits.append(refusals))
         raise TooManyRequests(OVER_SHARE.format(site_id=full), retry_after=DRAINED_AFTER)
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:

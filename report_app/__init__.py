@@ -41,7 +41,7 @@ from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
 from report_app.stats import stats_blueprint
 from report_app.visitors import visitors_blueprint
-from web.app import new_app
+from web.app import new_app, trust_proxies
 from web.auth import Auth, in_path, in_question
 from web.docs import docs_blueprint
 from web.front_page import front_page_blueprint
@@ -85,7 +85,8 @@ def create_app(settings: Settings, services: Services) -> Flask:
     needs = Auth(settings, services.api_keys.find).needs
     auth, of_persons = (needs(scope, in_question, sites.id_of) for scope in (READ_SCOPE, PERSONS_SCOPE))
     site_called = SiteLookup(sites, required=settings.is_production)
-    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes, settings.trusted_proxies)
+    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes)
+    app.config["ON_LOOP"] = {"/healthz"}
     register_report_errors(app)
     app.after_request(_not_cached)
     app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
@@ -104,6 +105,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS))
     if settings.reports_are_open:
         log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
+    trust_proxies(app, settings.trusted_proxies)
     return app
 
 
