@@ -26,6 +26,7 @@ from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 from werkzeug.exceptions import TooManyRequests
 
+from analytics.unavailable import Breaker, Unavailable
 from config.clients import make_redis
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 from config.settings import Settings
@@ -57,8 +58,7 @@ class RateLimits:
         pool = make_redis(settings, timeout=_PATIENCE).connection_pool
         storage = RedisStorage("redis://", pool, key_prefix="footfall:rate", wrap_exceptions=True)
         self._limiter = FixedWindowRateLimiter(storage)
-        self._clock = clock
-        self._away_until = 0.0
+        self._breaker = Breaker("redis", StorageError, _PAUSE, clock=clock)
         self._limits = {name: _Limit(parse(text), clock) for name, text in limits.items() if text}
 
     def holds(self, name: str) -> bool:
@@ -88,13 +88,10 @@ class RateLimits:
         limit = self._limits.get(name)
         if limit is None:
             return
-        if self._clock() < self._away_until:
-            RATE_UNCHECKED.labels(name).inc()
-            return
         try:
-            seconds = limit.spend(self._limiter, who, cost, keeps)
-        except StorageError:
-            self._away_until = self._clock() + _PAUSE
+            with self._breaker.closed():
+                seconds = limit.spend(self._limiter, who, cost, keeps)
+        except Unavailable:
             RATE_UNCHECKED.labels(name).inc()
             return
         if seconds:
