@@ -11,8 +11,10 @@ from uuid import UUID
 import click
 from marshmallow import Schema, ValidationError
 
+from analytics.access.api_key import SCOPES, ApiKey
+from analytics.access.key_ring import make_api_keys
 from analytics.access.schema import REVOKE_GRACE, NewKey, Rotation, ends_at
-from analytics.access.store import SCOPES, ApiKey, ApiKeyStore, make_api_keys
+from analytics.access.store import ApiKeyStore
 from analytics.sites.store import UnknownSite
 from config.settings import Settings
 from footfall.command_group import Group, database_of, fail

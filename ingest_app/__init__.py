@@ -3,7 +3,8 @@
 from flask import Flask, request
 from flask_cors import CORS
 
-from analytics.access.store import METRICS_SCOPE, make_key_ring
+from analytics.access.api_key import METRICS_SCOPE
+from analytics.access.key_ring import make_key_ring
 from config.settings import Settings
 from ingest_app.cdn_headers import CDNS
 from ingest_app.collector import Collector

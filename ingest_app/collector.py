@@ -22,7 +22,8 @@ from typing import Any
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from analytics.access.store import WRITE_SCOPE, ApiKey, KeyRing, is_ours, make_key_ring
+from analytics.access.api_key import WRITE_SCOPE, ApiKey, is_ours
+from analytics.access.key_ring import KeyRing, make_key_ring
 from analytics.addresses import plain_address
 from analytics.enrichment.steps import Lookups, make_lookups
 from analytics.events.account import DROPPED, REFUSED, REJECTED, Account

@@ -9,15 +9,15 @@ import structlog
 from flask import Flask, Response
 from prometheus_client import Metric
 
-from analytics.access.store import (
+from analytics.access.api_key import (
     ADMIN_SCOPE,
     DEAD_LETTERS_SCOPE,
     METRICS_SCOPE,
     PERSONS_SCOPE,
     READ_SCOPE,
     SITES_SCOPE,
-    ApiKeyStore,
 )
+from analytics.access.store import ApiKeyStore
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from analytics.access.store import make_api_keys
+from analytics.access.key_ring import make_api_keys
 from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import make_journal

@@ -18,7 +18,8 @@ import structlog
 from celery.signals import task_postrun, task_prerun, task_retry, worker_ready
 from prometheus_client import Metric
 
-from analytics.access.store import METRICS_SCOPE, KeyRing, make_key_ring
+from analytics.access.api_key import METRICS_SCOPE
+from analytics.access.key_ring import KeyRing, make_key_ring
 from analytics.segments.builder import Builder
 from analytics.segments.engine import make_segments
 from analytics.unavailable import Unavailable

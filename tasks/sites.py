@@ -6,7 +6,8 @@ import structlog
 from celery.signals import worker_ready
 from kombu.exceptions import OperationalError
 
-from analytics.access.store import ApiKeyStore, KeyRing, make_key_ring
+from analytics.access.key_ring import KeyRing, make_key_ring
+from analytics.access.store import ApiKeyStore
 from analytics.sites.registry import SiteRegistry, make_registry
 from analytics.sites.store import SiteStore
 from config.clients import make_database

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import KeyRing
+from analytics.access.key_ring import KeyRing
 from analytics.sites.registry import SiteRegistry
 from config.settings import Settings
 from footfall.embedded_servers import pick_port

@@ -12,7 +12,9 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, make_key_ring
+from analytics.access.api_key import READ_SCOPE, WRITE_SCOPE
+from analytics.access.key_ring import make_key_ring
+from analytics.access.store import ApiKeyStore
 from analytics.journal.journal import Journal
 from analytics.sites.registry import make_registry
 from analytics.sites.site import Site

@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import WRITE_SCOPE, ApiKeyStore, make_key_ring
+from analytics.access.api_key import WRITE_SCOPE
+from analytics.access.key_ring import make_key_ring
+from analytics.access.store import ApiKeyStore
 from analytics.interval import as_ms, interval_of
 from analytics.journal.audit import Audited, audit
 from analytics.journal.ledger import Ledger

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ_SCOPE, SITES_SCOPE
+from analytics.access.api_key import READ_SCOPE, SITES_SCOPE
 from analytics.events.account import Account
 from analytics.journal.journal import Journal, Line
 from analytics.journal.ledger import LAST_RECEIVED, MOST_SITES_RECEIVED, Ledger

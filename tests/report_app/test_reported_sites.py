@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from werkzeug.test import TestResponse
 
-from analytics.access.store import PERSONS_SCOPE, READ_SCOPE
+from analytics.access.api_key import PERSONS_SCOPE, READ_SCOPE
 from analytics.sites.site import Site
 from analytics.sites.store import to_document
 from config.settings import Settings

@@ -18,7 +18,7 @@ from pymongo.database import Database
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from analytics.access.store import (
+from analytics.access.api_key import (
     ADMIN_SCOPE,
     DEAD_LETTERS_SCOPE,
     METRICS_SCOPE,
@@ -26,9 +26,9 @@ from analytics.access.store import (
     READ_SCOPE,
     SCOPES,
     SITES_SCOPE,
-    ApiKeyStore,
-    make_api_keys,
 )
+from analytics.access.key_ring import make_api_keys
+from analytics.access.store import ApiKeyStore
 from analytics.published_copy import COPY_KEPT_FOR
 from analytics.sites.site import Site
 from config.settings import Settings

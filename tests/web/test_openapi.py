@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from analytics.access.store import ADMIN_SCOPE, SCOPES
+from analytics.access.api_key import ADMIN_SCOPE, SCOPES
 from report_app.openapi_operations import SITE_EXAMPLE, SITE_SET
 from tests.support.services import ADMIN_KEY
 

@@ -11,7 +11,9 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.exceptions import TooManyRequests
 
-from analytics.access.store import WRITE_SCOPE, ApiKeyStore, make_key_ring
+from analytics.access.api_key import WRITE_SCOPE
+from analytics.access.key_ring import make_key_ring
+from analytics.access.store import ApiKeyStore
 from analytics.journal.journal import Journal
 from analytics.sites.registry import make_registry
 from analytics.sites.site import Site

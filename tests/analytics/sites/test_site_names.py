@@ -11,7 +11,8 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import SITES_SCOPE, ApiKeyStore
+from analytics.access.api_key import SITES_SCOPE
+from analytics.access.store import ApiKeyStore
 from analytics.diagnostics.mongodb import read_mongodb, site_names
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal

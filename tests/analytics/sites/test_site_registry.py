@@ -13,7 +13,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import ApiKeyStore, KeyRing, Uses, make_api_keys
+from analytics.access.key_ring import KeyRing, make_api_keys
+from analytics.access.store import ApiKeyStore
 from analytics.published_copy import COPY_KEPT_FOR, Published
 from analytics.sites.registry import SITES_COPY, SiteRegistry, make_sites
 from analytics.sites.site import Goal, Site
@@ -252,10 +253,10 @@ def test_that_a_key_was_used_at_the_door_is_noted_once_a_minute_and_carried(
     assert [found.last_used_at for found in keys.list()] == [moment]
 
 
-def test_a_use_is_noted_by_one_of_many_threads(clock: Clock, database: Database[dict[str, Any]]):
+def test_a_use_is_noted_by_one_of_many_threads(redis: Redis, clock: Clock, database: Database[dict[str, Any]]):
     key, _ = ApiKeyStore(database).create("ci", ["admin"], None, None)
-    uses, noted = Uses(clock), []
-    threads = [threading.Thread(target=lambda: noted.append(uses.is_to_be_noted(key))) for _ in range(8)]
+    ring, noted = KeyRing(redis, clock=clock), []
+    threads = [threading.Thread(target=lambda: noted.append(ring.is_to_be_noted(key))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
