@@ -28,7 +28,7 @@ class Segments:
 
     store: SegmentStore
     dirty: DirtyHours
-    history: Backfill
+    backfill: Backfill
     raw: RawEvents
     reader: SnapshotReader
     builder: Builder
@@ -40,10 +40,10 @@ def make_segments(settings: Settings, database: Database[dict[str, Any]]) -> Seg
     first needs one.
     """
     store = SegmentStore(database, settings.segment_folder, settings.segment_disk)
-    dirty, history, raw = DirtyHours(database), Backfill(database), RawEvents(database)
+    dirty, backfill, raw = DirtyHours(database), Backfill(database), RawEvents(database)
     connect = partial(_connect, settings, store)
-    reader = SnapshotReader(store, dirty, history, raw)
-    return Segments(store, dirty, history, raw, reader, Builder(store, dirty, history, raw, connect), connect)
+    reader = SnapshotReader(store, dirty, backfill, raw)
+    return Segments(store, dirty, backfill, raw, reader, Builder(store, dirty, backfill, raw, connect), connect)
 
 
 def _connect(settings: Settings, store: SegmentStore) -> duckdb.DuckDBPyConnection:

@@ -67,7 +67,7 @@ def test_an_event_is_in_a_reading_when_it_is_stored_and_in_a_segment_when_its_ho
 
 
 def test_a_month_from_before_there_were_segments_is_built(system: System, segments: Segments):
-    wait_for(segments.history.is_done, "the end of history")
+    wait_for(segments.backfill.is_done, "the end of the backfill")
     with system.database() as database:
         database["events"].insert_many(large("old", 10))
         database["segment_state"].delete_many({})

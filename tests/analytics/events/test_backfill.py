@@ -48,7 +48,7 @@ def test_they_are_read_before_anything_is_built_and_after_one_build(old: Databas
     before = rig.rows(ALL)
     assert len(before) == 15
     assert rig.builder.build_due() == 3
-    assert rig.history.is_done()
+    assert rig.backfill.is_done()
     assert [s.rows for s in rig.segments.manifest("site").segments] == [5, 10]
     assert [row[:12] for row in rig.rows(ALL)] == [row[:12] for row in before]
     assert rig.builder.build_due() == 0
@@ -57,7 +57,7 @@ def test_they_are_read_before_anything_is_built_and_after_one_build(old: Databas
 def test_who_dies_goes_on_where_he_was_and_the_newest_month_comes_first(old: Database[dict[str, Any]], tmp_path: Path):
     rig = Rig(old, tmp_path)
     assert rig.builder.build_due(until=rig.now) == 1, "one at least"
-    past = rig.history.all_left()[0]
+    past = rig.backfill.all_left()[0]
     # The process crashes after this build, before it records the build.
     rig.builder.build(past.site_id, "month", past.month, from_raw=True)
     assert [len(rig.rows(ALL)), past.month] == [15, interval_of("month", OCTOBER)]
@@ -87,14 +87,14 @@ def test_too_many_of_them_are_no_answer_rather_than_a_wrong_one(old: Database[di
 
 
 def test_a_new_database_has_no_history_and_an_old_one_has_even_if_asked_later(old: Database[dict[str, Any]]):
-    history = Backfill(old)
-    history.note_if_there_is_none()
-    assert not history.is_done()
+    backfill = Backfill(old)
+    backfill.note_if_there_is_none()
+    assert not backfill.is_done()
     old["events"].delete_many({})
-    history.note_if_there_is_none()
-    assert history.is_done()
-    assert history.left("site") == []
-    assert history.all_left() == []
+    backfill.note_if_there_is_none()
+    assert backfill.is_done()
+    assert backfill.left("site") == []
+    assert backfill.all_left() == []
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -117,7 +117,7 @@ def test_visits_across_old_and_new_events_are_whole(
         rig.store(*documents[65 + 5 * step : 70 + 5 * step])
         rig.builder.build_due(until=as_datetime(0))
     rig.builder.build_due()
-    assert rig.history.is_done()
+    assert rig.backfill.is_done()
 
 
 def test_a_month_that_cannot_be_built_does_not_keep_the_others_from_it(
@@ -133,7 +133,7 @@ def test_a_month_that_cannot_be_built_does_not_keep_the_others_from_it(
 
     monkeypatch.setattr(Builder, "build", failing)
     assert rig.builder.build_due() == 1
-    assert not rig.history.is_done()
+    assert not rig.backfill.is_done()
     monkeypatch.undo()
     rig.now += timedelta(seconds=61)
     assert rig.builder.build_due() == 2

@@ -359,7 +359,7 @@ def test_a_purge_between_a_death_and_its_settlement_leaves_the_books_right(
     with pytest.raises(KeyboardInterrupt):
         store_waiting(stores, "task")
     stores.journal.settle = settle
-    assert stores.dead_letters.purge(LetterFilter()) == 1
+    assert stores.dead_letters.purge(LetterFilter(), NOW) == 1
     store_waiting(stores, "task")
     assert audit(audited).faults == []
     assert stores.dead_letters.count(LetterFilter()) == [], "purged is purged"

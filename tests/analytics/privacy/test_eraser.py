@@ -318,7 +318,7 @@ def test_what_was_removed_and_sent_again_is_stored_once_and_the_first_one_still_
     stores = replace(stores, now=lambda: datetime.now(UTC))
     journal.held("nobody")  # creates the group
     entries = journal.claim("killed")
-    _write(stores, entries, is_again=False)
+    _write(stores, entries, is_redelivery=False)
     (document,) = database["events"].find()
     assert Removals(database).remove([document["_id"]], {}, why, datetime.now(UTC), journal.oldest()) == 1
     send(journal, {"event_id": "1"}, received_at=datetime.now(UTC))
@@ -423,7 +423,7 @@ def test_reports_say_what_they_would_had_the_visitor_never_been(
         database[name].delete_many({})
     segments, stream = eraser.data.segments, data.draw(streams())
     documents: list[dict[str, Any]] = list(stream.documents)
-    segments.history.note_if_there_is_none()
+    segments.backfill.note_if_there_is_none()
     if documents:
         database["events"].insert_many([dict(document) for document in documents])
     segments.dirty.mark([(d["site_id"], as_ms(d["timestamp"])) for d in documents], NOW)

@@ -119,10 +119,10 @@ def test_a_visitor_s_history_shows_some_events_and_says_that_there_are_more(
     rig: Rig, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ):
     rig.store(*(view(hours * 60 + minute) for hours in (0, 2) for minute in range(5)))
-    whole = reports.history("site", "anna", OF_DAY.period, 100)
+    whole = reports.visitor_history("site", "anna", OF_DAY.period, 100)
     assert (len(whole.visits), whole.is_cut) == (2, False)
     monkeypatch.setattr("analytics.reports.engine.MOST_PAST_EVENTS", 5)
-    cut = reports.history("site", "anna", OF_DAY.period, 100)
+    cut = reports.visitor_history("site", "anna", OF_DAY.period, 100)
     assert (cut.visits, cut.is_cut) == (whole.visits[:1], True)
 
 

@@ -88,7 +88,7 @@ def ask(settings: Settings) -> dict[str, Any]:
             "all": answer.as_of is None,
             "stats": reports.stats("site", None).total_views,
             "by property": len(reports.answer(by_prop).rows),
-            "history": reports.history("site", "visitor 0", period, 10).is_cut,
+            "history": reports.visitor_history("site", "visitor 0", period, 10).is_cut,
         }
         reports.database.close()
         return found

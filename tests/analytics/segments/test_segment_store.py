@@ -116,7 +116,7 @@ def test_of_two_builders_the_slower_one_changes_nothing(rig: Rig):
         rig.store(event(NOON + MINUTE, user_id="ben"))
         return rig.connection.cursor()
 
-    slow = Builder(rig.segments, rig.dirty, rig.history, fast.raw, overtaken, fast.now)
+    slow = Builder(rig.segments, rig.dirty, rig.backfill, fast.raw, overtaken, fast.now)
     assert not slow.build("site", "month", MONTH)
     assert [s.grain for s in rig.segments.manifest("site").segments] == ["hour"]
     assert count(rig) == 31
@@ -246,7 +246,7 @@ def test_a_file_that_a_builder_may_still_name_is_not_collected(rig: Rig):
             return kept
 
     slow = Slow(rig.events.database, rig.segments.folder, 10**9)
-    Builder(slow, rig.dirty, rig.history, rig.builder.raw, rig.connection.cursor).build(
+    Builder(slow, rig.dirty, rig.backfill, rig.builder.raw, rig.connection.cursor).build(
         "site", "hour", interval_of("hour", NOON)
     )
     assert count(rig) == 1
@@ -261,7 +261,7 @@ def test_files_and_pieces_of_files_that_nobody_will_name_are_collected(rig: Rig)
 
     dies = Dies(rig.events.database, rig.segments.folder, 10**9)
     with pytest.raises(Unavailable):
-        Builder(dies, rig.dirty, rig.history, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
+        Builder(dies, rig.dirty, rig.backfill, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
     rig.builder.build("site", "month", MONTH)  # afterwards the manifest has a later generation
     chunks = rig.segments._chunks
     half = dict(chunks.find_one() or {}) | {"_id": uuid4(), "files_id": segment_store.new_id().hex}
@@ -398,7 +398,7 @@ def all_of(reports: Reports) -> list[Any]:
     by = ("event:page", "visit:source", "event:props:plan", "event:props:text")
     query = Query("site", ("visitors", "visits", "events", "bounce_rate", "visit_duration"), period, limit=10_000)
     answers = [reports.answer(replace(query, dimensions=(one,))) for one in by]
-    return [*answers, reports.stats("site", None), reports.history("site", "visitor 7", period, 1_000)]
+    return [*answers, reports.stats("site", None), reports.visitor_history("site", "visitor 7", period, 1_000)]
 
 
 DAMAGE: dict[str, Callable[[bytes, random.Random], bytes]] = {
@@ -499,7 +499,7 @@ def test_a_file_from_before_openings_is_read_as_if_they_were_marked(rig: Rig):
     assert read() == [*expected, (NOON + 5 * HOUR, anna, True, noon + 20)]
     content = Content(segment.rows, segment.first, segment.last)
     before = rig.segments.keep(old, manifest, "day", segment.interval, content)
-    assert rig.segments.replace(manifest, [replace(before, format=2)])
+    assert rig.segments.replace(manifest, [replace(before, format=2)], datetime.now(UTC))
     assert read() == [*expected, (NOON + 5 * HOUR, anna, True, noon + 20)]
 
 
@@ -519,7 +519,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
     )
     content = Content(segment.rows, segment.first, segment.last)
     before = rig.segments.keep(old, manifest, "day", segment.interval, content)
-    assert rig.segments.replace(manifest, [replace(before, format=1)])
+    assert rig.segments.replace(manifest, [replace(before, format=1)], datetime.now(UTC))
 
     def read() -> list[tuple[Any, ...]]:
         connection = rig.connection.cursor()

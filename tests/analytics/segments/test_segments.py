@@ -37,10 +37,10 @@ class Rig:
         self.now = datetime.now(UTC)
         raw = RawEvents(database)
         self.connection = connect("500MB", 2, folder / "spill", [folder])
-        self.history = Backfill(database)
-        self.history.note_if_there_is_none()
-        self.reader = SnapshotReader(self.segments, self.dirty, self.history, raw)
-        self.builder = Builder(self.segments, self.dirty, self.history, raw, self.connection.cursor, lambda: self.now)
+        self.backfill = Backfill(database)
+        self.backfill.note_if_there_is_none()
+        self.reader = SnapshotReader(self.segments, self.dirty, self.backfill, raw)
+        self.builder = Builder(self.segments, self.dirty, self.backfill, raw, self.connection.cursor, lambda: self.now)
 
     def store(self, *documents: dict[str, Any]) -> None:
         self.events.insert_many([dict(document) for document in documents])

@@ -40,7 +40,7 @@ class Site:
 @pytest.fixture
 def site(database: Database[dict[str, Any]], settings: Settings) -> Site:
     segments = make_segments(settings, database)
-    segments.history.note_if_there_is_none()
+    segments.backfill.note_if_there_is_none()
     return Site(database, segments)
 
 
