@@ -95,6 +95,7 @@ def test_a_bad_query_is_a_400_that_names_the_field(report: FlaskClient, query: s
 
 def test_unknown_parameters_are_no_error(report: FlaskClient, database: Database):
     assert report.get("/stats?site_id=site&utm_source=mail").status_code == 200
+    assert report.get("/stats/realtime?site_id=site&utm_source=mail").status_code == 400
 
 
 def test_a_query_cannot_smuggle_an_operator_in(report: FlaskClient, database: Database):
