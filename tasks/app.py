@@ -36,7 +36,7 @@ billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
 settings = load_settings_or_exit()
 
-_PARTS = ("books", "dead_letters", "events", "metrics", "retention", "salts", "segments", "sites")
+_PARTS = ("dead_letters", "events", "ledger", "metrics", "retention", "salts", "segments", "sites")
 app = Celery("footfall", include=[f"tasks.{name}" for name in _PARTS])
 app.conf.update(celery_settings(settings))
 

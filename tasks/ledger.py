@@ -14,8 +14,8 @@ def ledger() -> Ledger:
     return Ledger(make_redis(settings), make_database(settings), settings.replicas)
 
 
-@app.task(name="tasks.books.carry_books")
-@zeros_if_unavailable("books_not_carried", carried=0)
-def carry_books() -> Result:
+@app.task(name="tasks.ledger.carry_ledger")
+@zeros_if_unavailable("ledger_not_carried", carried=0)
+def carry_ledger() -> Result:
     """Moves the ledger. Yesterday stays in Redis: events received before midnight may be settled after it."""
     return {"carried": ledger().carry(before=datetime.now(UTC).date() - timedelta(days=1))}
