@@ -49,7 +49,7 @@ def log_as_everything_else(**_: object) -> None:
 
 @task_retry.connect
 def say_so(request: Any, reason: object = None, **_: object) -> None:
-    log.warning(f"{request.task.rpartition('.')[2]}_retried", retries=request.retries, reason=str(reason))
+    log.warning("task_retried", task=request.task.rpartition(".")[2], retries=request.retries, reason=str(reason))
 
 
 @cache

@@ -79,7 +79,7 @@ def _may_read(authorization: str) -> bool:
     try:
         key = _key_ring().find(bearer(authorization))
     except Unavailable as error:
-        log.warning("api_key_not_found_out", error=str(error))
+        log.warning("api_key_not_looked_up", error=str(error))
         return False
     return key is not None and key.may(METRICS_SCOPE)
 

@@ -471,7 +471,7 @@ class Journal:
 
 
 def _log_failure(error: Exception) -> None:
-    log.warning("journal_unavailable", error=f"{type(error).__name__}: {error}")
+    log.warning("events_not_appended", error=f"{type(error).__name__}: {error}")
 
 
 def _entries(pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) -> Iterable[Entry]:

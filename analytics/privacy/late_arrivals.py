@@ -69,7 +69,7 @@ class LateArrivals:
         letters = [x.letter for x in deaths if is_erased(visitors_in(x.entry.raw, x.account.site_id), x.received_at)]
         self.dead_letters.erase(letters, now)
         if events or letters:
-            log.info("erased_on_arrival", events=len(events), dead_letters=len(letters))
+            log.info("late_events_erased", events=len(events), dead_letters=len(letters))
 
 
 def make_late_arrivals(settings: Settings, database: Database[dict[str, Any]]) -> LateArrivals:

@@ -344,7 +344,7 @@ class Reports:
                 # If DuckDB fails for another reason, intact copies stay.
                 if not self.reader.discard_damaged(site_id):
                     raise
-                log.warning("copies_discarded", site_id=site_id, error=str(error)[:300])
+                log.warning("segment_copies_discarded", site_id=site_id, error=str(error)[:300])
             return self._once(question, budget)
 
     def _once(self, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget) -> T:

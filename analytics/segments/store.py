@@ -237,7 +237,7 @@ class SegmentStore:
             os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
             if self._is_whole(segment, path):
                 return path
-            log.warning("copy_damaged", version=segment.version)
+            log.warning("segment_copy_damaged", version=segment.version)
         part = self.workplace.unused(".part")
         try:
             self._download(segment.version, part)
@@ -258,7 +258,7 @@ class SegmentStore:
                 with suppress(FileNotFoundError):
                     if self._is_whole(segment, self._path(segment.version), is_recheck=True):
                         continue
-                    log.warning("copy_damaged", version=segment.version)
+                    log.warning("segment_copy_damaged", version=segment.version)
                 self.forget(segment.version)
                 damaged = True
         return damaged

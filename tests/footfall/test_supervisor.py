@@ -144,7 +144,7 @@ def test_events_wait_while_mongodb_is_away_and_the_task_retries(own_system: Syst
     (mongod,) = own_system.part("mongod")
     mongod.suspend()
     assert [post(own_system) for _ in range(5)] == [200] * 5
-    wait_for(lambda: '"event": "store_events_retried"' in own_system.output(), "a retry", 40)
+    wait_for(lambda: '"event": "task_retried"' in own_system.output(), "a retry", 40)
     assert own_system.redis().xlen(JOURNAL_KEY) == 5
     mongod.resume()
     wait_for(lambda: views(own_system) == 5, "the events", 60)

@@ -346,7 +346,7 @@ def test_what_is_broken_off_does_not_look_whole(settings: Settings, database: Da
             database.client.admin.command("killAllSessions", [])
             with pytest.raises(httpx.RemoteProtocolError):
                 list(pieces)
-    assert "export_broken_off" in (tmp_path / "log").read_text()
+    assert "export_aborted" in (tmp_path / "log").read_text()
 
 
 def is_up(port: int) -> bool:

@@ -163,7 +163,7 @@ def test_a_production_takes_events_of_the_sites_that_it_knows_also_while_mongodb
         key = httpx.post(f"{system.report}/admin/keys", headers=admin, json=asked, timeout=20).json()["key"]
         wait_for(lambda: (views(Authorization=f"Bearer {key}") or 0) > 1, "the events in a report", 60)
         assert views() is None
-        assert "reports_open" not in system.output()
+        assert "reports_opened" not in system.output()
         assert not any(secret in system.output() for secret in (key, *SECRETS.values()))
     finally:
         system.kill()

@@ -225,7 +225,7 @@ def test_reports_are_open_in_development_on_loopback_without_a_report_key_only_a
 ):
     with structlog.testing.capture_logs() as logs:
         report = client(**{"admin_key": admin_key} | given)
-    assert ("reports_open" in [line["event"] for line in logs]) == is_open
+    assert ("reports_opened" in [line["event"] for line in logs]) == is_open
     answer = report.get("/stats?site_id=site")
     has_key = bool(admin_key or given.get("report_key"))
     assert answer.status_code == (200 if is_open else 401 if has_key else 403)
