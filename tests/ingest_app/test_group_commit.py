@@ -45,14 +45,14 @@ def requests():
         yield pool
 
 
-def test_an_idle_door_writes_at_once_on_the_request_s_own_thread(commits: GroupCommit, disk: Disk):
+def test_an_idle_collector_writes_at_once_on_the_thread_of_the_request(commits: GroupCommit, disk: Disk):
     commits.append([b"1"])
     commits.append([b"2", b"3"])
     assert disk.writes == [[b"1"], [b"2", b"3"]]
     assert set(disk.threads) == {threading.get_ident()}
 
 
-def test_what_is_too_much_for_one_write_goes_into_several(disk: Disk, requests: ThreadPoolExecutor):
+def test_entries_that_exceed_one_write_are_split(disk: Disk, requests: ThreadPoolExecutor):
     commits = GroupCommit(disk.write, most=10, size=lambda entries: sum(map(len, entries)))
     disk.go.clear()
     waiting = [requests.submit(commits.append, [b"first"])]
@@ -89,7 +89,7 @@ def test_requests_that_arrive_during_a_write_share_the_next_one(commits, disk, r
     assert sorted(disk.writes[1]) == sorted(b"%d" % n for n in range(10))
 
 
-def test_a_write_s_error_is_the_answer_to_all_who_shared_it_and_to_nobody_else(commits, disk, requests):
+def test_an_error_of_a_write_is_raised_in_the_requests_that_shared_it_and_in_no_other(commits, disk, requests):
     first, others = share_a_write(commits, disk, requests)
     disk.error = OSError("disk full")
     disk.go.set()
@@ -102,7 +102,7 @@ def test_a_write_s_error_is_the_answer_to_all_who_shared_it_and_to_nobody_else(c
     assert disk.writes[-1] == [b"after"]
 
 
-def test_under_a_storm_every_entry_is_written_once(commits, disk, requests):
+def test_under_heavy_load_every_entry_is_written_once(commits, disk, requests):
     entries = [b"%d" % n for n in range(5000)]
     list(requests.map(lambda entry: commits.append([entry]), entries))
     written = [entry for write in disk.writes for entry in write]

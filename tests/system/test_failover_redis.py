@@ -42,7 +42,7 @@ def system(pair: RedisPair, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         system.kill()
 
 
-def test_a_master_killed_with_a_sentinel_beside_it_loses_and_doubles_nothing(system: System, pair: RedisPair):
+def test_killing_the_master_and_a_sentinel_neither_loses_nor_duplicates_an_event(system: System, pair: RedisPair):
     tally, old = Tally(site="killed"), pair.master()
     with producing(system, tally):
         wait_for(lambda: len(tally.acknowledged) > 300, "three hundred events")
@@ -56,7 +56,7 @@ def test_a_master_killed_with_a_sentinel_beside_it_loses_and_doubles_nothing(sys
     check(system, pair, tally)
 
 
-def test_a_master_that_freezes_and_comes_back_acknowledges_nothing_that_is_lost(system: System, pair: RedisPair):
+def test_a_master_that_freezes_and_returns_acknowledges_no_event_that_is_lost(system: System, pair: RedisPair):
     """The old master may accept and lose a write that relies on min-replicas-to-write alone.
 
     The collector's write is refused.
@@ -110,9 +110,7 @@ def silent() -> Iterator[list[str]]:
         yield [f"127.0.0.1:{one.getsockname()[1]}" for one in listening]
 
 
-def test_the_door_says_no_within_two_seconds_whoever_of_sentinels_and_master_is_silent(
-    pair: RedisPair, silent: list[str]
-):
+def test_an_append_fails_within_two_seconds_if_the_master_or_sentinels_are_silent(pair: RedisPair, silent: list[str]):
     host, port = silent[2].split(":")
     Redis(port=pair.sentinels[0].port, protocol=2).sentinel_monitor("silent", host, port, 2)
     one_talks = ",".join([*silent[:2], f"127.0.0.1:{pair.sentinels[0].port}"])

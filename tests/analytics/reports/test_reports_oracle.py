@@ -77,7 +77,7 @@ def as_oracle_says(answer: Answer) -> list[tuple[Any, ...]]:
 
 @thorough
 @given(data=st.data())
-def test_every_answer_is_the_oracle_s(rig: Engine, data: st.DataObject):
+def test_every_answer_equals_the_oracle_s(rig: Engine, data: st.DataObject):
     rig.drop_all()
     stream: Stream = data.draw(streams())
     documents = list(stream.documents)
@@ -112,7 +112,7 @@ def test_every_answer_is_the_oracle_s(rig: Engine, data: st.DataObject):
 
 @thorough
 @given(data=st.data())
-def test_funnels_retention_and_journeys_are_the_oracle_s(rig: Engine, data: st.DataObject):
+def test_funnels_retention_and_journeys_equal_the_oracle_s(rig: Engine, data: st.DataObject):
     rig.drop_all()
     stream: Stream = data.draw(streams())
     documents = list(stream.documents)
@@ -167,7 +167,7 @@ def ask(rig: Engine, documents: list[dict[str, Any]], query: Query) -> list[tupl
     return answer
 
 
-def test_a_visit_may_leap_over_what_the_period_has_of_an_hour(rig: Engine):
+def test_a_visit_may_have_no_event_in_the_first_hour_of_the_period(rig: Engine):
     ten = datetime(2026, 5, 13, 10, tzinfo=UTC)
     documents = [view("anna", ten + timedelta(minutes=40)), view("anna", ten + timedelta(minutes=61))]
     store_in_a_segment(rig, *documents)
@@ -198,7 +198,7 @@ def test_a_period_from_before_1970_counts_a_visit_over_midnight_once_a_day(rig: 
     assert ask(rig, documents, query) == [(("2026-05-12",), (1,)), (("2026-05-13",), (1,))]
 
 
-def test_a_visitor_whose_entry_is_read_anew_is_not_lost_afterwards(rig: Engine):
+def test_a_visitor_whose_entry_is_derived_again_is_not_lost(rig: Engine):
     """Visitors alone are counted without combining the parts of visits."""
     noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
     documents = [view("anna", noon + timedelta(minutes=55)), view("anna", noon + timedelta(minutes=65))]
@@ -229,7 +229,7 @@ def store(rig: Engine, documents: list[dict[str, Any]], in_segment: bool) -> Non
 @pytest.mark.parametrize("in_segment", [True, False])
 @pytest.mark.parametrize("sensitive", [True, False])
 @pytest.mark.parametrize("dimension", sorted(MAY_BE_MISSING))
-def test_the_word_for_a_missing_value_is_compared_with_and_not_searched(
+def test_the_word_for_a_missing_value_can_be_compared_and_not_searched(
     rig: Engine, dimension: str, sensitive: bool, in_segment: bool
 ):
     documents = [view("anna", NOON) | {"event_type": "signup"}]

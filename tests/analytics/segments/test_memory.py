@@ -152,7 +152,7 @@ def _table(batches: list[Any]) -> Any:
     return pa.Table.from_batches(batches, RAW)
 
 
-def test_a_millisecond_of_more_than_fits_is_read_with_its_order(
+def test_a_millisecond_with_more_events_than_fit_into_memory_is_read_in_order(
     database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ):
     some = [large(number, f"visitor {number % 2}") for number in range(600)]
