@@ -19,7 +19,7 @@ from analytics.sites.site import Goal, Site
 from analytics.sites.store import MOST_REMEMBERED, REMEMBERED, SiteStore
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
-from tests.support.services import ADMIN_KEY
+from tests.support.services import ADMIN_KEY, Clock
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
 KEY = "0b0e1c9e-5a57-4b6f-9c55-2f2b8e7c1a11"
@@ -183,18 +183,6 @@ def test_settings_must_be_an_object(body: object):
     with pytest.raises(InvalidSite) as caught:
         load_site("shop", body)
     assert caught.value.fields == {"body": ["Not a JSON object."]}
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from bench.chaos import Tally, drain, producing
 from config.clients import make_database
 from config.settings import Settings
 from tests.support.clusters import Member, MongoSet, cluster_running
-from tests.support.running_system import System, wait_for
+from tests.support.running_system import System, system_running, wait_for
 from tests.support.services import NOW
 
 ELECTION = 1.5  # seconds; MongoDB's default is 10
@@ -32,12 +32,8 @@ def mongo_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoSet]:
 
 @pytest.fixture(scope="module")
 def system(mongo_set: MongoSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("system"), MONGODB_URI=mongo_set.url, CLAIM_IDLE="5")
-    try:
-        yield system.start()
-        assert system.stop() == []
-    finally:
-        system.kill()
+    with system_running(tmp_path_factory.mktemp("system"), MONGODB_URI=mongo_set.url, CLAIM_IDLE="5") as system:
+        yield system
 
 
 def kill(_: MongoSet, primary: Member) -> Callable[[], None]:

@@ -19,7 +19,7 @@ from analytics.unavailable import Unavailable
 from bench.chaos import Tally, drain, producing
 from config.settings import Settings
 from tests.support.clusters import Member, RedisPair, cluster_running
-from tests.support.running_system import System, wait_for
+from tests.support.running_system import System, system_running, wait_for
 
 A_LINE = Line(Account("site", date(2026, 11, 22)), event=b"{}")
 DOWN_AFTER = 1.0  # seconds; Sentinel's default is 30
@@ -33,13 +33,9 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPair]:
 
 @pytest.fixture(scope="module")
 def system(pair: RedisPair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("system"), REDIS_SENTINELS=pair.addresses, CLAIM_IDLE="5")
-    try:
-        yield system.start()
-        assert not system.part("redis-server"), "it brings a Redis only where none is named"
-        assert system.stop() == []
-    finally:
-        system.kill()
+    with system_running(tmp_path_factory.mktemp("system"), REDIS_SENTINELS=pair.addresses, CLAIM_IDLE="5") as system:
+        yield system
+        assert not system.part("redis-server"), "make run starts a Redis only if none is set"
 
 
 def test_killing_the_master_and_a_sentinel_neither_loses_nor_duplicates_an_event(system: System, pair: RedisPair):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -10,20 +11,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from analytics.journal.journal import JOURNAL_KEY
 from analytics.sites.registry import SiteRegistry
-from tests.support.running_system import System, frozen, kill_if_there, wait_for
+from tests.support.running_system import System, frozen, kill_if_there, system_running, wait_for
 
 KEY = "a-key-for-tests-only"
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory):
-    system = System(tmp_path_factory.mktemp("system"), ADMIN_KEY=KEY)
-    try:
-        yield system.start()
-        assert system.stop() == []
-    finally:
-        system.kill()
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with system_running(tmp_path_factory.mktemp("system"), ADMIN_KEY=KEY) as system:
+        yield system
 
 
 def read(url: str) -> dict[tuple[str, ...], float]:

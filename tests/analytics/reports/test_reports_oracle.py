@@ -3,7 +3,7 @@ in any order, and for any query.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -67,6 +67,16 @@ class Engine(Rig):
             self.events.insert_many([dict(document) for document in documents])
             self.dirty.mark([(d["site_id"], as_ms(d["timestamp"])) for d in documents], self.now)
 
+    def store_and_build(self, documents: list[dict[str, Any]], draw: Callable[[st.SearchStrategy[Any]], Any]) -> None:
+        """Stores the events, and builds up to two segments around some of them."""
+        self.drop_all()
+        self.store(*documents)
+        for _ in range(draw(st.integers(0, 2))):
+            if documents:
+                each = draw(st.sampled_from(documents))
+                grain = draw(st.sampled_from(SEGMENT_GRAINS))
+                self.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
+
 
 def as_oracle_says(answer: Answer) -> list[tuple[Any, ...]]:
     def metric(value: Any) -> Any:
@@ -113,15 +123,9 @@ def test_every_answer_equals_the_oracle_s(rig: Engine, data: st.DataObject):
 @thorough
 @given(data=st.data())
 def test_funnels_retention_and_journeys_equal_the_oracle_s(rig: Engine, data: st.DataObject):
-    rig.drop_all()
     stream: Stream = data.draw(streams())
     documents = list(stream.documents)
-    rig.store(*documents)
-    for _ in range(data.draw(st.integers(0, 2))):
-        if documents:
-            each = data.draw(st.sampled_from(documents))
-            grain = data.draw(st.sampled_from(SEGMENT_GRAINS))
-            rig.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
+    rig.store_and_build(documents, data.draw)
     query, steps, window = data.draw(funnels(stream))
     assert rig.reports.funnel(query, steps, window) == oracle.funnel(documents, query, steps, window)
     query, grain = data.draw(bare_queries(stream)), data.draw(grains())
@@ -135,15 +139,9 @@ def test_funnels_retention_and_journeys_equal_the_oracle_s(rig: Engine, data: st
 @thorough
 @given(data=st.data())
 def test_an_export_with_filters_has_the_events_that_the_oracle_counts(rig: Engine, data: st.DataObject):
-    rig.drop_all()
     stream: Stream = data.draw(streams())
     documents = list(stream.documents)
-    rig.store(*documents)
-    for _ in range(data.draw(st.integers(0, 2))):
-        if documents:
-            each = data.draw(st.sampled_from(documents))
-            grain = data.draw(st.sampled_from(SEGMENT_GRAINS))
-            rig.builder.build(each["site_id"], grain, interval_of(grain, as_ms(each["timestamp"])))
+    rig.store_and_build(documents, data.draw)
     query = data.draw(bare_queries(stream))
     found = filtered_events(rig.reports, EventStore(rig.database), query, rig.reports.budget())
     assert [event.id for event in found] == [event["_id"] for event in oracle.Asked(documents, query).fitting]

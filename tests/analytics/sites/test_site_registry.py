@@ -23,6 +23,7 @@ from analytics.unavailable import Unavailable
 from config.clients import make_redis
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
+from tests.support.services import Clock
 
 SITE = Site(
     "shop",
@@ -38,18 +39,6 @@ SITE = Site(
     backdate_days=0,
     retention_days=90,
 )
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
