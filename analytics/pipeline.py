@@ -102,7 +102,7 @@ def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> O
         held = stores.journal.forgive(consumer, held)
     if left := held or stores.journal.abandoned():
         outcome = _store_redelivered(stores, consumer, left)
-    elif stores.journal.somebody_retries():
+    elif stores.journal.is_retry_waiting():
         return Outcome(waiting="mongodb")  # do not claim what cannot be stored; the journal keeps it
     else:
         outcome = _store(stores, consumer, stores.journal.claim(consumer))
@@ -132,7 +132,9 @@ def _store_redelivered(stores: Stores, consumer: str, deliveries: Sequence[Deliv
             entries = stores.journal.take(consumer, few)
             is_poison = deaths >= MOST_DEATHS
             outcome += (
-                _bury(stores, few, entries) if is_poison else _store(stores, consumer, entries, is_redelivery=True)
+                _settle_poison(stores, few, entries)
+                if is_poison
+                else _store(stores, consumer, entries, is_redelivery=True)
             )
     return outcome
 
@@ -216,7 +218,7 @@ def _account(entry: Entry, event: Event) -> Account:
     return entry.account or Account(event.site_id, event.received_at.date())
 
 
-def _bury(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entry]) -> Outcome:
+def _settle_poison(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entry]) -> Outcome:
     detail = {"deaths": f"{MOST_DEATHS} tasks died or failed while they had it"}
     now = stores.now()
     deaths = [_death(entry, "poison", detail, now) for entry in entries]

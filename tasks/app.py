@@ -42,13 +42,13 @@ app.conf.update(celery_settings(settings))
 
 
 @setup_logging.connect
-def log_as_everything_else(**_: object) -> None:
+def set_up_logging(**_: object) -> None:
     configure_logging(settings)
     write_stacks_on_signal()
 
 
 @task_retry.connect
-def say_so(request: Any, reason: object = None, **_: object) -> None:
+def log_retry(request: Any, reason: object = None, **_: object) -> None:
     log.warning("task_retried", task=request.task.rpartition(".")[2], retries=request.retries, reason=str(reason))
 
 

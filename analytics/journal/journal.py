@@ -344,7 +344,7 @@ class Journal:
                 self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, 0, ids, retrycount=0, justid=True)
         return [replace(delivery, deaths=0) for delivery in deliveries]
 
-    def somebody_retries(self) -> bool:
+    def is_retry_waiting(self) -> bool:
         """Whether entries wait that were handed back. Claiming more entries would then only make more of them wait.
 
         It asks Redis only in a process that itself handed entries back. Raises Unavailable.
