@@ -11,17 +11,13 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from pymongo.database import Database
 from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.access.api_key import ApiKey, FoundKey, KeyFinder, Secret, load_entry
 from analytics.access.store import ApiKeyStore
 from analytics.published_copy import Published
-from analytics.sites.registry import make_sites
 from analytics.unavailable import Unavailable, raising_unavailable
-from config.clients import make_redis
-from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -48,6 +44,15 @@ class KeyRing(KeyFinder):
         """Publish the keys; see Published.publish."""
         return self._published.publish(keys.published)
 
+    def publish_change(self, keys: ApiKeyStore) -> None:
+        """Publish the keys after a change. If Redis is not reachable, beat publishes them within a minute of its
+        return.
+        """
+        try:
+            self.publish(keys)
+        except Unavailable as error:
+            log.warning("api_keys_not_published", error=str(error))
+
     def carry_uses(self, keys: ApiKeyStore) -> int:
         """Move the recorded uses to MongoDB, and return their number. Raises Unavailable; the next call then moves
         them.
@@ -66,22 +71,3 @@ class KeyRing(KeyFinder):
     def _note(self, key: ApiKey, at: datetime) -> None:
         with raising_unavailable("redis", RedisError):
             self._redis.hset(USES, str(key.id), at.isoformat())
-
-
-def make_key_ring(settings: Settings) -> KeyRing:
-    return KeyRing(make_redis(settings), required=settings.is_production)
-
-
-def make_api_keys(settings: Settings, database: Database[dict[str, Any]]) -> ApiKeyStore:
-    """Return a store that publishes each change. If Redis is not reachable, beat publishes it within a minute of
-    Redis's return.
-    """
-    ring = make_key_ring(settings)
-
-    def publish(keys: ApiKeyStore) -> None:
-        try:
-            ring.publish(keys)
-        except Unavailable as error:
-            log.warning("api_keys_not_published", error=str(error))
-
-    return ApiKeyStore(database, changed=publish, ids_of=make_sites(settings, database).ids_of)

@@ -20,14 +20,14 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.access.api_key import WRITE_SCOPE
-from analytics.access.key_ring import make_key_ring
+from analytics.access.key_ring import KeyRing
 from analytics.access.store import ApiKeyStore
 from analytics.interval import as_ms, interval_of
 from analytics.journal.audit import Audited, audit
 from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores, store_waiting
 from analytics.privacy.visitor import Visitor
-from analytics.sites.registry import make_registry
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from config.settings import Settings
 from report_app import Services
@@ -48,7 +48,7 @@ def key(settings: Settings, database: Database, redis: Redis) -> Callable[..., d
     def make(*sites: str) -> dict[str, str]:
         keys = ApiKeyStore(database, lambda: NOW - timedelta(days=1))
         _, secret = keys.create("import", [WRITE_SCOPE], sites or None, None)
-        make_key_ring(settings).publish(keys)
+        KeyRing(redis).publish(keys)
         return {"Authorization": f"Bearer {secret}"}
 
     return make
@@ -250,12 +250,10 @@ def test_an_event_with_an_id_of_a_server_is_not_an_import(sites: Sites, key: Any
     assert UUID(line["id"]) != UUID(event["id"])
 
 
-def test_an_exported_event_is_accepted_even_if_it_exceeds_the_current_size_limit(
-    sites: Sites, settings: Settings, key: Any
-):
+def test_an_exported_event_is_accepted_even_if_it_exceeds_the_current_size_limit(sites: Sites, redis: Redis, key: Any):
     """Its derived fields count, and the other site's limit may have been different."""
     sites.send(*views("20T10:00:00", user_id="ann", props={"text": "x" * 1900}))
     lines = sites.export()
-    make_registry(settings).publish(lambda: [Site("copy", max_event_bytes=1024)])
+    SiteRegistry(redis).publish(lambda: [Site("copy", max_event_bytes=1024)])
     sites.bring(to("copy", lines), key())
     assert sites.export("copy") == to("copy", lines)
