@@ -1,8 +1,11 @@
 """A site cannot fill the journal so that other sites are refused, and a single site may use nearly all of it."""
 
+import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +19,7 @@ from analytics.events.account import REFUSED, Account
 from analytics.events.schema import load_event
 from analytics.journal.journal import FULL, Journal, Line
 from analytics.journal.ledger import Ledger
-from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_SHARES, SHARE, Held, Room
+from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_SHARES, SHARE, Held, Room, Shares
 from analytics.pipeline import Stores, store_waiting
 from config.metrics import EVENT_OUTCOMES
 from config.settings import Settings
@@ -152,6 +155,26 @@ def test_the_number_of_remembered_sites_is_limited(journal: Journal):
     for n in range(MOST_SHARES + 5):
         journal._shares._known[f"{n}"] = Held(1, 1, 0.0)
     assert len(journal._shares._known) == MOST_SHARES
+
+
+def test_threads_may_share_what_is_remembered(redis: Redis):
+    """Without a lock, seven of eight threads failed: a look-up reorders an LRUCache."""
+    shares, room = Shares(redis, most=50), Room(None, 10)
+
+    def use(seed: int) -> None:
+        names = random.Random(seed)
+        for _ in range(3000):
+            site_id = f"{names.randrange(80)}"
+            shares.note([site_id.encode(), 1, 1])
+            shares.over([site_id, f"{names.randrange(80)}"], room)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(use, range(8))) == [None] * 8
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_site_far_from_its_share_costs_no_round_trip(journal: Journal, redis: Redis):
