@@ -22,7 +22,8 @@ from config.settings import Settings
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
 
-    from analytics.access.store import ApiKeyStore, KeyRing
+    from analytics.access.key_ring import KeyRing
+    from analytics.access.store import ApiKeyStore
     from analytics.enrichment.steps import Lookups
     from analytics.events.store import EventStore
     from analytics.journal.dead_letters import DeadLetterStore
@@ -147,7 +148,7 @@ class Services:
     @cached_property
     def key_ring(self) -> KeyRing:
         """The API keys in Redis."""
-        from analytics.access.store import KeyRing
+        from analytics.access.key_ring import KeyRing
 
         return KeyRing(self.redis, self.now, required=self._settings.is_production)
 

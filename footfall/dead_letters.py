@@ -138,9 +138,10 @@ def purge(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, everythi
     """Purge all dead letters that match the options."""
     if which == LetterFilter() and not everything:
         raise click.UsageError("Say which dead letters, with --site, --reason or --before, or use --all.")
-    which = which.until(datetime.now(UTC))
+    now = datetime.now(UTC)
+    which = which.until(now)
     _confirm("Purge", stores, which, yes)
-    click.echo(f"{stores[0].purge(which):,} purged.")
+    click.echo(f"{stores[0].purge(which, now):,} purged.")
 
 
 def _get(stores: tuple[DeadLetterStore, Journal], letter_id: UUID) -> DeadLetter:

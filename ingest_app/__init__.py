@@ -2,7 +2,7 @@
 
 from flask import Flask, request
 
-from analytics.access.store import METRICS_SCOPE
+from analytics.access.api_key import METRICS_SCOPE
 from analytics.journal.journal import Line
 from config.services import Services
 from config.settings import Settings

@@ -22,7 +22,8 @@ from typing import Any
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from analytics.access.store import WRITE_SCOPE, ApiKey, KeyRing, is_ours
+from analytics.access.api_key import WRITE_SCOPE, ApiKey, is_ours
+from analytics.access.key_ring import KeyRing
 from analytics.addresses import plain_address
 from analytics.enrichment.steps import Lookups
 from analytics.event_loop import WouldWait
@@ -75,7 +76,7 @@ class Admitted:
     `reasons`: by index, why events were dropped. It has only events of sites that the sender's API key may write.
     `has_bad_key`: the hit had an API key that is unknown, expired or revoked, and was treated as a hit without one.
     `resolved`: by index, the accepted events as they would be stored, if they were only sent to be validated.
-    `exported`: the indexes of exported events (see _Desk.may_import).
+    `exported`: the indexes of exported events (see _Examiner.may_import).
     """
 
     accepted: int
@@ -225,12 +226,12 @@ class Collector:
 
     def _examine(self, hit: Hit, key: ApiKey | None, now: datetime) -> "_Examined":
         seen = _Examined()
-        desk = _Desk(hit, key, self._site)
+        examiner = _Examiner(hit, key, self._site)
         for index, body in enumerate(hit.bodies):
-            if desk.may_import(body):
+            if examiner.may_import(body):
                 seen.exported.add(index)
             try:
-                found = desk.examine(body, now, explain=len(seen.rejected) < MOST_EXPLAINED)
+                found = examiner.examine(body, now, explain=len(seen.rejected) < MOST_EXPLAINED)
             except InvalidEvent as error:
                 # They keep frames alive, and a hit may have thousands of them.
                 error.__traceback__ = error.__context__ = None
@@ -377,7 +378,7 @@ class _Examined:
         }
 
 
-class _Desk:
+class _Examiner:
     """Examines the events of one hit, one after the other. `find`: returns a site, and whether it is set up."""
 
     def __init__(self, hit: Hit, key: ApiKey | None, find: Callable[[str], tuple[Site, bool]]) -> None:
@@ -404,7 +405,7 @@ class _Desk:
             event = replace(event, occurred_at=occurred_at, clamped=clamped)
         site, is_configured = self._site(event.site_id)
         is_trusted = self._key is not None and self._key.may(WRITE_SCOPE, event.site_id)
-        client = _who_did_it(body, Client() if is_trusted else self._hit.client, event.site_id)
+        client = _client_of(body, Client() if is_trusted else self._hit.client, event.site_id)
         arrival = Arrival(event, self._hit, client, site, is_configured, is_trusted)
         reason = reason_to_drop(arrival)
         return Drop(reason, event.site_id) if reason else _sized(arrival)
@@ -447,7 +448,7 @@ def _sized(arrival: Arrival) -> Arrival:
     raise InvalidEvent({name: [message]}, "too_large", event.site_id)
 
 
-def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:
+def _client_of(body: dict[str, Any], sender: Client, site_id: str) -> Client:
     """The client of the visitor.
 
     `sender`: the client of the hit, or an empty client if the sender is known to be a server.

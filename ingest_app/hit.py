@@ -18,6 +18,7 @@ from analytics.addresses import plain_address
 from analytics.events.schema import InvalidEvent, load_moment, without_half_pairs
 from analytics.events.schema import read_json as read_plain_json
 from analytics.visitors.client import Client
+from config.bearer import bearer
 from config.metrics import REPLACED_SURROGATES
 from ingest_app.cdn_headers import read_place
 from ingest_app.encodings import PIECE, inflate
@@ -76,7 +77,6 @@ def read_hit(
         languages=said("HTTP_ACCEPT_LANGUAGE", "")[:LONGEST_LANGUAGES],
         place=read_place(EnvironHeaders(environ), names) if names else (),
     )
-    kind, _, key = said("HTTP_AUTHORIZATION", "").partition(" ")
     return Hit(
         client,
         bodies,
@@ -84,7 +84,7 @@ def read_hit(
         origin=said("HTTP_ORIGIN"),
         refuses=said("HTTP_DNT") == "1" or said("HTTP_SEC_GPC") == "1",
         opted_out=OPTED_OUT in said("HTTP_COOKIE", ""),
-        key=key.strip() if kind.lower() == "bearer" else "",
+        key=bearer(said("HTTP_AUTHORIZATION", "")),
         sender=said(SENDER, ""),
         size=said(BODY_BYTES, 0),
         is_foreign=is_foreign,

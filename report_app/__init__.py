@@ -6,7 +6,7 @@ import structlog
 from flask import Flask, Response
 from prometheus_client import Metric
 
-from analytics.access.store import (
+from analytics.access.api_key import (
     ADMIN_SCOPE,
     DEAD_LETTERS_SCOPE,
     METRICS_SCOPE,
@@ -74,7 +74,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(docs_blueprint(description))
     app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS))
     if settings.reports_are_open:
-        log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
+        log.warning("reports_opened", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     trust_proxies(app, settings.trusted_proxies)
     return app
 

@@ -73,5 +73,5 @@ def _watched(lines: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield from lines
     except Unavailable as error:
-        log.warning("export_broken_off", error=type(error.cause).__name__)
+        log.warning("export_aborted", error=type(error.cause).__name__)
         raise

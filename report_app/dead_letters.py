@@ -88,12 +88,13 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
         `confirm` is the expected number: with another number, none is purged.
         """
         query = read(Purge(), _body())
-        which = _filter(query).until(datetime.now(UTC))
+        now = datetime.now(UTC)
+        which = _filter(query).until(now)
         total = sum(row.count for row in letters.count(which))
         if query["confirm"] != total:
             message = f"{total} dead letters match. To purge them, send this number as `confirm`."
             return error_response(409, error_body("not_confirmed", message))
-        return jsonify(success=True, purged=letters.purge(which))
+        return jsonify(success=True, purged=letters.purge(which, now))
 
     return blueprint
 

@@ -122,5 +122,5 @@ def _watched(pieces: Iterator[bytes], site_id: str, held: ExitStack) -> Iterator
         with held:
             yield from pieces
     except Unavailable as error:
-        log.warning("export_broken_off", site_id=site_id, error=type(error.cause).__name__)
+        log.warning("export_aborted", site_id=site_id, error=type(error.cause).__name__)
         raise

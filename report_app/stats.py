@@ -54,7 +54,7 @@ class Day(fields.Date):
 
 class StatsQuery(Schema):
     class Meta:
-        unknown = EXCLUDE
+        unknown = EXCLUDE  # as in the first version; all other routes refuse unknown parameters
 
     site_id = fields.String(required=True, validate=Length(min=1, max=128))
     date = Day(format="%Y-%m-%d")

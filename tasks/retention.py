@@ -25,7 +25,7 @@ def finish_erasures() -> Result:
 
 
 @app.task(name="tasks.retention.purge_expired", acks_late=False, **LIMITS)
-@zeros_if_unavailable("not_purged", events=0, dead_letters=0)
+@zeros_if_unavailable("events_not_purged", events=0, dead_letters=0)
 def purge_expired() -> Result:
     ours = services()
     done = ours.purger.purge_expired(all_sites(ours.sites), until=datetime.now(UTC) + PURGE_FOR)

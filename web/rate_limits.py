@@ -27,6 +27,7 @@ from limits.strategies import FixedWindowRateLimiter
 from werkzeug.exceptions import TooManyRequests
 
 from analytics.event_loop import WouldWait
+from analytics.unavailable import Breaker, Unavailable
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 
 ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES = "address", "address_events", "address_bytes"
@@ -52,8 +53,7 @@ class RateLimits:
 
     def __init__(self, storage: Storage, limits: dict[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         self._limiter = FixedWindowRateLimiter(storage)
-        self._clock = clock
-        self._away_until = 0.0
+        self._breaker = Breaker("redis", StorageError, _PAUSE, clock=clock)
         self._limits = {name: _Limit(parse(text), clock) for name, text in limits.items() if text}
 
     def holds(self, name: str) -> bool:
@@ -90,13 +90,10 @@ class RateLimits:
         limit = self._limits.get(name)
         if limit is None:
             return
-        if self._clock() < self._away_until:
-            RATE_UNCHECKED.labels(name).inc()
-            return
         try:
-            seconds = limit.spend(self._limiter, who, cost, keeps)
-        except StorageError:
-            self._away_until = self._clock() + _PAUSE
+            with self._breaker.closed():
+                seconds = limit.spend(self._limiter, who, cost, keeps)
+        except Unavailable:
             RATE_UNCHECKED.labels(name).inc()
             return
         if seconds:

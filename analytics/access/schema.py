@@ -10,7 +10,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf
 
-from analytics.access.store import ADMIN_SCOPE, SCOPES, ApiKey
+from analytics.access.api_key import ADMIN_SCOPE, SCOPES, ApiKey
 from analytics.events.schema import OPTIONAL, Moment, Text
 from analytics.schema_fields import StrictSchema
 

@@ -83,7 +83,7 @@ class Purger:
             each(removed)
             if is_late():
                 return Purged(events, 0, is_done=False)
-        letters = self.dead_letters.purge_old(site_id, before, is_late)
+        letters = self.dead_letters.purge_old(site_id, before, self.now(), is_late)
         if events or letters:
             log.info("events_purged", site_id=site_id, events=events, dead_letters=letters, before=before.isoformat())
         return Purged(events, letters, is_done=not is_late())

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from ipaddress import ip_network
-from threading import Lock
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -26,6 +25,7 @@ from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.sites.names import conflict_of, names_of, spellings
 from analytics.sites.site import Goal, Site
 from analytics.suggestion import did_you_mean
+from analytics.timed_cache import TimedCache
 from analytics.unavailable import raising_unavailable
 from analytics.urls import LONGEST_HOST, plain_host, plain_name
 
@@ -79,11 +79,8 @@ class SiteStore:
         self._sites = database["sites"]
         self._turns = database["site_turns"]
         self._with_events = with_events
-        self._clock = clock
         self._changed = changed
-        self._lock = Lock()
-        self._remembered: dict[tuple[str, str], tuple[Site | None, float]] = {}
-        self._changes = 0
+        self._remembered: TimedCache[tuple[str, str], Site | None] = TimedCache(MOST_REMEMBERED, REMEMBERED, clock)
 
     def get(self, site_id: str) -> Site:
         """Return the site. A site without settings has the defaults. Raises Unavailable."""
@@ -120,19 +117,7 @@ class SiteStore:
         return UnknownSite(f"There is no site {name!r}.{did_you_mean(name, known)}")
 
     def _recall(self, field: str, value: str) -> Site | None:
-        key = field, value
-        if remembered := self._remembered.get(key):
-            site, until = remembered
-            if self._clock() < until:
-                return site
-        changes, until = self._changes, self._clock() + REMEMBERED
-        site = self._find(field, value)
-        with self._lock:
-            if changes == self._changes:  # otherwise the result may be older than the change
-                if len(self._remembered) >= MOST_REMEMBERED:
-                    self._remembered.clear()
-                self._remembered[key] = site, until
-        return site
+        return self._remembered.get((field, value), lambda: self._find(field, value))
 
     def put(self, site: Site) -> Site:
         """Replace the settings of a site, and return the site. Without a write key, the site keeps its key or gets a
@@ -229,9 +214,7 @@ class SiteStore:
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 yield
         finally:
-            with self._lock:
-                self._changes += 1
-                self._remembered.clear()  # a domain may belong to another site now
+            self._remembered.clear()  # a domain may belong to another site now
 
 
 def _can_be_a_name(name: str) -> bool:

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from redis import Redis
 from redis.exceptions import RedisError
 
+from analytics.redis import is_rewriting
 from analytics.unavailable import Breaker, raising_unavailable
 from analytics.visitors.client import Client
 
@@ -205,7 +206,7 @@ class SaltKeeper:
             info: Any = self._redis.info()
             if not info["aof_enabled"]:
                 return self._forget(self._now().timestamp())
-            if info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]:
+            if is_rewriting(info):
                 return 0
             self._take_off_the_list(info)
             over: Any = self._redis.zrangebyscore(SALTS, "-inf", self._now().timestamp())

@@ -59,7 +59,7 @@ def answer(sock: socket.socket) -> bytes:
     return found
 
 
-def test_two_hundred_slow_clients_keep_nobody_waiting_and_are_told_that_it_was_too_long(server, redis: Redis):
+def test_two_hundred_slow_clients_delay_no_other_client_and_get_a_408(server, redis: Redis):
     """One process has 16 threads. 50 clients say nothing, 50 send a head and 50 a body with a byte per second, and 50
     stop within the body of a batch.
     """
@@ -115,7 +115,7 @@ def test_a_body_that_stops_on_a_thread_is_a_408_too(server):
     assert b'"request_timeout"' in found
 
 
-def test_requests_are_answered_however_they_are_cut_into_packets(server, redis: Redis):
+def test_requests_in_any_number_of_packets_are_answered(server, redis: Redis):
     _, port = server
     chunked = HEAD + b"Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GOOD), GOOD)
     whole = head(len(GOOD)) + GOOD
@@ -132,7 +132,7 @@ def test_requests_are_answered_however_they_are_cut_into_packets(server, redis: 
     assert redis.xlen(JOURNAL_KEY) == 5
 
 
-def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server):
+def test_a_client_that_expects_100_continue_gets_it(server):
     _, port = server
     with connect(port) as sock:
         sock.sendall(HEAD + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(GOOD))
@@ -141,7 +141,7 @@ def test_a_client_that_asks_before_it_sends_is_told_to_go_on(server):
         assert answer(sock).startswith(b"HTTP/1.1 200 OK")
 
 
-def test_whoever_goes_away_halfway_leaves_nothing_behind(server, redis: Redis):
+def test_a_client_that_disconnects_halfway_leaves_nothing_behind(server, redis: Redis):
     process, port = server
     (worker,) = process.children()
     before = worker.num_fds()

@@ -7,7 +7,7 @@ def test_the_same_event_id_of_the_same_site_is_the_same_id():
     assert id_from_client("site", "order-1") == id_from_client("site", "order-1")
 
 
-def test_ids_derived_today_are_those_derived_ever_since():
+def test_derived_ids_never_change_between_versions():
     assert str(id_from_client("site-abc-123", "order-1")) == "1ed6cdc8-2bb3-5aba-a75e-52fa4af9ec71"
     assert str(id_from_entry("footfall:journal", "1-0")) == "8bc03ac7-c771-56bb-b040-ba9a9e1c792f"
 
@@ -16,7 +16,7 @@ def test_two_sites_may_use_the_same_event_id():
     assert id_from_client("one", "1") != id_from_client("two", "1")
 
 
-def test_where_site_and_event_id_meet_makes_a_difference():
+def test_the_boundary_between_site_and_event_id_changes_the_id():
     assert id_from_client("ab", "c") != id_from_client("a", "bc")
     assert id_from_client("1", "2:a") != id_from_client("12:", "a")
 

@@ -79,7 +79,9 @@ def test_a_site_keeps_whole_days_of_its_own_zone(zone: str, first: datetime):
     assert kept_since(replace(site, retention_days=None), NOW) is None
 
 
-def test_what_is_older_goes_and_the_rest_stays(purger: Purger, stores: Stores, database: Database, audited: Audited):
+def test_older_events_are_purged_and_the_others_stay(
+    purger: Purger, stores: Stores, database: Database, audited: Audited
+):
     send(stores, *days(1, 9, 10, 21), BEFORE, BEFORE - timedelta(milliseconds=1))
     send(stores, *days(1), site_id="other")
     assert purger.count("shop", BEFORE) == Purged(3, 0)
@@ -90,7 +92,7 @@ def test_what_is_older_goes_and_the_rest_stays(purger: Purger, stores: Stores, d
     assert audit(audited).faults == []
 
 
-def test_each_site_by_its_own_days_and_none_where_nothing_is_set(
+def test_each_site_is_purged_by_its_own_setting_and_none_without_it(
     purger: Purger, stores: Stores, database: Database, audited: Audited
 ):
     for site_id in ("shop", "other", "all"):
@@ -106,7 +108,7 @@ def test_each_site_by_its_own_days_and_none_where_nothing_is_set(
     assert audit(audited).faults == []
 
 
-def test_segments_follow(purger: Purger, stores: Stores, segments: Segments):
+def test_segments_are_rebuilt_after_a_purge(purger: Purger, stores: Stores, segments: Segments):
     send(stores, *days(1, 2, 21))
     segments.builder.build_site("shop", everything=True)
     purger.purge("shop", BEFORE)
@@ -117,7 +119,7 @@ def test_segments_follow(purger: Purger, stores: Stores, segments: Segments):
     assert all(found.is_right for found in verify(segments, "shop", months_of(segments, "shop"), 1000))
 
 
-def test_many_events_go_in_pieces_and_a_stop_in_between_costs_nothing(
+def test_many_events_are_purged_in_groups_and_a_stop_in_between_loses_no_work(
     purger: Purger, stores: Stores, database: Database, audited: Audited
 ):
     send(stores, *(BEFORE - timedelta(minutes=n + 1) for n in range(2 * REMOVED_AT_ONCE + 10)))
@@ -128,7 +130,7 @@ def test_many_events_go_in_pieces_and_a_stop_in_between_costs_nothing(
     assert audit(audited).faults == []
 
 
-def test_dead_letters_go_by_when_they_were_received(
+def test_dead_letters_are_purged_by_the_time_they_were_received(
     purger: Purger, stores: Stores, database: Database, audited: Audited, redis: Redis
 ):
     for day in (1, 20):
@@ -148,7 +150,7 @@ def run(settings: Settings) -> Callable[..., Result]:
     return lambda *words, stdin="": CliRunner().invoke(purge_command, words, obj=settings, input=stdin)
 
 
-def test_by_hand_it_counts_first(run: Callable[..., Result], stores: Stores, database: Database, audited: Audited):
+def test_a_purge_by_hand_counts_first(run: Callable[..., Result], stores: Stores, database: Database, audited: Audited):
     send(stores, *days(1, 9, 10, 21))
     what: Any = ("--site", "shop", "--before", "2026-11-10")
     dry = run(*what, "--dry-run")
@@ -163,6 +165,6 @@ def test_by_hand_it_counts_first(run: Callable[..., Result], stores: Stores, dat
     assert audit(audited).faults == []
 
 
-def test_by_hand_a_day_begins_at_midnight_of_the_site(run: Callable[..., Result], database: Database):
+def test_in_a_purge_by_hand_a_day_begins_at_midnight_of_the_site(run: Callable[..., Result], database: Database):
     SiteStore(database).put(Site("shop", ZoneInfo("America/New_York")))
     assert "before 2026-11-10 05:00 UTC" in run("--site", "shop", "--before", "2026-11-10", "--dry-run").output
