@@ -13,8 +13,8 @@ from flask import current_app, request
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from analytics.addresses import plain_address
-from analytics.events.schema import InvalidEvent, load_moment, without_half_pairs
-from analytics.events.schema import read_json as read_plain_json
+from analytics.events.schema import InvalidEvent, load_moment, read_event_json
+from analytics.json_input import without_half_pairs
 from analytics.visitors.client import Client
 from config.metrics import REPLACED_SURROGATES
 from ingest_app.cdn_headers import read_place
@@ -89,7 +89,7 @@ def read_json(raw: bytes) -> Any:
     whole, halves = without_half_pairs(raw)
     if halves:
         REPLACED_SURROGATES.inc(halves)
-    return read_plain_json(whole)
+    return read_event_json(whole)
 
 
 def read_bytes(most: int | None = None) -> bytes:

@@ -15,8 +15,7 @@ from marshmallow.validate import Length, OneOf, Range
 
 from analytics.addresses import plain_network
 from analytics.events.event_size import LARGEST, LEAST
-from analytics.events.schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole, normalized
-from analytics.schema_fields import StrictSchema
+from analytics.schema_fields import CURRENCY, OPTIONAL, Code, Flag, StrictSchema, Text, Whole, normalized
 from analytics.sites.site import Goal, Site
 from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
 

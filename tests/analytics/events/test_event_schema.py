@@ -11,14 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analytics.events.event import DESCRIBED, Revenue
-from analytics.events.schema import (
-    EventSchema,
-    InvalidEvent,
-    dump_journal_event,
-    load_event,
-    load_journal_event,
-    without_half_pairs,
-)
+from analytics.events.schema import EventSchema, InvalidEvent, dump_journal_event, load_event, load_journal_event
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 ENTRY_ID = UUID("00000000-0000-5000-8000-000000000001")
@@ -106,23 +99,6 @@ def test_what_is_no_url_is_refused_as_one(url: str):
 )
 def test_a_url_of_any_scheme_is_taken(url: str):
     assert load_event(LEAST | {"url": url}, NOW).url == url
-
-
-@pytest.mark.parametrize(
-    ("raw", "whole", "halves"),
-    [
-        (rb'{"a": "\ud800x"}', {"a": "\ufffdx"}, 1),
-        (rb'{"\uDFFF": ["\udbff\udbff", {"b": "\ude00"}]}', {"\ufffd": ["\ufffd\ufffd", {"b": "\ufffd"}]}, 4),
-        (rb'{"a": "\ud83d\ude00 \\ud800 \\\ud800"}', {"a": "\U0001f600 \\ud800 \\\ufffd"}, 1),
-        (b'{"a": "\xed\xa0\x80"}', {"a": "\ufffd"}, 1),
-        ('{"a": "\ufffd \ud83d\ude00"}'.encode("utf-16", "surrogatepass"), {"a": "\ufffd \U0001f600"}, 0),
-        ('{"a": "\ud83d"}'.encode("utf-16-le", "surrogatepass"), {"a": "\ufffd"}, 1),
-        ('{"a": "\U0001f600\ud7ff"}'.encode(), {"a": "\U0001f600\ud7ff"}, 0),
-    ],
-)
-def test_half_a_surrogate_pair_is_replaced_wherever_it_stands_in_json(raw: bytes, whole: object, halves: int):
-    replaced, count = without_half_pairs(raw)
-    assert (json.loads(replaced), count) == (whole, halves)
 
 
 def test_an_empty_user_id_is_nobody():
