@@ -1,7 +1,8 @@
-"""What the marshmallow schemas share: fields, strictness about unknown names, and errors by field. Pure.
+"""What the marshmallow schemas share: fields, two kinds of schema, and errors by field. Pure.
 
-Some fields have a fast path for the usual values, which returns what marshmallow would return. Other values go through
-marshmallow, which produces the error messages.
+Some fields have a fast path for the usual values: their `deserialize` returns what marshmallow's returns. Other values
+go through marshmallow, which produces the error messages. tests/analytics/events/test_fast_path.py checks that both
+agree.
 """
 
 import re
@@ -11,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from marshmallow import Schema, ValidationError, fields
-from marshmallow.validate import Length, Regexp
+from marshmallow.validate import Length, Range, Regexp
 
 from analytics.suggestion import did_you_mean
 
@@ -38,6 +39,26 @@ class StrictSchema(Schema):
                 messages[0] = unknown + did_you_mean(str(name), known)
 
 
+class FastSchema(Schema):
+    """A schema with a fast path for valid objects. Its fields have no data_key, no default and no schema of their own,
+    and it has no hooks.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._required = {name for name, field in self.load_fields.items() if field.required}
+
+    def load_fast(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return what `load` returns, but without marshmallow's machinery around the fields, which takes 16 µs. Raises
+        ValidationError where `load` does. It does not say what is wrong in all fields.
+        """
+        known = self.load_fields
+        loaded = {name: known[name].deserialize(value) for name, value in body.items() if name in known}
+        if not self._required <= loaded.keys():
+            raise ValidationError("A required field is missing.")
+        return loaded
+
+
 class Text(fields.String):
     """A string that can be stored. JSON's \\ud800 makes half a surrogate pair, which UTF-8 cannot hold."""
 
@@ -45,7 +66,7 @@ class Text(fields.String):
 
     def __init__(self, *, shortest: int = 0, longest: int, **kwargs: Any) -> None:
         super().__init__(validate=Length(min=shortest or None, max=longest), **kwargs)
-        self._lengths = range(shortest, longest + 1)
+        self._lengths = range(max(shortest, 1), longest + 1)  # "" may mean null
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
         if type(value) is str and len(value) in self._lengths and value.isascii():
@@ -85,9 +106,11 @@ class Moment(fields.AwareDateTime):
         super().__init__(format="iso", default_timezone=UTC, **kwargs)
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
-        if type(value) is str and value.endswith(("Z", "+00:00")):
+        if type(value) is str:
             try:
-                return self._checked(datetime.fromisoformat(value))
+                moment = datetime.fromisoformat(value)
+                if moment.tzinfo is UTC:  # also -00:00 is; "2026-11-22+00:00" has no offset
+                    return self._checked(moment)
             except ValueError:
                 pass
         return super().deserialize(value, attr, data, **kwargs)
@@ -115,6 +138,9 @@ class Code(fields.String):
 class Flag(fields.Boolean):
     """true or false. It rejects 1 and 0, which marshmallow accepts as Python does."""
 
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        return value if isinstance(value, bool) else super().deserialize(value, attr, data, **kwargs)
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
         if not isinstance(value, bool):
             raise self.make_error("invalid", input=value)
@@ -124,8 +150,14 @@ class Flag(fields.Boolean):
 class Whole(fields.Integer):
     """A whole number in any JSON notation: 7.0 is one too. Text is rejected."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(strict=True, **kwargs)
+    def __init__(self, *, validate: Range | None = None, **kwargs: Any) -> None:
+        super().__init__(strict=True, validate=validate, **kwargs)
+        self._numbers = range(validate.min, validate.max + 1) if validate else range(0)
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is int and value in self._numbers:
+            return value
+        return super().deserialize(value, attr, data, **kwargs)
 
     def _validated(self, value: Any) -> int:
         return super()._validated(int(value) if isinstance(value, float) and value.is_integer() else value)
@@ -186,6 +218,8 @@ def _written(value: object) -> datetime | None:
 
 
 def is_encodable(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

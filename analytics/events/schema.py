@@ -16,7 +16,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from typing import Any
 from uuid import UUID
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields
+from marshmallow import EXCLUDE, ValidationError, fields
 from marshmallow.validate import Range
 
 from analytics.events.event import DESCRIBED, Event, Revenue, id_from_client, id_from_export, new_id
@@ -27,6 +27,7 @@ from analytics.schema_fields import (
     INT64,
     OPTIONAL,
     Code,
+    FastSchema,
     Flag,
     Id,
     Moment,
@@ -112,7 +113,7 @@ class PageUrl(Text):
         return text
 
 
-class EventSchema(Schema):
+class EventSchema(FastSchema):
     """The fields that a client may send for an event. Unknown fields are ignored without an error. null is the same as
     a missing field, and so is "" in the fields that describe the event.
     """
@@ -179,6 +180,8 @@ _exported_schema = ExportedSchema()
 _journal_schema = JournalSchema()
 _moment = Moment()
 _described = frozenset(DESCRIBED)
+# An encoder of our own, because json.dumps makes a new one for each call. An event holds no circular reference.
+_to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 _TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence")
 
 
@@ -260,7 +263,7 @@ def dump_journal_event(event: Event, **more: str | None) -> bytes:
         entry["clamped"] = True
     if event.exported_id is not None:
         entry["exported_id"] = event.exported_id.hex
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+    return _to_json(entry).encode()
 
 
 def dump_exported_event(event: Event) -> bytes:
@@ -268,11 +271,11 @@ def dump_exported_event(event: Event) -> bytes:
     return dump_journal_event(replace(event, id=event.exported_id, exported_id=None) if event.exported_id else event)
 
 
-def _load(schema: Schema, body: object, explain: bool = True) -> dict[str, Any]:
+def _load(schema: FastSchema, body: object, explain: bool = True) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidEvent({"body": ["Not a JSON object."]})
     try:
-        return _load_plainly(schema, body)
+        return schema.load_fast(body)
     except ValidationError:
         if not explain:
             raise InvalidEvent(UNEXPLAINED, site_id=_site_of(body)) from None
@@ -280,17 +283,6 @@ def _load(schema: Schema, body: object, explain: bool = True) -> dict[str, Any]:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
         raise InvalidEvent(normalized(error), site_id=_site_of(body)) from None
-    return loaded
-
-
-def _load_plainly(schema: Schema, body: dict[str, Any]) -> dict[str, Any]:
-    """The same as schema.load here, field by field and without its machinery: 22 µs instead of 38 µs (November
-    2026).
-    """
-    known = schema.load_fields
-    loaded = {name: known[name].deserialize(value) for name, value in body.items() if name in known}
-    if "site_id" not in loaded or "event_type" not in loaded:
-        raise ValidationError("Missing.")
     return loaded
 
 
@@ -351,11 +343,11 @@ def _fault_of_prop(key: str, value: object) -> str | None:
     if not key or len(key) > LONGEST_PROP_NAME or "\0" in key or not is_encodable(key):
         return f"The name is empty, longer than {LONGEST_PROP_NAME} characters, or not text."
     match value:
-        case bool() | None:
-            return None
         case str():
             fault = None if is_encodable(value) else "Holds half of a surrogate pair, which is not text."
             return f"Longer than {LONGEST_PROP} characters." if len(value) > LONGEST_PROP else fault
+        case bool() | None:
+            return None
         case int():
             return None if value in INT64 else "Does not fit into 64 bits."
         case float():

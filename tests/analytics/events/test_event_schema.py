@@ -122,6 +122,8 @@ def test_unknown_fields_are_kept_out():
         ("2016-12-31T23:59:60.5+00:00", datetime(2017, 1, 1, 0, 0, 0, 500000, tzinfo=UTC)),
         ("2026-11-22T24:00:00Z", datetime(2026, 11, 23, tzinfo=UTC)),
         ("2026-11-22T24:00+02:00", datetime(2026, 11, 22, 22, tzinfo=UTC)),
+        ("2026-11-22", datetime(2026, 11, 22, tzinfo=UTC)),
+        ("2026-11-22+00:00", datetime(2026, 11, 22, tzinfo=UTC)),
         (1795255200, datetime(2026, 11, 21, 10, tzinfo=UTC)),
         ("1795255200", datetime(2026, 11, 21, 10, tzinfo=UTC)),
         (1795255200.25, datetime(2026, 11, 21, 10, 0, 0, 250000, tzinfo=UTC)),
