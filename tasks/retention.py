@@ -13,7 +13,7 @@ from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import make_journal
 from analytics.privacy.eraser import Eraser, make_eraser
 from analytics.privacy.local_copies import Forgetter
-from analytics.privacy.retention import Purger, all_sites
+from analytics.privacy.retention import Purger
 from analytics.segments.engine import make_segments
 from analytics.sites.store import SiteStore
 from config.clients import make_database
@@ -46,7 +46,7 @@ def finish_erasures() -> Result:
 @zeros_if_unavailable("not_purged", events=0, dead_letters=0)
 def purge_expired() -> Result:
     ours, sites = purger()
-    done = ours.purge_expired(all_sites(sites), until=datetime.now(UTC) + PURGE_FOR)
+    done = ours.purge_expired(sites.all(), until=datetime.now(UTC) + PURGE_FOR)
     if not done.is_done:
         purge_expired.apply_async()
     return {"events": done.events, "dead_letters": done.dead_letters}
