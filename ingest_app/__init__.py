@@ -45,7 +45,7 @@ def create_app(settings: Settings, collector: Collector) -> Flask:
         @app.before_request
         def limit_address() -> None:
             if request.path not in UNLIMITED:
-                request.environ[SENDER] = collector.expect(request.remote_addr or "")
+                request.environ[SENDER] = collector.check_address_limit(request.remote_addr or "")
 
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
     add_vendor_error_fields(app)

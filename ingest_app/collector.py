@@ -72,7 +72,7 @@ class Admitted:
     `reasons`: by index, why events were dropped. It has only events of sites that the sender's API key may write.
     `has_bad_key`: the hit had an API key that is unknown, expired or revoked, and was treated as a hit without one.
     `resolved`: by index, the accepted events as they would be stored, if they were only sent to be validated.
-    `exported`: the indexes of exported events (see _Desk.may_import).
+    `exported`: the indexes of exported events (see _Examiner.may_import).
     """
 
     accepted: int
@@ -139,7 +139,7 @@ class Collector:
         self._commits = commits(self._commit, size=_size)
         self._breaker = Breaker("redis", Unavailable)
 
-    def expect(self, address: str) -> str:
+    def check_address_limit(self, address: str) -> str:
         """Charges a hit to its sender's limits before any of its body is read. Returns the sender's name in the limits.
 
         The name is made with today's salt, so that no address is stored in Redis. If there is no salt, the hit is not
@@ -217,12 +217,12 @@ class Collector:
 
     def _examine(self, hit: Hit, key: ApiKey | None, now: datetime) -> "_Examined":
         seen = _Examined()
-        desk = _Desk(hit, key, self._site)
+        examiner = _Examiner(hit, key, self._site)
         for index, body in enumerate(hit.bodies):
-            if desk.may_import(body):
+            if examiner.may_import(body):
                 seen.exported.add(index)
             try:
-                found = desk.examine(body, now, explain=len(seen.rejected) < MOST_EXPLAINED)
+                found = examiner.examine(body, now, explain=len(seen.rejected) < MOST_EXPLAINED)
             except InvalidEvent as error:
                 # They keep frames alive, and a hit may have thousands of them.
                 error.__traceback__ = error.__context__ = None
@@ -366,7 +366,7 @@ class _Examined:
         }
 
 
-class _Desk:
+class _Examiner:
     """Examines the events of one hit, one after the other. `find`: returns a site, and whether it is set up."""
 
     def __init__(self, hit: Hit, key: ApiKey | None, find: Callable[[str], tuple[Site, bool]]) -> None:
@@ -467,5 +467,5 @@ def _size(lines: Sequence[Line]) -> int:
     return sum(len(line.event) for line in lines)
 
 
-def _rejection(error: InvalidEvent, now: datetime, site_id: str = "") -> Line:
-    return Line(Account(site_id, now.date()), f"{REJECTED}{error.code}")
+def _rejection(error: InvalidEvent, now: datetime) -> Line:
+    return Line(Account("", now.date()), f"{REJECTED}{error.code}")
