@@ -109,7 +109,7 @@ class Moment(fields.AwareDateTime):
         if type(value) is str:
             try:
                 moment = datetime.fromisoformat(value)
-                if moment.tzinfo is UTC:  # also -00:00 is; "2026-11-22+00:00" has no offset
+                if moment.tzinfo is UTC:  # Python reads "2026-11-22+00:00" as a time without an offset
                     return self._checked(moment)
             except ValueError:
                 pass
@@ -186,7 +186,7 @@ def _by_field(messages: Mapping[Any, Any], within: str = "") -> Iterator[tuple[s
 
 def whole_milliseconds(moment: datetime) -> datetime:
     rest = moment.microsecond % 1000
-    return moment.replace(microsecond=moment.microsecond - rest) if rest else moment  # replace takes a microsecond
+    return moment - timedelta(0, 0, rest) if rest else moment  # `replace` and keywords take twice as long
 
 
 def _unix(value: object) -> datetime | None:

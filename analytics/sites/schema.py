@@ -4,7 +4,7 @@ Callers must handle InvalidSite, which says what is wrong by field. A field of t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -120,6 +120,10 @@ def _several(each: fields.Field[Any]) -> fields.List[Any]:
     return fields.List(each, validate=Length(max=_MOST_LISTED), **OPTIONAL)
 
 
+# The types of Site that the fields below do not load.
+_KINDS: dict[str, Callable[[Any], object]] = {"zone": ZoneInfo, "write_key": str}
+
+
 class SiteSchema(StrictSchema):
     """A site's settings: the JSON names and rules of the fields of Site. An unknown setting is an error, so that a
     misspelled one is not lost. null is the same as a missing setting. A missing setting has its default.
@@ -145,7 +149,7 @@ class SiteSchema(StrictSchema):
     def make(self, loaded: dict[str, Any], **_: Any) -> Site:
         given = {name: value for name, value in loaded.items() if value is not None}
         given |= {name: tuple(dict.fromkeys(value)) for name, value in given.items() if isinstance(value, list)}
-        given |= {name: kind(given[name]) for name, kind in (("zone", ZoneInfo), ("write_key", str)) if name in given}
+        given |= {name: kind(given[name]) for name, kind in _KINDS.items() if name in given}
         return Site(**given)
 
 
