@@ -42,6 +42,7 @@ MOST_PROPS = 30
 LONGEST_PROP, LONGEST_PROP_NAME = 2000, 300  # characters
 MOST_MONEY = 10**12  # of an amount, exclusive
 THOUSANDTH = Decimal("0.001")
+_CURRENCY = re.compile(CURRENCY)
 _AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 PLAIN_URL = re.compile(r"https?://(?:[a-z0-9]{1,63}\.){0,4}[a-z0-9]{1,63}(?:/[!-\[\]-~]*)?", re.ASCII)
 LONGEST_SEAL = 32_768  # characters; the longest user agent that the collector accepts, in emoji, takes 20,000
@@ -334,7 +335,7 @@ def _amount(value: object) -> Decimal:
 
 
 def _currency(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(CURRENCY, value):
+    if not isinstance(value, str) or not _CURRENCY.fullmatch(value):
         raise ValidationError("currency: Not an ISO 4217 code such as USD.")
     return value
 
