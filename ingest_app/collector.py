@@ -479,5 +479,5 @@ def _size(lines: Sequence[Line]) -> int:
     return sum(len(line.event) for line in lines)
 
 
-def _rejection(error: InvalidEvent, now: datetime, site_id: str = "") -> Line:
-    return Line(Account(site_id, now.date()), f"{REJECTED}{error.code}")
+def _rejection(error: InvalidEvent, now: datetime) -> Line:
+    return Line(Account("", now.date()), f"{REJECTED}{error.code}")

@@ -15,8 +15,8 @@ from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from analytics.addresses import plain_address
-from analytics.events.schema import InvalidEvent, load_moment, without_half_pairs
-from analytics.events.schema import read_json as read_plain_json
+from analytics.events.schema import InvalidEvent, load_moment, read_event_json
+from analytics.json_input import without_half_pairs
 from analytics.visitors.client import Client
 from config.bearer import bearer
 from config.metrics import REPLACED_SURROGATES
@@ -103,7 +103,7 @@ def read_json(raw: bytes) -> Any:
     whole, halves = without_half_pairs(raw)
     if halves:
         REPLACED_SURROGATES.inc(halves)
-    return read_plain_json(whole)
+    return read_event_json(whole)
 
 
 def read_bytes(most: int | None = None) -> bytes:

@@ -12,9 +12,9 @@ import structlog
 from flask import Blueprint, Response, jsonify
 from marshmallow import Schema, ValidationError, validates_schema
 
-from analytics.events.schema import Text
 from analytics.privacy.eraser import Eraser
 from analytics.privacy.visitor import Visitor
+from analytics.schema_fields import Text
 from analytics.unavailable import Unavailable
 from web.auth import Check
 from web.request_data import read, read_body

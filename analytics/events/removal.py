@@ -31,7 +31,7 @@ from analytics.unavailable import raising_unavailable
 
 ERASED, PURGED = "erased", "purged"
 REMOVED_AT_ONCE = 500  # events removed in one transaction
-GONE_FOR = 30 * 86_400  # seconds for which the entries of removed events are known; longer than any outage
+GONE_FOR = 30 * 86_400  # seconds for which removed journal entries are known; longer than any outage
 _CLOCKS_APART = timedelta(hours=1)  # at most, between Redis's clock and ours
 
 _FOUND = {"site_id": 1, "received_at": 1, "timestamp": 1, "entry_id": 1}

@@ -26,6 +26,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.account import Account
 from analytics.events.event import sequence_of
+from analytics.events.removal import GONE_FOR
 from analytics.journal.journal import Entry
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.unavailable import raising_unavailable
@@ -33,7 +34,6 @@ from analytics.unavailable import raising_unavailable
 # The most bytes of a payload that a dead letter keeps: MongoDB's documents have at most 16 MB.
 MOST_RAW = 1_000_000
 _AT_ONCE = 500  # dead letters removed in one transaction
-_GONE_FOR = 30 * 86_400  # seconds for which the entries of removed dead letters are known; longer than any outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ class DeadLetterStore:
 
         removed = 0
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._gone.create_index("at", expireAfterSeconds=_GONE_FOR)
+            self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
         while True:
             with (
                 raising_unavailable("mongodb", PyMongoError),

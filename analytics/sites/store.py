@@ -8,9 +8,9 @@ unreachable or slow.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -34,16 +34,14 @@ MOST_REMEMBERED = 1000  # names come from callers, so their number must be limit
 MOST_SUGGESTED = 1000  # sites whose names are compared with an unknown name
 
 
-_PLAIN = (
-    "shows_visitors",
-    "write_key",
-    "honours_dnt",
-    "backdate_days",
-    "retention_days",
-    "trailing_slash",
-    "max_event_bytes",
-)
-_LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
+# MongoDB's names of the fields of Site.
+_NAMES = {field.name: field.name for field in fields(Site)} | {"site_id": "_id", "zone": "timezone"}
+# How to read the fields that MongoDB cannot hold as they are. A list of texts becomes a tuple without an entry here.
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "zone": ZoneInfo,
+    "goals": lambda goals: tuple(Goal(**goal) for goal in goals),
+    "excluded_ips": lambda networks: tuple(map(ip_network, networks)),
+}
 
 
 class Taken(Exception):
@@ -234,35 +232,30 @@ def all_sites(database: Database[dict[str, Any]]) -> Iterator[Site]:
 
 def to_document(site: Site) -> dict[str, Any]:
     """Return the document for MongoDB. JSON can hold it too."""
-    return {
-        "_id": site.site_id,
-        "timezone": site.zone.key,
-        "goals": [asdict(goal) for goal in site.goals],
-        "shows_visitors": site.shows_visitors,
-        "domains": list(site.domains),
-        "allowed_origins": list(site.allowed_origins),
-        "write_key": site.write_key,
-        "honours_dnt": site.honours_dnt,
-        "excluded_ips": [str(network) for network in site.excluded_ips],
-        "excluded_paths": list(site.excluded_paths),
-        "allowed_parameters": list(site.allowed_parameters),
-        "backdate_days": site.backdate_days,
-        "retention_days": site.retention_days,
-        "trailing_slash": site.trailing_slash,
-        "max_event_bytes": site.max_event_bytes,
-    }
+    return {stored: _to_stored(getattr(site, name)) for name, stored in _NAMES.items()}
 
 
 def from_document(document: Mapping[str, Any]) -> Site:
     """Return the site. The document may be from an older version, which did not know all settings, or from a newer one,
     which knew more.
     """
-    more = {name: document[name] for name in _PLAIN if name in document}
-    more |= {name: tuple(document.get(name, ())) for name in _LISTS}
-    return Site(
-        document["_id"],
-        ZoneInfo(document["timezone"]),
-        tuple(Goal(**goal) for goal in document["goals"]),
-        excluded_ips=tuple(map(ip_network, document.get("excluded_ips", ()))),
-        **more,
-    )
+    there = {name: document[stored] for name, stored in _NAMES.items() if stored in document}
+    return Site(**{name: _READ.get(name, _from_list)(value) for name, value in there.items()})
+
+
+def _to_stored(value: object) -> object:
+    match value:
+        case tuple():
+            return [_to_stored(each) for each in value]
+        case Goal():
+            return asdict(value)
+        case ZoneInfo():
+            return value.key
+        case IPv4Network() | IPv6Network():
+            return str(value)
+        case _:
+            return value
+
+
+def _from_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

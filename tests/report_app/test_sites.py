@@ -1,9 +1,11 @@
 """The settings of a site: what is accepted, what is refused, and that a report uses the latest ones."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from ipaddress import ip_address
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 from uuid import UUID
@@ -14,7 +16,7 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
+from analytics.sites.schema import InvalidSite, SiteSchema, dump_site, load_changes, load_site
 from analytics.sites.site import Goal, Site
 from analytics.sites.store import MOST_REMEMBERED, REMEMBERED, SiteStore
 from analytics.unavailable import Unavailable
@@ -431,3 +433,13 @@ def test_a_site_stored_by_an_older_version_has_the_defaults_of_new_settings(site
     assert sites.get("shop") == Site("shop", shows_visitors=True)
     database["sites"].replace_one({"_id": "shop"}, old | {"of_a_newer_one": 1})
     assert sites.list() == [Site("shop", shows_visitors=True)]
+
+
+def test_every_setting_is_in_the_schema_the_docs_and_the_description_of_the_api(report: FlaskClient):
+    names = set(dump_site(Site("shop")))
+    assert {field.attribute or name for name, field in SiteSchema().fields.items()} == {x.name for x in fields(Site)}
+    page = (Path(__file__).parents[2] / "docs/operating.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Sites\n")[2].partition("\n## ")[0]
+    assert {"site_id", *re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)} == names
+    described = report.get("/openapi.json").json["paths"]["/admin/sites/{site_id}"]["put"]["responses"]["200"]
+    assert set(described["content"]["application/json"]["schema"]["properties"]) == names

@@ -19,7 +19,7 @@ from analytics.journal.audit import Audited, audit
 from analytics.journal.journal import JOURNAL_KEY, Line
 from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores, store_waiting
-from analytics.privacy.retention import Purged, Purger, all_sites, kept_since
+from analytics.privacy.retention import Purged, Purger, kept_since
 from analytics.segments.engine import Segments
 from analytics.segments.verification import months_of, verify
 from analytics.sites.site import Site
@@ -100,11 +100,11 @@ def test_each_site_is_purged_by_its_own_setting_and_none_without_it(
     sites = SiteStore(database)
     for site in (Site("shop", retention_days=3), Site("other", retention_days=10), Site("all")):
         sites.put(site)
-    assert purger.purge_expired(all_sites(sites)) == Purged(3, 0)
+    assert purger.purge_expired(sites.all()) == Purged(3, 0)
     assert (left(database), left(database, "other"), left(database, "all")) == ([21], [15, 21], [1, 15, 21])
     send(stores, *days(2))
     assert left(database) == [2, 21], "a late event counts"
-    assert purger.purge_expired(all_sites(sites)) == Purged(1, 0), "until the next run"
+    assert purger.purge_expired(sites.all()) == Purged(1, 0), "until the next run"
     assert audit(audited).faults == []
 
 
