@@ -10,7 +10,6 @@ query counts only visits and visitors, it reads only the openings (analytics/seg
 of the rows.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,6 +18,7 @@ from itertools import pairwise
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
+from analytics.events.page_patterns import page_pattern
 from analytics.interval import DAY, HOUR, QUARTER, VISIT_GAP, Interval, as_ms
 from analytics.queries.case_folding import FOLDED_SQL, folded
 from analytics.queries.local_time import EPOCH_DAY, bucket_of, offsets, time_labels
@@ -289,7 +289,7 @@ class Terms:
             kind = "pageview" if goal.event_type in ("page_view", "pageview") else goal.event_type
             return put(f"{name} = {{}}", value(kind))
         page = self.column("page")
-        fits = put(f"coalesce(regexp_full_match({page}, {{}}, 's'), false)", value(page_pattern(goal.page)))
+        fits = put(f"coalesce(regexp_full_match({page}, {{}}), false)", value(page_pattern(goal.page)))
         return put(f"({name} = 'pageview' AND {{}})", fits)
 
 
@@ -309,12 +309,6 @@ def _names(wanted: Condition, goal: Goal) -> bool:
     if not wanted.case_sensitive:
         name, values = folded(name), tuple(map(folded, values))
     return name in values if wanted.operator == "is" else any(each in name for each in values)
-
-
-def page_pattern(page: str) -> str:
-    """Return a goal's page as a regular expression: `*` matches within a part of the path, `**` across parts."""
-    parts = re.split(r"(\*\*|\*)", page)
-    return "".join({"**": ".*", "*": "[^/]*"}.get(part, re.escape(part)) for part in parts)
 
 
 # The statement
