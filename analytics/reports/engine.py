@@ -54,7 +54,8 @@ from analytics.reports.results import (
     VisitorHistory,
 )
 from analytics.segments.engine import make_segments
-from analytics.segments.snapshot_reader import Snapshot, SnapshotReader
+from analytics.segments.snapshot import Snapshot
+from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.visit_sql import EVENT_COLUMNS
 from analytics.sql import Sql, put, value
 from analytics.unavailable import Unavailable, raising_unavailable
