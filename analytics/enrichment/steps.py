@@ -23,7 +23,8 @@ from analytics.enrichment.spam_referrers import SpamReferrers
 from analytics.enrichment.user_agents import agent_of
 from analytics.events.drop import Drop
 from analytics.events.event import Event, storable
-from analytics.events.page_urls import PageUrlParts, bare_hostname, matches, read_path, read_url
+from analytics.events.page_patterns import matches
+from analytics.events.page_urls import PageUrlParts, bare_hostname, read_path, read_url
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
 from analytics.visitors.client import Client

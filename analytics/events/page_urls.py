@@ -1,4 +1,4 @@
-"""A page's address: which parts of a URL are kept, and which pages a pattern matches. Pure.
+"""A page's address: which parts of a URL are kept. Pure.
 
 A URL or path from a client becomes a hostname, a path and the parameters of its query. A query string identifies a
 person more often than a page, so a path keeps only the parameters that the site names. A fragment stays only if it is a
@@ -94,36 +94,6 @@ def read_path(
 def bare_hostname(hostname: str | None) -> str | None:
     """Return the hostname in the form of a site's hostnames, or None if there is none."""
     return plain_host(hostname or "") or None
-
-
-def matches(patterns: Sequence[str], path: str) -> bool:
-    """Whether one of the patterns matches the page. `*` stands for any text within a part of the path, `**` for any
-    text.
-    """
-    return bool(patterns) and _any_of(tuple(patterns)).fullmatch(path) is not None
-
-
-@lru_cache(maxsize=1000)
-def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(_expression, patterns)), re.DOTALL)
-
-
-def _expression(pattern: str) -> str:
-    """A wildcard takes as little text as what follows it allows, and does not take more later: `(?>...)`. More would
-    not help, because the next wildcard takes the rest. Trying more takes time that doubles with each wildcard. Only the
-    last wildcard must try, because what follows it must be at the end.
-    """
-    first, *others = pattern.split("**")
-    if not others:
-        return _part(first, is_last=True)
-    *between, last = others
-    return _part(first) + "".join(f"(?>.*?{_part(each)})" for each in between) + f".*?{_part(last, is_last=True)}"
-
-
-def _part(pattern: str, *, is_last: bool = False) -> str:
-    first, *others = map(re.escape, pattern.split("*"))
-    end = f"[^/]*{others.pop()}" if is_last and others else ""
-    return first + "".join(f"(?>[^/]*?{each})" for each in others) + end
 
 
 def _read_url(url: str, allowed: tuple[str, ...], keeps_slash: bool) -> PageUrlParts | None:

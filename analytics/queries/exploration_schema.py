@@ -14,6 +14,7 @@ from marshmallow import Schema, ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from analytics.events.event import PAGEVIEW_TYPES
+from analytics.events.page_patterns import page_pattern
 from analytics.queries.periods import ONE_DAY, ONE_HOUR
 from analytics.queries.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
 from analytics.queries.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, check_length, load_query, shown
@@ -221,17 +222,10 @@ def _filter_of(step: dict[str, Any]) -> object:
         case {"event": event}:
             return ["is", "event:name", ["pageview" if event in PAGEVIEW_TYPES else event]]
         case {"page": page}:
-            fits = ["matches", "event:page", [_pattern(page)]] if "*" in page else ["is", "event:page", [page]]
+            whole = rf"\A{page_pattern(page)}\z"
+            fits = ["matches", "event:page", [whole]] if "*" in page else ["is", "event:page", [page]]
             return ["and", [["is", "event:name", ["pageview"]], fits]]
     return step["filter"]
-
-
-def _pattern(page: str) -> str:
-    """Return a page as an RE2 pattern. `*` matches any text within a part of the path, and `**` any text, as in
-    a goal.
-    """
-    parts = [{"**": "(?s:.*)", "*": "[^/]*"}.get(part) or re.escape(part) for part in re.split(r"(\*\*|\*)", page)]
-    return rf"\A{''.join(parts)}\z"
 
 
 def _placed(one: Filter, place: Callable[[str], str]) -> Filter:

@@ -10,7 +10,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from analytics.events.event import DESCRIBED
-from analytics.interval import Interval
+from analytics.interval import Interval, as_ms
 from analytics.sites.site import Goal
 
 # The metrics, grouped by what they measure. Each metric is one number (or, for revenue, one object) for a group of
@@ -109,6 +109,10 @@ class Period:
     end: datetime
     zone: ZoneInfo
 
+    @property
+    def interval(self) -> Interval:
+        return Interval(as_ms(self.start), as_ms(self.end))
+
     def days(self) -> int:
         """The number of the zone's days that the period touches."""
         if self.end <= self.start:
@@ -175,8 +179,7 @@ class Query:
     """A query about one site. All `filters` must match. `goals` are the site's goals. `compare_with` is another period
     for which the same metrics are computed.
 
-    `time_labels`: every bucket of the period has a row, even without events. `extent` holds all existing events, if it
-    is known. It saves work and does not change the answer.
+    `time_labels`: every bucket of the period has a row, even without events.
     """
 
     site_id: str
@@ -191,7 +194,6 @@ class Query:
     total_rows: bool = False
     compare_with: Period | None = None
     goals: tuple[Goal, ...] = ()
-    extent: Interval | None = None
 
     @property
     def grain(self) -> Grain | None:

@@ -28,16 +28,17 @@ import structlog
 from pymongo.errors import PyMongoError
 
 from analytics.events.columns import visitor_of
-from analytics.interval import DAY, QUARTER, Interval, as_datetime, as_ms
+from analytics.interval import DAY, Interval, as_datetime, as_ms
 from analytics.queries.comparison import counterparts
-from analytics.queries.local_time import bucket_of, label, time_labels
+from analytics.queries.local_time import label, time_buckets
 from analytics.queries.patterns import FLAGS, check_patterns
-from analytics.queries.query import OF_MONEY, PROPS, Filter, Grain, Period, Query, conditions
+from analytics.queries.query import OF_MONEY, Filter, Grain, Period, Query, conditions
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports import exploration_sql
 from analytics.reports.budget import Budget
+from analytics.reports.query_plan import Plan
 from analytics.reports.query_slots import QuerySlots
-from analytics.reports.query_sql import Rows, statement
+from analytics.reports.query_sql import plan_query
 from analytics.reports.results import (
     Answer,
     Cohort,
@@ -52,14 +53,13 @@ from analytics.reports.results import (
     SiteStats,
     VisitorHistory,
 )
-from analytics.segments.snapshot_reader import Snapshot, SnapshotReader
-from analytics.segments.visit_sql import EVENT_COLUMNS
-from analytics.sql import Sql, put, value
+from analytics.reports.site_stats_sql import first_event, site_stats
+from analytics.segments.snapshot_reader import SnapshotReader
+from analytics.sql import Sql
 from analytics.unavailable import Unavailable, raising_unavailable
 
 log = structlog.get_logger()
 
-MOST_PATHS = 10
 _PATIENCE = 2.0  # seconds that a query waits for other queries to end
 UTC_ZONE = ZoneInfo("UTC")
 _ALL_TIME = Interval(0, as_ms(datetime(9999, 1, 1, tzinfo=UTC)))
@@ -68,17 +68,6 @@ MOST_PAST_EVENTS = 10_000  # of a visitor's history
 MOST_TEXT = 16_000_000  # bytes of text in an answer; its JSON and its Python objects are several times as large
 FETCHED = 100  # rows at a time
 _PLACES = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"  # about half a MB is read at once
-
-# The number of visitors; the pages with the most pageviews, with pageviews without a page last; and the number of all
-# pageviews. It is one statement, because a second statement costs 2 ms.
-_STATS = f"""
-WITH people AS (SELECT {{}} AS users FROM ({{}}) WHERE seen IS NULL OR seen < {{}}), pages AS (
-  SELECT page, count(*) AS n FROM ({{}}) WHERE name = 'pageview' GROUP BY page)
-SELECT users, page, n, total FROM people LEFT JOIN (
-  SELECT page, n, (sum(n) OVER ())::BIGINT AS total FROM pages
-  ORDER BY page IS NULL, n DESC, page LIMIT {MOST_PATHS}) ON true
-ORDER BY page IS NULL, n DESC, page
-"""
 
 _TOO_LARGE = "The query needs more memory than one query may use. Query a shorter period or fewer dimensions."
 ANSWER_TOO_LARGE = "The answer would have more than {:,} bytes of text. Query fewer rows or fewer dimensions."
@@ -131,13 +120,7 @@ class Reports:
             interval = Interval(start, start + DAY)
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> SiteStats:
-            snapshot = self.reader.open(connection, site_id, interval, self.most_fresh, visits=False)
-            users = Sql("count(*)" if snapshot.holds_whole(interval) else "count(DISTINCT visitor)")
-            people = snapshot.rows(interval, ["visitor", "seen"], openings=True)
-            since = value(interval.start // QUARTER)
-            found = _fetch(
-                connection, budget, put(_STATS, users, people, since, snapshot.rows(interval, ["name", "page"]))
-            )
+            found, _ = self._asked(connection, budget, site_id, site_stats(interval))
             paths = [PathViews(path, n) for _, path, n, _ in found if path is not None]
             return SiteStats(found[0][3] or 0, found[0][0], paths)
 
@@ -153,12 +136,7 @@ class Reports:
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[int]:
             _check_patterns(connection, (*query.filters, *steps))
-            found, _ = self._asked(
-                connection,
-                budget,
-                query,
-                lambda query, rows, _: exploration_sql.funnel(query, rows, steps, window),
-            )
+            found, _ = self._asked(connection, budget, query.site_id, exploration_sql.funnel(query, steps, window))
             return [int(count) for count in found[0]]
 
         return self._ask(query.site_id, ask, budget)
@@ -167,12 +145,10 @@ class Reports:
         """Return the cohorts with at least one visitor, in order of time. Raises as `answer` does."""
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[Cohort]:
-            places = {bucket_of(text, grain): n for n, text in enumerate(time_labels(query.period, grain))}
+            places = {bucket: n for n, bucket in enumerate(time_buckets(query.period, grain))}
             active: dict[int, list[int]] = {}
             _check_patterns(connection, query.filters)
-            found, _ = self._asked(
-                connection, budget, query, lambda query, rows, _: exploration_sql.retention(query, rows, grain)
-            )
+            found, _ = self._asked(connection, budget, query.site_id, exploration_sql.retention(query, grain))
             for cohort, bucket, count in budget.each(found):
                 counts = active.setdefault(cohort, [0] * (len(places) - places[cohort]))
                 counts[places[bucket] - places[cohort]] = count
@@ -187,21 +163,13 @@ class Reports:
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> Journeys:
             _check_patterns(connection, query.filters)
-            interval = interval_of_period(query.period)
-            props = any(each.dimension.startswith(PROPS) for each in conditions(query.filters))
-            snapshot = self.open(connection, query.site_id, interval, props=props)
-            sql = exploration_sql.views_of(_within(query, snapshot), partial(snapshot.rows, interval), page)
+            sql, _ = self._rendered(connection, budget, query.site_id, exploration_sql.views_of(query, page))
             connection.execute(f"CREATE TEMP TABLE viewed AS {sql.text}", sql.values)
             reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
             if reach[0] is None:
                 return Journeys((), ())
-            wider = Interval(*reach)
-            snapshot = self.open(connection, query.site_id, wider, props=False)
-            found = _fetch(
-                connection,
-                budget,
-                exploration_sql.neighbours(_within(query, snapshot), partial(snapshot.rows, wider)),
-            )
+            plan = exploration_sql.neighbours(Interval(*reach), query.limit)
+            found, _ = self._asked(connection, budget, query.site_id, plan)
             both = ([(page, n) for way, page, n in found if way == wanted] for wanted in ("following", "preceding"))
             return Journeys(*map(tuple, both))
 
@@ -213,13 +181,11 @@ class Reports:
         """Return a visitor's visits with an event in the period, the latest first. Their events within the period are
         the oldest first, and at most MOST_PAST_EVENTS of the latest visits. Raises as `answer` does.
         """
-        interval = interval_of_period(period)
+        visitor = visitor_of(user_id)
+        plan = exploration_sql.visitor_history(period.interval, visitor, limit, MOST_PAST_EVENTS, MOST_TEXT)
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> VisitorHistory:
-            snapshot = self.open(connection, site_id, interval)
-            rows = partial(snapshot.rows, interval)
-            sql = exploration_sql.visitor_history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS, MOST_TEXT)
-            found = _fetch(connection, budget, sql)
+            found, _ = self._asked(connection, budget, site_id, plan)
             visits = tuple(_visit(list(events)) for _, events in groupby(found, key=itemgetter(0)))
             return VisitorHistory(visits, is_cut=bool(found) and found[0][-1] > len(found))
 
@@ -233,9 +199,7 @@ class Reports:
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
             _check_patterns(connection, query.filters)
-            sql, as_of = self._planned(
-                connection, budget, query, lambda query, rows, _: exploration_sql.places(query, rows)
-            )
+            sql, as_of = self._rendered(connection, budget, query.site_id, exploration_sql.places(query))
             connection.execute(f"COPY ({sql.text}) TO '{file}' {_PLACES}", sql.values)
             return as_of
 
@@ -249,53 +213,28 @@ class Reports:
         """Return the time of the site's first event, or None. Raises as `answer` does."""
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
-            snapshot = self.reader.open(connection, site_id, _ALL_TIME, self.most_fresh, visits=False)
-            sql = put("SELECT min(occurred) FROM ({})", snapshot.rows(_ALL_TIME, ["occurred"]))
-            first = _fetch(connection, budget, sql)[0][0]
+            found, _ = self._asked(connection, budget, site_id, first_event(_ALL_TIME))
+            first = found[0][0]
             return None if first is None else as_datetime(first)
 
         return self._ask(site_id, ask, budget)
 
-    def open(
-        self, connection: duckdb.DuckDBPyConnection, site_id: str, interval: Interval, *, props: bool = True
-    ) -> Snapshot:
-        return self.reader.open(connection, site_id, interval, self.most_fresh, props=props)
-
     def _asked(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        budget: Budget,
-        query: Query,
-        question: Callable[[Query, Rows, Callable[[Interval], bool]], Sql],
+        self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_id: str, plan: Plan
     ) -> tuple[list[tuple[Any, ...]], datetime | None]:
-        """Return the rows that the statement finds, and as of when."""
-        sql, as_of = self._planned(connection, budget, query, question)
+        """Return the rows that the plan's statement finds, and as of when."""
+        sql, as_of = self._rendered(connection, budget, site_id, plan)
         return _fetch(connection, budget, sql), as_of
 
-    def _planned(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        budget: Budget,
-        query: Query,
-        question: Callable[[Query, Rows, Callable[[Interval], bool]], Sql],
+    def _rendered(
+        self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_id: str, plan: Plan
     ) -> tuple[Sql, datetime | None]:
-        """Return the SQL statement, and as of when its answer is. The statement is built twice. The first time finds
-        the columns that it needs, because visits are derived again only for the columns of visits.
-        """
-        columns: set[str] = set()
-
-        def note(names: Iterable[str], *, openings: bool = False) -> Sql:  # noqa: ARG001  as Snapshot.rows
-            columns.update(names)
-            return Sql("nothing")
-
-        interval = interval_of_period(query.period)
-        question(replace(query, extent=Interval(interval.start, interval.start)), note, lambda _: False)
+        """Return the plan's statement over a new snapshot, and as of when its answer is."""
         budget.check()
-        visits = not columns <= set(EVENT_COLUMNS)
-        props = "props" in columns
-        snapshot = self.reader.open(connection, query.site_id, interval, self.most_fresh, visits=visits, props=props)
-        sql = question(_within(query, snapshot), partial(snapshot.rows, interval), snapshot.holds_whole)
-        return sql, snapshot.as_of
+        snapshot = self.reader.open(
+            connection, site_id, plan.interval, self.most_fresh, visits=plan.visits, props=plan.props
+        )
+        return plan.render(snapshot), snapshot.as_of
 
     def _rows(
         self,
@@ -304,9 +243,7 @@ class Reports:
         query: Query,
         only: Iterable[tuple[str, ...]] | None = None,
     ) -> tuple[list[Row], int, datetime | None]:
-        found, as_of = self._asked(
-            connection, budget, query, lambda query, rows, whole: statement(query, rows, whole, only)
-        )
+        found, as_of = self._asked(connection, budget, query.site_id, plan_query(query, only))
         return [_row(query, each) for each in budget.each(found) if each[-2]], found[0][-1], as_of
 
     def _compared(
@@ -365,10 +302,6 @@ class Reports:
             done.set()
 
 
-def _within(query: Query, snapshot: Snapshot) -> Query:
-    return replace(query, extent=snapshot.extent)
-
-
 def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> list[tuple[Any, ...]]:
     """Return all rows. Raises InvalidQuery if they have more than MOST_TEXT bytes of text."""
     found: list[tuple[Any, ...]] = []
@@ -400,10 +333,6 @@ def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.D
         connection.interrupt()
         while not done.wait(0.02):
             connection.interrupt()
-
-
-def interval_of_period(period: Period) -> Interval:
-    return Interval(as_ms(period.start), as_ms(period.end))
 
 
 def _row(query: Query, found: Sequence[Any]) -> Row:

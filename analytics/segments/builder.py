@@ -44,7 +44,7 @@ from analytics.interval import (
 from analytics.mongodb import LOOK_LIMIT
 from analytics.segments.derivation import derive
 from analytics.segments.due import SETTLED, due_at
-from analytics.segments.snapshot_reader import SegmentSource, Snapshot, seam_rows, source_of
+from analytics.segments.snapshot import SegmentSource, Snapshot, seam_rows, source_of
 from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
 from analytics.segments.wide_props import WideProps

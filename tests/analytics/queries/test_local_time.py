@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics.interval import DAY, HOUR, Interval, as_datetime, as_ms
+from analytics.interval import DAY, HOUR, QUARTER, Interval, as_datetime, as_ms
 from analytics.queries import local_time
-from analytics.queries.local_time import offsets, time_labels
+from analytics.queries.local_time import LocalClock, bucket_of, label, offsets, time_labels
 from analytics.queries.query import Grain, Period, of_days
-from analytics.reports.query_sql import LocalClock
 
 ZONES = sorted(available_timezones())
 EARLIEST, LATEST = as_ms(datetime(1970, 1, 1, tzinfo=UTC)), as_ms(datetime(9999, 1, 1, tzinfo=UTC))
@@ -55,7 +54,7 @@ def test_a_period_of_eight_thousand_years_is_planned_quickly(zone: str):
     """It took 11 s, in which no other thread of the process ran."""
     whole = of_days(date(1970, 1, 1), date(9998, 12, 31), ZoneInfo(zone))
     began = time.process_time()
-    clock = LocalClock.of(
+    clock = LocalClock(
         whole, Interval(as_ms(datetime(2026, 1, 1, tzinfo=UTC)), as_ms(datetime(2027, 1, 1, tzinfo=UTC)))
     )
     assert time.process_time() - began < 1
@@ -85,3 +84,36 @@ def test_labels_are_those_of_each_quarter_of_an_hour(zone: str, start: int, days
     begin = as_datetime(start * DAY)
     period = Period(begin, begin + timedelta(days=days), ZoneInfo(zone))
     assert time_labels(period, grain) == labels_hour_by_hour(period, grain)
+
+
+USUAL_ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Auckland",
+         "America/Sao_Paulo", "Asia/Kathmandu", "Africa/Monrovia"]  # fmt: skip
+
+
+@pytest.mark.parametrize("zone", USUAL_ZONES)
+@pytest.mark.parametrize("grain", ["hour", "day", "week", "month"])
+def test_a_label_names_its_bucket(zone: str, grain: Grain):
+    for first in (date(2026, 3, 1), date(2028, 2, 27), date(1971, 12, 30)):
+        labels = time_labels(of_days(first, first + timedelta(days=40), ZoneInfo(zone)), grain)
+        assert [label(bucket_of(text, grain), grain) for text in labels] == labels
+
+
+def test_quarters_are_read_instead_of_times_if_they_suffice():
+    """Monrovia was 44:30 behind UTC until 1972."""
+    assert LocalClock(of_days(date(2026, 3, 1), date(2026, 4, 1), ZoneInfo("Asia/Kathmandu"))).column == "quarter"
+    assert LocalClock(of_days(date(1971, 3, 1), date(1971, 4, 1), ZoneInfo("Africa/Monrovia"))).column == "occurred"
+    start = datetime(2026, 3, 1, 0, 1, tzinfo=UTC)
+    assert LocalClock(Period(start, start + timedelta(days=1), ZoneInfo("UTC"))).column == "occurred"
+
+
+@pytest.mark.parametrize(
+    ("zone", "day", "unit"),
+    [
+        ("Antarctica/Troll", date(2025, 10, 26), 1),  # from 03:00 to 01:00
+        ("Antarctica/Casey", date(2010, 3, 5), 1),  # from 02:00 to the day before
+        ("Australia/Lord_Howe", date(2026, 4, 5), QUARTER),
+        ("America/Havana", date(2025, 11, 2), QUARTER),  # from 01:00 to 00:00
+    ],
+)
+def test_the_unit_of_local_time_is_a_millisecond_if_clocks_go_back_by_more_than_an_hour(zone: str, day: date, unit: int):
+    assert LocalClock(of_days(day - timedelta(days=1), day, ZoneInfo(zone))).unit == unit

@@ -1,0 +1,254 @@
+"""A snapshot: a consistent view of a site's events, from segments and from rows that were derived for it. Pure: it
+returns SQL.
+
+Each moment has exactly one source: a dirty slot is read from raw events, and all else from the finest segment that
+holds it. Rows of visits that cannot have changed come directly from the files. Visits near a seam (the end of a
+segment, a dirty slot, a finer segment) are derived again from all their events, by the same SQL that derives segments.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+
+from analytics.interval import QUARTER, SEGMENT_GRAINS, VISIT_GAP, Interval, joined
+from analytics.segments.store import Manifest, Segment
+from analytics.segments.visit_sql import FILES, RAW_OF_ROW, RAW_WITHOUT_PROPS
+from analytics.sql import Sql, any_of, joined_by, negated, select
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSource:
+    """One segment's part of a snapshot. Other sources replace it in two kinds of intervals: finer segments in `finer`,
+    and raw events in `fresh`.
+    """
+
+    segment: Segment
+    path: str
+    finer: tuple[Interval, ...] = ()
+    fresh: tuple[Interval, ...] = ()
+
+    @property
+    def holes(self) -> list[Interval]:
+        return joined([*self.finer, *self.fresh])
+
+    def in_holes(self) -> Sql:
+        return any_of(map(_inside, self.holes))
+
+    def outside_holes(self) -> list[Sql]:
+        return [*map(outside, self.holes)]
+
+    def seams(self, reach: Interval | None = None) -> list[Sql]:
+        """Conditions for rows whose visits may change when they are joined with rows of other segments. Of the
+        segment's ends, only those within `reach` count.
+        """
+        ends = Sql("(edge AND span_end >= ? AND span_start < ?)", (reach.start, reach.end)) if reach else Sql("edge")
+        return [ends, *map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.finer))]
+
+    def fresh_seams(self) -> list[Sql]:
+        """Conditions for rows whose visits may change when they are joined with raw events."""
+        return [*map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.fresh))]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A consistent view of a site's events. It includes everything stored until `as_of`, and only some later events. If
+    `as_of` is None, it includes all events. `fresh` holds the dirty slots that are read from raw events.
+
+    `extra` is a relation with the events that are not read from segments. With `visits`, these are the events at
+    seams; without, the events of dirty slots. It is None if there are only segments, because an empty relation costs a
+    millisecond. `only_active`: of the visits that touch dirty slots and no end of a segment, `extra` holds only those
+    of the visitors in the relation `active`. The segment's rows are valid for the other visitors. `cut`: visits of this
+    interval end at its ends, no matter which events lie beyond. `extent` holds all existing events, if it is known.
+    `files` are the files of `extra`, which are removed when no snapshot refers to them.
+    """
+
+    sources: tuple[SegmentSource, ...]
+    fresh: tuple[Interval, ...]
+    extra: Sql | None
+    visits: bool = True
+    as_of: datetime | None = None
+    cut: Interval | None = None
+    only_active: bool = False
+    extent: Interval | None = None
+    files: tuple[object, ...] = ()
+
+    def rows(self, period: Interval, columns: Iterable[str], *, openings: bool = False) -> Sql:
+        """Return the events of the period. `columns` are columns of VISIT_ROW_COLUMNS and `prior`. Without visits, they
+        are columns of EVENT_COLUMNS.
+
+        With `openings`, return fewer rows, which stand for all of them: the openings (analytics/segments/visit_sql.py)
+        whose quarters overlap the period, with their `last_quarter`. The period must begin and end with a quarter. If
+        an opening is not known, each event stands for itself.
+        """
+        names = list(dict.fromkeys([*columns, "last_quarter"] if openings else columns)) or ["name"]
+        whole = sorted((s for s in self.sources if not s.holes and s.segment.interval.within(period)), key=_format)
+        within = _of_openings(period) if openings else []
+        parts = []
+        for _, alike in groupby(whole, _format):
+            sources = list(alike)
+            parts += [self._part(sources, names, [*limits, *within]) for limits in self._limits(sources[0])]
+        for source in self.sources:
+            if source.segment.interval.overlaps(period) and source not in whole:
+                known = openings and (self.visits or not source.holes)
+                within = _of_openings(period) if known else _within(source.segment, period)
+                what = [*map(_standing_for_itself, names)] if openings and not known else names
+                parts += [self._part([source], what, [*limits, *within]) for limits in self._limits(source)]
+        if self.extra is not None:
+            found = ", ".join(names if self.visits else map(_from_raw, names))
+            limits = [Sql("occurred >= ?", (period.start,)), Sql("occurred < ?", (period.end,))]
+            parts.append(select(found, self.extra, _of_openings(period) if openings and self.visits else limits))
+        if not parts:
+            parts.append(self._part(self.sources[:1], names, [Sql("false")]))
+        return joined_by(" UNION ALL ", parts)
+
+    def holds_whole(self, interval: Interval) -> bool:
+        """Whether one segment holds all events of the interval. If so, the first event of each visitor in it has a
+        `seen` outside the interval, and no other event has.
+        """
+        holders = [s for s in self.sources if s.segment.interval.overlaps(interval) and not _filled(interval, s.holes)]
+        return len(holders) == 1 and not any(hole.overlaps(interval) for hole in [*holders[0].holes, *self.fresh])
+
+    def _part(self, sources: Sequence[SegmentSource], names: Sequence[str], limits: Sequence[Sql]) -> Sql:
+        """Select columns from sources of one format."""
+        what, values = [], []
+        holes = [hole for source in sources for hole in source.holes]
+        for name in names:
+            if name == "prior":
+                what.append("CASE WHEN NOT entry AND visit_bounce IS NOT NULL THEN seen END AS prior")
+            elif name == "seen" and holes:
+                what.append(_seen(holes))
+                values += _quarters(holes)
+            else:
+                what.append(name)
+        part = select(", ".join(what), files_of(sources), limits)
+        return Sql(part.text, (*values, *part.values))
+
+    def _limits(self, source: SegmentSource) -> list[list[Sql]]:
+        """Return the conditions of each part of the source that is valid, considering all its holes."""
+        if not self.visits:
+            return [source.outside_holes()]
+        away, at_fresh = [*map(negated, source.seams())], source.fresh_seams()
+        if self.cut is not None:
+            away.append(Sql("span_start >= ? AND span_end < ?", (self.cut.start, self.cut.end)))
+        parts = [[*away, *map(negated, at_fresh)]]
+        if at_fresh and self.only_active:
+            parts.append([*away, any_of(at_fresh), OF_INACTIVE_VISITORS, *source.outside_holes()])
+        return parts
+
+
+def _format(source: SegmentSource) -> int:
+    return source.segment.format
+
+
+OF_INACTIVE_VISITORS = Sql("(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM active))")
+
+
+def _seen(holes: Sequence[Interval]) -> str:
+    """If the previous event was in a hole, its quarter is unknown, and the event counts as the visitor's first."""
+    replaced = "".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)
+    return f"CASE{replaced} ELSE seen END AS seen" if replaced else "seen"
+
+
+def _quarters(holes: Iterable[Interval]) -> list[int]:
+    return [quarter for hole in holes for quarter in (hole.start // QUARTER, -(-hole.end // QUARTER))]
+
+
+_SEEN_IN_RAW = f"CASE WHEN visitor IS NULL THEN (occurred // {QUARTER})::INTEGER END AS seen"
+
+
+def _from_raw(name: str) -> str:
+    """Return a segment's column computed from raw events."""
+    quarter = f"(occurred // {QUARTER})::INTEGER AS "
+    made = {"quarter": f"{quarter}quarter", "last_quarter": f"{quarter}last_quarter", "seen": _SEEN_IN_RAW}
+    return made.get(name, name)
+
+
+def _standing_for_itself(name: str) -> str:
+    return "quarter AS last_quarter" if name == "last_quarter" else name
+
+
+def _within(segment: Segment, period: Interval) -> list[Sql]:
+    limits = [_since(period.start)] if segment.start < period.start else []
+    return [*limits, _until(period.end)] if period.end < segment.end else limits
+
+
+def _of_openings(period: Interval) -> list[Sql]:
+    start = max(period.start, 0)  # in a time zone east of UTC, 1970 began earlier; no opening has -1
+    return [Sql("last_quarter >= ?", (start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
+
+
+def _inside(interval: Interval) -> Sql:
+    return Sql("(occurred >= ? AND occurred < ?)", (interval.start, interval.end))
+
+
+def outside(interval: Interval) -> Sql:
+    return negated(_inside(interval))
+
+
+def _touching(seam: Interval) -> Sql:
+    return Sql("(span_end >= ? AND span_start < ?)", (seam.start, seam.end))
+
+
+def _since(ms: int) -> Sql:
+    """Use the quarter if it is exact: it is read in a fifth of the time."""
+    return Sql("occurred >= ?", (ms,)) if ms % QUARTER else Sql("quarter >= ?", (ms // QUARTER,))
+
+
+def _until(ms: int) -> Sql:
+    return Sql("occurred < ?", (ms,)) if ms % QUARTER else Sql("quarter < ?", (ms // QUARTER,))
+
+
+def _filled(interval: Interval, holes: Sequence[Interval]) -> bool:
+    return any(interval.within(hole) for hole in holes)
+
+
+def source_of(
+    segment: Segment, path: str, manifest: Manifest, fresh: Sequence[Interval], scope: Interval
+) -> SegmentSource:
+    """Return the part of the segment that is valid within the scope. `path` is the segment's file."""
+    finer = [
+        other.interval
+        for other in manifest.segments
+        if SEGMENT_GRAINS.index(other.grain) < SEGMENT_GRAINS.index(segment.grain)
+        and other.interval.within(segment.interval)
+    ]
+
+    def met(holes: Iterable[Interval]) -> tuple[Interval, ...]:
+        return tuple(hole for hole in joined(holes) if hole.overlaps(segment.interval) and hole.overlaps(scope))
+
+    return SegmentSource(segment, path, met(finer), met(fresh))
+
+
+def seam_rows(
+    sources: Sequence[SegmentSource], scope: Interval, cut: Interval | None = None, *, props: bool = True
+) -> Sql:
+    """Return the rows of visits at seams, as raw columns and `seen`."""
+    reach = scope.widened(VISIT_GAP)
+    parts = []
+    for alike in _alike(sources):
+        source = alike[0]
+        seams = [*source.seams(reach), *source.fresh_seams()]
+        limits = source.outside_holes()
+        if cut is not None:
+            seams.append(Sql("span_start < ? OR span_end >= ?", (cut.start, cut.end)))
+            limits.append(_inside(cut))
+        parts.append(as_raw(files_of(alike), source.holes, [any_of(seams), *limits], props))
+    return joined_by(" UNION ALL BY NAME ", parts)
+
+
+def as_raw(rows: Sql, holes: Sequence[Interval], limits: Sequence[Sql], props: bool) -> Sql:
+    part = select(f"{RAW_OF_ROW if props else RAW_WITHOUT_PROPS}, {_seen(holes)}", rows, limits)
+    return Sql(part.text, (*_quarters(holes), *part.values))
+
+
+def _alike(sources: Sequence[SegmentSource]) -> Iterator[list[SegmentSource]]:
+    """Group the sources of one format without holes, because they are read under the same conditions."""
+    for _, found in groupby(sorted((s for s in sources if not s.holes), key=_format), _format):
+        yield list(found)
+    yield from ([source] for source in sources if source.holes)
+
+
+def files_of(sources: Sequence[SegmentSource]) -> Sql:
+    """The files of sources of one format."""
+    return Sql(FILES[_format(sources[0])], ([source.path for source in sources],))
