@@ -5,12 +5,12 @@ from flask_cors import CORS
 
 from analytics.access.store import METRICS_SCOPE, make_key_ring
 from config.settings import Settings
+from ingest_app.api_description import INGEST_API
 from ingest_app.cdn_headers import CDNS
 from ingest_app.collector import Collector
 from ingest_app.drop_in import add_vendor_error_fields
 from ingest_app.events import events_blueprint
 from ingest_app.hit import SENDER
-from ingest_app.openapi_operations import description
 from ingest_app.opt_out import opting_out_blueprint
 from ingest_app.plausible import plausible_blueprint
 from ingest_app.segment_com import segment_blueprint
@@ -50,13 +50,13 @@ def create_app(settings: Settings, collector: Collector) -> Flask:
     CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
     add_vendor_error_fields(app)
     app.register_blueprint(events_blueprint(collector))
+    app.register_blueprint(tracker_blueprint())
+    app.register_blueprint(opting_out_blueprint())
     app.register_blueprint(plausible_blueprint(collector))
     app.register_blueprint(umami_blueprint(collector))
     app.register_blueprint(segment_blueprint(collector))
-    app.register_blueprint(tracker_blueprint())
-    app.register_blueprint(opting_out_blueprint())
     auth = Auth(settings, make_key_ring(settings).find)
     app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS_SCOPE)))
-    app.register_blueprint(docs_blueprint(description))
+    app.register_blueprint(docs_blueprint(app, INGEST_API))
     app.register_blueprint(front_page_blueprint("Footfall: events in", _FRONT_PAGE, _LINKS))
     return app

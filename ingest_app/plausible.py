@@ -6,16 +6,37 @@ did not keep the event.
 
 from flask import Blueprint, Response, request
 
+from analytics.json_schema import TEXT, just
 from ingest_app.collector import Collector
-from ingest_app.drop_in import SitesMeant, in_their_words
+from ingest_app.drop_in import (
+    DROP_IN_TAG,
+    OF_EVENTS,
+    DropInError,
+    SitesMeant,
+    in_their_words,
+)
 from ingest_app.hit import read_bytes, read_hit, read_json
-from ingest_app.plausible_schema import PLAUSIBLE_NAMES, read_plausible
+from ingest_app.plausible_schema import PLAUSIBLE_BODY, PLAUSIBLE_NAMES, read_plausible
+from web.openapi import JSON, PLAIN, Operation, described_by
+
+_EVENT = Operation(
+    summary="One event, in the format of Plausible's clients",
+    tag=DROP_IN_TAG,
+    body={JSON: PLAUSIBLE_BODY, PLAIN: PLAUSIBLE_BODY},
+    parameters=[{"name": "X-Forwarded-For", "in": "header", "required": False, "schema": TEXT}],
+    status=202,
+    answer={PLAIN: just("ok")},
+    headers={"x-plausible-dropped": {"schema": TEXT, "description": "The number of sites that dropped the event."}},
+    says=OF_EVENTS,
+    error=DropInError,
+)
 
 
 def plausible_blueprint(collector: Collector) -> Blueprint:
     blueprint = Blueprint("plausible", __name__)
 
     @blueprint.post("/api/event")
+    @described_by(_EVENT)
     def receive_plausible_event() -> Response:
         with collector.counting_what_cannot_be_read():
             read = read_plausible(read_json(read_bytes()), request.headers.get("X-Forwarded-For", ""))
@@ -26,6 +47,6 @@ def plausible_blueprint(collector: Collector) -> Blueprint:
             if error.code != "unknown_site":
                 raise error
         dropped = admitted.dropped + len(admitted.rejected)
-        return Response("ok", 202, {"x-plausible-dropped": str(dropped)} if dropped else None, mimetype="text/plain")
+        return Response("ok", 202, {"x-plausible-dropped": str(dropped)} if dropped else None, mimetype=PLAIN)
 
     return blueprint

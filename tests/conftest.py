@@ -28,6 +28,7 @@ from ingest_app import create_app as create_ingest_app
 from ingest_app.collector import make_collector
 from report_app import Services
 from report_app import create_app as create_report_app
+from tests.support.described_client import described_client
 from tests.support.running_system import System, running
 from tests.support.services import ADMIN_KEY, NOW, WakeUps, make_services, tell
 
@@ -119,7 +120,7 @@ def wake_ups() -> WakeUps:
 
 @pytest.fixture
 def ingest(settings: Settings, journal: Journal, wake_ups: WakeUps) -> FlaskClient:
-    return create_ingest_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
+    return described_client(create_ingest_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)))
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def services(settings: Settings, database: Database[dict[str, Any]], journal: Jo
 
 @pytest.fixture
 def report(settings: Settings, services: Services) -> FlaskClient:
-    return create_report_app(settings, services).test_client()
+    return described_client(create_report_app(settings, services))
 
 
 @pytest.fixture(scope="module")
