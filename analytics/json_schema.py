@@ -23,14 +23,6 @@ MOMENT: Json = {"type": "string", "format": "date-time"}
 ANYTHING: Json = {"description": "Any JSON value."}
 INTEGER64: Json = {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}
 
-# The years that events may have: 1970 to 9998.
-YEARS = "(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"
-A_MOMENT = MOMENT | {
-    "pattern": f"^{YEARS}-",
-    "description": "ISO 8601. A time without an offset is UTC. A Unix time of 10 digits (seconds) or 13 digits"
-    " (milliseconds) is also accepted, as a number or a string.",
-}
-
 
 class Keywords:
     """Keywords of JSON Schema, as in `Annotated[str, Keywords(format="uuid")]`."""

@@ -10,7 +10,8 @@ from flask import Blueprint, Response, current_app, request
 
 from analytics.access.store import WRITE_SCOPE
 from analytics.events.schema import EventSchema, InvalidEvent
-from analytics.json_schema import A_MOMENT, ANYTHING, TEXT, Json, an_object, any_of, just, list_of, or_null
+from analytics.json_schema import ANYTHING, TEXT, Json, an_object, any_of, just, list_of, or_null
+from analytics.schema_fields import Moment
 from ingest_app.answers import (
     EventAnswer,
     EventError,
@@ -64,7 +65,7 @@ _MANY = list_of(
     description="Each event is as in POST /event. An invalid event is rejected with its index and does not affect "
     "the others.",
 )
-_SENT_AT = any_of(or_null(A_MOMENT), just("")) | {
+_SENT_AT = any_of(or_null(Moment.json_schema), just("")) | {
     "description": "When the client sends the request, by the same clock as the timestamps of the events."
 }
 _SEVERAL = any_of(_MANY, an_object({"events": _MANY}, {"sent_at": _SENT_AT}))

@@ -8,7 +8,6 @@ from analytics.json_schema import (
     FLAG,
     INTEGER64,
     MOMENT,
-    YEARS,
     Json,
     an_object,
     any_of,
@@ -48,6 +47,7 @@ from analytics.queries.query_schema import (
     OPERATORS,
     OPERATORS_OF_GOALS,
 )
+from analytics.schema_fields import YEARS
 
 SITE_ID = text(1, LONGEST_SITE_ID)
 DATE_TEXT = text(format="date", pattern=f"^{YEARS}-")
