@@ -14,11 +14,13 @@ from uuid import UUID
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
+from analytics.json_schema import MOMENT, Json
 from analytics.suggestion import did_you_mean
 
 # MongoDB and Python can both calculate with these dates. Year 1 passes pymongo and breaks the first report.
 _EPOCH = EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_SENT = datetime(9999, 1, 1, tzinfo=UTC)
+YEARS = "(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"  # as a pattern
 INT64 = range(-(2**63), 2**63)
 CURRENCY = "[A-Z]{3}"
 # ISO 8601 forms that Python's parser rejects: a lower-case z, a leap second, the end of a day.
@@ -97,6 +99,12 @@ class Moment(fields.AwareDateTime):
     (13 digits), as a number or a string. Returns aware UTC in whole milliseconds, as MongoDB stores it.
     """
 
+    json_schema: Json = MOMENT | {
+        "pattern": f"^{YEARS}-",
+        "description": "ISO 8601. A time without an offset is UTC. A Unix time of 10 digits (seconds) or 13 digits "
+        "(milliseconds) is also accepted, as a number or a string.",
+    }
+
     default_error_messages = {
         "invalid": "Not a time. Send ISO 8601 such as 2026-11-22T19:30:01Z, or a Unix time of 10 or 13 digits.",
         "range": "Not between the years 1970 and 9998.",
@@ -129,9 +137,10 @@ class Moment(fields.AwareDateTime):
 
 
 class Code(fields.String):
-    """Text of a fixed form."""
+    """Text of a fixed form. `form`: a regular expression."""
 
     def __init__(self, form: str, example: str, **kwargs: Any) -> None:
+        self.json_schema: Json = {"pattern": f"^{form}$"}
         super().__init__(validate=Regexp(rf"{form}\Z", error=f"Not a code such as {example}."), **kwargs)
 
 

@@ -6,6 +6,7 @@ from analytics.access.api_key import METRICS_SCOPE
 from analytics.journal.journal import Line
 from config.services import Services
 from config.settings import Settings
+from ingest_app.api_description import INGEST_API
 from ingest_app.cdn_headers import CDNS
 from ingest_app.collector import make_collector
 from ingest_app.cors import allow_any_origin
@@ -14,7 +15,6 @@ from ingest_app.events import events_blueprint
 from ingest_app.group_commit import GroupCommit
 from ingest_app.hit import SENDER
 from ingest_app.hot_routes import HotRoutes
-from ingest_app.openapi_operations import description
 from ingest_app.opt_out import opting_out_blueprint
 from ingest_app.plausible import plausible_blueprint
 from ingest_app.segment_com import segment_blueprint
@@ -63,14 +63,14 @@ def create_app(
     allow_any_origin(app)
     add_vendor_error_fields(app)
     app.register_blueprint(events_blueprint(collector))
+    app.register_blueprint(tracker_blueprint())
+    app.register_blueprint(opting_out_blueprint())
     app.register_blueprint(plausible_blueprint(collector))
     app.register_blueprint(umami_blueprint(collector))
     app.register_blueprint(segment_blueprint(collector))
-    app.register_blueprint(tracker_blueprint())
-    app.register_blueprint(opting_out_blueprint())
     auth = Auth(settings, services.key_ring.find)
     app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS_SCOPE)))
-    app.register_blueprint(docs_blueprint(description))
+    app.register_blueprint(docs_blueprint(app, INGEST_API))
     app.register_blueprint(front_page_blueprint("Footfall: events in", _FRONT_PAGE, _LINKS))
     app.wsgi_app = HotRoutes(app.wsgi_app, collector, CDNS.get(settings.place_headers))  # type: ignore[method-assign]
     trust_proxies(app, settings.trusted_proxies)

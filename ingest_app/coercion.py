@@ -19,6 +19,7 @@ from analytics.addresses import plain_address
 from analytics.events.event import Scalar, storable
 from analytics.events.page_urls import WHOLE_URL, is_page_url
 from analytics.events.schema import MOST_PROPS, MoneyField
+from analytics.json_schema import Json
 from analytics.schema_fields import EARLIEST, INT64, LATEST_SENT, Moment
 
 # Private, shared, loopback and link-local networks: they are not part of the Internet.
@@ -29,6 +30,9 @@ _LONGEST_URL = 8192
 MOST_SPACES = 100  # leading spaces of a value that are stripped
 _LONGEST_NAME = 300  # characters of a property's name
 LONGEST_VALUE = 2000  # characters of a property's value
+# For descriptions of bodies.
+NOT_BLANK = r"[^\s\u001c-\u001f\u0085]"
+NO_TEXT: Json = {"type": ["array", "boolean", "null", "number", "object"]}
 DEEPEST = 5  # levels of nested objects; deeper ones stay JSON
 
 

@@ -3,13 +3,20 @@
 import json
 from collections.abc import Callable, Mapping
 from itertools import islice
+from typing import Annotated, NotRequired, TypedDict
 
 from flask import Flask, Response, request
 
 from analytics.events.schema import InvalidEvent, described
+from analytics.json_schema import Count
 from analytics.sites.site import Site
 from ingest_app.hit import MOST_LOOK_UPS, too_many_sites
+from web.errors import Error
 
+# What the descriptions of the drop-in routes share.
+DROP_IN_TAG = "From clients of other systems"
+OF_BATCHES = {400: "The body is not JSON, or does not have the format of this route.", 415: "", 429: ""}
+OF_EVENTS = OF_BATCHES | {403: "`origin_not_allowed`: the site does not accept events from the origin of this page."}
 PATHS = ("/api/", "/v1/", "/beacon/", "/pixel/")
 
 # Limits of the lists in an answer, so that a small hit with many invalid events does not get a large answer.
@@ -19,6 +26,32 @@ MOST_FIELDS = 10  # of one event
 MOST_SENTENCES = 3  # of one field
 _LONGEST_NAME = 100  # characters of a field's name
 NO_NAMES: Mapping[str, str] = {}
+
+
+class DropInError(Error):
+    code: str
+    message: str
+    errors: NotRequired[dict[str, list[str]]]
+
+
+class RejectedJson(TypedDict):
+    index: Count
+    code: str
+    message: str
+    fields: dict[str, list[str]]
+
+
+class Rejections(TypedDict):
+    rejected: Annotated[
+        list[RejectedJson],
+        f"The first {MOST_LISTED} rejected events, each with at most {MOST_FIELDS} fields.",
+    ]
+    rejected_count: NotRequired[
+        Annotated[
+            Count,
+            "The number of all rejected events. Only present if `rejected` does not list all of them.",
+        ]
+    ]
 
 
 def add_vendor_error_fields(app: Flask) -> None:
@@ -41,12 +74,12 @@ def add_vendor_error_fields(app: Flask) -> None:
 
 def describe_rejections(
     rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES
-) -> list[dict[str, object]]:
+) -> list[RejectedJson]:
     """Rejected events as a batch's answer lists them: the first ones, each with some of its fields.
 
     `names`: the client's field names, by ours.
     """
-    listed: list[dict[str, object]] = []
+    listed: list[RejectedJson] = []
     room = _MOST_TEXT
     for index, error in islice(rejected.items(), MOST_LISTED):
         some = islice(error.fields.items(), MOST_FIELDS)
@@ -69,10 +102,12 @@ def in_their_words(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str
     }
 
 
-def list_rejected(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES) -> dict[str, object]:
+def list_rejected(rejected: Mapping[int, InvalidEvent], names: Mapping[str, str] = NO_NAMES) -> Rejections:
     """Rejected events as a part of an answer: a list, and their number if the list is not complete."""
     listed = describe_rejections(rejected, names)
-    return {"rejected": listed} | ({"rejected_count": len(rejected)} if len(listed) < len(rejected) else {})
+    if len(listed) == len(rejected):
+        return {"rejected": listed}
+    return {"rejected": listed, "rejected_count": len(rejected)}
 
 
 class SitesMeant:

@@ -4,8 +4,10 @@ An unknown field is not an error, so without a warning the sender would not noti
 """
 
 from collections.abc import Collection, Sequence
+from typing import TypedDict
 
 from analytics.events.schema import EventSchema, ExportedSchema
+from analytics.json_schema import Count
 from analytics.suggestion import did_you_mean
 
 KNOWN = frozenset(EventSchema().fields) | {"ip", "user_agent"}  # the collector reads the last two
@@ -13,6 +15,17 @@ OF_EXPORTED = frozenset(ExportedSchema().fields) - KNOWN
 MOST_WARNINGS = 100  # per hit
 MOST_SUGGESTIONS = 10  # per hit; the search for the closest name takes 0.1 ms
 LONGEST_NAME_SHOWN = 100  # characters
+
+
+class Warned(TypedDict):
+    field: str
+    message: str
+
+
+class WarnedAt(Warned, total=False):
+    """`index`: of the first event that has the field. A warning about the whole request has none."""
+
+    index: Count
 
 
 def unknown_fields(bodies: Sequence[object], exported: Collection[int] = ()) -> dict[str, int]:
@@ -30,7 +43,7 @@ def unknown_fields(bodies: Sequence[object], exported: Collection[int] = ()) -> 
     return found
 
 
-def warnings_of(unknown: dict[str, int]) -> list[dict[str, object]]:
+def warnings_of(unknown: dict[str, int]) -> list[WarnedAt]:
     """The warnings of an answer: each has the index of the event, the field, and a message."""
     return [
         {

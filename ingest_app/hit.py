@@ -30,7 +30,7 @@ MOST_LOOK_UPS = 100  # sites per hit: the look-up of a site that is not cached t
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 
 # Keys of a request's environ.
-SENDER, BODY_BYTES, PAID = "footfall.sender", "footfall.body_bytes", "footfall.paid"
+SENDER, BODY_BYTES, CHARGED = "footfall.sender", "footfall.body_bytes", "footfall.paid"
 PLACE_HEADERS = "footfall.place_headers"  # the names of the headers that PLACE_HEADERS chooses
 
 Environ = dict[str, Any]
@@ -88,7 +88,7 @@ def read_hit(
         sender=said(SENDER, ""),
         size=said(BODY_BYTES, 0),
         is_foreign=is_foreign,
-        paid=environ.setdefault(PAID, set()),
+        paid=environ.setdefault(CHARGED, set()),
         commits=said(COMMITS),
     )
 

@@ -23,7 +23,7 @@ from ingest_app.segment_com import receive_segment
 from ingest_app.segment_com_schema import CALLS, SHORT_CALLS
 from ingest_app.umami import receive_umami
 from web.app import SECURITY_HEADERS, STRICT_TRANSPORT
-from web.commits import FAILED
+from web.commits import FAILED_COMMIT
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
@@ -56,7 +56,7 @@ class HotRoutes:
         try:
             reply = self._answer(route, environ)
         except Exception as error:
-            environ[FAILED] = error
+            environ[FAILED_COMMIT] = error
             return self._flask(environ, start_response)
         headers = [
             ("Content-Type", reply.content_type),
@@ -86,7 +86,7 @@ def _is_plain(environ: Environ) -> bool:
         environ["REQUEST_METHOD"] == "POST"
         and not environ.get("QUERY_STRING")
         and "HTTP_CONTENT_ENCODING" not in environ
-        and FAILED not in environ
+        and FAILED_COMMIT not in environ
         and length.isdecimal()
         and int(length) <= _LARGEST
     )

@@ -15,9 +15,11 @@ from markupsafe import escape
 from marshmallow import EXCLUDE, Schema, fields
 from marshmallow.validate import OneOf
 
+from analytics.json_schema import TEXT
 from analytics.schema_fields import Text
 from ingest_app.hit import OPTED_OUT
 from web.errors import error_body, error_response
+from web.openapi import HTML, Operation, described_by
 from web.request_data import read
 
 COOKIE, _, OUT = OPTED_OUT.partition("=")
@@ -62,14 +64,35 @@ class Chosen(OptOutQuery):
     choice = fields.String(required=True, validate=OneOf(["out", "in"]))
 
 
+_TAG = "Privacy"
+_ASK = Operation(
+    summary="The page where a visitor opts out",
+    tag=_TAG,
+    query=OptOutQuery,
+    answer={HTML: TEXT},
+    uses_stores=False,
+    examples={"site_id": "site-abc-123"},
+)
+_CHOOSE = Operation(
+    summary="Opt this browser out, or in again",
+    tag=_TAG,
+    body={"application/x-www-form-urlencoded": Chosen},
+    answer={HTML: TEXT},
+    says={400: "", 403: "`other_site`: a page of another site sent the form."},
+    uses_stores=False,
+)
+
+
 def opting_out_blueprint() -> Blueprint:
     blueprint = Blueprint("opting_out", __name__)
 
     @blueprint.get("/opt-out")
+    @described_by(_ASK)
     def ask() -> Response:
         return _page(read(OptOutQuery(), request.args)["site_id"], request.cookies.get(COOKIE) == OUT)
 
     @blueprint.post("/opt-out")
+    @described_by(_CHOOSE)
     def choose() -> Response:
         if not _is_our_page():
             return error_response(403, error_body("other_site", ELSEWHERE))

@@ -6,11 +6,31 @@ did not keep the event.
 
 from flask import Blueprint, Response, request
 
+from analytics.json_schema import TEXT, just
 from ingest_app.collector import Collector
-from ingest_app.drop_in import SitesMeant, in_their_words
+from ingest_app.drop_in import (
+    DROP_IN_TAG,
+    OF_EVENTS,
+    DropInError,
+    SitesMeant,
+    in_their_words,
+)
 from ingest_app.hit import Environ, read_bytes, read_hit, read_json
-from ingest_app.plausible_schema import PLAUSIBLE_NAMES, read_plausible
+from ingest_app.plausible_schema import PLAUSIBLE_BODY, PLAUSIBLE_NAMES, read_plausible
 from ingest_app.reply import Reply
+from web.openapi import JSON, PLAIN, Operation, described_by
+
+_EVENT = Operation(
+    summary="One event, in the format of Plausible's clients",
+    tag=DROP_IN_TAG,
+    body={JSON: PLAUSIBLE_BODY, PLAIN: PLAUSIBLE_BODY},
+    parameters=[{"name": "X-Forwarded-For", "in": "header", "required": False, "schema": TEXT}],
+    status=202,
+    answer={PLAIN: just("ok")},
+    headers={"x-plausible-dropped": {"schema": TEXT, "description": "The number of sites that dropped the event."}},
+    says=OF_EVENTS,
+    error=DropInError,
+)
 
 _TEXT = "text/plain; charset=utf-8"
 
@@ -33,6 +53,7 @@ def plausible_blueprint(collector: Collector) -> Blueprint:
     blueprint = Blueprint("plausible", __name__)
 
     @blueprint.post("/api/event")
+    @described_by(_EVENT)
     def receive_plausible_event() -> Response:
         with collector.counting_what_cannot_be_read(request.environ):
             raw = read_bytes()

@@ -14,8 +14,20 @@ from urllib.parse import unquote
 
 from analytics.events.page_urls import is_page_url
 from analytics.events.schema import InvalidEvent
+from analytics.json_schema import ANYTHING, FLAG, TEXT, Json, an_object, any_of, just, loosely, one_of, whole
+from analytics.json_schema import text as json_text
 from analytics.urls import Url, split_url
-from ingest_app.coercion import forwarded, money, name_of, props, text, whole_number, without_nothing
+from ingest_app.coercion import (
+    NO_TEXT,
+    NOT_BLANK,
+    forwarded,
+    money,
+    name_of,
+    props,
+    text,
+    whole_number,
+    without_nothing,
+)
 
 LONGEST_EVENT_NAME = 120
 MOST_DOMAINS = 100  # each domain needs a look-up
@@ -25,6 +37,54 @@ A_DAY = 86_400_000  # milliseconds
 
 PROPS_TOO_LONG = "keys should have at most 300 bytes and values at most 2000 bytes"
 NO_ENGAGEMENT = "engagement event requires a valid integer value for at least one of 'sd' or 'e' fields"
+
+
+def _in_bytes(most: int, least: int = 0) -> Json:
+    """A text of at most `most` bytes of UTF-8. A character takes up to four bytes."""
+    return any_of(json_text(least, most, "^[ -~]*$"), json_text(least, most // 4))
+
+
+_WITH_HOST = "^https?://[a-z]{1,20}/[!-~]{0,100}$"
+_PROPS = {
+    "type": "object",
+    "propertyNames": _in_bytes(300),
+    "additionalProperties": any_of(_in_bytes(2000), NO_TEXT),
+}
+PLAUSIBLE_BODY = an_object(
+    {
+        "n": any_of(json_text(longest=LONGEST_EVENT_NAME, pattern=NOT_BLANK), {"type": "number"})
+        | {"description": "`pageview`, `engagement` or the name of a custom event. Also accepted as `name`."},
+        "u": any_of(json_text(pattern=_WITH_HOST), json_text(pattern=r"^/[^/\[\]]{0,400}$"))
+        | {"description": "The URL of the page. Also accepted as `url`."},
+    },
+    {
+        "d": json_text(longest=128, pattern=r"[^\s,\u001c-\u001f\u0085]")
+        | {"description": "Domains. Also accepted as `domain`. The default is the host of the URL."},
+        "r": loosely(TEXT | {"description": "Referrer. Also accepted as `referrer`."}),
+        "p": any_of(_PROPS, TEXT, {"type": ["array", "boolean", "null", "number"]})
+        | {"description": "Properties, as an object or as a string of JSON. Also accepted as `props`."},
+        "$": loosely(
+            an_object({"amount": ANYTHING, "currency": TEXT}, description="Revenue. Also accepted as `revenue`.")
+        ),
+        "i": loosely(
+            FLAG
+            | {"description": "Whether the event is an interaction of the visitor. Also accepted as `interactive`."}
+        ),
+        "h": loosely(
+            one_of(0, 1) | {"description": "If 1, the path of the page includes the hash. Also accepted as `hashMode`."}
+        ),
+        "e": loosely(whole(0, A_DAY, description="Engagement time in milliseconds")),
+        "sd": loosely(whole(0, 100, description="Scroll depth of the page in percent")),
+    },
+    allOf=[
+        any_of(
+            {"not": {"properties": {"n": just("engagement")}}},
+            {"required": ["e"], "properties": {"e": whole(0, A_DAY)}},
+            {"required": ["sd"], "properties": {"sd": whole(0, 100)}},
+        ),
+        any_of({"required": ["d"]}, {"properties": {"u": json_text(pattern=_WITH_HOST)}}),
+    ],
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,16 @@ import base64
 import json
 from binascii import Error
 from dataclasses import replace
+from typing import Literal, TypedDict
 from urllib.parse import parse_qs
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 
+from analytics.json_schema import ANYTHING, TEXT, Count, Json, an_object, list_of, loosely
 from ingest_app.collector import Admitted, Collector
-from ingest_app.drop_in import SitesMeant, list_rejected
+from ingest_app.drop_in import DROP_IN_TAG, OF_BATCHES, DropInError, Rejections, SitesMeant, list_rejected
 from ingest_app.events import GIF
-from ingest_app.hit import BATCH_BYTES, Environ, checked_events, read_bytes, read_hit, read_json
+from ingest_app.hit import BATCH_BYTES, MOST_EVENTS, Environ, checked_events, read_bytes, read_hit, read_json
 from ingest_app.reply import Reply
 from ingest_app.segment_com_schema import (
     CALLS,
@@ -28,8 +30,75 @@ from ingest_app.segment_com_schema import (
     visitor_in,
     write_key_in,
 )
+from web.openapi import JSON, PLAIN, Operation, described_by, parameter
 
 BATCHES = ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")
+
+
+class MessagesAnswer(Rejections):
+    success: Literal[True]
+    accepted: Count
+    dropped: Count
+
+
+class BrowserDestination(TypedDict):
+    apiKey: str
+    apiHost: str
+    protocol: str
+
+
+BrowserIntegrations = TypedDict("BrowserIntegrations", {"Segment.io": BrowserDestination})
+
+
+class BrowserSettings(TypedDict):
+    integrations: BrowserIntegrations
+
+
+_OBJECT: Json = {"type": "object"}
+_WRITE_KEY = parameter("writeKey", TEXT)
+_EXAMPLE = {"userId": "ann", "event": "Signed Up", "messageId": "m-1", "writeKey": "site-abc-123"}
+_BATCH_BODY = an_object(
+    {"batch": list_of(ANYTHING, maxItems=MOST_EVENTS)},
+    {"writeKey": loosely(TEXT), "sentAt": loosely(TEXT), "context": loosely(_OBJECT)},
+)
+_BATCH = Operation(
+    summary="Several messages, in the format of Segment's and RudderStack's libraries, imports and beacons",
+    note="The write key may also be the user name of Basic authentication.",
+    tag=DROP_IN_TAG,
+    body={JSON: _BATCH_BODY, PLAIN: _BATCH_BODY},
+    parameters=[_WRITE_KEY],
+    answer={JSON: MessagesAnswer},
+    says=OF_BATCHES,
+    error=DropInError,
+    examples={"body": {"batch": [_EXAMPLE | {"type": "track"}], "writeKey": "site-abc-123"}},
+)
+_MESSAGE = Operation(
+    summary="One message, in the format of Segment's and RudderStack's libraries",
+    tag=DROP_IN_TAG,
+    body={JSON: _OBJECT, PLAIN: _OBJECT},
+    parameters=[_WRITE_KEY],
+    answer={JSON: MessagesAnswer},
+    says=OF_BATCHES,
+    error=DropInError,
+    examples={"body": _EXAMPLE, "kind": "track"},
+)
+_SETTINGS = Operation(
+    summary="The settings that Segment's library for browsers loads from its cdnURL",
+    tag=DROP_IN_TAG,
+    uses_stores=False,
+    error=DropInError,
+    examples={"write_key": "site-abc-123"},
+)
+_PIXEL = Operation(
+    summary="One message of RudderStack's pixel, where scripts do not run",
+    note="The response is always an image. A value may be JSON. A name may be a path, for example `context.page.url`.",
+    tag=DROP_IN_TAG,
+    parameters=[_WRITE_KEY, parameter("event", TEXT)],
+    answer={"image/gif": {}},
+    says={429: ""},
+    error=DropInError,
+    examples={"kind": "page"},
+)
 
 
 def receive_segment(collector: Collector, environ: Environ, raw: bytes, kind: str | None = None) -> Reply:
@@ -42,6 +111,7 @@ def receive_segment(collector: Collector, environ: Environ, raw: bytes, kind: st
 def segment_blueprint(collector: Collector) -> Blueprint:
     blueprint = Blueprint("segment", __name__)
 
+    @described_by(_BATCH)
     def receive_batch() -> Response:
         return receive(None)
 
@@ -49,6 +119,7 @@ def segment_blueprint(collector: Collector) -> Blueprint:
         blueprint.post(path)(receive_batch)
 
     @blueprint.post(f"/v1/<any({', '.join([*CALLS, *SHORT_CALLS])}):kind>")
+    @described_by(_MESSAGE)
     def receive_message(kind: str) -> Response:
         return receive(kind)
 
@@ -58,12 +129,17 @@ def segment_blueprint(collector: Collector) -> Blueprint:
         return receive_segment(collector, request.environ, raw, kind).as_response()
 
     @blueprint.get("/v1/projects/<write_key>/settings")
-    def tell_a_browser_where_to_send(write_key: str) -> Response:
+    @described_by(_SETTINGS)
+    def tell_a_browser_where_to_send(write_key: str) -> BrowserSettings:
         """The settings that analytics-next requests from its `cdnURL` before it sends anything."""
-        here = {"apiKey": write_key, "apiHost": f"{request.host}/v1", "protocol": request.scheme}
-        return jsonify(integrations={"Segment.io": here})
+        return {
+            "integrations": {
+                "Segment.io": {"apiKey": write_key, "apiHost": f"{request.host}/v1", "protocol": request.scheme}
+            }
+        }
 
     @blueprint.get("/pixel/v1/<any(track, page):kind>")
+    @described_by(_PIXEL)
     def receive_pixel(kind: str) -> Response:
         _admit(collector, request.environ, parameters_as_body(request.args), kind)
         return Response(GIF, mimetype="image/gif", headers={"Cache-Control": "no-store"})
@@ -94,10 +170,10 @@ def _write_key(environ: Environ) -> str:
 
 
 def _answer(admitted: Admitted) -> Reply:
-    body = {
+    answer: MessagesAnswer = {
         "success": True,
         "accepted": admitted.accepted,
         "dropped": admitted.dropped,
         **list_rejected(admitted.rejected, SEGMENT_COM_NAMES),
     }
-    return Reply(json.dumps(body).encode())
+    return Reply(json.dumps(answer).encode())

@@ -5,6 +5,10 @@ from pathlib import Path
 
 from flask import Blueprint, Response, request
 
+from analytics.json_schema import TEXT
+from ingest_app.events import SENDING
+from web.openapi import Operation, described_by
+
 _BUILT = Path(__file__).parent / "js" / "footfall.min.js"
 
 _HEADERS = {
@@ -16,6 +20,14 @@ _HEADERS = {
     "Vary": "Accept-Encoding",
 }
 
+_SCRIPT = Operation(
+    summary="The tracker script for your pages",
+    tag=SENDING,
+    answer={"text/javascript": {}},
+    headers={"ETag": {"required": True, "schema": TEXT}},
+    uses_stores=False,
+)
+
 
 def tracker_blueprint() -> Blueprint:
     blueprint = Blueprint("tracker", __name__)
@@ -23,6 +35,7 @@ def tracker_blueprint() -> Blueprint:
     packed = gzip.compress(plain, 9, mtime=0)
 
     @blueprint.get("/js/footfall.js")
+    @described_by(_SCRIPT)
     def tracker() -> Response:
         packs = request.accept_encodings["gzip"] > 0
         answer = Response(packed if packs else plain, headers=_HEADERS, mimetype="text/javascript")

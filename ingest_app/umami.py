@@ -7,17 +7,64 @@ the visitor. Here `cache` and the two ids have no meaning: visitor and visit are
 import json
 import re
 from collections.abc import Sequence
+from typing import TypedDict
 from uuid import UUID, uuid4
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, request
 
 from analytics.events.drop import Drop
 from analytics.events.schema import InvalidEvent
+from analytics.json_schema import ANYTHING, Count, IdText, list_of
 from ingest_app.collector import Collector
-from ingest_app.drop_in import SitesMeant, describe_rejections, in_their_words
-from ingest_app.hit import BATCH_BYTES, Environ, checked_events, read_bytes, read_hit, read_json
+from ingest_app.drop_in import (
+    DROP_IN_TAG,
+    OF_BATCHES,
+    OF_EVENTS,
+    DropInError,
+    RejectedJson,
+    SitesMeant,
+    describe_rejections,
+    in_their_words,
+)
+from ingest_app.hit import BATCH_BYTES, MOST_EVENTS, Environ, checked_events, read_bytes, read_hit, read_json
 from ingest_app.reply import Reply
-from ingest_app.umami_schema import UMAMI_NAMES, read_umami
+from ingest_app.umami_schema import UMAMI_BODY, UMAMI_NAMES, WEBSITE_EXAMPLE, read_umami
+from web.openapi import JSON, PLAIN, Operation, described_by
+
+
+class UmamiAnswer(TypedDict):
+    cache: str
+    sessionId: IdText
+    visitId: IdText
+
+
+class UmamiBatchAnswer(TypedDict):
+    size: Count
+    processed: Count
+    errors: Count
+    details: list[RejectedJson]
+    cache: str
+
+
+_BATCH = list_of(ANYTHING, maxItems=MOST_EVENTS)
+_EXAMPLE = {"type": "event", "payload": {"website": WEBSITE_EXAMPLE, "hostname": "shop.example", "url": "/"}}
+_SEND = Operation(
+    summary="One event, in the format of Umami's clients",
+    tag=DROP_IN_TAG,
+    body={JSON: UMAMI_BODY, PLAIN: UMAMI_BODY},
+    answer={JSON: UmamiAnswer},
+    says=OF_EVENTS,
+    error=DropInError,
+    examples={"body": _EXAMPLE},
+)
+_SEND_BATCH = Operation(
+    summary="Several events, in the format of Umami's clients",
+    tag=DROP_IN_TAG,
+    body={JSON: _BATCH, PLAIN: _BATCH},
+    says=OF_BATCHES,
+    error=DropInError,
+    examples={"body": [_EXAMPLE]},
+)
 
 
 def receive_umami(collector: Collector, environ: Environ, raw: bytes) -> Reply:
@@ -32,25 +79,26 @@ def umami_blueprint(collector: Collector) -> Blueprint:
     blueprint = Blueprint("umami", __name__)
 
     @blueprint.post("/api/send")
+    @described_by(_SEND)
     def receive_umami_event() -> Response:
         with collector.counting_what_cannot_be_read(request.environ):
             raw = read_bytes()
         return receive_umami(collector, request.environ, raw).as_response()
 
     @blueprint.post("/api/batch")
-    def receive_umami_batch() -> Response:
+    @described_by(_SEND_BATCH)
+    def receive_umami_batch() -> UmamiBatchAnswer:
         environ = request.environ
         with collector.counting_what_cannot_be_read(environ):
             bodies = checked_events(read_json(read_bytes(BATCH_BYTES)), "body")
         rejected = _admit(collector, environ, bodies)
-        processed = len(bodies) - len(rejected)
-        return jsonify(
-            size=len(bodies),
-            processed=processed,
-            errors=len(rejected),
-            details=describe_rejections(rejected, UMAMI_NAMES),
-            cache=_answer(environ)["cache"],
-        )
+        return {
+            "size": len(bodies),
+            "processed": len(bodies) - len(rejected),
+            "errors": len(rejected),
+            "details": describe_rejections(rejected, UMAMI_NAMES),
+            "cache": _answer(environ)["cache"],
+        }
 
     return blueprint
 
@@ -71,7 +119,7 @@ def _translated(environ: Environ, body: object, meant: SitesMeant) -> object:
     return Drop(read.reason, site_id) if read.event is None else read.event | {"site_id": site_id}
 
 
-def _answer(environ: Environ) -> dict[str, str]:
+def _answer(environ: Environ) -> UmamiAnswer:
     given = environ.get("HTTP_X_UMAMI_CACHE", "")
     cache = given if re.fullmatch("[0-9a-f]{32}", given) else uuid4().hex
     return {"cache": cache, "sessionId": str(UUID(cache)), "visitId": str(UUID(cache))}

@@ -9,7 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from analytics.events.schema import InvalidEvent
-from ingest_app.coercion import address, forwarded, id_of, moment_of_seconds, money, page, props, text, without_nothing
+from analytics.json_schema import ANYTHING, TEXT, an_object, any_of, just, loosely, one_of
+from analytics.json_schema import text as json_text
+from ingest_app.coercion import (
+    NO_TEXT,
+    NOT_BLANK,
+    address,
+    forwarded,
+    id_of,
+    moment_of_seconds,
+    money,
+    page,
+    props,
+    text,
+    without_nothing,
+)
 
 LONGEST_NAME = 50
 UMAMI_TYPES = ("event", "identify", "performance")
@@ -20,6 +34,27 @@ UMAMI_NAMES = {
     "timestamp": "payload.timestamp",
 }
 _DEVICES = {"desktop": "Desktop", "laptop": "Desktop", "mobile": "Mobile", "tablet": "Tablet"}
+
+WEBSITE_EXAMPLE = "b59e9c65-ae32-47f1-8400-119fcf4861c4"
+_TEXTS = ("url", "hostname", "title", "referrer", "language", "screen", "tag", "id", "ip", "userAgent")
+UMAMI_BODY = an_object(
+    {
+        "payload": an_object(
+            {"website": json_text(pattern=NOT_BLANK, examples=[WEBSITE_EXAMPLE])},
+            {
+                "name": loosely(TEXT),
+                "data": loosely({"type": "object"}),
+                "timestamp": ANYTHING | {"description": "Unix time in seconds"},
+                **dict.fromkeys(_TEXTS, loosely(TEXT)),
+            },
+        ),
+    },
+    {"type": one_of(*UMAMI_TYPES) | {"default": "event"}},
+    anyOf=[
+        {"required": ["type"], "properties": {"type": {"not": just("event")}}},
+        {"properties": {"payload": {"properties": {"name": any_of(json_text(longest=LONGEST_NAME), NO_TEXT)}}}},
+    ],
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from config.metrics import dead_letter_gauge
 from config.services import Services
 from config.settings import Settings
+from report_app.api_description import REPORT_API
 from report_app.api_keys import keys_blueprint
 from report_app.data_subjects import erasure_blueprint
 from report_app.dead_letters import dead_letters_blueprint
@@ -25,7 +26,6 @@ from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
-from report_app.openapi_operations import description
 from report_app.query import query_blueprint
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
@@ -59,10 +59,10 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.config["ON_LOOP"] = {"/healthz"}
     register_report_errors(app)
     app.after_request(_not_cached)
-    app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
-    app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(stats_blueprint(reports, services.realtime, site_called, auth, clock))
     app.register_blueprint(ledger_blueprint(services.ledger, site_called, auth, clock))
+    app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
+    app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
     exports = max(1, settings.web_threads // 2)
     app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock, at_once=exports))
@@ -71,7 +71,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS_SCOPE, in_question)))
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN_SCOPE)))
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
-    app.register_blueprint(docs_blueprint(description))
+    app.register_blueprint(docs_blueprint(app, REPORT_API))
     app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS))
     if settings.reports_are_open:
         log.warning("reports_opened", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")

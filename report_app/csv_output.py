@@ -11,12 +11,17 @@ from typing import Any
 
 from flask import Response, request
 
+from analytics.json_schema import one_of
 from report_app.metric_format import Cell
 from web.errors import BadRequest
+from web.openapi import parameter
 
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")  # the first characters of a formula
 CSV = "text/csv"
 _BOM = "\ufeff"  # without it, Excel reads a table as one in an old encoding
+
+BOM_PARAMETER = parameter("bom", one_of("0", "1"), "If 1, CSV begins with a byte order mark, which Excel needs.")
+FORMAT_PARAMETERS = [parameter("format", one_of("json", "csv"), "Overrides the Accept header."), BOM_PARAMETER]
 
 
 def wants_csv() -> bool:

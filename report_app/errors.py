@@ -4,6 +4,7 @@ Errors under /api/v2 have the shape that Plausible's clients know, {"error": mes
 """
 
 import json
+from typing import TypedDict
 
 import structlog
 from flask import Flask, Response, request
@@ -21,6 +22,23 @@ LOST = (
     "Some events of this site cannot be read, because a segment in MongoDB is lost or damaged. Run"
     " `python -m footfall segments rebuild` on the server, which rebuilds the segment from the events."
 )
+
+# What the description says about errors.
+_NO_SITE = "`unknown_site`: in production, the site is not set up. The message suggests a site with a similar name."
+_REFUSED = (
+    "`busy` or `unavailable`, with Retry-After: send the request again. `time_limit` or `memory_limit`: query a "
+    "shorter period."
+)
+OF_QUESTIONS = {
+    400: "The query is not valid. `message` says what is wrong, and `fields` says it for each parameter.",
+    404: _NO_SITE,
+    503: _REFUSED,
+}
+OF_PROGRAMS = {400: "`<JSON pointer>: <message>`", 404: _NO_SITE, 503: _REFUSED}
+
+
+class PlausibleError(TypedDict):
+    error: str
 
 
 def register_report_errors(app: Flask) -> None:
@@ -46,5 +64,6 @@ def register_report_errors(app: Flask) -> None:
     @app.after_request
     def in_plausibles_shape(response: Response) -> Response:
         if request.path.startswith(PLAUSIBLE) and response.status_code >= 400:
-            response.data = json.dumps({"error": response.get_json()["error"]["message"]})
+            body: PlausibleError = {"error": response.get_json()["error"]["message"]}
+            response.data = json.dumps(body)
         return response

@@ -7,17 +7,98 @@ the same shape.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TypedDict
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint
 
-from analytics.queries.exploration_schema import load_funnel, load_journeys, load_retention
+from analytics.json_schema import Count, Json, Percent
+from analytics.queries.exploration_schema import (
+    STEP_KINDS,
+    FunnelSchema,
+    JourneysSchema,
+    RetentionSchema,
+    load_funnel,
+    load_journeys,
+    load_retention,
+)
 from analytics.reports.engine import Reports
 from analytics.reports.results import Cohort
+from report_app.errors import OF_PROGRAMS, PlausibleError
 from report_app.metric_format import share
-from report_app.site_lookup import SiteLookup
+from report_app.query import PROGRAMS, Understood
+from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
 from web.auth import Check, api_key_id
+from web.openapi import JSON, Operation, described_by
 from web.request_data import read_body
+
+
+class StepJson(TypedDict):
+    label: str
+    count: Count
+    share: Percent
+    share_of_previous: Percent
+    dropped: Count
+
+
+class FunnelJson(TypedDict):
+    results: list[StepJson]
+    query: Understood
+
+
+class CohortJson(TypedDict):
+    cohort: str
+    visitors: Count
+    active: Sequence[Count]
+    shares: list[Percent]
+
+
+class RetentionJson(TypedDict):
+    results: list[CohortJson]
+    query: Understood
+
+
+class PageJson(TypedDict):
+    page: str | None
+    count: Count
+
+
+class DirectionsJson(TypedDict):
+    following: list[PageJson]
+    preceding: list[PageJson]
+
+
+class JourneysJson(TypedDict):
+    results: DirectionsJson
+    query: Understood
+
+
+_EXPLORED: Json = {"site_id": SITE_EXAMPLE, "date_range": "30d"}
+_STEPS = [{"page": "/"}, {"event": "signup", "label": "Signed up"}]
+_FUNNEL = Operation(
+    summary="How many visitors completed each step of a funnel",
+    tag=PROGRAMS,
+    note=f"A step has exactly one of {', '.join(STEP_KINDS)}.",
+    body={JSON: FunnelSchema},
+    error=PlausibleError,
+    says=OF_PROGRAMS,
+    examples={"body": _EXPLORED | {"steps": _STEPS, "window": "7d"}},
+)
+_RETENTION = Operation(
+    summary="How many visitors came back, by cohort",
+    tag=PROGRAMS,
+    body={JSON: RetentionSchema},
+    error=PlausibleError,
+    says=OF_PROGRAMS,
+    examples={"body": _EXPLORED | {"grain": "week"}},
+)
+_JOURNEYS = Operation(
+    summary="Pages that visitors viewed before and after a page",
+    tag=PROGRAMS,
+    body={JSON: JourneysSchema},
+    error=PlausibleError,
+    says=OF_PROGRAMS,
+    examples={"body": _EXPLORED | {"page": "/pricing", "limit": 5}},
+)
 
 
 def explorations_blueprint(
@@ -27,44 +108,56 @@ def explorations_blueprint(
     blueprint.before_request(auth)
 
     @blueprint.post("/funnel")
-    def funnel() -> Response:
+    @described_by(_FUNNEL)
+    def funnel() -> FunnelJson:
         budget = reports.budget(api_key_id())
         asked = load_funnel(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
         counts = reports.funnel(asked.query, asked.steps, asked.window, budget)
-        return jsonify(results=_steps(asked.labels, counts), query=asked.shown)
+        return {"results": _steps(asked.labels, counts), "query": asked.shown}
 
     @blueprint.post("/retention")
-    def retention() -> Response:
+    @described_by(_RETENTION)
+    def retention() -> RetentionJson:
         budget = reports.budget(api_key_id())
         asked = load_retention(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
         cohorts = reports.retention(asked.query, asked.grain, budget)
-        return jsonify(results=[_cohort(cohort) for cohort in budget.each(cohorts)], query=asked.shown)
+        return {"results": [_cohort(cohort) for cohort in budget.each(cohorts)], "query": asked.shown}
 
     @blueprint.post("/journeys")
-    def journeys() -> Response:
+    @described_by(_JOURNEYS)
+    def journeys() -> JourneysJson:
         budget = reports.budget(api_key_id())
         asked = load_journeys(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
         found = reports.journeys(asked.query, asked.page, budget)
-        both = {"following": found.following, "preceding": found.preceding}
-        pages = {name: [_page(*each) for each in some] for name, some in both.items()}
-        return jsonify(results=pages, query=asked.shown)
+        return {
+            "results": {
+                "following": [_page(*each) for each in found.following],
+                "preceding": [_page(*each) for each in found.preceding],
+            },
+            "query": asked.shown,
+        }
 
     return blueprint
 
 
-def _steps(labels: Sequence[str], counts: Sequence[int]) -> list[dict[str, Any]]:
+def _steps(labels: Sequence[str], counts: Sequence[int]) -> list[StepJson]:
     """The steps of an answer. No visitor is lost before the first step, so its share is that of itself."""
-    steps = []
-    for label, count, before in zip(labels, counts, [counts[0], *counts], strict=False):
-        shares = {"share": share(count, counts[0]), "share_of_previous": share(count, before)}
-        steps.append({"label": label, "count": count, **shares, "dropped": before - count})
-    return steps
+    return [
+        {
+            "label": label,
+            "count": count,
+            "share": share(count, counts[0]),
+            "share_of_previous": share(count, before),
+            "dropped": before - count,
+        }
+        for label, count, before in zip(labels, counts, [counts[0], *counts], strict=False)
+    ]
 
 
-def _cohort(cohort: Cohort) -> dict[str, Any]:
+def _cohort(cohort: Cohort) -> CohortJson:
     shares = [share(count, cohort.active[0]) for count in cohort.active]
     return {"cohort": cohort.label, "visitors": cohort.active[0], "active": cohort.active, "shares": shares}
 
 
-def _page(page: str | None, count: int) -> dict[str, Any]:
+def _page(page: str | None, count: int) -> PageJson:
     return {"page": page, "count": count}

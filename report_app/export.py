@@ -20,21 +20,49 @@ from flask import Blueprint, Response, request
 from analytics.events.event import Event
 from analytics.events.export import EXPORT_COLUMNS, in_pieces, ndjson, parquet, row_of
 from analytics.events.store import EventStore
+from analytics.json_schema import TEXT, Json, one_of
 from analytics.reports.engine import Reports
 from analytics.reports.filtered_events import filtered_events
 from analytics.reports.results import Refused
 from analytics.schema_fields import EARLIEST, LATEST_SENT
 from analytics.unavailable import Unavailable
-from report_app.csv_output import csv_lines, wants_bom
-from report_app.site_lookup import SiteLookup
-from report_app.url_parameters import FILTERS, PERIOD, bad_parameters, read_parameters
+from report_app.csv_output import BOM_PARAMETER, csv_lines, wants_bom
+from report_app.errors import OF_QUESTIONS
+from report_app.query_json_schema import PERIOD_NAME
+from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
+from report_app.url_parameters import FILTERS, FROM_TO, PERIOD, SITE_PARAMETER, bad_parameters, read_parameters
+from report_app.visitors import RAW_DATA
 from web.auth import Check, api_key_id
+from web.openapi import Operation, described_by, parameter
 
 log = structlog.get_logger()
 
 _ASKED = ("site_id", *PERIOD, FILTERS, "format", "bom")
 FORMATS = {"ndjson": "application/x-ndjson", "csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
 _TOO_MANY = "Too many exports are running. Send the request again."
+AS_FILE: Json = {"Content-Disposition": {"required": True, "schema": TEXT}}
+
+_EXPORT = Operation(
+    summary="Export of raw events",
+    tag=RAW_DATA,
+    note="If a store becomes unreachable during the export, the connection closes before the end, so that the client "
+    "sees an error. Filters such as `country=DE` work as in GET /stats/breakdown.",
+    parameters=[
+        SITE_PARAMETER,
+        parameter("period", PERIOD_NAME | {"default": "all"}),
+        *FROM_TO,
+        parameter("format", one_of(*FORMATS) | {"default": "ndjson"}),
+        BOM_PARAMETER,
+        parameter(FILTERS, TEXT, "The `filters` of POST /api/v2/query, as JSON."),
+    ],
+    answer={
+        mimetype: {"type": "string", "format": "binary"} if form == "parquet" else TEXT
+        for form, mimetype in FORMATS.items()
+    },
+    headers=AS_FILE,
+    says=OF_QUESTIONS,
+    examples={"site_id": SITE_EXAMPLE, "from": "2026-11-01", "to": "2026-11-30"},
+)
 
 
 def export_blueprint(
@@ -55,6 +83,7 @@ def export_blueprint(
     slots = BoundedSemaphore(at_once)
 
     @blueprint.get("/export/events")
+    @described_by(_EXPORT)
     def export_events() -> Response:
         budget = reports.budget(api_key_id())
         asked = read_parameters(request.args, _ASKED, period="all")

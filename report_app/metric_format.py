@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
+from typing import TypedDict
 
 from babel.numbers import format_compact_currency, format_currency
 
@@ -12,7 +13,17 @@ LOCALE = "en_US"  # the locale of Plausible
 Cell = str | int | float | Decimal | None
 
 
-def figure(metric: Metric) -> object:
+class MoneyJson(TypedDict):
+    value: float
+    currency: str
+    short: str
+    long: str
+
+
+Figure = float | MoneyJson | None
+
+
+def figure(metric: Metric) -> Figure:
     if not isinstance(metric, MoneyAmount):
         return metric
     return {

@@ -4,21 +4,76 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 
+from analytics.json_schema import TEXT, Count, MomentText
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import time_labels
 from analytics.queries.query import Query
 from analytics.queries.query_schema import load_query, read_site_id, shown
 from analytics.reports.engine import Reports
 from analytics.reports.results import Answer, Metric, Row
-from report_app.csv_output import as_csv, wants_csv
-from report_app.metric_format import Cell, cells, change, columns, figure, nothing
-from report_app.site_lookup import SiteLookup
+from report_app.csv_output import CSV, FORMAT_PARAMETERS, as_csv, wants_csv
+from report_app.errors import OF_PROGRAMS, PlausibleError
+from report_app.metric_format import Cell, Figure, cells, change, columns, figure, nothing
+from report_app.query_json_schema import QUERY
+from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
 from web.auth import Check, api_key_id
+from web.openapi import JSON, Operation, described_by
 from web.request_data import read_body
+
+Understood = Annotated[Mapping[str, Any], "The query as Footfall read it."]
+
+
+class ComparisonJson(TypedDict):
+    dimensions: list[str]
+    metrics: list[Figure]
+    change: list[Annotated[int | None, "A whole percentage."]]
+
+
+class RowJson(TypedDict):
+    dimensions: Sequence[str]
+    metrics: list[Figure]
+    comparison: NotRequired[ComparisonJson | None]
+
+
+class MetaJson(TypedDict, total=False):
+    time_labels: list[str]
+    total_rows: Count
+    as_of: MomentText
+
+
+class AnswerJson(TypedDict):
+    results: list[RowJson]
+    meta: MetaJson
+    query: Understood
+
+
+PROGRAMS = "Reports for programs"
+_QUERY = Operation(
+    summary="Any query, in the format of Plausible's Stats API v2",
+    tag=PROGRAMS,
+    note="docs/reports.md explains each metric.",
+    body={JSON: QUERY},
+    parameters=FORMAT_PARAMETERS,
+    answer={CSV: TEXT},
+    error=PlausibleError,
+    says=OF_PROGRAMS,
+    examples={
+        "body": {
+            "site_id": SITE_EXAMPLE,
+            "metrics": ["visitors", "bounce_rate"],
+            "date_range": "30d",
+            "dimensions": ["visit:source"],
+            "filters": [["contains_not", "event:page", ["/internal"]]],
+            "order_by": [["visitors", "desc"]],
+            "include": {"comparisons": {"mode": "previous_period"}, "total_rows": True},
+            "pagination": {"limit": 10, "offset": 0},
+        }
+    },
+)
 
 
 def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, clock: Callable[[], datetime]) -> Blueprint:
@@ -26,7 +81,8 @@ def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, cloc
     blueprint.before_request(auth)
 
     @blueprint.post("/query")
-    def answer_query() -> Response:
+    @described_by(_QUERY)
+    def answer_query() -> AnswerJson | Response:
         budget = reports.budget(api_key_id())
         csv, body = wants_csv(), read_body()
         site = site_called(read_site_id(body))
@@ -36,27 +92,27 @@ def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, cloc
         if csv:
             then = _labels_before(query)
             return as_csv(_names(query), (_cells(query, row, then) for row in rows))
-        return jsonify(results=_results(query, rows), meta=_meta(query, answer), query=shown(query, body))
+        return {"results": _results(query, rows), "meta": _meta(query, answer), "query": shown(query, body)}
 
     return blueprint
 
 
-def _results(query: Query, rows: Iterable[Row]) -> list[dict[str, Any]]:
+def _results(query: Query, rows: Iterable[Row]) -> list[RowJson]:
     then = _labels_before(query)
     return [_result(query, row, then) for row in rows]
 
 
-def _result(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any]:
-    result: dict[str, Any] = {"dimensions": row.dimensions, "metrics": [figure(metric) for metric in row.metrics]}
+def _result(query: Query, row: Row, then: Mapping[str, str]) -> RowJson:
+    result: RowJson = {"dimensions": row.dimensions, "metrics": [figure(metric) for metric in row.metrics]}
     if query.compare_with:
         result["comparison"] = _comparison(query, row, then)
     return result
 
 
-def _comparison(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, Any] | None:
+def _comparison(query: Query, row: Row, then: Mapping[str, str]) -> ComparisonJson | None:
     """The comparison of a row. None if the other period has no such bucket."""
     dimensions = _dimensions_before(query, row, then)
-    if None in dimensions:
+    if dimensions is None:
         return None
     before = _before(query, row)
     return {
@@ -66,11 +122,12 @@ def _comparison(query: Query, row: Row, then: Mapping[str, str]) -> dict[str, An
     }
 
 
-def _dimensions_before(query: Query, row: Row, then: Mapping[str, str]) -> list[str | None]:
-    return [
-        then.get(value) if dimension.startswith("time:") else value
-        for dimension, value in zip(query.dimensions, row.dimensions, strict=True)
-    ]
+def _dimensions_before(query: Query, row: Row, then: Mapping[str, str]) -> list[str] | None:
+    """The dimensions of the compared row. None if the other period has no such bucket."""
+    both = zip(query.dimensions, row.dimensions, strict=True)
+    found = [then.get(value) if dimension.startswith("time:") else value for dimension, value in both]
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(found) else None
 
 
 def _before(query: Query, row: Row) -> Sequence[Metric]:
@@ -84,8 +141,8 @@ def _labels_before(query: Query) -> dict[str, str]:
     return counterparts(query.period, query.compare_with, query.grain)
 
 
-def _meta(query: Query, answer: Answer) -> dict[str, Any]:
-    meta: dict[str, Any] = {}
+def _meta(query: Query, answer: Answer) -> MetaJson:
+    meta: MetaJson = {}
     if query.time_labels and query.grain:
         meta["time_labels"] = time_labels(query.period, query.grain)
     if answer.total_rows is not None:
@@ -104,7 +161,7 @@ def _names(query: Query) -> list[str]:
 
 
 def _cells(query: Query, row: Row, then: Mapping[str, str]) -> Iterator[Cell]:
-    is_compared = None not in _dimensions_before(query, row, then)
+    is_compared = _dimensions_before(query, row, then) is not None
     before = _before(query, row) if is_compared else [None] * len(query.metrics)
     yield from row.dimensions
     for metrics in (row.metrics, before) if query.compare_with else (row.metrics,):

@@ -4,6 +4,22 @@ analytics/queries/query_schema.py reads the JSON without this schema. Both use t
 Schema cannot express are in the descriptions.
 """
 
+from analytics.json_schema import (
+    FLAG,
+    INTEGER64,
+    MOMENT,
+    Json,
+    an_object,
+    any_of,
+    just,
+    list_of,
+    one_of,
+    ref,
+    row_of,
+    text,
+    up_to,
+    whole,
+)
 from analytics.queries.periods import MOST_BACK
 from analytics.queries.query import (
     EVENT_DIMENSIONS,
@@ -31,22 +47,7 @@ from analytics.queries.query_schema import (
     OPERATORS,
     OPERATORS_OF_GOALS,
 )
-from web.json_schema import (
-    FLAG,
-    INTEGER64,
-    MOMENT,
-    YEARS,
-    Json,
-    an_object,
-    any_of,
-    just,
-    list_of,
-    one_of,
-    row_of,
-    text,
-    whole,
-)
-from web.openapi import ref
+from analytics.schema_fields import YEARS
 
 SITE_ID = text(1, LONGEST_SITE_ID)
 DATE_TEXT = text(format="date", pattern=f"^{YEARS}-")
@@ -66,14 +67,6 @@ CODE = text(pattern=f"^({COUNTRY.pattern}|{missing('visit:country').replace('(',
 TEXTS = tuple(
     name for name in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS) if name not in ("event:goal", "visit:country", "visit:city")
 )
-
-
-def up_to(most: int) -> str:
-    """A pattern for the numbers from 1 to `most`. Only the first digit of `most` may differ from 0."""
-    first, more = int(str(most)[0]), len(str(most)) - 1
-    shorter = f"[1-9][0-9]{{0,{more - 1}}}"
-    as_long = [f"[1-{first - 1}][0-9]{{{more}}}"] if first > 1 else []
-    return "|".join([shorter, *as_long, str(most)])
 
 
 def period_names(*more: str) -> Json:

@@ -3,6 +3,8 @@
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
 
+SITE_EXAMPLE = "site-abc-123"  # in the examples of the API's description
+
 
 class SiteLookup:
     """`required`: whether a site must be set up. Otherwise a site that is not set up has the default settings."""

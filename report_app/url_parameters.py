@@ -15,11 +15,21 @@ from typing import Any
 
 from werkzeug.datastructures import MultiDict
 
+from analytics.json_schema import Json, any_of, list_of, one_of, text, whole
 from analytics.queries.periods import ONE_DAY
 from analytics.queries.query import EVENT_DIMENSIONS, PROPS, VISIT_DIMENSIONS, Query
-from analytics.queries.query_schema import InvalidQuery, check_site_id, load_query
+from analytics.queries.query_schema import (
+    FARTHEST_ROW,
+    MOST_DIMENSIONS,
+    MOST_ROWS,
+    InvalidQuery,
+    check_site_id,
+    load_query,
+)
 from analytics.sites.site import Site
+from report_app.query_json_schema import CODE, DATE_TEXT, METRIC_NAMES, PERIOD_NAME, SITE_ID, VALUE
 from web.errors import BadRequest
+from web.openapi import parameter
 
 # Dimensions by their names without the prefix. All short names differ.
 SHORT_DIMENSIONS = {dimension.partition(":")[2]: dimension for dimension in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)}
@@ -28,6 +38,45 @@ PERIOD = ("period", "from", "to")
 _DEFAULT_DAYS = 30  # up to and including today
 PAGING = ("limit", "offset")
 FILTERS = "filters"  # JSON, with the filters of POST /api/v2/query
+
+# The parameters as the description has them.
+SITE_PARAMETER = parameter("site_id", SITE_ID, "The id of the site, or one of its domains.", required=True)
+FROM_TO = [
+    parameter("from", DATE_TEXT, "The first day. Send it instead of `period`."),
+    parameter("to", DATE_TEXT, "The last day. The default is today."),
+]
+PERIOD_PARAMETERS = [
+    parameter("period", PERIOD_NAME, "The default is the last 30 days, including today."),
+    *FROM_TO,
+]
+_COMMAS: Json = {"style": "form", "explode": False}
+_PROP_BEGINS = PROP.replace(".", "[.]")
+_NAMES = any_of(one_of(*SHORT_DIMENSIONS), text(pattern=rf"^{_PROP_BEGINS}[^,\s\u0000]+$"))
+_OPPOSITES = [f"{name}!" for name in SHORT_DIMENSIONS if name != "goal"]
+FILTER_PARAMETERS = parameter(
+    "filters",
+    {
+        "type": "object",
+        "properties": {"country": CODE, "country!": CODE},
+        "propertyNames": any_of(
+            one_of(*SHORT_DIMENSIONS, *_OPPOSITES), text(pattern=rf"^{_PROP_BEGINS}[^!\u0000]+!?$")
+        ),
+        "additionalProperties": VALUE,
+    },
+    "Each dimension is a separate parameter, for example `country=DE`. `!` at the end of its name means `not`. The "
+    "same parameter twice means `or`. Different parameters mean `and`. `goal` takes a goal of the site. There is no "
+    "`goal!`.",
+    style="form",
+    explode=True,
+)
+TABLE_PARAMETERS = [
+    SITE_PARAMETER,
+    *PERIOD_PARAMETERS,
+    parameter("metrics", METRIC_NAMES, **_COMMAS),
+    parameter("by", list_of(_NAMES, maxItems=MOST_DIMENSIONS - 1, uniqueItems=True), "Dimensions.", **_COMMAS),
+    parameter("limit", whole(1, MOST_ROWS)),
+    parameter("offset", whole(0, FARTHEST_ROW)),
+]
 
 
 @dataclass(frozen=True, slots=True)

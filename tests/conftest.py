@@ -24,6 +24,7 @@ from config.settings import Settings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from ingest_app import create_app as create_ingest_app
 from report_app import create_app as create_report_app
+from tests.support.described_client import described_client
 from tests.support.running_system import System, running, system_running
 from tests.support.services import ADMIN_KEY, NOW, Clock, WakeUps, make_services, tell
 
@@ -113,7 +114,7 @@ def wake_ups() -> WakeUps:
 
 @pytest.fixture
 def ingest(settings: Settings, journal: Journal, wake_ups: WakeUps) -> FlaskClient:
-    return create_ingest_app(settings, make_services(settings, journal=journal), wake_ups).test_client()
+    return described_client(create_ingest_app(settings, make_services(settings, journal=journal), wake_ups))
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def services(
 
 @pytest.fixture
 def report(settings: Settings, services: Services) -> FlaskClient:
-    return create_report_app(settings, services).test_client()
+    return described_client(create_report_app(settings, services))
 
 
 @pytest.fixture(scope="module")

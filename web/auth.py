@@ -15,6 +15,7 @@ loopback, because a server on loopback is often behind a proxy.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from flask import Response, after_this_request, g, request
 
@@ -24,7 +25,6 @@ from config.bearer import bearer, holds
 from config.settings import Settings
 from web.errors import error_body, error_response
 
-Check = Callable[[], Response | None]
 Named = Callable[[], Sequence[str]]
 
 _CLOSED = (
@@ -71,6 +71,17 @@ def in_question() -> Sequence[str]:
     return [site] if isinstance(site, str) else []
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A before_request function for routes that need `scope`. The description of a route names this scope."""
+
+    scope: str
+    check: Callable[[], Response | None]
+
+    def __call__(self) -> Response | None:
+        return self.check()
+
+
 class Auth:
     """`find`: returns the API key for a secret if it is valid now, and may raise Unavailable."""
 
@@ -107,7 +118,7 @@ class Auth:
                 return error_response(403, error_body(f"{word}_key_not_set", _CLOSED.format(name=name)))
             return _unauthorized(WRONG.format(name=name, scope=scope))
 
-        return check
+        return Check(scope, check)
 
 
 def _with_warning(response: Response) -> Response:

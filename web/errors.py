@@ -4,13 +4,14 @@
 """
 
 import json
-from typing import Any
+from typing import Annotated, Literal, NotRequired, TypedDict
 
 import structlog
 from flask import Flask, Response, current_app, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound
 
 from analytics.events.schema import InvalidEvent
+from analytics.json_schema import Keywords
 from analytics.suggestion import did_you_mean
 from analytics.unavailable import Unavailable
 from config.metrics import BROKEN_REQUESTS
@@ -41,11 +42,29 @@ CODES = {
     503: "unavailable",
 }
 
+_EXAMPLE = {
+    "code": "invalid_event",
+    "message": "The event was not accepted: see path.",
+    "fields": {"path": ["Too long."]},
+}
 
 # InvalidEvents with another status than 400, and their headers.
 _STATUS: dict[str, tuple[int, dict[str, str]]] = {
     "origin_not_allowed": (403, {}),
 }
+
+
+class ErrorSaid(TypedDict):
+    code: Annotated[str, "For programs. It does not change."]
+    message: Annotated[str, "For people. It may change."]
+    fields: NotRequired[Annotated[dict[str, list[str]], "What is wrong, by the name of the field."]]
+
+
+class Error(TypedDict):
+    """The body of an error. A route whose errors have more fields extends it."""
+
+    success: Literal[False]
+    error: Annotated[ErrorSaid, Keywords(examples=[_EXAMPLE])]
 
 
 class TooSlow(Exception):
@@ -85,10 +104,11 @@ class BadRequest(Exception):
 
 
 def error_body(code: str, message: str, fields: dict[str, list[str]] | None = None) -> str:
-    error: dict[str, Any] = {"code": code, "message": message}
+    error: ErrorSaid = {"code": code, "message": message}
     if fields is not None:
         error["fields"] = fields
-    return json.dumps({"success": False, "error": error})
+    body: Error = {"success": False, "error": error}
+    return json.dumps(body)
 
 
 def error_response(status: int, body: str, headers: dict[str, str] | None = None) -> Response:

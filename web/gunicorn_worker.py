@@ -27,7 +27,7 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as BaseWorker
 
 from analytics.event_loop import WouldWait, forbid_waiting
-from web.commits import COMMITS, FAILED
+from web.commits import COMMITS, FAILED_COMMIT
 from web.errors import BUSY, INTERNAL
 from web.http_connection import Connection, Request, render_error
 
@@ -37,7 +37,7 @@ LOOP_BODY = 16_384  # bytes: about 60 events, or 2 ms
 MOST_QUEUED = 500  # requests that run in threads or wait for one
 MOST_HELD = 128_000_000  # bytes of bodies that are being received or wait for their response
 MOST_SLOW = 131_072  # bytes: larger incomplete bodies are given up first
-PIECE = 262_144  # bytes of a response that are made before the client reads any of it
+RESPONSE_PIECE = 262_144  # bytes of a response that are made before the client reads any of it
 SWEEP = 0.25  # seconds
 IDLE_AT_STOP = 2.0  # seconds that a stopping process keeps idle connections, whose client may be about to send
 _SWITCH = 0.0005  # seconds that a thread with a batch keeps the interpreter from the loop; Python's default is 0.005
@@ -51,13 +51,13 @@ class QuietLogger(Logger):  # type: ignore[misc]
 
 
 @dataclass(slots=True)
-class Answer:
+class AppResponse:
     """What the app answered. `rest`: the pieces of the body after `body`, None if there are none."""
 
     status: str
     headers: list[tuple[str, str]]
     body: bytes = b""
-    rest: "Pieces | None" = None
+    rest: "ResponsePieces | None" = None
     commits: list[Future[None]] = field(default_factory=list)
 
     def head(self, date: bytes) -> bytes:
@@ -69,7 +69,7 @@ class Answer:
         return any(name.lower() == "content-length" for name, _ in self.headers)
 
 
-class Pieces:
+class ResponsePieces:
     """The body of a response, read in a thread at a time. All reads share the context of the request."""
 
     def __init__(self, body: Any, context: Context) -> None:
@@ -78,7 +78,7 @@ class Pieces:
         self._context = context
 
     def read(self) -> tuple[bytes, bool]:
-        """At least PIECE bytes, and whether the body has more."""
+        """At least RESPONSE_PIECE bytes, and whether the body has more."""
         return self._context.run(self._read)
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class Pieces:
         for piece in self._iterator:
             found.append(piece)
             size += len(piece)
-            if size >= PIECE:
+            if size >= RESPONSE_PIECE:
                 return b"".join(found), True
         return b"".join(found), False
 
@@ -219,15 +219,15 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     # Requests
 
-    def _ask_app(self, environ: dict[str, Any], body: bytes | bytearray, context: Context) -> Answer:
+    def _ask_app(self, environ: dict[str, Any], body: bytes | bytearray, context: Context) -> AppResponse:
         """Calls the app, in `context`. Raises WouldWait on the loop."""
         environ["wsgi.input"] = io.BytesIO(body)
-        answer = Answer("500 Internal Server Error", [])
+        answer = AppResponse("500 Internal Server Error", [])
 
         def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
             answer.status, answer.headers = status, headers
 
-        pieces = Pieces(context.run(self.wsgi, environ, start_response), context)
+        pieces = ResponsePieces(context.run(self.wsgi, environ, start_response), context)
         answer.body, has_more = pieces.read()
         if has_more:
             answer.rest = pieces
@@ -253,14 +253,14 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._queued += 1
         self._pool.submit(run).add_done_callback(lambda future: self._loop.call_soon_threadsafe(ended, future))
 
-    def _send(self, connection: Connection, environ: dict[str, Any], answer: Answer | None) -> None:
+    def _send(self, connection: Connection, environ: dict[str, Any], answer: AppResponse | None) -> None:
         if answer is None:
             connection.finish(*render_error(500, INTERNAL))
         elif waits := [x for x in answer.commits if not x.done()]:
             answer.commits = [x for x in answer.commits if x not in waits[:1]] + waits[:1]
             self._when_done(waits[0], lambda: self._send(connection, environ, answer))
         elif error := next((x.exception() for x in answer.commits if x.exception()), None):
-            environ[FAILED] = error
+            environ[FAILED_COMMIT] = error
             environ[COMMITS] = []
             self._write(connection, self._ask_app(environ, b"", copy_context()))
         else:
@@ -278,7 +278,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         for then in self._waiting.pop(commit):
             then()
 
-    def _write(self, connection: Connection, answer: Answer) -> None:
+    def _write(self, connection: Connection, answer: AppResponse) -> None:
         head, rest = answer.head(self._date), answer.rest
         if rest is None:
             connection.finish(head, answer.body)
@@ -294,7 +294,7 @@ class Stream:
     def __init__(
         self,
         connection: Connection,
-        rest: Pieces,
+        rest: ResponsePieces,
         first: bytes,
         in_thread: Callable[[Callable[[], Any], Callable[[Any], None]], None],
     ) -> None:

@@ -5,12 +5,41 @@ GET /readyz: whether each store answers, with its latency. It is a 503 if one do
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Literal, NotRequired, TypedDict
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 
 from analytics.unavailable import Unavailable
-from web.errors import unavailable_response
+from web.errors import Error, unavailable_response
+from web.openapi import PROCESS, Operation, described_by
+
+
+class Alive(TypedDict):
+    status: Literal["alive"]
+
+
+class StoreState(TypedDict):
+    ok: bool
+    latency_ms: float
+    error: NotRequired[str]
+
+
+class Ready(TypedDict):
+    status: Literal["ready"]
+    stores: dict[str, StoreState]
+
+
+class NotReadyError(Error):
+    stores: NotRequired[dict[str, StoreState]]
+
+
+_ALIVE = Operation(summary="Whether the process is alive", tag=PROCESS, uses_stores=False)
+_READY = Operation(
+    summary="Whether the stores answer, and the latency of each",
+    tag=PROCESS,
+    says={503: "A store does not answer. `stores`, next to `error`, says which."},
+    error=NotReadyError,
+)
 
 
 def health_blueprint(checks: Mapping[str, Callable[[], None]]) -> Blueprint:
@@ -18,21 +47,23 @@ def health_blueprint(checks: Mapping[str, Callable[[], None]]) -> Blueprint:
     blueprint = Blueprint("health", __name__)
 
     @blueprint.get("/healthz")
-    def alive() -> Response:
-        return jsonify(status="alive")
+    @described_by(_ALIVE)
+    def alive() -> Alive:
+        return {"status": "alive"}
 
     @blueprint.get("/readyz")
-    def ready() -> Response:
+    @described_by(_READY)
+    def ready() -> Ready | Response:
         stores = {name: _ask(check) for name, check in checks.items()}
         wrong = [f"{name} ({store['error']})" for name, store in stores.items() if not store["ok"]]
         if wrong:
             return unavailable_response(f"Not ready: {', '.join(wrong)}.", stores=stores)
-        return jsonify(status="ready", stores=stores)
+        return {"status": "ready", "stores": stores}
 
     return blueprint
 
 
-def _ask(check: Callable[[], None]) -> dict[str, Any]:
+def _ask(check: Callable[[], None]) -> StoreState:
     start = time.perf_counter()
     try:
         check()

@@ -1,7 +1,7 @@
 """One HTTP/1 connection on the event loop: reads requests and writes responses, within limits of bytes and seconds.
 
 httptools parses (llhttp, in its strict mode). No thread and no task waits for a client: a connection is a few hundred
-bytes with a deadline, which `Server.sweep` checks.
+bytes with a deadline, which `ConnectionServer.sweep` checks.
 
     receiving   READ_SECONDS for a request, and a second more for each 64 KiB received; then 408
     answering   one request at a time; the connection is not read further while others wait
@@ -44,7 +44,7 @@ READ_SECONDS = 10.0
 PER_SECOND = 65536  # bytes
 KEEP_ALIVE = 65.0  # seconds; above a proxy's usual 60, so that the proxy closes first
 LINGER = 2.0  # seconds
-LONGEST_LINE = 4094  # bytes of a request's target
+LONGEST_TARGET = 4094  # bytes of a request's target
 LONGEST_HEADER = 8190  # bytes
 MOST_HEADERS = 100
 LONGEST_HEAD = 32768  # bytes, of trailers too
@@ -53,7 +53,7 @@ MOST_BODY = 5_000_000  # bytes; the app answers a longer body with 413 and recei
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """The request is answered without the app."""
 
     def __init__(self, status: int, message: str, cause: Exception) -> None:
@@ -77,7 +77,7 @@ class Request:
         self.length: int | None = None  # as the client declares it
         self.is_head_complete = self.is_cut = False
         self.keeps_alive = True
-        self.refusal: Refused | None = None
+        self.refusal: RequestRefused | None = None
 
     def environ(self, base: dict[str, Any]) -> dict[str, Any]:
         """The WSGI environ. Headers whose name has an underscore are omitted, because they could pose as others."""
@@ -122,7 +122,7 @@ def _key_of(name: bytes) -> str:
     return key
 
 
-class Server(Protocol):
+class ConnectionServer(Protocol):
     """What a connection needs of its server. Times are those of the event loop."""
 
     is_stopping: bool
@@ -139,7 +139,7 @@ class Server(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: ConnectionServer, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._loop = loop
         self._parser = HttpRequestParser(self)
@@ -228,8 +228,8 @@ class Connection(asyncio.Protocol):
         if request is None:
             return
         request.url += url
-        if len(request.url) > LONGEST_LINE:
-            raise Refused(414, NOT_HTTP, LongHead())
+        if len(request.url) > LONGEST_TARGET:
+            raise RequestRefused(414, NOT_HTTP, LongHead())
 
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self._receiving
@@ -238,7 +238,7 @@ class Connection(asyncio.Protocol):
         size = len(name) + len(value)
         request.size += size
         if size > LONGEST_HEADER or request.size > LONGEST_HEAD or len(request.headers) >= MOST_HEADERS:
-            raise Refused(431, NOT_HTTP, LongHead())
+            raise RequestRefused(431, NOT_HTTP, LongHead())
         if not request.is_head_complete:
             request.headers.append((name, value))
 
@@ -252,7 +252,7 @@ class Connection(asyncio.Protocol):
         request.version = parser.get_http_version()
         request.keeps_alive = parser.should_keep_alive()
         if request.version not in ("1.1", "1.0"):
-            raise Refused(400, NOT_HTTP, NotSupported())
+            raise RequestRefused(400, NOT_HTTP, NotSupported())
         expects = False
         for name, value in request.headers:
             match name.lower():
@@ -260,7 +260,7 @@ class Connection(asyncio.Protocol):
                     request.length = int(value)
                 case b"transfer-encoding":
                     if value.strip().lower() != b"chunked":
-                        raise Refused(501, NOT_HTTP, NotSupported())
+                        raise RequestRefused(501, NOT_HTTP, NotSupported())
                 case b"expect":
                     expects = value.lower() == b"100-continue" and request.version == "1.1"
         if request.length and request.length > MOST_BODY:
@@ -292,7 +292,7 @@ class Connection(asyncio.Protocol):
             self._ignore_upgrade(data[upgrade.args[0] :])
         except HttpParserCallbackError as error:
             refusal = error.__context__
-            if not isinstance(refusal, Refused):
+            if not isinstance(refusal, RequestRefused):
                 raise
             self._refuse(refusal.status, str(refusal), refusal.cause)
         except HttpParserError as error:
@@ -323,7 +323,7 @@ class Connection(asyncio.Protocol):
         note_broken(cause)
         request = Request()
         request.keeps_alive = False
-        request.refusal = Refused(status, message, cause)
+        request.refusal = RequestRefused(status, message, cause)
         self._complete(request)
 
     def _complete(self, request: Request) -> None:

@@ -11,6 +11,9 @@ from prometheus_client import Metric
 from analytics.unavailable import Unavailable
 from config.metrics import CONTENT_TYPE, exposition, store_gauge
 from web.auth import Check
+from web.openapi import PLAIN, PROCESS, Operation, described_by
+
+_METRICS = Operation(summary="Metrics for Prometheus", tag=PROCESS, answer={PLAIN: str}, uses_stores=False)
 
 
 def metrics_blueprint(gauges: Mapping[str, Callable[[], Iterable[Metric]]], auth: Check) -> Blueprint:
@@ -19,6 +22,7 @@ def metrics_blueprint(gauges: Mapping[str, Callable[[], Iterable[Metric]]], auth
     blueprint.before_request(auth)
 
     @blueprint.get("/metrics")
+    @described_by(_METRICS)
     def metrics() -> Response:
         return Response(exposition(_read(gauges)), content_type=CONTENT_TYPE)
 

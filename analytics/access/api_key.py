@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import structlog
@@ -71,7 +71,7 @@ class ApiKey:
         """
         return self.has(scope) and (self.sites is None or (bool(sites) and self.sites.issuperset(sites)))
 
-    def state(self, now: datetime) -> str:
+    def state(self, now: datetime) -> Literal["active", "expired", "revoked"]:
         if self.revoked_at:
             return "revoked"
         return "expired" if self.expires_at and self.expires_at <= now else "active"

@@ -5,12 +5,13 @@ Callers must handle ValidationError, which says what is wrong by field.
 
 import re
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf
 
 from analytics.access.api_key import ADMIN_SCOPE, SCOPES, ApiKey
+from analytics.json_schema import IdText, Json, Keywords, MomentText, text, up_to
 from analytics.schema_fields import OPTIONAL, Moment, StrictSchema, Text
 
 _MOST_SITES = 100
@@ -21,16 +22,24 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 
 class Lasting(fields.Field[timedelta]):
-    """A duration: `90d`, `24h` or `30m`."""
+    """A duration: `90d`, `24h` or `30m`. `may_be_zero` only describes the field: `ends_at` rejects such an end."""
 
     default_error_messages = {
         "invalid": "Not a duration such as 90d, 24h or 30m.",
         "long": "Longer than {days} days.",
     }
 
-    def __init__(self, longest: timedelta, **kwargs: Any) -> None:
+    def __init__(self, longest: timedelta, *, may_be_zero: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.longest = longest
+        self._may_be_zero = may_be_zero
+
+    @property
+    def json_schema(self) -> Json:
+        """The pattern of the durations, extended by larger numbers of hours and minutes up to the maximum in days."""
+        zero = "0[mhd]|" if self._may_be_zero else ""
+        pattern = f"^({zero}[1-9][0-9]{{0,3}}m|[1-9][0-9]?h|({up_to(self.longest.days)})d)$"
+        return text(pattern=pattern, examples=["24h", "30m", "7d"])
 
     def _serialize(self, value: timedelta | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else f"{value // timedelta(minutes=1)}m"
@@ -52,7 +61,7 @@ class NewKey(StrictSchema):
     scopes = fields.List(fields.String(validate=OneOf(list(SCOPES))), required=True, validate=Length(1))
     sites = fields.List(Text(shortest=1, longest=128), validate=Length(1, _MOST_SITES), **OPTIONAL)
     expires_at = Moment(**OPTIONAL)
-    expires_in = Lasting(LONGEST_LIFE, **OPTIONAL)
+    expires_in = Lasting(LONGEST_LIFE, may_be_zero=False, **OPTIONAL)
 
     @validates_schema
     def fits(self, key: dict[str, Any], **_: Any) -> None:
@@ -77,18 +86,31 @@ def ends_at(key: dict[str, Any], now: datetime) -> datetime | None:
     return end
 
 
-def dump_key(key: ApiKey, now: datetime) -> dict[str, Any]:
-    """Return the key as JSON. `state` is active, expired or revoked."""
-    times = (key.created_at, key.expires_at, key.revoked_at, key.last_used_at)
-    created_at, expires_at, revoked_at, last_used_at = (moment and moment.isoformat() for moment in times)
+class KeyJson(TypedDict):
+    id: IdText
+    name: str
+    scopes: list[Annotated[str, Keywords(enum=list(SCOPES))]]
+    sites: Annotated[list[str] | None, "null means all sites."]
+    state: Literal["active", "expired", "revoked"]
+    created_at: MomentText
+    expires_at: MomentText | None
+    revoked_at: MomentText | None
+    last_used_at: MomentText | None
+
+
+def dump_key(key: ApiKey, now: datetime) -> KeyJson:
     return {
         "id": str(key.id),
         "name": key.name,
         "scopes": sorted(key.scopes),
         "sites": None if key.sites is None else sorted(key.sites),
         "state": key.state(now),
-        "created_at": created_at,
-        "expires_at": expires_at,
-        "revoked_at": revoked_at,
-        "last_used_at": last_used_at,
+        "created_at": key.created_at.isoformat(),
+        "expires_at": _shown(key.expires_at),
+        "revoked_at": _shown(key.revoked_at),
+        "last_used_at": _shown(key.last_used_at),
     }
+
+
+def _shown(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None

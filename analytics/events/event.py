@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import TypedDict
 from uuid import UUID
 
 from uuid_utils.compat import uuid5, uuid7
@@ -18,12 +19,31 @@ Scalar = str | int | float | bool | None
 # `pageview` and `page_view` mean the same. `engagement` adds details to a page. Every other type is a custom event.
 PAGEVIEW_TYPES = ("page_view", "pageview")
 
-# The names that `described` may hold: where the visitor came from, the visitor's device and software, and the visitor's
-# location.
-DESCRIBED = (
-    "referrer", "source", "channel", "utm_medium", "utm_source", "utm_campaign", "utm_content", "utm_term",
-    "device", "browser", "browser_version", "os", "os_version", "country", "region", "city", "language", "screen",
-)  # fmt: skip
+
+class Described(TypedDict, total=False):
+    """Where the visitor came from, the visitor's device and software, and the visitor's location."""
+
+    referrer: str
+    source: str
+    channel: str
+    utm_medium: str
+    utm_source: str
+    utm_campaign: str
+    utm_content: str
+    utm_term: str
+    device: str
+    browser: str
+    browser_version: str
+    os: str
+    os_version: str
+    country: str
+    region: str
+    city: str
+    language: str
+    screen: str
+
+
+DESCRIBED = tuple(Described.__annotations__)  # the names that an event's `described` may hold
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 

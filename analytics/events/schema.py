@@ -22,6 +22,7 @@ from marshmallow.validate import Range
 from analytics.events.event import DESCRIBED, Event, Revenue, id_from_client, id_from_export, new_id
 from analytics.events.page_urls import is_page_url
 from analytics.json_input import NotJson, read_json, without_half_pairs
+from analytics.json_schema import INTEGER64, Json, an_object, any_of, text
 from analytics.schema_fields import (
     CURRENCY,
     INT64,
@@ -73,6 +74,15 @@ class Props(fields.Field[dict[str, Any]]):
     contain dots and dollar signs: MongoDB stores them since 5.0.
     """
 
+    json_schema: Json = {
+        "type": "object",
+        "maxProperties": MOST_PROPS,
+        "propertyNames": text(shortest=1, longest=LONGEST_PROP_NAME, pattern="^[^\\u0000]+$"),
+        "additionalProperties": any_of(
+            text(longest=LONGEST_PROP), INTEGER64 | {"type": "number"}, {"type": ["boolean", "null"]}
+        ),
+    }
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValidationError("Not an object.")
@@ -89,6 +99,14 @@ class MoneyField(fields.Field[Revenue]):
     10.1.
     """
 
+    _MOST = float(MOST_MONEY - THOUSANDTH)
+    _DIGITS = len(str(MOST_MONEY)) - 1
+    _AMOUNT = any_of(
+        {"type": "number", "minimum": -_MOST, "maximum": _MOST},
+        text(pattern=rf"^[+-]?[0-9]{{1,{_DIGITS}}}(\.[0-9]{{1,3}})?$"),
+    )
+    json_schema: Json = an_object({"amount": _AMOUNT, "currency": text(pattern=f"^{CURRENCY}$")})
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Revenue:
         if not isinstance(value, dict):
             raise ValidationError("Not an object.")
@@ -98,6 +116,13 @@ class MoneyField(fields.Field[Revenue]):
 class PageUrl(Text):
     """A page's URL, with its scheme or from the root of its site."""
 
+    _PATH = "/[A-Za-z0-9._~%-]+"
+    _SITE = r"https?://[a-z0-9]{1,60}(\.[a-z0-9]{1,60}){0,3}"
+    json_schema: Json = {
+        "pattern": rf"^({_SITE}({_PATH})*/?|({_PATH})+/?|/)(\?[A-Za-z0-9._~%=&-]*)?$",
+        "description": "The URL of the page, with a scheme or from the root of the site. Other schemes are also "
+        "accepted.",
+    }
     default_error_messages = {
         "url": "Not a URL such as https://shop.example/pricing. Send a path without a host as `path`."
     }

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 from uuid import UUID
 
 import pymongo
@@ -28,6 +28,7 @@ from analytics.events.account import Account
 from analytics.events.event import sequence_of
 from analytics.events.removal import GONE_FOR
 from analytics.journal.journal import Entry
+from analytics.json_schema import Count, IdText, MomentText
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.unavailable import raising_unavailable
 
@@ -50,6 +51,21 @@ class Death:
     detail: dict[str, Any]
 
 
+class DeadLetterJson(TypedDict):
+    """The payload is `raw` if it is text, and `raw_base64` if it is not."""
+
+    id: IdText
+    site_id: str
+    reason: str
+    detail: dict[str, Any]
+    attempts: Count
+    received_at: MomentText
+    dead_at: MomentText
+    raw_bytes: Count
+    raw: NotRequired[str]
+    raw_base64: NotRequired[str]
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An event that failed permanently. `raw` is the journal's payload, cut after the first million of its `raw_bytes`.
@@ -67,13 +83,8 @@ class DeadLetter:
     attempts: int
     sequence: str
 
-    def as_json(self) -> dict[str, Any]:
-        """Return JSON values. The payload is `raw` if it is text, and `raw_base64` if it is not."""
-        try:
-            payload = {"raw": self.raw.decode()}
-        except UnicodeDecodeError:
-            payload = {"raw_base64": b64encode(self.raw).decode()}
-        return {
+    def as_json(self) -> DeadLetterJson:
+        letter: DeadLetterJson = {
             "id": str(self.id),
             "site_id": self.account.site_id,
             "reason": self.reason,
@@ -82,8 +93,12 @@ class DeadLetter:
             "received_at": self.received_at.isoformat(),
             "dead_at": self.dead_at.isoformat(),
             "raw_bytes": self.raw_bytes,
-            **payload,
         }
+        try:
+            letter["raw"] = self.raw.decode()
+        except UnicodeDecodeError:
+            letter["raw_base64"] = b64encode(self.raw).decode()
+        return letter
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +123,7 @@ class LetterFilter:
 class LetterCount:
     site_id: str
     reason: str
-    count: int
+    count: Count
 
 
 class DeadLetterStore:

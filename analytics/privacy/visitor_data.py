@@ -6,7 +6,7 @@ Callers must handle Unavailable, raised if a store is not reachable.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -128,7 +128,7 @@ def _parts(raw: RawEvents, site_id: str, interval: Interval) -> Iterator[Interva
         yield from _parts(raw, site_id, Interval(middle, interval.end))
 
 
-def _line(kind: str, data: dict[str, Any]) -> bytes:
+def _line(kind: str, data: Mapping[str, Any]) -> bytes:
     return json.dumps({"kind": kind, **data}, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 

@@ -15,6 +15,7 @@ from marshmallow.validate import Length, OneOf, Range
 
 from analytics.events.event import PAGEVIEW_TYPES
 from analytics.events.page_patterns import page_pattern
+from analytics.json_schema import Json, ref
 from analytics.queries.periods import ONE_DAY, ONE_HOUR
 from analytics.queries.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
 from analytics.queries.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, check_length, load_query, shown
@@ -36,6 +37,11 @@ SiteCalled = Callable[[str], Site]  # returns the site's settings
 Earliest = Callable[[str], datetime | None]
 
 
+_WINDOW_JSON = {
+    "pattern": f"^({OF_VISIT}|[1-9][0-9]{{0,3}}m|[1-9][0-9]{{0,2}}h|([1-9][0-9]?|[12][0-9]{{2}}|3[0-5][0-9]|36[0-6])d)$"
+}
+
+
 def is_window(value: str) -> None:
     if value != OF_VISIT and not (_length(value) and _length(value) <= LONGEST_WINDOW):
         raise ValidationError('Expected "visit", or minutes, hours or days such as "30m", "12h" or "7d", at most 366d.')
@@ -49,12 +55,18 @@ def _length(window: str) -> timedelta:
 class DateRange(fields.Raw):
     """The date range of a query, read as such."""
 
+    json_schema: Json = ref("DateRange")
+
 
 class QueryFilter(fields.Raw):
     """One filter of a query, read as such."""
 
+    json_schema: Json = ref("QueryFilter")
+
 
 class StepSchema(Schema):
+    json_schema: Json = {"oneOf": [{"required": [kind]} for kind in STEP_KINDS]}
+
     goal = Text(shortest=1, longest=LONGEST_TEXT)
     page = Text(shortest=1, longest=LONGEST_TEXT)
     event = Text(shortest=1, longest=128)
@@ -75,7 +87,7 @@ class ExplorationSchema(Schema):
 
 class FunnelSchema(ExplorationSchema):
     steps = fields.List(fields.Nested(StepSchema), required=True, validate=Length(LEAST_STEPS, MOST_STEPS))
-    window = fields.String(validate=is_window, load_default=OF_VISIT)
+    window = fields.String(validate=is_window, metadata=_WINDOW_JSON, load_default=OF_VISIT)
 
 
 class RetentionSchema(ExplorationSchema):

@@ -7,13 +7,14 @@ raised if MongoDB is not reachable or exceeds the time limit.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import pymongo
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.events.event import PAGEVIEW_TYPES
+from analytics.json_schema import Count, Keywords
 from analytics.mongodb import ping
 from analytics.unavailable import raising_unavailable
 
@@ -24,7 +25,7 @@ _MOST_PAGES = 10
 @dataclass(frozen=True, slots=True)
 class PageViews:
     page: str
-    pageviews: int
+    pageviews: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,9 @@ class Lately:
     viewed pages; ties are ordered by page.
     """
 
-    visitors: int
-    pageviews: int
-    top_pages: list[PageViews]
+    visitors: Count
+    pageviews: Count
+    top_pages: Annotated[list[PageViews], Keywords(maxItems=_MOST_PAGES)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from analytics.json_schema import Count
+
 
 @dataclass(frozen=True, slots=True)
 class MoneyAmount:
@@ -40,7 +42,7 @@ class Answer:
 @dataclass(frozen=True, slots=True)
 class PathViews:
     path: str
-    views: int
+    views: Count
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from typing import Any, NotRequired, TypedDict, get_type_hints
 from zoneinfo import ZoneInfo, available_timezones
 
 from marshmallow import ValidationError, fields, post_dump, post_load, validates_schema
@@ -15,6 +15,7 @@ from marshmallow.validate import Length, OneOf, Range
 
 from analytics.addresses import plain_network
 from analytics.events.event_size import LARGEST, LEAST
+from analytics.json_schema import Json, an_object, schema_of, text
 from analytics.schema_fields import CURRENCY, OPTIONAL, Code, Flag, StrictSchema, Text, Whole, normalized
 from analytics.sites.site import Goal, Site
 from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
@@ -24,6 +25,8 @@ _MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
 _MOST_DAYS = 36_500
 VISIT = "Visit "
+_LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = rf"{_LABEL}([.]{_LABEL})*"
 READ_ONLY = ("last_event_received",)  # answers contain it with the settings; it is ignored if it is sent back
 
 
@@ -36,6 +39,10 @@ class InvalidSite(Exception):
 
 
 class GoalSchema(StrictSchema):
+    json_schema: Json = {
+        "oneOf": [{"required": [kind], "properties": {kind: text(shortest=1)}} for kind in ("event_type", "page")]
+    }
+
     name = Text(shortest=1, longest=len(VISIT) + LONGEST_PAGE, **OPTIONAL)
     event_type = Text(shortest=1, longest=128, **OPTIONAL)
     page = Text(shortest=1, longest=LONGEST_PAGE, **OPTIONAL)
@@ -54,6 +61,9 @@ class GoalSchema(StrictSchema):
     @post_dump
     def leave_out_null(self, goal: dict[str, Any], **_: Any) -> dict[str, Any]:
         return {name: value for name, value in goal.items() if value is not None}
+
+
+_ZONE = {"format": "time-zone", "description": "An IANA time zone name.", "examples": ["Europe/Berlin"]}
 
 
 def is_zone(name: str) -> None:
@@ -78,6 +88,8 @@ def _are_named_apart(goals: Sequence[Goal]) -> None:
 class Domain(fields.String):
     """A host, in the form of `Site.domains`."""
 
+    json_schema: Json = {"pattern": f"^{_HOST}$", "maxLength": LONGEST_HOST, "examples": ["shop.example"]}
+
     default_error_messages = {"domain": "Not a domain such as shop.example."}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -91,6 +103,11 @@ class Domain(fields.String):
 class OriginField(fields.String):
     """An origin as browsers send it."""
 
+    json_schema: Json = {
+        "pattern": f"^https?://{_HOST}(:([1-9][0-9]{{0,3}}|[1-5][0-9]{{4}}))?/?$",
+        "examples": ["https://shop.example"],
+    }
+
     default_error_messages = {"origin": "Not an origin such as https://shop.example."}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
@@ -102,6 +119,8 @@ class OriginField(fields.String):
 
 class Network(fields.Field[IPv4Network | IPv6Network]):
     """An address or a network, such as 192.0.2.7 or 192.0.2.0/24."""
+
+    json_schema: Json = {"type": "string", "format": "ip-network", "examples": ["192.0.2.7", "2001:db8::/32"]}
 
     default_error_messages = {"network": "Not an address such as 192.0.2.7 or a network such as 192.0.2.0/24."}
 
@@ -130,7 +149,7 @@ class SiteSchema(StrictSchema):
     """
 
     site_id = Text(required=True, shortest=1, longest=128)
-    timezone = fields.String(attribute="zone", validate=is_zone, **OPTIONAL)
+    timezone = fields.String(attribute="zone", validate=is_zone, metadata=_ZONE, **OPTIONAL)
     goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
     shows_visitors = Flag(**OPTIONAL)
     domains = _several(Domain())
@@ -153,7 +172,21 @@ class SiteSchema(StrictSchema):
         return Site(**given)
 
 
+class GoalJson(TypedDict):
+    name: str
+    event_type: NotRequired[str]
+    page: NotRequired[str]
+    currency: NotRequired[str]
+
+
 _site_schema = SiteSchema()
+# The JSON Schema of dump_site: the names of SiteSchema and the types of Site, except those that are others in JSON.
+_TYPES = get_type_hints(Site, include_extras=True) | {
+    "timezone": str,
+    "goals": list[GoalJson],
+    "excluded_ips": list[str],
+}
+SITE_JSON = an_object({name: schema_of(_TYPES[name]) for name in _site_schema.fields})
 
 
 def load_site(site_id: str, body: object) -> Site:

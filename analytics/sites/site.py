@@ -5,6 +5,8 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from analytics.json_schema import Count, IdText
+
 MOST_EVENT_BYTES = 8192
 
 
@@ -41,12 +43,12 @@ class Site:
     shows_visitors: bool = False  # whether a visitor's own history may be queried
     domains: tuple[str, ...] = ()
     allowed_origins: tuple[str, ...] = ()
-    write_key: str | None = None
+    write_key: IdText | None = None
     honours_dnt: bool = False
     excluded_ips: tuple[IPv4Network | IPv6Network, ...] = ()
     excluded_paths: tuple[str, ...] = ()
     allowed_parameters: tuple[str, ...] = ()
-    backdate_days: int = 30
-    retention_days: int | None = None
+    backdate_days: Count = 30
+    retention_days: Count | None = None
     trailing_slash: Literal["keep", "drop"] = "keep"
-    max_event_bytes: int = MOST_EVENT_BYTES
+    max_event_bytes: Count = MOST_EVENT_BYTES

@@ -47,7 +47,7 @@ def test_an_idle_collector_writes_at_once_on_one_other_thread(commits: GroupComm
     assert threading.get_ident() not in disk.threads
 
 
-def test_what_is_too_much_for_one_write_goes_into_several(disk: Disk):
+def test_entries_that_exceed_one_write_are_split(disk: Disk):
     commits = GroupCommit(disk.write, most=10, size=lambda entries: sum(map(len, entries)))
     disk.go.clear()
     waiting = [commits.append([b"first"])]
@@ -81,7 +81,7 @@ def test_entries_that_arrive_during_a_write_share_the_next_one(commits: GroupCom
     assert disk.writes == [[b"first"], [b"%d" % n for n in range(10)]]
 
 
-def test_a_write_s_error_reaches_all_that_shared_it_and_no_others(commits: GroupCommit, disk: Disk):
+def test_an_error_of_a_write_reaches_the_requests_that_shared_it_and_no_other(commits: GroupCommit, disk: Disk):
     first, others = share_a_write(commits, disk)
     disk.error = OSError("disk full")
     disk.go.set()
@@ -94,7 +94,7 @@ def test_a_write_s_error_reaches_all_that_shared_it_and_no_others(commits: Group
     assert disk.writes[-1] == [b"after"]
 
 
-def test_under_a_storm_every_entry_is_written_once(commits: GroupCommit, disk: Disk):
+def test_under_heavy_load_every_entry_is_written_once(commits: GroupCommit, disk: Disk):
     entries = [b"%d" % n for n in range(5000)]
     with ThreadPoolExecutor(20) as requests:
         list(requests.map(lambda entry: commits.append([entry]).result(10), entries))

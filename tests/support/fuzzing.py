@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from report_app.openapi_operations import SITE_EXAMPLE, SITE_SET
+from report_app.site_lookup import SITE_EXAMPLE
+from report_app.sites import SITE_SET
 from tests.support.running_system import BIN, System, own_environment, wait_for
 
 ROOT = Path(__file__).parents[2]

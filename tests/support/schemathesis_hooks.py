@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from analytics.access.api_key import ADMIN_SCOPE
 from analytics.queries.query import OF_GOALS, OF_PAGES, SHARES
 from analytics.queries.query_schema import MOST_CONDITIONS, MOST_DEPTH
-from report_app.openapi_operations import SITE_EXAMPLE
+from report_app.site_lookup import SITE_EXAMPLE
+from tests.support.described_client import close
 
 ZONES = sorted(available_timezones() - {"localtime"})
 
@@ -44,17 +45,6 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
     for name, schema in raw_schema["components"]["schemas"].items():
         if name.endswith("Error"):
             close(schema)
-
-
-def close(schema: Any) -> None:
-    if isinstance(schema, dict):
-        if "properties" in schema:
-            schema.setdefault("additionalProperties", False)
-        for inner in schema.values():
-            close(inner)
-    elif isinstance(schema, list):
-        for inner in schema:
-            close(inner)
 
 
 @schemathesis.hook

@@ -1,17 +1,24 @@
 """The descriptions of both apps match them: every route, every field, and examples that work."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypedDict
 from uuid import uuid4
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from analytics.access.api_key import ADMIN_SCOPE, SCOPES
-from report_app.openapi_operations import SITE_EXAMPLE, SITE_SET
+from report_app.site_lookup import SITE_EXAMPLE
+from report_app.sites import SITE_SET
+from tests.support.described_client import described_client
 from tests.support.services import ADMIN_KEY
+from web.docs import docs_blueprint
+from web.openapi import Api, Operation, described_by
 
 APPS = ["ingest", "report"]
 KEY = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -41,9 +48,39 @@ def test_every_route_is_described_and_nothing_else(app: FlaskClient):
     assert {(path, method) for path, method, _ in operations(app)} == routes
 
 
+@pytest.mark.parametrize("app", ["ingest_app", "report_app"])
+def test_the_description_costs_nothing_before_it_is_asked_for(app: str):
+    loaded = f"import sys, {app}; sys.exit('apispec' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0
+
+
 def test_the_description_is_openapi_3_1(app: FlaskClient):
     assert described(app)["openapi"].startswith("3.1.")
     OpenAPIV31SpecValidator(described(app)).validate()
+
+
+class Counted(TypedDict):
+    count: int
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"), [({"count": 1}, ""), ({"count": "1"}, "not of type"), ({"count": 1, "more": 1}, "unexpected")]
+)
+def test_the_clients_of_the_tests_find_an_answer_that_is_not_described(answer: Any, fault: str):
+    app = Flask("counting")
+
+    @app.get("/count")
+    @described_by(Operation(summary="Count", tag="Counting"))
+    def count() -> Counted:
+        return answer
+
+    app.register_blueprint(docs_blueprint(app, Api("Counting", "")))
+    client = described_client(app)
+    if fault:
+        with pytest.raises(AssertionError, match=fault):
+            client.get("/count")
+    else:
+        assert client.get("/count").json == answer
 
 
 def test_every_operation_has_a_summary_and_a_unique_name(app: FlaskClient):

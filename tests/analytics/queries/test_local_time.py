@@ -115,5 +115,7 @@ def test_quarters_are_read_instead_of_times_if_they_suffice():
         ("America/Havana", date(2025, 11, 2), QUARTER),  # from 01:00 to 00:00
     ],
 )
-def test_the_unit_of_local_time_is_a_millisecond_if_clocks_go_back_by_more_than_an_hour(zone: str, day: date, unit: int):
+def test_the_unit_of_local_time_is_a_millisecond_if_clocks_go_back_by_more_than_an_hour(
+    zone: str, day: date, unit: int
+):
     assert LocalClock(of_days(day - timedelta(days=1), day, ZoneInfo(zone))).unit == unit
