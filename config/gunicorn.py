@@ -1,5 +1,6 @@
 """gunicorn settings of both apps. A setting that cannot be used ends the start with a message that names it."""
 
+import gc
 import os
 import signal
 from typing import Any
@@ -15,7 +16,9 @@ settings = load_settings_or_exit()
 worker_class = "web.gunicorn_worker.Worker"
 workers = settings.web_concurrency
 threads = settings.web_threads
-preload_app = False  # clients are created after the fork
+# Clients are created after the fork. The app's code is imported before: with `ingest_app.gunicorn` or
+# `report_app.gunicorn`, gunicorn imports the package, so all processes share its memory.
+preload_app = False
 keepalive = 65  # seconds; above a proxy's usual 60, so that the proxy closes first
 timeout = 30  # seconds; a process whose loop makes no progress for longer is replaced
 graceful_timeout = 30  # seconds for running requests after a process was told to stop
@@ -37,6 +40,15 @@ _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 def on_starting(_server: Any) -> None:
     write_stacks_on_signal()
     os.register_at_fork(before=hold_stops, after_in_parent=let_stops_through)
+
+
+def when_ready(_server: Any) -> None:
+    """Before the first fork, exempts all objects from garbage collection.
+
+    The collector writes to each object that it looks at. Processes would then no longer share the memory.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pre_exec(_server: Any) -> None:

@@ -4,14 +4,16 @@ A setting that cannot be used ends the start with one line. An unreachable store
 process connects, after the fork.
 """
 
+import gc
 import os
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import billiard.pool
 import structlog
 from celery import Celery
-from celery.signals import setup_logging, task_retry
+from celery.signals import setup_logging, task_retry, worker_init
 
 from config.celery import celery_settings
 from config.logs import configure_logging
@@ -37,6 +39,19 @@ app.conf.update(celery_settings(settings))
 def log_as_everything_else(**_: object) -> None:
     configure_logging(settings)
     write_stacks_on_signal()
+
+
+@worker_init.connect
+def load_before_fork(**_: object) -> None:
+    """Imports what tasks use before the pool forks, so that its processes share the memory.
+
+    The garbage collector writes to each object that it looks at, so these are exempt from it. Beat and Flower import
+    less.
+    """
+    for module in ("analytics.privacy.eraser", "analytics.privacy.late_arrivals", "analytics.enrichment.steps"):
+        import_module(module)
+    gc.collect()
+    gc.freeze()
 
 
 @task_retry.connect
