@@ -1,6 +1,5 @@
 """gunicorn settings of both apps. A setting that cannot be used ends the start with a message that names it."""
 
-import gc
 import os
 import signal
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from config import metrics as _metrics  # noqa: F401 (it creates the folder that all processes share before the fork)
 from config.logs import logging_config
 from config.settings import load_settings_or_exit
+from config.shared_memory import share_memory_with_children
 from config.stacks import write_stacks_on_signal
 
 settings = load_settings_or_exit()
@@ -43,12 +43,8 @@ def on_starting(_server: Any) -> None:
 
 
 def when_ready(_server: Any) -> None:
-    """Before the first fork, exempts all objects from garbage collection.
-
-    The collector writes to each object that it looks at. Processes would then no longer share the memory.
-    """
-    gc.collect()
-    gc.freeze()
+    """gunicorn calls it before the first fork."""
+    share_memory_with_children()
 
 
 def pre_exec(_server: Any) -> None:

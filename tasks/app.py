@@ -4,7 +4,6 @@ A setting that cannot be used ends the start with one line. An unreachable store
 process connects, after the fork.
 """
 
-import gc
 import os
 from functools import cache
 from importlib import import_module
@@ -19,6 +18,7 @@ from config.celery import celery_settings
 from config.logs import configure_logging
 from config.services import Services
 from config.settings import load_settings_or_exit
+from config.shared_memory import share_memory_with_children
 from config.stacks import write_stacks_on_signal
 
 log = structlog.get_logger()
@@ -43,15 +43,11 @@ def log_as_everything_else(**_: object) -> None:
 
 @worker_init.connect
 def load_before_fork(**_: object) -> None:
-    """Imports what tasks use before the pool forks, so that its processes share the memory.
-
-    The garbage collector writes to each object that it looks at, so these are exempt from it. Beat and Flower import
-    less.
-    """
-    for module in ("analytics.privacy.eraser", "analytics.privacy.late_arrivals", "analytics.enrichment.steps"):
+    """Imports what tasks use before the pool forks. Beat and Flower import less."""
+    for module in ("analytics.privacy.eraser", "analytics.privacy.late_arrivals"):
         import_module(module)
-    gc.collect()
-    gc.freeze()
+    import_module("analytics.enrichment.user_agents").agent_of("Mozilla/5.0")  # compiles its tables, 25 MB
+    share_memory_with_children()
 
 
 @task_retry.connect
