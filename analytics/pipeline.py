@@ -16,6 +16,8 @@ Each outcome and what happens to the events:
 Callers must handle Unavailable: run the task again under the same consumer name.
 """
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,22 +26,24 @@ from datetime import datetime
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
 
 from analytics.batched import batched
-from analytics.enrichment.steps import Enrichment
 from analytics.events.account import DEAD, DROPPED_LATER, DUPLICATE, STORED, Account
 from analytics.events.drop import Drop
 from analytics.events.event import Event
 from analytics.events.schema import InvalidEvent, load_journal_event
-from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore, Death
 from analytics.journal.journal import Delivery, Entry, Journal, Settlement
-from analytics.privacy.late_arrivals import LateArrivals
 from analytics.unavailable import Unavailable
+
+if TYPE_CHECKING:  # beat, Flower and the ingestion app import this module for its tasks, and do not need these
+    from analytics.enrichment.steps import Enrichment
+    from analytics.events.store import EventStore
+    from analytics.privacy.late_arrivals import LateArrivals
 
 log = structlog.get_logger()
 
@@ -60,7 +64,7 @@ class Outcome:
     waiting: str | None = None
     dropped: tuple[str, ...] = ()  # the reason of each event
 
-    def __add__(self, other: "Outcome") -> "Outcome":
+    def __add__(self, other: Outcome) -> Outcome:
         return Outcome(
             self.stored + other.stored,
             self.duplicate + other.duplicate,

@@ -2,7 +2,8 @@
 
 Three variants run in turns, so that other load on the machine affects all of them: an app with a constant answer,
 Footfall with a write per request, and Footfall with its group commit. Prints rates and latencies, the speed at which
-the worker drains the journal, CPU per process, and lost and doubled events (must be 0, otherwise it exits with 1).
+the worker drains the journal, CPU and memory per process, and lost and doubled events (must be 0, otherwise it exits
+with 1).
 SECONDS (20, for all turns of a variant) and CONNECTIONS (64) change the load.
 """
 
@@ -10,6 +11,7 @@ import json
 import os
 import platform
 import random
+import re
 import sys
 import tempfile
 import time
@@ -39,6 +41,7 @@ CONSTANT, UNGROUPED, FOOTFALL = "constant answer, same Flask and gunicorn", "a w
 BACKLOG = 60_000
 PARTS = {"ingest": "ingest_app", "worker": "tasks worker", "beat": "tasks beat", "report": "report_app",
          "flower": "tasks flower", "redis": "redis-server", "mongodb": "mongod"}  # fmt: skip
+REST = 15.0  # seconds without work before memory is measured
 
 
 def main() -> None:
@@ -54,6 +57,8 @@ def main() -> None:
 
 def bench(system: System, folder: Path) -> bool:
     print(f"# make bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}\n")
+    time.sleep(REST)
+    print_memory("memory of the idle system after its start, MB (PSS)", system)
     with system.database() as database:
         inserts = calibration.inserts(database)
         limits = {
@@ -115,6 +120,8 @@ def bench(system: System, folder: Path) -> bool:
         },
     )
     print_table("CPU seconds for 1,000 events", {name: f"{cpu / accepted * 1000:.2f}" for name, cpu in used.items()})
+    time.sleep(REST)
+    print_memory("memory of the idle system after the bench, MB (PSS)", system)
     return lost == doubled == 0 and accepted > 0
 
 
@@ -182,6 +189,20 @@ def cpu_seconds(system: System) -> dict[str, float]:
         used[name] = sum(sum(p.cpu_times()[:4]) for p in system.part(words))
     used["load generator"] = sum(psutil.Process().cpu_times()[:2])
     return used
+
+
+def print_memory(title: str, system: System) -> None:
+    """Prints the memory of each part and of all. PSS divides a page among the processes that share it."""
+    used = {name: [_pss(process) for process in system.part(words)] for name, words in PARTS.items()}
+    used["supervisor"] = [_pss(system.process)]
+    rows = {name: f"{sum(each):.0f} = {' + '.join(f'{pss:.0f}' for pss in each)}" for name, each in used.items()}
+    print_table(title, rows | {"all": f"{sum(map(sum, used.values())):.0f}"})
+
+
+def _pss(process: psutil.Process) -> float:
+    found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) / 1024
 
 
 def machine() -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from config import metrics as _metrics  # noqa: F401 (it creates the folder that all processes share before the fork)
 from config.logs import logging_config
 from config.settings import load_settings_or_exit
+from config.shared_memory import share_memory_with_children
 from config.stacks import write_stacks_on_signal
 
 settings = load_settings_or_exit()
@@ -14,7 +15,9 @@ settings = load_settings_or_exit()
 worker_class = "web.gunicorn_worker.Worker"
 workers = settings.web_concurrency
 threads = settings.web_threads
-preload_app = False  # clients are created after the fork
+# Clients are created after the fork. The app's code is imported before: with `ingest_app.gunicorn` or
+# `report_app.gunicorn`, gunicorn imports the package, so all processes share its memory.
+preload_app = False
 timeout = 30  # seconds; a process whose loop makes no progress for longer is replaced
 graceful_timeout = 30  # seconds for running requests after a process was told to stop
 control_socket_disable = True  # no control socket
@@ -35,6 +38,11 @@ _STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 def on_starting(_server: Any) -> None:
     write_stacks_on_signal()
     os.register_at_fork(before=hold_stops, after_in_parent=let_stops_through)
+
+
+def when_ready(_server: Any) -> None:
+    """gunicorn calls it before the first fork."""
+    share_memory_with_children()
 
 
 def pre_exec(_server: Any) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from analytics.access.key_ring import KeyRing
     from analytics.access.store import ApiKeyStore
     from analytics.enrichment.steps import Lookups
+    from analytics.events.removal import Removals
     from analytics.events.store import EventStore
     from analytics.journal.dead_letters import DeadLetterStore
     from analytics.journal.journal import Journal
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
     from analytics.pipeline import Stores
     from analytics.privacy.eraser import Eraser
     from analytics.privacy.erasure_log import Erasures
+    from analytics.privacy.local_copies import Forgetter
     from analytics.privacy.retention import Purger
     from analytics.reports.engine import Reports
     from analytics.reports.realtime import RealtimeReader
+    from analytics.segments.due import DueBuilds
     from analytics.segments.engine import Segments
     from analytics.sites.registry import SiteRegistry
     from analytics.sites.store import SiteStore
@@ -129,6 +132,12 @@ class Services:
         return EventStore(self.database)
 
     @cached_property
+    def removals(self) -> Removals:
+        from analytics.events.removal import Removals
+
+        return Removals(self.database)
+
+    @cached_property
     def registry(self) -> SiteRegistry:
         """The sites in Redis. In production, unknown sites are refused, so it is an error if no sites are published."""
         from analytics.sites.registry import SiteRegistry
@@ -195,7 +204,6 @@ class Services:
     def stores(self) -> Stores:
         """What the pipeline uses."""
         from analytics.enrichment.steps import Enrichment
-        from analytics.events.removal import Removals
         from analytics.pipeline import Stores
         from analytics.privacy.late_arrivals import LateArrivals
         from config.metrics import STORE_LAG
@@ -205,10 +213,18 @@ class Services:
             self.events,
             self.dead_letters,
             self.now,
-            LateArrivals(self.erasures, Removals(self.database), self.dead_letters),
+            LateArrivals(self.erasures, self.removals, self.dead_letters),
             Enrichment(self.sites, self.salts.unseal, self.lookups),
             observe_lag=STORE_LAG.observe,
         )
+
+    @cached_property
+    def due_builds(self) -> DueBuilds:
+        from analytics.events.backfill import Backfill
+        from analytics.events.dirty_hours import DirtyHours
+        from analytics.segments.due import DueBuilds
+
+        return DueBuilds(DirtyHours(self.database), Backfill(self.database))
 
     @cached_property
     def segments(self) -> Segments:
@@ -249,7 +265,6 @@ class Services:
 
     @cached_property
     def eraser(self) -> Eraser:
-        from analytics.events.removal import Removals
         from analytics.privacy.eraser import Eraser
         from analytics.privacy.segment_rewrites import MARGIN, Rewriter
         from analytics.privacy.visitor_data import VisitorData
@@ -258,7 +273,7 @@ class Services:
         return Eraser(
             VisitorData(self.database, self.journal, self.dead_letters, self.segments),
             self.erasures,
-            Removals(self.database),
+            self.removals,
             Rewriter(self.database, self.segments, kept_for),
         )
 
@@ -267,3 +282,9 @@ class Services:
         from analytics.privacy.retention import Purger
 
         return Purger(self.database, self.journal, self.dead_letters)
+
+    @cached_property
+    def forgetter(self) -> Forgetter:
+        from analytics.privacy.local_copies import Forgetter
+
+        return Forgetter(self.segments.store, self.erasures, self.segments.reader)

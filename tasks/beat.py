@@ -108,9 +108,9 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
             if task == store_events.name:
                 return min(ours.journal.wake_ups_owed(), _MOST_AT_ONCE)
             if task == build_segments.name:
-                return int(ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and ours.segments.builder.is_owed())
+                return int(ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and ours.due_builds.is_any())
             if task == finish_erasures.name:
-                return int(ours.eraser.is_owed())
+                return int(ours.removals.is_rewrite_owed() or ours.erasures.is_any_unfinished())
         except Unavailable as error:
             log.warning("wake_up_not_sent", task=task, error=str(error))
             return 0

@@ -81,7 +81,7 @@ def _may_read(authorization: str) -> bool:
 
 def _gauges() -> Iterable[Metric]:
     try:
-        waiting, due = services().segments.builder.waiting()
+        waiting, due = services().due_builds.waiting()
     except Unavailable as error:
         log.warning("segments_not_counted", error=str(error))
         return []

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 from celery.signals import worker_ready
 
-from analytics.privacy.local_copies import Forgetter
 from tasks.app import app, services
 from tasks.outcome import Result, built_alone, zeros_if_unavailable
 from tasks.segments import BUILD_FOR, LIMITS
@@ -36,4 +35,4 @@ def purge_expired() -> Result:
 @worker_ready.connect
 def forget_copies(**_: object) -> None:
     """Runs in the worker's main process, once per machine, because pool processes start and end."""
-    Forgetter(services().segments.store).start()
+    services().forgetter.start()

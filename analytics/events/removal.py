@@ -26,7 +26,7 @@ from pymongo.errors import PyMongoError
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import Event
 from analytics.interval import HOUR, as_datetime, as_ms
-from analytics.mongodb import WRITE_LIMIT
+from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT
 from analytics.unavailable import raising_unavailable
 
 ERASED, PURGED = "erased", "purged"
@@ -105,6 +105,11 @@ class Removals:
             which = {"_id": {"$in": list(keys)}, "entry_id": {"$in": list(entries)}}
             with self._client.start_session() as session:
                 session.with_transaction(partial(self._take_back, which=which, now=now))
+
+    def is_rewrite_owed(self) -> bool:
+        """Whether any segment must be rebuilt without erased events, answered quickly. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+            return self._rewrites.find_one({}, {"_id": 1}) is not None
 
     def _take_back(self, session: ClientSession, which: dict[str, Any], now: datetime) -> None:
         found = list(self._events.find(which, _FOUND, session=session))

@@ -81,10 +81,6 @@ class Eraser:
             erased += self.removals.remove([x["_id"] for x in some], whose, ERASED, self.now(), since)
         return erased
 
-    def is_owed(self) -> bool:
-        """Whether `finish` would find something to do, answered quickly. Raises Unavailable."""
-        return self.rewriter.is_owed() or self.erasures.is_any_unfinished()
-
     def finish(self, until: datetime | None = None) -> int:
         """Rebuild segments, then rewrite Redis's file, as far as possible now. Returns how many segments were rebuilt.
         Raises Unavailable.

@@ -21,13 +21,9 @@ EVERY = 30.0  # seconds
 
 
 class Forgetter:
-    """Removes this machine's outdated data. `reader` is the reader whose caches are cleared, in a process that answers
-    reports.
-    """
+    """Removes this machine's outdated data, and that of `reader` in this process."""
 
-    def __init__(
-        self, store: SegmentStore, erasures: Erasures | None = None, reader: SnapshotReader | None = None
-    ) -> None:
+    def __init__(self, store: SegmentStore, erasures: Erasures, reader: SnapshotReader) -> None:
         self._store = store
         self._erasures = erasures
         self._reader = reader
@@ -40,7 +36,7 @@ class Forgetter:
     def forget(self) -> None:
         """Remove outdated data once. Raises Unavailable."""
         self._store.remove_orphans()
-        if self._erasures and self._reader and (latest := self._erasures.latest()) != self._seen:
+        if (latest := self._erasures.latest()) != self._seen:
             self._reader.clear()
             self._seen = latest
 

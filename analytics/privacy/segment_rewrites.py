@@ -23,7 +23,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.interval import HOUR, SEGMENT_GRAINS, Interval, as_ms
-from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT
+from analytics.mongodb import WRITE_LIMIT
 from analytics.segments.engine import Segments
 from analytics.segments.store import Manifest, Segment, SegmentLost
 from analytics.unavailable import raising_unavailable
@@ -41,11 +41,6 @@ class Rewriter:
     segments: Segments
     kept_for: timedelta
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-
-    def is_owed(self) -> bool:
-        """Whether any segment must be rebuilt, answered quickly. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
-            return self._notes.find_one({}, {"_id": 1}) is not None
 
     def is_done(self, site_id: str) -> bool:
         """Whether the site's segments are rebuilt and their old files removed. Raises Unavailable."""

@@ -22,13 +22,11 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pymongo
 import structlog
-from pymongo.errors import PyMongoError
 
 from analytics.events.backfill import Backfill, Past
 from analytics.events.columns import RawEvents
-from analytics.events.dirty_hours import DirtyHours, Waiting
+from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import (
     DAY,
     HOUR,
@@ -41,7 +39,6 @@ from analytics.interval import (
     interval_of,
     joined,
 )
-from analytics.mongodb import LOOK_LIMIT
 from analytics.segments.derivation import derive
 from analytics.segments.due import SETTLED, due_at
 from analytics.segments.snapshot import SegmentSource, Snapshot, seam_rows, source_of
@@ -49,7 +46,6 @@ from analytics.segments.store import Content, Manifest, Segment, SegmentLost, Se
 from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
 from analytics.segments.wide_props import WideProps
 from analytics.sql import Sql
-from analytics.unavailable import raising_unavailable
 
 log = structlog.get_logger()
 
@@ -79,16 +75,6 @@ class Builder:
     connect: Callable[[], duckdb.DuckDBPyConnection]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     count_built: Callable[[SegmentGrain], None] = lambda _: None
-
-    def is_owed(self) -> bool:
-        """Whether `build_due` would find something to build, answered quickly. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
-            return self.dirty.is_any_due(due_at(self.now())) or not self.backfill.is_done()
-
-    def waiting(self) -> tuple[Waiting, Waiting]:
-        """Return all dirty hours, and the dirty hours that are due, answered quickly. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
-            return self.dirty.waiting(), self.dirty.waiting(due_at(self.now()))
 
     def build_due(self, until: datetime | None = None) -> int:
         """Build the segments that are due, for the sites that have waited longest. It begins no segment after `until`.

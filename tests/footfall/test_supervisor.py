@@ -50,10 +50,10 @@ def post(system: System) -> int:
 def test_ctrl_c_stops_everything_and_starting_again_finds_everything(own_system: System):
     own_system.start()
     assert "curl -X POST" in own_system.output()
-    for worker in own_system.part("celery", "worker"):
+    for worker in own_system.part("tasks worker"):
         worker.suspend()  # so that accepted events are still in the journal at the stop
     assert [post(own_system) for _ in range(20)] == [200] * 20
-    for worker in own_system.part("celery", "worker"):
+    for worker in own_system.part("tasks worker"):
         worker.resume()
     assert own_system.stop() == []
     assert "everything has stopped" in own_system.output()
@@ -85,7 +85,7 @@ def test_killing_the_supervisor_leaves_no_process_behind(own_system: System):
 def test_a_process_that_dies_is_restarted_and_nothing_is_lost(own_system: System):
     own_system.start()
     sent = 0
-    for words in (["celery", "beat"], ["gunicorn", "report"], ["mongod"], ["redis-server"], ["gunicorn", "ingest"]):
+    for words in (["tasks beat"], ["gunicorn", "report"], ["mongod"], ["redis-server"], ["gunicorn", "ingest"]):
         old = own_system.part(*words)
         for process in old:
             process.kill()

@@ -147,9 +147,9 @@ def test_killing_a_worker_within_twenty_thousand_events_neither_loses_nor_duplic
     line.execute()
     for goal in (2_000, 8_000):
         wait_for(lambda goal=goal: count(system, site) >= goal, f"{goal} documents")
-        hit_while_holding(system, lambda: system.part("celery", "worker")[1:])
+        hit_while_holding(system, lambda: system.part("tasks worker")[1:])
     wait_for(lambda: count(system, site) >= 12_000, "12,000 documents")
-    hit_while_holding(system, lambda: system.part("celery", "worker"))
+    hit_while_holding(system, lambda: system.part("tasks worker"))
     assert count(system, site) < 20_000, "the worker was killed too late to prove anything"
     wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 100)
     assert count(system, site) == 20_000
@@ -191,11 +191,11 @@ def test_a_beat_that_hangs_is_seen_by_the_container_s_health_check(system: Syste
     alive.unlink()
     wait_for(alive.exists, "beat's sign of life", 5)
     assert check() == 0
-    for beat in system.part("celery", "beat"):
+    for beat in system.part("tasks beat"):
         beat.suspend()
     os.utime(alive, (0, 0))
     assert check() == 1
-    for beat in system.part("celery", "beat"):
+    for beat in system.part("tasks beat"):
         beat.resume()
 
 
@@ -207,11 +207,11 @@ def test_the_celery_cli_sees_the_worker_and_its_queues(system: System):
 
 
 def test_a_worker_grows_by_the_celery_cli(system: System):
-    before = len(system.part("celery", "worker"))
+    before = len(system.part("tasks worker"))
     assert system.run_celery("control", "pool_grow", "1").returncode == 0
-    wait_for(lambda: len(system.part("celery", "worker")) == before + 1, "one more process")
+    wait_for(lambda: len(system.part("tasks worker")) == before + 1, "one more process")
     assert system.run_celery("control", "pool_shrink", "1").returncode == 0
-    wait_for(lambda: len(system.part("celery", "worker")) == before, "one process less")
+    wait_for(lambda: len(system.part("tasks worker")) == before, "one process less")
 
 
 @pytest.mark.parametrize(

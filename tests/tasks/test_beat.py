@@ -1,5 +1,7 @@
-"""The schedule of beat does not depend on the machine's clock."""
+"""The schedule of beat does not depend on the machine's clock, and beat does not load what only a worker needs."""
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from datetime import datetime, timedelta
@@ -59,3 +61,11 @@ def test_a_jump_of_the_wall_clock_neither_stops_beat_nor_makes_it_send_everythin
     for due in (before, after):
         assert set(due) == {"store-events"}, "nothing else has an interval this short"
         assert due["store-events"] in (1, 2, 3)
+
+
+def test_beat_and_flower_load_neither_duckdb_nor_pyarrow_nor_the_tables_of_user_agents():
+    """Flower loads all tasks, and beat its scheduler too. DuckDB and pyarrow take 25 MB, and the tables 25 MB more."""
+    load = "import sys, tasks, tasks.beat; tasks.app.loader.import_default_modules(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", load], check=True, capture_output=True, text=True).stdout.split()
+    assert {"tasks.retention", "analytics.pipeline"} <= set(loaded)
+    assert {"duckdb", "pyarrow", "ua_parser", "is_bot"}.isdisjoint(loaded)

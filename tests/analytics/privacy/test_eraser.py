@@ -97,8 +97,8 @@ def three_days(stores: Stores, segments: Segments) -> None:
 
 def finish(eraser: Eraser) -> None:
     """Rewrites segments only, because a rewrite of Redis's file takes two seconds more."""
-    wait_for(lambda: eraser.rewriter.rewrite_due() or not eraser.rewriter.is_owed(), "new segments")
-    wait_for(lambda: eraser.rewriter.rewrite_due() or not eraser.rewriter.is_owed(), "the end of the old ones")
+    wait_for(lambda: eraser.rewriter.rewrite_due() or not eraser.removals.is_rewrite_owed(), "new segments")
+    wait_for(lambda: eraser.rewriter.rewrite_due() or not eraser.removals.is_rewrite_owed(), "the end of the old ones")
 
 
 def test_a_visitor_is_removed_from_events_segments_and_copies_and_no_other_visitor_is(
@@ -216,7 +216,7 @@ def test_events_waiting_in_the_journal_are_erased_when_a_worker_stores_them(
     assert eraser.data.search(ANN) == Found(0, 0, 0, journal=2)
     assert eraser.erase(ANN).waiting == 2
     eraser.finish()
-    assert eraser.is_owed(), "Redis's file is written anew when nothing of it waits"
+    assert eraser.erasures.is_any_unfinished(), "Redis's file is written anew when nothing of it waits"
     drain(stores)
     assert eraser.data.search(ANN) == NOTHING
     assert [document["user_id"] for document in database["events"].find()] == ["bob"]
