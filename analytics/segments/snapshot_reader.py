@@ -4,9 +4,8 @@ contains yet.
 Visits between segments are derived once. After new events have arrived, only the visits of the visitors with new events
 are derived again.
 
-Callers must handle two exceptions. Unavailable is raised if
-MongoDB is not reachable, or if more events need a backfill than may be read from raw events. SegmentLost is raised if a
-segment's file is missing or damaged.
+Callers must handle two exceptions. Unavailable is raised if MongoDB is not reachable, or if more events need a backfill
+than may be read from raw events. SegmentLost is raised if a segment's file is missing or damaged.
 """
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
