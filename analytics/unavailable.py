@@ -58,13 +58,15 @@ class Breaker:
         if self._clock() < self._away_until:
             raise Unavailable(self._store, ConnectionError("no answer a moment ago"))
 
-    @contextmanager
-    def closed(self) -> Iterator[None]:
+    def closed(self) -> "Breaker":
         """Run a block that queries the store. Raises Unavailable, whether the block ran or not."""
+        return self
+
+    def __enter__(self) -> None:
         self.check()
-        try:
-            yield
-        except self._errors as error:
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, self._errors):
             is_first = self._clock() >= self._away_until
             self._away_until = self._clock() + self._pause
             if is_first:

@@ -183,12 +183,7 @@ class Collector:
         self._charge_sender(hit, key)
         seen = self._examine(hit, key, now)
         arrivals = list(seen.arrivals.values())
-        counted = self._sites_to_count(error.site_id for error in seen.rejected.values())
-        counts = Counter((x.site_id, f"{DROPPED}{x.reason}") for x in seen.dropped.values())
-        counts.update(
-            (x.site_id if x.site_id in counted else "", f"{REJECTED}{x.code}") for x in seen.rejected.values()
-        )
-        lines = [Line(Account(site_id, now.date()), name, count=n) for (site_id, name), n in counts.items()]
+        lines = self._lines_of_counts(seen, now)
         taken = self._charge_sites(arrivals)
         try:
             self._check_shares(arrivals, now)
@@ -282,13 +277,24 @@ class Collector:
 
     def _check_shares(self, arrivals: Sequence[Arrival], now: datetime) -> None:
         """Raises TooManyRequests for the whole hit if one of its sites holds too much of the journal."""
-        counts = Counter(arrival.event.site_id for arrival in arrivals)
-        full = self._journal.over_its_share(counts)
+        full = self._journal.over_its_share({arrival.event.site_id for arrival in arrivals})
         if full is None:
             return
+        counts = Counter(arrival.event.site_id for arrival in arrivals)
         refusals = [Line(Account(x, now.date()), f"{REFUSED}site_quota", count=n) for x, n in counts.items()]
         hold_response(arrivals[0].hit.commits, self._commits.append(refusals))
         raise TooManyRequests(OVER_SHARE.format(site_id=full), retry_after=DRAINED_AFTER)
+
+    def _lines_of_counts(self, seen: "_Examined", now: datetime) -> list[Line]:
+        """The journal lines that count the dropped and the rejected events."""
+        if not seen.dropped and not seen.rejected:
+            return []
+        counted = self._sites_to_count(error.site_id for error in seen.rejected.values())
+        counts = Counter((x.site_id, f"{DROPPED}{x.reason}") for x in seen.dropped.values())
+        counts.update(
+            (x.site_id if x.site_id in counted else "", f"{REJECTED}{x.code}") for x in seen.rejected.values()
+        )
+        return [Line(Account(site_id, now.date()), name, count=n) for (site_id, name), n in counts.items()]
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
         """The journal lines of these events, each with its visitor and its sealed client."""
