@@ -5,6 +5,7 @@ from other servers, and its Content-Security-Policy enforces that.
 """
 
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,6 +32,12 @@ _KEPT = "public, max-age=3600"  # a new version of Footfall has new files
 PART = f"/docs/<any{tuple(_PARTS)}:name>"
 
 
+@cache
+def _read(name: str) -> bytes:
+    """A part, once in memory for all clients that read it slowly."""
+    return (_PARTS[name] / name).read_bytes()
+
+
 def docs_blueprint(description: Callable[[], Json]) -> Blueprint:
     blueprint = Blueprint("docs", __name__)
 
@@ -48,7 +55,6 @@ def docs_blueprint(description: Callable[[], Json]) -> Blueprint:
 
     @blueprint.get(PART)
     def part(name: str) -> Response:
-        found = (_PARTS[name] / name).read_bytes()
-        return Response(found, 200, {"Cache-Control": _KEPT}, CONTENT_TYPES[Path(name).suffix])
+        return Response(_read(name), 200, {"Cache-Control": _KEPT}, CONTENT_TYPES[Path(name).suffix])
 
     return blueprint

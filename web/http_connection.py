@@ -54,6 +54,8 @@ LONGEST_LENGTH = 18  # digits of a Content-Length
 SLICE = 2048  # bytes; the smallest request has 18, so these are up to 113 requests
 MOST_BODY = 5_000_000  # bytes; the app answers a longer body with 413 and receives nothing of it
 
+_FULL_PACKET = 200_000  # bytes; uvloop reads up to 256,000
+_LONG_BODY = 65536  # bytes of a response that are not copied to follow its head
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -154,8 +156,10 @@ class Connection(asyncio.Protocol):
         self._unread = b""  # received and not parsed yet
         self._head_bytes = 0  # received of a head, of trailers, or around chunks
         self._held = 0  # bytes of bodies, of `_unread`, and of `_unsent`
-        self._unsent = 0  # bytes of responses when the client stopped reading
+        self._unsent = 0  # bytes of a response that the client does not read
+        self._written = 0  # bytes that were written last; they are kept until all of them are sent
         self._has_started = False  # a request of the slice that is being parsed
+        self._has_read = False  # a full packet, in this turn of the loop
         self._is_reading = True
         self._more: Callable[[], None] | None = None  # asks for the next piece of a response
         self._stop: Callable[[], None] = lambda: None  # no more pieces are needed
@@ -179,6 +183,10 @@ class Connection(asyncio.Protocol):
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) > _FULL_PACKET:  # the transport would go on reading, up to 8 MB, before others have their turn
+            self._has_read = True
+            self._choose_to_read()
+            self._loop.call_soon(self._read_on)
         if self._is_deaf:
             return
         if self.is_idle:
@@ -190,6 +198,10 @@ class Connection(asyncio.Protocol):
             self._hold(len(data))
         else:
             self._parse(data)
+
+    def _read_on(self) -> None:
+        self._has_read = False
+        self._choose_to_read()
 
     def eof_received(self) -> bool:
         self._is_at_end = True
@@ -214,7 +226,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         self._is_blocked = True
         self._choose_to_read()
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = max(self._transport.get_write_buffer_size(), self._written)
         self._hold(self._unsent)
         self.deadline = self._loop.time() + READ_SECONDS + self._unsent / PER_SECOND
 
@@ -468,7 +480,14 @@ class Connection(asyncio.Protocol):
         if request is None or self._is_leaving:
             return
         is_last = self._is_last(request)
-        self._write(head + _ending(request, is_last) + (b"" if request.method == "HEAD" else body))
+        head += _ending(request, is_last)
+        if request.method == "HEAD":
+            self._write(head)
+        elif len(body) <= _LONG_BODY:
+            self._write(head + body)
+        else:
+            self._write(head)
+            self._write(body)
         self._done(is_last)
 
     def stream(self, head: bytes, more: Callable[[], None], stop: Callable[[], None], is_sized: bool) -> None:
@@ -512,6 +531,10 @@ class Connection(asyncio.Protocol):
 
     def _write(self, data: bytes) -> None:
         if not self._transport.is_closing():  # uvloop raises
+            if self._is_blocked:
+                self._unsent += len(data)
+                self._hold(len(data))
+            self._written = len(data)
             self._transport.write(data)
 
     def _write_piece(self, data: bytes) -> None:
@@ -564,7 +587,7 @@ class Connection(asyncio.Protocol):
     def _choose_to_read(self) -> None:
         """Stops reading while the client does not read, or has sent more requests than the one that is answered."""
         is_full = bool(self._waiting or self._unread) and not self._is_deaf
-        should_read = not (self._is_blocked or is_full or self._is_at_end)
+        should_read = not (self._is_blocked or is_full or self._is_at_end or self._has_read)
         if should_read != self._is_reading and not self._transport.is_closing():
             self._is_reading = should_read
             if should_read:
