@@ -40,7 +40,6 @@ from analytics.journal.dead_letters import DeadLetterStore, Death
 from analytics.journal.journal import Delivery, Entry, Journal, Settlement
 from analytics.privacy.late_arrivals import LateArrivals
 from analytics.unavailable import Unavailable
-from config.metrics import EVENT_OUTCOMES, STORE_LAG
 
 log = structlog.get_logger()
 
@@ -81,7 +80,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stores:
-    """The stores that the pipeline uses. Without `enrichment`, events are stored unchanged."""
+    """The stores that the pipeline uses. Without `enrichment`, events are stored unchanged. `observe_lag` is called
+    after each write with the seconds since its oldest event was received.
+    """
 
     journal: Journal
     events: EventStore
@@ -89,6 +90,7 @@ class Stores:
     now: Callable[[], datetime]
     removed: LateArrivals
     enrichment: Enrichment | None = None
+    observe_lag: Callable[[float], None] = lambda _: None
 
 
 def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> Outcome:
@@ -107,18 +109,8 @@ def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> O
     else:
         outcome = _store(stores, consumer, stores.journal.claim(consumer))
     if outcome.is_some():
-        _count(outcome)
         log.info("events_stored", **outcome.as_result())
     return outcome
-
-
-def _count(outcome: Outcome) -> None:
-    EVENT_OUTCOMES.labels(STORED, "").inc(outcome.stored)
-    EVENT_OUTCOMES.labels(DUPLICATE, "").inc(outcome.duplicate)
-    for death in outcome.deaths:
-        EVENT_OUTCOMES.labels(DEAD, death.reason).inc()
-    for reason in outcome.dropped:
-        EVENT_OUTCOMES.labels("dropped", reason).inc()
 
 
 def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:
@@ -161,7 +153,7 @@ def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[li
     good, settlements = _enrich(stores, valid, is_again)
     result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
     if received := [event.received_at for _, event in good if event.exported_id is None]:
-        STORE_LAG.observe((stores.now() - min(received)).total_seconds())
+        stores.observe_lag((stores.now() - min(received)).total_seconds())
     refused = {refusal.index: refusal.reason for refusal in result.refused}
     for index, (entry, event) in enumerate(good):
         if index in refused:

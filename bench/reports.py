@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,17 +34,17 @@ import structlog
 
 from analytics.events.backfill import Past
 from analytics.interval import HOUR, QUARTER, Interval, as_datetime, as_ms
-from analytics.reports.engine import Reports, make_reports
+from analytics.reports.engine import Reports
 from analytics.segments import duckdb_connection as duck
 from analytics.segments.builder import rebuild, write
-from analytics.segments.engine import Segments, make_segments
+from analytics.segments.engine import Segments
 from analytics.sql import Sql
 from bench import report_data
 from bench.calibration import cpu_loops, serving
 from bench.ingestion import machine, print_table
 from bench.report_data import MONTH
 from bench.report_questions import QUESTIONS, Question
-from config.clients import make_database
+from config.services import Services
 from config.settings import Settings
 from footfall.embedded_servers import mongo_server, pick_port
 from tests.support.running_system import running
@@ -74,11 +74,14 @@ class Rig:
 
     def __init__(self, uri: str, folder: Path) -> None:
         self.settings = settings_of(uri, folder)
-        self.database = make_database(self.settings)
-        self.ours: Segments = make_segments(self.settings, self.database)
+        self.services = Services(self.settings)
+        self.database = self.services.database
+        self.ours: Segments = self.services.segments
 
     def reports(self) -> Reports:
-        return make_reports(self.settings, self.database)
+        ours = Services(replace(self.settings, duckdb_memory=self.settings.report_memory))
+        ours.database = self.database
+        return ours.reports
 
     def connect(self, readable: Path) -> duckdb.DuckDBPyConnection:
         """A connection with the limits that the app's connections have."""

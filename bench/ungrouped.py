@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 from analytics.event_loop import may_wait
-from analytics.journal.journal import Line, make_journal
+from analytics.journal.journal import Line
+from config.services import Services
 from config.settings import load_settings
 from ingest_app import create_app
-from ingest_app.collector import make_collector
 from ingest_app.group_commit import GroupCommit
 from tasks.events import WakeUps
 
@@ -22,5 +22,5 @@ class OneByOne(GroupCommit[Line]):
 
 
 settings = load_settings()
-journal = make_journal(settings)
-app = create_app(settings, make_collector(settings, journal, WakeUps(journal), commits=OneByOne))
+services = Services(settings)
+app = create_app(settings, services, WakeUps(services.journal), OneByOne)

@@ -19,7 +19,6 @@ from config.settings import Settings
 
 DEFAULT_DATABASE = "footfall"
 STORE_ERRORS = (PyMongoError, RedisError)  # the exceptions that the clients raise
-BEAT = "footfall-beat"  # the name of beat's connection to Redis, which `footfall doctor` looks for
 
 
 class _Watched:
@@ -70,10 +69,11 @@ def sentinel_options(settings: Settings) -> dict[str, Any]:
     return {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": None, "protocol": 2}
 
 
-def make_database(settings: Settings, patience: float = 10.0) -> Database[dict[str, Any]]:
+def make_database(settings: Settings, name: str = "footfall", patience: float = 10.0) -> Database[dict[str, Any]]:
     """The database that `MONGODB_URI` names. Writes are acknowledged by a majority, and journaled to disk.
 
-    `patience`: seconds to wait for a server that does not answer.
+    `name`: shown by `db.currentOp()` and in the server's log. `patience`: seconds to wait for a server that does not
+    answer.
     """
     client: MongoClient[dict[str, Any]] = MongoClient(
         settings.mongodb_uri,
@@ -85,6 +85,6 @@ def make_database(settings: Settings, patience: float = 10.0) -> Database[dict[s
         serverSelectionTimeoutMS=2_000,
         connectTimeoutMS=2_000,
         socketTimeoutMS=int(patience * 1000),  # for a frozen server; writes and reports have limits of their own
-        appname="footfall",
+        appname=name,
     )
     return client.get_default_database(DEFAULT_DATABASE)

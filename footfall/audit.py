@@ -9,17 +9,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
 
-from analytics.events.store import EventStore
 from analytics.journal.audit import Audit, Audited, Balance, audit, shown
-from analytics.journal.dead_letters import DeadLetterStore
-from analytics.journal.journal import make_journal
-from analytics.journal.ledger import Ledger
-from config.clients import make_database, make_redis
+from config.services import Services
 from config.settings import Settings
 from footfall.command_group import stores_of
 from footfall.store_checks import check_store
@@ -73,10 +70,9 @@ def audit_command(settings: Settings, site: str | None, day: datetime | None, wa
 
 def _audit_at_rest(settings: Settings, wait: float, is_chosen: Callable[[Balance], bool]) -> Audit:
     """The chosen balances at rest, or their current state when the wait is over."""
-    redis, database = make_redis(settings), make_database(settings, _PATIENCE)
-    stores = Audited(Ledger(redis, database), make_journal(settings), EventStore(database), DeadLetterStore(database))
     end = time.monotonic() + wait
-    with database.client:
+    with closing(Services(settings, patience=_PATIENCE)) as services:
+        stores = Audited(services.ledger, services.journal, services.events, services.dead_letters)
         while not (found := audit(stores).only(is_chosen)).at_rest and time.monotonic() < end:
             time.sleep(0.5)
     return found

@@ -1,4 +1,4 @@
-"""Shared by groups of commands: the database, and one line on stderr for an unreachable store or a mistake."""
+"""Shared by groups of commands: the services, and one line on stderr for an unreachable store or a mistake."""
 
 import sys
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from config.clients import make_database
+from config.services import Services
 from config.settings import Settings
 from footfall.store_checks import StoreUnreachable, check_store, explained
 
@@ -59,8 +59,8 @@ class VerdictGroup(Group):
     unreachable = 2
 
 
-def database_of(context: click.Context, patience: float = 10.0) -> Any:
-    """The database of the group's settings. It is closed when the command ends."""
-    database = make_database(context.obj, patience)
-    context.call_on_close(database.client.close)
-    return database
+def services_of(context: click.Context, patience: float = 10.0) -> Services:
+    """The services of the group's settings. They are closed when the command ends."""
+    services = Services(context.obj, patience=patience)
+    context.call_on_close(services.close)
+    return services

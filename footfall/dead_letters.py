@@ -13,10 +13,9 @@ import click
 from analytics.events.schema import InvalidEvent, read_json
 from analytics.journal.audit import shown
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
-from analytics.journal.journal import Journal, make_journal
+from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
-from config.settings import Settings
-from footfall.command_group import Group, database_of, fail
+from footfall.command_group import Group, fail, services_of
 
 SENT = "Sent through the journal again. The dead letter is deleted when the event is stored."
 
@@ -51,9 +50,8 @@ class Letters(Group):
 @click.pass_context
 def dead_letters(context: click.Context) -> None:
     """List, replay and purge dead letters. A dead letter is an event that failed permanently."""
-    settings: Settings = context.obj
-    database = database_of(context)
-    context.obj = (DeadLetterStore(database), make_journal(settings))
+    services = services_of(context)
+    context.obj = (services.dead_letters, services.journal)
 
 
 @dead_letters.command("count")

@@ -12,10 +12,9 @@ import click
 from marshmallow import Schema, ValidationError
 
 from analytics.access.schema import REVOKE_GRACE, NewKey, Rotation, ends_at
-from analytics.access.store import SCOPES, ApiKey, ApiKeyStore, make_api_keys
+from analytics.access.store import SCOPES, ApiKey, ApiKeyStore
 from analytics.sites.store import UnknownSite
-from config.settings import Settings
-from footfall.command_group import Group, database_of, fail
+from footfall.command_group import Group, fail, services_of
 
 ONCE = "This key is shown only now. Send it as `Authorization: Bearer <key>`:"
 OPTIONS = {"scopes": "--scope", "sites": "--site", "expires_in": "--expires-in", "expires_at": "--expires-in"}
@@ -25,8 +24,7 @@ OPTIONS = {"scopes": "--scope", "sites": "--site", "expires_in": "--expires-in",
 @click.pass_context
 def keys(context: click.Context) -> None:
     """Make, list and revoke API keys. Each has scopes, and may be for some sites only."""
-    settings: Settings = context.obj
-    context.obj = make_api_keys(settings, database_of(context))
+    context.obj = services_of(context).api_keys
 
 
 @keys.command("list")

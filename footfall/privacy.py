@@ -7,23 +7,20 @@ reachable.
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
 import click
 
-from analytics.journal.dead_letters import DeadLetterStore
-from analytics.journal.journal import make_journal
-from analytics.privacy.eraser import Eraser, make_eraser
+from analytics.privacy.eraser import Eraser
 from analytics.privacy.retention import Purger
 from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import Found
-from analytics.segments.engine import make_segments
-from analytics.sites.store import SiteStore
-from config.clients import make_database
+from config.services import Services
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, database_of, stores_of
+from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, services_of, stores_of
 from footfall.store_checks import check_store
 
 _PAUSE = 1.0  # seconds between two checks for completion
@@ -51,9 +48,7 @@ def whose(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_context
 def visitors_group(context: click.Context) -> None:
     """Search, export and erase the data of one visitor."""
-    settings: Settings = context.obj
-    database = database_of(context, COMMAND_PATIENCE)
-    context.obj = make_eraser(settings, database, make_segments(settings, database))
+    context.obj = services_of(context, COMMAND_PATIENCE).eraser
 
 
 @visitors_group.command("search")
@@ -123,10 +118,9 @@ def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: b
     """Purge a site's old events and dead letters. The first day to keep is in the site's time zone."""
     with stores_of(settings, code=2):
         check_store(settings, "mongodb")
-        database = make_database(settings, COMMAND_PATIENCE)
-        with database.client:
-            first = before.replace(tzinfo=SiteStore(database).get(site_id).zone).astimezone(UTC)
-            _purge(Purger(database, make_journal(settings), DeadLetterStore(database)), site_id, first, dry_run, yes)
+        with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
+            first = before.replace(tzinfo=services.sites.get(site_id).zone).astimezone(UTC)
+            _purge(services.purger, site_id, first, dry_run, yes)
 
 
 def _purge(purger: Purger, site_id: str, first: datetime, dry_run: bool, yes: bool) -> None:

@@ -13,10 +13,10 @@ import click
 
 from analytics.interval import Interval, as_datetime, as_ms, interval_of
 from analytics.segments.builder import rebuild
-from analytics.segments.engine import Segments, make_segments
+from analytics.segments.engine import Segments
 from analytics.segments.verification import Verified, months_of, verify
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, database_of
+from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, services_of
 
 MONTH = click.DateTime(["%Y-%m"])
 
@@ -26,8 +26,7 @@ MONTH = click.DateTime(["%Y-%m"])
 def segments_group(context: click.Context) -> None:
     """List, verify and rebuild segments. Segments are the columnar copy of the events that reports read."""
     settings: Settings = context.obj
-    database = database_of(context, COMMAND_PATIENCE)
-    context.obj = (settings, make_segments(settings, database))
+    context.obj = (settings, services_of(context, COMMAND_PATIENCE).segments)
 
 
 @segments_group.command("list")

@@ -10,12 +10,10 @@ from typing import Any, TextIO
 
 import click
 
-from analytics.sites.registry import make_sites
 from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
-from config.settings import Settings
-from footfall.command_group import Group, database_of, fail
+from footfall.command_group import Group, fail, services_of
 
 _LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(value, list | tuple)} - {"goals"}
 
@@ -24,8 +22,7 @@ _LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(valu
 @click.pass_context
 def sites(context: click.Context) -> None:
     """List and change the settings of sites. These are time zone, goals, domains, write key and others."""
-    settings: Settings = context.obj
-    context.obj = make_sites(settings, database_of(context))
+    context.obj = services_of(context).sites
 
 
 @sites.command("list")

@@ -2,13 +2,16 @@
 
 from flask import Flask, request
 
-from analytics.access.store import METRICS_SCOPE, make_key_ring
+from analytics.access.store import METRICS_SCOPE
+from analytics.journal.journal import Line
+from config.services import Services
 from config.settings import Settings
 from ingest_app.cdn_headers import CDNS
-from ingest_app.collector import Collector
+from ingest_app.collector import make_collector
 from ingest_app.cors import allow_any_origin
 from ingest_app.drop_in import add_vendor_error_fields
 from ingest_app.events import events_blueprint
+from ingest_app.group_commit import GroupCommit
 from ingest_app.hit import SENDER
 from ingest_app.hot_routes import HotRoutes
 from ingest_app.openapi_operations import description
@@ -17,6 +20,7 @@ from ingest_app.plausible import plausible_blueprint
 from ingest_app.segment_com import segment_blueprint
 from ingest_app.tracker import tracker_blueprint
 from ingest_app.umami import umami_blueprint
+from tasks.events import WakeUps
 from web.app import new_app, trust_proxies
 from web.auth import Auth
 from web.commits import answer_failed_commits
@@ -43,7 +47,10 @@ _LINKS = {
 }
 
 
-def create_app(settings: Settings, collector: Collector) -> Flask:
+def create_app(
+    settings: Settings, services: Services, wake_ups: WakeUps, commits: type[GroupCommit[Line]] = GroupCommit
+) -> Flask:
+    collector = make_collector(settings, services, wake_ups, commits)
     app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes)
     app.config["ON_LOOP"] = ON_LOOP
     answer_failed_commits(app)
@@ -61,7 +68,7 @@ def create_app(settings: Settings, collector: Collector) -> Flask:
     app.register_blueprint(segment_blueprint(collector))
     app.register_blueprint(tracker_blueprint())
     app.register_blueprint(opting_out_blueprint())
-    auth = Auth(settings, make_key_ring(settings).find)
+    auth = Auth(settings, services.key_ring.find)
     app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(description))
     app.register_blueprint(front_page_blueprint("Footfall: events in", _FRONT_PAGE, _LINKS))

@@ -14,29 +14,30 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from hmac import digest
 from typing import Any
 
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from analytics.access.store import WRITE_SCOPE, ApiKey, KeyRing, is_ours, make_key_ring
+from analytics.access.store import WRITE_SCOPE, ApiKey, KeyRing, is_ours
 from analytics.addresses import plain_address, subscriber_network
-from analytics.enrichment.steps import Lookups, make_lookups
+from analytics.enrichment.steps import Lookups
 from analytics.event_loop import WouldWait, may_wait
 from analytics.events.account import DROPPED, REFUSED, REJECTED, Account
 from analytics.events.drop import Drop
 from analytics.events.event_size import event_bytes, fits, largest_field, trimmed
 from analytics.events.schema import InvalidEvent, load_event, load_exported_event
 from analytics.journal.journal import Journal, Line
-from analytics.sites.registry import SiteRegistry, make_registry
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from analytics.unavailable import Breaker, Unavailable
-from analytics.visitors.anonymous_ids import Act, Visitors, make_visitors
+from analytics.visitors.anonymous_ids import Act, Visitors
 from analytics.visitors.client import Client
-from analytics.visitors.salts import SALT_ZONE, Salts, make_salts
+from analytics.visitors.salts import SALT_ZONE, Salts
 from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENT_OUTCOMES, journal_gauges
+from config.services import Services
 from config.settings import Settings
 from ingest_app.group_commit import GroupCommit
 from ingest_app.hit import LONGEST_USER_AGENT, MOST_LOOK_UPS, Hit, sender_and_size, too_many_sites
@@ -87,24 +88,19 @@ class Admitted:
 
 
 def make_collector(
-    settings: Settings,
-    journal: Journal,
-    wake_ups: WakeUps,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    commits: type[GroupCommit[Line]] = GroupCommit,
+    settings: Settings, services: Services, wake_ups: WakeUps, commits: type[GroupCommit[Line]] = GroupCommit
 ) -> "Collector":
     """Returns the collector that the settings describe."""
-    salts = make_salts(settings, now)
     return Collector(
-        journal,
+        services.journal,
         wake_ups,
-        now,
-        sites=make_registry(settings),
-        keys=make_key_ring(settings),
-        salts=salts,
-        visitors=make_visitors(settings, salts),
-        limits=RateLimits(settings, settings.rate_limits),
-        lookups=make_lookups(settings),
+        services.now,
+        sites=services.registry,
+        keys=services.key_ring,
+        salts=services.salts,
+        visitors=services.visitors,
+        limits=RateLimits(services.rate_storage, settings.rate_limits),
+        lookups=services.lookups,
         is_open=not settings.is_production,
         commits=commits,
     )

@@ -1,9 +1,6 @@
 """The reporting app: HTTP out. It answers queries, and administers sites and keys."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import structlog
 from flask import Flask, Response
@@ -16,17 +13,10 @@ from analytics.access.store import (
     PERSONS_SCOPE,
     READ_SCOPE,
     SITES_SCOPE,
-    ApiKeyStore,
 )
-from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
-from analytics.journal.journal import Journal
-from analytics.journal.ledger import Ledger
-from analytics.privacy.eraser import Eraser
-from analytics.reports.engine import Reports
-from analytics.reports.realtime import RealtimeReader
-from analytics.sites.store import SiteStore
 from config.metrics import dead_letter_gauge
+from config.services import Services
 from config.settings import Settings
 from report_app.api_keys import keys_blueprint
 from report_app.data_subjects import erasure_blueprint
@@ -60,28 +50,8 @@ _LINKS = {
 }
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What the app reads from and writes to. `clock`: returns an aware UTC time."""
-
-    reports: Reports
-    realtime: RealtimeReader
-    events: EventStore
-    sites: SiteStore
-    api_keys: ApiKeyStore
-    dead_letters: DeadLetterStore
-    journal: Journal
-    ledger: Ledger
-    eraser: Eraser
-    clock: Callable[[], datetime] = now
-
-
 def create_app(settings: Settings, services: Services) -> Flask:
-    reports, sites, clock, letters = services.reports, services.sites, services.clock, services.dead_letters
+    reports, sites, clock, letters = services.reports, services.sites, services.now, services.dead_letters
     needs = Auth(settings, services.api_keys.find).needs
     auth, of_persons = (needs(scope, in_question, sites.id_of) for scope in (READ_SCOPE, PERSONS_SCOPE))
     site_called = SiteLookup(sites, required=settings.is_production)

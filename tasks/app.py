@@ -1,10 +1,10 @@
-"""The Celery app, and the stores that its tasks use.
+"""The Celery app, and the services that its tasks use.
 
 A setting that cannot be used ends the start with one line. An unreachable store does not: the first task of each worker
 process connects, after the fork.
 """
 
-from datetime import UTC, datetime
+import os
 from functools import cache
 from typing import Any
 
@@ -13,17 +13,9 @@ import structlog
 from celery import Celery
 from celery.signals import setup_logging, task_retry
 
-from analytics.enrichment.steps import make_enrichment
-from analytics.events.store import EventStore
-from analytics.journal.dead_letters import DeadLetterStore
-from analytics.journal.journal import make_journal
-from analytics.pipeline import Stores
-from analytics.privacy.late_arrivals import make_late_arrivals
-from analytics.sites.store import SiteStore
-from analytics.visitors.salts import make_salts
 from config.celery import celery_settings
-from config.clients import make_database
 from config.logs import configure_logging
+from config.services import Services
 from config.settings import load_settings_or_exit
 from config.stacks import write_stacks_on_signal
 
@@ -52,18 +44,14 @@ def say_so(request: Any, reason: object = None, **_: object) -> None:
     log.warning(f"{request.task.rpartition('.')[2]}_retried", retries=request.retries, reason=str(reason))
 
 
-@cache
-def stores() -> Stores:
-    """The stores of this process.
+def services() -> Services:
+    """What the tasks of this process use.
 
-    Its first task makes them: a client made before the fork does not work in the child.
+    A client that is made before a fork does not work in the child, so each process makes its own.
     """
-    database = make_database(settings)
-    return Stores(
-        make_journal(settings),
-        EventStore(database),
-        DeadLetterStore(database),
-        lambda: datetime.now(UTC),
-        make_late_arrivals(settings, database),
-        make_enrichment(settings, SiteStore(database), make_salts(settings).unseal),
-    )
+    return _services_of(os.getpid())
+
+
+@cache
+def _services_of(_process: int) -> Services:
+    return Services(settings, "footfall-worker")

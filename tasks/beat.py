@@ -21,18 +21,18 @@ from celery.beat import ScheduleEntry, Scheduler
 from celery.schedules import schedule
 from celery.signals import beat_init
 
+from analytics.diagnostics.redis import BEAT
 from analytics.events.event import new_id
-from analytics.journal.journal import make_journal
-from analytics.pipeline import store_waiting
+from analytics.pipeline import Outcome, store_waiting
 from analytics.suggestion import closest
 from analytics.unavailable import Unavailable
 from config.celery import SEGMENTS_QUEUE
-from config.clients import BEAT
+from config.services import Services
 from config.settings import name_warnings
-from tasks.app import settings, stores
+from tasks.app import settings
 from tasks.events import store_events
-from tasks.retention import eraser, finish_erasures
-from tasks.segments import build_segments, segments
+from tasks.retention import finish_erasures
+from tasks.segments import build_segments
 
 log = structlog.get_logger()
 
@@ -76,7 +76,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
     Entry = MonotonicEntry
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._journal = make_journal(settings, name=BEAT)
+        self._services = Services(settings, BEAT)
         self._consumer = f"beat-{new_id()}"
         super().__init__(*args, **kwargs)
 
@@ -93,20 +93,24 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
 
     def _make_room(self) -> None:
         try:
-            while self._journal.is_full() and store_waiting(stores(), self._consumer, is_retry=True).is_some():
+            while self._services.journal.is_full() and self._store_batch().is_some():
                 BEAT_ALIVE.touch()
                 log.warning("stored_by_beat", reason="no room in Redis for Celery")
         except Unavailable as error:
             log.warning("no_room_made", error=str(error))
 
+    def _store_batch(self) -> Outcome:
+        return store_waiting(self._services.stores, self._consumer, is_retry=True)
+
     def _owed(self, task: str) -> int:
+        ours = self._services
         try:
             if task == store_events.name:
-                return min(self._journal.wake_ups_owed(), _MOST_AT_ONCE)
+                return min(ours.journal.wake_ups_owed(), _MOST_AT_ONCE)
             if task == build_segments.name:
-                return int(self._journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and segments().builder.is_owed())
+                return int(ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and ours.segments.builder.is_owed())
             if task == finish_erasures.name:
-                return int(eraser().is_owed())
+                return int(ours.eraser.is_owed())
         except Unavailable as error:
             log.warning("wake_up_not_sent", task=task, error=str(error))
             return 0

@@ -1,21 +1,13 @@
 """Every minute, moves the ledger of past days, and of days that became large, from Redis to MongoDB."""
 
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
-from analytics.journal.ledger import Ledger
-from config.clients import make_database, make_redis
-from tasks.app import app, settings
+from tasks.app import app, services
 from tasks.outcome import Result, zeros_if_unavailable
-
-
-@cache
-def ledger() -> Ledger:
-    return Ledger(make_redis(settings), make_database(settings), settings.replicas)
 
 
 @app.task(name="tasks.books.carry_books")
 @zeros_if_unavailable("books_not_carried", carried=0)
 def carry_books() -> Result:
     """Moves the ledger. Yesterday stays in Redis: events received before midnight may be settled after it."""
-    return {"carried": ledger().carry(before=datetime.now(UTC).date() - timedelta(days=1))}
+    return {"carried": services().ledger.carry(before=datetime.now(UTC).date() - timedelta(days=1))}

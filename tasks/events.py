@@ -11,10 +11,12 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu.exceptions import OperationalError
 
+from analytics.events.account import DEAD, DUPLICATE, STORED
 from analytics.journal.journal import Journal
-from analytics.pipeline import store_waiting
+from analytics.pipeline import Outcome, store_waiting
 from analytics.unavailable import Unavailable
-from tasks.app import app, stores
+from config.metrics import EVENT_OUTCOMES
+from tasks.app import app, services
 from tasks.dead_letters import announce
 
 log = structlog.get_logger()
@@ -38,11 +40,21 @@ def store_events(self: Task, timed_out: bool = False) -> dict[str, int | str]:
     redelivered = (self.request.delivery_info or {}).get("redelivered")
     is_retry = self.request.retries > 0 and not redelivered and not timed_out
     try:
-        outcome = store_waiting(stores(), consumer=self.request.id, is_retry=is_retry)
+        outcome = store_waiting(services().stores, consumer=self.request.id, is_retry=is_retry)
     except SoftTimeLimitExceeded as error:
         raise self.retry(exc=error, countdown=1, kwargs={"timed_out": True}) from error
     announce(outcome.deaths)
+    _count(outcome)
     return outcome.as_result()
+
+
+def _count(outcome: Outcome) -> None:
+    EVENT_OUTCOMES.labels(STORED, "").inc(outcome.stored)
+    EVENT_OUTCOMES.labels(DUPLICATE, "").inc(outcome.duplicate)
+    for death in outcome.deaths:
+        EVENT_OUTCOMES.labels(DEAD, death.reason).inc()
+    for reason in outcome.dropped:
+        EVENT_OUTCOMES.labels("dropped", reason).inc()
 
 
 class WakeUps:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import cache
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -18,14 +17,11 @@ import structlog
 from celery.signals import task_postrun, task_prerun, task_retry, worker_ready
 from prometheus_client import Metric
 
-from analytics.access.store import METRICS_SCOPE, KeyRing, make_key_ring
-from analytics.segments.builder import Builder
-from analytics.segments.engine import make_segments
+from analytics.access.store import METRICS_SCOPE
 from analytics.unavailable import Unavailable
 from config.bearer import bearer, holds
-from config.clients import make_database
 from config.metrics import CONTENT_TYPE, TASK_RETRIES, TASK_SECONDS, exposition, segment_gauges
-from tasks.app import settings
+from tasks.app import services, settings
 
 log = structlog.get_logger()
 _started: dict[str, float] = {}  # by task id; a pool process runs one task at a time
@@ -76,27 +72,16 @@ def _may_read(authorization: str) -> bool:
     if holds(settings.admin_key, authorization):
         return True
     try:
-        key = _key_ring().find(bearer(authorization))
+        key = services().key_ring.find(bearer(authorization))
     except Unavailable as error:
         log.warning("api_key_not_found_out", error=str(error))
         return False
     return key is not None and key.may(METRICS_SCOPE)
 
 
-@cache
-def _key_ring() -> KeyRing:
-    return make_key_ring(settings)
-
-
-@cache
-def _builder() -> Builder:
-    """The builder in the worker's main process, which only counts. The pool processes build (tasks/segments.py)."""
-    return make_segments(settings, make_database(settings)).builder
-
-
 def _gauges() -> Iterable[Metric]:
     try:
-        waiting, due = _builder().waiting()
+        waiting, due = services().segments.builder.waiting()
     except Unavailable as error:
         log.warning("segments_not_counted", error=str(error))
         return []

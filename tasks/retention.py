@@ -5,48 +5,30 @@ erasure is owed (tasks/beat.py). Both tasks may run several times at once, and m
 """
 
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
 from celery.signals import worker_ready
 
-from analytics.journal.dead_letters import DeadLetterStore
-from analytics.journal.journal import make_journal
-from analytics.privacy.eraser import Eraser, make_eraser
 from analytics.privacy.local_copies import Forgetter
-from analytics.privacy.retention import Purger, all_sites
-from analytics.segments.engine import make_segments
-from analytics.sites.store import SiteStore
-from config.clients import make_database
-from tasks.app import app, settings
+from analytics.privacy.retention import all_sites
+from tasks.app import app, services
 from tasks.outcome import Result, built_alone, zeros_if_unavailable
-from tasks.segments import BUILD_FOR, LIMITS, segments
+from tasks.segments import BUILD_FOR, LIMITS
 
 PURGE_FOR = timedelta(seconds=60)  # then segments are built, and another task continues the purge
-
-
-@cache
-def eraser() -> Eraser:
-    return make_eraser(settings, make_database(settings), segments())
-
-
-@cache
-def purger() -> tuple[Purger, SiteStore]:
-    database = make_database(settings)
-    return Purger(database, make_journal(settings), DeadLetterStore(database)), SiteStore(database)
 
 
 @app.task(name="tasks.retention.finish_erasures", acks_late=False, **LIMITS)
 @zeros_if_unavailable("erasures_not_finished", built=0)
 def finish_erasures() -> Result:
     """Rebuilds segments without erased visitors, and rewrites Redis's file."""
-    return built_alone(lambda: eraser().finish(until=datetime.now(UTC) + BUILD_FOR))
+    return built_alone(lambda: services().eraser.finish(until=datetime.now(UTC) + BUILD_FOR))
 
 
 @app.task(name="tasks.retention.purge_expired", acks_late=False, **LIMITS)
 @zeros_if_unavailable("not_purged", events=0, dead_letters=0)
 def purge_expired() -> Result:
-    ours, sites = purger()
-    done = ours.purge_expired(all_sites(sites), until=datetime.now(UTC) + PURGE_FOR)
+    ours = services()
+    done = ours.purger.purge_expired(all_sites(ours.sites), until=datetime.now(UTC) + PURGE_FOR)
     if not done.is_done:
         purge_expired.apply_async()
     return {"events": done.events, "dead_letters": done.dead_letters}
@@ -55,4 +37,4 @@ def purge_expired() -> Result:
 @worker_ready.connect
 def forget_copies(**_: object) -> None:
     """Runs in the worker's main process, once per machine, because pool processes start and end."""
-    Forgetter(make_segments(settings, make_database(settings)).store).start()
+    Forgetter(services().segments.store).start()

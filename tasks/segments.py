@@ -7,14 +7,11 @@ changes nothing (analytics/segments/builder.py). A kill -9 at any point delays t
 import os
 import signal
 from datetime import UTC, datetime, timedelta
-from functools import cache
 
 from celery.signals import worker_shutting_down
 from celery.worker import state
 
-from analytics.segments.engine import Segments, make_segments
-from config.clients import make_database
-from tasks.app import app, settings
+from tasks.app import app, services
 from tasks.outcome import Result, built_alone, zeros_if_unavailable
 
 # Then the next task continues: a worker that stops should not wait for all sites.
@@ -24,19 +21,13 @@ BUILD_FOR = timedelta(seconds=20)
 LIMITS = {"soft_time_limit": 1800, "time_limit": 1830}
 
 
-@cache
-def segments() -> Segments:
-    """The segments of this process, made by its first task as in tasks.app.stores."""
-    return make_segments(settings, make_database(settings))
-
-
 # Acked at once: MongoDB knows whether a build is owed, and Redis would restore a task that is held longer than its
 # visibility_timeout of 120 s.
 @app.task(name="tasks.segments.build_segments", acks_late=False, **LIMITS)
 @zeros_if_unavailable("segments_not_built", built=0)
 def build_segments() -> Result:
     """Builds due segments. One process per machine builds at a time, and the others store events."""
-    return built_alone(lambda: segments().builder.build_due(until=datetime.now(UTC) + BUILD_FOR))
+    return built_alone(lambda: services().segments.builder.build_due(until=datetime.now(UTC) + BUILD_FOR))
 
 
 @app.task(name="tasks.segments.collect_segments", acks_late=False, **LIMITS)
@@ -44,8 +35,8 @@ def build_segments() -> Result:
 def collect_segments() -> Result:
     """Removes old files, and merges past months of sites without new events into one segment."""
     now = datetime.now(UTC)
-    merged = built_alone(lambda: segments().builder.merge_rested(until=now + BUILD_FOR))
-    return {"merged": merged["built"], "collected": segments().store.collect(now)}
+    merged = built_alone(lambda: services().segments.builder.merge_rested(until=now + BUILD_FOR))
+    return {"merged": merged["built"], "collected": services().segments.store.collect(now)}
 
 
 @worker_shutting_down.connect

@@ -6,6 +6,8 @@ They run real servers for every test: one Redis and one MongoDB per pytest proce
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,20 +15,14 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.enrichment.steps import Enrichment, Lookups
-from analytics.events.store import EventStore
-from analytics.journal.dead_letters import DeadLetterStore
+from analytics.access.store import ApiKeyStore
 from analytics.journal.journal import Journal
 from analytics.pipeline import Stores
-from analytics.privacy.late_arrivals import make_late_arrivals
-from analytics.sites.store import SiteStore
-from analytics.visitors.salts import Salts
 from config.clients import make_database, make_redis
+from config.services import Services
 from config.settings import Settings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from ingest_app import create_app as create_ingest_app
-from ingest_app.collector import make_collector
-from report_app import Services
 from report_app import create_app as create_report_app
 from tests.support.running_system import System, running
 from tests.support.services import ADMIN_KEY, NOW, WakeUps, make_services, tell
@@ -101,15 +97,8 @@ def journal(redis: Redis, settings: Settings) -> Journal:
 
 
 @pytest.fixture
-def stores(journal: Journal, redis: Redis, database: Database[dict[str, Any]], settings: Settings) -> Stores:
-    return Stores(
-        journal,
-        EventStore(database),
-        DeadLetterStore(database),
-        lambda: NOW,
-        make_late_arrivals(settings, database),
-        Enrichment(SiteStore(database), Salts(redis, lambda: NOW).unseal, Lookups()),
-    )
+def stores(services: Services) -> Stores:
+    return services.stores
 
 
 @pytest.fixture
@@ -119,7 +108,7 @@ def wake_ups() -> WakeUps:
 
 @pytest.fixture
 def ingest(settings: Settings, journal: Journal, wake_ups: WakeUps) -> FlaskClient:
-    return create_ingest_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
+    return create_ingest_app(settings, make_services(settings, journal=journal), wake_ups).test_client()
 
 
 @pytest.fixture
@@ -139,10 +128,14 @@ def story(database: Database[dict[str, Any]]) -> None:
 
 
 @pytest.fixture
-def services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Iterator[Services]:
-    services = make_services(settings, database, journal)
-    yield services
-    services.reports.database.close()
+def services(
+    settings: Settings, redis: Redis, database: Database[dict[str, Any]], journal: Journal
+) -> Iterator[Services]:
+    settings = replace(settings, duckdb_memory=settings.report_memory)
+    api_keys = ApiKeyStore(database, lambda: NOW)  # unlike that of Services, it makes keys for sites without settings
+    parts = {"redis": redis, "database": database, "journal": journal, "api_keys": api_keys}
+    with closing(make_services(settings, **parts)) as services:
+        yield services
 
 
 @pytest.fixture

@@ -22,20 +22,16 @@ from threading import Lock
 from cachetools import TTLCache
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
-from limits.storage import RedisStorage
+from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 from werkzeug.exceptions import TooManyRequests
 
 from analytics.event_loop import WouldWait
-from config.clients import make_redis
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
-from config.settings import Settings
 
 ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES = "address", "address_events", "address_bytes"
 KEY_REQUESTS, KEY_EVENTS, KEY_BYTES = "key", "key_events", "key_bytes"
 SITE = "site"
-# Seconds for Redis. The stores used later have time limits of their own, and the sum stays below 2 seconds.
-_PATIENCE = 0.2
 _PAUSE = 1.0  # seconds without a request to Redis after a failed one
 _MOST_REMEMBERED = 100_000  # senders in the last window. Beyond that, the counts of the oldest are forgotten.
 
@@ -54,9 +50,7 @@ class _Account:
 class RateLimits:
     """`limits`: by name, such as `1000/minute`, "" for none. `clock`: monotonic seconds."""
 
-    def __init__(self, settings: Settings, limits: dict[str, str], clock: Callable[[], float] = time.monotonic) -> None:
-        pool = make_redis(settings, timeout=_PATIENCE).connection_pool
-        storage = RedisStorage("redis://", pool, key_prefix="footfall:rate", wrap_exceptions=True)
+    def __init__(self, storage: Storage, limits: dict[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         self._limiter = FixedWindowRateLimiter(storage)
         self._clock = clock
         self._away_until = 0.0

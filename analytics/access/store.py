@@ -30,10 +30,7 @@ from redis.exceptions import RedisError
 
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.published_copy import COPY_KEPT_FOR, MOST_COPIED, Published
-from analytics.sites.registry import make_sites
 from analytics.unavailable import Unavailable, raising_unavailable
-from config.clients import make_redis
-from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -280,6 +277,15 @@ class KeyRing:
         """Publish the keys; see Published.publish."""
         return self._published.publish(keys.published)
 
+    def publish_change(self, keys: ApiKeyStore) -> None:
+        """Publish the keys after a change. If Redis is not reachable, beat publishes them within a minute of its
+        return.
+        """
+        try:
+            self.publish(keys)
+        except Unavailable as error:
+            log.warning("api_keys_not_published", error=str(error))
+
     def carry_uses(self, keys: ApiKeyStore) -> int:
         """Move the recorded uses to MongoDB, and return their number. Raises Unavailable; the next call then moves
         them.
@@ -312,25 +318,6 @@ class Uses:
                 return False
             self._noted[key.id] = True
             return True
-
-
-def make_key_ring(settings: Settings) -> KeyRing:
-    return KeyRing(make_redis(settings), required=settings.is_production)
-
-
-def make_api_keys(settings: Settings, database: Database[dict[str, Any]]) -> ApiKeyStore:
-    """Return a store that publishes each change. If Redis is not reachable, beat publishes it within a minute of
-    Redis's return.
-    """
-    ring = make_key_ring(settings)
-
-    def publish(keys: ApiKeyStore) -> None:
-        try:
-            ring.publish(keys)
-        except Unavailable as error:
-            log.warning("api_keys_not_published", error=str(error))
-
-    return ApiKeyStore(database, changed=publish, ids_of=make_sites(settings, database).ids_of)
 
 
 def _is_good(key: ApiKey, secret: Secret, now: datetime) -> bool:

@@ -24,9 +24,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, megabytes, ok, problem, warning
 from analytics.diagnostics.server_kind import kind_of_server
 from analytics.journal.journal import FULL
-from config.clients import BEAT
 
 _OLDEST = (6, 2)
+BEAT = "footfall-beat"  # the name of beat's connection (tasks/beat.py)
 BEAT_SILENT = 5  # seconds; beat queries Redis every second
 ACL = "Ask the operator of Redis, or give this user the right: `redis-cli acl setuser <user> +{}`."
 

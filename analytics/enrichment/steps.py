@@ -27,8 +27,6 @@ from analytics.events.page_urls import PageUrlParts, bare_hostname, matches, rea
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
 from analytics.visitors.client import Client
-from config.metrics import ENRICHMENT_FAILURES
-from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -46,10 +44,11 @@ BUGS = (ArithmeticError, AssertionError, AttributeError, InvalidDatabaseError, L
 
 @dataclass(frozen=True, slots=True)
 class Lookups:
-    """Data that operators provide as files."""
+    """Data that operators provide as files. `count_failure` is called with the name of a step that failed."""
 
     places: Places | None = None
     spam: SpamReferrers = field(default_factory=SpamReferrers)
+    count_failure: Callable[[str], None] = lambda _: None
 
 
 @dataclass(slots=True)
@@ -97,7 +96,8 @@ def enrich(event: Event, client: Client | None, site: Site, lookups: Lookups) ->
         try:
             reason = step(draft)
         except BUGS as error:
-            _tell_failure(step.__name__, error)
+            lookups.count_failure(step.__name__)
+            _log_failure(step.__name__, error)
             continue
         if reason is not None:
             return Drop(reason, event.site_id)
@@ -276,15 +276,6 @@ class Enrichment:
         return [enrich(event, clients[event.client], sites[event.site_id], self.lookups) for event in events]
 
 
-def make_enrichment(settings: Settings, sites: SiteStore, unseal: Callable[[str], Client | None]) -> Enrichment:
-    return Enrichment(sites, unseal, make_lookups(settings))
-
-
-def make_lookups(settings: Settings) -> Lookups:
-    places = Places(settings.geoip_db) if settings.geoip_db else None
-    return Lookups(places, SpamReferrers(settings.spam_referrers))
-
-
 @lru_cache(maxsize=1000)
 def language_of(languages: str) -> str | None:
     """Return the first language of an Accept-Language header, in the form of BCP 47: `en-US`, `zh-Hant-TW`."""
@@ -334,9 +325,8 @@ def _put_place(draft: Draft, place: Place) -> None:
 _failed: set[tuple[str, str]] = set()
 
 
-def _tell_failure(step: str, error: Exception) -> None:
+def _log_failure(step: str, error: Exception) -> None:
     """Log where the error happened, without its message, which may contain an address or a user agent."""
-    ENRICHMENT_FAILURES.labels(step).inc()
     at = error.__traceback__
     while at and at.tb_next:
         at = at.tb_next

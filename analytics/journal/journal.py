@@ -32,9 +32,6 @@ from analytics.events.schema import dump_journal_event
 from analytics.journal.ledger import COUNT_LUA, RECEIVED, REPLICA_WAIT
 from analytics.journal.site_shares import HELD, HOLD, Room, Shares
 from analytics.unavailable import Unavailable, raising_unavailable
-from config.celery import EVENTS_QUEUE
-from config.clients import make_redis
-from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -117,18 +114,6 @@ for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
 end
 """
 )
-
-
-def make_journal(settings: Settings, name: str | None = None) -> "Journal":
-    """Return the journal for these settings. `name` is this client's name in Redis's CLIENT LIST."""
-    return Journal(
-        make_redis(settings, name),
-        queue=EVENTS_QUEUE,
-        batch=settings.store_batch,
-        claim_idle=settings.claim_idle,
-        most_waiting=settings.most_waiting,
-        replicas=settings.replicas,
-    )
 
 
 class Full(RedisError):

@@ -11,24 +11,18 @@ Unavailable, raised if a store is not reachable. Repeating the call is harmless.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
-from pymongo.database import Database
 
 from analytics.batched import batched
 from analytics.events.removal import ERASED, REMOVED_AT_ONCE, Removals
-from analytics.journal.dead_letters import DeadLetterStore
-from analytics.journal.journal import make_journal
 from analytics.privacy.erasure_log import Erasures
-from analytics.privacy.segment_rewrites import MARGIN, Rewriter
+from analytics.privacy.segment_rewrites import Rewriter
 from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import VisitorData
-from analytics.segments.engine import Segments
-from config.clients import make_redis
-from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -110,14 +104,3 @@ class Eraser:
         """Whether all events received until then have left the journal."""
         oldest = self.data.journal.oldest()
         return self.now() > at and (oldest is None or oldest > at)
-
-
-def make_eraser(settings: Settings, database: Database[dict[str, Any]], segments: Segments) -> Eraser:
-    letters, journal = DeadLetterStore(database), make_journal(settings)
-    kept_for = timedelta(seconds=settings.stats_time_limit + MARGIN)
-    return Eraser(
-        VisitorData(database, journal, letters, segments),
-        Erasures(make_redis(settings), database, settings.replicas),
-        Removals(database),
-        Rewriter(database, segments, kept_for),
-    )

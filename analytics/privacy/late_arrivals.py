@@ -9,18 +9,14 @@ raised if a store is not reachable.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import structlog
-from pymongo.database import Database
 
 from analytics.events.event import Event
 from analytics.events.removal import ERASED, Gone, Removals
 from analytics.journal.dead_letters import DeadLetterStore, Death
 from analytics.privacy.erasure_log import Erasures
 from analytics.privacy.visitor import Visitor, visitors_in, visitors_named
-from config.clients import make_redis
-from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -70,11 +66,6 @@ class LateArrivals:
         self.dead_letters.erase(letters)
         if events or letters:
             log.info("erased_on_arrival", events=len(events), dead_letters=len(letters))
-
-
-def make_late_arrivals(settings: Settings, database: Database[dict[str, Any]]) -> LateArrivals:
-    erasures = Erasures(make_redis(settings), database, settings.replicas)
-    return LateArrivals(erasures, Removals(database), DeadLetterStore(database))
 
 
 IsErased = Callable[[Sequence[Visitor], datetime], bool]

@@ -25,7 +25,6 @@ import duckdb
 import pycountry
 import pymongo
 import structlog
-from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.events.columns import visitor_of
@@ -53,12 +52,10 @@ from analytics.reports.results import (
     SiteStats,
     VisitorHistory,
 )
-from analytics.segments.engine import make_segments
 from analytics.segments.snapshot_reader import Snapshot, SnapshotReader
 from analytics.segments.visit_sql import EVENT_COLUMNS
 from analytics.sql import Sql, put, value
 from analytics.unavailable import Unavailable, raising_unavailable
-from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -403,12 +400,6 @@ def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.D
         connection.interrupt()
         while not done.wait(0.02):
             connection.interrupt()
-
-
-def make_reports(settings: Settings, database: Database[dict[str, Any]]) -> Reports:
-    """Build the reports of one process. Call it after the fork."""
-    segments = make_segments(replace(settings, duckdb_memory=settings.report_memory), database)
-    return Reports(segments.reader, segments.connect(), settings.stats_time_limit, settings.most_fresh)
 
 
 def interval_of_period(period: Period) -> Interval:

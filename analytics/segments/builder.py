@@ -50,7 +50,6 @@ from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COL
 from analytics.segments.wide_props import WideProps
 from analytics.sql import Sql
 from analytics.unavailable import raising_unavailable
-from config.metrics import SEGMENTS
 
 log = structlog.get_logger()
 
@@ -70,7 +69,7 @@ TURN = timedelta(seconds=5)  # for one site; otherwise a site with months to bui
 @dataclass(frozen=True)
 class Builder:
     """Builds the segments of all sites. `connect` makes a DuckDB connection with limits; the builder closes it after
-    each segment.
+    each segment. `count_built` is called with the grain of each segment.
     """
 
     segments: SegmentStore
@@ -79,6 +78,7 @@ class Builder:
     raw: RawEvents
     connect: Callable[[], duckdb.DuckDBPyConnection]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    count_built: Callable[[SegmentGrain], None] = lambda _: None
 
     def is_owed(self) -> bool:
         """Whether `build_due` would find something to build, answered quickly. Raises Unavailable."""
@@ -180,7 +180,7 @@ class Builder:
         kept = [s for s in manifest.segments if s not in covered]
         if not self.segments.replace(manifest, sorted([*kept, *new], key=lambda s: (s.start, s.end))):
             return False
-        SEGMENTS.labels(grain).inc()
+        self.count_built(grain)
         self.dirty.clear(dirty)
         start = as_datetime(interval.start).isoformat()
         log.info("segment_built", site_id=site_id, grain=grain, start=start, rows=content.rows)

@@ -4,7 +4,7 @@ from __future__ import annotations  # evaluated, they would keep DuckDB's types 
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -13,11 +13,11 @@ from pymongo.database import Database
 from analytics.events.backfill import Backfill
 from analytics.events.columns import RawEvents
 from analytics.events.dirty_hours import DirtyHours
+from analytics.interval import SegmentGrain
 from analytics.segments import duckdb_connection as duck
 from analytics.segments.builder import Builder
 from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.store import SegmentStore
-from config.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,25 @@ class Segments:
     connect: Callable[[], duckdb.DuckDBPyConnection]
 
 
-def make_segments(settings: Settings, database: Database[dict[str, Any]]) -> Segments:
-    """Build the parts from the settings. Call it after the fork: the store locks a folder for this process when it
-    first needs one.
+def make_segments(
+    database: Database[dict[str, Any]],
+    folder: Path,
+    *,
+    most_bytes: int,
+    memory: str,
+    threads: int,
+    count_built: Callable[[SegmentGrain], None] = lambda _: None,
+) -> Segments:
+    """Build the parts. Call it after the fork: the store locks a folder for this process when it first needs one.
+
+    `folder` and `most_bytes`: see SegmentStore. `memory` and `threads`: see analytics/segments/duckdb_connection.py.
+    `count_built`: see Builder.
     """
-    store = SegmentStore(database, settings.segment_folder, settings.segment_disk)
+    store = SegmentStore(database, folder, most_bytes)
     dirty, history, raw = DirtyHours(database), Backfill(database), RawEvents(database)
-    connect = partial(_connect, settings, store)
-    reader = SnapshotReader(store, dirty, history, raw)
-    return Segments(store, dirty, history, raw, reader, Builder(store, dirty, history, raw, connect), connect)
 
+    def connect() -> duckdb.DuckDBPyConnection:
+        return duck.connect(memory, threads, store.workplace.unused(), [store.folder])
 
-def _connect(settings: Settings, store: SegmentStore) -> duckdb.DuckDBPyConnection:
-    spill = store.workplace.unused()
-    return duck.connect(settings.duckdb_memory, settings.duckdb_threads, spill, [store.folder])
+    builder = Builder(store, dirty, history, raw, connect, count_built=count_built)
+    return Segments(store, dirty, history, raw, SnapshotReader(store, dirty, history, raw), builder, connect)

@@ -10,17 +10,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
-from pymongo.database import Database
 from redis import Redis
 
-from analytics.events.store import EventStore
 from analytics.published_copy import Published
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, from_document, to_document
 from analytics.unavailable import Unavailable
 from analytics.urls import plain_host
-from config.clients import make_redis
-from config.settings import Settings
 
 log = structlog.get_logger()
 
@@ -55,33 +51,18 @@ class SiteRegistry:
         """Replace the published sites by these; see Published.publish."""
         return self._published.publish(lambda: _fields(collect()))
 
-    def _owner(self, field: str) -> Site | None:
-        site_id = self._published.get(field)
-        return self.get(site_id) if isinstance(site_id, str) else None
-
-
-def make_registry(settings: Settings) -> SiteRegistry:
-    """Return the registry for the settings. In production, unpublished sites are an error on the server's side, because
-    unknown sites are refused.
-    """
-    return SiteRegistry(make_redis(settings), required=settings.is_production)
-
-
-def make_sites(settings: Settings, database: Database[dict[str, Any]]) -> SiteStore:
-    """Return a store that publishes each change. If Redis is not reachable, beat publishes it within a minute of
-    Redis's return. In development, events create a site, so that no other site may take its name.
-    """
-    registry = make_registry(settings)
-
-    def publish(sites: SiteStore) -> None:
+    def publish_change(self, sites: SiteStore) -> None:
+        """Publish the sites after a change. If Redis is not reachable, beat publishes them within a minute of its
+        return.
+        """
         try:
-            registry.publish(sites.all)
+            self.publish(sites.all)
         except Unavailable as error:
             log.warning("sites_not_published", error=str(error))
 
-    if settings.is_production:
-        return SiteStore(database, changed=publish)
-    return SiteStore(database, changed=publish, with_events=EventStore(database).with_events)
+    def _owner(self, field: str) -> Site | None:
+        site_id = self._published.get(field)
+        return self.get(site_id) if isinstance(site_id, str) else None
 
 
 def _fields(sites: Iterable[Site]) -> dict[str, object]:

@@ -25,8 +25,6 @@ from analytics.sites.site import Site
 from analytics.unavailable import Breaker
 from analytics.visitors.client import Client
 from analytics.visitors.salts import SALT_DAY, Salts, visitor_id
-from config.clients import make_redis
-from config.settings import Settings
 
 _VISIT_GAP = timedelta(minutes=30)  # a gap of this length also ends a visit in reports
 SETTLES = timedelta(minutes=1)  # after midnight, until the visits that continue over midnight are marked
@@ -67,10 +65,6 @@ class Act:
     site: Site
     client: Client
     occurred_at: datetime
-
-
-def make_visitors(settings: Settings, salts: Salts) -> "Visitors":
-    return Visitors(make_redis(settings), salts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,6 @@ from redis.exceptions import RedisError
 
 from analytics.unavailable import Breaker, raising_unavailable
 from analytics.visitors.client import Client
-from config.clients import make_redis
-from config.settings import Settings
 
 SALT_DAY = timedelta(days=1)
 SALT_ZONE = ZoneInfo("UTC")
@@ -53,11 +51,6 @@ redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2])
 redis.call('ZADD', KEYS[2], 'NX', ARGV[3], KEYS[1])
 return redis.call('GET', KEYS[1])
 """
-
-
-def make_salts(settings: Settings, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> "Salts":
-    keys = [key.encode() for key in (settings.secret_key, settings.secret_key_old) if key]
-    return Salts(make_redis(settings), now, keys=keys)
 
 
 def visitor_id(salt: bytes, site_id: str, client: Client) -> str:

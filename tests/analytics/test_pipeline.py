@@ -21,6 +21,7 @@ from analytics.pipeline import MOST_DEATHS, Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
 from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts
+from config.services import Services
 from footfall.embedded_servers import pick_port
 from tasks import events
 from tests.support.running_system import wait_for
@@ -347,10 +348,10 @@ def test_trouble_of_redis_is_held_against_no_event(stores: Stores, journal: Jour
 
 
 def test_an_event_whose_task_takes_too_long_again_and_again_is_buried(
-    stores: Stores, journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
+    services: Services, journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
 ):
     """Celery runs the task and its retries in this process. A retry after the soft time limit counts as a crash."""
-    monkeypatch.setattr(events, "stores", lambda: stores)
+    monkeypatch.setattr(events, "services", lambda: services)
     monkeypatch.setattr(events, "announce", lambda _: None)  # there is no broker
     append(journal, {"event_id": "1"})
     runs: list[object] = []
@@ -361,7 +362,7 @@ def test_an_event_whose_task_takes_too_long_again_and_again_is_buried(
         runs.append(batch)
         raise SoftTimeLimitExceeded
 
-    monkeypatch.setattr(stores.events, "store", take_too_long)
+    monkeypatch.setattr(services.events, "store", take_too_long)
     done = events.store_events.apply(task_id="slow")
     assert done.result == {"stored": 0, "duplicate": 0, "dead": 1}
     assert len(runs) == MOST_DEATHS

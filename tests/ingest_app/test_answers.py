@@ -12,16 +12,15 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, make_key_ring
+from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, KeyRing
 from analytics.journal.journal import Journal
-from analytics.sites.registry import make_registry
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.answers import MOST_LISTED
-from ingest_app.collector import make_collector
 from ingest_app.field_warnings import KNOWN, MOST_WARNINGS
-from tests.support.services import NOW, WakeUps
+from tests.support.services import NOW, WakeUps, make_services
 
 GOOD = {"site_id": "shop", "event_type": "pageview", "path": "/pricing", "user_id": "ann"}
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
@@ -37,7 +36,7 @@ MakeKey = Callable[..., dict[str, str]]
 
 @pytest.fixture(autouse=True)
 def shop(settings: Settings, redis: Redis) -> None:
-    make_registry(settings).publish(lambda: [SHOP, Site("blog", excluded_ips=SHOP.excluded_ips)])
+    SiteRegistry(redis).publish(lambda: [SHOP, Site("blog", excluded_ips=SHOP.excluded_ips)])
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def make_key(settings: Settings, database: Database[dict[str, Any]], redis: Redi
     def make(*scopes: str, sites: list[str] | None = None) -> dict[str, str]:
         keys = ApiKeyStore(database, lambda: NOW - timedelta(days=1))
         _, secret = keys.create("test", scopes or [WRITE_SCOPE], sites, None)
-        make_key_ring(settings).publish(keys)
+        KeyRing(redis).publish(keys)
         return {"Authorization": f"Bearer {secret}"}
 
     return make
@@ -100,11 +99,9 @@ def test_nobody_else_learns_what_a_site_drops(
     assert "excluded" not in ingest.post("/events?validate=1", json=[dropped], headers=headers).text
 
 
-def test_a_site_s_write_key_which_stands_in_pages_shows_no_reason(
-    ingest: FlaskClient, settings: Settings, make_key: MakeKey
-):
+def test_a_site_s_write_key_which_stands_in_pages_shows_no_reason(ingest: FlaskClient, redis: Redis, make_key: MakeKey):
     write_key = "0b0e1c9e-5a57-4b6f-9c55-2f2b8e7c1a11"
-    make_registry(settings).publish(lambda: [replace(SHOP, write_key=write_key)])
+    SiteRegistry(redis).publish(lambda: [replace(SHOP, write_key=write_key)])
     headers = {"Authorization": f"Bearer {write_key}"}
     assert ingest.post("/event", json=GOOD | {"ip": OFFICE}, headers=headers).data == QUEUED
 
@@ -257,7 +254,7 @@ def test_validate_charges_its_sender_and_not_the_site(
     settings: Settings, journal: Journal, wake_ups: WakeUps, make_key: MakeKey
 ):
     settings = replace(settings, rate_limit_key="5/hour", rate_limit_site="1/hour", rate_limit_address="9/hour")
-    client = create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
+    client = create_app(settings, make_services(settings, journal=journal), wake_ups).test_client()
     headers = make_key()
     for _ in range(4):
         assert client.post("/event?validate=1", json=GOOD, headers=headers).status_code == 200

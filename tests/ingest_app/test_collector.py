@@ -17,20 +17,19 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, make_key_ring
+from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, KeyRing
 from analytics.events.event import Event, storable
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
 from analytics.journal.ledger import Ledger
-from analytics.sites.registry import make_registry
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.collector import make_collector
 from ingest_app.hit import BATCH_BYTES, _split
-from tests.support.services import NOW, WakeUps
+from tests.support.services import NOW, WakeUps, make_services
 
 GOOD = {"site_id": "shop", "event_type": "pageview", "path": "/pricing"}
 KNOWN = GOOD | {"user_id": "ann"}
@@ -50,13 +49,13 @@ def admitted(journal: Journal) -> Callable[[], list[Event]]:
 
 @pytest.fixture
 def publish(settings: Settings, redis: Redis) -> Callable[..., None]:
-    return lambda *sites: make_registry(settings).publish(lambda: sites)
+    return lambda *sites: SiteRegistry(redis).publish(lambda: sites)
 
 
 @pytest.fixture
 def production(settings: Settings, journal: Journal, wake_ups: WakeUps) -> FlaskClient:
     settings = replace(settings, app_env="production")
-    return create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
+    return create_app(settings, make_services(settings, journal=journal), wake_ups).test_client()
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def make_key(settings: Settings, database: Database[dict[str, Any]], redis: Redi
     def make(*scopes: str, sites: list[str] | None = None, expires_at: datetime | None = None) -> dict[str, str]:
         keys = ApiKeyStore(database, lambda: NOW - timedelta(days=1))
         _, secret = keys.create("test", scopes or [WRITE_SCOPE], sites, expires_at)
-        make_key_ring(settings).publish(keys)
+        KeyRing(redis).publish(keys)
         return {"Authorization": f"Bearer {secret}"}
 
     return make

@@ -28,9 +28,8 @@ from analytics.journal.journal import Journal
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from ingest_app import create_app
-from ingest_app.collector import make_collector
 from tests.support.running_system import running_alone, wait_for
-from tests.support.services import NOW, WakeUps
+from tests.support.services import WakeUps, make_services
 from tests.system.test_deployment import PROCFILE
 from tests.web.test_slow_clients import is_up
 
@@ -237,7 +236,7 @@ def is_fine(route: str, status: int, data: bytes) -> bool:
 def test_a_hundred_thousand_malformed_bodies_are_each_answered(settings: Settings, redis: Redis, wake_ups: WakeUps):
     ours = replace(settings, log_level="ERROR")
     journal = NoJournal(redis, queue="events", batch=1000, claim_idle=1)
-    app = create_app(ours, make_collector(ours, journal, wake_ups, lambda: NOW))
+    app = create_app(ours, make_services(ours, journal=journal), wake_ups)
     statuses: Counter[int] = Counter()
     for number, (route, headers, body) in enumerate(requests(random.Random(SEED))):
         if number == COUNT:

@@ -22,14 +22,13 @@ from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
 from analytics.journal.ledger import Ledger
 from analytics.published_copy import Published
-from analytics.sites.registry import make_registry
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.schema import load_site
 from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.collector import make_collector
 from ingest_app.segment_com_schema import CALLS
-from tests.support.services import ADMIN_KEY, NOW, WakeUps
+from tests.support.services import ADMIN_KEY, NOW, WakeUps, make_services
 
 KEY = "b59e9c65-ae32-47f1-8400-119fcf4861c4"
 SHOP = Site("shop", domains=("shop.example", "shop.test", "xn--bcher-kva.example"), write_key=KEY)
@@ -37,10 +36,10 @@ BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.
 
 
 @pytest.fixture
-def production(settings: Settings, journal: Journal, wake_ups: WakeUps) -> FlaskClient:
+def production(redis: Redis, settings: Settings, journal: Journal, wake_ups: WakeUps) -> FlaskClient:
     settings = replace(settings, app_env="production")
-    make_registry(settings).publish(lambda: [SHOP, Site("other", domains=("other.example",))])
-    return create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
+    SiteRegistry(redis).publish(lambda: [SHOP, Site("other", domains=("other.example",))])
+    return create_app(settings, make_services(settings, journal=journal), wake_ups).test_client()
 
 
 @pytest.fixture
@@ -120,10 +119,8 @@ def test_in_production_umami_is_told_and_segment_finds_it_in_the_answer(producti
     assert journal.waiting() == 0
 
 
-def test_a_site_that_takes_events_of_some_origins_only_says_so(
-    ingest: FlaskClient, settings: Settings, journal: Journal
-):
-    make_registry(settings).publish(lambda: [replace(SHOP, allowed_origins=("https://shop.example",))])
+def test_a_site_that_takes_events_of_some_origins_only_says_so(ingest: FlaskClient, redis: Redis, journal: Journal):
+    SiteRegistry(redis).publish(lambda: [replace(SHOP, allowed_origins=("https://shop.example",))])
     for send in (plausible, umami):
         assert send(ingest, "shop", Origin="https://shop.example").status_code in (200, 202)
         answer = send(ingest, "shop", Origin="https://evil.example")
@@ -138,19 +135,19 @@ def test_a_site_that_takes_events_of_some_origins_only_says_so(
 )
 @pytest.mark.parametrize("send", [plausible, umami, segment])
 def test_an_origin_is_allowed_however_it_is_written(
-    ingest: FlaskClient, settings: Settings, journal: Journal, send: Send, origin: str
+    ingest: FlaskClient, redis: Redis, journal: Journal, send: Send, origin: str
 ):
     site = load_site("shop", {"allowed_origins": ["https://Bücher.example/"]})
-    make_registry(settings).publish(lambda: [site])
+    SiteRegistry(redis).publish(lambda: [site])
     assert send(ingest, "shop", Origin=origin).status_code in (200, 202)
     assert send(ingest, "shop", Origin="https://xn--bcher-kva.example:8443").status_code in (200, 403)
     assert journal.waiting() == 1
 
 
 def test_a_visitor_who_wants_none_of_it_is_dropped_and_plausible_says_how_often(
-    ingest: FlaskClient, settings: Settings, journal: Journal
+    ingest: FlaskClient, redis: Redis, journal: Journal
 ):
-    make_registry(settings).publish(lambda: [replace(SHOP, honours_dnt=True)])
+    SiteRegistry(redis).publish(lambda: [replace(SHOP, honours_dnt=True)])
     assert plausible(ingest, "shop.example", DNT="1").headers["x-plausible-dropped"] == "1"
     assert umami(ingest, KEY, DNT="1").status_code == 200
     assert segment(ingest, KEY, DNT="1").json["dropped"] == 1
@@ -198,10 +195,10 @@ def test_a_visitor_is_one_however_their_address_is_written(ingest: FlaskClient, 
 
 @pytest.mark.parametrize("send", FOR_A_VISITOR)
 def test_an_excluded_address_is_excluded_however_it_is_written(
-    ingest: FlaskClient, settings: Settings, journal: Journal, send: Send
+    ingest: FlaskClient, redis: Redis, journal: Journal, send: Send
 ):
     site = load_site("shop", {"excluded_ips": ["::ffff:203.0.113.0/120", "[2001:db8::2]"]})
-    make_registry(settings).publish(lambda: [site])
+    SiteRegistry(redis).publish(lambda: [site])
     for address in (*ONE, *OTHER):
         assert send(ingest, address).status_code in (200, 202)
     assert journal.waiting() == 0
@@ -373,7 +370,7 @@ def test_over_a_limit_their_clients_are_told_when_to_come_again(
     settings: Settings, journal: Journal, wake_ups: WakeUps, send: Send
 ):
     settings = replace(settings, rate_limit_site="1/hour")
-    client = create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW)).test_client()
+    client = create_app(settings, make_services(settings, journal=journal), wake_ups).test_client()
     assert send(client, "shop").status_code in (200, 202)
     answer = send(client, "shop")
     assert (answer.status_code, answer.json["code"]) == (429, "too_many_requests")

@@ -12,8 +12,7 @@ from redis import Redis
 from analytics.journal.journal import JOURNAL_KEY, Journal
 from config.settings import Settings
 from ingest_app import create_app, umami
-from ingest_app.collector import make_collector
-from tests.support.services import NOW, WakeUps
+from tests.support.services import WakeUps, make_services
 
 EVENT = {"site_id": "shop", "event_type": "pageview", "event_id": "1", "url": "https://a.example/x?y=1"}
 PLAUSIBLE = {"n": "pageview", "u": "https://shop/x", "d": "shop"}
@@ -43,8 +42,7 @@ HEADERS = [
 @pytest.fixture
 def app(settings: Settings, journal: Journal, wake_ups: WakeUps, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(umami, "uuid4", lambda: UUID(int=1))
-    collector = make_collector(settings, journal, wake_ups, lambda: NOW)
-    return create_app(settings, collector).wsgi_app
+    return create_app(settings, make_services(settings, journal=journal), wake_ups).wsgi_app
 
 
 def ask(app: Any, path: str, body: bytes, headers: dict[str, str], redis: Redis, **more: str) -> tuple[Any, ...]:
@@ -69,7 +67,7 @@ def test_a_hot_route_answers_as_flask_does(app: Any, redis: Redis, path: str, bo
 
 
 def test_an_event_is_answered_without_flask(settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis):
-    flask = create_app(settings, make_collector(settings, journal, wake_ups, lambda: NOW))
+    flask = create_app(settings, make_services(settings, journal=journal), wake_ups)
     flask.before_request(lambda: pytest.fail("Flask was asked"))
     for path, bodies in BODIES.items():
         status, *_, written = ask(flask.wsgi_app, path, json.dumps(bodies[0]).encode(), {}, redis)

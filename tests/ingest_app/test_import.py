@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import WRITE_SCOPE, ApiKeyStore, make_key_ring
+from analytics.access.store import WRITE_SCOPE, ApiKeyStore, KeyRing
 from analytics.interval import as_ms, interval_of
 from analytics.journal.audit import Audited, audit
 from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores, store_waiting
 from analytics.privacy.visitor import Visitor
-from analytics.sites.registry import make_registry
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from config.settings import Settings
 from report_app import Services
@@ -46,7 +46,7 @@ def key(settings: Settings, database: Database, redis: Redis) -> Callable[..., d
     def make(*sites: str) -> dict[str, str]:
         keys = ApiKeyStore(database, lambda: NOW - timedelta(days=1))
         _, secret = keys.create("import", [WRITE_SCOPE], sites or None, None)
-        make_key_ring(settings).publish(keys)
+        KeyRing(redis).publish(keys)
         return {"Authorization": f"Bearer {secret}"}
 
     return make
@@ -248,10 +248,10 @@ def test_a_server_s_own_id_is_no_import(sites: Sites, key: Any):
     assert UUID(line["id"]) != UUID(event["id"])
 
 
-def test_an_exported_event_is_taken_whatever_size_an_event_may_have_now(sites: Sites, settings: Settings, key: Any):
+def test_an_exported_event_is_taken_whatever_size_an_event_may_have_now(sites: Sites, redis: Redis, key: Any):
     """Its derived fields count, and the other site's limit may have been different."""
     sites.send(*views("20T10:00:00", user_id="ann", props={"text": "x" * 1900}))
     lines = sites.export()
-    make_registry(settings).publish(lambda: [Site("copy", max_event_bytes=1024)])
+    SiteRegistry(redis).publish(lambda: [Site("copy", max_event_bytes=1024)])
     sites.bring(to("copy", lines), key())
     assert sites.export("copy") == to("copy", lines)

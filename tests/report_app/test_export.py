@@ -315,7 +315,7 @@ def test_a_row_group_is_sent_as_soon_as_it_is_full():
 
 def test_before_the_first_byte_it_is_a_503(settings: Settings, journal: Journal, report: FlaskClient):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
-    services = make_services(settings, nobody["footfall"], journal)
+    services = make_services(settings, database=nobody["footfall"], journal=journal)
     answer = export(create_app(settings, services).test_client())
     nobody.close()
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")

@@ -23,7 +23,7 @@ from config.settings import Settings
 from report_app import Services, create_app
 from report_app.errors import LOST
 from report_app.metric_format import change, figure, share
-from tests.support.services import tell
+from tests.support.services import make_services, tell
 
 DAY = ["2026-11-21", "2026-11-21"]
 
@@ -54,7 +54,11 @@ Answering = Callable[[Answer | Exception], FlaskClient]
 
 @pytest.fixture
 def answering(settings: Settings, services: Services) -> Answering:
-    return lambda answer: create_app(settings, replace(services, reports=StandIn(answer))).test_client()
+    def app(answer: object) -> FlaskClient:
+        given = vars(services) | {"reports": StandIn(answer)}
+        return create_app(settings, make_services(settings, **given)).test_client()
+
+    return app
 
 
 def ask(report: FlaskClient, query: str = "", headers: Any = None, **body: Any) -> TestResponse:

@@ -116,7 +116,7 @@ def test_every_error_has_the_one_shape(report: FlaskClient):
 
 def test_a_mongodb_that_is_away_is_a_503_with_retry_after(settings: Settings, journal: Journal):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
-    report = create_app(settings, make_services(settings, nobody["footfall"], journal)).test_client()
+    report = create_app(settings, make_services(settings, database=nobody["footfall"], journal=journal)).test_client()
     answer, ready = report.get("/stats?site_id=site"), report.get("/readyz")
     nobody.close()
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")

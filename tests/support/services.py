@@ -1,24 +1,14 @@
-"""Shared by the tests of both apps: the time, a key, the services of the reporting app, and stored events."""
+"""Shared by the tests of both apps: the time, a key, the services of a process, and stored events."""
 
 from datetime import UTC, datetime
 from typing import Any
 
 from pymongo.database import Database
 
-from analytics.access.store import ApiKeyStore
 from analytics.events.schema import load_event
 from analytics.events.store import EventStore
-from analytics.journal.dead_letters import DeadLetterStore
-from analytics.journal.journal import Journal
-from analytics.journal.ledger import Ledger
-from analytics.privacy.eraser import make_eraser
-from analytics.reports.engine import make_reports
-from analytics.reports.realtime import RealtimeReader
-from analytics.segments.engine import make_segments
-from analytics.sites.store import SiteStore
-from config.clients import make_redis
+from config.services import Services
 from config.settings import Settings
-from report_app import Services
 
 ADMIN_KEY = "a-key-for-tests-only"
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
@@ -34,20 +24,15 @@ class WakeUps:
         self.times += 1
 
 
-def make_services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Services:
-    """The services of the reporting app, all of them real. The time is always NOW."""
-    return Services(
-        reports=make_reports(settings, database),
-        realtime=RealtimeReader(database, 5, lambda: NOW),
-        events=EventStore(database),
-        sites=SiteStore(database),
-        api_keys=ApiKeyStore(database, lambda: NOW),
-        dead_letters=DeadLetterStore(database),
-        journal=journal,
-        ledger=Ledger(make_redis(settings), database),
-        eraser=make_eraser(settings, database, make_segments(settings, database)),
-        clock=lambda: NOW,
-    )
+def make_services(settings: Settings, **parts: object) -> Services:
+    """The services of a process, all of them real. The time is always NOW.
+
+    `parts`: by name, parts that the test has already.
+    """
+    services = Services(settings, now=lambda: NOW)
+    for name, part in parts.items():
+        setattr(services, name, part)
+    return services
 
 
 def tell(database: Database[dict[str, Any]], *bodies: dict[str, Any]) -> None:

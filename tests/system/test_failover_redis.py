@@ -14,9 +14,10 @@ from redis.exceptions import ResponseError
 
 from analytics.events.account import Account
 from analytics.events.event import id_from_client
-from analytics.journal.journal import JOURNAL_KEY, Journal, Line, make_journal
+from analytics.journal.journal import JOURNAL_KEY, Journal, Line
 from analytics.unavailable import Unavailable
 from bench.chaos import Tally, drain, producing
+from config.services import Services
 from config.settings import Settings
 from tests.support.clusters import Member, RedisPair, cluster_running
 from tests.support.running_system import System, wait_for
@@ -118,7 +119,8 @@ def test_the_door_says_no_within_two_seconds_whoever_of_sentinels_and_master_is_
     one_talks = ",".join([*silent[:2], f"127.0.0.1:{pair.sentinels[0].port}"])
     for sentinels in (",".join(silent), one_talks):
         unused = "redis://127.0.0.1:1/0"
-        journal = make_journal(Settings(redis_url=unused, redis_sentinels=sentinels, redis_master_name="silent"))
+        settings = Settings(redis_url=unused, redis_sentinels=sentinels, redis_master_name="silent")
+        journal = Services(settings).journal
         start = time.monotonic()
         with pytest.raises(Unavailable):
             journal.append([A_LINE])

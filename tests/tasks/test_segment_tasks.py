@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,11 +16,12 @@ from pymongo.database import Database
 from analytics.events.backfill import Backfill
 from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
-from analytics.segments.engine import Segments, make_segments
+from analytics.segments.engine import Segments
 from analytics.segments.snapshot_reader import SnapshotReader
-from config.clients import make_database
+from config.services import Services
 from config.settings import Settings
 from tests.support.running_system import System, wait_for
+from tests.support.services import make_services
 
 LARGE = 250_000  # events, which take seconds to build
 
@@ -28,10 +30,8 @@ LARGE = 250_000  # events, which take seconds to build
 def segments(system: System, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Segments]:
     """The segments of the running system, as another machine sees them."""
     folder = tmp_path_factory.mktemp("other machine")
-    settings = Settings(mongodb_uri=system.mongodb_uri, segment_dir=str(folder))
-    database = make_database(settings)
-    yield make_segments(settings, database)
-    database.client.close()
+    with closing(Services(Settings(mongodb_uri=system.mongodb_uri, segment_dir=str(folder)))) as services:
+        yield services.segments
 
 
 def count(segments: Segments, site: str, most_fresh: int = 10_000) -> int:
@@ -130,7 +130,7 @@ def forget_lease(database: Database[dict[str, Any]]) -> None:
 
 
 def test_nothing_is_owed_where_nothing_is_due(database: Database[dict[str, Any]], settings: Settings):
-    builder, now = make_segments(settings, database).builder, datetime.now(UTC)
+    builder, now = make_services(settings, database=database).segments.builder, datetime.now(UTC)
     assert builder.is_owed(), "whether there is a history nobody has looked"
     assert builder.build_due() == 0
     assert not builder.is_owed()

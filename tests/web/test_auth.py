@@ -27,7 +27,6 @@ from analytics.access.store import (
     SCOPES,
     SITES_SCOPE,
     ApiKeyStore,
-    make_api_keys,
 )
 from analytics.published_copy import COPY_KEPT_FOR
 from analytics.sites.site import Site
@@ -35,7 +34,7 @@ from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from report_app import Services, create_app
 from report_app.errors import PLAUSIBLE
-from tests.support.services import ADMIN_KEY, NOW
+from tests.support.services import ADMIN_KEY, NOW, make_services
 from web.auth import Auth
 from web.docs import PART
 
@@ -500,7 +499,8 @@ def test_an_api_key_that_cannot_be_looked_up_is_a_503_and_the_admin_key_still_wo
     nobody: MongoClient[dict[str, Any]] = MongoClient(
         f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100
     )
-    report = create_app(settings, replace(services, api_keys=ApiKeyStore(nobody["footfall"]))).test_client()
+    given = vars(services) | {"api_keys": ApiKeyStore(nobody["footfall"])}
+    report = create_app(settings, make_services(settings, **given)).test_client()
     answer = report.get("/metrics", headers=bearer("footfall_" + "x" * 32))
     assert (answer.status_code, answer.json["error"]["code"]) == (503, "unavailable")
     assert report.get("/metrics", headers=bearer(ADMIN_KEY)).status_code == 200
@@ -510,7 +510,7 @@ def test_an_api_key_that_cannot_be_looked_up_is_a_503_and_the_admin_key_still_wo
 def test_the_ingestion_app_s_metrics_open_to_a_key_for_metrics(
     settings: Settings, database: Database, ingest: FlaskClient, redis: Redis
 ):
-    keys = make_api_keys(settings, database)
+    keys = make_services(settings, database=database).api_keys
     (_, metrics), (_, reading) = (keys.create("ci", [scope], None, None) for scope in (METRICS_SCOPE, READ_SCOPE))
     assert ingest.get("/metrics", headers=bearer(metrics)).status_code == 200
     assert ingest.get("/metrics", headers=bearer(reading)).status_code == 403

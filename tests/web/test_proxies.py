@@ -13,8 +13,7 @@ from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.collector import make_collector
-from tests.support.services import NOW, WakeUps
+from tests.support.services import NOW, WakeUps, make_services
 
 GOOD = {"site_id": "shop", "event_type": "pageview"}
 FORWARDED = {"X-Forwarded-For": "198.51.100.1, 203.0.113.7"}
@@ -28,7 +27,7 @@ def sees(settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis) 
 
     def see(headers: dict[str, str], address: str = "127.0.0.1", **given: object) -> Client:
         ours = replace(settings, **given)
-        client = create_app(ours, make_collector(ours, journal, wake_ups, lambda: NOW)).test_client()
+        client = create_app(ours, make_services(ours, journal=journal), wake_ups).test_client()
         answer = client.post("/event", json=GOOD, headers=headers, environ_overrides={"REMOTE_ADDR": address})
         assert answer.status_code == 200
         assert journal.held("test") == []
@@ -105,7 +104,7 @@ def test_every_answer_tells_browsers_to_make_nothing_else_of_it(request: pytest.
 def test_https_is_to_be_kept_where_a_trusted_proxy_says_that_it_was(settings, journal, wake_ups):
     def header(proxies: int) -> str | None:
         ours = replace(settings, trusted_proxies=proxies)
-        client = create_app(ours, make_collector(ours, journal, wake_ups, lambda: NOW)).test_client()
+        client = create_app(ours, make_services(ours, journal=journal), wake_ups).test_client()
         return client.get("/healthz", headers={"X-Forwarded-Proto": "https"}).headers.get("Strict-Transport-Security")
 
     assert (header(0), header(1)) == (None, "max-age=31536000")

@@ -11,16 +11,16 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.exceptions import TooManyRequests
 
-from analytics.access.store import WRITE_SCOPE, ApiKeyStore, make_key_ring
+from analytics.access.store import WRITE_SCOPE, ApiKeyStore, KeyRing
 from analytics.journal.journal import Journal
-from analytics.sites.registry import make_registry
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
+from config.services import Services
 from config.settings import PRODUCTION_RATES, Settings, load_settings
 from ingest_app import create_app
-from ingest_app.collector import make_collector
 from tests.support.running_system import wait_for
-from tests.support.services import ADMIN_KEY, NOW, WakeUps
+from tests.support.services import ADMIN_KEY, WakeUps, make_services
 from web.rate_limits import RateLimits
 
 GOOD = {"site_id": "shop", "event_type": "pageview", "user_id": "ann"}
@@ -30,7 +30,7 @@ GOOD = {"site_id": "shop", "event_type": "pageview", "user_id": "ann"}
 def limited(settings: Settings, journal: Journal, wake_ups: WakeUps) -> Callable[..., FlaskClient]:
     def make(**limits: str) -> FlaskClient:
         given = replace(settings, **{f"rate_limit_{name}": rate for name, rate in limits.items()})
-        return create_app(given, make_collector(given, journal, wake_ups, lambda: NOW)).test_client()
+        return create_app(given, make_services(given, journal=journal), wake_ups).test_client()
 
     return make
 
@@ -88,7 +88,7 @@ def test_a_site_s_limit_is_of_events(limited, journal: Journal):
 def test_what_is_rejected_dropped_or_refused_uses_up_no_site_s_limit(
     limited, journal: Journal, settings: Settings, redis: Redis
 ):
-    make_registry(settings).publish(lambda: [Site("shop", honours_dnt=True)])
+    SiteRegistry(redis).publish(lambda: [Site("shop", honours_dnt=True)])
     client = limited(site="100/hour")
     for _ in range(3):
         assert post(client, body=[GOOD | {"path": 1}] * 50) == 200
@@ -144,10 +144,10 @@ def test_a_body_that_is_too_large_is_charged_too(limited):
     assert (answers[0], answers[-1]) == (413, 429)
 
 
-def test_a_good_key_is_charged_instead_of_the_address(limited, database, settings: Settings):
+def test_a_good_key_is_charged_instead_of_the_address(limited, database, redis: Redis):
     keys = ApiKeyStore(database)
     secret = keys.create("one", [WRITE_SCOPE], None, None)[1]
-    make_key_ring(settings).publish(keys)
+    KeyRing(redis).publish(keys)
     client = limited(address_events="10/hour", key_events="100/hour")
     key, wrong = ({"Authorization": f"Bearer {text}"} for text in (secret, f"footfall_{'x' * 32}"))
     assert [post(client, body=[GOOD] * 40, **key) for _ in range(4)] == [200, 200, 429, 429]
@@ -155,7 +155,7 @@ def test_a_good_key_is_charged_instead_of_the_address(limited, database, setting
 
 
 def test_another_process_knows_how_much_was_taken(settings: Settings, redis: Redis):
-    first, second = (RateLimits(settings, {"site": "100/hour"}) for _ in range(2))
+    first, second = (RateLimits(Services(settings).rate_storage, {"site": "100/hour"}) for _ in range(2))
     first.take("site", "shop", 60)
     for limits in (first, second):
         with pytest.raises(TooManyRequests):
@@ -167,10 +167,10 @@ def test_another_process_knows_how_much_was_taken(settings: Settings, redis: Red
         first.take("site", "shop", 11)
 
 
-def test_a_key_has_its_limit(limited, database, settings: Settings):
+def test_a_key_has_its_limit(limited, database, redis: Redis):
     keys = ApiKeyStore(database)
     secrets = [keys.create(name, [WRITE_SCOPE], None, None)[1] for name in ("one", "two")]
-    make_key_ring(settings).publish(keys)
+    KeyRing(redis).publish(keys)
     client = limited(key="2/hour")
     one, two = ({"Authorization": f"Bearer {secret}"} for secret in secrets)
     assert [post(client, **one) for _ in range(3)] == [200, 200, 429]
@@ -179,7 +179,7 @@ def test_a_key_has_its_limit(limited, database, settings: Settings):
 
 def test_without_redis_the_door_admits_and_counts_it(settings: Settings):
     nowhere = replace(settings, redis_url="redis://127.0.0.1:1/0")
-    limits = RateLimits(nowhere, {"address": "1/hour"})
+    limits = RateLimits(Services(nowhere).rate_storage, {"address": "1/hour"})
     before = RATE_UNCHECKED.labels("address")._value.get()
     for _ in range(3):
         limits.spend("address", "ann")
@@ -187,7 +187,7 @@ def test_without_redis_the_door_admits_and_counts_it(settings: Settings):
 
 
 def test_a_full_redis_is_no_reason_to_refuse_either(settings: Settings, redis: Redis):
-    limits = RateLimits(settings, {"address": "1/hour"})
+    limits = RateLimits(Services(settings).rate_storage, {"address": "1/hour"})
     redis.config_set("maxmemory", 1)
     try:
         limits.spend("address", "ann")
@@ -197,7 +197,7 @@ def test_a_full_redis_is_no_reason_to_refuse_either(settings: Settings, redis: R
 
 
 def test_whoever_sends_little_costs_no_round_trip_and_whoever_is_over_it_neither(settings: Settings, redis: Redis):
-    limits = RateLimits(settings, {"address": "100/hour"})
+    limits = RateLimits(Services(settings).rate_storage, {"address": "100/hour"})
 
     def spend(times: int) -> tuple[int, int]:
         """The number of admitted requests, and of Redis commands that they took."""

@@ -8,14 +8,14 @@ import pytest
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
+from redis import Redis
 
 from analytics.events.event import Event
 from analytics.events.event_size import LARGEST, event_bytes, fits, largest_field, trimmed
 from analytics.events.schema import EventSchema, load_event, load_journal_event
 from analytics.journal.journal import Journal
-from analytics.sites.registry import make_registry
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import MOST_EVENT_BYTES, Site
-from config.settings import Settings
 from tests.support.services import NOW
 
 GOOD = {"site_id": "shop", "event_type": "pageview", "user_id": "ann"}
@@ -67,9 +67,9 @@ def test_a_larger_event_is_rejected_and_its_largest_field_named(ingest: FlaskCli
     assert len(waiting(journal)) == 1
 
 
-def test_a_site_sets_how_large_its_events_may_be(ingest: FlaskClient, journal: Journal, settings: Settings):
+def test_a_site_sets_how_large_its_events_may_be(ingest: FlaskClient, journal: Journal, redis: Redis):
     sites = [Site("shop", max_event_bytes=20_000), Site("small", max_event_bytes=1024)]
-    make_registry(settings).publish(lambda: sites)
+    SiteRegistry(redis).publish(lambda: sites)
     assert ingest.post("/event", json=GOOD | {"props": LARGE}).status_code == 200
     assert ingest.post("/event", json=GOOD | {"site_id": "small", "props": {"p": "x" * 900}}).status_code == 400
     assert ingest.post("/event", json=GOOD | {"site_id": "small", "props": {"p": "x" * 600}}).status_code == 200

@@ -14,16 +14,15 @@ from werkzeug.test import TestResponse
 
 from analytics.events.account import REFUSED, Account
 from analytics.events.schema import load_event
-from analytics.journal.journal import FULL, Journal, Line, make_journal
+from analytics.journal.journal import FULL, Journal, Line
 from analytics.journal.ledger import Ledger
 from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_SHARES, SHARE, Held, Room
 from analytics.pipeline import Stores, store_waiting
 from config.metrics import EVENT_OUTCOMES
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.collector import make_collector
 from tests.support.running_system import wait_for
-from tests.support.services import NOW, WakeUps
+from tests.support.services import NOW, WakeUps, make_services
 
 GOOD = {"site_id": "large", "event_type": "pageview", "user_id": "ann"}
 SMALL = GOOD | {"site_id": "small"}
@@ -36,7 +35,7 @@ def make(settings: Settings, wake_ups: WakeUps) -> Callable[..., FlaskClient]:
 
     def make(**given: Any) -> FlaskClient:
         ours = replace(settings, **given)
-        return create_app(ours, make_collector(ours, make_journal(ours), wake_ups, lambda: NOW)).test_client()
+        return create_app(ours, make_services(ours), wake_ups).test_client()
 
     return make
 

@@ -38,14 +38,14 @@ from analytics.privacy.eraser import Eraser
 from analytics.privacy.local_copies import Forgetter
 from analytics.privacy.visitor import Visitor, visitors_in
 from analytics.privacy.visitor_data import Found
-from analytics.segments.engine import Segments, make_segments
+from analytics.segments.engine import Segments
 from config.settings import Settings
 from footfall.privacy import visitors_group
 from report_app import Services
 from tests.analytics.reports.test_reports_oracle import as_oracle_says
 from tests.support import oracle
 from tests.support.running_system import own_environment, wait_for
-from tests.support.services import ADMIN_KEY, NOW
+from tests.support.services import ADMIN_KEY, NOW, make_services
 from tests.support.streams import VISITORS, queries, streams
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -522,7 +522,7 @@ def test_another_machine_s_copies_and_memory_go_too(
 ):
     segments = eraser.data.segments
     three_days(stores, segments)
-    elsewhere = make_segments(replace(settings, segment_dir=str(tmp_path)), database)
+    elsewhere = make_services(replace(settings, segment_dir=str(tmp_path)), database=database).segments
     for segment in segments.store.manifest("shop").segments:
         elsewhere.store.fetch(segment)
     forgetter = Forgetter(elsewhere.store, eraser.erasures, elsewhere.reader)

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import re
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,10 +22,8 @@ from analytics.events.columns import RAW, RawEvents
 from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import Interval, as_datetime, as_ms, interval_of
 from analytics.queries.query import Query, of_days
-from analytics.reports.engine import make_reports
-from analytics.segments.engine import make_segments
 from analytics.segments.wide_props import WIDE_ROW_GROUP, WideProps
-from config.clients import make_database
+from config.services import Services
 from config.settings import Settings
 
 NOON = as_ms(datetime(2026, 10, 15, 12, tzinfo=UTC))
@@ -68,30 +67,27 @@ def _measured(act: Callable[..., Any], args: Any) -> tuple[Any, float]:
 
 
 def build(settings: Settings) -> int:
-    database = make_database(settings)
-    with database.client:
-        built = make_segments(settings, database).builder.build_due()
-        assert not DirtyHours(database).of_site("site")
+    with closing(Services(settings)) as services:
+        built = services.segments.builder.build_due()
+        assert not services.segments.dirty.of_site("site")
         return built
 
 
 def ask(settings: Settings) -> dict[str, Any]:
-    database = make_database(settings)
-    with database.client:
-        reports = make_reports(replace(settings, stats_time_limit=60), database)
+    settings = replace(settings, duckdb_memory=settings.report_memory, stats_time_limit=60)
+    with closing(Services(settings)) as services:
+        reports = services.reports
         period = of_days(date(2026, 10, 1), date(2026, 10, 31), ZoneInfo("UTC"))
         query = Query("site", ("visitors", "visits", "pageviews"), period)
         by_prop = Query("site", ("events",), period, ("event:props:p7",), limit=100)
         answer = reports.answer(query)
-        found = {
+        return {
             "metrics": answer.rows[0].metrics,
             "all": answer.as_of is None,
             "stats": reports.stats("site", None).total_views,
             "by property": len(reports.answer(by_prop).rows),
             "history": reports.history("site", "visitor 0", period, 10).is_cut,
         }
-        reports.database.close()
-        return found
 
 
 @pytest.mark.timeout(300 * EVENTS // SUITE_EVENTS)

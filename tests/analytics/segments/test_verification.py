@@ -13,12 +13,13 @@ from pymongo.database import Database
 
 from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
 from analytics.segments.builder import due_at
-from analytics.segments.engine import Segments, make_segments
+from analytics.segments.engine import Segments
 from analytics.segments.verification import Verified, months_of, verify
 from config.settings import Settings
 from footfall.segments import segments_group
 from tests.analytics.segments.test_segment_store import MONTH, NOON, event
 from tests.analytics.segments.test_segments import BASE, document
+from tests.support.services import make_services
 
 
 class Site:
@@ -39,7 +40,7 @@ class Site:
 
 @pytest.fixture
 def site(database: Database[dict[str, Any]], settings: Settings) -> Site:
-    segments = make_segments(settings, database)
+    segments = make_services(settings, database=database).segments
     segments.history.note_if_there_is_none()
     return Site(database, segments)
 

@@ -16,13 +16,13 @@ from analytics.diagnostics.mongodb import read_mongodb, site_names
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
 from analytics.sites.names import conflicts, names_of
-from analytics.sites.registry import make_registry, make_sites
+from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken, to_document
 from analytics.urls import plain_name
 from config.settings import Settings
 from footfall.sites import sites as sites_command
-from tests.support.services import ADMIN_KEY, NOW, tell
+from tests.support.services import ADMIN_KEY, NOW, make_services, tell
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
 KEY = "0b0e1c9e-5a57-4b6f-9c55-2f2b8e7c1a11"
@@ -124,7 +124,7 @@ def test_in_development_a_site_that_only_has_events_keeps_its_name(
     settings: Settings, database: Database[dict[str, Any]], redis: Redis
 ):
     tell(database, {"at": "21 10:00:00", "site_id": "shop.example"}, {"at": "21 10:00:00", "site_id": KEY.upper()})
-    open_to_all = make_sites(settings, database)
+    open_to_all = make_services(settings, database=database).sites
     for site in (Site("a", domains=("shop.example",)), Site("a", write_key=KEY)):
         with pytest.raises(Taken, match="is a site that has events"):
             open_to_all.put(site)
@@ -132,11 +132,11 @@ def test_in_development_a_site_that_only_has_events_keeps_its_name(
 
 
 def test_hits_for_a_site_count_for_it_though_another_claimed_its_id_before_this_was_refused(
-    ingest: FlaskClient, settings: Settings, database: Database[dict[str, Any]], counted: Callable[[], list[str]]
+    ingest: FlaskClient, redis: Redis, database: Database[dict[str, Any]], counted: Callable[[], list[str]]
 ):
     for site in (Site("a", domains=("b.example",), write_key=KEY), Site("b.example"), Site(KEY)):
         database["sites"].insert_one(to_document(site))
-    make_registry(settings).publish(SiteStore(database).all)
+    SiteRegistry(redis).publish(SiteStore(database).all)
     ingest.post("/api/event", json={"n": "pageview", "u": "https://x.example/", "d": "b.example"})
     ingest.post("/api/send", json={"type": "event", "payload": {"website": KEY, "url": "/"}})
     ingest.post("/v1/track", json={"writeKey": KEY, "event": "x", "userId": "ann"})

@@ -13,15 +13,16 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import ApiKeyStore, KeyRing, Uses, make_api_keys
+from analytics.access.store import ApiKeyStore, KeyRing, Uses
 from analytics.published_copy import COPY_KEPT_FOR, Published
-from analytics.sites.registry import SITES_COPY, SiteRegistry, make_sites
+from analytics.sites.registry import SITES_COPY, SiteRegistry
 from analytics.sites.site import Goal, Site
 from analytics.sites.store import SiteStore
 from analytics.unavailable import Unavailable
 from config.clients import make_redis
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
+from tests.support.services import make_services
 
 SITE = Site(
     "shop",
@@ -58,7 +59,7 @@ def registry(redis: Redis, clock: Clock) -> SiteRegistry:
 
 @pytest.fixture
 def sites(settings: Settings, redis: Redis, database: Database[dict[str, Any]]) -> SiteStore:
-    return make_sites(settings, database)
+    return make_services(settings, database=database).sites
 
 
 @pytest.fixture
@@ -149,8 +150,8 @@ def test_mongodb_away_changes_nothing_at_the_door(registry: SiteRegistry, sites:
     assert registry.get("shop") == SITE
 
 
-def test_a_site_is_put_also_where_redis_is_away(settings: Settings, database: Database[dict[str, Any]]):
-    sites = make_sites(replace(settings, redis_url=f"redis://127.0.0.1:{pick_port(0)}/0"), database)
+def test_a_site_is_put_also_where_redis_is_away(settings: Settings, away: Redis, database: Database[dict[str, Any]]):
+    sites = make_services(settings, redis=away, database=database).sites
     assert sites.put(SITE) == SITE
     assert sites.get("shop") == SITE
 
@@ -203,7 +204,7 @@ def test_the_door_finds_a_key_by_its_secret_until_it_is_revoked(
     settings: Settings, redis: Redis, database: Database[dict[str, Any]], clock: Clock
 ):
     SiteStore(database).put(Site("shop"))
-    keys, ring = make_api_keys(settings, database), KeyRing(redis, clock=clock)
+    keys, ring = make_services(settings, database=database).api_keys, KeyRing(redis, clock=clock)
     key, secret = keys.create("ci", ["events:write"], ["shop"], None)
     assert ring.find(secret) == key
     assert key.may("events:write", "shop")
@@ -223,7 +224,8 @@ def test_the_door_forgets_a_key_the_moment_that_it_expires(
 ):
     moment = datetime.now(UTC)
     ring = KeyRing(redis, lambda: moment)
-    key, secret = make_api_keys(settings, database).create("ci", ["admin"], None, moment + timedelta(hours=1))
+    keys = make_services(settings, database=database).api_keys
+    key, secret = keys.create("ci", ["admin"], None, moment + timedelta(hours=1))
     assert ring.find(secret) == key
     moment += timedelta(hours=1)
     assert ring.find(secret) is None
@@ -232,7 +234,7 @@ def test_the_door_forgets_a_key_the_moment_that_it_expires(
 def test_that_a_key_was_used_at_the_door_is_noted_once_a_minute_and_carried(
     settings: Settings, redis: Redis, database: Database[dict[str, Any]], clock: Clock
 ):
-    keys = make_api_keys(settings, database)
+    keys = make_services(settings, database=database).api_keys
     moment = datetime(2026, 11, 22, 12, tzinfo=UTC)
     ring = KeyRing(redis, lambda: moment, clock=clock)
     key, secret = keys.create("ci", ["events:write"], None, None)

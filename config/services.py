@@ -1,0 +1,268 @@
+"""Builds everything that a process uses from the settings: the composition root.
+
+Each process makes one `Services`, after the fork. It has one Redis client, one MongoDB client and one set of segments,
+and all stores share them. A part is built, and its module is imported, when it is first used. So a process that reads
+no segment does not load DuckDB, and a process without MongoDB opens no connection to it.
+"""
+
+from __future__ import annotations  # evaluated, they would import every store
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pymongo.database import Database
+from redis import Redis
+
+from config.celery import EVENTS_QUEUE
+from config.clients import make_database, make_redis
+from config.settings import Settings
+
+if TYPE_CHECKING:
+    from limits.storage import RedisStorage
+
+    from analytics.access.store import ApiKeyStore, KeyRing
+    from analytics.enrichment.steps import Lookups
+    from analytics.events.store import EventStore
+    from analytics.journal.dead_letters import DeadLetterStore
+    from analytics.journal.journal import Journal
+    from analytics.journal.ledger import Ledger
+    from analytics.pipeline import Stores
+    from analytics.privacy.eraser import Eraser
+    from analytics.privacy.erasure_log import Erasures
+    from analytics.privacy.retention import Purger
+    from analytics.reports.engine import Reports
+    from analytics.reports.realtime import RealtimeReader
+    from analytics.segments.engine import Segments
+    from analytics.sites.registry import SiteRegistry
+    from analytics.sites.store import SiteStore
+    from analytics.visitors.anonymous_ids import Visitors
+    from analytics.visitors.salts import SaltKeeper, Salts
+
+# Seconds for Redis to answer the rate limits. The stores used later have time limits of their own, and the sum stays
+# below 2 seconds.
+_RATE_PATIENCE = 0.2
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Services:
+    """`process`: the name of its connections in Redis's CLIENT LIST and MongoDB's `currentOp`.
+
+    `now`: returns an aware UTC time. `patience`: seconds to wait for a MongoDB that does not answer.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        process: str = "footfall",
+        *,
+        now: Callable[[], datetime] = _utc_now,
+        patience: float = 10.0,
+    ) -> None:
+        self._settings = settings
+        self._process = process
+        self._patience = patience
+        self.now = now
+
+    def close(self) -> None:
+        """Closes the clients that were used. The services cannot be used afterwards."""
+        used = vars(self)
+        if "reports" in used:
+            self.reports.database.close()
+        if "rate_storage" in used:
+            self.rate_storage.storage.close()
+        if "redis" in used:
+            self.redis.close()
+        if "database" in used:
+            self.database.client.close()
+
+    @cached_property
+    def redis(self) -> Redis:
+        return make_redis(self._settings, self._process)
+
+    @cached_property
+    def database(self) -> Database[dict[str, Any]]:
+        return make_database(self._settings, self._process, self._patience)
+
+    @cached_property
+    def rate_storage(self) -> RedisStorage:
+        """Where the rate limits count. It has its own connections, because they need a shorter time limit."""
+        from limits.storage import RedisStorage
+
+        pool = make_redis(self._settings, self._process, timeout=_RATE_PATIENCE).connection_pool
+        return RedisStorage("redis://", pool, key_prefix="footfall:rate", wrap_exceptions=True)
+
+    @cached_property
+    def journal(self) -> Journal:
+        from analytics.journal.journal import Journal
+
+        return Journal(
+            self.redis,
+            queue=EVENTS_QUEUE,
+            batch=self._settings.store_batch,
+            claim_idle=self._settings.claim_idle,
+            most_waiting=self._settings.most_waiting,
+            replicas=self._settings.replicas,
+        )
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        from analytics.journal.ledger import Ledger
+
+        return Ledger(self.redis, self.database, self._settings.replicas)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetterStore:
+        from analytics.journal.dead_letters import DeadLetterStore
+
+        return DeadLetterStore(self.database)
+
+    @cached_property
+    def events(self) -> EventStore:
+        from analytics.events.store import EventStore
+
+        return EventStore(self.database)
+
+    @cached_property
+    def registry(self) -> SiteRegistry:
+        """The sites in Redis. In production, unknown sites are refused, so it is an error if no sites are published."""
+        from analytics.sites.registry import SiteRegistry
+
+        return SiteRegistry(self.redis, required=self._settings.is_production)
+
+    @cached_property
+    def sites(self) -> SiteStore:
+        """The sites in MongoDB. In development, events create a site, so that no other site may take its name."""
+        from analytics.sites.store import SiteStore
+
+        changed = self.registry.publish_change
+        if self._settings.is_production:
+            return SiteStore(self.database, changed=changed)
+        return SiteStore(self.database, changed=changed, with_events=self.events.with_events)
+
+    @cached_property
+    def key_ring(self) -> KeyRing:
+        """The API keys in Redis."""
+        from analytics.access.store import KeyRing
+
+        return KeyRing(self.redis, self.now, required=self._settings.is_production)
+
+    @cached_property
+    def api_keys(self) -> ApiKeyStore:
+        """The API keys in MongoDB."""
+        from analytics.access.store import ApiKeyStore
+
+        return ApiKeyStore(self.database, self.now, changed=self.key_ring.publish_change, ids_of=self.sites.ids_of)
+
+    @cached_property
+    def salts(self) -> Salts:
+        from analytics.visitors.salts import Salts
+
+        keys = (self._settings.secret_key, self._settings.secret_key_old)
+        return Salts(self.redis, self.now, keys=[key.encode() for key in keys if key])
+
+    @cached_property
+    def salt_keeper(self) -> SaltKeeper:
+        from analytics.visitors.salts import SaltKeeper
+
+        return SaltKeeper(self.redis, self.now)
+
+    @cached_property
+    def visitors(self) -> Visitors:
+        from analytics.visitors.anonymous_ids import Visitors
+
+        return Visitors(self.redis, self.salts)
+
+    @cached_property
+    def lookups(self) -> Lookups:
+        from analytics.enrichment.geolocation import Places
+        from analytics.enrichment.spam_referrers import SpamReferrers
+        from analytics.enrichment.steps import Lookups
+        from config.metrics import ENRICHMENT_FAILURES
+
+        return Lookups(
+            Places(self._settings.geoip_db) if self._settings.geoip_db else None,
+            SpamReferrers(self._settings.spam_referrers),
+            count_failure=lambda step: ENRICHMENT_FAILURES.labels(step).inc(),
+        )
+
+    @cached_property
+    def stores(self) -> Stores:
+        """What the pipeline uses."""
+        from analytics.enrichment.steps import Enrichment
+        from analytics.events.removal import Removals
+        from analytics.pipeline import Stores
+        from analytics.privacy.late_arrivals import LateArrivals
+        from config.metrics import STORE_LAG
+
+        return Stores(
+            self.journal,
+            self.events,
+            self.dead_letters,
+            self.now,
+            LateArrivals(self.erasures, Removals(self.database), self.dead_letters),
+            Enrichment(self.sites, self.salts.unseal, self.lookups),
+            observe_lag=STORE_LAG.observe,
+        )
+
+    @cached_property
+    def segments(self) -> Segments:
+        from analytics.segments.engine import make_segments
+        from config.metrics import SEGMENTS
+
+        return make_segments(
+            self.database,
+            self._settings.segment_folder,
+            most_bytes=self._settings.segment_disk,
+            memory=self._settings.duckdb_memory,
+            threads=self._settings.duckdb_threads,
+            count_built=lambda grain: SEGMENTS.labels(grain).inc(),
+        )
+
+    @cached_property
+    def reports(self) -> Reports:
+        from analytics.reports.engine import Reports
+
+        return Reports(
+            self.segments.reader,
+            self.segments.connect(),
+            self._settings.stats_time_limit,
+            self._settings.most_fresh,
+        )
+
+    @cached_property
+    def realtime(self) -> RealtimeReader:
+        from analytics.reports.realtime import RealtimeReader
+
+        return RealtimeReader(self.database, self._settings.stats_time_limit, self.now)
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        from analytics.privacy.erasure_log import Erasures
+
+        return Erasures(self.redis, self.database, self._settings.replicas)
+
+    @cached_property
+    def eraser(self) -> Eraser:
+        from analytics.events.removal import Removals
+        from analytics.privacy.eraser import Eraser
+        from analytics.privacy.segment_rewrites import MARGIN, Rewriter
+        from analytics.privacy.visitor_data import VisitorData
+
+        kept_for = timedelta(seconds=self._settings.stats_time_limit + MARGIN)
+        return Eraser(
+            VisitorData(self.database, self.journal, self.dead_letters, self.segments),
+            self.erasures,
+            Removals(self.database),
+            Rewriter(self.database, self.segments, kept_for),
+        )
+
+    @cached_property
+    def purger(self) -> Purger:
+        from analytics.privacy.retention import Purger
+
+        return Purger(self.database, self.journal, self.dead_letters)
