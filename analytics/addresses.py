@@ -40,6 +40,12 @@ def _plain_address(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
+def subscriber_network(text: str) -> str:
+    """The network of the subscriber who has this address: for IPv6 the first 64 bits, for IPv4 the address."""
+    plain = plain_address(text)
+    return str(ip_network(f"{plain}/64", strict=False)) if ":" in plain else plain
+
+
 def plain_network(text: str) -> IPv4Network | IPv6Network:
     """Return an address, or a network in CIDR notation, as a network. Raises ValueError."""
     address, slash, length = text.strip().partition("/")

@@ -31,6 +31,7 @@ def new_app(name: str, checks: Mapping[str, Callable[[], None]], most_bytes: int
 
 def trust_proxies(app: Flask, count: int) -> None:
     """Believes the X-Forwarded headers of `count` proxies in front of the app. Call it last."""
+    app.config["TRUSTED_PROXIES"] = count  # for web/gunicorn_worker.py
     if count:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
 

@@ -52,6 +52,12 @@ _FILES = Operation(
 )
 
 
+@cache
+def _read(name: str) -> bytes:
+    """A part, once in memory for all clients that read it slowly."""
+    return (_PARTS[name] / name).read_bytes()
+
+
 def docs_blueprint(app: Flask, api: Api) -> Blueprint:
     """`app`: the app that is described."""
     blueprint = Blueprint("docs", __name__)
@@ -80,7 +86,6 @@ def docs_blueprint(app: Flask, api: Api) -> Blueprint:
     @blueprint.get(PART)
     @described_by(_FILES)
     def part(name: str) -> Response:
-        found = (_PARTS[name] / name).read_bytes()
-        return Response(found, 200, {"Cache-Control": _KEPT}, CONTENT_TYPES[Path(name).suffix])
+        return Response(_read(name), 200, {"Cache-Control": _KEPT}, CONTENT_TYPES[Path(name).suffix])
 
     return blueprint

@@ -6,19 +6,26 @@ lists under ON_LOOP, if their body is small. If such a request has to wait for a
 a response in several pieces is made piece by piece, as the client reads it.
 
 A response waits for the commits that its request has started (web/commits.py), without a thread.
+
+Every resource that a client can use up has a limit, and one address gets a share of it: threads and their queue
+(web/fair_pool.py), bytes of bodies, connections.
 """
 
 import asyncio
+import ctypes
+import heapq
 import io
 import os
 import resource
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import structlog
@@ -26,20 +33,24 @@ import uvloop
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as BaseWorker
 
+from analytics.addresses import subscriber_network
 from analytics.event_loop import WouldWait, forbid_waiting
 from web.commits import COMMITS, FAILED_COMMIT
 from web.errors import BUSY, INTERNAL
+from web.fair_pool import FairPool, Then, Work
 from web.http_connection import Connection, Request, render_error
 
 log = structlog.get_logger()
 
-LOOP_BODY = 16_384  # bytes: about 60 events, or 2 ms
+LOOP_BODY = 16_384  # bytes of a body that is read on the loop
+LARGE_BODY = 2048  # bytes of a body whose events may take long
 MOST_QUEUED = 500  # requests that run in threads or wait for one
-MOST_HELD = 128_000_000  # bytes of bodies that are being received or wait for their response
-MOST_SLOW = 131_072  # bytes: larger incomplete bodies are given up first
+MOST_HELD = 128_000_000  # bytes of bodies until they are answered, and of responses until they are sent
 RESPONSE_PIECE = 262_144  # bytes of a response that are made before the client reads any of it
 SWEEP = 0.25  # seconds
+GIVE_UP_EVERY = 0.02  # seconds; looking at 10,000 connections takes 3 ms
 IDLE_AT_STOP = 2.0  # seconds that a stopping process keeps idle connections, whose client may be about to send
+_MMAP_THRESHOLD, _ARENA_MAX = -3, -8  # of mallopt(3)
 _SWITCH = 0.0005  # seconds that a thread with a batch keeps the interpreter from the loop; Python's default is 0.005
 
 
@@ -62,11 +73,13 @@ class AppResponse:
 
     def head(self, date: bytes) -> bytes:
         lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
-        return f"HTTP/1.1 {self.status}\r\n{lines}".encode("latin-1") + date
+        return f"HTTP/1.1 {self.status}\r\n{lines}".encode("latin-1", "replace") + date
 
     @property
     def is_sized(self) -> bool:
-        return any(name.lower() == "content-length" for name, _ in self.headers)
+        """Whether the client can tell where the body ends without chunks."""
+        has_length = any(name.lower() == "content-length" for name, _ in self.headers)
+        return has_length or self.status.startswith(("204", "304"))
 
 
 class ResponsePieces:
@@ -98,14 +111,19 @@ class Worker(BaseWorker):  # type: ignore[misc]
     """The server of the connections of this process."""
 
     def init_process(self) -> None:
+        _return_large_blocks()
         self._loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self._loop)
+        self._loop.set_exception_handler(_log_failure)
         self._connections: set[Connection] = set()
+        self._by_address: Counter[str] = Counter()  # connections
         self._waiting: dict[Future[None], list[Callable[[], None]]] = {}
         self._held = 0
-        self._queued = 0
+        self._gave_up = 0.0
         self.is_stopping = False
-        self._pool = ThreadPoolExecutor(self.cfg.threads, "request")
+        self._pool = FairPool(self._loop, self.cfg.threads, MOST_QUEUED, MOST_HELD)
+        # Large bodies take CPU, and up to 25 times their size in memory. More of them at once are not done sooner.
+        self._large_bodies = FairPool(self._loop, max(2, self.cfg.threads // 8), MOST_QUEUED, MOST_HELD)
         self._most_connections = _raise_file_limit()
         self._date = b""
         super().init_process()
@@ -125,10 +143,12 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def run(self) -> None:
         config = getattr(self.wsgi, "config", {})
         self._on_loop: frozenset[str] = config.get("ON_LOOP", frozenset())
+        self._proxies: int = config.get("TRUSTED_PROXIES", 0)
         sys.setswitchinterval(_SWITCH)
         forbid_waiting()
         self._loop.run_until_complete(self._serve())
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
+        self._large_bodies.close()
 
     def _stop(self) -> None:
         self.alive = False
@@ -140,7 +160,9 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         ports = [
-            await self._loop.create_server(lambda: Connection(self, self._loop), sock=each.sock)
+            await self._loop.create_server(
+                lambda: Connection(self, self._loop), sock=each.sock, backlog=self.cfg.backlog
+            )
             for each in self.sockets
         ]
         self._environ = {
@@ -182,42 +204,81 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)
+        self._by_address[connection.peer] += 1
         if len(self._connections) > self._most_connections:
-            idle = [x for x in self._connections if x.is_idle]
-            min(idle or self._connections, key=lambda x: x.deadline).abort()
+            self._close_some()
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._by_address[connection.peer] -= 1
+        if not self._by_address[connection.peer]:
+            del self._by_address[connection.peer]
 
     def note_held(self, size: int) -> None:
         self._held += size
-        if self._held > MOST_HELD and size > 0:
-            slow = [x for x in self._connections if x.held > MOST_SLOW]
-            if slow:
-                min(slow, key=lambda x: x.started).give_up(503, BUSY)
+        if self._held > MOST_HELD and size > 0 and self._loop.time() > self._gave_up + GIVE_UP_EVERY:
+            self._gave_up = self._loop.time()
+            self._loop.call_soon(self._give_up_some)
 
     def take(self, connection: Connection, request: Request) -> None:
+        size = len(request.body)
         environ = request.environ(self._environ | {"REMOTE_ADDR": connection.peer})
         environ[COMMITS] = []
-        if self._runs_on_loop(environ, len(request.body)):
+        is_encoded = "HTTP_CONTENT_ENCODING" in environ
+        if environ["PATH_INFO"] in self._on_loop and size <= LOOP_BODY and not is_encoded:
             try:
-                self._send(connection, environ, self._ask_app(environ, request.body, copy_context()))
+                self._send(connection, environ, self._answer_on_loop(environ, request.body))
                 return
             except WouldWait:
                 environ[COMMITS] = []
-        if self._queued >= MOST_QUEUED:
+        client = self._client(environ)
+        pool = self._large_bodies if size > LARGE_BODY or is_encoded else self._pool
+        if self._held > MOST_HELD or not pool.accepts(client, size):
             connection.finish(*render_error(503, BUSY))
             return
-        context = copy_context()
-        self._in_thread(
-            lambda: self._ask_app(environ, request.body, context),
-            lambda answer: self._send(connection, environ, answer),
-        )
+        work = partial(self._ask_app, environ, request.body, copy_context())
+        pool.submit(client, size, work, lambda answer: self._send(connection, environ, answer))
 
-    def _runs_on_loop(self, environ: dict[str, Any], size: int) -> bool:
-        return environ["PATH_INFO"] in self._on_loop and size <= LOOP_BODY and "HTTP_CONTENT_ENCODING" not in environ
+    # Shares
+
+    def _client(self, environ: dict[str, Any]) -> str:
+        """Who gets a share: the address that connected, or the one that a trusted proxy names."""
+        forwarded = environ.get("HTTP_X_FORWARDED_FOR", "").split(",")
+        named = subscriber_network(forwarded[-self._proxies]) if 0 < self._proxies <= len(forwarded) else ""
+        return named or subscriber_network(environ["REMOTE_ADDR"])
+
+    def _close_some(self) -> None:
+        """Closes a hundredth of all connections: of the addresses with the most, idle ones first."""
+
+        def worth(connection: Connection) -> tuple[int, bool, float]:
+            return -self._by_address[connection.peer], not connection.is_idle, connection.deadline
+
+        for connection in heapq.nsmallest(len(self._connections) // 100 + 1, self._connections, worth):
+            connection.abort()
+
+    def _give_up_some(self) -> None:
+        """Frees a tenth of MOST_HELD: bodies that are not complete, and responses whose client does not read.
+
+        Those of the addresses with the most, oldest first.
+        """
+        held: Counter[str] = Counter()
+        for each in self._connections:
+            held[each.peer] += each.held
+        slow = sorted((x for x in self._connections if x.held), key=lambda x: (-held[x.peer], x.started))
+        for connection in slow:
+            if self._held <= MOST_HELD * 0.9:
+                return
+            connection.give_up(503, BUSY)
 
     # Requests
+
+    def _answer_on_loop(self, environ: dict[str, Any], body: bytes | bytearray) -> AppResponse | None:
+        """The answer, None if the app fails. Raises WouldWait."""
+        try:
+            return self._ask_app(environ, body, copy_context())
+        except Exception:
+            log.exception("request_failed")
+            return None
 
     def _ask_app(self, environ: dict[str, Any], body: bytes | bytearray, context: Context) -> AppResponse:
         """Calls the app, in `context`. Raises WouldWait on the loop."""
@@ -234,24 +295,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
         else:
             pieces.close()
         answer.commits = environ[COMMITS]
+        environ["wsgi.input"] = io.BytesIO()  # the body is not needed while the answer waits for its commits
         return answer
-
-    def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        """Runs `work` in a thread, and calls `then` with its result on the loop, or with None if it fails."""
-
-        def ended(future: Future[Any]) -> None:
-            self._queued -= 1
-            then(future.result())
-
-        def run() -> Any:
-            try:
-                return work()
-            except Exception:
-                log.exception("request_failed")
-                return None
-
-        self._queued += 1
-        self._pool.submit(run).add_done_callback(lambda future: self._loop.call_soon_threadsafe(ended, future))
 
     def _send(self, connection: Connection, environ: dict[str, Any], answer: AppResponse | None) -> None:
         if answer is None:
@@ -262,9 +307,13 @@ class Worker(BaseWorker):  # type: ignore[misc]
         elif error := next((x.exception() for x in answer.commits if x.exception()), None):
             environ[FAILED_COMMIT] = error
             environ[COMMITS] = []
-            self._write(connection, self._ask_app(environ, b"", copy_context()))
+            work = partial(self._ask_app, environ, b"", copy_context())
+            try:
+                self._send(connection, environ, self._answer_on_loop(environ, b""))
+            except WouldWait:
+                self._pool.submit(self._client(environ), 0, work, lambda x: self._send(connection, environ, x))
         else:
-            self._write(connection, answer)
+            self._write(connection, environ, answer)
 
     def _when_done(self, commit: Future[None], then: Callable[[], None]) -> None:
         """Calls `then` on the loop. Requests that share a commit share the call into the loop's thread."""
@@ -278,13 +327,15 @@ class Worker(BaseWorker):  # type: ignore[misc]
         for then in self._waiting.pop(commit):
             then()
 
-    def _write(self, connection: Connection, answer: AppResponse) -> None:
-        head, rest = answer.head(self._date), answer.rest
+    def _write(self, connection: Connection, environ: dict[str, Any], answer: AppResponse) -> None:
+        rest = answer.rest
+        if rest is None and not answer.is_sized and environ["REQUEST_METHOD"] != "HEAD":
+            answer.headers = [*answer.headers, ("Content-Length", str(len(answer.body)))]
+        head = answer.head(self._date)
         if rest is None:
             connection.finish(head, answer.body)
             return
-
-        stream = Stream(connection, rest, answer.body, self._in_thread)
+        stream = Stream(connection, rest, answer.body, partial(self._pool.submit, self._client(environ), 0))
         connection.stream(head, stream.more, stream.stop, answer.is_sized)
 
 
@@ -296,7 +347,7 @@ class Stream:
         connection: Connection,
         rest: ResponsePieces,
         first: bytes,
-        in_thread: Callable[[Callable[[], Any], Callable[[Any], None]], None],
+        in_thread: Callable[[Work, Then], None],
     ) -> None:
         self._connection = connection
         self._rest = rest
@@ -335,6 +386,22 @@ class Stream:
 
     def _close(self) -> None:
         self._in_thread(self._rest.close, lambda _: None)
+
+
+def _log_failure(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Logs an error of a callback, or in one line the error of a client's connection."""
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        log.info("connection_failed", error=type(error).__name__)
+    else:
+        log.error("loop_failed", message=context.get("message"), exc_info=error)
+
+
+def _return_large_blocks() -> None:
+    """Makes glibc return large blocks to the system when they are freed. By default it keeps ever larger ones."""
+    if hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(_MMAP_THRESHOLD, RESPONSE_PIECE)
+        library.mallopt(_ARENA_MAX, 2)
 
 
 def _raise_file_limit() -> int:

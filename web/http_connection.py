@@ -5,6 +5,7 @@ bytes with a deadline, which `ConnectionServer.sweep` checks.
 
     receiving   READ_SECONDS for a request, and a second more for each 64 KiB received; then 408
     answering   one request at a time; the connection is not read further while others wait
+    parsing     SLICE bytes or one request at a time; then other connections have their turn
     writing     READ_SECONDS for the client to read, and a second more for each 64 KiB unsent; then it is reset
     idle        KEEP_ALIVE seconds after a response, READ_SECONDS on a new connection; then it is closed
     leaving     LINGER seconds for the client to read the last response and close
@@ -47,9 +48,14 @@ LINGER = 2.0  # seconds
 LONGEST_TARGET = 4094  # bytes of a request's target
 LONGEST_HEADER = 8190  # bytes
 MOST_HEADERS = 100
-LONGEST_HEAD = 32768  # bytes, of trailers too
+LONGEST_HEAD = 32768  # bytes, of trailers and of the framing of chunks too
+FRAMING = 8  # bytes that a chunked body may have around each of its own, in addition to LONGEST_HEAD
+LONGEST_LENGTH = 18  # digits of a Content-Length
+SLICE = 2048  # bytes; the smallest request has 18, so these are up to 113 requests
 MOST_BODY = 5_000_000  # bytes; the app answers a longer body with 413 and receives nothing of it
 
+_FULL_PACKET = 200_000  # bytes; uvloop reads up to 256,000
+_LONG_BODY = 65536  # bytes of a response that are not copied to follow its head
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -107,6 +113,7 @@ class Request:
 
 _KEYS: dict[bytes, str] = {}  # a header's name to its name in WSGI; "" for one that is omitted
 _MOST_KEYS = 1000  # clients choose the names
+_LONGEST_KEY = 64
 
 
 def _key_of(name: bytes) -> str:
@@ -117,7 +124,7 @@ def _key_of(name: bytes) -> str:
         key = text.replace("-", "_")
     else:
         key = "HTTP_" + text.replace("-", "_")
-    if len(_KEYS) < _MOST_KEYS:
+    if len(_KEYS) < _MOST_KEYS and len(name) <= _LONGEST_KEY:
         _KEYS[name] = key
     return key
 
@@ -135,7 +142,7 @@ class ConnectionServer(Protocol):
         """Answers a request, now or later, with `connection.finish` or `connection.stream`."""
 
     def note_held(self, size: int) -> None:
-        """Bodies now hold `size` bytes more, or fewer."""
+        """What is received and not answered yet, or not sent yet, now takes `size` bytes more, or fewer."""
 
 
 class Connection(asyncio.Protocol):
@@ -146,8 +153,14 @@ class Connection(asyncio.Protocol):
         self._receiving: Request | None = None
         self._current: Request | None = None
         self._waiting: deque[Request] = deque()
-        self._head_bytes = 0  # received of a head that is not complete
-        self._held = 0  # bytes of bodies
+        self._unread = b""  # received and not parsed yet
+        self._head_bytes = 0  # received of a head, of trailers, or around chunks
+        self._held = 0  # bytes of bodies, of `_unread`, and of `_unsent`
+        self._unsent = 0  # bytes of a response that the client does not read
+        self._written = 0  # bytes that were written last; they are kept until all of them are sent
+        self._has_started = False  # a request of the slice that is being parsed
+        self._has_read = False  # a full packet, in this turn of the loop
+        self._is_reading = True
         self._more: Callable[[], None] | None = None  # asks for the next piece of a response
         self._stop: Callable[[], None] = lambda: None  # no more pieces are needed
         self._is_blocked = False  # the client has not read what was sent
@@ -170,26 +183,33 @@ class Connection(asyncio.Protocol):
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) > _FULL_PACKET:  # the transport would go on reading, up to 8 MB, before others have their turn
+            self._has_read = True
+            self._choose_to_read()
+            self._loop.call_soon(self._read_on)
         if self._is_deaf:
             return
         if self.is_idle:
             self.started = self._loop.time()
             self.deadline = self.started + READ_SECONDS
         self.deadline += len(data) / PER_SECOND
-        if self._receiving is None or not self._receiving.is_head_complete:
-            self._head_bytes += len(data)
-        self._feed(data)
-        if self._head_bytes > LONGEST_HEAD:
-            self._refuse(431, NOT_HTTP, LongHead())
+        if self._unread or self._waiting:
+            self._unread += data
+            self._hold(len(data))
+        else:
+            self._parse(data)
+
+    def _read_on(self) -> None:
+        self._has_read = False
+        self._choose_to_read()
 
     def eof_received(self) -> bool:
         self._is_at_end = True
         if self._is_leaving:
             return False
-        if self._receiving:
-            self._refuse(400, NOT_HTTP, ClientGone())
-            return True
-        return self._current is not None
+        if not self._unread:
+            self._end_input()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._receiving and self._receiving.is_head_complete and not self._is_leaving:
@@ -197,18 +217,23 @@ class Connection(asyncio.Protocol):
         self._is_deaf = self._is_leaving = True
         if self._more:
             self._stop()
-        self._current = self._more = None
+        self._current = self._receiving = self._more = None
         self._waiting.clear()
-        self._release()
+        self._unread = b""
+        self._hold(-self._held)
         self._server.closed(self)
 
     def pause_writing(self) -> None:
         self._is_blocked = True
-        self._transport.pause_reading()
-        self.deadline = self._loop.time() + READ_SECONDS + self._transport.get_write_buffer_size() / PER_SECOND
+        self._choose_to_read()
+        self._unsent = max(self._transport.get_write_buffer_size(), self._written)
+        self._hold(self._unsent)
+        self.deadline = self._loop.time() + READ_SECONDS + self._unsent / PER_SECOND
 
     def resume_writing(self) -> None:
         self._is_blocked = False
+        self._hold(-self._unsent)
+        self._unsent = 0
         if self._is_leaving:
             self._linger()
         elif self._current is None:
@@ -221,7 +246,8 @@ class Connection(asyncio.Protocol):
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        self._receiving = Request()
+        if not self._is_deaf:
+            self._receiving = Request()
 
     def on_url(self, url: bytes) -> None:
         request = self._receiving
@@ -251,31 +277,37 @@ class Connection(asyncio.Protocol):
         request.method = parser.get_method().decode()
         request.version = parser.get_http_version()
         request.keeps_alive = parser.should_keep_alive()
+        if parser.should_upgrade():  # see _ignore_upgrade
+            return
         if request.version not in ("1.1", "1.0"):
             raise RequestRefused(400, NOT_HTTP, NotSupported())
         expects = False
         for name, value in request.headers:
             match name.lower():
                 case b"content-length":
+                    if len(value) > LONGEST_LENGTH:
+                        raise RequestRefused(400, NOT_HTTP, LongHead())
                     request.length = int(value)
                 case b"transfer-encoding":
                     if value.strip().lower() != b"chunked":
                         raise RequestRefused(501, NOT_HTTP, NotSupported())
+                    if request.version == "1.0":  # a proxy of that time would not know where the body ends
+                        raise RequestRefused(400, NOT_HTTP, NotSupported())
                 case b"expect":
                     expects = value.lower() == b"100-continue" and request.version == "1.1"
         if request.length and request.length > MOST_BODY:
             self._cut(request)
-        elif expects and self._current is None:
-            self._transport.write(_CONTINUE)
+        elif expects and self._current is None and not self._waiting:
+            self._write(_CONTINUE)
 
     def on_body(self, piece: bytes) -> None:
         request = self._receiving
         if request is None:
             return
         request.body += piece
-        self._held += len(piece)
-        self._server.note_held(len(piece))
-        if len(request.body) > MOST_BODY:
+        self._head_bytes = max(0, self._head_bytes - (1 + FRAMING) * len(piece))
+        self._hold(len(piece))
+        if len(request.body) > MOST_BODY and not self._is_deaf:
             request.length = len(request.body)
             self._cut(request)
 
@@ -285,62 +317,122 @@ class Connection(asyncio.Protocol):
 
     # Requests
 
-    def _feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except HttpParserCallbackError as error:
-            refusal = error.__context__
-            if not isinstance(refusal, RequestRefused):
-                raise
-            self._refuse(refusal.status, str(refusal), refusal.cause)
-        except HttpParserError as error:
-            self._refuse(400, NOT_HTTP, error)
+    def _parse(self, data: bytes) -> None:
+        """Parses the first slice of `data`, and keeps the rest for _parse_more."""
+        if len(data) > SLICE:
+            size = self._slice()
+            data, self._unread = data[:size], data[size:]
+            self._hold(len(self._unread))
+        self._head_bytes += len(data)
+        self._has_started = False
+        self._feed(data)
+        if self._head_bytes > LONGEST_HEAD:
+            self._refuse(431, NOT_HTTP, LongHead())
+        self._has_started = False
+        if self._waiting and self._current is None and not self._is_blocked:
+            self._go_on()
+        elif self._unread:
+            self._loop.call_soon(self._parse_more)
+        elif self._is_at_end:
+            self._end_input()
+        self._choose_to_read()
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Reads a request again without its header Upgrade, as RFC 9110 permits (7.8). The parser has stopped at it."""
+    def _parse_more(self) -> None:
+        """Parses the next slice, unless a request waits: then _go_on calls this again."""
+        if self._unread and not self._waiting:
+            data, self._unread = self._unread, b""
+            self._hold(-len(data))
+            self._parse(data)
+
+    def _slice(self) -> int:
+        """Bytes to parse at once. The bytes of a body take next to no time if its length is declared."""
+        if self._receiving and self._receiving.length:
+            return max(SLICE, self._receiving.length - len(self._receiving.body))
+        return SLICE
+
+    def _feed(self, piece: bytes) -> None:
+        while piece:
+            try:
+                self._parser.feed_data(piece)
+                return
+            except HttpParserUpgrade as upgrade:
+                piece = self._ignore_upgrade(piece[upgrade.args[0] :])
+            except HttpParserCallbackError as error:
+                refusal = error.__context__
+                if not isinstance(refusal, RequestRefused):
+                    raise
+                self._refuse(refusal.status, str(refusal), refusal.cause)
+                return
+            except HttpParserError as error:
+                self._refuse(400, NOT_HTTP, error)
+                return
+
+    def _ignore_upgrade(self, rest: bytes) -> bytes:
+        """Returns a request without its header Upgrade, as RFC 9110 permits (7.8), and what follows.
+
+        The parser has stopped after the request's head, also if it has a body.
+        """
         request = self._receiving
         self._receiving = None
         self._parser = HttpRequestParser(self)
         if request is None or request.method == "CONNECT":
             self._refuse(400, NOT_HTTP, NotSupported())
-            return
+            return b""
         head = [request.method.encode() + b" " + request.url + b" HTTP/" + request.version.encode()]
         head += [name + b": " + value for name, value in request.headers if name.lower() != b"upgrade"]
-        self._feed(b"\r\n".join(head) + b"\r\n\r\n" + rest)
+        return b"\r\n".join(head) + b"\r\n\r\n" + rest
 
     def _cut(self, request: Request) -> None:
-        self._is_deaf = request.is_cut = True
+        request.is_cut = True
         request.keeps_alive = False
+        self._hold(-len(request.body))
         request.body = bytearray()
+        self._receiving = None
+        self._stop_input()
         self._complete(request)
 
     def _refuse(self, status: int, message: str, cause: Exception) -> None:
-        if self._is_deaf or (self._current and not self._current.keeps_alive):
+        if self._is_deaf:
             return
-        self._is_deaf = True
+        self._stop_input()
+        if self._current and not self._current.keeps_alive:
+            return
         note_broken(cause)
         request = Request()
         request.keeps_alive = False
         request.refusal = RequestRefused(status, message, cause)
         self._complete(request)
 
+    def _stop_input(self) -> None:
+        """Nothing more is read of this client, and a request that is not complete is dropped."""
+        self._is_deaf = True
+        self._hold(-self._incomplete())
+        self._receiving = None
+        self._unread = b""
+
+    def _end_input(self) -> None:
+        """The client sends nothing more, and everything is parsed."""
+        if self._receiving:
+            self._refuse(400, NOT_HTTP, ClientGone())
+        elif self._current is None and not self._waiting and not self._is_leaving:
+            self._leave()
+
     def _complete(self, request: Request) -> None:
         self._receiving = None
         self._head_bytes = 0
-        if self._is_leaving:
-            return
-        if self._current is None:
+        last = self._waiting[-1] if self._waiting else self._current
+        if self._is_leaving or (last and not last.keeps_alive):
+            self._hold(-len(request.body))
+        elif last or self._is_blocked or self._has_started:
+            self._waiting.append(request)
+        else:
+            self._has_started = True
             self._current = request
             self._start()
-        elif [self._current, *self._waiting][-1].keeps_alive:
-            self._waiting.append(request)
-            self._transport.pause_reading()
 
     def _start(self) -> None:
         request = self._current
-        if request is None:
+        if request is None or self._is_leaving:
             return
         self.deadline = math.inf
         if request.refusal:
@@ -350,37 +442,52 @@ class Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """Ends what took too long. The server calls it when `deadline` is over."""
-        if self._is_leaving or self._is_blocked:
-            if self._is_blocked:
-                note_broken(NotRead())
-            self._transport.abort()
-        elif self._receiving or self._head_bytes:
-            self._refuse(408, TOO_SLOW, TooSlow())
-        else:
+        if self._is_blocked:
+            note_broken(NotRead())
+            self.abort()
+        elif self._is_leaving:
+            self.abort()
+        elif self.is_idle:
             self._transport.close()
+        else:
+            self._refuse(408, TOO_SLOW, TooSlow())
 
     # Responses
 
     @property
     def is_idle(self) -> bool:
-        return self._current is None and self._receiving is None and not self._head_bytes
+        return self._current is None and self._receiving is None and not self._head_bytes and not self._unread
 
     @property
     def held(self) -> int:
-        """Bytes of the body that is being received."""
-        return len(self._receiving.body) if self._receiving else 0
+        """Bytes that give_up frees."""
+        return self._incomplete() + self._unsent
+
+    def _incomplete(self) -> int:
+        return (len(self._receiving.body) if self._receiving else 0) + len(self._unread)
 
     def give_up(self, status: int, message: str) -> None:
-        """Answers a request that is not complete."""
-        self._refuse(status, message, TooSlow())
+        """Answers a request that is not complete, or resets the connection if its client does not read."""
+        if self._is_blocked:
+            note_broken(NotRead())
+            self.abort()
+        else:
+            self._refuse(status, message, TooSlow())
 
     def finish(self, head: bytes, body: bytes = b"") -> None:
         """Sends the response to the current request, and goes on to the next one. `head`: without its empty line."""
         request = self._current
-        if request is None:
+        if request is None or self._is_leaving:
             return
         is_last = self._is_last(request)
-        self._transport.write(head + _ending(request, is_last) + (b"" if request.method == "HEAD" else body))
+        head += _ending(request, is_last)
+        if request.method == "HEAD":
+            self._write(head)
+        elif len(body) <= _LONG_BODY:
+            self._write(head + body)
+        else:
+            self._write(head)
+            self._write(body)
         self._done(is_last)
 
     def stream(self, head: bytes, more: Callable[[], None], stop: Callable[[], None], is_sized: bool) -> None:
@@ -390,20 +497,22 @@ class Connection(asyncio.Protocol):
         called if the connection ends before.
         """
         request = self._current
-        if request is None:
+        if request is None or self._is_leaving:
+            stop()
             return
+        self._drop_body(request)
         self._is_chunked = not is_sized and request.version == "1.1"
         if self._is_chunked:
             head += b"Transfer-Encoding: chunked\r\n"
         elif not is_sized:
             request.keeps_alive = False
-        self._transport.write(head + _ending(request, self._is_last(request)))
+        self._write(head + _ending(request, self._is_last(request)))
         self._more, self._stop = more, stop
         if not self._is_blocked:
             more()
 
     def piece(self, data: bytes) -> None:
-        if self._more is None:
+        if self._more is None or self._is_leaving:
             return
         self._write_piece(data)
         if not self._is_blocked:
@@ -412,49 +521,79 @@ class Connection(asyncio.Protocol):
     def end(self, data: bytes) -> None:
         """Sends the last piece."""
         request = self._current
-        if request is None:
+        if request is None or self._is_leaving:
             return
         self._more = None
         self._write_piece(data)
         if self._is_chunked:
-            self._transport.write(b"0\r\n\r\n")
+            self._write(b"0\r\n\r\n")
         self._done(self._is_last(request))
+
+    def _write(self, data: bytes) -> None:
+        if not self._transport.is_closing():  # uvloop raises
+            if self._is_blocked:
+                self._unsent += len(data)
+                self._hold(len(data))
+            self._written = len(data)
+            self._transport.write(data)
 
     def _write_piece(self, data: bytes) -> None:
         if data and self._current and self._current.method != "HEAD":
-            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+            self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def abort(self) -> None:
         """Resets the connection, so that the client sees that the response is not complete."""
+        self._stop_input()
+        self._is_leaving = True
+        self._hold(-self._held)
+        self._unsent = 0
         self._transport.abort()
 
     def _is_last(self, request: Request) -> bool:
-        return not request.keeps_alive or self._is_at_end or self._server.is_stopping
+        is_ending = self._is_at_end or self._server.is_stopping
+        return not request.keeps_alive or (is_ending and not self._waiting and not self._unread)
 
     def _done(self, is_last: bool) -> None:
+        if self._current:
+            self._drop_body(self._current)
         self._current = None
-        self._release()
         if is_last:
             self._leave()
         elif not self._is_blocked:
             self._go_on()
 
-    def _release(self) -> None:
-        if self._held:
-            self._server.note_held(-self._held)
-            self._held = 0
+    def _drop_body(self, request: Request) -> None:
+        self._hold(-len(request.body))
+        request.body = bytearray()
+
+    def _hold(self, size: int) -> None:
+        if size:
+            self._held += size
+            self._server.note_held(size)
 
     def _go_on(self) -> None:
         """Takes the next request."""
         if self._waiting:
             # not now: a client with many requests must not keep the loop from others
             self._current = self._waiting.popleft()
+            self.deadline = math.inf
             self._loop.call_soon(self._start)
             return
-        self.deadline = self._loop.time() + KEEP_ALIVE
-        if self._receiving or self._head_bytes:
-            self.deadline = self._loop.time() + READ_SECONDS
-        self._transport.resume_reading()
+        self.deadline = self._loop.time() + (KEEP_ALIVE if self.is_idle else READ_SECONDS)
+        if self._unread:
+            self._loop.call_soon(self._parse_more)
+        self._choose_to_read()
+
+    def _choose_to_read(self) -> None:
+        """Stops reading while the client does not read, or has sent more requests than the one that is answered."""
+        is_full = bool(self._waiting or self._unread) and not self._is_deaf
+        should_read = not (self._is_blocked or is_full or self._is_at_end or self._has_read)
+        if should_read != self._is_reading and not self._transport.is_closing():
+            self._is_reading = should_read
+            if should_read:
+                self._transport.resume_reading()
+            else:
+                self._transport.pause_reading()
 
     def _leave(self) -> None:
         """Ends the connection after its last response.
@@ -462,17 +601,20 @@ class Connection(asyncio.Protocol):
         A client that still sends would lose the response if the server closed first (RFC 9112, 9.6).
         """
         self._is_deaf = self._is_leaving = True
+        self._receiving = None
         self._waiting.clear()
+        self._unread = b""
+        self._hold(self._unsent - self._held)
         if not self._is_blocked:
             self._linger()
 
     def _linger(self) -> None:
         if self._is_at_end:
             self._transport.close()
-            return
-        self.deadline = self._loop.time() + LINGER
-        self._transport.write_eof()
-        self._transport.resume_reading()
+        elif not self._transport.is_closing():
+            self.deadline = self._loop.time() + LINGER
+            self._transport.write_eof()
+            self._choose_to_read()
 
 
 def _ending(request: Request, is_last: bool) -> bytes:
