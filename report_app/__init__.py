@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 from flask import Flask, Response
@@ -36,6 +37,11 @@ from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
 from report_app.openapi_operations import description
+from report_app.page_access import register_page_access
+from report_app.pages.overview import overview_page
+from report_app.pages.page_reports import PageServices
+from report_app.pages.rendering import assets_blueprint
+from report_app.pages.routes import pages_blueprint
 from report_app.query import query_blueprint
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
@@ -101,7 +107,14 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN_SCOPE)))
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(description))
-    app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS))
+    pages = PageServices(
+        reports, services.realtime, services.ledger, sites, site_called, clock, settings.ingestion_port
+    )
+    register_page_access(app, settings, services.api_keys.find)
+    app.register_blueprint(pages_blueprint(pages))
+    app.register_blueprint(assets_blueprint())
+    overview = partial(overview_page, pages)
+    app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS, overview))
     if settings.reports_are_open:
         log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     return app
