@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from flask import Blueprint, Flask, Response, abort, current_app, g, redirect, request, url_for
+from flask import Blueprint, Flask, Response, abort, after_this_request, current_app, g, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.access.store import READ_SCOPE, ApiKey
@@ -67,9 +67,10 @@ def viewer() -> Viewer:
 
 
 def csrf_token() -> str:
-    """What a form must send as `csrf_token`: the cookie of the same name, which other sites cannot read."""
+    """What a form must send as `csrf_token`: the content of a cookie, which other sites cannot read."""
     if "csrf_token" not in g:
         g.csrf_token = request.cookies.get(TOKEN_COOKIE) or secrets.token_urlsafe(24)
+        after_this_request(lambda answer: _with_cookie(answer, TOKEN_COOKIE, g.csrf_token))
     return str(g.csrf_token)
 
 
@@ -89,14 +90,14 @@ def _blueprint() -> Blueprint:
 
     @blueprint.get("/login")
     def login() -> Response:
-        return _with_token(show("login.html", token=csrf_token(), failed=False))
+        return show("login.html", token=csrf_token(), failed=False)
 
     @blueprint.post("/login")
     def sign_in() -> BaseResponse:
         _check_token()
         secret = request.form.get("key", "").strip()
         if _keys().viewer(secret) is None:
-            return _with_token(show("login.html", 401, token=csrf_token(), failed=True))
+            return show("login.html", 401, token=csrf_token(), failed=True)
         return _with_cookie(redirect(_next(), 303), SESSION_COOKIE, secret)
 
     @blueprint.post("/logout")
@@ -125,10 +126,6 @@ def _check_token() -> None:
     sent, known = request.form.get("csrf_token", ""), request.cookies.get(TOKEN_COOKIE, "")
     if not known or not secrets.compare_digest(sent.encode(), known.encode()):
         abort(400, "The form is too old. Load the page again, and send it again.")
-
-
-def _with_token(answer: Response) -> Response:
-    return _with_cookie(answer, TOKEN_COOKIE, csrf_token())
 
 
 def _with_cookie(answer: ResponseT, name: str, value: str) -> ResponseT:

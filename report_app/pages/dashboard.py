@@ -12,6 +12,7 @@ from werkzeug.datastructures import MultiDict
 
 from analytics.queries.query import Query
 from analytics.queries.query_schema import MOST_ROWS
+from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
 from report_app.metric_format import Cell, cells, columns
 from report_app.page_access import csrf_token, viewer
@@ -25,6 +26,7 @@ from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
 from report_app.pages.trouble import TROUBLES, Trouble, trouble_of
 from report_app.pages.words import OPERATOR_NAMES, clock, filter_dimensions, period_name, term_words, value_name
+from web.auth import api_key_id
 
 _IN_THE_PAGE = 0.8  # seconds that the page waits for its figures, before they are loaded as a part
 Table = tuple[Sequence[str], Iterable[Iterable[Cell]]]
@@ -38,7 +40,7 @@ def page(asked: SiteQuestion) -> Response:
     answer = show("dashboard.html", **_frame(asked), **_in_hero(asked, hero, trouble), panels=PANELS.values())
     if _asks_otherwise(asked.state):
         answer.headers["HX-Trigger-After-Settle"] = "question"  # panels load again
-    return answer
+    return _at(answer, asked, asked.state)
 
 
 def hero_part(asked: SiteQuestion) -> Response:
@@ -135,24 +137,24 @@ def _in_hero(asked: SiteQuestion, hero: Hero | None, trouble: Trouble | None) ->
 def _hero_at_once(asked: SiteQuestion) -> tuple[Hero | None, Trouble | None]:
     """The figures, or neither if they are not ready in a moment, or the trouble that they have."""
     try:
-        return _hero(asked, _IN_THE_PAGE), None
+        return _hero(asked, Budget(_IN_THE_PAGE, api_key_id())), None
     except Refused:
         return None, None
     except TROUBLES as error:
         return None, trouble_of(error)
 
 
-def _hero(asked: SiteQuestion, seconds: float | None = None) -> Hero:
-    figures = asked.answer(panels.figures(asked.question), seconds)
-    query, answer = _over_time(asked, seconds)
+def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
+    figures = asked.answer(panels.figures(asked.question), budget)
+    query, answer = _over_time(asked, budget)
     chart = chart_of(asked.state, query, answer, asked.now)
     return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of)
 
 
-def _over_time(asked: SiteQuestion, seconds: float | None = None) -> tuple[Query, Answer]:
+def _over_time(asked: SiteQuestion, budget: Budget | None = None) -> tuple[Query, Answer]:
     state = asked.state
     grain = grain_of(state, asked.period())
-    return asked.answer(panels.over_time(asked.question, state, grain), seconds)
+    return asked.answer(panels.over_time(asked.question, state, grain), budget)
 
 
 def _frame(asked: SiteQuestion) -> dict[str, Any]:

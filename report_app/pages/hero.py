@@ -1,7 +1,7 @@
 """The figures and the chart of a dashboard, ready to be shown. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import time_labels
@@ -87,7 +87,7 @@ def chart_of(state: PageState, query: Query, answer: Answer, now: datetime) -> C
     is_open = open_bucket(query.period, grain, now)
     then = counterparts(query.period, query.compare_with, grain) if query.compare_with else {}
     future = {label for label in time_labels(query.period, grain) if is_open and label > is_open}
-    one_day = query.period.days() == 1
+    one_day = query.period.end - query.period.start <= timedelta(hours=25)  # also a day with a change of clocks
     points = []
     for row in answer.rows:
         label, value = row.dimensions[0], row.metrics[0]

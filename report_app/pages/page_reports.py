@@ -58,10 +58,10 @@ class SiteQuestion:
     def question(self) -> dict[str, Any]:
         return self.state.question(self.site.site_id, self.now)
 
-    def answer(self, body: dict[str, Any], seconds: float | None = None) -> tuple[Query, Answer]:
-        """`seconds`: the time limit, if it is not that of all reports."""
+    def answer(self, body: dict[str, Any], budget: Budget | None = None) -> tuple[Query, Answer]:
+        """`budget`: the time that is left, if it is not that of any report."""
         reports = self.services.reports
-        budget = Budget(seconds, api_key_id()) if seconds else reports.budget(api_key_id())
+        budget = budget or reports.budget(api_key_id())
         query = load_query(body, self.site, self.now, partial(reports.earliest, self.site.site_id, budget))
         return query, reports.answer(query, budget)
 

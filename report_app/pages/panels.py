@@ -150,7 +150,7 @@ GOALS_PANEL = Panel(
     "Goals",
     (
         PanelTab("goal", "Conversions", "event:goal", "conversion_rate", ("events", "total_revenue"),
-                 hint="Goals of the site fill this list: set them with `footfall sites set`."),
+                 hint="Goals of the site fill this list. They are a setting of the site."),
         PanelTab("event", "Events", "event:name", more=_OF_EVENT, hint="Custom events fill this list.",
                  filters=(["is_not", "event:name", ["pageview"]],)),
     ),

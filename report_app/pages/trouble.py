@@ -37,7 +37,7 @@ def trouble_of(error: Exception) -> Trouble:
         case Refused():
             trouble = Trouble(503, "This takes too long", error.message, is_too_slow=True)
         case InvalidQuery():
-            trouble = Trouble(400, "This cannot be asked", f"{error.message} Remove or change a filter.")
+            trouble = Trouble(400, "This cannot be asked", f"{error.message.rstrip('.')}. Remove or change a filter.")
         case Unavailable():
             trouble = Trouble(503, f"{error.store} does not answer", "The page tries again by itself.", retries=True)
         case SegmentLost():

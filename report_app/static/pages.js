@@ -42,6 +42,9 @@ document.addEventListener('htmx:sendError', ({ detail }) => {
   part.replaceChildren(said)
 })
 
+// Back and forward load the page from the server. Until then, it looks like any page that loads.
+document.addEventListener('htmx:historyCacheMiss', () => document.getElementById('hero')?.classList.add('htmx-request'))
+
 // The chart draws the table that follows it.
 
 const UNITS = {
@@ -94,7 +97,7 @@ function chartOf(figure) {
     {
       width: plot.clientWidth,
       height: plot.clientHeight,
-      padding: [10, 16, 0, 0],
+      padding: [10, 24, 0, 0],
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 8, fill: color('--surface'), width: 2 } },
       scales: {

@@ -81,7 +81,8 @@ def test_a_panel_has_the_numbers_of_the_api(report: FlaskClient, panel: Panel, t
     page = report.get(f"/parts/panel/{panel.name}/shop?{state.with_tab(panel.name, tab.name).as_query()}")
     assert page.status_code == 200
     assert list(rows_shown(page.text)) == expected
-    assert (f"All {answer['meta']['total_rows']} " in page.text) is bool(expected)
+    total = answer["meta"]["total_rows"]
+    assert (f"All {total} " in page.text) is (total > len(expected))
 
 
 @pytest.mark.parametrize(("panel", "tab"), TABS, ids=[f"{panel.name} {tab.name}" for panel, tab in TABS])
