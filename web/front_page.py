@@ -1,6 +1,6 @@
 """GET /: says what this server is and links to its main pages, for people who open its address."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypedDict
 
 from flask import Blueprint, Response, jsonify, request
@@ -37,8 +37,12 @@ _FRONT_PAGE = Operation(
 )
 
 
-def front_page_blueprint(name: str, about: str, links: Mapping[str, str]) -> Blueprint:
-    """`links`: a description of each link, by its path relative to /."""
+def front_page_blueprint(
+    name: str, about: str, links: Mapping[str, str], own_page: Callable[[], Response] | None = None
+) -> Blueprint:
+    """`links`: a description of each link, by its path relative to /. `own_page`: answers browsers with the app's own
+    page.
+    """
     blueprint = Blueprint("front_page", __name__)
     items = "\n".join(f'<li><a href="{escape(path)}">{escape(what)}</a></li>' for path, what in links.items())
     said: FrontPage = {"name": name, "about": about, "links": dict(links)}
@@ -49,8 +53,13 @@ def front_page_blueprint(name: str, about: str, links: Mapping[str, str]) -> Blu
     def front_page() -> Response:
         """Answers with HTML if the client prefers it, as browsers do. Otherwise it answers with JSON."""
         wants_html = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
-        answer = Response(page, mimetype="text/html") if wants_html else jsonify(said)
-        answer.headers["Vary"] = "Accept"
+        if wants_html and own_page:
+            answer = own_page()
+        elif wants_html:
+            answer = Response(page, mimetype="text/html")
+        else:
+            answer = jsonify(said)
+        answer.vary.add("Accept")
         return answer
 
     return blueprint

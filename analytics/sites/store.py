@@ -163,6 +163,13 @@ class SiteStore:
         """Return all sites that have settings. Raises Unavailable."""
         return self.list(limit=0)
 
+    def known(self) -> Sequence[Site]:
+        """Return all sites by site_id: those that have settings and, where events create a site, those that have
+        events. Raises Unavailable.
+        """
+        found = {site.site_id: site for site in self.all()}
+        return [found.get(site_id, Site(site_id)) for site_id in sorted({*found, *self._with_events(None)})]
+
     def _write(self, site_id: str, settings: Callable[[dict[str, Any]], dict[str, Any]]) -> Site:
         """Write the site. `settings` returns the new document for the existing one, or for {}."""
         with self._changing(), self._database.client.start_session() as session:

@@ -1,0 +1,1 @@
+"""The pages that people open: the overview of all sites, and the dashboard of a site."""

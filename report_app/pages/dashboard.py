@@ -1,0 +1,205 @@
+"""The dashboard of a site: its page, the parts of the page, full lists and tables.
+
+Raises the exceptions of trouble.TROUBLES.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from flask import Response, request
+from werkzeug.datastructures import MultiDict
+
+from analytics.queries.query import Query
+from analytics.queries.query_schema import MOST_ROWS
+from analytics.reports.budget import Budget
+from analytics.reports.results import Answer, Refused
+from report_app.metric_format import Cell, cells, columns
+from report_app.page_access import csrf_token, viewer
+from report_app.pages import panels
+from report_app.pages.hero import Hero, chart_of, grain_of, key_figures
+from report_app.pages.left_out import count_left_out, left_out
+from report_app.pages.page_reports import SiteQuestion, readable_sites
+from report_app.pages.page_state import COMPARISON_NAMES, CUSTOM, PERIODS, PageState, dimension_called, read_state
+from report_app.pages.panel_rows import rows_of
+from report_app.pages.panels import PANELS, Panel
+from report_app.pages.rendering import show
+from report_app.pages.trouble import TROUBLES, Trouble, trouble_of
+from report_app.pages.words import OPERATOR_NAMES, clock, filter_dimensions, period_name, term_words, value_name
+from web.auth import api_key_id
+
+_IN_THE_PAGE = 0.8  # seconds that the page waits for its figures, before they are loaded as a part
+Table = tuple[Sequence[str], Iterable[Iterable[Cell]]]
+
+
+def page(asked: SiteQuestion) -> Response:
+    """The page with its figures. Panels follow. Figures that take longer than a moment follow, too."""
+    hero, trouble = _hero_at_once(asked)
+    if hero and hero.is_empty and not asked.state.filters and asked.earliest() is None:
+        return show("first_event.html", **_frame(asked), **_waiting(asked))
+    answer = show("dashboard.html", **_frame(asked), **_in_hero(asked, hero, trouble), panels=PANELS.values())
+    if _asks_otherwise(asked.state):
+        answer.headers["HX-Trigger-After-Settle"] = "question"  # panels load again
+    return _at(answer, asked, asked.state)
+
+
+def hero_part(asked: SiteQuestion) -> Response:
+    try:
+        return show("hero.html", **_shown(asked), **_in_hero(asked, _hero(asked), None))
+    except TROUBLES as error:
+        trouble = trouble_of(error)
+        return show("hero.html", trouble.status, **_shown(asked), **_in_hero(asked, None, trouble))
+
+
+def panel_part(panel: Panel, asked: SiteQuestion, opened: str | None) -> Response:
+    """The content of a panel. `opened`: the tab that was clicked; the page's address then changes."""
+    state = asked.state.with_tab(panel.name, opened) if opened else asked.state
+    tab = panel.tab(state.tab_of(panel.name))
+    rows = rows_of(tab, state, *asked.answer(panels.top_rows(asked.question, tab)))
+    answer = show("panel.html", site=asked.site, state=state, panel=panel, open_tab=tab, rows=rows)
+    return _at(answer, asked, state) if opened else answer
+
+
+def left_out_part(asked: SiteQuestion, opened: str | None) -> Response:
+    state = asked.state.with_tab("left_out", opened) if opened else asked.state
+    days = asked.ledger_days()
+    reasons = left_out(days.values())
+    by_day = [(f"{day:%a} {day.day} {day:%b}", count_left_out(days[day])) for day in sorted(days, reverse=True)]
+    answer = show(
+        "left_out.html",
+        site=asked.site,
+        state=state,
+        tab="days" if state.tab_of("left_out") == "days" else "reasons",
+        reasons=reasons,
+        days=[(name, count) for name, count in by_day if count],
+        total=sum(each.count for each in reasons),
+    )
+    return _at(answer, asked, state) if opened else answer
+
+
+def first_event_part(asked: SiteQuestion) -> Response:
+    """What happened to the site's events so far. Opens the dashboard when there is one to show."""
+    answer = show("first_event_part.html", **_shown(asked), **_waiting(asked))
+    if asked.earliest() is not None:
+        answer.headers["HX-Refresh"] = "true"
+    return answer
+
+
+def suggestions_part(asked: SiteQuestion, args: Mapping[str, str]) -> Response:
+    """Values of a dimension, while a value is typed into the filter builder."""
+    name = args.get("dimension", "")
+    dimension = dimension_called(name + args.get("key", "") if name == "prop." else name)
+    if dimension is None:
+        return show("suggestions.html", values=[])
+    _, answer = asked.answer(panels.suggestions(asked.question, dimension, args.get("value", "")))
+    values = [(row.dimensions[0], value_name(dimension, row.dimensions[0])) for row in answer.rows]
+    return show("suggestions.html", values=values)
+
+
+def list_page(panel: Panel, asked: SiteQuestion) -> Response:
+    tab = panel.tab(asked.state.tab_of(panel.name))
+    query, answer = asked.answer(panels.full_list(asked.question, tab, asked.state))
+    rows = rows_of(tab, asked.state, query, answer)
+    return show("list.html", **_frame(asked), panel=panel, open_tab=tab, rows=rows, first=query.offset + 1)
+
+
+def chart_table(asked: SiteQuestion) -> Table:
+    """The chart as a table."""
+    query, answer = _over_time(asked)
+    before = [f"{asked.state.figure}_before"] if query.compare_with else []
+    rows = ([row.dimensions[0], *row.metrics, *((row.before or [0]) if before else [])] for row in answer.rows)
+    return [query.dimensions[0], *query.metrics, *before], rows
+
+
+def panel_table(panel: Panel, asked: SiteQuestion) -> Table:
+    """All rows of a panel as a table."""
+    tab = panel.tab(asked.state.tab_of(panel.name))
+    query, answer = asked.answer(panels.full_list(asked.question, tab, asked.state, limit=MOST_ROWS))
+    names = [tab.dimension, *(column for metric in query.metrics for column in columns(metric))]
+    return names, (_cells(query, row.dimensions[0], row.metrics) for row in answer.rows)
+
+
+def left_out_table(asked: SiteQuestion) -> Table:
+    return ["reason", "events"], ([each.name, each.count] for each in left_out(asked.ledger_days().values()))
+
+
+def _cells(query: Query, value: str, metrics: Iterable[Any]) -> Iterator[Cell]:
+    yield value
+    for name, metric in zip(query.metrics, metrics, strict=True):
+        yield from cells(name, metric)
+
+
+def _in_hero(asked: SiteQuestion, hero: Hero | None, trouble: Trouble | None) -> dict[str, Any]:
+    again = f"/parts/hero/{quote(asked.site.site_id)}?{asked.state.as_query()}"
+    return {"hero": hero, "trouble": trouble, "again": again, "replaces": True}
+
+
+def _hero_at_once(asked: SiteQuestion) -> tuple[Hero | None, Trouble | None]:
+    """The figures, or neither if they are not ready in a moment, or the trouble that they have."""
+    try:
+        return _hero(asked, Budget(_IN_THE_PAGE, api_key_id())), None
+    except Refused:
+        return None, None
+    except TROUBLES as error:
+        return None, trouble_of(error)
+
+
+def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
+    figures = asked.answer(panels.figures(asked.question), budget)
+    query, answer = _over_time(asked, budget)
+    chart = chart_of(asked.state, query, answer, asked.now)
+    return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of)
+
+
+def _over_time(asked: SiteQuestion, budget: Budget | None = None) -> tuple[Query, Answer]:
+    state = asked.state
+    grain = grain_of(state, asked.period())
+    return asked.answer(panels.over_time(asked.question, state, grain), budget)
+
+
+def _frame(asked: SiteQuestion) -> dict[str, Any]:
+    """What a whole page shows around its content."""
+    state = asked.state
+    called = period_name(asked.period()) if state.period == CUSTOM else PERIODS[state.period][0]
+    return _shown(asked) | {
+        "viewer": viewer(),
+        "csrf_token": csrf_token(),
+        "sites": [each.site_id for each in readable_sites(asked.services)],
+        "periods": PERIODS,
+        "period": called,
+        "comparisons": COMPARISON_NAMES,
+        "chips": [[term_words(term) for term in each] for each in state.filters],
+        "dimensions": filter_dimensions(),
+        "operators": OPERATOR_NAMES,
+        "today": asked.now.date().isoformat(),
+    }
+
+
+def _shown(asked: SiteQuestion) -> dict[str, Any]:
+    return {
+        "site": asked.site,
+        "state": asked.state,
+        "up_to": clock(asked.now, asked.site.zone),
+        "shown_time": lambda moment: clock(moment, asked.site.zone),
+    }
+
+
+def _waiting(asked: SiteQuestion) -> dict[str, Any]:
+    host = urlsplit(request.host_url).hostname
+    return {
+        "collector": f"{request.scheme}://{host}:{asked.services.ingestion_port}",
+        "reasons": left_out([asked.ledger_lately()]),
+    }
+
+
+def _at(answer: Response, asked: SiteQuestion, state: PageState) -> Response:
+    """The answer, after which the browser's address is that of the state."""
+    answer.headers["HX-Push-Url"] = f"/site/{quote(asked.site.site_id)}?{state.as_query()}"
+    return answer
+
+
+def _asks_otherwise(state: PageState) -> bool:
+    """Whether the browser's page has panels that answer another question."""
+    shown = urlsplit(request.headers.get("HX-Current-URL", ""))
+    before = MultiDict(parse_qsl(shown.query, keep_blank_values=True))
+    return not state.asks_as(read_state(before, state.period))

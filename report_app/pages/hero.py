@@ -1,0 +1,118 @@
+"""The figures and the chart of a dashboard, ready to be shown. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from analytics.queries.comparison import counterparts
+from analytics.queries.local_time import time_labels
+from analytics.queries.query import Grain, Period, Query
+from analytics.reports.results import Answer, Metric
+from report_app.pages.page_state import FIGURES, PageState, default_grain, grains_of, open_bucket
+from report_app.pages.words import METRIC_LABELS, Change, bucket_name, change_of, number, period_name, tick_name
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFigure:
+    """`change` is None without a comparison."""
+
+    name: str
+    label: str
+    text: str
+    change: Change | None
+    before: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A bucket of the chart. `value` and `before` are None where there is no bucket or nothing to measure, and in the
+    future. `is_open`: more events may enter the bucket.
+    """
+
+    name: str
+    tick: str
+    value: float | None
+    text: str
+    before_name: str = ""
+    before: float | None = None
+    before_text: str = ""
+    is_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    figure: str
+    grain: Grain
+    grains: list[Grain]
+    points: list[Point]
+    period: str
+    period_before: str
+
+    @property
+    def label(self) -> str:
+        return METRIC_LABELS[self.figure]
+
+    @property
+    def has_open(self) -> bool:
+        return any(point.is_open for point in self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Hero:
+    """`is_empty`: the period has no events. `as_of`: see Answer."""
+
+    figures: list[KeyFigure]
+    chart: Chart
+    as_of: datetime | None
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(point.value or point.before for point in self.chart.points) and self.figures[0].text == "0"
+
+
+def grain_of(state: PageState, period: Period) -> Grain:
+    """The grain of the state, if the period can be shown by it."""
+    return next((grain for grain in grains_of(period) if grain == state.grain), default_grain(period))
+
+
+def key_figures(query: Query, answer: Answer) -> list[KeyFigure]:
+    (row,) = answer.rows
+    before = row.before or [None] * len(FIGURES)
+    shown = zip(query.metrics, row.metrics, before, strict=True)
+    return [_figure(metric, value, then, compared=bool(query.compare_with)) for metric, value, then in shown]
+
+
+def chart_of(state: PageState, query: Query, answer: Answer, now: datetime) -> Chart:
+    """`query` asks for the selected figure by time."""
+    grain = query.grain or "day"
+    is_open = open_bucket(query.period, grain, now)
+    then = counterparts(query.period, query.compare_with, grain) if query.compare_with else {}
+    future = {label for label in time_labels(query.period, grain) if is_open and label > is_open}
+    one_day = query.period.end - query.period.start <= timedelta(hours=25)  # also a day with a change of clocks
+    points = []
+    for row in answer.rows:
+        label, value = row.dimensions[0], row.metrics[0]
+        other = then.get(label)
+        before = (row.before or (0,))[0] if other else None
+        points.append(
+            Point(
+                name=bucket_name(label, grain),
+                tick=tick_name(label, grain, one_day=one_day),
+                value=None if label in future else _number(value),
+                text="" if label in future else number(state.figure, value),
+                before_name=bucket_name(other, grain) if other else "",
+                before=_number(before),
+                before_text=number(state.figure, before) if other else "",
+                is_open=label == is_open,
+            )
+        )
+    before_name = period_name(query.compare_with) if query.compare_with else ""
+    return Chart(state.figure, grain, grains_of(query.period), points, period_name(query.period), before_name)
+
+
+def _figure(metric: str, value: Metric, before: Metric, *, compared: bool) -> KeyFigure:
+    change = change_of(metric, value, before) if compared else None
+    return KeyFigure(metric, METRIC_LABELS[metric], number(metric, value), change, number(metric, before))
+
+
+def _number(value: Metric) -> float | None:
+    return value if isinstance(value, int | float) else None

@@ -1,0 +1,64 @@
+"""What was left out of a site's numbers, by reason, from the counts of the ledger. Pure."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from analytics.events.account import DEAD, DROPPED, DROPPED_LATER, DUPLICATE, REFUSED, REJECTED
+
+# The reasons that have a name for people, and what to do if they are a surprise.
+_REASONS = {
+    "bot": ("Bots and crawlers", "The user agent is that of a program."),
+    "spam_referrer": ("Referrer spam", "The referrer is a known spam host."),
+    "foreign_hostname": ("Other hosts", "The page is not on a domain of the site. Add its host to `domains`."),
+    "excluded_path": ("Excluded pages", "The page matches `excluded_paths` of the site."),
+    "excluded_address": ("Excluded addresses", "The address is in `excluded_ips` of the site."),
+    "refused_by_visitor": ("Refused by the visitor", "The visitor opted out, or sent Do Not Track or GPC."),
+    "origin_not_allowed": ("Other origins", "The page's origin is not in `allowed_origins` of the site."),
+    "too_old": ("Too old", "Events without an API key may be as old as `backdate_days` of the site."),
+    "invalid_event": ("Invalid events", "A field has the wrong form. Send the event with ?validate=1 to see which."),
+    "event_too_large": ("Too large", "The event has more bytes than `max_event_bytes` of the site."),
+    DUPLICATE: ("Duplicates", "The event was sent again with the same id. It counts once."),
+    DEAD: ("Dead letters", "The event could not be stored. Read the dead letters, correct them and replay them."),
+}
+_KINDS = {
+    REJECTED: "was rejected",
+    DROPPED: "was dropped",
+    DROPPED_LATER: "was dropped",
+    REFUSED: "was refused for now",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Events that do not count, for one reason. `why` explains it. `days` has their number by day."""
+
+    name: str
+    why: str
+    count: int
+
+
+def left_out(days: Iterable[Counter[str]]) -> list[LeftOut]:
+    """The events that do not count, by reason, the most frequent first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for day in days:
+        for key, count in day.items():
+            if reason := _reason(key):
+                counts[reason] += count
+    return [LeftOut(name, why, count) for (name, why), count in counts.most_common() if count]
+
+
+def count_left_out(day: Counter[str]) -> int:
+    """The number of events of a day that do not count."""
+    return sum(count for key, count in day.items() if _reason(key))
+
+
+def _reason(key: str) -> tuple[str, str] | None:
+    """The name and the explanation of a count. None if it counts events that are in reports or still wait."""
+    if key in _REASONS:
+        return _REASONS[key]
+    kind, colon, reason = key.partition(":")
+    said = _KINDS.get(kind + colon)
+    if said is None:
+        return None
+    return _REASONS.get(reason, (reason.replace("_", " ").capitalize(), f"The event {said}: {reason}."))

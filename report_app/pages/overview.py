@@ -1,0 +1,65 @@
+"""The overview of all sites that the viewer may read, with a card for each.
+
+Raises the exceptions of trouble.TROUBLES.
+"""
+
+from dataclasses import dataclass
+
+from flask import Response
+
+from analytics.queries.periods import ONE_DAY
+from analytics.reports.results import Answer
+from report_app.page_access import csrf_token, viewer
+from report_app.pages import panels
+from report_app.pages.page_reports import PageServices, SiteQuestion, readable_sites
+from report_app.pages.rendering import show
+from report_app.pages.trouble import TROUBLES, trouble_of
+from report_app.pages.words import number
+
+_DAYS = 14  # of a sparkline, with today
+_WIDTH, _HEIGHT = 280, 48  # of a sparkline
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCard:
+    """`line` holds the points of the sparkline up to yesterday, `open_line` its last part, which is today."""
+
+    visitors: str
+    pageviews: str
+    line: str
+    open_line: str
+
+
+def overview_page(services: PageServices) -> Response:
+    try:
+        sites = readable_sites(services)
+    except TROUBLES as error:
+        trouble = trouble_of(error)
+        return show("trouble_page.html", trouble.status, trouble=trouble, again="/")
+    return show("overview.html", sites=sites, viewer=viewer(), csrf_token=csrf_token())
+
+
+def card_part(asked: SiteQuestion) -> Response:
+    today = asked.now.date()
+    days = (today - (_DAYS - 1) * ONE_DAY).isoformat(), today.isoformat()
+    _, answer = asked.answer(panels.last_days(asked.site.site_id, *days))
+    return show("card.html", site=asked.site, card=card_of(answer), here=asked.here_now())
+
+
+def card_of(answer: Answer) -> SiteCard:
+    """`answer`: the visitors and pageviews of the last days."""
+    values = [int(row.metrics[0]) for row in answer.rows if isinstance(row.metrics[0], int)]
+    visitors, pageviews = answer.rows[-1].metrics
+    points = _points(values)
+    return SiteCard(
+        number("visitors", visitors),
+        number("pageviews", pageviews),
+        " ".join(points[:-1]),
+        " ".join(points[-2:]),
+    )
+
+
+def _points(values: list[int]) -> list[str]:
+    largest = max(values, default=0) or 1
+    step = _WIDTH / max(1, len(values) - 1)
+    return [f"{i * step:.1f},{_HEIGHT - 2 - value / largest * (_HEIGHT - 6):.1f}" for i, value in enumerate(values)]

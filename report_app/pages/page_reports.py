@@ -1,0 +1,112 @@
+"""Answers what a page asks about a site, for a viewer who may read it.
+
+Callers must handle the exceptions of trouble.TROUBLES.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from typing import Any
+
+from flask import abort
+from werkzeug.datastructures import MultiDict
+
+from analytics.journal.ledger import Ledger
+from analytics.queries.periods import ONE_DAY
+from analytics.queries.query import Period, Query
+from analytics.queries.query_schema import check_site_id, load_query
+from analytics.reports.budget import Budget
+from analytics.reports.engine import Reports
+from analytics.reports.realtime import RealtimeReader
+from analytics.reports.results import Answer
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore
+from report_app.page_access import viewer
+from report_app.pages.page_state import PageState, read_state
+from report_app.site_lookup import SiteLookup
+from web.auth import api_key_id
+
+MOST_LEFT_OUT = timedelta(days=399)  # of a period: the ledger's days that are read at once
+_NEW = timedelta(days=2)  # a site with less than this opens with today
+
+
+@dataclass(frozen=True, slots=True)
+class PageServices:
+    """What pages read. `clock`: returns an aware UTC time. `ingestion_port`: where browsers send events."""
+
+    reports: Reports
+    realtime: RealtimeReader
+    ledger: Ledger
+    sites: SiteStore
+    site_called: SiteLookup
+    clock: Callable[[], datetime]
+    ingestion_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteQuestion:
+    """A site and the state of its page. `now` is in the site's zone. `question` is the body without metrics."""
+
+    services: PageServices
+    site: Site
+    state: PageState
+    now: datetime
+
+    @property
+    def question(self) -> dict[str, Any]:
+        return self.state.question(self.site.site_id, self.now)
+
+    def answer(self, body: dict[str, Any], budget: Budget | None = None) -> tuple[Query, Answer]:
+        """`budget`: the time that is left, if it is not that of any report."""
+        reports = self.services.reports
+        budget = budget or reports.budget(api_key_id())
+        query = load_query(body, self.site, self.now, partial(reports.earliest, self.site.site_id, budget))
+        return query, reports.answer(query, budget)
+
+    def period(self) -> Period:
+        return load_query(self.question | {"metrics": ["visitors"]}, self.site, self.now, self.earliest).period
+
+    def earliest(self) -> datetime | None:
+        """When the first event of the site was. None if it has none."""
+        return self.services.reports.earliest(self.site.site_id)
+
+    def here_now(self) -> int:
+        """The visitors of the last 5 minutes."""
+        return self.services.realtime.read(self.site.site_id).last_5_minutes.visitors
+
+    def ledger_days(self) -> dict[date, Counter[str]]:
+        """The site's counts by UTC day of the period, at most of the last 400 days."""
+        period = self.period()
+        last = min(period.last_day(), self.now.astimezone(UTC).date())
+        return self.services.ledger.of_site(
+            self.site.site_id, max(period.first_day(), last - MOST_LEFT_OUT), max(last, period.first_day())
+        )
+
+    def ledger_lately(self) -> Counter[str]:
+        """The site's counts of today and yesterday."""
+        today = self.now.astimezone(UTC).date()
+        days = self.services.ledger.of_site(self.site.site_id, today - ONE_DAY, today)
+        return sum(days.values(), Counter[str]())
+
+
+def ask_about(services: PageServices, site_id: str, args: MultiDict[str, str]) -> SiteQuestion:
+    """The question that these parameters ask about a site. Without a period, a site that is new asks for today."""
+    who = viewer()
+    site = services.site_called(check_site_id(site_id))
+    if not who.may_read(site.site_id):
+        abort(403)
+    now = services.clock().astimezone(site.zone)
+    asked = SiteQuestion(services, site, read_state(args, "30d"), now)
+    if {"period", "from", "to"}.isdisjoint(args):
+        first = asked.earliest()
+        if first and now - first < _NEW:
+            return SiteQuestion(services, site, read_state(args, "day"), now)
+    return asked
+
+
+def readable_sites(services: PageServices) -> Sequence[Site]:
+    """The sites that the viewer may read, by their ids."""
+    who = viewer()
+    return [site for site in services.sites.known() if who.may_read(site.site_id)]

@@ -1,0 +1,59 @@
+"""The rows of a panel and of a full list, ready to be shown. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from analytics.queries.query import Query
+from analytics.reports.results import Answer, Metric, Row
+from report_app.pages.page_state import PageState
+from report_app.pages.panels import LIST_ROWS, PanelTab
+from report_app.pages.words import METRIC_LABELS, cut_name, number, value_name
+
+
+@dataclass(frozen=True, slots=True)
+class PanelRow:
+    """`name` is what people call the value; its two parts are those of cut_name. `bar` is the share of the largest row,
+    in percent. `numbers` are the metrics as texts. `link` is the query string of the page that the row filters, "" if
+    it filters none.
+    """
+
+    name: str
+    start: str
+    tail: str
+    bar: str
+    numbers: list[str]
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
+class PanelRows:
+    """`total` is the number of all rows. `columns` are the names of the metrics."""
+
+    rows: list[PanelRow]
+    total: int
+    columns: list[str]
+    as_of: datetime | None = None
+
+    def pages(self) -> int:
+        return max(1, -(-self.total // LIST_ROWS))
+
+
+def rows_of(tab: PanelTab, state: PageState, query: Query, answer: Answer) -> PanelRows:
+    largest = max((_size(row.metrics[0]) for row in answer.rows), default=0)
+    rows = [_row(tab, state, query, row, largest) for row in answer.rows]
+    columns = [METRIC_LABELS[metric] for metric in query.metrics]
+    return PanelRows(rows, answer.total_rows or 0, columns, answer.as_of)
+
+
+def _row(tab: PanelTab, state: PageState, query: Query, row: Row, largest: float) -> PanelRow:
+    value, metrics = row.dimensions[0], row.metrics
+    name = value_name(tab.dimension, value)
+    start, tail = cut_name(tab.dimension, name)
+    bar = f"{100 * _size(metrics[0]) / largest if largest else 0:.1f}%"
+    numbers = [number(metric, each) for metric, each in zip(query.metrics, metrics, strict=True)]
+    link = "" if tab.is_plain else state.with_filter(tab.dimension, value).as_query()
+    return PanelRow(name, start, tail, bar, numbers, link)
+
+
+def _size(value: Metric) -> float:
+    return value if isinstance(value, int | float) else 0

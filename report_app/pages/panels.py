@@ -1,0 +1,223 @@
+"""What the dashboard asks: the figures, the chart and each panel, as bodies of POST /api/v2/query. Pure.
+
+A body is the state's question (page_state.py) with metrics, dimensions and more filters. The pages and the API
+answer it with the same code.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from analytics.queries.query import PROPS, missing
+from report_app.pages.page_state import FIGURES, PageState
+from report_app.url_parameters import PROP
+
+Body = dict[str, Any]
+
+PANEL_ROWS = 6  # of a panel
+LIST_ROWS = 50  # of one page of a full list
+MOST_SUGGESTED_VALUES = 12
+_OF_GOAL = ("events", "conversion_rate")
+_OF_VISIT = ("visits", "bounce_rate", "visit_duration")
+_OF_EVENT = ("events",)
+
+
+@dataclass(frozen=True, slots=True)
+class PanelTab:
+    """A view of a panel: the visitors by `dimension`. `share` is the metric in percent beside them. `more` are the
+    metrics that only the full list shows. `filters` select the events that it is about. `searched` is the dimension
+    that a search looks into, if it is not `dimension`. `is_plain`: a row is no filter of the page. `many`: see `rows`.
+    """
+
+    name: str
+    label: str
+    dimension: str
+    share: str = "percentage"
+    more: tuple[str, ...] = _OF_VISIT
+    filters: tuple[Any, ...] = ()
+    searched: str = ""
+    hint: str = ""
+    is_plain: bool = False
+    many: str = ""
+
+    @property
+    def rows(self) -> str:
+        """What its rows are called within a sentence."""
+        return self.many or self.label.lower()
+
+    @property
+    def metrics(self) -> list[str]:
+        return ["visitors", self.share]
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """`tabs` are shown in the panel's head, `further` in a menu behind them."""
+
+    name: str
+    title: str
+    tabs: tuple[PanelTab, ...]
+    further: tuple[PanelTab, ...] = ()
+
+    def tab(self, name: str | None) -> PanelTab:
+        """The tab with this name, or the first one. Every property has a tab, called prop.<key>."""
+        if self.name == "goals" and name and name.startswith(PROP) and name != PROP:
+            return property_tab(name.removeprefix(PROP))
+        return next((tab for tab in (*self.tabs, *self.further) if tab.name == name), self.tabs[0])
+
+
+def property_tab(key: str) -> PanelTab:
+    return PanelTab(PROP + key, key, PROPS + key, more=_OF_EVENT, filters=(_has(PROPS + key),))
+
+
+def _has(dimension: str) -> list[Any]:
+    return ["is_not", dimension, [missing(dimension)]]
+
+
+def _is(dimension: str, *values: str) -> list[Any]:
+    return ["is", dimension, list(values)]
+
+
+def _visit(name: str, label: str) -> PanelTab:
+    return PanelTab(name, label, f"visit:{name}")
+
+
+def _utm(name: str, label: str) -> PanelTab:
+    dimension = f"visit:utm_{name}"
+    hint = f"Links to the site with utm_{name}=... fill this list."
+    return PanelTab(f"utm_{name}", label, dimension, filters=(_has(dimension),), hint=hint, many=_UTMS[name])
+
+
+_UTMS = {
+    "campaign": "campaigns",
+    "source": "UTM sources",
+    "medium": "UTM media",
+    "content": "UTM contents",
+    "term": "UTM terms",
+}
+_PAGE_HINT = "Pageviews with a path fill this list."
+_PLACE_HINT = "Places come from GEOIP_DB, a CDN's headers, or the fields of the event."
+
+PAGES_PANEL = Panel(
+    "pages",
+    "Pages",
+    (
+        PanelTab("top", "Top", "event:page", more=("pageviews", "time_on_page", "scroll_depth"),
+                 filters=(_has("event:page"),), hint=_PAGE_HINT, many="pages"),
+        PanelTab("entry", "Entry", "visit:entry_page", hint=_PAGE_HINT, many="entry pages"),
+        PanelTab("exit", "Exit", "visit:exit_page", hint=_PAGE_HINT, many="exit pages"),
+    ),
+    (
+        PanelTab("hosts", "Hosts", "event:hostname", more=("pageviews",)),
+        PanelTab("missing", "Not found", "event:page", more=_OF_EVENT, many="missing pages",
+                 filters=(_is("event:name", "404"),),
+                 hint="Send an event of the type 404 from the page that is shown for a missing page."),
+    ),
+)  # fmt: skip
+SOURCES_PANEL = Panel(
+    "sources",
+    "Sources",
+    (_visit("channel", "Channels"), _visit("source", "Sources"), _utm("campaign", "Campaigns")),
+    (
+        PanelTab("referrer", "Referrers", "visit:referrer", filters=(_has("visit:referrer"),)),
+        _utm("source", "UTM source"),
+        _utm("medium", "UTM medium"),
+        _utm("content", "UTM content"),
+        _utm("term", "UTM term"),
+    ),
+)
+PLACES_PANEL = Panel(
+    "places",
+    "Places",
+    (
+        PanelTab("country", "Countries", "visit:country", searched="visit:country_name", hint=_PLACE_HINT),
+        PanelTab("region", "Regions", "visit:region", searched="visit:region_name", hint=_PLACE_HINT),
+        PanelTab("city", "Cities", "visit:city", hint=_PLACE_HINT),
+    ),
+    (_visit("language", "Languages"),),
+)
+DEVICES_PANEL = Panel(
+    "devices",
+    "Devices",
+    (_visit("browser", "Browsers"), _visit("os", "Systems"), _visit("device", "Types")),
+    (
+        _visit("screen", "Screens"),
+        _visit("browser_version", "Browser versions"),
+        _visit("os_version", "System versions"),
+    ),
+)
+GOALS_PANEL = Panel(
+    "goals",
+    "Goals",
+    (
+        PanelTab("goal", "Conversions", "event:goal", "conversion_rate", ("events", "total_revenue"),
+                 hint="Goals of the site fill this list. They are a setting of the site."),
+        PanelTab("event", "Events", "event:name", more=_OF_EVENT, hint="Custom events fill this list.",
+                 filters=(["is_not", "event:name", ["pageview"]],)),
+    ),
+    (
+        PanelTab("outbound", "Outbound links", "event:props:url", more=_OF_EVENT, is_plain=True,
+                 filters=(_is("event:name", "Outbound Link: Click"),),
+                 hint="The tracker counts clicks on links to other hosts."),
+        PanelTab("download", "Downloads", "event:props:url", more=_OF_EVENT, is_plain=True,
+                 filters=(_is("event:name", "File Download"),),
+                 hint="The tracker counts clicks on links to files."),
+    ),
+)  # fmt: skip
+PANELS = {panel.name: panel for panel in (PAGES_PANEL, SOURCES_PANEL, PLACES_PANEL, DEVICES_PANEL, GOALS_PANEL)}
+
+
+def figures(question: Body) -> Body:
+    """The key figures."""
+    return question | {"metrics": list(FIGURES)}
+
+
+def over_time(question: Body, state: PageState, grain: str) -> Body:
+    """The selected figure by time. Every bucket has a row."""
+    include = question["include"] | {"time_labels": True}
+    return question | {"metrics": [state.figure], "dimensions": [f"time:{grain}"], "include": include}
+
+
+def top_rows(question: Body, tab: PanelTab) -> Body:
+    """The rows of a panel."""
+    return _by(question, tab, tab.metrics, limit=PANEL_ROWS)
+
+
+def full_list(question: Body, tab: PanelTab, state: PageState, limit: int = LIST_ROWS) -> Body:
+    """One page of all rows, or of those that contain the searched text."""
+    searched = tab.searched or tab.dimension
+    found = [["contains", searched, [state.search], {"case_sensitive": False}]] if state.search else []
+    offset = (state.page - 1) * limit
+    return _by(question, tab, [*tab.metrics, *tab.more], found, limit=limit, offset=offset)
+
+
+def suggestions(question: Body, dimension: str, text: str) -> Body:
+    """The most frequent values of a dimension that contain the text."""
+    by = PanelTab(dimension, dimension, dimension)
+    found = [["contains", dimension, [text], {"case_sensitive": False}]] if text else []
+    return _by(question | {"filters": []}, by, ["visitors"], found, limit=MOST_SUGGESTED_VALUES)
+
+
+def _by(question: Body, tab: PanelTab, metrics: list[str], found: list[Any] | None = None, **pagination: int) -> Body:
+    """A question by the dimension of a tab, without comparison."""
+    include = {name: value for name, value in question["include"].items() if name != "comparisons"}
+    return question | {
+        "metrics": metrics,
+        "dimensions": [tab.dimension],
+        "filters": [*question["filters"], *tab.filters, *(found or [])],
+        "include": include | {"total_rows": True},
+        "pagination": pagination,
+    }
+
+
+# The overview of all sites
+
+
+def last_days(site_id: str, first: str, last: str) -> Body:
+    """The visitors and pageviews of a site by day."""
+    return {
+        "site_id": site_id,
+        "metrics": ["visitors", "pageviews"],
+        "date_range": [first, last],
+        "dimensions": ["time:day"],
+        "include": {"time_labels": True},
+    }

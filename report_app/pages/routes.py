@@ -1,0 +1,96 @@
+"""The routes of pages and of their parts.
+
+`GET /` and `GET /site/<site_id>` are pages. Routes below /parts answer with a part of a page, which htmx puts in place.
+A site_id may hold slashes, so it is the end of each path. The query string is the state of the page (page_state.py).
+"""
+
+from flask import Blueprint, Response, abort, redirect, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from report_app.csv_output import as_csv
+from report_app.pages import dashboard, overview
+from report_app.pages.page_reports import PageServices, SiteQuestion, ask_about
+from report_app.pages.panels import PANELS, Panel
+from report_app.pages.rendering import show
+from report_app.pages.trouble import TROUBLES, trouble_of
+from report_app.url_parameters import PROP
+
+
+def pages_blueprint(services: PageServices) -> Blueprint:
+    blueprint = Blueprint("pages", __name__)
+
+    def asked(site_id: str) -> SiteQuestion:
+        return ask_about(services, site_id, request.args)
+
+    @blueprint.get("/site/<path:site_id>", merge_slashes=False)
+    def site(site_id: str) -> BaseResponse:
+        """The dashboard. A form of the filter builder leads to the address of the state that it makes."""
+        question = asked(site_id)
+        if "dimension" in request.args:
+            return redirect(f"{request.path}?{question.state.as_query()}", 303)
+        return dashboard.page(question)
+
+    @blueprint.get("/parts/hero/<path:site_id>", merge_slashes=False)
+    def hero(site_id: str) -> Response:
+        return dashboard.hero_part(asked(site_id))
+
+    @blueprint.get("/parts/panel/<name>/<path:site_id>", merge_slashes=False)
+    def panel(name: str, site_id: str) -> Response:
+        return dashboard.panel_part(_panel(name), asked(site_id), _opened_tab())
+
+    @blueprint.get("/parts/left-out/<path:site_id>", merge_slashes=False)
+    def left_out(site_id: str) -> Response:
+        return dashboard.left_out_part(asked(site_id), request.args.get("tab"))
+
+    @blueprint.get("/parts/live/<path:site_id>", merge_slashes=False)
+    def live(site_id: str) -> Response:
+        return show("live.html", here=asked(site_id).here_now())
+
+    @blueprint.get("/parts/first-event/<path:site_id>", merge_slashes=False)
+    def first_event(site_id: str) -> Response:
+        return dashboard.first_event_part(asked(site_id))
+
+    @blueprint.get("/parts/suggestions/<path:site_id>", merge_slashes=False)
+    def suggestions(site_id: str) -> Response:
+        return dashboard.suggestions_part(asked(site_id), request.args)
+
+    @blueprint.get("/parts/card/<path:site_id>", merge_slashes=False)
+    def card(site_id: str) -> Response:
+        return overview.card_part(asked(site_id))
+
+    @blueprint.get("/list/<name>/<path:site_id>", merge_slashes=False)
+    def full_list(name: str, site_id: str) -> Response:
+        return dashboard.list_page(_panel(name), asked(site_id))
+
+    @blueprint.get("/csv/chart/<path:site_id>", merge_slashes=False)
+    def chart_csv(site_id: str) -> Response:
+        return as_csv(*dashboard.chart_table(asked(site_id)))
+
+    @blueprint.get("/csv/left-out/<path:site_id>", merge_slashes=False)
+    def left_out_csv(site_id: str) -> Response:
+        return as_csv(*dashboard.left_out_table(asked(site_id)))
+
+    @blueprint.get("/csv/<name>/<path:site_id>", merge_slashes=False)
+    def panel_csv(name: str, site_id: str) -> Response:
+        return as_csv(*dashboard.panel_table(_panel(name), asked(site_id)))
+
+    for kind in TROUBLES:
+        blueprint.register_error_handler(kind, _troubled)
+    return blueprint
+
+
+def _panel(name: str) -> Panel:
+    return PANELS.get(name) or abort(404, "There is no such panel.")
+
+
+def _opened_tab() -> str | None:
+    """The tab that was clicked, or the property whose name was sent."""
+    key = request.args.get("key")
+    return f"{PROP}{key}" if key else request.args.get("tab")
+
+
+def _troubled(error: Exception) -> Response:
+    """A part of a page shows its own trouble, so that the other parts stay."""
+    trouble = trouble_of(error)
+    template = "trouble.html" if request.path.startswith("/parts/") else "trouble_page.html"
+    return show(template, trouble.status, trouble=trouble, again=request.full_path)

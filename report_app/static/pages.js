@@ -1,0 +1,229 @@
+// What a page does beyond htmx: parts ask for the state in the address, the chart, menus, keys and the theme.
+'use strict'
+
+const root = document.documentElement
+const KEPT = ['tabs'] // of the address, when a link was rendered before they changed
+const KEPT_BY_PANELS = ['tabs', 'grain', 'figure']
+
+// Parts and their state
+
+document.addEventListener('htmx:configRequest', ({ detail }) => {
+  const link = detail.elt
+  const here = new URLSearchParams(location.search)
+  if (link.hasAttribute('data-state')) {
+    detail.path = detail.path + '?' + here
+  } else if (detail.boosted && link.tagName === 'A' && link.pathname === location.pathname) {
+    const wanted = new URL(detail.path, location)
+    for (const name of link.closest('.panel') ? KEPT_BY_PANELS : KEPT) {
+      if (here.has(name)) wanted.searchParams.set(name, here.get(name))
+      else wanted.searchParams.delete(name)
+    }
+    detail.path = wanted.pathname + wanted.search
+  }
+})
+
+document.addEventListener('htmx:beforeRequest', (event) => {
+  if (document.hidden && event.target.hasAttribute('data-polls')) event.preventDefault()
+})
+
+document.addEventListener('htmx:sendError', ({ detail }) => {
+  const part = detail.elt.closest('.panel, .hero') || document.getElementById('hero')
+  if (!part || detail.elt.hasAttribute('data-polls')) return
+  const said = document.createElement('div')
+  said.className = 'trouble'
+  said.setAttribute('role', 'alert')
+  const title = document.createElement('b')
+  title.textContent = 'The server does not answer.'
+  const again = document.createElement('button')
+  again.className = 'pick'
+  again.textContent = 'Load the page again'
+  again.onclick = () => location.reload()
+  said.append(title, again)
+  part.replaceChildren(said)
+})
+
+// Back and forward load the page from the server. Until then, it looks like any page that loads.
+document.addEventListener('htmx:historyCacheMiss', () => document.getElementById('hero')?.classList.add('htmx-request'))
+
+// The chart draws the table that follows it.
+
+const UNITS = {
+  count: (value) => Intl.NumberFormat('en', { notation: 'compact' }).format(value).toLowerCase(),
+  ratio: (value) => String(Math.round(value * 10) / 10),
+  percent: (value) => Math.round(value) + '%',
+  duration: (value) => (value < 60 ? Math.round(value) + 's' : Math.round(value / 6) / 10 + 'm'),
+}
+
+const color = (name) => getComputedStyle(root).getPropertyValue(name).trim()
+
+function chartOf(figure) {
+  const plot = figure.querySelector('.plot')
+  const tip = figure.querySelector('.tip')
+  const read = figure.querySelector('[aria-live]')
+  const rows = [...figure.querySelectorAll('tbody tr')]
+  const number = (text) => (text === undefined || text === '' ? null : Number(text))
+  const now = rows.map((row) => number(row.dataset.now))
+  const before = rows.map((row) => number(row.dataset.before))
+  const open = rows.findIndex((row) => 'open' in row.dataset)
+  const closed = now.map((value, i) => (open < 0 || i < open ? value : null))
+  const dashed = now.map((value, i) => (open >= 0 && (i === open || i === open - 1) ? value : null))
+  const alone = (i) => now[i] !== null && now[i - 1] == null && now[i + 1] == null
+  const shown = UNITS[figure.dataset.unit]
+  const accent = color('--accent')
+  const font = '11px ' + getComputedStyle(document.body).fontFamily
+  const line = { stroke: accent, width: 2, spanGaps: false }
+
+  const splits = (u) => {
+    const labels = rows.map((row) => row.dataset.tick)
+    const most = Math.max(2, Math.floor(u.bbox.width / devicePixelRatio / 84))
+    const step = Math.ceil(rows.length / most)
+    return rows.map((_, i) => i).filter((i) => i % step === 0 && (i === 0 || labels[i] !== labels[i - step]))
+  }
+
+  const tell = (u) => {
+    const i = u.cursor.idx
+    tip.hidden = i == null || u.cursor.left < 0
+    if (tip.hidden) return
+    const [name, value, then] = rows[i].children
+    const strong = document.createElement('b')
+    strong.textContent = value.textContent || '–'
+    tip.replaceChildren(name.textContent, strong, then ? then.textContent.trim() : '')
+    const left = u.cursor.left + u.bbox.left / devicePixelRatio + 8
+    const most = figure.clientWidth - tip.offsetWidth - 8
+    tip.style.left = Math.max(8, left + 16 > most ? left - tip.offsetWidth - 16 : left + 16) + 'px'
+  }
+
+  const chart = new uPlot(
+    {
+      width: plot.clientWidth,
+      height: plot.clientHeight,
+      padding: [10, 24, 0, 0],
+      legend: { show: false },
+      cursor: { y: false, drag: { x: false, y: false }, points: { size: 8, fill: color('--surface'), width: 2 } },
+      scales: {
+        x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
+        y: { range: (_, low, high) => [0, Math.max(figure.dataset.unit === 'count' ? 4 : 1, high * 1.12)] },
+      },
+      axes: [
+        { splits, values: (_, at) => at.map((i) => rows[i].dataset.tick), font, size: 28, stroke: color('--ink-3'), grid: { show: false }, ticks: { show: false } },
+        { values: (_, at) => at.map((value, i) => (value === 0 ? '' : shown(value))), font, size: 48, space: 40, stroke: color('--ink-3'), grid: { stroke: color('--line'), width: 1 }, ticks: { show: false }, incrs: figure.dataset.unit === 'count' ? [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6, 2e6, 5e6, 1e7] : undefined },
+      ],
+      series: [
+        {},
+        { stroke: color('--compare'), width: 1.5, spanGaps: false, points: { show: rows.length < 2 } },
+        { ...line, fill: accent + '14', points: { show: rows.length < 2 || closed.some((_, i) => alone(i)), size: 6 } },
+        { ...line, dash: [4, 4], points: { show: open === 0, size: 6 } },
+      ],
+      hooks: { setCursor: [tell] },
+    },
+    [rows.map((_, i) => i), before, closed, dashed],
+    plot,
+  )
+
+  plot.onkeydown = (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key]
+    if (step === undefined) return
+    event.preventDefault()
+    const at = chart.cursor.idx ?? (step > 0 ? -1 : rows.length)
+    const i = Math.min(rows.length - 1, Math.max(0, at + step))
+    chart.setCursor({ left: chart.valToPos(i, 'x'), top: 10 })
+    read.textContent = [...rows[i].children].map((cell) => cell.textContent.trim()).join(', ')
+  }
+  plot.onblur = () => chart.setCursor({ left: -10, top: -10 })
+  plot.onpointermove = plot.onpointerdown = (event) => {
+    if (event.pointerType === 'mouse') return
+    const box = chart.over.getBoundingClientRect()
+    chart.setCursor({ left: event.clientX - box.left, top: 10 })
+  }
+  figure.classList.add('drawn')
+  return chart
+}
+
+const charts = new Map() // by the figure's element
+
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    const chart = charts.get(target.closest('.chart'))
+    if (chart && target.clientWidth) chart.setSize({ width: target.clientWidth, height: target.clientHeight })
+  }
+})
+
+function drawCharts(again) {
+  for (const [figure, chart] of charts) {
+    if (again || !figure.isConnected) {
+      chart.destroy()
+      charts.delete(figure)
+    }
+  }
+  for (const figure of document.querySelectorAll('.chart')) {
+    if (charts.has(figure)) continue
+    charts.set(figure, chartOf(figure))
+    resized.observe(figure.querySelector('.plot'))
+  }
+}
+
+document.addEventListener('htmx:load', () => drawCharts(false))
+matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => drawCharts(true))
+
+// Menus close when the focus or a click goes elsewhere.
+
+function closeMenus(except) {
+  for (const menu of document.querySelectorAll('details.menu[open]')) if (!except || !menu.contains(except)) menu.open = false
+}
+
+document.addEventListener('click', (event) => closeMenus(event.target))
+document.addEventListener('focusin', (event) => closeMenus(event.target))
+
+// Keys
+
+const isTyping = (element) => element.matches('input, select, textarea, [contenteditable]')
+
+function openMenu(field) {
+  const menu = field.closest('details')
+  menu.open = true
+  field.focus()
+}
+
+document.addEventListener('keydown', (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey) return
+  if (event.key === 'Escape') {
+    const menu = document.querySelector('details.menu[open]')
+    if (menu) {
+      menu.open = false
+      menu.querySelector('summary').focus()
+    } else if (!isTyping(event.target) && !document.querySelector('dialog[open]')) document.querySelector('[data-escape]')?.click()
+    return
+  }
+  if (isTyping(event.target) || document.querySelector('dialog[open]')) return
+  const actions = {
+    c: () => openMenu(document.getElementById('from')),
+    '/': () => openMenu(document.getElementById('dimension')),
+    '?': () => document.getElementById('shortcuts').showModal(),
+  }
+  const link = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`)
+  if (!document.getElementById('shortcuts') || !(link || actions[event.key])) return
+  event.preventDefault()
+  if (link) link.click()
+  else actions[event.key]()
+})
+
+// The theme: the system's, unless one was chosen. The server reads the cookie.
+
+function showTheme() {
+  for (const button of document.querySelectorAll('[data-theme-choice]')) {
+    button.setAttribute('aria-pressed', String((root.dataset.theme || '') === button.dataset.themeChoice))
+  }
+}
+
+document.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-theme-choice]')
+  if (!button) return
+  const theme = button.dataset.themeChoice
+  if (theme) root.dataset.theme = theme
+  else delete root.dataset.theme
+  document.cookie = `theme=${theme}; path=/; max-age=${theme ? 31536000 : 0}; samesite=lax`
+  showTheme()
+  drawCharts(true)
+})
+
+document.addEventListener('htmx:load', showTheme)

@@ -1,0 +1,320 @@
+"""The pages over HTTP: what they may load and execute, who may see them, and what they say if there is no answer."""
+
+import gzip
+import re
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from flask.testing import FlaskClient
+from pymongo.database import Database
+
+from analytics.access.api_key import READ_SCOPE, SITES_SCOPE
+from analytics.events.account import Account
+from analytics.journal.journal import Line
+from analytics.reports.results import Answer, Refused
+from analytics.sites.site import Site
+from analytics.unavailable import Unavailable
+from config.services import Services
+from config.settings import Settings
+from report_app import create_app
+from report_app.pages.panels import PANELS
+from tests.support.services import ADMIN_KEY, tell
+
+MOST_BYTES = 150_000  # of a page with all that it loads, gzipped
+PARTS = [f"/parts/panel/{name}" for name in PANELS] + ["/parts/hero", "/parts/left-out", "/parts/live", "/parts/card"]
+LISTS = [f"/list/{name}" for name in PANELS]
+PAGES = ["/", "/site/shop", "/site/unused", "/login", *(f"{path}/shop?period=7d" for path in (*PARTS, *LISTS))]
+HTML = {"Accept": "text/html"}
+HOSTILE = "\"><img src=x onerror=alert(1)><script>alert('x')</script>{{7*7}}"
+
+
+class Tags(HTMLParser):
+    """The tags of a page with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def loaded_by(page: str) -> Iterator[str]:
+    for tag, attributes in Tags(page).found:
+        if tag in ("script", "link", "img"):
+            yield str(attributes.get("src") or attributes.get("href"))
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_executes_and_loads_only_files_of_this_server(report: FlaskClient, story: None, path: str):
+    page = report.get(path, headers=HTML)
+    assert page.status_code == 200
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    assert page.headers["Cache-Control"] == "no-store"
+    for tag, attributes in Tags(page.text).found:
+        assert not [name for name in attributes if name.startswith(("on", "hx-on")) or name == "style"], tag
+        assert tag not in ("style", "iframe", "base")
+        if tag == "script":
+            assert attributes["src"]
+        for name in ("src", "href", "action", "hx-get"):
+            link = attributes.get(name) or "/"
+            assert re.match(r"/(?!/)|\?|#", link) or (path, tag) == ("/site/unused", "a"), link
+
+
+def test_htmx_evaluates_no_code(report: FlaskClient, story: None):
+    page = report.get("/site/shop").text
+    assert '"allowEval": false, "allowScriptTags": false, "includeIndicatorStyles": false' in page
+    assert "js:" not in page
+    assert "hx-on" not in page
+
+
+def test_a_page_with_all_that_it_loads_is_light(report: FlaskClient, story: None):
+    page = report.get("/site/shop").text
+    parts = [report.get(f"{path}/shop").text for path in PARTS]
+    files = [report.get(file, headers={"Accept-Encoding": "gzip"}) for file in loaded_by(page)]
+    assert len(files) == 7
+    assert all(file.headers["Content-Encoding"] == "gzip" for file in files)
+    weight = len(gzip.compress("".join([page, *parts]).encode())) + sum(len(file.data) for file in files)
+    print(f"{weight:,} bytes")
+    assert weight < MOST_BYTES
+
+
+def test_a_file_is_cached_forever_at_an_address_of_its_content(report: FlaskClient):
+    answer = report.get("/assets/pages.js")
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert answer.mimetype == "text/javascript"
+    assert gzip.decompress(report.get("/assets/pages.js", headers={"Accept-Encoding": "gzip"}).data) == answer.data
+    assert report.get("/assets/VERSIONS").status_code == 404
+    assert report.get("/assets/../page_access.py").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/site/shop", *(f"{path}/shop" for path in (*PARTS, *LISTS))])
+def test_what_visitors_send_is_text(report: FlaskClient, database: Database, path: str):
+    described = ("source", "channel", "utm_campaign", "city", "browser", "os", "language", "referrer")
+    tell(
+        database,
+        {"at": "22 10:00:00", "path": f"/{HOSTILE}", **dict.fromkeys(described, HOSTILE[:35])},
+        {"at": "22 10:01:00", "event_type": HOSTILE[:64], "props": {HOSTILE: HOSTILE}},
+    )
+    page = report.get(path, query_string={"period": "7d", "f": f"is_not,page,{HOSTILE}", "search": HOSTILE[:1]})
+    assert page.status_code == 200
+    for tag, attributes in Tags(page.text).found:
+        assert "onerror" not in attributes
+        assert tag != "img"
+        assert tag != "script" or attributes["src"]
+
+
+def test_the_overview_is_for_browsers_and_others_get_json(report: FlaskClient, services: Services):
+    services.sites.put(Site("shop"))
+    page = report.get("/", headers=HTML)
+    assert 'href="/site/shop"' in page.text
+    assert report.get("/", headers={"Accept": "application/json"}).json["name"] == "Footfall: reports"
+    assert report.get("/").json["name"] == "Footfall: reports"
+    assert {*page.vary} >= {"Accept", "Cookie"}
+
+
+def test_a_card_has_the_numbers_of_today(report: FlaskClient, database: Database):
+    tell(database, {"at": "22 09:00:00", "path": "/"}, {"at": "22 09:00:01", "path": "/", "user_id": "bob"})
+    card = report.get("/parts/card/shop").text
+    assert '<span class="v">2</span>' in card
+    assert "2 pageviews today" in card
+
+
+# Access
+
+
+@pytest.fixture
+def closed(settings: Settings, services: Services) -> FlaskClient:
+    """An app with a REPORT_KEY, so that pages need a sign-in."""
+    return create_app(replace(settings, report_key="a-report-key-for-tests"), services).test_client()
+
+
+def sign_in(app: FlaskClient, key: str, to: str = "/") -> Any:
+    token = re.search('name="csrf_token" value="(.*?)"', app.get("/login").text)[1]
+    return app.post("/login", query_string={"next": to}, data={"key": key, "csrf_token": token})
+
+
+def key_for(services: Services, *scopes: str, sites: list[str] | None = None) -> str:
+    return services.api_keys.create("tests", scopes, sites, None)[1]
+
+
+ALL = ["/", *(f"{path}/shop" for path in ("/site", *PARTS, *LISTS, "/csv/pages", "/csv/chart", "/csv/left-out",
+                                          "/parts/first-event", "/parts/suggestions"))]  # fmt: skip
+
+
+def test_every_route_of_pages_is_in_these_tests(report: FlaskClient):
+    rules = [rule.rule for rule in report.application.url_map.iter_rules() if rule.endpoint.startswith("pages.")]
+    known = {re.sub(r"^(/parts/panel|/list|/csv)/(pages|sources|places|devices|goals)/", r"\1/<name>/", path)
+             for path in ALL}  # fmt: skip
+    assert {rule.replace("<path:site_id>", "shop") for rule in rules} == known - {"/"}
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_without_a_sign_in_there_is_only_the_way_to_it(closed: FlaskClient, story: None, path: str):
+    page = closed.get(path, headers=HTML)
+    assert (page.status_code, page.location) == (303, f"/login?next={path.replace('/', '%2F')}") or (
+        page.location == f"/login?next={path}"
+    )
+    part = closed.get(path, headers=HTML | {"HX-Request": "true"})
+    assert (part.status_code, part.headers["HX-Redirect"]) == (401, "/login")
+
+
+@pytest.mark.parametrize("path", ALL)
+def test_a_key_opens_its_own_sites_only(closed: FlaskClient, services: Services, story: None, path: str):
+    services.sites.put(Site("shop"))
+    services.sites.put(Site("other"))
+    assert sign_in(closed, key_for(services, READ_SCOPE, sites=["other"])).location == "/"
+    page = closed.get(path, headers=HTML)
+    if path == "/":
+        assert "/site/other" in page.text
+        assert "shop" not in page.text
+    else:
+        assert page.status_code == 403
+        assert "You may not see this site" in page.text
+    assert sign_in(closed, key_for(services, READ_SCOPE, sites=["shop"])).status_code == 303
+    assert closed.get(path, headers=HTML).status_code == 200
+
+
+def test_the_keys_that_sign_in(closed: FlaskClient, services: Services):
+    for key in (ADMIN_KEY, "a-report-key-for-tests", key_for(services, READ_SCOPE)):
+        assert sign_in(closed, key).status_code == 303
+    for key in ("", "wrong", "footfall_" + "x" * 32, key_for(services, SITES_SCOPE)):
+        assert sign_in(closed, key).status_code == 401
+
+
+def test_a_sign_in_has_a_safe_cookie_and_leads_only_to_this_server(closed: FlaskClient):
+    answer = sign_in(closed, ADMIN_KEY, "/site/shop?period=7d")
+    assert answer.location == "/site/shop?period=7d"
+    cookie = answer.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert sign_in(closed, ADMIN_KEY, "//evil.example/").location == "/"
+    assert sign_in(closed, ADMIN_KEY, "https://evil.example/").location == "/"
+    assert sign_in(closed, ADMIN_KEY, "/\\evil.example/").location == "/"
+
+
+def test_a_form_of_another_site_does_not_sign_in_or_out(closed: FlaskClient):
+    closed.get("/login")
+    assert closed.post("/login", data={"key": ADMIN_KEY}).status_code == 400
+    assert closed.post("/login", data={"key": ADMIN_KEY, "csrf_token": "guessed"}).status_code == 400
+    assert closed.post("/logout", data={}).status_code == 400
+
+
+def test_signing_out_ends_the_session(closed: FlaskClient, story: None):
+    sign_in(closed, ADMIN_KEY)
+    token = closed.get_cookie("footfall_token").value
+    assert closed.get("/site/shop").status_code == 200
+    closed.post("/logout", data={"csrf_token": token})
+    assert closed.get("/site/shop").status_code == 303
+
+
+# States
+
+
+Breaking = Callable[[Exception], FlaskClient]
+
+
+@pytest.fixture
+def breaking(settings: Settings, services: Services) -> Breaking:
+    """An app whose queries raise an exception."""
+
+    class Broken:
+        def __init__(self, error: Exception) -> None:
+            self._error = error
+
+        def budget(self, key: str) -> None:
+            return
+
+        def answer(self, query: object, budget: object) -> Answer:
+            raise self._error
+
+        def earliest(self, site_id: str, budget: object = None) -> None:
+            return
+
+        def check(self) -> None:
+            return
+
+    def app_with(error: Exception) -> FlaskClient:
+        broken = copy(services)
+        vars(broken)["reports"] = Broken(error)
+        return create_app(settings, broken).test_client()
+
+    return app_with
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "retries"),
+    [(Refused("time_limit", "The query takes longer than 20 s."), "This takes too long", False),
+     (Refused("busy", "Too many queries."), "Other queries are running", True),
+     (Unavailable("mongodb", Exception("gone")), "mongodb does not answer", True)],
+)  # fmt: skip
+def test_a_part_without_an_answer_says_what_to_do(breaking: Breaking, error: Exception, said: str, retries: bool):
+    app = breaking(error)
+    for path in ("/parts/panel/pages/shop?period=7d", "/parts/hero/shop?period=7d"):
+        part = app.get(path)
+        assert part.status_code == 503
+        assert said in part.text
+        assert ('hx-trigger="load delay:2s"' in part.text) is retries
+    assert 'id="hero"' in part.text
+
+
+def test_a_page_does_not_wait_for_slow_figures(breaking: Breaking):
+    page = breaking(Refused("time_limit", "slow")).get("/site/shop?period=7d")
+    assert page.status_code == 200
+    assert 'hx-get="/parts/hero/shop?period=7d" hx-trigger="load"' in page.text
+    assert 'aria-busy="true"' in page.text
+
+
+def test_an_invalid_filter_is_explained_and_can_be_removed(report: FlaskClient, story: None):
+    page = report.get("/site/shop?period=7d&f=is,country,Germany")
+    assert "needs to be a valid 2-letter country code" in page.text
+    assert 'aria-label="Remove the filter Country"' in page.text
+    assert report.get("/parts/panel/pages/shop?period=7d&f=is,country,Germany").status_code == 400
+
+
+def test_an_unknown_site_is_a_page_in_production(settings: Settings, services: Services):
+    app = create_app(replace(settings, app_env="production", secret_key="x" * 16), services).test_client()
+    sign_in(app, ADMIN_KEY)
+    page = app.get(f"/site/{uuid4()}")
+    assert (page.status_code, "There is no such site" in page.text) == (404, True)
+
+
+def test_a_site_without_events_shows_the_snippet_and_says_what_was_left_out(
+    report: FlaskClient, services: Services, settings: Settings
+):
+    page = report.get("/site/unused").text
+    assert f"http://localhost:{settings.ingestion_port}/js/footfall.js" in page
+    assert "No event is stored yet" in page
+    services.journal.append([Line(Account("unused", services.now().date()), "dropped:refused_by_visitor")])
+    assert "Refused by the visitor" in report.get("/parts/first-event/unused").text
+
+
+def test_the_first_event_opens_the_dashboard(report: FlaskClient, database: Database):
+    assert "HX-Refresh" not in report.get("/parts/first-event/fresh").headers
+    tell(database, {"at": "22 10:00:00", "path": "/", "site_id": "fresh"})
+    assert report.get("/parts/first-event/fresh").headers["HX-Refresh"] == "true"
+
+
+def test_panels_ask_again_only_if_their_question_changed(report: FlaskClient, story: None):
+    def triggers(path: str) -> bool:
+        headers = {"HX-Request": "true", "HX-Current-URL": "http://localhost/site/shop?period=7d"}
+        return "question" in report.get(path, headers=headers).headers.get("HX-Trigger-After-Settle", "")
+
+    assert triggers("/site/shop?period=7d&f=is,country,DE")
+    assert triggers("/site/shop?period=day")
+    assert not triggers("/site/shop?period=7d&figure=visits&grain=hour")
+
+
+def test_a_site_id_may_hold_slashes_and_spaces(report: FlaskClient, database: Database):
+    tell(database, {"at": "22 10:00:00", "path": "/", "site_id": "a//b c/d"})
+    page = report.get("/site/a//b%20c/d?period=7d").text
+    assert 'hx-get="/parts/panel/pages/a//b%20c/d"' in page
+    assert '<span class="n">1</span>' in report.get("/parts/panel/pages/a//b%20c/d?period=7d").text

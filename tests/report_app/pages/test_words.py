@@ -1,0 +1,84 @@
+"""How numbers, changes and values are shown. Pure."""
+
+# ruff: noqa: RUF001  pages show dashes and minus signs
+
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+
+from analytics.queries.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS
+from analytics.reports.results import Metric, MoneyAmount
+from report_app.pages.left_out import count_left_out, left_out
+from report_app.pages.words import DIMENSION_NAMES, bucket_name, change_of, cut_name, number, tick_name, value_name
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "shown"),
+    [("visitors", 38412, "38,412"), ("views_per_visit", 2.54, "2.5"), ("bounce_rate", 41, "41%"),
+     ("percentage", 0.4, "<1%"), ("percentage", 0, "0%"), ("visit_duration", 168, "2m 48s"),
+     ("visit_duration", 9, "9s"),
+     ("visit_duration", 3725, "1h 02m"), ("scroll_depth", None, "–"),
+     ("total_revenue", MoneyAmount(Decimal("1450.1"), "EUR"), "€1,450.10")],
+)  # fmt: skip
+def test_numbers(metric: str, value: Metric, shown: str):
+    assert number(metric, value) == shown
+
+
+@pytest.mark.parametrize(
+    ("metric", "now", "before", "text", "kind"),
+    [("visitors", 118, 100, "+18%", "up"), ("visitors", 97, 100, "−3%", "down"), ("visitors", 5, 5, "0%", ""),
+     ("visitors", 5, 0, "new", ""), ("visitors", 0, 0, "–", ""), ("bounce_rate", 41, 43, "−2 pt", "up"),
+     ("bounce_rate", 45, 43, "+2 pt", "down"), ("visit_duration", None, 3, "–", "")],
+)  # fmt: skip
+def test_a_change_says_its_direction_and_whether_it_is_good(
+    metric: str, now: Metric, before: Metric, text: str, kind: str
+):
+    change = change_of(metric, now, before)
+    assert (change.text, change.kind) == (text, kind)
+
+
+def test_codes_have_names_and_other_values_stay():
+    assert value_name("visit:country", "DE") == "Germany"
+    assert value_name("visit:country", "(not set)") == "(not set)"
+    assert value_name("visit:region", "US-CA") == "California"
+    assert value_name("visit:region", "XX-99") == "XX-99"
+    assert value_name("visit:language", "de-AT") == "German (Austria)"
+    assert value_name("visit:language", "not a language") == "not a language"
+    assert value_name("visit:city", "DE") == "DE"
+
+
+def test_paths_are_cut_in_the_middle_and_other_names_at_the_end():
+    assert "".join(cut_name("event:page", "/blog/how-we-count-visitors")) == "/blog/how-we-count-visitors"
+    assert cut_name("event:page", "/blog/how-we-count-visitors")[1] == "count-visitors"
+    assert cut_name("visit:city", "A city with a really long name") == ("A city with a really long name", "")
+
+
+def test_every_dimension_of_the_filter_builder_exists():
+    assert set(DIMENSION_NAMES) <= {*EVENT_DIMENSIONS, *VISIT_DIMENSIONS}
+
+
+def test_buckets_and_ticks():
+    assert bucket_name("2026-11-21 14:00:00", "hour") == "Sat 21 Nov, 14:00"
+    assert bucket_name("2026-11-16", "week") == "Week of 16 Nov 2026"
+    assert bucket_name("2026-11-01", "month") == "November 2026"
+    assert tick_name("2026-11-21 14:00:00", "hour", one_day=True) == "14:00"
+    assert tick_name("2026-11-21 14:00:00", "hour", one_day=False) == "21 Nov"
+
+
+def test_left_out_is_all_that_does_not_count_and_nothing_else():
+    days = [
+        Counter({"accepted": 90, "stored": 80, "dropped-later:bot": 7, "duplicate": 2, "dead": 1, "replayed": 3}),
+        Counter(
+            {"dropped-later:bot": 3, "dropped:refused_by_visitor": 4, "rejected:too_old": 5, "refused:site_quota": 6}
+        ),
+    ]
+    assert [(each.name, each.count) for each in left_out(days)] == [
+        ("Bots and crawlers", 10),
+        ("Site quota", 6),
+        ("Too old", 5),
+        ("Refused by the visitor", 4),
+        ("Duplicates", 2),
+        ("Dead letters", 1),
+    ]
+    assert [count_left_out(day) for day in days] == [10, 18]
