@@ -34,6 +34,12 @@ def plain_address(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
+def subscriber_network(address: str) -> str:
+    """Return the network of one subscriber. For IPv6 it is the first 64 bits."""
+    plain = plain_address(address)
+    return str(ip_network(f"{plain}/64", strict=False)) if ":" in plain else plain
+
+
 def plain_network(text: str) -> IPv4Network | IPv6Network:
     """Return an address, or a network in CIDR notation, as a network. Raises ValueError."""
     address, slash, length = text.strip().partition("/")

@@ -16,14 +16,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hmac import digest
-from ipaddress import ip_network
 from typing import Any
 
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from analytics.access.store import WRITE_SCOPE, ApiKey, KeyRing, is_ours
-from analytics.addresses import plain_address
+from analytics.addresses import plain_address, subscriber_network
 from analytics.enrichment.steps import Lookups
 from analytics.events.account import DROPPED, REFUSED, REJECTED, Account
 from analytics.events.drop import Drop
@@ -145,7 +144,7 @@ class Collector:
             salt = self._salts.of(SALT_ZONE, self._now().date())
         except Unavailable:
             return ""
-        who = digest(salt, f"address {_network(address)}".encode(), "sha256")[:8].hex()
+        who = digest(salt, f"address {subscriber_network(address)}".encode(), "sha256")[:8].hex()
         self.limits.spend(ADDRESS, who)
         self.limits.check(ADDRESS_EVENTS, who)
         self.limits.check(ADDRESS_BYTES, who)
@@ -451,12 +450,6 @@ def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:
     if not plain:
         raise InvalidEvent({"ip": ["Not an IP address."]}, site_id=site_id)
     return Client(plain, user_agent)
-
-
-def _network(address: str) -> str:
-    """The network of one subscriber. For IPv6 it is the first 64 bits."""
-    plain = plain_address(address)
-    return str(ip_network(f"{plain}/64", strict=False)) if ":" in plain else plain
 
 
 def _size(lines: Sequence[Line]) -> int:
