@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from limits.storage import RedisStorage
 
     from analytics.access.store import ApiKeyStore, KeyRing
+    from analytics.accounts.sessions import SessionStore
+    from analytics.accounts.sharing import SharingStore
+    from analytics.accounts.store import AccountStore
     from analytics.enrichment.steps import Lookups
     from analytics.events.store import EventStore
     from analytics.journal.dead_letters import DeadLetterStore
@@ -157,6 +160,24 @@ class Services:
         from analytics.access.store import ApiKeyStore
 
         return ApiKeyStore(self.database, self.now, changed=self.key_ring.publish_change, ids_of=self.sites.ids_of)
+
+    @cached_property
+    def accounts(self) -> AccountStore:
+        from analytics.accounts.store import AccountStore
+
+        return AccountStore(self.database, self.now)
+
+    @cached_property
+    def sessions(self) -> SessionStore:
+        from analytics.accounts.sessions import SessionStore
+
+        return SessionStore(self.redis, self.now)
+
+    @cached_property
+    def sharing(self) -> SharingStore:
+        from analytics.accounts.sharing import SharingStore
+
+        return SharingStore(self.database, self.now)
 
     @cached_property
     def salts(self) -> Salts:

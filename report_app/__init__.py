@@ -14,10 +14,14 @@ from analytics.access.store import (
     READ_SCOPE,
     SITES_SCOPE,
 )
+from analytics.accounts.authenticator import Authenticator
 from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from config.metrics import dead_letter_gauge
 from config.services import Services
+from config.session_key import session_keys
 from config.settings import Settings
+from report_app.accounts import accounts_blueprint
+from report_app.accounts.attempts import SIGN_IN_RATES, Attempts
 from report_app.api_keys import keys_blueprint
 from report_app.data_subjects import erasure_blueprint
 from report_app.dead_letters import dead_letters_blueprint
@@ -26,9 +30,12 @@ from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
 from report_app.openapi_operations import description
+from report_app.page_access import protect_pages
 from report_app.query import query_blueprint
+from report_app.session_cookie import use_session_cookie
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
+from report_app.static_files import static_blueprint
 from report_app.stats import stats_blueprint
 from report_app.visitors import visitors_blueprint
 from web.app import new_app
@@ -36,6 +43,7 @@ from web.auth import Auth, in_path, in_question
 from web.docs import docs_blueprint
 from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
+from web.rate_limits import RateLimits
 
 log = structlog.get_logger()
 
@@ -72,9 +80,20 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(description))
     app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS))
+    _add_pages(app, settings, services)
     if settings.reports_are_open:
         log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     return app
+
+
+def _add_pages(app: Flask, settings: Settings, services: Services) -> None:
+    """The routes that a session protects, and not a key."""
+    authenticator = Authenticator(services.accounts, services.sessions, services.now)
+    attempts = Attempts(RateLimits(services.rate_storage, SIGN_IN_RATES), services.salts, services.now)
+    use_session_cookie(app, session_keys(settings))
+    protect_pages(app, authenticator, services.sharing)
+    app.register_blueprint(static_blueprint())
+    app.register_blueprint(accounts_blueprint(authenticator, services.sharing, attempts, services.now))
 
 
 def _not_cached(response: Response) -> Response:

@@ -1,0 +1,147 @@
+"""Who asks for a page, and what they may see. Pages are protected by a session, the API by keys (web/auth.py).
+
+A page calls `viewer()`. It returns the signed-in user, or sends the browser to /login. For requests that change
+something it also checks the CSRF token, so a page that knows its viewer is protected.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+from urllib.parse import quote, urlencode, urlsplit
+
+from flask import Flask, Response, abort, current_app, g, redirect, request, session, url_for
+from flask_wtf.csrf import CSRFProtect, generate_csrf
+
+from analytics.accounts.authenticator import Authenticator
+from analytics.accounts.sharing import SharedLink, SharingStore
+from analytics.accounts.user import Role, User
+
+_EXTENSION = "footfall_page_access"
+_USER = "footfall_user"  # in g
+_TOKEN, _LINKS = "token", "links"  # in the cookie
+_MOST_LINKS = 20
+_LONGEST_PATH = 2000  # characters
+
+_csrf = CSRFProtect()
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks at a page. `roles`: the role by site_id."""
+
+    name: str
+    is_owner: bool = False
+    roles: Mapping[str, Role] = field(default_factory=dict)
+
+    def may_read(self, site_id: str) -> bool:
+        return self.is_owner or site_id in self.roles
+
+    def may_edit(self, site_id: str) -> bool:
+        return self.is_owner or self.roles.get(site_id) is Role.EDITOR
+
+
+def protect_pages(app: Flask, authenticator: Authenticator, sharing: SharingStore) -> None:
+    """Pages find their viewer by `authenticator` and `sharing`. Only this module checks CSRF tokens: the routes of the
+    API take no cookie, so they need no token.
+    """
+    app.extensions[_EXTENSION] = authenticator, sharing
+    app.config.update(
+        WTF_CSRF_CHECK_DEFAULT=False,
+        WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
+        WTF_CSRF_SSL_STRICT=False,  # it needs the Referer, which pages do not send; __Host- protects the cookie instead
+    )
+    _csrf.init_app(app)
+
+
+def viewer() -> Viewer:
+    """The viewer of this request. If the route has a `site_id`, a guest may be the viewer: the site is public, or the
+    guest opened a shared link. A guest has no name. Any other request without a user ends: a browser is redirected to
+    /login, and htmx is told to go there. Raises Unavailable.
+    """
+    check_csrf()
+    user, site_id = signed_in_user(), str((request.view_args or {}).get("site_id", ""))
+    seen = Viewer(user.name, user.is_owner, user.roles) if user else Viewer("")
+    if site_id and not seen.may_read(site_id) and _sharing().opens(site_id, session.get(_LINKS, ())):
+        return replace(seen, roles={**seen.roles, site_id: Role.VIEWER})
+    return seen if user else abort(_to_login())
+
+
+def open_link(link: SharedLink) -> None:
+    """The browser may read the link's site from now on, as long as the link is valid."""
+    session.permanent = True
+    session[_LINKS] = [link.digest, *session.get(_LINKS, ())][:_MOST_LINKS]
+
+
+def csrf_token() -> str:
+    """The token that a form of this session sends in the field `csrf_token`, or htmx in the header X-CSRFToken."""
+    return cast(str, generate_csrf())
+
+
+def check_csrf() -> None:
+    """Ends a request that changes something and has no valid CSRF token, with 400."""
+    _csrf.protect()
+
+
+def required_user() -> User:
+    """The signed-in user. Ends the request as viewer() does."""
+    check_csrf()
+    return signed_in_user() or abort(_to_login())
+
+
+def signed_in_user() -> User | None:
+    """The signed-in user, looked up once in a request. Raises Unavailable."""
+    if _USER not in g:
+        token = session.get(_TOKEN)
+        setattr(g, _USER, _authenticator().user_of(token) if token else None)
+    return cast("User | None", g.get(_USER))
+
+
+def start_session(user: User) -> None:
+    """Start a new session for the user. Nothing of the cookie before it stays, so that no other person knows it."""
+    end_session()
+    session.permanent = True
+    session[_TOKEN] = _authenticator().sessions.start(user.id, user.epoch)
+
+
+def end_session() -> None:
+    """End the session, and empty the cookie."""
+    if token := session.get(_TOKEN):
+        _authenticator().sessions.end(token)
+    session.clear()
+    g.pop(_USER, None)
+    g.pop("csrf_token", None)  # Flask-WTF keeps the token of the request there
+
+
+def site_path(site_id: str) -> str:
+    """The path of a site's dashboard."""
+    return f"/site/{quote(site_id)}"
+
+
+def safe_path(text: str) -> str:
+    """A path of this server to continue with, or `/` if the text is anything else, such as the URL of another host."""
+    is_path = text.startswith("/") and not text.startswith("//") and text.isprintable() and "\\" not in text
+    return text if is_path and len(text) <= _LONGEST_PATH else "/"
+
+
+def _to_login() -> Response:
+    """The answer to a request that needs a user."""
+    is_htmx = "HX-Request" in request.headers
+    page = _path_in(request.headers.get("HX-Current-URL", "")) if is_htmx else request.full_path.removesuffix("?")
+    to = f"{url_for('accounts.login')}?{urlencode({'next': safe_path(page)})}"
+    return Response(status=401, headers={"HX-Redirect": to}) if is_htmx else cast(Response, redirect(to, 303))
+
+
+def _path_in(url: str) -> str:
+    """The path and query of a URL, or "" if it cannot be read."""
+    try:
+        return urlsplit(url)._replace(scheme="", netloc="").geturl()
+    except ValueError:
+        return ""
+
+
+def _authenticator() -> Authenticator:
+    return cast(Authenticator, current_app.extensions[_EXTENSION][0])
+
+
+def _sharing() -> SharingStore:
+    return cast(SharingStore, current_app.extensions[_EXTENSION][1])
