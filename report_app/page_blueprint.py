@@ -5,10 +5,10 @@ from typing import Any
 import structlog
 from flask import Blueprint, Response, render_template
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException, TooManyRequests
+from werkzeug.exceptions import ClientDisconnected, HTTPException, TooManyRequests
 
 from analytics.unavailable import Unavailable
-from web.errors import RETRY_AFTER
+from web.errors import RETRY_AFTER, note_broken
 
 log = structlog.get_logger()
 
@@ -22,7 +22,8 @@ _STORES = {"redis": "Redis", "mongodb": "MongoDB"}
 
 class PageBlueprint(Blueprint):
     """Pages load nothing from other servers, run no script and cannot be framed, unless they set another policy. Their
-    errors are HTML that says what to do, where those of the API are JSON. The description of the API leaves them out.
+    errors are HTML that says what to do, where those of the API are JSON. Bugs and broken requests are answered as in
+    the API (web/errors.py), whose description leaves pages out.
     """
 
     def __init__(self, name: str, import_name: str, **options: Any) -> None:
@@ -32,7 +33,6 @@ class PageBlueprint(Blueprint):
         self.register_error_handler(CSRFError, _form_expired)
         self.register_error_handler(TooManyRequests, _too_many)
         self.register_error_handler(HTTPException, _http_error)
-        self.register_error_handler(Exception, _bug)
 
 
 def _with_policy(response: Response) -> Response:
@@ -61,9 +61,6 @@ def _too_many(error: TooManyRequests) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
+    if isinstance(error, ClientDisconnected):
+        note_broken(error)
     return _page(error.code or 500, error.name, error.description or "")
-
-
-def _bug(error: Exception) -> Response:
-    log.exception("request_failed", error=type(error).__name__)
-    return _page(500, "Error", "An internal error occurred. The log of the server has the details.")
