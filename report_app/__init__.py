@@ -91,7 +91,7 @@ def _add_pages(app: Flask, settings: Settings, services: Services) -> None:
     authenticator = Authenticator(services.accounts, services.sessions, services.now)
     attempts = Attempts(RateLimits(services.rate_storage, SIGN_IN_RATES), services.salts, services.now)
     use_session_cookie(app, session_keys(settings))
-    protect_pages(app, authenticator, services.sharing)
+    protect_pages(app, authenticator, services.sharing, reports_are_open=settings.reports_are_open)
     app.register_blueprint(static_blueprint())
     app.register_blueprint(accounts_blueprint(authenticator, services.sharing, attempts, services.now))
 

@@ -27,24 +27,33 @@ _csrf = CSRFProtect()
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks at a page. `roles`: the role by site_id."""
+    """Who looks at a page. `name` is "" for a guest. `roles`: the role by site_id. `reads_all`: reports are open."""
 
     name: str
     is_owner: bool = False
     roles: Mapping[str, Role] = field(default_factory=dict)
+    reads_all: bool = False
 
     def may_read(self, site_id: str) -> bool:
-        return self.is_owner or site_id in self.roles
+        return self.is_owner or self.reads_all or site_id in self.roles
 
     def may_edit(self, site_id: str) -> bool:
         return self.is_owner or self.roles.get(site_id) is Role.EDITOR
 
 
-def protect_pages(app: Flask, authenticator: Authenticator, sharing: SharingStore) -> None:
-    """Pages find their viewer by `authenticator` and `sharing`. Only this module checks CSRF tokens: the routes of the
-    API take no cookie, so they need no token.
+@dataclass(frozen=True, slots=True)
+class _Access:
+    authenticator: Authenticator
+    sharing: SharingStore
+    reports_are_open: bool
+
+
+def protect_pages(app: Flask, authenticator: Authenticator, sharing: SharingStore, *, reports_are_open: bool) -> None:
+    """Pages find their viewer by `authenticator` and `sharing`. If reports are open (Settings.reports_are_open), every
+    guest may read every site, as with the API. Only this module checks CSRF tokens: the routes of the API take no
+    cookie, so they need no token.
     """
-    app.extensions[_EXTENSION] = authenticator, sharing
+    app.extensions[_EXTENSION] = _Access(authenticator, sharing, reports_are_open)
     app.config.update(
         WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
@@ -54,16 +63,17 @@ def protect_pages(app: Flask, authenticator: Authenticator, sharing: SharingStor
 
 
 def viewer() -> Viewer:
-    """The viewer of this request. If the route has a `site_id`, a guest may be the viewer: the site is public, or the
-    guest opened a shared link. A guest has no name. Any other request without a user ends: a browser is redirected to
-    /login, and htmx is told to go there. Raises Unavailable.
+    """The viewer of this request. A guest may be the viewer if reports are open, or if the route has the `site_id` of a
+    public site, or of one whose shared link the guest opened. Any other request without a user ends: a browser is
+    redirected to /login, and htmx is told to go there. Raises Unavailable.
     """
     check_csrf()
     user, site_id = signed_in_user(), str((request.view_args or {}).get("site_id", ""))
-    seen = Viewer(user.name, user.is_owner, user.roles) if user else Viewer("")
-    if site_id and not seen.may_read(site_id) and _sharing().opens(site_id, session.get(_LINKS, ())):
+    known = Viewer(user.name, user.is_owner, user.roles) if user else Viewer("")
+    seen = replace(known, reads_all=_access().reports_are_open)
+    if site_id and not seen.may_read(site_id) and _access().sharing.opens(site_id, session.get(_LINKS, ())):
         return replace(seen, roles={**seen.roles, site_id: Role.VIEWER})
-    return seen if user else abort(_to_login())
+    return seen if user or seen.reads_all else abort(_to_login())
 
 
 def open_link(link: SharedLink) -> None:
@@ -92,7 +102,7 @@ def signed_in_user() -> User | None:
     """The signed-in user, looked up once in a request. Raises Unavailable."""
     if _USER not in g:
         token = session.get(_TOKEN)
-        setattr(g, _USER, _authenticator().user_of(token) if token else None)
+        setattr(g, _USER, _access().authenticator.user_of(token) if token else None)
     return cast("User | None", g.get(_USER))
 
 
@@ -100,13 +110,13 @@ def start_session(user: User) -> None:
     """Start a new session for the user. Nothing of the cookie before it stays, so that no other person knows it."""
     end_session()
     session.permanent = True
-    session[_TOKEN] = _authenticator().sessions.start(user.id, user.epoch)
+    session[_TOKEN] = _access().authenticator.sessions.start(user.id, user.epoch)
 
 
 def end_session() -> None:
     """End the session, and empty the cookie."""
     if token := session.get(_TOKEN):
-        _authenticator().sessions.end(token)
+        _access().authenticator.sessions.end(token)
     session.clear()
     g.pop(_USER, None)
     g.pop("csrf_token", None)  # Flask-WTF keeps the token of the request there
@@ -139,9 +149,5 @@ def _path_in(url: str) -> str:
         return ""
 
 
-def _authenticator() -> Authenticator:
-    return cast(Authenticator, current_app.extensions[_EXTENSION][0])
-
-
-def _sharing() -> SharingStore:
-    return cast(SharingStore, current_app.extensions[_EXTENSION][1])
+def _access() -> _Access:
+    return cast(_Access, current_app.extensions[_EXTENSION])

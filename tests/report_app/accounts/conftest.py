@@ -43,7 +43,7 @@ def sharing(timed: Services) -> SharingStore:
 
 @pytest.fixture
 def app(settings: Settings, timed: Services) -> Flask:
-    return create_app(replace(settings, trusted_proxies=1), timed)
+    return create_app(replace(settings, trusted_proxies=1, report_key="a-report-key-for-tests"), timed)
 
 
 @pytest.fixture

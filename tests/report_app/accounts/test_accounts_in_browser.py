@@ -59,6 +59,8 @@ def look(chrome: Chrome, name: str) -> None:
             assert chrome.execute_script("return document.documentElement.scrollWidth") <= width, (name, width)
             for target in chrome.find_elements(By.CSS_SELECTOR, "button, input:not([type=hidden]), select"):
                 assert target.size["height"] >= 40, (name, width, target.text)
+                card = chrome.execute_script("return arguments[0].closest('.card, header').clientWidth", target)
+                assert target.size["width"] < card, (name, width, target.text)
             chrome.save_screenshot(str(PICTURES / f"accounts-{name}-{width}-{theme}.png"))
     problems = [line["message"] for line in chrome.get_log("browser") if "favicon" not in line["message"]]
     assert [text for text in problems if "status of 400" not in text] == []

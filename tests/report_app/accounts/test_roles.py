@@ -11,6 +11,9 @@ from flask import Flask, jsonify
 from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
+from config.services import Services
+from config.settings import Settings
+from report_app import create_app
 from report_app.accounts.share import WRONG_LINK_PASSWORD
 from report_app.page_access import viewer
 from report_app.page_blueprint import PageBlueprint
@@ -154,8 +157,7 @@ def test_an_invitation_needs_an_address_and_a_role_for_a_site(
 # sharing, and the viewer of a page
 
 
-@pytest.fixture
-def site_app(app: Flask) -> Flask:
+def with_page(app: Flask) -> Flask:
     """The app with a page about a site, as a dashboard is one."""
 
     @app.route("/site/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
@@ -167,6 +169,11 @@ def site_app(app: Flask) -> Flask:
         )  # fmt: skip
 
     return app
+
+
+@pytest.fixture
+def site_app(app: Flask) -> Flask:
+    return with_page(app)
 
 
 PAGE = f"/site/{SITE}"
@@ -214,6 +221,14 @@ def test_a_public_site_is_read_without_an_account_until_it_is_closed(
     assert person("stranger").get(PAGE).json["read"]
     editor.post(f"/sharing-public/{SITE}", page=f"/sharing/{SITE}")
     assert guest.get(PAGE).status_code == 303
+
+
+def test_where_reports_are_open_a_guest_reads_every_site_and_changes_none(settings: Settings, timed: Services):
+    guest = Browser(with_page(create_app(settings, timed)))
+    assert settings.reports_are_open
+    assert guest.get(PAGE).json == {"name": "", "owner": False, "read": True, "edit": False, "other": True}
+    for page in ("/account", f"/sharing/{SITE}", f"/members/{SITE}"):
+        assert path_of(guest.get(page)).startswith("/login?next=")
 
 
 def make_link(editor: Browser, **fields: str) -> str:
