@@ -103,8 +103,8 @@ def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> O
     if is_retry:
         held = stores.journal.forgive(consumer, held)
     if left := held or stores.journal.abandoned():
-        outcome = _store_again(stores, consumer, left)
-    elif stores.journal.somebody_retries():
+        outcome = _store_redelivered(stores, consumer, left)
+    elif stores.journal.is_retry_waiting():
         return Outcome(waiting="mongodb")  # do not claim what cannot be stored; the journal keeps it
     else:
         outcome = _store(stores, consumer, stores.journal.claim(consumer))
@@ -113,7 +113,7 @@ def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> O
     return outcome
 
 
-def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:
+def _store_redelivered(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:
     """Store entries that were delivered before. Entries whose process died are taken in small groups and then alone,
     because one of them may have killed the process. An entry with four deaths becomes a dead letter without being read
     again.
@@ -123,21 +123,25 @@ def _store_again(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) 
         for few in batched(group, GROUP_SIZES.get(deaths, 1)):
             entries = stores.journal.take(consumer, few)
             is_poison = deaths >= MOST_DEATHS
-            outcome += _bury(stores, few, entries) if is_poison else _store(stores, consumer, entries, is_again=True)
+            outcome += (
+                _settle_poison(stores, few, entries)
+                if is_poison
+                else _store(stores, consumer, entries, is_redelivery=True)
+            )
     return outcome
 
 
-def _store(stores: Stores, consumer: str, entries: Sequence[Entry], *, is_again: bool = False) -> Outcome:
+def _store(stores: Stores, consumer: str, entries: Sequence[Entry], *, is_redelivery: bool = False) -> Outcome:
     try:
-        return _settle(stores, *_write(stores, entries, is_again))
+        return _settle(stores, *_write(stores, entries, is_redelivery))
     except Unavailable:
         with suppress(Unavailable):
             stores.journal.hand_back(consumer, entries)  # an unreachable store must not count against an event
         raise
 
 
-def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[list[Settlement], list[Death]]:
-    """Write the events and the dead letters. `is_again`: an earlier delivery may have stored some of the events."""
+def _write(stores: Stores, entries: Sequence[Entry], is_redelivery: bool) -> tuple[list[Settlement], list[Death]]:
+    """Write the events and the dead letters. `is_redelivery`: an earlier delivery may have stored some events."""
     valid: list[tuple[Entry, Event]] = []
     deaths: list[Death] = []
     now = stores.now()
@@ -150,7 +154,7 @@ def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[li
             if entry.replay and event.sequence is None:
                 event = replace(event, sequence=entry.replay.sequence)
             valid.append((entry, event))
-    good, settlements = _enrich(stores, valid, is_again)
+    good, settlements = _enrich(stores, valid, is_redelivery)
     result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
     if received := [event.received_at for _, event in good if event.exported_id is None]:
         stores.observe_lag((stores.now() - min(received)).total_seconds())
@@ -163,17 +167,17 @@ def _write(stores: Stores, entries: Sequence[Entry], is_again: bool) -> tuple[li
     stores.dead_letters.keep(deaths, now)
     gone = stores.removed.catch([(entry.entry_id, event) for entry, event in good], deaths, now)
     # An event that an earlier delivery stored counts as stored, even if it was removed and sent again since.
-    duplicate = {good[index][0].entry_id for index in result.duplicate} - gone.own | gone.again
+    duplicate = {good[index][0].entry_id for index in result.duplicate} - gone.originals | gone.duplicates
     for index, (entry, event) in enumerate(good):
         if index not in refused:
             outcome = DUPLICATE if entry.entry_id in duplicate else STORED
             settlements.append(Settlement(entry, outcome, _account(entry, event)))
-    stores.dead_letters.resolve([settled.entry.replay.letter for settled in settlements if settled.entry.replay])
+    stores.dead_letters.resolve([settled.entry.replay.letter for settled in settlements if settled.entry.replay], now)
     return settlements, deaths
 
 
 def _enrich(
-    stores: Stores, valid: Sequence[tuple[Entry, Event]], is_again: bool
+    stores: Stores, valid: Sequence[tuple[Entry, Event]], is_redelivery: bool
 ) -> tuple[list[tuple[Entry, Event]], list[Settlement]]:
     """Return the entries to store, and the settlements of the dropped entries. An event that an earlier delivery
     stored, before the site's settings changed, stays and counts as stored: the ledger must match MongoDB.
@@ -189,9 +193,9 @@ def _enrich(
         else:
             good.append((entry, outcome))
     there: set[str] = set()
-    if is_again and dropped:
+    if is_redelivery and dropped:
         there |= set(stores.events.written_by((x.entry_id, event.id) for x, event, _ in dropped))
-        there |= stores.removed.gone([(x.entry_id, event) for x, event, _ in dropped]).own
+        there |= stores.removed.gone([(x.entry_id, event) for x, event, _ in dropped]).originals
     return good, [
         Settlement(
             entry,
@@ -206,7 +210,7 @@ def _account(entry: Entry, event: Event) -> Account:
     return entry.account or Account(event.site_id, event.received_at.date())
 
 
-def _bury(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entry]) -> Outcome:
+def _settle_poison(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entry]) -> Outcome:
     detail = {"deaths": f"{MOST_DEATHS} tasks died or failed while they had it"}
     now = stores.now()
     deaths = [_death(entry, "poison", detail, now) for entry in entries]

@@ -15,13 +15,12 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from itertools import chain
-from threading import Lock
 from typing import Any, Generic, TypeVar
 
-from cachetools import TTLCache
 from redis import Redis
 from redis.exceptions import RedisError
 
+from analytics.timed_cache import TimedCache
 from analytics.unavailable import Unavailable, raising_unavailable
 
 COPY_KEPT_FOR = 5.0  # seconds
@@ -66,24 +65,18 @@ class Published(Generic[T]):
         self._read = read
         self._required = required
         self._replace = redis.register_script(REPLACE)
-        self._lock = Lock()
-        self._remembered: TTLCache[str, T | None] = TTLCache(MOST_COPIED, COPY_KEPT_FOR, clock)
+        self._remembered: TimedCache[str, T | None] = TimedCache(MOST_COPIED, COPY_KEPT_FOR, clock)
 
     def get(self, field: str) -> T | None:
         """Return the value of a field, or None. Raises Unavailable."""
-        if len(field) > _LONGEST:
-            return None
-        with self._lock:
-            if field in self._remembered:
-                return self._remembered[field]
+        return None if len(field) > _LONGEST else self._remembered.get(field, lambda: self._get(field))
+
+    def _get(self, field: str) -> T | None:
         with raising_unavailable("redis", RedisError):
             mark, text = self._redis.hmget(self._key, [_MARK, field.encode(errors="surrogatepass")])
         if mark is None and self._required:
             raise Unavailable("redis", NeverPublished(f"{self._key} is not published yet"))
-        found = None if text is None else self._read(json.loads(text))
-        with self._lock:
-            self._remembered[field] = found
-        return found
+        return None if text is None else self._read(json.loads(text))
 
     def publish(self, collect: Callable[[], Mapping[str, object]]) -> bool:
         """Publish what `collect` reads from MongoDB. Returns False if it was already published, or if a later process

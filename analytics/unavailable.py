@@ -3,7 +3,7 @@ cause.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -34,22 +34,39 @@ def raising_unavailable(store: str, errors: type[Exception]) -> Iterator[None]:
 
 class Breaker:
     """After a failure, every call fails at once for `pause` seconds, so that requests do not queue for a store that
-    accepts connections and does not answer.
+    accepts connections and does not answer. `opened` is called with the failure, once for all threads that see it
+    together. `clock` returns seconds and must be monotonic.
     """
 
-    def __init__(self, store: str, errors: type[Exception], pause: float = 0.5) -> None:
+    def __init__(
+        self,
+        store: str,
+        errors: type[Exception],
+        pause: float = 0.5,
+        opened: Callable[[Exception], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._errors = errors
         self._pause = pause
+        self._opened = opened
+        self._clock = clock
         self._away_until = 0.0
+
+    def check(self) -> None:
+        """Raises Unavailable during a pause."""
+        if self._clock() < self._away_until:
+            raise Unavailable(self._store, ConnectionError("no answer a moment ago"))
 
     @contextmanager
     def closed(self) -> Iterator[None]:
         """Run a block that queries the store. Raises Unavailable, whether the block ran or not."""
-        if time.monotonic() < self._away_until:
-            raise Unavailable(self._store, ConnectionError("no answer a moment ago"))
+        self.check()
         try:
             yield
         except self._errors as error:
-            self._away_until = time.monotonic() + self._pause
+            is_first = self._clock() >= self._away_until
+            self._away_until = self._clock() + self._pause
+            if is_first:
+                self._opened(error)
             raise Unavailable(self._store, error) from error

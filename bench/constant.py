@@ -3,6 +3,7 @@
 from flask import Flask, Response
 
 app = Flask(__name__, static_folder=None)
+app.config["ON_LOOP"] = {"/event"}
 
 
 @app.post("/event")

@@ -320,12 +320,12 @@ class Bench:
         self.sizes["raw, bytes an event"] = ", ".join(each)
 
     def build(self) -> None:
-        assert self.rig.ours.history.all_left()  # lists the months of all sites
+        assert self.rig.ours.backfill.all_left()  # lists the months of all sites
         for site, share in SHARES.items():
             seconds = in_new_process(build_days, self.uri, self.folder, site)
             self.note(f"days from raw events, {share} %", site, seconds)
             self.note_size(site)
-            self.rig.ours.history.finish(Past(site, MONTH))
+            self.rig.ours.backfill.finish(Past(site, MONTH))
         seconds = in_new_process(build_rest, self.uri, self.folder)
         self.sizes["small sites built"] = f"{SMALL_SITES / seconds:,.0f}/s"
 
@@ -388,7 +388,7 @@ class Bench:
 
     def ask_live(self, days: tuple[Any, ...]) -> None:
         """Asks with the segments of days again, and with fresh events in the month's last hour."""
-        self.rig.ours.store.replace(self.rig.ours.store.manifest(WHOLE), days)
+        self.rig.ours.store.replace(self.rig.ours.store.manifest(WHOLE), days, datetime.now(UTC))
         hour = Interval(MONTH.end - HOUR, MONTH.end)
         events = self.rig.database["events"]
         found = list(events.find({"site_id": WHOLE}).sort("timestamp", -1).limit(FRESH))

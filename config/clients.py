@@ -12,12 +12,27 @@ from pymongo.errors import PyMongoError
 from redis import BlockingConnectionPool, Redis
 from redis.connection import parse_url
 from redis.exceptions import RedisError
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from analytics.event_loop import may_wait
 from config.settings import Settings
 
 DEFAULT_DATABASE = "footfall"
 STORE_ERRORS = (PyMongoError, RedisError)  # the exceptions that the clients raise
+
+
+class _Watched:
+    """A pool of connections that the thread of an event loop may not use."""
+
+    def get_connection(self, *args: Any, **options: Any) -> Any:
+        may_wait()
+        return super().get_connection(*args, **options)  # type: ignore[misc]
+
+
+class WatchedPool(_Watched, BlockingConnectionPool): ...
+
+
+class WatchedSentinelPool(_Watched, SentinelConnectionPool): ...
 
 
 def make_redis(settings: Settings, name: str | None = None, timeout: float | None = None) -> Redis:
@@ -36,12 +51,12 @@ def make_redis(settings: Settings, name: str | None = None, timeout: float | Non
         "protocol": 2,  # the reply shapes of streams differ between servers with RESP3
     }
     if not settings.sentinels:
-        pool = BlockingConnectionPool.from_url(settings.redis_url, timeout=patience, **options)
+        pool = WatchedPool.from_url(settings.redis_url, timeout=patience, **options)
         return Redis(connection_pool=pool)
     given = parse_url(settings.redis_url)  # type: ignore[no-untyped-call]
     options |= {name: value for name, value in given.items() if name not in ("host", "port")}
     asked = Sentinel(settings.sentinels, sentinel_kwargs=sentinel_options(settings), **options)  # type: ignore[no-untyped-call]
-    client: Redis = asked.master_for(settings.redis_master_name)  # type: ignore[no-untyped-call]
+    client: Redis = asked.master_for(settings.redis_master_name, connection_pool_class=WatchedSentinelPool)  # type: ignore[no-untyped-call]
     return client
 
 

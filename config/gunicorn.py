@@ -11,12 +11,10 @@ from config.stacks import write_stacks_on_signal
 
 settings = load_settings_or_exit()
 
-# Based on gthread; Flask takes about 1.3 ms of CPU per request with any worker class.
 worker_class = "web.gunicorn_worker.Worker"
 workers = settings.web_concurrency
 threads = settings.web_threads
 preload_app = False  # clients are created after the fork
-keepalive = 65  # seconds; above a proxy's usual 60, so that the proxy closes first
 timeout = 30  # seconds; a process whose loop makes no progress for longer is replaced
 graceful_timeout = 30  # seconds for running requests after a process was told to stop
 control_socket_disable = True  # no control socket

@@ -22,7 +22,8 @@ from config.settings import Settings
 if TYPE_CHECKING:
     from limits.storage import RedisStorage
 
-    from analytics.access.store import ApiKeyStore, KeyRing
+    from analytics.access.key_ring import KeyRing
+    from analytics.access.store import ApiKeyStore
     from analytics.accounts.sessions import SessionStore
     from analytics.accounts.sharing import SharingStore
     from analytics.accounts.store import AccountStore
@@ -150,7 +151,7 @@ class Services:
     @cached_property
     def key_ring(self) -> KeyRing:
         """The API keys in Redis."""
-        from analytics.access.store import KeyRing
+        from analytics.access.key_ring import KeyRing
 
         return KeyRing(self.redis, self.now, required=self._settings.is_production)
 

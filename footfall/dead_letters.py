@@ -10,7 +10,7 @@ from uuid import UUID
 
 import click
 
-from analytics.events.schema import InvalidEvent, read_json
+from analytics.events.schema import InvalidEvent, read_event_json
 from analytics.journal.audit import shown
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
@@ -107,7 +107,7 @@ def replay_one(stores: tuple[DeadLetterStore, Journal], letter_id: UUID, event: 
     letter = _get(stores, letter_id)
     text = event.read() if event else _edit(letter) if edit else None
     if text is not None:
-        replay_edited(stores[1], letter, read_json(text.encode()))
+        replay_edited(stores[1], letter, read_event_json(text.encode()))
     elif not replay_letter(stores[1], letter):
         fail(f"only {len(letter.raw)} of its {letter.raw_bytes} bytes are stored. Replay it with --event.", 1)
     click.echo(SENT)
@@ -138,9 +138,10 @@ def purge(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, everythi
     """Purge all dead letters that match the options."""
     if which == LetterFilter() and not everything:
         raise click.UsageError("Say which dead letters, with --site, --reason or --before, or use --all.")
-    which = which.until(datetime.now(UTC))
+    now = datetime.now(UTC)
+    which = which.until(now)
     _confirm("Purge", stores, which, yes)
-    click.echo(f"{stores[0].purge(which):,} purged.")
+    click.echo(f"{stores[0].purge(which, now):,} purged.")
 
 
 def _get(stores: tuple[DeadLetterStore, Journal], letter_id: UUID) -> DeadLetter:

@@ -11,8 +11,9 @@ from uuid import UUID
 import click
 from marshmallow import Schema, ValidationError
 
+from analytics.access.api_key import SCOPES, ApiKey
 from analytics.access.schema import REVOKE_GRACE, NewKey, Rotation, ends_at
-from analytics.access.store import SCOPES, ApiKey, ApiKeyStore
+from analytics.access.store import ApiKeyStore
 from analytics.sites.store import UnknownSite
 from footfall.command_group import Group, fail, services_of
 

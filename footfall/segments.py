@@ -6,7 +6,7 @@ reachable.
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -19,6 +19,14 @@ from config.settings import Settings
 from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, services_of
 
 MONTH = click.DateTime(["%Y-%m"])
+
+
+def of_months(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the options that choose a site and its months to a command: `site`, `first` and `last`."""
+    site = click.option("--site", help="This site only.")
+    first = click.option("--from", "first", type=MONTH, help="From this month on, as 2026-10 (UTC).")
+    last = click.option("--to", "last", type=MONTH, help="Up to this month, and with it.")
+    return site(first(last(command)))
 
 
 @click.group("segments", cls=VerdictGroup)
@@ -45,9 +53,7 @@ def list_segments(given: tuple[Settings, Segments], site: str | None) -> None:
 
 
 @segments_group.command("rebuild")
-@click.option("--site", help="This site only.")
-@click.option("--from", "first", type=MONTH, help="From this month on, as 2026-10 (UTC).")
-@click.option("--to", "last", type=MONTH, help="Up to this month, and with it.")
+@of_months
 @click.pass_obj
 def rebuild_segments(
     given: tuple[Settings, Segments], site: str | None, first: datetime | None, last: datetime | None
@@ -63,9 +69,7 @@ def rebuild_segments(
 
 
 @segments_group.command("verify")
-@click.option("--site", help="This site only.")
-@click.option("--from", "first", type=MONTH, help="From this month on, as 2026-10 (UTC).")
-@click.option("--to", "last", type=MONTH, help="Up to this month, and with it.")
+@of_months
 @click.pass_obj
 def verify_segments(
     given: tuple[Settings, Segments], site: str | None, first: datetime | None, last: datetime | None

@@ -1,18 +1,19 @@
 """The ingestion app: HTTP in. It receives hits on port INGESTION_PORT."""
 
 from flask import Flask, request
-from flask_cors import CORS
 
-from analytics.access.store import METRICS_SCOPE
+from analytics.access.api_key import METRICS_SCOPE
 from analytics.journal.journal import Line
 from config.services import Services
 from config.settings import Settings
 from ingest_app.cdn_headers import CDNS
 from ingest_app.collector import make_collector
+from ingest_app.cors import allow_any_origin
 from ingest_app.drop_in import add_vendor_error_fields
 from ingest_app.events import events_blueprint
 from ingest_app.group_commit import GroupCommit
 from ingest_app.hit import SENDER
+from ingest_app.hot_routes import HotRoutes
 from ingest_app.openapi_operations import description
 from ingest_app.opt_out import opting_out_blueprint
 from ingest_app.plausible import plausible_blueprint
@@ -20,13 +21,18 @@ from ingest_app.segment_com import segment_blueprint
 from ingest_app.tracker import tracker_blueprint
 from ingest_app.umami import umami_blueprint
 from tasks.events import WakeUps
-from web.app import new_app
+from web.app import new_app, trust_proxies
 from web.auth import Auth
+from web.commits import answer_failed_commits
 from web.docs import docs_blueprint
 from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
-from web.rate_limits import ADDRESS, ADDRESS_BYTES, ADDRESS_EVENTS
 
+# Requests of these paths run on the event loop (web/gunicorn_worker.py).
+ON_LOOP = frozenset(
+    {"/event", "/events", "/pixel.gif", "/healthz", "/api/event", "/api/send", "/v1/page", "/v1/track", "/v1/identify",
+     "/v1/screen", "/v1/group", "/v1/alias", "/js/footfall.js"}
+)  # fmt: skip
 UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # monitoring requests these paths all the time
 
 _FRONT_PAGE = (
@@ -45,16 +51,16 @@ def create_app(
     settings: Settings, services: Services, wake_ups: WakeUps, commits: type[GroupCommit[Line]] = GroupCommit
 ) -> Flask:
     collector = make_collector(settings, services, wake_ups, commits)
-    app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes, settings.trusted_proxies)
-    app.config["PLACE_HEADERS"] = CDNS.get(settings.place_headers)
-    if any(map(collector.limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES))):
+    app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes)
+    app.config["ON_LOOP"] = ON_LOOP
+    answer_failed_commits(app)
 
-        @app.before_request
-        def limit_address() -> None:
-            if request.path not in UNLIMITED:
-                request.environ[SENDER] = collector.expect(request.remote_addr or "")
+    @app.before_request
+    def limit_address() -> None:
+        if request.path not in UNLIMITED and SENDER not in request.environ:
+            request.environ[SENDER] = collector.check_address_limit(request.remote_addr or "")
 
-    CORS(app, origins="*", methods=["POST"], send_wildcard=True, expose_headers=["Retry-After"], max_age=86400)
+    allow_any_origin(app)
     add_vendor_error_fields(app)
     app.register_blueprint(events_blueprint(collector))
     app.register_blueprint(plausible_blueprint(collector))
@@ -66,4 +72,6 @@ def create_app(
     app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(description))
     app.register_blueprint(front_page_blueprint("Footfall: events in", _FRONT_PAGE, _LINKS))
+    app.wsgi_app = HotRoutes(app.wsgi_app, collector, CDNS.get(settings.place_headers))  # type: ignore[method-assign]
+    trust_proxies(app, settings.trusted_proxies)
     return app

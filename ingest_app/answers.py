@@ -2,14 +2,17 @@
 
 import json
 from collections.abc import Sequence
+from http import HTTPStatus
 
 from flask import Response, jsonify, request
 from marshmallow import EXCLUDE, Schema, fields
 
+from analytics.events.schema import InvalidEvent
 from ingest_app.collector import Admitted
 from ingest_app.drop_in import MOST_LISTED, list_rejected
 from ingest_app.field_warnings import unknown_fields, warnings_of
-from web.errors import invalid_event_response
+from ingest_app.reply import Reply
+from web.errors import describe_invalid_event
 from web.request_data import read
 
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
@@ -35,19 +38,19 @@ def is_validation() -> bool:
     return bool(request.environ.get("QUERY_STRING")) and read(Parameters(), request.args)["is_validation"]
 
 
-def answer_one(admitted: Admitted, body: object) -> Response:
+def answer_one(admitted: Admitted, body: object) -> Reply:
     warnings = _warnings(admitted, body)
     for error in admitted.rejected.values():
-        return invalid_event_response(error, **warnings)
+        return _rejection(error, warnings)
     for reason in admitted.reasons.values():
         return _json({"success": True, "message": f"Event dropped: {reason}", "dropped": reason} | warnings)
-    return _json(json.loads(QUEUED) | warnings) if warnings else Response(QUEUED, mimetype="application/json")
+    return _json(json.loads(QUEUED) | warnings) if warnings else Reply(QUEUED)
 
 
-def answer_one_validated(admitted: Admitted, body: object) -> Response:
+def answer_one_validated(admitted: Admitted, body: object) -> Reply:
     warnings = _warnings(admitted, body)
     for error in admitted.rejected.values():
-        return invalid_event_response(error, **warnings)
+        return _rejection(error, warnings)
     for event in admitted.resolved.values():
         return _json({"success": True, "message": _ACCEPTED, "outcome": "accepted", "event": event} | warnings)
     for reason in admitted.reasons.values():
@@ -80,6 +83,11 @@ def _warning_of_key(admitted: Admitted) -> list[dict[str, object]]:
     return [{"field": "Authorization", "message": BAD_KEY}] if admitted.has_bad_key else []
 
 
-def _json(body: dict[str, object]) -> Response:
+def _rejection(error: InvalidEvent, warnings: dict[str, object]) -> Reply:
+    status, body, headers = describe_invalid_event(error, **warnings)
+    return Reply(body.encode(), f"{status} {HTTPStatus(status).phrase.upper()}", headers=tuple(headers.items()))
+
+
+def _json(body: dict[str, object]) -> Reply:
     """A JSON response with the same spaces as QUEUED."""
-    return Response(json.dumps(body), mimetype="application/json")
+    return Reply(json.dumps(body).encode())

@@ -18,7 +18,8 @@ from marshmallow import ValidationError
 from analytics.addresses import plain_address
 from analytics.events.event import Scalar, storable
 from analytics.events.page_urls import WHOLE_URL, is_page_url
-from analytics.events.schema import EARLIEST, INT64, LATEST_SENT, MOST_PROPS, Moment, MoneyField
+from analytics.events.schema import MOST_PROPS, MoneyField
+from analytics.schema_fields import EARLIEST, INT64, LATEST_SENT, Moment
 
 # Private, shared, loopback and link-local networks: they are not part of the Internet.
 INNER = [ip_network(each) for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10",

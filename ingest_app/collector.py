@@ -11,7 +11,7 @@ sealed, and a worker derives the rest from it.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,9 +21,11 @@ from typing import Any
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from analytics.access.store import WRITE_SCOPE, ApiKey, KeyRing, is_ours
+from analytics.access.api_key import WRITE_SCOPE, ApiKey, is_ours
+from analytics.access.key_ring import KeyRing
 from analytics.addresses import plain_address, subscriber_network
 from analytics.enrichment.steps import Lookups
+from analytics.event_loop import WouldWait
 from analytics.events.account import DROPPED, REFUSED, REJECTED, Account
 from analytics.events.drop import Drop
 from analytics.events.event_size import event_bytes, fits, largest_field, trimmed
@@ -43,6 +45,7 @@ from ingest_app.hit import LONGEST_USER_AGENT, MOST_LOOK_UPS, Hit, sender_and_si
 from ingest_app.policy import Arrival, reason_to_drop, when_it_occurred
 from ingest_app.preview import as_json, resolve
 from tasks.events import WakeUps
+from web.commits import COMMITS, hold_response
 from web.rate_limits import (
     ADDRESS,
     ADDRESS_BYTES,
@@ -72,7 +75,7 @@ class Admitted:
     `reasons`: by index, why events were dropped. It has only events of sites that the sender's API key may write.
     `has_bad_key`: the hit had an API key that is unknown, expired or revoked, and was treated as a hit without one.
     `resolved`: by index, the accepted events as they would be stored, if they were only sent to be validated.
-    `exported`: the indexes of exported events (see _Desk.may_import).
+    `exported`: the indexes of exported events (see _Examiner.may_import).
     """
 
     accepted: int
@@ -132,14 +135,17 @@ class Collector:
         self._lookups = lookups
         self._is_open = is_open
         self._commits = commits(self._commit, size=_size)
+        self._limits_addresses = any(map(limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES)))
         self._breaker = Breaker("redis", Unavailable)
 
-    def expect(self, address: str) -> str:
+    def check_address_limit(self, address: str) -> str:
         """Charges a hit to its sender's limits before any of its body is read. Returns the sender's name in the limits.
 
-        The name is made with today's salt, so that no address is stored in Redis. If there is no salt, the hit is not
-        counted and "" is returned. Raises TooManyRequests.
+        The name is made with today's salt, so that no address is stored in Redis. If there is no salt or no limit, the
+        hit is not counted and "" is returned. Raises TooManyRequests.
         """
+        if not self._limits_addresses:
+            return ""
         try:
             salt = self._salts.of(SALT_ZONE, self._now().date())
         except Unavailable:
@@ -151,19 +157,19 @@ class Collector:
         return who
 
     @contextmanager
-    def counting_what_cannot_be_read(self) -> Iterator[None]:
-        """Wraps the reading of a body. A body that cannot be read is charged to its sender. An InvalidEvent is counted
-        before it is raised again.
+    def counting_what_cannot_be_read(self, environ: Mapping[str, Any]) -> Iterator[None]:
+        """Wraps the reading of a request's body. A body that cannot be read is charged to its sender. An InvalidEvent
+        is counted before it is raised again.
         """
         try:
             yield
         except (InvalidEvent, HTTPException) as error:
-            sender, size = sender_and_size()
+            sender, size = sender_and_size(environ)
             if sender and size:
                 with suppress(TooManyRequests):  # the sender's next hit is refused instead
                     self.limits.spend(ADDRESS_BYTES, sender, size)
             if isinstance(error, InvalidEvent):
-                self._commits.append([_rejection(error, self._now())])
+                hold_response(environ.get(COMMITS), self._commits.append([_rejection(error, self._now())]))
             raise
 
     def admit(self, hit: Hit) -> Admitted:
@@ -182,11 +188,18 @@ class Collector:
             (x.site_id if x.site_id in counted else "", f"{REJECTED}{x.code}") for x in seen.rejected.values()
         )
         lines = [Line(Account(site_id, now.date()), name, count=n) for (site_id, name), n in counts.items()]
-        with self._charging_sites(arrivals):
+        taken = self._charge_sites(arrivals)
+        try:
             self._check_shares(arrivals, now)
             lines += self._lines_of(arrivals, now)
-            if lines:
-                self._commits.append(lines)
+        except (TooManyRequests, Unavailable, WouldWait):
+            self._give_back(taken)
+            raise
+        if lines:
+            commit = self._commits.append(lines)
+            if taken:
+                commit.add_done_callback(lambda _: self._give_back(taken) if commit.exception() else None)
+            hold_response(hit.commits, commit)
         has_bad_key, reasons = key is None and is_ours(hit.key), seen.reasons_for(key)
         return Admitted(len(arrivals), seen.rejected, len(seen.dropped), reasons, has_bad_key, exported=seen.exported)
 
@@ -212,12 +225,12 @@ class Collector:
 
     def _examine(self, hit: Hit, key: ApiKey | None, now: datetime) -> "_Examined":
         seen = _Examined()
-        desk = _Desk(hit, key, self._site)
+        examiner = _Examiner(hit, key, self._site)
         for index, body in enumerate(hit.bodies):
-            if desk.may_import(body):
+            if examiner.may_import(body):
                 seen.exported.add(index)
             try:
-                found = desk.examine(body, now, explain=len(seen.rejected) < MOST_EXPLAINED)
+                found = examiner.examine(body, now, explain=len(seen.rejected) < MOST_EXPLAINED)
             except InvalidEvent as error:
                 # They keep frames alive, and a hit may have thousands of them.
                 error.__traceback__ = error.__context__ = None
@@ -236,32 +249,35 @@ class Collector:
         """
         try:
             if key is not None:
-                self.limits.spend(KEY_REQUESTS, str(key.id))
-                self.limits.spend(KEY_BYTES, str(key.id), hit.size)
-                self.limits.spend(KEY_EVENTS, str(key.id), len(hit.bodies))
+                self.limits.spend(KEY_REQUESTS, str(key.id), paid=hit.paid)
+                self.limits.spend(KEY_BYTES, str(key.id), hit.size, hit.paid)
+                self.limits.spend(KEY_EVENTS, str(key.id), len(hit.bodies), hit.paid)
             elif hit.sender:
-                self.limits.spend(ADDRESS_BYTES, hit.sender, hit.size)
-                self.limits.spend(ADDRESS_EVENTS, hit.sender, len(hit.bodies))
+                self.limits.spend(ADDRESS_BYTES, hit.sender, hit.size, hit.paid)
+                self.limits.spend(ADDRESS_EVENTS, hit.sender, len(hit.bodies), hit.paid)
         except TooManyRequests:
             EVENT_OUTCOMES.labels("refused", "rate_limit").inc(len(hit.bodies))
             raise
 
-    @contextmanager
-    def _charging_sites(self, arrivals: Sequence[Arrival]) -> Iterator[None]:
-        """Charges the sites of these events for the block that writes them. If the block fails, no site is charged."""
-        counts = Counter(arrival.event.site_id for arrival in arrivals) if self.limits.holds(SITE) else {}
+    def _charge_sites(self, arrivals: Sequence[Arrival]) -> dict[str, int]:
+        """Charges the sites of these events, and returns what it took. Raises TooManyRequests and takes nothing."""
         taken: dict[str, int] = {}
+        if not self.limits.holds(SITE):
+            return taken
         try:
-            for site_id, count in counts.items():
+            for site_id, count in Counter(arrival.event.site_id for arrival in arrivals).items():
                 self.limits.take(SITE, site_id, count)
                 taken[site_id] = count
-            yield
-        except (TooManyRequests, Unavailable) as error:
-            for site_id, count in taken.items():
-                self.limits.give_back(SITE, site_id, count)
-            if isinstance(error, TooManyRequests) and len(taken) < len(counts):
+        except (TooManyRequests, WouldWait) as error:
+            self._give_back(taken)
+            if isinstance(error, TooManyRequests):
                 EVENT_OUTCOMES.labels("refused", "rate_limit").inc(len(arrivals))
             raise
+        return taken
+
+    def _give_back(self, taken: Mapping[str, int]) -> None:
+        for site_id, count in taken.items():
+            self.limits.give_back(SITE, site_id, count)
 
     def _check_shares(self, arrivals: Sequence[Arrival], now: datetime) -> None:
         """Raises TooManyRequests for the whole hit if one of its sites holds too much of the journal."""
@@ -270,7 +286,7 @@ class Collector:
         if full is None:
             return
         refusals = [Line(Account(x, now.date()), f"{REFUSED}site_quota", count=n) for x, n in counts.items()]
-        self._commits.append(refusals)
+        hold_response(arrivals[0].hit.commits, self._commits.append(refusals))
         raise TooManyRequests(OVER_SHARE.format(site_id=full), retry_after=DRAINED_AFTER)
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
@@ -361,7 +377,7 @@ class _Examined:
         }
 
 
-class _Desk:
+class _Examiner:
     """Examines the events of one hit, one after the other. `find`: returns a site, and whether it is set up."""
 
     def __init__(self, hit: Hit, key: ApiKey | None, find: Callable[[str], tuple[Site, bool]]) -> None:
@@ -388,7 +404,7 @@ class _Desk:
             event = replace(event, occurred_at=occurred_at, clamped=clamped)
         site, is_configured = self._site(event.site_id)
         is_trusted = self._key is not None and self._key.may(WRITE_SCOPE, event.site_id)
-        client = _who_did_it(body, Client() if is_trusted else self._hit.client, event.site_id)
+        client = _client_of(body, Client() if is_trusted else self._hit.client, event.site_id)
         arrival = Arrival(event, self._hit, client, site, is_configured, is_trusted)
         reason = reason_to_drop(arrival)
         return Drop(reason, event.site_id) if reason else _sized(arrival)
@@ -431,7 +447,7 @@ def _sized(arrival: Arrival) -> Arrival:
     raise InvalidEvent({name: [message]}, "too_large", event.site_id)
 
 
-def _who_did_it(body: dict[str, Any], sender: Client, site_id: str) -> Client:
+def _client_of(body: dict[str, Any], sender: Client, site_id: str) -> Client:
     """The client of the visitor.
 
     `sender`: the client of the hit, or an empty client if the sender is known to be a server.
@@ -456,5 +472,5 @@ def _size(lines: Sequence[Line]) -> int:
     return sum(len(line.event) for line in lines)
 
 
-def _rejection(error: InvalidEvent, now: datetime, site_id: str = "") -> Line:
-    return Line(Account(site_id, now.date()), f"{REJECTED}{error.code}")
+def _rejection(error: InvalidEvent, now: datetime) -> Line:
+    return Line(Account("", now.date()), f"{REJECTED}{error.code}")

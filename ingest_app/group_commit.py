@@ -1,11 +1,14 @@
-"""Group commit: requests that arrive during a write share the next write, its round trip and its fsync.
+"""Group commit: entries that arrive during a write share the next write, its round trip and its fsync.
 
-When GroupCommit.append returns, the entries are written. The write's error is raised for every request that shared it.
-On an idle collector the first request writes at once, on its own thread, so there is no added delay.
+Each process has one write in flight, on a thread of its own. `GroupCommit.append` returns at once, with the future of
+the write that will contain the entries. The future has the write's error for all of them. On an idle collector the
+write begins at once, so there is no added delay.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,23 +18,19 @@ _MOST_BYTES = 8_000_000
 
 
 class _Batch(Generic[T]):
-    """The entries of one write. `waiting`: one lock per waiting request, released when the request may continue.
-
-    A shared Event would make each request take a common lock again when it wakes up.
-    """
+    """The entries of one write."""
 
     def __init__(self) -> None:
         self.entries: list[T] = []
         self.size = 0
-        self.waiting: list[threading.Lock] = []
-        self.error: Exception | None = RuntimeError("not written")  # replaced when the write ends
+        self.written: Future[None] = Future()
 
 
 class GroupCommit(Generic[T]):
-    """Collects entries for `write`, which receives those of all waiting requests in their order of arrival.
+    """Collects entries for `write`, which receives those of all requests in their order of arrival.
 
     `write` must return. `size`: the size of entries. If a request's entries and the waiting ones together exceed
-    `most`, the request starts another write.
+    `most`, the request starts another write. The first append starts the thread, so after the fork.
     """
 
     def __init__(
@@ -40,45 +39,33 @@ class GroupCommit(Generic[T]):
         self._write = write
         self._most = most
         self._size = size
-        self._joining = threading.Lock()
-        self._turn = threading.Lock()
-        self._open = _Batch[T]()
+        self._lock = threading.Lock()
+        self._waiting: deque[_Batch[T]] = deque()
+        self._work = threading.Semaphore(0)
+        self._thread: threading.Thread | None = None
 
-    def append(self, entries: Sequence[T]) -> None:
-        """Writes the entries, of which there must be at least one. Raises the error of `write`."""
+    def append(self, entries: Sequence[T]) -> Future[None]:
+        """Returns the future of the write of these entries, of which there must be at least one."""
         size = self._size(entries)
-        with self._joining:
-            if self._open.entries and self._open.size + size > self._most:
-                self._open = _Batch[T]()
-            batch = self._open
+        with self._lock:
+            if not self._waiting or self._waiting[-1].size + size > self._most:
+                self._waiting.append(_Batch())
+                self._work.release()
+            batch = self._waiting[-1]
             batch.size += size
-            is_first = not batch.entries
             batch.entries += entries
-            if not is_first:
-                written = threading.Lock()
-                written.acquire()
-                batch.waiting.append(written)
-        if is_first:
-            self._lead(batch)
-        else:
-            written.acquire()
-        if batch.error:
-            raise batch.error
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="commits", daemon=True)
+                self._thread.start()
+        return batch.written
 
-    def _lead(self, batch: _Batch[T]) -> None:
-        """Writes a batch for all of its requests, on the thread of the first one.
-
-        Until the previous write ends, others join.
-        """
-        with self._turn:
-            with self._joining:
-                if self._open is batch:
-                    self._open = _Batch[T]()
+    def _run(self) -> None:
+        while self._work.acquire():
+            with self._lock:
+                batch = self._waiting.popleft()
             try:
                 self._write(batch.entries)
-                batch.error = None
-            except Exception as error:  # any error becomes the answer to all waiting requests
-                batch.error = error
-            finally:
-                for request in batch.waiting:
-                    request.release()
+            except Exception as error:  # any error becomes the answer to all requests of the batch
+                batch.written.set_exception(error)
+            else:
+                batch.written.set_result(None)

@@ -4,28 +4,36 @@ Callers must handle InvalidEvent (the body does not have the declared format), R
 (415: the Content-Encoding is not supported) and ClientDisconnected (the body is incomplete).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from flask import current_app, request
+from flask import request
+from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from analytics.addresses import plain_address
-from analytics.events.schema import InvalidEvent, load_moment, without_half_pairs
-from analytics.events.schema import read_json as read_plain_json
+from analytics.events.schema import InvalidEvent, load_moment, read_event_json
+from analytics.json_input import without_half_pairs
 from analytics.visitors.client import Client
+from config.bearer import bearer
 from config.metrics import REPLACED_SURROGATES
 from ingest_app.cdn_headers import read_place
 from ingest_app.encodings import PIECE, inflate
+from web.commits import COMMITS
 
 BATCH_BYTES = 5_000_000  # the largest body of a route that takes several events, also after inflation
 MOST_EVENTS = 5000  # per hit
 MOST_LOOK_UPS = 100  # sites per hit: the look-up of a site that is not cached takes a round trip
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 
-SENDER, BODY_BYTES = "footfall.sender", "footfall.body_bytes"  # keys of a request's environ
+# Keys of a request's environ.
+SENDER, BODY_BYTES, PAID = "footfall.sender", "footfall.body_bytes", "footfall.paid"
+PLACE_HEADERS = "footfall.place_headers"  # the names of the headers that PLACE_HEADERS chooses
+
+Environ = dict[str, Any]
 
 OPTED_OUT = "footfall_optout=1"  # the cookie
 LONGEST_USER_AGENT, LONGEST_LANGUAGES = 1024, 256  # characters; the rest carries no information
@@ -39,7 +47,8 @@ class Hit:
     `sent_at`: when the client sent the hit, by the clock of its events' timestamps. `origin`: the page that sent it.
     `refuses`: the client sent DNT or GPC. `opted_out`: the visitor has opted out everywhere. `key`: the bearer token of
     the header Authorization. `sender`: the name of the sending address in the limits, "" if it has none. `size`: bytes
-    of the inflated body. `is_foreign`: another system's client built the hit, and it cannot send less.
+    of the inflated body. `is_foreign`: another system's client built the hit, and it cannot send less. `paid`: the
+    limits that were charged for it, which a hit that is handled again pays only once. `commits`: see web/commits.py.
     """
 
     client: Client
@@ -52,19 +61,22 @@ class Hit:
     sender: str = ""
     size: int = 0
     is_foreign: bool = False
+    paid: set[str] = field(default_factory=set)
+    commits: list[Future[None]] | None = None
 
 
-def read_hit(bodies: Sequence[object], sent_at: datetime | None = None, *, is_foreign: bool = False) -> Hit:
-    """Returns the hit: the events, and what the headers of the current request say."""
-    said = request.environ.get  # request.headers takes 2 µs for each missing header
-    names = current_app.config["PLACE_HEADERS"]
+def read_hit(
+    environ: Environ, bodies: Sequence[object], sent_at: datetime | None = None, *, is_foreign: bool = False
+) -> Hit:
+    """Returns the hit: the events, and what the headers of the request say."""
+    said = environ.get
+    names = said(PLACE_HEADERS)
     client = Client(
         address=plain_address(said("REMOTE_ADDR", "")),
         user_agent=said("HTTP_USER_AGENT", "")[:LONGEST_USER_AGENT],
         languages=said("HTTP_ACCEPT_LANGUAGE", "")[:LONGEST_LANGUAGES],
-        place=read_place(request.headers, names) if names else (),
+        place=read_place(EnvironHeaders(environ), names) if names else (),
     )
-    kind, _, key = said("HTTP_AUTHORIZATION", "").partition(" ")
     return Hit(
         client,
         bodies,
@@ -72,16 +84,18 @@ def read_hit(bodies: Sequence[object], sent_at: datetime | None = None, *, is_fo
         origin=said("HTTP_ORIGIN"),
         refuses=said("HTTP_DNT") == "1" or said("HTTP_SEC_GPC") == "1",
         opted_out=OPTED_OUT in said("HTTP_COOKIE", ""),
-        key=key.strip() if kind.lower() == "bearer" else "",
+        key=bearer(said("HTTP_AUTHORIZATION", "")),
         sender=said(SENDER, ""),
         size=said(BODY_BYTES, 0),
         is_foreign=is_foreign,
+        paid=environ.setdefault(PAID, set()),
+        commits=said(COMMITS),
     )
 
 
-def sender_and_size() -> tuple[str, int]:
-    """`sender` and `size` of the current request, as in Hit. They are known also if the body cannot be read."""
-    return request.environ.get(SENDER, ""), request.environ.get(BODY_BYTES, 0)
+def sender_and_size(environ: Mapping[str, Any]) -> tuple[str, int]:
+    """`sender` and `size` of the request, as in Hit. They are known also if the body cannot be read."""
+    return environ.get(SENDER, ""), environ.get(BODY_BYTES, 0)
 
 
 def read_json(raw: bytes) -> Any:
@@ -89,7 +103,7 @@ def read_json(raw: bytes) -> Any:
     whole, halves = without_half_pairs(raw)
     if halves:
         REPLACED_SURROGATES.inc(halves)
-    return read_plain_json(whole)
+    return read_event_json(whole)
 
 
 def read_bytes(most: int | None = None) -> bytes:

@@ -2,7 +2,7 @@
 
 from functools import cache
 
-from analytics.access.store import WRITE_SCOPE
+from analytics.access.api_key import WRITE_SCOPE
 from analytics.events.schema import EventSchema
 from ingest_app import opt_out as opting_out
 from ingest_app.answers import Parameters

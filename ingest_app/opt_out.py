@@ -15,7 +15,7 @@ from markupsafe import escape
 from marshmallow import EXCLUDE, Schema, fields
 from marshmallow.validate import OneOf
 
-from analytics.events.schema import Text
+from analytics.schema_fields import Text
 from ingest_app.hit import OPTED_OUT
 from web.errors import error_body, error_response
 from web.request_data import read

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 
 from analytics.events.event import Event
-from analytics.events.schema import EARLIEST, LATEST_SENT, InvalidEvent
+from analytics.events.schema import InvalidEvent
+from analytics.schema_fields import EARLIEST, LATEST_SENT
 from analytics.sites.site import Site
 from analytics.urls import plain_origin
 from analytics.visitors.client import Client

@@ -6,15 +6,18 @@ on a 400.
 """
 
 import base64
+import json
 from binascii import Error
 from dataclasses import replace
+from urllib.parse import parse_qs
 
 from flask import Blueprint, Response, jsonify, request
 
 from ingest_app.collector import Admitted, Collector
 from ingest_app.drop_in import SitesMeant, list_rejected
 from ingest_app.events import GIF
-from ingest_app.hit import BATCH_BYTES, checked_events, read_bytes, read_hit, read_json
+from ingest_app.hit import BATCH_BYTES, Environ, checked_events, read_bytes, read_hit, read_json
+from ingest_app.reply import Reply
 from ingest_app.segment_com_schema import (
     CALLS,
     SEGMENT_COM_NAMES,
@@ -29,22 +32,30 @@ from ingest_app.segment_com_schema import (
 BATCHES = ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")
 
 
+def receive_segment(collector: Collector, environ: Environ, raw: bytes, kind: str | None = None) -> Reply:
+    """`kind`: of a single message; a batch has none."""
+    with collector.counting_what_cannot_be_read(environ):
+        body = read_json(raw)
+    return _answer(_admit(collector, environ, body, SHORT_CALLS.get(kind, kind) if kind else None))
+
+
 def segment_blueprint(collector: Collector) -> Blueprint:
     blueprint = Blueprint("segment", __name__)
 
     def receive_batch() -> Response:
-        with collector.counting_what_cannot_be_read():
-            body = read_json(read_bytes(BATCH_BYTES))
-        return _answer(_admit(body))
+        return receive(None)
 
     for path in BATCHES:
         blueprint.post(path)(receive_batch)
 
     @blueprint.post(f"/v1/<any({', '.join([*CALLS, *SHORT_CALLS])}):kind>")
     def receive_message(kind: str) -> Response:
-        with collector.counting_what_cannot_be_read():
-            body = read_json(read_bytes(BATCH_BYTES))
-        return _answer(_admit(body, SHORT_CALLS.get(kind, kind)))
+        return receive(kind)
+
+    def receive(kind: str | None) -> Response:
+        with collector.counting_what_cannot_be_read(request.environ):
+            raw = read_bytes(BATCH_BYTES)
+        return receive_segment(collector, request.environ, raw, kind).as_response()
 
     @blueprint.get("/v1/projects/<write_key>/settings")
     def tell_a_browser_where_to_send(write_key: str) -> Response:
@@ -54,36 +65,39 @@ def segment_blueprint(collector: Collector) -> Blueprint:
 
     @blueprint.get("/pixel/v1/<any(track, page):kind>")
     def receive_pixel(kind: str) -> Response:
-        _admit(parameters_as_body(request.args), kind)
+        _admit(collector, request.environ, parameters_as_body(request.args), kind)
         return Response(GIF, mimetype="image/gif", headers={"Cache-Control": "no-store"})
-
-    def _admit(body: object, kind: str | None = None) -> Admitted:
-        with collector.counting_what_cannot_be_read():
-            said = read_segment(body, kind)
-            messages = checked_events(said.messages, "batch")
-        site_id = SitesMeant(collector.sites.by_key).id_of(said.write_key or _write_key())
-        events = [translate(message, site_id, said.context) for message in messages]
-        hit = read_hit(events, said.sent_at, is_foreign=True)
-        return collector.admit(replace(hit, client=visitor_in(hit.client, said)))
 
     return blueprint
 
 
-def _write_key() -> str:
+def _admit(collector: Collector, environ: Environ, body: object, kind: str | None = None) -> Admitted:
+    with collector.counting_what_cannot_be_read(environ):
+        said = read_segment(body, kind)
+        messages = checked_events(said.messages, "batch")
+    site_id = SitesMeant(collector.sites.by_key).id_of(said.write_key or _write_key(environ))
+    events = [translate(message, site_id, said.context) for message in messages]
+    hit = read_hit(environ, events, said.sent_at, is_foreign=True)
+    return collector.admit(replace(hit, client=visitor_in(hit.client, said)))
+
+
+def _write_key(environ: Environ) -> str:
     """The write key of `Authorization: Basic` (a user without a password) or of the query. "" for none."""
-    kind, _, given = request.headers.get("Authorization", "").partition(" ")
+    kind, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     if kind.lower() == "basic":
         try:
             return write_key_in(base64.b64decode(given).decode().partition(":")[0])
         except (Error, UnicodeDecodeError):
             pass
-    return write_key_in(request.args.get("writeKey"))
+    given_in_query = parse_qs(environ.get("QUERY_STRING", "")).get("writeKey", [None])[0]
+    return write_key_in(given_in_query)
 
 
-def _answer(admitted: Admitted) -> Response:
-    return jsonify(
-        success=True,
-        accepted=admitted.accepted,
-        dropped=admitted.dropped,
+def _answer(admitted: Admitted) -> Reply:
+    body = {
+        "success": True,
+        "accepted": admitted.accepted,
+        "dropped": admitted.dropped,
         **list_rejected(admitted.rejected, SEGMENT_COM_NAMES),
-    )
+    }
+    return Reply(json.dumps(body).encode())

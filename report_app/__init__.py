@@ -6,7 +6,7 @@ import structlog
 from flask import Flask, Response
 from prometheus_client import Metric
 
-from analytics.access.store import (
+from analytics.access.api_key import (
     ADMIN_SCOPE,
     DEAD_LETTERS_SCOPE,
     METRICS_SCOPE,
@@ -38,7 +38,7 @@ from report_app.sites import sites_blueprint
 from report_app.static_files import static_blueprint
 from report_app.stats import stats_blueprint
 from report_app.visitors import visitors_blueprint
-from web.app import new_app
+from web.app import new_app, trust_proxies
 from web.auth import Auth, in_path, in_question
 from web.docs import docs_blueprint
 from web.front_page import front_page_blueprint
@@ -63,7 +63,8 @@ def create_app(settings: Settings, services: Services) -> Flask:
     needs = Auth(settings, services.api_keys.find).needs
     auth, of_persons = (needs(scope, in_question, sites.id_of) for scope in (READ_SCOPE, PERSONS_SCOPE))
     site_called = SiteLookup(sites, required=settings.is_production)
-    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes, settings.trusted_proxies)
+    app = new_app(__name__, {"mongodb": reports.check}, settings.max_body_bytes)
+    app.config["ON_LOOP"] = {"/healthz"}
     register_report_errors(app)
     app.after_request(_not_cached)
     app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
@@ -82,7 +83,8 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS))
     _add_pages(app, settings, services)
     if settings.reports_are_open:
-        log.warning("reports_open", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
+        log.warning("reports_opened", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
+    trust_proxies(app, settings.trusted_proxies)
     return app
 
 

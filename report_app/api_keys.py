@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 
 from analytics.access.schema import NewKey, Rotation, dump_key, ends_at
 from analytics.access.store import ApiKeyStore
-from analytics.events.schema import normalized
+from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
 from web.auth import Check
 from web.errors import BadRequest, error_body, error_response

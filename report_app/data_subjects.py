@@ -12,9 +12,9 @@ import structlog
 from flask import Blueprint, Response, jsonify
 from marshmallow import Schema, ValidationError, validates_schema
 
-from analytics.events.schema import Text
 from analytics.privacy.eraser import Eraser
 from analytics.privacy.visitor import Visitor
+from analytics.schema_fields import Text
 from analytics.unavailable import Unavailable
 from web.auth import Check
 from web.request_data import read, read_body
@@ -73,5 +73,5 @@ def _watched(lines: Iterator[bytes]) -> Iterator[bytes]:
     try:
         yield from lines
     except Unavailable as error:
-        log.warning("export_broken_off", error=type(error.cause).__name__)
+        log.warning("export_aborted", error=type(error.cause).__name__)
         raise

@@ -12,10 +12,11 @@ from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
-from analytics.events.schema import Moment, Text, Whole, read_json
+from analytics.events.schema import read_event_json
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
+from analytics.schema_fields import Moment, Text, Whole
 from web.auth import Check
 from web.errors import BadRequest, error_body, error_response
 from web.request_data import read, read_body
@@ -71,7 +72,7 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
         """The body is empty, or it is the event to replay instead."""
         letter = _get(letters, letter_id)
         if body := request.get_data():
-            replay_edited(journal, letter, read_json(body))
+            replay_edited(journal, letter, read_event_json(body))
         elif not replay_letter(journal, letter):
             return error_response(409, error_body("cut", _CUT))
         return jsonify(success=True, replayed=1)
@@ -88,12 +89,13 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
         `confirm` is the expected number: with another number, none is purged.
         """
         query = read(Purge(), _body())
-        which = _filter(query).until(datetime.now(UTC))
+        now = datetime.now(UTC)
+        which = _filter(query).until(now)
         total = sum(row.count for row in letters.count(which))
         if query["confirm"] != total:
             message = f"{total} dead letters match. To purge them, send this number as `confirm`."
             return error_response(409, error_body("not_confirmed", message))
-        return jsonify(success=True, purged=letters.purge(which))
+        return jsonify(success=True, purged=letters.purge(which, now))
 
     return blueprint
 

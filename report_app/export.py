@@ -19,11 +19,11 @@ from flask import Blueprint, Response, request
 
 from analytics.events.event import Event
 from analytics.events.export import EXPORT_COLUMNS, in_pieces, ndjson, parquet, row_of
-from analytics.events.schema import EARLIEST, LATEST_SENT
 from analytics.events.store import EventStore
 from analytics.reports.engine import Reports
 from analytics.reports.filtered_events import filtered_events
 from analytics.reports.results import Refused
+from analytics.schema_fields import EARLIEST, LATEST_SENT
 from analytics.unavailable import Unavailable
 from report_app.csv_output import csv_lines, wants_bom
 from report_app.site_lookup import SiteLookup
@@ -122,5 +122,5 @@ def _watched(pieces: Iterator[bytes], site_id: str, held: ExitStack) -> Iterator
         with held:
             yield from pieces
     except Unavailable as error:
-        log.warning("export_broken_off", site_id=site_id, error=type(error.cause).__name__)
+        log.warning("export_aborted", site_id=site_id, error=type(error.cause).__name__)
         raise

@@ -7,10 +7,9 @@ from datetime import date, datetime, timedelta
 from flask import Blueprint, Response, jsonify, request
 
 from analytics.events.account import Account
-from analytics.events.schema import Text
 from analytics.journal.audit import Balance, balance_of_ledger
 from analytics.journal.ledger import Ledger
-from analytics.schema_fields import StrictSchema
+from analytics.schema_fields import StrictSchema, Text
 from report_app.site_lookup import SiteLookup
 from report_app.stats import Day
 from web.auth import Check

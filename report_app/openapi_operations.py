@@ -5,7 +5,7 @@ from typing import Any
 
 from marshmallow import fields
 
-from analytics.access import store as may
+from analytics.access import api_key as may
 from analytics.access.schema import Lasting, NewKey, Rotation
 from analytics.events.event import DESCRIBED
 from analytics.events.schema import EventSchema

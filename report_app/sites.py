@@ -7,9 +7,9 @@ from flask import Blueprint, Response, abort, jsonify, request
 from marshmallow import Schema, fields
 from marshmallow.validate import Range
 
-from analytics.events.schema import Text
 from analytics.journal.ledger import Ledger
 from analytics.queries.query_schema import LONGEST_SITE_ID
+from analytics.schema_fields import Text
 from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
 from analytics.sites.store import SiteStore, Taken
 from report_app.ledger import shown_time

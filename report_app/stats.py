@@ -16,12 +16,11 @@ from flask import Blueprint, Response, jsonify, request
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from marshmallow.validate import Length
 
-from analytics.events.schema import EARLIEST, LATEST_SENT, Text, normalized
 from analytics.queries.query import GRAINS
 from analytics.queries.query_schema import shown
 from analytics.reports.engine import Reports
 from analytics.reports.realtime import RealtimeReader
-from analytics.schema_fields import StrictSchema
+from analytics.schema_fields import EARLIEST, LATEST_SENT, StrictSchema, Text, normalized
 from analytics.suggestion import did_you_mean
 from report_app.csv_output import as_csv, wants_csv
 from report_app.metric_format import cells, columns, figure
@@ -54,7 +53,7 @@ class Day(fields.Date):
 
 class StatsQuery(Schema):
     class Meta:
-        unknown = EXCLUDE
+        unknown = EXCLUDE  # as in the first version; all other routes refuse unknown parameters
 
     site_id = fields.String(required=True, validate=Length(min=1, max=128))
     date = Day(format="%Y-%m-%d")

@@ -44,7 +44,7 @@ def visitors_blueprint(
                 return error_response(403, error_body("visitors_not_shown", NOT_SHOWN))
             query = asked.load(site, clock(), partial(reports.earliest, site.site_id, budget))
             limit = min(asked.body["pagination"].get("limit", 100), MOST_VISITS)
-            found = reports.history(site.site_id, user_id, query.period, limit, budget)
+            found = reports.visitor_history(site.site_id, user_id, query.period, limit, budget)
         first, last = shown(query, asked.body)["date_range"]
         said = {"site_id": site.site_id, "user_id": user_id, "from": first, "to": last}
         said |= {"cut": True} if found.is_cut else {}

@@ -28,20 +28,20 @@ billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
 settings = load_settings_or_exit()
 
-_PARTS = ("books", "dead_letters", "events", "metrics", "retention", "salts", "segments", "sites")
+_PARTS = ("dead_letters", "events", "ledger", "metrics", "retention", "salts", "segments", "sites")
 app = Celery("footfall", include=[f"tasks.{name}" for name in _PARTS])
 app.conf.update(celery_settings(settings))
 
 
 @setup_logging.connect
-def log_as_everything_else(**_: object) -> None:
+def set_up_logging(**_: object) -> None:
     configure_logging(settings)
     write_stacks_on_signal()
 
 
 @task_retry.connect
-def say_so(request: Any, reason: object = None, **_: object) -> None:
-    log.warning(f"{request.task.rpartition('.')[2]}_retried", retries=request.retries, reason=str(reason))
+def log_retry(request: Any, reason: object = None, **_: object) -> None:
+    log.warning("task_retried", task=request.task.rpartition(".")[2], retries=request.retries, reason=str(reason))
 
 
 def services() -> Services:

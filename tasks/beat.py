@@ -69,7 +69,7 @@ def warn_about_names(**_: object) -> None:
     Only beat does: a deployment has one beat, and several of the other processes.
     """
     for sentence in name_warnings(closest):
-        log.warning("not_a_setting", what=sentence)
+        log.warning("unknown_setting_found", what=sentence)
 
 
 class OwedScheduler(Scheduler):  # type: ignore[misc]
@@ -95,9 +95,9 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
         try:
             while self._services.journal.is_full() and self._store_batch().is_some():
                 BEAT_ALIVE.touch()
-                log.warning("stored_by_beat", reason="no room in Redis for Celery")
+                log.warning("events_stored_by_beat", reason="no room in Redis for Celery")
         except Unavailable as error:
-            log.warning("no_room_made", error=str(error))
+            log.warning("journal_not_drained", error=str(error))
 
     def _store_batch(self) -> Outcome:
         return store_waiting(self._services.stores, self._consumer, is_retry=True)

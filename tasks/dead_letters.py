@@ -13,7 +13,7 @@ log = structlog.get_logger()
 
 @app.task(name="tasks.dead_letters.announce_dead_letter")
 def announce_dead_letter(letter: str, reason: str, site_id: str) -> dict[str, str]:
-    log.warning("dead_letter", letter=letter, reason=reason, site_id=site_id)
+    log.warning("dead_letter_kept", letter=letter, reason=reason, site_id=site_id)
     return {"letter": letter, "reason": reason, "site_id": site_id}
 
 

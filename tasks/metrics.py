@@ -17,7 +17,7 @@ import structlog
 from celery.signals import task_postrun, task_prerun, task_retry, worker_ready
 from prometheus_client import Metric
 
-from analytics.access.store import METRICS_SCOPE
+from analytics.access.api_key import METRICS_SCOPE
 from analytics.unavailable import Unavailable
 from config.bearer import bearer, holds
 from config.metrics import CONTENT_TYPE, TASK_RETRIES, TASK_SECONDS, exposition, segment_gauges
@@ -74,7 +74,7 @@ def _may_read(authorization: str) -> bool:
     try:
         key = services().key_ring.find(bearer(authorization))
     except Unavailable as error:
-        log.warning("api_key_not_found_out", error=str(error))
+        log.warning("api_key_not_looked_up", error=str(error))
         return False
     return key is not None and key.may(METRICS_SCOPE)
 

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from celery.signals import worker_ready
 
 from analytics.privacy.local_copies import Forgetter
-from analytics.privacy.retention import all_sites
 from tasks.app import app, services
 from tasks.outcome import Result, built_alone, zeros_if_unavailable
 from tasks.segments import BUILD_FOR, LIMITS
@@ -25,10 +24,10 @@ def finish_erasures() -> Result:
 
 
 @app.task(name="tasks.retention.purge_expired", acks_late=False, **LIMITS)
-@zeros_if_unavailable("not_purged", events=0, dead_letters=0)
+@zeros_if_unavailable("events_not_purged", events=0, dead_letters=0)
 def purge_expired() -> Result:
     ours = services()
-    done = ours.purger.purge_expired(all_sites(ours.sites), until=datetime.now(UTC) + PURGE_FOR)
+    done = ours.purger.purge_expired(ours.sites.all(), until=datetime.now(UTC) + PURGE_FOR)
     if not done.is_done:
         purge_expired.apply_async()
     return {"events": done.events, "dead_letters": done.dead_letters}

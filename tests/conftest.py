@@ -24,8 +24,8 @@ from config.settings import Settings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from ingest_app import create_app as create_ingest_app
 from report_app import create_app as create_report_app
-from tests.support.running_system import System, running
-from tests.support.services import ADMIN_KEY, NOW, WakeUps, make_services, tell
+from tests.support.running_system import System, running, system_running
+from tests.support.services import ADMIN_KEY, NOW, Clock, WakeUps, make_services, tell
 
 # These take a minute or more each. They run first, so that no process waits for the others at the end.
 LONG = {"test_collector_fuzz", "test_schemathesis", "test_system", "test_tracker_in_browser"}
@@ -102,6 +102,11 @@ def stores(services: Services) -> Stores:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 def wake_ups() -> WakeUps:
     return WakeUps()
 
@@ -146,9 +151,5 @@ def report(settings: Settings, services: Services) -> FlaskClient:
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The whole running system, one for each test module that uses it."""
-    system = System(tmp_path_factory.mktemp("system"), CLAIM_IDLE="5")
-    try:
-        yield system.start()
-        assert system.stop() == [], "the system left processes behind"
-    finally:
-        system.kill()
+    with system_running(tmp_path_factory.mktemp("system"), CLAIM_IDLE="5") as system:
+        yield system

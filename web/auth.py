@@ -1,6 +1,6 @@
 """Checks the key in `Authorization: Bearer <key>`. Every route needs a scope. These have scopes:
 
-    an API key      its own scopes, on its own sites (analytics/access/store.py)
+    an API key      its own scopes, on its own sites (analytics/access/api_key.py)
     the admin key   all
     the report key  stats:read, stats:persons
     no key          stats:read, if reports are open (Settings.reports_are_open)
@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 
 from flask import Response, after_this_request, g, request
 
-from analytics.access.store import PERSONS_SCOPE, READ_SCOPE, ApiKey, is_ours
-from analytics.events.schema import InvalidEvent, read_json
+from analytics.access.api_key import PERSONS_SCOPE, READ_SCOPE, ApiKey, is_ours
+from analytics.json_input import NotJson, read_json
 from config.bearer import bearer, holds
 from config.settings import Settings
 from web.errors import error_body, error_response
@@ -65,7 +65,7 @@ def in_question() -> Sequence[str]:
         return request.args.getlist("site_id")
     try:
         body = read_json(request.get_data())
-    except InvalidEvent:
+    except NotJson:
         return ()
     site = body.get("site_id") if isinstance(body, dict) else None
     return [site] if isinstance(site, str) else []

@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, current_app, request
-from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllowed, NotFound
 
 from analytics.events.schema import InvalidEvent
@@ -24,6 +23,7 @@ LONGEST_PATH_SHOWN = 100  # characters
 
 TOO_SLOW = "The request did not arrive in time. Send it again."
 INTERNAL = "An internal error occurred. The log of the server has the details."
+BUSY = "The server has too many requests at once. Send the request again."
 NOT_HTTP = "The request is not valid HTTP, or exceeds the limits of this server."
 
 CODES = {
@@ -48,12 +48,24 @@ _STATUS: dict[str, tuple[int, dict[str, str]]] = {
 }
 
 
-class TooSlow(ParseException):  # type: ignore[misc]
-    """The client sends a request too slowly while a thread waits for it (web/gunicorn_worker.py)."""
+class TooSlow(Exception):
+    """The client sends a request too slowly."""
 
 
-class ClientGone(ParseException):  # type: ignore[misc]
-    """The connection was reset before the whole body arrived."""
+class ClientGone(Exception):
+    """The connection ended before the whole request arrived."""
+
+
+class NotRead(Exception):
+    """The client does not read its response."""
+
+
+class LongHead(Exception):
+    """The target or the headers of a request are too long, or there are too many headers."""
+
+
+class NotSupported(Exception):
+    """An HTTP version, a transfer encoding or a method that the server does not have."""
 
 
 def note_broken(error: Exception) -> None:
@@ -83,11 +95,11 @@ def error_response(status: int, body: str, headers: dict[str, str] | None = None
     return Response(body, status, headers, mimetype="application/json")
 
 
-def invalid_event_response(error: InvalidEvent, **more: object) -> Response:
-    """The answer to an invalid event. `more`: fields beside `error`."""
+def describe_invalid_event(error: InvalidEvent, **more: object) -> tuple[int, str, dict[str, str]]:
+    """Status, body and headers of the answer to an invalid event. `more`: fields beside `error`."""
     status, headers = _STATUS.get(error.code, (400, {}))
     body = json.loads(error_body(error.code, f"The event was not accepted: {error}", error.fields)) | more
-    return error_response(status, json.dumps(body), headers)
+    return status, json.dumps(body), headers
 
 
 def unavailable_response(message: str, **more: object) -> Response:
@@ -107,7 +119,7 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(InvalidEvent)
     def invalid_event(error: InvalidEvent) -> Response:
-        return invalid_event_response(error)
+        return error_response(*describe_invalid_event(error))
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:
@@ -124,16 +136,6 @@ def register_errors(app: Flask) -> None:
     def half_a_body(error: ClientDisconnected) -> Response:
         note_broken(error)
         return http_error(error)
-
-    @app.errorhandler(TooSlow)
-    def too_slow(error: TooSlow) -> Response:
-        note_broken(error)
-        return error_response(408, error_body("request_timeout", TOO_SLOW), {"Connection": "close"})
-
-    @app.errorhandler(ParseException)
-    def broken_body(error: ParseException) -> Response:
-        note_broken(error)
-        return error_response(400, error_body("bad_request", NOT_HTTP), {"Connection": "close"})
 
     @app.errorhandler(Exception)
     def bug(error: Exception) -> Response:

@@ -1,308 +1,345 @@
-"""gunicorn's threaded worker with its own way to wait for requests and to answer those that cannot be parsed.
+"""gunicorn's worker: one event loop per process, and a pool of threads for work that may wait.
 
-The worker waits in its loop: a thread gets a request when all of it has arrived. So a client that sends a byte per
-second, or nothing, keeps no thread from other clients. A request that is too large to wait for in the loop (a batch)
-gets a thread at once. At most half of the threads are for such requests, and the other half is for complete requests. A
-request may take WORKER_PATIENCE, and a second more for each 64 KiB received. After that it is answered with 408.
+The loop reads requests and writes responses (web/http_connection.py). It also runs the requests whose path the app
+lists under ON_LOOP, if their body is small. If such a request has to wait for a store, it raises WouldWait
+(analytics/event_loop.py) and runs again in a thread. All other requests run in threads. No thread waits for a client:
+a response in several pieces is made piece by piece, as the client reads it.
 
-The worker answers errors in JSON, as both apps do, where gunicorn would answer in HTML. It logs a line without the
-visitor's address, which gunicorn would log.
+A response waits for the commits that its request has started (web/commits.py), without a thread.
 """
 
-import re
-import select
+import asyncio
+import io
+import os
+import resource
 import signal
-import socket
-import time
-from collections import deque
-from contextlib import suppress
-from functools import partial
-from selectors import EVENT_READ
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from email.utils import formatdate
 from typing import Any
 
 import structlog
+import uvloop
 from gunicorn.glogging import Logger
-from gunicorn.http.errors import (
-    LimitRequestHeaders,
-    LimitRequestLine,
-    ParseException,
-    UnsupportedTransferCoding,
-)
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.base import Worker as BaseWorker
 
-from web.errors import INTERNAL, NOT_HTTP, TOO_SLOW, ClientGone, TooSlow, code_for, error_body, note_broken
+from analytics.event_loop import WouldWait, forbid_waiting
+from web.commits import COMMITS, FAILED
+from web.errors import BUSY, INTERNAL
+from web.http_connection import Connection, Request, render_error
 
 log = structlog.get_logger()
 
-WORKER_PATIENCE = 10.0  # seconds
-PER_SECOND = 65536  # bytes
-LINGER = 2.0  # seconds that a client has to close a connection after the answer
-LONGEST_HEAD = 32768  # bytes in which the loop looks for the end of a request's head
-LONGEST = 131072  # bytes of a request that the loop waits for: a hit of MAX_BODY_BYTES, and its head
-_PIECE = 65536
-
-_STATUS = {
-    LimitRequestLine: "414 URI Too Long",
-    LimitRequestHeaders: "431 Request Header Fields Too Large",
-    UnsupportedTransferCoding: "501 Not Implemented",
-    TooSlow: "408 Request Timeout",
-}
-
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*(?:\r\n|\Z)")
-CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked[ \t]*(?:\r\n|\Z)")
-_CHUNK = re.compile(rb"[0-9a-fA-F]{1,15}")  # the start of the line before a chunk
-
-# WAITS: more of the request is to come. WHOLE: all of it has arrived. OPEN: it goes to a thread as it is.
-WAITS, WHOLE, OPEN = "waits", "whole", "open"
-
-
-def state_of(raw: bytes, looked: int = 0) -> tuple[str, int, int]:
-    """The state of a request, the size in bytes at which it is whole (0 if unknown), and the position to continue at.
-
-    Pass the position as `looked` when more bytes have arrived. If a request is taken for whole and is not, its thread
-    waits a little, and nothing else happens.
-    """
-    end = raw.find(b"\r\n\r\n")
-    if end < 0:
-        return (OPEN if len(raw) > LONGEST_HEAD else WAITS), 0, 0
-    head = raw[:end].lower()
-    if b"\r\nexpect:" in head:
-        return OPEN, 0, 0  # the client waits for a 100 Continue
-    length = _LENGTH.search(head)
-    if b"\r\ntransfer-encoding:" in head:
-        if length or not CHUNKED.search(head):
-            return OPEN, 0, 0  # the parser answers with an error
-        state, looked = _state_of_chunks(raw, looked or end + 4)
-        return (OPEN if state == WAITS and len(raw) > LONGEST else state), 0, looked
-    needs = end + 4 + (int(length[1]) if length else 0)
-    return (WHOLE if len(raw) >= needs else OPEN if needs > LONGEST else WAITS), needs, 0
-
-
-def _state_of_chunks(raw: bytes, at: int) -> tuple[str, int]:
-    """The state of a chunked body, and the start of the next chunk. `at`: the start of a chunk.
-
-    It goes from chunk to chunk and never back. So the loop reads each line once, in however many pieces a client sends.
-    """
-    while (end := raw.find(b"\r\n", at)) >= 0:
-        size = _CHUNK.match(raw, at)
-        if not size:
-            return OPEN, at  # invalid; a thread answers with an error
-        length = int(size[0], 16)
-        if not length:  # the last chunk, before the trailers
-            is_whole = raw.find(b"\r\n\r\n", end) >= 0
-            return (WHOLE if is_whole else OPEN if len(raw) - end > LONGEST_HEAD else WAITS), at
-        at = end + 2 + length + 2
-    return WAITS, at
-
-
-class Patient:
-    """A connection's socket for reading requests. The time limit applies to a whole request, not to each read."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self._poll = select.poll()
-        self._poll.register(sock, select.POLLIN)
-        self._draining: float | None = None
-        self.until = 0.0
-
-    def recv(self, size: int) -> bytes:
-        """Returns up to `size` bytes. Raises TooSlow and ClientGone."""
-        seconds = self.until - time.monotonic()
-        if self._draining is not None:
-            seconds = min(seconds, self._draining)
-        if seconds <= 0 or not self._poll.poll(seconds * 1000):
-            raise TooSlow if self._draining is None else TimeoutError
-        try:
-            piece = self._sock.recv(size)
-        except ConnectionError:
-            raise ClientGone from None
-        self.until += len(piece) / PER_SECOND
-        return piece
-
-    def gettimeout(self) -> float | None:
-        return self._draining
-
-    def settimeout(self, seconds: float | None) -> None:
-        """gunicorn calls this before it discards the rest of an unread body."""
-        self._draining = seconds
+LOOP_BODY = 16_384  # bytes: about 60 events, or 2 ms
+MOST_QUEUED = 500  # requests that run in threads or wait for one
+MOST_HELD = 128_000_000  # bytes of bodies that are being received or wait for their response
+MOST_SLOW = 131_072  # bytes: larger incomplete bodies are given up first
+PIECE = 262_144  # bytes of a response that are made before the client reads any of it
+SWEEP = 0.25  # seconds
+IDLE_AT_STOP = 2.0  # seconds that a stopping process keeps idle connections, whose client may be about to send
+_SWITCH = 0.0005  # seconds that a thread with a batch keeps the interpreter from the loop; Python's default is 0.005
 
 
 class QuietLogger(Logger):  # type: ignore[misc]
-    """gunicorn's logger without an access log, which would contain visitors' addresses.
-
-    gunicorn prepares each line of the log even if it is not kept. That took 6 % of the collector's CPU.
-    """
+    """gunicorn's logger without an access log, which would contain visitors' addresses."""
 
     def access(self, resp: Any, req: Any, environ: Any, request_time: Any) -> None:
         return
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
-    pending_conns: deque[Any]  # connections that wait for a request, by deadline
+@dataclass(slots=True)
+class Answer:
+    """What the app answered. `rest`: the pieces of the body after `body`, None if there are none."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._most_open = max(self.cfg.threads // 2, 1)
-        self._open: set[Any] = set()  # connections whose request goes to a thread as it arrives
-        self._queue: deque[Any] = deque()  # connections that wait for such a thread
-        self._leaving: deque[Any] = deque()  # answered connections that are to be closed
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes = b""
+    rest: "Pieces | None" = None
+    commits: list[Future[None]] = field(default_factory=list)
 
-    # All methods except handle_error run in the loop's thread.
+    def head(self, date: bytes) -> bytes:
+        lines = "".join([f"{name}: {value}\r\n" for name, value in self.headers])
+        return f"HTTP/1.1 {self.status}\r\n{lines}".encode("latin-1") + date
+
+    @property
+    def is_sized(self) -> bool:
+        return any(name.lower() == "content-length" for name, _ in self.headers)
+
+
+class Pieces:
+    """The body of a response, read in a thread at a time. All reads share the context of the request."""
+
+    def __init__(self, body: Any, context: Context) -> None:
+        self._body = body
+        self._iterator: Iterator[bytes] = iter(body)
+        self._context = context
+
+    def read(self) -> tuple[bytes, bool]:
+        """At least PIECE bytes, and whether the body has more."""
+        return self._context.run(self._read)
+
+    def close(self) -> None:
+        self._context.run(getattr(self._body, "close", lambda: None))
+
+    def _read(self) -> tuple[bytes, bool]:
+        found, size = [], 0
+        for piece in self._iterator:
+            found.append(piece)
+            size += len(piece)
+            if size >= PIECE:
+                return b"".join(found), True
+        return b"".join(found), False
+
+
+class Worker(BaseWorker):  # type: ignore[misc]
+    """The server of the connections of this process."""
+
+    def init_process(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._connections: set[Connection] = set()
+        self._waiting: dict[Future[None], list[Callable[[], None]]] = {}
+        self._held = 0
+        self._queued = 0
+        self.is_stopping = False
+        self._pool = ThreadPoolExecutor(self.cfg.threads, "request")
+        self._most_connections = _raise_file_limit()
+        self._date = b""
+        super().init_process()
 
     def init_signals(self) -> None:
         """Installs the signal handlers, then unblocks the stop signals that waited until now (config/gunicorn.py)."""
-        super().init_signals()
+        for number in self.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        self._loop.add_signal_handler(signal.SIGTERM, self._stop)
+        self._loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
+        self._loop.add_signal_handler(signal.SIGWINCH, lambda: None)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            self._loop.add_signal_handler(number, self._quit)
+        signal.signal(signal.SIGABRT, self.handle_abort)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
-    def enqueue_req(self, conn: Any) -> None:
-        """Takes a new connection, or one that has become readable again."""
-        if self.cfg.is_ssl:
-            super().enqueue_req(conn)
-            return
-        conn.init()
-        conn.close = partial(self._close, conn)
-        if not isinstance(conn.parser.unreader.sock, Patient):
-            conn.parser.unreader.sock = Patient(conn.sock)
-        conn.sock.setblocking(False)
-        conn.data_ready = True
-        conn.needs = conn.looked = 0
-        conn.timeout = conn.parser.unreader.sock.until = time.monotonic() + WORKER_PATIENCE
-        state = self._read(conn)
-        if state == WAITS:
-            self.pending_conns.append(conn)
-            self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
-        else:
-            self._hand_over(conn, state)
+    def run(self) -> None:
+        config = getattr(self.wsgi, "config", {})
+        self._on_loop: frozenset[str] = config.get("ON_LOOP", frozenset())
+        sys.setswitchinterval(_SWITCH)
+        forbid_waiting()
+        self._loop.run_until_complete(self._serve())
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def on_pending_socket_readable(self, conn: Any, client: socket.socket) -> None:
-        state = self._read(conn)
-        if state != WAITS:
-            self.poller.unregister(client)
-            self.pending_conns.remove(conn)
-            self._hand_over(conn, state)
+    def _stop(self) -> None:
+        self.alive = False
 
-    def finish_request(self, conn: Any, fs: Any) -> None:
-        if conn in self._open:
-            self._open.remove(conn)
-            if self._queue:
-                self._hand_over(self._queue.popleft(), OPEN)
-        super().finish_request(conn, fs)
+    def _quit(self) -> None:
+        self.alive = False
+        self.cfg.worker_int(self)
+        os._exit(0)
 
-    def murder_pending(self) -> None:
-        while self.pending_conns and self.pending_conns[0].timeout <= time.monotonic():
-            conn = self.pending_conns.popleft()
-            with suppress(KeyError, ValueError, OSError):
-                self.poller.unregister(conn.sock)
-            if _received(conn):
-                self.handle_error(None, conn.sock, conn.client, TooSlow())
-            self.nr_conns -= 1
-            conn.close()
+    async def _serve(self) -> None:
+        ports = [
+            await self._loop.create_server(lambda: Connection(self, self._loop), sock=each.sock)
+            for each in self.sockets
+        ]
+        self._environ = {
+            "wsgi.version": (1, 0),
+            "wsgi.url_scheme": "http",
+            "wsgi.errors": sys.stderr,
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+            "wsgi.run_once": False,
+            "wsgi.input_terminated": True,
+            "SERVER_NAME": "localhost",
+            "SERVER_PORT": str(self.sockets[0].sock.getsockname()[1]),
+            "SERVER_SOFTWARE": "footfall",
+            "SCRIPT_NAME": "",
+        }
+        while self.alive and self.ppid == os.getppid():
+            self._sweep()
+            await asyncio.sleep(SWEEP)
+        self.is_stopping = True
+        for port in ports:
+            port.close()
+        now = self._loop.time()
+        last = now + self.cfg.graceful_timeout
+        for connection in self._connections:
+            if connection.is_idle:
+                connection.deadline = min(connection.deadline, now + IDLE_AT_STOP)
+        while self._connections and self._loop.time() < last:
+            self._sweep()
+            await asyncio.sleep(0.02)
 
-        while self._leaving and self._leaving[0].timeout <= time.monotonic():
-            self._leave(self._leaving[0])
+    def _sweep(self) -> None:
+        self.notify()
+        self._date = f"Date: {formatdate(usegmt=True)}\r\n".encode()
+        now = self._loop.time()
+        for connection in [x for x in self._connections if x.deadline <= now]:
+            connection.expire()
 
-    def _close(self, conn: Any, graceful: bool = False) -> None:
-        """Closes a connection. `graceful`: the client still has an answer to read.
+    # What connections call
 
-        A client that still sends loses the answer if the server closes the connection first (RFC 9112, 9.6). gunicorn
-        waits for the client here, in the loop: two seconds for each client that does not close, and no other client is
-        served. This worker lets the loop drain the connection instead.
-        """
-        try:
-            if graceful:
-                conn.sock.shutdown(socket.SHUT_WR)
-                conn.sock.setblocking(False)
-                self.poller.register(conn.sock, EVENT_READ, partial(self._drain, conn))
-                self.nr_conns += 1
-                conn.timeout = time.monotonic() + LINGER
-                self._leaving.append(conn)
-                return
-        except (OSError, ValueError):
-            log.debug("client_gone")
-        conn.sock.close()
+    def opened(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        if len(self._connections) > self._most_connections:
+            idle = [x for x in self._connections if x.is_idle]
+            min(idle or self._connections, key=lambda x: x.deadline).abort()
 
-    def _drain(self, conn: Any, _client: socket.socket) -> None:
-        try:
-            is_over = not conn.sock.recv(_PIECE)
-        except BlockingIOError:
-            return
-        except OSError:
-            is_over = True
-        if is_over:
-            self._leave(conn)
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
 
-    def _leave(self, conn: Any) -> None:
-        self._leaving.remove(conn)
-        self.poller.unregister(conn.sock)
-        self.nr_conns -= 1
-        conn.sock.close()
+    def note_held(self, size: int) -> None:
+        self._held += size
+        if self._held > MOST_HELD and size > 0:
+            slow = [x for x in self._connections if x.held > MOST_SLOW]
+            if slow:
+                min(slow, key=lambda x: x.started).give_up(503, BUSY)
 
-    def _cap_keepalive(self, deadline: float) -> None:
-        """A worker that stops does not wait for connections without any bytes of a request either."""
-        super()._cap_keepalive(deadline)
-        for conn in self.pending_conns:
-            if not _received(conn):
-                conn.timeout = min(conn.timeout, deadline)
-        self.pending_conns = deque(sorted(self.pending_conns, key=lambda conn: conn.timeout))
-
-    def _read(self, conn: Any) -> str:
-        """Reads what has arrived, up to what the loop waits for. Returns the state of the request."""
-        buffer = conn.parser.unreader.buf
-        buffer.seek(0, 2)
-        state = self._state(conn) if buffer.tell() else WAITS
-        while state == WAITS:
+    def take(self, connection: Connection, request: Request) -> None:
+        environ = request.environ(self._environ | {"REMOTE_ADDR": connection.peer})
+        environ[COMMITS] = []
+        if self._runs_on_loop(environ, len(request.body)):
             try:
-                piece = conn.sock.recv(_PIECE)
-            except BlockingIOError:
-                return WAITS
-            except OSError:
-                return WHOLE  # the thread handles the error
-            if not piece:
-                return WHOLE  # nothing more will come
-            buffer.write(piece)
-            state = self._state(conn)
-            if len(piece) < _PIECE:
-                break
-        return state
-
-    def _state(self, conn: Any) -> str:
-        buffer = conn.parser.unreader.buf
-        if conn.needs:
-            return WHOLE if buffer.tell() >= conn.needs else WAITS
-        state, needs, conn.looked = state_of(buffer.getvalue(), conn.looked)
-        conn.needs = needs if state == WAITS else 0
-        return state
-
-    def _hand_over(self, conn: Any, state: str) -> None:
-        if state == OPEN and len(self._open) >= self._most_open:
-            self._queue.append(conn)
+                self._send(connection, environ, self._ask_app(environ, request.body, copy_context()))
+                return
+            except WouldWait:
+                environ[COMMITS] = []
+        if self._queued >= MOST_QUEUED:
+            connection.finish(*render_error(503, BUSY))
             return
-        if state == OPEN:
-            self._open.add(conn)
-            conn.parser.unreader.sock.until = time.monotonic() + WORKER_PATIENCE
-        super().enqueue_req(conn)
-
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        if isinstance(exc, ParseException) or req is None:  # without a request, the parser failed
-            status = _STATUS.get(type(exc), "400 Bad Request")
-            message = TOO_SLOW if isinstance(exc, TooSlow) else NOT_HTTP
-            note_broken(exc)
-        else:
-            status = "500 Internal Server Error"
-            message = INTERNAL
-            log.error("request_failed", error=type(exc).__name__, exc_info=exc)
-        body = error_body(code_for(int(status[:3])), message).encode()
-        head = (
-            f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n"
-            "X-Content-Type-Options: nosniff\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+        context = copy_context()
+        self._in_thread(
+            lambda: self._ask_app(environ, request.body, context),
+            lambda answer: self._send(connection, environ, answer),
         )
-        try:
-            client.sendall(head.encode() + body)
-        except OSError:
-            log.debug("client_gone")
+
+    def _runs_on_loop(self, environ: dict[str, Any], size: int) -> bool:
+        return environ["PATH_INFO"] in self._on_loop and size <= LOOP_BODY and "HTTP_CONTENT_ENCODING" not in environ
+
+    # Requests
+
+    def _ask_app(self, environ: dict[str, Any], body: bytes | bytearray, context: Context) -> Answer:
+        """Calls the app, in `context`. Raises WouldWait on the loop."""
+        environ["wsgi.input"] = io.BytesIO(body)
+        answer = Answer("500 Internal Server Error", [])
+
+        def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
+            answer.status, answer.headers = status, headers
+
+        pieces = Pieces(context.run(self.wsgi, environ, start_response), context)
+        answer.body, has_more = pieces.read()
+        if has_more:
+            answer.rest = pieces
+        else:
+            pieces.close()
+        answer.commits = environ[COMMITS]
+        return answer
+
+    def _in_thread(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Runs `work` in a thread, and calls `then` with its result on the loop, or with None if it fails."""
+
+        def ended(future: Future[Any]) -> None:
+            self._queued -= 1
+            then(future.result())
+
+        def run() -> Any:
+            try:
+                return work()
+            except Exception:
+                log.exception("request_failed")
+                return None
+
+        self._queued += 1
+        self._pool.submit(run).add_done_callback(lambda future: self._loop.call_soon_threadsafe(ended, future))
+
+    def _send(self, connection: Connection, environ: dict[str, Any], answer: Answer | None) -> None:
+        if answer is None:
+            connection.finish(*render_error(500, INTERNAL))
+        elif waits := [x for x in answer.commits if not x.done()]:
+            answer.commits = [x for x in answer.commits if x not in waits[:1]] + waits[:1]
+            self._when_done(waits[0], lambda: self._send(connection, environ, answer))
+        elif error := next((x.exception() for x in answer.commits if x.exception()), None):
+            environ[FAILED] = error
+            environ[COMMITS] = []
+            self._write(connection, self._ask_app(environ, b"", copy_context()))
+        else:
+            self._write(connection, answer)
+
+    def _when_done(self, commit: Future[None], then: Callable[[], None]) -> None:
+        """Calls `then` on the loop. Requests that share a commit share the call into the loop's thread."""
+        if commit in self._waiting:
+            self._waiting[commit].append(then)
+            return
+        self._waiting[commit] = [then]
+        commit.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._release, commit))
+
+    def _release(self, commit: Future[None]) -> None:
+        for then in self._waiting.pop(commit):
+            then()
+
+    def _write(self, connection: Connection, answer: Answer) -> None:
+        head, rest = answer.head(self._date), answer.rest
+        if rest is None:
+            connection.finish(head, answer.body)
+            return
+
+        stream = Stream(connection, rest, answer.body, self._in_thread)
+        connection.stream(head, stream.more, stream.stop, answer.is_sized)
 
 
-def _received(conn: Any) -> int:
-    """The number of received bytes of an incomplete request."""
-    return len(conn.parser.unreader.buf.getbuffer())
+class Stream:
+    """A response in several pieces. It reads a piece in a thread when the client has read the one before."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        rest: Pieces,
+        first: bytes,
+        in_thread: Callable[[Callable[[], Any], Callable[[Any], None]], None],
+    ) -> None:
+        self._connection = connection
+        self._rest = rest
+        self._first = first
+        self._in_thread = in_thread
+        self._is_reading = self._is_over = False
+
+    def more(self) -> None:
+        if self._first:
+            first, self._first = self._first, b""
+            self._connection.piece(first)
+        else:
+            self._is_reading = True
+            self._in_thread(self._rest.read, self._send)
+
+    def stop(self) -> None:
+        """The connection has ended."""
+        if not self._is_over:
+            self._is_over = True
+            if not self._is_reading:
+                self._close()
+
+    def _send(self, found: tuple[bytes, bool] | None) -> None:
+        self._is_reading = False
+        if self._is_over or found is None:
+            self._close()
+            self._connection.abort()
+            return
+        data, has_more = found
+        if has_more:
+            self._connection.piece(data)
+            return
+        self._is_over = True
+        self._close()
+        self._connection.end(data)
+
+    def _close(self) -> None:
+        self._in_thread(self._rest.close, lambda _: None)
+
+
+def _raise_file_limit() -> int:
+    """Raises this process's limit of open files as far as it may. Returns how many connections fit."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(most, 65_536) if most != resource.RLIM_INFINITY else 65_536
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return most * 4 // 5

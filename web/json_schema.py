@@ -15,20 +15,17 @@ from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import fields
 
 from analytics.events.schema import (
-    CURRENCY,
-    INT64,
     LONGEST_PROP,
     LONGEST_PROP_NAME,
     MOST_MONEY,
     MOST_PROPS,
     THOUSANDTH,
-    Code,
-    Moment,
     MoneyField,
     PageUrl,
     Props,
 )
-from analytics.events.schema import OPTIONAL as EMPTY_IS_NONE
+from analytics.schema_fields import CURRENCY, INT64, Code, Moment
+from analytics.schema_fields import OPTIONAL as EMPTY_IS_NONE
 
 Json = dict[str, Any]
 
@@ -41,7 +38,7 @@ UUID: Json = {"type": "string", "format": "uuid"}
 MOMENT: Json = {"type": "string", "format": "date-time"}
 ANYTHING: Json = {"description": "Any JSON value."}
 
-# The years that analytics/events/schema.py accepts: 1970 to 9998.
+# The years that analytics/schema_fields.py accepts: 1970 to 9998.
 YEARS = "(19[7-9][0-9]|[2-8][0-9]{3}|9[0-8][0-9]{2}|99[0-8][0-9]|999[0-8])"
 
 

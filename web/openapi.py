@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from apispec import APISpec
 
-from analytics.access.store import METRICS_SCOPE
+from analytics.access.api_key import METRICS_SCOPE
 from web.docs import CONTENT_TYPES, PART
 from web.json_schema import (
     FIELD_RULES,

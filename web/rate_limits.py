@@ -26,6 +26,8 @@ from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 from werkzeug.exceptions import TooManyRequests
 
+from analytics.event_loop import WouldWait
+from analytics.unavailable import Breaker, Unavailable
 from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 
 ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES = "address", "address_events", "address_bytes"
@@ -52,8 +54,7 @@ class RateLimits:
 
     def __init__(self, storage: Storage, limits: dict[str, str], clock: Callable[[], float] = time.monotonic) -> None:
         self._limiter = FixedWindowRateLimiter(storage)
-        self._clock = clock
-        self._away_until = 0.0
+        self._breaker = Breaker("redis", StorageError, _PAUSE, clock=clock)
         self._limits = {name: _Limit(parse(text), clock) for name, text in limits.items() if text}
 
     def holds(self, name: str) -> bool:
@@ -66,9 +67,16 @@ class RateLimits:
         if limit and (seconds := limit.wait(who)):
             raise self._refusal(limit, name, seconds)
 
-    def spend(self, name: str, who: str, cost: int = 1) -> None:
-        """Spends `cost`, also if it exceeds the limit. Raises TooManyRequests with the seconds until there is more."""
-        self._spend(name, who, cost, keeps=True)
+    def spend(self, name: str, who: str, cost: int = 1, paid: set[str] | None = None) -> None:
+        """Spends `cost`, also if it exceeds the limit. Raises TooManyRequests with the seconds until there is more.
+
+        `paid`: the limits that this request was charged for. It is not charged again for them.
+        """
+        if paid is None:
+            self._spend(name, who, cost, keeps=True)
+        elif name not in paid:
+            self._spend(name, who, cost, keeps=True)
+            paid.add(name)
 
     def take(self, name: str, who: str, cost: int) -> None:
         """Spends all of `cost` or nothing. Raises TooManyRequests with the seconds until there is more."""
@@ -83,13 +91,10 @@ class RateLimits:
         limit = self._limits.get(name)
         if limit is None:
             return
-        if self._clock() < self._away_until:
-            RATE_UNCHECKED.labels(name).inc()
-            return
         try:
-            seconds = limit.spend(self._limiter, who, cost, keeps)
-        except StorageError:
-            self._away_until = self._clock() + _PAUSE
+            with self._breaker.closed():
+                seconds = limit.spend(self._limiter, who, cost, keeps)
+        except Unavailable:
             RATE_UNCHECKED.labels(name).inc()
             return
         if seconds:
@@ -135,7 +140,7 @@ class _Limit:
     def spend(self, limiter: FixedWindowRateLimiter, who: str, cost: int, keeps: bool) -> int:
         """The seconds to wait, 0 if `cost` is within the limit.
 
-        `keeps`: it is spent in any case. Raises StorageError.
+        `keeps`: it is spent in any case. Raises StorageError, and WouldWait with nothing spent.
         """
         with self._lock:
             account = self._accounts.get(who)
@@ -147,8 +152,12 @@ class _Limit:
             if account.untold <= self._own:
                 return 0
             told, account.untold = account.untold, 0
-        if limiter.hit(self.item, who, cost=told):
-            return 0
+        try:
+            if limiter.hit(self.item, who, cost=told):
+                return 0
+        except WouldWait:
+            account.untold += told - cost
+            raise
         seconds = max(math.ceil(limiter.get_window_stats(self.item, who).reset_time - time.time()), 1)
         if not keeps:
             limiter.storage.incr(self.item.key_for(who), self.item.get_expiry(), -cost)

@@ -5,7 +5,8 @@ from typing import Any
 from flask import request
 from marshmallow import Schema, ValidationError
 
-from analytics.events.schema import InvalidEvent, normalized, read_json
+from analytics.json_input import NotJson, read_json
+from analytics.schema_fields import normalized
 from web.errors import BadRequest
 
 
@@ -22,5 +23,5 @@ def read_body(default: bytes = b"") -> Any:
     """The body as JSON. `default` replaces an empty body. Raises BadRequest if it is not JSON."""
     try:
         return read_json(request.get_data() or default)
-    except InvalidEvent as error:
-        raise BadRequest("not_json", "The body is not JSON.", error.fields) from None
+    except NotJson as error:
+        raise BadRequest("not_json", "The body is not JSON.", {"body": [str(error)]}) from None

@@ -10,9 +10,8 @@ from typing import Any
 from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf
 
-from analytics.access.store import ADMIN_SCOPE, SCOPES, ApiKey
-from analytics.events.schema import OPTIONAL, Moment, Text
-from analytics.schema_fields import StrictSchema
+from analytics.access.api_key import ADMIN_SCOPE, SCOPES, ApiKey
+from analytics.schema_fields import OPTIONAL, Moment, StrictSchema, Text
 
 _MOST_SITES = 100
 LONGEST_LIFE = timedelta(days=36_500)

@@ -17,7 +17,7 @@ from analytics.events.event_index import EventIndex
 from analytics.interval import Interval, as_datetime, as_ms, interval_of
 from analytics.unavailable import raising_unavailable
 
-STATE = {"_id": "history"}
+STATE = {"_id": "history"}  # stored by earlier versions under this name; so is `segment_history`
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from uuid import UUID, uuid5
+from uuid import UUID
 
-import uuid_utils.compat
+from uuid_utils.compat import uuid5, uuid7
 
 Scalar = str | int | float | bool | None
 
@@ -93,7 +93,7 @@ def new_id() -> UUID:
     """Return a UUIDv7, for an event without event_id. It is ordered by time, which keeps MongoDB's `_id` index in
     memory.
     """
-    return uuid_utils.compat.uuid7()
+    return uuid7()
 
 
 def id_from_client(site_id: str, event_id: str) -> UUID:

@@ -31,7 +31,7 @@ from analytics.unavailable import raising_unavailable
 
 ERASED, PURGED = "erased", "purged"
 REMOVED_AT_ONCE = 500  # events removed in one transaction
-GONE_FOR = 30 * 86_400  # seconds for which the entries of removed events are known; longer than any outage
+GONE_FOR = 30 * 86_400  # seconds for which removed journal entries are known; longer than any outage
 _CLOCKS_APART = timedelta(hours=1)  # at most, between Redis's clock and ours
 
 _FOUND = {"site_id": 1, "received_at": 1, "timestamp": 1, "entry_id": 1}
@@ -39,13 +39,13 @@ _FOUND = {"site_id": 1, "received_at": 1, "timestamp": 1, "entry_id": 1}
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Journal entries whose events were removed. The entries in `own` stored the removed event. The entries in `again`
-    were received before the removal of an event that another entry had stored, and repeat that event. They are
-    duplicates, whether a worker has settled them or not.
+    """Journal entries whose events were removed. The entries in `originals` stored the removed event. The entries in
+    `duplicates` were received before the removal of an event that another entry had stored, and repeat that event,
+    whether a worker has settled them or not.
     """
 
-    own: frozenset[str] = frozenset()
-    again: frozenset[str] = frozenset()
+    originals: frozenset[str] = frozenset()
+    duplicates: frozenset[str] = frozenset()
 
 
 class Removals:
@@ -92,9 +92,9 @@ class Removals:
             either = {"$or": [{"_id": {"$in": entries}}, {"event_id": {"$in": ids}}]}
             found = list(self._gone.find(either).sort("at"))
         left_at = {x["event_id"]: x["at"] for x in found if "event_id" in x}
-        own = {x["_id"] for x in found} & set(entries)
-        again = (entry_id for entry_id, event in stored if _was_sent_before(event, left_at.get(event.id)))
-        return Gone(frozenset(own), frozenset(again) - own)
+        originals = {x["_id"] for x in found} & set(entries)
+        duplicates = (entry_id for entry_id, event in stored if _was_sent_before(event, left_at.get(event.id)))
+        return Gone(frozenset(originals), frozenset(duplicates) - originals)
 
     def take_back(self, keys: Sequence[Any], entries: Sequence[str], now: datetime) -> None:
         """Remove these events, by `_id`, which these entries brought back. The ledger never counted them, or counted

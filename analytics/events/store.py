@@ -79,7 +79,7 @@ class EventStore:
         self._events: Collection[dict[str, Any]] = database["events"]
         self._removed = database["events_removed"]
         self._dirty = DirtyHours(database)
-        self._history = Backfill(database)
+        self._backfill = Backfill(database)
         self._indexed = False
 
     def store(self, events: Sequence[tuple[str, Event]], created_at: datetime) -> Stored:
@@ -224,7 +224,7 @@ class EventStore:
         if not self._indexed:
             for name, keys in INDEXES.items():
                 self._events.create_index(keys, name=name)
-            self._history.note_if_there_is_none()
+            self._backfill.note_if_there_is_none()
             self._indexed = True
 
 

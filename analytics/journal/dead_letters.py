@@ -13,7 +13,7 @@ from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.account import Account
 from analytics.events.event import sequence_of
+from analytics.events.removal import GONE_FOR
 from analytics.journal.journal import Entry
 from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.unavailable import raising_unavailable
@@ -33,7 +34,6 @@ from analytics.unavailable import raising_unavailable
 # The most bytes of a payload that a dead letter keeps: MongoDB's documents have at most 16 MB.
 MOST_RAW = 1_000_000
 _AT_ONCE = 500  # dead letters removed in one transaction
-_GONE_FOR = 30 * 86_400  # seconds for which the entries of removed dead letters are known; longer than any outage
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,16 @@ class DeadLetterStore:
         self._letters = database["dead_letters"]
         self._removed = database["dead_letters_removed"]
         self._gone = database["dead_letters_gone"]
+        self._has_index = False
 
     def keep(self, deaths: Sequence[Death], at: datetime) -> None:
         """Keep all of these failures. Repeating the call is harmless. Raises Unavailable."""
         if not deaths:
             return
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            if not self._has_index:
+                self._letters.create_index([("dead_at", -1), ("_id", -1)], name="newest_first")
+                self._has_index = True
             gone = {x["_id"] for x in self._gone.find({"_id": {"$in": [x.entry.entry_id for x in deaths]}})}
             new = [x for x in deaths if x.entry.entry_id not in gone]
             if new:
@@ -145,7 +149,6 @@ class DeadLetterStore:
         query = which.as_query()
         ping(self._database)
         with raising_unavailable("mongodb", PyMongoError):
-            self._letters.create_index([("dead_at", -1), ("_id", -1)], name="newest_first")
             if after and (last := self._letters.find_one(after, {"dead_at": 1})):
                 moment = last["dead_at"]
                 older = [{"dead_at": {"$lt": moment}}, {"dead_at": moment, "_id": {"$lt": after}}]
@@ -160,30 +163,32 @@ class DeadLetterStore:
             document = self._letters.find_one(letter)
         return _letter(document) if document else None
 
-    def resolve(self, letters: Sequence[UUID]) -> None:
+    def resolve(self, letters: Sequence[UUID], now: datetime) -> None:
         """Remove dead letters whose events were replayed and stored. Raises Unavailable."""
         if letters:
-            self._remove({"_id": {"$in": list(letters)}}, "replayed")
+            self._remove({"_id": {"$in": list(letters)}}, "replayed", now)
 
-    def purge(self, which: LetterFilter) -> int:
+    def purge(self, which: LetterFilter, now: datetime) -> int:
         """Remove the selected dead letters permanently, and return their number. Raises Unavailable."""
-        return self._remove(which.as_query(), "purged")
+        return self._remove(which.as_query(), "purged", now)
 
-    def purge_old(self, site_id: str, before: datetime, until: Callable[[], bool] = lambda: False) -> int:
+    def purge_old(
+        self, site_id: str, before: datetime, now: datetime, until: Callable[[], bool] = lambda: False
+    ) -> int:
         """Purge the site's dead letters received before `before`, until `until` returns true, and return their number.
         Raises Unavailable.
         """
-        return self._remove({"site_id": site_id, "received_at": {"$lt": before}}, "purged", until)
+        return self._remove({"site_id": site_id, "received_at": {"$lt": before}}, "purged", now, until)
 
     def count_old(self, site_id: str, before: datetime) -> int:
         """Count the site's dead letters received before `before`. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             return self._letters.count_documents({"site_id": site_id, "received_at": {"$lt": before}})
 
-    def erase(self, letters: Sequence[UUID]) -> int:
+    def erase(self, letters: Sequence[UUID], now: datetime) -> int:
         """Remove the dead letters of a visitor who is erased, and return their number. Raises Unavailable."""
         return sum(
-            self._remove({"_id": {"$in": list(letters[first : first + _AT_ONCE])}}, "erased")
+            self._remove({"_id": {"$in": list(letters[first : first + _AT_ONCE])}}, "erased", now)
             for first in range(0, len(letters), _AT_ONCE)
         )
 
@@ -197,7 +202,7 @@ class DeadLetterStore:
                 counts[_account(row["_id"])] += sum(n for name, n in row.items() if name != "_id")
         return counts
 
-    def _remove(self, query: dict[str, Any], why: str, until: Callable[[], bool] = lambda: False) -> int:
+    def _remove(self, query: dict[str, Any], why: str, now: datetime, until: Callable[[], bool] = lambda: False) -> int:
         def remove_some(session: ClientSession) -> int:
             some = list(self._letters.find(query, {"attempts": 1}, session=session, limit=_AT_ONCE))
             if not some:
@@ -208,7 +213,6 @@ class DeadLetterStore:
                 for (site_id, day), n in attempts.items()
             ]
             # If a worker kept one of these and died before it settled the entry, the entry is delivered again.
-            now = datetime.now(UTC)
             gone = [
                 UpdateOne({"_id": x["entry_id"]}, {"$set": {"at": now}}, upsert=True)
                 for letter in some
@@ -220,7 +224,7 @@ class DeadLetterStore:
 
         removed = 0
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._gone.create_index("at", expireAfterSeconds=_GONE_FOR)
+            self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
         while True:
             with (
                 raising_unavailable("mongodb", PyMongoError),

@@ -29,9 +29,10 @@ from redis.exceptions import RedisError, ResponseError
 from analytics.events.account import ACCEPTED, Account
 from analytics.events.event import Event, id_from_entry
 from analytics.events.schema import dump_journal_event
-from analytics.journal.ledger import COUNT_LUA, RECEIVED, REPLICA_WAIT
+from analytics.journal.ledger import COUNT_LUA, RECEIVED
 from analytics.journal.site_shares import HELD, HOLD, Room, Shares
-from analytics.unavailable import Unavailable, raising_unavailable
+from analytics.redis import execute_confirmed, rewrite_file
+from analytics.unavailable import Breaker, raising_unavailable
 
 log = structlog.get_logger()
 
@@ -40,7 +41,6 @@ GROUP = "workers"
 FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory; above it the collector refuses events, and workers drain the journal
 NO_ROOM = 0.95  # of Redis's maxmemory; above it Redis may refuse what a Celery worker needs
-REWRITE_LIMIT = 20.0  # seconds to wait until Redis has rewritten its file
 # seconds between two checks; events admitted in between are small compared with the rest of maxmemory
 ROOM_CHECK = 0.25
 
@@ -224,9 +224,8 @@ class Journal:
         self._queue = queue
         self._batch = batch
         self._claim_idle_ms = int(claim_idle * 1000)
-        self._retry_pause = retry_pause
         self._replicas = replicas
-        self._away_until = 0.0
+        self._breaker = Breaker("redis", RedisError, retry_pause, opened=_log_failure)
         self._room_until = 0.0
         self._room = Room(None, most_waiting)
         self._shares = Shares(redis)
@@ -240,17 +239,10 @@ class Journal:
         """Write these lines. They are durable and counted when it returns. Returns how many wake-ups are owed. Raises
         Unavailable.
         """
-        if time.monotonic() < self._away_until:
-            raise Unavailable("redis", ConnectionError("no answer a moment ago"))
         args: list[Any] = [part for x in lines for part in (str(x.account), x.name, x.event, x.count)]
-        try:
+        with self._breaker.closed():
             self._look_for_room()
             owed, *held = self._write([JOURNAL_KEY, self._queue, HELD], [self._batch, *args])
-        except RedisError as error:
-            if time.monotonic() > self._away_until:  # one log line for all threads that see the failure together
-                log.warning("journal_unavailable", error=f"{type(error).__name__}: {error}")
-            self._away_until = time.monotonic() + self._retry_pause
-            raise Unavailable("redis", error) from error
         self._shares.note(held)
         self._room = self._room.less(sum(len(x.event) for x in lines), sum(bool(x.event) for x in lines))
         return int(owed)
@@ -262,8 +254,7 @@ class Journal:
         suspects = self._shares.over(site_ids, self._room)
         if not suspects:
             return None
-        if time.monotonic() < self._away_until:
-            raise Unavailable("redis", ConnectionError("no answer a moment ago"))
+        self._breaker.check()
         with raising_unavailable("redis", RedisError):
             self._look_for_room()
             return next((site_id for site_id in suspects if self._shares.is_over(site_id, self._room)), None)
@@ -338,7 +329,7 @@ class Journal:
                 self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, 0, ids, retrycount=0, justid=True)
         return [replace(delivery, deaths=0) for delivery in deliveries]
 
-    def somebody_retries(self) -> bool:
+    def is_retry_waiting(self) -> bool:
         """Whether entries wait that were handed back. Claiming more entries would then only make more of them wait.
 
         It asks Redis only in a process that itself handed entries back. Raises Unavailable.
@@ -404,29 +395,11 @@ class Journal:
         return Counter(entry.account for entry in self.entries())
 
     def rewrite_file(self) -> bool:
-        """Make Redis rewrite its append-only file without the entries that were deleted, and return whether it did. It
-        returns False if the rewrite takes too long, or if a rewrite was already running, because it may have begun too
-        early. Raises Unavailable.
+        """Make Redis rewrite its append-only file without the entries that were deleted, and return whether it did; see
+        analytics/redis.py. Raises Unavailable.
         """
         with raising_unavailable("redis", RedisError):
-            info: Any = self._redis.info("persistence")
-            if not info["aof_enabled"]:
-                return True
-            if info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]:
-                return False
-            try:
-                self._redis.bgrewriteaof()
-            except ResponseError as error:
-                # a managed service forbids the command; its operator is responsible
-                log.warning("redis_file_not_rewritten", error=str(error))
-                return True
-            end = time.monotonic() + REWRITE_LIMIT
-            while time.monotonic() < end:
-                time.sleep(0.05)
-                info = self._redis.info("persistence")
-                if not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]:
-                    return bool(info["aof_last_bgrewrite_status"] == "ok")
-        return False
+            return rewrite_file(self._redis)
 
     def check(self) -> None:
         """Raises Unavailable if Redis does not answer, or has no room for events."""
@@ -439,11 +412,7 @@ class Journal:
             return self._append(keys=keys, args=args)
         # One round trip for both commands. EVAL sends the script, because a new master does not have it cached.
         line = self._redis.pipeline(transaction=False).eval(APPEND, len(keys), *keys, *args)
-        reply, confirmed = line.wait(self._replicas, REPLICA_WAIT).execute()
-        if confirmed < self._replicas:
-            # Another Redis may be master by now, and this one cannot know. The next connection asks the sentinels.
-            self._redis.connection_pool.disconnect(inuse_connections=False)
-            raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
+        (reply,) = execute_confirmed(line, self._replicas)
         return reply
 
     def entries(self) -> Iterator[Entry]:
@@ -484,6 +453,10 @@ class Journal:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):  # another worker created it first
                 raise
+
+
+def _log_failure(error: Exception) -> None:
+    log.warning("events_not_appended", error=f"{type(error).__name__}: {error}")
 
 
 def _entries(pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) -> Iterable[Entry]:

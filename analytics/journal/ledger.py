@@ -30,6 +30,7 @@ from redis.exceptions import RedisError
 
 from analytics.events.account import Account
 from analytics.mongodb import WRITE_LIMIT
+from analytics.redis import execute_confirmed
 from analytics.unavailable import raising_unavailable
 
 _OPEN, _CLOSED = "footfall:books:", "footfall:closed-books:"
@@ -37,7 +38,6 @@ LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in millisecon
 MOST_SITES_RECEIVED = 100_000  # of these times; in development, any client can create a site
 _MOST_FIELDS = 10_000  # of a day's hash; a larger hash is moved before its day is over
 GLOB = re.compile(r"[*?\[\]\\^-]")  # characters with a meaning in a Redis pattern
-REPLICA_WAIT = 400  # milliseconds for replicas to confirm: half of Redis's own time-out of 0.8 s
 
 # A hash for each day, `<name> <site>` -> count, and a set of the names of those hashes.
 COUNT_LUA = """
@@ -155,10 +155,7 @@ class Ledger:
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
             line.smembers("footfall:books")
-            line.wait(self._replicas, REPLICA_WAIT)
-            keys, confirmed = line.execute()
-            if confirmed < self._replicas:
-                raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
+            (keys,) = execute_confirmed(line, self._replicas)
         return [key.decode() for key in keys if key.startswith(_CLOSED.encode())]
 
     def _counts(self, key: str, match: str | None = None) -> Iterator[tuple[Account, str, int]]:

@@ -13,6 +13,7 @@ existed make the count too low until they are settled.
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 from cachetools import LRUCache
@@ -61,29 +62,37 @@ class Held:
 
 
 class Shares:
-    """What this process knows about sites: from each of its own appends, and from a query if a site held too much."""
+    """What this process knows about at most `most` sites: from each of its own appends, and from a query if a site
+    held too much.
+    """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, most: int = MOST_SHARES) -> None:
         self._redis = redis
-        self._known: LRUCache[str, Held] = LRUCache(MOST_SHARES)
+        self._known: LRUCache[str, Held] = LRUCache(most)
+        self._lock = Lock()  # guards `_known`: a look-up reorders an LRUCache, and threads must not see half of that
 
     def note(self, reply: Sequence[Any]) -> None:
         """Note an append's reply: the site, bytes and events of each site."""
         now = time.monotonic()
-        for site_id, size, events in zip(*[iter(reply)] * 3, strict=True):
-            self._known[site_id.decode()] = Held(size, events, now)
+        with self._lock:
+            for site_id, size, events in zip(*[iter(reply)] * 3, strict=True):
+                self._known[site_id.decode()] = Held(size, events, now)
 
     def over(self, site_ids: Iterable[str], room: Room) -> list[str]:
         """Return those of these sites that held too much when this process last read their counts."""
-        return [x for x in site_ids if (held := self._known.get(x)) and room.is_short_for(held)]
+        with self._lock:
+            return [x for x in site_ids if (held := self._known.get(x)) and room.is_short_for(held)]
 
     def is_over(self, site_id: str, room: Room) -> bool:
         """Whether the site holds too much. It reads the counts again if they are older than ASKED_EVERY. Raises
         RedisError.
         """
-        held = self._known.get(site_id)
+        with self._lock:
+            held = self._known.get(site_id)
         if held is None or time.monotonic() - held.at > ASKED_EVERY:
             fields = [f"{name} {site_id}".encode() for name in ("bytes", "events")]
             size, events = (int(n or 0) for n in self._redis.hmget(HELD, fields))
-            held = self._known[site_id] = Held(size, events, time.monotonic())
+            held = Held(size, events, time.monotonic())
+            with self._lock:
+                self._known[site_id] = held
         return room.is_short_for(held)

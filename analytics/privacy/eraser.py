@@ -69,7 +69,7 @@ class Eraser:
         letters = self.data.letters(visitor)
         erased = 0
         while some := list(islice(letters, REMOVED_AT_ONCE)):
-            erased += self.data.dead_letters.erase([letter.id for letter in some])
+            erased += self.data.dead_letters.erase([letter.id for letter in some], self.now())
         return erased
 
     def erase_events(self, visitor: Visitor) -> int:

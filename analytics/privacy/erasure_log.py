@@ -20,9 +20,9 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.events.removal import GONE_FOR
-from analytics.journal.ledger import REPLICA_WAIT
 from analytics.mongodb import WRITE_LIMIT
 from analytics.privacy.visitor import Visitor
+from analytics.redis import execute_confirmed
 from analytics.unavailable import raising_unavailable
 from analytics.visitors.anonymous_ids import ALIVE_VISITOR
 
@@ -107,9 +107,6 @@ class Erasures:
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
             line.set(_KEY, secrets.token_bytes(32), nx=True)
-            line.wait(self._replicas, REPLICA_WAIT)
             line.get(_KEY)
-            _, confirmed, key = line.execute()
-            if confirmed < self._replicas:
-                raise RedisError(f"{confirmed} of {self._replicas} replicas confirmed")
+            _, key = execute_confirmed(line, self._replicas)
         return bytes(key)

@@ -42,7 +42,7 @@ class LateArrivals:
             return Gone()
         erased = self.erasures.since(min(moments))
         gone = self.gone(stored)
-        back = gone.own | gone.again
+        back = gone.originals | gone.duplicates
         if back:
             self.removals.take_back([event.id for entry_id, event in stored if entry_id in back], sorted(back), now)
         if erased:
@@ -63,9 +63,9 @@ class LateArrivals:
             since = min(event.received_at for _, event in events)
             self.removals.remove([event.id for _, event in events], which, ERASED, now, since)
         letters = [x.letter for x in deaths if is_erased(visitors_in(x.entry.raw, x.account.site_id), x.received_at)]
-        self.dead_letters.erase(letters)
+        self.dead_letters.erase(letters, now)
         if events or letters:
-            log.info("erased_on_arrival", events=len(events), dead_letters=len(letters))
+            log.info("late_events_erased", events=len(events), dead_letters=len(letters))
 
 
 IsErased = Callable[[Sequence[Visitor], datetime], bool]

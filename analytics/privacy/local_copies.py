@@ -50,6 +50,6 @@ class Forgetter:
             try:
                 self.forget()
             except Unavailable as error:
-                log.warning("copies_not_removed", error=str(error))
+                log.warning("segment_copies_not_removed", error=str(error))
             except Exception:  # a bug must not end this thread
-                log.exception("copies_not_removed")
+                log.exception("segment_copies_not_removed")

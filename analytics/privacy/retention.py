@@ -19,13 +19,11 @@ from analytics.events.removal import PURGED, REMOVED_AT_ONCE, Removals
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import Journal
 from analytics.sites.site import Site
-from analytics.sites.store import SiteStore
 from analytics.unavailable import raising_unavailable
 
 log = structlog.get_logger()
 
 _BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
-_PAGE = 1000  # sites
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class Purger:
             each(removed)
             if is_late():
                 return Purged(events, 0, is_done=False)
-        letters = self.dead_letters.purge_old(site_id, before, is_late)
+        letters = self.dead_letters.purge_old(site_id, before, self.now(), is_late)
         if events or letters:
             log.info("events_purged", site_id=site_id, events=events, dead_letters=letters, before=before.isoformat())
         return Purged(events, letters, is_done=not is_late())
@@ -111,14 +109,6 @@ class Purger:
             if not keys:
                 return
             yield keys
-
-
-def all_sites(sites: SiteStore) -> Iterator[Site]:
-    """Yield the sites that have settings. Raises Unavailable."""
-    after = ""
-    while page := sites.list(after, _PAGE):
-        yield from page
-        after = page[-1].site_id
 
 
 def _older(site_id: str, before: datetime) -> dict[str, Any]:

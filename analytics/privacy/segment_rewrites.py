@@ -112,7 +112,7 @@ class Rewriter:
         store = self.segments.store
         while True:
             manifest = store.manifest(site_id)
-            if store.replace(manifest, manifest.segments):
+            if store.replace(manifest, manifest.segments, self.now()):
                 return manifest
 
     def _has(self, site_id: str, segment: Segment) -> bool:

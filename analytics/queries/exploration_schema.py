@@ -14,10 +14,10 @@ from marshmallow import Schema, ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from analytics.events.event import PAGEVIEW_TYPES
-from analytics.events.schema import OPTIONAL, Text, Whole
 from analytics.queries.periods import ONE_DAY, ONE_HOUR
 from analytics.queries.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
 from analytics.queries.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, check_length, load_query, shown
+from analytics.schema_fields import OPTIONAL, Text, Whole
 from analytics.sites.site import Site
 from analytics.suggestion import did_you_mean
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NoReturn
 
-from analytics.events.schema import EARLIEST, INT64, LATEST_SENT, is_encodable
 from analytics.queries.case_folding import folded
 from analytics.queries.periods import (
     NAMED_PERIODS,
@@ -55,6 +54,7 @@ from analytics.queries.query import (
     missing,
     of_days,
 )
+from analytics.schema_fields import EARLIEST, INT64, LATEST_SENT, is_encodable
 from analytics.sites.site import Site
 from analytics.suggestion import closest, did_you_mean
 

@@ -207,7 +207,7 @@ class Reports:
 
         return self._ask(query.site_id, ask, budget)
 
-    def history(
+    def visitor_history(
         self, site_id: str, user_id: str, period: Period, limit: int, budget: Budget | None = None
     ) -> VisitorHistory:
         """Return a visitor's visits with an event in the period, the latest first. Their events within the period are
@@ -218,7 +218,7 @@ class Reports:
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> VisitorHistory:
             snapshot = self.open(connection, site_id, interval)
             rows = partial(snapshot.rows, interval)
-            sql = exploration_sql.history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS, MOST_TEXT)
+            sql = exploration_sql.visitor_history(rows, visitor_of(user_id), limit, MOST_PAST_EVENTS, MOST_TEXT)
             found = _fetch(connection, budget, sql)
             visits = tuple(_visit(list(events)) for _, events in groupby(found, key=itemgetter(0)))
             return VisitorHistory(visits, is_cut=bool(found) and found[0][-1] > len(found))
@@ -341,7 +341,7 @@ class Reports:
                 # If DuckDB fails for another reason, intact copies stay.
                 if not self.reader.discard_damaged(site_id):
                     raise
-                log.warning("copies_discarded", site_id=site_id, error=str(error)[:300])
+                log.warning("segment_copies_discarded", site_id=site_id, error=str(error)[:300])
             return self._once(question, budget)
 
     def _once(self, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget) -> T:

@@ -114,7 +114,7 @@ def neighbours(query: Query, rows: Rows) -> Sql:
     )
 
 
-def history(rows: Rows, visitor: int, limit: int, most_events: int, most_bytes: int) -> Sql:
+def visitor_history(rows: Rows, visitor: int, limit: int, most_events: int, most_bytes: int) -> Sql:
     """Return the events of the visitor's latest visits: the latest visit first, its events in order, up to both limits.
     The last column is the total number of events of those visits. The events are chosen without their properties,
     because a visitor may have gigabytes of them.

@@ -74,7 +74,7 @@ class Builder:
 
     segments: SegmentStore
     dirty: DirtyHours
-    history: Backfill
+    backfill: Backfill
     raw: RawEvents
     connect: Callable[[], duckdb.DuckDBPyConnection]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -83,7 +83,7 @@ class Builder:
     def is_owed(self) -> bool:
         """Whether `build_due` would find something to build, answered quickly. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
-            return self.dirty.is_any_due(due_at(self.now())) or not self.history.is_done()
+            return self.dirty.is_any_due(due_at(self.now())) or not self.backfill.is_done()
 
     def waiting(self) -> tuple[Waiting, Waiting]:
         """Return all dirty hours, and the dirty hours that are due, answered quickly. Raises Unavailable."""
@@ -95,15 +95,15 @@ class Builder:
         Returns how many segments were built. Raises Unavailable.
         """
         built = self._build_sites(self.dirty.sites_due(due_at(self.now())), until)
-        return built + self._build_history(until)
+        return built + self._build_backfill(until)
 
-    def _build_history(self, until: datetime | None) -> int:
+    def _build_backfill(self, until: datetime | None) -> int:
         """Build months of the backfill. It builds at least one, because the months might otherwise never be built."""
         built = 0
-        for past in self.history.all_left():
+        for past in self.backfill.all_left():
             with self._edge(past.site_id), self.segments.lease(past.site_id, self.now) as is_ours:
                 if is_ours and self.build(past.site_id, "month", past.month, from_raw=True):
-                    self.history.finish(past)
+                    self.backfill.finish(past)
                     built += 1
             if until is not None and self.now() >= until:
                 break
@@ -178,7 +178,8 @@ class Builder:
             # segment instead.
             return self._build_coarser(site_id, grain, interval)
         kept = [s for s in manifest.segments if s not in covered]
-        if not self.segments.replace(manifest, sorted([*kept, *new], key=lambda s: (s.start, s.end))):
+        segments = sorted([*kept, *new], key=lambda s: (s.start, s.end))
+        if not self.segments.replace(manifest, segments, self.now()):
             return False
         self.count_built(grain)
         self.dirty.clear(dirty)
@@ -293,7 +294,7 @@ def rebuild(builder: Builder, site_id: str, months: Iterable[Interval]) -> Itera
         start = time.monotonic()
         while not _rebuild_month(builder, site_id, month):
             time.sleep(1)
-        builder.history.finish(Past(site_id, month))
+        builder.backfill.finish(Past(site_id, month))
         held = (s.rows for s in builder.segments.manifest(site_id).segments if s.interval == month)
         yield Rebuilt(month, sum(held), time.monotonic() - start)
 

@@ -28,7 +28,7 @@ class Segments:
 
     store: SegmentStore
     dirty: DirtyHours
-    history: Backfill
+    backfill: Backfill
     raw: RawEvents
     reader: SnapshotReader
     builder: Builder
@@ -50,10 +50,10 @@ def make_segments(
     `count_built`: see Builder.
     """
     store = SegmentStore(database, folder, most_bytes)
-    dirty, history, raw = DirtyHours(database), Backfill(database), RawEvents(database)
+    dirty, backfill, raw = DirtyHours(database), Backfill(database), RawEvents(database)
 
     def connect() -> duckdb.DuckDBPyConnection:
         return duck.connect(memory, threads, store.workplace.unused(), [store.folder])
 
-    builder = Builder(store, dirty, history, raw, connect, count_built=count_built)
-    return Segments(store, dirty, history, raw, SnapshotReader(store, dirty, history, raw), builder, connect)
+    builder = Builder(store, dirty, backfill, raw, connect, count_built=count_built)
+    return Segments(store, dirty, backfill, raw, SnapshotReader(store, dirty, backfill, raw), builder, connect)

@@ -276,10 +276,10 @@ class SnapshotReader:
     share it.
     """
 
-    def __init__(self, segments: SegmentStore, dirty: DirtyHours, history: Backfill, raw: RawEvents) -> None:
+    def __init__(self, segments: SegmentStore, dirty: DirtyHours, backfill: Backfill, raw: RawEvents) -> None:
         self.segments = segments
         self.dirty = dirty
-        self.history = history
+        self.backfill = backfill
         self.raw = raw
         self._slots = SizedCache(MOST_CACHED)  # (token, events) by (site, slot)
         self._seams = SizedCache(MOST_AT_SEAMS)  # rows by the sources from which they were derived
@@ -331,7 +331,7 @@ class SnapshotReader:
 
     def _gather(self, site_id: str, reach: Interval, most_fresh: int, visits: bool) -> _Gathered:
         # Keep this order: data that leaves one source is in the next.
-        past = self.history.left(site_id)
+        past = self.backfill.left(site_id)
         hours = self.dirty.of_site(site_id, reach.widened(3 * _LONGEST) if visits else reach)
         dirty = [hour for hour in hours if not any(month.start <= hour.start < month.end for month in past)]
         manifest = self.segments.manifest(site_id)

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -144,11 +144,11 @@ class SegmentStore:
                 document["_id"] for document in self._manifests.find({"segments": finer}, {"_id": 1}).sort("_id", 1)
             ]
 
-    def replace(self, before: Manifest, segments: Sequence[Segment]) -> bool:
-        """Set the site's segments. Returns False if another process changed the manifest after `before` was read.
-        Raises Unavailable.
+    def replace(self, before: Manifest, segments: Sequence[Segment], now: datetime) -> bool:
+        """Set the site's segments. `now` is noted as the time at which segments left the manifest. Returns False if
+        another process changed the manifest after `before` was read. Raises Unavailable.
         """
-        now, versions = datetime.now(UTC), {segment.version for segment in segments}
+        versions = {segment.version for segment in segments}
         left = [{"version": s.version, "at": now} for s in before.segments if s.version not in versions]
         change: dict[str, Any] = {
             "$set": {"segments": [asdict(s) for s in segments], "generation": before.generation + 1},
@@ -237,7 +237,7 @@ class SegmentStore:
             os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
             if self._is_whole(segment, path):
                 return path
-            log.warning("copy_damaged", version=segment.version)
+            log.warning("segment_copy_damaged", version=segment.version)
         part = self.workplace.unused(".part")
         try:
             self._download(segment.version, part)
@@ -256,19 +256,19 @@ class SegmentStore:
         with raising_unavailable("disk", OSError):
             for segment in segments:
                 with suppress(FileNotFoundError):
-                    if self._is_whole(segment, self._path(segment.version), again=True):
+                    if self._is_whole(segment, self._path(segment.version), is_recheck=True):
                         continue
-                    log.warning("copy_damaged", version=segment.version)
+                    log.warning("segment_copy_damaged", version=segment.version)
                 self.forget(segment.version)
                 damaged = True
         return damaged
 
-    def _is_whole(self, segment: Segment, copy: Path, *, again: bool = False) -> bool:
-        """Whether the copy is what was written. `again`: compare it again even if it was compared before."""
+    def _is_whole(self, segment: Segment, copy: Path, *, is_recheck: bool = False) -> bool:
+        """Whether the copy is what was written. `is_recheck`: compare it even if it was compared before."""
         found = copy.stat()
         state = found.st_ino, found.st_size, found.st_mtime_ns
         with self._lock:
-            if not again and self._verified.get(segment.version) == state:
+            if not is_recheck and self._verified.get(segment.version) == state:
                 return True
         if found.st_size != segment.size or _digest(copy) != segment.digest:
             return False

@@ -4,19 +4,18 @@ Callers must handle InvalidSite, which says what is wrong by field. A field of t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from marshmallow import ValidationError, fields, post_load, validates_schema
+from marshmallow import ValidationError, fields, post_dump, post_load, validates_schema
 from marshmallow.validate import Length, OneOf, Range
 
 from analytics.addresses import plain_network
 from analytics.events.event_size import LARGEST, LEAST
-from analytics.events.schema import CURRENCY, OPTIONAL, Code, Flag, Text, Whole, normalized
-from analytics.schema_fields import StrictSchema
+from analytics.schema_fields import CURRENCY, OPTIONAL, Code, Flag, StrictSchema, Text, Whole, normalized
 from analytics.sites.site import Goal, Site
 from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
 
@@ -51,6 +50,10 @@ class GoalSchema(StrictSchema):
     def make(self, goal: dict[str, Any], **_: Any) -> Goal:
         name = goal.get("name") or goal.get("event_type") or f"{VISIT}{goal['page']}"
         return Goal(name, goal.get("event_type"), goal.get("page"), goal.get("currency"))
+
+    @post_dump
+    def leave_out_null(self, goal: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {name: value for name, value in goal.items() if value is not None}
 
 
 def is_zone(name: str) -> None:
@@ -108,18 +111,26 @@ class Network(fields.Field[IPv4Network | IPv6Network]):
         except ValueError:
             raise self.make_error("network") from None
 
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str:
+        """Return a single address without its prefix length, as people write it."""
+        return str(value.network_address if value.num_addresses == 1 else value)
+
 
 def _several(each: fields.Field[Any]) -> fields.List[Any]:
     return fields.List(each, validate=Length(max=_MOST_LISTED), **OPTIONAL)
 
 
+# The types of Site that the fields below do not load.
+_KINDS: dict[str, Callable[[Any], object]] = {"zone": ZoneInfo, "write_key": str}
+
+
 class SiteSchema(StrictSchema):
-    """A site's settings. An unknown setting is an error, so that a misspelled one is not lost. null is the same as a
-    missing setting. A missing setting has its default.
+    """A site's settings: the JSON names and rules of the fields of Site. An unknown setting is an error, so that a
+    misspelled one is not lost. null is the same as a missing setting. A missing setting has its default.
     """
 
     site_id = Text(required=True, shortest=1, longest=128)
-    timezone = fields.String(validate=is_zone, **OPTIONAL)
+    timezone = fields.String(attribute="zone", validate=is_zone, **OPTIONAL)
     goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
     shows_visitors = Flag(**OPTIONAL)
     domains = _several(Domain())
@@ -138,8 +149,8 @@ class SiteSchema(StrictSchema):
     def make(self, loaded: dict[str, Any], **_: Any) -> Site:
         given = {name: value for name, value in loaded.items() if value is not None}
         given |= {name: tuple(dict.fromkeys(value)) for name, value in given.items() if isinstance(value, list)}
-        given |= {"write_key": str(key)} if (key := given.get("write_key")) else {}
-        return Site(zone=ZoneInfo(given.pop("timezone", "UTC")), **given)
+        given |= {name: kind(given[name]) for name, kind in _KINDS.items() if name in given}
+        return Site(**given)
 
 
 _site_schema = SiteSchema()
@@ -171,30 +182,5 @@ def load_changes(site_id: str, body: object) -> tuple[Site, set[str]]:
 
 def dump_site(site: Site) -> dict[str, Any]:
     """Return the JSON that load_site turns into an equal site."""
-    return {
-        "site_id": site.site_id,
-        "timezone": site.zone.key,
-        "goals": [_dump_goal(goal) for goal in site.goals],
-        "shows_visitors": site.shows_visitors,
-        "domains": site.domains,
-        "allowed_origins": site.allowed_origins,
-        "write_key": site.write_key,
-        "honours_dnt": site.honours_dnt,
-        "excluded_ips": [_dump_network(network) for network in site.excluded_ips],
-        "excluded_paths": site.excluded_paths,
-        "allowed_parameters": site.allowed_parameters,
-        "backdate_days": site.backdate_days,
-        "retention_days": site.retention_days,
-        "trailing_slash": site.trailing_slash,
-        "max_event_bytes": site.max_event_bytes,
-    }
-
-
-def _dump_network(network: IPv4Network | IPv6Network) -> str:
-    """Return a single address without its prefix length, as people write it."""
-    return str(network.network_address if network.num_addresses == 1 else network)
-
-
-def _dump_goal(goal: Goal) -> dict[str, str]:
-    dumped = {"name": goal.name, "event_type": goal.event_type, "page": goal.page, "currency": goal.currency}
-    return {name: value for name, value in dumped.items() if value is not None}
+    dumped: dict[str, Any] = _site_schema.dump(site)
+    return dumped

@@ -8,10 +8,9 @@ unreachable or slow.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
-from ipaddress import ip_network
-from threading import Lock
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
@@ -26,6 +25,7 @@ from analytics.mongodb import WRITE_LIMIT, ping
 from analytics.sites.names import conflict_of, names_of, spellings
 from analytics.sites.site import Goal, Site
 from analytics.suggestion import did_you_mean
+from analytics.timed_cache import TimedCache
 from analytics.unavailable import raising_unavailable
 from analytics.urls import LONGEST_HOST, plain_host, plain_name
 
@@ -34,16 +34,14 @@ MOST_REMEMBERED = 1000  # names come from callers, so their number must be limit
 MOST_SUGGESTED = 1000  # sites whose names are compared with an unknown name
 
 
-_PLAIN = (
-    "shows_visitors",
-    "write_key",
-    "honours_dnt",
-    "backdate_days",
-    "retention_days",
-    "trailing_slash",
-    "max_event_bytes",
-)
-_LISTS = ("domains", "allowed_origins", "excluded_paths", "allowed_parameters")
+# MongoDB's names of the fields of Site.
+_NAMES = {field.name: field.name for field in fields(Site)} | {"site_id": "_id", "zone": "timezone"}
+# How to read the fields that MongoDB cannot hold as they are. A list of texts becomes a tuple without an entry here.
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "zone": ZoneInfo,
+    "goals": lambda goals: tuple(Goal(**goal) for goal in goals),
+    "excluded_ips": lambda networks: tuple(map(ip_network, networks)),
+}
 
 
 class Taken(Exception):
@@ -79,11 +77,8 @@ class SiteStore:
         self._sites = database["sites"]
         self._turns = database["site_turns"]
         self._with_events = with_events
-        self._clock = clock
         self._changed = changed
-        self._lock = Lock()
-        self._remembered: dict[tuple[str, str], tuple[Site | None, float]] = {}
-        self._changes = 0
+        self._remembered: TimedCache[tuple[str, str], Site | None] = TimedCache(MOST_REMEMBERED, REMEMBERED, clock)
 
     def get(self, site_id: str) -> Site:
         """Return the site. A site without settings has the defaults. Raises Unavailable."""
@@ -120,19 +115,7 @@ class SiteStore:
         return UnknownSite(f"There is no site {name!r}.{did_you_mean(name, known)}")
 
     def _recall(self, field: str, value: str) -> Site | None:
-        key = field, value
-        if remembered := self._remembered.get(key):
-            site, until = remembered
-            if self._clock() < until:
-                return site
-        changes, until = self._changes, self._clock() + REMEMBERED
-        site = self._find(field, value)
-        with self._lock:
-            if changes == self._changes:  # otherwise the result may be older than the change
-                if len(self._remembered) >= MOST_REMEMBERED:
-                    self._remembered.clear()
-                self._remembered[key] = site, until
-        return site
+        return self._remembered.get((field, value), lambda: self._find(field, value))
 
     def put(self, site: Site) -> Site:
         """Replace the settings of a site, and return the site. Without a write key, the site keeps its key or gets a
@@ -229,9 +212,7 @@ class SiteStore:
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 yield
         finally:
-            with self._lock:
-                self._changes += 1
-                self._remembered.clear()  # a domain may belong to another site now
+            self._remembered.clear()  # a domain may belong to another site now
 
 
 def _can_be_a_name(name: str) -> bool:
@@ -251,35 +232,30 @@ def all_sites(database: Database[dict[str, Any]]) -> Iterator[Site]:
 
 def to_document(site: Site) -> dict[str, Any]:
     """Return the document for MongoDB. JSON can hold it too."""
-    return {
-        "_id": site.site_id,
-        "timezone": site.zone.key,
-        "goals": [asdict(goal) for goal in site.goals],
-        "shows_visitors": site.shows_visitors,
-        "domains": list(site.domains),
-        "allowed_origins": list(site.allowed_origins),
-        "write_key": site.write_key,
-        "honours_dnt": site.honours_dnt,
-        "excluded_ips": [str(network) for network in site.excluded_ips],
-        "excluded_paths": list(site.excluded_paths),
-        "allowed_parameters": list(site.allowed_parameters),
-        "backdate_days": site.backdate_days,
-        "retention_days": site.retention_days,
-        "trailing_slash": site.trailing_slash,
-        "max_event_bytes": site.max_event_bytes,
-    }
+    return {stored: _to_stored(getattr(site, name)) for name, stored in _NAMES.items()}
 
 
 def from_document(document: Mapping[str, Any]) -> Site:
     """Return the site. The document may be from an older version, which did not know all settings, or from a newer one,
     which knew more.
     """
-    more = {name: document[name] for name in _PLAIN if name in document}
-    more |= {name: tuple(document.get(name, ())) for name in _LISTS}
-    return Site(
-        document["_id"],
-        ZoneInfo(document["timezone"]),
-        tuple(Goal(**goal) for goal in document["goals"]),
-        excluded_ips=tuple(map(ip_network, document.get("excluded_ips", ()))),
-        **more,
-    )
+    there = {name: document[stored] for name, stored in _NAMES.items() if stored in document}
+    return Site(**{name: _READ.get(name, _from_list)(value) for name, value in there.items()})
+
+
+def _to_stored(value: object) -> object:
+    match value:
+        case tuple():
+            return [_to_stored(each) for each in value]
+        case Goal():
+            return asdict(value)
+        case ZoneInfo():
+            return value.key
+        case IPv4Network() | IPv6Network():
+            return str(value)
+        case _:
+            return value
+
+
+def _from_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -35,7 +35,7 @@ ALIVE_VISITOR, _MARK = "footfall:alive:", "footfall:carried:"
 # KEYS: mark, id, mark, id, ... ARGV: for each pair the seconds that the id stays alive, and what to do; last, the
 # seconds of a mark. The answer for each pair: 2 if the visit continues, 1 if it does not, 0 if no visit of the site
 # continues.
-GOES_ON, _NOBODY = 2, 0
+GOES_ON, _NO_VISIT = 2, 0
 CARRY = """
 local answer = {}
 for i = 1, #KEYS, 2 do
@@ -86,7 +86,7 @@ class Visitors:
         self._salts = salts
         self._carry = redis.register_script(CARRY)
         self._breaker = Breaker("redis", RedisError)
-        self._nobody_since: dict[str, date] = {}  # by site: since which of its days no visit continues over midnight
+        self._no_visit_since: dict[str, date] = {}  # by site: since which of its days no visit continues over midnight
 
     def identify(self, acts: Sequence[Act], now: datetime) -> list[str]:
         """Return the visitor id of each event. Asks Redis at most once, and only around midnight. Raises
@@ -107,7 +107,7 @@ class Visitors:
                 continue
             if (occurred + _VISIT_GAP).date() != day:
                 questions.append(_Question(index, act.site, day, visitor, seconds, is_marked=True))
-            elif day == today and self._nobody_since.get(act.site.site_id) != today:
+            elif day == today and self._no_visit_since.get(act.site.site_id) != today:
                 kept = self._id(act, zone, today - SALT_DAY)
                 questions.append(_Question(index, act.site, today - SALT_DAY, kept, seconds, is_marked=False))
         if questions:
@@ -122,15 +122,15 @@ class Visitors:
         for question, answer in zip(questions, answers, strict=True):
             if answer == GOES_ON:
                 ids[question.index] = question.visitor
-            elif answer == _NOBODY:
-                self._remember_nobody(question.site, now)
+            elif answer == _NO_VISIT:
+                self._remember_no_visit(question.site, now)
 
-    def _remember_nobody(self, site: Site, now: datetime) -> None:
+    def _remember_no_visit(self, site: Site, now: datetime) -> None:
         local = now.astimezone(site.zone)
         if (local - SETTLES).date() == local.date():
-            if len(self._nobody_since) >= _MOST_SITES:
-                self._nobody_since.clear()
-            self._nobody_since[site.site_id] = local.date()
+            if len(self._no_visit_since) >= _MOST_SITES:
+                self._no_visit_since.clear()
+            self._no_visit_since[site.site_id] = local.date()
 
     def _id(self, act: Act, zone: ZoneInfo, day: date) -> str:
         return visitor_id(self._salts.of(zone, day), act.site.site_id, act.client)

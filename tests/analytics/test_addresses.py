@@ -26,7 +26,7 @@ from analytics.addresses import plain_address, plain_network
         ("2001:db8::1:443", "2001:db8::1:443"),  # its port cannot be distinguished from its last part
     ],
 )
-def test_an_address_has_one_form_however_it_is_written(written: str, plain: str):
+def test_an_address_has_one_form_for_every_spelling(written: str, plain: str):
     assert plain_address(written) == plain
 
 
@@ -35,7 +35,7 @@ def test_an_address_has_one_form_however_it_is_written(written: str, plain: str)
     ["", "unknown", "localhost", "203.0.113", "203.0.113.9:", "203.0.113.9:x", "203.0.113.9:123456", "[203.0.113.9",
      "[2001:db8::1]443", "[2001:db8::1]:x", "2001:db8::g", "_hidden", "1" * 10_000, "203.0.113.9, 198.51.100.7"],
 )  # fmt: skip
-def test_what_is_no_address_is_none(written: str):
+def test_an_invalid_address_gives_none(written: str):
     assert plain_address(written) == ""
 
 
@@ -51,5 +51,5 @@ def test_what_is_no_address_is_none(written: str):
         ("::/0", "::/0"),
     ],
 )
-def test_a_network_of_mapped_addresses_is_one_of_ipv4(written: str, network: str):
+def test_a_network_of_mapped_addresses_is_an_ipv4_network(written: str, network: str):
     assert plain_network(written) == ip_network(network)

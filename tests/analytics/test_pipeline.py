@@ -62,7 +62,7 @@ def test_an_event_becomes_a_document(stores: Stores, database: Database):
     assert stores.journal.waiting() == 0
 
 
-def test_what_describes_an_event_is_kept_beside_the_rest(stores: Stores, database: Database):
+def test_optional_fields_of_an_event_are_stored(stores: Stores, database: Database):
     said = {
         "hostname": "shop.example",
         "source": "Google",
@@ -82,7 +82,7 @@ def test_what_describes_an_event_is_kept_beside_the_rest(stores: Stores, databas
     assert second == {}
 
 
-def test_what_an_event_and_its_sender_say_is_stored_and_neither_url_nor_sender(
+def test_fields_derived_from_url_and_sender_are_stored_and_neither_url_nor_sender_is(
     stores: Stores, database: Database, redis: Redis
 ):
     sealed = Salts(redis, lambda: NOW).seal(Client("192.0.2.1", CHROME, "de-DE,de;q=0.9"), NOW.date())
@@ -97,14 +97,14 @@ def test_what_an_event_and_its_sender_say_is_stored_and_neither_url_nor_sender(
     }  # fmt: skip
 
 
-def test_an_event_whose_sender_nobody_can_tell_any_more_is_stored_without(stores: Stores, database: Database):
+def test_an_event_whose_sender_cannot_be_unsealed_is_stored_without_it(stores: Stores, database: Database):
     stores.journal.append([Line.of(replace(load_event(type_of | {"path": "/a"}, NOW), client="2026-11-01.AAAA"))])
     assert store_waiting(stores, "task") == Outcome(stored=1)
     (document,) = database["events"].find({}, dict.fromkeys(["_id", "entry_id", *TIMES], 0))
     assert document == type_of | {"path": "/a"}
 
 
-def test_a_bot_s_event_is_dropped_and_its_neighbours_are_stored(stores: Stores, database: Database, redis: Redis):
+def test_an_event_of_a_bot_is_dropped_and_the_others_are_stored(stores: Stores, database: Database, redis: Redis):
     bot = Salts(redis, lambda: NOW).seal(
         Client(user_agent="Googlebot/2.1 (+http://www.google.com/bot.html)"), NOW.date()
     )
@@ -119,7 +119,7 @@ def test_a_bot_s_event_is_dropped_and_its_neighbours_are_stored(stores: Stores, 
     assert database["dead_letters"].count_documents({}) == 0
 
 
-def test_nothing_waiting_is_nothing_done(stores: Stores):
+def test_without_waiting_entries_nothing_is_done(stores: Stores):
     assert store_waiting(stores, "task") == Outcome()
 
 
@@ -131,7 +131,7 @@ def test_the_same_event_twice_is_stored_once_within_a_batch_and_across_batches(s
     assert database["events"].count_documents({}) == 1
 
 
-def test_a_bad_entry_becomes_a_dead_letter_and_its_neighbours_are_stored(
+def test_an_invalid_entry_becomes_a_dead_letter_and_the_others_are_stored(
     stores: Stores, database: Database, redis: Redis
 ):
     append(stores.journal, {"event_id": "1"})
@@ -150,7 +150,7 @@ def test_a_bad_entry_becomes_a_dead_letter_and_its_neighbours_are_stored(
     assert stores.journal.waiting() == 0
 
 
-def test_an_event_that_mongodb_refuses_becomes_a_dead_letter_and_its_neighbours_are_stored(
+def test_an_event_that_mongodb_refuses_becomes_a_dead_letter_and_the_others_are_stored(
     stores: Stores, database: Database
 ):
     database.command("collMod", "events", validator={"path": {"$ne": "/refused"}})
@@ -164,7 +164,7 @@ def test_an_event_that_mongodb_refuses_becomes_a_dead_letter_and_its_neighbours_
     assert json.loads(letter["raw"])["path"] == "/refused"
 
 
-def test_dying_between_storing_and_settling_stores_nothing_twice(stores: Stores, database: Database, redis: Redis):
+def test_a_crash_between_storing_and_settling_stores_nothing_twice(stores: Stores, database: Database, redis: Redis):
     append(stores.journal, {"event_id": "1"}, {})
     redis.xadd(JOURNAL_KEY, {"event": "bad"})
     stores.journal.held("task")
@@ -177,7 +177,7 @@ def test_dying_between_storing_and_settling_stores_nothing_twice(stores: Stores,
     assert database["dead_letters"].count_documents({}) == 1
 
 
-def test_an_event_that_kills_its_worker_is_buried_after_four_and_its_neighbours_are_stored(
+def test_an_event_that_kills_its_worker_becomes_a_dead_letter_after_four_deaths_and_the_others_are_stored(
     stores: Stores, database: Database
 ):
     append(stores.journal, *[{"event_id": f"{n}", "path": "/kills" if n == 70 else "/"} for n in range(100)])
@@ -197,7 +197,7 @@ def test_an_event_that_kills_its_worker_is_buried_after_four_and_its_neighbours_
     assert json.loads(letter["raw"])["path"] == "/kills"
 
 
-def test_what_a_vanished_worker_held_is_stored_by_another(stores: Stores, database: Database):
+def test_the_entries_of_a_vanished_worker_are_stored_by_another(stores: Stores, database: Database):
     append(stores.journal, *[{"event_id": f"{n}"} for n in range(100)])
     stores.journal.held("vanished")
     stores.journal.claim("vanished")
@@ -210,7 +210,7 @@ def test_what_a_vanished_worker_held_is_stored_by_another(stores: Stores, databa
     assert database["events"].count_documents({}) == 100
 
 
-def test_an_hour_without_mongodb_buries_nobody(stores: Stores, database: Database):
+def test_an_hour_without_mongodb_makes_no_dead_letter(stores: Stores, database: Database):
     append(stores.journal, {"event_id": "1"})
     for _ in range(20):
         store, stores.events.store = stores.events.store, _be_away
@@ -225,7 +225,7 @@ def test_an_hour_without_mongodb_buries_nobody(stores: Stores, database: Databas
     [{"a": 2**63}, {"a": "\ud800"}, {"a\0b": 1}, {"a": "x" * 17_000_000}],
     ids=["int over 64 bits", "half a surrogate pair", "NUL in a key", "over 16 MB"],
 )
-def test_what_the_driver_cannot_send_is_refused_alone(database: Database, props: dict[str, Any]):
+def test_an_event_that_the_driver_cannot_send_is_refused_alone(database: Database, props: dict[str, Any]):
     """The schema rejects all of these. For a value that it lets through, the driver raises for the whole batch."""
     events = [load_event(type_of | {"event_id": f"{n}"}, NOW) for n in range(10)]
     events[7] = replace(events[7], props=props)
@@ -252,7 +252,7 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_while_mongodb_is_away_events_wait_and_no_more_are_claimed(stores: Stores, journal: Journal):
+def test_while_mongodb_is_unreachable_events_wait_and_no_more_are_claimed(stores: Stores, journal: Journal):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     away = replace(stores, events=EventStore(nobody["footfall"]))
     append(journal, {"event_id": "1"})
@@ -265,7 +265,7 @@ def test_while_mongodb_is_away_events_wait_and_no_more_are_claimed(stores: Store
     assert store_waiting(stores, "second") == Outcome(stored=1)
 
 
-def test_a_retry_stores_what_it_held_and_leaves_the_rest_to_others(stores: Stores, journal: Journal):
+def test_a_retry_stores_the_entries_that_it_held_and_no_others(stores: Stores, journal: Journal):
     append(journal, {"event_id": "1"})
     journal.held("retried")
     journal.claim("retried")
@@ -275,14 +275,16 @@ def test_a_retry_stores_what_it_held_and_leaves_the_rest_to_others(stores: Store
 
 
 @pytest.mark.parametrize("entry_id", ["253402300800000-0", "18446744073709551-0"])
-def test_an_entry_whose_id_is_no_time_harms_nobody(stores: Stores, database: Database, redis: Redis, entry_id: str):
+def test_an_entry_whose_id_is_not_a_time_does_not_affect_the_others(
+    stores: Stores, database: Database, redis: Redis, entry_id: str
+):
     redis.xadd(JOURNAL_KEY, {"event": json.dumps(type_of)}, id=entry_id)
     append(stores.journal, {"event_id": "after"})
     assert store_waiting(stores, "task") == Outcome(stored=2)
     assert {document["received_at"] for document in database["events"].find()} == {NOW}
 
 
-def test_an_entry_deleted_by_hand_while_it_was_held_does_not_stay_for_ever(stores: Stores, redis: Redis):
+def test_a_held_entry_that_is_deleted_by_hand_is_forgotten(stores: Stores, redis: Redis):
     append(stores.journal, {}, {})
     stores.journal.held("task")
     first, _ = stores.journal.claim("task")
@@ -292,7 +294,7 @@ def test_an_entry_deleted_by_hand_while_it_was_held_does_not_stay_for_ever(store
     assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 0
 
 
-def test_trouble_of_the_deployment_is_held_against_no_event(stores: Stores, database: Database):
+def test_a_failure_of_the_deployment_counts_against_no_event(stores: Stores, database: Database):
     append(stores.journal, {})
     admin = database.client.admin
     admin.command({"setUserWriteBlockMode": 1, "global": True})
@@ -320,7 +322,7 @@ def _after(entry_id: bytes) -> str:
     return f"{int(milliseconds) + 1}-0"
 
 
-def test_what_was_handed_back_and_never_retried_is_taken_over(stores: Stores, journal: Journal):
+def test_entries_that_were_handed_back_and_not_retried_are_taken_over(stores: Stores, journal: Journal):
     """Celery sometimes loses a message: the retry of "lost" never comes."""
     append(journal, {"event_id": "1"})
     store, stores.events.store = stores.events.store, _be_away
@@ -334,7 +336,7 @@ def test_what_was_handed_back_and_never_retried_is_taken_over(stores: Stores, jo
     assert store_waiting(stores, "next") == Outcome(stored=1)
 
 
-def test_trouble_of_redis_is_held_against_no_event(stores: Stores, journal: Journal, database: Database):
+def test_a_failure_of_redis_counts_against_no_event(stores: Stores, journal: Journal, database: Database):
     """Five times MongoDB has stored the event, and Redis takes neither the settlement nor the hand-back."""
     append(journal, {"event_id": "1"})
     settle, hand_back = journal.settle, journal.hand_back
@@ -347,7 +349,7 @@ def test_trouble_of_redis_is_held_against_no_event(stores: Stores, journal: Jour
     assert database["dead_letters"].count_documents({}) == 0
 
 
-def test_an_event_whose_task_takes_too_long_again_and_again_is_buried(
+def test_an_event_whose_task_repeatedly_takes_too_long_becomes_a_dead_letter(
     services: Services, journal: Journal, database: Database, monkeypatch: pytest.MonkeyPatch
 ):
     """Celery runs the task and its retries in this process. A retry after the soft time limit counts as a crash."""

@@ -34,7 +34,7 @@ BUECHER = "xn--bcher-kva.example"
         ("", ""),
     ],
 )
-def test_a_host_has_one_form_however_it_is_written(written: str, host: str):
+def test_a_host_has_one_form_for_every_spelling(written: str, host: str):
     assert plain_host(written) == host
 
 
@@ -61,7 +61,7 @@ def test_an_origin_has_one_form(written: str, origin: str | None):
 
 
 @given(st.text(st.characters()) | st.text("abü%:/\\@?#[].* \t1").map(lambda text: f"https://{text}"))
-def test_no_text_is_too_odd(text: str):
+def test_any_text_is_accepted_as_a_host_or_rejected_without_an_error(text: str):
     for read in (ascii_host, plain_host, plain_origin):
         read(text)
     try:

@@ -102,7 +102,7 @@ def test_no_secret_is_in_the_repr(loaded: dict[str, Any]):
     assert "hidden" not in loaded["repr"]
 
 
-def test_the_environment_overrides_the_file_and_an_empty_value_in_it_hides_the_file_s(everything: Path):
+def test_the_environment_overrides_the_file_even_with_an_empty_value(everything: Path):
     assert load(everything, STORE_BATCH="7", DATA_DIR="elsewhere")["store_batch"] == 7
     hidden = load(everything, **dict.fromkeys(NAMES, ""))
     assert Settings(**{name: value for name, value in hidden.items() if name != "repr"}) == Settings(
@@ -110,7 +110,7 @@ def test_the_environment_overrides_the_file_and_an_empty_value_in_it_hides_the_f
     )
 
 
-def test_the_file_of_the_current_folder_goes_before_the_project_s_which_holds_elsewhere(tmp_path: Path):
+def test_the_file_of_the_current_folder_overrides_the_file_of_the_project(tmp_path: Path):
     project = tmp_path / "project"
     project.mkdir()
     (project / "config").mkdir()
@@ -166,7 +166,7 @@ def test_the_file_is_read_as_compose_reads_it(tmp_path: Path, text: str, found: 
     ],
 )
 @pytest.mark.parametrize("module", ["footfall", "footfall.supervisor"])
-def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: bytes, said: str, module: str):
+def test_a_file_that_cannot_be_used_is_reported_in_one_sentence(tmp_path: Path, content: bytes, said: str, module: str):
     project = make_project(tmp_path, content)
     ran = run(project, "-m", module, *(["keys", "list"] if module == "footfall" else []))
     assert ran.returncode == 1
@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, content: byt
 
 
 @pytest.mark.parametrize("kind", ["folder", "unreadable", "dangling"])
-def test_a_file_that_cannot_be_opened_is_one_sentence(tmp_path: Path, kind: str):
+def test_a_file_that_cannot_be_opened_is_reported_in_one_sentence(tmp_path: Path, kind: str):
     project = make_project(tmp_path, "DATA_DIR=/a")
     (project / ".env").unlink()
     if kind == "folder":  # Docker creates a folder if it mounts a file that does not exist
@@ -188,7 +188,7 @@ def test_a_file_that_cannot_be_opened_is_one_sentence(tmp_path: Path, kind: str)
     assert ran.stderr.count("\n") == 1
 
 
-def test_all_values_that_cannot_be_used_are_named_at_once_and_no_secret_is_shown(tmp_path: Path):
+def test_all_invalid_values_are_named_at_once_and_no_secret_is_shown(tmp_path: Path):
     lines = ["REDIS_PORT=http", "LOG_LEVEL=LOUD", "STATS_TIME_LIMIT=0", "SECRET_KEY=hidden", "ADMIN_KEY=hidden",
              "REDIS_URL=hidden", "MONGODB_URI=hidden", "FLOWER_BASIC_AUTH=hidden", "REDIS_REPLICAS=-1"]  # fmt: skip
     project = make_project(tmp_path, "\n".join(lines))
@@ -213,7 +213,7 @@ def test_all_values_that_cannot_be_used_are_named_at_once_and_no_secret_is_shown
 # The whole system
 
 
-def test_names_that_are_no_settings_are_reported_with_the_closest_setting(tmp_path: Path):
+def test_unknown_names_are_reported_with_the_closest_setting(tmp_path: Path):
     text = "RATE_LIMIT_SITES=1/minute\nSTORE_BATCH=5\nSTORE_BATCH=6\nHOST=a\nCOMPOSE_PROJECT_NAME=x\nMY_OWN=1\n"
     text += "s3cret-part=of-a-value\nADMIN_KEY=${MY_OWN}-0123456789abcdef\nFOO=bar\n"
     project = make_project(tmp_path / "project", text)
@@ -230,13 +230,13 @@ def test_names_that_are_no_settings_are_reported_with_the_closest_setting(tmp_pa
     assert "s3cret" not in " ".join(found)
 
 
-def test_a_name_beside_the_setting_that_it_resembles_is_another_program_s(tmp_path: Path):
+def test_a_name_that_resembles_a_setting_is_not_reported_if_that_setting_is_set_too(tmp_path: Path):
     project = make_project(tmp_path, "")
     others = {"MONGODB_URL": "x", "MONGODB_URI": "mongodb://a/b", "REDIS_SERVICE_HOST": "a", "SECRET_KEY_BASE": "x"}
     assert warnings_of(project, **others) == []
 
 
-def test_the_doctor_reports_such_a_name(tmp_path: Path):
+def test_the_doctor_reports_an_unknown_name(tmp_path: Path):
     project = make_project(tmp_path, "redis_uri=redis://hidden\n")
     away = {"REDIS_PORT": "1", "MONGODB_PORT": "1"}
     doctor = run(project, "-m", "footfall", "doctor", "--json", **away)
@@ -246,7 +246,7 @@ def test_the_doctor_reports_such_a_name(tmp_path: Path):
     assert "hidden" not in doctor.stdout
 
 
-def test_beat_reports_such_a_name_if_it_runs_without_a_supervisor(tmp_path: Path, redis_running: Server):
+def test_beat_reports_an_unknown_name_if_it_runs_without_a_supervisor(tmp_path: Path, redis_running: Server):
     project = make_project(tmp_path, f"REDIS_URL={redis_running.url}\nRATE_LIMIT_SITES=5/minute\n")
     log = tmp_path / "beat.log"
     with log.open("wb") as output:
@@ -264,7 +264,7 @@ def test_beat_reports_such_a_name_if_it_runs_without_a_supervisor(tmp_path: Path
         beat.wait()
 
 
-def test_make_run_reports_such_a_name_once_and_not_once_for_each_process(tmp_path: Path):
+def test_make_run_reports_an_unknown_name_once_for_all_processes(tmp_path: Path):
     system = unmasked(tmp_path, make_project(tmp_path / "project", "RATE_LIMIT_SITES=1/minute\n"))
     try:
         system.start()
@@ -311,7 +311,7 @@ def test_make_run_starts_with_the_production_file_that_the_docs_show(tmp_path: P
         system.kill()
 
 
-def test_stores_and_a_login_for_flower_in_the_file_hold_for_every_process(
+def test_every_process_uses_the_stores_and_the_login_for_flower_from_the_file(
     tmp_path: Path, redis_running: Server, mongo_running: Server
 ):
     uri = mongo_running.url.replace("/footfall?", "/from_env_file?")

@@ -23,7 +23,7 @@ URLS = [server.url for server in SERVERS]
 SETTINGS = ("DATA_DIR", "REDIS_URL", "REDIS_HOST", "REDIS_SENTINELS", "MONGODB_URI", "REDIS_PORT", "MONGODB_PORT")
 
 
-def test_servers_are_found_as_long_as_they_are_published(tmp_path: Path):
+def test_servers_are_found_while_they_are_published(tmp_path: Path):
     assert find_servers(tmp_path) == {}
     with published(tmp_path, SERVERS):
         assert find_servers(tmp_path) == {server.name: server for server in SERVERS}
@@ -32,7 +32,7 @@ def test_servers_are_found_as_long_as_they_are_published(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_nobody_holds_or_that_is_damaged_is_ignored(tmp_path: Path):
+def test_a_damaged_file_and_a_file_that_no_process_holds_are_ignored(tmp_path: Path):
     with published(tmp_path, SERVERS):
         left = (tmp_path / NAME).read_text()
         (tmp_path / "other").mkdir()
@@ -56,7 +56,7 @@ def test_a_file_that_nobody_holds_or_that_is_damaged_is_ignored(tmp_path: Path):
         ({"MONGODB_PORT": "1"}, URLS[0], "mongodb://127.0.0.1:1/footfall?replicaSet=footfall"),
     ],
 )
-def test_explicit_settings_win_over_the_file(
+def test_explicit_settings_override_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], redis: str, mongodb: str
 ):
     for name, value in (dict.fromkeys(SETTINGS, "") | {"DATA_DIR": str(tmp_path)} | given).items():
@@ -66,7 +66,7 @@ def test_explicit_settings_win_over_the_file(
     assert (settings.redis_url, settings.mongodb_uri) == (redis, mongodb)
 
 
-def test_the_ports_of_both_stores_count_if_no_make_run_is_running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_make_run_the_ports_in_the_settings_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     given = {"REDIS_PORT": "1", "MONGODB_PORT": "2", "DATA_DIR": str(tmp_path)}
     for name, value in (dict.fromkeys(SETTINGS, "") | given).items():
         monkeypatch.setenv(name, value)

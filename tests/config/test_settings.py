@@ -13,7 +13,7 @@ from config.settings_docs import PAGE, render_page
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_seed_s_names_work(monkeypatch: pytest.MonkeyPatch):
+def test_the_names_of_the_first_version_work(monkeypatch: pytest.MonkeyPatch):
     given = {
         "MONGODB_URI": "mongodb://db:27017/other",
         "REDIS_URL": "",
@@ -30,7 +30,7 @@ def test_the_seed_s_names_work(monkeypatch: pytest.MonkeyPatch):
     assert (settings.ingestion_port, settings.reporting_port) == (8000, 8001)
 
 
-def test_redis_url_goes_before_host_and_port(monkeypatch: pytest.MonkeyPatch):
+def test_redis_url_overrides_host_and_port(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REDIS_HOST", "cache")
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:1/2")
     assert load_settings().redis_url == "redis://elsewhere:1/2"
@@ -45,19 +45,19 @@ def test_redis_url_goes_before_host_and_port(monkeypatch: pytest.MonkeyPatch):
      ("REDIS_REPLICAS", "-1"), ("DUCKDB_MEMORY", "lots"), ("DUCKDB_MEMORY", "1"), ("DUCKDB_THREADS", "0"),
      ("SEGMENT_DISK", "0"), ("MOST_FRESH", "0")],
 )  # fmt: skip
-def test_a_bad_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
+def test_an_invalid_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
         load_settings()
 
 
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)
-def test_an_empty_value_is_the_same_as_none(monkeypatch: pytest.MonkeyPatch, setting):
+def test_an_empty_value_is_the_same_as_no_value(monkeypatch: pytest.MonkeyPatch, setting):
     monkeypatch.setenv(setting.name.upper(), "")
     assert load_settings()
 
 
-def test_sentinels_are_read_and_asked_for_by_celery_too():
+def test_sentinels_are_read_and_celery_uses_them_too():
     settings = Settings(redis_url="redis://user:p%40ss@unused:1/2", redis_sentinels="a:26379, [::1]:26380")
     assert settings.sentinels == [("a", 26379), ("::1", 26380)]
     celery = celery_settings(settings)
@@ -68,21 +68,21 @@ def test_sentinels_are_read_and_asked_for_by_celery_too():
 
 
 @pytest.mark.parametrize("url", ["rediss://redis:6379/0", "unix:///run/redis.sock"])
-def test_sentinels_with_an_address_that_they_cannot_replace_stop_the_start(monkeypatch: pytest.MonkeyPatch, url: str):
+def test_sentinels_together_with_a_redis_address_stop_the_start(monkeypatch: pytest.MonkeyPatch, url: str):
     monkeypatch.setenv("REDIS_SENTINELS", "a:26379")
     monkeypatch.setenv("REDIS_URL", url)
     with pytest.raises(SettingsError, match="REDIS_SENTINELS"):
         load_settings()
 
 
-def test_settings_survive_the_way_through_an_environment(monkeypatch: pytest.MonkeyPatch):
+def test_settings_stay_the_same_after_they_pass_through_an_environment(monkeypatch: pytest.MonkeyPatch):
     settings = Settings(redis_url="redis://a:1/0", store_batch=7, claim_idle=1.5)
     for name, value in settings.as_environment().items():
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
 
 
-def test_copies_of_segments_lie_with_the_other_data_unless_told_otherwise():
+def test_copies_of_segments_are_in_the_data_folder_by_default():
     assert Settings(data_dir="/data").segment_folder == Path("/data/segments")
     assert Settings(data_dir="/data", segment_dir="/fast").segment_folder == Path("/fast")
 

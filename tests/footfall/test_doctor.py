@@ -55,7 +55,7 @@ def judge(part: str, facts: Any) -> dict[str, Finding]:
 # The command, on a whole system
 
 
-def test_a_good_deployment_has_no_problem(system: System):
+def test_a_correct_deployment_has_no_problem(system: System):
     ran = system.run_footfall("doctor", "--json")
     assert (ran.returncode, ran.stderr) == (0, "")
     found = json.loads(ran.stdout)
@@ -68,7 +68,7 @@ def test_a_good_deployment_has_no_problem(system: System):
     }
 
 
-def test_strict_fails_for_a_warning_and_a_pipe_gets_one_plain_line_a_check(system: System):
+def test_strict_fails_for_a_warning_and_a_pipe_gets_one_plain_line_for_each_check(system: System):
     ran = system.run_footfall("doctor", "--strict")
     assert ran.returncode == 1
     assert "\x1b" not in ran.stdout
@@ -77,7 +77,7 @@ def test_strict_fails_for_a_warning_and_a_pipe_gets_one_plain_line_a_check(syste
     assert summary == f"{len(lines)} checks. Problems: 0, warnings: 2, not checked: 0."
 
 
-def test_a_system_that_is_frozen_altogether_is_told_within_ten_seconds_and_then_beat_s_silence(system: System):
+def test_a_frozen_system_is_reported_within_ten_seconds_and_then_the_silence_of_beat(system: System):
     def beat_is() -> str:
         with make_redis(Settings(redis_url=system.redis_url)) as redis:
             return judge("redis", read_redis(redis, time.time))["beat"].state
@@ -99,7 +99,7 @@ def test_a_system_that_is_frozen_altogether_is_told_within_ten_seconds_and_then_
     assert "Traceback" not in ran.stdout + ran.stderr
 
 
-def test_a_queue_that_nobody_takes_from_is_named(system: System):
+def test_a_queue_without_a_worker_is_named(system: System):
     with Celery("test", set_as_current=False) as app:
         app.conf.update(celery_settings(Settings(redis_url=system.redis_url)))
         app.control.cancel_consumer("events", reply=True, limit=1, timeout=10)
@@ -125,7 +125,7 @@ def test_no_password_is_ever_printed(system: System, own_redis: Redis):
     assert without_password(f"redis://:{SECRET}@a:1/0?password={SECRET}@x") == "redis://a:1/0"
 
 
-def test_a_bad_setting_is_named_and_help_lists_every_command(system: System):
+def test_an_invalid_setting_is_named_and_help_lists_every_command(system: System):
     ran = system.run_footfall("doctor", LOG_LEVEL="LOUD")
     assert (ran.returncode, ran.stdout) == (1, "")
     assert "footfall: " in ran.stderr
@@ -168,7 +168,7 @@ def read(redis: Redis, ahead: float = 0) -> RedisFacts:
         ("maxmemory", "0", "redis_memory"),
     ],
 )
-def test_a_redis_that_may_lose_events_is_named_with_the_command_that_mends_it(
+def test_a_redis_that_may_lose_events_is_named_with_the_command_that_fixes_it(
     own_redis: Redis, name: str, value: str, check: str
 ):
     right: Any = own_redis.config_get(name)[name]
@@ -182,7 +182,7 @@ def test_a_redis_that_may_lose_events_is_named_with_the_command_that_mends_it(
     assert own_redis.config_get(name)[name] == right
 
 
-def test_a_replica_is_named(own_redis: Redis):
+def test_a_redis_that_is_a_replica_is_named(own_redis: Redis):
     own_redis.replicaof("127.0.0.1", "1")
     finding = judge("redis", read(own_redis))["redis_role"]
     assert (finding.state, "replicaof no one" in finding.remedy) == ("problem", True)
@@ -196,7 +196,7 @@ def test_a_filling_redis_is_a_warning_and_a_full_one_a_problem(own_redis: Redis)
         assert asked.state == state
 
 
-def test_a_redis_whose_disk_refuses_is_named(tmp_path: Path):
+def test_a_redis_that_cannot_write_to_its_disk_is_named(tmp_path: Path):
     server = redis_server(tmp_path / "redis", pick_port(0))
     with running(server), make_redis(Settings(redis_url=server.url)) as redis:
         rmtree(tmp_path / "redis")
@@ -205,7 +205,7 @@ def test_a_redis_whose_disk_refuses_is_named(tmp_path: Path):
         assert "aof_last_bgrewrite_status" in judge("redis", read(redis))["redis_last_writes"].what
 
 
-def test_a_redis_that_may_not_be_asked_everything_is_a_warning(redis_to_break: Server, own_redis: Redis):
+def test_a_redis_that_forbids_some_commands_is_a_warning(redis_to_break: Server, own_redis: Redis):
     own_redis.execute_command("ACL", "SETUSER", "limited", "on", ">pw", "~*", "+@all", "-config", "-client")
     url = redis_to_break.url.replace("://", "://limited:pw@")
     with make_redis(Settings(redis_url=url)) as redis:
@@ -221,18 +221,18 @@ def test_an_old_redis_is_named(own_redis: Redis):
 
 
 @pytest.mark.parametrize("ahead", [-5, 5])
-def test_a_clock_that_is_off_is_a_warning(own_redis: Redis, database: Database[dict[str, Any]], ahead: float):
+def test_a_wrong_clock_is_a_warning(own_redis: Redis, database: Database[dict[str, Any]], ahead: float):
     assert judge("redis", read(own_redis, ahead))["redis_clock"].state == "warning"
     mongodb = read_mongodb(database, lambda: time.time() + ahead)
     assert judge("mongodb", mongodb)["mongodb_clock"].state == "warning"
 
 
-def test_the_time_that_an_answer_takes_is_not_held_against_a_clock():
+def test_the_duration_of_an_answer_does_not_count_as_a_wrong_clock():
     assert ClockReading(asked=100, theirs=104, answered=105).check("x").state == "ok"
     assert ClockReading(asked=100, theirs=104, answered=101).check("x").state == "warning"
 
 
-def test_a_redis_that_is_gone_or_refuses_the_password_is_told(own_redis: Redis, redis_to_break: Server):
+def test_an_unreachable_redis_and_a_refused_password_are_named(own_redis: Redis, redis_to_break: Server):
     own_redis.config_set("requirepass", SECRET)
     with make_redis(Settings(redis_url=redis_to_break.url)) as redis, pytest.raises(Unanswered) as refused:
         read(redis)
@@ -282,7 +282,7 @@ def test_events_that_wait_too_long_for_a_segment_are_named(database: Database[di
     assert "1 hours of events" in lag().what
 
 
-def test_a_standalone_is_named(tmp_path: Path):
+def test_a_standalone_mongodb_is_named(tmp_path: Path):
     server = mongod(tmp_path)
     (tmp_path / "mongod.log").touch()
     with running(server):
@@ -317,7 +317,7 @@ def test_a_missing_index_is_named(database: Database[dict[str, Any]]):
     assert judge("mongodb", read_mongodb(database, time.time))["mongodb_indexes"].state == "ok"
 
 
-def test_members_that_acknowledge_before_their_disk_has_it_are_named(mongodb_facts: MongoFacts):
+def test_members_that_acknowledge_before_they_write_to_disk_are_named(mongodb_facts: MongoFacts):
     assert mongodb_journal(mongodb_facts).state == "ok"
     unsafe = dict(mongodb_facts.config or {}) | {"writeConcernMajorityJournalDefault": False}
     assert mongodb_journal(replace(mongodb_facts, config=unsafe)).state == "problem"
@@ -370,7 +370,7 @@ def flower(settings: Settings, **environment: str) -> Iterator[None]:
         process.wait()
 
 
-def test_a_flower_that_anybody_may_use_is_named(settings: Settings):
+def test_a_flower_without_a_password_is_named(settings: Settings):
     bare, guarded = (replace(settings, bind_host="0.0.0.0", flower_port=port) for port in pick_ports(2))
     with flower(bare), flower(guarded, FLOWER_BASIC_AUTH=f"me:{SECRET}"):
         for one in (bare, guarded):

@@ -88,7 +88,7 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_a_read_only_file_system(start: Start):
+def test_a_read_only_file_system_is_named(start: Start):
     with mounted(start.data, "ro"):
         said = start.fails()
     assert "DATA_DIR cannot be used: Read-only file system" in said
@@ -96,26 +96,26 @@ def test_a_read_only_file_system(start: Start):
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere", "/sys/nowhere", "/dev/null", "/dev/null/below"])
-def test_a_data_dir_that_cannot_be_a_folder(start: Start, place: str):
+def test_a_data_dir_that_cannot_be_a_folder_is_named(start: Start, place: str):
     start.environment["DATA_DIR"] = place
     said = start.fails()
     assert "DATA_DIR cannot be used: " in said
     assert place in said
 
 
-def test_a_full_disk(start: Start):
+def test_a_full_disk_is_named(start: Start):
     with mounted(start.data, "size=1m"):
         said = start.fails()
     assert "has 1 MB left" in said
     assert str(start.data) in said
 
 
-def test_a_disk_that_has_no_room_for_a_single_file(start: Start):
+def test_a_disk_without_room_for_a_single_file_is_named(start: Start):
     with mounted(start.data, "nr_inodes=1"):
         assert "DATA_DIR cannot be used: No space left on device" in start.fails()
 
 
-def test_no_procfile(start: Start):
+def test_a_missing_procfile_is_named(start: Start):
     start.working_in = start.folder
     assert f"there is no Procfile in {start.folder}" in start.fails()
 
@@ -130,7 +130,7 @@ def test_no_procfile(start: Start):
         ("web: 'true", "line 3 "),
     ],
 )
-def test_a_procfile_that_cannot_be_read(start: Start, line: str, reason: str):
+def test_an_unreadable_procfile_is_named(start: Start, line: str, reason: str):
     (start.folder / "Procfile").write_text(f"# ours\none: true\n{line}\n")
     start.working_in = start.folder
     assert "line 3 of the Procfile" in start.fails()
@@ -146,7 +146,7 @@ def test_a_procfile_that_cannot_be_read(start: Start, line: str, reason: str):
         ("#!/nowhere/sh\n", "cannot run here: "),
     ],
 )
-def test_a_server_that_cannot_run_here(start: Start, name: str, script: str, reason: str):
+def test_a_server_that_cannot_run_on_this_machine_is_named(start: Start, name: str, script: str, reason: str):
     start.put_on_path(name, script)
     said = start.fails()
     assert reason in said
@@ -166,7 +166,7 @@ def real(name: str) -> str:
 @pytest.mark.parametrize(
     ("name", "reason"), [("redis-server", "Failed listening on port"), ("mongod", "already in use")]
 )
-def test_a_port_that_is_taken_after_it_was_found_free(start: Start, name: str, reason: str):
+def test_a_port_that_is_taken_after_it_was_found_free_is_named(start: Start, name: str, reason: str):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         start.put_on_path(name, f'#!/bin/sh\ncase "$1" in --version) exec {real(name)} --version;; esac\n'
@@ -176,7 +176,7 @@ def test_a_port_that_is_taken_after_it_was_found_free(start: Start, name: str, r
     assert "did not start: it exited with code " in said
 
 
-def test_a_port_of_an_app_that_is_taken_where_nothing_looked(start: Start):
+def test_a_taken_port_of_an_app_that_was_not_checked_is_named(start: Start):
     """Ports are checked on 127.0.0.1 only."""
     start.environment["BIND_HOST"] = "127.0.0.2"
     with socket.create_server(("127.0.0.2", int(start.environment["INGESTION_PORT"]))):
@@ -185,7 +185,7 @@ def test_a_port_of_an_app_that_is_taken_where_nothing_looked(start: Start):
     assert "INGESTION_PORT" in said or "exited with code 1" in said
 
 
-def test_a_corrupted_append_only_file(start: Start):
+def test_a_corrupted_append_only_file_is_named(start: Start):
     folder = start.data / "redis"
     folder.mkdir(parents=True)
     (folder / "appendonly.aof").write_bytes(b"*3\r\n$3\r\nSET\r\nnonsense\r\n" * 10)
@@ -193,7 +193,7 @@ def test_a_corrupted_append_only_file(start: Start):
     assert "redis did not start: it exited with code 1: Bad file format" in said
 
 
-def test_corrupted_data_of_mongodb(start: Start):
+def test_corrupted_data_of_mongodb_are_named(start: Start):
     folder = start.data / "mongodb"
     folder.mkdir(parents=True)
     for name in ("WiredTiger", "WiredTiger.wt", "storage.bson"):
@@ -203,7 +203,7 @@ def test_corrupted_data_of_mongodb(start: Start):
     assert "storage engine metadata" in said
 
 
-def test_data_of_mongodb_that_cannot_be_read_by_a_start_on_another_port(start: Start):
+def test_corrupted_data_of_mongodb_are_named_on_another_port_too(start: Start):
     folder = start.data / "mongodb"
     folder.mkdir(parents=True)
     (folder / "port").write_text("1")
@@ -212,13 +212,13 @@ def test_data_of_mongodb_that_cannot_be_read_by_a_start_on_another_port(start: S
     assert "mongodb did not start on port" in start.fails()
 
 
-def test_an_app_that_ends_while_it_starts(start: Start):
+def test_an_app_that_ends_during_the_start_is_named(start: Start):
     (start.folder / "Procfile").write_text("beat: sleep 1000\ningest: sh -c 'echo because; exit 7'\n")
     start.working_in = start.folder
     assert "ingest did not start: it exited with code 7. Its log is above" in start.fails()
 
 
-def test_an_unexpected_error_when_everything_is_up(start: Start):
+def test_an_unexpected_error_after_the_start_is_named(start: Start):
     (start.folder / "Procfile").write_text("beat: sleep 1000\n")
     start.working_in = start.folder
     script = "from footfall import supervisor\nsupervisor.BANNER = '{nothing of this name}'\nsupervisor.main()"

@@ -13,7 +13,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import KeyRing
+from analytics.access.key_ring import KeyRing
 from analytics.sites.registry import SiteRegistry
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
@@ -76,13 +76,13 @@ def test_a_key_is_made_used_rotated_and_revoked(run: Run, report: FlaskClient, r
         (["revoke", "ci"], 2, "UUID"),
     ],
 )
-def test_a_key_that_cannot_be_is_refused(run: Run, words: list[str], code: int, said: str):
+def test_an_invalid_key_is_refused(run: Run, words: list[str], code: int, said: str):
     ran = run("keys", *words)
     assert (ran.exit_code, said in ran.stderr) == (code, True), ran.output
     assert len(run("keys", "list").stdout.splitlines()) == 1
 
 
-def test_a_key_is_for_sites_that_are_there_only(run: Run, settings: Settings, database: Database[dict[str, Any]]):
+def test_a_key_can_only_be_made_for_existing_sites(run: Run, settings: Settings, database: Database[dict[str, Any]]):
     assert run("sites", "set", "shop", "domains=shop.example").exit_code == 0
     tell(database, {"site_id": "blog-2026", "at": "21 10:00:00"})
     for name, said in (
@@ -130,7 +130,7 @@ def test_a_site_is_set_changed_shown_and_removed(run: Run, redis: Redis):
     assert run("sites", "rotate-key", "shop").exit_code == 1
 
 
-def test_what_show_prints_can_be_set(run: Run, tmp_path: Path):
+def test_the_output_of_show_can_be_set(run: Run, tmp_path: Path):
     shown = run("sites", "set", "shop", "domains=shop.example").stdout
     (tmp_path / "shop.json").write_text(shown)
     run("sites", "set", "shop", "domains=", "honours_dnt=true")
@@ -150,7 +150,7 @@ def test_what_show_prints_can_be_set(run: Run, tmp_path: Path):
         (["shop", "--from", "-"], 2, "Not JSON"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(run: Run, words: list[str], code: int, said: str):
+def test_invalid_settings_are_refused(run: Run, words: list[str], code: int, said: str):
     run("sites", "set", "other", "domains=taken.example")
     ran = run("sites", "set", *words, input="{")
     assert (ran.exit_code, said in ran.stderr) == (code, True), ran.output
@@ -158,7 +158,7 @@ def test_settings_that_cannot_be_are_refused(run: Run, words: list[str], code: i
 
 
 @pytest.mark.parametrize("group", ["keys", "sites"])
-def test_a_mongodb_that_is_away_is_one_line(run: Run, settings: Settings, group: str):
+def test_an_unreachable_mongodb_is_reported_in_one_line(run: Run, settings: Settings, group: str):
     where = f"127.0.0.1:{pick_port(0)}"
     ran = run(group, "list", given=replace(settings, mongodb_uri=f"mongodb://{where}/?serverSelectionTimeoutMS=100"))
     assert ran.exit_code == 1

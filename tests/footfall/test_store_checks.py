@@ -90,7 +90,7 @@ def trouble(store: str, url: str) -> str:
         (web_server, "The server at 127.0.0.1:{port} is a web server, not Redis. Correct REDIS_URL"),
     ],
 )
-def test_why_redis_cannot_be_reached(listener: Callable[[], Iterator[int]], reason: str):
+def test_the_reason_why_redis_cannot_be_reached_is_named(listener: Callable[[], Iterator[int]], reason: str):
     with listener() as port:
         assert reason.format(port=port) in trouble("redis", f"redis://me:{SECRET}@127.0.0.1:{port}/0")
 
@@ -103,14 +103,12 @@ def test_why_redis_cannot_be_reached(listener: Callable[[], Iterator[int]], reas
         (web_server, "The server at 127.0.0.1:{port} is a web server, not MongoDB. Correct MONGODB_URI"),
     ],
 )  # fmt: skip
-def test_why_mongodb_cannot_be_reached(listener: Callable[[], Iterator[int]], reason: str):
+def test_the_reason_why_mongodb_cannot_be_reached_is_named(listener: Callable[[], Iterator[int]], reason: str):
     with listener() as port:
         assert reason.format(port=port) in trouble("mongodb", f"mongodb://me:{SECRET}@127.0.0.1:{port}/x")
 
 
-def test_stores_that_were_mixed_up_or_refuse_the_login_are_told(
-    tmp_path: Path, redis_running: Server, mongo_running: Server
-):
+def test_exchanged_addresses_and_refused_logins_are_named(tmp_path: Path, redis_running: Server, mongo_running: Server):
     at_redis, at_mongodb = f"127.0.0.1:{redis_running.port}", f"127.0.0.1:{mongo_running.port}"
     assert f"The server at {at_redis} is Redis, not MongoDB." in trouble("mongodb", f"mongodb://{at_redis}/x")
     assert f"The server at {at_mongodb} is MongoDB, not Redis." in trouble("redis", f"redis://{at_mongodb}/0")
@@ -179,7 +177,7 @@ def test_every_command_says_in_one_sentence_which_store_does_not_answer(line: st
     assert ran.stdout == ""
 
 
-def test_help_needs_no_store():
+def test_help_works_without_stores():
     away = {"REDIS_URL": "redis://127.0.0.1:1/0", "MONGODB_URI": "mongodb://127.0.0.1:1"}
     ran = run("footfall", "keys", "create", "--help", **away)
     assert (ran.returncode, "--scope" in ran.stdout) == (0, True)
@@ -204,7 +202,7 @@ def test_make_run_does_not_start_without_the_stores_that_are_set(
     assert ran.stderr.count("\n") == 1
 
 
-def test_a_redis_that_stands_still_is_told_within_seconds(tmp_path: Path, mongo_running: Server):
+def test_a_frozen_redis_is_named_within_seconds(tmp_path: Path, mongo_running: Server):
     server = redis_server(tmp_path, pick_port(0))
     with running(server) as process, frozen([psutil.Process(process.pid)]):
         ran = run("footfall", "dead-letters", "list", REDIS_URL=server.url, MONGODB_URI=mongo_running.url)

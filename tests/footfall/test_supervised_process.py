@@ -126,7 +126,7 @@ def test_a_death_is_one_line_with_its_reason_and_the_time_of_the_restart(capfd: 
     assert any(line.startswith("run      | absent cannot be started ([Errno 2] No such file") for line in lines)
 
 
-def test_a_process_that_lived_for_a_while_is_started_again_as_soon_as_at_first(capfd: pytest.CaptureFixture[str]):
+def test_a_process_that_lived_for_a_while_is_restarted_without_back_off(capfd: pytest.CaptureFixture[str]):
     process = SupervisedProcess("app", shell("sleep 0.2"), back_off=BackOff(first=0.01, reset=0.1))
 
     async def scenario(supervisor: Supervisor) -> None:
@@ -193,7 +193,7 @@ def test_children_of_a_process_end_with_it_when_it_dies_and_when_it_stops(tmp_pa
         assert time.monotonic() < deadline
 
 
-def test_a_grandchild_that_left_the_group_holds_up_no_restart_and_no_descriptor(tmp_path: Path):
+def test_a_grandchild_that_left_the_group_delays_no_restart_and_holds_no_descriptor(tmp_path: Path):
     noted = tmp_path / "grandchildren"
     process = SupervisedProcess("app", shell(f"setsid sleep 1000 & echo $! >> {noted}; wait"), back_off=AT_ONCE)
 
@@ -238,7 +238,9 @@ def test_an_unexpected_error_stops_everything_and_is_raised():
     assert process.pid is None
 
 
-def test_every_line_of_output_has_its_name_also_the_last_one_of_a_process_that_dies(capfd: pytest.CaptureFixture[str]):
+def test_every_line_of_output_has_the_name_of_its_process_even_the_last_line_of_a_process_that_dies(
+    capfd: pytest.CaptureFixture[str],
+):
     script = r"import os; os.write(1, b'one\ntw'); os.write(2, b'o\nbad \xff\nlast'); os.kill(os.getpid(), 9)"
     process = SupervisedProcess("app", python(script))
 

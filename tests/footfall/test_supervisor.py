@@ -65,7 +65,7 @@ def test_ctrl_c_stops_everything_and_starting_again_finds_everything(own_system:
 
 
 @pytest.mark.parametrize("line", ["", "redis is ready", "mongodb is ready", "Starting gunicorn"])
-def test_ctrl_c_while_it_starts_stops_it_too(own_system: System, line: str):
+def test_ctrl_c_during_the_start_stops_everything_too(own_system: System, line: str):
     own_system.launch()
     wait_for(lambda: line in own_system.output() and own_system.process.children(), "the start", 60)
     start = time.monotonic()
@@ -82,7 +82,7 @@ def test_killing_the_supervisor_leaves_no_process_behind(own_system: System):
     assert left == []
 
 
-def test_what_dies_is_started_again_and_nothing_is_lost(own_system: System):
+def test_a_process_that_dies_is_restarted_and_nothing_is_lost(own_system: System):
     own_system.start()
     sent = 0
     for words in (["celery", "beat"], ["gunicorn", "report"], ["mongod"], ["redis-server"], ["gunicorn", "ingest"]):
@@ -102,7 +102,7 @@ def _accepted(system: System) -> int:
         return 0
 
 
-def test_redis_frozen_or_dead_is_a_503_within_two_seconds_for_everyone_at_once(own_system: System):
+def test_a_frozen_or_dead_redis_is_a_503_within_two_seconds_for_all_concurrent_requests(own_system: System):
     """64 clients at once are twice the number of threads: no client may wait for another client's time-out either."""
     own_system.start()
     assert post(own_system) == 200
@@ -139,12 +139,12 @@ def test_redis_frozen_or_dead_is_a_503_within_two_seconds_for_everyone_at_once(o
     assert took < 2.0
 
 
-def test_events_wait_while_mongodb_is_away_and_the_task_retries(own_system: System):
+def test_events_wait_while_mongodb_is_unreachable_and_the_task_retries(own_system: System):
     own_system.start()
     (mongod,) = own_system.part("mongod")
     mongod.suspend()
     assert [post(own_system) for _ in range(5)] == [200] * 5
-    wait_for(lambda: '"event": "store_events_retried"' in own_system.output(), "a retry", 40)
+    wait_for(lambda: '"event": "task_retried"' in own_system.output(), "a retry", 40)
     assert own_system.redis().xlen(JOURNAL_KEY) == 5
     mongod.resume()
     wait_for(lambda: views(own_system) == 5, "the events", 60)
@@ -181,14 +181,14 @@ def test_a_port_set_for_two_things_is_named(tmp_path: Path):
     assert f"port {port} is set twice. Change REPORTING_PORT" in ran.stderr
 
 
-def test_a_data_dir_that_cannot_be_is_named():
+def test_an_invalid_data_dir_is_named():
     ran = run_supervisor(DATA_DIR="/proc/nowhere")
     assert ran.returncode == 1
     assert "DATA_DIR" in ran.stderr
     assert "Traceback" not in ran.stderr
 
 
-def test_a_bad_setting_is_named(tmp_path: Path):
+def test_an_invalid_setting_is_named_at_the_start(tmp_path: Path):
     ran = run_supervisor(DATA_DIR=str(tmp_path), STORE_BATCH="many")
     assert ran.returncode == 1
     assert "STORE_BATCH" in ran.stderr

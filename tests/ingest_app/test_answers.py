@@ -12,7 +12,9 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, KeyRing
+from analytics.access.api_key import READ_SCOPE, WRITE_SCOPE
+from analytics.access.key_ring import KeyRing
+from analytics.access.store import ApiKeyStore
 from analytics.journal.journal import Journal
 from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
@@ -87,7 +89,7 @@ def test_with_the_site_s_key_a_dropped_event_says_why(ingest: FlaskClient, make_
     ],
     ids=["no key", "another scope", "another site", "no key of ours"],
 )
-def test_nobody_else_learns_what_a_site_drops(
+def test_without_the_site_s_key_the_answer_does_not_show_drops(
     ingest: FlaskClient, make_key: MakeKey, headers_of: Callable[[MakeKey], dict[str, str]]
 ):
     headers = headers_of(make_key)
@@ -99,7 +101,7 @@ def test_nobody_else_learns_what_a_site_drops(
     assert "excluded" not in ingest.post("/events?validate=1", json=[dropped], headers=headers).text
 
 
-def test_a_site_s_write_key_which_stands_in_pages_shows_no_reason(ingest: FlaskClient, redis: Redis, make_key: MakeKey):
+def test_a_write_key_which_is_public_shows_no_reason(ingest: FlaskClient, redis: Redis, make_key: MakeKey):
     write_key = "0b0e1c9e-5a57-4b6f-9c55-2f2b8e7c1a11"
     SiteRegistry(redis).publish(lambda: [replace(SHOP, write_key=write_key)])
     headers = {"Authorization": f"Bearer {write_key}"}
@@ -167,7 +169,7 @@ def test_a_missing_field_and_what_was_sent_in_its_place_are_in_one_answer(ingest
     ]
 
 
-def test_an_event_of_known_fields_is_answered_as_ever(ingest: FlaskClient, make_key: MakeKey):
+def test_an_event_without_unknown_fields_gets_no_warning(ingest: FlaskClient, make_key: MakeKey):
     every = dict.fromkeys(KNOWN) | GOOD
     for headers in ({}, make_key()):
         assert ingest.post("/event", json=every, headers=headers).data == QUEUED
@@ -215,7 +217,7 @@ def test_validate_says_what_would_happen_and_leaves_nothing_behind(
         ({"referrer": "https://semalt.com/"}, "spam_referrer"),
     ],
 )
-def test_validate_tells_the_site_s_key_what_the_door_or_a_worker_drops(
+def test_validate_tells_the_site_s_key_what_the_collector_or_a_worker_drops(
     ingest: FlaskClient, make_key: MakeKey, more: dict[str, str], reason: str
 ):
     headers = make_key(sites=["shop"])
@@ -235,7 +237,7 @@ def test_validate_tells_the_site_s_key_what_the_door_or_a_worker_drops(
         ({"user_id": None, "ip": "203.0.113.9"}, "anonymous"),
     ],
 )
-def test_validate_needs_no_key_and_says_who_is_counted_as_the_visitor(
+def test_validate_needs_no_key_and_shows_which_visitor_is_counted(
     ingest: FlaskClient, event: dict[str, Any], visitor: str
 ):
     answer = ingest.post("/event?validate=1", json=GOOD | event | {"url": "https://shop.example/a"})
@@ -244,7 +246,7 @@ def test_validate_needs_no_key_and_says_who_is_counted_as_the_visitor(
     assert "browser" not in answer.json["event"]
 
 
-def test_nobody_is_the_visitor_of_a_server_s_event_that_names_none(ingest: FlaskClient, make_key: MakeKey):
+def test_an_event_of_a_server_that_names_no_visitor_has_none(ingest: FlaskClient, make_key: MakeKey):
     event = GOOD | {"user_id": None}
     answer = ingest.post("/event?validate=1", json=event, headers=make_key() | {"User-Agent": FIREFOX})
     assert answer.json["event"]["visitor"] == "none"

@@ -17,7 +17,9 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ_SCOPE, WRITE_SCOPE, ApiKeyStore, KeyRing
+from analytics.access.api_key import READ_SCOPE, WRITE_SCOPE
+from analytics.access.key_ring import KeyRing
+from analytics.access.store import ApiKeyStore
 from analytics.events.event import Event, storable
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
@@ -82,7 +84,7 @@ def counts(redis: Redis, database: Database[dict[str, Any]]) -> dict[str, dict[s
 # Batches
 
 
-def test_ndjson_is_read_line_by_line_and_a_bad_line_harms_no_other(ingest: FlaskClient, admitted):
+def test_ndjson_is_read_line_by_line_and_an_invalid_line_does_not_affect_the_others(ingest: FlaskClient, admitted):
     lines = [json.dumps(KNOWN), "{", "", json.dumps({"site_id": "shop"}), " ", json.dumps(KNOWN), "17"]
     answer = ingest.post("/events", data="\r\n".join(lines), content_type="application/x-ndjson; charset=utf-8")
     assert answer.status_code == 200
@@ -107,7 +109,7 @@ def test_a_line_that_comes_in_very_many_pieces_is_joined_once(ingest: FlaskClien
     assert process_time() - began < 1
 
 
-def test_five_thousand_events_are_taken_and_one_more_is_not(ingest: FlaskClient, admitted, journal: Journal):
+def test_a_hit_may_have_five_thousand_events_and_no_more(ingest: FlaskClient, admitted, journal: Journal):
     assert ingest.post("/events", json=[KNOWN] * 5000).json["accepted"] == 5000
     for body in (json.dumps([KNOWN] * 5001), "\n".join([json.dumps(KNOWN)] * 5001)):
         kind = "application/json" if body.startswith("[") else "application/x-ndjson"
@@ -125,7 +127,7 @@ def test_a_body_may_be_compressed_on_every_route(ingest: FlaskClient, admitted, 
     assert len(admitted()) == 1
 
 
-def test_what_is_not_what_it_says_it_is_gets_its_code(ingest: FlaskClient):
+def test_a_body_that_does_not_match_its_headers_gets_a_code(ingest: FlaskClient):
     answer = ingest.post("/events", data=b"[]", headers={"Content-Encoding": "gzip"})
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "not_decoded")
     answer = ingest.post("/events", data=b"[]", headers={"Content-Encoding": "lzma"})
@@ -134,7 +136,7 @@ def test_what_is_not_what_it_says_it_is_gets_its_code(ingest: FlaskClient):
 
 
 @pytest.mark.parametrize(("route", "most"), [("/event", 65536), ("/events", BATCH_BYTES)], ids=["one event", "a batch"])
-def test_the_limit_is_on_what_comes_and_on_what_becomes_of_it(ingest: FlaskClient, route: str, most: int):
+def test_the_size_limit_applies_before_and_after_inflation(ingest: FlaskClient, route: str, most: int):
     def post(size: int, encoding: str) -> int:
         body = b'"' + b"x" * (size - 2) + b'"'
         body = gzip.compress(body) if encoding else body
@@ -145,7 +147,7 @@ def test_the_limit_is_on_what_comes_and_on_what_becomes_of_it(ingest: FlaskClien
     assert post(50_000_000, "gzip") == 413
 
 
-def test_the_limit_holds_for_a_body_that_does_not_say_its_length(ingest: FlaskClient):
+def test_the_size_limit_applies_to_a_body_without_a_length(ingest: FlaskClient):
     class Endless:
         def read(self, size: int = -1) -> bytes:
             return b" " * size
@@ -154,7 +156,7 @@ def test_the_limit_holds_for_a_body_that_does_not_say_its_length(ingest: FlaskCl
     assert ingest.post("/events", environ_overrides=environ).status_code == 413
 
 
-def test_half_a_body_does_not_count(ingest: FlaskClient, journal: Journal):
+def test_an_incomplete_body_does_not_count(ingest: FlaskClient, journal: Journal):
     lines = json.dumps(KNOWN) + "\n" + json.dumps(KNOWN)
     answer = ingest.post(
         "/events", data=lines, content_type="application/x-ndjson",
@@ -182,7 +184,9 @@ def test_half_a_body_does_not_count(ingest: FlaskClient, journal: Journal):
         ("1970-01-01T00:00:00Z", "9998-01-01T00:00:00Z", ("2026-11-22T12:00:00.123Z", True)),
     ],
 )
-def test_when_it_was_by_our_clock(ingest, admitted, sent_at, timestamp, occurred_and_clamped):
+def test_timestamps_are_corrected_to_the_clock_of_the_server(
+    ingest, admitted, sent_at, timestamp, occurred_and_clamped
+):
     occurred, clamped = occurred_and_clamped
     body = {"events": [KNOWN | {"timestamp": timestamp}], "sent_at": sent_at}
     assert ingest.post("/events", json=body).json["accepted"] == 1
@@ -191,7 +195,7 @@ def test_when_it_was_by_our_clock(ingest, admitted, sent_at, timestamp, occurred
     assert event.received_at == NOW
 
 
-def test_a_sent_at_that_says_nothing_sensible_is_named(ingest: FlaskClient):
+def test_an_invalid_sent_at_is_named(ingest: FlaskClient):
     answer = ingest.post("/events", json={"events": [KNOWN], "sent_at": "yesterday"})
     assert (answer.status_code, list(answer.json["error"]["fields"])) == (400, ["sent_at"])
     bad = {"events": [KNOWN | {"timestamp": "1971-01-01T00:00:00Z"}], "sent_at": "9998-01-01T00:00:00Z"}
@@ -203,7 +207,7 @@ def days_ago(days: int) -> dict[str, str]:
     return KNOWN | {"timestamp": (NOW - timedelta(days=days)).isoformat()}
 
 
-def test_how_old_an_event_may_be_is_the_site_s_to_say_but_for_api_keys(ingest, admitted, publish, make_key):
+def test_the_site_limits_the_age_of_events_except_with_an_api_key(ingest, admitted, publish, make_key):
     publish(Site("shop", backdate_days=30))
     old = days_ago(31)
     assert ingest.post("/event", json=days_ago(30)).status_code == 200
@@ -219,7 +223,7 @@ def test_how_old_an_event_may_be_is_the_site_s_to_say_but_for_api_keys(ingest, a
 # Visitor
 
 
-def test_who_brings_no_user_id_is_a_visitor_of_the_day(ingest: FlaskClient, admitted):
+def test_an_event_without_a_user_id_gets_the_visitor_id_of_the_day(ingest: FlaskClient, admitted):
     ingest.post("/event", json=GOOD, headers={"User-Agent": AGENT})
     ingest.post("/event", json=GOOD | {"path": "/"}, headers={"User-Agent": AGENT})
     ingest.post("/event", json=GOOD, headers={"User-Agent": "another"})
@@ -230,7 +234,7 @@ def test_who_brings_no_user_id_is_a_visitor_of_the_day(ingest: FlaskClient, admi
     assert known is None
 
 
-def test_who_sent_it_is_sealed_and_stands_nowhere_in_the_clear(ingest: FlaskClient, admitted, redis: Redis):
+def test_the_sender_of_an_event_is_sealed_and_nowhere_in_plain_text(ingest: FlaskClient, admitted, redis: Redis):
     headers = {"User-Agent": AGENT, "Accept-Language": "de-DE,de;q=0.9"}
     ingest.post("/event", json=KNOWN, headers=headers, environ_overrides={"REMOTE_ADDR": "203.0.113.77"})
     dumps = [redis.dump(key) for key in redis.scan_iter()]
@@ -239,7 +243,7 @@ def test_who_sent_it_is_sealed_and_stands_nowhere_in_the_clear(ingest: FlaskClie
     assert Salts(redis, lambda: NOW).unseal(event.client) == Client("203.0.113.77", AGENT, "de-DE,de;q=0.9")
 
 
-def test_a_server_s_key_makes_it_nobody_unless_the_event_says_who(ingest, admitted, redis: Redis, make_key):
+def test_with_an_api_key_an_event_has_a_visitor_only_if_it_names_one(ingest, admitted, redis: Redis, make_key):
     publish_nothing = [GOOD, GOOD | {"ip": "203.0.113.7", "user_agent": AGENT}, GOOD | {"ip": "203.0.113.7"}]
     ingest.post("/events", json=publish_nothing, headers=make_key() | {"User-Agent": "curl/8"})
     nobody, ann, somebody = admitted()
@@ -250,7 +254,7 @@ def test_a_server_s_key_makes_it_nobody_unless_the_event_says_who(ingest, admitt
     assert len({None, ann.visitor_id, somebody.visitor_id}) == 3
 
 
-def test_without_a_key_an_event_may_say_who_did_it_too(ingest: FlaskClient, admitted, redis: Redis):
+def test_without_a_key_an_event_may_name_its_visitor_too(ingest: FlaskClient, admitted, redis: Redis):
     bodies = [
         GOOD | {"ip": "::ffff:203.0.113.7"},
         GOOD | {"user_agent": "app/1"},
@@ -263,13 +267,13 @@ def test_without_a_key_an_event_may_say_who_did_it_too(ingest: FlaskClient, admi
 
 
 @pytest.mark.parametrize("given", [{"ip": "localhost"}, {"ip": 7}, {"ip": ["::1"]}, {"user_agent": 7}])
-def test_who_cannot_be_read_is_named(ingest: FlaskClient, given: dict[str, object]):
+def test_an_invalid_visitor_is_named(ingest: FlaskClient, given: dict[str, object]):
     answer = ingest.post("/event", json=GOOD | given)
     assert (answer.status_code, list(answer.json["error"]["fields"])) == (400, list(given))
 
 
 @pytest.mark.parametrize("letter", ["x", "\u00ff", "\U0001f600", "\ud800", '"'], ids=ascii)
-def test_who_did_it_is_sealed_and_read_again_however_long_it_is(ingest, admitted, redis: Redis, letter: str):
+def test_a_client_of_any_length_can_be_sealed_and_read_again(ingest, admitted, redis: Redis, letter: str):
     """In JSON a letter may take 12 bytes.
 
     A seal that was longer than the journal's form allows became a dead letter.
@@ -279,7 +283,7 @@ def test_who_did_it_is_sealed_and_read_again_however_long_it_is(ingest, admitted
     assert Salts(redis, lambda: NOW).unseal(event.client) == Client("fe80::1", storable(letter) * 1024)
 
 
-def test_a_client_cannot_say_what_only_the_door_knows(ingest: FlaskClient, admitted):
+def test_a_client_cannot_set_the_fields_of_the_collector(ingest: FlaskClient, admitted):
     forged = {
         "client": "2026-11-22.AAAA",
         "visitor_id": "forged",
@@ -299,7 +303,7 @@ def test_a_client_cannot_say_what_only_the_door_knows(ingest: FlaskClient, admit
 # Site policy
 
 
-def test_in_production_a_site_that_is_not_known_is_refused_and_its_name_counted_nowhere(
+def test_in_production_an_unknown_site_is_rejected_and_not_counted_by_name(
     production: FlaskClient, publish, redis: Redis, database
 ):
     publish(Site("shop"))
@@ -310,7 +314,7 @@ def test_in_production_a_site_that_is_not_known_is_refused_and_its_name_counted_
     assert counts(redis, database) == {"shop": {"accepted": 1}, "": {"rejected:unknown_site": 1}}
 
 
-def test_in_production_nothing_is_counted_by_a_name_that_somebody_made_up(
+def test_in_production_nothing_is_counted_under_a_made_up_name(
     production: FlaskClient, publish, redis: Redis, database
 ):
     """On no route: each name takes memory in Redis, and a client can make up names at no cost."""
@@ -328,18 +332,20 @@ def test_in_production_nothing_is_counted_by_a_name_that_somebody_made_up(
     assert counts(redis, database)["shop"] == {"rejected:invalid_event": 1, "dropped:identify": 1}
 
 
-def test_a_name_is_no_longer_than_a_site_s_wherever_it_comes_from(ingest: FlaskClient, redis: Redis, database):
+def test_a_site_name_is_limited_in_length_wherever_it_comes_from(ingest: FlaskClient, redis: Redis, database):
     ingest.post(f"/v1/identify?writeKey={'x' * 8000}", json={"userId": "ann"})
     ingest.post("/v1/track", json={"event": ""}, headers={"Authorization": basic("x" * 8000)})
     assert max(map(len, counts(redis, database))) <= 128
 
 
-def test_in_production_knowing_no_site_at_all_is_our_trouble(production: FlaskClient, redis: Redis):
+def test_in_production_an_unpublished_list_of_sites_is_a_503(production: FlaskClient, redis: Redis):
     answer = production.post("/event", json=KNOWN)
     assert answer.status_code == 503
 
 
-def test_another_origin_than_the_site_s_is_refused_and_may_read_so(ingest, publish, make_key, redis, database):
+def test_an_origin_that_the_site_does_not_allow_is_refused_and_can_read_the_answer(
+    ingest, publish, make_key, redis, database
+):
     publish(Site("shop", allowed_origins=("https://shop.example",)))
     post = lambda **headers: ingest.post("/event", json=KNOWN, headers=headers)  # noqa: E731
     assert post(Origin="https://shop.example").status_code == 200
@@ -353,7 +359,9 @@ def test_another_origin_than_the_site_s_is_refused_and_may_read_so(ingest, publi
     assert counts(redis, database)["shop"] == {"accepted": 3, "rejected:origin_not_allowed": 4}
 
 
-def test_what_a_site_or_a_visitor_does_not_want_is_dropped_and_counted(ingest, publish, redis, database, journal):
+def test_events_that_a_site_or_a_visitor_does_not_want_are_dropped_and_counted(
+    ingest, publish, redis, database, journal
+):
     publish(
         Site("shop", honours_dnt=True, excluded_ips=(ip_network("203.0.113.0/24"), ip_network("2001:db8::/32"))),
         Site("blog"),
@@ -377,7 +385,7 @@ def test_what_a_site_or_a_visitor_does_not_want_is_dropped_and_counted(ingest, p
     }
 
 
-def test_an_api_key_that_is_not_good_is_the_same_as_none_and_the_answer_says_so(ingest, make_key, publish):
+def test_an_invalid_api_key_counts_as_none_and_the_answer_says_so(ingest, make_key, publish):
     publish(Site("shop"))
     bad = [
         "footfall_",
@@ -399,7 +407,7 @@ def test_an_api_key_that_is_not_good_is_the_same_as_none_and_the_answer_says_so(
         assert (answer.status_code, "warnings" in answer.json) == (200, False)
 
 
-def test_one_hit_is_of_a_hundred_sites_at_most(ingest: FlaskClient):
+def test_a_hit_may_have_events_of_a_hundred_sites_at_most(ingest: FlaskClient):
     answer = ingest.post("/events", json=[KNOWN | {"site_id": f"{number}"} for number in range(120)])
     assert answer.json["accepted"] == 100
     assert {x["code"] for x in answer.json["rejected"]} == {"too_many_sites"}
@@ -423,7 +431,7 @@ def pixel(ingest: FlaskClient, query: dict[str, str], **more: Any) -> Iterator[A
     return answer
 
 
-def test_an_image_is_a_pageview_of_the_page_that_it_is_on(ingest: FlaskClient, admitted):
+def test_the_pixel_is_a_pageview_of_the_page_that_contains_it(ingest: FlaskClient, admitted):
     assert (
         "X-Footfall-Rejected"
         not in pixel(ingest, {"site_id": "shop"}, headers={"Referer": "https://shop.example/a"}).headers
@@ -432,7 +440,7 @@ def test_an_image_is_a_pageview_of_the_page_that_it_is_on(ingest: FlaskClient, a
     assert (event.site_id, event.event_type, event.url) == ("shop", "pageview", "https://shop.example/a")
 
 
-def test_an_image_may_say_everything_that_an_event_may(ingest: FlaskClient, admitted):
+def test_the_pixel_accepts_all_fields_of_an_event(ingest: FlaskClient, admitted):
     query = {
         "site_id": "shop", "event_type": "opened", "path": "/mail/7", "referrer": "https://news.example/",
         "props": '{"campaign": 7}', "revenue": '{"amount": "1.50", "currency": "EUR"}', "interactive": "false",
@@ -452,17 +460,17 @@ def test_an_image_may_say_everything_that_an_event_may(ingest: FlaskClient, admi
         ({"site_id": "shop", "ip": "x"}, "invalid_event: ip"),
     ],
 )
-def test_an_image_is_an_image_whatever_came_of_it(ingest: FlaskClient, journal: Journal, query, header: str):
+def test_the_pixel_is_an_image_whatever_the_outcome(ingest: FlaskClient, journal: Journal, query, header: str):
     assert pixel(ingest, query).headers["X-Footfall-Rejected"] == header
     assert journal.waiting() == 0
 
 
-def test_whoever_only_asks_for_the_headers_of_an_image_is_not_counted(ingest: FlaskClient, journal: Journal):
+def test_a_head_request_of_the_pixel_is_not_counted(ingest: FlaskClient, journal: Journal):
     assert ingest.head("/pixel.gif?site_id=shop").status_code == 200
     assert journal.waiting() == 0
 
 
-def test_an_image_that_could_not_be_counted_is_a_503(ingest: FlaskClient, redis: Redis):
+def test_a_pixel_that_cannot_be_counted_is_a_503(ingest: FlaskClient, redis: Redis):
     redis.config_set("maxmemory", 1)
     try:
         answer = ingest.get("/pixel.gif?site_id=shop")

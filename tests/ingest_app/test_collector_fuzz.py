@@ -263,7 +263,7 @@ def call(app: Flask, route: str, headers: dict[str, str], body: bytes) -> tuple[
     return int(found[0][:3]), answer
 
 
-def test_no_process_dies_of_what_comes_over_a_socket(settings: Settings, redis: Redis, tmp_path: Path):
+def test_no_bytes_from_a_socket_kill_a_process(settings: Settings, redis: Redis, tmp_path: Path):
     """Some thousands through gunicorn, with changed heads too. Connections stay open as long as gunicorn allows."""
     port = pick_port(0)
     environment = {"REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "LOG_LEVEL": "ERROR"}

@@ -96,7 +96,7 @@ def test_a_site_is_known_by_its_domains_its_write_key_and_its_id(
     assert [event.site_id for event in admitted()] == ["shop"]
 
 
-def test_in_production_plausible_hears_nothing_of_a_domain_that_is_not_known(
+def test_in_production_plausible_clients_are_not_told_of_an_unknown_domain(
     production: FlaskClient, admitted, redis: Redis, database: Database[dict[str, Any]]
 ):
     answer = plausible(production, "unheard-of.example")
@@ -110,7 +110,7 @@ def test_in_production_plausible_hears_nothing_of_a_domain_that_is_not_known(
     }
 
 
-def test_in_production_umami_is_told_and_segment_finds_it_in_the_answer(production: FlaskClient, journal: Journal):
+def test_in_production_umami_and_segment_clients_are_told_of_an_unknown_site(production: FlaskClient, journal: Journal):
     answer = umami(production, "unheard-of")
     assert (answer.status_code, answer.json["code"]) == (400, "unknown_site")
     answer = segment(production, "unheard-of")
@@ -119,7 +119,9 @@ def test_in_production_umami_is_told_and_segment_finds_it_in_the_answer(producti
     assert journal.waiting() == 0
 
 
-def test_a_site_that_takes_events_of_some_origins_only_says_so(ingest: FlaskClient, redis: Redis, journal: Journal):
+def test_an_event_from_an_origin_that_is_not_allowed_is_refused_with_a_reason(
+    ingest: FlaskClient, redis: Redis, journal: Journal
+):
     SiteRegistry(redis).publish(lambda: [replace(SHOP, allowed_origins=("https://shop.example",))])
     for send in (plausible, umami):
         assert send(ingest, "shop", Origin="https://shop.example").status_code in (200, 202)
@@ -134,7 +136,7 @@ def test_a_site_that_takes_events_of_some_origins_only_says_so(ingest: FlaskClie
     "origin", ["https://xn--bcher-kva.example", "HTTPS://XN--BCHER-KVA.example:443", "https://xn--bcher-kva.example."]
 )
 @pytest.mark.parametrize("send", [plausible, umami, segment])
-def test_an_origin_is_allowed_however_it_is_written(
+def test_an_origin_is_allowed_in_every_spelling(
     ingest: FlaskClient, redis: Redis, journal: Journal, send: Send, origin: str
 ):
     site = load_site("shop", {"allowed_origins": ["https://Bücher.example/"]})
@@ -144,7 +146,7 @@ def test_an_origin_is_allowed_however_it_is_written(
     assert journal.waiting() == 1
 
 
-def test_a_visitor_who_wants_none_of_it_is_dropped_and_plausible_says_how_often(
+def test_an_event_of_a_visitor_who_refuses_is_dropped_and_plausible_gets_the_count(
     ingest: FlaskClient, redis: Redis, journal: Journal
 ):
     SiteRegistry(redis).publish(lambda: [replace(SHOP, honours_dnt=True)])
@@ -155,7 +157,7 @@ def test_a_visitor_who_wants_none_of_it_is_dropped_and_plausible_says_how_often(
 
 
 @pytest.mark.parametrize("send", [plausible, umami])
-def test_visitors_of_a_relay_are_told_apart_by_their_addresses(ingest: FlaskClient, admitted, send: Send):
+def test_visitors_behind_a_relay_are_distinguished_by_their_addresses(ingest: FlaskClient, admitted, send: Send):
     for address in ("203.0.113.9", "203.0.113.10", "10.1.2.3, 203.0.113.9, 10.0.0.1"):
         send(ingest, "shop", **{"X-Forwarded-For": address})
     first, second, again = (event.visitor_id for event in admitted())
@@ -185,7 +187,7 @@ OTHER = ["2001:db8::2", "[2001:DB8::2]", "[2001:db8::2]:443", "2001:db8:0:0::2%e
 
 
 @pytest.mark.parametrize("send", FOR_A_VISITOR)
-def test_a_visitor_is_one_however_their_address_is_written(ingest: FlaskClient, admitted, send: Send):
+def test_a_visitor_is_the_same_for_every_spelling_of_their_address(ingest: FlaskClient, admitted, send: Send):
     for address in (*ONE, *OTHER):
         assert send(ingest, address).status_code in (200, 202)
     visitors = [event.visitor_id for event in admitted()]
@@ -194,7 +196,7 @@ def test_a_visitor_is_one_however_their_address_is_written(ingest: FlaskClient, 
 
 
 @pytest.mark.parametrize("send", FOR_A_VISITOR)
-def test_an_excluded_address_is_excluded_however_it_is_written(
+def test_an_excluded_address_is_excluded_in_every_spelling(
     ingest: FlaskClient, redis: Redis, journal: Journal, send: Send
 ):
     site = load_site("shop", {"excluded_ips": ["::ffff:203.0.113.0/120", "[2001:db8::2]"]})
@@ -208,14 +210,14 @@ def test_an_excluded_address_is_excluded_however_it_is_written(
     "first", ["::ffff:10.0.0.5", "10.0.0.5:80", "[fd00::1]:443", "[::ffff:192.168.0.1]", "unknown"]
 )
 @pytest.mark.parametrize("send", [plausible, umami])
-def test_an_address_within_an_office_is_nobodys(ingest: FlaskClient, admitted, send: Send, first: str):
+def test_a_private_address_in_a_forwarding_header_is_skipped(ingest: FlaskClient, admitted, send: Send, first: str):
     send(ingest, "shop", **{"X-Forwarded-For": f"{first}, 203.0.113.9:4711, 198.51.100.7"})
     send(ingest, "shop", **{"X-Forwarded-For": "203.0.113.9"})
     one, again = admitted()
     assert one.visitor_id == again.visitor_id
 
 
-def test_nobodys_address_or_user_agent_stands_for_a_visitor_of_a_server_of_segments(ingest: FlaskClient, admitted):
+def test_the_address_and_user_agent_of_a_server_with_segment_s_library_name_no_visitor(ingest: FlaskClient, admitted):
     segment(ingest, "shop", "analytics-python/2.4.0")
     segment(ingest, "shop", BROWSER)
     of_server, of_browser = admitted()
@@ -244,13 +246,13 @@ def any_of(names: Sequence[str], **given: Any) -> st.SearchStrategy[dict[str, An
 
 @THOROUGH
 @given(body=JSON | any_of(OF_PLAUSIBLE) | any_of(OF_PLAUSIBLE, n=st.text(max_size=5), u=st.just("https://a.b/?c#d")))
-def test_no_json_is_too_odd_for_plausibles_route(ingest: FlaskClient, body: Any):
+def test_the_plausible_route_answers_any_json(ingest: FlaskClient, body: Any):
     assert ingest.post("/api/event", data=json.dumps(body)).status_code in (202, 400)
 
 
 @THOROUGH
 @given(payload=JSON | any_of(OF_UMAMI, website=st.just("shop")))
-def test_no_json_is_too_odd_for_umamis(ingest: FlaskClient, payload: Any):
+def test_the_umami_route_answers_any_json(ingest: FlaskClient, payload: Any):
     event = {"type": "event", "payload": payload}
     assert ingest.post("/api/batch", data=json.dumps([event, payload])).status_code == 200
     assert ingest.post("/api/send", data=json.dumps(event)).status_code in (200, 400)
@@ -261,7 +263,7 @@ def test_no_json_is_too_odd_for_umamis(ingest: FlaskClient, payload: Any):
     kind=st.sampled_from([*CALLS, "odd"]),
     message=JSON | any_of(OF_SEGMENT, writeKey=st.just("shop"), context=WITHIN | JSON, properties=WITHIN | JSON),
 )
-def test_no_json_is_too_odd_for_segments(ingest: FlaskClient, kind: str, message: Any):
+def test_the_segment_route_answers_any_json(ingest: FlaskClient, kind: str, message: Any):
     one = {**message, "type": kind} if isinstance(message, dict) else message
     assert ingest.post("/v1/batch", data=json.dumps({"batch": [one], "context": message})).status_code == 200
     assert ingest.post("/v1/track", data=json.dumps(message)).status_code == (200 if isinstance(message, dict) else 400)
@@ -272,7 +274,9 @@ ODD = JSON | st.sampled_from(["x" * 5000, "\ud800", "https://[bad", "0001-01-01"
 
 @THOROUGH
 @given(field=st.sampled_from([name for name in OF_PLAUSIBLE if name not in "nudpm"]), value=ODD)
-def test_no_optional_field_costs_an_event_of_plausibles(ingest: FlaskClient, journal: Journal, field: str, value: Any):
+def test_no_optional_field_makes_the_plausible_route_reject_an_event(
+    ingest: FlaskClient, journal: Journal, field: str, value: Any
+):
     before = journal.waiting()
     answer = ingest.post("/api/event", data=json.dumps({"n": "a", "u": "https://a.b/", "d": "shop", field: value}))
     assert (answer.status_code, journal.waiting()) == (202, before + 1)
@@ -280,7 +284,9 @@ def test_no_optional_field_costs_an_event_of_plausibles(ingest: FlaskClient, jou
 
 @THOROUGH
 @given(field=st.sampled_from([name for name in OF_UMAMI if name not in ("website", "name")]), value=ODD)
-def test_no_optional_field_costs_an_event_of_umamis(ingest: FlaskClient, journal: Journal, field: str, value: Any):
+def test_no_optional_field_makes_the_umami_route_reject_an_event(
+    ingest: FlaskClient, journal: Journal, field: str, value: Any
+):
     before = journal.waiting()
     event = {"type": "event", "payload": {"website": "shop", "url": "/", field: value}}
     assert (ingest.post("/api/send", data=json.dumps(event)).status_code, journal.waiting()) == (200, before + 1)
@@ -293,7 +299,7 @@ def test_no_optional_field_costs_an_event_of_umamis(ingest: FlaskClient, journal
     field=st.sampled_from([name for name in (*OF_SEGMENT, *OF_CONTEXT) if name not in ("event", "writeKey", "sentAt")]),
     value=ODD,
 )
-def test_no_optional_field_costs_an_event_of_segments(
+def test_no_optional_field_makes_the_segment_route_reject_an_event(
     ingest: FlaskClient, kind: str, within: tuple[str, ...], field: str, value: Any
 ):
     said = {field: value}
@@ -347,7 +353,7 @@ def test_a_pixel_with_an_empty_time_or_id_has_none(ingest: FlaskClient, admitted
 
 
 @pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]")], ids=["objects", "lists"])
-def test_properties_as_deep_as_json_goes_are_no_bug_of_ours(ingest: FlaskClient, opening: str, closing: str):
+def test_properties_of_any_depth_cause_no_error_500(ingest: FlaskClient, opening: str, closing: str):
     for depth in range(800, 1000, 3):
         deep = opening * depth + "1" + closing * depth
         track = f'{{"type": "track", "event": "a", "userId": "x", "properties": {{"p": {deep}}}}}'
@@ -356,7 +362,7 @@ def test_properties_as_deep_as_json_goes_are_no_bug_of_ours(ingest: FlaskClient,
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/odd"), ("GET", "/v1/batch"), ("PUT", "/api/send")])
-def test_what_is_not_there_has_code_and_message_too(ingest: FlaskClient, method: str, path: str):
+def test_a_404_has_code_and_message_too(ingest: FlaskClient, method: str, path: str):
     answer = ingest.open(path, method=method)
     assert answer.status_code in (404, 405)
     assert (answer.json["code"], answer.json["message"]) == (
@@ -366,7 +372,7 @@ def test_what_is_not_there_has_code_and_message_too(ingest: FlaskClient, method:
 
 
 @pytest.mark.parametrize("send", [plausible, umami, segment])
-def test_over_a_limit_their_clients_are_told_when_to_come_again(
+def test_clients_over_a_limit_are_told_when_to_send_again(
     settings: Settings, journal: Journal, wake_ups: WakeUps, send: Send
 ):
     settings = replace(settings, rate_limit_site="1/hour")
@@ -378,11 +384,11 @@ def test_over_a_limit_their_clients_are_told_when_to_come_again(
 
 
 @pytest.mark.parametrize("send", [plausible, umami, segment])
-def test_an_api_key_of_ours_that_is_not_good_is_ignored_as_any_other_authorization(ingest: FlaskClient, send: Send):
+def test_an_invalid_api_key_is_ignored_as_any_other_authorization(ingest: FlaskClient, send: Send):
     assert send(ingest, "shop", Authorization=f"Bearer footfall_{'x' * 32}").status_code in (200, 202)
 
 
-def test_what_is_missing_or_wrong_is_named_as_the_client_calls_it(production: FlaskClient):
+def test_a_missing_or_invalid_field_has_the_name_that_the_client_uses(production: FlaskClient):
     track = {"type": "track", "event": "a", "userId": "x"}
     for body, fields in (
         ({"batch": [track]}, {"writeKey": ["Missing data for required field."]}),
@@ -460,7 +466,7 @@ ODD_PROPS = {"p" * 300 + f"{n}": [] for n in range(30)}
         ("/v1/batch", {"writeKey": "shop", "batch": [{"type": "track"}] * 5000}, "rejected"),
     ],
 )
-def test_very_many_wrong_events_get_a_short_answer_soon(ingest: FlaskClient, route: str, events: Any, rejected: str):
+def test_many_invalid_events_get_a_short_answer_quickly(ingest: FlaskClient, route: str, events: Any, rejected: str):
     body = brotli.compress(json.dumps(events).encode())
     assert len(body) < 500
     # Loads data sets before the measurement.

@@ -27,7 +27,7 @@ def pieces(data: bytes, size: int = 1000) -> Iterator[bytes]:
 
 @pytest.mark.parametrize("size", [1, 7, 65536])
 @pytest.mark.parametrize("encoding", HOW)
-def test_it_becomes_what_it_was_however_it_is_cut_into_pieces(encoding: str, size: int):
+def test_a_body_is_inflated_in_whatever_pieces_it_arrives(encoding: str, size: int):
     assert b"".join(inflate(pieces(HOW[encoding](TEXT), size), encoding.upper())) == TEXT
 
 
@@ -39,7 +39,7 @@ def test_bare_deflate_is_read_too_and_gzip_of_several_members_and_zstd_of_severa
 
 
 @pytest.mark.parametrize("encoding", HOW)
-def test_what_ends_early_goes_on_or_is_something_else_is_the_caller_s_mistake(encoding: str):
+def test_an_incomplete_overlong_or_invalid_body_is_an_error_of_the_caller(encoding: str):
     good = HOW[encoding](TEXT)
     for body in (b"", good[:1], good[: len(good) // 2], good[:-1], good + b"more", b"{}", b"\xff" * 100):
         with pytest.raises(InvalidEvent) as error:
@@ -48,7 +48,7 @@ def test_what_ends_early_goes_on_or_is_something_else_is_the_caller_s_mistake(en
 
 
 @pytest.mark.parametrize("encoding", HOW)
-def test_a_bomb_costs_no_more_than_what_is_read_of_it(encoding: str):
+def test_a_body_that_inflates_to_a_huge_one_is_inflated_only_as_far_as_it_is_read(encoding: str):
     bomb = HOW[encoding](bytes(100_000_000))
     assert len(bomb) < 200_000
     first = next(inflate(pieces(bomb, 65536), encoding))
@@ -56,18 +56,18 @@ def test_a_bomb_costs_no_more_than_what_is_read_of_it(encoding: str):
 
 
 @pytest.mark.parametrize("encoding", ["", " ", "identity", "Identity"])
-def test_without_an_encoding_it_is_what_it_is(encoding: str):
+def test_a_body_without_an_encoding_is_unchanged(encoding: str):
     assert b"".join(inflate(pieces(TEXT), encoding)) == TEXT
 
 
 @pytest.mark.parametrize("encoding", ["compress", "gzip, br", "\u00e4", "x" * 1000])
-def test_another_encoding_is_named_together_with_what_is_spoken(encoding: str):
+def test_an_unknown_encoding_is_named_with_the_supported_ones(encoding: str):
     with pytest.raises(NotSpoken) as error:
         inflate(pieces(TEXT), encoding)
     assert dict(error.value.get_headers())["Accept-Encoding"] == "gzip, x-gzip, deflate, br, zstd"
 
 
-def test_a_zstd_frame_that_wants_more_memory_than_http_allows_is_refused():
+def test_a_zstd_frame_that_needs_more_memory_than_http_allows_is_refused():
     wants = zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=27))
     with pytest.raises(InvalidEvent):
         list(inflate([wants.compressobj().compress(TEXT) or wants.stream_reader(TEXT).read()], "zstd"))

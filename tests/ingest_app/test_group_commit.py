@@ -1,4 +1,4 @@
-"""Requests share a write only while another is in flight, and each returns after its own write."""
+"""Entries share a write only while another is in flight, and each has the outcome of its own write."""
 
 import threading
 from collections.abc import Sequence
@@ -39,72 +39,65 @@ def commits(disk: Disk) -> GroupCommit:
     return GroupCommit(disk.write)
 
 
-@pytest.fixture
-def requests():
-    with ThreadPoolExecutor(20) as pool:
-        yield pool
-
-
-def test_an_idle_door_writes_at_once_on_the_request_s_own_thread(commits: GroupCommit, disk: Disk):
-    commits.append([b"1"])
-    commits.append([b"2", b"3"])
+def test_an_idle_collector_writes_at_once_on_one_other_thread(commits: GroupCommit, disk: Disk):
+    commits.append([b"1"]).result(10)
+    commits.append([b"2", b"3"]).result(10)
     assert disk.writes == [[b"1"], [b"2", b"3"]]
-    assert set(disk.threads) == {threading.get_ident()}
+    assert len(set(disk.threads)) == 1
+    assert threading.get_ident() not in disk.threads
 
 
-def test_what_is_too_much_for_one_write_goes_into_several(disk: Disk, requests: ThreadPoolExecutor):
+def test_what_is_too_much_for_one_write_goes_into_several(disk: Disk):
     commits = GroupCommit(disk.write, most=10, size=lambda entries: sum(map(len, entries)))
     disk.go.clear()
-    waiting = [requests.submit(commits.append, [b"first"])]
+    waiting = [commits.append([b"first"])]
     wait_for(lambda: disk.writes, "the first write")
-    waiting += [requests.submit(commits.append, [b"%03d" % n, b"x"]) for n in range(8)]
-    waiting.append(requests.submit(commits.append, [b"larger than one write may be"]))
-    wait_for(lambda: commits._open.entries, "the others")
+    waiting += [commits.append([b"%03d" % n, b"x"]) for n in range(8)]
+    waiting.append(commits.append([b"larger than one write may be"]))
     disk.go.set()
-    for request in waiting:
-        request.result(10)
-    assert len(disk.writes) >= 6
-    assert sorted(len(write) // 2 for write in disk.writes if write[-1] == b"x")[-1] == 2
-    assert [b"larger than one write may be"] in disk.writes
-    assert sorted(x for write in disk.writes for x in write if x[:1] == b"0") == [b"%03d" % n for n in range(8)]
+    for written in waiting:
+        written.result(10)
+    assert disk.writes == [
+        [b"first"],
+        *[[b"%03d" % n, b"x", b"%03d" % (n + 1), b"x"] for n in range(0, 8, 2)],
+        [b"larger than one write may be"],
+    ]
 
 
-def share_a_write(commits: GroupCommit, disk: Disk, requests: ThreadPoolExecutor) -> tuple[Future, list[Future]]:
-    """One request whose write is delayed, and ten more that arrived meanwhile."""
+def share_a_write(commits: GroupCommit, disk: Disk) -> tuple[Future, list[Future]]:
+    """One write that is delayed, and ten more that arrived meanwhile."""
     disk.go.clear()
-    first = requests.submit(commits.append, [b"first"])
+    first = commits.append([b"first"])
     wait_for(lambda: disk.writes, "the first write")
-    others = [requests.submit(commits.append, [b"%d" % n]) for n in range(10)]
-    wait_for(lambda: len(commits._open.entries) == 10, "ten that wait")
-    return first, others
+    return first, [commits.append([b"%d" % n]) for n in range(10)]
 
 
-def test_requests_that_arrive_during_a_write_share_the_next_one(commits, disk, requests):
-    first, others = share_a_write(commits, disk, requests)
-    assert not any(request.done() for request in [first, *others]), "none is through before its write is"
+def test_entries_that_arrive_during_a_write_share_the_next_one(commits: GroupCommit, disk: Disk):
+    first, others = share_a_write(commits, disk)
+    assert not any(written.done() for written in [first, *others]), "no future is done before its write is"
     disk.go.set()
-    for request in [first, *others]:
-        request.result(10)
-    assert len(disk.writes) == 2
-    assert sorted(disk.writes[1]) == sorted(b"%d" % n for n in range(10))
+    for written in [first, *others]:
+        written.result(10)
+    assert disk.writes == [[b"first"], [b"%d" % n for n in range(10)]]
 
 
-def test_a_write_s_error_is_the_answer_to_all_who_shared_it_and_to_nobody_else(commits, disk, requests):
-    first, others = share_a_write(commits, disk, requests)
+def test_a_write_s_error_reaches_all_that_shared_it_and_no_others(commits: GroupCommit, disk: Disk):
+    first, others = share_a_write(commits, disk)
     disk.error = OSError("disk full")
     disk.go.set()
     first.result(10)
-    for request in others:
+    for written in others:
         with pytest.raises(OSError, match="disk full"):
-            request.result(10)
+            written.result(10)
     disk.error = None
-    commits.append([b"after"])
+    commits.append([b"after"]).result(10)
     assert disk.writes[-1] == [b"after"]
 
 
-def test_under_a_storm_every_entry_is_written_once(commits, disk, requests):
+def test_under_a_storm_every_entry_is_written_once(commits: GroupCommit, disk: Disk):
     entries = [b"%d" % n for n in range(5000)]
-    list(requests.map(lambda entry: commits.append([entry]), entries))
+    with ThreadPoolExecutor(20) as requests:
+        list(requests.map(lambda entry: commits.append([entry]).result(10), entries))
     written = [entry for write in disk.writes for entry in write]
     assert len(written) == 5000
     assert set(written) == set(entries)

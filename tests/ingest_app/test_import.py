@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import WRITE_SCOPE, ApiKeyStore, KeyRing
+from analytics.access.api_key import WRITE_SCOPE
+from analytics.access.key_ring import KeyRing
+from analytics.access.store import ApiKeyStore
 from analytics.interval import as_ms, interval_of
 from analytics.journal.audit import Audited, audit
 from analytics.journal.ledger import Ledger
@@ -140,7 +142,7 @@ def sent(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 @examples(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_what_was_exported_and_is_imported_is_the_same(sites: Sites, services: Services, key: Any, data: st.DataObject):
+def test_imported_events_equal_the_exported_ones(sites: Sites, services: Services, key: Any, data: st.DataObject):
     for name in ("events", "dirty_hours", "segment_manifests"):
         sites.database[name].delete_many({})
     headers = key()
@@ -168,7 +170,7 @@ def views(*moments: str, **more: Any) -> list[dict[str, Any]]:
     return [same | {"timestamp": f"2026-11-{moment}Z"} for moment in moments]
 
 
-def test_it_goes_there_and_back_and_on_without_any_event_twice(sites: Sites, key: Any):
+def test_events_that_are_exported_and_imported_repeatedly_are_stored_once(sites: Sites, key: Any):
     headers = key()
     sites.send(*views("20T10:00:00", "20T11:00:00", user_id="ann"))
     lines = sites.export()
@@ -178,7 +180,7 @@ def test_it_goes_there_and_back_and_on_without_any_event_twice(sites: Sites, key
         assert sites.export(site_id) == to(site_id, lines)
 
 
-def test_what_was_removed_since_comes_back_once(sites: Sites, key: Any):
+def test_events_removed_after_the_export_are_restored_once(sites: Sites, key: Any):
     sites.send(*views("20T10:00:00", "20T11:00:00", user_id="ann"))
     lines = sites.export()
     sites.database["events"].delete_many({})
@@ -188,7 +190,7 @@ def test_what_was_removed_since_comes_back_once(sites: Sites, key: Any):
 
 
 @pytest.mark.parametrize("keys", [None, ("other",)])
-def test_without_a_key_for_the_site_an_exported_event_says_no_more_than_any_other(sites: Sites, key: Any, keys: Any):
+def test_without_a_key_for_the_site_an_exported_event_is_read_as_any_other(sites: Sites, key: Any, keys: Any):
     sites.send(*views("20T10:00:00", ip="203.0.113.9", user_agent=BROWSER))
     (line,) = sites.export()
     said = sites.send(*to("copy", [line]), headers=key(*keys) if keys else {})
@@ -215,7 +217,7 @@ def test_an_import_cannot_take_the_id_of_another_site_s_event(sites: Sites, key:
     assert len(sites.export()) == len(sites.export("copy")) == 1
 
 
-def test_a_site_s_settings_hold_for_what_is_imported(sites: Sites, services: Services, key: Any):
+def test_the_settings_of_a_site_apply_to_imported_events(sites: Sites, services: Services, key: Any):
     """Except for the age: with a key, events may have any age."""
     sites.send(*views("18T10:00:00", user_id="ann"), *views("20T10:00:00", path="/admin", user_id="ann"))
     services.sites.put(Site("copy", excluded_paths=("/admin",), backdate_days=1))
@@ -223,7 +225,7 @@ def test_a_site_s_settings_hold_for_what_is_imported(sites: Sites, services: Ser
     assert [line["path"] for line in sites.export("copy")] == ["/"]
 
 
-def test_an_import_does_not_bring_back_an_erased_visitor_and_the_books_add_up(
+def test_an_import_does_not_restore_an_erased_visitor_and_the_ledger_is_correct(
     sites: Sites, services: Services, redis: Redis, key: Any
 ):
     sites.send(*views("20T10:00:00", user_id="ann"), *views("20T10:00:00", user_id="bob"))
@@ -239,7 +241,7 @@ def test_an_import_does_not_bring_back_an_erased_visitor_and_the_books_add_up(
     )
 
 
-def test_a_server_s_own_id_is_no_import(sites: Sites, key: Any):
+def test_an_event_with_an_id_of_a_server_is_not_an_import(sites: Sites, key: Any):
     """An exported event also has `received_at`. A server's own event is enriched as before."""
     (event,) = views("20T10:00:00", id=str(uuid4()), url="https://shop.example/x", path=None)
     sites.send(event, headers=key())
@@ -248,7 +250,7 @@ def test_a_server_s_own_id_is_no_import(sites: Sites, key: Any):
     assert UUID(line["id"]) != UUID(event["id"])
 
 
-def test_an_exported_event_is_taken_whatever_size_an_event_may_have_now(sites: Sites, redis: Redis, key: Any):
+def test_an_exported_event_is_accepted_even_if_it_exceeds_the_current_size_limit(sites: Sites, redis: Redis, key: Any):
     """Its derived fields count, and the other site's limit may have been different."""
     sites.send(*views("20T10:00:00", user_id="ann", props={"text": "x" * 1900}))
     lines = sites.export()

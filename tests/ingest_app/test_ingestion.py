@@ -18,7 +18,7 @@ from tests.support.services import WakeUps
 GOOD = {"site_id": "site-abc-123", "event_type": "page_view", "path": "/pricing", "user_id": "user-xyz-789"}
 
 
-def test_a_good_event_is_answered_to_the_letter_and_waits_in_the_journal(ingest: FlaskClient, journal: Journal):
+def test_a_valid_event_gets_exactly_this_answer_and_waits_in_the_journal(ingest: FlaskClient, journal: Journal):
     answer = ingest.post("/event", json=GOOD | {"timestamp": "2026-11-22T10:00:00Z"})
     assert answer.status_code == 200
     assert answer.json == {"success": True, "message": "Event queued successfully"}
@@ -26,13 +26,13 @@ def test_a_good_event_is_answered_to_the_letter_and_waits_in_the_journal(ingest:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "image/gif", ""])
-def test_the_body_is_json_whatever_it_says_it_is(ingest: FlaskClient, journal: Journal, content_type: str):
+def test_the_body_is_read_as_json_whatever_its_content_type(ingest: FlaskClient, journal: Journal, content_type: str):
     answer = ingest.post("/event", data=json.dumps(GOOD), content_type=content_type)
     assert answer.status_code == 200
     assert journal.waiting() == 1
 
 
-def test_a_bad_event_is_refused_field_by_field(ingest: FlaskClient, journal: Journal):
+def test_an_invalid_event_is_rejected_and_its_fields_are_named(ingest: FlaskClient, journal: Journal):
     answer = ingest.post("/event", json={"event_type": "page_view"})
     assert answer.status_code == 400
     assert answer.json == {
@@ -46,7 +46,7 @@ def test_a_bad_event_is_refused_field_by_field(ingest: FlaskClient, journal: Jou
     assert journal.waiting() == 0
 
 
-def test_what_describes_an_event_is_taken_and_its_faults_are_named(ingest: FlaskClient, journal: Journal):
+def test_optional_fields_are_accepted_and_invalid_ones_are_named(ingest: FlaskClient, journal: Journal):
     revenue = {"amount": "9.99", "currency": "EUR"}
     assert (
         ingest.post("/event", json=GOOD | {"country": "DE", "scroll_depth": 80, "revenue": revenue}).status_code == 200
@@ -59,7 +59,7 @@ def test_what_describes_an_event_is_taken_and_its_faults_are_named(ingest: Flask
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[" * 60_000, b"\xff\xff", b"1" * 5000], ids=repr)
-def test_a_body_that_is_no_json_is_a_400(ingest: FlaskClient, journal: Journal, body: bytes):
+def test_a_body_that_is_not_json_is_a_400(ingest: FlaskClient, journal: Journal, body: bytes):
     answer = ingest.post("/event", data=body)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "not_json")
     assert list(answer.json["error"]["fields"]) == ["body"]
@@ -67,7 +67,7 @@ def test_a_body_that_is_no_json_is_a_400(ingest: FlaskClient, journal: Journal, 
 
 
 @pytest.mark.parametrize("body", [b"null", b'"\\ud800"', b"[]", b"17"], ids=repr)
-def test_a_body_that_is_no_event_is_a_400(ingest: FlaskClient, journal: Journal, body: bytes):
+def test_a_body_that_is_not_an_event_is_a_400(ingest: FlaskClient, journal: Journal, body: bytes):
     answer = ingest.post("/event", data=body)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_event")
     assert list(answer.json["error"]["fields"]) == ["body"]
@@ -83,7 +83,9 @@ def test_a_body_that_is_no_event_is_a_400(ingest: FlaskClient, journal: Journal,
         ("POST", "/event/", 404, "not_found"),
     ],
 )
-def test_every_error_has_one_shape(ingest: FlaskClient, method: str, path: str, status: int, code: str):
+def test_every_error_of_the_ingestion_app_has_the_same_shape(
+    ingest: FlaskClient, method: str, path: str, status: int, code: str
+):
     answer = ingest.open(path, method=method)
     assert answer.status_code == status
     assert answer.content_type == "application/json"
@@ -95,7 +97,7 @@ def test_every_error_has_one_shape(ingest: FlaskClient, method: str, path: str, 
 @pytest.mark.parametrize(
     ("status", "code"), [(415, "unsupported_media_type"), (429, "too_many_requests"), (418, "bad_request")]
 )
-def test_errors_that_no_route_raises_yet_have_the_shape_too(ingest: FlaskClient, status: int, code: str):
+def test_errors_that_no_route_raises_have_the_same_shape_too(ingest: FlaskClient, status: int, code: str):
     @ingest.application.get("/error")
     def error() -> None:
         abort(status)
@@ -110,7 +112,7 @@ def test_a_405_says_what_is_allowed(ingest: FlaskClient):
 
 
 @pytest.mark.parametrize("app", ["ingest", "report"])
-def test_a_path_that_is_not_there_is_named_and_the_docs_too(request: pytest.FixtureRequest, app: str):
+def test_a_404_names_the_path_and_the_docs(request: pytest.FixtureRequest, app: str):
     client = request.getfixturevalue(app)
     answer = client.get("/nowhere/x?secret=1")
     assert answer.status_code == 404
@@ -120,7 +122,7 @@ def test_a_path_that_is_not_there_is_named_and_the_docs_too(request: pytest.Fixt
     assert (long.status_code, len(long.data) < 400) == (404, True)
 
 
-def test_a_path_or_a_method_that_is_nearly_right_is_put_right(ingest: FlaskClient):
+def test_a_nearly_correct_path_or_method_gets_a_suggestion(ingest: FlaskClient):
     answer = ingest.post("/event/", json=GOOD)
     assert (
         answer.json["error"]["message"] == "There is no route /event/. Did you mean '/event'? /docs lists all routes."
@@ -131,7 +133,7 @@ def test_a_path_or_a_method_that_is_nearly_right_is_put_right(ingest: FlaskClien
 
 
 @pytest.mark.parametrize("app", ["ingest", "report"])
-def test_the_root_says_what_the_server_is_to_people_and_to_programs(request: pytest.FixtureRequest, app: str):
+def test_the_root_describes_the_server_to_people_and_to_programs(request: pytest.FixtureRequest, app: str):
     client = request.getfixturevalue(app)
     for accept in ("*/*", "application/json", ""):
         said = client.get("/", headers={"Accept": accept})
@@ -154,7 +156,7 @@ def test_a_body_beyond_the_limit_is_a_413(ingest: FlaskClient):
     assert (answer.status_code, answer.json["error"]["code"]) == (413, "payload_too_large")
 
 
-def test_a_bug_is_a_500_in_the_same_shape_and_shows_no_traceback(ingest: FlaskClient):
+def test_an_unexpected_error_is_a_500_in_the_same_shape_without_a_traceback(ingest: FlaskClient):
     @ingest.application.get("/bug")
     def bug() -> str:
         raise RuntimeError("secret")
@@ -187,7 +189,7 @@ def test_errors_may_be_read_by_any_origin_too(ingest: FlaskClient):
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
-def test_a_wake_up_is_asked_for_when_one_is_owed(ingest: FlaskClient, wake_ups: WakeUps, redis: Redis):
+def test_a_wake_up_is_requested_if_one_is_owed(ingest: FlaskClient, wake_ups: WakeUps, redis: Redis):
     ingest.post("/event", json=GOOD)
     assert wake_ups.times == 1
     redis.rpush("events", "a wake-up in Celery's queue")
@@ -223,7 +225,7 @@ def test_a_redis_that_accepts_and_does_not_answer_is_a_503_within_two_seconds(
     assert took < 4, "the two of them"
 
 
-def test_health(ingest: FlaskClient):
+def test_the_ingestion_app_answers_health_checks(ingest: FlaskClient):
     assert ingest.get("/healthz").status_code == 200
     ready = ingest.get("/readyz")
     assert ready.status_code == 200
@@ -231,7 +233,7 @@ def test_health(ingest: FlaskClient):
     assert ready.json["stores"]["redis"]["latency_ms"] >= 0
 
 
-def test_readyz_names_what_is_wrong(ingest: FlaskClient, redis: Redis):
+def test_readyz_names_the_problem(ingest: FlaskClient, redis: Redis):
     redis.config_set("maxmemory", int(redis.info("memory")["used_memory"] * 1.1))
     try:
         wait_for(lambda: ingest.get("/readyz").status_code == 503, "a collector that looked for room", 2)
@@ -242,7 +244,7 @@ def test_readyz_names_what_is_wrong(ingest: FlaskClient, redis: Redis):
     wait_for(lambda: ingest.get("/readyz").status_code == 200, "room again", 2)
 
 
-def test_several_events_a_hit_are_each_accepted_or_rejected_by_their_index(ingest: FlaskClient, journal: Journal):
+def test_the_events_of_a_hit_are_accepted_or_rejected_by_index(ingest: FlaskClient, journal: Journal):
     answer = ingest.post("/events", json=[GOOD, {"site_id": "site"}, GOOD, 17])
     assert answer.status_code == 200
     body = answer.json
@@ -271,7 +273,7 @@ def test_several_events_a_hit_are_each_accepted_or_rejected_by_their_index(inges
     ],
     ids=["one event", "no list", "text", "too many"],
 )
-def test_a_hit_that_holds_no_list_of_events_is_a_400(ingest: FlaskClient, body: object, code: str, field: str):
+def test_a_hit_without_a_list_of_events_is_a_400(ingest: FlaskClient, body: object, code: str, field: str):
     answer = ingest.post("/events", json=body)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, code)
     assert list(answer.json["error"]["fields"]) == [field]

@@ -13,7 +13,7 @@ def choose(ingest: FlaskClient, choice: str, base: str = "https://stats.example"
     return ingest.post("/opt-out", base_url=base, data={"site_id": "shop", "choice": choice}, headers=headers)
 
 
-def test_whoever_opts_out_is_not_counted_until_they_opt_in_again(ingest: FlaskClient, journal: Journal):
+def test_a_visitor_who_opts_out_is_not_counted_until_they_opt_in_again(ingest: FlaskClient, journal: Journal):
     assert "may be counted" in ingest.get(URL).text
     assert "is not counted" in choose(ingest, "out").text
     page = ingest.get(URL, base_url="https://stats.example")
@@ -28,7 +28,7 @@ def test_whoever_opts_out_is_not_counted_until_they_opt_in_again(ingest: FlaskCl
     assert journal.waiting() == 1
 
 
-def test_over_https_the_cookie_goes_along_from_other_sites_pages(ingest: FlaskClient):
+def test_over_https_browsers_send_the_cookie_from_pages_of_other_sites(ingest: FlaskClient):
     (cookie,) = choose(ingest, "out").headers.getlist("Set-Cookie")
     assert cookie.startswith("footfall_optout=1;")
     for part in ("Secure", "SameSite=None", "HttpOnly", "Path=/", "Max-Age=34560000"):
@@ -93,6 +93,6 @@ def test_the_page_s_own_form_can_choose_in_every_browser(ingest: FlaskClient, he
 
 
 @pytest.mark.parametrize("data", [{}, {"choice": "maybe"}, {"choice": "out", "site_id": "x" * 129}])
-def test_what_is_no_choice_is_a_400(ingest: FlaskClient, data: dict[str, str]):
+def test_an_invalid_choice_is_a_400(ingest: FlaskClient, data: dict[str, str]):
     assert ingest.post("/opt-out", data=data).status_code == 400
     assert ingest.get("/opt-out", query_string={"site_id": "x" * 129}).status_code == 400

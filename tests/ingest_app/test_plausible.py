@@ -21,7 +21,7 @@ def event_of(body: object, forwarded_for: str = "") -> dict[str, Any]:
     return event
 
 
-def test_a_pageview_of_the_script_of_today():
+def test_a_pageview_of_the_current_script_is_accepted():
     read = read_plausible(VIEW | {"v": 36, "r": "https://news.example/", "w": 1440})
     assert read == PlausibleEvent(
         ["shop.example"],
@@ -29,7 +29,7 @@ def test_a_pageview_of_the_script_of_today():
     )
 
 
-def test_a_custom_event_with_all_that_it_may_have():
+def test_a_custom_event_with_all_fields_is_accepted():
     body = VIEW | {
         "n": "Purchase",
         "p": {"plan": "pro", "seats": 3, "trial": False, "list": [1], "map": {"a": 1}, "blank": "", "null": None},
@@ -45,7 +45,7 @@ def test_a_custom_event_with_all_that_it_may_have():
     }
 
 
-def test_the_long_names_say_the_same_as_the_short_ones():
+def test_long_and_short_names_mean_the_same():
     short = {"n": "A", "u": "https://a.example/", "d": "a.example", "r": "https://b.example/", "i": False,
              "p": {"a": "b"}, "$": {"amount": "1", "currency": "EUR"}, "h": 1}  # fmt: skip
     names = {"n": "name", "u": "url", "d": "domain", "r": "referrer", "i": "interactive", "p": "props",
@@ -78,7 +78,7 @@ def test_an_event_is_for_no_more_sites_than_a_hit_may_have():
         read_plausible({"n": "pageview", "u": "https://a.example/", "d": ",".join(map(str, range(101)))})
 
 
-def test_without_a_domain_it_is_the_one_of_the_url():
+def test_without_a_domain_the_host_of_the_url_is_used():
     assert read_plausible({"n": "pageview", "u": "https://www.shop.example:8080/"}).domains == ["shop.example"]
     assert read_plausible({"n": "pageview", "u": "app://localhost/x"}).domains == ["localhost"]
 
@@ -113,11 +113,11 @@ def test_with_hash_routing_the_hash_belongs_to_the_path(url: str, path: str | No
 @pytest.mark.parametrize(
     "revenue", [{"amount": "a lot", "currency": "USD"}, {"amount": 1}, {"currency": "USD"}, 7, "x"]
 )
-def test_revenue_that_is_none_costs_only_itself(revenue: object):
+def test_invalid_revenue_is_dropped_without_its_event(revenue: object):
     assert event_of(VIEW | {"$": revenue}) == event_of(VIEW)
 
 
-def test_whoever_sends_for_a_visitor_says_whose_address_it_is():
+def test_a_forwarding_header_names_the_address_of_the_visitor():
     assert event_of(VIEW, "unknown, 203.0.113.9, 198.51.100.1")["ip"] == "203.0.113.9"
     assert event_of(VIEW, "2001:db8::1")["ip"] == "2001:db8::1"
     assert event_of(VIEW, "10.1.2.3, fd00::1, 203.0.113.9")["ip"] == "203.0.113.9"
@@ -143,7 +143,7 @@ def test_whoever_sends_for_a_visitor_says_whose_address_it_is():
         ({"n": "engagement", "e": -1, "sd": 101}, "event_name"),
     ],
 )
-def test_what_plausible_refuses_we_refuse(change: dict[str, Any], field: str):
+def test_events_that_plausible_refuses_are_refused(change: dict[str, Any], field: str):
     with pytest.raises(InvalidEvent) as error:
         read_plausible(VIEW | change)
     assert list(error.value.fields) == [field]
@@ -173,5 +173,5 @@ def test_a_refusal_has_plausibles_shape_and_ours(ingest: FlaskClient, journal: J
 
 
 @pytest.mark.parametrize("key", ["Bearer None", "Bearer not-a-key", "Basic x", "odd"])
-def test_an_authorization_that_is_none_of_ours_is_ignored(ingest: FlaskClient, key: str):
+def test_an_authorization_header_of_another_system_is_ignored(ingest: FlaskClient, key: str):
     assert ingest.post("/api/event", json=VIEW, headers={"Authorization": key}).status_code == 202

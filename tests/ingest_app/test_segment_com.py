@@ -34,7 +34,7 @@ def event_of(message: dict[str, Any], context: dict[str, Any] | None = None) -> 
     return event
 
 
-def test_a_track_of_a_server():
+def test_a_track_call_of_a_server_is_a_custom_event():
     message = TRACK | {"properties": {"plan": "pro", "nested": {"a": [1, {"b": 2}]}}, "anonymousId": None}
     assert event_of(message) == {
         "event_type": "Signed Up",
@@ -44,7 +44,7 @@ def test_a_track_of_a_server():
     }
 
 
-def test_a_page_of_a_browser():
+def test_a_page_call_of_a_browser_is_a_pageview():
     page = {"url": "https://shop.example/a?utm_source=x", "path": "/a", "referrer": "https://n.example/", "title": "A"}
     context = {
         "page": page, "userAgent": BROWSER, "locale": "de-DE", "timezone": "Europe/Berlin",
@@ -68,7 +68,7 @@ def test_a_page_of_a_browser():
     }
 
 
-def test_a_screen_is_a_pageview_of_its_name():
+def test_a_screen_call_is_a_pageview_with_its_name():
     context = {"os": {"name": "iOS", "version": "26.1"}, "device": {"type": "ios"}, "ip": "0.0.0.0", "locale": "de_DE"}
     assert event_of({"type": "screen", "name": "Cart"}, context) == {
         "event_type": "pageview",
@@ -93,7 +93,9 @@ SENDER = Client(address="203.0.113.9", user_agent=BROWSER, languages="de")
         ("okhttp/5", {"device": {"type": "android"}}, replace(SENDER, user_agent="")),
     ],
 )
-def test_a_servers_address_and_user_agent_are_no_visitors(agent: str, context: dict[str, Any], visitor: Client):
+def test_the_address_and_user_agent_of_a_server_are_not_those_of_a_visitor(
+    agent: str, context: dict[str, Any], visitor: Client
+):
     hit = read_segment({"batch": [7, {"context": 7}, TRACK | {"context": context}]})
     assert visitor_in(replace(SENDER, user_agent=agent), hit) == visitor
 
@@ -120,24 +122,26 @@ def test_a_message_may_say_who_its_visitor_is():
         ("Bought", {"revenue": None}, None, {}),
     ],
 )
-def test_revenue(event: str, properties: dict[str, Any], revenue: dict[str, Any] | None, props: dict[str, Any]):
+def test_revenue_is_read_from_the_properties(
+    event: str, properties: dict[str, Any], revenue: dict[str, Any] | None, props: dict[str, Any]
+):
     found = event_of({"type": "track", "event": event, "properties": properties})
     assert (found.get("revenue"), found.get("props", {})) == (revenue, props)
 
 
-def test_an_anonymous_id_stands_for_the_user_where_there_is_none_and_numbers_are_ids_too():
+def test_an_anonymous_id_replaces_a_missing_user_id_and_numbers_are_ids_too():
     assert translate({"type": "track", "event": "a", "anonymousId": "x"}, "shop", {})["user_id"] == "x"  # type: ignore[index]
     assert translate({"type": "track", "event": "a", "userId": 7}, "shop", {})["user_id"] == "7"  # type: ignore[index]
 
 
-def test_what_the_user_says_of_the_time_goes_before_what_the_client_stamped():
+def test_a_timestamp_of_the_user_overrides_that_of_the_client():
     message = {"type": "track", "event": "a", "originalTimestamp": "2026-11-22T11:00:00Z"}
     assert event_of(message)["timestamp"] == "2026-11-22T11:00:00+00:00"
     assert event_of(message | {"timestamp": "2025-01-01T00:00:00Z"})["timestamp"] == "2025-01-01T00:00:00+00:00"
 
 
 @pytest.mark.parametrize("bad", ["2026-11-22T16:00:27.029:Z", "yesterday", "", 7, {}, "0001-01-01T00:00:00Z", 10**30])
-def test_a_time_that_is_none_is_the_next_best_one(bad: object):
+def test_if_a_time_is_invalid_the_next_best_one_is_used(bad: object):
     message = {"type": "track", "event": "a", "timestamp": bad, "sentAt": "2026-11-22T12:00:00Z"}
     good = message | {"originalTimestamp": "2026-11-22T11:00:00z"}
     assert event_of(good)["timestamp"] == "2026-11-22T11:00:00+00:00"
@@ -152,18 +156,18 @@ def test_a_message_id_longer_than_ours_may_be_is_still_the_same_at_every_retry()
 
 
 @pytest.mark.parametrize("kind", ["identify", "group", "alias"])
-def test_what_tells_of_a_person_is_dropped_by_its_name(kind: str):
+def test_messages_about_a_person_are_dropped_and_counted_by_name(kind: str):
     assert translate({"type": kind, "userId": "ann", "traits": {"a": 1}}, "shop", {}) == Drop(kind, "shop")
 
 
 @pytest.mark.parametrize("message", [None, 7, [], {}, {"type": "odd"}, {"type": {}}, {"type": ["track"]}])
-def test_what_is_no_message_is_rejected_for_itself(message: object):
+def test_an_invalid_message_is_rejected_alone(message: object):
     error = translate(message, "shop", {})
     assert isinstance(error, InvalidEvent)
     assert error.site_id == "shop"
 
 
-def test_a_batch_says_who_when_and_what_holds_for_all():
+def test_a_batch_may_have_values_for_all_its_messages():
     body = {"batch": [TRACK], "writeKey": "key", "sentAt": "2026-11-22T12:00:01Z", "context": {"ip": "203.0.113.9"}}
     hit = read_segment(body)
     assert (hit.write_key, hit.messages, hit.context) == ("key", [TRACK], {"ip": "203.0.113.9"})
@@ -177,7 +181,7 @@ def test_a_batch_says_who_when_and_what_holds_for_all():
     {"page": {"url": " " * 4_000_000}, "ip": " " * 4_000_000},
     {"page": {"url": "\u0300" * 2_000_000, "referrer": "\u0300" * 2_000_000}, "ip": "1" * 4_000_000},
 ], ids=["many", "a structure", "spaces", "long"])  # fmt: skip
-def test_what_a_batch_has_in_common_costs_no_message_much(context: dict[str, Any]):
+def test_the_common_data_of_a_batch_are_not_processed_for_each_message(context: dict[str, Any]):
     """5,000 messages of one request took minutes."""
     began = process_time()
     said = read_segment({"batch": [{"type": "page"}] * 100, "context": context})
@@ -186,7 +190,7 @@ def test_what_a_batch_has_in_common_costs_no_message_much(context: dict[str, Any
     assert process_time() - began < 0.2
 
 
-def test_what_stands_around_a_property_is_not_copied_for_each():
+def test_the_parents_of_a_property_are_not_copied_for_each_message():
     began = process_time()
     translate(
         {"type": "track", "event": "x", "properties": {"a" * 1_000_000: dict.fromkeys(map(str, range(50_000)))}},
@@ -205,7 +209,7 @@ def test_a_batch_whose_messages_alone_say_when_was_sent_with_the_last_of_them():
     )
 
 
-def test_a_message_on_its_own_is_of_the_kind_of_its_path():
+def test_a_single_message_has_the_type_of_its_path():
     hit = read_segment({"event": "a", "sentAt": "2026-11-22T12:00:01Z", "context": {"ip": "x"}}, "track")
     assert hit.messages == [{"event": "a", "sentAt": "2026-11-22T12:00:01Z", "context": {"ip": "x"}, "type": "track"}]
     assert hit.context == {}
@@ -263,20 +267,20 @@ def test_the_write_key_comes_in_the_body_or_as_a_user_or_in_the_query(ingest: Fl
 
 
 @pytest.mark.parametrize("key", ["Basic !", "Basic /w==", "Bearer x", "odd"])
-def test_an_authorization_that_says_no_key_is_ignored(ingest: FlaskClient, key: str):
+def test_an_authorization_header_without_a_key_is_ignored(ingest: FlaskClient, key: str):
     answer = ingest.post("/v1/batch", json={"batch": [TRACK], "writeKey": "shop"}, headers={"Authorization": key})
     assert answer.json["accepted"] == 1
     answer = ingest.post("/v1/batch", json={"batch": [TRACK]}, headers={"Authorization": key})
     assert (answer.status_code, len(answer.json["rejected"])) == (200, 1)
 
 
-def test_gzip_is_read_under_whatever_content_type(ingest: FlaskClient):
+def test_gzip_is_read_with_any_content_type(ingest: FlaskClient):
     body = gzip.compress(json.dumps({"batch": [TRACK], "writeKey": "shop"}).encode())
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/x-www-form-urlencoded"}
     assert ingest.post("/v1/batch", data=body, headers=headers).json["accepted"] == 1
 
 
-def test_a_batch_as_large_as_rudderstacks_clients_build_is_taken(ingest: FlaskClient):
+def test_a_batch_as_large_as_rudderstack_s_clients_build_is_accepted(ingest: FlaskClient):
     large = [TRACK | {"messageId": f"m-{n}", "properties": {"text": "x" * 30_000}} for n in range(130)]
     assert ingest.post("/v1/batch", json={"batch": large, "writeKey": "shop"}).json["accepted"] == 130
 
@@ -292,7 +296,7 @@ def test_a_batch_as_large_as_rudderstacks_clients_build_is_taken(ingest: FlaskCl
     ],
     ids=["no JSON", "no object", "no list", "too many", "too large"],
 )
-def test_an_error_says_code_and_message_where_their_clients_look(
+def test_an_error_has_code_and_message_where_segment_s_clients_look(
     ingest: FlaskClient, data: bytes, status: int, code: str
 ):
     answer = ingest.post("/v1/batch", data=data)
@@ -300,7 +304,7 @@ def test_an_error_says_code_and_message_where_their_clients_look(
     assert answer.json["message"] == answer.json["error"]["message"]
 
 
-def test_a_door_that_has_no_room_says_when_to_come_again(ingest: FlaskClient, redis: Redis):
+def test_a_full_journal_is_answered_with_the_time_of_the_next_attempt(ingest: FlaskClient, redis: Redis):
     redis.config_set("maxmemory", 1)
     try:
         answer = ingest.post("/v1/batch", json={"batch": [TRACK], "writeKey": "shop"})

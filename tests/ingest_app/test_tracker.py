@@ -10,7 +10,7 @@ from ingest_app.js.build import BUILT, MOST_BYTES, build
 URL = "/js/footfall.js"
 
 
-def test_what_is_served_is_what_make_tracker_builds_from_the_source():
+def test_the_served_tracker_is_what_make_tracker_builds():
     assert build() == BUILT.read_bytes(), "run `make tracker`"
 
 
@@ -22,13 +22,13 @@ def test_the_tracker_is_below_2048_bytes_gzipped_as_it_is_served(ingest: FlaskCl
 
 
 @pytest.mark.parametrize("accepted", [None, "identity", "gzip;q=0", "br"])
-def test_who_does_not_take_gzip_gets_it_plain(ingest: FlaskClient, accepted: str | None):
+def test_a_client_that_does_not_accept_gzip_gets_the_plain_file(ingest: FlaskClient, accepted: str | None):
     answer = ingest.get(URL, headers={"Accept-Encoding": accepted} if accepted else {})
     assert "Content-Encoding" not in answer.headers
     assert answer.data == BUILT.read_bytes()
 
 
-def test_any_page_may_use_it(ingest: FlaskClient):
+def test_any_page_may_load_the_tracker(ingest: FlaskClient):
     answer = ingest.get(URL, headers={"Origin": "https://shop.example"})
     assert answer.status_code == 200
     assert answer.headers["Content-Type"] == "text/javascript; charset=utf-8"
@@ -39,7 +39,7 @@ def test_any_page_may_use_it(ingest: FlaskClient):
     assert "Set-Cookie" not in answer.headers
 
 
-def test_it_is_kept_for_an_hour_and_asked_for_by_its_etag_afterwards(ingest: FlaskClient):
+def test_the_tracker_is_cached_for_an_hour_and_revalidated_by_its_etag(ingest: FlaskClient):
     plain, packed = (ingest.get(URL, headers={"Accept-Encoding": coding}) for coding in ("identity", "gzip"))
     assert packed.cache_control.public
     assert packed.cache_control.max_age == 3600
@@ -50,5 +50,5 @@ def test_it_is_kept_for_an_hour_and_asked_for_by_its_etag_afterwards(ingest: Fla
     assert again.headers["Cache-Control"] == packed.headers["Cache-Control"]
 
 
-def test_it_sets_no_cookie():
+def test_the_tracker_sets_no_cookie():
     assert "cookie" not in BUILT.read_text()

@@ -26,7 +26,7 @@ def event_of(**payload: object) -> dict[str, Any]:
     return read.event
 
 
-def test_a_pageview_of_the_script():
+def test_a_pageview_of_the_script_is_accepted():
     payload = PAYLOAD | {"screen": "1920x1080", "language": "en-US", "title": "Prices", "referrer": "https://a.example"}
     read = read_umami({"type": "event", "payload": payload})
     assert read.website == WEBSITE
@@ -50,7 +50,7 @@ def test_a_named_event_is_a_custom_one_and_its_data_is_flattened_into_props():
     }
 
 
-def test_revenue_is_taken_out_of_the_data_where_it_has_a_currency():
+def test_revenue_is_read_from_the_data_if_it_has_a_currency():
     event = event_of(name="buy", data={"revenue": "19.90", "currency": "eur", "sku": "a"})
     assert event["revenue"] == {"amount": "19.90", "currency": "EUR"}
     assert event["props"] == {"sku": "a"}
@@ -75,7 +75,7 @@ def test_a_page_is_a_path_or_a_whole_url(url: object, hostname: object, page: di
     assert event_of(url=url, hostname=hostname) == {"event_type": "pageview"} | page
 
 
-def test_a_server_says_who_it_was_and_when():
+def test_a_server_names_the_visitor_and_the_time():
     event = event_of(id=42, ip="203.0.113.9", userAgent="Mozilla/5.0", timestamp=1795255200, device="laptop")
     assert event == {
         "event_type": "pageview",
@@ -90,7 +90,7 @@ def test_a_server_says_who_it_was_and_when():
 
 
 @pytest.mark.parametrize("kind", ["identify", "performance"])
-def test_what_tells_nothing_that_a_visitor_did_is_dropped_by_its_name(kind: str):
+def test_messages_that_are_no_events_are_dropped_and_counted_by_name(kind: str):
     read = read_umami({"type": kind, "payload": PAYLOAD | {"id": "ann", "data": {"plan": "pro"}, "lcp": 1200}})
     assert (read.website, read.event, read.reason) == (WEBSITE, None, kind)
 
@@ -105,7 +105,7 @@ def test_what_tells_nothing_that_a_visitor_did_is_dropped_by_its_name(kind: str)
         ({"type": "event", "payload": PAYLOAD | {"name": "x" * 51}}, "payload.name"),
     ],
 )
-def test_what_umami_refuses_we_refuse(body: object, field: str):
+def test_events_that_umami_refuses_are_refused(body: object, field: str):
     with pytest.raises(InvalidEvent) as error:
         read_umami(body)
     assert list(error.value.fields) == [field]
@@ -152,7 +152,7 @@ def test_a_batch_is_answered_event_by_event(ingest: FlaskClient, journal: Journa
     assert ingest.post("/api/batch", json=SENT).status_code == 400
 
 
-def test_addresses_in_a_header_cost_no_event_of_a_batch_much():
+def test_the_addresses_in_a_header_are_not_processed_for_each_event_of_a_batch():
     """A header has room for two thousand addresses, and 5,000 events of a request took minutes."""
     payload = {"website": "shop", "url": "/"}
     began = process_time()

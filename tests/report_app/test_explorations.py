@@ -39,7 +39,7 @@ def site(services: Services) -> None:
 # Funnels
 
 
-def test_a_funnel_says_how_many_went_on_at_each_step(report: FlaskClient, story: None):
+def test_a_funnel_counts_how_many_continue_at_each_step(report: FlaskClient, story: None):
     """Two of the three visits of the 21st begin at /, and one of the two continues."""
     assert ask(report, "funnel", steps=STEPS) == {
         "results": [
@@ -51,7 +51,7 @@ def test_a_funnel_says_how_many_went_on_at_each_step(report: FlaskClient, story:
     }
 
 
-def test_within_a_window_it_counts_visitors(report: FlaskClient, story: None):
+def test_a_funnel_with_a_window_counts_visitors(report: FlaskClient, story: None):
     """Bob sees the prices 26 hours after /. Ann is one visitor with two visits."""
     steps = [{"page": "/"}, {"page": "/pricing"}, {"event": "signup"}]
     both = {"steps": steps, "date_range": ["2026-11-20", "2026-11-21"]}
@@ -60,7 +60,7 @@ def test_within_a_window_it_counts_visitors(report: FlaskClient, story: None):
     assert [step["count"] for step in ask(report, "funnel", **both, window="1m")["results"]] == [2, 0, 0]
 
 
-def test_nobody_s_funnel_is_all_zeros(report: FlaskClient, database: Database):
+def test_a_funnel_without_visitors_is_all_zeros(report: FlaskClient, database: Database):
     for step in ask(report, "funnel", steps=STEPS)["results"]:
         assert {**step, "label": ""} == {"label": "", "count": 0, "share": 0.0, "share_of_previous": 0.0, "dropped": 0}
 
@@ -100,7 +100,7 @@ def test_steps_and_filters_may_be_any_filter(report: FlaskClient, story: None):
         ({"steps": STEPS, "site_id": 1}, "#/site_id: Not a valid string."),
     ],
 )  # fmt: skip
-def test_what_is_wrong_with_a_funnel_is_said_with_a_pointer(report: FlaskClient, body: Any, expected: str):
+def test_an_invalid_funnel_is_reported_with_a_pointer(report: FlaskClient, body: Any, expected: str):
     assert error(report, "funnel", **body).startswith(expected)
 
 
@@ -114,7 +114,7 @@ def test_what_is_wrong_with_a_funnel_is_said_with_a_pointer(report: FlaskClient,
         ("retention", {"page": "/"}, "#/page: Unknown field."),
     ],
 )
-def test_a_suggested_name_is_one_that_may_stand_there(report: FlaskClient, what: str, body: Any, expected: str):
+def test_a_suggested_name_is_valid_in_its_place(report: FlaskClient, what: str, body: Any, expected: str):
     assert error(report, what, **body) == expected
 
 
@@ -126,12 +126,12 @@ def test_other_bodies_are_errors_too(report: FlaskClient, what: str, body: bytes
     assert [*answer.json] == ["error"]
 
 
-def test_a_pattern_says_of_which_step_it_is(report: FlaskClient, story: None):
+def test_an_invalid_pattern_is_reported_with_its_step(report: FlaskClient, story: None):
     steps = [{"page": "/"}, {"filter": ["matches", "event:page", ["(?=x)"]]}]
     assert error(report, "funnel", steps=steps, filters=[["is", "event:page", ["/"]]]).startswith("#/steps/1/filter")
 
 
-def test_a_page_s_stars_are_those_of_goals_and_all_else_is_itself():
+def test_wildcards_in_a_page_work_as_in_goals_and_all_other_characters_are_literal():
     asked = load_funnel(
         DAY | {"steps": [{"page": "/docs/**/a.b*"}, {"page": "/x.y"}]}, lambda _: SITE, NOW, lambda _: None
     )
@@ -148,7 +148,7 @@ def test_a_page_s_stars_are_those_of_goals_and_all_else_is_itself():
 # Retention
 
 
-def test_retention_says_how_many_of_a_cohort_came_again(report: FlaskClient, story: None, database: Database):
+def test_retention_counts_how_many_of_a_cohort_came_again(report: FlaskClient, story: None, database: Database):
     """Bob's first day is the 20th, ann's is the 21st. Bob returns the day after, ann two days after hers."""
     tell(database, {"at": "23 08:00:00"})
     assert ask(report, "retention", date_range=["2026-11-20", "2026-11-23"], grain="day") == {
@@ -165,13 +165,13 @@ def test_retention_says_how_many_of_a_cohort_came_again(report: FlaskClient, sto
     }
 
 
-def test_retention_is_by_week_unless_asked_otherwise(report: FlaskClient, story: None):
+def test_retention_is_by_week_by_default(report: FlaskClient, story: None):
     answer = ask(report, "retention", filters=[["is", "event:page", ["/pricing"]]])
     assert answer["results"] == [{"cohort": "2026-11-16", "visitors": 2, "active": [2], "shares": [100.0]}]
     assert answer["query"]["grain"] == "week"
 
 
-def test_there_are_no_more_cohorts_than_can_be_read(report: FlaskClient, database: Database):
+def test_the_number_of_cohorts_is_limited(report: FlaskClient, database: Database):
     assert error(report, "retention", date_range=["2020-01-01", "2026-01-01"], grain="day").startswith("#/grain: ")
     assert error(report, "retention", date_range=["2026-01-01", "2026-02-01"], grain="hour").startswith("#/grain: ")
     assert error(report, "retention", grain="year").startswith("#/grain: Must be one of")
@@ -181,7 +181,7 @@ def test_there_are_no_more_cohorts_than_can_be_read(report: FlaskClient, databas
 # Journeys
 
 
-def test_journeys_say_what_came_before_and_after_a_page(report: FlaskClient, story: None):
+def test_journeys_show_what_came_before_and_after_a_page(report: FlaskClient, story: None):
     assert ask(report, "journeys", page="/") == {
         "results": {
             "following": [{"page": "/pricing", "count": 1}, {"page": None, "count": 1}],
@@ -197,7 +197,7 @@ def test_journeys_say_what_came_before_and_after_a_page(report: FlaskClient, sto
     [({}, "#/page"), ({"page": ""}, "#/page"), ({"page": "/", "limit": 0}, "#/limit"),
      ({"page": "/", "limit": "1"}, "#/limit"), ({"page": "/", "filters": [1]}, "#/filters/0")],
 )  # fmt: skip
-def test_what_is_wrong_with_journeys_is_said_with_a_pointer(report: FlaskClient, body: Any, pointer: str):
+def test_invalid_journeys_are_reported_with_a_pointer(report: FlaskClient, body: Any, pointer: str):
     assert error(report, "journeys", **body).startswith(f"{pointer}: ")
 
 
@@ -247,7 +247,7 @@ def test_a_visitor_s_visits_come_newest_first_with_all_their_events(report: Flas
     }
 
 
-def test_a_history_has_a_period_and_a_limit(report: FlaskClient, story: None):
+def test_the_history_of_a_visitor_has_a_period_and_a_limit(report: FlaskClient, story: None):
     def visits(url: str) -> list[str]:
         return [visit["began_at"][8:16] for visit in report.get(url, headers=BEARER).json["visits"]]
 
@@ -258,7 +258,7 @@ def test_a_history_has_a_period_and_a_limit(report: FlaskClient, story: None):
     assert visits("/stats/visitor?site_id=shop&user_id=bob&period=all") == ["21T11:00", "20T09:00"]
 
 
-def test_a_site_that_does_not_show_visitors_does_not(report: FlaskClient, services: Services, story: None):
+def test_a_site_without_shows_visitors_shows_no_history(report: FlaskClient, services: Services, story: None):
     services.sites.put(Site("shop"))
     answer = report.get(ANN, headers=BEARER)
     assert (answer.status_code, answer.json["error"]["code"]) == (403, "visitors_not_shown")
@@ -271,7 +271,7 @@ def test_a_site_that_does_not_show_visitors_does_not(report: FlaskClient, servic
      ("site_id=shop&user_id=ann&limit=0", "limit"), ("site_id=shop&user_id=ann&period=ever", "period"),
      ("site_id=shop&user_id=" + "x" * 257, "user_id")],
 )  # fmt: skip
-def test_what_is_wrong_is_said_of_its_parameter(report: FlaskClient, query: str, field: str):
+def test_an_invalid_parameter_is_named(report: FlaskClient, query: str, field: str):
     answer = report.get(f"/stats/visitor?{query}", headers=BEARER)
     assert answer.status_code == 400
     assert [*answer.json["error"]["fields"]] == [field]

@@ -66,7 +66,7 @@ def lines(answer: TestResponse) -> list[dict[str, Any]]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-def test_a_line_has_all_of_an_event_and_can_be_sent_again(report: FlaskClient, database: Database):
+def test_a_line_has_all_fields_of_an_event_and_can_be_sent_again(report: FlaskClient, database: Database):
     tell(database, {"at": "21 10:00:00.123", **FULL})
     (line,) = lines(export(report))
     assert UUID(line.pop("id")) == database["events"].find_one()["_id"]
@@ -80,13 +80,13 @@ def test_a_line_has_all_of_an_event_and_can_be_sent_again(report: FlaskClient, d
     assert replace(load_event(line, NOW), id=stored.id, sequence=stored.sequence) == stored
 
 
-def test_what_an_event_has_not_is_left_out(report: FlaskClient, database: Database):
+def test_fields_that_an_event_does_not_have_are_left_out(report: FlaskClient, database: Database):
     tell(database, {"at": "21 10:00:00", "user_id": None})
     (line,) = lines(export(report))
     assert set(line) == {"id", "sequence", "site_id", "event_type", "timestamp", "received_at"}
 
 
-def test_events_come_by_time_and_those_of_the_period_only(report: FlaskClient, services: Services, database: Database):
+def test_events_are_ordered_by_time_and_only_of_the_period(report: FlaskClient, services: Services, database: Database):
     hours = ["21 14:59:59.999", "21 15:00:00", "22 14:59:59.999", "22 15:00:00", "22 03:00:00"]
     tell(database, *[{"at": at, "path": f"/{at}"} for at in hours], {"at": "22 03:00:00", "site_id": "other"})
     services.sites.put(Site("shop", zone=ZoneInfo("Asia/Tokyo")))  # its 22nd begins at 15:00 UTC on the 21st
@@ -136,7 +136,7 @@ def test_parquet_without_events_has_its_columns(report: FlaskClient, database: D
     assert (table.num_rows, len(table.column_names)) == (0, 17 + len(DESCRIBED))
 
 
-def test_what_somebody_else_wrote_into_mongodb_does_not_break_an_export(report: FlaskClient, database: Database):
+def test_a_document_of_another_program_in_mongodb_does_not_break_an_export(report: FlaskClient, database: Database):
     at = datetime(2026, 11, 21, 10, tzinfo=UTC)
     foreign: list[dict[str, Any]] = [
         {"_id": 7},
@@ -170,7 +170,7 @@ def test_without_a_period_everything_is_exported(report: FlaskClient, database: 
      (f"{DAY}&filters={'[' * 5000}", "filters"), (f"{DAY}&country=Germany", "country"),
      ("site_id=shop&to=2026-11-21", "from"), ("site_id=shop&from=x&to=y", "from")],
 )  # fmt: skip
-def test_what_is_wrong_is_said_of_its_parameter(report: FlaskClient, query: str, field: str):
+def test_an_invalid_parameter_is_named(report: FlaskClient, query: str, field: str):
     answer = export(report, query)
     assert (answer.status_code, [*answer.json["error"]["fields"]]) == (400, [field])
 
@@ -202,7 +202,7 @@ def test_csv_has_the_columns_of_parquet_and_no_formula(report: FlaskClient, data
 # With filters
 
 
-def test_filters_are_those_of_a_query(report: FlaskClient, story: None):
+def test_an_export_accepts_the_filters_of_a_query(report: FlaskClient, story: None):
     def paths(query: str) -> list[str | None]:
         return [line.get("path") for line in lines(export(report, f"site_id=shop&{query}"))]
 
@@ -217,16 +217,14 @@ def test_filters_are_those_of_a_query(report: FlaskClient, story: None):
     assert paths("filters=") == ["/", "/", "/pricing", None, "/pricing", "/", "/"]
 
 
-def test_filters_and_formats_go_together(report: FlaskClient, story: None):
+def test_filters_work_with_every_format(report: FlaskClient, story: None):
     table = pq.read_table(BytesIO(export(report, "site_id=shop&country=FR&format=parquet").data))
     assert table["user_id"].to_pylist() == ["bob"]
     rows = list(csv.DictReader(StringIO(export(report, "site_id=shop&country=FR&format=csv").text)))
     assert [row["user_id"] for row in rows] == ["bob"]
 
 
-def test_an_export_that_nobody_reads_holds_a_place_among_exports_only(
-    settings: Settings, services: Services, database: Database
-):
+def test_an_export_that_no_client_reads_blocks_only_exports(settings: Settings, services: Services, database: Database):
     EventStore(database).store([("0-1", event) for event in many(2_000)], NOW)
     services.reports._slots = QuerySlots(1, 0.1)
     report = create_app(replace(settings, web_threads=2), services).test_client()
@@ -268,7 +266,7 @@ def many(count: int, path: str = "/" + "x" * 200) -> Iterator[Event]:
 
 
 @pytest.mark.parametrize("form", [ndjson, parquet])
-def test_an_export_holds_no_more_than_a_piece_in_memory(form: Any):
+def test_an_export_holds_only_one_piece_in_memory(form: Any):
     tracemalloc.start()
     try:
         size = sum(len(piece) for piece in form(many(5 * EXPORT_ROW_GROUP)))
@@ -313,7 +311,7 @@ def test_a_row_group_is_sent_as_soon_as_it_is_full():
 # MongoDB fails
 
 
-def test_before_the_first_byte_it_is_a_503(settings: Settings, journal: Journal, report: FlaskClient):
+def test_an_error_before_the_first_byte_is_a_503(settings: Settings, journal: Journal, report: FlaskClient):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     services = make_services(settings, database=nobody["footfall"], journal=journal)
     answer = export(create_app(settings, services).test_client())
@@ -322,7 +320,7 @@ def test_before_the_first_byte_it_is_a_503(settings: Settings, journal: Journal,
 
 
 @pytest.mark.parametrize("form", ["ndjson", "parquet"])
-def test_on_the_way_the_answer_breaks_off(report: FlaskClient, database: Database, form: str):
+def test_an_error_after_the_first_byte_ends_the_connection(report: FlaskClient, database: Database, form: str):
     EventStore(database).store([("0-1", event) for event in many(EXPORT_ROW_GROUP + 3 * READ_AT_ONCE)], NOW)
     answer = report.get(f"/export/events?{DAY}&format={form}", headers=BEARER, buffered=False)
     assert answer.status_code == 200
@@ -331,7 +329,7 @@ def test_on_the_way_the_answer_breaks_off(report: FlaskClient, database: Databas
         b"".join(answer.iter_encoded())
 
 
-def test_what_is_broken_off_does_not_look_whole(settings: Settings, database: Database, tmp_path: Path):
+def test_an_aborted_export_does_not_look_complete(settings: Settings, database: Database, tmp_path: Path):
     """Over a real connection, whose buffers hold less than the export."""
     EventStore(database).store([("0-1", event) for event in many(10 * READ_AT_ONCE, path="/" + "x" * 2000)], NOW)
     port = pick_port(0)
@@ -346,7 +344,7 @@ def test_what_is_broken_off_does_not_look_whole(settings: Settings, database: Da
             database.client.admin.command("killAllSessions", [])
             with pytest.raises(httpx.RemoteProtocolError):
                 list(pieces)
-    assert "export_broken_off" in (tmp_path / "log").read_text()
+    assert "export_aborted" in (tmp_path / "log").read_text()
 
 
 def is_up(port: int) -> bool:

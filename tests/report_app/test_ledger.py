@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import READ_SCOPE, SITES_SCOPE
+from analytics.access.api_key import READ_SCOPE, SITES_SCOPE
 from analytics.events.account import Account
 from analytics.journal.journal import Journal, Line
 from analytics.journal.ledger import LAST_RECEIVED, MOST_SITES_RECEIVED, Ledger
@@ -33,7 +33,7 @@ def count(journal: Journal, site_id: str, day: date, name: str, times: int = 1) 
     journal.append([Line(Account(site_id, day), name)] * times)
 
 
-def test_the_ledger_of_a_site_says_what_became_of_its_events(
+def test_the_ledger_of_a_site_counts_the_outcomes_of_its_events(
     ingest: FlaskClient, report: FlaskClient, stores: Stores, database: Database[dict[str, Any]]
 ):
     SiteStore(database).put(Site("shop", excluded_paths=("/admin/**",)))
@@ -52,14 +52,14 @@ def test_the_ledger_of_a_site_says_what_became_of_its_events(
 
 
 @pytest.mark.parametrize("name", ["*", "sh?p", "[shop]", "a\\b", "s^p", "shop shop"])
-def test_no_site_s_name_is_a_pattern_for_others(report: FlaskClient, journal: Journal, name: str):
+def test_no_site_id_works_as_a_pattern_for_other_sites(report: FlaskClient, journal: Journal, name: str):
     for site_id in ("shop", name, "ship", "a b"):
         count(journal, site_id, NOW.date(), "accepted")
     (row,) = report.get("/stats/ledger", query_string={"site_id": name}).json["days"]
     assert row["accepted"] == 1
 
 
-def test_days_that_were_carried_to_mongodb_are_there_once_and_found_by_an_index(
+def test_days_that_were_moved_to_mongodb_count_once_and_are_found_by_an_index(
     report: FlaskClient, journal: Journal, redis: Redis, database: Database[dict[str, Any]]
 ):
     ledger = Ledger(redis, database)
@@ -98,7 +98,9 @@ def test_when_the_last_event_was_received_is_known_before_it_is_stored(
     assert received() == [first, first]
 
 
-def test_made_up_names_do_not_fill_redis_with_times(journal: Journal, redis: Redis, database: Database[dict[str, Any]]):
+def test_made_up_site_ids_do_not_fill_redis_with_times(
+    journal: Journal, redis: Redis, database: Database[dict[str, Any]]
+):
     redis.hset(LAST_RECEIVED, mapping={f"{n}": 17 for n in range(MOST_SITES_RECEIVED)})
     for site_id in ("new", "5"):
         journal.append([Line(Account(site_id, NOW.date()), "accepted", b"{}")])
@@ -108,7 +110,7 @@ def test_made_up_names_do_not_fill_redis_with_times(journal: Journal, redis: Red
     assert redis.hlen(LAST_RECEIVED) == MOST_SITES_RECEIVED
 
 
-def test_what_get_answers_can_be_put_and_patched(report: FlaskClient, ingest: FlaskClient):
+def test_the_settings_that_get_returns_can_be_put_and_patched(report: FlaskClient, ingest: FlaskClient):
     ingest.post("/event", json=GOOD)
     got = report.get("/admin/sites/shop", headers=HEADERS).json
     assert got["last_event_received"]
@@ -142,6 +144,6 @@ def test_a_key_for_the_site_s_reports_reads_its_ledger_and_no_other(
         ("site_id=shop&day=2026-11-01", "day"),
     ],
 )
-def test_a_ledger_that_cannot_be_read_is_a_400_that_names_the_parameter(report: FlaskClient, query: str, field: str):
+def test_an_invalid_query_of_the_ledger_is_a_400_that_names_the_parameter(report: FlaskClient, query: str, field: str):
     answer = report.get(f"/stats/ledger?{query}")
     assert (answer.status_code, list(answer.json["error"]["fields"])) == (400, [field])

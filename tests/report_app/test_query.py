@@ -72,7 +72,7 @@ def results(report: FlaskClient, **body: Any) -> list[Any]:
     return [[*row["dimensions"], *row["metrics"]] for row in answer.json["results"]]
 
 
-def test_an_answer_has_results_meta_and_what_was_understood(report: FlaskClient, story: None):
+def test_an_answer_has_results_meta_and_the_query_as_it_was_read(report: FlaskClient, story: None):
     metrics = ["visitors", "visits", "pageviews", "events", "bounce_rate", "visit_duration", "views_per_visit"]
     assert ask(report, metrics=metrics).json == {
         "results": [{"dimensions": [], "metrics": [2, 3, 5, 6, 67, 200, 1.33]}],
@@ -94,7 +94,7 @@ def test_a_site_without_events_has_one_row_of_zeros(report: FlaskClient, databas
     assert results(report, metrics=["visitors", "bounce_rate", "total_revenue"]) == [[0, 0, None]]
 
 
-def test_groups_come_with_their_values_and_the_words_for_none(report: FlaskClient, story: None):
+def test_groups_have_their_values_and_words_for_missing_values(report: FlaskClient, story: None):
     by_page = results(report, dimensions=["event:page"], metrics=["visitors", "pageviews"])
     assert by_page == [["/pricing", 2, 2], ["(not set)", 1, 0], ["/", 1, 3]]
     by_source = results(report, dimensions=["visit:source"], metrics=["visits", "percentage"])
@@ -102,7 +102,7 @@ def test_groups_come_with_their_values_and_the_words_for_none(report: FlaskClien
     assert results(report, dimensions=["event:props:plan"], metrics=["events"]) == [["(none)", 5], ["pro", 1]]
 
 
-def test_time_labels_fill_the_gaps_and_stand_in_meta(report: FlaskClient, story: None):
+def test_time_labels_fill_the_gaps_and_are_in_meta(report: FlaskClient, story: None):
     body = {"dimensions": ["time:day"], "metrics": ["pageviews"], "date_range": ["2026-11-19", "2026-11-21"]}
     assert results(report, **body) == [["2026-11-20", 1], ["2026-11-21", 5]]
     answer = ask(report, **body, include={"time_labels": True}).json
@@ -145,9 +145,7 @@ def test_filters_and_a_site_s_own_days(report: FlaskClient, story: None, service
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Africa/Casablanca", "Asia/Kathmandu"])
-def test_a_period_of_all_years_is_asked_about_in_a_moment(
-    report: FlaskClient, story: None, services: Services, zone: str
-):
+def test_a_query_over_all_years_is_fast(report: FlaskClient, story: None, services: Services, zone: str):
     """It took more than 10 s of Python, in which the process did nothing else."""
     services.sites.put(Site("shop", zone=ZoneInfo(zone)))
     began = time.process_time()
@@ -157,7 +155,7 @@ def test_a_period_of_all_years_is_asked_about_in_a_moment(
     assert time.process_time() - began < 3
 
 
-def test_each_row_is_compared_with_the_same_one_of_the_other_period(report: FlaskClient, story: None):
+def test_each_row_is_compared_with_the_same_row_of_the_other_period(report: FlaskClient, story: None):
     previous = {"comparisons": {"mode": "previous_period"}}
     answer = ask(report, metrics=["visitors", "pageviews", "total_revenue"], include=previous).json
     assert answer["results"][0]["comparison"] == {"dimensions": [], "metrics": [1, 1, None], "change": [100, 400, None]}
@@ -204,11 +202,11 @@ def test_a_bucket_is_compared_with_that_of_its_position(report: FlaskClient, sto
         (MoneyAmount(Decimal(3), "EUR"), None, None),
     ],
 )
-def test_a_change_is_in_whole_percent_and_none_of_nothing(now: Any, before: Any, expected: int | None):
+def test_a_change_is_in_whole_percent_and_null_if_there_was_nothing_before(now: Any, before: Any, expected: int | None):
     assert change(now, before) == expected
 
 
-def test_shares_are_rounded_as_the_engine_s_and_none_of_nobody_is_zero():
+def test_shares_are_rounded_as_in_the_engine_and_a_share_of_no_visitors_is_zero():
     assert [share(1, 3), share(1, 800), share(2, 2), share(0, 0)] == [33.33, 0.13, 100.0, 0.0]
 
 
@@ -236,7 +234,7 @@ def test_the_same_results_as_csv(report: FlaskClient, story: None):
     assert ask(report, "?format=json", {"Accept": "text/csv"}, **body).is_json
 
 
-def test_a_table_has_what_it_is_compared_with_beside_each_metric(report: FlaskClient, story: None):
+def test_a_csv_has_the_compared_value_beside_each_metric(report: FlaskClient, story: None):
     previous = {"comparisons": {"mode": "previous_period"}}
     answer = ask(report, "?format=csv", dimensions=["event:page"], metrics=["pageviews"], include=previous)
     assert answer.text.splitlines()[:3] == [
@@ -245,13 +243,13 @@ def test_a_table_has_what_it_is_compared_with_beside_each_metric(report: FlaskCl
 
 
 @pytest.mark.parametrize("begin", list("=+-@\t\r"))
-def test_what_a_visitor_sent_is_no_formula(report: FlaskClient, database: Database, begin: str):
+def test_text_from_visitors_is_never_a_formula_in_csv(report: FlaskClient, database: Database, begin: str):
     tell(database, {"at": "21 10:00:00", "event_type": "x", "props": {"note": f'{begin}HYPERLINK("http://x")'}})
     text = ask(report, "?format=csv", dimensions=["event:props:note"]).text
     assert f'"\'{begin}HYPERLINK(""http://x"")",1' in text
 
 
-def test_numbers_below_zero_stay_numbers(answering: Answering):
+def test_negative_numbers_stay_numbers_in_csv(answering: Answering):
     report = answering(Answer((Row((), (1, MoneyAmount(Decimal("-5.000"), "USD")), (2, None)),)))
     include = {"comparisons": {"mode": "previous_period"}}
     text = ask(report, "?format=csv", metrics=["visitors", "total_revenue"], include=include).text
@@ -272,7 +270,7 @@ def test_numbers_below_zero_stay_numbers(answering: Answering):
         ({"nonsense": 1}, "#/nonsense: Schema does not allow additional properties."),
     ],
 )  # fmt: skip
-def test_errors_have_plausible_s_shape_and_words(report: FlaskClient, database: Database, body: Any, error: str):
+def test_errors_have_the_shape_and_words_of_plausible(report: FlaskClient, database: Database, body: Any, error: str):
     answer = ask(report, **body)
     assert (answer.status_code, answer.json) == (400, {"error": error})
 
@@ -284,14 +282,14 @@ def test_a_body_that_is_not_json_is_a_400_in_the_same_shape(report: FlaskClient,
 
 
 @pytest.mark.parametrize("body", [[], 1, "text", {}])
-def test_json_of_another_kind_is_a_400_too(report: FlaskClient, body: Any):
+def test_json_that_is_not_an_object_is_a_400_too(report: FlaskClient, body: Any):
     answer = report.post("/api/v2/query", json=body)
     assert answer.status_code == 400
     assert [*answer.json] == ["error"]
     assert answer.json["error"].startswith("#: ")
 
 
-def test_every_other_error_below_has_the_shape_too(report: FlaskClient, settings: Settings, services: Services):
+def test_every_other_error_of_the_route_has_the_same_shape(report: FlaskClient, settings: Settings, services: Services):
     assert report.get("/api/v2/query").status_code == 405
     for answer in (
         report.get("/api/v2/query"),
@@ -304,7 +302,7 @@ def test_every_other_error_below_has_the_shape_too(report: FlaskClient, settings
         assert isinstance(answer.json["error"], str)
 
 
-def test_a_pattern_that_re2_does_not_take_is_a_400_with_its_pointer(report: FlaskClient, story: None):
+def test_a_pattern_that_re2_rejects_is_a_400_with_its_pointer(report: FlaskClient, story: None):
     answer = ask(report, filters=[["is", "event:page", ["/"]], ["matches", "event:page", ["(?=x)"]]])
     assert answer.status_code == 400
     assert answer.json["error"].startswith("#/filters/1")
@@ -319,7 +317,9 @@ def test_a_pattern_that_re2_does_not_take_is_a_400_with_its_pointer(report: Flas
         (SegmentLost("v1"), LOST, "1"),
     ],
 )  # fmt: skip
-def test_what_is_refused_or_lost_is_a_503(answering: Answering, error: Exception, message: str, retry: str | None):
+def test_a_refused_query_and_a_lost_segment_are_a_503(
+    answering: Answering, error: Exception, message: str, retry: str | None
+):
     answer = ask(answering(error))
     assert (answer.status_code, answer.json) == (503, {"error": message})
     assert answer.headers.get("Retry-After") == retry
@@ -329,11 +329,11 @@ def test_what_is_refused_or_lost_is_a_503(answering: Answering, error: Exception
     assert ours.headers.get("Retry-After") == retry
 
 
-def test_an_engine_s_no_to_a_query_is_the_asker_s_mistake(answering: Answering):
+def test_a_query_that_the_engine_rejects_is_a_400(answering: Answering):
     answer = ask(answering(InvalidQuery("#/filters/0", "Invalid regex")))
     assert (answer.status_code, answer.json) == (400, {"error": "#/filters/0: Invalid regex"})
 
 
-def test_an_answer_that_is_not_up_to_date_says_until_when_it_is(answering: Answering):
+def test_an_answer_that_is_not_up_to_date_says_as_of_when_it_is(answering: Answering):
     report = answering(Answer((Row((), (1,)),), as_of=datetime(2026, 11, 22, 11, 59, tzinfo=UTC)))
     assert ask(report).json["meta"] == {"as_of": "2026-11-22T11:59:00+00:00"}

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from werkzeug.test import TestResponse
 
-from analytics.access.store import PERSONS_SCOPE, READ_SCOPE
+from analytics.access.api_key import PERSONS_SCOPE, READ_SCOPE
 from analytics.sites.site import Site
 from analytics.sites.store import to_document
 from config.settings import Settings
@@ -95,7 +95,7 @@ def test_an_id_is_found_before_a_domain(ask: Ask, database: Database[dict[str, A
 
 
 @pytest.mark.parametrize("path", REPORTS)
-def test_a_key_for_some_sites_learns_nothing_of_others(ask: Ask, services: Services, path: str):
+def test_a_key_for_some_sites_learns_nothing_about_others(ask: Ask, services: Services, path: str):
     key = bearer(services.api_keys.create("a test's", (READ_SCOPE, PERSONS_SCOPE), ["shop"], None)[1])
     for name in ("shop", "shop.example", "www.shop.example"):
         assert ask(path, name, key).status_code == 200
@@ -114,11 +114,11 @@ def test_in_development_a_site_that_is_not_set_up_has_no_events(
 
 
 @pytest.mark.parametrize("path", [*REPORTS, "/admin/sites", "/nothing", "/healthz"])
-def test_answers_are_not_to_be_cached(ask: Ask, production: FlaskClient, path: str):
+def test_reports_must_not_be_cached(ask: Ask, production: FlaskClient, path: str):
     answers = [ask(path, name) for name in ("shop", "shp", "")] if path in REPORTS else [production.get(path)]
     answers.append(production.get(path))
     assert {answer.headers["Cache-Control"] for answer in answers} == {"no-store"}
 
 
-def test_what_is_no_report_may_be_cached(production: FlaskClient):
+def test_answers_that_are_not_reports_may_be_cached(production: FlaskClient):
     assert "max-age" in production.get("/docs/docs.css").headers["Cache-Control"]

@@ -35,7 +35,7 @@ def test_a_site_without_events_has_zeros(report: FlaskClient, database: Database
     }  # fmt: skip
 
 
-def test_views_are_pageviews_and_users_are_those_of_all_events(report: FlaskClient, database: Database):
+def test_views_count_pageviews_and_users_count_visitors_of_all_events(report: FlaskClient, database: Database):
     store(
         database,
         {"path": "/a", "user_id": "1"},
@@ -55,7 +55,7 @@ def test_views_are_pageviews_and_users_are_those_of_all_events(report: FlaskClie
     }
 
 
-def test_the_answer_is_the_same_to_the_byte(report: FlaskClient, database: Database):
+def test_the_answer_has_exactly_these_bytes(report: FlaskClient, database: Database):
     store(database, {"path": "/pricing", "user_id": "1"})
     assert report.get("/stats?site_id=site&date=2026-11-22").data == (
         b'{"site_id":"site","date":"2026-11-22","total_views":1,"unique_users":1,'
@@ -86,24 +86,25 @@ def test_a_day_begins_at_its_midnight_and_ends_before_the_next(report: FlaskClie
           "9999-12-31", "2026-11-22T00:00:00", "٢٠٢٦-11-22")],
     ],
 )  # fmt: skip
-def test_a_bad_query_is_a_400_that_names_the_field(report: FlaskClient, query: str, field: str):
+def test_an_invalid_query_is_a_400_that_names_the_field(report: FlaskClient, query: str, field: str):
     answer = report.get(f"/stats?{query}")
     assert answer.status_code == 400
     assert answer.json["error"]["code"] == "invalid_query"
     assert list(answer.json["error"]["fields"]) == [field]
 
 
-def test_unknown_parameters_are_no_error(report: FlaskClient, database: Database):
+def test_stats_ignores_unknown_parameters_and_other_reports_refuse_them(report: FlaskClient, database: Database):
     assert report.get("/stats?site_id=site&utm_source=mail").status_code == 200
+    assert report.get("/stats/realtime?site_id=site&utm_source=mail").status_code == 400
 
 
-def test_a_query_cannot_smuggle_an_operator_in(report: FlaskClient, database: Database):
+def test_a_query_cannot_inject_an_operator(report: FlaskClient, database: Database):
     store(database, {})
     assert report.get("/stats?site_id[$ne]=x").status_code == 400
     assert report.get("/stats", query_string={"site_id": '{"$ne": 1}'}).json["total_views"] == 0
 
 
-def test_every_error_has_the_one_shape(report: FlaskClient):
+def test_every_error_of_the_reporting_app_has_the_same_shape(report: FlaskClient):
     for answer, code in [
         (report.get("/nowhere"), "not_found"),
         (report.post("/stats"), "method_not_allowed"),
@@ -114,7 +115,7 @@ def test_every_error_has_the_one_shape(report: FlaskClient):
         assert answer.json["error"]["code"] == code
 
 
-def test_a_mongodb_that_is_away_is_a_503_with_retry_after(settings: Settings, journal: Journal):
+def test_an_unreachable_mongodb_is_a_503_with_retry_after(settings: Settings, journal: Journal):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     report = create_app(settings, make_services(settings, database=nobody["footfall"], journal=journal)).test_client()
     answer, ready = report.get("/stats?site_id=site"), report.get("/readyz")
@@ -125,7 +126,7 @@ def test_a_mongodb_that_is_away_is_a_503_with_retry_after(settings: Settings, jo
     assert ready.json["stores"]["mongodb"]["ok"] is False
 
 
-def test_a_mongodb_that_accepts_and_does_not_answer_is_a_503_long_before_the_query_s_limit(
+def test_a_mongodb_that_accepts_and_does_not_answer_is_a_503_long_before_the_time_limit(
     report: FlaskClient, database: Database
 ):
     assert report.get("/stats?site_id=site").status_code == 200
@@ -138,6 +139,6 @@ def test_a_mongodb_that_accepts_and_does_not_answer_is_a_503_long_before_the_que
     assert took < 3, "the limit of a query is 5 s here"
 
 
-def test_health(report: FlaskClient, database: Database):
+def test_the_reporting_app_answers_health_checks(report: FlaskClient, database: Database):
     assert report.get("/healthz").status_code == 200
     assert report.get("/readyz").json["stores"]["mongodb"]["ok"] is True

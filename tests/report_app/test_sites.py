@@ -1,9 +1,11 @@
 """The settings of a site: what is accepted, what is refused, and that a report uses the latest ones."""
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from ipaddress import ip_address
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 from uuid import UUID
@@ -14,12 +16,12 @@ from flask.testing import FlaskClient
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
+from analytics.sites.schema import InvalidSite, SiteSchema, dump_site, load_changes, load_site
 from analytics.sites.site import Goal, Site
 from analytics.sites.store import MOST_REMEMBERED, REMEMBERED, SiteStore
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
-from tests.support.services import ADMIN_KEY
+from tests.support.services import ADMIN_KEY, Clock
 
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
 KEY = "0b0e1c9e-5a57-4b6f-9c55-2f2b8e7c1a11"
@@ -65,7 +67,7 @@ def test_settings_are_read_and_written():
     assert load_site("shop", dumped(SITE)) == SITE
 
 
-def test_what_stands_for_the_door_is_read_and_written():
+def test_settings_for_the_collector_are_read_and_written():
     given = {
         "domains": ["WWW.Shop.example.", "müller.example", "shop.example"],
         "allowed_origins": ["https://Shop.example/", "http://localhost:8080", "https://shop.example:443"],
@@ -86,17 +88,17 @@ def test_what_stands_for_the_door_is_read_and_written():
     assert load_site("shop", dumped(site)) == site
 
 
-def test_a_goal_without_a_name_has_one():
+def test_a_goal_without_a_name_gets_one():
     goals = load_site("shop", {"goals": [{"event_type": "signup"}, {"page": "/**", "name": ""}]}).goals
     assert [goal.name for goal in goals] == ["signup", "Visit /**"]
 
 
 @pytest.mark.parametrize("nothing", [{}, dict.fromkeys(UNSET), dict.fromkeys(UNSET, ""), UNSET])
-def test_what_is_left_out_is_as_where_nothing_is_set(nothing: dict[str, object]):
+def test_an_omitted_setting_has_its_default(nothing: dict[str, object]):
     assert load_site("shop", nothing) == Site("shop")
 
 
-def test_the_longest_page_and_its_name_are_taken_back():
+def test_the_longest_page_and_its_name_can_be_written_as_they_were_read():
     site = load_site("s" * 128, {"goals": [{"page": "/" * 2048}]})
     assert load_site(site.site_id, dumped(site)) == site
 
@@ -163,38 +165,26 @@ def test_the_longest_page_and_its_name_are_taken_back():
         ({"goals": [{"event_type": f"{n}"} for n in range(101)]}, "goals"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_by_their_field(settings: dict[str, object], field: str):
+def test_invalid_settings_are_refused_and_their_fields_are_named(settings: dict[str, object], field: str):
     assert field in faults(**settings)
 
 
-def test_a_hundred_goals_are_not_too_many():
+def test_a_site_may_have_a_hundred_goals():
     assert len(load_site("shop", {"goals": [{"event_type": f"{n}"} for n in range(100)]}).goals) == 100
 
 
 @pytest.mark.parametrize("site_id", ["", "x" * 129])
-def test_a_site_is_called_as_in_events(site_id: str):
+def test_a_site_id_follows_the_same_rules_as_in_events(site_id: str):
     with pytest.raises(InvalidSite) as caught:
         load_site(site_id, {})
     assert list(caught.value.fields) == ["site_id"]
 
 
 @pytest.mark.parametrize("body", [None, [], "text", 3])
-def test_settings_are_an_object(body: object):
+def test_settings_must_be_an_object(body: object):
     with pytest.raises(InvalidSite) as caught:
         load_site("shop", body)
     assert caught.value.fields == {"body": ["Not a JSON object."]}
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -202,12 +192,12 @@ def sites(database: Database[dict[str, Any]], clock: Clock) -> SiteStore:
     return SiteStore(database, clock)
 
 
-def test_a_site_that_nobody_set_anything_for_has_the_defaults(sites: SiteStore):
+def test_a_site_without_settings_has_the_defaults(sites: SiteStore):
     assert sites.get("shop") == Site("shop")
     assert list(sites.list()) == []
 
 
-def test_what_is_put_is_there_at_once_and_instead_of_what_was(sites: SiteStore, database: Database):
+def test_new_settings_replace_the_old_ones_at_once(sites: SiteStore, database: Database):
     assert sites.get("shop") == Site("shop")
     sites.put(SITE)
     assert sites.get("shop") == SITE
@@ -216,7 +206,7 @@ def test_what_is_put_is_there_at_once_and_instead_of_what_was(sites: SiteStore, 
     assert SiteStore(database).get("shop") == replace(SITE, goals=())
 
 
-def test_what_is_removed_is_as_if_never_set(sites: SiteStore):
+def test_removed_settings_are_as_if_never_set(sites: SiteStore):
     sites.put(SITE)
     assert sites.get("shop") == SITE
     assert sites.remove("shop") is True
@@ -224,7 +214,7 @@ def test_what_is_removed_is_as_if_never_set(sites: SiteStore):
     assert sites.remove("shop") is False
 
 
-def test_what_another_process_sets_is_seen_after_a_few_seconds(sites: SiteStore, database: Database, clock: Clock):
+def test_settings_of_another_process_are_seen_after_a_few_seconds(sites: SiteStore, database: Database, clock: Clock):
     assert sites.get("shop") == Site("shop")
     SiteStore(database).put(SITE)
     clock.now += REMEMBERED - 0.1
@@ -233,7 +223,7 @@ def test_what_another_process_sets_is_seen_after_a_few_seconds(sites: SiteStore,
     assert sites.get("shop") == SITE
 
 
-def test_what_is_put_while_another_thread_looks_is_not_forgotten(sites: SiteStore, monkeypatch: pytest.MonkeyPatch):
+def test_a_look_up_that_a_change_overtakes_does_not_hide_the_change(sites: SiteStore, monkeypatch: pytest.MonkeyPatch):
     find = sites._find
 
     def find_and_be_overtaken(field: str, value: str) -> Site | None:
@@ -255,7 +245,7 @@ def test_made_up_names_do_not_fill_the_memory(sites: SiteStore, monkeypatch: pyt
     assert len(sites._remembered) <= MOST_REMEMBERED
 
 
-def test_a_mongodb_that_is_away_is_unavailable():
+def test_an_unreachable_mongodb_is_unavailable():
     nobody: MongoClient[dict[str, Any]] = MongoClient(
         f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100
     )
@@ -293,12 +283,12 @@ def test_sites_are_listed_page_by_page(report: FlaskClient, database: Database):
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=1001", "limit=x", "page=2", "after=" + "x" * 129])
-def test_a_list_that_cannot_be_asked_for_is_a_400(report: FlaskClient, query: str):
+def test_an_invalid_query_of_the_list_is_a_400(report: FlaskClient, query: str):
     answer = report.get(f"/admin/sites?{query}", headers=HEADERS)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_query")
 
 
-def test_settings_that_are_refused_change_nothing(report: FlaskClient, database: Database):
+def test_refused_settings_change_nothing(report: FlaskClient, database: Database):
     report.put("/admin/sites/shop", headers=HEADERS, json=SETTINGS)
     answer = report.put("/admin/sites/shop", headers=HEADERS, json={"timezone": "Berlin", "goals": [{}]})
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_site")
@@ -322,9 +312,7 @@ def test_a_patch_changes_what_it_names_and_null_unsets(report: FlaskClient, data
     assert changed == patched.json | {"goals": [], "shows_visitors": False, "domains": ["a.example"]}
 
 
-def test_a_patch_of_a_site_that_nothing_is_set_for_sets_the_defaults_of_the_rest(
-    report: FlaskClient, database: Database
-):
+def test_a_patch_of_a_site_without_settings_sets_all_others_to_their_defaults(report: FlaskClient, database: Database):
     made = report.patch("/admin/sites/shop", headers=HEADERS, json={"retention_days": 90}).json
     assert UUID(made["write_key"])
     assert made == {"site_id": "shop"} | UNSET | {"retention_days": 90, "write_key": made["write_key"]}
@@ -336,7 +324,7 @@ def test_a_patch_of_a_site_that_nothing_is_set_for_sets_the_defaults_of_the_rest
     }
 
 
-def test_a_patch_that_is_refused_changes_nothing_and_names_the_setting(report: FlaskClient, database: Database):
+def test_a_refused_patch_changes_nothing_and_names_the_setting(report: FlaskClient, database: Database):
     report.put("/admin/sites/other", headers=HEADERS, json={"domains": ["taken.example"]})
     report.put("/admin/sites/shop", headers=HEADERS, json=SETTINGS)
     for wrong in ({"timezone": "Berlin"}, {"domains": ["taken.example"]}, {"site_id": "other"}, {"goals": [{}]}):
@@ -388,12 +376,12 @@ def test_an_unknown_setting_suggests_the_closest_one(
 
 
 @pytest.mark.parametrize("site_id", ["a/b", "a//b", "ü", "a b", "count", "a/", "shop/rotate-write-key"])
-def test_a_site_may_be_called_anything(report: FlaskClient, database: Database, site_id: str):
+def test_a_site_id_may_contain_any_character(report: FlaskClient, database: Database, site_id: str):
     report.put(f"/admin/sites/{site_id}", headers=HEADERS, json=SETTINGS)
     assert [site["site_id"] for site in report.get("/admin/sites", headers=HEADERS).json["sites"]] == [site_id]
 
 
-def test_no_site_has_a_longer_name_than_its_events_may_say(report: FlaskClient):
+def test_a_site_id_is_no_longer_than_in_events(report: FlaskClient):
     for method in ("GET", "PUT", "PATCH", "DELETE"):
         answer = report.open("/admin/sites/" + "x" * 129, method=method, headers=HEADERS, json={})
         assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
@@ -405,7 +393,7 @@ def test_a_switch_is_true_or_false_and_nothing_else(report: FlaskClient, databas
     assert list(answer.json["error"]["fields"]) == ["shows_visitors"]
 
 
-def test_no_address_leads_to_another_site(report: FlaskClient, database: Database):
+def test_an_empty_path_segment_does_not_reach_a_site(report: FlaskClient, database: Database):
     assert report.put("/admin/sites//shop", headers=HEADERS, json=SETTINGS).status_code in (404, 405)
     assert report.get("/admin/sites", headers=HEADERS).json["sites"] == []
 
@@ -439,9 +427,19 @@ def test_a_domain_or_a_write_key_of_another_site_is_refused_and_named(report: Fl
     assert report.put("/admin/sites/other", headers=HEADERS, json=taken).status_code == 200
 
 
-def test_a_site_that_an_older_version_kept_has_the_defaults(sites: SiteStore, database: Database):
+def test_a_site_stored_by_an_older_version_has_the_defaults_of_new_settings(sites: SiteStore, database: Database):
     old = {"_id": "shop", "timezone": "UTC", "goals": [], "shows_visitors": True}
     database["sites"].insert_one(dict(old))
     assert sites.get("shop") == Site("shop", shows_visitors=True)
     database["sites"].replace_one({"_id": "shop"}, old | {"of_a_newer_one": 1})
     assert sites.list() == [Site("shop", shows_visitors=True)]
+
+
+def test_every_setting_is_in_the_schema_the_docs_and_the_description_of_the_api(report: FlaskClient):
+    names = set(dump_site(Site("shop")))
+    assert {field.attribute or name for name, field in SiteSchema().fields.items()} == {x.name for x in fields(Site)}
+    page = (Path(__file__).parents[2] / "docs/operating.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Sites\n")[2].partition("\n## ")[0]
+    assert {"site_id", *re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)} == names
+    described = report.get("/openapi.json").json["paths"]["/admin/sites/{site_id}"]["put"]["responses"]["200"]
+    assert set(described["content"]["application/json"]["schema"]["properties"]) == names

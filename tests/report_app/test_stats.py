@@ -51,7 +51,7 @@ def test_a_time_series_has_every_bucket_by_name(report: FlaskClient, story: None
     }
 
 
-def test_without_a_grain_it_is_the_one_that_shows_the_period_best(report: FlaskClient, story: None):
+def test_without_a_grain_a_time_series_has_the_grain_that_suits_the_period(report: FlaskClient, story: None):
     hours = rows(report, f"/stats/timeseries?{DAY}&metrics=events")
     assert len(hours) == 24
     assert hours[10:13] == [["2026-11-21 10:00:00", 3], ["2026-11-21 11:00:00", 1], ["2026-11-21 12:00:00", 1]]
@@ -60,7 +60,7 @@ def test_without_a_grain_it_is_the_one_that_shows_the_period_best(report: FlaskC
     assert rows(report, "/stats/timeseries?site_id=shop&period=month&grain=month&metrics=events") == [["2026-11-01", 7]]
 
 
-def test_all_time_is_by_month_from_the_first_event_on(report: FlaskClient, database: Database):
+def test_all_time_is_by_month_from_the_first_event(report: FlaskClient, database: Database):
     event = {"site_id": "shop", "event_type": "pageview", "timestamp": "1970-01-01T00:00:05Z"}
     EventStore(database).store([("0-1", load_event(event, NOW))], NOW)
     all_time = "/stats/timeseries?site_id=shop&period=all&metrics=pageviews"
@@ -81,7 +81,7 @@ def test_a_time_series_may_be_split(report: FlaskClient, story: None):
     ]
 
 
-def test_a_breakdown_is_by_page_unless_asked_otherwise(report: FlaskClient, story: None):
+def test_a_breakdown_is_by_page_by_default(report: FlaskClient, story: None):
     assert report.get(f"/stats/breakdown?{DAY}").json == {
         "site_id": "shop",
         "from": "2026-11-21T00:00:00+00:00",
@@ -120,11 +120,11 @@ def test_filters_are_parameters(report: FlaskClient, story: None, filters: str, 
     assert rows(report, f"/stats/timeseries?{DAY}&grain=month&metrics=events&{filters}") == [["2026-11-01", events]]
 
 
-def test_every_dimension_has_a_short_name_of_its_own():
+def test_every_dimension_has_a_unique_short_name():
     assert len(SHORT_DIMENSIONS) == len(EVENT_DIMENSIONS) + len(VISIT_DIMENSIONS)
 
 
-def test_goals_may_be_asked_for(report: FlaskClient, story: None, services: Services):
+def test_goals_can_be_queried(report: FlaskClient, story: None, services: Services):
     services.sites.put(Site("shop", goals=(Goal("Signed up", event_type="signup"),)))
     url = f"/stats/breakdown?{DAY}&by=goal&metrics=visitors,conversion_rate"
     assert rows(report, url) == [["Signed up", 1, 50.0]]
@@ -132,7 +132,7 @@ def test_goals_may_be_asked_for(report: FlaskClient, story: None, services: Serv
     assert "goal" in wrong(report, f"{url}&goal=Other")
 
 
-def test_both_come_as_csv(report: FlaskClient, story: None):
+def test_time_series_and_breakdowns_come_as_csv_too(report: FlaskClient, story: None):
     answer = report.get(f"/stats/breakdown?{DAY}&metrics=visitors,total_revenue&format=csv")
     assert answer.content_type == "text/csv; charset=utf-8"
     assert answer.text.splitlines() == [
@@ -158,7 +158,7 @@ def test_a_table_for_excel_begins_with_a_byte_order_mark(report: FlaskClient, st
     }
 
 
-def test_today_is_in_every_default(report: FlaskClient, services: Services, database: Database):
+def test_every_default_period_includes_today(report: FlaskClient, services: Services, database: Database):
     """In the site's own days: at noon UTC on the 22nd, it is the 23rd in Kiritimati."""
     services.sites.put(Site("shop", zone=ZoneInfo("Pacific/Kiritimati"), shows_visitors=True))
     tell(database, {"at": "22 11:00:00", "path": "/"})
@@ -173,7 +173,7 @@ def test_today_is_in_every_default(report: FlaskClient, services: Services, data
     assert rows(report, "/stats/breakdown?site_id=shop&period=30d") == [], "as in Plausible, without today"
 
 
-def test_from_without_to_is_until_now(report: FlaskClient, database: Database):
+def test_from_without_to_ends_now(report: FlaskClient, database: Database):
     tell(database, {"at": "22 11:00:00", "path": "/"})
     answer = report.get("/stats/timeseries?site_id=shop&from=2026-11-20&metrics=events").json
     assert (answer["from"], answer["to"]) == ("2026-11-20T00:00:00+00:00", "2026-11-22T23:59:59+00:00")
@@ -214,9 +214,7 @@ def test_from_without_to_is_until_now(report: FlaskClient, database: Database):
         ("site_id=shop&period=fortnight", "period", "Invalid date range"),
     ],
 )
-def test_what_is_wrong_is_said_of_its_parameter(
-    report: FlaskClient, database: Database, query: str, field: str, says: str
-):
+def test_an_invalid_parameter_is_named(report: FlaskClient, database: Database, query: str, field: str, says: str):
     for route in "timeseries", "breakdown":
         fields = wrong(report, f"/stats/{route}?{query}")
         assert [*fields] == [field]
@@ -238,7 +236,7 @@ def test_reports_without_filters_suggest_the_closest_parameter_too(
     assert wrong(report, f"/stats/{route}?site_id=shop&{name}=x") == {name: [says]}
 
 
-def test_a_grain_is_one_of_four_and_of_time_series_only(report: FlaskClient, database: Database):
+def test_a_grain_is_one_of_four_and_only_time_series_accept_it(report: FlaskClient, database: Database):
     assert "grain" in wrong(report, f"/stats/timeseries?{DAY}&grain=year")
     assert "Did you mean 'day'?" in wrong(report, f"/stats/timeseries?{DAY}&grain=days")["grain"][0]
     assert "grain" in wrong(report, f"/stats/breakdown?{DAY}&grain=day")
@@ -248,7 +246,7 @@ def test_a_grain_is_one_of_four_and_of_time_series_only(report: FlaskClient, dat
 # Realtime
 
 
-def test_right_now_are_the_last_minutes_up_to_now(report: FlaskClient, database: Database):
+def test_realtime_counts_the_last_minutes_up_to_now(report: FlaskClient, database: Database):
     minutes = [("a", 0), ("a", 1), ("b", 4.9), ("b", 5), ("c", 29), ("d", 30), ("e", -1), (None, 2)]
     for user, ago in minutes:
         at = (NOW - timedelta(minutes=ago)).strftime("%d %H:%M:%S.%f")[:-3]
@@ -276,7 +274,7 @@ def test_right_now_are_the_last_minutes_up_to_now(report: FlaskClient, database:
     }  # fmt: skip
 
 
-def test_nobody_is_there_without_events(report: FlaskClient, database: Database):
+def test_realtime_is_zero_without_events(report: FlaskClient, database: Database):
     nobody = {"visitors": 0, "pageviews": 0, "top_pages": []}
     answer = report.get("/stats/realtime?site_id=shop").json
     assert (answer["last_5_minutes"], answer["last_30_minutes"]) == (nobody, nobody)
@@ -284,14 +282,14 @@ def test_nobody_is_there_without_events(report: FlaskClient, database: Database)
     assert "country" in wrong(report, "/stats/realtime?site_id=shop&country=DE")
 
 
-def test_right_now_reads_the_half_hour_s_documents_only(database: Database):
+def test_realtime_reads_only_documents_of_the_last_half_hour(database: Database):
     tell(database, *[{"at": f"22 {hour:02}:45:00"} for hour in range(12)])
     command = {"aggregate": "events", "pipeline": realtime_pipeline("shop", NOW), "cursor": {}}
     plan = database.command("explain", command, verbosity="executionStats")
     assert plan["stages"][0]["$cursor"]["executionStats"]["totalDocsExamined"] == 1
 
 
-def test_a_mongodb_that_is_away_or_frozen_is_a_503(report: FlaskClient, services: Services, database: Database):
+def test_an_unreachable_or_frozen_mongodb_is_a_503(report: FlaskClient, services: Services, database: Database):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     with pytest.raises(Unavailable):
         RealtimeReader(nobody["footfall"], 1, lambda: NOW).read("shop")

@@ -217,6 +217,17 @@ class System:
         )
 
 
+@contextmanager
+def system_running(folder: Path, **settings: str) -> Iterator[System]:
+    """A system that runs during the block. It must leave no process behind."""
+    system = System(folder, **settings)
+    try:
+        yield system.start()
+        assert system.stop() == [], "the system left processes behind"
+    finally:
+        system.kill()
+
+
 def kill_if_there(process: psutil.Process) -> None:
     try:
         process.kill()

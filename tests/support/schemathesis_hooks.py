@@ -14,7 +14,7 @@ from zoneinfo import available_timezones
 import schemathesis
 from hypothesis import strategies as st
 
-from analytics.access.store import ADMIN_SCOPE
+from analytics.access.api_key import ADMIN_SCOPE
 from analytics.queries.query import OF_GOALS, OF_PAGES, SHARES
 from analytics.queries.query_schema import MOST_CONDITIONS, MOST_DEPTH
 from report_app.openapi_operations import SITE_EXAMPLE

@@ -14,6 +14,15 @@ ADMIN_KEY = "a-key-for-tests-only"
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123000, tzinfo=UTC)
 
 
+class Clock:
+    """A monotonic clock that a test sets, in seconds."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class WakeUps:
     """Replaces the sender of wake-ups, and counts its calls: these tests run no worker."""
 

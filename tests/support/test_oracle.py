@@ -97,24 +97,24 @@ def test_engagement_between_two_visits_belongs_to_neither():
     assert numbers_of_visits(documents) == [[1], [3, 4]]
 
 
-def test_an_event_without_a_visitor_is_of_no_visit():
+def test_an_event_without_a_visitor_belongs_to_no_visit():
     documents = [event(1, "10:00", user_id=None), event(2, "10:00", "signup", user_id="")]
     assert ask(documents, "visitors", "visits", "pageviews", "events", "bounce_rate") == [(0, 0, 1, 2, 0)]
 
 
-def test_visitors_of_two_sites_are_strangers():
+def test_visitors_of_two_sites_are_separate():
     documents = [event(1, "10:00"), event(2, "10:01", site_id="other")]
     assert numbers_of_visits(documents) == [[1], [2]]
     assert one(documents, "events") == 1
 
 
-def test_a_visit_is_whole_even_where_the_period_cuts_it():
+def test_a_visit_counts_completely_even_if_the_period_cuts_it():
     documents = [event(1, "2026-05-12T23:50", path="/a", source="x"), event(2, "00:10", path="/b", source="y")]
     assert ask(documents, "pageviews", "visit_duration", "views_per_visit", "bounce_rate") == [(1, 1200, 2.0, 0)]
     assert ask(documents, dimensions=("visit:entry_page", "visit:source")) == [("/a", "x", 1)]
 
 
-def test_the_period_has_its_start_and_not_its_end():
+def test_the_period_includes_its_start_and_not_its_end():
     documents = [event(1, "00:00"), event(2, "2026-05-14T00:00"), event(3, "23:59:59.999")]
     assert one(documents, "events") == 2
 
@@ -133,7 +133,7 @@ def test_visitors_visits_pageviews_and_events():
     assert ask(documents, "visitors", "visits", "pageviews", "events") == [(2, 3, 3, 4)]
 
 
-def test_no_events_is_one_row_of_nothing():
+def test_without_events_there_is_one_row_of_zeros_and_missing_values():
     metrics = ("visitors", "visits", "pageviews", "events", "bounce_rate", "visit_duration", "views_per_visit")
     assert ask([], *metrics) == [(0, 0, 0, 0, 0, 0, 0.0)]
     assert ask([], "conversion_rate", "scroll_depth", "time_on_page", "total_revenue") == [(0.0, None, None, None)]
@@ -150,7 +150,7 @@ def test_no_events_is_one_row_of_nothing():
         ([("pageview", {})], 0),
     ],
 )
-def test_a_bounce_is_one_pageview_and_nothing_done(others: list[tuple[str, dict[str, Any]]], bounce_rate: int):
+def test_a_bounce_is_one_pageview_without_interaction(others: list[tuple[str, dict[str, Any]]], bounce_rate: int):
     documents = [event(1, "10:00"), *[event(2, "10:05", kind, **fields) for kind, fields in others]]
     assert one(documents, "bounce_rate") == bounce_rate
 
@@ -204,7 +204,7 @@ def test_an_event_counts_for_each_goal_it_meets_and_none_for_nothing():
     assert rows == [("Any", 4, 100.0), ("Read a", 2, 50.0), ("Sign up", 1, 25.0)]
 
 
-def test_conversion_rate_forgets_filters_on_goals_and_props_but_no_others():
+def test_conversion_rate_ignores_filters_on_goals_and_props_only():
     only = (Condition("is", "event:goal", ("Sign up",)), Not(Condition("is", "event:props:plan", ("(none)",))))
     assert one(CONVERSIONS, "conversion_rate", filters=only, goals=GOALS) == 25.0
     of_x = (*only, Condition("is", "visit:source", ("x",)))
@@ -358,7 +358,7 @@ def test_time_is_that_of_the_zone(grain: str, label: str):
     assert ask([event(1, "2026-05-12T23:30")], dimensions=(f"time:{grain}",), period=period) == [(label, 1)]
 
 
-def test_an_hour_that_is_twice_is_one_bucket_and_one_that_is_skipped_is_none():
+def test_a_repeated_hour_is_one_bucket_and_a_skipped_hour_is_none():
     autumn = of_days(date(2026, 10, 25), date(2026, 10, 25), BERLIN)
     documents = [event(1, "2026-10-25T00:30"), event(2, "2026-10-25T01:30")]
     assert ask(documents, dimensions=("time:hour",), period=autumn) == [("2026-10-25 02:00:00", 2)]
@@ -419,7 +419,7 @@ def test_time_labels_give_every_group_every_bucket():
         ("/**/c", "/c", False),
     ],
 )
-def test_stars_of_a_page_goal(pattern: str, path: str, fits: bool):
+def test_wildcards_of_a_page_goal_match_paths(pattern: str, path: str, fits: bool):
     assert page_fits(pattern, path) is fits
 
 
@@ -476,14 +476,14 @@ def page(operator: Any, *values: str, sensitive: bool = True) -> Condition:
         (Condition("is", "visit:source", ("Direct / None",)), {1, 2, 3, 4, 5}),
     ],
 )
-def test_filters(wanted: Filter, numbers: set[int]):
+def test_filters_match_events_and_visits(wanted: Filter, numbers: set[int]):
     goals = (Goal("A", page="/a"), SIGN_UP)
     documents = [document | {"props": {"number": document["_id"].int}} for document in FILTERED]
     rows = ask(documents, dimensions=("event:props:number",), filters=(wanted,), goals=goals)
     assert {int(number) for number, _ in rows} == numbers
 
 
-def test_what_was_done_before_the_period_does_not_count_as_done():
+def test_events_before_the_period_do_not_count_for_behavioral_filters():
     documents = [event(1, "2026-05-12T23:50", "signup"), event(2, "00:05")]
     assert one(documents, "events", filters=(Done(Condition("is", "event:name", ("signup",))),)) == 0
 
@@ -498,7 +498,7 @@ def test_the_first_metric_leads_and_ties_are_by_code_point():
     assert [row[0] for row in ask(documents, dimensions=("event:page",), order_by=by_page)] == ["/ä", "/b", "/a", "/B"]
 
 
-def test_nothing_known_is_last_either_way():
+def test_missing_values_come_last_in_both_orders():
     documents = [event(1, "10:00", path="/a"), event(2, "10:00", path="/b", scroll_depth=5)]
     for descending in (False, True):
         order = (Order("scroll_depth", descending),)
@@ -506,7 +506,7 @@ def test_nothing_known_is_last_either_way():
         assert rows == [("/b", 5), ("/a", None)]
 
 
-def test_limit_and_offset_come_last_and_the_total_does_not_know_them():
+def test_limit_and_offset_apply_last_and_do_not_change_the_total():
     documents = [event(n, "10:00", path=f"/{n}") for n in range(5)]
     found = answer(documents, Query("site", ("events",), TODAY, ("event:page",), limit=2, offset=1))
     assert [row.dimensions for row in found.rows] == [("/1",), ("/2",)]
@@ -551,7 +551,7 @@ def test_a_funnel_takes_the_best_start():
     assert funnel(documents, BARE, steps_of("/a", "/b", "/c"), hour - timedelta(milliseconds=1)) == [1, 1, 0]
 
 
-def test_an_event_serves_one_step_only_and_order_is_by_id_within_a_moment():
+def test_an_event_counts_for_one_step_only_and_events_of_one_moment_are_ordered_by_id():
     documents = [event(1, "10:00", path="/a"), event(2, "10:00", path="/b")]
     window = timedelta(hours=1)
     assert funnel(documents, BARE, steps_of("/a", "/a"), window) == [1, 0]
@@ -571,7 +571,7 @@ def test_a_funnel_without_a_window_is_within_one_visit_and_counts_visits():
     assert funnel(documents, BARE, steps_of("/a", "/b"), timedelta(hours=2)) == [1, 1]
 
 
-def test_retention():
+def test_retention_counts_visitors_of_each_cohort_by_period():
     documents = [
         event(1, "2026-05-13T10:00"),
         event(2, "2026-05-15T10:00"),
@@ -588,7 +588,7 @@ def test_retention():
     ]
 
 
-def test_journeys():
+def test_journeys_list_the_pages_before_and_after():
     documents = [
         event(1, "2026-05-12T23:55", path="/before"),
         event(2, "00:05", path="/a"),
@@ -624,7 +624,7 @@ def test_every_question_has_an_answer_that_does_not_depend_on_the_order_of_event
 
 @anything
 @given(st.data())
-def test_funnels_narrow_and_cohorts_begin_whole(data: st.DataObject):
+def test_funnels_never_grow_and_cohorts_begin_at_100_percent(data: st.DataObject):
     stream: Stream = data.draw(streams(most_events=5))
     reached = funnel(stream.documents, *data.draw(funnels(stream)))
     assert reached == sorted(reached, reverse=True)
@@ -636,7 +636,7 @@ def test_funnels_narrow_and_cohorts_begin_whole(data: st.DataObject):
 
 @anything
 @given(st.data())
-def test_all_that_arrives_and_is_not_erased_remains(data: st.DataObject):
+def test_all_events_that_arrive_and_are_not_erased_remain(data: st.DataObject):
     stream: Stream = data.draw(streams(most_events=4))
     arriving = data.draw(arrivals(stream))
     stored: dict[UUID, Document] = {}

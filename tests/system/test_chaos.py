@@ -11,7 +11,7 @@ from tests.support.running_system import System, frozen
 
 
 @pytest.mark.timeout(240)
-def test_twenty_faults_lose_nothing_and_double_nothing(tmp_path: Path):
+def test_twenty_faults_neither_lose_nor_duplicate_an_event(tmp_path: Path):
     system = System(tmp_path, CLAIM_IDLE="5")
     try:
         tally = run_chaos(system.start(), faults=20, seed=7)
@@ -29,7 +29,7 @@ def test_twenty_faults_lose_nothing_and_double_nothing(tmp_path: Path):
 
 
 @pytest.mark.timeout(180)
-def test_a_system_that_does_not_drain_shows_where_it_stands(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+def test_a_system_that_does_not_drain_shows_its_state(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
     system = System(tmp_path)
     try:
         system.start()

@@ -57,12 +57,12 @@ def test_a_worker_is_given_a_minute_to_stop_under_compose_and_under_make_run():
         assert SupervisedProcess(name, shlex.split(command)).grace >= 60
 
 
-def test_whoever_stops_a_worker_gives_it_longer_than_its_tasks_and_its_soft_shutdown_take():
+def test_the_stop_timeout_of_a_worker_exceeds_its_tasks_and_its_soft_shutdown():
     settings = celery_settings(Settings())
     assert seconds("worker") > settings["worker_soft_shutdown_timeout"] + settings["task_time_limit"]
 
 
-def test_whoever_stops_gunicorn_gives_it_longer_than_it_gives_its_requests():
+def test_the_stop_timeout_of_gunicorn_exceeds_its_graceful_timeout():
     for name in ("ingest", "report"):
         assert seconds(name) > gunicorn.graceful_timeout
     assert gunicorn.graceful_timeout < STOP_GRACE
@@ -74,7 +74,7 @@ def test_workers_can_be_scaled():
     assert "ports" not in worker
 
 
-def test_redis_keeps_what_it_acknowledged_and_refuses_when_full():
+def test_redis_persists_acknowledged_writes_and_refuses_when_full():
     words = shlex.split(COMPOSE["services"]["redis"]["command"])
     options = dict(zip(words[1::2], words[2::2], strict=True))
     assert options["--appendonly"] == "yes"
@@ -89,12 +89,12 @@ def test_the_stores_keep_their_data_in_named_volumes_and_are_not_published():
         assert volume.partition(":")[0] in COMPOSE["volumes"]
 
 
-def test_what_has_no_password_is_published_on_loopback_only():
+def test_ports_without_a_password_are_published_on_loopback_only():
     for name in ("report", "flower"):
         assert all(port.startswith("127.0.0.1:") for port in COMPOSE["services"][name]["ports"])
 
 
-def test_what_is_published_on_loopback_knows_that():
+def test_services_published_on_loopback_know_it():
     for name in ("report", "flower"):
         (port,) = COMPOSE["services"][name]["ports"]
         assert COMPOSE["services"][name]["environment"]["PUBLISHED_ON"] == port.split(":")[0]
@@ -106,13 +106,13 @@ def test_flower_gets_a_password_or_none_and_never_an_empty_one():
     assert COMPOSE["services"]["flower"]["environment"]["FLOWER_BASIC_AUTH"] is None
 
 
-def test_mongodb_is_a_replica_set_of_the_name_that_the_apps_ask_for():
+def test_mongodb_has_the_replica_set_name_that_the_apps_use():
     assert "--replSet footfall" in COMPOSE["services"]["mongo"]["command"]
     for name in OURS:
         assert "replicaSet=footfall" in COMPOSE["services"][name]["environment"]["MONGODB_URI"]
 
 
-def test_the_image_has_every_package_that_its_commands_import_and_runs_as_nobody_special():
+def test_the_image_has_every_package_that_its_commands_import_and_runs_as_an_unprivileged_user():
     dockerfile = (ROOT / "Dockerfile").read_text()
     for package in ("analytics", "config", "footfall", "ingest_app", "report_app", "tasks", "web"):
         assert f"COPY {package} {package}" in dockerfile
@@ -128,14 +128,14 @@ def test_the_embedded_servers_stay_out_of_the_image():
 
 
 @pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt", "tests/clients/python.txt"])
-def test_every_requirement_is_pinned_and_comes_by_name(file: str):
+def test_every_requirement_is_pinned_and_has_no_url(file: str):
     lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.lstrip().startswith("#")]
     assert lines
     for line in lines:
         assert re.match(r"[a-z0-9.-]+(\[[a-z,]+\])?==[\w.]+( ;.*)?$", line), line
 
 
-def test_every_npm_package_is_pinned_and_comes_by_name():
+def test_every_npm_package_is_pinned_and_has_no_url():
     wanted = json.loads((ROOT / "tests/clients/package.json").read_text())["dependencies"]
     lock = json.loads((ROOT / "tests/clients/package-lock.json").read_text())["packages"]
     assert lock.pop("")["dependencies"] == wanted
@@ -154,7 +154,7 @@ def test_every_queue_has_a_worker():
     assert set(consumed[1].split(",")) == queues == set(QUEUES)
 
 
-def test_what_beat_sends_exists_and_is_sent_every_second():
+def test_every_task_of_beat_exists_and_wake_ups_are_sent_every_second():
     app.loader.import_default_modules()
     schedule = celery_settings(Settings())["beat_schedule"]
     assert {entry["task"] for entry in schedule.values()} <= set(app.tasks)

@@ -131,7 +131,7 @@ def deaths(redis: Redis) -> list[int]:
     return [row["times_delivered"] for row in redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", 10_000)]
 
 
-def test_a_worker_told_to_stop_in_the_middle_of_a_backlog_holds_nothing_afterwards_and_the_next_goes_on(
+def test_a_worker_stopped_within_a_backlog_holds_nothing_afterwards_and_the_next_one_continues(
     journal: Journal, redis: Redis, database: Database[dict[str, Any]], stores: dict[str, str], tmp_path: Path
 ):
     fill(journal, 30_000)
@@ -148,7 +148,7 @@ def test_a_worker_told_to_stop_in_the_middle_of_a_backlog_holds_nothing_afterwar
     assert database["dead_letters"].count_documents({}) == 0
 
 
-def test_workers_told_to_stop_while_mongodb_does_not_answer_hand_back_what_they_hold(
+def test_workers_stopped_while_mongodb_does_not_answer_hand_back_their_entries(
     journal: Journal, redis: Redis, database: Database[dict[str, Any]], stores: dict[str, str], tmp_path: Path
 ):
     """With TERM and with QUIT. It does not count against the events, however often a deploy meets an outage."""
@@ -189,7 +189,7 @@ def count(database: Database[dict[str, Any]]) -> int:
     return database["events"].count_documents({"site_id": SITE})
 
 
-def test_two_beats_send_no_flood_of_wake_ups_and_when_one_dies_the_other_goes_on(
+def test_two_beats_send_no_superfluous_wake_ups_and_if_one_dies_the_other_continues(
     journal: Journal, redis: Redis, database: Database[dict[str, Any]], stores: dict[str, str], tmp_path: Path
 ):
     log = tmp_path / "log"

@@ -18,7 +18,7 @@ from bench.chaos import Tally, drain, producing
 from config.clients import make_database
 from config.settings import Settings
 from tests.support.clusters import Member, MongoSet, cluster_running
-from tests.support.running_system import System, wait_for
+from tests.support.running_system import System, system_running, wait_for
 from tests.support.services import NOW
 
 ELECTION = 1.5  # seconds; MongoDB's default is 10
@@ -32,12 +32,8 @@ def mongo_set(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoSet]:
 
 @pytest.fixture(scope="module")
 def system(mongo_set: MongoSet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("system"), MONGODB_URI=mongo_set.url, CLAIM_IDLE="5")
-    try:
-        yield system.start()
-        assert system.stop() == []
-    finally:
-        system.kill()
+    with system_running(tmp_path_factory.mktemp("system"), MONGODB_URI=mongo_set.url, CLAIM_IDLE="5") as system:
+        yield system
 
 
 def kill(_: MongoSet, primary: Member) -> Callable[[], None]:
@@ -56,7 +52,7 @@ def step_down(mongo_set: MongoSet, _: Member) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("fail", [kill, freeze, step_down])
-def test_when_the_primary_fails_another_goes_on_and_every_event_is_stored_once(
+def test_if_the_primary_fails_another_takes_over_and_every_event_is_stored_once(
     system: System, mongo_set: MongoSet, fail: Callable
 ):
     tally = Tally(site=fail.__name__)
@@ -123,7 +119,9 @@ def an_event(event_id: str) -> Event:
     return load_event({"site_id": "alone", "event_type": "page_view", "event_id": event_id}, NOW)
 
 
-def test_what_only_the_primary_has_is_not_taken_for_stored(store: EventStore, database: Database, rejoin: Callable):
+def test_an_event_that_only_the_primary_has_does_not_count_as_stored(
+    store: EventStore, database: Database, rejoin: Callable
+):
     event = an_event("ours")
     with pytest.raises(Unavailable), pymongo.timeout(1.5):
         store.store([("0-2", event)], NOW)
@@ -132,7 +130,9 @@ def test_what_only_the_primary_has_is_not_taken_for_stored(store: EventStore, da
     assert store.store([("0-2", event)], NOW) == Stored()
 
 
-def test_nor_is_a_duplicate_of_what_only_the_primary_has(store: EventStore, database: Database, rejoin: Callable):
+def test_a_duplicate_of_an_event_that_only_the_primary_has_does_not_count_as_stored(
+    store: EventStore, database: Database, rejoin: Callable
+):
     """MongoDB waits for the majority also if it had nothing to write."""
     event, events = an_event("theirs"), database["events"]
     events.with_options(write_concern=WriteConcern(w=1)).insert_one({"_id": event.id, "site_id": "alone"})

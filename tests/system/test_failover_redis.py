@@ -20,7 +20,7 @@ from bench.chaos import Tally, drain, producing
 from config.services import Services
 from config.settings import Settings
 from tests.support.clusters import Member, RedisPair, cluster_running
-from tests.support.running_system import System, wait_for
+from tests.support.running_system import System, system_running, wait_for
 
 A_LINE = Line(Account("site", date(2026, 11, 22)), event=b"{}")
 DOWN_AFTER = 1.0  # seconds; Sentinel's default is 30
@@ -34,16 +34,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisPair]:
 
 @pytest.fixture(scope="module")
 def system(pair: RedisPair, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    system = System(tmp_path_factory.mktemp("system"), REDIS_SENTINELS=pair.addresses, CLAIM_IDLE="5")
-    try:
-        yield system.start()
-        assert not system.part("redis-server"), "it brings a Redis only where none is named"
-        assert system.stop() == []
-    finally:
-        system.kill()
+    with system_running(tmp_path_factory.mktemp("system"), REDIS_SENTINELS=pair.addresses, CLAIM_IDLE="5") as system:
+        yield system
+        assert not system.part("redis-server"), "make run starts a Redis only if none is set"
 
 
-def test_a_master_killed_with_a_sentinel_beside_it_loses_and_doubles_nothing(system: System, pair: RedisPair):
+def test_killing_the_master_and_a_sentinel_neither_loses_nor_duplicates_an_event(system: System, pair: RedisPair):
     tally, old = Tally(site="killed"), pair.master()
     with producing(system, tally):
         wait_for(lambda: len(tally.acknowledged) > 300, "three hundred events")
@@ -57,7 +53,7 @@ def test_a_master_killed_with_a_sentinel_beside_it_loses_and_doubles_nothing(sys
     check(system, pair, tally)
 
 
-def test_a_master_that_freezes_and_comes_back_acknowledges_nothing_that_is_lost(system: System, pair: RedisPair):
+def test_a_master_that_freezes_and_returns_acknowledges_no_event_that_is_lost(system: System, pair: RedisPair):
     """The old master may accept and lose a write that relies on min-replicas-to-write alone.
 
     The collector's write is refused.
@@ -111,9 +107,7 @@ def silent() -> Iterator[list[str]]:
         yield [f"127.0.0.1:{one.getsockname()[1]}" for one in listening]
 
 
-def test_the_door_says_no_within_two_seconds_whoever_of_sentinels_and_master_is_silent(
-    pair: RedisPair, silent: list[str]
-):
+def test_an_append_fails_within_two_seconds_if_the_master_or_sentinels_are_silent(pair: RedisPair, silent: list[str]):
     host, port = silent[2].split(":")
     Redis(port=pair.sentinels[0].port, protocol=2).sentinel_monitor("silent", host, port, 2)
     one_talks = ",".join([*silent[:2], f"127.0.0.1:{pair.sentinels[0].port}"])

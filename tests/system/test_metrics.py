@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -10,20 +11,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from analytics.journal.journal import JOURNAL_KEY
 from analytics.sites.registry import SiteRegistry
-from tests.support.running_system import System, frozen, kill_if_there, wait_for
+from tests.support.running_system import System, frozen, kill_if_there, system_running, wait_for
 
 KEY = "a-key-for-tests-only"
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory):
-    system = System(tmp_path_factory.mktemp("system"), ADMIN_KEY=KEY)
-    try:
-        yield system.start()
-        assert system.stop() == []
-    finally:
-        system.kill()
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with system_running(tmp_path_factory.mktemp("system"), ADMIN_KEY=KEY) as system:
+        yield system
 
 
 def read(url: str) -> dict[tuple[str, ...], float]:
@@ -34,7 +31,7 @@ def read(url: str) -> dict[tuple[str, ...], float]:
     return {(x.name, *x.labels.values()): x.value for family in families for x in family.samples}
 
 
-def test_the_pages_tell_what_became_of_events(system: System):
+def test_the_metrics_count_the_outcomes_of_events(system: System):
     worker = f"http://127.0.0.1:{system.ports['WORKER_METRICS_PORT']}"
     good = {"site_id": "site", "event_type": "page_view"}
     for n in range(20):
@@ -63,7 +60,7 @@ def test_the_pages_tell_what_became_of_events(system: System):
     assert report["footfall_store_up", "mongodb"] == 1
 
 
-def test_what_a_killed_process_counted_stays_counted(system: System):
+def test_the_counts_of_a_killed_process_are_kept(system: System):
     before = read(system.ingest)["footfall_events_total", "accepted", ""]
     for process in system.part("ingest_app")[1:]:
         kill_if_there(process)
@@ -79,7 +76,7 @@ def test_what_a_killed_process_counted_stays_counted(system: System):
     assert read(system.ingest)["footfall_events_total", "accepted", ""] == before + 1
 
 
-def test_events_that_wait_are_seen_and_a_store_that_is_away_costs_only_its_own_gauges(system: System):
+def test_waiting_events_are_counted_and_an_unreachable_store_hides_only_its_own_gauges(system: System):
     journal = system.redis()
     wait_for(lambda: journal.xlen(JOURNAL_KEY) == 0, "an empty journal")
     with frozen(system.part("tasks worker")):

@@ -118,7 +118,7 @@ def check(report: FlaskClient, services: Services) -> None:
 
 
 @pytest.mark.parametrize("post", ROUTES)
-def test_events_of_one_millisecond_are_taken_in_the_order_in_which_they_were_sent(
+def test_events_of_one_millisecond_are_read_in_the_order_in_which_they_were_sent(
     post: Callable[[FlaskClient], None], ingest: FlaskClient, report: FlaskClient, stores: Stores, services: Services
 ):
     post(ingest)
@@ -146,7 +146,7 @@ def test_a_visitors_history_and_the_export_are_in_that_order_too(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_it_does_not_matter_which_of_them_is_stored_first_or_sent_again(
+def test_the_order_does_not_depend_on_which_event_is_stored_first_or_sent_again(
     ingest: FlaskClient, report: FlaskClient, stores: Stores, services: Services, seed: int
 ):
     """A hit whose answer was lost is sent again. Then workers store its entries one by one in any order, some twice."""
@@ -163,7 +163,7 @@ def test_it_does_not_matter_which_of_them_is_stored_first_or_sent_again(
 
 
 @pytest.mark.parametrize("replay", [replay_letter, lambda journal, letter: replay_edited(journal, letter, SIGNUP)])
-def test_an_event_that_is_replayed_has_the_place_that_it_had(
+def test_a_replayed_event_keeps_its_place_in_the_order(
     journal: Journal, report: FlaskClient, stores: Stores, database: Database, replay: Callable[..., Any]
 ):
     """MongoDB refuses the first event by a rule that is removed afterwards."""

@@ -214,7 +214,7 @@ def accepts(port: int) -> bool:
 
 
 @pytest.mark.parametrize("outage", OUTAGES, ids=lambda outage: outage.__name__)
-def test_redis_in_trouble_is_a_503_within_two_seconds_for_everyone_and_over_when_the_trouble_is(
+def test_a_failing_redis_is_a_503_within_two_seconds_until_it_recovers(
     own_redis: OwnRedis,
     ingest: tuple[int, psutil.Popen],
     outage: Callable[[OwnRedis], AbstractContextManager[None]],
@@ -240,7 +240,7 @@ def alone(own_redis: OwnRedis, settings: Settings, tmp_path: Path) -> Callable:
 
 
 @pytest.mark.parametrize("used", [0.9, 1.2], ids=["at the collector's limit", "full"])
-def test_a_redis_at_its_limit_is_drained_and_the_door_opens_again(
+def test_a_redis_at_its_limit_is_drained_and_events_are_accepted_again(
     own_redis: OwnRedis, ingest: tuple[int, psutil.Popen], alone: Callable, database: Database, used: float
 ):
     """A worker that ran before, which may end, and one that starts now. The padding makes room for their buffers."""
@@ -275,7 +275,7 @@ def fill(redis: Redis, count: int) -> None:
     line.execute()
 
 
-def test_what_came_while_mongodb_was_away_is_stored_at_full_speed_when_it_is_back(tmp_path: Path):
+def test_events_of_an_outage_of_mongodb_are_stored_at_full_speed_afterwards(tmp_path: Path):
     """OUTAGE_SECONDS makes it longer. `make outage MINUTES=60` also prints its results."""
     mongodb = mongo_server(tmp_path / "mongodb", pick_port(0))
     system = System(tmp_path, MONGODB_URI=mongodb.url)

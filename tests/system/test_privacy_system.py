@@ -126,7 +126,7 @@ def found(system: System, *texts: str, deleted: bool = False) -> set[str]:
 
 
 @pytest.mark.timeout(240)
-def test_an_address_and_a_user_agent_are_nowhere_and_an_erased_visitor_is_nowhere_any_more(system: System):
+def test_no_store_holds_an_address_a_user_agent_or_an_erased_visitor(system: System):
     moment = datetime.now(UTC) - timedelta(hours=3)
     least = send_all(system, moment)
     system.redis().xadd(JOURNAL_KEY, {"event": json.dumps({"site_id": SITE, "user_id": USER})})
@@ -156,7 +156,7 @@ def test_an_address_and_a_user_agent_are_nowhere_and_an_erased_visitor_is_nowher
 
 
 @pytest.mark.timeout(120)
-def test_over_http_a_worker_ends_what_was_begun(system: System):
+def test_a_worker_finishes_an_erasure_that_was_requested_over_http(system: System):
     whose = {"site_id": SITE, "user_id": "by-http"}
     event = whose | {"event_type": "pageview", "timestamp": (datetime.now(UTC) - timedelta(hours=5)).isoformat()}
     httpx.post(f"{system.ingest}/event", json=event, headers=SENDER).raise_for_status()

@@ -26,7 +26,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str
 
 @pytest.mark.timeout(300)  # by itself it takes a third of that
 @pytest.mark.parametrize("app", ["ingest", "report"])
-def test_what_is_described_is_answered_as_described_and_what_is_not_is_refused(
+def test_described_requests_get_described_answers_and_others_are_refused(
     told: tuple[System, str], tmp_path: Path, app: str
 ):
     system, letter = told

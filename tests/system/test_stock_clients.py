@@ -56,7 +56,7 @@ def names(system: System, site: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("script", TO_STORE)
-def test_what_a_stock_client_sends_is_what_reports_tell(system: System, printed: dict[str, str], script: str):
+def test_reports_show_what_a_stock_client_sends(system: System, printed: dict[str, str], script: str):
     wait_for(lambda: names(system, script) == TO_STORE[script], f"the events of {script} in the report", 10)
 
 
@@ -73,7 +73,7 @@ PAGES = {  # their page and their campaign
 
 
 @pytest.mark.parametrize("script", PAGES)
-def test_pages_and_campaigns_arrive_too(system: System, printed: dict[str, str], script: str):
+def test_reports_show_pages_and_campaigns_of_stock_clients(system: System, printed: dict[str, str], script: str):
     page, source = PAGES[script]
     views = [["is", "event:name", ["pageview"]]]
     found = ask(system, script, "event:page", "pageviews", filters=views)
@@ -88,7 +88,7 @@ def documents(system: System, site: str) -> dict[str, dict[str, Any]]:
         return {found["event_type"]: found for found in database["events"].find({"site_id": site})}
 
 
-def test_plausibles_tracker_tells_props_revenue_and_engagement(system: System, printed: dict[str, str]):
+def test_the_plausible_tracker_sends_props_revenue_and_engagement(system: System, printed: dict[str, str]):
     assert printed["plausible.mjs"] == "[202,202]\n"
     site = "plausible.mjs"
     wait_for(lambda: "engagement" in documents(system, site), "the engagement")
@@ -101,7 +101,7 @@ def test_plausibles_tracker_tells_props_revenue_and_engagement(system: System, p
     assert len({event["visitor_id"] for event in stored.values()}) == 1
 
 
-def test_of_one_visitor_plausibles_python_client_makes_one(system: System, printed: dict[str, str]):
+def test_one_visitor_of_the_plausible_python_client_counts_once(system: System, printed: dict[str, str]):
     site = "plausible_python.py"
     assert len({event["visitor_id"] for event in documents(system, site).values()}) == 1
 
@@ -115,14 +115,14 @@ def test_umamis_clients_get_the_answer_that_they_read(system: System, printed: d
     assert documents(system, "umami.mjs")["signup"]["props"] == {"plan": "pro", "cart.items": 2}
 
 
-def test_segments_clients_tell_users_revenue_and_props(system: System, printed: dict[str, str]):
+def test_segment_s_clients_send_users_revenue_and_props(system: System, printed: dict[str, str]):
     for site in ("segment.mjs", "segment_python.py"):
         assert ask(system, site, "event:name", "visitors")["Order Completed"] == [3]
         assert sorted(ask(system, site, "event:props:n", "events")) == sorted([*map(str, range(COUNT)), "(none)"])
     assert documents(system, "segment.mjs")["Order Completed"]["revenue"]["currency"] == "EUR"
 
 
-def test_a_browser_with_segments_library_needs_only_to_know_where_we_are(system: System, printed: dict[str, str]):
+def test_segment_s_browser_library_needs_only_our_address(system: System, printed: dict[str, str]):
     assert printed["segment_browser.mjs"].split() == [
         "/v1/projects/segment_browser.mjs/settings", "/v1/p", "/v1/t", "/v1/i",
     ]  # fmt: skip
@@ -132,7 +132,7 @@ def test_a_browser_with_segments_library_needs_only_to_know_where_we_are(system:
     wait_for(lambda: names(system, "batching") == TO_STORE["segment_browser.mjs"], "the batch in the report", 10)
 
 
-def test_clients_that_send_again_lose_nothing_and_double_nothing(system: System):
+def test_clients_that_send_again_neither_lose_nor_duplicate_an_event(system: System):
     """Redis is frozen, so hits that may have been written are answered with 503. Then every process of the collector is
     killed, so hits are not answered at all.
     """

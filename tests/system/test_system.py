@@ -44,7 +44,7 @@ async def post_all(system: System, bodies: list[dict], most_at_once: int = 32) -
     return Counter(answer.status_code for answer in answers)
 
 
-def test_an_event_goes_in_and_comes_out(system: System, site: str):
+def test_an_event_that_is_sent_appears_in_the_report(system: System, site: str):
     event = {
         "site_id": site,
         "event_type": "page_view",
@@ -66,7 +66,7 @@ def test_an_event_goes_in_and_comes_out(system: System, site: str):
     }
 
 
-def test_what_a_browser_s_hit_says_is_in_the_report_and_a_bot_s_is_not(system: System, site: str):
+def test_hits_of_browsers_are_in_the_report_and_hits_of_bots_are_not(system: System, site: str):
     agents = {
         "Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36": 2,
         "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)": 3,
@@ -87,7 +87,7 @@ def test_what_a_browser_s_hit_says_is_in_the_report_and_a_bot_s_is_not(system: S
     assert row["metrics"] == [1, 2]
 
 
-def test_of_a_thousand_events_fifty_bad_ones_are_rejected_and_the_rest_is_stored(system: System, site: str):
+def test_fifty_invalid_events_of_a_thousand_are_rejected_and_the_others_are_stored(system: System, site: str):
     bodies = [{"site_id": site, "event_type": "page_view", "user_id": f"u{n}"} for n in range(950)]
     bad = [{"site_id": site, "event_type": "page_view", "timestamp": f"not a time {n}"} for n in range(50)]
     mixed = [body for n in range(50) for body in (*bodies[n * 19 : n * 19 + 19], bad[n])]
@@ -96,7 +96,7 @@ def test_of_a_thousand_events_fifty_bad_ones_are_rejected_and_the_rest_is_stored
     assert stats(system, site)["unique_users"] == 950
 
 
-def test_bad_events_published_straight_to_the_queue_become_dead_letters(system: System, site: str):
+def test_invalid_entries_written_directly_to_the_journal_become_dead_letters(system: System, site: str):
     redis = system.redis()
     entries = [redis.xadd(JOURNAL_KEY, {"event": json.dumps({"site_id": site, "path": n})}) for n in range(50)]
     redis.xadd(JOURNAL_KEY, {"event": json.dumps({"site_id": site, "event_type": "page_view"})})
@@ -137,7 +137,7 @@ def hit_while_holding(system: System, targets: Callable[[], list[psutil.Process]
             return
 
 
-def test_a_worker_killed_in_the_middle_of_twenty_thousand_events_loses_and_doubles_nothing(system: System, site: str):
+def test_killing_a_worker_within_twenty_thousand_events_neither_loses_nor_duplicates_one(system: System, site: str):
     """The journal is filled faster than over HTTP, and both the pool's children and the whole worker are killed."""
     redis = system.redis()
     line = redis.pipeline(transaction=False)
@@ -226,7 +226,7 @@ def test_a_worker_grows_by_the_celery_cli(system: System):
     ],
     ids=["version", "nonsense", "long line", "long header", "transfer encoding", "length"],
 )
-def test_even_what_is_no_http_is_answered_in_the_one_shape(system: System, request_bytes: bytes, status: int):
+def test_even_a_request_that_is_not_http_gets_the_usual_error(system: System, request_bytes: bytes, status: int):
     for port in ("INGESTION_PORT", "REPORTING_PORT"):
         with socket.create_connection(("127.0.0.1", system.ports[port]), timeout=10) as connection:
             connection.sendall(request_bytes)
@@ -243,7 +243,7 @@ def test_even_what_is_no_http_is_answered_in_the_one_shape(system: System, reque
     [(b"zz\r\n{}\r\n0\r\n\r\n", 400), (b"11170\r\n" + b'"' * 70_000 + b"\r\n0\r\n\r\n", 413)],
     ids=["broken", "too large"],
 )
-def test_a_bad_chunked_body_is_the_client_s_mistake(system: System, chunks: bytes, status: int):
+def test_an_invalid_chunked_body_is_a_400(system: System, chunks: bytes, status: int):
     head = b"POST /event HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
     with socket.create_connection(("127.0.0.1", system.ports["INGESTION_PORT"]), timeout=10) as connection:
         connection.sendall(head + chunks)

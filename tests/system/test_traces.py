@@ -71,7 +71,7 @@ def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
         system.kill()
 
 
-def test_nobody_else_may_read_the_data_of_a_running_system(used: System):
+def test_other_users_cannot_read_the_data_of_a_running_system(used: System):
     data = Path(used.environment["DATA_DIR"])
     found = modes(data)
     for part in ("redis", "mongodb", "segments"):
@@ -82,7 +82,7 @@ def test_nobody_else_may_read_the_data_of_a_running_system(used: System):
     ] == []
 
 
-def test_data_that_others_might_read_is_closed_to_them_at_the_next_start(tmp_path: Path):
+def test_data_that_other_users_can_read_are_closed_to_them_at_the_next_start(tmp_path: Path):
     system = System(tmp_path)
     data = Path(system.environment["DATA_DIR"])
     for folder in (data / "redis", data / "mongodb" / "journal", data / "segments"):
@@ -102,7 +102,7 @@ def test_data_that_others_might_read_is_closed_to_them_at_the_next_start(tmp_pat
         assert [path for path, mode in modes(data / folder).items() if stat.S_IMODE(mode) & 0o077] == []
 
 
-def test_a_stop_is_quiet_after_duckdb_was_used(used: System):
+def test_a_stop_logs_no_error_after_duckdb_was_used(used: System):
     assert used.stop() == []
     assert "everything has stopped" in used.output()
     assert "nanobind" not in used.output()

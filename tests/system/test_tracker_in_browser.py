@@ -151,9 +151,7 @@ def test_a_pageview_is_in_the_report_with_its_page_and_where_the_visitor_came_fr
     assert visitor.driver.get_cookies() == []
 
 
-def test_routes_of_a_single_page_app_are_pages_and_what_leaves_the_path_as_it_is_is_none(
-    visitor: Visitor, records: Records
-):
+def test_the_routes_of_a_single_page_app_are_pageviews_only_if_the_path_changes(visitor: Visitor, records: Records):
     visitor.open("/")
     visitor.run("history.pushState({}, '', '/a'); history.replaceState({ at: 1 }, '', '/a?sorted=yes')")
     visitor.run("history.replaceState({}, '', '/b')")
@@ -165,7 +163,7 @@ def test_routes_of_a_single_page_app_are_pages_and_what_leaves_the_path_as_it_is
     assert [event.get("path") for event in found] == ["/", "/a", "/b", "/c", "/b"]
 
 
-def test_with_data_hash_what_stands_behind_the_hash_is_the_page(visitor: Visitor, records: Records):
+def test_with_data_hash_the_hash_is_part_of_the_page(visitor: Visitor, records: Records):
     visitor.pages.attributes = "data-hash"
     visitor.open("/app#/")
     visitor.run("location.hash = '/settings?token=secret'")
@@ -204,7 +202,7 @@ def test_events_of_one_millisecond_keep_their_order(visitor: Visitor, records: R
     assert len({event["timestamp"] for event in steps}) == 40
 
 
-def test_links_to_elsewhere_and_downloads_are_events_and_other_links_are_none(visitor: Visitor, records: Records):
+def test_outbound_links_and_downloads_are_events_and_other_links_are_not(visitor: Visitor, records: Records):
     port = visitor.pages.port
     visitor.pages.links = f"""
       <a id="out" target="_blank" href="http://localhost:{port}/there?secret=1#x"><b id="inside">Out</b></a>
@@ -248,9 +246,7 @@ def engagement(records: Records, path: str) -> list[dict[str, Any]]:
     return [event for event in records.all() if event["event_type"] == "engagement" and event["path"] == path]
 
 
-def test_how_long_a_page_was_looked_at_and_how_far_reach_the_report_and_hidden_time_is_none(
-    visitor: Visitor, records: Records
-):
+def test_the_report_has_time_on_page_without_hidden_time_and_scroll_depth(visitor: Visitor, records: Records):
     came = time.monotonic()
     visitor.open("/long")
     visitor.run("scrollTo(0, 4000 * 0.6 - innerHeight)")
@@ -277,7 +273,7 @@ REFUSALS = ["{ get: () => true }", "globalPrivacyControl"], ["{ get: () => '1' }
 
 
 @pytest.mark.parametrize(("what", "name"), REFUSALS)
-def test_who_asks_not_to_be_tracked_is_not_where_the_site_says_data_dnt(
+def test_with_data_dnt_a_visitor_who_asks_not_to_be_tracked_is_not_counted(
     visitor: Visitor, records: Records, what: str, name: str
 ):
     script = {"source": f"Object.defineProperty(navigator, '{name}', {what})"}
@@ -294,13 +290,13 @@ def test_who_asks_not_to_be_tracked_is_not_where_the_site_says_data_dnt(
         visitor.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
 
 
-def test_who_does_not_ask_is_counted_with_data_dnt_too(visitor: Visitor, records: Records):
+def test_with_data_dnt_all_other_visitors_are_counted(visitor: Visitor, records: Records):
     visitor.pages.attributes = "data-dnt"
     visitor.open("/counted")
     records.expect(view("/counted"))
 
 
-def test_who_opts_out_sends_nothing_and_what_waited_is_thrown_away(visitor: Visitor, records: Records):
+def test_a_visitor_who_opts_out_sends_nothing_and_waiting_events_are_discarded(visitor: Visitor, records: Records):
     visitor.open("/before")
     records.expect(view("/before"))
     visitor.run("localStorage.footfall_optout = 1; footfall('Not counted')")
@@ -326,7 +322,7 @@ def test_an_opt_out_link_needs_no_script(visitor: Visitor, records: Records):
     records.expect(view("/before"), view("/after"))
 
 
-def test_a_tab_that_is_closed_says_how_long_it_was_looked_at(visitor: Visitor, records: Records):
+def test_a_tab_that_is_closed_sends_its_time_on_page(visitor: Visitor, records: Records):
     first = visitor.open_tab()
     visitor.open("/")
     page_clock_goes_on(visitor, 1100)
@@ -345,7 +341,7 @@ def test_excluded_pages_are_not_counted(visitor: Visitor, records: Records):
     records.expect(view("/posts/2026/draft"), view("/axb"))
 
 
-def test_with_data_manual_only_what_the_site_says_is_counted(visitor: Visitor, records: Records):
+def test_with_data_manual_only_explicit_calls_are_counted(visitor: Visitor, records: Records):
     visitor.pages.attributes = "data-manual"
     visitor.open("/users/7")
     page_clock_goes_on(visitor, 1100)
@@ -370,7 +366,7 @@ def test_a_page_that_comes_back_from_the_back_forward_cache_is_another_pageview(
     records.expect(view("/first"), view("/second"), view("/first"))
 
 
-def test_a_tab_opened_in_the_background_counts_when_it_is_looked_at(visitor: Visitor, records: Records):
+def test_a_tab_opened_in_the_background_counts_when_it_becomes_visible(visitor: Visitor, records: Records):
     visitor.pages.links = '<a id="later" href="/later">Later</a>'
     visitor.open("/now")
     link = visitor.driver.find_element(By.ID, "later")
@@ -384,7 +380,7 @@ def test_a_tab_opened_in_the_background_counts_when_it_is_looked_at(visitor: Vis
     records.expect(view("/now"), ("Snapshot on", "/now"), view("/later"))
 
 
-def test_a_page_that_the_browser_only_prepares_counts_when_it_is_visited(visitor: Visitor, records: Records):
+def test_a_prerendered_page_counts_when_it_is_visited(visitor: Visitor, records: Records):
     visitor.pages.links = '<a id="next" href="/next">Next</a>'
     visitor.pages.before = """
       window.wasPrepared = document.prerendering
@@ -472,7 +468,7 @@ class Forgetful(Quiet):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_who_says_retry_after_is_left_alone_for_so_long_by_every_page(visitor: Visitor, status: int):
+def test_every_page_waits_as_long_as_retry_after_says(visitor: Visitor, status: int):
     seen: list[tuple[float, list[str]]] = []
     with Listener(Strict, answers=[(status, "2")], seen=seen) as collector:
         visitor.pages.may_connect_to = collector.origin
@@ -489,7 +485,7 @@ def test_who_says_retry_after_is_left_alone_for_so_long_by_every_page(visitor: V
     assert len(set(sent)) == len(sent) >= 4
 
 
-def test_without_retry_after_the_pauses_grow_and_a_no_for_good_is_not_repeated(visitor: Visitor):
+def test_without_retry_after_the_pauses_grow_and_a_permanent_refusal_is_not_repeated(visitor: Visitor):
     seen: list[tuple[float, list[str]]] = []
     answers = [(500, None), (503, None), (502, None), (400, None)]
     with Listener(Strict, answers=answers, seen=seen) as collector:
@@ -517,7 +513,7 @@ def expect_steps(records: Records, count: int) -> None:
     assert found() == list(range(count))
 
 
-def test_a_lost_connection_loses_and_doubles_nothing(visitor: Visitor, records: Records):
+def test_a_lost_connection_neither_loses_nor_duplicates_an_event(visitor: Visitor, records: Records):
     visitor.open("/")
     visitor.do("Step", props={"n": 0})
     wait_for(visitor.has_nothing_waiting, "an empty queue")
@@ -549,7 +545,9 @@ def test_an_event_whose_answer_got_lost_is_sent_again_and_stored_once(
     records.expect(view("/"), ("Step", "/"))
 
 
-def test_gunicorn_killed_again_and_again_loses_and_doubles_nothing(system: System, visitor: Visitor, records: Records):
+def test_repeated_kills_of_gunicorn_neither_lose_nor_duplicate_an_event(
+    system: System, visitor: Visitor, records: Records
+):
     visitor.open("/")
     for n in range(0, 30, 3):
         visitor.do("Step", props={"n": n})
@@ -573,7 +571,7 @@ def is_up(system: System) -> bool:
         return False
 
 
-def test_the_whole_system_stopped_for_a_while_loses_and_doubles_nothing(
+def test_a_stop_of_the_whole_system_neither_loses_nor_duplicates_an_event(
     system: System, visitor: Visitor, records: Records
 ):
     visitor.open("/")

@@ -40,7 +40,7 @@ def tick_for(scheduler: Watched, seconds: float) -> Counter[str]:
 
 
 @pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(days=-400), timedelta(hours=1), timedelta(days=400)])
-def test_a_clock_that_jumps_neither_stops_beat_nor_makes_it_send_everything(
+def test_a_jump_of_the_wall_clock_neither_stops_beat_nor_makes_it_send_everything(
     monkeypatch: pytest.MonkeyPatch, jump: timedelta
 ):
     """Celery asks its app for the time, so the test moves the clock there."""

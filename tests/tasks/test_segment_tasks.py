@@ -52,7 +52,7 @@ def built(segments: Segments, site: str) -> bool:
     return bool(segments.store.manifest(site).segments) and not segments.dirty.of_site(site)
 
 
-def test_an_event_is_in_a_reading_when_it_is_stored_and_in_a_segment_when_its_hour_is_over(
+def test_an_event_is_readable_when_it_is_stored_and_in_a_segment_when_its_hour_is_over(
     system: System, segments: Segments
 ):
     now = datetime.now(UTC)
@@ -67,7 +67,7 @@ def test_an_event_is_in_a_reading_when_it_is_stored_and_in_a_segment_when_its_ho
 
 
 def test_a_month_from_before_there_were_segments_is_built(system: System, segments: Segments):
-    wait_for(segments.history.is_done, "the end of history")
+    wait_for(segments.backfill.is_done, "the end of the backfill")
     with system.database() as database:
         database["events"].insert_many(large("old", 10))
         database["segment_state"].delete_many({})
@@ -95,7 +95,7 @@ def is_building(database: Database[dict[str, Any]]) -> bool:
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_that_stops_or_is_killed_in_the_middle_leaves_everything_right(system: System, segments: Segments):
+def test_a_worker_that_stops_or_is_killed_during_a_build_leaves_correct_segments(system: System, segments: Segments):
     with system.database() as database:
         events = large("large", LARGE)
         database["events"].insert_many(events, ordered=False)
@@ -129,7 +129,7 @@ def forget_lease(database: Database[dict[str, Any]]) -> None:
     database["segment_manifests"].update_one({"_id": "large"}, {"$unset": {"lease": "", "leased_until": ""}})
 
 
-def test_nothing_is_owed_where_nothing_is_due(database: Database[dict[str, Any]], settings: Settings):
+def test_no_build_is_owed_if_no_segment_is_due(database: Database[dict[str, Any]], settings: Settings):
     builder, now = make_services(settings, database=database).segments.builder, datetime.now(UTC)
     assert builder.is_owed(), "whether there is a history nobody has looked"
     assert builder.build_due() == 0

@@ -18,7 +18,7 @@ from pymongo.database import Database
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from analytics.access.store import (
+from analytics.access.api_key import (
     ADMIN_SCOPE,
     DEAD_LETTERS_SCOPE,
     METRICS_SCOPE,
@@ -26,8 +26,8 @@ from analytics.access.store import (
     READ_SCOPE,
     SCOPES,
     SITES_SCOPE,
-    ApiKeyStore,
 )
+from analytics.access.store import ApiKeyStore
 from analytics.published_copy import COPY_KEPT_FOR
 from analytics.sites.site import Site
 from config.settings import Settings
@@ -127,7 +127,7 @@ def test_every_route_for_administration_needs_the_admin_key(client: Client, key:
 
 
 @pytest.mark.parametrize("key", ["", REPORT_KEY])
-def test_without_an_admin_key_they_are_closed_to_everybody(client: Client, key: str):
+def test_without_an_admin_key_routes_for_administration_are_closed(client: Client, key: str):
     report = client(admin_key="", report_key=key)
     for url, method in administration(report):
         answer = report.open(url, method=method, headers=bearer(key))
@@ -135,7 +135,7 @@ def test_without_an_admin_key_they_are_closed_to_everybody(client: Client, key: 
 
 
 @pytest.mark.parametrize("key", WRONG)
-def test_every_report_needs_the_report_key_where_one_is_set(client: Client, key: str | None):
+def test_every_report_needs_the_report_key_if_one_is_set(client: Client, key: str | None):
     report = client(report_key=REPORT_KEY)
     for url, method in reports(report):
         answer = report.open(url, method=method, headers=bearer(key))
@@ -163,7 +163,7 @@ def test_without_a_report_key_stats_are_open(client: Client, admin_key: str):
     assert report.get("/stats?site_id=site", headers=bearer("whatever")).status_code == 200
 
 
-def test_without_any_key_the_reports_of_persons_are_closed_and_all_others_open(client: Client):
+def test_without_any_key_reports_of_persons_are_closed_and_all_others_are_open(client: Client):
     report = client(report_key="", admin_key="")
     for url, method in reports(report):
         answer = report.open(url, method=method)
@@ -195,7 +195,7 @@ def test_without_a_report_key_the_reports_of_persons_need_the_admin_key(client: 
         (REPORT_KEY, ADMIN_KEY, "wrong", 401),
     ],
 )
-def test_what_shows_persons_always_needs_a_key(report_key: str, admin_key: str, sent: str | None, status: int):
+def test_reports_that_show_persons_always_need_a_key(report_key: str, admin_key: str, sent: str | None, status: int):
     app = Flask("persons")
     app.before_request(Auth(Settings(report_key=report_key, admin_key=admin_key), lambda _: None).needs(PERSONS_SCOPE))
     app.get("/")(lambda: "persons")
@@ -227,7 +227,7 @@ def test_reports_are_open_in_development_on_loopback_without_a_report_key_only_a
 ):
     with structlog.testing.capture_logs() as logs:
         report = client(**{"admin_key": admin_key} | given)
-    assert ("reports_open" in [line["event"] for line in logs]) == is_open
+    assert ("reports_opened" in [line["event"] for line in logs]) == is_open
     answer = report.get("/stats?site_id=site")
     has_key = bool(admin_key or given.get("report_key"))
     assert answer.status_code == (200 if is_open else 401 if has_key else 403)
@@ -255,7 +255,7 @@ def test_every_route_of_the_reporting_app_has_its_rule(client: Client):
     assert rows(client().application) == set(RULES)
 
 
-def test_every_route_of_the_ingestion_app_that_is_not_for_everybody_has_its_rule(ingest: FlaskClient):
+def test_every_route_of_the_ingestion_app_that_is_not_public_has_its_rule(ingest: FlaskClient):
     """Sending is open: the collector decides by the site."""
     guarded = {row for row in rows(ingest.application) if row.startswith("GET /metrics") or "/admin" in row}
     assert guarded == {"GET /metrics"}
@@ -287,7 +287,9 @@ def is_refused(answer: TestResponse) -> bool:
 
 
 @pytest.mark.parametrize("scope", SCOPES)
-def test_an_api_key_opens_what_its_scope_says_and_no_more(client: Client, make_key: Callable[..., str], scope: str):
+def test_an_api_key_opens_the_routes_of_its_scopes_and_no_others(
+    client: Client, make_key: Callable[..., str], scope: str
+):
     report, headers = client(report_key=REPORT_KEY), bearer(make_key(scope))
     for row, (needed, _) in RULES.items():
         url, how = opened(row, "site")
@@ -298,7 +300,7 @@ def test_an_api_key_opens_what_its_scope_says_and_no_more(client: Client, make_k
             assert needed in answer.text, row
 
 
-def test_an_api_key_for_some_sites_opens_these_and_nothing_that_is_of_no_site(
+def test_an_api_key_for_some_sites_opens_these_sites_and_no_route_without_a_site(
     client: Client, make_key: Callable[..., str]
 ):
     report = client(report_key=REPORT_KEY)
@@ -336,20 +338,20 @@ def test_an_api_key_for_some_sites_opens_these_and_nothing_that_is_of_no_site(
     {"path": "/admin/sites/mine%2Fother?site_id=mine"},
     {"path": "/metrics?site_id=mine"},
 ])  # fmt: skip
-def test_no_question_gets_a_key_past_its_sites(client: Client, make_key: Callable[..., str], how: dict[str, Any]):
+def test_no_query_lets_a_key_read_other_sites(client: Client, make_key: Callable[..., str], how: dict[str, Any]):
     scopes = [scope for scope in SCOPES if scope != ADMIN_SCOPE]
     report = client(report_key=REPORT_KEY)
     assert report.open(headers=bearer(make_key(*scopes, sites=["mine"])), **how).status_code == 403
 
 
-def test_a_good_key_counts_where_reports_are_open_too(client: Client, make_key: Callable[..., str]):
+def test_a_valid_key_limits_its_requests_even_if_reports_are_open(client: Client, make_key: Callable[..., str]):
     report = client(report_key="", admin_key="")
     assert report.get("/stats?site_id=site").status_code == 200
     assert report.get("/stats?site_id=site", headers=bearer(make_key(METRICS_SCOPE))).status_code == 403
 
 
 @pytest.mark.parametrize("key", ["None", "wrong", "", "footfall_unknown", "footfall_" + "x" * 32])
-def test_where_reports_are_open_a_wrong_key_is_the_same_as_none(client: Client, key: str):
+def test_if_reports_are_open_an_invalid_key_counts_as_none(client: Client, key: str):
     report = client(report_key="", admin_key="")
     answer = report.get("/stats?site_id=site", headers=bearer(key))
     assert answer.status_code == 200
@@ -374,7 +376,7 @@ def test_without_any_key_in_the_settings_api_keys_open_everything_else(client: C
 
 
 @pytest.mark.parametrize("secret", ["footfall_", "footfall_" + "x" * 32, "footfall_\u00e4"])
-def test_an_api_key_that_is_unknown_is_a_401(client: Client, secret: str):
+def test_an_unknown_api_key_is_a_401(client: Client, secret: str):
     for url in ("/stats?site_id=site", "/admin/keys"):
         answer = client(report_key=REPORT_KEY).get(url, headers=bearer(secret))
         assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
@@ -473,7 +475,7 @@ def test_a_secret_is_shown_once_and_its_hash_is_kept(report: FlaskClient, databa
         ({"expires_in": "1d", "expires_at": "2027-01-01T00:00:00Z"}, "expires_in"),
     ],
 )
-def test_a_key_that_cannot_be_is_refused_by_its_field(report: FlaskClient, wrong: dict[str, Any], field: str):
+def test_an_invalid_new_key_is_refused_and_its_field_is_named(report: FlaskClient, wrong: dict[str, Any], field: str):
     asked = {"name": "ci", "scopes": [READ_SCOPE]} | wrong
     answer = report.post("/admin/keys", headers=bearer(ADMIN_KEY), json=asked)
     assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_query")
@@ -481,7 +483,7 @@ def test_a_key_that_cannot_be_is_refused_by_its_field(report: FlaskClient, wrong
     assert report.get("/admin/keys", headers=bearer(ADMIN_KEY)).json == {"keys": []}
 
 
-def test_a_key_that_is_not_there_is_a_404_and_a_grace_that_cannot_be_a_400(report: FlaskClient, database: Database):
+def test_an_unknown_key_is_a_404_and_an_invalid_grace_is_a_400(report: FlaskClient, database: Database):
     for what in ("rotate", "revoke"):
         answer = report.post(f"/admin/keys/{uuid4()}/{what}", headers=bearer(ADMIN_KEY))
         assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
@@ -489,7 +491,7 @@ def test_a_key_that_is_not_there_is_a_404_and_a_grace_that_cannot_be_a_400(repor
     assert "grace" in answer.json["error"]["fields"]
 
 
-def test_that_a_key_was_used_is_noted_once_a_minute(database: Database):
+def test_the_use_of_a_key_is_recorded_once_a_minute(database: Database):
     clock, writes = [1000.0], []
     keys = ApiKeyStore(database, lambda: NOW, lambda: clock[0])
     carry = keys.carry

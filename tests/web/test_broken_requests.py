@@ -99,7 +99,7 @@ def counted(port: int) -> float:
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_malformed_request_is_answered_and_is_no_error_of_ours(server: Server, name: str):
+def test_a_malformed_request_is_answered_and_not_logged_as_an_error(server: Server, name: str):
     before = len(server.log.read_text())
     answer = send(server.port, MALFORMED[name])
     assert re.match(rb"HTTP/1\.1 [24]\d\d ", answer)
@@ -123,7 +123,7 @@ def test_a_reset_within_a_body_is_one_line_and_is_counted(server: Server, framin
     assert [(line["event"], line["level"]) for line in said] == [("request_broken", "info")]
 
 
-def test_loopback_is_believed_no_more_than_anybody_else(server: Server):
+def test_forwarded_headers_from_loopback_are_not_trusted(server: Server):
     base = f"http://127.0.0.1:{server.port}"
     headers = {
         "SCRIPT_NAME": "/elsewhere",

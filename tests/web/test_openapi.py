@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from analytics.access.store import ADMIN_SCOPE, SCOPES
+from analytics.access.api_key import ADMIN_SCOPE, SCOPES
 from report_app.openapi_operations import SITE_EXAMPLE, SITE_SET
 from report_app.page_blueprint import PageBlueprint
 from tests.support.services import ADMIN_KEY
@@ -48,13 +48,13 @@ def test_the_description_is_openapi_3_1(app: FlaskClient):
     OpenAPIV31SpecValidator(described(app)).validate()
 
 
-def test_every_operation_says_what_it_is_for_and_no_two_are_called_alike(app: FlaskClient):
+def test_every_operation_has_a_summary_and_a_unique_name(app: FlaskClient):
     said = list(operations(app))
     assert all(each["summary"] and each["tags"] for _, _, each in said)
     assert len({each["operationId"] for _, _, each in said}) == len(said)
 
 
-def test_every_field_of_a_schema_says_what_it_takes(app: FlaskClient):
+def test_every_field_of_a_schema_has_a_description(app: FlaskClient):
     """A field that web/json_schema.py does not know would be described as any JSON."""
     for name, schema in described(app)["components"]["schemas"].items():
         for field, said in schema.get("properties", {}).items():
@@ -91,12 +91,12 @@ def in_url(parameter: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield parameter["name"], one
 
 
-def test_the_description_and_its_page_are_open_to_everybody(app: FlaskClient):
+def test_the_description_and_its_page_need_no_key(app: FlaskClient):
     assert app.get("/openapi.json").status_code == 200
     assert app.get("/docs").status_code == 200
 
 
-def test_the_page_loads_from_here_only_and_may_do_nothing_else(app: FlaskClient):
+def test_the_page_loads_only_from_this_server(app: FlaskClient):
     page = app.get("/docs")
     policy = page.headers["Content-Security-Policy"]
     assert "unsafe" not in policy

@@ -40,12 +40,12 @@ def sees(settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis) 
     return see
 
 
-def test_without_a_trusted_proxy_nobody_else_says_who_connects(sees: Seen):
+def test_without_a_trusted_proxy_headers_do_not_change_the_address(sees: Seen):
     assert sees(FORWARDED).address == "127.0.0.1"
     assert sees(FORWARDED, "::ffff:192.0.2.1").address == "192.0.2.1"
 
 
-def test_of_trusted_proxies_the_first_says_who_is_behind_it(sees: Seen):
+def test_the_first_trusted_proxy_names_the_client(sees: Seen):
     assert sees(FORWARDED, trusted_proxies=1).address == "203.0.113.7"
     assert sees(FORWARDED, trusted_proxies=2).address == "198.51.100.1"
     assert sees(FORWARDED, trusted_proxies=3).address == "127.0.0.1"
@@ -61,7 +61,7 @@ def test_of_trusted_proxies_the_first_says_who_is_behind_it(sees: Seen):
         ("\u00e4", ""),
     ],
 )
-def test_what_is_no_address_is_none(sees: Seen, written: str, address: str):
+def test_an_invalid_address_counts_as_none(sees: Seen, written: str, address: str):
     assert sees({"X-Forwarded-For": written}, trusted_proxies=1).address == address
 
 
@@ -82,13 +82,13 @@ def test_what_is_no_address_is_none(sees: Seen, written: str, address: str):
         ("", {"CF-IPCountry": "DE"}, ()),
     ],
 )  # fmt: skip
-def test_a_cdn_that_is_named_says_where_the_visitor_is(sees: Seen, cdn: str, headers: dict[str, str], place):
+def test_the_headers_of_a_configured_cdn_say_where_the_visitor_is(sees: Seen, cdn: str, headers: dict[str, str], place):
     assert sees(headers, trusted_proxies=1, place_headers=cdn).place == place
 
 
 @pytest.mark.parametrize("name", ["ingest", "report"])
 @pytest.mark.parametrize("path", ["/healthz", "/nowhere", "/event", "/metrics", "/openapi.json", "/docs"])
-def test_every_answer_tells_browsers_to_make_nothing_else_of_it(request: pytest.FixtureRequest, name: str, path: str):
+def test_every_answer_tells_browsers_not_to_guess_its_type(request: pytest.FixtureRequest, name: str, path: str):
     client: FlaskClient = request.getfixturevalue(name)
     answer = client.get(path)
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -101,7 +101,7 @@ def test_every_answer_tells_browsers_to_make_nothing_else_of_it(request: pytest.
     assert not answer.headers.get("Set-Cookie")
 
 
-def test_https_is_to_be_kept_where_a_trusted_proxy_says_that_it_was(settings, journal, wake_ups):
+def test_browsers_are_told_to_keep_https_if_a_trusted_proxy_says_that_it_was_used(settings, journal, wake_ups):
     def header(proxies: int) -> str | None:
         ours = replace(settings, trusted_proxies=proxies)
         client = create_app(ours, make_services(ours, journal=journal), wake_ups).test_client()

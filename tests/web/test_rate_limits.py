@@ -11,7 +11,9 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.exceptions import TooManyRequests
 
-from analytics.access.store import WRITE_SCOPE, ApiKeyStore, KeyRing
+from analytics.access.api_key import WRITE_SCOPE
+from analytics.access.key_ring import KeyRing
+from analytics.access.store import ApiKeyStore
 from analytics.journal.journal import Journal
 from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
@@ -53,26 +55,26 @@ def test_an_address_has_its_limit_and_others_have_theirs(limited, redis: Redis, 
     assert not any(b"203.0.113" in key for key in redis.scan_iter())
 
 
-def test_of_ipv6_a_subscriber_has_one_limit(limited):
+def test_an_ipv6_subscriber_has_one_limit_for_all_addresses(limited):
     client = limited(address="2/hour")
     assert [post(client, f"2001:db8:0:1::{n}") for n in range(3)] == [200, 200, 429]
     assert post(client, "2001:db8:0:2::1") == 200
 
 
-def test_another_process_knows_and_nobody_waits_for_the_body(limited):
+def test_a_limit_is_shared_by_processes_and_checked_before_the_body_is_read(limited):
     first, second = limited(address="4/hour"), limited(address="4/hour")
     assert [post(first), post(second), post(first), post(second), post(first), post(second)] == [200] * 4 + [429] * 2
     assert second.post("/events", data=b"{", environ_overrides={"REMOTE_ADDR": "203.0.113.7"}).status_code == 429
 
 
-def test_whoever_watches_us_has_no_limit(limited):
+def test_health_checks_and_metrics_have_no_limit(limited):
     client = limited(address="1/hour")
     for _ in range(3):
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
         assert client.get("/metrics", headers={"Authorization": f"Bearer {ADMIN_KEY}"}).status_code == 200
 
 
-def test_a_site_s_limit_is_of_events(limited, journal: Journal):
+def test_the_limit_of_a_site_counts_events(limited, journal: Journal):
     client = limited(site="8/hour")
     assert post(client, body=[GOOD] * 5) == 200
     assert post(client, body=[GOOD] * 5) == 429
@@ -85,7 +87,7 @@ def test_a_site_s_limit_is_of_events(limited, journal: Journal):
     assert journal.waiting() == 16
 
 
-def test_what_is_rejected_dropped_or_refused_uses_up_no_site_s_limit(
+def test_rejected_dropped_and_refused_events_do_not_use_up_the_limit_of_a_site(
     limited, journal: Journal, settings: Settings, redis: Redis
 ):
     SiteRegistry(redis).publish(lambda: [Site("shop", honours_dnt=True)])
@@ -117,7 +119,7 @@ def post_small(client: FlaskClient, body: bytes, address: str = "203.0.113.7", r
     return client.post(route, data=body, headers=headers, environ_overrides={"REMOTE_ADDR": address}).status_code
 
 
-def test_an_address_has_so_many_events_before_any_site_is_charged(limited, journal: Journal):
+def test_the_events_of_an_address_are_limited_before_any_site_is_charged(limited, journal: Journal):
     client = limited(address_events="1000/hour", site="5000/hour")
     body = inflated(400, 10)
     assert len(body) < 200
@@ -128,7 +130,7 @@ def test_an_address_has_so_many_events_before_any_site_is_charged(limited, journ
 
 
 @pytest.mark.parametrize("route", ["/events", "/events?validate=1", "/api/batch", "/v1/batch"])
-def test_an_address_has_so_many_bytes_as_its_bodies_become_whatever_comes_of_them(limited, route: str):
+def test_an_address_is_charged_for_inflated_bytes_whatever_the_outcome(limited, route: str):
     client = limited(address_bytes="200000/hour")
     small = brotli.compress(b" " * 60_000 + b"[]")
     assert len(small) < 100
@@ -144,7 +146,7 @@ def test_a_body_that_is_too_large_is_charged_too(limited):
     assert (answers[0], answers[-1]) == (413, 429)
 
 
-def test_a_good_key_is_charged_instead_of_the_address(limited, database, redis: Redis):
+def test_a_valid_key_is_charged_instead_of_the_address(limited, database, redis: Redis):
     keys = ApiKeyStore(database)
     secret = keys.create("one", [WRITE_SCOPE], None, None)[1]
     KeyRing(redis).publish(keys)
@@ -154,7 +156,7 @@ def test_a_good_key_is_charged_instead_of_the_address(limited, database, redis: 
     assert [post(client, body=[GOOD] * 6, **wrong) for _ in range(3)] == [200, 429, 429]
 
 
-def test_another_process_knows_how_much_was_taken(settings: Settings, redis: Redis):
+def test_another_process_knows_how_much_of_a_limit_is_used_up(settings: Settings, redis: Redis):
     first, second = (RateLimits(Services(settings).rate_storage, {"site": "100/hour"}) for _ in range(2))
     first.take("site", "shop", 60)
     for limits in (first, second):
@@ -177,7 +179,7 @@ def test_a_key_has_its_limit(limited, database, redis: Redis):
     assert post(client, **two) == post(client) == 200
 
 
-def test_without_redis_the_door_admits_and_counts_it(settings: Settings):
+def test_without_redis_the_collector_admits_requests_and_counts_them(settings: Settings):
     nowhere = replace(settings, redis_url="redis://127.0.0.1:1/0")
     limits = RateLimits(Services(nowhere).rate_storage, {"address": "1/hour"})
     before = RATE_UNCHECKED.labels("address")._value.get()
@@ -186,7 +188,7 @@ def test_without_redis_the_door_admits_and_counts_it(settings: Settings):
     assert RATE_UNCHECKED.labels("address")._value.get() == before + 3
 
 
-def test_a_full_redis_is_no_reason_to_refuse_either(settings: Settings, redis: Redis):
+def test_a_full_redis_does_not_make_rate_limits_refuse_requests(settings: Settings, redis: Redis):
     limits = RateLimits(Services(settings).rate_storage, {"address": "1/hour"})
     redis.config_set("maxmemory", 1)
     try:
@@ -196,7 +198,7 @@ def test_a_full_redis_is_no_reason_to_refuse_either(settings: Settings, redis: R
         redis.config_set("maxmemory", 0)
 
 
-def test_whoever_sends_little_costs_no_round_trip_and_whoever_is_over_it_neither(settings: Settings, redis: Redis):
+def test_a_sender_far_below_or_over_the_limit_costs_no_round_trip(settings: Settings, redis: Redis):
     limits = RateLimits(Services(settings).rate_storage, {"address": "100/hour"})
 
     def spend(times: int) -> tuple[int, int]:

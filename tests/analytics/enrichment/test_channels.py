@@ -127,7 +127,9 @@ def enriched(**body: str) -> Event:
 
 
 @pytest.mark.parametrize(("query", "referrer", "source", "channel"), CASES)
-def test_a_link_and_a_referrer_tell_source_and_channel(query: str, referrer: str, source: str | None, channel: str):
+def test_source_and_channel_are_derived_from_link_and_referrer(
+    query: str, referrer: str, source: str | None, channel: str
+):
     event = enriched(url=f"https://shop.example/?{query}", referrer=referrer)
     described = event.described or {}
     assert (described.get("source"), described.get("channel")) == (source, channel)
@@ -153,14 +155,14 @@ def test_every_channel_has_a_case():
     assert {channel for *_, channel in CASES} == {channel for channel, _ in CHANNEL_RULES} | {UNASSIGNED}
 
 
-def test_a_click_id_is_a_medium_where_the_link_has_none():
+def test_a_click_id_sets_the_medium_if_the_link_has_none():
     assert (enriched(url="https://shop.example/?gclid=1").described or {})["utm_medium"] == "(gclid)"
     said = enriched(url="https://shop.example/?gclid=1&utm_medium=ppc&utm_source=google").described or {}
     assert (said["utm_medium"], said["utm_source"], said["source"]) == ("ppc", "google", "Google")
     assert "utm_medium" not in (enriched(url="https://shop.example/?fbclid=1").described or {})
 
 
-def test_a_name_is_known_however_it_is_written():
+def test_a_source_is_known_in_every_spelling():
     for name in ("google", "GOOGLE", "google.com", "www.google.com", "adwords"):
         assert source_named(name).name == "Google"
     assert source_named("yandex").kind == "search"
@@ -168,7 +170,7 @@ def test_a_name_is_known_however_it_is_written():
     assert source_named("a.b c").name == "a.b c"
 
 
-def test_hosts_below_a_known_one_are_meant_and_others_are_not():
+def test_subdomains_of_a_known_host_belong_to_it_and_other_hosts_do_not():
     assert source_of_host("de.linkedin.com").name == "LinkedIn"
     assert source_of_host("notgoogle.com").name == "notgoogle.com"
     assert source_of_host("google.com.evil.example").name == "google.com.evil.example"

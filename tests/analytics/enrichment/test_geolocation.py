@@ -82,7 +82,7 @@ def test_a_file_that_was_replaced_is_opened_again_and_a_broken_one_changes_nothi
     assert places.find("192.0.2.7") == Place("DE", "DE-BE", "Berlin (Mitte)")
 
 
-def test_without_its_file_nobody_is_anywhere(tmp_path: Path):
+def test_without_a_file_no_place_is_found(tmp_path: Path):
     assert Places(str(tmp_path / "missing")).find("192.0.2.7") is None
 
 
@@ -111,7 +111,7 @@ def test_a_watched_file_is_read_once_and_again_when_it_changed(tmp_path: Path):
         ({}, None),
     ],
 )
-def test_what_a_cdn_says_is_taken_as_far_as_it_is_a_code(said: dict[str, str], place: Place | None):
+def test_headers_of_a_cdn_are_used_only_if_they_are_codes(said: dict[str, str], place: Place | None):
     assert place_said(said) == place
 
 
@@ -125,6 +125,6 @@ def test_the_doctor_looks_at_the_file(file: Path, tmp_path: Path):
     assert check_file(str(asn)).state == "warning"
 
 
-def test_what_is_no_address_is_said_so(file: Path):
+def test_an_invalid_address_raises_an_error(file: Path):
     with pytest.raises((ValueError, InvalidDatabaseError)):
         Places(str(file)).find("nobody")

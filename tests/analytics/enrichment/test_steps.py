@@ -47,7 +47,7 @@ def dropped(site: Site = SITE, client: Client | None = None, lookups: Lookups | 
     return found.reason
 
 
-def test_an_event_that_says_nothing_stays_as_it_is():
+def test_an_event_without_url_and_client_stays_unchanged():
     plain = event(path="/a", user_id="anna", props={"a": 1})
     assert enrich(plain, None, SITE, Lookups()) == plain
 
@@ -63,7 +63,7 @@ def test_url_and_client_are_never_stored():
     }  # fmt: skip
 
 
-def test_what_the_client_says_is_kept():
+def test_fields_that_the_client_sent_are_kept():
     said = {
         "browser": "Lynx", "os": "Plan 9", "device": "Terminal", "source": "word of mouth", "channel": "Friends",
         "utm_source": "flyer", "country": "FR", "language": "fr",
@@ -89,7 +89,7 @@ def test_a_campaign_in_a_path_counts():
     }  # fmt: skip
 
 
-def test_a_referrer_loses_its_query_and_the_site_s_own_is_none():
+def test_a_referrer_loses_its_query_and_a_referrer_of_the_same_site_is_removed():
     found = enriched(url="https://shop.example/", referrer="https://anna:x@mail.example/inbox?id=7#letter")
     assert (found.described or {})["referrer"] == "https://mail.example/inbox"
     own = Site("shop", domains=("shop.example", "blog.example"))
@@ -126,7 +126,7 @@ NONE = [
 
 
 @pytest.mark.parametrize("referrer", [*OTHERS, *NONE])
-def test_no_referrer_keeps_a_query_a_fragment_or_credentials_and_only_another_page_is_one(referrer: str):
+def test_a_referrer_is_another_page_without_query_fragment_and_credentials(referrer: str):
     described = enriched(url="https://shop.example/", referrer=referrer).described or {}
     assert described.get("referrer") == OTHERS.get(referrer)
     assert ("source" in described, described["channel"] == "Direct") == (referrer in OTHERS, referrer not in OTHERS)
@@ -138,7 +138,7 @@ def test_a_step_that_fails_leaves_no_referrer_with_a_query(monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("name", ["source", "utm_source"])
-def test_a_source_that_is_a_url_is_its_host(name: str):
+def test_a_source_that_is_a_url_becomes_its_host(name: str):
     described = enriched(url="https://shop.example/", **{name: "https://www.google.com/search?token=S"}).described or {}
     assert described["source"] == "Google"
     assert "token" not in repr(described)
@@ -157,7 +157,7 @@ def test_a_source_that_is_a_url_is_its_host(name: str):
         {"path": "https://bücher.example/a?x=1"},
     ],
 )
-def test_a_site_s_domains_hold_for_every_way_to_write_a_host(said: dict[str, str]):
+def test_the_domains_of_a_site_match_every_spelling_of_a_host(said: dict[str, str]):
     site = load_site("shop", {"domains": ["bücher.example", "shop.example"]})
     found = enriched(site, referrer="https://b%C3%BCcher.example/b", **said)
     assert (found.path, found.hostname in site.domains, found.described) == ("/a", True, {"channel": "Direct"})
@@ -175,11 +175,11 @@ def test_a_site_may_have_pages_without_their_last_slash():
 
 
 @pytest.mark.parametrize("referrer", ["//", "https://[", "about:client", ":", "?", "https://", "null", "\x00"])
-def test_a_referrer_that_is_none_harms_nothing(referrer: str):
+def test_an_invalid_referrer_causes_no_error(referrer: str):
     enriched(url="https://shop.example/", referrer=referrer)
 
 
-def test_events_of_other_hostnames_are_dropped_where_a_site_has_domains():
+def test_events_of_other_hostnames_are_dropped_if_the_site_has_domains():
     site = Site("shop", domains=("shop.example",))
     assert dropped(site, url="https://copy.example/") == "foreign_hostname"
     assert dropped(site, hostname="sub.shop.example") == "foreign_hostname"
@@ -195,7 +195,7 @@ def test_events_of_excluded_pages_are_dropped():
     assert enriched(site, path="/draft/7/more").path == "/draft/7/more"
 
 
-def test_bots_are_dropped_and_whoever_says_nothing_is_none():
+def test_bots_are_dropped_and_an_empty_user_agent_is_not_a_bot():
     assert dropped(client=GOOGLEBOT, path="/") == "bot"
     assert enriched(client=Client(address="192.0.2.1"), path="/").path == "/"
     assert enriched(client=Client(user_agent="curl/8.5.0"), path="/").described == {
@@ -217,7 +217,7 @@ def test_visitors_of_spam_are_dropped(tmp_path: Path):
     assert enriched(lookups=missing, referrer="https://spam.example/").described is not None
 
 
-def test_a_place_is_what_the_cdn_says_and_then_what_the_file_says(tmp_path: Path):
+def test_a_place_comes_from_the_cdn_or_else_from_the_file(tmp_path: Path):
     file = write(tmp_path / "city.mmdb", {"192.0.2.0/24": GEOLITE, "198.51.100.0/24": DBIP})
     lookups = Lookups(Places(str(file)))
 
@@ -274,7 +274,7 @@ def test_a_step_that_fails_is_left_out_counted_and_logged_once(monkeypatch: pyte
     assert "Mozilla" not in str(line)
 
 
-def test_what_is_nobody_s_bug_is_not_caught(monkeypatch: pytest.MonkeyPatch):
+def test_exceptions_that_are_not_errors_of_a_step_are_not_caught(monkeypatch: pytest.MonkeyPatch):
     class TimeLimit(Exception):  # like Celery's
         pass
 
@@ -296,7 +296,7 @@ ANYTHING = st.text(max_size=60)
     languages=ANYTHING,
     place=st.tuples(ANYTHING, ANYTHING),
 )
-def test_whatever_comes_is_stored_as_text(
+def test_any_input_is_stored_as_valid_text(
     url: str, referrer: str, user_agent: str, languages: str, place: tuple[str, str]
 ):
     client = Client("", user_agent, languages, (("country", "DE"), ("region", place[0]), ("city", place[1])))

@@ -61,7 +61,7 @@ WINDOWS = f"Mozilla/5.0 (Windows NT 10.0; Win64; x64) {WEBKIT}"
         ("", (None,) * 5),
     ],
 )  # fmt: skip
-def test_a_user_agent_tells_browser_system_and_device(user_agent: str, agent: tuple[str | None, ...]):
+def test_browser_system_and_device_are_derived_from_the_user_agent(user_agent: str, agent: tuple[str | None, ...]):
     found = agent_of(user_agent)
     told = (found.browser, found.browser_version, found.os, found.os_version, found.device)
     assert not found.is_bot
@@ -90,7 +90,7 @@ def test_a_user_agent_tells_browser_system_and_device(user_agent: str, agent: tu
         "Mozilla/5.0 (compatible; SecurityScanner/1.0)",
     ],
 )
-def test_who_crawls_is_a_bot(user_agent: str):
+def test_a_crawler_is_a_bot(user_agent: str):
     assert agent_of(user_agent) == Agent(is_bot=True)
 
 
@@ -100,7 +100,7 @@ def test_who_crawls_is_a_bot(user_agent: str):
      "axios/1.7", "Apache-HttpClient/4.5", "GuzzleHttp/7", "analytics-python/2.4.0", "plausible-events", "my-server",
      "Werkzeug/3.1", "MyApp/3.2 CFNetwork/1494 Darwin/23.4.0"],
 )  # fmt: skip
-def test_a_program_that_sends_events_itself_is_none(user_agent: str):
+def test_a_program_that_sends_events_itself_is_not_a_bot(user_agent: str):
     assert not agent_of(user_agent).is_bot
 
 
@@ -113,7 +113,7 @@ APPS = (
 
 
 @pytest.mark.parametrize("name", APPS)
-def test_a_bot_s_word_within_another_word_makes_no_bot(name: str):
+def test_the_name_of_a_bot_within_another_word_makes_no_bot(name: str):
     for user_agent in (
         f"{name}/3.2 CFNetwork/1494.0.7 Darwin/23.4.0",
         f"{name}/2",
@@ -158,5 +158,5 @@ def test_no_user_agent_takes_long(piece: str):
 
 
 @pytest.mark.parametrize("start", ["Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0", "app/1"])
-def test_half_a_surrogate_pair_is_no_text_and_harms_nothing(start: str):
+def test_half_a_surrogate_pair_in_a_user_agent_causes_no_error(start: str):
     assert agent_of(f"{start} \ud83d") == agent_of(f"{start} ?")

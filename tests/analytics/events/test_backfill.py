@@ -43,21 +43,23 @@ def test_sites_and_months_are_found_by_the_index(old: Database[dict[str, Any]]):
     assert raw.months("nobody") == []
 
 
-def test_they_are_read_before_anything_is_built_and_after_one_build(old: Database[dict[str, Any]], tmp_path: Path):
+def test_old_months_are_read_before_any_build_and_after_one_build(old: Database[dict[str, Any]], tmp_path: Path):
     rig = Rig(old, tmp_path)
     before = rig.rows(ALL)
     assert len(before) == 15
     assert rig.builder.build_due() == 3
-    assert rig.history.is_done()
+    assert rig.backfill.is_done()
     assert [s.rows for s in rig.segments.manifest("site").segments] == [5, 10]
     assert [row[:12] for row in rig.rows(ALL)] == [row[:12] for row in before]
     assert rig.builder.build_due() == 0
 
 
-def test_who_dies_goes_on_where_he_was_and_the_newest_month_comes_first(old: Database[dict[str, Any]], tmp_path: Path):
+def test_a_builder_that_died_continues_where_it_stopped_with_the_newest_month_first(
+    old: Database[dict[str, Any]], tmp_path: Path
+):
     rig = Rig(old, tmp_path)
     assert rig.builder.build_due(until=rig.now) == 1, "one at least"
-    past = rig.history.all_left()[0]
+    past = rig.backfill.all_left()[0]
     # The process crashes after this build, before it records the build.
     rig.builder.build(past.site_id, "month", past.month, from_raw=True)
     assert [len(rig.rows(ALL)), past.month] == [15, interval_of("month", OCTOBER)]
@@ -65,7 +67,7 @@ def test_who_dies_goes_on_where_he_was_and_the_newest_month_comes_first(old: Dat
     assert len(rig.rows(ALL)) == 15
 
 
-def test_new_events_between_old_ones_are_read_once_at_every_moment(old: Database[dict[str, Any]], tmp_path: Path):
+def test_new_events_between_old_ones_are_read_once_at_any_time(old: Database[dict[str, Any]], tmp_path: Path):
     rig = Rig(old, tmp_path)
     rig.store(event(OCTOBER + 30_000), event(OCTOBER + 40 * MINUTE))
     assert len(rig.rows(ALL)) == 17
@@ -77,7 +79,7 @@ def test_new_events_between_old_ones_are_read_once_at_every_moment(old: Database
     assert len(rig.rows(ALL)) == 18
 
 
-def test_too_many_of_them_are_no_answer_rather_than_a_wrong_one(old: Database[dict[str, Any]], tmp_path: Path):
+def test_too_many_old_events_are_refused_instead_of_answered_wrongly(old: Database[dict[str, Any]], tmp_path: Path):
     rig = Rig(old, tmp_path)
     assert len(rig.rows(Interval(OCTOBER - HOUR, OCTOBER + HOUR), most_fresh=10)) == 10
     with pytest.raises(Unavailable, match="from before there were segments"):
@@ -86,15 +88,15 @@ def test_too_many_of_them_are_no_answer_rather_than_a_wrong_one(old: Database[di
     assert len(rig.rows(ALL, most_fresh=14)) == 15
 
 
-def test_a_new_database_has_no_history_and_an_old_one_has_even_if_asked_later(old: Database[dict[str, Any]]):
-    history = Backfill(old)
-    history.note_if_there_is_none()
-    assert not history.is_done()
+def test_a_new_database_needs_no_backfill_and_an_old_one_does_even_if_checked_later(old: Database[dict[str, Any]]):
+    backfill = Backfill(old)
+    backfill.note_if_there_is_none()
+    assert not backfill.is_done()
     old["events"].delete_many({})
-    history.note_if_there_is_none()
-    assert history.is_done()
-    assert history.left("site") == []
-    assert history.all_left() == []
+    backfill.note_if_there_is_none()
+    assert backfill.is_done()
+    assert backfill.left("site") == []
+    assert backfill.all_left() == []
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -117,10 +119,10 @@ def test_visits_across_old_and_new_events_are_whole(
         rig.store(*documents[65 + 5 * step : 70 + 5 * step])
         rig.builder.build_due(until=as_datetime(0))
     rig.builder.build_due()
-    assert rig.history.is_done()
+    assert rig.backfill.is_done()
 
 
-def test_a_month_that_cannot_be_built_does_not_keep_the_others_from_it(
+def test_a_month_that_cannot_be_built_does_not_stop_the_others(
     old: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     rig = Rig(old, tmp_path)
@@ -133,7 +135,7 @@ def test_a_month_that_cannot_be_built_does_not_keep_the_others_from_it(
 
     monkeypatch.setattr(Builder, "build", failing)
     assert rig.builder.build_due() == 1
-    assert not rig.history.is_done()
+    assert not rig.backfill.is_done()
     monkeypatch.undo()
     rig.now += timedelta(seconds=61)
     assert rig.builder.build_due() == 2

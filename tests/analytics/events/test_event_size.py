@@ -30,14 +30,14 @@ def waiting(journal: Journal) -> list[Event]:
 @given(st.dictionaries(TEXTS.filter(lambda name: name and "\0" not in name), TEXTS | st.integers(-(2**63), 2**63 - 1)
        | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none(), max_size=30),
        TEXTS, st.integers(1, 30_000))  # fmt: skip
-def test_what_fits_by_its_characters_fits_by_its_bytes(props: dict[str, Any], path: str, most: int):
+def test_an_event_that_fits_by_its_characters_fits_by_its_bytes(props: dict[str, Any], path: str, most: int):
     event = load_event(GOOD | {"props": props, "path": path, "referrer": path, "interactive": False}, NOW)
     assert fits(event, most) == (event_bytes(event) <= most)
     left = trimmed(event, most)
     assert left is None or event_bytes(left) <= most
 
 
-def test_the_frame_of_an_event_is_counted():
+def test_the_largest_frame_of_an_event_is_within_its_assumed_size():
     """All fields at their shortest are no larger than the size that `fits` assumes for the frame."""
     fields = {name: "x" for name in EventSchema().fields if name not in ("timestamp", "props", "revenue")}
     fields |= {"country": "US", "region": "US-C", "interactive": False, "engagement_time": 86_400_000}
@@ -75,7 +75,7 @@ def test_a_site_sets_how_large_its_events_may_be(ingest: FlaskClient, journal: J
     assert ingest.post("/event", json=GOOD | {"site_id": "small", "props": {"p": "x" * 600}}).status_code == 200
 
 
-def test_only_what_is_stored_counts(ingest: FlaskClient, journal: Journal):
+def test_only_stored_fields_count(ingest: FlaskClient, journal: Journal):
     url = "https://shop.example/?" + "q" * 8000
     agent = "Mozilla/5.0 " + "x" * 1000
     event = GOOD | {"url": url, "user_id": None, "props": {"p": "x" * 2000}, "unknown": "x" * 20_000}
@@ -83,7 +83,9 @@ def test_only_what_is_stored_counts(ingest: FlaskClient, journal: Journal):
     assert len(next(journal.entries()).raw) > MOST_EVENT_BYTES
 
 
-def test_a_page_view_of_another_system_s_client_loses_properties_and_not_itself(ingest: FlaskClient, journal: Journal):
+def test_a_large_pageview_of_another_system_s_client_loses_properties_and_is_stored(
+    ingest: FlaskClient, journal: Journal
+):
     page = {"url": "https://shop.example/pricing", "title": "Pricing", "referrer": "https://x.example/"}
     large = {f"q{n}": "x" * 1900 for n in range(14)}
     message: dict[str, Any] = {
@@ -111,7 +113,7 @@ def test_the_largest_field_is_named_whatever_it_is():
 
 
 @pytest.mark.parametrize("size", [0, 1023, LARGEST + 1, "8 kB", 8192.5])
-def test_a_size_that_cannot_be_is_refused(report: FlaskClient, size: object):
+def test_an_invalid_size_limit_is_refused(report: FlaskClient, size: object):
     answer = report.put(
         "/admin/sites/shop", headers={"Authorization": "Bearer a-key-for-tests-only"}, json={"max_event_bytes": size}
     )

@@ -56,7 +56,7 @@ def test_a_url_becomes_hostname_and_path(url: str, hostname: str | None, path: s
     ["data:text/html,hello", "javascript:void(0)", "about:blank", "https://[::1", "blob:x", "not a url", "pricing",
      "https:///x?token=S", "http://[bad/?token=S", "https://a b/", "shop.example:8443/a", "https://shop.example:x/"],
 )  # fmt: skip
-def test_what_is_no_page_is_none(url: str):
+def test_a_url_that_is_not_a_page_gives_none(url: str):
     assert read_url(url) is None
 
 
@@ -132,13 +132,13 @@ def test_a_site_may_drop_the_last_slash(written: str, path: str):
         assert page.path == path
 
 
-def test_a_hostname_is_as_sites_have_them():
+def test_a_hostname_has_the_form_of_site_domains():
     assert bare_hostname("WWW.Shop.Example.") == "shop.example"
     assert bare_hostname("") is None
     assert bare_hostname(None) is None
 
 
-def test_a_pattern_means_pages_as_a_goal_s_does():
+def test_a_pattern_matches_pages_as_in_goals():
     assert matches(("/admin/*", "/draft**"), "/admin/users")
     assert not matches(("/admin/*", "/draft**"), "/admin/users/1")
     assert matches(("/admin/*", "/draft**"), "/drafts/2026/a\nb")
@@ -146,7 +146,7 @@ def test_a_pattern_means_pages_as_a_goal_s_does():
     assert not matches((), "/a")
 
 
-def test_wildcards_mean_what_they_say_in_every_order():
+def test_wildcards_match_in_every_order():
     """Compared with the plain expression, which would take for ever for some patterns."""
     plain = {"**": ".*", "*": "[^/]*"}
     drawn = random.Random(7)
@@ -158,7 +158,7 @@ def test_wildcards_mean_what_they_say_in_every_order():
 
 
 @pytest.mark.parametrize("wildcard", ["*", "**"])
-def test_no_pattern_takes_long_over_a_path(wildcard: str):
+def test_no_pattern_is_slow_for_any_path(wildcard: str):
     """Six wildcards took a minute for 150 characters, and this is the longest path."""
     began = process_time()
     assert not matches([wildcard.join("a" * 500) + "b"], "a" * 2048)
@@ -166,7 +166,7 @@ def test_no_pattern_takes_long_over_a_path(wildcard: str):
     assert process_time() - began < 2
 
 
-def test_a_host_that_nobody_has_is_not_normalized():
+def test_a_host_longer_than_any_valid_host_is_not_normalized():
     """One such host took a quarter of a second, at the collector and in a worker."""
     long = "\u0300\u0327" * 4000
     began = process_time()

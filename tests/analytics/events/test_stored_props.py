@@ -38,7 +38,7 @@ ODD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("props", ODD)
-def test_properties_are_everywhere_as_they_were_sent(
+def test_properties_are_returned_everywhere_as_they_were_sent(
     ingest: FlaskClient, report: FlaskClient, stores: Stores, services: Services, props: Any
 ):
     assert ingest.post("/event", json=EVENT | {"props": props}).status_code == 200
@@ -69,7 +69,7 @@ def check_exports(report: FlaskClient, props: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("props", ODD)
-def test_a_dead_letter_of_them_is_shown_and_replayed_as_sent(
+def test_a_dead_letter_shows_and_replays_properties_as_they_were_sent(
     ingest: FlaskClient, report: FlaskClient, stores: Stores, database: Database, props: Any
 ):
     database.command("collMod", "events", validator={"event_type": {"$ne": "order"}})
@@ -86,7 +86,7 @@ def test_a_dead_letter_of_them_is_shown_and_replayed_as_sent(
     check_exports(report, props)
 
 
-def test_what_an_earlier_version_stored_as_it_came_is_read_as_it_came(report: FlaskClient, database: Database):
+def test_properties_that_an_earlier_version_stored_are_read_unchanged(report: FlaskClient, database: Database):
     document = {key: value for key, value in EVENT.items() if key != "timestamp"}
     database["events"].insert_one({**document, "timestamp": AT, "props": ODD[0]})
     check_reports(report, ODD[0])

@@ -124,7 +124,7 @@ def test_an_export_has_every_letter_on_a_line_of_its_own(
 
 
 @pytest.mark.parametrize("how", ["http", "command line"])
-def test_a_replay_keeps_the_event_s_id_and_the_letter_goes_when_it_is_stored(
+def test_a_replay_keeps_the_event_s_id_and_the_letter_is_removed_when_the_event_is_stored(
     admin: Admin, refused: list[UUID], stores: Stores, database: Database, how: str
 ):
     for _ in range(2):
@@ -140,7 +140,7 @@ def test_a_replay_keeps_the_event_s_id_and_the_letter_goes_when_it_is_stored(
     assert event["timestamp"].day == 20
 
 
-def test_a_replay_that_fails_again_is_one_more_attempt_of_the_same_letter(
+def test_a_replay_that_fails_again_adds_an_attempt_to_the_same_letter(
     admin: Admin, refused: list[UUID], stores: Stores, database: Database
 ):
     database.command("collMod", "events", validator={"path": {"$ne": "/refused"}})
@@ -151,7 +151,7 @@ def test_a_replay_that_fails_again_is_one_more_attempt_of_the_same_letter(
     assert admin.get(f"/{refused[0]}").json["attempts"] == 2
 
 
-def test_an_edited_event_is_sent_in_its_place_under_the_same_id(
+def test_an_edited_event_is_replayed_under_the_same_id(
     admin: Admin, refused: list[UUID], stores: Stores, database: Database
 ):
     mended = EVENT | {"path": "/mended", "event_id": "whatever", "site_id": "moved"}
@@ -163,7 +163,7 @@ def test_an_edited_event_is_sent_in_its_place_under_the_same_id(
     assert admin.get("/count").json["count"] == 1
 
 
-def test_an_edited_event_that_would_only_fail_again_is_refused_field_by_field(admin: Admin, refused: list[UUID]):
+def test_an_edited_event_that_would_fail_again_is_refused_and_its_fields_are_named(admin: Admin, refused: list[UUID]):
     answer = admin.post(f"/{refused[0]}/replay", {"site_id": "site"})
     assert answer.status_code == 400
     assert answer.json["error"]["fields"] == {"event_type": ["Missing data for required field."]}
@@ -173,7 +173,7 @@ def test_an_edited_event_that_would_only_fail_again_is_refused_field_by_field(ad
     assert "event_type" in ran.output
 
 
-def test_a_letter_that_never_was_an_event_can_be_made_one(
+def test_a_dead_letter_that_is_not_an_event_can_be_edited_into_one(
     admin: Admin, stores: Stores, redis: Redis, database: Database
 ):
     redis.xadd(JOURNAL_KEY, {"event": b"\xff"})
@@ -190,7 +190,7 @@ def test_a_letter_that_never_was_an_event_can_be_made_one(
 
 
 @pytest.mark.parametrize("how", ["http", "command line"])
-def test_replaying_by_filter_leaves_the_others_alone(
+def test_a_replay_by_filter_does_not_replay_others(
     admin: Admin, refused: list[UUID], stores: Stores, database: Database, how: str
 ):
     if how == "http":
@@ -202,7 +202,7 @@ def test_replaying_by_filter_leaves_the_others_alone(
     assert admin.get("/count").json["by"] == [{"site_id": "other", "reason": "refused", "count": 1}]
 
 
-def test_a_payload_that_was_too_large_to_keep_is_not_replayed_cut(admin: Admin, stores: Stores, redis: Redis):
+def test_a_truncated_payload_is_not_replayed(admin: Admin, stores: Stores, redis: Redis):
     redis.xadd(JOURNAL_KEY, {"event": b'"' + b"x" * 1_000_001})
     drain(stores)
     (letter,) = admin.get("").json["dead_letters"]
@@ -224,7 +224,7 @@ def test_purging_over_http_needs_the_number_that_it_will_remove(admin: Admin, re
     assert admin.get("/count").json["count"] == 1
 
 
-def test_a_filter_where_nobody_looks_for_it_replays_and_purges_nothing(
+def test_a_filter_in_the_query_string_replays_and_purges_nothing(
     report: FlaskClient, refused: list[UUID], stores: Stores
 ):
     for path, body in (("replay", None), ("purge", {"confirm": 3})):
@@ -249,7 +249,7 @@ def test_purging_on_the_command_line_asks_first(admin: Admin, refused: list[UUID
     assert admin.get("/count").json["count"] == 0
 
 
-def test_a_letter_that_is_not_there_is_a_404_and_said_so(admin: Admin):
+def test_an_unknown_dead_letter_is_a_404_that_says_so(admin: Admin):
     missing = uuid4()
     assert admin.get(f"/{missing}").status_code == 404
     assert admin.post(f"/{missing}/replay").status_code == 404

@@ -44,20 +44,20 @@ def test_entries_written_before_the_first_worker_ever_ran_are_found(journal: Jou
     assert raws(journal.claim("a")) == [b"1"]
 
 
-def test_what_one_holds_no_other_gets(held: Journal):
+def test_entries_that_a_consumer_holds_are_not_given_to_others(held: Journal):
     append(held, [b"1"])
     held.claim("a")
     assert held.claim("b") == []
 
 
-def test_a_consumer_that_comes_again_finds_what_it_held(held: Journal):
+def test_a_consumer_that_returns_finds_the_entries_that_it_held(held: Journal):
     append(held, [b"1"])
     held.claim("a")
     assert raws(held.take("a", held.held("a"))) == [b"1"]
     assert held.held("b") == []
 
 
-def test_what_a_vanished_consumer_held_is_taken_over_by_one(held: Journal):
+def test_the_entries_of_a_vanished_consumer_are_taken_over_by_one_other(held: Journal):
     append(held, [b"1"])
     held.claim("vanished")
     abandoned = wait_for(held.abandoned, "the end of patience")
@@ -66,7 +66,7 @@ def test_what_a_vanished_consumer_held_is_taken_over_by_one(held: Journal):
     assert held.held("vanished") == []
 
 
-def test_a_delivery_that_ends_without_a_word_counts_as_a_death(held: Journal):
+def test_a_delivery_that_ends_without_a_message_counts_as_a_death(held: Journal):
     append(held, [b"1"])
     held.claim("a")
     assert [delivery.deaths for delivery in held.held("a")] == [1]
@@ -80,7 +80,7 @@ def test_a_delivery_that_is_handed_back_does_not_count(held: Journal):
     assert [delivery.deaths for delivery in held.held("a")] == [0]
 
 
-def test_settled_entries_are_gone_from_redis(held: Journal, redis: Redis):
+def test_settled_entries_are_removed_from_redis(held: Journal, redis: Redis):
     append(held, [b"%d" % n for n in range(1300)])
     entries = held.claim("a")
     settle(held, entries)
@@ -89,7 +89,7 @@ def test_settled_entries_are_gone_from_redis(held: Journal, redis: Redis):
     assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 0
 
 
-def test_no_consumer_stays_behind_that_holds_nothing(held: Journal, redis: Redis):
+def test_consumers_that_hold_nothing_are_deleted(held: Journal, redis: Redis):
     append(held, [b"1"])
     held.claim("vanished")
     settle(held, held.take("b", wait_for(held.abandoned, "the end of patience")))
@@ -112,7 +112,7 @@ def test_one_wake_up_is_owed_for_each_thousand_waiting(held: Journal, redis: Red
     assert held.wake_ups_owed() == 1
 
 
-def test_an_entry_that_is_not_ours_keeps_its_fields(held: Journal, redis: Redis):
+def test_an_entry_of_another_program_keeps_its_fields(held: Journal, redis: Redis):
     redis.xadd(JOURNAL_KEY, {"what": "is this"})
     assert raws(held.claim("a")) == [b"{b'what': b'is this'}"]
 
@@ -124,7 +124,7 @@ def test_an_entry_deleted_by_hand_is_passed_over(held: Journal, redis: Redis):
     assert raws(held.take("a", held.held("a"))) == [b"2"]
 
 
-def test_what_another_took_is_not_forgotten_for_being_untakeable(held: Journal, redis: Redis):
+def test_an_entry_that_another_consumer_took_is_not_forgotten(held: Journal, redis: Redis):
     append(held, [b"deleted", b"taken"])
     deleted, _ = held.claim("vanished")
     abandoned = wait_for(held.abandoned, "the end of patience")
@@ -135,14 +135,14 @@ def test_what_another_took_is_not_forgotten_for_being_untakeable(held: Journal, 
     assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 1
 
 
-def test_a_journal_that_was_flushed_is_made_anew(held: Journal, redis: Redis):
+def test_a_journal_that_was_flushed_is_created_again(held: Journal, redis: Redis):
     redis.flushall()
     assert held.held("a") == []
     append(held, [b"1"])
     assert raws(held.claim("a")) == [b"1"]
 
 
-def test_a_full_redis_refuses_new_events_and_gives_out_the_old(held: Journal, redis: Redis):
+def test_a_full_redis_refuses_new_events_and_delivers_the_old_ones(held: Journal, redis: Redis):
     append(held, [b"1"])
     redis.config_set("maxmemory", 1)
     try:
@@ -156,7 +156,7 @@ def test_a_full_redis_refuses_new_events_and_gives_out_the_old(held: Journal, re
     assert held.waiting() == 0
 
 
-def test_a_redis_that_is_nearly_full_is_refused_before_it_refuses(held: Journal, redis: Redis):
+def test_the_journal_refuses_events_before_redis_is_full(held: Journal, redis: Redis):
     used = redis.info("memory")["used_memory"]
     redis.config_set("maxmemory", int(used * 1.1))
     try:

@@ -58,7 +58,7 @@ def balance_of(found: Audit, account: Account) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(line, name))}
 
 
-def test_each_event_is_counted_by_what_became_of_it(ingest: FlaskClient, stores: Stores, audited: Audited):
+def test_each_event_is_counted_by_its_outcome(ingest: FlaskClient, stores: Stores, audited: Audited):
     for body in (GOOD | {"event_id": "1"}, GOOD | {"event_id": "1"}, GOOD | {"site_id": "other"}, GOOD):
         assert ingest.post("/event", json=body).status_code == 200
     store_waiting(stores, "task")
@@ -69,7 +69,7 @@ def test_each_event_is_counted_by_what_became_of_it(ingest: FlaskClient, stores:
     assert balance_of(found, Account("other", NOW.date())) == {"received": 1, "accepted": 1, "stored": 1}
 
 
-def test_what_is_rejected_is_counted_by_reason_and_site_before_it_is_answered(ingest: FlaskClient, audited: Audited):
+def test_rejected_events_are_counted_by_reason_and_site_before_the_answer(ingest: FlaskClient, audited: Audited):
     bad = GOOD | {"timestamp": "yesterday"}
     assert ingest.post("/event", json=bad).status_code == 400
     assert ingest.post("/event", data=b"{").status_code == 400
@@ -86,7 +86,7 @@ def test_what_is_rejected_is_counted_by_reason_and_site_before_it_is_answered(in
     }
 
 
-def test_a_redelivery_of_what_was_stored_counts_as_stored_and_another_entry_as_duplicate(
+def test_a_redelivery_of_a_stored_event_counts_as_stored_and_another_entry_as_duplicate(
     stores: Stores, audited: Audited
 ):
     append(stores.journal, {"event_id": "1"}, {"event_id": "2"}, {"event_id": "1"})
@@ -100,7 +100,7 @@ def test_a_redelivery_of_what_was_stored_counts_as_stored_and_another_entry_as_d
     assert balance_of(found, TODAY) == {"received": 3, "accepted": 3, "stored": 2, "duplicate": 1}
 
 
-def test_what_a_worker_drops_was_accepted_and_is_counted_by_reason(
+def test_events_that_a_worker_drops_count_as_accepted_and_by_reason(
     ingest: FlaskClient, stores: Stores, audited: Audited, database: Database[dict[str, Any]], ledger: Ledger
 ):
     SiteStore(database).put(Site("site", domains=("shop.example",), excluded_paths=("/admin/**",)))
@@ -124,7 +124,7 @@ def test_what_a_worker_drops_was_accepted_and_is_counted_by_reason(
     assert audit(audited).faults == []
 
 
-def test_what_was_stored_before_it_would_be_dropped_counts_as_stored(
+def test_an_event_stored_before_a_setting_would_drop_it_counts_as_stored(
     stores: Stores, audited: Audited, database: Database[dict[str, Any]]
 ):
     append(stores.journal, {"path": "/a"}, {"path": "/b"})
@@ -147,7 +147,7 @@ def test_what_was_stored_before_it_would_be_dropped_counts_as_stored(
     }  # fmt: skip
 
 
-def test_a_dead_letter_that_is_replayed_and_dropped_is_gone(stores: Stores, audited: Audited, redis: Redis):
+def test_a_dead_letter_that_is_replayed_and_dropped_is_removed(stores: Stores, audited: Audited, redis: Redis):
     redis.xadd(JOURNAL_KEY, {"event": '{"site_id": "site", "event_type": ""}'})
     store_waiting(stores, "task")
     (letter,) = stores.dead_letters.find(LetterFilter())
@@ -157,7 +157,7 @@ def test_a_dead_letter_that_is_replayed_and_dropped_is_gone(stores: Stores, audi
     assert audit(audited).faults == []
 
 
-def test_what_two_settle_is_counted_once(stores: Stores, audited: Audited):
+def test_entries_that_two_tasks_settle_are_counted_once(stores: Stores, audited: Audited):
     append(stores.journal, {})
     settle, settled = stores.journal.settle, []
     stores.journal.settle = settled.append
@@ -168,7 +168,9 @@ def test_what_two_settle_is_counted_once(stores: Stores, audited: Audited):
     assert balance_of(audit(audited), TODAY) == {"received": 1, "accepted": 1, "stored": 1}
 
 
-def test_what_came_past_the_door_is_counted_when_it_is_settled(stores: Stores, audited: Audited, redis: Redis):
+def test_entries_that_bypassed_the_collector_are_counted_when_they_are_settled(
+    stores: Stores, audited: Audited, redis: Redis
+):
     redis.xadd(JOURNAL_KEY, {"event": '{"site_id": "site", "event_type": "a", "received_at": "2026-11-20T23:59:59Z"}'})
     redis.xadd(JOURNAL_KEY, {"what": "is this"})
     redis.xadd(JOURNAL_KEY, {"event": '{"site_id": "site"}'})
@@ -182,7 +184,7 @@ def test_what_came_past_the_door_is_counted_when_it_is_settled(stores: Stores, a
     assert {line.account.site_id for line in found.balances if line.dead} == {"", "site"}
 
 
-def test_a_replay_is_accepted_once_more_and_the_letters_that_leave_still_count(
+def test_a_replay_counts_as_accepted_once_more_and_removed_letters_still_count(
     stores: Stores, audited: Audited, database: Database, redis: Redis
 ):
     database.command("collMod", "events", validator={"path": {"$ne": "/refused"}})
@@ -227,7 +229,7 @@ def test_an_audit_names_what_does_not_add_up(stores: Stores, audited: Audited, d
     ]
 
 
-def test_the_books_of_closed_days_go_to_mongodb_and_stay_the_same(
+def test_the_ledger_of_closed_days_moves_to_mongodb_and_stays_the_same(
     stores: Stores, audited: Audited, ledger: Ledger, redis: Redis
 ):
     append(stores.journal, {}, {"site_id": "a.b$c d"})
@@ -245,7 +247,7 @@ def test_the_books_of_closed_days_go_to_mongodb_and_stay_the_same(
     assert audit(audited).faults == []
 
 
-def test_carrying_may_die_anywhere_and_run_twice_at_once(
+def test_moving_the_ledger_may_crash_anywhere_and_run_twice_at_once(
     stores: Stores, audited: Audited, ledger: Ledger, redis: Redis, database: Database
 ):
     append(stores.journal, {}, {})
@@ -263,7 +265,7 @@ def test_carrying_may_die_anywhere_and_run_twice_at_once(
     assert audit(audited) == before
 
 
-def test_a_full_redis_lets_the_books_be_kept(stores: Stores, audited: Audited, redis: Redis):
+def test_a_full_redis_still_counts_in_the_ledger(stores: Stores, audited: Audited, redis: Redis):
     stores.journal.held("a task that came before")
     append(stores.journal, {})
     redis.config_set("maxmemory", 1)
@@ -294,7 +296,7 @@ def run_audit(settings: Settings, *words: str) -> Result:
     return CliRunner().invoke(audit_command, words, obj=settings)
 
 
-def test_the_audit_prints_the_books_and_ends_with_0_when_they_add_up(
+def test_the_audit_prints_the_ledger_and_exits_with_0_if_it_is_correct(
     ingest: FlaskClient, stores: Stores, settings: Settings
 ):
     ingest.post("/events", json=[GOOD, GOOD, {"site_id": "site"}])
@@ -312,7 +314,7 @@ def test_the_audit_prints_the_books_and_ends_with_0_when_they_add_up(
     assert len(run_audit(settings, "--site", "another").output.splitlines()) == 2
 
 
-def test_the_audit_ends_with_1_and_names_the_account_when_they_do_not(
+def test_the_audit_exits_with_1_and_names_the_account_if_the_ledger_is_wrong(
     stores: Stores, settings: Settings, database: Database
 ):
     append(stores.journal, {})
@@ -324,7 +326,7 @@ def test_the_audit_ends_with_1_and_names_the_account_when_they_do_not(
     assert "2026-11-22 site: stored 1, but MongoDB has 0 events" in ran.output
 
 
-def test_the_audit_ends_with_2_where_a_store_is_away_or_events_keep_moving(
+def test_the_audit_exits_with_2_if_a_store_is_unreachable_or_events_keep_moving(
     settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
 ):
     away = run_audit(replace(settings, redis_url=f"redis://127.0.0.1:{pick_port(0)}/0"))
@@ -337,7 +339,7 @@ def test_the_audit_ends_with_2_where_a_store_is_away_or_events_keep_moving(
     assert "events are still arriving" in moving.output
 
 
-def test_what_is_written_and_not_settled_yet_is_no_fault(stores: Stores, audited: Audited, settings: Settings):
+def test_events_that_are_stored_and_not_settled_yet_are_no_fault(stores: Stores, audited: Audited, settings: Settings):
     append(stores.journal, {}, {"site_id": "other"})
     settle, stores.journal.settle = stores.journal.settle, _die
     with pytest.raises(KeyboardInterrupt):
@@ -351,7 +353,7 @@ def test_what_is_written_and_not_settled_yet_is_no_fault(stores: Stores, audited
     assert run_audit(settings).exit_code == 0
 
 
-def test_a_purge_between_a_death_and_its_settlement_leaves_the_books_right(
+def test_a_purge_between_a_death_and_its_settlement_leaves_the_ledger_correct(
     stores: Stores, audited: Audited, redis: Redis
 ):
     redis.xadd(JOURNAL_KEY, {"event": "no json"})
@@ -359,7 +361,7 @@ def test_a_purge_between_a_death_and_its_settlement_leaves_the_books_right(
     with pytest.raises(KeyboardInterrupt):
         store_waiting(stores, "task")
     stores.journal.settle = settle
-    assert stores.dead_letters.purge(LetterFilter()) == 1
+    assert stores.dead_letters.purge(LetterFilter(), NOW) == 1
     store_waiting(stores, "task")
     assert audit(audited).faults == []
     assert stores.dead_letters.count(LetterFilter()) == [], "purged is purged"
@@ -376,12 +378,12 @@ def test_made_up_sites_do_not_fill_redis(
     assert sum(balance.accepted for balance in audit(audited).balances) == 10_001
 
 
-def test_events_of_somebody_else_in_the_collection_are_not_our_business(audited: Audited, database: Database):
+def test_documents_of_other_programs_in_the_collection_are_not_audited(audited: Audited, database: Database):
     database["events"].insert_one({"what": "is this"})
     assert audit(audited).balances == []
 
 
-def test_a_site_s_name_does_not_reach_the_operator_s_terminal_as_it_is(ingest: FlaskClient, settings: Settings):
+def test_control_characters_in_a_site_id_do_not_reach_the_terminal(ingest: FlaskClient, settings: Settings):
     ingest.post("/event", json=GOOD | {"site_id": "x\n\x1b[2J"})
     ran = run_audit(settings)
     assert "\x1b[2J" not in ran.output

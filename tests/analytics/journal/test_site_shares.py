@@ -1,8 +1,11 @@
 """A site cannot fill the journal so that other sites are refused, and a single site may use nearly all of it."""
 
+import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +19,7 @@ from analytics.events.account import REFUSED, Account
 from analytics.events.schema import load_event
 from analytics.journal.journal import FULL, Journal, Line
 from analytics.journal.ledger import Ledger
-from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_SHARES, SHARE, Held, Room
+from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_SHARES, SHARE, Held, Room, Shares
 from analytics.pipeline import Stores, store_waiting
 from config.metrics import EVENT_OUTCOMES
 from config.settings import Settings
@@ -89,7 +92,7 @@ def test_one_site_cannot_fill_the_journal_with_bytes_for_all(
 
 
 @pytest.mark.parametrize("route", ["/api/event", "/api/send", "/api/batch", "/v1/batch", "/pixel.gif"])
-def test_drop_ins_are_told_to_come_again(make: Callable[..., FlaskClient], route: str):
+def test_clients_of_other_systems_are_told_when_to_send_again(make: Callable[..., FlaskClient], route: str):
     client = make(most_waiting=MOST)
     fill(client, [GOOD] * 10)
     if route == "/pixel.gif":
@@ -148,13 +151,33 @@ def test_events_of_a_version_that_did_not_count_are_settled(journal: Journal, re
     assert redis.hget(HELD, "events large") == b"1"
 
 
-def test_the_names_that_somebody_makes_up_are_not_all_remembered(journal: Journal):
+def test_the_number_of_remembered_sites_is_limited(journal: Journal):
     for n in range(MOST_SHARES + 5):
         journal._shares._known[f"{n}"] = Held(1, 1, 0.0)
     assert len(journal._shares._known) == MOST_SHARES
 
 
-def test_whoever_is_far_from_its_share_costs_no_round_trip(journal: Journal, redis: Redis):
+def test_threads_may_share_what_is_remembered(redis: Redis):
+    """Without a lock, seven of eight threads failed: a look-up reorders an LRUCache."""
+    shares, room = Shares(redis, most=50), Room(None, 10)
+
+    def use(seed: int) -> None:
+        names = random.Random(seed)
+        for _ in range(3000):
+            site_id = f"{names.randrange(80)}"
+            shares.note([site_id.encode(), 1, 1])
+            shares.over([site_id, f"{names.randrange(80)}"], room)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            assert list(threads.map(use, range(8))) == [None] * 8
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def test_a_site_far_from_its_share_costs_no_round_trip(journal: Journal, redis: Redis):
     assert journal.over_its_share(["a", "b"]) is None
     before = redis.info("stats")["total_commands_processed"]
     for n in range(100):
@@ -176,7 +199,7 @@ def test_a_site_may_hold_eight_times_what_is_free(held: Held, room: Room, is_sho
     assert ASKED_EVERY <= 1
 
 
-def test_many_sites_share_what_one_leaves(make: Callable[..., FlaskClient], redis: Redis):
+def test_many_sites_share_the_room_that_one_site_leaves(make: Callable[..., FlaskClient], redis: Redis):
     client = make(most_waiting=MOST)
     got: Counter[str] = Counter()
     for site_id in ("a", "b", "c"):

@@ -101,7 +101,7 @@ def finish(eraser: Eraser) -> None:
     wait_for(lambda: eraser.rewriter.rewrite_due() or not eraser.rewriter.is_owed(), "the end of the old ones")
 
 
-def test_a_visitor_is_gone_from_events_segments_and_copies_and_nobody_else_is(
+def test_a_visitor_is_removed_from_events_segments_and_copies_and_no_other_visitor_is(
     stores: Stores, eraser: Eraser, segments: Segments, audited: Audited, database: Database
 ):
     three_days(stores, segments)
@@ -185,7 +185,7 @@ def test_dead_letters_are_erased_by_what_their_payload_says(
         ({"site_id": "shop", "user_id": ["ann"]}, "shop", False),
     ],
 )
-def test_whose_a_payload_is(raw: object, site_id: str, is_hers: bool):
+def test_the_visitors_of_a_payload_are_found(raw: object, site_id: str, is_hers: bool):
     assert ANN.is_in(json.dumps(raw).encode(), site_id) == is_hers
 
 
@@ -207,7 +207,7 @@ def test_a_visitor_has_one_name(names: dict[str, str]):
 # Events on their way
 
 
-def test_what_waits_in_the_journal_goes_when_a_worker_takes_it(
+def test_events_waiting_in_the_journal_are_erased_when_a_worker_stores_them(
     stores: Stores, eraser: Eraser, audited: Audited, database: Database, redis: Redis
 ):
     send(stores.journal, {}, {"user_id": "bob"})
@@ -236,7 +236,7 @@ class Before:
 
 
 @pytest.mark.parametrize("step", ["claimed", "stored", "kept", "checked"])
-def test_an_erasure_at_any_moment_of_a_batch_gets_all_of_it(
+def test_an_erasure_at_any_step_of_a_batch_erases_all_events(
     stores: Stores, eraser: Eraser, audited: Audited, database: Database, step: str
 ):
     send(stores.journal, {"event_id": "1"}, {"event_id": "1"}, {}, {"user_id": "bob"})
@@ -258,7 +258,7 @@ def test_an_erasure_at_any_moment_of_a_batch_gets_all_of_it(
     assert audit(audited).faults == []
 
 
-def test_what_the_visitor_sends_afterwards_is_counted(stores: Stores, eraser: Eraser, audited: Audited):
+def test_events_that_the_visitor_sends_after_the_erasure_are_counted(stores: Stores, eraser: Eraser, audited: Audited):
     eraser.erase(ANN)
     send(stores.journal, {}, received_at=datetime.now(UTC) + timedelta(seconds=5))
     drain(stores)
@@ -268,7 +268,7 @@ def test_what_the_visitor_sends_afterwards_is_counted(stores: Stores, eraser: Er
 
 
 @pytest.mark.parametrize("why", [ERASED, PURGED])
-def test_a_worker_that_was_killed_or_slow_does_not_bring_back_what_was_removed(
+def test_a_killed_or_slow_worker_does_not_restore_removed_events(
     stores: Stores, database: Database, audited: Audited, journal: Journal, why: str
 ):
     send(journal, {"event_id": "1"}, received_at=datetime.now(UTC))
@@ -291,7 +291,7 @@ def test_a_worker_that_was_killed_or_slow_does_not_bring_back_what_was_removed(
 
 
 @pytest.mark.parametrize("why", [ERASED, PURGED])
-def test_a_slow_worker_does_not_bring_back_a_duplicate_of_what_was_removed(
+def test_a_slow_worker_does_not_restore_a_duplicate_of_a_removed_event(
     stores: Stores, database: Database, audited: Audited, journal: Journal, why: str
 ):
     """The slow worker claims both events, and another worker takes them over and settles them.
@@ -311,14 +311,14 @@ def test_a_slow_worker_does_not_bring_back_a_duplicate_of_what_was_removed(
 
 
 @pytest.mark.parametrize("why", [ERASED, PURGED])
-def test_what_was_removed_and_sent_again_is_stored_once_and_the_first_one_still_counts(
+def test_a_removed_event_that_is_sent_again_is_stored_once_and_the_first_one_still_counts(
     stores: Stores, database: Database, audited: Audited, journal: Journal, why: str
 ):
     send(journal, {"event_id": "1"}, received_at=datetime.now(UTC))
     stores = replace(stores, now=lambda: datetime.now(UTC))
     journal.held("nobody")  # creates the group
     entries = journal.claim("killed")
-    _write(stores, entries, is_again=False)
+    _write(stores, entries, is_redelivery=False)
     (document,) = database["events"].find()
     assert Removals(database).remove([document["_id"]], {}, why, datetime.now(UTC), journal.oldest()) == 1
     send(journal, {"event_id": "1"}, received_at=datetime.now(UTC))
@@ -351,7 +351,7 @@ def steps_of(eraser: Eraser) -> list[Callable[[], object]]:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(4)))[::3], ids=str)
-def test_the_steps_in_any_order_and_then_all_of_them_leave_nothing(
+def test_the_steps_of_an_erasure_may_run_in_any_order_before_all_of_them_run(
     stores: Stores, eraser: Eraser, redis: Redis, audited: Audited, order: tuple[int, ...]
 ):
     three_days(stores, eraser.data.segments)
@@ -374,7 +374,7 @@ ERASE = "-m footfall visitors erase --site shop --user ann --yes --wait 60"
 
 
 @pytest.mark.timeout(180)
-def test_an_erasure_that_is_killed_again_and_again_is_whole_in_the_end(
+def test_an_erasure_that_is_killed_repeatedly_is_complete_in_the_end(
     stores: Stores, eraser: Eraser, settings: Settings, audited: Audited, database: Database
 ):
     for hour in range(8):
@@ -416,14 +416,14 @@ def test_an_erasure_that_is_killed_again_and_again_is_whole_in_the_end(
     database=None,
 )
 @given(data=st.data())
-def test_reports_say_what_they_would_had_the_visitor_never_been(
+def test_after_an_erasure_reports_are_as_if_the_visitor_had_never_existed(
     services: Services, eraser: Eraser, database: Database, data: st.DataObject
 ):
     for name in database.list_collection_names():
         database[name].delete_many({})
     segments, stream = eraser.data.segments, data.draw(streams())
     documents: list[dict[str, Any]] = list(stream.documents)
-    segments.history.note_if_there_is_none()
+    segments.backfill.note_if_there_is_none()
     if documents:
         database["events"].insert_many([dict(document) for document in documents])
     segments.dirty.mark([(d["site_id"], as_ms(d["timestamp"])) for d in documents], NOW)
@@ -488,7 +488,7 @@ def test_over_http_a_visitor_is_searched_exported_and_erased(
         None,
     ],
 )
-def test_who_is_not_named_well_is_a_400(report: FlaskClient, body: Any):
+def test_an_invalid_visitor_is_a_400(report: FlaskClient, body: Any):
     for what in ("search", "export", "erase"):
         assert report.post(f"/admin/visitors/{what}", headers=HEADERS, json=body).status_code == 400
 
@@ -499,7 +499,7 @@ def run(settings: Settings) -> Callable[..., Result]:
     return lambda *words: CliRunner().invoke(visitors_group, words, obj=soon)
 
 
-def test_the_command_line_searches_exports_and_erases_and_proves_it(
+def test_the_command_line_searches_exports_erases_and_confirms(
     run: Callable[..., Result], stores: Stores, segments: Segments
 ):
     three_days(stores, segments)
@@ -517,7 +517,7 @@ def test_the_command_line_searches_exports_and_erases_and_proves_it(
     assert run("search", "--site", "shop").exit_code == 2
 
 
-def test_another_machine_s_copies_and_memory_go_too(
+def test_copies_and_memory_of_other_machines_are_cleared_too(
     stores: Stores, eraser: Eraser, settings: Settings, database: Database, tmp_path: Path
 ):
     segments = eraser.data.segments

@@ -19,7 +19,7 @@ from analytics.journal.audit import Audited, audit
 from analytics.journal.journal import JOURNAL_KEY, Line
 from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores, store_waiting
-from analytics.privacy.retention import Purged, Purger, all_sites, kept_since
+from analytics.privacy.retention import Purged, Purger, kept_since
 from analytics.segments.engine import Segments
 from analytics.segments.verification import months_of, verify
 from analytics.sites.site import Site
@@ -79,7 +79,9 @@ def test_a_site_keeps_whole_days_of_its_own_zone(zone: str, first: datetime):
     assert kept_since(replace(site, retention_days=None), NOW) is None
 
 
-def test_what_is_older_goes_and_the_rest_stays(purger: Purger, stores: Stores, database: Database, audited: Audited):
+def test_older_events_are_purged_and_the_others_stay(
+    purger: Purger, stores: Stores, database: Database, audited: Audited
+):
     send(stores, *days(1, 9, 10, 21), BEFORE, BEFORE - timedelta(milliseconds=1))
     send(stores, *days(1), site_id="other")
     assert purger.count("shop", BEFORE) == Purged(3, 0)
@@ -90,7 +92,7 @@ def test_what_is_older_goes_and_the_rest_stays(purger: Purger, stores: Stores, d
     assert audit(audited).faults == []
 
 
-def test_each_site_by_its_own_days_and_none_where_nothing_is_set(
+def test_each_site_is_purged_by_its_own_setting_and_none_without_it(
     purger: Purger, stores: Stores, database: Database, audited: Audited
 ):
     for site_id in ("shop", "other", "all"):
@@ -98,15 +100,15 @@ def test_each_site_by_its_own_days_and_none_where_nothing_is_set(
     sites = SiteStore(database)
     for site in (Site("shop", retention_days=3), Site("other", retention_days=10), Site("all")):
         sites.put(site)
-    assert purger.purge_expired(all_sites(sites)) == Purged(3, 0)
+    assert purger.purge_expired(sites.all()) == Purged(3, 0)
     assert (left(database), left(database, "other"), left(database, "all")) == ([21], [15, 21], [1, 15, 21])
     send(stores, *days(2))
     assert left(database) == [2, 21], "a late event counts"
-    assert purger.purge_expired(all_sites(sites)) == Purged(1, 0), "until the next run"
+    assert purger.purge_expired(sites.all()) == Purged(1, 0), "until the next run"
     assert audit(audited).faults == []
 
 
-def test_segments_follow(purger: Purger, stores: Stores, segments: Segments):
+def test_segments_are_rebuilt_after_a_purge(purger: Purger, stores: Stores, segments: Segments):
     send(stores, *days(1, 2, 21))
     segments.builder.build_site("shop", everything=True)
     purger.purge("shop", BEFORE)
@@ -117,7 +119,7 @@ def test_segments_follow(purger: Purger, stores: Stores, segments: Segments):
     assert all(found.is_right for found in verify(segments, "shop", months_of(segments, "shop"), 1000))
 
 
-def test_many_events_go_in_pieces_and_a_stop_in_between_costs_nothing(
+def test_many_events_are_purged_in_groups_and_a_stop_in_between_loses_no_work(
     purger: Purger, stores: Stores, database: Database, audited: Audited
 ):
     send(stores, *(BEFORE - timedelta(minutes=n + 1) for n in range(2 * REMOVED_AT_ONCE + 10)))
@@ -128,7 +130,7 @@ def test_many_events_go_in_pieces_and_a_stop_in_between_costs_nothing(
     assert audit(audited).faults == []
 
 
-def test_dead_letters_go_by_when_they_were_received(
+def test_dead_letters_are_purged_by_the_time_they_were_received(
     purger: Purger, stores: Stores, database: Database, audited: Audited, redis: Redis
 ):
     for day in (1, 20):
@@ -148,7 +150,7 @@ def run(settings: Settings) -> Callable[..., Result]:
     return lambda *words, stdin="": CliRunner().invoke(purge_command, words, obj=settings, input=stdin)
 
 
-def test_by_hand_it_counts_first(run: Callable[..., Result], stores: Stores, database: Database, audited: Audited):
+def test_a_purge_by_hand_counts_first(run: Callable[..., Result], stores: Stores, database: Database, audited: Audited):
     send(stores, *days(1, 9, 10, 21))
     what: Any = ("--site", "shop", "--before", "2026-11-10")
     dry = run(*what, "--dry-run")
@@ -163,6 +165,6 @@ def test_by_hand_it_counts_first(run: Callable[..., Result], stores: Stores, dat
     assert audit(audited).faults == []
 
 
-def test_by_hand_a_day_begins_at_midnight_of_the_site(run: Callable[..., Result], database: Database):
+def test_in_a_purge_by_hand_a_day_begins_at_midnight_of_the_site(run: Callable[..., Result], database: Database):
     SiteStore(database).put(Site("shop", ZoneInfo("America/New_York")))
     assert "before 2026-11-10 05:00 UTC" in run("--site", "shop", "--before", "2026-11-10", "--dry-run").output

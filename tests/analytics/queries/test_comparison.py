@@ -82,7 +82,7 @@ def test_a_day_that_a_zone_skipped_shifts_no_other():
     }
 
 
-def test_what_the_other_period_does_not_have_is_compared_with_nothing():
+def test_a_bucket_that_the_other_period_lacks_is_compared_with_nothing():
     march, february = days("2026-03-01", "2026-03-31"), days("2026-02-01", "2026-02-28")
     found = counterparts(march, february, "day")
     assert found == {f"2026-03-{day:02}": f"2026-02-{day:02}" for day in range(1, 29)}
@@ -132,7 +132,9 @@ def test_times_of_a_day_are_compared_in_their_order():
     st.dates(date(1971, 1, 1), date(2037, 1, 1)), st.integers(0, 40), st.sampled_from(ZONES),
     st.sampled_from(["hour", "day", "week", "month"]), st.booleans(),
 )  # fmt: skip
-def test_hours_and_weekdays_stay_what_they_are(first: date, more: int, zone: str, grain: Grain, match: bool):
+def test_hours_of_day_and_weekdays_are_compared_with_themselves(
+    first: date, more: int, zone: str, grain: Grain, match: bool
+):
     period = of_days(first, first + timedelta(days=more), ZoneInfo(zone))
     other = previous_period(period, match)
     found = counterparts(period, other, grain)

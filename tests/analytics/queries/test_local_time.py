@@ -40,7 +40,7 @@ def test_every_moment_of_every_zone_has_zoneinfo_s_offset(zone: str, moments: li
 
 
 @pytest.mark.parametrize("zone", ["Africa/Casablanca", "Asia/Gaza", "Africa/Freetown", "America/Cambridge_Bay"])
-def test_no_change_hides_between_two_samples(zone: str, monkeypatch: pytest.MonkeyPatch):
+def test_no_change_of_offset_is_missed_between_two_samples(zone: str, monkeypatch: pytest.MonkeyPatch):
     """Casablanca's clocks go back for a month and forward again. Cambridge Bay changed twice within seven days."""
     century = Interval(as_ms(datetime(1939, 1, 1, tzinfo=UTC)), as_ms(datetime(2090, 1, 1, tzinfo=UTC)))
     found = offsets(ZoneInfo(zone), century)
@@ -51,7 +51,7 @@ def test_no_change_hides_between_two_samples(zone: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "Africa/Casablanca", "Pacific/Apia", "Australia/Lord_Howe"])
-def test_a_period_of_eight_thousand_years_is_planned_in_a_moment(zone: str):
+def test_a_period_of_eight_thousand_years_is_planned_quickly(zone: str):
     """It took 11 s, in which no other thread of the process ran."""
     whole = of_days(date(1970, 1, 1), date(9998, 12, 31), ZoneInfo(zone))
     began = time.process_time()

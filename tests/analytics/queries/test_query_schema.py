@@ -69,12 +69,12 @@ def filters(*given: object) -> tuple[Filter, ...]:
 # The body
 
 
-def test_the_least_query_gets_the_defaults():
+def test_the_smallest_query_gets_the_defaults():
     today = of_days(date(2026, 11, 22), date(2026, 11, 22), ZoneInfo("UTC"))
     assert load() == Query("site", ("visitors",), today, order_by=(Order("visitors", True),), goals=SITE.goals)
 
 
-def test_the_site_is_read_before_anything_is_known_of_it():
+def test_the_site_id_is_read_before_the_site_is_looked_up():
     assert read_site_id(LEAST | {"metrics": "anything"}) == "site"
 
 
@@ -109,11 +109,11 @@ def test_an_error_has_a_pointer_and_a_message_or_the_message_alone():
 
 
 @pytest.mark.parametrize("field", ["dimensions", "filters", "order_by", "include", "pagination"])
-def test_null_is_not_the_same_as_left_out(field: str):
+def test_null_is_not_the_same_as_omitted(field: str):
     assert error(**{field: None}).endswith(" but got Null.")
 
 
-def test_what_is_quoted_in_an_error_is_cut_and_can_be_sent():
+def test_quoted_values_in_errors_are_truncated_and_encodable():
     assert len(error(metrics=["x" * 10_000])) < 300
     error(metrics=["half a pair: \ud800"], **{"\ud800": 1}).encode()
     error(dimensions=["half a pair: \ud800"]).encode()
@@ -122,7 +122,7 @@ def test_what_is_quoted_in_an_error_is_cut_and_can_be_sent():
 # Metrics
 
 
-def test_all_metrics_may_be_asked_at_once():
+def test_all_metrics_can_be_queried_at_once():
     assert load(metrics=list(METRICS), dimensions=["event:page", "event:goal"]).metrics == METRICS
 
 
@@ -141,7 +141,7 @@ def test_all_metrics_may_be_asked_at_once():
         (["visitors"] * 99, f"#/metrics: Expected a maximum of {len(METRICS)} items but got 99."),
     ],
 )
-def test_a_wrong_metric_is_named_with_its_place(metrics: object, expected: str):
+def test_an_invalid_metric_is_named_with_its_place(metrics: object, expected: str):
     assert error(metrics=metrics) == expected
 
 
@@ -150,7 +150,7 @@ IS_SIGNUP = ["is", "event:goal", ["Signup"]]
 
 
 @pytest.mark.parametrize("metric", ["conversion_rate", "group_conversion_rate"])
-def test_a_conversion_rate_needs_a_goal_where_it_can_be_left_out(metric: str):
+def test_a_conversion_rate_needs_a_goal(metric: str):
     load(metrics=[metric], dimensions=["event:goal"])
     load(metrics=[metric], filters=[IS_SIGNUP])
     for others in (
@@ -183,7 +183,7 @@ def test_a_percentage_needs_a_dimension():
     assert error(metrics=["percentage"]) == "Metric `percentage` can only be queried with dimensions"
 
 
-def test_metrics_of_visits_go_with_every_dimension_and_filter():
+def test_metrics_of_visits_work_with_every_dimension_and_filter():
     metrics = ["bounce_rate", "visit_duration", "views_per_visit", "visits"]
     for dimension in ("event:page", "event:name", "event:props:url", "time:day", "visit:exit_page"):
         load(metrics=metrics, dimensions=[dimension], filters=[["is", "event:page", ["/"]]])
@@ -195,7 +195,7 @@ def test_metrics_of_visits_go_with_every_dimension_and_filter():
 @pytest.mark.parametrize(
     "dimension", [*EVENT_DIMENSIONS, *VISIT_DIMENSIONS, *TIME_DIMENSIONS, "event:props:a", "event:props:ä b.c$"]
 )
-def test_every_dimension_is_taken(dimension: str):
+def test_every_dimension_is_accepted(dimension: str):
     assert load(dimensions=[dimension]).dimensions == (dimension,)
 
 
@@ -204,11 +204,11 @@ def test_every_dimension_is_taken(dimension: str):
     ["badproperty", "visitors", "event:props:", "event:device", "visit:name", "time:minute", "event:props:\0", "",
      "event:props:\ud800", "event:props:" + "x" * 2_048, 1, None, [], {"a": 1}],
 )  # fmt: skip
-def test_no_other_dimension_is(dimension: object):
+def test_no_unknown_dimension_is_accepted(dimension: object):
     assert error(dimensions=["event:page", dimension]).startswith("#/dimensions/1: Invalid dimension ")
 
 
-def test_a_wrong_dimension_is_quoted():
+def test_an_invalid_dimension_is_quoted():
     assert error(dimensions=["badproperty"]) == '#/dimensions/0: Invalid dimension "badproperty"'
 
 
@@ -255,7 +255,7 @@ def test_an_operator_makes_a_condition_and_its_opposite_the_opposite(operator: A
     )
 
 
-def test_filters_may_be_joined_and_each_condition_knows_where_it_stands():
+def test_filters_may_be_joined_and_each_condition_has_its_pointer():
     a, b, c = (["is", "visit:os", [letter]] for letter in "abc")
     assert filters(["or", [["and", [a, b]], ["not", c]]], a) == (
         Or(
@@ -273,7 +273,7 @@ def test_filters_may_be_joined_and_each_condition_knows_where_it_stands():
     )
 
 
-def test_what_was_done_in_a_visit_may_be_asked_for():
+def test_behavioral_filters_are_accepted():
     done = Condition("is", "event:goal", ("Signup",), place="#/filters/0/1")
     assert filters(["has_done", IS_SIGNUP]) == (Done(done),)
     assert filters(["has_not_done", IS_SIGNUP]) == (Not(Done(done)),)
@@ -281,7 +281,7 @@ def test_what_was_done_in_a_visit_may_be_asked_for():
     assert isinstance(filters(["not", visited])[0], Not)
 
 
-def test_what_was_done_may_not_be_nested():
+def test_behavioral_filters_may_not_be_nested():
     expected = "#/filters/0/1/1/0: Invalid filters. Behavioral filters (has_done, has_not_done) cannot be nested."
     assert error(filters=[["has_done", ["or", [["has_not_done", IS_SIGNUP]]]]]) == expected
 
@@ -315,7 +315,7 @@ def test_case_may_be_ignored(operator: str):
         ["contains_not", "event:goal", ["Signup"]], ["matches_not", "event:goal", ["Signup"]],
     ],
 )  # fmt: skip
-def test_what_is_no_filter_is_quoted_with_its_place(wrong: object):
+def test_an_invalid_filter_is_quoted_with_its_place(wrong: object):
     said = json.dumps(wrong)
     assert error(filters=[wrong]) == f"#/filters/0: Invalid filter {said}"
     assert error(filters=[["is", "event:page", ["/"]], ["or", [["not", wrong]]]]) == (
@@ -327,7 +327,7 @@ def test_filters_are_a_list():
     assert error(filters="foobar") == "#/filters: Type mismatch. Expected Array but got String."
 
 
-def test_numbers_are_text_where_a_value_may_be_one():
+def test_numbers_in_filters_are_read_as_text():
     (city,) = filters(["is", "visit:city", [588409, "588410"]])
     assert isinstance(city, Condition)
     assert city.values == ("588409", "588410")
@@ -347,7 +347,7 @@ def test_a_country_is_two_letters_or_missing():
             )
 
 
-def test_a_goal_that_is_asked_for_by_name_must_be_one():
+def test_a_goal_in_a_filter_must_exist():
     filters(["is", "event:goal", ["Signup", "Visit /thanks"]], ["contains", "event:goal", ["nothing"]])
     filters(["is", "event:goal", ["signup"], {"case_sensitive": False}])
     for wrong in (["is", "event:goal", ["Signup", "signup"]], ["has_done", ["is", "event:goal", ["signup"]]]):
@@ -398,7 +398,7 @@ def test_the_order_is_by_time_or_else_by_the_first_metric():
     assert load(order_by=[]).order_by == (Order("visitors", descending=True),)
 
 
-def test_an_order_is_of_what_is_asked():
+def test_an_order_may_only_use_queried_metrics_and_dimensions():
     query = load(
         metrics=["visitors", "events"],
         dimensions=["time", "event:props:a"],
@@ -430,11 +430,11 @@ def test_an_order_is_of_what_is_asked():
         ),
     ],
 )
-def test_no_other_order_is_taken(order_by: object, expected: str):
+def test_no_other_order_is_accepted(order_by: object, expected: str):
     assert error(order_by=order_by) == expected
 
 
-def test_a_page_of_the_answer_may_be_asked_for():
+def test_a_query_may_have_limit_and_offset():
     query = load(pagination={"limit": 100.0, "offset": 200})  # in JSON, 100.0 is a whole number
     assert (query.limit, query.offset) == (100, 200)
 
@@ -456,7 +456,7 @@ def test_a_page_has_limits(pagination: object, expected: str):
     assert error(pagination=pagination) == expected
 
 
-def test_more_may_be_included():
+def test_options_in_include_are_read():
     query = load(dimensions=["time"], include={"imports": True, "time_labels": True, "total_rows": True})
     assert query.time_labels
     assert query.total_rows
@@ -487,7 +487,7 @@ def test_more_may_be_included():
         ),
     ],
 )
-def test_nothing_else_may_be_included(include: object, expected: str):
+def test_unknown_options_in_include_are_refused(include: object, expected: str):
     assert error(include=include) == expected
 
 
@@ -505,7 +505,7 @@ def test_nothing_else_may_be_included(include: object, expected: str):
         ("hour", "9998-12-31", "70380768 hours, and the maximum is 10000. Use a shorter period."),
     ],
 )
-def test_there_are_as_many_rows_as_can_be_read(grain: str, last: str, says: str | None):
+def test_the_number_of_time_labels_is_limited(grain: str, last: str, says: str | None):
     asked = {"date_range": ["1970-01-01", last], "dimensions": [f"time:{grain}"]}
     assert len(load(**asked).dimensions) == 1
     compared = {"mode": "custom", "date_range": ["1970-01-01", last]}
@@ -518,7 +518,7 @@ def test_there_are_as_many_rows_as_can_be_read(grain: str, last: str, says: str 
             assert error(**asked, include={name: value}).startswith(f"#/include/{name}: The period has ")
 
 
-def test_all_time_by_month_from_the_first_moment_on():
+def test_all_time_by_month_begins_with_the_first_event():
     body = LEAST | {"date_range": "all", "dimensions": ["time"], "include": {"time_labels": True}}
     query = load_query(body, SITE, NOW, lambda: EPOCH + timedelta(seconds=5))
     assert query.grain == "month"
@@ -529,7 +529,7 @@ def test_all_time_by_month_from_the_first_moment_on():
 # Periods
 
 
-def test_a_period_by_name_is_of_the_sites_own_days():
+def test_a_named_period_has_days_of_the_site_s_time_zone():
     for name, first, last in (
         ("day", date(2021, 5, 5), date(2021, 5, 5)),
         ("7d", date(2021, 4, 28), date(2021, 5, 4)),
@@ -549,7 +549,7 @@ def test_a_period_by_name_is_of_the_sites_own_days():
         assert days(name, late_in_sydney, site=Site("site", ZoneInfo("Australia/Sydney"))) == (first, last), name
 
 
-def test_24_hours_end_now_whatever_the_clocks_do():
+def test_24_hours_end_now_even_if_clocks_change():
     period = load(datetime(2026, 3, 29, 12, 0, 0, 5000, tzinfo=UTC), Site("site", BERLIN), date_range="24h").period
     assert period.end == datetime(2026, 3, 29, 12, 0, 1, tzinfo=UTC)
     assert period.end - period.start == timedelta(hours=24)
@@ -565,7 +565,7 @@ def test_all_begins_with_the_day_of_the_first_event():
     assert loaded(datetime(2030, 1, 1, tzinfo=UTC)) == of_days(today, today, BERLIN), "somebody's clock is ahead"
 
 
-def test_the_first_event_is_looked_for_only_where_it_matters():
+def test_the_first_event_is_looked_up_only_if_it_is_needed():
     def fail() -> None:
         pytest.fail("asked")
 
@@ -606,13 +606,13 @@ def test_two_times_are_both_in_the_period_to_the_second(date_range: list[str], s
         ["2021-02-03T00:00:00Z", "9999-12-31T23:59:59-14:00"],
     ],
 )  # fmt: skip
-def test_what_is_no_date_range_is_quoted(date_range: object):
+def test_an_invalid_date_range_is_quoted(date_range: object):
     assert (
         error(date_range=date_range) == f"#/date_range: Invalid date range {json.dumps(date_range, ensure_ascii=False)}"
     )
 
 
-def test_what_is_still_to_come_may_be_trimmed():
+def test_buckets_in_the_future_may_be_trimmed():
     trim = {"include": {"trim_relative_date_range": True}}
     assert days("month", **trim) == (date(2026, 11, 1), date(2026, 11, 22))
     assert days("year", **trim) == (date(2026, 1, 1), date(2026, 11, 22))
@@ -659,7 +659,7 @@ def test_what_is_still_to_come_may_be_trimmed():
         ({"filter": []}, "#/filter: Schema does not allow additional properties. Did you mean 'filters'?"),
     ],
 )  # fmt: skip
-def test_what_was_probably_meant_is_added_to_the_message(fields: dict[str, object], expected: str):
+def test_a_suggestion_is_added_to_the_message(fields: dict[str, object], expected: str):
     assert error(**fields) == expected
 
 
@@ -735,12 +735,12 @@ def test_the_first_hours_of_the_day_that_clocks_change_are_compared_up_to_the_sa
     assert period.end - period.start == timedelta(hours=hours)
 
 
-def test_a_period_to_compare_with_may_be_given():
+def test_a_custom_comparison_period_is_accepted():
     custom = {"mode": "custom", "date_range": ["2021-04-05", "2021-05-04"]}
     assert load(include={"comparisons": custom}).compare_with == of_days(date(2021, 4, 5), date(2021, 5, 4), SITE.zone)
 
 
-def test_nothing_is_before_the_first_year():
+def test_no_period_begins_before_the_first_year():
     ages = ["1970-01-01", "9998-12-31"]
     expected = "#/include/comparisons: Expected a date range with an earlier one to compare with."
     assert error(date_range=ages, include={"comparisons": {"mode": "previous_period"}}) == expected
@@ -784,7 +784,7 @@ def test_clocks_that_change_by_half_an_hour_skip_and_repeat_no_label():
         assert labels(day, day, "Australia/Lord_Howe", "hour") == [f"{day} {hour:02}:00:00" for hour in range(24)]
 
 
-def test_a_day_that_never_was_has_no_label():
+def test_a_day_that_a_zone_skipped_has_no_label():
     assert labels("2011-12-29", "2011-12-31", "Pacific/Apia", "day") == ["2011-12-29", "2011-12-31"]
     assert labels("2011-12-30", "2011-12-30", "Pacific/Apia", "day") == []
     for match in (True, False):
@@ -843,7 +843,7 @@ def test_the_labels_are_those_of_every_minute(zone: str, first: int, minutes: in
 # The shown query
 
 
-def test_the_answer_says_what_was_understood():
+def test_the_answer_shows_the_query_as_it_was_read():
     body = LEAST | {
         "metrics": ["visitors", "pageviews"],
         "date_range": "month",
@@ -866,7 +866,7 @@ def test_the_answer_says_what_was_understood():
     }
 
 
-def test_the_least_answer_is_as_plausible_gives_it():
+def test_the_smallest_answer_equals_that_of_plausible():
     body = LEAST | {"date_range": ["2024-09-04", "2024-09-10"]}
     assert shown(load_query(body, SITE, NOW, no_event), body) == {
         "site_id": "site",
@@ -962,7 +962,7 @@ MOMENTS = st.integers(0, 60 * 24 * 365 * 130).map(lambda minutes: EPOCH + minute
 
 @settings(max_examples=300, deadline=None)
 @given(JSON, st.sampled_from(SITES), MOMENTS)
-def test_whatever_json_comes_is_a_query_or_an_error(body: Any, site: Site, now: datetime):
+def test_any_json_is_a_query_or_an_error(body: Any, site: Site, now: datetime):
     check(body, site, now)
     if isinstance(body, dict):
         check(LEAST | body, site, now)
@@ -1001,7 +1001,7 @@ def mutated(draw: st.DrawFn) -> Any:
 
 @settings(max_examples=1_000, deadline=None)
 @given(mutated(), st.sampled_from(SITES), MOMENTS)
-def test_a_query_gone_wrong_is_a_query_or_an_error(body: Any, site: Site, now: datetime):
+def test_any_change_of_a_valid_query_gives_a_query_or_an_error(body: Any, site: Site, now: datetime):
     check(body, site, now)
 
 

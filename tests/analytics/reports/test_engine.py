@@ -46,7 +46,7 @@ def view(minutes: float, user_id: str = "anna") -> dict[str, Any]:
     return {"_id": uuid4(), "site_id": "site", "event_type": "page_view", "timestamp": at, "user_id": user_id}
 
 
-def test_a_question_that_takes_too_long_is_refused_and_the_next_is_answered(rig: Rig, reports: Reports):
+def test_a_query_that_takes_too_long_is_refused_and_the_next_is_answered(rig: Rig, reports: Reports):
     rig.store(view(0))
     hurried = Reports(rig.reader, rig.connection, time_limit=0.2, most_fresh=1_000)
     with pytest.raises(Refused) as refused:
@@ -56,13 +56,13 @@ def test_a_question_that_takes_too_long_is_refused_and_the_next_is_answered(rig:
     assert reports.answer(OF_DAY).rows[0].metrics == (1, 1)
 
 
-def test_a_question_that_needs_too_much_memory_is_refused(rig: Rig, reports: Reports):
+def test_a_query_that_needs_too_much_memory_is_refused(rig: Rig, reports: Reports):
     with pytest.raises(Refused) as refused:
         reports._ask("site", lambda connection, _: connection.execute(IMMENSE).fetchall(), None)
     assert refused.value.code == "memory_limit"
 
 
-def test_more_questions_than_may_be_answered_at_once_wait_and_are_then_refused(rig: Rig):
+def test_queries_above_the_limit_wait_and_are_then_refused(rig: Rig):
     reports = Reports(rig.reader, rig.connection, time_limit=30, most_fresh=1_000, at_once=1, patience=0.2)
     with pytest.raises(Refused) as refused:
         reports._ask("site", lambda *_: reports.answer(OF_DAY), None)
@@ -70,7 +70,7 @@ def test_more_questions_than_may_be_answered_at_once_wait_and_are_then_refused(r
     assert reports.answer(OF_DAY).rows[0].metrics == (0, 0)
 
 
-def test_eight_expensive_questions_about_a_site_leave_other_sites_their_answers(rig: Rig):
+def test_eight_expensive_queries_of_a_site_do_not_block_other_sites(rig: Rig):
     reports = Reports(rig.reader, rig.connection, time_limit=5, most_fresh=1_000)
     begun = threading.Semaphore(0)
 
@@ -88,7 +88,7 @@ def test_eight_expensive_questions_about_a_site_leave_other_sites_their_answers(
         assert {type(each.exception()) for each in expensive} == {Refused}
 
 
-def test_the_time_limit_holds_for_what_python_does(rig: Rig, reports: Reports):
+def test_the_time_limit_applies_to_python_code_too(rig: Rig, reports: Reports):
     rig.store(*(view(minute, f"visitor {minute}") for minute in range(50)))
     late = Budget(0)
     by_hour = replace(OF_DAY, dimensions=("time:hour",), time_labels=True, compare_with=OF_DAY.period)
@@ -119,21 +119,21 @@ def test_a_visitor_s_history_shows_some_events_and_says_that_there_are_more(
     rig: Rig, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ):
     rig.store(*(view(hours * 60 + minute) for hours in (0, 2) for minute in range(5)))
-    whole = reports.history("site", "anna", OF_DAY.period, 100)
+    whole = reports.visitor_history("site", "anna", OF_DAY.period, 100)
     assert (len(whole.visits), whole.is_cut) == (2, False)
     monkeypatch.setattr("analytics.reports.engine.MOST_PAST_EVENTS", 5)
-    cut = reports.history("site", "anna", OF_DAY.period, 100)
+    cut = reports.visitor_history("site", "anna", OF_DAY.period, 100)
     assert (cut.visits, cut.is_cut) == (whole.visits[:1], True)
 
 
-def test_a_pattern_that_is_none_is_refused_at_its_place(reports: Reports):
+def test_an_invalid_pattern_is_refused_with_its_place(reports: Reports):
     wrong = Condition("matches", "event:page", ("(",), place="#/filters/0/2/0")
     with pytest.raises(InvalidQuery) as error:
         reports.answer(replace(OF_DAY, filters=(wrong,)))
     assert error.value.pointer == "#/filters/0/2/0"
 
 
-def test_where_too_much_came_in_to_be_read_the_answer_says_as_of_when(rig: Rig, reports: Reports):
+def test_if_too_many_fresh_events_arrived_the_answer_says_as_of_when_it_is(rig: Rig, reports: Reports):
     rig.store(view(0), view(1, "ben"))
     rig.builder.build("site", "hour", interval_of("hour", as_ms(NOON)))
     rig.store(*(view(minute, "carl") for minute in range(2, 22)))

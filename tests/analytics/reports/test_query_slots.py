@@ -54,7 +54,7 @@ def company(request: pytest.FixtureRequest):
 
 
 @pytest.mark.parametrize("company", [4], indirect=True)
-def test_a_site_has_all_slots_but_one_and_another_site_s_question_waits_for_none_of_its(company: Company):
+def test_a_site_gets_all_slots_but_one_so_that_other_sites_do_not_wait(company: Company):
     company.ask("a", times=8)
     until(lambda: len(company.served) == 3)
     began = time.monotonic()
@@ -64,7 +64,7 @@ def test_a_site_has_all_slots_but_one_and_another_site_s_question_waits_for_none
 
 
 @pytest.mark.parametrize("company", [4], indirect=True)
-def test_a_key_has_all_slots_but_one_whatever_sites_it_asks_about(company: Company):
+def test_a_key_has_all_slots_but_one_whichever_sites_it_queries(company: Company):
     for site_id in ("a", "b", "c", "d", "e"):
         company.ask(site_id, key="one")
     until(lambda: len(company.served) == 3)
@@ -73,7 +73,7 @@ def test_a_key_has_all_slots_but_one_whatever_sites_it_asks_about(company: Compa
 
 
 @pytest.mark.parametrize("company", [4], indirect=True)
-def test_who_comes_without_a_key_shares_none(company: Company):
+def test_requests_without_a_key_share_no_limit(company: Company):
     for site_id in ("a", "b", "c", "d"):
         company.ask(site_id)
     until(lambda: sorted(company.served) == ["a", "b", "c", "d"])
@@ -94,14 +94,14 @@ def test_with_one_slot_sites_take_turns(company: Company):
 
 
 @pytest.mark.parametrize("company", [2], indirect=True)
-def test_a_site_s_questions_wait_in_a_few_threads_only(company: Company):
+def test_the_queries_of_a_site_wait_in_a_few_threads_only(company: Company):
     company.ask("a", times=12)
     until(lambda: len(company.refused) == 12 - 1 - 8)
     assert company.served == ["a"]
     assert set(company.refused) == {"busy"}
 
 
-def test_who_waits_too_long_is_refused_and_leaves_nothing_behind():
+def test_a_query_that_waits_too_long_is_refused_and_leaves_nothing_behind():
     slots = QuerySlots(2, patience=0.05)
     with slots.slot("a"), pytest.raises(Refused), slots.slot("a"):
         pytest.fail("it is the second of two")

@@ -60,7 +60,7 @@ def marked_query(query: Query) -> Query:
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_no_string_of_a_user_s_becomes_sql_text(data: st.DataObject):
+def test_no_text_of_a_user_becomes_sql(data: st.DataObject):
     stream = data.draw(streams())
     query = marked_query(data.draw(queries(stream)))
     assert MARK not in statement(query, rows).text
@@ -78,13 +78,13 @@ ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/
 
 @pytest.mark.parametrize("zone", ZONES)
 @pytest.mark.parametrize("grain", ["hour", "day", "week", "month"])
-def test_a_label_and_its_bucket_are_the_same_thing(zone: str, grain: Any):
+def test_a_label_names_its_bucket(zone: str, grain: Any):
     for first in (date(2026, 3, 1), date(2028, 2, 27), date(1971, 12, 30)):
         labels = time_labels(of_days(first, first + timedelta(days=40), ZoneInfo(zone)), grain)
         assert [label(bucket_of(text, grain), grain) for text in labels] == labels
 
 
-def test_quarters_are_read_instead_of_times_where_they_say_as_much():
+def test_quarters_are_read_instead_of_times_if_they_suffice():
     """Monrovia was 44:30 behind UTC until 1972."""
     assert LocalClock.of(of_days(date(2026, 3, 1), date(2026, 4, 1), ZoneInfo("Asia/Kathmandu"))).column == "quarter"
     assert LocalClock.of(of_days(date(1971, 3, 1), date(1971, 4, 1), ZoneInfo("Africa/Monrovia"))).column == "occurred"
@@ -101,5 +101,7 @@ def test_quarters_are_read_instead_of_times_where_they_say_as_much():
         ("America/Havana", date(2025, 11, 2), QUARTER),  # from 01:00 to 00:00
     ],
 )
-def test_what_came_before_tells_nothing_where_an_hour_comes_back_after_another(zone: str, day: date, unit: int):
+def test_the_unit_of_local_time_is_a_millisecond_if_clocks_go_back_by_more_than_an_hour(
+    zone: str, day: date, unit: int
+):
     assert LocalClock.of(of_days(day - timedelta(days=1), day, ZoneInfo(zone))).unit == unit

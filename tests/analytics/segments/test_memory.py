@@ -86,7 +86,7 @@ def ask(settings: Settings) -> dict[str, Any]:
             "all": answer.as_of is None,
             "stats": reports.stats("site", None).total_views,
             "by property": len(reports.answer(by_prop).rows),
-            "history": reports.history("site", "visitor 0", period, 10).is_cut,
+            "history": reports.visitor_history("site", "visitor 0", period, 10).is_cut,
         }
 
 
@@ -148,7 +148,7 @@ def _table(batches: list[Any]) -> Any:
     return pa.Table.from_batches(batches, RAW)
 
 
-def test_a_millisecond_of_more_than_fits_is_read_with_its_order(
+def test_a_millisecond_with_more_events_than_fit_into_memory_is_read_in_order(
     database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ):
     some = [large(number, f"visitor {number % 2}") for number in range(600)]

@@ -55,7 +55,7 @@ def count(rig: Rig) -> int:
 # Marks
 
 
-def test_a_mark_between_seeing_and_clearing_stays(database: Database[dict[str, Any]]):
+def test_a_mark_made_between_reading_and_clearing_stays(database: Database[dict[str, Any]]):
     dirty, now = DirtyHours(database), datetime.now(UTC)
     dirty.mark([("site", NOON), ("site", NOON + SLOT)], now)
     seen = dirty.of_site("site")
@@ -68,7 +68,7 @@ def test_a_mark_between_seeing_and_clearing_stays(database: Database[dict[str, A
     assert dirty.of_site("site") == []
 
 
-def test_an_hour_that_was_built_waits_anew_even_if_more_came_meanwhile(database: Database[dict[str, Any]]):
+def test_an_hour_that_was_built_waits_again_even_if_events_arrived_meanwhile(database: Database[dict[str, Any]]):
     dirty, now = DirtyHours(database), datetime.now(UTC).replace(microsecond=0)
     dirty.mark([("site", NOON)], now - timedelta(hours=1))
     dirty.mark([("site", NOON)], now - timedelta(seconds=2))
@@ -81,7 +81,7 @@ def test_an_hour_that_was_built_waits_anew_even_if_more_came_meanwhile(database:
     assert dirty.sites_due(due_at(now + timedelta(seconds=4))) == ["site"]
 
 
-def test_an_hour_that_goes_on_is_due_when_it_has_many_events_and_not_all_the_time(database: Database[dict[str, Any]]):
+def test_the_current_hour_is_due_only_if_it_has_many_new_events(database: Database[dict[str, Any]]):
     dirty, now = DirtyHours(database), datetime.now(UTC)
     dirty.mark([("small", as_ms(now))] * 10, now)
     dirty.mark([("large", as_ms(now))] * 5_000, now)
@@ -91,7 +91,7 @@ def test_an_hour_that_goes_on_is_due_when_it_has_many_events_and_not_all_the_tim
     assert sorted(dirty.sites_due(due_at(now + timedelta(hours=2)))) == ["large", "small"]
 
 
-def test_who_dies_between_insert_and_mark_is_made_good_by_the_redelivery(rig: Rig, database: Database[dict[str, Any]]):
+def test_a_crash_between_insert_and_mark_is_repaired_by_the_redelivery(rig: Rig, database: Database[dict[str, Any]]):
     rig.store(event(NOON))
     rig.builder.build("site", "hour", interval_of("hour", NOON))
     late, now = event(NOON, user_id="ben", entry_id="1-0"), datetime.now(UTC)
@@ -116,7 +116,7 @@ def test_of_two_builders_the_slower_one_changes_nothing(rig: Rig):
         rig.store(event(NOON + MINUTE, user_id="ben"))
         return rig.connection.cursor()
 
-    slow = Builder(rig.segments, rig.dirty, rig.history, fast.raw, overtaken, fast.now)
+    slow = Builder(rig.segments, rig.dirty, rig.backfill, fast.raw, overtaken, fast.now)
     assert not slow.build("site", "month", MONTH)
     assert [s.grain for s in rig.segments.manifest("site").segments] == ["hour"]
     assert count(rig) == 31
@@ -171,7 +171,7 @@ def lose(rig: Rig) -> None:
 # Files
 
 
-def test_a_lost_file_says_what_to_run_and_a_rebuild_mends_it(rig: Rig):
+def test_a_lost_file_is_named_with_the_command_that_rebuilds_it(rig: Rig):
     rig.store(event(NOON), event(NOON + MINUTE))
     rig.builder.build("site", "month", MONTH)
     lose(rig)
@@ -219,7 +219,7 @@ def test_a_rebuild_drops_the_segments_of_a_month_that_has_no_events_any_more(rig
     assert rig.segments.manifest("site").segments == ()
 
 
-def test_what_left_the_manifest_is_collected_when_nobody_can_still_read_it(rig: Rig):
+def test_files_that_left_the_manifest_are_collected_when_no_query_can_read_them_any_more(rig: Rig):
     rig.store(event(NOON))
     rig.builder.build("site", "hour", interval_of("hour", NOON))
     (old,) = rig.segments.manifest("site").segments
@@ -246,13 +246,13 @@ def test_a_file_that_a_builder_may_still_name_is_not_collected(rig: Rig):
             return kept
 
     slow = Slow(rig.events.database, rig.segments.folder, 10**9)
-    Builder(slow, rig.dirty, rig.history, rig.builder.raw, rig.connection.cursor).build(
+    Builder(slow, rig.dirty, rig.backfill, rig.builder.raw, rig.connection.cursor).build(
         "site", "hour", interval_of("hour", NOON)
     )
     assert count(rig) == 1
 
 
-def test_files_and_pieces_of_files_that_nobody_will_name_are_collected(rig: Rig):
+def test_files_and_pieces_that_no_manifest_will_name_are_collected(rig: Rig):
     rig.store(event(NOON))
 
     class Dies(SegmentStore):
@@ -261,7 +261,7 @@ def test_files_and_pieces_of_files_that_nobody_will_name_are_collected(rig: Rig)
 
     dies = Dies(rig.events.database, rig.segments.folder, 10**9)
     with pytest.raises(Unavailable):
-        Builder(dies, rig.dirty, rig.history, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
+        Builder(dies, rig.dirty, rig.backfill, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
     rig.builder.build("site", "month", MONTH)  # afterwards the manifest has a later generation
     chunks = rig.segments._chunks
     half = dict(chunks.find_one() or {}) | {"_id": uuid4(), "files_id": segment_store.new_id().hex}
@@ -291,7 +291,7 @@ def fetch_all(uri: str, folder: str, most: int, seconds: float) -> None:
                     assert len(file.read()) == segment.size
 
 
-def test_copies_stay_within_their_bound_whoever_fetches(
+def test_copies_stay_within_their_limit_whichever_process_fetches(
     rig: Rig, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for day in range(12):
@@ -318,7 +318,7 @@ def test_copies_stay_within_their_bound_whoever_fetches(
     assert len(kept) >= 3
 
 
-def test_what_a_process_that_is_gone_left_on_the_disk_is_swept_and_nobody_else_s(tmp_path: Path):
+def test_files_of_dead_processes_are_removed_and_files_of_living_ones_stay(tmp_path: Path):
     ours = Workplace(tmp_path)
     with ours.folder() as folder:
         dead = tmp_path / "work-dead"
@@ -333,7 +333,7 @@ def test_what_a_process_that_is_gone_left_on_the_disk_is_swept_and_nobody_else_s
         assert folder.exists()
 
 
-def test_what_the_worker_would_never_have_written_counts_as_missing(rig: Rig):
+def test_values_that_no_worker_writes_count_as_missing(rig: Rig):
     odd: dict[str, Any] = {
         "event_type": 5, "path": 5, "user_id": 5, "interactive": "no", "engagement_time": 2**40, "scroll_depth": 3.5,
         "props": [1], "source": {}, "revenue": {"amount": Decimal128(Decimal("1E+40")), "currency": "USD"},
@@ -344,11 +344,11 @@ def test_what_the_worker_would_never_have_written_counts_as_missing(rig: Rig):
     assert count(rig) == len(odd) + 1
 
 
-def test_a_period_of_nothing_has_no_rows(rig: Rig):
+def test_a_period_without_events_has_no_rows(rig: Rig):
     assert rig.rows(Interval(NOON, NOON + HOUR)) == []
 
 
-def test_a_lock_is_one_process_s_at_a_time(tmp_path: Path):
+def test_a_lock_is_held_by_one_process_at_a_time(tmp_path: Path):
     with alone(tmp_path / "lock") as first, alone(tmp_path / "lock") as second:
         assert (first, second) == (True, False)
     with alone(tmp_path / "lock") as third:
@@ -398,7 +398,7 @@ def all_of(reports: Reports) -> list[Any]:
     by = ("event:page", "visit:source", "event:props:plan", "event:props:text")
     query = Query("site", ("visitors", "visits", "events", "bounce_rate", "visit_duration"), period, limit=10_000)
     answers = [reports.answer(replace(query, dimensions=(one,))) for one in by]
-    return [*answers, reports.stats("site", None), reports.history("site", "visitor 7", period, 1_000)]
+    return [*answers, reports.stats("site", None), reports.visitor_history("site", "visitor 7", period, 1_000)]
 
 
 DAMAGE: dict[str, Callable[[bytes, random.Random], bytes]] = {
@@ -429,7 +429,7 @@ def test_a_damaged_copy_changes_no_answer(rig: Rig, copied: Reports, kind: str):
         assert copy.read_bytes() == whole
 
 
-def test_a_copy_that_rots_while_it_is_in_use_is_found_when_it_cannot_be_read(rig: Rig, copied: Reports):
+def test_a_copy_that_is_damaged_while_in_use_is_found_when_it_cannot_be_read(rig: Rig, copied: Reports):
     """If a disk changes a byte, the file's times do not change."""
     expected = all_of(copied)
     (copy,) = rig.segments.folder.glob("*.parquet")
@@ -454,7 +454,7 @@ def test_a_copy_that_is_gone_when_it_is_read_is_fetched_again(rig: Rig, copied: 
     assert len(tries) == 2
 
 
-def test_an_error_in_a_question_leaves_the_copies(rig: Rig, copied: Reports):
+def test_an_error_in_a_query_keeps_the_copies(rig: Rig, copied: Reports):
     expected = all_of(copied)
     (copy,) = rig.segments.folder.glob("*.parquet")
     file = copy.stat().st_ino
@@ -464,7 +464,7 @@ def test_an_error_in_a_question_leaves_the_copies(rig: Rig, copied: Reports):
     assert all_of(copied) == expected
 
 
-def test_a_damaged_original_is_named_with_its_remedy(rig: Rig, copied: Reports):
+def test_a_damaged_file_in_mongodb_is_named_with_the_command_that_repairs_it(rig: Rig, copied: Reports):
     (segment,) = rig.segments.manifest("site").segments
     rig.segments.forget(segment.version)
     rig.segments._chunks.update_one({}, {"$set": {"data": bytes(segment.size)}})
@@ -499,11 +499,11 @@ def test_a_file_from_before_openings_is_read_as_if_they_were_marked(rig: Rig):
     assert read() == [*expected, (NOON + 5 * HOUR, anna, True, noon + 20)]
     content = Content(segment.rows, segment.first, segment.last)
     before = rig.segments.keep(old, manifest, "day", segment.interval, content)
-    assert rig.segments.replace(manifest, [replace(before, format=2)])
+    assert rig.segments.replace(manifest, [replace(before, format=2)], datetime.now(UTC))
     assert read() == [*expected, (NOON + 5 * HOUR, anna, True, noon + 20)]
 
 
-def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, tmp_path: Path):
+def test_a_file_from_before_screens_is_read_without_screens(rig: Rig, tmp_path: Path):
     """A file as the builder wrote it before `screen` was a column, beside files that have it."""
     visit = [event(NOON, source="x"), event(NOON + MINUTE, source="y"), event(NOON + 2 * MINUTE, user_id=None)]
     rig.store(*visit)
@@ -519,7 +519,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
     )
     content = Content(segment.rows, segment.first, segment.last)
     before = rig.segments.keep(old, manifest, "day", segment.interval, content)
-    assert rig.segments.replace(manifest, [replace(before, format=1)])
+    assert rig.segments.replace(manifest, [replace(before, format=1)], datetime.now(UTC))
 
     def read() -> list[tuple[Any, ...]]:
         connection = rig.connection.cursor()
@@ -539,7 +539,7 @@ def test_a_file_from_before_screens_is_read_as_if_nobody_had_said_any(rig: Rig, 
     assert read() == [*of_old, *later]
 
 
-def test_a_manifest_from_before_there_were_formats_is_of_the_first(rig: Rig, database: Database[dict[str, Any]]):
+def test_a_manifest_without_formats_has_the_first_format(rig: Rig, database: Database[dict[str, Any]]):
     rig.store(event(NOON))
     assert rig.builder.build("site", "day", interval_of("day", NOON))
     database["segment_manifests"].update_one({}, {"$unset": {"segments.0.format": ""}})

@@ -37,10 +37,10 @@ class Rig:
         self.now = datetime.now(UTC)
         raw = RawEvents(database)
         self.connection = connect("500MB", 2, folder / "spill", [folder])
-        self.history = Backfill(database)
-        self.history.note_if_there_is_none()
-        self.reader = SnapshotReader(self.segments, self.dirty, self.history, raw)
-        self.builder = Builder(self.segments, self.dirty, self.history, raw, self.connection.cursor, lambda: self.now)
+        self.backfill = Backfill(database)
+        self.backfill.note_if_there_is_none()
+        self.reader = SnapshotReader(self.segments, self.dirty, self.backfill, raw)
+        self.builder = Builder(self.segments, self.dirty, self.backfill, raw, self.connection.cursor, lambda: self.now)
 
     def store(self, *documents: dict[str, Any]) -> None:
         self.events.insert_many([dict(document) for document in documents])
@@ -125,7 +125,7 @@ def _rows_of(user: str, span: list[dict[str, Any]]) -> set[tuple[Any, ...]]:
     return found
 
 
-def test_what_is_sorted_day_by_day_is_written_as_what_is_sorted_at_once(rig: Rig, tmp_path: Path):
+def test_sorting_day_by_day_gives_the_same_file_as_sorting_at_once(rig: Rig, tmp_path: Path):
     chance = random.Random(1)
     rig.store(*(document(chance) for _ in range(300)))
     connection, month = rig.connection.cursor(), interval_of("month", BASE + DAY)
@@ -140,7 +140,7 @@ def test_what_is_sorted_day_by_day_is_written_as_what_is_sorted_at_once(rig: Rig
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_whatever_way_events_went_into_segments_what_is_read_is_what_is_stored(rig: Rig, seed: int):
+def test_readings_equal_the_stored_events_however_segments_were_built(rig: Rig, seed: int):
     chance = random.Random(seed)
     documents: list[dict[str, Any]] = []
     for step in range(8):
@@ -167,7 +167,7 @@ def test_whatever_way_events_went_into_segments_what_is_read_is_what_is_stored(r
                 assert firsts >= {row[1] for row in rows if row[1]}, "each visitor has a first event"
 
 
-def test_ids_that_are_not_ours_stand_beside_ours(rig: Rig):
+def test_ids_of_other_programs_are_read_beside_ours(rig: Rig):
     each = {"site_id": "site", "event_type": "click", "user_id": "anna", "timestamp": as_datetime(BASE)}
     rig.store(*({**each, "_id": key} for key in (UUID(int=1), "7", ObjectId(), 8)))
     assert len(rig.rows(Interval(BASE, BASE + DAY))) == 4

@@ -41,12 +41,12 @@ class Site:
 @pytest.fixture
 def site(database: Database[dict[str, Any]], settings: Settings) -> Site:
     segments = make_services(settings, database=database).segments
-    segments.history.note_if_there_is_none()
+    segments.backfill.note_if_there_is_none()
     return Site(database, segments)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_was_built_in_whatever_way_is_found_right(site: Site, seed: int):
+def test_segments_built_in_any_way_are_verified_as_correct(site: Site, seed: int):
     chance = random.Random(seed)
     for _ in range(3):
         site.store(*(document(chance) for _ in range(40)))
@@ -56,7 +56,7 @@ def test_what_was_built_in_whatever_way_is_found_right(site: Site, seed: int):
     assert sum(found.events for found in site.verify()) == 120
 
 
-def test_an_event_that_was_never_marked_is_found_and_mended(site: Site, command: "Command"):
+def test_an_event_that_was_never_marked_is_found_and_repaired(site: Site, command: "Command"):
     site.store(event(NOON), event(NOON + HOUR, user_id="ben"))
     site.segments.builder.build_due()
     assert command("verify").exit_code == 0
@@ -72,7 +72,7 @@ def test_an_event_that_was_never_marked_is_found_and_mended(site: Site, command:
 
 
 @pytest.mark.parametrize("change", [{"path": "/b"}, {"user_id": "ben"}, {"props": {"a": 1}}, {"interactive": False}])
-def test_an_event_that_was_changed_is_found_in_whatever_column(site: Site, change: dict[str, Any]):
+def test_a_changed_event_is_found_in_every_column(site: Site, change: dict[str, Any]):
     first = event(NOON, props={"a": 2}, source="x")
     site.store(first, event(NOON + MINUTE, event_type="click"))
     site.segments.builder.build_due()
@@ -103,7 +103,7 @@ def test_a_month_whose_events_are_gone_loses_its_segments(site: Site, command: "
     assert command("verify").exit_code == 0
 
 
-def test_events_that_arrive_meanwhile_are_no_difference(site: Site):
+def test_events_that_arrive_during_the_verification_are_no_difference(site: Site):
     chance, stop = random.Random(1), threading.Event()
     site.store(*(event(NOON + n * MINUTE, user_id=f"{n % 7}") for n in range(60)))
     site.segments.builder.build_due()
@@ -145,7 +145,7 @@ def test_the_list_has_a_line_for_each_segment(site: Site, command: "Command"):
     assert due_at(as_datetime(NOON)).over < as_datetime(NOON)
 
 
-def test_a_database_that_is_away_is_said_in_a_line(settings: Settings, tmp_path: Any):
+def test_an_unreachable_database_is_reported_in_one_line(settings: Settings, tmp_path: Any):
     away = replace(settings, mongodb_uri="mongodb://127.0.0.1:1/x", segment_dir=str(tmp_path))
     for name in ("list", "verify", "rebuild"):
         said = CliRunner().invoke(segments_group, [name], obj=away)
@@ -166,5 +166,5 @@ def command(settings: Settings) -> Command:
     return Command(settings)
 
 
-def test_a_period_is_a_stretch():
+def test_overlapping_intervals_have_an_intersection():
     assert Interval(0, 10).intersection(Interval(5, 20)) == Interval(5, 10)

@@ -11,7 +11,8 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import SITES_SCOPE, ApiKeyStore
+from analytics.access.api_key import SITES_SCOPE
+from analytics.access.store import ApiKeyStore
 from analytics.diagnostics.mongodb import read_mongodb, site_names
 from analytics.events.schema import load_journal_event
 from analytics.journal.journal import Journal
@@ -79,14 +80,16 @@ def test_a_key_for_one_site_cannot_claim_another_site_s_id(
 @pytest.mark.parametrize(
     "new", ["shop.example", "SHOP.example", "www.shop.example", "x,shop.example", KEY, KEY.upper()]
 )
-def test_a_new_site_cannot_be_called_as_another_is_reached(report: FlaskClient, database: Database, new: str):
+def test_a_new_site_cannot_take_a_domain_or_write_key_of_another_as_its_id(
+    report: FlaskClient, database: Database, new: str
+):
     held = {"domains": ["shop.example"], "write_key": KEY}
     assert report.put("/admin/sites/shop", headers=HEADERS, json=held).status_code == 200
     answer = report.put(f"/admin/sites/{new}", headers=HEADERS, json={})
     assert (answer.status_code, list(answer.json["error"]["fields"])) == (400, ["site_id"])
 
 
-def test_the_command_line_refuses_the_same(settings: Settings, database: Database, redis: Redis):
+def test_the_command_line_refuses_the_same_names(settings: Settings, database: Database, redis: Redis):
     def run(*words: str) -> Any:
         return CliRunner().invoke(sites_command, ["set", *words], obj=settings)
 
@@ -97,7 +100,7 @@ def test_the_command_line_refuses_the_same(settings: Settings, database: Databas
         assert "domains: b.example belongs to the site 'b.example'." in refused.output
 
 
-def test_two_that_claim_one_name_at_once_do_not_both_get_it(database: Database[dict[str, Any]]):
+def test_of_two_sites_that_claim_one_name_at_once_only_one_gets_it(database: Database[dict[str, Any]]):
     claims = [Site("a.example"), *(Site(f"site-{n}", domains=("a.example",)) for n in range(7))]
 
     def put(site: Site) -> bool:
@@ -112,7 +115,7 @@ def test_two_that_claim_one_name_at_once_do_not_both_get_it(database: Database[d
     assert conflicts(SiteStore(database).all()) == []
 
 
-def test_a_name_is_free_again_when_its_site_gives_it_up(sites: SiteStore):
+def test_a_name_is_free_again_when_its_site_no_longer_has_it(sites: SiteStore):
     sites.put(Site("a", domains=("shop.example",)))
     sites.put(Site("a"))
     sites.put(Site("b", domains=("shop.example",)))
@@ -131,7 +134,7 @@ def test_in_development_a_site_that_only_has_events_keeps_its_name(
     assert open_to_all.put(Site("shop.example", domains=("shop.example",)))
 
 
-def test_hits_for_a_site_count_for_it_though_another_claimed_its_id_before_this_was_refused(
+def test_hits_count_for_the_site_with_that_id_even_if_another_site_claimed_it_earlier(
     ingest: FlaskClient, redis: Redis, database: Database[dict[str, Any]], counted: Callable[[], list[str]]
 ):
     for site in (Site("a", domains=("b.example",), write_key=KEY), Site("b.example"), Site(KEY)):
@@ -143,7 +146,7 @@ def test_hits_for_a_site_count_for_it_though_another_claimed_its_id_before_this_
     assert counted() == ["b.example", KEY, KEY]
 
 
-def test_a_conflict_from_before_is_found_by_the_doctor_and_closes_no_settings(
+def test_an_old_conflict_is_found_by_the_doctor_and_does_not_block_settings(
     database: Database[dict[str, Any]], sites: SiteStore
 ):
     assert site_names(read_mongodb(database, NOW.timestamp)).state == "ok"

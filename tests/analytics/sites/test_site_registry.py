@@ -13,7 +13,8 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.access.store import ApiKeyStore, KeyRing, Uses
+from analytics.access.key_ring import KeyRing
+from analytics.access.store import ApiKeyStore
 from analytics.published_copy import COPY_KEPT_FOR, Published
 from analytics.sites.registry import SITES_COPY, SiteRegistry
 from analytics.sites.site import Goal, Site
@@ -22,7 +23,7 @@ from analytics.unavailable import Unavailable
 from config.clients import make_redis
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
-from tests.support.services import make_services
+from tests.support.services import Clock, make_services
 
 SITE = Site(
     "shop",
@@ -38,18 +39,6 @@ SITE = Site(
     backdate_days=0,
     retention_days=90,
 )
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -69,7 +58,7 @@ def away() -> Iterator[Redis]:
     client.close()
 
 
-def test_the_door_finds_a_site_by_its_id_its_domains_and_its_key(registry: SiteRegistry, sites: SiteStore):
+def test_the_collector_finds_a_site_by_its_id_its_domains_and_its_write_key(registry: SiteRegistry, sites: SiteStore):
     assert sites.put(SITE) == SITE
     assert registry.get("shop") == SITE
     for host in ("shop.example", "WWW.Shop.Example:443", "shop.example.", "müller.example", "xn--mller-kva.example"):
@@ -80,14 +69,12 @@ def test_the_door_finds_a_site_by_its_id_its_domains_and_its_key(registry: SiteR
 @pytest.mark.parametrize(
     "name", ["", "other", "shop.example", "site shop", "\ud800", "é" * 200, "x" * 9999, "[::1]:80"]
 )
-def test_what_is_no_site_is_none(registry: SiteRegistry, sites: SiteStore, name: str):
+def test_an_unknown_name_finds_no_site(registry: SiteRegistry, sites: SiteStore, name: str):
     sites.put(replace(SITE, domains=()))
     assert (registry.get(name), registry.by_domain(name), registry.by_key(name)) == (None, None, None)
 
 
-def test_a_change_reaches_the_door_with_what_is_remembered_and_then_wholly(
-    registry: SiteRegistry, sites: SiteStore, clock: Clock
-):
+def test_a_change_reaches_the_collector_when_its_cache_expires(registry: SiteRegistry, sites: SiteStore, clock: Clock):
     sites.put(SITE)
     assert registry.get("shop") == SITE
     assert registry.get("other") is None
@@ -114,9 +101,7 @@ def test_a_rotated_write_key_is_the_only_one(registry: SiteRegistry, sites: Site
     assert registry.by_key(str(SITE.write_key)) is None
 
 
-def test_where_nothing_was_published_there_is_nothing_or_where_it_must_be_that_is_our_trouble(
-    redis: Redis, sites: SiteStore
-):
+def test_without_published_sites_none_is_found_or_if_required_an_error_is_raised(redis: Redis, sites: SiteStore):
     assert SiteRegistry(redis).get("shop") is None
     required = SiteRegistry(redis, required=True)
     with pytest.raises(Unavailable, match="not published"):
@@ -125,7 +110,7 @@ def test_where_nothing_was_published_there_is_nothing_or_where_it_must_be_that_i
     assert required.get("shop") is None  # published, and no such site
 
 
-def test_redis_away_is_unavailable_after_what_is_remembered(
+def test_an_unreachable_redis_is_unavailable_when_the_cache_has_expired(
     redis: Redis, away: Redis, sites: SiteStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ):
     sites.put(SITE)
@@ -139,7 +124,7 @@ def test_redis_away_is_unavailable_after_what_is_remembered(
             ask()
 
 
-def test_mongodb_away_changes_nothing_at_the_door(registry: SiteRegistry, sites: SiteStore):
+def test_an_unreachable_mongodb_does_not_affect_the_collector(registry: SiteRegistry, sites: SiteStore):
     sites.put(SITE)
     nobody: MongoClient[dict[str, Any]] = MongoClient(
         f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100
@@ -150,13 +135,17 @@ def test_mongodb_away_changes_nothing_at_the_door(registry: SiteRegistry, sites:
     assert registry.get("shop") == SITE
 
 
-def test_a_site_is_put_also_where_redis_is_away(settings: Settings, away: Redis, database: Database[dict[str, Any]]):
+def test_a_site_can_be_changed_while_redis_is_unreachable(
+    settings: Settings, away: Redis, database: Database[dict[str, Any]]
+):
     sites = make_services(settings, redis=away, database=database).sites
     assert sites.put(SITE) == SITE
     assert sites.get("shop") == SITE
 
 
-def test_who_read_earlier_and_comes_later_replaces_nothing(redis: Redis, registry: SiteRegistry, sites: SiteStore):
+def test_a_process_that_read_earlier_and_publishes_later_replaces_nothing(
+    redis: Redis, registry: SiteRegistry, sites: SiteStore
+):
     def read_slowly() -> list[Site]:
         found = list(sites.all())
         sites.put(SITE)  # published meanwhile
@@ -166,7 +155,7 @@ def test_who_read_earlier_and_comes_later_replaces_nothing(redis: Redis, registr
     assert registry.get("shop") == SITE
 
 
-def test_what_is_there_already_is_not_written_again_and_what_was_lost_is(redis: Redis, registry: SiteRegistry):
+def test_an_unchanged_copy_is_not_written_again_and_a_lost_one_is(redis: Redis, registry: SiteRegistry):
     assert registry.publish(lambda: [SITE]) is True
     assert registry.publish(lambda: [SITE]) is False
     redis.hdel(SITES_COPY, "site shop")
@@ -200,7 +189,7 @@ def test_thousands_of_sites_are_replaced_at_once(redis: Redis, clock: Clock):
 # API keys
 
 
-def test_the_door_finds_a_key_by_its_secret_until_it_is_revoked(
+def test_the_collector_finds_a_key_by_its_secret_until_it_is_revoked(
     settings: Settings, redis: Redis, database: Database[dict[str, Any]], clock: Clock
 ):
     SiteStore(database).put(Site("shop"))
@@ -219,7 +208,7 @@ def test_the_door_finds_a_key_by_its_secret_until_it_is_revoked(
     assert ring.find(secret) is None
 
 
-def test_the_door_forgets_a_key_the_moment_that_it_expires(
+def test_the_collector_refuses_a_key_as_soon_as_it_expires(
     settings: Settings, redis: Redis, database: Database[dict[str, Any]]
 ):
     moment = datetime.now(UTC)
@@ -231,7 +220,7 @@ def test_the_door_forgets_a_key_the_moment_that_it_expires(
     assert ring.find(secret) is None
 
 
-def test_that_a_key_was_used_at_the_door_is_noted_once_a_minute_and_carried(
+def test_the_use_of_a_key_at_the_collector_is_recorded_once_a_minute_and_moved_to_mongodb(
     settings: Settings, redis: Redis, database: Database[dict[str, Any]], clock: Clock
 ):
     keys = make_services(settings, database=database).api_keys
@@ -254,10 +243,10 @@ def test_that_a_key_was_used_at_the_door_is_noted_once_a_minute_and_carried(
     assert [found.last_used_at for found in keys.list()] == [moment]
 
 
-def test_a_use_is_noted_by_one_of_many_threads(clock: Clock, database: Database[dict[str, Any]]):
+def test_a_use_is_recorded_by_one_of_many_threads(redis: Redis, clock: Clock, database: Database[dict[str, Any]]):
     key, _ = ApiKeyStore(database).create("ci", ["admin"], None, None)
-    uses, noted = Uses(clock), []
-    threads = [threading.Thread(target=lambda: noted.append(uses.is_to_be_noted(key))) for _ in range(8)]
+    ring, noted = KeyRing(redis, clock=clock), []
+    threads = [threading.Thread(target=lambda: noted.append(ring.is_to_be_noted(key))) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

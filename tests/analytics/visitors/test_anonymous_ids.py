@@ -63,7 +63,7 @@ def test_a_visitor_is_the_same_all_day_and_another_one_the_day_after(world: Worl
     assert world.sees(BOB, "23 00:05") != world.sees(ANN, "23 00:05")
 
 
-def test_a_day_is_that_of_the_site_s_zone(world: World):
+def test_days_are_days_of_the_site_s_time_zone(world: World):
     """00:30 in Berlin is 23:30 in London."""
     london = Site("pub", ZoneInfo("Europe/London"))
     evening = world.sees(ANN, "22 22:00", london)
@@ -71,7 +71,7 @@ def test_a_day_is_that_of_the_site_s_zone(world: World):
     assert world.sees(ANN, "23 02:00", london) != evening
 
 
-def test_a_visit_survives_midnight_for_as_long_as_it_goes_on(world: World):
+def test_a_visit_that_continues_after_midnight_keeps_its_id(world: World):
     before = world.sees(ANN, "22 23:45")
     assert world.sees(ANN, "23 00:10") == before
     assert world.sees(ANN, "23 00:35") == before
@@ -81,25 +81,25 @@ def test_a_visit_survives_midnight_for_as_long_as_it_goes_on(world: World):
     assert world.sees(ANN, "23 01:32") == after
 
 
-def test_whoever_comes_after_midnight_is_of_today(world: World):
+def test_a_visitor_who_comes_after_midnight_gets_the_id_of_today(world: World):
     world.sees(ANN, "22 23:45")
     bob = world.sees(BOB, "23 00:05")
     world.sees(ANN, "23 00:06")
     assert world.sees(BOB, "23 12:00") == bob
 
 
-def test_another_process_knows_who_is_still_there(world: World):
+def test_another_process_knows_which_visits_continue(world: World):
     before = world.sees(ANN, "22 23:45")
     world.process = world.another()
     assert world.sees(ANN, "23 00:10") == before
 
 
-def test_a_visit_of_the_evening_that_is_over_by_midnight_is_over(world: World):
+def test_a_visit_that_ends_before_midnight_does_not_continue(world: World):
     before = world.sees(ANN, "22 23:31")
     assert world.sees(ANN, "23 00:05") != before
 
 
-def test_what_comes_late_is_of_the_day_on_which_it_occurred(world: World):
+def test_a_late_event_gets_the_id_of_the_day_on_which_it_occurred(world: World):
     before = world.sees(ANN, "22 23:45")
     assert world.sees(ANN, "23 09:00", occurred="22 20:00") == before
     assert world.sees(ANN, "23 09:00", occurred="22 23:50") == before
@@ -108,7 +108,7 @@ def test_what_comes_late_is_of_the_day_on_which_it_occurred(world: World):
     assert world.sees(ANN, "23 09:00", occurred="23 08:00") == today
 
 
-def test_what_was_under_way_at_midnight_keeps_a_visit_alive(world: World):
+def test_an_event_that_was_in_transit_at_midnight_keeps_a_visit_alive(world: World):
     late = world.sees(ANN, "23 00:01", occurred="22 23:59")
     assert world.sees(ANN, "23 00:20") == late
 
@@ -120,7 +120,7 @@ def test_a_hit_that_holds_both_sides_of_midnight_is_one_visit(world: World):
     assert first == second != other
 
 
-def test_away_from_midnight_redis_is_asked_for_nothing(world: World):
+def test_away_from_midnight_redis_is_not_queried(world: World):
     world.sees(ANN, "22 23:45")
     world.sees(ANN, "23 08:00")
     world.sees(ANN, "23 08:01")
@@ -130,7 +130,7 @@ def test_away_from_midnight_redis_is_asked_for_nothing(world: World):
     assert world.redis.info("stats")["total_commands_processed"] == asked + 1, "the look at the statistics"
 
 
-def test_in_the_first_minute_nobody_is_sure_that_no_visit_goes_on(world: World):
+def test_in_the_first_minute_of_a_day_no_process_remembers_that_no_visit_continues(world: World):
     first = world.another()
     world.age(at("23 00:00") + timedelta(seconds=1))
     first.identify([Act(SHOP, BOB, world.now)], world.now)

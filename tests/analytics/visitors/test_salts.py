@@ -51,7 +51,7 @@ def make(redis: Redis, settings: Settings, clock: Clock) -> Callable[[], Salts]:
     return lambda: Salts(make_redis(settings), clock, clock.monotonic)
 
 
-def test_whoever_asks_gets_the_same_salt(make: Callable[[], Salts]):
+def test_every_process_gets_the_same_salt(make: Callable[[], Salts]):
     salt = make().of(BERLIN, TODAY)
     assert len(salt) == 32
     assert salt == make().of(BERLIN, TODAY)
@@ -65,7 +65,7 @@ def test_a_salt_lives_until_the_end_of_the_day_after_in_its_zone(redis: Redis, m
     assert redis.ttl("footfall:salt:2026-11-22:Europe/Berlin") == pytest.approx((over - NOW).total_seconds(), abs=2)
 
 
-def test_nobody_remembers_it_longer(make: Callable[[], Salts], clock: Clock):
+def test_no_process_remembers_a_salt_longer(make: Callable[[], Salts], clock: Clock):
     salts = make()
     salts.of(UTC_ZONE, TODAY)
     clock.forward(days=1, hours=12)
@@ -75,7 +75,7 @@ def test_nobody_remembers_it_longer(make: Callable[[], Salts], clock: Clock):
     assert [day for _, day in salts._remembered] == [TODAY + timedelta(days=1)]
 
 
-def test_a_redis_that_lost_a_salt_gets_it_back(redis: Redis, make: Callable[[], Salts], clock: Clock):
+def test_a_redis_that_lost_a_salt_gets_it_from_a_process(redis: Redis, make: Callable[[], Salts], clock: Clock):
     salts = make()
     salt = salts.of(UTC_ZONE, TODAY)
     redis.flushall()
@@ -84,7 +84,7 @@ def test_a_redis_that_lost_a_salt_gets_it_back(redis: Redis, make: Callable[[], 
     assert make().of(UTC_ZONE, TODAY) == salt
 
 
-def test_of_two_that_differ_redis_s_counts(redis: Redis, make: Callable[[], Salts], clock: Clock):
+def test_of_two_different_salts_the_one_in_redis_is_used(redis: Redis, make: Callable[[], Salts], clock: Clock):
     first, second = make(), make()
     first.of(UTC_ZONE, TODAY)
     redis.flushall()
@@ -93,7 +93,7 @@ def test_of_two_that_differ_redis_s_counts(redis: Redis, make: Callable[[], Salt
     assert first.of(UTC_ZONE, TODAY) == salt
 
 
-def test_without_redis_there_is_none_and_nobody_waits_twice(clock: Clock):
+def test_without_redis_there_is_no_salt_and_the_second_call_fails_at_once(clock: Clock):
     nowhere = Salts(make_redis(Settings(redis_url="redis://127.0.0.1:1/0")), clock)
     with pytest.raises(Unavailable, match="ConnectionError"):
         nowhere.of(UTC_ZONE, TODAY)
@@ -112,19 +112,19 @@ def test_a_visitor_is_the_same_for_a_day_on_one_site_only():
 
 
 @pytest.mark.parametrize("client", [ANN, Client(), Client("::1", "\ud800\0é" * 100)], ids=["all", "none", "odd"])
-def test_what_is_sealed_can_be_read_by_another_process(make: Callable[[], Salts], client: Client):
+def test_another_process_can_unseal_a_client(make: Callable[[], Salts], client: Client):
     sealed = make().seal(client, TODAY)
     assert make().unseal(sealed) == client
     assert make().seal(client, TODAY) != sealed
 
 
-def test_nothing_of_it_shows(make: Callable[[], Salts]):
+def test_a_sealed_client_shows_no_plain_text(make: Callable[[], Salts]):
     sealed = make().seal(ANN, TODAY)
     assert sealed.startswith("2026-11-22.")
     assert not any(part in sealed for part in ("203.0.113", "Mozilla"))
 
 
-def test_what_was_sealed_is_nobody_s_once_the_salt_is_over(make: Callable[[], Salts], clock: Clock):
+def test_a_sealed_client_cannot_be_read_after_its_salt_is_destroyed(make: Callable[[], Salts], clock: Clock):
     salts = make()
     sealed = salts.seal(ANN, TODAY)
     clock.forward(hours=35)
@@ -137,18 +137,18 @@ def test_what_was_sealed_is_nobody_s_once_the_salt_is_over(make: Callable[[], Sa
     "text", ["", "x", "2026-11-22", "2026-11-22.", "2026-11-22.AAAA", "2026-11-22." + "A" * 80, "2026-11-22.\u00e4",
              "2026-11-20.AAAA", "9999-99-99.AAAA", "0001-01-01.AAAA", "9999-12-31.AAAA"],
 )  # fmt: skip
-def test_what_nobody_sealed_is_nobody(make: Callable[[], Salts], text: str):
+def test_text_that_was_never_sealed_gives_no_client(make: Callable[[], Salts], text: str):
     salts = make()
     salts.of(UTC_ZONE, TODAY)
     assert salts.unseal(text) is None
 
 
-def test_to_unseal_makes_no_salt(redis: Redis, make: Callable[[], Salts]):
+def test_unsealing_creates_no_salt(redis: Redis, make: Callable[[], Salts]):
     assert make().unseal("2026-11-22." + "A" * 80) is None
     assert redis.dbsize() == 0
 
 
-def test_a_salt_that_is_over_is_gone_from_redis_s_file_too(redis: Redis, clock: Clock):
+def test_an_expired_salt_is_removed_from_redis_s_file_too(redis: Redis, clock: Clock):
     """The salt is written to the file, found there, destroyed, and not found."""
     folder = Path(redis.config_get("dir")["dir"])
     salts = Salts(redis, clock, clock.monotonic)
@@ -171,7 +171,7 @@ def test_a_salt_that_is_over_is_gone_from_redis_s_file_too(redis: Redis, clock: 
     assert salts.of(UTC_ZONE, TODAY + timedelta(days=1)) == in_use
 
 
-def test_a_redis_that_died_over_its_rewrite_is_asked_again(redis: Redis, clock: Clock):
+def test_a_redis_that_died_during_its_rewrite_is_asked_again(redis: Redis, clock: Clock):
     Salts(redis, clock).of(UTC_ZONE, TODAY)
     clock.forward(days=2)
     redis.set(REWRITE, f"{clock().timestamp()} another-run")
@@ -182,7 +182,7 @@ def test_a_redis_that_died_over_its_rewrite_is_asked_again(redis: Redis, clock: 
     assert not redis.exists(SALTS, REWRITE)
 
 
-def test_a_redis_that_forbids_it_is_named(redis: Redis, settings: Settings, clock: Clock):
+def test_a_redis_that_forbids_the_rewrite_is_unavailable(redis: Redis, settings: Settings, clock: Clock):
     Salts(redis, clock).of(UTC_ZONE, TODAY)
     clock.forward(days=2)
     redis.execute_command("ACL", "SETUSER", "tenant", "on", ">secret", "~*", "+@all", "-bgrewriteaof")
@@ -200,14 +200,14 @@ def holds(folder: Path, salt: bytes) -> bool:
     return any(salt in file.read_bytes() for file in folder.rglob("*") if file.is_file())
 
 
-def test_redis_s_files_alone_open_no_seal(redis: Redis, clock: Clock):
+def test_the_files_of_redis_alone_do_not_open_a_seal(redis: Redis, clock: Clock):
     sealed = Salts(redis, clock, keys=[b"the secret"]).seal(ANN, TODAY)
     assert Salts(redis, clock).unseal(sealed) is None
     assert Salts(redis, clock, keys=[b"another"]).unseal(sealed) is None
     assert Salts(redis, clock, keys=[b"the secret"]).unseal(sealed) == ANN
 
 
-def test_another_secret_key_makes_no_visitor_twice_while_the_old_one_is_known(redis: Redis, clock: Clock):
+def test_a_new_secret_key_changes_no_visitor_id_while_the_old_key_is_set(redis: Redis, clock: Clock):
     old = Salts(redis, clock, keys=[b"old"])
     both = Salts(redis, clock, keys=[b"new", b"old"])
     sealed, salt = old.seal(ANN, TODAY), old.of(BERLIN, TODAY)

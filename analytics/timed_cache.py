@@ -1,0 +1,42 @@
+"""A cache of what was read from a store, for some seconds. Threads may share it."""
+
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Generic, TypeVar
+
+from cachetools import TTLCache
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class TimedCache(Generic[K, V]):
+    """Remembers the values of at most `most` keys, each for `seconds`. `clock` returns seconds and must be
+    monotonic.
+    """
+
+    def __init__(self, most: int, seconds: float, clock: Callable[[], float]) -> None:
+        self._values: TTLCache[K, V] = TTLCache(most, seconds, clock)
+        self._lock = Lock()
+        self._cleared = 0
+
+    def get(self, key: K, read: Callable[[], V]) -> V:
+        """Return the value, and read it if it is not remembered. Raises the exceptions of `read`."""
+        with self._lock:
+            try:
+                return self._values[key]
+            except KeyError:
+                cleared = self._cleared
+        value = read()
+        with self._lock:
+            if cleared == self._cleared:  # otherwise the value may be older than the change that cleared the cache
+                self._values[key] = value
+        return value
+
+    def clear(self) -> None:
+        with self._lock:
+            self._cleared += 1
+            self._values.clear()
+
+    def __len__(self) -> int:
+        return len(self._values)

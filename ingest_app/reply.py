@@ -1,0 +1,16 @@
+"""A response of a hot route, before Flask or ingest_app/hot_routes.py makes an HTTP response of it."""
+
+from dataclasses import dataclass
+
+from flask import Response
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    body: bytes
+    status: str = "200 OK"
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def as_response(self) -> Response:
+        return Response(self.body, self.status, self.headers, content_type=self.content_type)

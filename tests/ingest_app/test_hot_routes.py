@@ -1,0 +1,74 @@
+"""A hot route and Flask's dispatch answer the same request with the same bytes, and do the same."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from redis import Redis
+
+from analytics.journal.journal import JOURNAL_KEY, Journal
+from config.settings import Settings
+from ingest_app import create_app, umami
+from tests.support.services import WakeUps, make_services
+
+EVENT = {"site_id": "shop", "event_type": "pageview", "event_id": "1", "url": "https://a.example/x?y=1"}
+PLAUSIBLE = {"n": "pageview", "u": "https://shop/x", "d": "shop"}
+UMAMI = {"type": "event", "payload": {"website": "shop", "url": "/x", "hostname": "shop"}}
+SEGMENT = {"writeKey": "shop", "event": "Sign-up", "anonymousId": "ann", "messageId": "1"}
+BROKEN: list[Any] = [{}, [], "text", 1, None, {"site_id": 5}, {"payload": {}}]
+BODIES = {
+    "/event": [EVENT, EVENT | {"more": 1}, EVENT | {"timestamp": "never"}, EVENT | {"user_agent": "Googlebot"}],
+    "/api/event": [PLAUSIBLE, PLAUSIBLE | {"d": "shop,other"}, PLAUSIBLE | {"p": "nonsense"}],
+    "/api/send": [UMAMI, UMAMI | {"type": "identify"}, UMAMI | {"payload": {"website": "shop", "name": "x" * 51}}],
+    "/v1/track": [SEGMENT, SEGMENT | {"timestamp": "never"}],
+    "/v1/t": [SEGMENT],
+    "/v1/page": [SEGMENT | {"name": "Home"}],
+}
+RAW = [b"", b"{", b"\xff\xfe", b'"\\ud800"', b"{} {}", b"[" * 5000]
+CASES = [
+    *[(path, json.dumps(body).encode()) for path, bodies in BODIES.items() for body in [*bodies, *BROKEN]],
+    *[(path, raw) for path in BODIES for raw in RAW],
+]
+HEADERS = [
+    {},
+    {"HTTP_ORIGIN": "https://a.example", "HTTP_X_UMAMI_CACHE": "0" * 32, "HTTP_DNT": "1"},
+    {"HTTP_AUTHORIZATION": "Bearer footfall_" + "x" * 32, "HTTP_X_FORWARDED_PROTO": "https"},
+]
+
+
+@pytest.fixture
+def app(settings: Settings, journal: Journal, wake_ups: WakeUps, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setattr(umami, "uuid4", lambda: UUID(int=1))
+    return create_app(settings, make_services(settings, journal=journal), wake_ups).wsgi_app
+
+
+def ask(app: Any, path: str, body: bytes, headers: dict[str, str], redis: Redis, **more: str) -> tuple[Any, ...]:
+    """Status, headers and body of the answer, and the numbers of events that were written."""
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": "POST", "PATH_INFO": path, "SCRIPT_NAME": "", "QUERY_STRING": "", "REMOTE_ADDR": "192.0.2.1",
+        "SERVER_NAME": "footfall", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body)), **headers, **more,
+    }  # fmt: skip
+    answer: list[Any] = []
+    redis.delete(JOURNAL_KEY)
+    pieces = app(environ, lambda status, said, _=None: answer.extend([status, sorted(said)]))
+    return *answer, b"".join(pieces), redis.xlen(JOURNAL_KEY)
+
+
+@pytest.mark.parametrize(("path", "body"), CASES, ids=lambda value: str(value)[:60])
+def test_a_hot_route_answers_as_flask_does(app: Any, redis: Redis, path: str, body: bytes):
+    for headers in HEADERS:
+        hot = ask(app, path, body, headers, redis)
+        # a query sends it to Flask, and no route reads this one
+        assert hot == ask(app, path, body, headers, redis, QUERY_STRING="by=flask"), headers
+
+
+def test_an_event_is_answered_without_flask(settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis):
+    flask = create_app(settings, make_services(settings, journal=journal), wake_ups)
+    flask.before_request(lambda: pytest.fail("Flask was asked"))
+    for path, bodies in BODIES.items():
+        status, *_, written = ask(flask.wsgi_app, path, json.dumps(bodies[0]).encode(), {}, redis)
+        assert (status[0], written) == ("2", 1), path

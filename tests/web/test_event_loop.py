@@ -1,0 +1,101 @@
+"""The event loop of a gunicorn process never waits: not for Redis, and not for a client that does not read."""
+
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import psutil
+import pytest
+from redis import Redis
+
+from analytics.event_loop import WouldWait, forbid_waiting, may_wait
+from analytics.journal.journal import JOURNAL_KEY
+from config.clients import make_redis
+from config.settings import Settings
+from footfall.embedded_servers import pick_port
+from tests.support.running_system import frozen, running_alone, wait_for
+from tests.support.services import ADMIN_KEY
+from tests.system.test_deployment import PROCFILE
+
+EVENT = {"site_id": "shop", "event_type": "pageview", "user_id": "ann"}
+
+
+@pytest.fixture(scope="module")
+def server(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    port = pick_port(0)
+    environment = {
+        "REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "WEB_CONCURRENCY": "1", "ADMIN_KEY": ADMIN_KEY,
+    }  # fmt: skip
+    with running_alone(PROCFILE["ingest"], tmp_path_factory.mktemp("loop") / "log", **environment):
+        base = f"http://127.0.0.1:{port}"
+        wait_for(lambda: is_up(base), "gunicorn")
+        yield base
+
+
+def is_up(base: str) -> bool:
+    try:
+        return httpx.get(f"{base}/healthz").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def redis_server(redis: Redis) -> psutil.Process:
+    return psutil.Process(redis.info()["process_id"])
+
+
+def test_a_redis_client_refuses_the_thread_of_a_loop_and_serves_others(settings: Settings):
+    client = make_redis(settings)
+
+    def on_a_loop() -> None:
+        forbid_waiting()
+        with pytest.raises(WouldWait):
+            client.ping()
+        with pytest.raises(WouldWait):
+            may_wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(on_a_loop).result()
+    assert client.ping()
+
+
+def test_with_redis_frozen_the_loop_answers_at_once_and_events_get_a_503(server: str, redis: Redis):
+    with frozen([redis_server(redis)]), ThreadPoolExecutor(40) as pool, httpx.Client(base_url=server) as client:
+        waiting = [pool.submit(httpx.post, f"{server}/event", json=EVENT, timeout=20) for _ in range(40)]
+        times = []
+        for _ in range(30):
+            begin = time.monotonic()
+            assert client.get("/healthz").status_code == 200
+            times.append(time.monotonic() - begin)
+        answers = [one.result() for one in waiting]
+    assert sorted(times)[len(times) // 2] < 0.05
+    assert {answer.status_code for answer in answers} == {503}
+    for answer in answers:
+        assert answer.json()["error"]["code"] == "unavailable"
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert answer.headers["Retry-After"] == "1"
+    wait_for(lambda: httpx.post(f"{server}/event", json=EVENT).status_code == 200, "a Redis that answers again")
+
+
+FIRST: dict[str, tuple[str, object, int, int]] = {  # path, body, status, events
+    "one": ("/event", EVENT, 200, 1),
+    "two": ("/events", [EVENT, EVENT], 200, 2),
+    "many": ("/events", [EVENT] * 2000, 200, 2000),
+    "invalid": ("/event", {"site_id": "shop"}, 400, 0),
+    "plausible": ("/api/event", {"n": "pageview", "u": "https://shop/x", "d": "shop"}, 202, 1),
+}
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_the_first_request_of_a_process_waits_for_its_look_ups_in_a_thread_and_counts_once(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory, redis: Redis, case: str
+):
+    path, body, status, events = FIRST[case]
+    port = pick_port(0)
+    environment = {"REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "WEB_CONCURRENCY": "1"}
+    with running_alone(PROCFILE["ingest"], tmp_path_factory.mktemp("first") / "log", **environment):
+        base = f"http://127.0.0.1:{port}"
+        wait_for(lambda: is_up(base), "gunicorn")
+        assert httpx.post(f"{base}{path}", content=json.dumps(body)).status_code == status
+    assert redis.xlen(JOURNAL_KEY) == events

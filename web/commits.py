@@ -1,0 +1,34 @@
+"""A response that waits for its commit: it is sent when the data is on disk. If the commit fails, it is a 503.
+
+Our server (web/gunicorn_worker.py) keeps the finished response without a thread until then. Under another WSGI server
+the request's thread waits.
+"""
+
+from concurrent.futures import Future
+
+from flask import Flask, request
+
+# Keys of a request's environ: the commits that the server waits for, and the error of one that failed.
+COMMITS, FAILED = "footfall.commits", "footfall.failed"
+
+
+def hold_response(held: list[Future[None]] | None, commit: Future[None]) -> None:
+    """The response waits for `commit`, with the others of `held`. None: the server cannot wait, so this function does.
+
+    It then raises the commit's error. `held`: the request's environ has it under COMMITS.
+    """
+    if held is None:
+        commit.result()
+    else:
+        held.append(commit)
+
+
+def answer_failed_commits(app: Flask) -> None:
+    """The server handles a request again if its commit failed. Raising the error then gives the usual error response,
+    with the headers and the fields of that route.
+    """
+
+    @app.before_request
+    def raise_error_of_commit() -> None:
+        if error := request.environ.get(FAILED):
+            raise error
