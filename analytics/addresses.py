@@ -40,9 +40,9 @@ def _plain_address(text: str) -> str:
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
-def subscriber_network(text: str) -> str:
-    """The network of the subscriber who has this address: for IPv6 the first 64 bits, for IPv4 the address."""
-    plain = plain_address(text)
+def subscriber_network(address: str) -> str:
+    """Return the network of one subscriber. For IPv6 it is the first 64 bits."""
+    plain = plain_address(address)
     return str(ip_network(f"{plain}/64", strict=False)) if ":" in plain else plain
 
 

@@ -1,5 +1,7 @@
-"""Time limits and the ping for all stores in MongoDB."""
+"""Time limits, the ping, and the errors for all stores in MongoDB."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pymongo
@@ -19,3 +21,19 @@ def ping(database: Database[dict[str, Any]]) -> None:
     """Raises Unavailable if no primary answers within a second."""
     with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(PING_LIMIT):
         database.command("ping")
+
+
+@contextmanager
+def reading(database: Database[dict[str, Any]]) -> Iterator[None]:
+    """Run a block that reads. Raises Unavailable, also if no primary answers within a second."""
+    ping(database)
+    with raising_unavailable("mongodb", PyMongoError):
+        yield
+
+
+@contextmanager
+def writing(database: Database[dict[str, Any]]) -> Iterator[None]:
+    """Run a block that writes, within WRITE_LIMIT. Raises Unavailable; the block may then have written."""
+    ping(database)
+    with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        yield

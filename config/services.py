@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from analytics.access.key_ring import KeyRing
     from analytics.access.store import ApiKeyStore
+    from analytics.accounts.sessions import SessionStore
+    from analytics.accounts.sharing import SharingStore
+    from analytics.accounts.store import AccountStore
     from analytics.enrichment.steps import Lookups
     from analytics.events.removal import Removals
     from analytics.events.store import EventStore
@@ -167,6 +170,24 @@ class Services:
         from analytics.access.store import ApiKeyStore
 
         return ApiKeyStore(self.database, self.now, changed=self.key_ring.publish_change, ids_of=self.sites.ids_of)
+
+    @cached_property
+    def accounts(self) -> AccountStore:
+        from analytics.accounts.store import AccountStore
+
+        return AccountStore(self.database, self.now)
+
+    @cached_property
+    def sessions(self) -> SessionStore:
+        from analytics.accounts.sessions import SessionStore
+
+        return SessionStore(self.redis, self.now)
+
+    @cached_property
+    def sharing(self) -> SharingStore:
+        from analytics.accounts.sharing import SharingStore
+
+        return SharingStore(self.database, self.now)
 
     @cached_property
     def salts(self) -> Salts:

@@ -149,7 +149,8 @@ class Settings:
         "str",
         "",
         "a secret that is mixed into the salts in Redis, so that a copy of Redis alone cannot be used to"
-        " recognise anonymous visitors; 16 characters or more",
+        " recognise anonymous visitors; session cookies are signed with a key that is derived from it; 16 characters"
+        " or more",
         is_key,
         secret=True,
     )

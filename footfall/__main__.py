@@ -13,6 +13,7 @@ from footfall.keys import keys
 from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
 from footfall.sites import sites
+from footfall.users import users
 from tasks.app import settings
 
 
@@ -24,7 +25,7 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, keys, purge_command, segments_group, sites, visitors_group):
+for command in (audit_command, dead_letters, doctor, keys, purge_command, segments_group, sites, users, visitors_group):
     footfall.add_command(command)
 
 if __name__ == "__main__":

@@ -19,12 +19,15 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from analytics.accounts.invitation import join_url
 from analytics.suggestion import closest
 from config.running_servers import RunningServer, published
+from config.services import Services
 from config.settings import Settings, SettingsError, load_settings, name_warnings
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from footfall.folder_lock import FolderLock
@@ -45,6 +48,11 @@ Footfall is up.  ingest {ingest}  report {report}  Flower {flower}
 {first_steps}
 The celery CLI, in another terminal in this folder:  .venv/bin/celery -A tasks inspect active
 Ctrl-C stops everything; the data stays in {data}.
+"""
+FIRST_OWNER = """\
+Open this link within a day to create your account. It works once:
+{link}
+
 """
 IN_DEVELOPMENT = """\
   curl -X POST {ingest}/event -H 'Content-Type: application/json' \\
@@ -196,7 +204,7 @@ async def _bring_up(
     checks = _checks(settings)
     for app in supervisor.apps:
         await _until_ready(supervisor, app.name, checks.get(app.name, lambda: True))
-    write(_banner(settings, data) + "\n")
+    write(_banner(settings, data, await asyncio.to_thread(_owner_link, settings)) + "\n")
 
 
 async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[], bool]) -> None:
@@ -326,9 +334,19 @@ def _workers_answer() -> bool:
         return False
 
 
-def _banner(settings: Settings, data: Path) -> str:
+def _owner_link(settings: Settings) -> str:
+    """The link that creates the first user, an owner. "" if there is a user. Each start makes another link."""
+    with closing(Services(replace(settings, mongodb_uri=os.environ["MONGODB_URI"]))) as services:
+        if services.accounts.has_users():
+            return ""
+        return join_url(_urls(settings)["report"], services.accounts.invite_owner()[1])
+
+
+def _banner(settings: Settings, data: Path, owner_link: str) -> str:
     urls = _urls(settings)
     first_steps = (IN_PRODUCTION if settings.is_production else IN_DEVELOPMENT).format(**urls)
+    if owner_link:
+        first_steps = FIRST_OWNER.format(link=owner_link) + first_steps
     return BANNER.format(**urls, first_steps=first_steps, data=data)
 
 

@@ -15,10 +15,14 @@ from analytics.access.api_key import (
     READ_SCOPE,
     SITES_SCOPE,
 )
+from analytics.accounts.authenticator import Authenticator
 from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from config.metrics import dead_letter_gauge
 from config.services import Services
+from config.session_key import session_keys
 from config.settings import Settings
+from report_app.accounts import accounts_blueprint
+from report_app.accounts.attempts import SIGN_IN_RATES, Attempts
 from report_app.api_description import REPORT_API
 from report_app.api_keys import keys_blueprint
 from report_app.data_subjects import erasure_blueprint
@@ -27,12 +31,13 @@ from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
-from report_app.page_access import register_page_access
+from report_app.page_access import protect_pages
 from report_app.pages.overview import overview_page
 from report_app.pages.page_reports import PageServices
-from report_app.pages.rendering import assets_blueprint
+from report_app.pages.rendering import asset_url, assets_blueprint
 from report_app.pages.routes import pages_blueprint
 from report_app.query import query_blueprint
+from report_app.session_cookie import use_session_cookie
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
 from report_app.stats import stats_blueprint
@@ -42,6 +47,7 @@ from web.auth import Auth, in_path, in_question
 from web.docs import docs_blueprint
 from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
+from web.rate_limits import RateLimits
 
 log = structlog.get_logger()
 
@@ -81,15 +87,25 @@ def create_app(settings: Settings, services: Services) -> Flask:
     pages = PageServices(
         reports, services.realtime, services.ledger, sites, site_called, clock, settings.ingestion_port
     )
-    register_page_access(app, settings, services.api_keys.find)
-    app.register_blueprint(pages_blueprint(pages))
-    app.register_blueprint(assets_blueprint())
     overview = partial(overview_page, pages)
     app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS, overview))
+    _add_pages(app, settings, services, pages)
     if settings.reports_are_open:
         log.warning("reports_opened", listening_on=settings.published_on or settings.bind_host, close_with="REPORT_KEY")
     trust_proxies(app, settings.trusted_proxies)
     return app
+
+
+def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageServices) -> None:
+    """The routes that a session protects, and not a key."""
+    authenticator = Authenticator(services.accounts, services.sessions, services.now)
+    attempts = Attempts(RateLimits(services.rate_storage, SIGN_IN_RATES), services.salts, services.now)
+    use_session_cookie(app, session_keys(settings))
+    protect_pages(app, authenticator, services.sharing, reports_are_open=settings.reports_are_open)
+    app.jinja_env.globals["asset"] = asset_url
+    app.register_blueprint(assets_blueprint())
+    app.register_blueprint(pages_blueprint(pages))
+    app.register_blueprint(accounts_blueprint(authenticator, services.sharing, attempts, services.now))
 
 
 def _not_cached(response: Response) -> Response:

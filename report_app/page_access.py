@@ -1,133 +1,153 @@
-"""Who looks at the pages: the sign-in with a key, and what the key may read.
+"""Who asks for a page, and what they may see. Pages are protected by a session, the API by keys (web/auth.py).
 
-A person signs in with an API key that has the scope stats:read, or with REPORT_KEY or ADMIN_KEY. The cookie holds the
-key itself, which is checked at every request, so a revoked key ends its session within 5 seconds. If reports are open
-(Settings.reports_are_open), no sign-in is needed.
+A page calls `viewer()`. It returns the signed-in user, or sends the browser to /login. For requests that change
+something it also checks the CSRF token, so a page that knows its viewer is protected.
 """
 
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import cast
+from urllib.parse import quote, urlencode, urlsplit
 
-from flask import Blueprint, Flask, Response, abort, after_this_request, current_app, g, redirect, request, url_for
-from werkzeug.wrappers import Response as BaseResponse
+from flask import Flask, Response, abort, current_app, g, redirect, request, session, url_for
+from flask_wtf.csrf import CSRFProtect, generate_csrf
 
-from analytics.access.api_key import READ_SCOPE, ApiKey
-from config.bearer import holds
-from config.settings import Settings
-from report_app.pages.rendering import show
+from analytics.accounts.authenticator import Authenticator
+from analytics.accounts.sharing import SharedLink, SharingStore
+from analytics.accounts.user import Role, User
 
-SESSION_COOKIE, TOKEN_COOKIE = "footfall_session", "footfall_token"
-_KEPT = 30 * 86_400  # seconds
+_EXTENSION = "footfall_page_access"
+_USER = "footfall_user"  # in g
+_TOKEN, _LINKS = "token", "links"  # in the cookie
+_MOST_LINKS = 20
+_LONGEST_PATH = 2000  # characters
 
-ResponseT = TypeVar("ResponseT", bound=BaseResponse)
+_csrf = CSRFProtect()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Viewer:
-    """`key` limits what the viewer may read. None: everything."""
+    """Who looks at a page. `name` is "" for a guest. `roles`: the role by site_id. `reads_all`: reports are open."""
 
     name: str
-    is_owner: bool
-    key: ApiKey | None = None
+    is_owner: bool = False
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    reads_all: bool = False
 
     def may_read(self, site_id: str) -> bool:
-        return self.key is None or self.key.may(READ_SCOPE, site_id)
+        return self.is_owner or self.reads_all or site_id in self.roles
 
     def may_edit(self, site_id: str) -> bool:
-        return self.is_owner
+        return self.is_owner or self.roles.get(site_id) is Role.EDITOR
 
 
-@dataclass(frozen=True)
-class _Keys:
-    settings: Settings
-    find: Callable[[str], ApiKey | None]
+@dataclass(frozen=True, slots=True)
+class _Access:
+    authenticator: Authenticator
+    sharing: SharingStore
+    reports_are_open: bool
 
-    def viewer(self, secret: str) -> Viewer | None:
-        """Raises Unavailable."""
-        sent = f"Bearer {secret}"
-        if self.settings.admin_key and holds(self.settings.admin_key, sent):
-            return Viewer("Administrator", is_owner=True)
-        if self.settings.report_key and holds(self.settings.report_key, sent):
-            return Viewer("Reports", is_owner=False)
-        key = self.find(secret) if secret else None
-        if key is not None and key.has(READ_SCOPE):
-            return Viewer(key.name, is_owner=False, key=key)
-        return Viewer("Everyone", is_owner=False) if self.settings.reports_are_open else None
+
+def protect_pages(app: Flask, authenticator: Authenticator, sharing: SharingStore, *, reports_are_open: bool) -> None:
+    """Pages find their viewer by `authenticator` and `sharing`. If reports are open (Settings.reports_are_open), every
+    guest may read every site, as with the API. Only this module checks CSRF tokens: the routes of the API take no
+    cookie, so they need no token.
+    """
+    app.extensions[_EXTENSION] = _Access(authenticator, sharing, reports_are_open)
+    app.config.update(
+        WTF_CSRF_CHECK_DEFAULT=False,
+        WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
+        WTF_CSRF_SSL_STRICT=False,  # it needs the Referer, which pages do not send; __Host- protects the cookie instead
+    )
+    _csrf.init_app(app)
 
 
 def viewer() -> Viewer:
-    """The viewer of this request. Without one, the answer is the way to the sign-in."""
-    found = _keys().viewer(request.cookies.get(SESSION_COOKIE, ""))
-    if found is None:
-        abort(_to_login())
-    g.api_key_id = str(found.key.id) if found.key else ""
-    return found
+    """The viewer of this request. A guest may be the viewer if reports are open, or if the route has the `site_id` of a
+    public site, or of one whose shared link the guest opened. Any other request without a user ends: a browser is
+    redirected to /login, and htmx is told to go there. Raises Unavailable.
+    """
+    check_csrf()
+    user, site_id = signed_in_user(), str((request.view_args or {}).get("site_id", ""))
+    known = Viewer(user.name, user.is_owner, user.roles) if user else Viewer("")
+    seen = replace(known, reads_all=_access().reports_are_open)
+    if site_id and not seen.may_read(site_id) and _access().sharing.opens(site_id, session.get(_LINKS, ())):
+        return replace(seen, roles={**seen.roles, site_id: Role.VIEWER})
+    return seen if user or seen.reads_all else abort(_to_login())
+
+
+def open_link(link: SharedLink) -> None:
+    """The browser may read the link's site from now on, as long as the link is valid."""
+    session.permanent = True
+    session[_LINKS] = [link.digest, *session.get(_LINKS, ())][:_MOST_LINKS]
 
 
 def csrf_token() -> str:
-    """What a form must send as `csrf_token`: the content of a cookie, which other sites cannot read."""
-    if "csrf_token" not in g:
-        g.csrf_token = request.cookies.get(TOKEN_COOKIE) or secrets.token_urlsafe(24)
-        after_this_request(lambda answer: _with_cookie(answer, TOKEN_COOKIE, g.csrf_token))
-    return str(g.csrf_token)
+    """The token that a form of this session sends in the field `csrf_token`, or htmx in the header X-CSRFToken."""
+    return cast(str, generate_csrf())
 
 
-def register_page_access(app: Flask, settings: Settings, find: Callable[[str], ApiKey | None]) -> None:
-    """`find`: returns the API key for a secret if it is valid now, and may raise Unavailable."""
-    app.extensions["page_access"] = _Keys(settings, find)
-    app.register_blueprint(_blueprint())
+def check_csrf() -> None:
+    """Ends a request that changes something and has no valid CSRF token, with 400."""
+    _csrf.protect()
 
 
-def _keys() -> _Keys:
-    found: _Keys = current_app.extensions["page_access"]
-    return found
+def required_user() -> User:
+    """The signed-in user. Ends the request as viewer() does."""
+    check_csrf()
+    return signed_in_user() or abort(_to_login())
 
 
-def _blueprint() -> Blueprint:
-    blueprint = Blueprint("page_access", __name__)
-
-    @blueprint.get("/login")
-    def login() -> Response:
-        return show("login.html", token=csrf_token(), failed=False)
-
-    @blueprint.post("/login")
-    def sign_in() -> BaseResponse:
-        _check_token()
-        secret = request.form.get("key", "").strip()
-        if _keys().viewer(secret) is None:
-            return show("login.html", 401, token=csrf_token(), failed=True)
-        return _with_cookie(redirect(_next(), 303), SESSION_COOKIE, secret)
-
-    @blueprint.post("/logout")
-    def sign_out() -> BaseResponse:
-        _check_token()
-        answer = redirect(url_for("page_access.login"), 303)
-        answer.delete_cookie(SESSION_COOKIE)
-        return answer
-
-    return blueprint
+def signed_in_user() -> User | None:
+    """The signed-in user, looked up once in a request. Raises Unavailable."""
+    if _USER not in g:
+        token = session.get(_TOKEN)
+        setattr(g, _USER, _access().authenticator.user_of(token) if token else None)
+    return cast("User | None", g.get(_USER))
 
 
-def _to_login() -> BaseResponse:
-    if request.headers.get("HX-Request"):
-        return Response(status=401, headers={"HX-Redirect": url_for("page_access.login")})
-    return redirect(url_for("page_access.login", next=request.full_path.rstrip("?")), 303)
+def start_session(user: User) -> None:
+    """Start a new session for the user. Nothing of the cookie before it stays, so that no other person knows it."""
+    end_session()
+    session.permanent = True
+    session[_TOKEN] = _access().authenticator.sessions.start(user.id, user.epoch)
 
 
-def _next() -> str:
-    """Where the sign-in leads: only to a page of this server."""
-    wanted = request.args.get("next", "/")
-    return wanted if wanted.startswith("/") and wanted[1:2] not in ("/", "\\") else "/"
+def end_session() -> None:
+    """End the session, and empty the cookie."""
+    if token := session.get(_TOKEN):
+        _access().authenticator.sessions.end(token)
+    session.clear()
+    g.pop(_USER, None)
+    g.pop("csrf_token", None)  # Flask-WTF keeps the token of the request there
 
 
-def _check_token() -> None:
-    sent, known = request.form.get("csrf_token", ""), request.cookies.get(TOKEN_COOKIE, "")
-    if not known or not secrets.compare_digest(sent.encode(), known.encode()):
-        abort(400, "The form is too old. Load the page again, and send it again.")
+def site_path(site_id: str) -> str:
+    """The path of a site's dashboard."""
+    return f"/site/{quote(site_id)}"
 
 
-def _with_cookie(answer: ResponseT, name: str, value: str) -> ResponseT:
-    answer.set_cookie(name, value, max_age=_KEPT, secure=request.is_secure, httponly=True, samesite="Lax")
-    return answer
+def safe_path(text: str) -> str:
+    """A path of this server to continue with, or `/` if the text is anything else, such as the URL of another host."""
+    is_path = text.startswith("/") and not text.startswith("//") and text.isprintable() and "\\" not in text
+    return text if is_path and len(text) <= _LONGEST_PATH else "/"
+
+
+def _to_login() -> Response:
+    """The answer to a request that needs a user."""
+    is_htmx = "HX-Request" in request.headers
+    page = _path_in(request.headers.get("HX-Current-URL", "")) if is_htmx else request.full_path.removesuffix("?")
+    to = f"{url_for('accounts.login')}?{urlencode({'next': safe_path(page)})}"
+    return Response(status=401, headers={"HX-Redirect": to}) if is_htmx else cast(Response, redirect(to, 303))
+
+
+def _path_in(url: str) -> str:
+    """The path and query of a URL, or "" if it cannot be read."""
+    try:
+        return urlsplit(url)._replace(scheme="", netloc="").geturl()
+    except ValueError:
+        return ""
+
+
+def _access() -> _Access:
+    return cast(_Access, current_app.extensions[_EXTENSION])

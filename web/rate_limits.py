@@ -33,6 +33,7 @@ from config.metrics import RATE_LIMITED, RATE_UNCHECKED
 ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES = "address", "address_events", "address_bytes"
 KEY_REQUESTS, KEY_EVENTS, KEY_BYTES = "key", "key_events", "key_bytes"
 SITE = "site"
+SIGN_IN_ACCOUNT, SIGN_IN_ADDRESS = "sign_in_account", "sign_in_address"
 _PAUSE = 1.0  # seconds without a request to Redis after a failed one
 _MOST_REMEMBERED = 100_000  # senders in the last window. Beyond that, the counts of the oldest are forgotten.
 
@@ -101,9 +102,10 @@ class RateLimits:
 
     def _refusal(self, limit: "_Limit", name: str, seconds: int) -> TooManyRequests:
         RATE_LIMITED.labels(name).inc()
-        window = limit.item.GRANULARITY.name
+        item = limit.item
+        window = f"a {item.GRANULARITY.name}" if item.multiples == 1 else f"{item.multiples} {item.GRANULARITY.name}s"
         return TooManyRequests(
-            f"More than {limit.item.amount} {_UNITS[name]} in a {window}. Send the request again later.",
+            f"More than {item.amount} {_UNITS[name]} in {window}. Send the request again later.",
             retry_after=seconds,
         )
 
@@ -116,6 +118,8 @@ _UNITS = {
     KEY_EVENTS: "events with one API key",
     KEY_BYTES: "inflated bytes with one API key",
     SITE: "events of one site",
+    SIGN_IN_ACCOUNT: "attempts to sign in to one account",
+    SIGN_IN_ADDRESS: "attempts to sign in from one address",
 }
 
 

@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, abort, render_template, request
+from flask import Response, abort, render_template, request
 
+from report_app.page_blueprint import PageBlueprint
 from web.docs import CONTENT_TYPES
 
 PAGE_POLICY = (
@@ -22,7 +23,7 @@ _KEPT = "public, max-age=31536000, immutable"  # the address of a file changes w
 
 def show(template: str, status: int = 200, **context: Any) -> Response:
     theme = request.cookies.get("theme")
-    text = render_template(template, asset=asset_url, theme=theme if theme in ("light", "dark") else None, **context)
+    text = render_template(template, theme=theme if theme in ("light", "dark") else None, **context)
     headers = {"Content-Security-Policy": PAGE_POLICY, "Referrer-Policy": "same-origin", "Vary": "Cookie, HX-Request"}
     return Response(text, status, headers, mimetype="text/html")
 
@@ -37,8 +38,8 @@ def _compressed(name: str) -> bytes:
     return gzip.compress(ASSETS[name].read_bytes(), 9, mtime=0)
 
 
-def assets_blueprint() -> Blueprint:
-    blueprint = Blueprint("assets", __name__)
+def assets_blueprint() -> PageBlueprint:
+    blueprint = PageBlueprint("assets", __name__)
 
     @blueprint.get("/assets/<name>")
     def asset(name: str) -> Response:

@@ -4,10 +4,11 @@
 A site_id may hold slashes, so it is the end of each path. The query string is the state of the page (page_state.py).
 """
 
-from flask import Blueprint, Response, abort, redirect, request
+from flask import Response, abort, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from report_app.csv_output import as_csv
+from report_app.page_blueprint import PageBlueprint
 from report_app.pages import dashboard, overview
 from report_app.pages.page_reports import PageServices, SiteQuestion, ask_about
 from report_app.pages.panels import PANELS, Panel
@@ -16,8 +17,8 @@ from report_app.pages.trouble import TROUBLES, trouble_of
 from report_app.url_parameters import PROP
 
 
-def pages_blueprint(services: PageServices) -> Blueprint:
-    blueprint = Blueprint("pages", __name__)
+def pages_blueprint(services: PageServices) -> PageBlueprint:
+    blueprint = PageBlueprint("pages", __name__)
 
     def asked(site_id: str) -> SiteQuestion:
         return ask_about(services, site_id, request.args)

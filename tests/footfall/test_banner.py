@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import fields
 from pathlib import Path
 
+import httpx
 import pytest
 
 from config.settings import Settings
@@ -61,6 +62,9 @@ def test_the_commands_that_make_run_prints_work_one_after_the_other(system: Syst
             return json.loads(answer)["total_views"]
 
         wait_for(lambda: views() == 1, "the event in the report", 30)
+        (link,) = re.findall(r"^http\S+/join/\S+$", banner, re.MULTILINE)
+        assert "You will be an owner" in httpx.get(link).text
+        assert system.output().count(link.rpartition("/")[2]) == 1, "no app logs the link"
         (inspect,) = re.findall("terminal.*:  (.*celery.*|.*doctor.*)", banner)
         subprocess.run(["sh", "-ec", inspect], cwd=system.project, env=outside, timeout=60, check=True)
     finally:

@@ -34,6 +34,7 @@ from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from report_app import Services, create_app
 from report_app.errors import PLAUSIBLE
+from report_app.page_blueprint import PageBlueprint
 from tests.support.services import ADMIN_KEY, NOW, make_services
 from web.auth import Auth
 from web.docs import PART
@@ -94,6 +95,8 @@ def client(settings: Settings, services: Services) -> Client:
 
 def routes(client: FlaskClient) -> Iterator[tuple[str, str]]:
     for rule in client.application.url_map.iter_rules():
+        if is_page(client.application, rule.endpoint):
+            continue
         url = re.sub("<[^>]+>", "site", re.sub("<uuid:[a-z_]+>", str(uuid4()), rule.rule))
         yield from ((url, method) for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
 
@@ -233,10 +236,16 @@ def test_reports_are_open_in_development_on_loopback_without_a_report_key_only_a
 # API keys
 
 
+def is_page(app: Flask, endpoint: str) -> bool:
+    """Sessions protect pages, and tests/report_app/accounts/test_roles.py has their rules."""
+    return isinstance(app.blueprints.get(endpoint.partition(".")[0]), PageBlueprint)
+
+
 def rows(app: Flask) -> set[str]:
     return {
         f"{method} {rule.rule}"
         for rule in app.url_map.iter_rules()
+        if not is_page(app, rule.endpoint)
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.rule not in OPEN and not rule.rule.startswith("/docs/")
     }

@@ -1,0 +1,111 @@
+"""Stores who may read a site's reports without an account: anyone if the site is public, and holders of a shared link.
+
+Only this module knows MongoDB's names of them. Callers must handle Unavailable, raised if MongoDB is unreachable or
+slow.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from pymongo.database import Database
+
+from analytics.accounts.invitation import new_token, token_digest
+from analytics.mongodb import reading, writing
+
+LONGEST_LINK_NAME = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLink:
+    """A link to read the reports of a site. `digest` is the SHA-256 of its token, and identifies it. `password_hash` is
+    None if the link needs no password, and `expires_at` is None if it never expires. Times are aware.
+    """
+
+    digest: str
+    site_id: str
+    name: str
+    password_hash: str | None = field(repr=False)
+    expires_at: datetime | None
+    created_at: datetime
+
+
+class SharingStore:
+    """`now` returns aware times."""
+
+    def __init__(self, database: Database[dict[str, Any]], now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._links = database["shared_links"]
+        self._public = database["public_sites"]
+        self._now = now
+
+    def create(
+        self, site_id: str, name: str, password_hash: str | None, expires_at: datetime | None
+    ) -> tuple[SharedLink, str]:
+        """Create a link. Returns it and its token, which cannot be read again. Raises Unavailable."""
+        token = new_token()
+        link = SharedLink(token_digest(token), site_id, name, password_hash, expires_at, self._now())
+        with writing(self._database):
+            self._links.insert_one(_link_document(link))
+        return link, token
+
+    def find(self, token: str) -> SharedLink | None:
+        """Return the link of this token if it is valid now. Raises Unavailable."""
+        with reading(self._database):
+            found = self._links.find_one({"_id": token_digest(token)} | self._unexpired())
+        return _link(found) if found else None
+
+    def list(self, site_id: str) -> Sequence[SharedLink]:
+        """Return the links of a site, also those that have expired, the newest first. Raises Unavailable."""
+        with reading(self._database):
+            return [
+                _link(each) for each in self._links.find({"site_id": site_id}).sort([("created_at", -1), ("_id", 1)])
+            ]
+
+    def revoke(self, site_id: str, digest: str) -> None:
+        """Remove the link of this site, if there is one. Raises Unavailable."""
+        with writing(self._database):
+            self._links.delete_one({"_id": digest, "site_id": site_id})
+
+    def is_public(self, site_id: str) -> bool:
+        """Raises Unavailable."""
+        with reading(self._database):
+            return self._public.find_one({"_id": site_id}) is not None
+
+    def set_public(self, site_id: str, is_public: bool) -> None:
+        """Open the site's reports to everyone, or close them. Raises Unavailable."""
+        with writing(self._database):
+            if is_public:
+                self._public.replace_one({"_id": site_id}, {"_id": site_id}, upsert=True)
+            else:
+                self._public.delete_one({"_id": site_id})
+
+    def opens(self, site_id: str, digests: Sequence[str]) -> bool:
+        """Whether the site is public, or one of these links is valid for it now. Raises Unavailable."""
+        if self.is_public(site_id):
+            return True
+        if not digests:
+            return False
+        with reading(self._database):
+            mine = {"_id": {"$in": list(digests)}, "site_id": site_id} | self._unexpired()
+            return self._links.find_one(mine, {"_id": 1}) is not None
+
+    def _unexpired(self) -> dict[str, Any]:
+        return {"$or": [{"expires_at": None}, {"expires_at": {"$gt": self._now()}}]}
+
+
+def _link(document: dict[str, Any]) -> SharedLink:
+    names = ("site_id", "name", "password_hash", "expires_at", "created_at")
+    return SharedLink(document["_id"], *(document[name] for name in names))
+
+
+def _link_document(link: SharedLink) -> dict[str, Any]:
+    return {
+        "_id": link.digest,
+        "site_id": link.site_id,
+        "name": link.name,
+        "password_hash": link.password_hash,
+        "expires_at": link.expires_at,
+        "created_at": link.created_at,
+    }

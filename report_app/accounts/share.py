@@ -1,0 +1,81 @@
+"""/sharing/<site_id>: opens a site's reports to everyone, or to those who have a link. /share/<token>: such a link.
+
+A site_id may hold slashes, so each route ends with it.
+"""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+from flask import Blueprint, abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+
+from analytics.accounts.passwords import hash_password, is_password
+from analytics.accounts.sharing import SharedLink, SharingStore
+from analytics.accounts.user import User
+from report_app.accounts.attempts import Attempts
+from report_app.accounts.form_page import form_page, refused
+from report_app.accounts.forms import LinkPasswordForm, SharedLinkForm
+from report_app.page_access import open_link, required_user, site_path
+
+log = structlog.get_logger()
+
+FOR_EDITORS = "Only an owner or an editor of this site may change how it is shared."
+LINK_OVER = "This link has expired, or its site does not share it any more. Ask for another one."
+WRONG_LINK_PASSWORD = "The password is wrong."  # noqa: S105  a message
+
+
+def add_sharing(blueprint: Blueprint, store: SharingStore, attempts: Attempts, clock: Callable[[], datetime]) -> None:
+    @blueprint.route("/share/<token>", methods=["GET", "POST"])
+    def shared_link(token: str) -> ResponseReturnValue:
+        link, form = store.find(token) or abort(404, LINK_OVER), LinkPasswordForm()
+        if link.password_hash and not (form.validate_on_submit() and _is_open(link, form)):
+            return form_page("shared_link", form)
+        open_link(link)
+        return redirect(site_path(link.site_id), 303)
+
+    def _is_open(link: SharedLink, form: LinkPasswordForm) -> bool:
+        is_right = attempts.run(link.digest, lambda: is_password(form.password.data, link.password_hash))
+        return is_right or refused(form.password, WRONG_LINK_PASSWORD)
+
+    @blueprint.route("/sharing/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
+    def sharing(site_id: str) -> ResponseReturnValue:
+        """The page, and the creation of a link, which is shown once."""
+        user, form, link = _editor(site_id), SharedLinkForm(), ""
+        if form.validate_on_submit():
+            link = _create(site_id, form)
+            log.info("link_shared", site_id=site_id, by=str(user.id))
+        links, is_public = store.list(site_id), store.is_public(site_id)
+        return form_page(
+            "sharing", form, user=user, site_id=site_id, links=links, is_public=is_public, link=link, now=clock()
+        )
+
+    def _create(site_id: str, form: SharedLinkForm) -> str:
+        """The URL of the link."""
+        password_hash = hash_password(form.password.data) if form.password.data else None
+        end = clock() + timedelta(days=int(form.days.data)) if form.days.data else None
+        _, token = store.create(site_id, form.name.data.strip(), password_hash, end)
+        return url_for("accounts.shared_link", token=token, _external=True)
+
+    @blueprint.post("/sharing-public/<path:site_id>", merge_slashes=False)
+    def set_public(site_id: str) -> ResponseReturnValue:
+        user, is_public = _editor(site_id), request.form.get("public") == "yes"
+        store.set_public(site_id, is_public)
+        log.info("site_opened" if is_public else "site_closed", site_id=site_id, by=str(user.id))
+        return _done(site_id, "The site is public." if is_public else "The site is not public any more.")
+
+    @blueprint.post("/sharing-revoke/<path:site_id>", merge_slashes=False)
+    def revoke_link(site_id: str) -> ResponseReturnValue:
+        _editor(site_id)
+        store.revoke(site_id, request.form.get("link", ""))
+        return _done(site_id, "The link does not work any more.")
+
+
+def _editor(site_id: str) -> User:
+    user = required_user()
+    return user if user.may_edit(site_id) else abort(403, FOR_EDITORS)
+
+
+def _done(site_id: str, message: str) -> ResponseReturnValue:
+    flash(message)
+    return redirect(url_for("accounts.sharing", site_id=site_id), 303)

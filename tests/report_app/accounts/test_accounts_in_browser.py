@@ -1,0 +1,103 @@
+"""The account pages in a real Chromium: by keyboard from the first link to two-step sign-in, at each width."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+from werkzeug.serving import make_server
+
+from analytics.accounts.sharing import SharingStore
+from analytics.accounts.store import AccountStore
+from analytics.accounts.user import Role
+from tests.support.accounts import PASSWORD, Clock, code_now, make_member
+from tests.support.browser import chromium
+from tests.support.running_system import ROOT
+
+PICTURES = ROOT / "build" / "screenshots"
+WIDTHS = (360, 768, 1280)
+
+
+@pytest.fixture
+def server(app: Flask) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def chrome(tmp_path: Path) -> Iterator[Chrome]:
+    with chromium(tmp_path) as chrome:
+        yield chrome
+
+
+def write(chrome: Chrome, *texts: str) -> None:
+    """Fills in the fields of the page's first form in their order, by keyboard, and sends it."""
+    chrome.find_element(By.CSS_SELECTOR, "form.card input:not([type=hidden]):not([readonly])").click()
+    for n, text in enumerate(texts):
+        chrome.switch_to.active_element.send_keys(
+            Keys.CONTROL + "a" + Keys.NULL + text, Keys.ENTER if n == len(texts) - 1 else Keys.TAB
+        )
+
+
+def look(chrome: Chrome, name: str) -> None:
+    """Takes pictures, and checks that nothing is wider than the window and that every target is large enough."""
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    for theme in ("light", "dark"):
+        media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+        chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        for width in WIDTHS:
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            assert chrome.execute_script("return document.documentElement.scrollWidth") <= width, (name, width)
+            for target in chrome.find_elements(By.CSS_SELECTOR, "button, input:not([type=hidden]), select"):
+                assert target.size["height"] >= 40, (name, width, target.text)
+                card = chrome.execute_script("return arguments[0].closest('.card, header').clientWidth", target)
+                assert target.size["width"] < card, (name, width, target.text)
+            chrome.save_screenshot(str(PICTURES / f"accounts-{name}-{width}-{theme}.png"))
+    problems = [line["message"] for line in chrome.get_log("browser") if "favicon" not in line["message"]]
+    assert [text for text in problems if "status of 400" not in text] == []
+
+
+def test_from_the_first_link_to_two_step_sign_in(server: str, chrome: Chrome, accounts: AccountStore, clock: Clock):
+    _, token = accounts.invite_owner()
+    chrome.get(f"{server}/join/{token}")
+    look(chrome, "join")
+    write(chrome, "olga@example.org", "Olga", PASSWORD)
+    chrome.get(f"{server}/account/two-step")
+    secret = chrome.find_element(By.CSS_SELECTOR, "code").text
+    assert chrome.execute_script("return document.querySelector('.qr').naturalWidth") > 100
+    look(chrome, "two-step")
+    write(chrome, PASSWORD, code_now(secret, clock))
+    assert len(chrome.find_elements(By.CSS_SELECTOR, ".codes li")) == 10
+    look(chrome, "recovery-codes")
+    chrome.get(f"{server}/account")
+    look(chrome, "account")
+    chrome.find_element(By.CSS_SELECTOR, "header button").send_keys(Keys.ENTER)
+    assert chrome.current_url.endswith("/login")
+    write(chrome, "olga@example.org", "wrong")
+    look(chrome, "login")
+    write(chrome, "olga@example.org", PASSWORD)
+    clock.forward(seconds=60)
+    look(chrome, "code")
+    write(chrome, code_now(secret, clock))
+    assert chrome.current_url == f"{server}/"
+
+
+def test_members_and_sharing(server: str, chrome: Chrome, accounts: AccountStore, sharing: SharingStore):
+    _, token = accounts.invite_owner()
+    make_member(accounts, "a-very-long-address-of-a-member@subdomain.example.org", "shop", Role.EDITOR)
+    accounts.invite("invited@example.org", "shop", Role.VIEWER)
+    sharing.create("shop", "For the board", "hash", None)
+    chrome.get(f"{server}/join/{token}")
+    write(chrome, "olga@example.org", "Olga", PASSWORD)
+    for page in ("members", "sharing"):
+        chrome.get(f"{server}/{page}/shop")
+        look(chrome, page)
