@@ -227,6 +227,7 @@ def pipeline_and_read(target: Target) -> None:
 
     def flood() -> None:
         sock = target.connect()
+        sock.settimeout(2)
         with sock:
             sender = threading.Thread(target=lambda: _send(sock, request))
             sender.start()
@@ -399,3 +400,24 @@ def test_an_attack_keeps_no_honest_client_waiting(
     assert times.statuses == []
     assert times.is_good(usual)
     assert most - before < GROWTH
+
+
+def test_an_address_with_very_many_connections_loses_its_own_and_not_those_of_others(
+    settings: Settings, tmp_path: Path
+):
+    port = pick_port(0)
+    line = f"bash -c 'ulimit -n 400; exec {PROCFILE['ingest']}'"  # 320 connections
+    environment = {"REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "WEB_CONCURRENCY": "1"}
+    with running_alone(line, tmp_path / "log", **environment), ExitStack() as stack:
+        wait_for(partial(is_up, port), "gunicorn")
+        early = HTTPConnection("127.0.0.1", port, timeout=10)
+        early.connect()
+        target = Target(port, stack, threading.Event())
+        greedy = [target.connect() for _ in range(1000)]
+        for connection in (early, HTTPConnection("127.0.0.1", port, timeout=10)):
+            connection.request("POST", "/event", json.dumps(EVENT))
+            assert connection.getresponse().status == 200
+            connection.close()
+        greedy[-1].sendall(b"GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert greedy[-1].recv(100).startswith(b"HTTP/1.1 200 ")
+    assert "Traceback" not in (tmp_path / "log").read_text()
