@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pymongo.database import Database
+from werkzeug.routing import Rule
 
 from analytics.access.store import ApiKeyStore
 from analytics.events.schema import load_event
@@ -32,6 +33,11 @@ class WakeUps:
 
     def ask(self) -> None:
         self.times += 1
+
+
+def is_of_page(rule: Rule) -> bool:
+    """Whether a route is a page or a part of one. A sign-in protects it, and no key (tests/report_app/pages)."""
+    return rule.endpoint.partition(".")[0] in ("pages", "page_access", "assets")
 
 
 def make_services(settings: Settings, database: Database[dict[str, Any]], journal: Journal) -> Services:

@@ -35,7 +35,7 @@ from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from report_app import Services, create_app
 from report_app.errors import PLAUSIBLE
-from tests.support.services import ADMIN_KEY, NOW
+from tests.support.services import ADMIN_KEY, NOW, is_of_page
 from web.auth import Auth
 from web.docs import PART
 
@@ -95,6 +95,8 @@ def client(settings: Settings, services: Services) -> Client:
 
 def routes(client: FlaskClient) -> Iterator[tuple[str, str]]:
     for rule in client.application.url_map.iter_rules():
+        if is_of_page(rule):
+            continue
         url = re.sub("<[^>]+>", "site", re.sub("<uuid:[a-z_]+>", str(uuid4()), rule.rule))
         yield from ((url, method) for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
 
@@ -239,7 +241,7 @@ def rows(app: Flask) -> set[str]:
         f"{method} {rule.rule}"
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if rule.rule not in OPEN and not rule.rule.startswith("/docs/")
+        if rule.rule not in OPEN and not rule.rule.startswith("/docs/") and not is_of_page(rule)
     }
 
 
