@@ -29,7 +29,13 @@ from tests.support.running_system import System, running, system_running
 from tests.support.services import ADMIN_KEY, NOW, Clock, WakeUps, make_services, tell
 
 # These take a minute or more each. They run first, so that no process waits for the others at the end.
-LONG = {"test_collector_fuzz", "test_schemathesis", "test_system", "test_tracker_in_browser"}
+LONG = {
+    "test_collector_fuzz",
+    "test_schemathesis",
+    "test_system",
+    "test_tracker_in_browser",
+    "test_dashboard_in_browser",
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,338 @@
+"""The pages in a real Chromium against the whole running system, from the first event on.
+
+Screenshots are written to build/screenshots. `FOOTFALL_PICTURE=1` also writes the picture of the documentation.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from uuid import uuid4
+
+import httpx
+import pytest
+from selenium import webdriver
+from selenium.webdriver import Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select
+
+from analytics.batched import batched
+from analytics.journal.journal import JOURNAL_KEY
+from tests.support.browser import chromium
+from tests.support.running_system import ROOT, System, wait_for
+from tests.support.stock_clients import FOLDER
+from tests.support.traffic import as_bodies, traffic
+
+SCREENSHOTS = ROOT / "build" / "screenshots"
+PICTURE = ROOT / "docs" / "images" / "dashboard.png"
+AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
+SITE = "example.com"
+# What is loading, and what asks again later because the server is busy.
+BUSY = """return document.querySelectorAll(
+    '.htmx-request, .panel .skeleton, .skeleton-figure, .trouble[hx-get]').length"""
+THEMES = ("light", "dark")
+WIDTHS = (360, 768, 1280, 1600)
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
+
+
+class Page:
+    """The browser with a page of the dashboard."""
+
+    def __init__(self, driver: webdriver.Chrome, base: str) -> None:
+        self.driver = driver
+        self.base = base
+
+    def open(self, path: str) -> None:
+        self.driver.get(self.base + path)
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits until no part of the page is loading. A new system on a busy machine takes its time."""
+        self.run("return new Promise((done) => setTimeout(done, 100))")
+        wait_for(lambda: not self.run(BUSY), "the parts of the page", 60)
+
+    def run(self, script: str, *values: Any) -> Any:
+        return self.driver.execute_script(script, *values)
+
+    def one(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def texts(self, selector: str) -> list[str]:
+        found = self.run("return [...document.querySelectorAll(arguments[0])].map((each) => each.innerText)", selector)
+        return [" ".join(text.split()) for text in found]
+
+    def click(self, selector: str) -> None:
+        found = self.one(selector)
+        self.run("arguments[0].scrollIntoView({ block: 'center' })", found)
+        found.click()
+        self.settle()
+
+    def press(self, *keys: str) -> None:
+        self.one("body").send_keys(*keys)
+        self.settle()
+
+    @property
+    def query(self) -> str:
+        return self.driver.current_url.partition("?")[2]
+
+    @property
+    def figures(self) -> list[str]:
+        return self.texts(".fig .v")
+
+    def rows(self, panel: str) -> list[str]:
+        return self.texts(f"#panel-{panel} li .name")
+
+    def show_as(self, width: int, height: int, theme: str) -> None:
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        feature = [{"name": "prefers-color-scheme", "value": theme}]
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
+
+    def shoot(self, file: Path, width: int, theme: str) -> None:
+        """Writes a picture of the whole page."""
+        self.show_as(width, self.run("return document.documentElement.scrollHeight"), theme)
+        self.settle()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.driver.save_screenshot(str(file))
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        yield driver
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, system: System) -> Iterator[Page]:
+    driver.delete_all_cookies()
+    page = Page(driver, system.report)
+    page.show_as(1280, 900, "light")
+    yield page
+    # Answers 4xx and 5xx have other sources: a busy server is no fault of the page.
+    said = [entry for entry in driver.get_log("browser") if entry["source"] in ("security", "javascript")]
+    assert said == [], "the policy refused something, or a script failed"
+
+
+def send(system: System, *events: dict[str, Any]) -> None:
+    answer = httpx.post(f"{system.ingest}/events", json=events, timeout=30)
+    assert answer.json()["accepted"] == len(events), answer.text
+
+
+def ask(system: System, **body: Any) -> list[Any]:
+    question = {"site_id": SITE, "metrics": ["visitors"], "date_range": "all"} | body
+    answer = httpx.post(f"{system.report}/api/v2/query", json=question, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["results"]
+
+
+@pytest.fixture(scope="module")
+def visited(system: System) -> System:
+    """The system with ten days of traffic of one site."""
+    goals = """goals=[{"event_type": "signup", "name": "Sign-up"}, {"page": "/pricing", "name": "Prices seen"},
+        {"event_type": "purchase", "name": "Purchase", "currency": "EUR"}]"""
+    assert system.run_footfall("sites", "set", SITE, goals).returncode == 0
+    events = list(as_bodies(traffic(SITE, datetime.now(UTC), days=10, visits_a_day=60)))
+    for some in batched(events, 1000):
+        send(system, *some)
+    wait_for(lambda: not system.redis().xlen(JOURNAL_KEY), "an empty journal")
+    assert system.run_footfall("segments", "rebuild").returncode == 0  # instead of waiting until they are built
+    return system
+
+
+def test_the_first_event_turns_the_snippet_into_a_dashboard(page: Page, system: System):
+    site = f"first-{uuid4().hex[:8]}"
+    page.open(f"/site/{site}")
+    assert f'data-site="{site}"' in page.one("pre").text
+    send(
+        system, {"site_id": site, "event_type": "pageview", "path": "/", "ip": "192.0.2.1", "user_agent": "curl/8 bot"}
+    )
+    wait_for(lambda: "Bots and crawlers" in page.one("#hero").text, "why the event was dropped")
+    send(system, {"site_id": site, "event_type": "pageview", "path": "/here", "ip": "192.0.2.1", "user_agent": FIREFOX})
+    wait_for(lambda: page.driver.find_elements(By.ID, "panel-pages"), "the dashboard")
+    page.settle()
+    assert page.figures[0] == "1"
+    assert page.rows("pages") == ["/here"]
+    assert "Today" in page.one("#period").text
+    page.open("/")
+    assert site in page.texts(".card h2")
+
+
+def test_a_click_on_a_row_filters_the_page_and_back_undoes_it(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=7d")
+    before = page.figures, page.rows("pages"), page.rows("sources")
+    country = page.rows("places")[0]
+    page.click("#places-row-1")
+    assert page.texts(".chip")[0].startswith(f"Country is {country}")
+    assert page.rows("places") == [country]
+    assert len(page.figures) == 6
+    assert page.figures != before[0]
+    page.click("#pages-entry")
+    assert "tabs=pages.entry" in page.query
+    page.click("#figure-bounce_rate")
+    page.click("#sources-row-1")
+    assert "figure=bounce_rate" in page.query
+    assert "tabs=pages.entry" in page.query
+    assert len(page.texts(".chip")) == 2
+    for chips, entry in ((1, True), (1, True), (1, False), (0, False)):
+        page.driver.back()
+        page.settle()
+        assert len(page.texts(".chip")) == chips
+        assert ("tabs=pages.entry" in page.query) is entry
+    assert (page.figures, page.rows("pages"), page.rows("sources")) == before
+    page.driver.forward()
+    page.settle()
+    assert page.rows("places") == [country]
+
+
+def test_the_figures_are_those_of_the_api_under_a_filter(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=all&f=is,country,DE&f=contains,page,/blog")
+    filters = [["is", "visit:country", ["DE"]], ["contains", "event:page", ["/blog"]]]
+    (row,) = ask(visited, metrics=["visitors", "visits", "pageviews"], filters=filters)
+    assert page.figures[:3] == [f"{number:,}" for number in row["metrics"]]
+    rows = ask(visited, dimensions=["visit:browser"], filters=filters, pagination={"limit": 6})
+    assert page.rows("devices") == [row["dimensions"][0] for row in rows]
+    assert page.texts("#panel-devices .n") == [f"{row['metrics'][0]:,}" for row in rows]
+
+
+def test_the_filter_builder_suggests_values_and_joins_conditions(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=all")
+    page.press("/")
+    Select(page.one("[name=dimension]")).select_by_value("page")
+    Select(page.one("[name=operator]")).select_by_value("contains")
+    page.one("[name=value]").send_keys("/blo")
+    options = "return [...document.querySelectorAll('#suggestions option')].map((each) => each.value)"
+    wait_for(lambda: "/blog/exact-numbers" in page.run(options), "suggestions")
+    page.one("[name=value]").send_keys("g", Keys.ENTER)
+    page.settle()
+    assert page.query == "period=all&f=contains,page,/blog"
+    page.press("/")
+    page.one("[name=value]").send_keys("/pricing")
+    Select(page.one("[name=join]")).select_by_value("or")
+    page.one("[name=value]").send_keys(Keys.ENTER)
+    page.settle()
+    (chip,) = page.texts(".chip")
+    assert chip.startswith("Page contains /blog or Page is /pricing")
+    either = ["or", [["contains", "event:page", ["/blog"]], ["is", "event:page", ["/pricing"]]]]
+    assert page.figures[0] == f"{ask(visited, filters=[either])[0]['metrics'][0]:,}"
+    page.click(".chip .remove")
+    assert page.texts(".chip") == []
+
+
+def test_keys_choose_period_and_comparison_and_read_the_chart(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=30d")
+    page.press("w")
+    assert page.query == "period=7d"
+    page.press("x")
+    assert page.query == "period=7d&compare=none"
+    page.press("?")
+    assert page.one("#shortcuts").is_displayed()
+    page.press(Keys.ESCAPE)
+    assert not page.one("#shortcuts").is_displayed()
+    page.one(".plot").send_keys(Keys.HOME)
+    name, value = page.run("return document.getElementById('read').textContent").split(", ")
+    assert value == page.run("return document.querySelector('.data td').textContent")
+    assert name == page.run("return document.querySelector('.data tbody th').textContent")
+    page.one(".plot").send_keys(Keys.END)
+    assert "so far" in page.run("return document.getElementById('read').textContent")
+    page.open(f"/site/{SITE}?period=7d&f=is,country,DE")
+    page.press(Keys.ESCAPE)
+    assert page.query == "period=7d"
+
+
+def test_the_main_flow_needs_no_mouse(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=7d")
+    page.one("#places-row-1").send_keys(Keys.ENTER)
+    page.settle()
+    assert page.driver.switch_to.active_element.get_attribute("id") == "places-row-1"
+    page.one("#sources-source").send_keys(Keys.ENTER)
+    page.settle()
+    assert page.one("#sources-source").get_attribute("aria-current") == "true"
+    page.one("#period").send_keys(Keys.ENTER)
+    page.one("[data-key=t]").send_keys(Keys.ENTER)
+    page.settle()
+    assert page.query == "period=30d&f=is,country,US&tabs=sources.source"
+
+
+def test_a_theme_is_kept(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=7d")
+    page.one(".top .icon").click()
+    page.one("[data-theme-choice=dark]").click()
+    page.open("/")
+    assert page.run("return document.documentElement.dataset.theme") == "dark"
+
+
+def test_what_visitors_send_runs_nowhere(page: Page, system: System):
+    site = f"hostile-{uuid4().hex[:8]}"
+    hostile = "\"'><img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script>"
+    visit = {"site_id": site, "ip": "192.0.2.1", "user_agent": FIREFOX}
+    send(
+        system,
+        visit | {"event_type": "pageview", "url": f"https://x.example/{hostile}?utm_campaign={hostile}",
+                 "referrer": f"https://evil.example/{hostile}", "city": hostile, "source": hostile},
+        visit | {"event_type": hostile, "path": f"/{hostile}", "props": {"plan": hostile}},
+    )  # fmt: skip
+    wait_for(lambda: ask(system, site_id=site, metrics=["events"])[0]["metrics"] == [2], "both events")
+    tabs = "tabs=pages.entry,sources.source,places.city,goals.event"
+    filtered = f"f=is,source,{quote(quote(hostile))}"
+    for query in (tabs, "tabs=sources.referrer,goals.prop.plan", filtered, f"search={quote(hostile)}"):
+        page.open(f"/site/{site}?period=day&{query}")
+        assert page.figures[0] == "1"
+        assert page.driver.title == f"{site} · Footfall"
+        assert not page.driver.find_elements(By.CSS_SELECTOR, "main img, main script")
+    page.open(f"/list/sources/{site}?period=day&tabs=sources.source")
+    assert page.texts("tbody .name") == [hostile]
+    page.click("tbody th a")
+    assert page.figures[0] == "1"
+    assert page.driver.title == f"{site} · Footfall"
+
+
+def faults(page: Page) -> list[str]:
+    """What axe-core finds against WCAG 2.2 A and AA."""
+    page.driver.execute_script(AXE.read_text(encoding="utf-8"))
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+    found = page.driver.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run({ runOnly: arguments[0] }).then((found) => done(found.violations))", tags
+    )  # fmt: skip
+    return [f"{each['id']}: {node['html'][:120]} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+
+VIEWS = {
+    "dashboard": f"/site/{SITE}?period=7d&f=is,country,DE",
+    "list": f"/list/pages/{SITE}?period=7d&f=is,country,DE",
+    "overview": "/",
+    "first-event": "/site/nothing-yet",
+    "empty": f"/site/{SITE}?period=day&f=is,page,/nowhere",
+    "invalid": f"/site/{SITE}?period=7d&f=is,country,Germany",
+    "login": "/login",
+}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_pages_are_accessible_in_both_themes(page: Page, visited: System, theme: str):
+    found = {}
+    for name, path in VIEWS.items():
+        page.show_as(1280, 900, theme)
+        page.open(path)
+        found[name] = faults(page)
+    assert found == {name: [] for name in VIEWS}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_pages_fit_every_width(page: Page, visited: System, theme: str):
+    for width in WIDTHS:
+        for name, path in VIEWS.items():
+            page.show_as(width, 900, theme)
+            page.open(path)
+            page.shoot(SCREENSHOTS / f"{name}-{theme}-{width}.png", width, theme)
+            assert page.run("return document.documentElement.scrollWidth") <= width, (name, width)
+
+
+@pytest.mark.skipif("FOOTFALL_PICTURE" not in os.environ, reason="writes a file of the documentation")
+def test_the_picture_of_the_documentation(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=7d")
+    page.shoot(PICTURE, 1280, "light")
+    assert PICTURE.stat().st_size < 200_000
