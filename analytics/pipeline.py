@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from itertools import groupby
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
+from msgspec.structs import replace
 
 from analytics.batched import batched
 from analytics.events.account import DEAD, DROPPED_LATER, DUPLICATE, STORED, Account

@@ -68,10 +68,10 @@ class Text(fields.String):
 
     def __init__(self, *, shortest: int = 0, longest: int, **kwargs: Any) -> None:
         super().__init__(validate=Length(min=shortest or None, max=longest), **kwargs)
-        self._lengths = range(max(shortest, 1), longest + 1)  # "" may mean null
+        self.lengths = range(max(shortest, 1), longest + 1)  # "" may mean null
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
-        if type(value) is str and len(value) in self._lengths and value.isascii():
+        if type(value) is str and len(value) in self.lengths and value.isascii():
             return value
         return super().deserialize(value, attr, data, **kwargs)
 
@@ -140,6 +140,7 @@ class Code(fields.String):
     """Text of a fixed form. `form`: a regular expression."""
 
     def __init__(self, form: str, example: str, **kwargs: Any) -> None:
+        self.form = form
         self.json_schema: Json = {"pattern": f"^{form}$"}
         super().__init__(validate=Regexp(rf"{form}\Z", error=f"Not a code such as {example}."), **kwargs)
 
@@ -161,10 +162,10 @@ class Whole(fields.Integer):
 
     def __init__(self, *, validate: Range | None = None, **kwargs: Any) -> None:
         super().__init__(strict=True, validate=validate, **kwargs)
-        self._numbers = range(validate.min, validate.max + 1) if validate else range(0)
+        self.numbers = range(validate.min, validate.max + 1) if validate else range(0)
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
-        if type(value) is int and value in self._numbers:
+        if type(value) is int and value in self.numbers:
             return value
         return super().deserialize(value, attr, data, **kwargs)
 

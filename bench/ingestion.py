@@ -17,11 +17,11 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from msgspec.structs import replace
 from redis import Redis
 
 from analytics.events.event import Event, id_from_client, new_id
@@ -133,18 +133,24 @@ def drain(system: System, backlog: int, site: str, *, as_hits: bool = False) -> 
     workers = system.part("tasks worker")
     for worker in workers:
         worker.suspend()
-    redis, now = system.redis(), datetime.now(UTC)
-    journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
-    for first in range(0, backlog, 500):
-        bodies = [_body(number, site) for number in range(first, first + 500)]
-        events = _hits(redis, site) if as_hits else [load_event(body, now) for body in bodies]
-        journal.append([Line.of(event) for event in events])
+    redis = system.redis()
+    fill(redis, backlog, site, as_hits=as_hits)
     for worker in workers:
         worker.resume()
     wait_for(lambda: redis.xlen(JOURNAL_KEY) < backlog, "the first batch", 60)
     start, first_seen = time.perf_counter(), redis.xlen(JOURNAL_KEY)
     wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 300)
     return first_seen / (time.perf_counter() - start)
+
+
+def fill(redis: Redis, backlog: int, site: str, *, as_hits: bool) -> None:
+    """Append this many events to the journal. `as_hits`: see drain."""
+    now = datetime.now(UTC)
+    journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
+    for first in range(0, backlog, 500):
+        bodies = [_body(number, site) for number in range(first, first + 500)]
+        events = _hits(redis, site) if as_hits else [load_event(body, now) for body in bodies]
+        journal.append([Line.of(event) for event in events])
 
 
 def _hits(redis: Redis, site: str) -> list[Event]:

@@ -18,6 +18,7 @@ from datetime import datetime
 from hmac import digest
 from typing import Any
 
+from msgspec import structs
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
@@ -410,7 +411,7 @@ class _Examiner:
         sent_at = None if is_export else self._hit.sent_at  # an export's times are by our clock
         occurred_at, clamped = when_it_occurred(event, body.get("timestamp"), sent_at)
         if clamped or occurred_at is not event.occurred_at:
-            event = replace(event, occurred_at=occurred_at, clamped=clamped)
+            event = structs.replace(event, occurred_at=occurred_at, clamped=clamped)
         site, is_configured = self._site(event.site_id)
         is_trusted = self._key is not None and self._key.may(WRITE_SCOPE, event.site_id)
         client = _client_of(body, Client() if is_trusted else self._hit.client, event.site_id)

@@ -5,14 +5,14 @@ The channel follows from the source, the kind of source, and the medium and camp
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from analytics.enrichment.sources import CLICK_IDS, Kind
 
 
-@dataclass(frozen=True, slots=True)
-class TrafficOrigin:
+class TrafficOrigin(Struct, frozen=True):
     """Where a visitor came from. Texts are in lower case, "" if unknown. Without a source and a medium, the visit is
     direct.
     """

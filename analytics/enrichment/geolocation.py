@@ -8,7 +8,7 @@ are stored without a place.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ _COUNTRY = re.compile(r"[A-Z]{2}")
 _REGION = re.compile(r"[A-Z]{2}-[A-Z0-9]{1,3}")
 NO_COUNTRIES = ("XX", "ZZ")  # codes with which a CDN reports an unknown country
 _LONGEST_CITY = 128
+_REMEMBERED = 10_000  # places of the file, 300 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +51,20 @@ class Places:
 
 def place_said(said: Mapping[str, str]) -> Place | None:
     """Return the place from the names country, region and city. The region may have its country in front or not."""
-    country = said.get("country", "").strip().upper()
+    return _plain_place(said.get("country", ""), said.get("region", ""), said.get("city", ""))
+
+
+def _plain_place(country: str, region: str, city: str) -> Place | None:
+    country, region = country.strip().upper(), region.strip().upper()
     if not _COUNTRY.fullmatch(country) or country in NO_COUNTRIES:
         return None
-    region = said.get("region", "").strip().upper()
     if region and "-" not in region:
         region = f"{country}-{region}"
     is_of_it = _REGION.fullmatch(region) and region.startswith(f"{country}-")
-    return Place(country, region if is_of_it else None, said.get("city", "").strip()[:_LONGEST_CITY] or None)
+    return Place(country, region if is_of_it else None, city.strip()[:_LONGEST_CITY] or None)
+
+
+_remembered_place = lru_cache(maxsize=_REMEMBERED)(_plain_place)
 
 
 def _place(record: Mapping[str, Any]) -> Place | None:
@@ -65,13 +72,8 @@ def _place(record: Mapping[str, Any]) -> Place | None:
     if not isinstance(country, str):
         return None
     city = _part(record, "city")
-    return place_said(
-        {
-            "country": country,
-            "region": _region(country, record) or "",
-            "city": _english(city) or (text if isinstance(text := record.get("city"), str) else ""),
-        }
-    )
+    name = _english(city) or (text if isinstance(text := record.get("city"), str) else "")
+    return _remembered_place(country, _region(country, record) or "", name)
 
 
 def _region(country: str, record: Mapping[str, Any]) -> str | None:

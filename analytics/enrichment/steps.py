@@ -10,11 +10,12 @@ A step that fails is skipped for that event, counted, and logged once. The event
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import structlog
 from maxminddb import InvalidDatabaseError
+from msgspec.structs import replace
 
 from analytics.enrichment.channels import TrafficOrigin, channel_of
 from analytics.enrichment.geolocation import Place, Places, place_said
@@ -70,7 +71,7 @@ class Draft:
     def put(self, name: str, value: str | None) -> None:
         """Set a value unless the event has one. Invalid text (half a surrogate pair) is replaced."""
         if value and name not in self.described:
-            self.described[name] = storable(value)[: _LONGEST.get(name, 128)]
+            self.described[name] = _as_stored(name, value)
 
     def as_event(self) -> Event:
         event, described = self.event, self.described or None
@@ -275,6 +276,11 @@ class Enrichment:
             if event.client not in clients:
                 clients[event.client] = self.unseal(event.client or "")
         return [enrich(event, clients[event.client], sites[event.site_id], self.lookups) for event in events]
+
+
+@lru_cache(maxsize=10_000)  # values, 1 kB each at most
+def _as_stored(name: str, value: str) -> str:
+    return storable(value)[: _LONGEST.get(name, 128)]
 
 
 @lru_cache(maxsize=1000)

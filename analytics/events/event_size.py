@@ -4,8 +4,9 @@ Neither of the two is stored. A worker derives the page, the campaign and the vi
 """
 
 import json
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from analytics.events.event import Event
 from analytics.events.schema import dump_journal_event

@@ -10,14 +10,16 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
-from typing import Any
+from operator import attrgetter
+from typing import Annotated, Any
 from uuid import UUID
 
+import msgspec
 from marshmallow import EXCLUDE, ValidationError, fields
 from marshmallow.validate import Range
+from msgspec.structs import replace
 
 from analytics.events.event import DESCRIBED, Event, Revenue, id_from_client, id_from_export, new_id
 from analytics.events.page_urls import is_page_url
@@ -48,6 +50,7 @@ _AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 PLAIN_URL = re.compile(r"https?://(?:[a-z0-9]{1,63}\.){0,4}[a-z0-9]{1,63}(?:/[!-\[\]-~]*)?", re.ASCII)
 LONGEST_SEAL = 32_768  # characters; the longest user agent that the collector accepts, in emoji, takes 20,000
 UNEXPLAINED = {"body": ["Not a valid event."]}
+NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, ValidationError, RecursionError)
 LARGEST_ENTRY = 1_000_000  # bytes; any JSON of this size stays far below MongoDB's 16 MB
 
 
@@ -128,7 +131,7 @@ class PageUrl(Text):
     }
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
-        if type(value) is str and len(value) in self._lengths and PLAIN_URL.fullmatch(value):
+        if type(value) is str and len(value) in self.lengths and PLAIN_URL.fullmatch(value):
             return value
         return fields.String.deserialize(self, value, attr, data, **kwargs)
 
@@ -201,11 +204,40 @@ class JournalSchema(ExportedSchema):
     client = Text(longest=LONGEST_SEAL, **OPTIONAL)
 
 
+def _type_of(field: fields.Field[Any]) -> Any:
+    """The type by which msgspec reads a field's usual values. It accepts no value that marshmallow rejects."""
+    match field:
+        case Id():
+            return UUID
+        case Flag():
+            return bool
+        case Text():
+            return Annotated[str, msgspec.Meta(min_length=field.lengths.start, max_length=field.lengths.stop - 1)]
+        case Code():
+            return Annotated[str, msgspec.Meta(pattern=f"^{field.form}\\Z")]
+        case Whole():
+            return Annotated[int, msgspec.Meta(ge=field.numbers.start, le=field.numbers.stop - 1)]
+    return Any
+
+
 _event_schema = EventSchema()
 _exported_schema = ExportedSchema()
 _journal_schema = JournalSchema()
 _moment = Moment()
-_described = frozenset(DESCRIBED)
+_types = {name: _type_of(field) for name, field in _journal_schema.fields.items()}
+_Entry: Any = msgspec.defstruct(
+    "_Entry",
+    [
+        (name, kind) if _journal_schema.fields[name].required else (name, kind | None, None)
+        for name, kind in _types.items()
+    ],
+    forbid_unknown_fields=True,  # msgspec would not check that their text is UTF-8
+    kw_only=True,
+    gc=False,
+)
+_DECODED_AS_JSON = [name for name, kind in _types.items() if kind is Any]
+_decoder = msgspec.json.Decoder(_Entry)
+_described_of = attrgetter(*DESCRIBED)
 # An encoder of our own, because json.dumps makes a new one for each call. An event holds no circular reference.
 _to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
 _TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence")
@@ -215,7 +247,7 @@ def load_event(body: object, received_at: datetime, *, explain: bool = True) -> 
     """Return one event that a client sent and that is received now. Raises InvalidEvent. Without `explain`, the
     exception does not say what is wrong, which takes a tenth of the time.
     """
-    return _event(_load(_event_schema, body, explain), new_id, lambda: received_at)
+    return _event(_Entry(**_load(_event_schema, body, explain)), new_id, lambda: received_at)
 
 
 def load_exported_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
@@ -229,14 +261,35 @@ def load_exported_event(body: object, received_at: datetime, *, explain: bool = 
     loaded |= {"id": id_from_export(loaded["site_id"], exported_id), "exported_id": exported_id, "event_id": None}
     if loaded.get("received_at") is None or loaded["received_at"] > received_at:
         loaded["received_at"] = received_at
-    return _event(loaded, new_id, lambda: received_at)
+    return _event(_Entry(**loaded), new_id, lambda: received_at)
 
 
 def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Callable[[], datetime]) -> Event:
     """Return one event from the journal. The entry's own id and time replace missing ones. Raises InvalidEvent."""
     if len(raw) > LARGEST_ENTRY:
         raise InvalidEvent({"body": [f"Larger than {LARGEST_ENTRY} bytes."]})
-    return _event(_load(_journal_schema, read_event_json(without_half_pairs(raw)[0])), entry_id, entry_time)
+    whole = without_half_pairs(raw)[0]
+    try:
+        entry = decode_entry(whole)
+    except NOT_DECODED:
+        entry = read_entry(whole)
+    return _event(entry, entry_id, entry_time)
+
+
+def decode_entry(raw: bytes) -> Any:
+    """Read an entry with msgspec, in a tenth of the time of read_entry. Raises one of NOT_DECODED for all entries
+    that read_entry rejects, and for some that it accepts.
+    """
+    entry = _decoder.decode(raw)
+    for name in _DECODED_AS_JSON:
+        if (value := getattr(entry, name)) is not None:
+            setattr(entry, name, _journal_schema.fields[name].deserialize(value))
+    return entry
+
+
+def read_entry(raw: bytes) -> Any:
+    """Read an entry with json and marshmallow. Raises InvalidEvent, which says what is wrong."""
+    return _Entry(**_load(_journal_schema, read_event_json(raw)))
 
 
 def read_event_json(raw: bytes) -> Any:
@@ -319,30 +372,29 @@ def _site_of(body: dict[str, Any]) -> str:
         return ""
 
 
-def _event(loaded: dict[str, Any], fallback_id: Callable[[], UUID], fallback_time: Callable[[], datetime]) -> Event:
-    received_at = loaded.get("received_at") or whole_milliseconds(fallback_time())
-    event_id = loaded.get("event_id")
+def _event(entry: Any, fallback_id: Callable[[], UUID], fallback_time: Callable[[], datetime]) -> Event:
+    received_at = entry.received_at or whole_milliseconds(fallback_time())
     return Event(
-        id=id_from_client(loaded["site_id"], event_id) if event_id else loaded.get("id") or fallback_id(),
-        site_id=loaded["site_id"],
-        event_type=loaded["event_type"],
-        occurred_at=loaded.get("timestamp") or received_at,
+        id=id_from_client(entry.site_id, entry.event_id) if entry.event_id else entry.id or fallback_id(),
+        site_id=entry.site_id,
+        event_type=entry.event_type,
+        occurred_at=entry.timestamp or received_at,
         received_at=received_at,
-        hostname=loaded.get("hostname") or None,
-        path=loaded.get("path"),
-        user_id=loaded.get("user_id") or None,  # "" means no user
-        visitor_id=loaded.get("visitor_id") or None,
-        described={name: text for name, text in loaded.items() if text and name in _described} or None,
-        interactive=loaded.get("interactive") is not False,
-        engagement_time=loaded.get("engagement_time"),
-        scroll_depth=loaded.get("scroll_depth"),
-        revenue=loaded.get("revenue"),
-        props=loaded.get("props"),
-        clamped=bool(loaded.get("clamped")),
-        url=loaded.get("url") or None,
-        client=loaded.get("client") or None,
-        sequence=loaded.get("sequence"),
-        exported_id=loaded.get("exported_id"),
+        hostname=entry.hostname or None,
+        path=entry.path,
+        user_id=entry.user_id or None,  # "" means no user
+        visitor_id=entry.visitor_id or None,
+        described={name: text for name, text in zip(DESCRIBED, _described_of(entry), strict=True) if text} or None,
+        interactive=entry.interactive is not False,
+        engagement_time=entry.engagement_time,
+        scroll_depth=entry.scroll_depth,
+        revenue=entry.revenue,
+        props=entry.props,
+        clamped=bool(entry.clamped),
+        url=entry.url or None,
+        client=entry.client or None,
+        sequence=entry.sequence,
+        exported_id=entry.exported_id,
     )
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from uuid import UUID
 
 import structlog
+from msgspec import Struct
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -146,8 +147,7 @@ class Replay:
     sequence: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True, gc=False):
     """One entry of the journal. `raw` is an event's bytes, or any content that another program wrote.
 
     `account` is where the entry was counted when it was appended. It is None if the entry bypassed the collector and is
@@ -175,8 +175,7 @@ class Entry:
             return None
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True, gc=False):
     """The outcome of an entry (`stored`, `duplicate`, `dead`, or `dropped-later:` and a reason), and the account in
     which it is counted.
     """

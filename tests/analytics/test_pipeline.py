@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bson import Decimal128
 from celery.exceptions import SoftTimeLimitExceeded
+from msgspec import structs
 from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
@@ -87,7 +88,7 @@ def test_fields_derived_from_url_and_sender_are_stored_and_neither_url_nor_sende
 ):
     sealed = Salts(redis, lambda: NOW).seal(Client("192.0.2.1", CHROME, "de-DE,de;q=0.9"), NOW.date())
     event = load_event(type_of | {"url": "https://www.shop.example/a?utm_source=ig&x=1", "screen": "390x844"}, NOW)
-    stores.journal.append([Line.of(replace(event, client=sealed))])
+    stores.journal.append([Line.of(structs.replace(event, client=sealed))])
     assert store_waiting(stores, "task") == Outcome(stored=1)
     (document,) = database["events"].find({}, dict.fromkeys(["_id", "entry_id", *TIMES], 0))
     assert document == type_of | {
@@ -98,7 +99,9 @@ def test_fields_derived_from_url_and_sender_are_stored_and_neither_url_nor_sende
 
 
 def test_an_event_whose_sender_cannot_be_unsealed_is_stored_without_it(stores: Stores, database: Database):
-    stores.journal.append([Line.of(replace(load_event(type_of | {"path": "/a"}, NOW), client="2026-11-01.AAAA"))])
+    stores.journal.append(
+        [Line.of(structs.replace(load_event(type_of | {"path": "/a"}, NOW), client="2026-11-01.AAAA"))]
+    )
     assert store_waiting(stores, "task") == Outcome(stored=1)
     (document,) = database["events"].find({}, dict.fromkeys(["_id", "entry_id", *TIMES], 0))
     assert document == type_of | {"path": "/a"}
@@ -110,7 +113,7 @@ def test_an_event_of_a_bot_is_dropped_and_the_others_are_stored(stores: Stores, 
     )
     event = load_event(type_of | {"path": "/bot"}, NOW)
     append(stores.journal, {"path": "/a"}, {"path": "/b", "referrer": "https://semalt.com/"})
-    stores.journal.append([Line.of(replace(event, client=bot))])
+    stores.journal.append([Line.of(structs.replace(event, client=bot))])
     outcome = store_waiting(stores, "task")
     assert outcome == Outcome(stored=1, dropped=("spam_referrer", "bot"))
     assert outcome.as_result() == {"stored": 1, "duplicate": 0, "dead": 0, "dropped": 2}
@@ -228,7 +231,7 @@ def test_an_hour_without_mongodb_makes_no_dead_letter(stores: Stores, database: 
 def test_an_event_that_the_driver_cannot_send_is_refused_alone(database: Database, props: dict[str, Any]):
     """The schema rejects all of these. For a value that it lets through, the driver raises for the whole batch."""
     events = [load_event(type_of | {"event_id": f"{n}"}, NOW) for n in range(10)]
-    events[7] = replace(events[7], props=props)
+    events[7] = structs.replace(events[7], props=props)
     stored = EventStore(database).store([(f"0-{n}", event) for n, event in enumerate(events)], NOW)
     assert stored.duplicate == frozenset()
     assert [refusal.index for refusal in stored.refused] == [7]

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from bson import Decimal128, Int64
 from flask.testing import FlaskClient
+from msgspec import structs
 from pymongo import MongoClient
 from pymongo.database import Database
 from werkzeug.test import TestResponse
@@ -77,7 +78,7 @@ def test_a_line_has_all_fields_of_an_event_and_can_be_sent_again(report: FlaskCl
         "received_at": "2026-11-22T12:00:00.123000+00:00",
     }
     (stored,) = EventStore(database).find("shop", NOW - timedelta(days=2), NOW)
-    assert replace(load_event(line, NOW), id=stored.id, sequence=stored.sequence) == stored
+    assert structs.replace(load_event(line, NOW), id=stored.id, sequence=stored.sequence) == stored
 
 
 def test_fields_that_an_event_does_not_have_are_left_out(report: FlaskClient, database: Database):
@@ -286,7 +287,7 @@ def test_large_events_take_no_more_memory_than_small_ones(form: Any):
     """50 kB each, 150 MB in total."""
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 800)))
     props = {f"name-{n}": text[n:] + text[:n] for n in range(20)}
-    events = (replace(event, props={name: f"{n}{text}" for name, text in props.items()}) for n, event in
+    events = (structs.replace(event, props={name: f"{n}{text}" for name, text in props.items()}) for n, event in
               enumerate(many(3_000)))  # fmt: skip
     tracemalloc.start()
     before = pa.total_allocated_bytes()

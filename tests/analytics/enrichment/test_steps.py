@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from analytics.enrichment import steps as enriching
@@ -300,7 +301,7 @@ def test_any_input_is_stored_as_valid_text(
     url: str, referrer: str, user_agent: str, languages: str, place: tuple[str, str]
 ):
     client = Client("", user_agent, languages, (("country", "DE"), ("region", place[0]), ("city", place[1])))
-    given = replace(event(), url=url, described={"referrer": referrer} if referrer else None)
+    given = structs.replace(event(), url=url, described={"referrer": referrer} if referrer else None)
     with capture_logs() as logs:
         found = enrich(given, client, SITE, Lookups())
     assert logs == []

@@ -1,7 +1,6 @@
 """What the schema accepts and rejects, and that the journal returns exactly what it was given."""
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
@@ -9,6 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from analytics.events.event import DESCRIBED, Revenue
 from analytics.events.schema import EventSchema, InvalidEvent, dump_journal_event, load_event, load_journal_event

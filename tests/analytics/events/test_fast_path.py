@@ -1,5 +1,6 @@
 """The fast path of an event's schema agrees with marshmallow: on what it returns, and on what is wrong."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +12,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError, fields
 
-from analytics.events.schema import PLAIN_URL, EventSchema, ExportedSchema, InvalidEvent, JournalSchema, load_event
+from analytics.events.schema import (
+    NOT_DECODED,
+    PLAIN_URL,
+    EventSchema,
+    ExportedSchema,
+    InvalidEvent,
+    JournalSchema,
+    decode_entry,
+    load_event,
+    read_entry,
+)
 from analytics.schema_fields import Code, FastSchema, Flag, Id, Moment, Text, Whole, normalized
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -25,6 +36,16 @@ def slow(schema: FastSchema) -> FastSchema:
         field.deserialize = partial(fields.Field.deserialize, field)
     return schema
 
+
+ENTRY = LEAST | {
+    "id": "6f1f1b0e2f5c5d0a9c1e0f00fa11c0de", "timestamp": "2026-11-22T12:00:00.123456+00:00",
+    "path": "/\u00e9\U0001f600",
+    "props": {"plan": "pro", "n": 10.5, "\u00fc": None}, "revenue": {"amount": "10.10", "currency": "USD"},
+    "engagement_time": 7, "interactive": False, "country": "DE", "sequence": "1763632801000-000003",
+}  # fmt: skip
+PIECES = [b'"', b"\\u00e9", b"\\ud800", b"\\ud83d\\ude00",
+          b"\xff", b"\n", b"\0", b"\xc3", b"{", b"}", b",", b"1e9", b"\\",
+          b'"site_id":"again",', b'"unknown":"\xff",', b'"id":null,', b"\xef\xbb\xbf"]  # fmt: skip
 
 BOTH = [(schema(), slow(schema())) for schema in (EventSchema, ExportedSchema, JournalSchema)]
 
@@ -96,7 +117,19 @@ def faults(load: Callable[[], object]) -> object:
     return None
 
 
+def is_decoded(raw: bytes) -> bool:
+    """Whether msgspec reads the entry. If it does, json and marshmallow must read the same."""
+    try:
+        decoded = decode_entry(raw)
+    except NOT_DECODED:
+        return False
+    assert repr(decoded) == repr(read_entry(raw))
+    return True
+
+
 def assert_agrees(body: dict[str, Any]) -> None:
+    for is_ascii in (True, False):
+        is_decoded(json.dumps(body, ensure_ascii=is_ascii).encode(errors="surrogatepass"))
     for fast, marshmallow in BOTH:
         assert result(fast.load_fast, body) == result(marshmallow.load, body)
         assert faults(lambda: fast.load(body)) == faults(lambda: marshmallow.load(body))  # noqa: B023
@@ -135,3 +168,23 @@ def test_both_agree_on_every_way_to_write_a_time():
     for parts in product(DATES, SEPARATORS, TIMES, OFFSETS):
         written = "".join(parts)
         assert result(shortly, written) == result(fully, written), written
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_damaged_entries_are_read_by_msgspec_as_by_json_or_not_at_all(data: st.DataObject):
+    raw = json.dumps(ENTRY, ensure_ascii=False).encode()
+    start = data.draw(st.integers(0, len(raw)))
+    piece = data.draw(st.sampled_from(PIECES) | st.binary(max_size=4))
+    is_decoded(raw[:start] + piece + raw[start + data.draw(st.integers(0, 3)) :])
+
+
+def test_a_usual_entry_is_decoded_by_msgspec():
+    assert is_decoded(json.dumps(ENTRY).encode())
+    assert is_decoded(json.dumps(LEAST).encode())
+
+
+@pytest.mark.parametrize("value", ["1e400", "-0", "-0.0", "9" * 400, "12345678901234567890.5", "NaN", "[" * 100_000])
+def test_numbers_and_nesting_are_decoded_as_json_or_not_at_all(value: str):
+    for name in ("props", "revenue"):
+        is_decoded(f'{{"site_id":"a","event_type":"b","{name}":{{"amount":{value},"currency":"USD"}}}}'.encode())

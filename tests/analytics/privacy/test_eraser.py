@@ -23,6 +23,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from msgspec import structs
 from pymongo.database import Database
 from redis import Redis
 
@@ -127,7 +128,7 @@ def test_the_same_name_on_another_site_is_another_visitor(stores: Stores, eraser
 
 
 def test_an_anonymous_visitor_is_erased_by_the_id_of_the_day(stores: Stores, eraser: Eraser, segments: Segments):
-    event = replace(load_event({"site_id": "shop", "event_type": "pageview"}, RECEIVED), visitor_id="0a1b2c")
+    event = structs.replace(load_event({"site_id": "shop", "event_type": "pageview"}, RECEIVED), visitor_id="0a1b2c")
     stores.journal.append([Line.of(event)])
     drain(stores)
     segments.builder.build("shop", "day", interval_of("day", as_ms(RECEIVED)))
