@@ -129,14 +129,18 @@ class Worker(BaseWorker):  # type: ignore[misc]
         super().init_process()
 
     def init_signals(self) -> None:
-        """Installs the signal handlers, then unblocks the stop signals that waited until now (config/gunicorn.py)."""
+        """Installs the signal handlers, then unblocks the stop signals that waited until now (config/gunicorn.py).
+
+        They are Python's own handlers: uvloop's lose a signal that arrives before the loop runs. The loop wakes up at
+        least every SWEEP seconds.
+        """
         for number in self.SIGNALS:
             signal.signal(number, signal.SIG_DFL)
-        self._loop.add_signal_handler(signal.SIGTERM, self._stop)
-        self._loop.add_signal_handler(signal.SIGUSR1, self.log.reopen_files)
-        self._loop.add_signal_handler(signal.SIGWINCH, lambda: None)
-        for number in (signal.SIGINT, signal.SIGQUIT):
-            self._loop.add_signal_handler(number, self._quit)
+        signal.signal(signal.SIGTERM, self.handle_exit)
+        signal.signal(signal.SIGINT, self._quit)
+        signal.signal(signal.SIGQUIT, self._quit)
+        signal.signal(signal.SIGUSR1, self.handle_usr1)
+        signal.signal(signal.SIGWINCH, self.handle_winch)
         signal.signal(signal.SIGABRT, self.handle_abort)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT))
 
@@ -149,11 +153,11 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._loop.run_until_complete(self._serve())
         self._pool.close()
         self._large_bodies.close()
+        # The loop is an object of C that keeps all that it refers to, and DuckDB reports what exists at the end.
+        self._loop.close()
+        asyncio.set_event_loop(None)
 
-    def _stop(self) -> None:
-        self.alive = False
-
-    def _quit(self) -> None:
+    def _quit(self, *_: object) -> None:
         self.alive = False
         self.cfg.worker_int(self)
         os._exit(0)
