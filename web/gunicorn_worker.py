@@ -140,7 +140,9 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         ports = [
-            await self._loop.create_server(lambda: Connection(self, self._loop), sock=each.sock)
+            await self._loop.create_server(
+                lambda: Connection(self, self._loop), sock=each.sock, backlog=self.cfg.backlog
+            )
             for each in self.sockets
         ]
         self._environ = {
