@@ -1,9 +1,10 @@
 """`make bench-peers`: single events, browser hits and batches, sent to Footfall and to other stacks in one run.
 
 All contenders run on this machine all the time, and take turns. In a turn, the workers stand still while the load
-generator posts events. Then they store what waits, while nothing else happens. The order rotates from round to round.
-The tables have the medians of the rounds, and the medians of the ratios within a round. Exits with 1 if a contender
-lost or doubled an event. SECONDS (2) is the length of each load, and ROUNDS (3) their number.
+generator posts events. Then they store what waits, while nothing else happens. All contenders get a load one after the
+other, in the reverse order in every other round. The tables have the medians of the rounds, and the medians of the
+ratios within a round. Exits with 1 if a contender lost or doubled an event. SECONDS (2) is the length of each load, and
+ROUNDS (3) their number.
 """
 
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -60,11 +62,11 @@ Key = tuple[str, str]  # the names of a contender and of a load
 
 
 class Results:
-    """All turns, and the speed of insert_many, by round."""
+    """All turns, and the speed of insert_many in documents/s, both in the order of rounds."""
 
     def __init__(self) -> None:
         self.turns: dict[Key, list[Turn]] = defaultdict(list)
-        self.inserts: list[float] = []
+        self.inserts: dict[str, list[float]] = defaultdict(list)  # by load
         self.sizes: dict[str, float] = {}  # bytes of a stored event, by contender
         self.memory: dict[str, dict[str, float]] = {}
         self.wrong: list[str] = []
@@ -78,32 +80,33 @@ class Results:
         return median(value(a) / value(b) for a, b in pairs)
 
     def of_inserts(self, key: Key) -> float:
-        pairs = zip(self.turns[key], self.inserts, strict=True)
+        pairs = zip(self.turns[key], self.inserts[key[1]], strict=True)
         return median(turn.drained / inserts for turn, inserts in pairs)
 
 
 def main() -> None:
-    print(
-        f"# make bench-peers SECONDS={SECONDS:g} ROUNDS={ROUNDS}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}\n"
-    )
+    moment = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    print(f"# make bench-peers SECONDS={SECONDS:g} ROUNDS={ROUNDS}, {moment}, {machine()}\n", flush=True)
     with tempfile.TemporaryDirectory(prefix="footfall-bench-") as name:
         folder, results = Path(name), Results()
         with _limits(folder / "limits") as limits, all_contenders(folder) as contenders:
             for contender in contenders:
                 _take_turn(contender, DESCRIBED, results)  # the first requests of a process are slow
             for number in range(ROUNDS):
-                shift = number % (len(contenders) + 1)
-                turns: list[Callable[[Results], None]] = [limits, *(_turns_of(each) for each in contenders)]
-                for take_turns in turns[shift:] + turns[:shift]:
-                    take_turns(results)
+                for traffic in LOADS:
+                    limits(results, traffic)
+                    # In both orders the first two, whose ratios count, follow each other at once.
+                    for contender in contenders if number % 2 == 0 else contenders[::-1]:
+                        _measure(contender, traffic, results)
             for contender in contenders:
                 _measure_size(contender, results)
+                results.memory[contender.name] = contender.memory()
     print_tables(results)
     sys.exit(1 if results.wrong else 0)
 
 
 @contextmanager
-def _limits(folder: Path) -> Iterator[Callable[[Results], None]]:
+def _limits(folder: Path) -> Iterator[Callable[[Results, Traffic], None]]:
     folder.mkdir()
     server = redis_server(folder / "redis", pick_port(0))
     with (
@@ -114,12 +117,13 @@ def _limits(folder: Path) -> Iterator[Callable[[Results], None]]:
         make_database(Settings(mongodb_uri=uri)).client as client,
     ):
 
-        def measure(results: Results) -> None:
-            for name, port in ((CONSTANT, loop), (THREADS, threads)):
-                results.turns[name, DESCRIBED.name].append(_post(port, DESCRIBED))
-            results.turns[APPEND, DESCRIBED.name].append(_append(server.port))
-            results.inserts.append(calibration.inserts(client.get_default_database()))
-            say(f"limits: insert_many {results.inserts[-1]:,.0f}/s")
+        def measure(results: Results, traffic: Traffic) -> None:
+            if traffic is DESCRIBED:
+                for name, port in ((CONSTANT, loop), (THREADS, threads)):
+                    results.turns[name, traffic.name].append(_post(port, traffic))
+                results.turns[APPEND, traffic.name].append(_append(server.port))
+            results.inserts[traffic.name].append(calibration.inserts(client.get_default_database()))
+            say(f"limits, {traffic.name}: insert_many {results.inserts[traffic.name][-1]:,.0f}/s")
 
         yield measure
 
@@ -139,16 +143,11 @@ def _append(port: int) -> Turn:
     return Turn(load, accepted, {"load generator": (time.process_time() - before) / max(accepted, 1) * 1e6})
 
 
-def _turns_of(contender: Contender) -> Callable[[Results], None]:
-    def take_turns(results: Results) -> None:
-        for traffic in LOADS:
-            if traffic.everywhere or contender.name == FOOTFALL:
-                turn = _take_turn(contender, traffic, results)
-                results.turns[contender.name, traffic.name].append(turn)
-                say(f"{contender.name}, {traffic.name}: {turn.rate:,.0f} events/s, drained {turn.drained:,.0f}/s")
-        results.memory[contender.name] = contender.memory()
-
-    return take_turns
+def _measure(contender: Contender, traffic: Traffic, results: Results) -> None:
+    if traffic.everywhere or contender.name == FOOTFALL:
+        turn = _take_turn(contender, traffic, results)
+        results.turns[contender.name, traffic.name].append(turn)
+        say(f"{contender.name}, {traffic.name}: {turn.rate:,.0f} events/s, drained {turn.drained:,.0f}/s")
 
 
 def _take_turn(contender: Contender, traffic: Traffic, results: Results) -> Turn:
@@ -247,7 +246,7 @@ def _print_drains(results: Results) -> None:
             f"{results.sizes[key[0]]:,.0f}",
             *(f"{results.median_of(key, lambda turn, part=part: turn.drain_cpu[part]):,.1f}" for part in parts),
         )
-    _print_row(INSERTS, f"{median(results.inserts):,.0f}", "1.00", *[""] * 5)
+    _print_row(INSERTS, f"{median(chain.from_iterable(results.inserts.values())):,.0f}", "1.00", *[""] * 5)
     print()
 
 

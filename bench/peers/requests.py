@@ -76,5 +76,5 @@ BATCHES = Traffic(
     events=500,
     everywhere=False,
 )
-LOADS = (DESCRIBED, MANY, BROWSER, DISPATCHED, BATCHES)
+LOADS = (DESCRIBED, DISPATCHED, BATCHES, MANY, BROWSER)
 XADD = b"*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$5\r\nevent\r\n$%d\r\n%b\r\n" % (len(ENTRY), ENTRY)
