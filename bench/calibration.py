@@ -73,21 +73,21 @@ def _document(now: datetime) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(app: str, folder: Path, **settings: str) -> Iterator[int]:
-    """Runs an app under the same gunicorn settings as Footfall's apps. Yields its port."""
+def serving(app: str, folder: Path, *options: str, **settings: str) -> Iterator[int]:
+    """Runs an app under the same gunicorn settings as Footfall's apps, except for `options`. Yields its port."""
     port = pick_port(0)
     command = [sys.executable, "-m", "gunicorn", "--config", "python:config.gunicorn", "--bind", f"127.0.0.1:{port}"]
     with (folder / "serving.log").open("ab") as log:
-        process = subprocess.Popen([*command, app], stdout=log, stderr=log, env=os.environ | settings)
+        process = subprocess.Popen([*command, *options, app], stdout=log, stderr=log, env=os.environ | settings)
     try:
-        wait_for(lambda: _answers(port), app)
+        wait_for(lambda: answers(port), app)
         yield port
     finally:
         process.terminate()
         process.wait()
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     try:
         return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code < 500
     except httpx.HTTPError:

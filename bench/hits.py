@@ -14,18 +14,24 @@ REFERRERS = ("https://www.google.com/", "https://www.bing.com/search", "https://
              "https://chatgpt.com/", "https://news.ycombinator.com/item", "https://www.reddit.com/r/a")  # fmt: skip
 CAMPAIGNS = ("", "", "", "", "?utm_source=newsletter&utm_medium=email&utm_campaign=autumn", "?gclid=Cj0KCQiA",
              "?page=2&sort=a", "?fbclid=IwAR1")  # fmt: skip
+LANGUAGES = ("en-US,en;q=0.9", "de-DE,de;q=0.9", "fr")
 
 
-def hit(chance: random.Random, user_agent: str, site_id: str = "shop") -> tuple[Event, Client]:
+def hit_body(chance: random.Random, site_id: str) -> dict[str, str]:
+    """What a page sends. The headers of its request have the rest."""
     referrer = chance.choice(
         ("", "", *REFERRERS, f"https://blog-{chance.randrange(300)}.example/post/{chance.random()}")
     )
-    body = {
+    return {
         "site_id": site_id, "event_type": "pageview", "referrer": referrer, "screen": "1920x1080",
         "url": f"https://www.shop.example/products/{chance.randrange(500)}{chance.choice(CAMPAIGNS)}",
     }  # fmt: skip
+
+
+def hit(chance: random.Random, user_agent: str, site_id: str = "shop") -> tuple[Event, Client]:
+    body = hit_body(chance, site_id)
     address = f"{chance.randrange(1, 200)}.{chance.randrange(256)}.{chance.randrange(256)}.{chance.randrange(256)}"
-    return load_event(body, NOW), Client(address, user_agent, chance.choice(("en-US,en;q=0.9", "de-DE,de;q=0.9", "fr")))
+    return load_event(body, NOW), Client(address, user_agent, chance.choice(LANGUAGES))
 
 
 def user_agents(chance: random.Random) -> list[str]:

