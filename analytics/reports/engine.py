@@ -54,6 +54,7 @@ from analytics.reports.results import (
     VisitorHistory,
 )
 from analytics.reports.site_stats_sql import first_event, site_stats
+from analytics.segments.snapshot import Snapshot
 from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.sql import Sql
 from analytics.unavailable import Unavailable, raising_unavailable
@@ -163,7 +164,9 @@ class Reports:
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> Journeys:
             _check_patterns(connection, query.filters)
-            sql, _ = self._rendered(connection, budget, query.site_id, exploration_sql.views_of(query, page))
+            plan = exploration_sql.views_of(query, page)
+            snapshot = self._opened(connection, budget, query.site_id, plan)
+            sql = plan.render(snapshot)
             connection.execute(f"CREATE TEMP TABLE viewed AS {sql.text}", sql.values)
             reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
             if reach[0] is None:
@@ -199,9 +202,11 @@ class Reports:
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
             _check_patterns(connection, query.filters)
-            sql, as_of = self._rendered(connection, budget, query.site_id, exploration_sql.places(query))
+            plan = exploration_sql.places(query)
+            snapshot = self._opened(connection, budget, query.site_id, plan)
+            sql = plan.render(snapshot)
             connection.execute(f"COPY ({sql.text}) TO '{file}' {_PLACES}", sql.values)
-            return as_of
+            return snapshot.as_of
 
         return self._ask(query.site_id, ask, budget)
 
@@ -223,18 +228,15 @@ class Reports:
         self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_id: str, plan: Plan
     ) -> tuple[list[tuple[Any, ...]], datetime | None]:
         """Return the rows that the plan's statement finds, and as of when."""
-        sql, as_of = self._rendered(connection, budget, site_id, plan)
-        return _fetch(connection, budget, sql), as_of
+        snapshot = self._opened(connection, budget, site_id, plan)
+        return _fetch(connection, budget, plan.render(snapshot)), snapshot.as_of
 
-    def _rendered(
-        self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_id: str, plan: Plan
-    ) -> tuple[Sql, datetime | None]:
-        """Return the plan's statement over a new snapshot, and as of when its answer is."""
+    def _opened(self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_id: str, plan: Plan) -> Snapshot:
+        """Return a new snapshot for the plan. Keep it until the statement has run: it keeps the files that are read."""
         budget.check()
-        snapshot = self.reader.open(
+        return self.reader.open(
             connection, site_id, plan.interval, self.most_fresh, visits=plan.visits, props=plan.props
         )
-        return plan.render(snapshot), snapshot.as_of
 
     def _rows(
         self,

@@ -20,6 +20,8 @@ from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports
 from analytics.reports.results import Refused
+from analytics.segments import derived_rows
+from analytics.segments.snapshot_reader import SizedCache
 from tests.analytics.segments.test_segments import Rig
 
 DAY = date(2026, 10, 5)
@@ -124,6 +126,19 @@ def test_a_visitor_s_history_shows_some_events_and_says_that_there_are_more(
     monkeypatch.setattr("analytics.reports.engine.MOST_PAST_EVENTS", 5)
     cut = reports.visitor_history("site", "anna", OF_DAY.period, 100)
     assert (cut.visits, cut.is_cut) == (whole.visits[:1], True)
+
+
+def test_a_query_keeps_the_files_of_its_rows_until_it_has_read_them(
+    rig: Rig, reports: Reports, monkeypatch: pytest.MonkeyPatch
+):
+    """Derived rows that do not fit into memory are in a file, which is removed when nothing refers to it."""
+    monkeypatch.setattr(derived_rows, "IN_MEMORY", 0)
+    monkeypatch.setattr(reports.reader, "_seams_on_disk", SizedCache(0))
+    for each in (view(0), view(1), view(50, "bob")):
+        rig.store(each)
+    assert reports.answer(replace(OF_DAY, metrics=("visitors", "visits"))).rows[0].metrics == (2, 2)
+    assert reports.journeys(OF_DAY, "/").following == ()
+    assert reports.write_places(OF_DAY, rig.segments.workplace.unused(".parquet")) is None
 
 
 def test_an_invalid_pattern_is_refused_with_its_place(reports: Reports):
