@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import staleness_of
 from werkzeug.serving import make_server
 
 from analytics.accounts.sharing import SharingStore
@@ -15,7 +16,7 @@ from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
 from tests.support.accounts import PASSWORD, Clock, code_now, make_member
 from tests.support.browser import chromium
-from tests.support.running_system import ROOT
+from tests.support.running_system import ROOT, wait_for
 
 PICTURES = ROOT / "build" / "screenshots"
 WIDTHS = (360, 768, 1280)
@@ -39,12 +40,14 @@ def chrome(tmp_path: Path) -> Iterator[Chrome]:
 
 
 def write(chrome: Chrome, *texts: str) -> None:
-    """Fills in the fields of the page's first form in their order, by keyboard, and sends it."""
+    """Fills in the fields of the page's first form in their order, by keyboard, sends it, and waits for the answer."""
+    form = chrome.find_element(By.CSS_SELECTOR, "form.card")
     chrome.find_element(By.CSS_SELECTOR, "form.card input:not([type=hidden]):not([readonly])").click()
     for n, text in enumerate(texts):
         chrome.switch_to.active_element.send_keys(
             Keys.CONTROL + "a" + Keys.NULL + text, Keys.ENTER if n == len(texts) - 1 else Keys.TAB
         )
+    wait_for(lambda: staleness_of(form)(chrome), "the answer to the form")
 
 
 def look(chrome: Chrome, name: str) -> None:
@@ -81,14 +84,14 @@ def test_from_the_first_link_to_two_step_sign_in(server: str, chrome: Chrome, ac
     chrome.get(f"{server}/account")
     look(chrome, "account")
     chrome.find_element(By.CSS_SELECTOR, "header button").send_keys(Keys.ENTER)
-    assert chrome.current_url.endswith("/login")
+    wait_for(lambda: chrome.current_url.endswith("/login"), "the way to the sign-in")
     write(chrome, "olga@example.org", "wrong")
     look(chrome, "login")
     write(chrome, "olga@example.org", PASSWORD)
     clock.forward(seconds=60)
     look(chrome, "code")
     write(chrome, code_now(secret, clock))
-    assert chrome.current_url == f"{server}/"
+    wait_for(lambda: chrome.current_url == f"{server}/", "the overview")
 
 
 def test_members_and_sharing(server: str, chrome: Chrome, accounts: AccountStore, sharing: SharingStore):
