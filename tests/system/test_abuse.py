@@ -383,7 +383,7 @@ def test_an_attack_keeps_no_honest_client_waiting(
     server, usual = servers[app], observer.calm[app]
     before = most = server.memory()
     with going_on(attack, server.port):
-        for _ in range(5):  # a time that is too long is measured again, because the machine may have been busy
+        for _ in range(2):  # a time that is too long is measured once more, because the machine may have been busy
             asking = observer.pool.submit(ask_honestly, app, server.port, attack.__name__)
             while not asking.done():
                 most = max(most, server.memory())
@@ -396,7 +396,7 @@ def test_an_attack_keeps_no_honest_client_waiting(
         f"large {max(times.large) * 1000:.0f} ms (calm {max(usual.large) * 1000:.0f}), "
         f"memory {before >> 20} + {(most - before) >> 20} MB, then {server.memory() >> 20}"
     )
-    wait_for(lambda: server.memory() < before + max(60_000_000, (most - before) / 2), "less memory", 20)
+    wait_for(lambda: server.memory() < before + max(60_000_000, (most - before) / 2), "less memory", 5)
     assert times.statuses == []
     assert times.is_good(usual)
     assert most - before < GROWTH
