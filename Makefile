@@ -13,7 +13,8 @@ run: .venv/ready ## start the whole system in the foreground; Ctrl-C stops it
 
 test: .venv/ready ## the whole test suite, against real servers of its own
 	@$(BIN)/python -m tests.support.stock_clients
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m 'not alone'
+	$(BIN)/python -m pytest -n0 -m alone
 
 lint: .venv/ready ## ruff, mypy, who may import whom, and words that our English avoids
 	$(BIN)/ruff check

@@ -29,6 +29,8 @@ from tests.support.running_system import running_alone, wait_for
 from tests.support.services import ADMIN_KEY
 from tests.system.test_deployment import PROCFILE
 
+pytestmark = pytest.mark.alone
+
 MEASURED = 1.5  # seconds of each attack
 P99, LONGEST_BATCH = 0.25, 2.0  # seconds
 FAR = 4  # times the figure without an attack
