@@ -10,7 +10,7 @@ from __future__ import annotations  # evaluated, they would keep DuckDB's types 
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -330,8 +330,10 @@ def _text_in(cell: object) -> int:
 
 
 def _interrupt_after(seconds: float, done: threading.Event, connection: duckdb.DuckDBPyConnection) -> None:
-    """Interrupt repeatedly, because an interrupt between two statements is lost."""
-    if not done.wait(seconds):
+    """Interrupt repeatedly, because an interrupt between two statements is lost. The query may end meanwhile."""
+    if done.wait(seconds):
+        return
+    with suppress(duckdb.ConnectionException):  # it is closed
         connection.interrupt()
         while not done.wait(0.02):
             connection.interrupt()

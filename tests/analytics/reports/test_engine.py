@@ -18,7 +18,7 @@ from analytics.interval import as_ms, interval_of
 from analytics.queries.query import Condition, Query, of_days
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.budget import Budget
-from analytics.reports.engine import Reports
+from analytics.reports.engine import Reports, _interrupt_after
 from analytics.reports.results import Refused
 from analytics.segments import derived_rows
 from analytics.segments.snapshot_reader import SizedCache
@@ -88,6 +88,12 @@ def test_eight_expensive_queries_of_a_site_do_not_block_other_sites(rig: Rig):
         for _ in range(5):
             assert reports.answer(OF_DAY, reports.budget("a key")).rows[0].metrics == (1, 1)
         assert {type(each.exception()) for each in expensive} == {Refused}
+
+
+def test_interrupting_a_query_that_has_ended_does_nothing(rig: Rig):
+    connection = rig.connection.cursor()
+    connection.close()
+    _interrupt_after(0, threading.Event(), connection)
 
 
 def test_the_time_limit_applies_to_python_code_too(rig: Rig, reports: Reports):
