@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import random
-import re
 import sys
 import tempfile
 import time
@@ -199,16 +198,15 @@ def cpu_seconds(system: System) -> dict[str, float]:
 
 def print_memory(title: str, system: System) -> None:
     """Prints the memory of each part and of all. PSS divides a page among the processes that share it."""
-    used = {name: [_pss(process) for process in system.part(words)] for name, words in PARTS.items()}
-    used["supervisor"] = [_pss(system.process)]
-    rows = {name: f"{sum(each):.0f} = {' + '.join(f'{pss:.0f}' for pss in each)}" for name, each in used.items()}
+    used = {name: [pss(process) for process in system.part(words)] for name, words in PARTS.items()}
+    used["supervisor"] = [pss(system.process)]
+    rows = {name: f"{sum(each):.0f} = {' + '.join(f'{used:.0f}' for used in each)}" for name, each in used.items()}
     print_table(title, rows | {"all": f"{sum(map(sum, used.values())):.0f}"})
 
 
-def _pss(process: psutil.Process) -> float:
-    found = re.search(r"^Pss: +(\d+) kB", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1]) / 1024
+def pss(process: psutil.Process) -> float:
+    """The memory of a process in MB. A page that processes share counts once for all of them."""
+    return float(process.memory_full_info().pss) / 1e6
 
 
 def machine() -> str:

@@ -386,6 +386,12 @@ class Settings:
         return ip_address(self.published_on or self.bind_host).is_loopback
 
     @property
+    def reached_at(self) -> str:
+        """The host at which this machine reaches what listens on BIND_HOST, as it stands in a URL."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.bind_host, self.bind_host)
+        return f"[{host}]" if ":" in host else host
+
+    @property
     def reports_are_open(self) -> bool:
         """Whether reports need no key: only in development, and only if no other machine can reach them."""
         return not (self.report_key or self.is_production) and self.on_loopback

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from analytics.accounts.invitation import join_url
 from analytics.suggestion import closest
+from analytics.unavailable import Unavailable
 from config.running_servers import RunningServer, published
 from config.services import Services
 from config.settings import Settings, SettingsError, load_settings, name_warnings
@@ -302,9 +303,8 @@ def _check_stores(settings: Settings) -> None:
 
 
 def _urls(settings: Settings) -> dict[str, str]:
-    host = "127.0.0.1" if settings.bind_host == "0.0.0.0" else settings.bind_host
     ports = {"ingest": settings.ingestion_port, "report": settings.reporting_port, "flower": settings.flower_port}
-    return {name: f"http://{host}:{port}" for name, port in ports.items()}
+    return {name: f"http://{settings.reached_at}:{port}" for name, port in ports.items()}
 
 
 def _checks(settings: Settings) -> dict[str, Callable[[], bool]]:
@@ -337,9 +337,15 @@ def _workers_answer() -> bool:
 def _owner_link(settings: Settings) -> str:
     """The link that creates the first user, an owner. "" if there is a user. Each start makes another link."""
     with closing(Services(replace(settings, mongodb_uri=os.environ["MONGODB_URI"]))) as services:
-        if services.accounts.has_users():
+        try:
+            if services.accounts.has_users():
+                return ""
+            return join_url(_urls(settings)["report"], services.accounts.invite_owner()[1])
+        except Unavailable as error:  # the system runs without the link
+            write_line(
+                "run", f"no link for the first owner: {error}. Make one with `python -m footfall users invite-owner`."
+            )
             return ""
-        return join_url(_urls(settings)["report"], services.accounts.invite_owner()[1])
 
 
 def _banner(settings: Settings, data: Path, owner_link: str) -> str:

@@ -11,6 +11,8 @@ from analytics.accounts.invitation import join_url
 from analytics.accounts.passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD, hash_password
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import SITE_ROLES, Role, User, plain_email
+from analytics.sites.store import UnknownSite
+from config.services import Services
 from config.settings import Settings
 from footfall.command_group import SETTINGS, Group, fail, services_of
 
@@ -23,20 +25,21 @@ class _Email(click.ParamType[str]):
 
 
 _EMAIL = _Email()
+_SERVICES = "footfall.services"  # in the context's meta
 _URL = click.option("--url", help="The address of the reporting app, as the person reaches it.")
 
 
 def _url_of(context: click.Context, token: str, url: str | None) -> str:
     settings: Settings = context.meta[SETTINGS]
-    host = "127.0.0.1" if settings.bind_host == "0.0.0.0" else settings.bind_host  # noqa: S104  it binds nothing
-    return join_url(url or f"http://{host}:{settings.reporting_port}", token)
+    return join_url(url or f"http://{settings.reached_at}:{settings.reporting_port}", token)
 
 
 @click.group("users", cls=Group)
 @click.pass_context
 def users(context: click.Context) -> None:
     """Invite, list and remove the people who sign in to the dashboard."""
-    context.obj = services_of(context).accounts
+    context.meta[_SERVICES] = services = services_of(context)
+    context.obj = services.accounts
 
 
 @users.command("list")
@@ -69,8 +72,12 @@ def invite_owner(context: click.Context, email: str | None, url: str | None) -> 
 @click.pass_context
 def invite(context: click.Context, email: str, site: str, role: str, url: str | None) -> None:
     """Print a link that gives EMAIL a role for SITE. It works once, within 7 days."""
-    store: AccountStore = context.obj
-    _, token = store.invite(email, site, Role(role))
+    services: Services = context.meta[_SERVICES]
+    try:
+        (site_id,) = services.sites.ids_of([site])
+    except UnknownSite as error:
+        fail(f"{error.message} Set it up with `python -m footfall sites set`.", 1)
+    _, token = services.accounts.invite(email, site_id, Role(role))
     click.echo(_url_of(context, token, url))
 
 

@@ -17,7 +17,7 @@ from redis import Redis
 
 from analytics.events.store import INDEXES
 from bench.calibration import answers
-from bench.ingestion import PARTS
+from bench.ingestion import PARTS, pss
 from footfall.embedded_servers import mongo_server, pick_port, redis_server
 from tests.support.running_system import System, running, running_alone, wait_for
 from tests.support.stock_clients import NODE, environment
@@ -50,7 +50,7 @@ class Contender:
 
     def memory(self) -> dict[str, float]:
         """MB of each part. Pages that processes share count once."""
-        return {part: sum(p.memory_full_info().pss for p in self.processes(part)) / 1e6 for part in self.roots}
+        return {part: sum(map(pss, self.processes(part))) for part in self.roots}
 
 
 @contextmanager

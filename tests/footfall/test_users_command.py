@@ -13,6 +13,7 @@ from redis import Redis
 
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role, TwoStep
+from analytics.sites.site import Site
 from config.services import Services
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
@@ -48,7 +49,19 @@ def app(settings: Settings, timed: Services) -> Flask:
     return create_app(settings, timed)
 
 
-def test_links_that_are_printed_work(run: Run, app: Flask, accounts: AccountStore, settings: Settings):
+def test_an_invitation_names_a_site_that_exists_by_its_id_or_a_domain(
+    run: Run, timed: Services, accounts: AccountStore
+):
+    timed.sites.put(Site("shop", domains=("shop.example",)))
+    assert run("invite", MAX, "shop.example").exit_code == 0
+    assert [invitation.email for invitation in accounts.invitations("shop")] == [MAX]
+    wrong = run("invite", MAX, "shpo")
+    assert wrong.exit_code == 1
+    assert "There is no site 'shpo'. Did you mean 'shop'?" in wrong.stderr
+
+
+def test_links_that_are_printed_work(run: Run, app: Flask, timed: Services, accounts: AccountStore, settings: Settings):
+    timed.sites.put(Site("shop"))
     for words, email in [(("invite-owner",), OLGA), (("invite", MAX, "shop", "--role", "editor"), MAX)]:
         printed = run(*words)
         assert printed.exit_code == 0, printed.output

@@ -130,17 +130,14 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     assert errors == []
 
 
-async def ask(loop: asyncio.AbstractEventLoop, *packets: bytes, ends: bool = True) -> tuple[bytes, Parrot]:
-    """Sends packets, then ends the input if `ends`. Returns the responses and the server."""
+async def ask(loop: asyncio.AbstractEventLoop, *packets: bytes) -> tuple[bytes, Parrot]:
+    """Sends packets, then ends the input. Returns the responses and the server."""
     server = Parrot(loop)
     client = await Client(loop, server).connect()
     await client.send(*packets)
-    if ends:
-        with suppress(OSError):
-            client.sock.shutdown(socket.SHUT_WR)
-        found = await client.read_to_end()
-    else:
-        found = await client.read()
+    with suppress(OSError):
+        client.sock.shutdown(socket.SHUT_WR)
+    found = await client.read_to_end()
     client.sock.close()
     for _ in range(100):
         await asyncio.sleep(0.001)
