@@ -141,8 +141,9 @@ class Settings:
     app_env: str = setting(
         "str",
         "development",
-        "`development`, or `production`: Footfall accepts only sites that are set up, every report needs a key,"
-        " and no process starts without the secrets",
+        "`development`, or `production`: Footfall accepts only sites that are set up, every report of the API"
+        " needs a key, the pages need an account, a shared link or a public site, and no process starts without the"
+        " secrets",
         validate.OneOf(["development", "production"]),
     )
     secret_key: str = setting(
@@ -226,7 +227,13 @@ class Settings:
         is_address_or_none,
     )
     web_concurrency: int = setting("int", 2, "gunicorn processes of each app", POSITIVE)
-    web_threads: int = setting("int", 16, "threads in each gunicorn process", POSITIVE)
+    web_threads: int = setting(
+        "int",
+        16,
+        "threads in each gunicorn process for requests that may wait; large or compressed bodies have an eighth as many"
+        " in addition, at least 2",
+        POSITIVE,
+    )
     worker_concurrency: int = setting("int", 2, "processes of a Celery worker; use the number of cores", POSITIVE)
     admin_key: str = setting(
         "str",

@@ -1,8 +1,8 @@
 """GET /export/events: a site's raw events as NDJSON, CSV or Parquet, without a time limit.
 
-The events go from MongoDB to the client piece by piece. An export uses one thread and a bounded buffer, however slowly
-its client reads. At most half of a process's threads export. If MongoDB fails during an export, the answer breaks off,
-so that the client cannot take a part for the whole.
+The events go from MongoDB to the client piece by piece. An export uses a bounded buffer, and a thread only while it
+makes a piece. A process runs at most `WEB_THREADS` / 2 exports at once. If MongoDB fails during an export, the answer
+breaks off, so that the client cannot take a part for the whole.
 """
 
 from collections.abc import Callable, Iterable, Iterator

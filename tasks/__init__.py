@@ -1,4 +1,4 @@
-"""The Celery app and its tasks, for commands such as `celery -A tasks worker` and `celery -A tasks inspect active`."""
+"""The Celery app and its tasks, for commands such as `python -m tasks worker` and `celery -A tasks inspect active`."""
 
 from tasks.app import app
 
