@@ -8,6 +8,8 @@ in `except WouldWait` what it did.
 
 import threading
 
+LARGEST_ON_LOOP = 16_384  # bytes of a body that is read on the loop
+
 _this_thread = threading.local()
 
 

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
 from analytics.event_loop import may_wait
-from config.settings import Settings
+from config.settings import Settings, threads_of_large_bodies
 
 DEFAULT_DATABASE = "footfall"
 STORE_ERRORS = (PyMongoError, RedisError)  # the exceptions that the clients raise
@@ -43,7 +43,8 @@ def make_redis(settings: Settings, name: str | None = None, timeout: float | Non
     """
     patience = timeout or settings.redis_timeout
     options: dict[str, Any] = {
-        "max_connections": settings.web_threads + 4,  # never fewer than threads, so that no thread waits for another
+        # one for each thread that waits: those of requests, of commits and of wake-ups
+        "max_connections": settings.web_threads + threads_of_large_bodies(settings.web_threads) + 2,
         "socket_timeout": patience,
         "socket_connect_timeout": patience,
         "retry": None,
@@ -52,7 +53,7 @@ def make_redis(settings: Settings, name: str | None = None, timeout: float | Non
     }
     if not settings.sentinels:
         pool = WatchedPool.from_url(settings.redis_url, timeout=patience, **options)
-        return Redis(connection_pool=pool)
+        return Redis.from_pool(pool)
     given = parse_url(settings.redis_url)  # type: ignore[no-untyped-call]
     options |= {name: value for name, value in given.items() if name not in ("host", "port")}
     asked = Sentinel(settings.sentinels, sentinel_kwargs=sentinel_options(settings), **options)  # type: ignore[no-untyped-call]

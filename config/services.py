@@ -80,10 +80,9 @@ class Services:
         used = vars(self)
         if "reports" in used:
             self.reports.database.close()
-        if "rate_storage" in used:
-            self.rate_storage.storage.close()
-        if "redis" in used:
-            self.redis.close()
+        for name in ("redis", "_rate_redis"):
+            if name in used:
+                used[name].close()
         if "database" in used:
             self.database.client.close()
 
@@ -100,8 +99,12 @@ class Services:
         """Where the rate limits count. It has its own connections, because they need a shorter time limit."""
         from limits.storage import RedisStorage
 
-        pool = make_redis(self._settings, self._process, timeout=_RATE_PATIENCE).connection_pool
+        pool = self._rate_redis.connection_pool
         return RedisStorage("redis://", pool, key_prefix="footfall:rate", wrap_exceptions=True)
+
+    @cached_property
+    def _rate_redis(self) -> Redis:
+        return make_redis(self._settings, self._process, timeout=_RATE_PATIENCE)
 
     @cached_property
     def journal(self) -> Journal:

@@ -112,6 +112,13 @@ PRODUCTION_RATES = {
 }
 
 
+def threads_of_large_bodies(web_threads: int) -> int:
+    """The threads for large bodies in a gunicorn process, beside WEB_THREADS. These bodies take CPU, and up to 25 times
+    their size in memory. More of them at once are not done sooner.
+    """
+    return max(2, web_threads // 8)
+
+
 class SettingsError(Exception):
     """Settings cannot be used. The message names each of them and the accepted values, and shows no secret."""
 

@@ -13,8 +13,7 @@ from ingest_app.cors import allow_any_origin
 from ingest_app.drop_in import add_vendor_error_fields
 from ingest_app.events import events_blueprint
 from ingest_app.group_commit import GroupCommit
-from ingest_app.hit import SENDER
-from ingest_app.hot_routes import HotRoutes
+from ingest_app.hot_routes import HOT_ROUTES, HotRoutes
 from ingest_app.opt_out import opting_out_blueprint
 from ingest_app.plausible import plausible_blueprint
 from ingest_app.segment_com import segment_blueprint
@@ -29,10 +28,7 @@ from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
 
 # Requests of these paths run on the event loop (web/gunicorn_worker.py).
-ON_LOOP = frozenset(
-    {"/event", "/events", "/pixel.gif", "/healthz", "/api/event", "/api/send", "/v1/page", "/v1/track", "/v1/identify",
-     "/v1/screen", "/v1/group", "/v1/alias", "/js/footfall.js"}
-)  # fmt: skip
+ON_LOOP = frozenset({*HOT_ROUTES, "/events", "/pixel.gif", "/healthz", "/js/footfall.js"})
 UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # monitoring requests these paths all the time
 
 _FRONT_PAGE = (
@@ -57,8 +53,8 @@ def create_app(
 
     @app.before_request
     def limit_address() -> None:
-        if request.path not in UNLIMITED and SENDER not in request.environ:
-            request.environ[SENDER] = collector.check_address_limit(request.remote_addr or "")
+        if request.path not in UNLIMITED:
+            collector.charge_address(request.environ)
 
     allow_any_origin(app)
     add_vendor_error_fields(app)

@@ -10,8 +10,9 @@ Footfall reads every body as JSON and ignores its Content-Type. A body may be co
 zstd or deflate.
 
 Every error is `{"success": false, "error": {"code", "message", "fields"}}`. 429 and 503 have a Retry-After header: send
-the request again after that time. A request that is not HTTP, whose first line or headers are too long, or that takes
-longer than a minute to arrive, gets 400, 408, 414, 431 or 501 in the same form, on every route.
+the request again after that time. A request gets 400, 408, 414, 431 or 501 in the same form, on every route, if it is
+not HTTP, if its first line or headers are too long, or if it does not arrive within 10 seconds and one more second for
+each 64 KiB.
 """
 
 INGEST_API = Api("Footfall: events in", _ABOUT)

@@ -42,7 +42,7 @@ from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENT_OUTCOMES, journa
 from config.services import Services
 from config.settings import Settings
 from ingest_app.group_commit import GroupCommit
-from ingest_app.hit import LONGEST_USER_AGENT, MOST_LOOK_UPS, Hit, sender_and_size, too_many_sites
+from ingest_app.hit import LONGEST_USER_AGENT, MOST_LOOK_UPS, MOST_ON_LOOP, SENDER, Hit, sender_and_size, too_many_sites
 from ingest_app.policy import Arrival, reason_to_drop, when_it_occurred
 from ingest_app.preview import as_json, resolve
 from tasks.events import WakeUps
@@ -66,7 +66,6 @@ OVER_SHARE = (
     " Send these events again later."
 )
 DRAINED_AFTER = 30  # seconds: the waiting events of a refused site take minutes to store
-_MOST_ON_LOOP = 10  # events of a hit. Rejecting so many takes 2 ms, and 16 KB may have 5,000 that are invalid.
 MOST_EXPLAINED = 100  # rejected events of a hit. An explanation takes 0.2 ms, so later ones get none.
 
 
@@ -158,6 +157,11 @@ class Collector:
         self.limits.check(ADDRESS_BYTES, who)
         return who
 
+    def charge_address(self, environ: dict[str, Any]) -> None:
+        """Charges a request to its sender, once also if it is handled again. Raises TooManyRequests."""
+        if SENDER not in environ:
+            environ[SENDER] = self.check_address_limit(environ.get("REMOTE_ADDR", ""))
+
     @contextmanager
     def counting_what_cannot_be_read(self, environ: Mapping[str, Any]) -> Iterator[None]:
         """Wraps the reading of a request's body. A body that cannot be read is charged to its sender. An InvalidEvent
@@ -179,7 +183,7 @@ class Collector:
 
         Raises TooManyRequests for the whole hit, and Unavailable if a store is not reachable.
         """
-        if len(hit.bodies) > _MOST_ON_LOOP:
+        if len(hit.bodies) > MOST_ON_LOOP:
             may_wait()
         now = self._now()
         key = self._key_of(hit)
@@ -207,6 +211,7 @@ class Collector:
 
         Raises TooManyRequests and Unavailable.
         """
+        may_wait()  # the enrichment of many user agents takes long
         key = self._key_of(hit)
         self._charge_sender(hit, key)
         seen = self._examine(hit, key, self._now())

@@ -57,6 +57,8 @@ def warnings_of(unknown: dict[str, int]) -> list[WarnedAt]:
 
 def _message(name: str, *, suggests: bool) -> str:
     if name in OF_EXPORTED:
-        return "It is ignored. Only exported events have this field, and sending them needs an API key that may "
-        "write events."
+        return (
+            "It is ignored. Only exported events have this field, and sending them needs an API key that may write"
+            " events."
+        )
     return "Unknown field. It is ignored." + (did_you_mean(name, KNOWN) if suggests else "")

@@ -10,27 +10,30 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import ClientDisconnected
-
+from analytics.event_loop import LARGEST_ON_LOOP
 from ingest_app.cdn_headers import Names
 from ingest_app.collector import Collector
 from ingest_app.cors import ANY_ORIGIN
 from ingest_app.events import receive_event
-from ingest_app.hit import BODY_BYTES, PLACE_HEADERS, SENDER, Environ
+from ingest_app.hit import PLACE_HEADERS, Environ, read_declared
 from ingest_app.plausible import receive_plausible
 from ingest_app.reply import Reply
 from ingest_app.segment_com import receive_segment
 from ingest_app.segment_com_schema import CALLS, SHORT_CALLS
 from ingest_app.umami import receive_umami
 from web.app import SECURITY_HEADERS, STRICT_TRANSPORT
-from web.commits import FAILED_COMMIT
+from web.commits import ERROR_TO_RAISE
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
-HotRoute = Callable[[Environ, bytes], Reply]
-_LARGEST = 16_384  # bytes of a body
-
+HotRoute = Callable[[Collector, Environ, bytes], Reply]
+HOT_ROUTES: dict[str, HotRoute] = {
+    "/event": receive_event,
+    "/api/event": receive_plausible,
+    "/api/send": receive_umami,
+    **{f"/v1/{kind}": partial(receive_segment, kind=kind) for kind in (*CALLS, *SHORT_CALLS)},
+}
 _HEADERS = [*ANY_ORIGIN, *SECURITY_HEADERS.items()]
 
 
@@ -41,22 +44,16 @@ class HotRoutes:
         self._flask = app
         self._collector = collector
         self._place_headers = place_headers
-        self._routes: dict[str, HotRoute] = {
-            "/event": partial(receive_event, collector),
-            "/api/event": partial(receive_plausible, collector),
-            "/api/send": partial(receive_umami, collector),
-            **{f"/v1/{kind}": partial(receive_segment, collector, kind=kind) for kind in (*CALLS, *SHORT_CALLS)},
-        }
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ[PLACE_HEADERS] = self._place_headers
-        route = self._routes.get(environ["PATH_INFO"])
+        route = HOT_ROUTES.get(environ["PATH_INFO"])
         if route is None or not _is_plain(environ):
             return self._flask(environ, start_response)
         try:
             reply = self._answer(route, environ)
         except Exception as error:
-            environ[FAILED_COMMIT] = error
+            environ[ERROR_TO_RAISE] = error
             return self._flask(environ, start_response)
         headers = [
             ("Content-Type", reply.content_type),
@@ -70,14 +67,8 @@ class HotRoutes:
         return [reply.body]
 
     def _answer(self, route: HotRoute, environ: Environ) -> Reply:
-        if SENDER not in environ:
-            environ[SENDER] = self._collector.check_address_limit(environ.get("REMOTE_ADDR", ""))
-        length = int(environ["CONTENT_LENGTH"])
-        raw = environ["wsgi.input"].read(length)
-        environ[BODY_BYTES] = len(raw)
-        if len(raw) < length:
-            raise ClientDisconnected
-        return route(environ, raw)
+        self._collector.charge_address(environ)
+        return route(self._collector, environ, read_declared(environ, int(environ["CONTENT_LENGTH"])))
 
 
 def _is_plain(environ: Environ) -> bool:
@@ -86,7 +77,7 @@ def _is_plain(environ: Environ) -> bool:
         environ["REQUEST_METHOD"] == "POST"
         and not environ.get("QUERY_STRING")
         and "HTTP_CONTENT_ENCODING" not in environ
-        and FAILED_COMMIT not in environ
+        and ERROR_TO_RAISE not in environ
         and length.isdecimal()
-        and int(length) <= _LARGEST
+        and int(length) <= LARGEST_ON_LOOP
     )

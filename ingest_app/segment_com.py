@@ -72,14 +72,11 @@ _BATCH = Operation(
     error=DropInError,
     examples={"body": {"batch": [_EXAMPLE | {"type": "track"}], "writeKey": "site-abc-123"}},
 )
-_MESSAGE = Operation(
+_MESSAGE = replace(
+    _BATCH,
     summary="One message, in the format of Segment's and RudderStack's libraries",
-    tag=DROP_IN_TAG,
+    note="",
     body={JSON: _OBJECT, PLAIN: _OBJECT},
-    parameters=[_WRITE_KEY],
-    answer={JSON: MessagesAnswer},
-    says=OF_BATCHES,
-    error=DropInError,
     examples={"body": _EXAMPLE, "kind": "track"},
 )
 _SETTINGS = Operation(

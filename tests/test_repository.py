@@ -82,6 +82,20 @@ def test_the_folders_of_tests_are_those_of_the_code():
     }
 
 
+def test_no_text_stands_alone():
+    """A string on a line of its own that is no docstring: parentheses are missing, and a sentence lost its end."""
+    for package in (*PACKAGES, "bench", "tests"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                for block in filter(None, (getattr(node, name, None) for name in ("body", "orelse", "finalbody"))):
+                    alone = [x for x in block[1:] if isinstance(x, ast.Expr)] if isinstance(block, list) else []
+                    assert not any(is_text(x.value) for x in alone), f"{file}:{alone[0].lineno}"
+
+
+def is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
 def test_tests_that_the_docs_name_are_there():
     """`test_a.py::test_b`, and then further tests of the same file as `test_c`."""
     sources = {file.name: file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py")}

@@ -31,8 +31,10 @@ _CLOSED = (
     "The server has no {name}. Set {name} and send it as `Authorization: Bearer <{name}>`, or make an API key and send "
     "that."
 )
-WRONG = "The key is missing or wrong. Send {name} as `Authorization: Bearer <{name}>`, or an API key with the scope "
-"{scope}."
+WRONG = (
+    "The key is missing or wrong. Send {name} as `Authorization: Bearer <{name}>`, or an API key with the scope"
+    " {scope}."
+)
 _UNKNOWN = "This API key is unknown, revoked or expired."
 NO_SCOPE = "This API key does not have the scope {scope}. Send a key that has it."
 _NO_SITE = "This API key has {scope} for some sites only. Send one of them in site_id."

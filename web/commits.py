@@ -8,8 +8,8 @@ from concurrent.futures import Future
 
 from flask import Flask, request
 
-# Keys of a request's environ: the commits that the server waits for, and the error of one that failed.
-COMMITS, FAILED_COMMIT = "footfall.commits", "footfall.failed"
+# Keys of a request's environ: the commits that the server waits for, and an error that Flask raises again.
+COMMITS, ERROR_TO_RAISE = "footfall.commits", "footfall.failed"
 
 
 def hold_response(held: list[Future[None]] | None, commit: Future[None]) -> None:
@@ -30,5 +30,5 @@ def answer_failed_commits(app: Flask) -> None:
 
     @app.before_request
     def raise_error_of_commit() -> None:
-        if error := request.environ.get(FAILED_COMMIT):
+        if error := request.environ.get(ERROR_TO_RAISE):
             raise error

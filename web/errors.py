@@ -103,12 +103,13 @@ class BadRequest(Exception):
         self.fields = fields
 
 
-def error_body(code: str, message: str, fields: dict[str, list[str]] | None = None) -> str:
+def error_body(code: str, message: str, fields: dict[str, list[str]] | None = None, **more: object) -> str:
+    """`more`: fields beside `error`."""
     error: ErrorSaid = {"code": code, "message": message}
     if fields is not None:
         error["fields"] = fields
     body: Error = {"success": False, "error": error}
-    return json.dumps(body)
+    return json.dumps({**body, **more})
 
 
 def error_response(status: int, body: str, headers: dict[str, str] | None = None) -> Response:
@@ -118,14 +119,12 @@ def error_response(status: int, body: str, headers: dict[str, str] | None = None
 def describe_invalid_event(error: InvalidEvent, **more: object) -> tuple[int, str, dict[str, str]]:
     """Status, body and headers of the answer to an invalid event. `more`: fields beside `error`."""
     status, headers = _STATUS.get(error.code, (400, {}))
-    body = json.loads(error_body(error.code, f"The event was not accepted: {error}", error.fields)) | more
-    return status, json.dumps(body), headers
+    return status, error_body(error.code, f"The event was not accepted: {error}", error.fields, **more), headers
 
 
 def unavailable_response(message: str, **more: object) -> Response:
     """A 503. `more`: fields beside `error`."""
-    body = json.loads(error_body("unavailable", message)) | more
-    return error_response(503, json.dumps(body), {"Retry-After": str(RETRY_AFTER)})
+    return error_response(503, error_body("unavailable", message, None, **more), {"Retry-After": str(RETRY_AFTER)})
 
 
 def code_for(status: int) -> str:

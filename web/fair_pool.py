@@ -39,14 +39,14 @@ class FairPool:
         self._most_of_one = max(1, threads * 3 // 4)
         self._most_jobs = most_jobs
         self._most_bytes = most_bytes
-        self._count = 0
+        self._count = self._size = 0
         self._jobs: dict[str, _Jobs] = {}  # by client; the first one is next
 
     def accepts(self, client: str, size: int) -> bool:
         """Whether there is room for another job of this client. `size`: bytes that the job keeps."""
         own = self._jobs.get(client, _Jobs())
         has_share = own.count < self._most_jobs // 2 and own.size + size <= self._most_bytes // 2
-        return self._count < self._most_jobs and has_share
+        return self._count < self._most_jobs and self._size + size <= self._most_bytes and has_share
 
     def submit(self, client: str, size: int, work: Work, then: Then) -> None:
         """Runs `work` in a thread, and calls `then` with its result on the loop, or with None if it fails."""
@@ -55,6 +55,7 @@ class FairPool:
         own.count += 1
         own.size += size
         self._count += 1
+        self._size += size
         self._start()
 
     def close(self) -> None:
@@ -82,6 +83,7 @@ class FairPool:
                 del self._jobs[client]
             self._free += 1
             self._count -= 1
+            self._size -= size
             self._start()
             then(future.result())
 

@@ -34,15 +34,15 @@ from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as BaseWorker
 
 from analytics.addresses import subscriber_network
-from analytics.event_loop import WouldWait, forbid_waiting
-from web.commits import COMMITS, FAILED_COMMIT
+from analytics.event_loop import LARGEST_ON_LOOP, WouldWait, forbid_waiting
+from config.settings import threads_of_large_bodies
+from web.commits import COMMITS, ERROR_TO_RAISE
 from web.errors import BUSY, INTERNAL
 from web.fair_pool import FairPool, Then, Work
 from web.http_connection import Connection, Request, render_error
 
 log = structlog.get_logger()
 
-LOOP_BODY = 16_384  # bytes of a body that is read on the loop
 LARGE_BODY = 2048  # bytes of a body whose events may take long
 MOST_QUEUED = 500  # requests that run in threads or wait for one
 MOST_HELD = 128_000_000  # bytes of bodies until they are answered, and of responses until they are sent
@@ -116,14 +116,13 @@ class Worker(BaseWorker):  # type: ignore[misc]
         asyncio.set_event_loop(self._loop)
         self._loop.set_exception_handler(_log_failure)
         self._connections: set[Connection] = set()
-        self._by_address: Counter[str] = Counter()  # connections
+        self._by_client: Counter[str] = Counter()  # connections
         self._waiting: dict[Future[None], list[Callable[[], None]]] = {}
         self._held = 0
         self._gave_up = 0.0
         self.is_stopping = False
         self._pool = FairPool(self._loop, self.cfg.threads, MOST_QUEUED, MOST_HELD)
-        # Large bodies take CPU, and up to 25 times their size in memory. More of them at once are not done sooner.
-        self._large_bodies = FairPool(self._loop, max(2, self.cfg.threads // 8), MOST_QUEUED, MOST_HELD)
+        self._large_bodies = FairPool(self._loop, threads_of_large_bodies(self.cfg.threads), MOST_QUEUED, MOST_HELD)
         self._most_connections = _raise_file_limit()
         self._date = b""
         super().init_process()
@@ -207,16 +206,17 @@ class Worker(BaseWorker):  # type: ignore[misc]
     # What connections call
 
     def opened(self, connection: Connection) -> None:
+        connection.client = subscriber_network(connection.peer)
         self._connections.add(connection)
-        self._by_address[connection.peer] += 1
+        self._by_client[connection.client] += 1
         if len(self._connections) > self._most_connections:
             self._close_some()
 
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        self._by_address[connection.peer] -= 1
-        if not self._by_address[connection.peer]:
-            del self._by_address[connection.peer]
+        self._by_client[connection.client] -= 1
+        if not self._by_client[connection.client]:
+            del self._by_client[connection.client]
 
     def note_held(self, size: int) -> None:
         self._held += size
@@ -229,7 +229,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         environ = request.environ(self._environ | {"REMOTE_ADDR": connection.peer})
         environ[COMMITS] = []
         is_encoded = "HTTP_CONTENT_ENCODING" in environ
-        if environ["PATH_INFO"] in self._on_loop and size <= LOOP_BODY and not is_encoded:
+        if environ["PATH_INFO"] in self._on_loop and size <= LARGEST_ON_LOOP and not is_encoded:
             try:
                 self._send(connection, environ, self._answer_on_loop(environ, request.body))
                 return
@@ -255,7 +255,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         """Closes a hundredth of all connections: of the addresses with the most, idle ones first."""
 
         def worth(connection: Connection) -> tuple[int, bool, float]:
-            return -self._by_address[connection.peer], not connection.is_idle, connection.deadline
+            return -self._by_client[connection.client], not connection.is_idle, connection.deadline
 
         for connection in heapq.nsmallest(len(self._connections) // 100 + 1, self._connections, worth):
             connection.abort()
@@ -267,8 +267,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
         """
         held: Counter[str] = Counter()
         for each in self._connections:
-            held[each.peer] += each.held
-        slow = sorted((x for x in self._connections if x.held), key=lambda x: (-held[x.peer], x.started))
+            held[each.client] += each.held
+        slow = sorted((x for x in self._connections if x.held), key=lambda x: (-held[x.client], x.started))
         for connection in slow:
             if self._held <= MOST_HELD * 0.9:
                 return
@@ -293,7 +293,11 @@ class Worker(BaseWorker):  # type: ignore[misc]
             answer.status, answer.headers = status, headers
 
         pieces = ResponsePieces(context.run(self.wsgi, environ, start_response), context)
-        answer.body, has_more = pieces.read()
+        try:
+            answer.body, has_more = pieces.read()
+        except BaseException:  # WouldWait is none of the Exceptions
+            pieces.close()
+            raise
         if has_more:
             answer.rest = pieces
         else:
@@ -306,15 +310,14 @@ class Worker(BaseWorker):  # type: ignore[misc]
         if answer is None:
             connection.finish(*render_error(500, INTERNAL))
         elif waits := [x for x in answer.commits if not x.done()]:
-            answer.commits = [x for x in answer.commits if x not in waits[:1]] + waits[:1]
             self._when_done(waits[0], lambda: self._send(connection, environ, answer))
         elif error := next((x.exception() for x in answer.commits if x.exception()), None):
-            environ[FAILED_COMMIT] = error
+            environ[ERROR_TO_RAISE] = error
             environ[COMMITS] = []
-            work = partial(self._ask_app, environ, b"", copy_context())
             try:
                 self._send(connection, environ, self._answer_on_loop(environ, b""))
             except WouldWait:
+                work = partial(self._ask_app, environ, b"", copy_context())
                 self._pool.submit(self._client(environ), 0, work, lambda x: self._send(connection, environ, x))
         else:
             self._write(connection, environ, answer)
@@ -377,6 +380,7 @@ class Stream:
     def _send(self, found: tuple[bytes, bool] | None) -> None:
         self._is_reading = False
         if self._is_over or found is None:
+            self._is_over = True
             self._close()
             self._connection.abort()
             return

@@ -30,6 +30,7 @@ from httptools import (
 
 from web.errors import (
     NOT_HTTP,
+    RETRY_AFTER,
     TOO_SLOW,
     ClientGone,
     LongHead,
@@ -160,6 +161,7 @@ class Connection(asyncio.Protocol):
         self._written = 0  # bytes that were written last; they are kept until all of them are sent
         self._has_started = False  # a request of the slice that is being parsed
         self._has_read = False  # a full packet, in this turn of the loop
+        self._will_parse = False  # _parse_more will be called
         self._is_reading = True
         self._more: Callable[[], None] | None = None  # asks for the next piece of a response
         self._stop: Callable[[], None] = lambda: None  # no more pieces are needed
@@ -168,7 +170,7 @@ class Connection(asyncio.Protocol):
         self._is_leaving = False  # the last response was sent
         self._is_at_end = False  # the client sends nothing more
         self._is_chunked = False
-        self.peer = ""
+        self.peer = self.client = ""  # the address, and its subscriber: the server sets it
         self.started = self.deadline = math.inf
         self._transport: asyncio.Transport
 
@@ -332,13 +334,20 @@ class Connection(asyncio.Protocol):
         if self._waiting and self._current is None and not self._is_blocked:
             self._go_on()
         elif self._unread:
-            self._loop.call_soon(self._parse_more)
+            self._parse_soon()
         elif self._is_at_end:
             self._end_input()
         self._choose_to_read()
 
+    def _parse_soon(self) -> None:
+        """Parses the next slice in a later turn of the loop, once however often it is called in this turn."""
+        if not self._will_parse:
+            self._will_parse = True
+            self._loop.call_soon(self._parse_more)
+
     def _parse_more(self) -> None:
         """Parses the next slice, unless a request waits: then _go_on calls this again."""
+        self._will_parse = False
         if self._unread and not self._waiting:
             data, self._unread = self._unread, b""
             self._hold(-len(data))
@@ -581,7 +590,7 @@ class Connection(asyncio.Protocol):
             return
         self.deadline = self._loop.time() + (KEEP_ALIVE if self.is_idle else READ_SECONDS)
         if self._unread:
-            self._loop.call_soon(self._parse_more)
+            self._parse_soon()
         self._choose_to_read()
 
     def _choose_to_read(self) -> None:
@@ -627,8 +636,9 @@ def _ending(request: Request, is_last: bool) -> bytes:
 def render_error(status: int, message: str) -> tuple[bytes, bytes]:
     """The head and the body of an error response that no app makes."""
     body = error_body(code_for(status), message).encode()
+    retry = f"Retry-After: {RETRY_AFTER}\r\n" if status == 503 else ""
     head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n{retry}"
         f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(body)}\r\n"
     )
     return head.encode(), body

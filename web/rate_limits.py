@@ -156,7 +156,8 @@ class _Limit:
             if limiter.hit(self.item, who, cost=told):
                 return 0
         except WouldWait:
-            account.untold += told - cost
+            with self._lock:
+                account.untold += told - cost
             raise
         seconds = max(math.ceil(limiter.get_window_stats(self.item, who).reset_time - time.time()), 1)
         if not keeps:

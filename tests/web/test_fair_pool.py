@@ -71,6 +71,24 @@ def test_a_client_gets_half_of_the_queue_in_jobs_and_in_bytes(loop: asyncio.Abst
     pool.close()
 
 
+def test_the_jobs_of_all_clients_together_keep_no_more_bytes_than_the_pool_may(loop: asyncio.AbstractEventLoop):
+    pool = FairPool(loop, 2, 100, 1000)
+    go = threading.Event()
+
+    async def run() -> None:
+        for name in ("a", "b", "c"):
+            assert pool.accepts(name, 300)
+            pool.submit(name, 300, lambda: go.wait(10), lambda _: None)
+        assert pool.accepts("d", 100)
+        assert not pool.accepts("d", 101)
+        go.set()
+        while not pool.accepts("d", 500):
+            await asyncio.sleep(0.001)
+
+    loop.run_until_complete(run())
+    pool.close()
+
+
 def test_work_that_fails_has_the_result_none(loop: asyncio.AbstractEventLoop):
     pool = FairPool(loop, 1, 10, 1000)
 

@@ -5,7 +5,7 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import repeat
+from itertools import pairwise, repeat
 
 import pytest
 import uvloop
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from web.errors import BUSY, NOT_HTTP
 from web.http_connection import (
     _KEYS,
     LINGER,
@@ -23,6 +24,7 @@ from web.http_connection import (
     SLICE,
     Connection,
     Request,
+    render_error,
 )
 
 LATER, PIECES, ENDLESS_PIECES, PIECES_LATER, LARGE = b"/later", b"/pieces", b"/endless", b"/pieces-later", b"/large"
@@ -222,6 +224,28 @@ def test_a_packet_of_very_many_requests_is_parsed_as_they_are_answered(loop: asy
     assert server.most_held > 10_000, "what is not parsed counts"
 
 
+def test_a_connection_answers_one_request_in_a_turn_of_the_loop(loop: asyncio.AbstractEventLoop):
+    """Each request is as long as a slice, and answered at once."""
+    request = b"GET /a HTTP/1.1\r\nX-A: ".ljust(SLICE - 4, b"x") + b"\r\n\r\n"
+    server, turns = Parrot(loop), []
+
+    def count() -> None:
+        turns.append(len(server.requests))
+        if len(server.requests) < 40:
+            loop.call_soon(count)
+
+    async def run() -> None:
+        client = await Client(loop, server).connect()
+        loop.call_soon(count)
+        await client.send(request * 40)
+        while len(server.requests) < 40:
+            await asyncio.sleep(0.001)
+        client.sock.close()
+
+    loop.run_until_complete(run())
+    assert max(after - before for before, after in pairwise(turns)) <= 2
+
+
 def test_a_request_with_an_upgrade_is_answered_and_its_body_is_its_own(loop: asyncio.AbstractEventLoop):
     head = b"POST /x HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: h2c\r\nExpect: 100-continue\r\n"
     smuggled = b"GET /smuggled HTTP/1.1\r\n\r\n"
@@ -404,6 +428,12 @@ def test_a_connection_ends_at_any_stage_without_an_error(loop: asyncio.AbstractE
         assert not server.open
 
     loop.run_until_complete(run())
+
+
+def test_an_error_that_a_client_may_repeat_says_when():
+    head, _ = render_error(503, BUSY)
+    assert b"Retry-After: 1\r\n" in head
+    assert b"Retry-After" not in render_error(400, NOT_HTTP)[0]
 
 
 def test_long_names_of_headers_that_clients_make_up_are_not_kept():
