@@ -25,7 +25,7 @@ from analytics.access.api_key import (
     new_secret,
     whole_millisecond,
 )
-from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.published_copy import COPY_KEPT_FOR, MOST_COPIED
 from analytics.timed_cache import TimedCache
 from analytics.unavailable import raising_unavailable
@@ -102,14 +102,12 @@ class ApiKeyStore(KeyFinder):
 
     def list(self) -> Sequence[ApiKey]:
         """Return all keys that were ever created, the newest first. Raises Unavailable."""
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             return [_key(x) for x in self._keys.find({}, {"secrets": 0}).sort([("created_at", -1), ("_id", 1)])]
 
     def published(self) -> Mapping[str, object]:
         """Return the content of the copy: the valid keys, by the hash of each secret. Raises Unavailable."""
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             return {
                 secret.digest: dump_entry(_key(document), secret)
                 for document in self._keys.find({"revoked_at": None})
@@ -128,8 +126,7 @@ class ApiKeyStore(KeyFinder):
         return self._remembered.get(digest, lambda: self._read(digest))
 
     def _read(self, digest: str) -> FoundKey:
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             document = self._keys.find_one({"secrets.digest": digest})
         if document is None:
             return None

@@ -30,7 +30,7 @@ from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import DESCRIBED, Event, Revenue
 from analytics.events.stored_props import as_sent, stored_form
 from analytics.interval import as_ms
-from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.unavailable import raising_unavailable
 
 DUPLICATE_KEY = 11000
@@ -143,10 +143,9 @@ class EventStore:
 
         Raises Unavailable, at the first event or later.
         """
-        ping(self._events.database)
         which = {"site_id": site_id, "timestamp": {"$gte": start, "$lt": end}}
         order = [("site_id", 1), ("timestamp", 1)]  # the order of the index
-        with raising_unavailable("mongodb", PyMongoError), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
+        with reading(self._events.database), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
             for _, alike in groupby(cursor.sort(order), key=itemgetter("timestamp")):
                 # Thousands of events with one timestamp are sorted in pieces of READ_AT_ONCE, so memory is bounded.
                 while some := list(islice(alike, READ_AT_ONCE)):
