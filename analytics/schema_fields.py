@@ -14,6 +14,7 @@ from uuid import UUID
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
+from analytics.interval import whole_milliseconds
 from analytics.json_schema import MOMENT, Json
 from analytics.suggestion import did_you_mean
 
@@ -192,11 +193,6 @@ def _by_field(messages: Mapping[Any, Any], within: str = "") -> Iterator[tuple[s
             yield from _by_field(value, name)
         else:
             yield name, value
-
-
-def whole_milliseconds(moment: datetime) -> datetime:
-    rest = moment.microsecond % 1000
-    return moment - timedelta(0, 0, rest) if rest else moment  # `replace` and keywords take twice as long
 
 
 def _unix(value: object) -> datetime | None:

@@ -18,6 +18,7 @@ from uuid import UUID
 import structlog
 from cachetools import TTLCache
 
+from analytics.interval import whole_milliseconds
 from analytics.published_copy import MOST_COPIED
 from analytics.unavailable import Unavailable
 
@@ -128,7 +129,7 @@ class KeyFinder(ABC):
             return None
         if self.is_to_be_noted(key):
             try:
-                self._note(key, whole_millisecond(self._now()))
+                self._note(key, whole_milliseconds(self._now()))
             except Unavailable as error:
                 log.warning("api_key_use_not_recorded", key=str(key.id), error=str(error))
         return key
@@ -148,11 +149,6 @@ class KeyFinder(ABC):
     @abstractmethod
     def _note(self, key: ApiKey, at: datetime) -> None:
         """Record when the key was used. Raises Unavailable."""
-
-
-def whole_millisecond(moment: datetime) -> datetime:
-    """The precision that MongoDB stores."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def dump_entry(key: ApiKey, secret: Secret) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from pymongo.database import Database
 
 from analytics.accounts.invitation import new_token, token_digest
+from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
 LONGEST_LINK_NAME = 100
@@ -45,7 +46,8 @@ class SharingStore:
     ) -> tuple[SharedLink, str]:
         """Create a link. Returns it and its token, which cannot be read again. Raises Unavailable."""
         token = new_token()
-        link = SharedLink(token_digest(token), site_id, name, password_hash, expires_at, self._now())
+        end = expires_at and whole_milliseconds(expires_at)
+        link = SharedLink(token_digest(token), site_id, name, password_hash, end, whole_milliseconds(self._now()))
         with writing(self._database):
             self._links.insert_one(_link_document(link))
         return link, token

@@ -23,6 +23,7 @@ from analytics.accounts.invitation import (
     token_digest,
 )
 from analytics.accounts.user import Role, TwoStep, User
+from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
 
@@ -109,7 +110,7 @@ class AccountStore:
 
     def join(self, token: str, email: str, name: str, password_hash: str) -> User:
         """Use the invitation to create a user. Raises InvitationOver, EmailTaken, and Unavailable."""
-        made = User(uuid4(), email, name, password_hash, _milliseconds(self._now()))
+        made = User(uuid4(), email, name, password_hash, whole_milliseconds(self._now()))
         with writing(self._database):
             self._users.create_index("email", unique=True)
         return self._use(token, partial(self._create, made))
@@ -161,7 +162,7 @@ class AccountStore:
             return self._users.delete_one({"_id": user_id}).deleted_count > 0
 
     def _keep(self, invitation: Invitation) -> Invitation:
-        kept = replace(invitation, expires_at=_milliseconds(invitation.expires_at))
+        kept = replace(invitation, expires_at=whole_milliseconds(invitation.expires_at))
         with writing(self._database):
             self._invitations.create_index("expires_at", expireAfterSeconds=0)
             self._invitations.insert_one(_invitation_document(kept))
@@ -210,11 +211,6 @@ class AccountStore:
     def _change(self, which: dict[str, Any], change: Any) -> User | None:
         with writing(self._database):
             return _user_or_none(self._users.find_one_and_update(which, change, return_document=ReturnDocument.AFTER))
-
-
-def _milliseconds(moment: datetime) -> datetime:
-    """The precision that MongoDB stores."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _roles_with(site_id: str, role: Role | None) -> dict[str, Any]:
