@@ -4,7 +4,6 @@ A key's secret is shown once, when it is created or rotated. Only its SHA-256 is
 has 190 random bits, so its hash needs no salt, and the time of a look-up reveals nothing about a secret.
 """
 
-import hashlib
 import secrets
 import string
 from abc import ABC, abstractmethod
@@ -18,6 +17,7 @@ from uuid import UUID
 import structlog
 from cachetools import TTLCache
 
+from analytics.digest import digest_of
 from analytics.interval import whole_milliseconds
 from analytics.published_copy import MOST_COPIED
 from analytics.unavailable import Unavailable
@@ -98,10 +98,6 @@ FoundKey = tuple[ApiKey, Secret] | None  # a key and the secret by which it was 
 
 def new_secret() -> str:
     return _PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(_LENGTH))
-
-
-def digest_of(secret: str) -> str:
-    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 def is_ours(secret: str) -> bool:

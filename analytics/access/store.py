@@ -20,10 +20,10 @@ from analytics.access.api_key import (
     FoundKey,
     KeyFinder,
     Secret,
-    digest_of,
     dump_entry,
     new_secret,
 )
+from analytics.digest import digest_of
 from analytics.interval import whole_milliseconds
 from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.published_copy import COPY_KEPT_FOR, MOST_COPIED

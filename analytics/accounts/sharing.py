@@ -11,7 +11,8 @@ from typing import Any
 
 from pymongo.database import Database
 
-from analytics.accounts.invitation import new_token, token_digest
+from analytics.accounts.invitation import new_token
+from analytics.digest import digest_of
 from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
@@ -47,7 +48,7 @@ class SharingStore:
         """Create a link. Returns it and its token, which cannot be read again. Raises Unavailable."""
         token = new_token()
         end = expires_at and whole_milliseconds(expires_at)
-        link = SharedLink(token_digest(token), site_id, name, password_hash, end, whole_milliseconds(self._now()))
+        link = SharedLink(digest_of(token), site_id, name, password_hash, end, whole_milliseconds(self._now()))
         with writing(self._database):
             self._links.insert_one(_link_document(link))
         return link, token
@@ -55,7 +56,7 @@ class SharingStore:
     def find(self, token: str) -> SharedLink | None:
         """Return the link of this token if it is valid now. Raises Unavailable."""
         with reading(self._database):
-            found = self._links.find_one({"_id": token_digest(token)} | self._unexpired())
+            found = self._links.find_one({"_id": digest_of(token)} | self._unexpired())
         return _link(found) if found else None
 
     def list(self, site_id: str) -> Sequence[SharedLink]:

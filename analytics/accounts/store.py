@@ -15,14 +15,9 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from analytics.accounts.invitation import (
-    INVITATION_LIFE,
-    OWNER_INVITATION_LIFE,
-    Invitation,
-    new_token,
-    token_digest,
-)
+from analytics.accounts.invitation import INVITATION_LIFE, OWNER_INVITATION_LIFE, Invitation, new_token
 from analytics.accounts.user import Role, TwoStep, User
+from analytics.digest import digest_of
 from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
@@ -77,7 +72,7 @@ class AccountStore:
         invitations to be an owner. Raises Unavailable.
         """
         token = new_token()
-        made = Invitation(token_digest(token), Role.OWNER, None, email, self._now() + OWNER_INVITATION_LIFE)
+        made = Invitation(digest_of(token), Role.OWNER, None, email, self._now() + OWNER_INVITATION_LIFE)
         with writing(self._database):
             self._invitations.delete_many({"role": Role.OWNER})
         return self._keep(made), token
@@ -87,7 +82,7 @@ class AccountStore:
         address to the site. Raises Unavailable.
         """
         token = new_token()
-        made = Invitation(token_digest(token), role, site_id, email, self._now() + INVITATION_LIFE)
+        made = Invitation(digest_of(token), role, site_id, email, self._now() + INVITATION_LIFE)
         self.withdraw(email, site_id)
         return self._keep(made), token
 
@@ -169,7 +164,7 @@ class AccountStore:
         return kept
 
     def _usable(self, token: str) -> dict[str, Any]:
-        return {"_id": token_digest(token), "expires_at": {"$gt": self._now()}}
+        return {"_id": digest_of(token), "expires_at": {"$gt": self._now()}}
 
     def _use(self, token: str, grant: Callable[[Invitation, ClientSession], User]) -> User:
         """Remove the invitation and grant what it offers, both or neither."""
