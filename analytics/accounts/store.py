@@ -67,24 +67,26 @@ class AccountStore:
             found = self._users.find({"is_owner": False, "roles.site_id": site_id})
             return [_user(each) for each in found.sort("email")]
 
-    def invite_owner(self, email: str | None = None) -> tuple[Invitation, str]:
-        """Return an invitation to be an owner, and its token, which cannot be read again. It replaces earlier
+    def invite_owner(self, email: str | None = None) -> str:
+        """Make an invitation to be an owner, and return its token, which cannot be read again. It replaces earlier
         invitations to be an owner. Raises Unavailable.
         """
         token = new_token()
         made = Invitation(digest_of(token), Role.OWNER, None, email, self._now() + OWNER_INVITATION_LIFE)
         with writing(self._database):
             self._invitations.delete_many({"role": Role.OWNER})
-        return self._keep(made), token
+        self._keep(made)
+        return token
 
-    def invite(self, email: str, site_id: str, role: Role) -> tuple[Invitation, str]:
-        """Return an invitation to a site, and its token, which cannot be read again. It replaces earlier ones of this
-        address to the site. Raises Unavailable.
+    def invite(self, email: str, site_id: str, role: Role) -> str:
+        """Make an invitation to a site, and return its token, which cannot be read again. It replaces earlier ones of
+        this address to the site. Raises Unavailable.
         """
         token = new_token()
         made = Invitation(digest_of(token), role, site_id, email, self._now() + INVITATION_LIFE)
         self.withdraw(email, site_id)
-        return self._keep(made), token
+        self._keep(made)
+        return token
 
     def withdraw(self, email: str, site_id: str) -> None:
         """Remove the invitation of this address to the site, if there is one. Raises Unavailable."""
@@ -156,12 +158,10 @@ class AccountStore:
         with writing(self._database):
             return self._users.delete_one({"_id": user_id}).deleted_count > 0
 
-    def _keep(self, invitation: Invitation) -> Invitation:
-        kept = replace(invitation, expires_at=whole_milliseconds(invitation.expires_at))
+    def _keep(self, invitation: Invitation) -> None:
         with writing(self._database):
             self._invitations.create_index("expires_at", expireAfterSeconds=0)
-            self._invitations.insert_one(_invitation_document(kept))
-        return kept
+            self._invitations.insert_one(_invitation_document(invitation))
 
     def _usable(self, token: str) -> dict[str, Any]:
         return {"_id": digest_of(token), "expires_at": {"$gt": self._now()}}
