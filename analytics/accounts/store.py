@@ -4,7 +4,7 @@ Callers must handle Unavailable, raised if MongoDB is unreachable or slow. A wri
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -139,7 +139,7 @@ class AccountStore:
 
     def set_two_step(self, user_id: UUID, two_step: TwoStep | None) -> User | None:
         """Turn two-step sign-in on, or off. Returns None if there is no such user. Raises Unavailable."""
-        return self._change({"_id": user_id}, {"$set": {"two_step": _two_step_document(two_step)}})
+        return self._change({"_id": user_id}, {"$set": {"two_step": asdict(two_step) if two_step else None}})
 
     def use_step(self, user_id: UUID, secret: str, step: int) -> bool:
         """Record that the code of this time step was used. Returns False if it, or a later one, was used before. Raises
@@ -244,17 +244,7 @@ def _document(user: User) -> dict[str, Any]:
         "is_owner": user.is_owner,
         "roles": [{"site_id": site_id, "role": role} for site_id, role in user.roles.items()],
         "epoch": user.epoch,
-        "two_step": _two_step_document(user.two_step),
-    }
-
-
-def _two_step_document(two_step: TwoStep | None) -> dict[str, Any] | None:
-    if two_step is None:
-        return None
-    return {
-        "secret": two_step.secret,
-        "last_step": two_step.last_step,
-        "recovery_digests": list(two_step.recovery_digests),
+        "two_step": asdict(user.two_step) if user.two_step else None,
     }
 
 
@@ -265,10 +255,4 @@ def _invitation(document: dict[str, Any]) -> Invitation:
 
 
 def _invitation_document(invitation: Invitation) -> dict[str, Any]:
-    return {
-        "_id": invitation.digest,
-        "role": invitation.role,
-        "site_id": invitation.site_id,
-        "email": invitation.email,
-        "expires_at": invitation.expires_at,
-    }
+    return {"_id" if name == "digest" else name: value for name, value in asdict(invitation).items()}
