@@ -69,7 +69,8 @@ class Text(fields.String):
 
     def __init__(self, *, shortest: int = 0, longest: int, **kwargs: Any) -> None:
         super().__init__(validate=Length(min=shortest or None, max=longest), **kwargs)
-        self.lengths = range(max(shortest, 1), longest + 1)  # "" may mean null
+        # Not "" if it means null: marshmallow then returns None.
+        self.lengths = range(max(shortest, 1 if kwargs.get("pre_load") else 0), longest + 1)
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
         if type(value) is str and len(value) in self.lengths and value.isascii():
