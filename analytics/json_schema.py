@@ -78,11 +78,16 @@ def whole(least: int, most: int, **more: object) -> Json:
 
 
 def up_to(most: int) -> str:
-    """A pattern for the numbers from 1 to `most`. Only the first digit of `most` may differ from 0."""
-    first, more = int(str(most)[0]), len(str(most)) - 1
-    shorter = f"[1-9][0-9]{{0,{more - 1}}}"
-    as_long = [f"[1-{first - 1}][0-9]{{{more}}}"] if first > 1 else []
-    return "|".join([shorter, *as_long, str(most)])
+    """A pattern for the numbers from 1 to `most`: the shorter numbers, those that are less from one digit on, and
+    `most`.
+    """
+    digits = str(most)
+    ways = [f"[1-9][0-9]{{0,{len(digits) - 2}}}"] if len(digits) > 1 else []
+    for n, digit in enumerate(digits):
+        least = 0 if n else 1
+        if int(digit) > least:
+            ways.append(f"{digits[:n]}[{least}-{int(digit) - 1}]" + "[0-9]" * (len(digits) - n - 1))
+    return "|".join([*ways, digits])
 
 
 def list_of(items: object, **more: object) -> Json:

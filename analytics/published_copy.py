@@ -17,11 +17,14 @@ from collections.abc import Callable, Mapping
 from itertools import chain
 from typing import Any, Generic, TypeVar
 
+import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.timed_cache import TimedCache
 from analytics.unavailable import Unavailable, raising_unavailable
+
+log = structlog.get_logger()
 
 COPY_KEPT_FOR = 5.0  # seconds
 MOST_COPIED = 10_000  # names come from callers, so their number must be limited
@@ -98,3 +101,12 @@ class Published(Generic[T]):
                 return False
             flat = chain([_MARK, mark], *fields.items())
             return bool(self._replace(keys=[self._key, self._tickets], args=[ticket, *flat]))
+
+    def publish_change(self, collect: Callable[[], Mapping[str, object]], failed: str) -> None:
+        """Publish after a change. If a store is not reachable, `failed` is logged, and beat publishes within a minute
+        of the store's return. Raises the exceptions of `collect` other than Unavailable.
+        """
+        try:
+            self.publish(collect)
+        except Unavailable as error:
+            log.warning(failed, error=str(error))

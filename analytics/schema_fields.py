@@ -14,6 +14,7 @@ from uuid import UUID
 from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import Length, Range, Regexp
 
+from analytics.interval import whole_milliseconds
 from analytics.json_schema import MOMENT, Json
 from analytics.suggestion import did_you_mean
 
@@ -68,7 +69,8 @@ class Text(fields.String):
 
     def __init__(self, *, shortest: int = 0, longest: int, **kwargs: Any) -> None:
         super().__init__(validate=Length(min=shortest or None, max=longest), **kwargs)
-        self.lengths = range(max(shortest, 1), longest + 1)  # "" may mean null
+        # Not "" if it means null: marshmallow then returns None.
+        self.lengths = range(max(shortest, 1 if kwargs.get("pre_load") else 0), longest + 1)
 
     def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
         if type(value) is str and len(value) in self.lengths and value.isascii():
@@ -192,11 +194,6 @@ def _by_field(messages: Mapping[Any, Any], within: str = "") -> Iterator[tuple[s
             yield from _by_field(value, name)
         else:
             yield name, value
-
-
-def whole_milliseconds(moment: datetime) -> datetime:
-    rest = moment.microsecond % 1000
-    return moment - timedelta(0, 0, rest) if rest else moment  # `replace` and keywords take twice as long
 
 
 def _unix(value: object) -> datetime | None:

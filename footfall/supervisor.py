@@ -340,7 +340,7 @@ def _owner_link(settings: Settings) -> str:
         try:
             if services.accounts.has_users():
                 return ""
-            return join_url(_urls(settings)["report"], services.accounts.invite_owner()[1])
+            return join_url(_urls(settings)["report"], services.accounts.invite_owner())
         except Unavailable as error:  # the system runs without the link
             write_line(
                 "run", f"no link for the first owner: {error}. Make one with `python -m footfall users invite-owner`."

@@ -58,7 +58,7 @@ def list_users(store: AccountStore) -> None:
 def invite_owner(context: click.Context, email: str | None, url: str | None) -> None:
     """Print a link that creates an owner. It works once, within a day."""
     store: AccountStore = context.obj
-    _, token = store.invite_owner(email)
+    token = store.invite_owner(email)
     click.echo(_url_of(context, token, url))
 
 
@@ -77,7 +77,7 @@ def invite(context: click.Context, email: str, site: str, role: str, url: str | 
         (site_id,) = services.sites.ids_of([site])
     except UnknownSite as error:
         fail(f"{error.message} Set it up with `python -m footfall sites set`.", 1)
-    _, token = services.accounts.invite(email, site_id, Role(role))
+    token = services.accounts.invite(email, site_id, Role(role))
     click.echo(_url_of(context, token, url))
 
 

@@ -5,8 +5,8 @@ process connects, after the fork.
 """
 
 import os
-from functools import cache
 from importlib import import_module
+from threading import Lock
 from typing import Any
 
 import billiard.pool
@@ -29,6 +29,10 @@ log = structlog.get_logger()
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20
 
 settings = load_settings_or_exit()
+_ours: tuple[int, Services] | None = None  # the process that made them, and its services
+_making = Lock()
+# A pool process that is forked while the page of metrics takes the lock would otherwise never get it.
+os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 _PARTS = ("dead_letters", "events", "ledger", "metrics", "retention", "salts", "segments", "sites")
 app = Celery("footfall", include=[f"tasks.{name}" for name in _PARTS])
@@ -60,9 +64,8 @@ def services() -> Services:
 
     A client that is made before a fork does not work in the child, so each process makes its own.
     """
-    return _services_of(os.getpid())
-
-
-@cache
-def _services_of(_process: int) -> Services:
-    return Services(settings, "footfall-worker")
+    global _ours  # noqa: PLW0603 one for each process, behind a lock
+    with _making:
+        if _ours is None or _ours[0] != os.getpid():
+            _ours = os.getpid(), Services(settings, "footfall-worker")
+        return _ours[1]

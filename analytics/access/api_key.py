@@ -4,7 +4,6 @@ A key's secret is shown once, when it is created or rotated. Only its SHA-256 is
 has 190 random bits, so its hash needs no salt, and the time of a look-up reveals nothing about a secret.
 """
 
-import hashlib
 import secrets
 import string
 from abc import ABC, abstractmethod
@@ -18,6 +17,8 @@ from uuid import UUID
 import structlog
 from cachetools import TTLCache
 
+from analytics.digest import digest_of
+from analytics.interval import whole_milliseconds
 from analytics.published_copy import MOST_COPIED
 from analytics.unavailable import Unavailable
 
@@ -99,10 +100,6 @@ def new_secret() -> str:
     return _PREFIX + "".join(secrets.choice(ALPHABET) for _ in range(_LENGTH))
 
 
-def digest_of(secret: str) -> str:
-    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
-
-
 def is_ours(secret: str) -> bool:
     """Whether the text looks like an API key of Footfall, valid or not."""
     return secret.startswith(_PREFIX)
@@ -128,7 +125,7 @@ class KeyFinder(ABC):
             return None
         if self.is_to_be_noted(key):
             try:
-                self._note(key, whole_millisecond(self._now()))
+                self._note(key, whole_milliseconds(self._now()))
             except Unavailable as error:
                 log.warning("api_key_use_not_recorded", key=str(key.id), error=str(error))
         return key
@@ -148,11 +145,6 @@ class KeyFinder(ABC):
     @abstractmethod
     def _note(self, key: ApiKey, at: datetime) -> None:
         """Record when the key was used. Raises Unavailable."""
-
-
-def whole_millisecond(moment: datetime) -> datetime:
-    """The precision that MongoDB stores."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def dump_entry(key: ApiKey, secret: Secret) -> dict[str, Any]:

@@ -10,16 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.access.api_key import ApiKey, FoundKey, KeyFinder, Secret, load_entry
 from analytics.access.store import ApiKeyStore
 from analytics.published_copy import Published
-from analytics.unavailable import Unavailable, raising_unavailable
-
-log = structlog.get_logger()
+from analytics.unavailable import raising_unavailable
 
 # the second holds the last uses by key since they were last moved to MongoDB
 COPY, USES = "footfall:api-keys", "footfall:api-keys:used"
@@ -45,13 +42,8 @@ class KeyRing(KeyFinder):
         return self._published.publish(keys.published)
 
     def publish_change(self, keys: ApiKeyStore) -> None:
-        """Publish the keys after a change. If Redis is not reachable, beat publishes them within a minute of its
-        return.
-        """
-        try:
-            self.publish(keys)
-        except Unavailable as error:
-            log.warning("api_keys_not_published", error=str(error))
+        """Publish the keys after a change; see Published.publish_change."""
+        self._published.publish_change(keys.published, "api_keys_not_published")
 
     def carry_uses(self, keys: ApiKeyStore) -> int:
         """Move the recorded uses to MongoDB, and return their number. Raises Unavailable; the next call then moves

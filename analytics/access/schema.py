@@ -36,7 +36,7 @@ class Lasting(fields.Field[timedelta]):
 
     @property
     def json_schema(self) -> Json:
-        """The pattern of the durations, extended by larger numbers of hours and minutes up to the maximum in days."""
+        """The pattern of the usual durations. The field also accepts larger numbers of hours and minutes."""
         zero = "0[mhd]|" if self._may_be_zero else ""
         pattern = f"^({zero}[1-9][0-9]{{0,3}}m|[1-9][0-9]?h|({up_to(self.longest.days)})d)$"
         return text(pattern=pattern, examples=["24h", "30m", "7d"])

@@ -20,12 +20,12 @@ from analytics.access.api_key import (
     FoundKey,
     KeyFinder,
     Secret,
-    digest_of,
     dump_entry,
     new_secret,
-    whole_millisecond,
 )
-from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.digest import digest_of
+from analytics.interval import whole_milliseconds
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.published_copy import COPY_KEPT_FOR, MOST_COPIED
 from analytics.timed_cache import TimedCache
 from analytics.unavailable import raising_unavailable
@@ -57,9 +57,9 @@ class ApiKeyStore(KeyFinder):
         """Create a key. Returns the key and its secret, which cannot be read again. Raises UnknownSite, and
         Unavailable; the key may then exist, and its secret is lost.
         """
-        secret, now = new_secret(), whole_millisecond(self._now())
+        secret, now = new_secret(), whole_milliseconds(self._now())
         limited = None if sites is None else frozenset(self._ids_of(sites))
-        key = ApiKey(uuid4(), name, frozenset(scopes), limited, now, expires_at and whole_millisecond(expires_at))
+        key = ApiKey(uuid4(), name, frozenset(scopes), limited, now, expires_at and whole_milliseconds(expires_at))
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._keys.create_index("secrets.digest", unique=True)
             self._keys.insert_one(_document(key, [Secret(digest_of(secret))]))
@@ -70,7 +70,7 @@ class ApiKeyStore(KeyFinder):
         """Give the key a new secret. The old secrets stay valid for `grace`. Returns None if the key does not exist, or
         is revoked or expired. Raises Unavailable.
         """
-        secret, now = new_secret(), whole_millisecond(self._now())
+        secret, now = new_secret(), whole_milliseconds(self._now())
         end = now + grace
         ends = {"$cond": [{"$lt": [{"$ifNull": ["$$each.until", end]}, end]}, "$$each.until", end]}
         old: dict[str, Any] = {"$filter": {"input": "$secrets", "as": "each", "cond": {"$or": [
@@ -89,7 +89,7 @@ class ApiKeyStore(KeyFinder):
         """Revoke the key permanently. Repeating the call changes nothing. Returns None if the key does not exist.
         Raises Unavailable.
         """
-        change = [{"$set": {"revoked_at": {"$ifNull": ["$revoked_at", whole_millisecond(self._now())]}}}]
+        change = [{"$set": {"revoked_at": {"$ifNull": ["$revoked_at", whole_milliseconds(self._now())]}}}]
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             found = self._keys.find_one_and_update({"_id": key_id}, change, return_document=ReturnDocument.AFTER)
         self._tell()
@@ -102,14 +102,12 @@ class ApiKeyStore(KeyFinder):
 
     def list(self) -> Sequence[ApiKey]:
         """Return all keys that were ever created, the newest first. Raises Unavailable."""
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             return [_key(x) for x in self._keys.find({}, {"secrets": 0}).sort([("created_at", -1), ("_id", 1)])]
 
     def published(self) -> Mapping[str, object]:
         """Return the content of the copy: the valid keys, by the hash of each secret. Raises Unavailable."""
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             return {
                 secret.digest: dump_entry(_key(document), secret)
                 for document in self._keys.find({"revoked_at": None})
@@ -128,8 +126,7 @@ class ApiKeyStore(KeyFinder):
         return self._remembered.get(digest, lambda: self._read(digest))
 
     def _read(self, digest: str) -> FoundKey:
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             document = self._keys.find_one({"secrets.digest": digest})
         if document is None:
             return None

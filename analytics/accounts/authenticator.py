@@ -26,15 +26,12 @@ class Authenticator:
         """Return the user with this address and password. The answer takes the same time if there is no such user."""
         self.sessions.check()
         user = self.accounts.find(plain_email(email))
-        if not is_password(password, user.password_hash if user else None) or user is None:
-            return None
-        if needs_new_hash(user.password_hash):
-            self.accounts.rehash(user, hash_password(password))
-        return user
+        return user if self._has_password(user, password) else None
 
     def is_own_password(self, user: User, password: str) -> bool:
         """Whether this is the user's password. Changes of an account ask for it again."""
-        return self.user_with_password(user.email, password) is not None
+        self.sessions.check()
+        return self._has_password(user, password)
 
     def use_code(self, user: User, code: str) -> bool:
         """Use a code of the user's app, or a recovery code. Each is valid once."""
@@ -61,3 +58,11 @@ class Authenticator:
         found = self.sessions.find(token)
         user = self.accounts.get(found.user_id) if found else None
         return user if user and found and user.epoch == found.epoch else None
+
+    def _has_password(self, user: User | None, password: str) -> bool:
+        """Whether this is the user's password. If so, its hash is replaced if it has old parameters."""
+        if not is_password(password, user.password_hash if user else None) or user is None:
+            return False
+        if needs_new_hash(user.password_hash):
+            self.accounts.rehash(user, hash_password(password))
+        return True

@@ -3,7 +3,6 @@
 The link contains 256 random bits. Only their SHA-256 is stored, as with API keys.
 """
 
-import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -38,7 +37,3 @@ def new_token() -> str:
 def join_url(server: str, token: str) -> str:
     """Return the link that a person opens. `server`: the URL of the reporting app."""
     return f"{server.rstrip('/')}/join/{token}"
-
-
-def token_digest(token: str) -> str:
-    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()

@@ -1,12 +1,13 @@
 """Codes for two-step sign-in: those of an authenticator app (TOTP, RFC 6238), and recovery codes. Pure."""
 
-import hashlib
 import re
 import secrets
 from base64 import b32encode
 from datetime import datetime
 
 import pyotp
+
+from analytics.digest import digest_of
 
 RECOVERY_CODES = 10
 _STEP = 30  # seconds, the default of every app
@@ -47,7 +48,7 @@ def new_recovery_codes() -> list[str]:
 
 def recovery_digest(code: str) -> str:
     """Return the SHA-256 of a recovery code. Spaces, hyphens and capitals in the code do not count."""
-    return hashlib.sha256(re.sub(r"[\s-]", "", code).lower().encode(errors="surrogatepass")).hexdigest()
+    return digest_of(re.sub(r"[\s-]", "", code).lower())
 
 
 def _random_letters() -> str:

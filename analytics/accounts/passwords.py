@@ -4,9 +4,7 @@ The parameters are those that OWASP recommends first for Argon2id with little me
 25 ms). At most `_AT_ONCE` hashes are computed at the same time in one process, so that sign-ins cost 38 MiB at most.
 """
 
-import secrets
 import unicodedata
-from functools import cache
 from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
@@ -16,6 +14,8 @@ SHORTEST_PASSWORD, LONGEST_PASSWORD = 12, 256  # characters
 _AT_ONCE = 2
 
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
+# Of a random password that was not kept. It has the parameters of new hashes, so that checking it takes the same time.
+HASH_OF_NONE = "$argon2id$v=19$m=19456,t=2,p=1$tSlyy5cb2JL0yx65moAseA$N2ue7ryFUh06832nww2D8jcpgubVp1y0APMB07+WPjQ"
 _turns = BoundedSemaphore(_AT_ONCE)
 
 
@@ -32,7 +32,7 @@ def is_password(password: str, password_hash: str | None) -> bool:
         return False
     with _turns:
         try:
-            _HASHER.verify(password_hash or _hash_of_none(), _plain(password))
+            _HASHER.verify(password_hash or HASH_OF_NONE, _plain(password))
         except (VerificationError, InvalidHashError):
             return False
     return password_hash is not None
@@ -41,11 +41,6 @@ def is_password(password: str, password_hash: str | None) -> bool:
 def needs_new_hash(password_hash: str) -> bool:
     """Whether the hash has other parameters than new hashes have."""
     return _HASHER.check_needs_rehash(password_hash)
-
-
-@cache
-def _hash_of_none() -> str:
-    return _HASHER.hash(secrets.token_urlsafe())
 
 
 def _plain(password: str) -> bytes:

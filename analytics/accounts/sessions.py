@@ -17,7 +17,8 @@ from uuid import UUID
 from redis import Redis
 from redis.exceptions import RedisError
 
-from analytics.accounts.invitation import new_token, token_digest
+from analytics.accounts.invitation import new_token
+from analytics.digest import digest_of
 from analytics.unavailable import raising_unavailable
 
 IDLE_LIFE = timedelta(days=7)
@@ -81,7 +82,7 @@ class SessionStore:
 
 
 def _key(token: str) -> str:
-    return _PREFIX + token_digest(token)
+    return _PREFIX + digest_of(token)
 
 
 def _read(value: dict[str, Any]) -> SignIn:

@@ -4,7 +4,7 @@ Callers must handle Unavailable, raised if MongoDB is unreachable or slow. A wri
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -15,14 +15,10 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError
 
-from analytics.accounts.invitation import (
-    INVITATION_LIFE,
-    OWNER_INVITATION_LIFE,
-    Invitation,
-    new_token,
-    token_digest,
-)
+from analytics.accounts.invitation import INVITATION_LIFE, OWNER_INVITATION_LIFE, Invitation, new_token
 from analytics.accounts.user import Role, TwoStep, User
+from analytics.digest import digest_of
+from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
 
@@ -71,24 +67,26 @@ class AccountStore:
             found = self._users.find({"is_owner": False, "roles.site_id": site_id})
             return [_user(each) for each in found.sort("email")]
 
-    def invite_owner(self, email: str | None = None) -> tuple[Invitation, str]:
-        """Return an invitation to be an owner, and its token, which cannot be read again. It replaces earlier
+    def invite_owner(self, email: str | None = None) -> str:
+        """Make an invitation to be an owner, and return its token, which cannot be read again. It replaces earlier
         invitations to be an owner. Raises Unavailable.
         """
         token = new_token()
-        made = Invitation(token_digest(token), Role.OWNER, None, email, self._now() + OWNER_INVITATION_LIFE)
+        made = Invitation(digest_of(token), Role.OWNER, None, email, self._now() + OWNER_INVITATION_LIFE)
         with writing(self._database):
             self._invitations.delete_many({"role": Role.OWNER})
-        return self._keep(made), token
+        self._keep(made)
+        return token
 
-    def invite(self, email: str, site_id: str, role: Role) -> tuple[Invitation, str]:
-        """Return an invitation to a site, and its token, which cannot be read again. It replaces earlier ones of this
-        address to the site. Raises Unavailable.
+    def invite(self, email: str, site_id: str, role: Role) -> str:
+        """Make an invitation to a site, and return its token, which cannot be read again. It replaces earlier ones of
+        this address to the site. Raises Unavailable.
         """
         token = new_token()
-        made = Invitation(token_digest(token), role, site_id, email, self._now() + INVITATION_LIFE)
+        made = Invitation(digest_of(token), role, site_id, email, self._now() + INVITATION_LIFE)
         self.withdraw(email, site_id)
-        return self._keep(made), token
+        self._keep(made)
+        return token
 
     def withdraw(self, email: str, site_id: str) -> None:
         """Remove the invitation of this address to the site, if there is one. Raises Unavailable."""
@@ -109,7 +107,7 @@ class AccountStore:
 
     def join(self, token: str, email: str, name: str, password_hash: str) -> User:
         """Use the invitation to create a user. Raises InvitationOver, EmailTaken, and Unavailable."""
-        made = User(uuid4(), email, name, password_hash, _milliseconds(self._now()))
+        made = User(uuid4(), email, name, password_hash, whole_milliseconds(self._now()))
         with writing(self._database):
             self._users.create_index("email", unique=True)
         return self._use(token, partial(self._create, made))
@@ -141,7 +139,7 @@ class AccountStore:
 
     def set_two_step(self, user_id: UUID, two_step: TwoStep | None) -> User | None:
         """Turn two-step sign-in on, or off. Returns None if there is no such user. Raises Unavailable."""
-        return self._change({"_id": user_id}, {"$set": {"two_step": _two_step_document(two_step)}})
+        return self._change({"_id": user_id}, {"$set": {"two_step": asdict(two_step) if two_step else None}})
 
     def use_step(self, user_id: UUID, secret: str, step: int) -> bool:
         """Record that the code of this time step was used. Returns False if it, or a later one, was used before. Raises
@@ -160,15 +158,13 @@ class AccountStore:
         with writing(self._database):
             return self._users.delete_one({"_id": user_id}).deleted_count > 0
 
-    def _keep(self, invitation: Invitation) -> Invitation:
-        kept = replace(invitation, expires_at=_milliseconds(invitation.expires_at))
+    def _keep(self, invitation: Invitation) -> None:
         with writing(self._database):
             self._invitations.create_index("expires_at", expireAfterSeconds=0)
-            self._invitations.insert_one(_invitation_document(kept))
-        return kept
+            self._invitations.insert_one(_invitation_document(invitation))
 
     def _usable(self, token: str) -> dict[str, Any]:
-        return {"_id": token_digest(token), "expires_at": {"$gt": self._now()}}
+        return {"_id": digest_of(token), "expires_at": {"$gt": self._now()}}
 
     def _use(self, token: str, grant: Callable[[Invitation, ClientSession], User]) -> User:
         """Remove the invitation and grant what it offers, both or neither."""
@@ -212,11 +208,6 @@ class AccountStore:
             return _user_or_none(self._users.find_one_and_update(which, change, return_document=ReturnDocument.AFTER))
 
 
-def _milliseconds(moment: datetime) -> datetime:
-    """The precision that MongoDB stores."""
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
 def _roles_with(site_id: str, role: Role | None) -> dict[str, Any]:
     """An expression: a user's roles, with this one for the site. A site_id may begin with $, so it is a literal."""
     others = {"$filter": {"input": "$roles", "cond": {"$ne": ["$$this.site_id", {"$literal": site_id}]}}}
@@ -253,17 +244,7 @@ def _document(user: User) -> dict[str, Any]:
         "is_owner": user.is_owner,
         "roles": [{"site_id": site_id, "role": role} for site_id, role in user.roles.items()],
         "epoch": user.epoch,
-        "two_step": _two_step_document(user.two_step),
-    }
-
-
-def _two_step_document(two_step: TwoStep | None) -> dict[str, Any] | None:
-    if two_step is None:
-        return None
-    return {
-        "secret": two_step.secret,
-        "last_step": two_step.last_step,
-        "recovery_digests": list(two_step.recovery_digests),
+        "two_step": asdict(user.two_step) if user.two_step else None,
     }
 
 
@@ -274,10 +255,4 @@ def _invitation(document: dict[str, Any]) -> Invitation:
 
 
 def _invitation_document(invitation: Invitation) -> dict[str, Any]:
-    return {
-        "_id": invitation.digest,
-        "role": invitation.role,
-        "site_id": invitation.site_id,
-        "email": invitation.email,
-        "expires_at": invitation.expires_at,
-    }
+    return {"_id" if name == "digest" else name: value for name, value in asdict(invitation).items()}

@@ -278,7 +278,6 @@ class Enrichment:
         return [enrich(event, clients[event.client], sites[event.site_id], self.lookups) for event in events]
 
 
-@lru_cache(maxsize=10_000)  # values, 1 kB each at most
 def _as_stored(name: str, value: str) -> str:
     return storable(value)[: _LONGEST.get(name, 128)]
 

@@ -23,6 +23,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from analytics.batched import batched
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import Event
 from analytics.interval import HOUR, as_datetime, as_ms
@@ -68,8 +69,8 @@ class Removals:
         Erased events are also noted for analytics/privacy/segment_rewrites.py. Raises Unavailable.
         """
         removed = 0
-        for first in range(0, len(keys), REMOVED_AT_ONCE):
-            query = which | {"_id": {"$in": list(keys[first : first + REMOVED_AT_ONCE])}}
+        for some in batched(keys, REMOVED_AT_ONCE):
+            query = which | {"_id": {"$in": some}}
             removing = partial(self._remove, query=query, why=why, now=now, waiting_since=waiting_since)
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._prepare()

@@ -23,6 +23,7 @@ from msgspec.structs import replace
 
 from analytics.events.event import DESCRIBED, Event, Revenue, id_from_client, id_from_export, new_id
 from analytics.events.page_urls import is_page_url
+from analytics.interval import whole_milliseconds
 from analytics.json_input import NotJson, read_json, without_half_pairs
 from analytics.json_schema import INTEGER64, Json, an_object, any_of, text
 from analytics.schema_fields import (
@@ -38,7 +39,6 @@ from analytics.schema_fields import (
     Whole,
     is_encodable,
     normalized,
-    whole_milliseconds,
 )
 
 MOST_PROPS = 30

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, TypeVar
 from uuid import UUID
@@ -23,6 +23,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
+from analytics.batched import batched
 from analytics.events.account import Account
 from analytics.events.arrival import arrival_of, id_of, place_of
 from analytics.events.backfill import Backfill
@@ -30,7 +31,7 @@ from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import DESCRIBED, Event, Revenue
 from analytics.events.stored_props import as_sent, stored_form
 from analytics.interval import as_ms
-from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.unavailable import raising_unavailable
 
 DUPLICATE_KEY = 11000
@@ -143,19 +144,17 @@ class EventStore:
 
         Raises Unavailable, at the first event or later.
         """
-        ping(self._events.database)
         which = {"site_id": site_id, "timestamp": {"$gte": start, "$lt": end}}
         order = [("site_id", 1), ("timestamp", 1)]  # the order of the index
-        with raising_unavailable("mongodb", PyMongoError), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
+        with reading(self._events.database), self._events.find(which, batch_size=READ_AT_ONCE) as cursor:
             for _, alike in groupby(cursor.sort(order), key=itemgetter("timestamp")):
                 # Thousands of events with one timestamp are sorted in pieces of READ_AT_ONCE, so memory is bounded.
-                while some := list(islice(alike, READ_AT_ONCE)):
+                for some in batched(alike, READ_AT_ONCE):
                     yield from map(_event, sorted(some, key=place_of))
 
     def get(self, ids: Iterable[Any]) -> Iterator[Event]:
         """Yield the events with these `_id`s that still exist, in this order. Raises Unavailable."""
-        rest = iter(ids)
-        while some := list(islice(rest, READ_AT_ONCE)):
+        for some in batched(ids, READ_AT_ONCE):
             with raising_unavailable("mongodb", PyMongoError):
                 found = {document["_id"]: document for document in self._events.find({"_id": {"$in": some}})}
             yield from (_event(found[key]) for key in some if key in found)

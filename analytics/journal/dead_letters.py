@@ -29,7 +29,7 @@ from analytics.events.event import sequence_of
 from analytics.events.removal import GONE_FOR
 from analytics.journal.journal import Entry
 from analytics.json_schema import Count, IdText, MomentText
-from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.unavailable import raising_unavailable
 
 # The most bytes of a payload that a dead letter keeps: MongoDB's documents have at most 16 MB.
@@ -152,8 +152,7 @@ class DeadLetterStore:
         """Count by site and reason, the largest count first. Raises Unavailable."""
         group = {"_id": {"site": "$site_id", "reason": "$reason"}, "n": {"$sum": 1}}
         order = {"n": -1, "_id": 1}
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             rows = self._letters.aggregate([{"$match": which.as_query()}, {"$group": group}, {"$sort": order}])
             return [LetterCount(row["_id"]["site"], row["_id"]["reason"], row["n"]) for row in rows]
 
@@ -162,8 +161,7 @@ class DeadLetterStore:
         Unavailable.
         """
         query = which.as_query()
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             if after and (last := self._letters.find_one(after, {"dead_at": 1})):
                 moment = last["dead_at"]
                 older = [{"dead_at": {"$lt": moment}}, {"dead_at": moment, "_id": {"$lt": after}}]
@@ -173,8 +171,7 @@ class DeadLetterStore:
 
     def get(self, letter: UUID) -> DeadLetter | None:
         """Return the dead letter, or None if it does not exist. Raises Unavailable."""
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             document = self._letters.find_one(letter)
         return _letter(document) if document else None
 
@@ -202,10 +199,7 @@ class DeadLetterStore:
 
     def erase(self, letters: Sequence[UUID], now: datetime) -> int:
         """Remove the dead letters of a visitor who is erased, and return their number. Raises Unavailable."""
-        return sum(
-            self._remove({"_id": {"$in": list(letters[first : first + _AT_ONCE])}}, "erased", now)
-            for first in range(0, len(letters), _AT_ONCE)
-        )
+        return self._remove({"_id": {"$in": list(letters)}}, "erased", now) if letters else 0
 
     def count_attempts_by_account(self) -> Counter[Account]:
         """Count the entries that became dead letters, including removed dead letters. Raises Unavailable."""

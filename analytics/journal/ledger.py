@@ -28,6 +28,7 @@ from pymongo.errors import PyMongoError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from analytics.batched import batched
 from analytics.events.account import Account
 from analytics.mongodb import WRITE_LIMIT
 from analytics.redis import execute_confirmed
@@ -182,8 +183,7 @@ class Ledger:
         ]
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._carried.create_index([("site_id", 1), ("day", 1)], name="site_day")
-        for first in range(0, len(documents), 1000):
-            some = documents[first : first + 1000]
+        for some in batched(documents, 1000):
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._carried.bulk_write([ReplaceOne({"_id": x["_id"]}, x, upsert=True) for x in some])
 

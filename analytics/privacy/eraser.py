@@ -12,8 +12,6 @@ Unavailable, raised if a store is not reachable. Repeating the call is harmless.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
-from typing import TypeVar
 
 import structlog
 
@@ -25,8 +23,6 @@ from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import VisitorData
 
 log = structlog.get_logger()
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +62,8 @@ class Eraser:
         return self.erasures.note(visitor, self.now())
 
     def erase_letters(self, visitor: Visitor) -> int:
-        letters = self.data.letters(visitor)
         erased = 0
-        while some := list(islice(letters, REMOVED_AT_ONCE)):
+        for some in batched(self.data.letters(visitor), REMOVED_AT_ONCE):
             erased += self.data.dead_letters.erase([letter.id for letter in some], self.now())
         return erased
 

@@ -14,9 +14,9 @@ from analytics.reports.query_plan import Plan
 from analytics.segments.snapshot import Snapshot
 from analytics.sql import Sql, joined_by, put, value
 
+EVENT_BYTES = 1_000  # approximate bytes of an event in a history, without its properties
 # One number for the place of an event among its visitor's events, because ASOF JOIN compares a single column. No
 # visitor has more than 32,767 events in one millisecond. The product stays below 2^63 until the year 10889.
-EVENT_BYTES = 1_000  # approximate bytes of an event in a history, without its properties
 _PLACE = "occurred * 32768 + least(tie, 32767)"
 
 

@@ -6,6 +6,7 @@ name) is passed as a parameter.
 
 from collections.abc import Callable, Iterable, Sequence
 
+from analytics.events.event import PAGEVIEW_TYPES
 from analytics.events.page_patterns import page_pattern
 from analytics.queries.case_folding import FOLDED_SQL, folded
 from analytics.queries.local_time import LocalClock
@@ -136,7 +137,7 @@ def text_or_missing(dimension: str) -> Sql:
 
 def goal_reached(goal: Goal) -> Sql:
     if goal.page is None:
-        kind = "pageview" if goal.event_type in ("page_view", "pageview") else goal.event_type
+        kind = "pageview" if goal.event_type in PAGEVIEW_TYPES else goal.event_type
         return put("name = {}", value(kind))
     fits = put("coalesce(regexp_full_match(page, {}), false)", value(page_pattern(goal.page)))
     return put("(name = 'pageview' AND {})", fits)

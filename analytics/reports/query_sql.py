@@ -160,9 +160,8 @@ def _statement(shape: _Shape, only: Iterable[tuple[str, ...]] | None, snapshot: 
     metrics = [_metric(shape, terms, name, ctes) for name in query.metrics]
     events = _events(shape, terms, counted)
     main = ", ".join([*shape.names, *(f"{what} AS {name}" for name, what in counted.items())])
-    grouped = f" GROUP BY {', '.join(shape.names)}" if shape.names else ""
     done = {f"done_{n}": each for n, each in enumerate(terms.done, start=1)}
-    before = {**done, **events, "main": Sql(f"SELECT {main} FROM events{grouped}"), **ctes}
+    before = {**done, **events, "main": Sql(f"SELECT {main} FROM events{_grouped(shape.names)}"), **ctes}
     source = Sql("main")
     if query.time_labels:
         before["spine"] = _spine(shape)

@@ -32,13 +32,13 @@ class DueBuilds:
     """Looks what there is to build, quickly. It does not load DuckDB, so beat can use it."""
 
     dirty: DirtyHours
-    history: Backfill
+    backfill: Backfill
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def is_any(self) -> bool:
         """Whether `Builder.build_due` would find something to build. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
-            return self.dirty.is_any_due(due_at(self.now())) or not self.history.is_done()
+            return self.dirty.is_any_due(due_at(self.now())) or not self.backfill.is_done()
 
     def waiting(self) -> tuple[Waiting, Waiting]:
         """Return all dirty hours, and the dirty hours that are due. Raises Unavailable."""

@@ -9,16 +9,12 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import structlog
 from redis import Redis
 
 from analytics.published_copy import Published
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, from_document, to_document
-from analytics.unavailable import Unavailable
 from analytics.urls import plain_host
-
-log = structlog.get_logger()
 
 SITES_COPY = "footfall:sites"
 _SITE, DOMAIN, _WRITE_KEY = "site ", "domain ", "key "  # prefixes of the fields
@@ -52,13 +48,8 @@ class SiteRegistry:
         return self._published.publish(lambda: _fields(collect()))
 
     def publish_change(self, sites: SiteStore) -> None:
-        """Publish the sites after a change. If Redis is not reachable, beat publishes them within a minute of its
-        return.
-        """
-        try:
-            self.publish(sites.all)
-        except Unavailable as error:
-            log.warning("sites_not_published", error=str(error))
+        """Publish the sites after a change; see Published.publish_change."""
+        self._published.publish_change(lambda: _fields(sites.all()), "sites_not_published")
 
     def _owner(self, field: str) -> Site | None:
         site_id = self._published.get(field)

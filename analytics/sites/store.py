@@ -21,7 +21,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.mongodb import WRITE_LIMIT, ping
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.sites.names import conflict_of, names_of, spellings
 from analytics.sites.site import Goal, Site
 from analytics.suggestion import did_you_mean
@@ -155,8 +155,7 @@ class SiteStore:
         """Return the sites that have settings, by site_id. `after`: only those that follow this site_id. Raises
         Unavailable.
         """
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             return [from_document(x) for x in self._sites.find({"_id": {"$gt": after}}).sort("_id").limit(limit)]
 
     def all(self) -> Sequence[Site]:
@@ -208,8 +207,7 @@ class SiteStore:
             raise Taken(field, f"{taken} is a site that has events. Set {taken!r} instead, or choose another name.")
 
     def _find(self, field: str, value: str) -> Site | None:
-        ping(self._database)
-        with raising_unavailable("mongodb", PyMongoError):
+        with reading(self._database):
             document = self._sites.find_one({field: value})
         return from_document(document) if document else None
 

@@ -26,7 +26,7 @@ def add_members(blueprint: Blueprint, accounts: AccountStore) -> None:
         """The page, and the invitation of another member, whose link is shown once."""
         owner, form, link = _owner(), InvitationForm(), ""
         if form.validate_on_submit():
-            _, token = accounts.invite(plain_email(form.email.data), site_id, Role(form.role.data))
+            token = accounts.invite(plain_email(form.email.data), site_id, Role(form.role.data))
             link = url_for("accounts.join", token=token, _external=True)
             log.info("member_invited", site_id=site_id, by=str(owner.id))
         found, invited = accounts.members(site_id), accounts.invitations(site_id)

@@ -1,5 +1,6 @@
 """The JSON Schema of Python types."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import pytest
 from jsonschema import Draft202012Validator
 
-from analytics.json_schema import Count, IdText, MomentText, schema_of
+from analytics.json_schema import Count, IdText, MomentText, schema_of, up_to
 
 TEXT = {"type": "string"}
 
@@ -77,3 +78,17 @@ def test_describing_a_type_again_leaves_its_first_description_as_it_is():
 def test_a_type_that_json_does_not_have_is_an_error():
     with pytest.raises(TypeError, match="datetime"):
         schema_of(datetime)
+
+
+@pytest.mark.parametrize("most", [*range(1, 130), 500, 999, 1000, 1999, 3650])
+def test_the_pattern_of_a_maximum_fits_the_numbers_from_1_to_it(most: int):
+    pattern = re.compile(up_to(most))
+    for text in ("", "0", "01", "-1", *map(str, range(1, 12 * most))):
+        fits = text[:1] not in ("", "0", "-") and int(text) <= most
+        assert bool(pattern.fullmatch(text)) == fits, text
+
+
+def test_the_pattern_of_a_maximum_fits_around_each_digit():
+    pattern = re.compile(up_to(36_500))
+    for number in range(1, 100_000):
+        assert bool(pattern.fullmatch(str(number))) == (number <= 36_500), number

@@ -85,8 +85,8 @@ def path_of(answer: TestResponse) -> str:
 
 
 def make_owner(accounts: AccountStore, email: str = "olga@example.org") -> User:
-    return accounts.join(accounts.invite_owner()[1], email, "Olga", PASSWORD_HASH)
+    return accounts.join(accounts.invite_owner(), email, "Olga", PASSWORD_HASH)
 
 
 def make_member(accounts: AccountStore, email: str, site_id: str, role: Role) -> User:
-    return accounts.join(accounts.invite(email, site_id, role)[1], email, "Max", PASSWORD_HASH)
+    return accounts.join(accounts.invite(email, site_id, role), email, "Max", PASSWORD_HASH)

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from analytics.accounts.invitation import Invitation
-from analytics.accounts.passwords import hash_password, is_password
+from analytics.accounts.passwords import HASH_OF_NONE, hash_password, is_password, needs_new_hash
 from analytics.accounts.user import Role, TwoStep, User, plain_email
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -52,6 +52,11 @@ def test_a_password_has_its_own_hash():
     assert not is_password("correct horse", None)
     assert not is_password("\ud800", first)
     assert not is_password("x" * 100_000_000, first)
+
+
+def test_a_password_without_an_account_is_checked_with_the_parameters_of_new_hashes():
+    assert not needs_new_hash(HASH_OF_NONE)
+    assert len(HASH_OF_NONE) == len(hash_password("correct horse"))
 
 
 @pytest.mark.parametrize(("role", "site_id"), [(Role.OWNER, "shop"), (Role.VIEWER, None)])

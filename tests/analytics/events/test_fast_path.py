@@ -161,6 +161,12 @@ def test_an_empty_text_that_means_null_is_null_in_both(name: str):
     assert_agrees(LEAST | {name: ""})
 
 
+@pytest.mark.parametrize("name", ["hostname", "path", "user_id", "referrer"])
+def test_an_empty_text_that_does_not_mean_null_is_decoded_by_msgspec(name: str):
+    assert is_decoded(json.dumps(LEAST | {name: ""}).encode())
+    assert_agrees(LEAST | {name: ""})
+
+
 def test_both_agree_on_every_way_to_write_a_time():
     field = Moment()
     shortly = lambda value: {"": field.deserialize(value)}  # noqa: E731

@@ -81,7 +81,7 @@ def test_a_hash_with_old_parameters_is_replaced_when_its_user_signs_in(browser: 
     from argon2 import PasswordHasher
 
     old = PasswordHasher(time_cost=1, memory_cost=1024, parallelism=1).hash(PASSWORD)
-    accounts.join(accounts.invite_owner()[1], "old@example.org", "Old", old)
+    accounts.join(accounts.invite_owner(), "old@example.org", "Old", old)
     assert browser().sign_in("old@example.org").status_code == 303
     assert "m=19456,t=2" in accounts.find("old@example.org").password_hash  # type: ignore[union-attr]
     assert browser().sign_in("old@example.org").status_code == 303

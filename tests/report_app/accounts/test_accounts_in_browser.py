@@ -70,7 +70,7 @@ def look(chrome: Chrome, name: str) -> None:
 
 
 def test_from_the_first_link_to_two_step_sign_in(server: str, chrome: Chrome, accounts: AccountStore, clock: Clock):
-    _, token = accounts.invite_owner()
+    token = accounts.invite_owner()
     chrome.get(f"{server}/join/{token}")
     look(chrome, "join")
     write(chrome, "olga@example.org", "Olga", PASSWORD)
@@ -95,7 +95,7 @@ def test_from_the_first_link_to_two_step_sign_in(server: str, chrome: Chrome, ac
 
 
 def test_members_and_sharing(server: str, chrome: Chrome, accounts: AccountStore, sharing: SharingStore):
-    _, token = accounts.invite_owner()
+    token = accounts.invite_owner()
     make_member(accounts, "a-very-long-address-of-a-member@subdomain.example.org", "shop", Role.EDITOR)
     accounts.invite("invited@example.org", "shop", Role.VIEWER)
     sharing.create("shop", "For the board", "hash", None)
