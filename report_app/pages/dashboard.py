@@ -131,7 +131,7 @@ def _cells(query: Query, value: str, metrics: Iterable[Any]) -> Iterator[Cell]:
 
 def _in_hero(asked: SiteQuestion, hero: Hero | None, trouble: Trouble | None) -> dict[str, Any]:
     again = f"/parts/hero/{quote(asked.site.site_id)}?{asked.state.as_query()}"
-    return {"hero": hero, "trouble": trouble, "again": again, "replaces": True}
+    return {"hero": hero, "trouble": trouble, "again": again, "replaces": "#hero"}
 
 
 def _hero_at_once(asked: SiteQuestion) -> tuple[Hero | None, Trouble | None]:

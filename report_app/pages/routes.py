@@ -16,6 +16,9 @@ from report_app.pages.rendering import show
 from report_app.pages.trouble import TROUBLES, trouble_of
 from report_app.url_parameters import PROP
 
+# Parts that the page asks for again in any case. They keep what they show if there is no answer.
+_ASKED_AGAIN = ("pages.live", "pages.first_event", "pages.suggestions")
+
 
 def pages_blueprint(services: PageServices) -> PageBlueprint:
     blueprint = PageBlueprint("pages", __name__)
@@ -93,5 +96,7 @@ def _opened_tab() -> str | None:
 def _troubled(error: Exception) -> Response:
     """A part of a page shows its own trouble, so that the other parts stay."""
     trouble = trouble_of(error)
+    if request.endpoint in _ASKED_AGAIN:
+        return Response(status=trouble.status, headers={"HX-Reswap": "none"})
     template = "trouble.html" if request.path.startswith("/parts/") else "trouble_page.html"
     return show(template, trouble.status, trouble=trouble, again=request.full_path)

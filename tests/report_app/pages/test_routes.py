@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
+from datetime import date
 from html.parser import HTMLParser
 from urllib.parse import unquote
 from uuid import uuid4
@@ -166,7 +167,7 @@ Breaking = Callable[[Exception], FlaskClient]
 
 @pytest.fixture
 def breaking(settings: Settings, services: Services) -> Breaking:
-    """An app whose queries raise an exception."""
+    """An app whose queries and counts raise an exception."""
 
     class Broken:
         def __init__(self, error: Exception) -> None:
@@ -181,12 +182,18 @@ def breaking(settings: Settings, services: Services) -> Breaking:
         def earliest(self, site_id: str, budget: object = None) -> None:
             return
 
+        def read(self, site_id: str) -> None:
+            raise self._error
+
+        def of_site(self, site_id: str, first: date, last: date) -> None:
+            raise self._error
+
         def check(self) -> None:
             return
 
     def app_with(error: Exception) -> FlaskClient:
         broken = copy(services)
-        vars(broken)["reports"] = Broken(error)
+        vars(broken).update(dict.fromkeys(("reports", "realtime", "ledger"), Broken(error)))
         return create_app(settings, broken).test_client()
 
     return app_with
@@ -206,6 +213,22 @@ def test_a_part_without_an_answer_says_what_to_do(breaking: Breaking, error: Exc
         assert said in part.text
         assert ('hx-trigger="load delay:2s"' in part.text) is retries
     assert 'id="hero"' in part.text
+
+
+@pytest.mark.parametrize("path", [*PARTS, "/parts/first-event", "/parts/suggestions"])
+def test_a_part_that_asks_again_replaces_itself_and_a_part_that_polls_keeps_what_it_shows(
+    breaking: Breaking, path: str
+):
+    part = breaking(Refused("busy", "Too many queries.")).get(f"{path}/shop?period=7d&dimension=page")
+    assert part.status_code == 503
+    retries = [attributes for _, attributes in Tags(part.text).found if "hx-get" in attributes]
+    if path in ("/parts/live", "/parts/first-event", "/parts/suggestions"):
+        assert (part.headers["HX-Reswap"], part.text) == ("none", "")
+        return
+    assert [(each["hx-target"], each["hx-swap"]) for each in retries] == [
+        ("#hero" if path == "/parts/hero" else "this", "outerHTML")
+    ]
+    assert str(retries[0]["hx-get"]).startswith(f"{path}/shop?period=7d")
 
 
 def test_a_page_does_not_wait_for_slow_figures(breaking: Breaking):
