@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 
-from analytics.queries.query import Query
+from analytics.queries.query import Period, Query
 from analytics.queries.query_schema import MOST_ROWS
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
@@ -26,16 +26,20 @@ from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
 from report_app.pages.trouble import TROUBLES, Trouble, trouble_of
 from report_app.pages.words import OPERATOR_NAMES, clock, filter_dimensions, period_name, term_words, value_name
-from web.auth import api_key_id
 
 _IN_THE_PAGE = 0.8  # seconds that the page waits for its figures, before they are loaded as a part
 Table = tuple[Sequence[str], Iterable[Iterable[Cell]]]
 
 
-def page(asked: SiteQuestion) -> Response:
-    """The page with its figures. Panels follow. Figures that take longer than a moment follow, too."""
-    hero, trouble = _hero_at_once(asked)
-    if hero and hero.is_empty and not asked.state.filters and asked.earliest() is None:
+def page_budget() -> Budget:
+    """The time that a page waits for all that it asks."""
+    return Budget(_IN_THE_PAGE)
+
+
+def page(asked: SiteQuestion, budget: Budget) -> Response:
+    """The page with its figures. Panels follow. Figures that take longer than the budget follow, too."""
+    hero, trouble = _hero_at_once(asked, budget)
+    if hero and hero.is_empty and not asked.state.filters and _has_no_event(asked, budget):
         return show("first_event.html", **_frame(asked), **_waiting(asked))
     answer = show("dashboard.html", **_frame(asked), **_in_hero(asked, hero, trouble), panels=PANELS.values())
     if _asks_otherwise(asked.state):
@@ -105,7 +109,7 @@ def list_page(panel: Panel, asked: SiteQuestion) -> Response:
 
 def chart_table(asked: SiteQuestion) -> Table:
     """The chart as a table."""
-    query, answer = _over_time(asked)
+    query, answer = _over_time(asked, asked.period())
     before = [f"{asked.state.figure}_before"] if query.compare_with else []
     rows = ([row.dimensions[0], *row.metrics, *((row.before or [0]) if before else [])] for row in answer.rows)
     return [query.dimensions[0], *query.metrics, *before], rows
@@ -134,10 +138,18 @@ def _in_hero(asked: SiteQuestion, hero: Hero | None, trouble: Trouble | None) ->
     return {"hero": hero, "trouble": trouble, "again": again, "replaces": "#hero"}
 
 
-def _hero_at_once(asked: SiteQuestion) -> tuple[Hero | None, Trouble | None]:
-    """The figures, or neither if they are not ready in a moment, or the trouble that they have."""
+def _has_no_event(asked: SiteQuestion, budget: Budget) -> bool:
+    """Whether the site has no event, as far as it is known within the budget."""
     try:
-        return _hero(asked, Budget(_IN_THE_PAGE, api_key_id())), None
+        return asked.earliest(budget) is None
+    except Refused:
+        return False
+
+
+def _hero_at_once(asked: SiteQuestion, budget: Budget) -> tuple[Hero | None, Trouble | None]:
+    """The figures, or neither if they are not ready within the budget, or the trouble that they have."""
+    try:
+        return _hero(asked, budget), None
     except Refused:
         return None, None
     except TROUBLES as error:
@@ -146,15 +158,14 @@ def _hero_at_once(asked: SiteQuestion) -> tuple[Hero | None, Trouble | None]:
 
 def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
     figures = asked.answer(panels.figures(asked.question), budget)
-    query, answer = _over_time(asked, budget)
+    query, answer = _over_time(asked, figures[0].period, budget)
     chart = chart_of(asked.state, query, answer, asked.now)
     return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of)
 
 
-def _over_time(asked: SiteQuestion, budget: Budget | None = None) -> tuple[Query, Answer]:
-    state = asked.state
-    grain = grain_of(state, asked.period())
-    return asked.answer(panels.over_time(asked.question, state, grain), budget)
+def _over_time(asked: SiteQuestion, period: Period, budget: Budget | None = None) -> tuple[Query, Answer]:
+    grain = grain_of(asked.state, period)
+    return asked.answer(panels.over_time(asked.question, asked.state, grain), budget)
 
 
 def _frame(asked: SiteQuestion) -> dict[str, Any]:

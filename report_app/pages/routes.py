@@ -29,10 +29,11 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     @blueprint.get("/site/<path:site_id>", merge_slashes=False)
     def site(site_id: str) -> BaseResponse:
         """The dashboard. A form of the filter builder leads to the address of the state that it makes."""
-        question = asked(site_id)
+        budget = dashboard.page_budget()
+        question = ask_about(services, site_id, request.args, budget)
         if "dimension" in request.args:
             return redirect(f"{request.path}?{question.state.as_query()}", 303)
-        return dashboard.page(question)
+        return dashboard.page(question, budget)
 
     @blueprint.get("/parts/hero/<path:site_id>", merge_slashes=False)
     def hero(site_id: str) -> Response:
@@ -48,11 +49,11 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
 
     @blueprint.get("/parts/live/<path:site_id>", merge_slashes=False)
     def live(site_id: str) -> Response:
-        return show("live.html", here=asked(site_id).here_now())
+        return show("live.html", here=ask_about(services, site_id).here_now())
 
     @blueprint.get("/parts/first-event/<path:site_id>", merge_slashes=False)
     def first_event(site_id: str) -> Response:
-        return dashboard.first_event_part(asked(site_id))
+        return dashboard.first_event_part(ask_about(services, site_id))
 
     @blueprint.get("/parts/suggestions/<path:site_id>", merge_slashes=False)
     def suggestions(site_id: str) -> Response:
@@ -60,7 +61,7 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
 
     @blueprint.get("/parts/card/<path:site_id>", merge_slashes=False)
     def card(site_id: str) -> Response:
-        return overview.card_part(asked(site_id))
+        return overview.card_part(ask_about(services, site_id))
 
     @blueprint.get("/list/<name>/<path:site_id>", merge_slashes=False)
     def full_list(name: str, site_id: str) -> Response:

@@ -7,6 +7,7 @@ from copy import copy
 from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
+from typing import ClassVar
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from pymongo.database import Database
 
 from analytics.events.account import Account
 from analytics.journal.journal import Line
+from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
 from analytics.sites.site import Site
 from analytics.unavailable import Unavailable
@@ -173,7 +175,7 @@ def breaking(settings: Settings, services: Services) -> Breaking:
         def __init__(self, error: Exception) -> None:
             self._error = error
 
-        def budget(self, key: str) -> None:
+        def budget(self, key: str = "") -> None:
             return
 
         def answer(self, query: object, budget: object) -> Answer:
@@ -236,6 +238,47 @@ def test_a_page_does_not_wait_for_slow_figures(breaking: Breaking):
     assert page.status_code == 200
     assert 'hx-get="/parts/hero/shop?period=7d" hx-trigger="load"' in page.text
     assert 'aria-busy="true"' in page.text
+
+
+def test_a_page_without_a_period_does_not_wait_for_the_first_event(settings: Settings, services: Services):
+    class Slow:
+        budgets: ClassVar[list[Budget]] = []
+
+        def earliest(self, site_id: str, budget: Budget) -> None:
+            self.budgets.append(budget)
+            raise budget.refusal()
+
+        def answer(self, query: object, budget: Budget) -> Answer:
+            self.budgets.append(budget)
+            raise budget.refusal()
+
+        def check(self) -> None:
+            return
+
+    slow = copy(services)
+    vars(slow)["reports"] = Slow()
+    page = create_app(settings, slow).test_client().get("/site/shop")
+    assert page.status_code == 200
+    assert 'hx-get="/parts/hero/shop?period=30d" hx-trigger="load"' in page.text
+    assert len(Slow.budgets) == 2
+    assert Slow.budgets[0] is Slow.budgets[1]
+
+
+@pytest.mark.parametrize("path", ["/parts/live", "/parts/card"])
+def test_a_part_without_a_period_does_not_ask_for_the_first_event(services: Services, settings: Settings, path: str):
+    class Counting:
+        asked = 0
+
+        def earliest(self, site_id: str, budget: object = None) -> None:
+            Counting.asked += 1
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(services.reports, name)
+
+    counting = copy(services)
+    vars(counting)["reports"] = Counting()
+    assert create_app(settings, counting).test_client().get(f"{path}/shop").status_code == 200
+    assert Counting.asked == 0
 
 
 def test_an_invalid_filter_is_explained_and_can_be_removed(report: FlaskClient, story: None):
