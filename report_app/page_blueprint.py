@@ -8,6 +8,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import ClientDisconnected, HTTPException, TooManyRequests
 
 from analytics.unavailable import Unavailable
+from report_app.page_access import check_csrf
 from web.errors import RETRY_AFTER, note_broken
 
 log = structlog.get_logger()
@@ -21,13 +22,14 @@ _STORES = {"redis": "Redis", "mongodb": "MongoDB"}
 
 
 class PageBlueprint(Blueprint):
-    """Pages load nothing from other servers, run no script and cannot be framed, unless they set another policy. Their
-    errors are HTML that says what to do, where those of the API are JSON. Bugs and broken requests are answered as in
-    the API (web/errors.py), whose description leaves pages out.
+    """Requests that change something need a CSRF token. Pages load nothing from other servers, run no script and cannot
+    be framed, unless they set another policy. Their errors are HTML that says what to do, where those of the API are
+    JSON. Bugs and broken requests are answered as in the API (web/errors.py), whose description leaves pages out.
     """
 
     def __init__(self, name: str, import_name: str, **options: Any) -> None:
         super().__init__(name, import_name, **options)
+        self.before_request(check_csrf)
         self.after_request(_with_policy)
         self.register_error_handler(Unavailable, _unavailable)
         self.register_error_handler(CSRFError, _form_expired)

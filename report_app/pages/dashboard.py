@@ -15,7 +15,7 @@ from analytics.queries.query_schema import MOST_ROWS
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
 from report_app.metric_format import Cell, cells, columns
-from report_app.page_access import csrf_token, viewer
+from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.hero import Hero, chart_of, grain_of, key_figures
 from report_app.pages.left_out import count_left_out, left_out
@@ -174,7 +174,6 @@ def _frame(asked: SiteQuestion) -> dict[str, Any]:
     called = period_name(asked.period()) if state.period == CUSTOM else PERIODS[state.period][0]
     return _shown(asked) | {
         "viewer": viewer(),
-        "csrf_token": csrf_token(),
         "sites": [each.site_id for each in readable_sites(asked.services)],
         "periods": PERIODS,
         "period": called,

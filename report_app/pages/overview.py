@@ -9,7 +9,7 @@ from flask import Response
 
 from analytics.queries.periods import ONE_DAY
 from analytics.reports.results import Answer
-from report_app.page_access import csrf_token, viewer
+from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.page_reports import PageServices, SiteQuestion, readable_sites
 from report_app.pages.rendering import show
@@ -36,7 +36,7 @@ def overview_page(services: PageServices) -> Response:
     except TROUBLES as error:
         trouble = trouble_of(error)
         return show("trouble_page.html", trouble.status, trouble=trouble, again="/")
-    return show("overview.html", sites=sites, viewer=viewer(), csrf_token=csrf_token())
+    return show("overview.html", sites=sites, viewer=viewer())
 
 
 def card_part(asked: SiteQuestion) -> Response:

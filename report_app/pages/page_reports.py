@@ -97,10 +97,9 @@ def ask_about(
     """The question that these parameters ask about a site. Without a period, a site that is new asks for today, if its
     first event is found within `budget`.
     """
-    who = viewer()
-    site = services.site_called(check_site_id(site_id))
-    if not who.may_read(site.site_id):
-        abort(403)
+    if not viewer().may_read(services.site_called.id_of(check_site_id(site_id))):
+        abort(403)  # also if there is no such site: the answer does not reveal which sites exist
+    site = services.site_called(site_id)
     now = services.clock().astimezone(site.zone)
     asked = SiteQuestion(services, site, read_state(args, "30d"), now)
     if {"period", "from", "to"}.isdisjoint(args):
