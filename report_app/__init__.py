@@ -32,9 +32,9 @@ from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
 from report_app.page_access import protect_pages
+from report_app.pages.assets import asset_url, assets_blueprint
 from report_app.pages.overview import overview_page
 from report_app.pages.page_reports import PageServices
-from report_app.pages.rendering import asset_url, assets_blueprint
 from report_app.pages.routes import pages_blueprint
 from report_app.query import query_blueprint
 from report_app.session_cookie import use_session_cookie
@@ -107,9 +107,7 @@ def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageSe
     app.jinja_env.globals["asset"] = asset_url
     app.register_blueprint(assets_blueprint())
     app.register_blueprint(pages_blueprint(pages))
-    app.register_blueprint(
-        accounts_blueprint(authenticator, services.sharing, pages.site_called, attempts, services.now)
-    )
+    app.register_blueprint(accounts_blueprint(authenticator, sharing, site_called, attempts, services.now))
 
 
 def _not_cached(response: Response) -> Response:

@@ -1,6 +1,6 @@
 """The dashboard of a site: its page, the parts of the page, full lists and tables.
 
-Raises the exceptions of trouble.TROUBLES.
+Raises the exceptions of report_app.trouble.TROUBLES.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ from report_app.pages.page_state import COMPARISON_NAMES, CUSTOM, PERIODS, PageS
 from report_app.pages.panel_rows import rows_of
 from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
-from report_app.pages.trouble import TROUBLES, Trouble, trouble_of
 from report_app.pages.words import OPERATOR_NAMES, clock, filter_dimensions, period_name, term_words, value_name
+from report_app.trouble import TROUBLES, Trouble, shorter_period, trouble_of, with_retry
 
 _IN_THE_PAGE = 0.8  # seconds that the page waits for its figures, before they are loaded as a part
 Table = tuple[Sequence[str], Iterable[Iterable[Cell]]]
@@ -52,7 +52,8 @@ def hero_part(asked: SiteQuestion) -> Response:
         return show("hero.html", **_shown(asked), **_in_hero(asked, _hero(asked), None))
     except TROUBLES as error:
         trouble = trouble_of(error)
-        return show("hero.html", trouble.status, **_shown(asked), **_in_hero(asked, None, trouble))
+        answer = show("hero.html", trouble.status, **_shown(asked), **_in_hero(asked, None, trouble))
+        return with_retry(answer, trouble)
 
 
 def panel_part(panel: Panel, asked: SiteQuestion, opened: str | None) -> Response:
@@ -135,7 +136,8 @@ def _cells(query: Query, value: str, metrics: Iterable[Any]) -> Iterator[Cell]:
 
 def _in_hero(asked: SiteQuestion, hero: Hero | None, trouble: Trouble | None) -> dict[str, Any]:
     again = f"/parts/hero/{quote(asked.site.site_id)}?{asked.state.as_query()}"
-    return {"hero": hero, "trouble": trouble, "again": again, "replaces": "#hero"}
+    shorter = shorter_period(asked.site.site_id, asked.state)
+    return {"hero": hero, "trouble": trouble, "again": again, "replaces": "#hero", "shorter": shorter}
 
 
 def _has_no_event(asked: SiteQuestion, budget: Budget) -> bool:

@@ -1,6 +1,6 @@
 """Answers what a page asks about a site, for a viewer who may read it.
 
-Callers must handle the exceptions of trouble.TROUBLES.
+Callers must handle the exceptions of report_app.trouble.TROUBLES.
 """
 
 from collections import Counter

@@ -13,11 +13,7 @@ from report_app.pages import dashboard, overview
 from report_app.pages.page_reports import PageServices, SiteQuestion, ask_about
 from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
-from report_app.pages.trouble import TROUBLES, trouble_of
 from report_app.url_parameters import PROP
-
-# Parts that the page asks for again in any case. They keep what they show if there is no answer.
-_ASKED_AGAIN = ("pages.live", "pages.first_event", "pages.suggestions")
 
 
 def pages_blueprint(services: PageServices) -> PageBlueprint:
@@ -79,8 +75,6 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     def panel_csv(name: str, site_id: str) -> Response:
         return as_csv(*dashboard.panel_table(_panel(name), asked(site_id)))
 
-    for kind in TROUBLES:
-        blueprint.register_error_handler(kind, _troubled)
     return blueprint
 
 
@@ -92,12 +86,3 @@ def _opened_tab() -> str | None:
     """The tab that was clicked, or the property whose name was sent."""
     key = request.args.get("key")
     return f"{PROP}{key}" if key else request.args.get("tab")
-
-
-def _troubled(error: Exception) -> Response:
-    """A part of a page shows its own trouble, so that the other parts stay."""
-    trouble = trouble_of(error)
-    if request.endpoint in _ASKED_AGAIN:
-        return Response(status=trouble.status, headers={"HX-Reswap": "none"})
-    template = "trouble.html" if request.path.startswith("/parts/") else "trouble_page.html"
-    return show(template, trouble.status, trouble=trouble, again=request.full_path)

@@ -205,7 +205,7 @@ def breaking(settings: Settings, services: Services) -> Breaking:
     ("error", "said", "retries"),
     [(Refused("time_limit", "The query takes longer than 20 s."), "This takes too long", False),
      (Refused("busy", "Too many queries."), "Other queries are running", True),
-     (Unavailable("mongodb", Exception("gone")), "mongodb does not answer", True)],
+     (Unavailable("mongodb", Exception("gone")), "MongoDB is not reachable", True)],
 )  # fmt: skip
 def test_a_part_without_an_answer_says_what_to_do(breaking: Breaking, error: Exception, said: str, retries: bool):
     app = breaking(error)
@@ -215,6 +215,24 @@ def test_a_part_without_an_answer_says_what_to_do(breaking: Breaking, error: Exc
         assert said in part.text
         assert ('hx-trigger="load delay:2s"' in part.text) is retries
     assert 'id="hero"' in part.text
+
+
+def test_a_panel_whose_query_takes_too_long_offers_a_shorter_period(breaking: Breaking):
+    app = breaking(Refused("time_limit", "slow"))
+    for asked, offered in (("30d", "7d"), ("7d", "day")):
+        part = app.get(f"/parts/panel/pages/shop?period={asked}&f=is,country,DE").text
+        assert f'href="/site/shop?period={offered}&amp;f=is,country,DE"' in part
+    for path in ("/parts/panel/pages/shop?period=day", "/parts/card/shop"):
+        assert "/site/shop" not in app.get(path).text
+
+
+@pytest.mark.parametrize("path", ["/parts/panel/pages/shop", "/list/pages/shop"])
+def test_a_bug_and_an_outage_are_html_in_pages_and_in_parts(breaking: Breaking, path: str):
+    bug = breaking(ValueError("a bug")).get(f"{path}?period=7d")
+    assert (bug.status_code, bug.mimetype, "a bug" in bug.text) == (500, "text/html", False)
+    outage = breaking(Unavailable("redis", Exception("gone"))).get(f"{path}?period=7d")
+    assert (outage.status_code, outage.headers["Retry-After"]) == (503, "1")
+    assert "Redis is not reachable" in outage.text
 
 
 @pytest.mark.parametrize("path", [*PARTS, "/parts/first-event", "/parts/suggestions"])
