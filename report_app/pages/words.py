@@ -102,7 +102,9 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`text`: "+18%" or, for a share, "+2 pt". `kind`: "up" if it is good, "down" if it is bad, "" if it is neither."""
+    """`text`: "+18%" or, for a share, "+2 pt", and "new" if it was 0 before. `kind`: "up" if it is good, "down" if it
+    is bad, "" if it is neither.
+    """
 
     text: str
     kind: str = ""
@@ -111,7 +113,7 @@ class Change:
 def change_of(metric: str, now: Metric, before: Metric) -> Change:
     """The change of a metric. Fewer bounces are good."""
     is_share = metric in _PERCENTS
-    if is_share and isinstance(now, int | float) and isinstance(before, int | float):
+    if is_share and before and isinstance(now, int | float) and isinstance(before, int | float):
         difference: int | None = round(now - before)
     else:
         difference = change_in_percent(now, before)

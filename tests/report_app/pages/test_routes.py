@@ -131,6 +131,14 @@ def test_a_card_has_the_numbers_of_today(report: FlaskClient, database: Database
     assert "2 pageviews today" in card
 
 
+def test_one_visitor_is_singular(report: FlaskClient, database: Database):
+    tell(database, {"at": "22 09:00:00", "path": "/"})
+    card = report.get("/parts/card/shop").text
+    assert '<span class="v">1</span><span class="k">visitor today</span>' in card
+    assert "1 pageview today" in card
+    assert "1 visitor, " in report.get("/parts/hero/shop?period=day").text
+
+
 # Access
 
 
