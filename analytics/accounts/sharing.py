@@ -14,7 +14,8 @@ from pymongo.database import Database
 from analytics.accounts.invitation import new_token, token_digest
 from analytics.mongodb import reading, writing
 
-LONGEST_LINK_NAME = 100
+LONGEST_LINK_NAME = 100  # characters
+SHORTEST_LINK_PASSWORD = 8
 
 
 @dataclass(frozen=True, slots=True)

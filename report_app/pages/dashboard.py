@@ -197,7 +197,9 @@ def _shown(asked: SiteQuestion) -> dict[str, Any]:
 
 
 def _waiting(asked: SiteQuestion) -> dict[str, Any]:
-    host = urlsplit(request.host_url).hostname
+    host = urlsplit(request.host_url).hostname or ""
+    if ":" in host:
+        host = f"[{host}]"  # an IPv6 address, whose brackets urlsplit removes
     return {
         "collector": f"{request.scheme}://{host}:{asked.services.ingestion_port}",
         "reasons": left_out([asked.ledger_lately()]),

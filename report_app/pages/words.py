@@ -1,7 +1,7 @@
 """How pages show numbers, changes, times and the values of dimensions, in English. Pure."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -216,15 +216,6 @@ def period_name(period: Period) -> str:
 
 def clock(moment: datetime, zone: ZoneInfo) -> str:
     return f"{moment.astimezone(zone):%H:%M:%S}"
-
-
-def ago(past: timedelta) -> str:
-    """How long ago: "12 s", "5 min", "3 h", "2 days"."""
-    seconds = max(0, int(past.total_seconds()))
-    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
 
 
 def _day_name(day: date) -> str:

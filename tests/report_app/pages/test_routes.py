@@ -327,6 +327,8 @@ def test_a_site_without_events_shows_the_snippet_and_says_what_was_left_out(
 ):
     page = report.get("/site/unused").text
     assert f"http://localhost:{settings.ingestion_port}/js/footfall.js" in page
+    by_address = report.get("/site/unused", headers={"Host": "[::1]:3001"}).text
+    assert f"http://[::1]:{settings.ingestion_port}/js/footfall.js" in by_address
     assert "No event is stored yet" in page
     services.journal.append([Line(Account("unused", services.now().date()), "dropped:refused_by_visitor")])
     assert "Refused by the visitor" in report.get("/parts/first-event/unused").text
