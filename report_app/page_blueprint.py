@@ -5,12 +5,8 @@ from typing import Any
 from flask import Blueprint, Response
 
 from report_app.page_access import check_csrf
+from report_app.pages.rendering import POLICY
 from report_app.trouble import answer_trouble
-
-POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none';"
-    " frame-ancestors 'none'"
-)
 
 
 class PageBlueprint(Blueprint):

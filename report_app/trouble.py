@@ -17,7 +17,7 @@ from analytics.unavailable import Unavailable
 from report_app.errors import LOST
 from report_app.page_access import site_path
 from report_app.pages.page_state import PERIODS, PageState, read_state
-from report_app.pages.rendering import show
+from report_app.pages.rendering import POLICY, show
 from web.errors import INTERNAL, RETRY_AFTER, BadRequest
 
 log = structlog.get_logger()
@@ -57,6 +57,7 @@ def answer_trouble(error: Exception) -> Response:
     else:
         again = request.full_path if request.method == "GET" else ""
         answer = show("trouble_page.html", trouble.status, trouble=trouble, again=again)
+        answer.headers["Content-Security-Policy"] = POLICY
     return with_retry(answer, trouble)
 
 

@@ -2,16 +2,13 @@
 
 from typing import Any
 
-from flask import Response, render_template, request
+from flask import Response, render_template
 
-PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
+_ON_ALL_PAGES = "style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+POLICY = f"default-src 'none'; {_ON_ALL_PAGES}"  # of pages without scripts
+PAGE_POLICY = f"default-src 'none'; script-src 'self'; {_ON_ALL_PAGES}; connect-src 'self'"
 
 
 def show(template: str, status: int = 200, **context: Any) -> Response:
-    theme = request.cookies.get("theme")
-    text = render_template(template, theme=theme if theme in ("light", "dark") else None, **context)
     headers = {"Content-Security-Policy": PAGE_POLICY, "Referrer-Policy": "same-origin", "Vary": "Cookie, HX-Request"}
-    return Response(text, status, headers, mimetype="text/html")
+    return Response(render_template(template, **context), status, headers, mimetype="text/html")
