@@ -2,7 +2,7 @@
 
 from config.services import Services
 from tests.report_app.console.conftest import Tell
-from tests.report_app.console.test_ledger import table
+from tests.report_app.console.test_console_ledger import table
 from tests.support.accounts import Browser, path_of
 
 
