@@ -101,30 +101,26 @@ class Ledger:
         """Return one site's counts by day and name, for the days from `first` to `last`. It reads up to _MOST_FIELDS
         counts for each day in Redis, and a few documents for each other day. Raises Unavailable.
         """
-        counts: defaultdict[date, Counter[str]] = defaultdict(Counter)
-        keys = self._keys()
-        for key in keys:
-            if first <= _day(key) <= last:
-                for account, name, n in self._counts(key, f"* {GLOB.sub(_escaped, site_id)}"):
-                    if account.site_id == site_id:
-                        counts[account.day][name] += n
-        days = {"$gte": first.isoformat(), "$lte": last.isoformat()}
-        with raising_unavailable("mongodb", PyMongoError):
-            for row in self._carried.find({"site_id": site_id, "day": days, "carry": {"$nin": keys}}):
-                counts[date.fromisoformat(row["day"])].update(row["counts"])
-        return dict(counts)
+        found = self._between(first, last, f"* {GLOB.sub(_escaped, site_id)}", {"site_id": site_id})
+        return {account.day: counts for account, counts in found.items() if account.site_id == site_id}
 
     def of_days(self, first: date, last: date) -> dict[Account, Counter[str]]:
         """Return the counts of all sites, for the days from `first` to `last`. Raises Unavailable."""
+        return self._between(first, last, None, {})
+
+    def _between(
+        self, first: date, last: date, match: str | None, which: dict[str, Any]
+    ) -> dict[Account, Counter[str]]:
+        """`match` selects the fields in Redis, and `which` the documents in MongoDB."""
         counts: defaultdict[Account, Counter[str]] = defaultdict(Counter)
         keys = self._keys()
         for key in keys:
             if first <= _day(key) <= last:
-                for account, name, n in self._counts(key):
+                for account, name, n in self._counts(key, match):
                     counts[account][name] += n
-        days = {"$gte": first.isoformat(), "$lte": last.isoformat()}
+        days = {"day": {"$gte": first.isoformat(), "$lte": last.isoformat()}, "carry": {"$nin": keys}}
         with reading(self._database):
-            for row in self._carried.find({"day": days, "carry": {"$nin": keys}}):
+            for row in self._carried.find(which | days):
                 counts[Account(row["site_id"], date.fromisoformat(row["day"]))].update(row["counts"])
         return dict(counts)
 
