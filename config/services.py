@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from analytics.journal.dead_letters import DeadLetterStore
     from analytics.journal.journal import Journal
     from analytics.journal.ledger import Ledger
+    from analytics.journal.samples import Samples
     from analytics.pipeline import Stores
     from analytics.privacy.eraser import Eraser
     from analytics.privacy.erasure_log import Erasures
@@ -124,6 +125,12 @@ class Services:
         from analytics.journal.ledger import Ledger
 
         return Ledger(self.redis, self.database, self._settings.replicas)
+
+    @cached_property
+    def samples(self) -> Samples:
+        from analytics.journal.samples import Samples
+
+        return Samples(self.redis, self.journal, self.ledger, self.now)
 
     @cached_property
     def dead_letters(self) -> DeadLetterStore:

@@ -13,7 +13,9 @@ from footfall.keys import keys
 from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
 from footfall.sites import sites
+from footfall.status import rates_command, status_command
 from footfall.users import users
+from footfall.workers import workers_command
 from tasks.app import settings
 
 
@@ -25,7 +27,20 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, keys, purge_command, segments_group, sites, users, visitors_group):
+for command in (
+    audit_command,
+    dead_letters,
+    doctor,
+    keys,
+    purge_command,
+    rates_command,
+    segments_group,
+    sites,
+    status_command,
+    users,
+    visitors_group,
+    workers_command,
+):
     footfall.add_command(command)
 
 if __name__ == "__main__":

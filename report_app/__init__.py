@@ -25,6 +25,7 @@ from report_app.accounts import accounts_blueprint
 from report_app.accounts.attempts import SIGN_IN_RATES, Attempts
 from report_app.api_description import REPORT_API
 from report_app.api_keys import keys_blueprint
+from report_app.console import console_blueprint
 from report_app.data_subjects import erasure_blueprint
 from report_app.dead_letters import dead_letters_blueprint
 from report_app.errors import register_report_errors
@@ -108,6 +109,7 @@ def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageSe
     app.register_blueprint(assets_blueprint())
     app.register_blueprint(pages_blueprint(pages))
     app.register_blueprint(accounts_blueprint(authenticator, sharing, site_called, attempts, services.now))
+    app.register_blueprint(console_blueprint(settings, services))
 
 
 def _not_cached(response: Response) -> Response:

@@ -30,7 +30,7 @@ from redis.exceptions import RedisError
 
 from analytics.batched import batched
 from analytics.events.account import Account
-from analytics.mongodb import WRITE_LIMIT
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.redis import execute_confirmed
 from analytics.unavailable import raising_unavailable
 
@@ -74,6 +74,7 @@ class Ledger:
 
     def __init__(self, redis: Redis, database: Database[dict[str, Any]], replicas: int = 0) -> None:
         self._redis = redis
+        self._database = database
         self._carried = database["books"]
         self._replicas = replicas
         self._close_hash = redis.register_script(CLOSE)
@@ -100,17 +101,27 @@ class Ledger:
         """Return one site's counts by day and name, for the days from `first` to `last`. It reads up to _MOST_FIELDS
         counts for each day in Redis, and a few documents for each other day. Raises Unavailable.
         """
-        counts: defaultdict[date, Counter[str]] = defaultdict(Counter)
+        found = self._between(first, last, f"* {GLOB.sub(_escaped, site_id)}", {"site_id": site_id})
+        return {account.day: counts for account, counts in found.items() if account.site_id == site_id}
+
+    def of_days(self, first: date, last: date) -> dict[Account, Counter[str]]:
+        """Return the counts of all sites, for the days from `first` to `last`. Raises Unavailable."""
+        return self._between(first, last, None, {})
+
+    def _between(
+        self, first: date, last: date, match: str | None, which: dict[str, Any]
+    ) -> dict[Account, Counter[str]]:
+        """`match` selects the fields in Redis, and `which` the documents in MongoDB."""
+        counts: defaultdict[Account, Counter[str]] = defaultdict(Counter)
         keys = self._keys()
         for key in keys:
             if first <= _day(key) <= last:
-                for account, name, n in self._counts(key, f"* {GLOB.sub(_escaped, site_id)}"):
-                    if account.site_id == site_id:
-                        counts[account.day][name] += n
-        days = {"$gte": first.isoformat(), "$lte": last.isoformat()}
-        with raising_unavailable("mongodb", PyMongoError):
-            for row in self._carried.find({"site_id": site_id, "day": days, "carry": {"$nin": keys}}):
-                counts[date.fromisoformat(row["day"])].update(row["counts"])
+                for account, name, n in self._counts(key, match):
+                    counts[account][name] += n
+        days = {"day": {"$gte": first.isoformat(), "$lte": last.isoformat()}, "carry": {"$nin": keys}}
+        with reading(self._database):
+            for row in self._carried.find(which | days):
+                counts[Account(row["site_id"], date.fromisoformat(row["day"]))].update(row["counts"])
         return dict(counts)
 
     def last_received(self, site_id: str) -> datetime | None:
@@ -183,6 +194,7 @@ class Ledger:
         ]
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._carried.create_index([("site_id", 1), ("day", 1)], name="site_day")
+            self._carried.create_index([("day", 1)], name="day")
         for some in batched(documents, 1000):
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._carried.bulk_write([ReplaceOne({"_id": x["_id"]}, x, upsert=True) for x in some])
