@@ -9,6 +9,7 @@ from config.logs import configure_logging
 from footfall.audit import audit_command
 from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
+from footfall.imports import import_command, imports_group
 from footfall.keys import keys
 from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
@@ -25,7 +26,19 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, keys, purge_command, segments_group, sites, users, visitors_group):
+for command in (
+    audit_command,
+    dead_letters,
+    doctor,
+    import_command,
+    imports_group,
+    keys,
+    purge_command,
+    segments_group,
+    sites,
+    users,
+    visitors_group,
+):
     footfall.add_command(command)
 
 if __name__ == "__main__":
