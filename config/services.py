@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from analytics.enrichment.steps import Lookups
     from analytics.events.removal import Removals
     from analytics.events.store import EventStore
+    from analytics.imports.importer import Importer
+    from analytics.imports.store import ImportStore
     from analytics.journal.dead_letters import DeadLetterStore
     from analytics.journal.journal import Journal
     from analytics.journal.ledger import Ledger
@@ -248,6 +250,19 @@ class Services:
             Enrichment(self.sites, self.salts.unseal, self.lookups),
             observe_lag=STORE_LAG.observe,
         )
+
+    @cached_property
+    def imports(self) -> ImportStore:
+        from analytics.imports.store import ImportStore
+
+        return ImportStore(self.database, self.removals, self.now)
+
+    @cached_property
+    def importer(self) -> Importer:
+        from analytics.imports.importer import Importer
+
+        secret = self._settings.secret_key.encode()
+        return Importer(self.journal, self.imports, self.salts, self.now, secret=secret)
 
     @cached_property
     def due_builds(self) -> DueBuilds:

@@ -9,6 +9,7 @@ from config.logs import configure_logging
 from footfall.audit import audit_command
 from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
+from footfall.imports import import_command, imports_group
 from footfall.keys import keys
 from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
@@ -31,6 +32,8 @@ for command in (
     audit_command,
     dead_letters,
     doctor,
+    import_command,
+    imports_group,
     keys,
     purge_command,
     rates_command,
