@@ -6,7 +6,9 @@ A setting that cannot be used ends the process with a message that names it, as 
 import click
 
 from config.logs import configure_logging
+from config.version import FOOTFALL_VERSION
 from footfall.audit import audit_command
+from footfall.backup import backup_command, restore_command
 from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
 from footfall.keys import keys
@@ -18,6 +20,7 @@ from tasks.app import settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(FOOTFALL_VERSION, prog_name="Footfall")
 @click.pass_context
 def footfall(context: click.Context) -> None:
     """Footfall's command line."""
@@ -25,7 +28,19 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, keys, purge_command, segments_group, sites, users, visitors_group):
+for command in (
+    audit_command,
+    backup_command,
+    dead_letters,
+    doctor,
+    keys,
+    purge_command,
+    restore_command,
+    segments_group,
+    sites,
+    users,
+    visitors_group,
+):
     footfall.add_command(command)
 
 if __name__ == "__main__":
