@@ -15,6 +15,7 @@ from footfall.keys import keys
 from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
 from footfall.sites import sites
+from footfall.upgrade import upgrade_command
 from footfall.users import users
 from tasks.app import settings
 
@@ -38,6 +39,7 @@ for command in (
     restore_command,
     segments_group,
     sites,
+    upgrade_command,
     users,
     visitors_group,
 ):
