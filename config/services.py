@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from analytics.accounts.sessions import SessionStore
     from analytics.accounts.sharing import SharingStore
     from analytics.accounts.store import AccountStore
+    from analytics.backup.backup import BackupStores
     from analytics.enrichment.steps import Lookups
     from analytics.events.removal import Removals
     from analytics.events.store import EventStore
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from analytics.segments.engine import Segments
     from analytics.sites.registry import SiteRegistry
     from analytics.sites.store import SiteStore
+    from analytics.store_notes import StoreNotes
     from analytics.visitors.anonymous_ids import Visitors
     from analytics.visitors.salts import SaltKeeper, Salts
 
@@ -334,3 +336,17 @@ class Services:
         from analytics.privacy.local_copies import Forgetter
 
         return Forgetter(self.segments.store, self.erasures, self.segments.reader)
+
+    @cached_property
+    def store_notes(self) -> StoreNotes:
+        from analytics.store_notes import StoreNotes
+
+        return StoreNotes(self.redis, self.database)
+
+    @cached_property
+    def backup_stores(self) -> BackupStores:
+        """The stores that a backup copies, or that a restore writes."""
+        from analytics.backup.backup import BackupStores
+        from analytics.journal.checkpoint import Checkpoints
+
+        return BackupStores(self.database, Checkpoints(self.redis), self.erasures, self.store_notes)
