@@ -1,5 +1,7 @@
 """Finds the site of a report, by its site_id or one of its domains. Raises UnknownSite if sites must be set up."""
 
+from collections.abc import Sequence
+
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
 
@@ -23,3 +25,7 @@ class SiteLookup:
         if site is None and self._required:
             raise self._sites.unknown(name)
         return site or Site(name)
+
+    def each(self, names: Sequence[str]) -> list[Site]:
+        """Return the sites with these names, each once. Raises as a call does."""
+        return [*{site.site_id: site for site in map(self, names)}.values()]
