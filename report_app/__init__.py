@@ -36,6 +36,8 @@ from report_app.pages.overview import overview_page
 from report_app.pages.page_reports import PageServices
 from report_app.pages.rendering import asset_url, assets_blueprint
 from report_app.pages.routes import pages_blueprint
+from report_app.plausible_v1.sites import in_parameters, sites_v1_blueprint
+from report_app.plausible_v1.stats import stats_v1_blueprint
 from report_app.query import query_blueprint
 from report_app.session_cookie import use_session_cookie
 from report_app.site_lookup import SiteLookup
@@ -75,6 +77,8 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(ledger_blueprint(services.ledger, site_called, auth, clock))
     app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
+    app.register_blueprint(stats_v1_blueprint(reports, services.realtime, site_called, auth, clock))
+    app.register_blueprint(sites_v1_blueprint(sites, services.sharing, needs(SITES_SCOPE, in_parameters, sites.id_of)))
     app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
     exports = max(1, settings.web_threads // 2)
     app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock, at_once=exports))
