@@ -20,11 +20,12 @@ from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from config.metrics import dead_letter_gauge
 from config.services import Services
 from config.session_key import session_keys
-from config.settings import Settings
+from config.settings import Settings, read_origins
 from report_app.accounts import accounts_blueprint
 from report_app.accounts.attempts import SIGN_IN_RATES, Attempts
 from report_app.api_description import REPORT_API
 from report_app.api_keys import keys_blueprint
+from report_app.cors import allow_origins
 from report_app.data_subjects import erasure_blueprint
 from report_app.dead_letters import dead_letters_blueprint
 from report_app.errors import register_report_errors
@@ -73,6 +74,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.config["ON_LOOP"] = {"/healthz"}
     register_report_errors(app)
     app.after_request(_not_cached)
+    allow_origins(app, read_origins(settings.report_cors_origins))
     app.register_blueprint(stats_blueprint(reports, services.realtime, site_called, auth, clock))
     app.register_blueprint(ledger_blueprint(services.ledger, site_called, auth, clock))
     app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
