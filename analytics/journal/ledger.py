@@ -35,6 +35,8 @@ from analytics.redis import execute_confirmed
 from analytics.unavailable import raising_unavailable
 
 _OPEN, _CLOSED = "footfall:books:", "footfall:closed-books:"
+LEDGER_KEYS = "footfall:books"  # a set: the keys of the hashes
+CLOSINGS = "footfall:books-closed"  # how many hashes were closed, so that a backup knows if one was in the meantime
 LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in milliseconds of its last accepted event
 MOST_SITES_RECEIVED = 100_000  # of these times; in development, any client can create a site
 _MOST_FIELDS = 10_000  # of a day's hash; a larger hash is moved before its day is over
@@ -58,10 +60,11 @@ local function received(account, entry)
 end
 """
 # Later counts go to a new hash of that day, so a closed hash never changes.
-CLOSE = """
+CLOSE = f"""
 if redis.call('SREM', 'footfall:books', KEYS[1]) == 1 then
   redis.call('RENAME', KEYS[1], KEYS[2])
   redis.call('SADD', 'footfall:books', KEYS[2])
+  redis.call('INCR', '{CLOSINGS}')
 end
 """
 FORGET = "redis.call('DEL', KEYS[1]) redis.call('SREM', 'footfall:books', KEYS[1])"
@@ -149,7 +152,7 @@ class Ledger:
 
     def _keys(self) -> list[str]:
         with raising_unavailable("redis", RedisError):
-            keys: Any = self._redis.smembers("footfall:books")
+            keys: Any = self._redis.smembers(LEDGER_KEYS)
         return sorted(key.decode() for key in keys)
 
     def _is_large(self, key: str) -> bool:
@@ -166,7 +169,7 @@ class Ledger:
         """
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
-            line.smembers("footfall:books")
+            line.smembers(LEDGER_KEYS)
             (keys,) = execute_confirmed(line, self._replicas)
         return [key.decode() for key in keys if key.startswith(_CLOSED.encode())]
 

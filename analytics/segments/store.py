@@ -12,7 +12,7 @@ They must also handle SegmentLost, raised if a file is missing or damaged; a reb
 import os
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -161,6 +161,13 @@ class SegmentStore:
                 SegmentSizes(x["_id"], x["count"], x["rows"], x["size"], _made(x["last"]) if x.get("last") else None)
                 for x in found
             ]
+
+    def count_by_format(self) -> Counter[int]:
+        """Count the segments of all sites by format. Raises Unavailable."""
+        each = {"_id": {"$ifNull": ["$segments.format", 1]}, "n": {"$sum": 1}}
+        with raising_unavailable("mongodb", PyMongoError):
+            rows = self._manifests.aggregate([{"$unwind": "$segments"}, {"$group": each}])
+            return Counter({row["_id"]: row["n"] for row in rows})
 
     def sites_to_merge(self, before: int) -> list[str]:
         """Return the sites that have days or hours in months that were over at `before` (ms). Raises Unavailable."""

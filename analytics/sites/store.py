@@ -133,6 +133,12 @@ class SiteStore:
         defaults = to_document(Site(site.site_id))
         return self._write(site.site_id, lambda there: {**defaults, **there, **changed})
 
+    def edit(self, site_id: str, edited: Callable[[Site | None], Site]) -> Site:
+        """Replace the settings of a site by what `edited` makes of them, in one step. `edited` gets None if the site
+        has no settings, and may run several times. Raises as put does, and what `edited` raises.
+        """
+        return self._write(site_id, lambda there: to_document(edited(from_document(there) if there else None)))
+
     def rotate_write_key(self, site_id: str) -> Site | None:
         """Give the site a new write key; the old key stops working. Returns the site, or None if it has no settings.
         Raises Unavailable.
