@@ -8,6 +8,7 @@ import click
 from config.logs import configure_logging
 from footfall.audit import audit_command
 from footfall.dead_letters import dead_letters
+from footfall.demo import demo
 from footfall.doctor import doctor
 from footfall.keys import keys
 from footfall.privacy import purge_command, visitors_group
@@ -25,7 +26,9 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, keys, purge_command, segments_group, sites, users, visitors_group):
+for command in (
+    audit_command, dead_letters, demo, doctor, keys, purge_command, segments_group, sites, users, visitors_group,
+):  # fmt: skip
     footfall.add_command(command)
 
 if __name__ == "__main__":
