@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs tracker bench bench-reports bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs backup tracker bench bench-reports bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -84,6 +84,9 @@ fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what th
 
 audit: .venv/ready ## print the ledger of every site and day, and check that it adds up
 	@$(BIN)/python -m footfall audit
+
+backup: .venv/ready ## copy all data and settings while the system runs; TO=backups/friday
+	@$(BIN)/python -m footfall backup $(or $(TO),backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ))
 
 doctor: .venv/ready ## check this deployment, and say what to change
 	@$(BIN)/python -m footfall doctor

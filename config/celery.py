@@ -64,6 +64,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "beat_schedule": {
             "store-events": {"task": "tasks.events.store_events", "schedule": 1.0},
             "carry-ledger": {"task": "tasks.ledger.carry_ledger", "schedule": 60.0},
+            "take-sample": {"task": "tasks.samples.take_sample", "schedule": 60.0, "options": {"expires": 50}},
             "destroy-salts": {"task": "tasks.salts.destroy_salts", "schedule": 600.0},
             "publish-sites": {"task": "tasks.sites.publish_sites", "schedule": 60.0, "options": {"expires": 50}},
             # Sent if a build is due (tasks/beat.py). Expires when the next one is about to be sent.

@@ -27,14 +27,18 @@ if TYPE_CHECKING:
     from analytics.accounts.sessions import SessionStore
     from analytics.accounts.sharing import SharingStore
     from analytics.accounts.store import AccountStore
+    from analytics.backup.backup import BackupStores
     from analytics.dashboards.annotations import AnnotationStore
     from analytics.dashboards.funnels import FunnelStore
     from analytics.enrichment.steps import Lookups
     from analytics.events.removal import Removals
     from analytics.events.store import EventStore
+    from analytics.imports.importer import Importer
+    from analytics.imports.store import ImportStore
     from analytics.journal.dead_letters import DeadLetterStore
     from analytics.journal.journal import Journal
     from analytics.journal.ledger import Ledger
+    from analytics.journal.samples import Samples
     from analytics.pipeline import Stores
     from analytics.privacy.eraser import Eraser
     from analytics.privacy.erasure_log import Erasures
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
     from analytics.segments.engine import Segments
     from analytics.sites.registry import SiteRegistry
     from analytics.sites.store import SiteStore
+    from analytics.store_notes import StoreNotes
     from analytics.visitors.anonymous_ids import Visitors
     from analytics.visitors.salts import SaltKeeper, Salts
 
@@ -126,6 +131,12 @@ class Services:
         from analytics.journal.ledger import Ledger
 
         return Ledger(self.redis, self.database, self._settings.replicas)
+
+    @cached_property
+    def samples(self) -> Samples:
+        from analytics.journal.samples import Samples
+
+        return Samples(self.redis, self.journal, self.ledger, self.now)
 
     @cached_property
     def dead_letters(self) -> DeadLetterStore:
@@ -257,6 +268,19 @@ class Services:
         )
 
     @cached_property
+    def imports(self) -> ImportStore:
+        from analytics.imports.store import ImportStore
+
+        return ImportStore(self.database, self.removals, self.now)
+
+    @cached_property
+    def importer(self) -> Importer:
+        from analytics.imports.importer import Importer
+
+        secret = self._settings.secret_key.encode()
+        return Importer(self.journal, self.imports, self.salts, self.now, secret=secret)
+
+    @cached_property
     def due_builds(self) -> DueBuilds:
         from analytics.events.backfill import Backfill
         from analytics.events.dirty_hours import DirtyHours
@@ -326,3 +350,17 @@ class Services:
         from analytics.privacy.local_copies import Forgetter
 
         return Forgetter(self.segments.store, self.erasures, self.segments.reader)
+
+    @cached_property
+    def store_notes(self) -> StoreNotes:
+        from analytics.store_notes import StoreNotes
+
+        return StoreNotes(self.redis, self.database)
+
+    @cached_property
+    def backup_stores(self) -> BackupStores:
+        """The stores that a backup copies, or that a restore writes."""
+        from analytics.backup.backup import BackupStores
+        from analytics.journal.checkpoint import Checkpoints
+
+        return BackupStores(self.database, Checkpoints(self.redis), self.erasures, self.store_notes)

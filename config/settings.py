@@ -21,6 +21,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 from redis.connection import parse_url
 
+from analytics.urls import plain_origin
 from config.env_file import EnvFile, EnvFileError, read_env_file
 from config.running_servers import find_servers
 
@@ -81,6 +82,15 @@ def are_sentinels(value: str) -> None:
         read_addresses(value)
     except ValueError:
         raise ValidationError("addresses of sentinels, such as host-a:26379,host-b:26379") from None
+
+
+def are_origins(value: str) -> None:
+    if any(plain_origin(each) != each for each in read_origins(value)):
+        raise ValidationError("origins as browsers send them, such as https://intranet.example, with commas between")
+
+
+def read_origins(value: str) -> frozenset[str]:
+    return frozenset(filter(None, map(str.strip, value.split(","))))
 
 
 def are_logins(value: str) -> None:
@@ -266,6 +276,13 @@ class Settings:
         "number of proxies in front of Footfall, each of which adds to `X-Forwarded-For` and"
         " `X-Forwarded-Proto`; 0: the connected client is the visitor",
         validate.Range(0, 10),
+    )
+    report_cors_origins: str = setting(
+        "str",
+        "",
+        "origins of pages that may read reports in a browser, with a key, such as `https://intranet.example`; commas"
+        " separate several",
+        are_origins,
     )
     place_headers: str = setting(
         "str",

@@ -6,19 +6,26 @@ A setting that cannot be used ends the process with a message that names it, as 
 import click
 
 from config.logs import configure_logging
+from config.version import FOOTFALL_VERSION
 from footfall.audit import audit_command
+from footfall.backup import backup_command, restore_command
 from footfall.dead_letters import dead_letters
 from footfall.demo import demo
 from footfall.doctor import doctor
+from footfall.imports import import_command, imports_group
 from footfall.keys import keys
 from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
 from footfall.sites import sites
+from footfall.status import rates_command, status_command
+from footfall.upgrade import upgrade_command
 from footfall.users import users
+from footfall.workers import workers_command
 from tasks.app import settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(FOOTFALL_VERSION, prog_name="Footfall")
 @click.pass_context
 def footfall(context: click.Context) -> None:
     """Footfall's command line."""
@@ -27,8 +34,25 @@ def footfall(context: click.Context) -> None:
 
 
 for command in (
-    audit_command, dead_letters, demo, doctor, keys, purge_command, segments_group, sites, users, visitors_group,
-):  # fmt: skip
+    audit_command,
+    backup_command,
+    dead_letters,
+    demo,
+    doctor,
+    import_command,
+    imports_group,
+    keys,
+    purge_command,
+    rates_command,
+    restore_command,
+    segments_group,
+    sites,
+    status_command,
+    upgrade_command,
+    users,
+    visitors_group,
+    workers_command,
+):
     footfall.add_command(command)
 
 if __name__ == "__main__":

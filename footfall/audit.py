@@ -27,6 +27,7 @@ _COUNTS = (
     "dropped",
     "accepted",
     "replayed",
+    "imported",
     "stored",
     "duplicate",
     "dead",

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from analytics.diagnostics import mongodb, redis
+from analytics.diagnostics import mongodb, redis, upkeep
 from analytics.diagnostics.finding import Finding, ok, warning, without_password
 from config.settings import Settings
 from footfall import process_checks as processes
@@ -50,6 +50,9 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         mongodb.segments_lag,
         mongodb.site_names,
         mongodb.mongodb_clock,
+        upkeep.last_backup,
+        upkeep.disk_space,
+        upkeep.silent_sites,
     ],
     "celery": [
         processes.workers,

@@ -23,13 +23,16 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from analytics.accounts.invitation import join_url
+from analytics.store_notes import StoresNotReady
 from analytics.suggestion import closest
 from analytics.unavailable import Unavailable
 from config.running_servers import RunningServer, published
 from config.services import Services
 from config.settings import Settings, SettingsError, load_settings, name_warnings
+from config.start_check import check_stores_before_start
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from footfall.folder_lock import FolderLock
 from footfall.start_error import StartError
@@ -167,7 +170,7 @@ def main() -> None:
 
 def run(settings: Settings, data: Path) -> None:
     programs = _read_procfile(Path("Procfile"))
-    servers = _embedded_servers(settings, data)
+    servers = embedded_servers(settings, data)
     os.environ |= settings.as_environment() | {server.setting: server.url for server, _ in servers}
     if settings.log_format == "auto" and sys.stdout.isatty():
         os.environ["LOG_FORMAT"] = "console"  # the processes write to this process, not to a terminal
@@ -201,11 +204,21 @@ async def _bring_up(
         write_line("run", f"{server.name} is ready on 127.0.0.1:{server.port}, data in {data}")
     running = [RunningServer(s.name, getattr(settings, f"{s.name}_port"), s.url) for s in servers]
     until_stopped.enter_context(published(data, running))
+    await asyncio.to_thread(_check_state_of_stores, settings, servers)
     supervisor.start(supervisor.apps)
     checks = _checks(settings)
     for app in supervisor.apps:
         await _until_ready(supervisor, app.name, checks.get(app.name, lambda: True))
     write(_banner(settings, data, await asyncio.to_thread(_owner_link, settings)) + "\n")
+
+
+def _check_state_of_stores(settings: Settings, servers: list[Server]) -> None:
+    """Raises StartError if the stores have a later format, or an incomplete restore."""
+    addresses: dict[str, Any] = {server.setting.lower(): server.url for server in servers}
+    try:
+        check_stores_before_start(replace(settings, **addresses), "redis", "mongodb")
+    except StoresNotReady as error:
+        raise StartError(str(error)) from error
 
 
 async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[], bool]) -> None:
@@ -221,7 +234,8 @@ async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[],
         await asyncio.sleep(0.1)
 
 
-def _embedded_servers(settings: Settings, data: Path) -> list[tuple[Server, FolderLock]]:
+def embedded_servers(settings: Settings, data: Path) -> list[tuple[Server, FolderLock]]:
+    """The servers that are not set, each with the lock of its folder. Raises StartError."""
     servers = []
     if settings.starts_redis:
         make_redis = partial(redis_server, maxmemory=settings.redis_maxmemory)

@@ -81,6 +81,19 @@ def invite(context: click.Context, email: str, site: str, role: str, url: str | 
     click.echo(_url_of(context, token, url))
 
 
+@users.command("role")
+@click.argument("email", type=_EMAIL)
+@click.argument("site")
+@click.argument("role", type=click.Choice([*(role.value for role in SITE_ROLES), "none"]))
+@click.pass_context
+def set_role(context: click.Context, email: str, site: str, role: str) -> None:
+    """Give a user another ROLE for SITE, or none."""
+    services: Services = context.meta[_SERVICES]
+    site_id = services.sites.id_of(site)
+    services.accounts.set_role(_id_of(services.accounts, email), site_id, None if role == "none" else Role(role))
+    click.echo(f"{email} has {'no role' if role == 'none' else f'the role {role}'} for {site_id}.")
+
+
 @users.command("password")
 @click.argument("email", type=_EMAIL)
 @click.password_option(help="The new password. If it is not given, the command asks for it.")

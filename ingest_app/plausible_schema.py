@@ -12,12 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from analytics.events.page_urls import is_page_url
-from analytics.events.schema import InvalidEvent
-from analytics.json_schema import ANYTHING, FLAG, TEXT, Json, an_object, any_of, just, loosely, one_of, whole
-from analytics.json_schema import text as json_text
-from analytics.urls import Url, split_url
-from ingest_app.coercion import (
+from analytics.events.coercion import (
     NO_TEXT,
     NOT_BLANK,
     forwarded,
@@ -28,6 +23,11 @@ from ingest_app.coercion import (
     whole_number,
     without_nothing,
 )
+from analytics.events.page_urls import is_page_url
+from analytics.events.schema import InvalidEvent
+from analytics.json_schema import ANYTHING, FLAG, TEXT, Json, an_object, any_of, just, loosely, one_of, whole
+from analytics.json_schema import text as json_text
+from analytics.urls import Url, split_url
 
 LONGEST_EVENT_NAME = 120
 MOST_DOMAINS = 100  # each domain needs a look-up

@@ -8,10 +8,7 @@ Source: docs.umami.is/docs/api/sending-stats. Umami's script, @umami/node and um
 from dataclasses import dataclass
 from typing import Any
 
-from analytics.events.schema import InvalidEvent
-from analytics.json_schema import ANYTHING, TEXT, an_object, any_of, just, loosely, one_of
-from analytics.json_schema import text as json_text
-from ingest_app.coercion import (
+from analytics.events.coercion import (
     NO_TEXT,
     NOT_BLANK,
     address,
@@ -24,6 +21,9 @@ from ingest_app.coercion import (
     text,
     without_nothing,
 )
+from analytics.events.schema import InvalidEvent
+from analytics.json_schema import ANYTHING, TEXT, an_object, any_of, just, loosely, one_of
+from analytics.json_schema import text as json_text
 
 LONGEST_NAME = 50
 UMAMI_TYPES = ("event", "identify", "performance")

@@ -20,11 +20,13 @@ from analytics.journal.dead_letters import DeadLetterStore, LetterFilter
 from config.metrics import dead_letter_gauge
 from config.services import Services
 from config.session_key import session_keys
-from config.settings import Settings
+from config.settings import Settings, read_origins
 from report_app.accounts import accounts_blueprint
 from report_app.accounts.attempts import SIGN_IN_RATES, Attempts
 from report_app.api_description import REPORT_API
 from report_app.api_keys import keys_blueprint
+from report_app.console import console_blueprint
+from report_app.cors import allow_origins
 from report_app.data_subjects import erasure_blueprint
 from report_app.dead_letters import dead_letters_blueprint
 from report_app.errors import register_report_errors
@@ -36,6 +38,8 @@ from report_app.pages.assets import asset_url, assets_blueprint
 from report_app.pages.overview import overview_page
 from report_app.pages.page_reports import PageServices
 from report_app.pages.routes import pages_blueprint
+from report_app.plausible_v1.sites import in_parameters, sites_v1_blueprint
+from report_app.plausible_v1.stats import stats_v1_blueprint
 from report_app.query import query_blueprint
 from report_app.session_cookie import use_session_cookie
 from report_app.site_lookup import SiteLookup
@@ -71,10 +75,13 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.config["ON_LOOP"] = {"/healthz"}
     register_report_errors(app)
     app.after_request(_not_cached)
+    allow_origins(app, read_origins(settings.report_cors_origins))
     app.register_blueprint(stats_blueprint(reports, services.realtime, site_called, auth, clock))
     app.register_blueprint(ledger_blueprint(services.ledger, site_called, auth, clock))
     app.register_blueprint(query_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
+    app.register_blueprint(stats_v1_blueprint(reports, services.realtime, site_called, auth, clock))
+    app.register_blueprint(sites_v1_blueprint(sites, services.sharing, needs(SITES_SCOPE, in_parameters, sites.id_of)))
     app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
     exports = max(1, settings.web_threads // 2)
     app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock, at_once=exports))
@@ -116,6 +123,7 @@ def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageSe
     app.register_blueprint(assets_blueprint())
     app.register_blueprint(pages_blueprint(pages))
     app.register_blueprint(accounts_blueprint(authenticator, sharing, site_called, attempts, services.now))
+    app.register_blueprint(console_blueprint(settings, services))
 
 
 def _not_cached(response: Response) -> Response:

@@ -1,6 +1,7 @@
 """The errors of reports, in addition to those of both apps (web/errors.py).
 
-Errors under /api/v2 have the shape that Plausible's clients know, {"error": message}. Status and headers stay the same.
+Errors under /api/v1 and /api/v2 have the shape that Plausible's clients know, {"error": message}. Status and headers
+stay the same.
 """
 
 import json
@@ -17,7 +18,7 @@ from web.errors import RETRY_AFTER, error_body, error_response, unavailable_resp
 
 log = structlog.get_logger()
 
-PLAUSIBLE = "/api/v2/"
+PLAUSIBLE = ("/api/v1/", "/api/v2/")
 LOST = (
     "Some events of this site cannot be read, because a segment in MongoDB is lost or damaged. Run"
     " `python -m footfall segments rebuild` on the server, which rebuilds the segment from the events."
@@ -35,6 +36,7 @@ OF_QUESTIONS = {
     503: _REFUSED,
 }
 OF_PROGRAMS = {400: "`<JSON pointer>: <message>`", 404: _NO_SITE, 503: _REFUSED}
+OF_VERSION_1 = OF_PROGRAMS | {400: "`<parameter>`: <message>"}
 
 
 class PlausibleError(TypedDict):

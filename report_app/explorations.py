@@ -14,6 +14,7 @@ from flask import Blueprint
 from analytics.json_schema import Count, Json, Percent
 from analytics.queries.exploration_schema import (
     STEP_KINDS,
+    Funnel,
     FunnelSchema,
     JourneysSchema,
     RetentionSchema,
@@ -111,15 +112,15 @@ def explorations_blueprint(
     @described_by(_FUNNEL)
     def funnel() -> FunnelJson:
         budget = reports.budget(api_key_id())
-        asked = load_funnel(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
+        asked = load_funnel(read_body(), site_called.each, clock(), partial(reports.earliest_of, budget=budget))
         counts = reports.funnel(asked.query, asked.steps, asked.window, budget)
-        return {"results": _steps(asked.labels, counts), "query": asked.shown}
+        return funnel_json(asked, counts)
 
     @blueprint.post("/retention")
     @described_by(_RETENTION)
     def retention() -> RetentionJson:
         budget = reports.budget(api_key_id())
-        asked = load_retention(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
+        asked = load_retention(read_body(), site_called.each, clock(), partial(reports.earliest_of, budget=budget))
         cohorts = reports.retention(asked.query, asked.grain, budget)
         return {"results": [_cohort(cohort) for cohort in budget.each(cohorts)], "query": asked.shown}
 
@@ -127,7 +128,7 @@ def explorations_blueprint(
     @described_by(_JOURNEYS)
     def journeys() -> JourneysJson:
         budget = reports.budget(api_key_id())
-        asked = load_journeys(read_body(), site_called, clock(), partial(reports.earliest, budget=budget))
+        asked = load_journeys(read_body(), site_called.each, clock(), partial(reports.earliest_of, budget=budget))
         found = reports.journeys(asked.query, asked.page, budget)
         return {
             "results": {
@@ -138,6 +139,11 @@ def explorations_blueprint(
         }
 
     return blueprint
+
+
+def funnel_json(asked: Funnel, counts: Sequence[int]) -> FunnelJson:
+    """The answer, from how many reached each step."""
+    return {"results": _steps(asked.labels, counts), "query": asked.shown}
 
 
 def _steps(labels: Sequence[str], counts: Sequence[int]) -> list[StepJson]:

@@ -38,6 +38,7 @@ class LedgerDay(TypedDict):
     dropped: dict[str, Count]
     accepted: Count
     replayed: Count
+    imported: Count
     stored: Count
     duplicate: Count
     dead: Count
@@ -108,6 +109,7 @@ def _row(balance: Balance) -> LedgerDay:
         "dropped": balance.dropped,
         "accepted": balance.accepted,
         "replayed": balance.replayed,
+        "imported": balance.imported,
         "stored": balance.stored,
         "duplicate": balance.duplicate,
         "dead": balance.dead,

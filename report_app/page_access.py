@@ -15,6 +15,7 @@ from flask_wtf.csrf import CSRFProtect
 from analytics.accounts.authenticator import Authenticator
 from analytics.accounts.sharing import SharedLink, SharingStore
 from analytics.accounts.user import Role, User
+from analytics.digest import digest_of
 
 _EXTENSION = "footfall_page_access"
 _USER, _VIEWER = "footfall_user", "footfall_viewer"  # in g
@@ -115,6 +116,11 @@ def signed_in_user() -> User | None:
         token = session.get(_TOKEN)
         setattr(g, _USER, _access().authenticator.user_of(token) if token else None)
     return cast("User | None", g.get(_USER))
+
+
+def session_digest() -> str:
+    """What identifies this browser's session. It is not a secret."""
+    return digest_of(session.get(_TOKEN, ""))
 
 
 def start_session(user: User) -> None:

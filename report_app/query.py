@@ -12,7 +12,8 @@ from analytics.json_schema import TEXT, Count, MomentText
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import time_labels
 from analytics.queries.query import Query
-from analytics.queries.query_schema import load_query, read_site_id, shown
+from analytics.queries.query_schema import read_query, shown
+from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports
 from analytics.reports.results import Answer, Metric, Row
 from report_app.csv_output import CSV, FORMAT_PARAMETERS, as_csv, wants_csv
@@ -85,16 +86,20 @@ def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, cloc
     def answer_query() -> AnswerJson | Response:
         budget = reports.budget(api_key_id())
         csv, body = wants_csv(), read_body()
-        site = site_called(read_site_id(body))
-        query = load_query(body, site, clock(), partial(reports.earliest, site.site_id, budget))
+        query = read_query(body, site_called.each, clock(), partial(reports.earliest_of, budget=budget))
         answer = reports.answer(query, budget)
-        rows = budget.each(answer.rows)
         if csv:
             then = _labels_before(query)
-            return as_csv(_names(query), (_cells(query, row, then) for row in rows))
-        return {"results": _results(query, rows), "meta": _meta(query, answer), "query": shown(query, body)}
+            return as_csv(_names(query), (_cells(query, row, then) for row in budget.each(answer.rows)))
+        return answer_json(query, answer, body, budget)
 
     return blueprint
+
+
+def answer_json(query: Query, answer: Answer, body: dict[str, Any], budget: Budget) -> AnswerJson:
+    """The answer to the query that was read from `body`. Raises Refused when the time is over."""
+    results = _results(query, budget.each(answer.rows))
+    return {"results": results, "meta": _meta(query, answer), "query": shown(query, body)}
 
 
 def _results(query: Query, rows: Iterable[Row]) -> list[RowJson]:

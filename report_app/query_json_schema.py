@@ -43,6 +43,7 @@ from analytics.queries.query_schema import (
     MOST_DIMENSIONS,
     MOST_LABELS,
     MOST_ROWS,
+    MOST_SITES,
     MOST_VALUES,
     OPERATORS,
     OPERATORS_OF_GOALS,
@@ -50,6 +51,11 @@ from analytics.queries.query_schema import (
 from analytics.schema_fields import YEARS
 
 SITE_ID = text(1, LONGEST_SITE_ID)
+SITE_IDS = any_of(
+    SITE_ID,
+    list_of(SITE_ID, minItems=1, maxItems=MOST_SITES, uniqueItems=True)
+    | {"description": "Several sites as one. They must have the same time zone."},
+)
 DATE_TEXT = text(format="date", pattern=f"^{YEARS}-")
 _SECOND = MOMENT | {"pattern": f"^{YEARS}-.*(Z|[+-][0-9]{{2}}:[0-9]{{2}})$"}
 
@@ -118,6 +124,7 @@ COMPONENTS: dict[str, Json] = {
     "VisitFilter": _filter("VisitFilter"),
     "QueryFilter": _filter("QueryFilter", row_of(one_of("has_done", "has_not_done"), ref("VisitFilter"))),
     "DateRange": DATE_RANGE,
+    "SiteIds": SITE_IDS,
 }
 
 _FILTERS = list_of(
@@ -158,7 +165,7 @@ METRIC_NAMES = list_of(
 )
 
 QUERY = an_object(
-    {"site_id": SITE_ID, "metrics": METRIC_NAMES, "date_range": ref("DateRange")},
+    {"site_id": ref("SiteIds"), "metrics": METRIC_NAMES, "date_range": ref("DateRange")},
     {
         "dimensions": _DIMENSIONS,
         "filters": _FILTERS,

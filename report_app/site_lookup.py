@@ -1,5 +1,7 @@
 """Finds the site of a report, by its site_id or one of its domains. Raises UnknownSite if sites must be set up."""
 
+from collections.abc import Sequence
+
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
 
@@ -27,3 +29,7 @@ class SiteLookup:
     def id_of(self, name: str) -> str:
         """Returns the id of the site, or the name itself if there is no such site. Raises Unavailable."""
         return self._sites.id_of(name)
+
+    def each(self, names: Sequence[str]) -> list[Site]:
+        """Return the sites with these names, each once. Raises as a call does."""
+        return [*{site.site_id: site for site in map(self, names)}.values()]

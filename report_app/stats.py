@@ -98,7 +98,7 @@ class RealtimeJson(TypedDict):
 TableJson = TypedDict(
     "TableJson",
     {
-        "site_id": str,
+        "site_id": str | list[str],
         "from": MomentText,
         "to": MomentText,
         "results": list[dict[str, str | Figure]],
@@ -126,7 +126,7 @@ _TIMESERIES = Operation(
     ],
     answer={CSV: TEXT},
     says=OF_QUESTIONS,
-    examples={"site_id": SITE_EXAMPLE, "period": "7d", "metrics": ["visitors", "bounce_rate"], "grain": "day"},
+    examples={"site_id": [SITE_EXAMPLE], "period": "7d", "metrics": ["visitors", "bounce_rate"], "grain": "day"},
 )
 _BREAKDOWN = Operation(
     summary="Metrics by page, source, country or other dimensions",
@@ -134,7 +134,7 @@ _BREAKDOWN = Operation(
     parameters=[*TABLE_PARAMETERS, *FORMAT_PARAMETERS, FILTER_PARAMETERS],
     answer={CSV: TEXT},
     says=OF_QUESTIONS,
-    examples={"site_id": SITE_EXAMPLE, "by": ["source", "country"], "limit": 5, "filters": {"device!": "Mobile"}},
+    examples={"site_id": [SITE_EXAMPLE], "by": ["source", "country"], "limit": 5, "filters": {"device!": "Mobile"}},
 )
 _REALTIME = Operation(
     summary="Visitors and pages of the last 5 and 30 minutes",
@@ -169,7 +169,7 @@ def stats_blueprint(
     @blueprint.get("/stats/timeseries")
     @described_by(_TIMESERIES)
     def timeseries() -> TableJson | Response:
-        asked = read_parameters(request.args, [*_ASKED, "grain"], metrics="visitors,visits,pageviews")
+        asked = read_parameters(request.args, [*_ASKED, "grain"], metrics="visitors,visits,pageviews", rolls_up=True)
         asked.body["dimensions"].insert(0, _time_dimension())
         asked.body["include"] = {"time_labels": True}
         return answer(asked)
@@ -177,7 +177,7 @@ def stats_blueprint(
     @blueprint.get("/stats/breakdown")
     @described_by(_BREAKDOWN)
     def breakdown() -> TableJson | Response:
-        asked = read_parameters(request.args, _ASKED, by="page", metrics="visitors,pageviews")
+        asked = read_parameters(request.args, _ASKED, by="page", metrics="visitors,pageviews", rolls_up=True)
         asked.body["pagination"] = {"limit": 100} | asked.body["pagination"]
         asked.body["include"] = {"total_rows": True}
         return answer(asked)
@@ -198,18 +198,20 @@ def stats_blueprint(
         budget = reports.budget(api_key_id())
         csv = wants_csv()
         with asked.naming_parameters():
-            site = site_called(asked.site_id)
-            query = asked.load(site, clock(), partial(reports.earliest, site.site_id, budget))
+            site, *others = site_called.each(asked.site_ids)
+            first_event = partial(reports.earliest_of, [each.site_id for each in (site, *others)], budget)
+            query = asked.load(site, clock(), first_event, others)
             found = reports.answer(query, budget)
         answered = budget.each(found.rows)
         dimensions = [short(dimension) for dimension in query.dimensions]
         if csv:
             names = [*dimensions, *chain.from_iterable(columns(metric) for metric in query.metrics)]
             return as_csv(names, ([*row.dimensions, *_all_cells(query.metrics, row.metrics)] for row in answered))
-        first, last = shown(query, asked.body)["date_range"]
+        understood = shown(query, asked.body)
+        first, last = understood["date_range"]
         rows = ((*row.dimensions, *map(figure, row.metrics)) for row in answered)
         results = [dict(zip((*dimensions, *query.metrics), row, strict=True)) for row in rows]
-        said: TableJson = {"site_id": query.site_id, "from": first, "to": last, "results": results}
+        said: TableJson = {"site_id": understood["site_id"], "from": first, "to": last, "results": results}
         if found.total_rows is not None:
             said["total_rows"] = found.total_rows
         if found.as_of:

@@ -22,8 +22,10 @@ from analytics.queries.query_schema import (
     FARTHEST_ROW,
     MOST_DIMENSIONS,
     MOST_ROWS,
+    MOST_SITES,
     InvalidQuery,
     check_site_id,
+    check_site_ids,
     load_query,
 )
 from analytics.sites.site import Site
@@ -33,7 +35,7 @@ from web.openapi import parameter
 
 # Dimensions by their names without the prefix. All short names differ.
 SHORT_DIMENSIONS = {dimension.partition(":")[2]: dimension for dimension in (*EVENT_DIMENSIONS, *VISIT_DIMENSIONS)}
-PROP = "prop."
+SITE_NAME, PROP = "site_id", "prop."
 PERIOD = ("period", "from", "to")
 _DEFAULT_DAYS = 30  # up to and including today
 PAGING = ("limit", "offset")
@@ -41,6 +43,15 @@ FILTERS = "filters"  # JSON, with the filters of POST /api/v2/query
 
 # The parameters as the description has them.
 SITE_PARAMETER = parameter("site_id", SITE_ID, "The id of the site, or one of its domains.", required=True)
+SITES_PARAMETER = parameter(
+    SITE_NAME,
+    list_of(SITE_ID, minItems=1, maxItems=MOST_SITES, uniqueItems=True),
+    "The id of the site, or one of its domains. Several parameters with different sites count the sites as one. They "
+    "must have the same time zone.",
+    required=True,
+    style="form",
+    explode=True,
+)
 FROM_TO = [
     parameter("from", DATE_TEXT, "The first day. Send it instead of `period`."),
     parameter("to", DATE_TEXT, "The last day. The default is today."),
@@ -70,7 +81,7 @@ FILTER_PARAMETERS = parameter(
     explode=True,
 )
 TABLE_PARAMETERS = [
-    SITE_PARAMETER,
+    SITES_PARAMETER,
     *PERIOD_PARAMETERS,
     parameter("metrics", METRIC_NAMES, **_COMMAS),
     parameter("by", list_of(_NAMES, maxItems=MOST_DIMENSIONS - 1, uniqueItems=True), "Dimensions.", **_COMMAS),
@@ -94,7 +105,14 @@ class UrlQuery:
         """Raises InvalidQuery."""
         return check_site_id(self.body["site_id"])
 
-    def load(self, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Query:
+    @property
+    def site_ids(self) -> list[str]:
+        """Raises InvalidQuery."""
+        return check_site_ids(self.body["site_id"])
+
+    def load(
+        self, site: Site, now: datetime, earliest: Callable[[], datetime | None], others: Sequence[Site] = ()
+    ) -> Query:
         """The query. Raises InvalidQuery; see load_query."""
         today = now.astimezone(site.zone).date()
         match self.period:
@@ -106,7 +124,7 @@ class UrlQuery:
                 date_range = [first, now.isoformat() if "T" in first else today.isoformat()]
             case _:
                 date_range = [(today - (_DEFAULT_DAYS - 1) * ONE_DAY).isoformat(), today.isoformat()]
-        return load_query(self.body | {"date_range": date_range}, site, now, earliest)
+        return load_query(self.body | {"date_range": date_range}, site, now, earliest, others)
 
     @contextmanager
     def naming_parameters(self) -> Iterator[None]:
@@ -139,8 +157,10 @@ def read_parameters(
     metrics: str = "",
     filtered: bool = True,
     period: str | None = None,
+    rolls_up: bool = False,
 ) -> UrlQuery:
     """Reads parameters. `known`: the accepted names in addition to filters. `filtered`: whether filters are accepted.
+    `rolls_up`: whether there may be several sites.
 
     `by`, `metrics` and `period` are defaults. Without a default `period` it is the last 30 days including today. Raises
     BadRequest.
@@ -155,22 +175,22 @@ def read_parameters(
     dimensions_known = [*SHORT_DIMENSIONS, f"{PROP}<key>"] if filtered else []
     for name, values in args.lists():
         if name in names:
-            if len(values) > 1:
+            if len(values) > 1 and not (rolls_up and name == SITE_NAME):
                 wrong[name] = ["Sent more than once. Send it once."]
         elif filtered and (dimension := _dimension(name.removesuffix("!"))):
             filters.append(["is_not" if name.endswith("!") else "is", dimension, values])
             filtered_by.append(name)
         else:
             wrong[name] = [f"Unknown parameter. The nearest one is {_nearest(name, [*names, *dimensions_known])}."]
-    if not args.get("site_id"):
-        wrong["site_id"] = ["Missing data for required field."]
+    if not args.get(SITE_NAME):
+        wrong[SITE_NAME] = ["Missing data for required field."]
     dimensions = []
     for name in _several(args.get("by", by)):
         dimensions.append(_dimension(name))
         if not dimensions[-1]:
             wrong["by"] = [f"{name!r} is not a dimension. The nearest one is {_nearest(name, SHORT_DIMENSIONS)}."]
     body = {
-        "site_id": args.get("site_id"),
+        SITE_NAME: args.getlist(SITE_NAME) if rolls_up else args.get(SITE_NAME),
         "metrics": _several(args.get("metrics", metrics)) or ["visitors"],
         "dimensions": dimensions,
         "filters": filters,

@@ -5,6 +5,7 @@ process connects, after the fork.
 """
 
 import os
+from contextlib import closing, suppress
 from importlib import import_module
 from threading import Lock
 from typing import Any
@@ -12,14 +13,16 @@ from typing import Any
 import billiard.pool
 import structlog
 from celery import Celery
-from celery.signals import setup_logging, task_retry, worker_init
+from celery.signals import beat_init, setup_logging, task_retry, worker_init
 
+from analytics.unavailable import Unavailable
 from config.celery import celery_settings
 from config.logs import configure_logging
 from config.services import Services
 from config.settings import load_settings_or_exit
 from config.shared_memory import share_memory_with_children
 from config.stacks import write_stacks_on_signal
+from config.start_check import exit_if_stores_are_not_ready
 
 log = structlog.get_logger()
 
@@ -34,7 +37,7 @@ _making = Lock()
 # A pool process that is forked while the page of metrics takes the lock would otherwise never get it.
 os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
-_PARTS = ("dead_letters", "events", "ledger", "metrics", "retention", "salts", "segments", "sites")
+_PARTS = ("dead_letters", "events", "ledger", "metrics", "retention", "salts", "samples", "segments", "sites")
 app = Celery("footfall", include=[f"tasks.{name}" for name in _PARTS])
 app.conf.update(celery_settings(settings))
 
@@ -43,6 +46,14 @@ app.conf.update(celery_settings(settings))
 def set_up_logging(**_: object) -> None:
     configure_logging(settings)
     write_stacks_on_signal()
+
+
+@worker_init.connect
+@beat_init.connect
+def check_stores(**_: object) -> None:
+    exit_if_stores_are_not_ready(settings, "redis", "mongodb")
+    with suppress(Unavailable), closing(Services(settings)) as own:
+        own.store_notes.note_first_start(own.now())
 
 
 @worker_init.connect

@@ -2,9 +2,9 @@
 
 One wake-up is owed for each batch of events in the journal, less those that are already in Celery's queue. Every five
 seconds beat also sends a task to build segments, if one is due and no such task waits, and a task to finish erasures,
-if one is unfinished. So an idle system runs only the tasks of the ledger and the sites (each minute), of old files and
-salts (every ten minutes) and of the purge (each hour). Beat does not fill the queues while no worker runs. Any number
-of beats may run: a superfluous task finds nothing to do. Changes of the wall clock have no effect.
+if one is unfinished. So an idle system runs only the tasks of the ledger, the samples and the sites (each minute), of
+old files and salts (every ten minutes) and of the purge (each hour). Beat does not fill the queues while no worker
+runs. Any number of beats may run: a superfluous task finds nothing to do. Changes of the wall clock have no effect.
 
 If Redis is full, no wake-up can be sent, taken or acked, and a Celery worker ends at every start. Then beat itself
 stores the waiting events, which makes room. The collector refuses events meanwhile.

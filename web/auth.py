@@ -26,6 +26,7 @@ from config.settings import Settings
 from web.errors import error_body, error_response
 
 Named = Callable[[], Sequence[str]]
+MOST_NAMED = 100  # sites of one request that are looked up
 
 _CLOSED = (
     "The server has no {name}. Set {name} and send it as `Authorization: Bearer <{name}>`, or make an API key and send "
@@ -69,8 +70,10 @@ def in_question() -> Sequence[str]:
         body = read_json(request.get_data())
     except NotJson:
         return ()
-    site = body.get("site_id") if isinstance(body, dict) else None
-    return [site] if isinstance(site, str) else []
+    named = body.get("site_id") if isinstance(body, dict) else None
+    several = named if isinstance(named, list) and len(named) <= MOST_NAMED else [named]
+    sites = [site for site in several if isinstance(site, str)]
+    return sites if len(sites) == len(several) else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError
 
 from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, ok, problem, warning
 from analytics.diagnostics.server_kind import kind_of_server
+from analytics.diagnostics.upkeep import Upkeep, read_upkeep
 from analytics.events.dirty_hours import DirtyHours, Waiting
 from analytics.events.store import INDEXES
 from analytics.segments.due import due_at
@@ -44,7 +45,8 @@ NOT_ASKED = warning(
 class MongoFacts:
     """What MongoDB reports, in its own words. `status` is from replSetGetStatus, `config` from replSetGetConfig, and
     `indexes` are those of events. `late` counts the hours of events that should have been in a segment for some time.
-    `conflicts` are conflicts of sites' names. A value is None if the user may not read it.
+    `conflicts` are conflicts of sites' names. `upkeep`: see analytics/diagnostics/upkeep.py. A value is None if the
+    user may not read it.
     """
 
     hello: Mapping[str, Any]
@@ -55,6 +57,7 @@ class MongoFacts:
     clock: ClockReading
     late: Waiting | None = None
     conflicts: Sequence[Conflict] | None = ()
+    upkeep: Upkeep | None = None
 
 
 def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -> MongoFacts:
@@ -82,6 +85,7 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
             clock,
             _late(database.with_options(read_preference=anyone), now()),
             _if_allowed(lambda: conflicts(all_sites(database.with_options(read_preference=anyone)))),
+            read_upkeep(database.with_options(read_preference=anyone), datetime.fromtimestamp(now(), UTC)),
         )
 
 

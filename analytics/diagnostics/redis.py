@@ -62,6 +62,15 @@ def check_redis(redis: Redis) -> None:
         redis.ping()
 
 
+def others_connected(redis: Redis) -> list[str]:
+    """Return the names of connections of running processes of Footfall, sorted. Empty if this user may not list them.
+    Raises Unanswered.
+    """
+    with _answering(redis):
+        clients: Any = _if_allowed(redis.client_list) or []
+    return sorted({client["name"] for client in clients if client.get("name", "").startswith("footfall-")})
+
+
 @contextmanager
 def _answering(redis: Redis) -> Iterator[None]:
     """Run a block that queries Redis. Raises Unanswered if the query fails."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 
 ACCEPTED, REPLAYED, STORED, DUPLICATE, DEAD = "accepted", "replayed", "stored", "duplicate", "dead"
+IMPORTED = "imported"  # those of the accepted events that an import brought
 REJECTED, DROPPED = "rejected:", "dropped:"  # at the collector, each followed by its reason
 DROPPED_LATER = "dropped-later:"  # in a worker, followed by its reason
 REFUSED = "refused:"  # answered with 429 so that the client sends it again; part of no sum

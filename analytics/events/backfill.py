@@ -1,11 +1,13 @@
 """The backfill: months of events that were stored before segments existed, and that no segment contains yet. Until a
-month is in a segment, reports read the whole month from raw events.
+month is in a segment, reports read the whole month from raw events. An operator can also add months, to rebuild them.
 
 In MongoDB, `segment_state` says whether the months are listed and whether all of them are done. `segment_history` holds
 the months that are not done. A process that dies while it lists the months starts over. Callers must handle
 Unavailable, raised if MongoDB is unreachable.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.event_index import EventIndex
 from analytics.interval import Interval, as_datetime, as_ms, interval_of
+from analytics.mongodb import reading, writing
 from analytics.unavailable import raising_unavailable
 
 STATE = {"_id": "history"}  # stored by earlier versions under this name; so is `segment_history`
@@ -30,6 +33,7 @@ class Past:
 
 class Backfill:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
         self._state = database["segment_state"]
         self._months = database["segment_history"]
         self._events = database["events"]
@@ -52,8 +56,24 @@ class Backfill:
             return [_read(found).month for found in self._months.find({"site_id": site_id}).sort("month", 1)]
 
     def is_done(self) -> bool:
+        """Whether no month is left to build. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
-            return self._state.find_one({**STATE, "done": True}) is not None
+            was_done = self._state.find_one({**STATE, "done": True}) is not None
+            return was_done and self._months.find_one({}, {"_id": 1}) is None
+
+    def add(self, site_id: str, months: Iterable[Interval]) -> None:
+        """Let the workers build these months again from raw events. Once the backfill is done, reports use the
+        existing segments until then. Raises Unavailable.
+        """
+        if writes := _listings(site_id, months):
+            with writing(self._database):
+                self._months.bulk_write(writes, ordered=False)
+
+    def of_sites(self) -> Counter[str]:
+        """Return how many months of each site are left to build. Raises Unavailable."""
+        with reading(self._database):
+            rows = self._months.aggregate([{"$group": {"_id": "$site_id", "months": {"$sum": 1}}}])
+            return Counter({row["_id"]: row["months"] for row in rows})
 
     def all_left(self) -> list[Past]:
         """Return the months of all sites, the newest first because it is queried most. The first call lists them.
@@ -84,13 +104,15 @@ class Backfill:
 
     def _list(self) -> None:
         for site_id in self._index.sites():
-            months = [Past(site_id, month) for month in self._index.months(site_id)]
-            fields = [{"site_id": site_id, "month": as_datetime(past.month.start)} for past in months]
-            writes = [UpdateOne(_key(past), {"$set": f}, upsert=True) for past, f in zip(months, fields, strict=True)]
-            if writes:
+            if writes := _listings(site_id, self._index.months(site_id)):
                 self._months.bulk_write(writes, ordered=False)
         self._months.create_index([("site_id", 1), ("month", 1)], name="site_month")
         self._state.update_one(STATE, {"$setOnInsert": {"done": False}}, upsert=True)
+
+
+def _listings(site_id: str, months: Iterable[Interval]) -> list[UpdateOne]:
+    keys = [_key(Past(site_id, month)) for month in months]
+    return [UpdateOne(key, {"$set": key["_id"]}, upsert=True) for key in keys]
 
 
 def _key(past: Past) -> dict[str, Any]:

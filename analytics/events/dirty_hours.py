@@ -10,7 +10,7 @@ clears only the slots whose token is still the same. A slot with another token w
 Callers must handle Unavailable.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +24,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.interval import HOUR, SLOT, Interval, as_datetime, as_ms
-from analytics.mongodb import WRITE_LIMIT
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.unavailable import raising_unavailable
 
 
@@ -72,6 +72,7 @@ class Waiting:
 
 class DirtyHours:
     def __init__(self, database: Database[dict[str, Any]]) -> None:
+        self._database = database
         self._hours = database["dirty_hours"]
         self._indexed = False
 
@@ -129,6 +130,12 @@ class DirtyHours:
         with raising_unavailable("mongodb", PyMongoError):
             rows = list(self._hours.aggregate([*steps, {"$group": each}]))
         return Waiting(rows[0]["hours"], rows[0]["since"]) if rows else Waiting(0, None)
+
+    def of_sites(self) -> Counter[str]:
+        """Return how many dirty hours each site has. Raises Unavailable."""
+        with reading(self._database):
+            rows = self._hours.aggregate([{"$group": {"_id": "$site_id", "hours": {"$sum": 1}}}])
+            return Counter({row["_id"]: row["hours"] for row in rows})
 
     def clear(self, seen: Iterable[DirtyHour]) -> None:
         """Clear the slots that are in a segment now. Slots that were marked since stay dirty. Raises Unavailable."""

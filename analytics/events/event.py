@@ -97,6 +97,8 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     sequence: str | None = None
     # The id by which an event was exported, if the event was exported and is imported again.
     exported_id: UUID | None = None
+    # The id of the import that brought the event (analytics/imports/store.py). Exports do not have it.
+    import_id: str | None = None
 
 
 def sequence_of(entry_id: str) -> str:

@@ -201,6 +201,7 @@ class JournalSchema(ExportedSchema):
 
     url = Text(longest=8192, **OPTIONAL)  # the collector has validated it
     exported_id = Id(allow_none=True)
+    import_id = Text(longest=64, **OPTIONAL)
     client = Text(longest=LONGEST_SEAL, **OPTIONAL)
 
 
@@ -240,7 +241,7 @@ _decoder = msgspec.json.Decoder(_Entry)
 _described_of = attrgetter(*DESCRIBED)
 # An encoder of our own, because json.dumps makes a new one for each call. An event holds no circular reference.
 _to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
-_TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence")
+_TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence", "import_id")
 
 
 def load_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
@@ -395,6 +396,7 @@ def _event(entry: Any, fallback_id: Callable[[], UUID], fallback_time: Callable[
         client=entry.client or None,
         sequence=entry.sequence,
         exported_id=entry.exported_id,
+        import_id=entry.import_id or None,
     )
 
 

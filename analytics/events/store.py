@@ -233,6 +233,7 @@ def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, An
         "entry_id": entry_id,
         "sequence": event.sequence,
         "exported_id": event.exported_id,
+        "import_id": event.import_id,
         "site_id": event.site_id,
         "event_type": event.event_type,
         "hostname": event.hostname,

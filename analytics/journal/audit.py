@@ -17,6 +17,7 @@ from analytics.events.account import (
     DROPPED,
     DROPPED_LATER,
     DUPLICATE,
+    IMPORTED,
     REFUSED,
     REJECTED,
     REPLAYED,
@@ -34,7 +35,8 @@ class Balance:
     """One account's counts of events. `rejected`, `dropped` (at the collector) and `dropped_later` (in a worker) are by
     reason. `faults` holds sentences; it is empty if everything adds up, and while `is_moving` is true.
 
-    `accepted` includes `replayed`. `accepted` = `stored` + `duplicate` + `dead` + `dropped_later` + `waiting`.
+    `accepted` includes `replayed` and `imported`. `accepted` = `stored` + `duplicate` + `dead` + `dropped_later` +
+    `waiting`.
     """
 
     account: Account
@@ -49,6 +51,7 @@ class Balance:
     dropped_later: dict[str, int]
     waiting: int
     refused: dict[str, int] = field(default_factory=dict)
+    imported: int = 0
     is_moving: bool = False
     faults: list[str] = field(default_factory=list)
 
@@ -137,6 +140,7 @@ def balance_of(
         dropped_later=_by_reason(counts, DROPPED_LATER),
         waiting=waiting,
         refused=_by_reason(counts, REFUSED),
+        imported=counts[IMPORTED],
         is_moving=is_moving,
     )
     if not is_moving:

@@ -31,7 +31,7 @@ from analytics.events.account import ACCEPTED, Account
 from analytics.events.event import Event, id_from_entry
 from analytics.events.schema import dump_journal_event
 from analytics.journal.ledger import COUNT_LUA, RECEIVED
-from analytics.journal.site_shares import HELD, HOLD, Room, Shares
+from analytics.journal.site_shares import HELD, HOLD, Held, Room, Shares
 from analytics.redis import execute_confirmed, rewrite_file
 from analytics.unavailable import Breaker, raising_unavailable
 
@@ -257,6 +257,11 @@ class Journal:
         with raising_unavailable("redis", RedisError):
             self._look_for_room()
             return next((site_id for site_id in suspects if self._shares.is_over(site_id, self._room)), None)
+
+    def held_by(self, site_id: str) -> Held:
+        """Return how many events, and bytes of them, of this site wait. Raises Unavailable."""
+        with raising_unavailable("redis", RedisError):
+            return self._shares.read(site_id)
 
     def replay(self, account: Account, raw: bytes, replay: Replay) -> None:
         """Append a dead letter's event again. Raises Unavailable."""

@@ -30,11 +30,13 @@ from redis.exceptions import RedisError
 
 from analytics.batched import batched
 from analytics.events.account import Account
-from analytics.mongodb import WRITE_LIMIT
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.redis import execute_confirmed
 from analytics.unavailable import raising_unavailable
 
 _OPEN, _CLOSED = "footfall:books:", "footfall:closed-books:"
+LEDGER_KEYS = "footfall:books"  # a set: the keys of the hashes
+CLOSINGS = "footfall:books-closed"  # how many hashes were closed, so that a backup knows if one was in the meantime
 LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in milliseconds of its last accepted event
 MOST_SITES_RECEIVED = 100_000  # of these times; in development, any client can create a site
 _MOST_FIELDS = 10_000  # of a day's hash; a larger hash is moved before its day is over
@@ -58,10 +60,11 @@ local function received(account, entry)
 end
 """
 # Later counts go to a new hash of that day, so a closed hash never changes.
-CLOSE = """
+CLOSE = f"""
 if redis.call('SREM', 'footfall:books', KEYS[1]) == 1 then
   redis.call('RENAME', KEYS[1], KEYS[2])
   redis.call('SADD', 'footfall:books', KEYS[2])
+  redis.call('INCR', '{CLOSINGS}')
 end
 """
 FORGET = "redis.call('DEL', KEYS[1]) redis.call('SREM', 'footfall:books', KEYS[1])"
@@ -74,6 +77,7 @@ class Ledger:
 
     def __init__(self, redis: Redis, database: Database[dict[str, Any]], replicas: int = 0) -> None:
         self._redis = redis
+        self._database = database
         self._carried = database["books"]
         self._replicas = replicas
         self._close_hash = redis.register_script(CLOSE)
@@ -100,17 +104,27 @@ class Ledger:
         """Return one site's counts by day and name, for the days from `first` to `last`. It reads up to _MOST_FIELDS
         counts for each day in Redis, and a few documents for each other day. Raises Unavailable.
         """
-        counts: defaultdict[date, Counter[str]] = defaultdict(Counter)
+        found = self._between(first, last, f"* {GLOB.sub(_escaped, site_id)}", {"site_id": site_id})
+        return {account.day: counts for account, counts in found.items() if account.site_id == site_id}
+
+    def of_days(self, first: date, last: date) -> dict[Account, Counter[str]]:
+        """Return the counts of all sites, for the days from `first` to `last`. Raises Unavailable."""
+        return self._between(first, last, None, {})
+
+    def _between(
+        self, first: date, last: date, match: str | None, which: dict[str, Any]
+    ) -> dict[Account, Counter[str]]:
+        """`match` selects the fields in Redis, and `which` the documents in MongoDB."""
+        counts: defaultdict[Account, Counter[str]] = defaultdict(Counter)
         keys = self._keys()
         for key in keys:
             if first <= _day(key) <= last:
-                for account, name, n in self._counts(key, f"* {GLOB.sub(_escaped, site_id)}"):
-                    if account.site_id == site_id:
-                        counts[account.day][name] += n
-        days = {"$gte": first.isoformat(), "$lte": last.isoformat()}
-        with raising_unavailable("mongodb", PyMongoError):
-            for row in self._carried.find({"site_id": site_id, "day": days, "carry": {"$nin": keys}}):
-                counts[date.fromisoformat(row["day"])].update(row["counts"])
+                for account, name, n in self._counts(key, match):
+                    counts[account][name] += n
+        days = {"day": {"$gte": first.isoformat(), "$lte": last.isoformat()}, "carry": {"$nin": keys}}
+        with reading(self._database):
+            for row in self._carried.find(which | days):
+                counts[Account(row["site_id"], date.fromisoformat(row["day"]))].update(row["counts"])
         return dict(counts)
 
     def last_received(self, site_id: str) -> datetime | None:
@@ -138,7 +152,7 @@ class Ledger:
 
     def _keys(self) -> list[str]:
         with raising_unavailable("redis", RedisError):
-            keys: Any = self._redis.smembers("footfall:books")
+            keys: Any = self._redis.smembers(LEDGER_KEYS)
         return sorted(key.decode() for key in keys)
 
     def _is_large(self, key: str) -> bool:
@@ -155,7 +169,7 @@ class Ledger:
         """
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
-            line.smembers("footfall:books")
+            line.smembers(LEDGER_KEYS)
             (keys,) = execute_confirmed(line, self._replicas)
         return [key.decode() for key in keys if key.startswith(_CLOSED.encode())]
 
@@ -183,6 +197,7 @@ class Ledger:
         ]
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
             self._carried.create_index([("site_id", 1), ("day", 1)], name="site_day")
+            self._carried.create_index([("day", 1)], name="day")
         for some in batched(documents, 1000):
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 self._carried.bulk_write([ReplaceOne({"_id": x["_id"]}, x, upsert=True) for x in some])

@@ -90,9 +90,14 @@ class Shares:
         with self._lock:
             held = self._known.get(site_id)
         if held is None or time.monotonic() - held.at > ASKED_EVERY:
-            fields = [f"{name} {site_id}".encode() for name in ("bytes", "events")]
-            size, events = (int(n or 0) for n in self._redis.hmget(HELD, fields))
-            held = Held(size, events, time.monotonic())
-            with self._lock:
-                self._known[site_id] = held
+            held = self.read(site_id)
         return room.is_short_for(held)
+
+    def read(self, site_id: str) -> Held:
+        """Read what the site holds. Raises RedisError."""
+        fields = [f"{name} {site_id}".encode() for name in ("bytes", "events")]
+        size, events = (int(n or 0) for n in self._redis.hmget(HELD, fields))
+        held = Held(size, events, time.monotonic())
+        with self._lock:
+            self._known[site_id] = held
+        return held

@@ -71,7 +71,7 @@ class Erasures:
 
     def namer(self) -> Callable[[Visitor], str]:
         """Return the function that gives the name of a visitor's record. Raises Unavailable."""
-        key = self._key()
+        key = self.key()
 
         def name_of(visitor: Visitor) -> str:
             said = "\0".join((visitor.name, str(len(visitor.site_id)), visitor.site_id, visitor.id))
@@ -102,8 +102,13 @@ class Erasures:
             found = self._erasures.find_one({}, {"at": 1}, sort=[("at", -1)])
         return found["at"] if found else None
 
-    def _key(self) -> bytes:
-        """The key of the hashes. The first process that needs it creates it."""
+    def put_key(self, key: bytes) -> None:
+        """Set the key of the hashes, when a backup with its records is restored. Raises Unavailable."""
+        with raising_unavailable("redis", RedisError):
+            self._redis.set(_KEY, key)
+
+    def key(self) -> bytes:
+        """Return the key of the hashes. The first process that needs it creates it. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             line = self._redis.pipeline(transaction=False)
             line.set(_KEY, secrets.token_bytes(32), nx=True)

@@ -18,9 +18,16 @@ from analytics.events.page_patterns import page_pattern
 from analytics.json_schema import Json, ref
 from analytics.queries.periods import ONE_DAY, ONE_HOUR
 from analytics.queries.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
-from analytics.queries.query_schema import LONGEST_SITE_ID, LONGEST_TEXT, InvalidQuery, check_length, load_query, shown
+from analytics.queries.query_schema import (
+    LONGEST_TEXT,
+    Earliest,
+    InvalidQuery,
+    SitesCalled,
+    check_length,
+    read_query,
+    shown,
+)
 from analytics.schema_fields import OPTIONAL, Text, Whole
-from analytics.sites.site import Site
 from analytics.suggestion import did_you_mean
 
 LEAST_STEPS, MOST_STEPS = 2, 8
@@ -31,11 +38,6 @@ _UNITS = {"m": timedelta(minutes=1), "h": ONE_HOUR, "d": ONE_DAY}
 LONGEST_WINDOW = 366 * ONE_DAY
 OF_VISIT = "visit"
 STEP_KINDS = ("goal", "page", "event", "filter")  # of steps
-
-SiteCalled = Callable[[str], Site]  # returns the site's settings
-# returns the time of the site's first event; called only if the date range is "all"
-Earliest = Callable[[str], datetime | None]
-
 
 _WINDOW_JSON = {
     "pattern": f"^({OF_VISIT}|[1-9][0-9]{{0,3}}m|[1-9][0-9]{{0,2}}h|([1-9][0-9]?|[12][0-9]{{2}}|3[0-5][0-9]|36[0-6])d)$"
@@ -56,6 +58,12 @@ class DateRange(fields.Raw):
     """The date range of a query, read as such."""
 
     json_schema: Json = ref("DateRange")
+
+
+class SiteIds(fields.Raw):
+    """The site of a query, or several sites, read as such."""
+
+    json_schema: Json = ref("SiteIds")
 
 
 class QueryFilter(fields.Raw):
@@ -80,7 +88,7 @@ class StepSchema(Schema):
 
 
 class ExplorationSchema(Schema):
-    site_id = Text(required=True, shortest=1, longest=LONGEST_SITE_ID)
+    site_id = SiteIds(required=True)
     date_range = DateRange(required=True)
     filters = fields.List(QueryFilter(), load_default=list)
 
@@ -129,7 +137,7 @@ class JourneysThrough:
     shown: Mapping[str, Any]
 
 
-def load_funnel(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> Funnel:
+def load_funnel(body: object, sites_called: SitesCalled, now: datetime, earliest: Earliest) -> Funnel:
     """Return the funnel that `body` describes. Raises InvalidQuery."""
     asked = _load(_funnel, body)
     steps: list[dict[str, Any]] = asked["steps"]
@@ -145,7 +153,7 @@ def load_funnel(body: object, site_called: SiteCalled, now: datetime, earliest: 
 
     try:
         filters = asked["filters"] + [_filter_of(step) for step in steps]
-        query = _query(asked, filters, site_called, now, earliest)
+        query = _query(asked, filters, sites_called, now, earliest)
     except InvalidQuery as error:
         raise InvalidQuery(place(error.pointer), error.message) from None
     # The engine reports the place again if RE2 rejects a pattern.
@@ -156,21 +164,21 @@ def load_funnel(body: object, site_called: SiteCalled, now: datetime, earliest: 
     return Funnel(query, labels, placed[own:], window, _shown(query, asked) | {"window": asked["window"]})
 
 
-def load_retention(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> Retention:
+def load_retention(body: object, sites_called: SitesCalled, now: datetime, earliest: Earliest) -> Retention:
     """Return the retention query that `body` describes. Raises InvalidQuery."""
     asked = _load(_retention, body)
-    query = _query(asked, asked["filters"], site_called, now, earliest)
+    query = _query(asked, asked["filters"], sites_called, now, earliest)
     grain: Grain = asked["grain"]
     check_length(query.period, grain, MOST_COHORTS, "#/grain")
     return Retention(query, grain, _shown(query, asked) | {"grain": grain})
 
 
-def load_journeys(body: object, site_called: SiteCalled, now: datetime, earliest: Earliest) -> JourneysThrough:
+def load_journeys(body: object, sites_called: SitesCalled, now: datetime, earliest: Earliest) -> JourneysThrough:
     """Return the journeys query that `body` describes. The query's limit is the number of pages in each direction.
     Raises InvalidQuery.
     """
     asked = _load(_journeys, body)
-    query = _query(asked, asked["filters"], site_called, now, earliest)
+    query = _query(asked, asked["filters"], sites_called, now, earliest)
     query = replace(query, limit=asked["limit"])
     more = {"page": asked["page"], "limit": asked["limit"]}
     return JourneysThrough(query, asked["page"], _shown(query, asked) | more)
@@ -199,11 +207,10 @@ def _said(messages: object, place: str) -> Iterator[tuple[str, str]]:
 
 
 def _query(
-    asked: dict[str, Any], filters: list[Any], site_called: SiteCalled, now: datetime, earliest: Earliest
+    asked: dict[str, Any], filters: list[Any], sites_called: SitesCalled, now: datetime, earliest: Earliest
 ) -> Query:
-    site_id, date_range = asked["site_id"], asked["date_range"]
-    body = {"site_id": site_id, "date_range": date_range, "metrics": ["visitors"], "filters": filters}
-    return load_query(body, site_called(site_id), now, lambda: earliest(site_id))
+    body = {name: asked[name] for name in ("site_id", "date_range")} | {"metrics": ["visitors"], "filters": filters}
+    return read_query(body, sites_called, now, earliest)
 
 
 def _shown(query: Query, asked: dict[str, Any]) -> dict[str, Any]:

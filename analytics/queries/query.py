@@ -1,4 +1,5 @@
-"""A query about one site. Pure: query_schema.py reads it from JSON, and analytics/reports/engine.py answers it.
+"""A query about one site, or about several sites as one. Pure: query_schema.py reads it from JSON, and
+analytics/reports/engine.py answers it.
 
 docs/reports.md explains each metric, dimension and filter for users.
 """
@@ -176,8 +177,9 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query about one site. All `filters` must match. `goals` are the site's goals. `compare_with` is another period
-    for which the same metrics are computed.
+    """A query about one site, or about several sites as one (a roll-up): `others` are counted with `site_id`. All
+    `filters` must match. `goals` are the goals that all the sites have. `compare_with` is another period for which the
+    same metrics are computed.
 
     `time_labels`: every bucket of the period has a row, even without events.
     """
@@ -194,6 +196,11 @@ class Query:
     total_rows: bool = False
     compare_with: Period | None = None
     goals: tuple[Goal, ...] = ()
+    others: tuple[str, ...] = ()
+
+    @property
+    def site_ids(self) -> tuple[str, ...]:
+        return (self.site_id, *self.others)
 
     @property
     def grain(self) -> Grain | None:

@@ -11,7 +11,7 @@ pointer.
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, NoReturn
@@ -66,6 +66,7 @@ MOST_VALUES = 1_000  # of all conditions together
 MOST_DEPTH = 10  # of filters within filters
 LONGEST_TEXT = 2_048  # of a value to compare with, or of a dimension's name; the length limit of a path
 LONGEST_SITE_ID = 128  # as in analytics/events/schema.py
+MOST_SITES = 20  # of a roll-up; each of them is read as in a query of its own
 MOST_LABELS = 10_000  # time buckets, each of which has a row: 416 days by hour, 27 years by day
 MOST_ROWS = 10_000
 FARTHEST_ROW = 1_000_000_000
@@ -120,19 +121,35 @@ class InvalidQuery(Exception):
         self.message = message
 
 
-def read_site_id(body: object) -> str:
-    """Return the site of the query, whose settings are needed to read the rest. Raises InvalidQuery."""
-    return check_site_id(_body(body)["site_id"])
+SitesCalled = Callable[[Sequence[str]], list[Site]]  # returns the settings of the sites with these names, each once
+# returns the time of the first event of these sites; called only if the date range is "all"
+Earliest = Callable[[Sequence[str]], datetime | None]
 
 
-def load_query(body: object, site: Site, now: datetime, earliest: Callable[[], datetime | None]) -> Query:
+def read_query(body: object, sites_called: SitesCalled, now: datetime, earliest: Earliest) -> Query:
+    """Find the sites that `body` names, and return the query that it describes. Raises InvalidQuery, and what
+    `sites_called` and `earliest` raise. `now` is aware.
+    """
+    site, *others = sites_called(check_site_ids(_body(body)["site_id"]))
+    site_ids = [each.site_id for each in (site, *others)]
+    return load_query(body, site, now, lambda: earliest(site_ids), others)
+
+
+def load_query(
+    body: object,
+    site: Site,
+    now: datetime,
+    earliest: Callable[[], datetime | None],
+    others: Sequence[Site] = (),
+) -> Query:
     """Return the query that `body` describes. Raises InvalidQuery. `now` and the result of `earliest` are aware.
 
-    `earliest` returns the time of the site's first event, or None without one. It is called only if the date range is
-    "all".
+    `others` are the other sites of a roll-up. `earliest` returns the time of the first event of all the sites, or None
+    without one. It is called only if the date range is "all".
     """
     asked = _body(body)
-    check_site_id(asked["site_id"])
+    check_site_ids(asked["site_id"])
+    site = _as_one(site, others)
     metrics = _metrics(asked["metrics"])
     dimensions = _dimensions(asked.get("dimensions", []))
     filters = _filters(asked.get("filters", []), site)
@@ -156,6 +173,7 @@ def load_query(body: object, site: Site, now: datetime, earliest: Callable[[], d
         total_rows=include.total_rows,
         compare_with=_compare_with(include.comparisons, period, site) if include.comparisons else None,
         goals=site.goals,
+        others=tuple(other.site_id for other in others),
     )
     _check_metrics(query)
     _check_labels(query)
@@ -167,7 +185,7 @@ def shown(query: Query, body: dict[str, Any]) -> dict[str, Any]:
     query was loaded.
     """
     answer = {
-        "site_id": query.site_id,
+        "site_id": list(query.site_ids) if query.others else query.site_id,
         "metrics": list(query.metrics),
         "date_range": _shown_period(query.period),
         "filters": body.get("filters", []),
@@ -193,13 +211,40 @@ def _body(body: object) -> dict[str, Any]:
     return _object(body, "#", (*REQUIRED, *_OPTIONAL), REQUIRED)
 
 
-def check_site_id(site_id: object) -> str:
+def check_site_id(site_id: object, place: str = "#/site_id") -> str:
     """Return the site id if it is valid. Raises InvalidQuery."""
     if not isinstance(site_id, str):
-        _mismatch("#/site_id", "String", site_id)
+        _mismatch(place, "String", site_id)
     if not 0 < len(site_id) <= LONGEST_SITE_ID or not is_encodable(site_id):
-        raise InvalidQuery("#/site_id", f"Expected a string of 1 to {LONGEST_SITE_ID} characters.")
+        raise InvalidQuery(place, f"Expected a string of 1 to {LONGEST_SITE_ID} characters.")
     return site_id
+
+
+def check_site_ids(value: object) -> list[str]:
+    """Return the sites of a query: one, or a list of several. Raises InvalidQuery."""
+    if not isinstance(value, list):
+        return [check_site_id(value)]
+    site_ids = _array(value, "#/site_id", most=MOST_SITES, least=1)
+    for i, site_id in enumerate(site_ids):
+        check_site_id(site_id, f"#/site_id/{i}")
+    return [*_unique(site_ids, "#/site_id")]
+
+
+def _as_one(site: Site, others: Sequence[Site]) -> Site:
+    """Return the site with the goals and saved filters that all the sites have. Raises InvalidQuery if their days
+    differ.
+    """
+    zones = {each.site_id: each.zone.key for each in (site, *others)}
+    if len(set(zones.values())) > 1:
+        named = ", ".join(f"{_cut(site_id)} {zone}" for site_id, zone in zones.items())
+        raise InvalidQuery(
+            "#/site_id", f"Expected sites with the same time zone but got {named}. Query the sites of each zone."
+        )
+    return replace(
+        site,
+        goals=tuple(goal for goal in site.goals if all(goal in other.goals for other in others)),
+        saved_filters=tuple(x for x in site.saved_filters if all(x in other.saved_filters for other in others)),
+    )
 
 
 def _metrics(value: object) -> tuple[str, ...]:

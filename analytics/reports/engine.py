@@ -1,4 +1,4 @@
-"""Answers queries: from a Query to numbers, through one snapshot of the site's events and one SQL statement.
+"""Answers queries: from a Query to numbers, through a snapshot of each site's events and one SQL statement.
 
 Callers must handle four exceptions. Unavailable: MongoDB is not reachable. Refused: the query takes too much time or
 memory, or too many other queries are running. InvalidQuery: a pattern is invalid or too large, or the answer is too
@@ -54,8 +54,8 @@ from analytics.reports.results import (
     VisitorHistory,
 )
 from analytics.reports.site_stats_sql import first_event, site_stats
-from analytics.segments.snapshot import Snapshot
-from analytics.segments.snapshot_reader import SnapshotReader
+from analytics.segments.snapshot import RollUp, Snapshot
+from analytics.segments.snapshot_reader import Share, SnapshotReader
 from analytics.sql import Sql
 from analytics.unavailable import Unavailable, raising_unavailable
 
@@ -104,7 +104,7 @@ class Reports:
         """Answer the query. Pass `budget` if the query began earlier. Raises Refused, InvalidQuery, Unavailable and
         SegmentLost.
         """
-        return self._ask(query.site_id, partial(self._answer, query), budget)
+        return self._ask(query.site_ids, partial(self._answer, query), budget)
 
     def _answer(self, query: Query, connection: duckdb.DuckDBPyConnection, budget: Budget) -> Answer:
         _check_patterns(connection, query.filters)
@@ -121,11 +121,11 @@ class Reports:
             interval = Interval(start, start + DAY)
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> SiteStats:
-            found, _ = self._asked(connection, budget, site_id, site_stats(interval))
+            found, _ = self._asked(connection, budget, [site_id], site_stats(interval))
             paths = [PathViews(path, n) for _, path, n, _ in found if path is not None]
             return SiteStats(found[0][3] or 0, found[0][0], paths)
 
-        return self._ask(site_id, ask, budget)
+        return self._ask([site_id], ask, budget)
 
     def funnel(
         self, query: Query, steps: Sequence[Filter], window: timedelta | None, budget: Budget | None = None
@@ -137,10 +137,10 @@ class Reports:
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> list[int]:
             _check_patterns(connection, (*query.filters, *steps))
-            found, _ = self._asked(connection, budget, query.site_id, exploration_sql.funnel(query, steps, window))
+            found, _ = self._asked(connection, budget, query.site_ids, exploration_sql.funnel(query, steps, window))
             return [int(count) for count in found[0]]
 
-        return self._ask(query.site_id, ask, budget)
+        return self._ask(query.site_ids, ask, budget)
 
     def retention(self, query: Query, grain: Grain, budget: Budget | None = None) -> list[Cohort]:
         """Return the cohorts with at least one visitor, in order of time. Raises as `answer` does."""
@@ -149,13 +149,13 @@ class Reports:
             places = {bucket: n for n, bucket in enumerate(time_buckets(query.period, grain))}
             active: dict[int, list[int]] = {}
             _check_patterns(connection, query.filters)
-            found, _ = self._asked(connection, budget, query.site_id, exploration_sql.retention(query, grain))
+            found, _ = self._asked(connection, budget, query.site_ids, exploration_sql.retention(query, grain))
             for cohort, bucket, count in budget.each(found):
                 counts = active.setdefault(cohort, [0] * (len(places) - places[cohort]))
                 counts[places[bucket] - places[cohort]] = count
             return [Cohort(label(cohort, grain), tuple(active[cohort])) for cohort in sorted(active)]
 
-        return self._ask(query.site_id, ask, budget)
+        return self._ask(query.site_ids, ask, budget)
 
     def journeys(self, query: Query, page: str, budget: Budget | None = None) -> Journeys:
         """Return the pages before and after `page`. Whole visits count, even if they extend beyond the period. The
@@ -165,18 +165,18 @@ class Reports:
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> Journeys:
             _check_patterns(connection, query.filters)
             plan = exploration_sql.views_of(query, page)
-            snapshot = self._opened(connection, budget, query.site_id, plan)
+            snapshot = self._opened(connection, budget, query.site_ids, plan)
             sql = plan.render(snapshot)
             connection.execute(f"CREATE TEMP TABLE viewed AS {sql.text}", sql.values)
             reach = connection.execute("SELECT min(span_start), max(span_end) + 1 FROM viewed").fetchall()[0]
             if reach[0] is None:
                 return Journeys((), ())
             plan = exploration_sql.neighbours(Interval(*reach), query.limit)
-            found, _ = self._asked(connection, budget, query.site_id, plan)
+            found, _ = self._asked(connection, budget, query.site_ids, plan)
             both = ([(page, n) for way, page, n in found if way == wanted] for wanted in ("following", "preceding"))
             return Journeys(*map(tuple, both))
 
-        return self._ask(query.site_id, ask, budget)
+        return self._ask(query.site_ids, ask, budget)
 
     def visitor_history(
         self, site_id: str, user_id: str, period: Period, limit: int, budget: Budget | None = None
@@ -188,11 +188,11 @@ class Reports:
         plan = exploration_sql.visitor_history(period.interval, visitor, limit, MOST_PAST_EVENTS, MOST_TEXT)
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> VisitorHistory:
-            found, _ = self._asked(connection, budget, site_id, plan)
+            found, _ = self._asked(connection, budget, [site_id], plan)
             visits = tuple(_visit(list(events)) for _, events in groupby(found, key=itemgetter(0)))
             return VisitorHistory(visits, is_cut=bool(found) and found[0][-1] > len(found))
 
-        return self._ask(site_id, ask, budget)
+        return self._ask([site_id], ask, budget)
 
     def write_places(self, query: Query, file: Path, budget: Budget | None = None) -> datetime | None:
         """Write the places of the period's events that match the filters (exploration_sql.py) to `file`, as Parquet.
@@ -203,12 +203,12 @@ class Reports:
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
             _check_patterns(connection, query.filters)
             plan = exploration_sql.places(query)
-            snapshot = self._opened(connection, budget, query.site_id, plan)
+            snapshot = self._opened(connection, budget, query.site_ids, plan)
             sql = plan.render(snapshot)
             connection.execute(f"COPY ({sql.text}) TO '{file}' {_PLACES}", sql.values)
             return snapshot.as_of
 
-        return self._ask(query.site_id, ask, budget)
+        return self._ask(query.site_ids, ask, budget)
 
     def check(self) -> None:
         """Raises Unavailable if MongoDB does not answer within a second."""
@@ -216,27 +216,37 @@ class Reports:
 
     def earliest(self, site_id: str, budget: Budget | None = None) -> datetime | None:
         """Return the time of the site's first event, or None. Raises as `answer` does."""
+        return self.earliest_of([site_id], budget)
+
+    def earliest_of(self, site_ids: Sequence[str], budget: Budget | None = None) -> datetime | None:
+        """The same for several sites."""
 
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
-            found, _ = self._asked(connection, budget, site_id, first_event(_ALL_TIME))
+            found, _ = self._asked(connection, budget, site_ids, first_event(_ALL_TIME))
             first = found[0][0]
             return None if first is None else as_datetime(first)
 
-        return self._ask(site_id, ask, budget)
+        return self._ask(site_ids, ask, budget)
 
     def _asked(
-        self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_id: str, plan: Plan
+        self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_ids: Sequence[str], plan: Plan
     ) -> tuple[list[tuple[Any, ...]], datetime | None]:
         """Return the rows that the plan's statement finds, and as of when."""
-        snapshot = self._opened(connection, budget, site_id, plan)
+        snapshot = self._opened(connection, budget, site_ids, plan)
         return _fetch(connection, budget, plan.render(snapshot)), snapshot.as_of
 
-    def _opened(self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_id: str, plan: Plan) -> Snapshot:
+    def _opened(
+        self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_ids: Sequence[str], plan: Plan
+    ) -> Snapshot:
         """Return a new snapshot for the plan. Keep it until the statement has run: it keeps the files that are read."""
-        budget.check()
-        return self.reader.open(
-            connection, site_id, plan.interval, self.most_fresh, visits=plan.visits, props=plan.props
-        )
+        found = {
+            site_id: self.reader.open(
+                connection, site_id, plan.interval, self.most_fresh,
+                visits=plan.visits, props=plan.props, share=Share(number, len(site_ids)),
+            )
+            for number, site_id in enumerate(budget.each(site_ids))
+        }  # fmt: skip
+        return RollUp(found) if len(found) > 1 else found[site_ids[0]]
 
     def _rows(
         self,
@@ -245,7 +255,7 @@ class Reports:
         query: Query,
         only: Iterable[tuple[str, ...]] | None = None,
     ) -> tuple[list[Row], int, datetime | None]:
-        found, as_of = self._asked(connection, budget, query.site_id, plan_query(query, only))
+        found, as_of = self._asked(connection, budget, query.site_ids, plan_query(query, only))
         return [_row(query, each) for each in budget.each(found) if each[-2]], found[0][-1], as_of
 
     def _compared(
@@ -269,18 +279,21 @@ class Reports:
         return [replace(row, before=by_group.get(moved(row.dimensions))) for row in budget.each(found)]
 
     def _ask(
-        self, site_id: str, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget | None
+        self, site_ids: Sequence[str], question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget | None
     ) -> T:
-        """Run the query in a slot and within the limits. Run it again if a copy of a segment is damaged or missing."""
+        """Run the query in a slot and within the limits. Run it again if a copy of a segment is damaged or missing. A
+        roll-up takes its slot as if its sites were one other site.
+        """
         budget = budget or self.budget()
-        with self._slots.slot(site_id, budget.key):
+        with self._slots.slot(" ".join(site_ids), budget.key):
             try:
                 return self._once(question, budget)
             except duckdb.Error as error:
                 # If DuckDB fails for another reason, intact copies stay.
-                if not self.reader.discard_damaged(site_id):
+                damaged = [site_id for site_id in site_ids if self.reader.discard_damaged(site_id)]
+                if not damaged:
                     raise
-                log.warning("segment_copies_discarded", site_id=site_id, error=str(error)[:300])
+                log.warning("segment_copies_discarded", site_ids=damaged, error=str(error)[:300])
             return self._once(question, budget)
 
     def _once(self, question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget) -> T:

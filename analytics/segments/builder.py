@@ -41,7 +41,7 @@ from analytics.interval import (
 )
 from analytics.segments.derivation import derive
 from analytics.segments.due import SETTLED, due_at
-from analytics.segments.snapshot import SegmentSource, Snapshot, seam_rows, source_of
+from analytics.segments.snapshot import SegmentSource, SiteSnapshot, seam_rows, source_of
 from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
 from analytics.segments.wide_props import WideProps
@@ -150,7 +150,8 @@ class Builder:
                 at_seams = seam_rows(sources, interval, cut=interval) if sources else None
                 derived = derive(connection, folder, wide.aside(self.raw.read(site_id, fresh)), at_seams)
                 rows = derived + sum(source.segment.rows for source in sources)
-                content = write(connection, Snapshot(sources, (), Sql("derived"), cut=interval), interval, rows, file)
+                snapshot = SiteSnapshot(sources, (), Sql("derived"), cut=interval)
+                content = write(connection, snapshot, interval, rows, file)
             except duckdb.Error:
                 # The next build fetches again the copies on this node that were damaged after they were fetched.
                 self.segments.discard_damaged(source.segment for source in sources)
@@ -233,7 +234,7 @@ class Builder:
 
 
 def write(
-    connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, interval: Interval, rows: int, file: Path
+    connection: duckdb.DuckDBPyConnection, snapshot: SiteSnapshot, interval: Interval, rows: int, file: Path
 ) -> Content:
     """Write a segment's file from the snapshot's rows in the interval. `rows` is their approximate number. Many rows
     are sorted one day at a time, because all of them would not fit into memory.

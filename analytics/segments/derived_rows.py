@@ -18,7 +18,7 @@ from analytics.segments.scratch import Workplace
 from analytics.segments.visit_sql import DERIVED
 from analytics.sql import Sql
 
-IN_MEMORY = 16_000_000  # bytes
+IN_MEMORY = 16_000_000  # bytes of one query; larger rows are on disk
 _AT_ONCE = 8_192  # rows
 _SPAN = ["span_start", "span_end"]
 
@@ -53,24 +53,26 @@ class DerivedRows:
         return Interval(pc.min(met["span_start"]).as_py(), pc.max(met["span_end"]).as_py() + 1)
 
 
-def derive_rows(connection: duckdb.DuckDBPyConnection, workplace: Workplace, raw: Sql) -> DerivedRows:
-    """Derive the rows. `raw` is a statement with raw columns and `seen`."""
+def derive_rows(connection: duckdb.DuckDBPyConnection, workplace: Workplace, raw: Sql, in_memory: int) -> DerivedRows:
+    """Derive the rows. `raw` is a statement with raw columns and `seen`. More than `in_memory` bytes go to disk."""
     # A separate statement tells DuckDB the number of rows, so that it reserves no more memory than needed.
     connection.execute(f"CREATE TEMP TABLE raw AS {raw.text}", raw.values)
     try:
         reader = connection.sql(DERIVED).to_arrow_reader(_AT_ONCE)
-        return _collected(reader.schema, iter(reader), workplace)
+        return _collected(reader.schema, iter(reader), workplace, in_memory)
     finally:
         connection.execute("DROP TABLE raw")
 
 
-def _collected(schema: pa.Schema, batches: Iterator[pa.RecordBatch], workplace: Workplace) -> DerivedRows:
+def _collected(
+    schema: pa.Schema, batches: Iterator[pa.RecordBatch], workplace: Workplace, in_memory: int
+) -> DerivedRows:
     found: list[pa.RecordBatch] = []
     size = 0
     for batch in batches:
         found.append(batch)
         size += batch.nbytes
-        if size > IN_MEMORY:
+        if size > in_memory:
             break
     else:
         return DerivedRows(pa.Table.from_batches(found, schema))

@@ -1,20 +1,22 @@
-"""A snapshot: a consistent view of a site's events, from segments and from rows that were derived for it. Pure: it
-returns SQL.
+"""A snapshot: a consistent view of a site's events, from segments and from rows that were derived for it, or of the
+events of several sites (RollUp). Pure: it returns SQL.
 
 Each moment has exactly one source: a dirty slot is read from raw events, and all else from the finest segment that
 holds it. Rows of visits that cannot have changed come directly from the files. Visits near a seam (the end of a
 segment, a dirty slot, a finer segment) are derived again from all their events, by the same SQL that derives segments.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
+from typing import Protocol
 
+from analytics.events.columns import visitor_of
 from analytics.interval import QUARTER, SEGMENT_GRAINS, VISIT_GAP, Interval, joined
 from analytics.segments.store import Manifest, Segment
 from analytics.segments.visit_sql import FILES, RAW_OF_ROW, RAW_WITHOUT_PROPS
-from analytics.sql import Sql, any_of, joined_by, negated, select
+from analytics.sql import Sql, any_of, joined_by, negated, put, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,31 @@ class SegmentSource:
         return [*map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.fresh))]
 
 
+class Snapshot(Protocol):
+    """What a report reads: the events of one site (SiteSnapshot) or of several sites (RollUp)."""
+
+    @property
+    def as_of(self) -> datetime | None: ...
+
+    @property
+    def extent(self) -> Interval | None: ...
+
+    def rows(self, period: Interval, columns: Iterable[str], *, openings: bool = False) -> Sql: ...
+
+    def holds_whole(self, interval: Interval) -> bool: ...
+
+
 @dataclass(frozen=True)
-class Snapshot:
+class SiteSnapshot:
     """A consistent view of a site's events. It includes everything stored until `as_of`, and only some later events. If
     `as_of` is None, it includes all events. `fresh` holds the dirty slots that are read from raw events.
 
     `extra` is a relation with the events that are not read from segments. With `visits`, these are the events at
     seams; without, the events of dirty slots. It is None if there are only segments, because an empty relation costs a
-    millisecond. `only_active`: of the visits that touch dirty slots and no end of a segment, `extra` holds only those
-    of the visitors in the relation `active`. The segment's rows are valid for the other visitors. `cut`: visits of this
-    interval end at its ends, no matter which events lie beyond. `extent` holds all existing events, if it is known.
-    `files` are the files of `extra`, which are removed when no snapshot refers to them.
+    millisecond. `active` is a relation of visitors, or None. Of the visits that touch dirty slots and no end of a
+    segment, `extra` then holds only those of these visitors. The segment's rows are valid for the other visitors.
+    `cut`: visits of this interval end at its ends, no matter which events lie beyond. `extent` holds all existing
+    events, if it is known. `files` are the files of `extra`, which are removed when no snapshot refers to them.
     """
 
     sources: tuple[SegmentSource, ...]
@@ -69,7 +85,7 @@ class Snapshot:
     visits: bool = True
     as_of: datetime | None = None
     cut: Interval | None = None
-    only_active: bool = False
+    active: str | None = None
     extent: Interval | None = None
     files: tuple[object, ...] = ()
 
@@ -132,8 +148,8 @@ class Snapshot:
         if self.cut is not None:
             away.append(Sql("span_start >= ? AND span_end < ?", (self.cut.start, self.cut.end)))
         parts = [[*away, *map(negated, at_fresh)]]
-        if at_fresh and self.only_active:
-            parts.append([*away, any_of(at_fresh), OF_INACTIVE_VISITORS, *source.outside_holes()])
+        if at_fresh and self.active:
+            parts.append([*away, any_of(at_fresh), of_inactive_visitors(self.active), *source.outside_holes()])
         return parts
 
 
@@ -141,7 +157,51 @@ def _format(source: SegmentSource) -> int:
     return source.segment.format
 
 
-OF_INACTIVE_VISITORS = Sql("(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM active))")
+@dataclass(frozen=True)
+class RollUp:
+    """The events of several sites as one, with the snapshot of each site by its id. A visitor and a visit belong to one
+    site: a `user_id` that two sites have is two visitors.
+    """
+
+    snapshots: Mapping[str, SiteSnapshot]
+
+    @property
+    def as_of(self) -> datetime | None:
+        return min((each.as_of for each in self.snapshots.values() if each.as_of), default=None)
+
+    @property
+    def extent(self) -> Interval | None:
+        found = [each.extent for each in self.snapshots.values() if each.extent]
+        if len(found) < len(self.snapshots):
+            return None
+        return Interval(min(each.start for each in found), max(each.end for each in found))
+
+    def rows(self, period: Interval, columns: Iterable[str], *, openings: bool = False) -> Sql:
+        """The same as SiteSnapshot.rows."""
+        names = list(columns)
+        of_sites = (
+            _of_site(site_id, names, each.rows(period, names, openings=openings))
+            for site_id, each in self.snapshots.items()
+        )
+        return joined_by(" UNION ALL ", of_sites)
+
+    def holds_whole(self, interval: Interval) -> bool:
+        return all(each.holds_whole(interval) for each in self.snapshots.values())
+
+
+def _of_site(site_id: str, names: Sequence[str], rows: Sql) -> Sql:
+    """The rows, with ids that no other site has. A hash stays a hash: xor with a constant keeps distinct ids distinct,
+    and gives the same id on two sites two values.
+    """
+    own = [Sql(f"xor({name}, ?::UBIGINT) AS {name}", (visitor_of(site_id),)) for name in _IDS if name in names]
+    return put("SELECT * REPLACE ({}) FROM ({})", joined_by(", ", own), rows) if own else rows
+
+
+_IDS = ("visitor", "visit")
+
+
+def of_inactive_visitors(active: str) -> Sql:
+    return Sql(f"(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM {active}))")
 
 
 def _seen(holes: Sequence[Interval]) -> str:

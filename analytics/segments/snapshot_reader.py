@@ -29,14 +29,14 @@ from analytics.events.backfill import Backfill
 from analytics.events.columns import RAW, RawEvents
 from analytics.events.dirty_hours import DirtyHour, DirtyHours
 from analytics.interval import DAY, SLOT, VISIT_GAP, Interval, joined
-from analytics.segments.derived_rows import DerivedRows, derive_rows
+from analytics.segments.derived_rows import IN_MEMORY, DerivedRows, derive_rows
 from analytics.segments.scratch import Workplace
 from analytics.segments.snapshot import (
-    OF_INACTIVE_VISITORS,
     SegmentSource,
-    Snapshot,
+    SiteSnapshot,
     as_raw,
     files_of,
+    of_inactive_visitors,
     outside,
     seam_rows,
     source_of,
@@ -86,6 +86,26 @@ class _Gathered:
         return Interval(min(each.start for each in times), max(each.end for each in times)).widened(DAY)
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One of `of` snapshots that a query has open at the same time, on one connection. They share the limits of the
+    query equally.
+    """
+
+    number: int = 0
+    of: int = 1
+
+    def part(self, most: int) -> int:
+        return most // self.of
+
+    def relation(self, name: str) -> str:
+        """Return the name of this snapshot's relation."""
+        return f"{name}_{self.number}"
+
+
+ALONE = Share()
+
+
 class NotBuiltYet(Exception):
     """Events still need a backfill. A worker builds their segments, which takes minutes for millions of events."""
 
@@ -113,8 +133,9 @@ class SnapshotReader:
         *,
         visits: bool = True,
         props: bool = True,
-    ) -> Snapshot:
-        """Open a snapshot of the site's events in the period. It reads at most `most_fresh` raw events and
+        share: Share = ALONE,
+    ) -> SiteSnapshot:
+        """Open a snapshot of the site's events in the period. It reads its share of `most_fresh` raw events and
         MOST_FRESH_BYTES of them. If there are more, the oldest dirty slots stay as they were when their segment was
         built, and `as_of` gives that time. Without `visits`, no visit is derived again, which costs no time if a query
         needs only events. Without `props`, properties may be missing; they may be most of the data. Raises Unavailable
@@ -122,32 +143,34 @@ class SnapshotReader:
         """
         reach = period
         while True:
-            found = self._gather(site_id, reach, most_fresh, visits)
+            found = self._gather(site_id, reach, most_fresh, visits, share)
             if not visits:
-                connection.register("fresh", found.events)
+                fresh = share.relation("fresh_events")
+                connection.register(fresh, found.events)
                 is_some = found.events.num_rows or not found.sources
-                extra = Sql("fresh") if is_some else None
-                return Snapshot(found.sources, found.fresh, extra, visits, found.as_of, extent=found.extent())
-            between = self._visits_between(connection, site_id, found, props)
-            lately = self._visits_lately(connection, site_id, found, between, props)
+                extra = Sql(fresh) if is_some else None
+                return SiteSnapshot(found.sources, found.fresh, extra, visits, found.as_of, extent=found.extent())
+            between = self._visits_between(connection, site_id, found, props, share)
+            lately = self._visits_lately(connection, site_id, found, between, props=props, share=share)
             wider = _within_reach((between, lately.rows), period, found)
             if not wider:
                 break
             reach = Interval(min(wider).start, max(each.end for each in wider))
-        connection.register("active", lately.visitors)
+        active = share.relation("active")
+        connection.register(active, lately.visitors)
         parts = []
         if between.count:
-            not_fresh = [OF_INACTIVE_VISITORS, *map(outside, found.fresh)] if found.fresh else []
-            parts.append(select("*", between.relation(connection, "between_segments"), not_fresh))
+            not_fresh = [of_inactive_visitors(active), *map(outside, found.fresh)] if found.fresh else []
+            parts.append(select("*", between.relation(connection, share.relation("between_segments")), not_fresh))
         if lately.rows.count or not found.sources:
-            parts.append(select("*", lately.rows.relation(connection, "lately"), []))
+            parts.append(select("*", lately.rows.relation(connection, share.relation("lately")), []))
         extra = put("({})", joined_by(" UNION ALL BY NAME ", parts)) if parts else None
-        return Snapshot(
-            found.sources, found.fresh, extra, visits, found.as_of, only_active=True, extent=found.extent(),
+        return SiteSnapshot(
+            found.sources, found.fresh, extra, visits, found.as_of, active=active, extent=found.extent(),
             files=(between, lately),
         )  # fmt: skip
 
-    def _gather(self, site_id: str, reach: Interval, most_fresh: int, visits: bool) -> _Gathered:
+    def _gather(self, site_id: str, reach: Interval, most_fresh: int, visits: bool, share: Share) -> _Gathered:
         # Keep this order: data that leaves one source is in the next.
         past = self.backfill.left(site_id)
         hours = self.dirty.of_site(site_id, reach.widened(3 * _LONGEST) if visits else reach)
@@ -155,8 +178,10 @@ class SnapshotReader:
         manifest = self.segments.manifest(site_id)
         scope = _around(reach, manifest) if visits else reach
         old = [month.intersection(scope) for month in past if month.overlaps(scope)]
-        old_events = self._read_past(site_id, old, most_fresh)
-        slots, events, as_of = self._read_fresh(site_id, dirty, scope, most_fresh - old_events.num_rows)
+        most, most_bytes = share.part(most_fresh), share.part(MOST_FRESH_BYTES)
+        old_events = self._read_past(site_id, old, _Room(most, most_bytes))
+        room = _Room(most - old_events.num_rows, most_bytes)
+        slots, events, as_of = self._read_fresh(site_id, dirty, scope, room)
         fresh = tuple(joined([*old, *slots]))
         sources = tuple(
             source_of(segment, str(self.segments.fetch(segment)), manifest, fresh, scope)
@@ -172,7 +197,7 @@ class SnapshotReader:
         return _Gathered(scope, sources, fresh, events, as_of, outside, past, made_of, tokens)
 
     def _visits_between(
-        self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, props: bool
+        self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, props: bool, share: Share
     ) -> DerivedRows:
         """Return the events of visits at seams between segments."""
         if not found.sources:
@@ -181,7 +206,8 @@ class SnapshotReader:
         rows: DerivedRows | None = self._kept(key, props)
         if rows is None:
             settled = [replace(source, fresh=()) for source in found.sources]
-            rows = derive_rows(connection, self.segments.workplace, seam_rows(settled, found.scope, props=props))
+            seams = seam_rows(settled, found.scope, props=props)
+            rows = derive_rows(connection, self.segments.workplace, seams, share.part(IN_MEMORY))
             self._cache_of(rows).put((key, props), rows, rows.size)
         return rows
 
@@ -191,14 +217,16 @@ class SnapshotReader:
         site_id: str,
         found: _Gathered,
         between: DerivedRows,
+        *,
         props: bool,
+        share: Share,
     ) -> _Visits:
         if not found.fresh and found.sources:
             return NO_VISITS
         key = site_id, found.key_between, found.key_lately
         visits: _Visits | None = self._kept(key, props)
         if visits is None:
-            visits = _derive_lately(connection, self.segments.workplace, found, between, props)
+            visits = _derive_lately(connection, self.segments.workplace, found, between, props=props, share=share)
             if found.key_lately is not None:
                 self._cache_of(visits.rows).put((key, props), visits, visits.rows.size + visits.visitors.nbytes)
         return visits
@@ -227,19 +255,19 @@ class SnapshotReader:
         """Raises Unavailable if MongoDB does not answer within a second."""
         self.raw.check()
 
-    def _read_past(self, site_id: str, old: Sequence[Interval], most: int) -> pa.Table:
+    def _read_past(self, site_id: str, old: Sequence[Interval], room: _Room) -> pa.Table:
         """Return all raw events of these intervals, never a part of them, because no segment holds them."""
+        most, most_bytes = room.rows, room.bytes
         if sum(self.raw.count(site_id, interval, most + 1) for interval in old) > most:
             raise Unavailable("segments", NotBuiltYet(f"more than {most} events from before there were segments"))
-        room = _Room(most, MOST_FRESH_BYTES)
         tables = [self._read_within(site_id, interval, room) for interval in old]
         if None in tables:
-            large = NotBuiltYet(f"more than {MOST_FRESH_BYTES:,} bytes of events from before there were segments")
+            large = NotBuiltYet(f"more than {most_bytes:,} bytes of events from before there were segments")
             raise Unavailable("segments", large)
         return pa.concat_tables([_NO_EVENTS, *tables])
 
     def _read_fresh(
-        self, site_id: str, dirty: Sequence[DirtyHour], scope: Interval, most: int
+        self, site_id: str, dirty: Sequence[DirtyHour], scope: Interval, room: _Room
     ) -> tuple[list[Interval], pa.Table, datetime | None]:
         """Return the dirty slots that were read, the newest first up to the limits, and their events. The third value
         is since when the oldest unread slot waits.
@@ -251,7 +279,6 @@ class SnapshotReader:
             kept = self._slots.get((site_id, slot))
             if kept is not None and kept[0] == tokens[slot][0]:
                 found[slot] = kept[1]
-        room = _Room(most, MOST_FRESH_BYTES)
         for each in found.values():
             room.take(each.events.num_rows, each.size)
         missing = [slot for slot in wanted if slot not in found]
@@ -353,7 +380,13 @@ NO_VISITS = _Visits(pa.schema([("visitor", pa.uint64())]).empty_table(), Derived
 
 
 def _derive_lately(
-    connection: duckdb.DuckDBPyConnection, workplace: Workplace, found: _Gathered, between: DerivedRows, props: bool
+    connection: duckdb.DuckDBPyConnection,
+    workplace: Workplace,
+    found: _Gathered,
+    between: DerivedRows,
+    *,
+    props: bool,
+    share: Share,
 ) -> _Visits:
     """Derive the visits of the visitors who have fresh events, or events that fresh events replace."""
     connection.register("fresh", found.events)
@@ -374,8 +407,9 @@ def _derive_lately(
     for source in with_fresh:
         at_fresh = [*map(negated, source.seams()), any_of(source.fresh_seams())]
         parts.append(as_raw(files_of([source]), source.holes, [*at_fresh, is_active, *source.outside_holes()], props))
-    rows = derive_rows(connection, workplace, joined_by(" UNION ALL BY NAME ", parts))
+    rows = derive_rows(connection, workplace, joined_by(" UNION ALL BY NAME ", parts), share.part(IN_MEMORY))
     connection.unregister("fresh")
+    connection.unregister("active")
     return _Visits(visitors, rows)
 
 

@@ -12,7 +12,7 @@ They must also handle SegmentLost, raised if a file is missing or damaged; a reb
 import os
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -33,6 +33,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.events.event import new_id
 from analytics.interval import Interval, SegmentGrain, as_datetime
+from analytics.mongodb import reading
 from analytics.segments.scratch import Workplace, sweep
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
 from analytics.unavailable import Unavailable, raising_unavailable
@@ -115,9 +116,23 @@ class Manifest:
     segments: tuple[Segment, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class SegmentSizes:
+    """What the segments of a site take. `size`: bytes. `last_built`: when the newest was built, None if there is
+    none.
+    """
+
+    site_id: str
+    count: int
+    rows: int
+    size: int
+    last_built: datetime | None
+
+
 class SegmentStore:
     def __init__(self, database: Database[dict[str, Any]], folder: Path, most_bytes: int) -> None:
         """`folder` holds this node's copies, up to `most_bytes` together. Any number of processes may share it."""
+        self._database = database
         self._manifests = database["segment_manifests"]
         self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=_CHUNK)
         self._files, self._chunks = database["segments.files"], database["segments.chunks"]
@@ -135,6 +150,24 @@ class SegmentStore:
     def sites(self) -> Iterator[str]:
         with raising_unavailable("mongodb", PyMongoError):
             yield from (document["_id"] for document in self._manifests.find({}, {"_id": 1}).sort("_id", 1))
+
+    def sizes(self) -> list["SegmentSizes"]:
+        """Return what each site's segments take, by site_id. Raises Unavailable."""
+        names = {"size": {"$sum": "$segments.size"}, "rows": {"$sum": "$segments.rows"}}
+        count = {"count": {"$size": {"$ifNull": ["$segments", []]}}, "last": {"$max": "$segments.version"}}
+        with reading(self._database):
+            found = self._manifests.aggregate([{"$project": names | count}, {"$sort": {"_id": 1}}])
+            return [
+                SegmentSizes(x["_id"], x["count"], x["rows"], x["size"], _made(x["last"]) if x.get("last") else None)
+                for x in found
+            ]
+
+    def count_by_format(self) -> Counter[int]:
+        """Count the segments of all sites by format. Raises Unavailable."""
+        each = {"_id": {"$ifNull": ["$segments.format", 1]}, "n": {"$sum": 1}}
+        with raising_unavailable("mongodb", PyMongoError):
+            rows = self._manifests.aggregate([{"$unwind": "$segments"}, {"$group": each}])
+            return Counter({row["_id"]: row["n"] for row in rows})
 
     def sites_to_merge(self, before: int) -> list[str]:
         """Return the sites that have days or hours in months that were over at `before` (ms). Raises Unavailable."""

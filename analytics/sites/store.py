@@ -8,7 +8,7 @@ unreachable or slow.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -139,31 +139,37 @@ class SiteStore:
         defaults = to_document(Site(site.site_id))
         return self._write(site.site_id, lambda there: {**defaults, **there, **changed})
 
-    def forget(self) -> None:
-        """Read sites again when they are next needed: another process may have changed one a moment ago."""
-        self._remembered.clear()
+    def edit(self, site_id: str, edited: Callable[[Site | None], Site]) -> Site:
+        """Replace the settings of a site by what `edited` makes of them, in one step. `edited` gets None if the site
+        has no settings, and may run several times. Raises as put does, and what `edited` raises.
+        """
+        return self._write(site_id, lambda there: to_document(edited(from_document(there) if there else None)))
 
     def save_filter(self, site_id: str, name: str, filters: str) -> SavedFilter:
-        """Save a filter of the site. It replaces the one of the same name, and keeps its id. It is one step, as
-        `change` is. Raises TooManySaved and Unavailable.
+        """Save a filter of the site. It replaces the one of the same name, and keeps its id. Raises TooManySaved and
+        Unavailable.
         """
 
-        def saved(there: dict[str, Any]) -> dict[str, Any]:
-            found = there.get("saved_filters", [])
-            ids = {each["name"]: each["id"] for each in found}
+        def with_filter(site: Site | None) -> Site:
+            site = site or Site(site_id)
+            ids = {each.name: each.id for each in site.saved_filters}
             if len({*ids, name}) > MOST_SAVED:
                 raise TooManySaved
-            new = {"id": ids.get(name) or max(ids.values(), default=0) + 1, "name": name, "filters": filters}
-            others = [each for each in found if each["name"] != name]
-            return {**to_document(Site(site_id)), **there, "saved_filters": [*others, new]}
+            new = SavedFilter(ids.get(name) or max(ids.values(), default=0) + 1, name, filters)
+            others = (each for each in site.saved_filters if each.name != name)
+            return replace(site, saved_filters=(*others, new))
 
-        return next(each for each in self._write(site_id, saved).saved_filters if each.name == name)
+        return next(each for each in self.edit(site_id, with_filter).saved_filters if each.name == name)
 
     def remove_filter(self, site_id: str, filter_id: int) -> None:
         """Remove a saved filter of the site, if there is one. Raises Unavailable."""
         with self._changing():
             self._sites.update_one({"_id": site_id}, {"$pull": {"saved_filters": {"id": filter_id}}})
         self._changed(self)
+
+    def forget(self) -> None:
+        """Read sites again when they are next needed: another process may have changed one a moment ago."""
+        self._remembered.clear()
 
     def rotate_write_key(self, site_id: str) -> Site | None:
         """Give the site a new write key; the old key stops working. Returns the site, or None if it has no settings.

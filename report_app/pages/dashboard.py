@@ -48,7 +48,7 @@ def page_budget() -> Budget:
 def page(asked: SiteQuestion, budget: Budget) -> Response:
     """The page with its figures. Panels follow. Figures that take longer than the budget follow, too."""
     hero, trouble = _hero_at_once(asked, budget)
-    if hero and hero.is_empty and not asked.state.filters and _has_no_event(asked, budget):
+    if hero and _has_no_event(asked, hero, budget):
         return show("first_event.html", **_frame(asked), **_waiting(asked))
     answer = show(
         "dashboard.html",
@@ -63,8 +63,13 @@ def page(asked: SiteQuestion, budget: Budget) -> Response:
 
 
 def hero_part(asked: SiteQuestion) -> Response:
+    """The figures. If the site has no event, the page is loaded again, and shows how to send the first one."""
     try:
-        return show("hero.html", **_shown(asked), **_in_hero(asked, _hero(asked), None))
+        hero = _hero(asked)
+        answer = show("hero.html", **_shown(asked), **_in_hero(asked, hero, None))
+        if _has_no_event(asked, hero):
+            answer.headers["HX-Refresh"] = "true"
+        return answer
     except TROUBLES as error:
         trouble = trouble_of(error)
         answer = show("hero.html", trouble.status, **_shown(asked), **_in_hero(asked, None, trouble))
@@ -155,10 +160,10 @@ def _in_hero(asked: SiteQuestion, hero: Hero | None, trouble: Trouble | None) ->
     return {"hero": hero, "trouble": trouble, "again": again, "replaces": "#hero", "shorter": shorter}
 
 
-def _has_no_event(asked: SiteQuestion, budget: Budget) -> bool:
+def _has_no_event(asked: SiteQuestion, hero: Hero, budget: Budget | None = None) -> bool:
     """Whether the site has no event, as far as it is known within the budget."""
     try:
-        return asked.earliest(budget) is None
+        return hero.is_empty and not asked.state.filters and asked.earliest(budget) is None
     except Refused:
         return False
 

@@ -122,7 +122,7 @@ function chartOf(figure) {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 8, fill: color('--surface'), width: 2 } },
       scales: {
         x: { time: false, range: (_, low, high) => (low === high ? [low - 1, high + 1] : [low, high]) },
-        y: { range: (_, low, high) => [0, Math.max(figure.dataset.unit === 'count' ? 4 : 1, high * 1.12)] },
+        y: { range: (_, low, high) => [0, Math.max(['count', 'duration'].includes(figure.dataset.unit) ? 4 : 1, high * 1.12)] },
       },
       axes: [
         { splits, values: (_, at) => at.map((i) => rows[i].dataset.tick), font, size: 28, stroke: color('--ink-3'), grid: { show: false }, ticks: { show: false } },

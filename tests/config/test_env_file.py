@@ -30,6 +30,7 @@ SAMPLES = {
     rules.RATE: "77/minute",
     rules.is_key: "hidden-3-0123456789",
     rules.are_logins: "me:hidden-4,you:hidden-5",
+    rules.are_origins: "https://a.example,http://b.example:8080",
     rules.are_sentinels: "a.example:26379,b.example:26380",
     rules.is_address: "127.0.0.2",
     rules.is_address_or_none: "127.0.0.3",

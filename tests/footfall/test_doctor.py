@@ -25,9 +25,17 @@ from redis.exceptions import RedisError
 from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, without_password
 from analytics.diagnostics.mongodb import MongoFacts, mongodb_failover, mongodb_journal, mongodb_majority, read_mongodb
 from analytics.diagnostics.redis import RedisFacts, read_redis, redis_memory, redis_version
+from analytics.diagnostics.upkeep import read_upkeep
 from analytics.events.dirty_hours import DirtyHours
-from analytics.events.store import INDEXES
+from analytics.events.schema import load_event
+from analytics.events.store import INDEXES, EventStore
 from analytics.interval import as_ms
+from analytics.journal.journal import Journal, Line
+from analytics.journal.ledger import Ledger
+from analytics.pipeline import Stores, store_waiting
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore
+from analytics.store_notes import StoreNotes
 from config.celery import celery_settings
 from config.clients import make_database, make_redis
 from config.settings import Settings
@@ -409,3 +417,63 @@ def test_a_dangerous_setting_is_named(check: Any, setting: str, right: Any, wron
 
 def test_in_production_the_apps_may_listen_anywhere():
     assert settings_bind_host(Settings(app_env="production", bind_host="0.0.0.0")).state == "ok"
+
+
+# What needs attention over weeks
+
+
+def upkeep_of(database: Database[dict[str, Any]], **facts: Any) -> dict[str, Finding]:
+    read = read_mongodb(database, time.time)
+    assert read.upkeep is not None
+    return judge("mongodb", replace(read, upkeep=replace(read.upkeep, **facts)))
+
+
+def test_a_backup_that_is_missing_or_old_is_named(database: Database[dict[str, Any]], redis: Redis):
+    state, now = StoreNotes(redis, database), datetime.now(UTC)
+    state.note_first_start(now)
+    assert upkeep_of(database)["last_backup"].state == "ok"
+    later = {"now": now + timedelta(days=8)}
+    assert "There is no backup." in upkeep_of(database, **later)["last_backup"].what
+    state.note_backup(now)
+    assert upkeep_of(database)["last_backup"].what.startswith("The last backup is of")
+    old = upkeep_of(database, **later)["last_backup"]
+    assert (old.state, old.what) == ("warning", "The last backup is 8 days old.")
+    assert "footfall backup" in old.remedy
+
+
+@pytest.mark.parametrize(("days", "state"), [(3, "problem"), (20, "warning"), (400, "ok")])
+def test_a_disk_that_will_be_full_soon_is_named(database: Database[dict[str, Any]], days: int, state: str):
+    found = upkeep_of(database, free=days * 1_000_000_000, growth=1e9)["disk_space"]
+    assert (found.state, f"for {days} days at 1,000.0 MB a day" in found.what) == (state, True)
+
+
+def test_the_rate_of_the_disk_is_the_ledgers_rate_times_the_size_of_an_event(
+    database: Database[dict[str, Any]], redis: Redis, journal: Journal, stores: Stores
+):
+    now = datetime.now(UTC)
+    assert read_upkeep(database, now).growth is None
+    ago = [now - timedelta(days=days) for days in (3, 3, 3, 4)]
+    events = [load_event({"site_id": "shop", "event_type": "pageview"}, received_at) for received_at in ago]
+    journal.append([Line.of(event) for event in events])
+    store_waiting(stores, "task")
+    Ledger(redis, database).carry(now.date() - timedelta(days=1))
+    space = database.command("dbStats")
+    found = read_upkeep(database, now)
+    assert found.growth == pytest.approx(2 * (space["storageSize"] + space["indexSize"]) / 4, rel=0.5)
+    assert 0 < found.free < 2**60
+
+
+def test_a_site_that_sent_each_day_and_stopped_is_named(database: Database[dict[str, Any]]):
+    now = datetime.now(UTC)
+    last_seen = {"stopped": 2, "sends": 0, "rarely sends": 2, "gone": 40}
+    for site, days in last_seen.items():
+        SiteStore(database).put(Site(site))
+        step = 3 if site == "rarely sends" else 1
+        moments = [now - timedelta(days=days + step * n, minutes=5) for n in range(10)]
+        bodies = [{"site_id": site, "event_type": "pageview", "timestamp": m.isoformat()} for m in moments]
+        EventStore(database).store([("0-1", load_event(body, now)) for body in bodies], now)
+    found = judge("mongodb", read_mongodb(database, time.time))["silent_sites"]
+    assert found.state == "warning"
+    assert [site for site in last_seen if site in found.what] == ["stopped"]
+    SiteStore(database).remove("stopped")
+    assert judge("mongodb", read_mongodb(database, time.time))["silent_sites"].state == "ok"

@@ -121,3 +121,13 @@ def test_without_mongodb_it_says_so(run: Run, settings: Settings):
     uri = f"mongodb://127.0.0.1:{pick_port(0)}/footfall?serverSelectionTimeoutMS=200"
     done = run("list", given=replace(settings, mongodb_uri=uri))
     assert (done.exit_code, "MongoDB" in done.stderr) == (1, True)
+
+
+def test_a_role_is_changed_and_taken(run: Run, accounts: AccountStore):
+    make_member(accounts, MAX, "shop", Role.VIEWER)
+    assert run("role", MAX, "shop", "editor").exit_code == 0
+    assert accounts.find(MAX).roles == {"shop": Role.EDITOR}  # type: ignore[union-attr]
+    assert "no role for shop" in run("role", MAX, "shop", "none").stdout
+    assert accounts.find(MAX).roles == {}  # type: ignore[union-attr]
+    assert run("role", "nobody@example.org", "shop", "viewer").exit_code == 1
+    assert run("role", MAX, "shop", "owner").exit_code == 2

@@ -19,6 +19,7 @@ from werkzeug.test import TestResponse
 
 from analytics.events.event import Event, new_id
 from analytics.events.schema import load_journal_event
+from analytics.imports.segment_com import CALLS
 from analytics.journal.journal import Journal
 from analytics.journal.ledger import Ledger
 from analytics.published_copy import Published
@@ -27,7 +28,6 @@ from analytics.sites.schema import load_site
 from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
-from ingest_app.segment_com_schema import CALLS
 from tests.support.services import ADMIN_KEY, NOW, WakeUps, make_services
 
 KEY = "b59e9c65-ae32-47f1-8400-119fcf4861c4"

@@ -24,8 +24,8 @@ GOOD = {"site_id": "shop", "event_type": "pageview", "path": "/", "user_id": "an
 TODAY = NOW.date().isoformat()
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
 NONE = {
-    "received": 0, "rejected": {}, "dropped": {}, "accepted": 0, "replayed": 0, "stored": 0, "duplicate": 0, "dead": 0,
-    "dropped_later": {}, "waiting": 0, "refused": {},
+    "received": 0, "rejected": {}, "dropped": {}, "accepted": 0, "replayed": 0, "imported": 0, "stored": 0,
+    "duplicate": 0, "dead": 0, "dropped_later": {}, "waiting": 0, "refused": {},
 }  # fmt: skip
 
 

@@ -42,7 +42,7 @@ class StandIn:
             raise self._answer
         return self._answer
 
-    def earliest(self, site_id: str, budget: Budget) -> None:
+    def earliest_of(self, site_ids: list[str], budget: Budget) -> None:
         return
 
     def check(self) -> None:
@@ -108,6 +108,22 @@ def test_time_labels_fill_the_gaps_and_are_in_meta(report: FlaskClient, story: N
     answer = ask(report, **body, include={"time_labels": True}).json
     assert answer["meta"] == {"time_labels": ["2026-11-19", "2026-11-20", "2026-11-21"]}
     assert [row["metrics"] for row in answer["results"]] == [[0], [1], [5]]
+
+
+def test_several_sites_are_counted_as_one_and_their_visitors_add_up(
+    report: FlaskClient, story: None, services: Services, database: Database
+):
+    services.sites.put(Site("blog", domains=("blog.example",)))
+    tell(database, {"at": "21 10:20:00", "site_id": "blog", "path": "/"})
+    answer = ask(report, site_id=["shop", "www.blog.example"], metrics=["visitors", "visits", "pageviews"]).json
+    assert answer["results"] == [{"dimensions": [], "metrics": [3, 4, 6]}], "ann is a visitor of both sites"
+    assert answer["query"]["site_id"] == ["shop", "blog"]
+    assert results(report, site_id=["blog"], date_range="all", metrics=["visits"]) == [[1]]
+    by_page = {"dimensions": ["event:page"], "date_range": "all", "metrics": ["pageviews"]}
+    assert results(report, site_id=["blog", "shop"], **by_page) == [["/", 5], ["/pricing", 2], ["(not set)", 0]]
+    funnel = {"site_id": ["shop", "blog"], "date_range": DAY, "steps": [{"page": "/"}, {"page": "/pricing"}]}
+    steps = report.post("/api/v2/funnel", json=funnel).json["results"]
+    assert [step["count"] for step in steps] == [3, 1]
 
 
 def test_total_rows_are_those_without_limit_and_offset(report: FlaskClient, story: None):

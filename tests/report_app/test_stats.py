@@ -51,6 +51,17 @@ def test_a_time_series_has_every_bucket_by_name(report: FlaskClient, story: None
     }
 
 
+def test_a_repeated_site_counts_the_sites_as_one(report: FlaskClient, story: None, database: Database):
+    tell(database, {"at": "21 10:20:00", "site_id": "blog", "path": "/"})
+    answer = report.get(f"/stats/breakdown?{DAY}&site_id=blog&by=page&metrics=visitors,pageviews").json
+    assert answer["site_id"] == ["shop", "blog"]
+    assert [[*row.values()] for row in answer["results"]][:2] == [["/", 2, 4], ["/pricing", 2, 2]]
+    assert rows(report, f"/stats/timeseries?{DAY}&site_id=blog&grain=day&metrics=visits") == [["2026-11-21", 4]]
+    assert wrong(report, f"/stats/breakdown?{DAY}&site_id=") == {
+        "site_id": ["Expected a string of 1 to 128 characters."]
+    }
+
+
 def test_without_a_grain_a_time_series_has_the_grain_that_suits_the_period(report: FlaskClient, story: None):
     hours = rows(report, f"/stats/timeseries?{DAY}&metrics=events")
     assert len(hours) == 24

@@ -40,6 +40,7 @@ from analytics.sites.site import Goal
 
 Document = dict[str, Any]
 Group = tuple[str, ...]
+Visitor = tuple[str, str]  # the site and the id
 
 LONGEST_GAP = timedelta(minutes=30)
 MOST_PATHS = 10
@@ -76,8 +77,10 @@ def is_custom(event: Document) -> bool:
     return not is_pageview(event) and not is_engagement(event)
 
 
-def visitor_of(event: Document) -> str | None:
-    return event.get("user_id") or event.get("visitor_id") or None
+def visitor_of(event: Document) -> Visitor | None:
+    """The visitor, who belongs to one site."""
+    who = event.get("user_id") or event.get("visitor_id")
+    return (event["site_id"], who) if who else None
 
 
 def in_order(events: Iterable[Document]) -> list[Document]:
@@ -119,11 +122,11 @@ class Visit:
 
 def visits_of(documents: Iterable[Document]) -> list[Visit]:
     """The visits of every visitor of every site, in no particular order."""
-    events_of: dict[tuple[str, str], list[Document]] = {}
+    events_of: dict[Visitor, list[Document]] = {}
     for event in documents:
         visitor = visitor_of(event)
         if visitor is not None:
-            events_of.setdefault((event["site_id"], visitor), []).append(event)
+            events_of.setdefault(visitor, []).append(event)
     return [visit for events in events_of.values() for visit in _visits_of_one(in_order(events))]
 
 
@@ -216,7 +219,7 @@ def page_fits(pattern: str, path: str) -> bool:
 
 
 class Asked:
-    """One site's events as a query sees them.
+    """The events of the query's sites as the query sees them.
 
     `within`: the events of the period (E in the specification). `fitting`: those that fit the filters (M). Both are in
     order.
@@ -224,7 +227,7 @@ class Asked:
 
     def __init__(self, documents: Iterable[Document], query: Query) -> None:
         self.query = query
-        of_site = in_order(event for event in documents if event["site_id"] == query.site_id)
+        of_site = in_order(event for event in documents if event["site_id"] in query.site_ids)
         self._visits = {event["_id"]: visit for visit in visits_of(of_site) for event in visit.events}
         self.within = [x for x in of_site if query.period.start <= x["timestamp"] < query.period.end]
         self.fitting = self.fitting_all(query.filters)
@@ -329,7 +332,7 @@ def share(part: int, whole: int) -> float:
     return float(rounded(Fraction(100 * part, whole), 2)) if whole else 0.0
 
 
-def visitors(rows: Iterable[Document]) -> set[str]:
+def visitors(rows: Iterable[Document]) -> set[Visitor]:
     return {visitor for row in rows if (visitor := visitor_of(row)) is not None}
 
 
@@ -430,7 +433,7 @@ def _visitors_anyway(asked: Asked, group: Group, kept: Sequence[str]) -> int:
 
 
 def _scroll_depth(asked: Asked, rows: list[Document]) -> int | None:
-    deepest: dict[tuple[str, str], int] = {}
+    deepest: dict[tuple[Visitor, str], int] = {}
     for row in rows:
         visitor, depth = visitor_of(row), row.get("scroll_depth")
         if visitor is not None and depth is not None:
@@ -534,12 +537,12 @@ def _steps_reached(asked: Asked, walk: list[Document], steps: Sequence[Filter], 
 def retention(documents: Sequence[Document], query: Query, grain: Grain) -> list[tuple[str, int, list[int]]]:
     """For each cohort with visitors, in order of time: its label, its size, and its visitors in each period."""
     labels = time_labels(query.period, grain)
-    came: dict[str, list[str]] = {}
+    came: dict[Visitor, list[str]] = {}
     for event in Asked(documents, query).fitting:
         visitor = visitor_of(event)
         if visitor is not None:
             came.setdefault(visitor, []).append(time_label(event["timestamp"], grain, query.period))
-    cohorts: dict[str, list[str]] = {}
+    cohorts: dict[str, list[Visitor]] = {}
     for visitor, buckets in came.items():
         cohorts.setdefault(buckets[0], []).append(visitor)
     return [

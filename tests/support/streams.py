@@ -50,7 +50,7 @@ from analytics.queries.query import (
 from analytics.sites.site import Goal
 from tests.support.oracle import Asked, Document
 
-SITES = ("site", "другой")
+SITES = ("site", "другой", "third")
 VISITORS = ("anna", "bob", "Ünal")
 ZONES = tuple(
     ZoneInfo(name)
@@ -172,10 +172,10 @@ def _fields(draw: st.DrawFn, paths: Sequence[str]) -> dict[str, Any]:
 
 
 @st.composite
-def streams(draw: st.DrawFn, most_events: int = 8) -> Stream:
-    """`most_events`: the maximum per visitor."""
+def streams(draw: st.DrawFn, most_events: int = 8, counts: Sequence[int] = (1, 1, 1, 2)) -> Stream:
+    """`most_events`: the maximum per visitor. `counts`: the possible numbers of sites."""
     base = draw(st.sampled_from(BASES))
-    sites = SITES[: draw(st.sampled_from((1, 1, 1, 2)))]
+    sites = SITES[: draw(st.sampled_from(counts))]
     salt = draw(st.integers(0, 1000))
     documents: list[Document] = []
     paths = draw(st.lists(st.sampled_from(PATHS), min_size=1, max_size=4, unique=True))

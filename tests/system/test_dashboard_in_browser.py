@@ -145,6 +145,7 @@ def visited(system: System) -> System:
 def test_the_first_event_turns_the_snippet_into_a_dashboard(page: Page, system: System):
     site = f"first-{uuid4().hex[:8]}"
     page.open(f"/site/{site}")
+    wait_for(lambda: page.driver.find_elements(By.TAG_NAME, "pre"), "the snippet")
     assert f'data-site="{site}"' in page.one("pre").text
     send(
         system, {"site_id": site, "event_type": "pageview", "path": "/", "ip": "192.0.2.1", "user_agent": "curl/8 bot"}

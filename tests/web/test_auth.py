@@ -42,7 +42,7 @@ from web.docs import PART
 REPORT_KEY = "a-report-key-for-tests"
 WRONG = [None, "", "wrong", ADMIN_KEY + "x", REPORT_KEY[:-1], "\u00e4"]
 OPEN = {"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/", "/docs/site", PART}
-ADMINISTRATION = ("/admin/", "/metrics")
+ADMINISTRATION = ("/admin/", "/metrics", "/api/v1/sites")
 OF_PERSONS = [("/stats/visitor", "GET"), ("/export/events", "GET")]
 
 # For each route of the reporting app that is not public: the scope that it needs, and whether it is about one site,
@@ -57,6 +57,18 @@ RULES = {
     "POST /api/v2/funnel": (READ_SCOPE, True),
     "POST /api/v2/retention": (READ_SCOPE, True),
     "POST /api/v2/journeys": (READ_SCOPE, True),
+    "GET /api/v1/stats/realtime/visitors": (READ_SCOPE, True),
+    "GET /api/v1/stats/aggregate": (READ_SCOPE, True),
+    "GET /api/v1/stats/timeseries": (READ_SCOPE, True),
+    "GET /api/v1/stats/breakdown": (READ_SCOPE, True),
+    "GET /api/v1/sites": (SITES_SCOPE, False),
+    "POST /api/v1/sites": (SITES_SCOPE, False),
+    "GET /api/v1/sites/<path:site_id>": (SITES_SCOPE, True),
+    "DELETE /api/v1/sites/<path:site_id>": (SITES_SCOPE, True),
+    "GET /api/v1/sites/goals": (SITES_SCOPE, True),
+    "PUT /api/v1/sites/goals": (SITES_SCOPE, True),
+    "DELETE /api/v1/sites/goals/<goal_id>": (SITES_SCOPE, True),
+    "PUT /api/v1/sites/shared-links": (SITES_SCOPE, True),
     "GET /stats/visitor": (PERSONS_SCOPE, True),
     "GET /export/events": (PERSONS_SCOPE, True),
     "GET /admin/sites": (SITES_SCOPE, False),
@@ -122,7 +134,8 @@ def test_every_route_for_administration_needs_the_admin_key(client: Client, key:
     report = client(report_key=REPORT_KEY)
     for url, method in administration(report):
         answer = report.open(url, method=method, headers=bearer(key))
-        assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized"), url
+        assert (answer.status_code, "ADMIN_KEY" in answer.text) == (401, True), url
+        assert url.startswith(PLAUSIBLE) or answer.json["error"]["code"] == "unauthorized"
         assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
@@ -131,7 +144,8 @@ def test_without_an_admin_key_routes_for_administration_are_closed(client: Clien
     report = client(admin_key="", report_key=key)
     for url, method in administration(report):
         answer = report.open(url, method=method, headers=bearer(key))
-        assert (answer.status_code, answer.json["error"]["code"]) == (403, "admin_key_not_set"), url
+        assert (answer.status_code, "no ADMIN_KEY" in answer.text) == (403, True), url
+        assert url.startswith(PLAUSIBLE) or answer.json["error"]["code"] == "admin_key_not_set"
 
 
 @pytest.mark.parametrize("key", WRONG)
@@ -327,7 +341,20 @@ def test_an_api_key_for_some_sites_opens_these_sites_and_no_route_without_a_site
     {"path": "/export/events?site_id=MINE"},
     {"path": "/api/v2/query?site_id=mine", "method": "POST", "json": {"site_id": "other"}},
     {"path": "/api/v2/query", "method": "POST", "data": b'{"site_id": "mine", "site_id": "other"}'},
-    {"path": "/api/v2/query", "method": "POST", "json": {"site_id": ["mine"]}},
+    {"path": "/api/v2/query", "method": "POST", "json": {"site_id": ["mine", "other"]}},
+    {"path": "/api/v2/query", "method": "POST", "json": {"site_id": ["mine", ["mine"]]}},
+    {"path": "/api/v2/query", "method": "POST", "json": {"site_id": ["mine"] * 101}},
+    {"path": "/api/v2/query", "method": "POST", "json": {"site_id": []}},
+    {"path": "/api/v2/query", "method": "POST", "json": {"site_id": {"mine": 1}}},
+    {"path": "/api/v2/funnel", "method": "POST", "json": {"site_id": ["other", "mine"]}},
+    {"path": "/stats/breakdown?site_id=mine&site_id=other"},
+    {"path": "/api/v1/stats/aggregate?site_id=mine&site_id=other"},
+    {"path": "/api/v1/stats/realtime/visitors?site_id=other"},
+    {"path": "/api/v1/sites?site_id=mine"},
+    {"path": "/api/v1/sites", "method": "POST", "json": {"domain": "other", "site_id": "mine"}},
+    {"path": "/api/v1/sites/other?site_id=mine", "method": "DELETE"},
+    {"path": "/api/v1/sites/goals?site_id=mine", "method": "PUT", "json": {"site_id": "other"}},
+    {"path": "/api/v1/sites/shared-links?site_id=mine", "method": "PUT", "data": {"site_id": "other"}},
     {"path": "/api/v2/query", "method": "POST", "json": [{"site_id": "mine"}]},
     {"path": "/api/v2/query", "method": "POST", "data": b"{"},
     {"path": "/admin/dead-letters?site_id="},

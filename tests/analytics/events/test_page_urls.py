@@ -5,9 +5,9 @@ from time import process_time
 import pytest
 
 from analytics.enrichment.sources import read_referrer
+from analytics.events.coercion import page
 from analytics.events.page_urls import bare_hostname, read_path, read_url
 from analytics.urls import plain_host
-from ingest_app.coercion import page
 
 
 @pytest.mark.parametrize(

@@ -305,9 +305,10 @@ def test_the_audit_prints_the_ledger_and_exits_with_0_if_it_is_correct(
     assert ran.exit_code == 0
     head, row, verdict = ran.output.splitlines()
     assert row.endswith("  1 invalid_event")
-    assert dict(zip(head.split()[:12], row.split()[:12], strict=True)) == {
+    assert dict(zip(head.split()[:13], row.split()[:13], strict=True)) == {
         "day": "2026-11-22", "site": "site", "received": "3", "rejected": "1", "dropped": "0", "accepted": "2",
-        "replayed": "0", "stored": "2", "duplicate": "0", "dead": "0", "dropped_later": "0", "waiting": "0",
+        "replayed": "0", "imported": "0", "stored": "2", "duplicate": "0", "dead": "0", "dropped_later": "0",
+        "waiting": "0",
     }  # fmt: skip
     assert "The ledger is correct" in verdict
     assert json.loads(run_audit(settings, "--json").output)["balances"][0]["rejected"] == {"invalid_event": 1}

@@ -32,7 +32,7 @@ from analytics.queries.query import (
     count_labels,
     of_days,
 )
-from analytics.queries.query_schema import MOST_LABELS, InvalidQuery, load_query, read_site_id, shown
+from analytics.queries.query_schema import MOST_LABELS, InvalidQuery, load_query, read_query, shown
 from analytics.sites.site import Goal, SavedFilter, Site
 
 NOW = datetime(2026, 11, 22, 12, 34, 56, 789000, tzinfo=UTC)  # a Sunday
@@ -76,10 +76,6 @@ def test_the_smallest_query_gets_the_defaults():
     assert load() == Query("site", ("visitors",), today, order_by=(Order("visitors", True),), goals=SITE.goals)
 
 
-def test_the_site_id_is_read_before_the_site_is_looked_up():
-    assert read_site_id(LEAST | {"metrics": "anything"}) == "site"
-
-
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -92,10 +88,17 @@ def test_the_site_id_is_read_before_the_site_is_looked_up():
         (LEAST | {"site_id": 1}, "#/site_id: Type mismatch. Expected String but got Integer."),
         (LEAST | {"site_id": ""}, "#/site_id: Expected a string of 1 to 128 characters."),
         (LEAST | {"site_id": "s" * 129}, "#/site_id: Expected a string of 1 to 128 characters."),
+        (LEAST | {"site_id": []}, "#/site_id: Expected a minimum of 1 items but got 0."),
+        (LEAST | {"site_id": ["site", 1]}, "#/site_id/1: Type mismatch. Expected String but got Integer."),
+        (LEAST | {"site_id": ["site", "site"]}, "#/site_id: Expected items to be unique but they were not."),
+        (LEAST | {"site_id": ["s"] * 21}, "#/site_id: Expected a maximum of 20 items but got 21."),
     ],
 )
 def test_a_body_that_names_no_site_is_refused_before_and_while_loading(body: object, expected: str):
-    for read in (read_site_id, lambda body: load_query(body, SITE, NOW, no_event)):
+    for read in (
+        lambda body: read_query(body, pytest.fail, NOW, pytest.fail),
+        lambda body: load_query(body, SITE, NOW, no_event),
+    ):
         with pytest.raises(InvalidQuery) as caught:
             read(body)
         assert str(caught.value) == expected
@@ -119,6 +122,34 @@ def test_quoted_values_in_errors_are_truncated_and_encodable():
     assert len(error(metrics=["x" * 10_000])) < 300
     error(metrics=["half a pair: \ud800"], **{"\ud800": 1}).encode()
     error(dimensions=["half a pair: \ud800"]).encode()
+
+
+# Several sites as one
+
+
+def roll_up(*sites: Site, **fields: object) -> Query:
+    names = [site.site_id for site in sites]
+    return read_query(LEAST | {"site_id": names} | fields, lambda _: [*sites], NOW, lambda _: NOW)
+
+
+def test_a_roll_up_has_the_goals_that_all_its_sites_have():
+    other = Site("other", goals=(Goal("Signup", event_type="signup"), Goal("Visit /thanks", page="/thank-you")))
+    query = roll_up(SITE, other, filters=[["is", "event:goal", ["Signup"]]])
+    assert (query.site_ids, query.goals) == (("site", "other"), SITE.goals[:1])
+    assert shown(query, {})["site_id"] == ["site", "other"]
+    with pytest.raises(InvalidQuery, match="The goal `Visit /thanks` is not configured"):
+        roll_up(SITE, other, filters=[["is", "event:goal", ["Visit /thanks"]]])
+
+
+def test_two_names_of_one_site_are_one_site():
+    assert load_query(LEAST | {"site_id": ["site", "site.example"]}, SITE, NOW, no_event).site_ids == ("site",)
+
+
+def test_sites_with_different_days_are_not_counted_as_one():
+    with pytest.raises(InvalidQuery) as caught:
+        roll_up(SITE, Site("other", BERLIN), Site("third"))
+    assert caught.value.pointer == "#/site_id"
+    assert "same time zone but got site UTC, other Europe/Berlin, third UTC" in caught.value.message
 
 
 # Metrics

@@ -20,7 +20,7 @@ from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports, _interrupt_after
 from analytics.reports.results import Refused
-from analytics.segments import derived_rows
+from analytics.segments import snapshot_reader
 from analytics.segments.snapshot_reader import SizedCache
 from tests.analytics.segments.test_segments import Rig
 
@@ -138,7 +138,7 @@ def test_a_query_keeps_the_files_of_its_rows_until_it_has_read_them(
     rig: Rig, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ):
     """Derived rows that do not fit into memory are in a file, which is removed when nothing refers to it."""
-    monkeypatch.setattr(derived_rows, "IN_MEMORY", 0)
+    monkeypatch.setattr(snapshot_reader, "IN_MEMORY", 0)
     monkeypatch.setattr(reports.reader, "_seams_on_disk", SizedCache(0))
     for each in (view(0), view(1), view(50, "bob")):
         rig.store(each)

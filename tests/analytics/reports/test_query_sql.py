@@ -13,7 +13,7 @@ from analytics.reports import exploration_sql
 from analytics.reports.query_plan import Plan
 from analytics.reports.query_sql import plan_query
 from analytics.reports.site_stats_sql import first_event, site_stats
-from analytics.segments.snapshot import Snapshot
+from analytics.segments.snapshot import SiteSnapshot
 from analytics.segments.visit_sql import EVENT_COLUMNS
 from analytics.sites.site import Goal
 from analytics.sql import Sql
@@ -22,7 +22,7 @@ from tests.support.streams import funnels, queries, streams
 MARK = "Zq'7\";--"
 
 
-class RecordingSnapshot(Snapshot):
+class RecordingSnapshot(SiteSnapshot):
     """A snapshot that notes which columns are read."""
 
     read: ClassVar[set[str]] = set()

@@ -4,6 +4,7 @@ in any order, and for any query.
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
@@ -132,6 +133,31 @@ def test_funnels_retention_and_journeys_equal_the_oracle_s(rig: Engine, data: st
     cohorts = [(c.label, c.active[0], list(c.active)) for c in rig.reports.retention(query, grain)]
     assert cohorts == oracle.retention(documents, query, grain)
     query, page = data.draw(bare_queries(stream)), data.draw(pages())
+    found = rig.reports.journeys(query, page)
+    assert (list(found.following), list(found.preceding)) == oracle.journeys(documents, query, page)
+
+
+@thorough
+@given(data=st.data())
+def test_a_roll_up_of_a_stream_over_several_sites_equals_the_oracle_s(rig: Engine, data: st.DataObject):
+    stream: Stream = data.draw(streams(most_events=4, counts=(2, 3)))
+    documents = list(stream.documents)
+    rig.store_and_build(documents, data.draw)
+
+    def of_all(query: Query) -> Query:
+        site_id, *others = data.draw(st.permutations(stream.sites))
+        return replace(query, site_id=site_id, others=tuple(others))
+
+    for asked in (queries, visit_queries, visit_queries):
+        query = of_all(data.draw(asked(stream)))
+        expected = oracle.answer(documents, query)
+        assert as_oracle_says(rig.reports.answer(query)) == [tuple(row) for row in expected.rows]
+    query, steps, window = data.draw(funnels(stream))
+    assert rig.reports.funnel(of_all(query), steps, window) == oracle.funnel(documents, of_all(query), steps, window)
+    query, grain = of_all(data.draw(bare_queries(stream))), data.draw(grains())
+    cohorts = [(c.label, c.active[0], list(c.active)) for c in rig.reports.retention(query, grain)]
+    assert cohorts == oracle.retention(documents, query, grain)
+    query, page = of_all(data.draw(bare_queries(stream))), data.draw(pages())
     found = rig.reports.journeys(query, page)
     assert (list(found.following), list(found.preceding)) == oracle.journeys(documents, query, page)
 

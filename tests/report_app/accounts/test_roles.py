@@ -30,6 +30,20 @@ PARTS = ("hero", "left-out", "live", "first-event", "suggestions", "card", "pane
 TABLES = ("<name>", "chart", "left-out", "funnel", "retention", "journeys")
 REPORTS = ("/site", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS))
 
+CONSOLE = (
+    "GET /ops", "GET /ops/ledger", "GET /ops/rates", "GET /ops/workers", "GET /ops/segments", "GET /ops/sites",
+    "GET /ops/keys", "GET /ops/users", "GET /ops/users/<uuid:user_id>", "GET /ops/dead-letters",
+    "GET /ops/dead-letters/<uuid:letter_id>", "GET /ops/dead-letters/<any(replay,purge):verb>",
+    "POST /ops/dead-letters/<uuid:letter_id>/replay", "POST /ops/dead-letters/replay", "POST /ops/dead-letters/purge",
+    "POST /ops/segments/rebuild", "GET /ops/sites/new", "POST /ops/sites/new", "GET /ops/site/<path:site_id>",
+    "POST /ops/site/<path:site_id>", "POST /ops/rotate-write-key/<path:site_id>",
+    "GET /ops/remove-site/<path:site_id>", "POST /ops/remove-site/<path:site_id>", "POST /ops/keys",
+    "POST /ops/keys/<uuid:key_id>/rotate", "POST /ops/keys/<uuid:key_id>/revoke", "POST /ops/users/invite",
+    "POST /ops/users/<uuid:user_id>/role", "POST /ops/users/<uuid:user_id>/sign-out",
+    "POST /ops/users/<uuid:user_id>/two-step-off", "POST /ops/users/<uuid:user_id>/remove",
+    *(f"GET /parts/ops/{part}" for part in ("journal", "today", "segments", "findings", "workers")),
+)  # fmt: skip
+
 # For each page and form: the roles that it is for. Others who are signed in get 403, and a guest is sent to /login.
 RULES = {
     "GET /members/<path:site_id>": {"owner"},
@@ -63,6 +77,7 @@ RULES = {
     "GET /share/<token>": set(ROLES),
     "POST /share/<token>": set(ROLES),
     "GET /assets/<name>": set(ROLES),
+    **{row: {"owner"} for row in CONSOLE},
     **{f"GET {path}/<path:site_id>": {"viewer", "editor", "owner"} for path in REPORTS},
 }
 
@@ -103,7 +118,8 @@ def test_every_page_opens_to_its_roles_only(app: Flask, person: Callable[[str], 
         browser = person(role) if accounts.find(f"{role}@example.org") is None else again(app, role)
         method, rule = row.split(" ")
         url = rule.replace("<path:site_id>", SITE).replace("<uuid:user_id>", str(other.id))
-        url = re.sub("<int:[a-z_]*>", "1", url.replace("<name>", "pages"))
+        url = url.replace("<name>", "pages").replace("<any(replay,purge):verb>", "purge")
+        url = re.sub("<uuid:(letter|key)_id>", str(other.id), re.sub("<int:[a-z_]*>", "1", url))
         url = re.sub("<[a-z_]*>", "x", url)
         token = token_in(browser.get("/account").text) or token_in(browser.get("/login").text)
         answer = browser.client.open(url, method=method, data={"csrf_token": token} if method == "POST" else None)

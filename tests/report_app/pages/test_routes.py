@@ -347,6 +347,13 @@ def test_the_first_event_opens_the_dashboard(report: FlaskClient, database: Data
     assert report.get("/parts/first-event/fresh").headers["HX-Refresh"] == "true"
 
 
+def test_figures_that_follow_load_the_page_again_if_the_site_has_no_event(report: FlaskClient, database: Database):
+    """The page could not know it in time. Loaded again, it shows the snippet."""
+    assert report.get("/parts/hero/fresh?period=30d").headers["HX-Refresh"] == "true"
+    tell(database, {"at": "22 10:00:00", "path": "/", "site_id": "fresh"})
+    assert "HX-Refresh" not in report.get("/parts/hero/fresh?period=30d").headers
+
+
 def test_panels_ask_again_only_if_their_question_changed(report: FlaskClient, story: None):
     def triggers(path: str) -> bool:
         headers = {"HX-Request": "true", "HX-Current-URL": "http://localhost/site/shop?period=7d"}

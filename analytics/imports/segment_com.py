@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from analytics.events.drop import Drop
-from analytics.events.schema import InvalidEvent
-from analytics.visitors.client import Client
-from ingest_app.coercion import (
+from analytics.events.coercion import (
     LONGEST_VALUE,
     address,
     id_of,
@@ -30,6 +27,9 @@ from ingest_app.coercion import (
     text,
     without_nothing,
 )
+from analytics.events.drop import Drop
+from analytics.events.schema import InvalidEvent
+from analytics.visitors.client import Client
 
 # The short calls are those of browsers.
 SHORT_CALLS = {"t": "track", "p": "page", "s": "screen", "i": "identify", "g": "group", "a": "alias"}

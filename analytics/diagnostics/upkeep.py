@@ -1,0 +1,126 @@
+"""Checks what needs attention over weeks: the last backup, the space on MongoDB's disk, and sites that stopped sending.
+
+Reading the facts needs a connection; judging them does not. A value that the user may not read is None.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pymongo.database import Database
+from pymongo.errors import OperationFailure
+
+from analytics.diagnostics.finding import Finding, ok, problem, warning
+from analytics.sites.store import all_sites
+from analytics.store_notes import META, STATE_ID
+
+if TYPE_CHECKING:
+    from analytics.diagnostics.mongodb import MongoFacts
+
+BACKED_UP_WITHIN = timedelta(days=7)
+ENOUGH_DAYS, FEW_DAYS = 30, 7
+_DAYS = 7  # of the ledger, from which the rate is computed; and days on which a site sent events before it stopped
+SILENT_FOR = timedelta(days=1)
+_ABANDONED_AFTER = timedelta(days=14)
+_MOST_SITES = 500  # that are checked
+_MOST_SHOWN = 5
+NOT_READ = warning("The MongoDB user may not read this.", "Give the user the role readWrite.")
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """`state` is what analytics/store_notes.py noted. `free` is the free bytes on MongoDB's disk, and `growth` the
+    bytes that stored events took each day lately; None if this is not known. `silent` has the sites that stopped
+    sending, with the time of their last event.
+    """
+
+    now: datetime
+    state: Mapping[str, Any]
+    free: int | None
+    growth: float | None
+    silent: Sequence[tuple[str, datetime]]
+
+
+def read_upkeep(database: Database[dict[str, Any]], now: datetime) -> Upkeep | None:
+    """Return the facts, or None if the user may not read them. Raises PyMongoError."""
+    try:
+        space = database.command("dbStats")
+        free = int(space["fsTotalSize"] - space["fsUsedSize"]) if "fsTotalSize" in space else None
+        state = database[META].find_one(STATE_ID) or {}
+        return Upkeep(now, state, free, _growth(database, space, now), _silent(database, now))
+    except OperationFailure:
+        return None
+
+
+def last_backup(mongodb: "MongoFacts") -> Finding:
+    """Check that a backup was made lately. New stores have a week."""
+    if mongodb.upkeep is None:
+        return NOT_READ
+    made, since, now = (*map(mongodb.upkeep.state.get, ("backed_up_at", "since")), mongodb.upkeep.now)
+    remedy = "Make one: `python -m footfall backup backups/$(date +%F)`, each night."
+    if made and now - made > BACKED_UP_WITHIN:
+        return warning(f"The last backup is {(now - made).days} days old.", remedy)
+    if made:
+        return ok(f"The last backup is of {made:%Y-%m-%d %H:%M} UTC.")
+    if since and now - since > BACKED_UP_WITHIN:
+        return warning("There is no backup.", remedy)
+    return ok("There is no backup yet.")
+
+
+def disk_space(mongodb: "MongoFacts") -> Finding:
+    """Check for how many days the disk of MongoDB suffices."""
+    if mongodb.upkeep is None or mongodb.upkeep.free is None:
+        return NOT_READ
+    free, growth = mongodb.upkeep.free, mongodb.upkeep.growth
+    shown = f"MongoDB's disk has {free / 1e9:,.1f} GB left"
+    if not growth:
+        return ok(f"{shown}. How fast it fills is known after some days with events.")
+    days = int(free / growth)
+    what = f"{shown}, for {days:,} days at {growth / 1e6:,.1f} MB a day."
+    remedy = "Enlarge the disk, or set retention_days of sites."
+    return ok(what) if days >= ENOUGH_DAYS else (warning if days >= FEW_DAYS else problem)(what, remedy)
+
+
+def silent_sites(mongodb: "MongoFacts") -> Finding:
+    """Check for sites that sent events each day for a week, and then none for a day."""
+    if mongodb.upkeep is None:
+        return NOT_READ
+    if silent := mongodb.upkeep.silent:
+        shown = ", ".join(f"{site} (last event {at:%Y-%m-%d %H:%M} UTC)" for site, at in silent[:_MOST_SHOWN])
+        more = f", and {n} more" if (n := len(silent) - _MOST_SHOWN) > 0 else ""
+        remedy = "Check that the script is in their pages, and `python -m footfall audit` for rejected events."
+        return warning(f"Sites stopped sending: {shown}{more}.", remedy)
+    return ok("No site that is set up stopped sending.")
+
+
+def _growth(database: Database[dict[str, Any]], space: Mapping[str, Any], now: datetime) -> float | None:
+    """Bytes a day, from the events that the ledger of closed days counted, and the average size of an event with its
+    share of indexes and segments.
+    """
+    events = database["events"].estimated_document_count()
+    last = now.astimezone(UTC).date() - timedelta(days=2)
+    days = {"$gt": (last - timedelta(days=_DAYS)).isoformat(), "$lte": last.isoformat()}
+    rows = database["books"].aggregate(
+        [{"$match": {"day": days}}, {"$group": {"_id": "$day", "stored": {"$sum": "$counts.stored"}}}]
+    )
+    by_day = [row["stored"] for row in rows]
+    if not events or not sum(by_day):
+        return None
+    return float(sum(by_day) / len(by_day) * (space["storageSize"] + space["indexSize"]) / events)
+
+
+def _silent(database: Database[dict[str, Any]], now: datetime) -> list[tuple[str, datetime]]:
+    found = []
+    for site in sorted(site.site_id for site in all_sites(database))[:_MOST_SITES]:
+        last = database["events"].find_one({"site_id": site}, {"timestamp": 1}, sort=[("timestamp", -1)])
+        if last and SILENT_FOR < now - last["timestamp"] < _ABANDONED_AFTER:
+            days = (last["timestamp"] - timedelta(days=n) for n in range(1, _DAYS + 1))
+            if all(_has_events(database, site, day) for day in days):
+                found.append((site, last["timestamp"]))
+    return found
+
+
+def _has_events(database: Database[dict[str, Any]], site_id: str, start: datetime) -> bool:
+    day = {"$gte": start, "$lt": start + timedelta(days=1)}
+    return database["events"].find_one({"site_id": site_id, "timestamp": day}, {"_id": 1}) is not None

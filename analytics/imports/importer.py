@@ -1,0 +1,275 @@
+"""Imports files of another system: rows become events, and events go through the journal like all others.
+
+An event's id is derived from its row, so a repeated row is a duplicate. An import that was interrupted continues at the
+row that its record names, and sends at most the events of the last second again. The import waits while too many of the
+site's events wait in the journal.
+
+Callers must handle UnreadableFile, ImportRemoved and Unavailable. After each of them, and after a kill -9, the same
+import continues when it is run again.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from hashlib import sha256
+from hmac import digest
+from ipaddress import ip_address
+from itertools import islice
+from typing import Any
+
+from cachetools import LRUCache
+from msgspec import structs
+
+from analytics.batched import batched
+from analytics.digest import digest_of
+from analytics.enrichment.steps import Lookups, enrich
+from analytics.events.account import IMPORTED, Account
+from analytics.events.drop import Drop
+from analytics.events.event import Event
+from analytics.events.event_size import fits, trimmed
+from analytics.events.schema import InvalidEvent, load_event, load_exported_event
+from analytics.imports.format import MISREAD, ImportFormat, SkippedRow, SourceEvent
+from analytics.imports.source import SourceFile
+from analytics.imports.store import ImportRecord, ImportStore
+from analytics.journal.journal import Journal, Line
+from analytics.sites.site import Site
+from analytics.visitors.client import Client
+from analytics.visitors.salts import Salts, visitor_id
+
+_ROWS = 1000  # rows that are translated together
+_APPENDED = 4_000_000  # bytes of one write to the journal, except for a single larger event
+MOST_IMPORTED_WAITING = 20_000  # events of the site in the journal; above it the import waits
+_MOST_WAITING_BYTES = 32_000_000
+_PAUSE = 0.05  # seconds
+SAVED_EVERY = 1.0  # seconds
+_AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
+_CLIENTS = 10_000  # whose seals are remembered
+PREVIEWED = 10  # events
+
+
+@dataclass(frozen=True)
+class ImportPlan:
+    """What to import, and into which site. `owner` is the site in the other system, if its files may have several;
+    without it, the site of the first row counts.
+    """
+
+    site: Site
+    format: ImportFormat
+    files: Sequence[SourceFile]
+    owner: str = ""
+
+    @property
+    def id(self) -> str:
+        parts = [self.site.site_id, self.format.name, self.owner, *(file.fingerprint() for file in self.files)]
+        return digest_of("\n".join(parts))[:12]
+
+    @property
+    def done(self) -> int:
+        """How many bytes of the files were read."""
+        return sum(file.done for file in self.files)
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """An event that is ready for the journal, and the client that a worker derives the rest from."""
+
+    event: Event
+    client: Client
+
+
+@dataclass(slots=True)
+class Preview:
+    """What an import would do. `events` has the first ones as they would be stored."""
+
+    rows: int = 0
+    stored: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    events: list[Event] = field(default_factory=list)
+
+
+class Importer:
+    """`secret` is mixed with the salt of each import. `wake` is called when events wait in the journal."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        imports: ImportStore,
+        salts: Salts,
+        now: Callable[[], datetime],
+        *,
+        secret: bytes,
+        most_waiting: int = MOST_IMPORTED_WAITING,
+    ) -> None:
+        self._journal = journal
+        self._imports = imports
+        self._salts = salts
+        self._now = now
+        self._secret = secret
+        self._most_waiting = most_waiting
+        self._seals: LRUCache[tuple[Client, date], str] = LRUCache(_CLIENTS)
+
+    def run(
+        self,
+        plan: ImportPlan,
+        wake: Callable[[], None],
+        each: Callable[[ImportRecord], object] = lambda _: None,
+    ) -> ImportRecord:
+        """Import, and return the record of the finished import. `each` is called after each group of rows."""
+        names = [file.path.name for file in plan.files]
+        record = self._imports.begin(plan.id, plan.site.site_id, plan.format.name, names)
+        salt = digest(self._secret, record.salt, "sha256")
+        translation = Translation(plan, plan.owner or record.owner, record.id, salt)
+        saved = time.monotonic()
+        for rows in batched(islice(plan.format.read(plan.files), record.rows, None), _ROWS):
+            record = self._send(translation, rows, record, wake)
+            if time.monotonic() - saved > SAVED_EVERY:
+                record = self._imports.save(record)
+                saved = time.monotonic()
+            each(record)
+        return self._imports.save(replace(record, is_finished=True, salt=b""))
+
+    def preview(self, plan: ImportPlan, lookups: Lookups) -> Preview:
+        """Read all rows, and return what would become of them. Nothing is stored."""
+        seen = Preview()
+        translation = Translation(plan, plan.owner)
+        for row in plan.format.read(plan.files):
+            seen.rows += 1
+            for found in translation.events(row, self._now()):
+                if isinstance(found, SkippedRow):
+                    seen.skipped[found.reason] += 1
+                elif isinstance(stored := enrich(found.event, found.client, plan.site, lookups), Drop):
+                    seen.skipped[stored.reason] += 1
+                else:
+                    seen.stored += 1
+                    seen.events += [stored] if len(seen.events) < PREVIEWED else []
+        return seen
+
+    def _send(
+        self, translation: "Translation", rows: Sequence[Any], record: ImportRecord, wake: Callable[[], None]
+    ) -> ImportRecord:
+        """Send the events of these rows, and return the record with their counts."""
+        now = self._now()
+        skipped, lines = Counter(record.skipped), _Lines()
+        sent, first, last = 0, record.first, record.last
+        for row in rows:
+            for found in translation.events(row, now):
+                if isinstance(found, SkippedRow):
+                    skipped[found.reason] += 1
+                    continue
+                moment = found.event.occurred_at
+                first, last = min(first or moment, moment), max(last or moment, moment)
+                sent += 1
+                lines.add(Line.of(found.event, client=self._seal(found.client, now.date())))
+                if lines.size >= _APPENDED:
+                    self._append(lines, record.site_id, wake)
+                    lines = _Lines()
+        self._append(lines, record.site_id, wake)
+        return replace(
+            record,
+            owner=translation.owner,
+            rows=record.rows + len(rows),
+            events=record.events + sent,
+            skipped=skipped,
+            first=first,
+            last=last,
+        )
+
+    def _append(self, lines: "_Lines", site_id: str, wake: Callable[[], None]) -> None:
+        if not lines.events:
+            return
+        while self._is_full(site_id):
+            wake()
+            time.sleep(_PAUSE)
+        if self._journal.append(lines.with_counts()) > 0:
+            wake()
+
+    def _is_full(self, site_id: str) -> bool:
+        held = self._journal.held_by(site_id)
+        return held.events > self._most_waiting or held.bytes > _MOST_WAITING_BYTES
+
+    def _seal(self, client: Client, day: date) -> str | None:
+        if client == Client():
+            return None
+        if (client, day) not in self._seals:
+            self._seals[client, day] = self._salts.seal(client, day)
+        return self._seals[client, day]
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Lines for the journal, and their bytes."""
+
+    events: list[Line] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, line: Line) -> None:
+        self.events.append(line)
+        self.size += len(line.event)
+
+    def with_counts(self) -> list[Line]:
+        """Return the lines, and those that count them as imported in the same step."""
+        accounts: Counter[Account] = Counter(line.account for line in self.events)
+        return [*self.events, *(Line(account, IMPORTED, count=n) for account, n in accounts.items())]
+
+
+class Translation:
+    """Turns the rows of an import into events. `owner` is the site in the other system, or "" until it is known.
+    `salt` hides the visitors of rows with an address.
+    """
+
+    def __init__(self, plan: ImportPlan, owner: str, import_id: str = "", salt: bytes = b"") -> None:
+        self.owner = owner
+        self._plan = plan
+        self._import_id = import_id or None
+        self._salt = salt
+        self._load = load_exported_event if plan.format.is_export else load_event
+
+    def events(self, row: Any, now: datetime) -> Iterator[Arriving | SkippedRow]:
+        for found in self._translated(row):
+            yield found if isinstance(found, SkippedRow) else self._arriving(found, now)
+
+    def _translated(self, row: Any) -> Iterator[SourceEvent | SkippedRow]:
+        """A row is hostile input: whatever is wrong with it, the other rows are imported."""
+        try:
+            yield from self._plan.format.translate(row)
+        except MISREAD:
+            yield SkippedRow("not_readable")
+
+    def _arriving(self, found: SourceEvent, now: datetime) -> Arriving | SkippedRow:
+        self.owner = self.owner or found.owner
+        if found.owner != self.owner:
+            return SkippedRow("other_site")
+        if self._is_excluded(found.client.address):
+            return SkippedRow("excluded_address")
+        try:
+            event = self._load(found.body | {"site_id": self._plan.site.site_id}, now)
+        except InvalidEvent as error:
+            return SkippedRow(f"invalid_{next(iter(error.fields), 'event')}")
+        if event.occurred_at > now + _AHEAD:
+            return SkippedRow("in_the_future")
+        most = self._plan.site.max_event_bytes
+        small = event if event.exported_id or fits(event, most) else trimmed(event, most)
+        if small is None:
+            return SkippedRow("too_large")
+        visitor = small.visitor_id or (None if small.user_id else self._visitor(found, event.occurred_at))
+        return Arriving(structs.replace(small, visitor_id=visitor, import_id=self._import_id), found.client)
+
+    def _visitor(self, found: SourceEvent, occurred_at: datetime) -> str | None:
+        site = self._plan.site
+        if found.visitor:
+            name = f"{self._plan.format.name}\0{site.site_id}\0{found.visitor}"
+            return sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
+        if found.client.address:
+            day = occurred_at.astimezone(site.zone).date().isoformat()
+            return visitor_id(digest(self._salt, day.encode(), "sha256"), site.site_id, found.client)
+        return None
+
+    def _is_excluded(self, address: str) -> bool:
+        networks = self._plan.site.excluded_ips
+        return bool(address and networks) and any(ip_address(address) in network for network in networks)

@@ -1,0 +1,119 @@
+"""Umami's tables website_event and session, as CSV with a header. ClickHouse's website_event has the columns of both.
+
+Source: Umami's database schema. The sessions are in a temporary SQLite file, because all of them may be larger than
+the memory.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from tempfile import TemporaryDirectory
+
+from analytics.events.coercion import id_of, page, props, text, without_nothing
+from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, described_place, utc_text
+from analytics.imports.source import Head, SourceFile
+
+_PAGEVIEW, _CUSTOM = "1", "2"  # event_type
+_NULL = "\\N"  # as MySQL and ClickHouse write it
+_UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
+_DEVICES = {"desktop": "Desktop", "laptop": "Laptop", "mobile": "Mobile", "tablet": "Tablet"}
+# Umami's names, which are those of the package detect-browser.
+_BROWSERS = {
+    "android": "Android Browser", "chrome": "Chrome", "chromium-webview": "Chrome WebView", "crios": "Chrome",
+    "edge": "Edge", "edge-chromium": "Edge", "edge-ios": "Edge", "facebook": "Facebook", "firefox": "Firefox",
+    "fxios": "Firefox", "ie": "Internet Explorer", "instagram": "Instagram", "ios": "Safari",
+    "ios-webview": "Safari WebView", "miui": "MiuiBrowser", "opera": "Opera", "opera-mini": "Opera Mini",
+    "safari": "Safari", "samsung": "Samsung Internet", "silk": "Amazon Silk", "yandexbrowser": "Yandex Browser",
+}  # fmt: skip
+_SYSTEMS = {"Mac OS": "macOS", "Android OS": "Android", "Chrome OS": "Chrome OS"}
+
+
+def recognises(head: Head) -> bool:
+    return {"session_id", "website_id"} <= head.columns and bool({"event_id", "browser"} & head.columns)
+
+
+def read(files: Sequence[SourceFile]) -> Iterator[Mapping[str, str]]:
+    """Yield the rows of website_event, each with the values of its session."""
+    is_events = {file: "event_id" in file.head().columns for file in files}
+    with TemporaryDirectory(prefix="footfall-") as folder, closing(sqlite3.connect(f"{folder}/sessions")) as sessions:
+        _load(sessions, (row for file in files if not is_events[file] for row in file.csv_rows()))
+        for file in files:
+            if is_events[file]:
+                for row in file.csv_rows():
+                    found = sessions.execute("SELECT row FROM session WHERE id = ?", (row.get("session_id"),))
+                    yield _joined(json.loads(*next(found, ("{}",))), row)
+
+
+def translate(row: Mapping[str, str]) -> Iterator[SourceEvent | SkippedRow]:
+    kind = row.get("event_type", _PAGEVIEW)
+    if kind not in (_PAGEVIEW, _CUSTOM):
+        yield SkippedRow("other_type")
+        return
+    query = row.get("url_query", "")
+    event = page(row["url_path"] + (f"?{query}" if query else ""), row.get("hostname")) | {
+        "event_type": "pageview" if kind == _PAGEVIEW else text(row.get("event_name"), 128),
+        "event_id": f"umami:{row['event_id']}",
+        "timestamp": utc_text(row["created_at"]),
+        "hostname": text(row.get("hostname"), 253),
+        "user_id": id_of(row.get("distinct_id"), 256),
+        "referrer": _referrer(row),
+        "props": props({"title": row.get("page_title"), "tag": row.get("tag")}),
+        **_described(row),
+    }
+    yield SourceEvent(without_nothing(event), visitor=row["session_id"], owner=row["website_id"])
+
+
+def _load(sessions: sqlite3.Connection, rows: Iterable[Mapping[str, str]]) -> None:
+    sessions.execute("PRAGMA journal_mode = OFF")
+    sessions.execute("PRAGMA synchronous = OFF")
+    sessions.execute("CREATE TABLE session (id TEXT PRIMARY KEY, row TEXT) WITHOUT ROWID")
+    pairs = ((row["session_id"], json.dumps(row)) for row in rows)
+    sessions.executemany("INSERT OR REPLACE INTO session VALUES (?, ?)", pairs)
+    sessions.commit()
+
+
+def _joined(session: Mapping[str, str], row: Mapping[str, str]) -> dict[str, str]:
+    """The values of both. Those of the event have priority."""
+    both = (*session.items(), *((name, value) for name, value in row.items() if value))
+    return {name: value for name, value in both if value != _NULL}
+
+
+def _referrer(row: Mapping[str, str]) -> str | None:
+    domain, path, query = (row.get(f"referrer_{part}", "") for part in ("domain", "path", "query"))
+    return text(f"https://{domain}{path}{'?' if query else ''}{query}", 2048) if domain else None
+
+
+def _described(row: Mapping[str, str]) -> dict[str, str | None]:
+    browser, system = row.get("browser", ""), row.get("os", "")
+    name, _, version = system.partition(" ") if system.startswith("Windows ") else (system, "", "")
+    region = row.get("region") or row.get("subdivision1")
+    return {utm: text(row.get(utm), 255) for utm in _UTM} | {
+        "browser": text(_BROWSERS.get(browser, browser), 128),
+        "os": text(_SYSTEMS.get(name, name), 128),
+        "os_version": text(version, 128),
+        "device": _DEVICES.get(row.get("device", "")),
+        "screen": text(row.get("screen"), 11),
+        "language": text(row.get("language"), 35),
+        **described_place(row.get("country"), region, row.get("city")),
+    }
+
+
+UMAMI_TABLES = ImportFormat(
+    name="umami",
+    title="Umami's tables website_event and session",
+    mapping={
+        "event_type 1; 2 with event_name": "pageview; an event of that type",
+        "url_path, url_query, hostname": "the page and its campaign",
+        "session_id": "visitor_id, hashed",
+        "distinct_id": "user_id",
+        "referrer_domain, _path, _query": "referrer",
+        "browser, os, device, screen": "the same, by our names",
+        "country, region, city, language": "the same",
+        "page_title, tag": "props.title, props.tag",
+        "event_data": "not imported",
+    },
+    recognises=recognises,
+    read=read,
+    translate=translate,
+)

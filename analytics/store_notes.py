@@ -1,0 +1,114 @@
+"""What the stores note about themselves: the format of their data, a restore that is not complete, and the last backup.
+
+Both stores hold the format and the restore, because ingestion uses Redis only. A process reads them when it starts, and
+does not start if this version cannot use the stores. Callers must handle StoresNotReady, and Unavailable, raised if a
+store is not reachable.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pymongo
+from pymongo.database import Database
+from pymongo.errors import PyMongoError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from analytics.mongodb import WRITE_LIMIT, reading
+from analytics.unavailable import raising_unavailable
+
+# The format that this version writes. It also works with the format before, so that versions can be replaced one
+# process at a time. Each later format has a migration (analytics/migrations.py).
+STORE_FORMAT = 1
+_UNMARKED = 1  # the format of stores without a note: versions before 0.2 wrote none
+META = "meta"  # the collection
+_KEY = "footfall:stores"
+STATE_ID = {"_id": "stores"}  # of the document in META
+
+
+class StoresNotReady(Exception):
+    """This version cannot use the stores. The message says why and what to do."""
+
+
+class StoreNotes:
+    def __init__(self, redis: Redis, database: Database[dict[str, Any]]) -> None:
+        self._redis = redis
+        self._database = database
+        self._meta = database[META]
+
+    def check_redis(self) -> None:
+        """Raises StoresNotReady and Unavailable."""
+        with raising_unavailable("redis", RedisError):
+            found: Any = self._redis.hgetall(_KEY)
+        _check("Redis", {name.decode(): text.decode() for name, text in found.items()})
+
+    def check_mongodb(self) -> None:
+        """Raises StoresNotReady and Unavailable."""
+        _check("MongoDB", self._read())
+
+    def format(self) -> int:
+        """Return the format of the data. Raises Unavailable."""
+        return int(self._read().get("format", _UNMARKED))
+
+    def note_format(self, form: int) -> None:
+        """Note that the data has this format. Raises Unavailable."""
+        self._set_in_mongodb({"format": form})
+        with raising_unavailable("redis", RedisError):
+            self._redis.hset(_KEY, "format", str(form))
+
+    def note_first_start(self, now: datetime) -> None:
+        """Note the format of new stores, and since when they are used. It changes nothing later. Raises Unavailable."""
+        if "since" in self._read():
+            return
+        with reading(self._database):
+            is_new = self._database["events"].find_one({}, {"_id": 1}) is None
+        self._set_in_mongodb({"since": now})
+        self.note_format(STORE_FORMAT if is_new else self.format())
+
+    def note_backup(self, at: datetime) -> None:
+        """Note that a backup of this time is complete. Raises Unavailable."""
+        self._set_in_mongodb({"backed_up_at": at})
+
+    def restoring(self) -> str | None:
+        """Return the id of the backup whose restore is not complete, or None. Raises Unavailable."""
+        with raising_unavailable("redis", RedisError):
+            in_redis: Any = self._redis.hget(_KEY, "restoring")
+        return in_redis.decode() if in_redis else self._read().get("restoring")
+
+    def begin_restore(self, backup_id: str) -> None:
+        """Note in both stores that their data is not complete. Redis is first here and last in `end_restore`, so that
+        ingestion never accepts an event into a journal that a restore may still replace. Raises Unavailable.
+        """
+        with raising_unavailable("redis", RedisError):
+            self._redis.hset(_KEY, "restoring", backup_id)
+        self._set_in_mongodb({"restoring": backup_id})
+
+    def end_restore(self) -> None:
+        """Note that the data is complete. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._meta.update_one(STATE_ID, {"$unset": {"restoring": ""}})
+        with raising_unavailable("redis", RedisError):
+            self._redis.hdel(_KEY, "restoring")
+
+    def _read(self) -> Mapping[str, Any]:
+        with reading(self._database):
+            return self._meta.find_one(STATE_ID) or {}
+
+    def _set_in_mongodb(self, fields: Mapping[str, Any]) -> None:
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            self._meta.update_one(STATE_ID, {"$set": fields}, upsert=True)
+
+
+def _check(store: str, found: Mapping[str, Any]) -> None:
+    if backup_id := found.get("restoring"):
+        raise StoresNotReady(
+            f"The data in {store} is not complete: the restore of backup {backup_id} did not finish. Run the same"
+            " `footfall restore` again to continue it, or empty MongoDB and Redis."
+        )
+    form = int(found.get("format", _UNMARKED))
+    if form > STORE_FORMAT:
+        raise StoresNotReady(
+            f"The data in {store} has format {form}, and this version of Footfall reads {STORE_FORMAT} at most."
+            " Start the later version."
+        )

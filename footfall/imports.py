@@ -1,0 +1,171 @@
+"""`python -m footfall import`, and `imports`: brings events of other systems in, lists imports, and removes them.
+
+Exits with 0 if it is done, 1 if a file cannot be read or a store does not answer, and 2 if the command is wrong. After
+a 1, the same command continues the import.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import click
+
+from analytics.events.schema import dump_exported_event
+from analytics.imports.formats import IMPORT_FORMATS, detect
+from analytics.imports.importer import SAVED_EVERY, ImportPlan, Preview
+from analytics.imports.source import SourceFile, UnreadableFile
+from analytics.imports.store import ImportRecord, ImportRemoved
+from analytics.journal.audit import shown
+from analytics.sites.store import UnknownSite
+from analytics.unavailable import Unavailable
+from config.services import Services
+from config.settings import Settings
+from footfall.command_group import COMMAND_PATIENCE, Group, fail, services_of, stores_of
+from footfall.store_checks import check_store
+from tasks.events import WakeUps
+
+_PAUSE = 0.2  # seconds between two looks at the journal
+_STOPS_WITHIN = timedelta(seconds=3 * SAVED_EVERY)  # a running import notices that it is being removed
+_AGAIN = "Run the same command again: it continues where it stopped."
+
+
+@click.command("import")
+@click.argument("paths", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--site", required=True, help="The site that gets the events.")
+@click.option("--format", "name", type=click.Choice(list(IMPORT_FORMATS)), help="The default is to detect it.")
+@click.option("--owner", default="", help="The site in the other system, if the files have several.")
+@click.option("--dry-run", is_flag=True, help="Import nothing. Show the first events, and what is left out.")
+@click.pass_obj
+def import_command(
+    settings: Settings, *, paths: tuple[Path, ...], site: str, name: str | None, owner: str, dry_run: bool
+) -> None:
+    """Import the history of a site from files of another system, or from an export of Footfall."""
+    with stores_of(settings):
+        check_store(settings, "mongodb")
+        with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
+            try:
+                _import(services, _plan(services, paths, site, name, owner), dry_run)
+            except UnreadableFile as error:
+                fail(f"{error} {'' if dry_run else 'Mend the file, or leave it out.'}".strip(), 1)
+            except ImportRemoved:
+                fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
+            except UnknownSite as error:
+                fail(error.message, 1)
+            except (Unavailable, KeyboardInterrupt):
+                click.echo(_AGAIN, err=True)
+                raise
+
+
+def _plan(services: Services, paths: tuple[Path, ...], site: str, name: str | None, owner: str) -> ImportPlan:
+    """Raises UnreadableFile, UnknownSite and Unavailable."""
+    (site_id,) = services.sites.ids_of([site])
+    files = [SourceFile(path) for path in paths]
+    return ImportPlan(services.sites.get(site_id), IMPORT_FORMATS[name] if name else detect(files), files, owner)
+
+
+def _import(services: Services, plan: ImportPlan, dry_run: bool) -> None:
+    click.echo(f"Format: {plan.format.title}. Site: {shown(plan.site.site_id)}.")
+    for theirs, ours in plan.format.mapping.items():
+        click.echo(f"  {theirs:34} -> {ours}")
+    if dry_run:
+        _say_preview(services.importer.preview(plan, services.lookups))
+        return
+    record = _run(services, plan)
+    click.echo(f"{record.rows:,} rows were read, and {record.events:,} events were sent to the journal.")
+    _say_skipped(record.skipped)
+    click.echo(f"To remove these events: python -m footfall imports remove {record.id}")
+
+
+def _run(services: Services, plan: ImportPlan) -> ImportRecord:
+    start, done, before = time.monotonic(), 0, None
+    with click.progressbar(length=plan.size, label="Importing", file=sys.stderr, item_show_func=_shown_item) as bar:
+
+        def show(record: ImportRecord) -> None:
+            nonlocal done, before
+            before = record.events if before is None else before
+            speed = (record.events - before) / max(time.monotonic() - start, 0.001)
+            bar.update(plan.done - done, f"{record.events:,} events, {speed:,.0f}/s")
+            done = plan.done
+
+        return services.importer.run(plan, WakeUps(services.journal).ask, show)
+
+
+def _shown_item(item: str | None) -> str:
+    return item or ""
+
+
+def _say_preview(seen: Preview) -> None:
+    click.echo(f"{seen.rows:,} rows. The first of {seen.stored:,} events:")
+    for event in seen.events:
+        said = json.loads(dump_exported_event(event))
+        click.echo(f"  {json.dumps({name: value for name, value in said.items() if name != 'id'}, ensure_ascii=True)}")
+    _say_skipped(seen.skipped)
+    click.echo("Nothing was imported.")
+
+
+def _say_skipped(skipped: Mapping[str, int]) -> None:
+    for reason, count in sorted(skipped.items(), key=lambda each: (-each[1], each[0])):
+        click.echo(f"  {count:,} left out: {shown(reason)}")
+
+
+@click.group("imports", cls=Group)
+@click.pass_context
+def imports_group(context: click.Context) -> None:
+    """List and remove imports."""
+    context.obj = services_of(context, COMMAND_PATIENCE)
+
+
+@imports_group.command("list")
+@click.option("--site", help="Only this site.")
+@click.pass_obj
+def list_imports(services: Services, site: str | None) -> None:
+    """List imports, the latest first, with the number of their rows, of the events sent, and of those stored now."""
+    click.echo(f"{'id':12}  {'begun':16}  {'state':8}  {'format':10}  {'rows':>11}  {'sent':>11}  {'stored':>11}  site")
+    for x in services.imports.list(site and services.sites.id_of(site)):
+        state, stored = "finished" if x.is_finished else "begun", services.imports.count(x)
+        counts = f"{x.rows:11,}  {x.events:11,}  {stored:11,}"
+        click.echo(f"{x.id:12}  {x.started_at:%Y-%m-%d %H:%M}  {state:8}  {x.format:10}  {counts}  {shown(x.site_id)}")
+        click.echo(f"    {', '.join(map(shown, x.files))}")
+
+
+@imports_group.command("remove")
+@click.argument("record_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=300.0,
+    show_default=True,
+    help="Seconds to wait until the import's events have left the journal.",
+)
+@click.pass_obj
+def remove_import(services: Services, record_id: str, yes: bool, wait: float) -> None:
+    """Remove the events that an import brought. Events that were there before stay."""
+    record = services.imports.get(record_id) or fail(f"there is no import {record_id!r}", 1)
+    stored = services.imports.count(record)
+    if not yes:
+        click.confirm(f"Remove {stored:,} events of {shown(record.site_id)}?", abort=True)
+    since = services.imports.stop(record.id)
+    if not _is_drained(services, since if record.is_finished else since + _STOPS_WITHIN, wait):
+        fail("events still wait in the journal. Check that a worker runs, and run the command again.", 1)
+    removed = 0
+    with click.progressbar(length=stored, label="Removing", file=sys.stderr) as bar:
+        for count in services.imports.remove_events(record, services.journal.oldest()):
+            removed += count
+            bar.update(count)
+    services.imports.forget(record.id)
+    click.echo(f"{removed:,} events are removed. A worker updates the segments.")
+
+
+def _is_drained(services: Services, moment: datetime, wait: float) -> bool:
+    """Wait until the journal holds no event from before that moment. Returns whether it does."""
+    end = time.monotonic() + wait
+    while services.now() < moment or ((oldest := services.journal.oldest()) and oldest <= moment):
+        if time.monotonic() > end:
+            return False
+        time.sleep(_PAUSE)
+    return True

@@ -1,0 +1,58 @@
+"""Answers with a page of the console, with a part of a page, or with a way back to a page."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Response, flash, redirect, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from report_app.console.access import administrator
+from report_app.pages.rendering import show
+
+PAGES = {
+    "start": "Health",
+    "ledger": "Ledger",
+    "dead_letters": "Dead letters",
+    "rates": "Rates",
+    "workers": "Workers",
+    "segments": "Segments",
+    "sites": "Sites",
+    "keys": "API keys",
+    "users": "Users",
+}
+
+
+def console_page(name: str, status: int = 200, *, within: str = "", **context: Any) -> Response:
+    """The page with the name of its template. `within`: the page of the menu that it belongs to, if it is another.
+    `context`: what the template needs in addition to the frame.
+    """
+    frame = {"viewer": administrator(), "pages": PAGES, "page": within or name}
+    return show(f"console/{name}.html", status, **frame, **context)
+
+
+def address_of(port: int) -> str:
+    """The address of another server on the host under which the browser reaches this one."""
+    host = urlsplit(request.host_url).hostname or "localhost"
+    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def by_field(errors: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The sentences about each field of a form. One about an item of a list names it: `goals.0.page`."""
+    fields: defaultdict[str, list[str]] = defaultdict(list)
+    for name, sentences in errors.items():
+        field = name.partition(".")[0]
+        fields[field] += sentences if field == name else [f"{name}: {text}" for text in sentences]
+    return dict(fields)
+
+
+def lines_of(text: str) -> list[str]:
+    """The items of a field with one item on each line."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def done(message: str, page: str, **where: Any) -> BaseResponse:
+    """Back to a page of the console, which says what was done."""
+    flash(message)
+    return redirect(url_for(f"console.{page}", **where), 303)

@@ -1,0 +1,174 @@
+"""/ops/sites: adds a site, shows what to put into its pages, and changes its settings.
+
+A site_id may hold slashes, so each route ends with it.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+from flask import Response, abort, redirect, request
+from werkzeug.wrappers import Response as BaseResponse
+
+from analytics.json_input import NotJson, read_json
+from analytics.queries.query_schema import check_site_id
+from analytics.sites.schema import InvalidSite, dump_site, load_changes
+from analytics.sites.site import Site
+from analytics.sites.store import SiteStore, Taken
+from report_app.console.access import administrator
+from report_app.console.console_page import address_of, by_field, console_page, done, lines_of
+from report_app.page_access import site_path
+from report_app.page_blueprint import PageBlueprint
+
+log = structlog.get_logger()
+
+NO_SETTINGS = "There is no site with this name that has settings."
+SITES_ON_A_PAGE = 100
+Errors = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingField:
+    """A setting as a field of the form. `kind` "lines": a list, one item on each line. "json": as in the API."""
+
+    name: str
+    label: str
+    kind: Literal["text", "number", "flag", "lines", "json"] = "text"
+    hint: str = ""
+
+
+SETTING_FIELDS = (
+    SettingField("domains", "Domains", "lines", "Events of other hosts are dropped. None: events of any host count."),
+    SettingField("timezone", "Time zone", hint="For example Europe/Berlin. Days of reports begin at its midnight."),
+    SettingField("goals", "Goals", "json", 'For example [{"event_type": "signup"}, {"page": "/docs/**"}].'),
+    SettingField("allowed_origins", "Allowed origins", "lines", "Browsers may send from these only. None: from any."),
+    SettingField("excluded_paths", "Excluded pages", "lines", "* stands for a part of a path, ** for any text."),
+    SettingField("excluded_ips", "Excluded addresses", "lines", "Addresses or networks such as 192.0.2.0/24."),
+    SettingField("allowed_parameters", "Kept parameters", "lines", "Parameters of a page's query that are kept."),
+    SettingField("retention_days", "Days to keep data", "number", "Empty: for ever."),
+    SettingField("backdate_days", "Oldest event, in days", "number", "Of events that are sent without an API key."),
+    SettingField("max_event_bytes", "Largest event, in bytes", "number"),
+    SettingField("trailing_slash", "Slash at the end of a path", hint="keep or drop."),
+    SettingField("honours_dnt", "Drop hits with Do Not Track or GPC", "flag"),
+    SettingField("shows_visitors", "The history of a visitor may be queried", "flag"),
+)
+
+
+def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -> None:
+    @blueprint.get("/ops/sites")
+    def sites() -> Response:
+        found = store.list(request.args.get("after", ""), SITES_ON_A_PAGE)
+        after = found[-1].site_id if len(found) == SITES_ON_A_PAGE else None
+        return console_page("sites", sites=found, after=after)
+
+    @blueprint.route("/ops/sites/new", methods=["GET", "POST"])
+    def new_site() -> BaseResponse:
+        """Adds a site, and opens its dashboard, which shows the snippet and waits for the first event."""
+        if request.method == "GET":
+            return _form({}, {})
+        errors = _add(store, request.form.get("site_id", "").strip())
+        return _form(request.form, errors) if errors else redirect(site_path(request.form["site_id"].strip()), 303)
+
+    @blueprint.route("/ops/site/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
+    def edit_site(site_id: str) -> BaseResponse:
+        if request.method == "GET":
+            return _settings(_found(store, site_id), ingestion_port)
+        if errors := _change(store, check_site_id(site_id), _sent_settings(SETTING_FIELDS)):
+            return _settings(_found(store, site_id), ingestion_port, errors)
+        return done(f"The settings of {site_id} are changed.", "edit_site", site_id=site_id)
+
+    @blueprint.post("/ops/rotate-write-key/<path:site_id>", merge_slashes=False)
+    def rotate_write_key(site_id: str) -> BaseResponse:
+        store.rotate_write_key(check_site_id(site_id)) or abort(404, NO_SETTINGS)
+        log.info("write_key_rotated", site_id=site_id, by=str(administrator().id))
+        said = "The site has a new write key. The old one stops working within 5 seconds."
+        return done(said, "edit_site", site_id=site_id)
+
+    @blueprint.route("/ops/remove-site/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
+    def remove_site(site_id: str) -> BaseResponse:
+        site = _found(store, site_id)
+        if request.method == "GET":
+            return console_page("site_remove", within="sites", site=site)
+        store.remove(site.site_id)
+        log.info("site_removed", site_id=site.site_id, by=str(administrator().id))
+        return done(f"The settings of {site.site_id} are removed. Its events stay.", "sites")
+
+
+def _found(store: SiteStore, site_id: str) -> Site:
+    site = store.find(check_site_id(site_id))
+    return site if site and site.site_id == site_id else abort(404, NO_SETTINGS)
+
+
+def _add(store: SiteStore, site_id: str) -> Errors:
+    """Returns what is wrong with the fields, {} if the site is there now."""
+    if site_id and store.find(site_id):
+        return {"site_id": ["Another site has this name or domain."]}
+    sent = {"domains": lines_of(request.form.get("domain", "")), "timezone": request.form.get("timezone", "") or None}
+    return _change(store, site_id, sent)
+
+
+def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> Errors:
+    try:
+        store.change(*load_changes(site_id, sent))
+    except InvalidSite as error:
+        return by_field(error.fields)
+    except Taken as error:
+        return {error.field: [str(error)]}
+    log.info("site_changed", site_id=site_id, settings=sorted(sent), by=str(administrator().id))
+    return {}
+
+
+def _form(given: Any, errors: Errors) -> Response:
+    return console_page("site_new", 400 if errors else 200, within="sites", given=given, errors=errors)
+
+
+def _settings(site: Site, ingestion_port: int, errors: Errors | None = None) -> Response:
+    """The page with the stored settings, or with those that were sent and refused."""
+    texts = {each.name: request.form.get(each.name, "") for each in SETTING_FIELDS} if errors else _texts(site)
+    return console_page(
+        "site",
+        400 if errors else 200,
+        within="sites",
+        site=site,
+        fields=SETTING_FIELDS,
+        texts=texts,
+        errors=errors or {},
+        collector=address_of(ingestion_port),
+    )
+
+
+def _texts(site: Site) -> dict[str, str]:
+    settings = dump_site(site)
+    return {each.name: _text(each, settings[each.name]) for each in SETTING_FIELDS}
+
+
+def _text(field: SettingField, value: Any) -> str:
+    match field.kind:
+        case "lines":
+            return "\n".join(value)
+        case "json":
+            return json.dumps(value, ensure_ascii=False, indent=1) if value else ""
+        case "flag":
+            return "on" if value else ""
+    return "" if value is None else str(value)
+
+
+def _sent_settings(fields: tuple[SettingField, ...]) -> dict[str, Any]:
+    return {each.name: _value(each, request.form.get(each.name, "").strip()) for each in fields}
+
+
+def _value(field: SettingField, text: str) -> Any:
+    """The value as the API takes it. Text that cannot be read stays text, which the schema refuses."""
+    if field.kind == "flag":
+        return bool(text)
+    if not text:
+        return None
+    if field.kind == "lines":
+        return lines_of(text)
+    if field.kind == "text":
+        return text
+    try:
+        return read_json(text.encode(errors="surrogatepass"))
+    except NotJson:
+        return text

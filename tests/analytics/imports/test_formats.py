@@ -1,0 +1,178 @@
+"""Each format, with a small sample made by hand and its totals counted by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from analytics.imports.formats import IMPORT_FORMATS, detect
+from analytics.imports.source import SourceFile, UnreadableFile
+from analytics.sites.site import Site
+from tests.analytics.imports.conftest import SAMPLES, Imports
+
+# Files, format, what is left out, and the totals: visitors, visits, pageviews, all events.
+CASES: dict[str, tuple[tuple[str, ...], str, dict[str, int], list[int]]] = {
+    "umami": (
+        ("umami_website_event.csv", "umami_session.csv"),
+        "umami",
+        {"other_type": 1, "other_site": 1},
+        [3, 4, 5, 6],
+    ),
+    "combined": (("access.log",), "log", {"asset": 1, "not_a_get": 2, "not_successful": 1}, [3, 3, 5, 5]),
+    "nginx": (("nginx.json.log",), "log", {"asset": 1, "not_readable": 1}, [1, 1, 2, 2]),
+    "caddy": (("caddy.log",), "log", {"not_readable": 1}, [1, 1, 2, 2]),
+    "matomo": (("matomo.json",), "matomo", {"goal": 1}, [2, 2, 3, 6]),
+    "goatcounter": (("goatcounter.csv",), "goatcounter", {"bot": 1}, [2, 2, 4, 5]),
+    "segment": (("segment.jsonl",), "segment", {"identify": 1, "no_message_id": 1}, [2, 2, 2, 3]),
+    "posthog": (("posthog.jsonl",), "posthog", {"of_posthog_itself": 1}, [2, 2, 2, 3]),
+    "ga4": (("ga4.jsonl",), "ga4", {"automatic_event": 1}, [2, 2, 3, 4]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_totals_of_a_sample_are_those_counted_by_hand(imports: Imports, case: str):
+    names, form, skipped, totals = CASES[case]
+    imports.services.sites.put(Site("shop", domains=("shop.example",)))
+    plan = imports.plan(*names)
+    assert plan.format.name == form
+    record = imports.run(*names)
+    assert (record.skipped, imports.totals(), imports.faults()) == (skipped, totals, [])
+    before = imports.stored()
+    assert imports.run(*names).skipped == skipped
+    assert imports.stored() == before, "a repeated import changes nothing"
+    assert imports.faults() == []
+
+
+def test_every_format_has_a_sample():
+    assert {form for _, form, _, _ in CASES.values()} | {"footfall"} == set(IMPORT_FORMATS)
+
+
+def test_umami_s_sessions_describe_its_events(imports: Imports):
+    imports.run("umami_session.csv", "umami_website_event.csv")
+    rows = imports.ask(["visitors", "pageviews"], "visit:browser", "visit:os", "visit:device", "visit:region")
+    assert sorted(rows) == [
+        ["Chrome", "Windows", "Desktop", "DE-BE", 1, 3],
+        ["Firefox", "macOS", "Laptop", "(not set)", 1, 1],
+        ["Safari", "iOS", "Mobile", "US-CA", 1, 1],
+    ]
+    assert sorted(imports.ask(["visits"], "visit:source", "visit:utm_campaign")) == [
+        ["Direct / None", "(not set)", 2],
+        ["Google", "(not set)", 1],
+        ["newsletter", "autumn", 1],
+    ]
+    assert sorted(imports.ask(["events"], "event:props:title")) == [
+        ['He said "hello"', 1],
+        ["Pricing", 2],
+        ["Shop, home", 3],
+    ]
+
+
+def test_another_of_umami_s_websites_can_be_chosen(imports: Imports):
+    record = imports.run("umami_website_event.csv", owner="99999999-ae32-47f1-8400-119fcf4861c4")
+    assert (record.events, record.skipped) == (1, {"other_site": 6, "other_type": 1})
+    assert imports.ask(["pageviews"], "event:page") == [["/other", 1]]
+
+
+def test_a_log_gives_pages_browsers_and_sources_and_no_address_is_stored(imports: Imports):
+    imports.services.sites.put(Site("shop", domains=("shop.example",)))
+    imports.run("access.log")
+    assert sorted(imports.ask(["pageviews"], "event:page")) == [["/", 2], ['/blog/"quoted"', 1], ["/pricing", 2]]
+    assert sorted(imports.ask(["visits"], "visit:source", "visit:browser")) == [
+        ["Direct / None", "Firefox", 1],
+        ["Direct / None", "Safari", 1],
+        ["newsletter", "Firefox", 1],
+    ]
+    written = json.dumps([imports.stored(), list(imports.database["imports"].find())], default=str)
+    assert "203.0.113" not in written
+    assert "Mozilla" not in written
+    (record,) = imports.database["imports"].find()
+    assert "salt" not in record, "with the salt, an address could be guessed"
+
+
+def test_matomo_s_origin_orders_and_clicks(imports: Imports):
+    imports.run("matomo.json")
+    assert sorted(imports.ask(["visits"], "visit:source", "visit:utm_campaign")) == [
+        ["Google", "(not set)", 1],
+        ["newsletter", "autumn", 1],
+    ]
+    rows = imports.ask(["events"], "event:name")
+    assert sorted(rows) == [["Order", 1], ["Outbound Link: Click", 1], ["compare", 1], ["pageview", 3]]
+    (order,) = imports.database["events"].find({"event_type": "Order"})
+    assert (str(order["revenue"]["amount"]), order["revenue"]["currency"]) == ("49.900", "EUR")
+    assert (order["user_id"], order["props"]) == ("ann", {"order_id": "A-17", "items": 2})
+
+
+def test_goatcounter_s_rows_that_are_alike_are_two_pageviews(imports: Imports):
+    imports.run("goatcounter.csv")
+    assert sorted(imports.ask(["events"], "event:name", "event:page")) == [
+        ["pageview", "/", 1],
+        ["pageview", "/blog/hello", 1],
+        ["pageview", "/pricing", 2],
+        ["signup", "(not set)", 1],
+    ]
+    assert sorted(imports.ask(["visits"], "visit:source", "visit:browser", "visit:os_version")) == [
+        ["Hacker News", "Safari", "18", 1],
+        ["newsletter", "Firefox", "(not set)", 1],
+    ]
+
+
+def test_a_message_that_segment_s_client_sent_already_is_a_duplicate(imports: Imports, ingest: Any):
+    first, *_ = (SAMPLES / "segment.jsonl").read_text().splitlines()
+    assert ingest.post("/v1/page", json=json.loads(first) | {"writeKey": "shop"}).status_code == 200
+    imports.run("segment.jsonl")
+    assert imports.totals() == [2, 2, 2, 3]
+
+
+def test_posthog_s_persons_are_visitors(imports: Imports):
+    imports.run("posthog.jsonl")
+    assert sorted(imports.ask(["visitors", "events"], "visit:source")) == [
+        ["Direct / None", 1, 1],
+        ["newsletter", 1, 2],
+    ]
+    (signed,) = imports.database["events"].find({"event_type": "signed up"})
+    assert signed["props"] == {"plan": "pro"}
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_ga4_s_parquet_gives_the_same_as_its_json(imports: Imports, tmp_path: Path, nested: bool):
+    rows = [json.loads(line) for line in (SAMPLES / "ga4.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["event_timestamp"] = int(row["event_timestamp"])
+        for each in row["event_params"]:
+            each["value"] = {"string_value": None, "int_value": None, "double_value": None} | each["value"]
+        if nested:
+            row["event_params"] = {"list": [{"element": each} for each in row["event_params"]]}
+    rows = [{name: row.get(name) for name in rows[1] | rows[3]} for row in rows]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "events_20261102.parquet")
+    assert imports.run(tmp_path / "events_20261102.parquet").skipped == {"automatic_event": 1}
+    assert imports.totals() == [2, 2, 3, 4]
+    revenue = imports.ask(["visits"], "visit:country", "visit:browser")
+    assert sorted(revenue) == [["(not set)", "(not set)", 1], ["DE", "Firefox", 1]]
+
+
+def test_a_file_of_no_format_is_refused_with_the_names_of_the_formats(tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("milk, bread\n")
+    with pytest.raises(UnreadableFile, match=r"No format fits .*notes\.txt\. Name it with --format: footfall, umami"):
+        detect([SourceFile(tmp_path / "notes.txt")])
+    with pytest.raises(UnreadableFile, match="No format fits"):
+        detect([SourceFile(SAMPLES / "matomo.json"), SourceFile(SAMPLES / "access.log")])
+
+
+@pytest.mark.parametrize("name", sorted(IMPORT_FORMATS))
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {}, {"event": None}, {"request": {"uri": 7}}, {"actionDetails": [7, None, {"timestamp": "x"}]},
+        {"type": "page", "messageId": {"a": 1}, "properties": 7}, {"status": "x", "uri": "/", "msec": "1e999"},
+        {"event_params": [{"key": None, "value": 7}], "event_name": "x", "event_timestamp": "9" * 30},
+        {"properties": "[", "event": "x", "distinct_id": 1, "timestamp": []}, {"props": {"\ud800": "\ud800"}},
+    ],
+)  # fmt: skip
+def test_a_hostile_row_is_left_out_with_a_reason(imports: Imports, tmp_path: Path, name: str, hostile: dict[str, Any]):
+    (tmp_path / "hostile").write_text(json.dumps(hostile) + "\n")
+    record = imports.run(tmp_path / "hostile", name=name)
+    assert record.events == 0
+    assert sum(record.skipped.values()) <= 3

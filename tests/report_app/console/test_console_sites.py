@@ -1,0 +1,90 @@
+"""Sites in the console: added, changed, given a new write key, removed."""
+
+import re
+
+import pytest
+
+from analytics.sites.site import Goal, Site
+from config.services import Services
+from tests.support.accounts import Browser, errors_in, path_of
+
+
+def test_a_site_is_added_and_waits_for_its_first_event(owner: Browser, real: Services):
+    added = owner.post("/ops/sites/new", site_id="shop", domain="shop.example", timezone="Europe/Berlin")
+    assert path_of(added) == "/site/shop"
+    site = real.sites.get("shop")
+    assert (site.domains, site.zone.key) == (("shop.example",), "Europe/Berlin")
+    assert 'data-site="shop"' in owner.get("/site/shop").text.replace("&#34;", '"')
+    assert "shop.example" in owner.get("/ops/sites").text
+    assert "/ops/sites/new" in owner.get("/", headers={"Accept": "text/html"}).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"site_id": ""}, "Length must be between 1 and 128."),
+        ({"timezone": "Mars"}, "Not an IANA time zone such as Europe/Berlin."),
+        ({"domain": "http://shop"}, "Not a domain such as shop.example."),
+        ({"site_id": "taken"}, "Another site has this name or domain."),
+        ({"domain": "taken.example"}, "taken.example belongs to the site 'taken'."),
+    ],
+)
+def test_a_field_that_is_wrong_is_named_and_keeps_what_was_written(
+    owner: Browser, real: Services, fields: dict[str, str], said: str
+):
+    real.sites.put(Site("taken", domains=("taken.example",)))
+    sent = {"site_id": "shop", "domain": "shop.example", "timezone": "UTC"} | fields
+    refused = owner.post("/ops/sites/new", **sent)
+    assert refused.status_code == 400
+    assert said in " ".join(errors_in(refused.text))
+    assert all(f'value="{value}"' in refused.text for value in sent.values())
+    assert [site.site_id for site in real.sites.all()] == ["taken"]
+
+
+def test_settings_are_shown_and_changed(owner: Browser, real: Services):
+    real.sites.put(Site("shop/de", goals=(Goal("Sign-up", "signup"),), retention_days=400, honours_dnt=True))
+    page = "/ops/site/shop/de"
+    shown = owner.get(page).text
+    assert 'data-site="shop/de"' in shown.replace("&#34;", '"')
+    assert "signup" in shown
+    fields = {"domains": "shop.example\nwww.shop.test\n", "timezone": "", "goals": '[{"page": "/pricing"}]',
+              "backdate_days": "7", "shows_visitors": "on"}  # fmt: skip
+    assert path_of(owner.post(page, **fields)) == page
+    site = real.sites.get("shop/de")
+    assert site.domains == ("shop.example", "shop.test")
+    assert [goal.page for goal in site.goals] == ["/pricing"]
+    assert (site.backdate_days, site.shows_visitors, site.honours_dnt, site.retention_days) == (7, True, False, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("goals", "[", "Not a valid list."),
+        ("goals", "[" * 20_000, "Not a valid list."),
+        ("goals", '[{"page": 7}]', "goals.0.page"),
+        ("retention_days", "many", "Not a valid integer."),
+        ("excluded_ips", "home", "Not an address such as"),
+        ("trailing_slash", "maybe", "Must be one of"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named_and_changes_nothing(
+    owner: Browser, real: Services, name: str, value: str, said: str
+):
+    before = real.sites.put(Site("shop"))
+    refused = owner.post("/ops/site/shop", **{name: value})
+    assert refused.status_code == 400
+    assert said in " ".join(errors_in(refused.text))
+    assert real.sites.get("shop") == before
+
+
+def test_a_write_key_is_replaced_and_settings_are_removed(owner: Browser, real: Services):
+    key = real.sites.put(Site("shop")).write_key
+    assert path_of(owner.post("/ops/rotate-write-key/shop", page="/ops/site/shop")) == "/ops/site/shop"
+    shown = re.search("Write key: <code>([^<]*)</code>", owner.get("/ops/site/shop").text)
+    assert shown
+    assert shown[1] != key
+    assert "Remove the settings of shop?" in owner.get("/ops/remove-site/shop").text
+    assert path_of(owner.post("/ops/remove-site/shop")) == "/ops/sites"
+    assert real.sites.all() == []
+    assert owner.get("/ops/site/shop").status_code == 404
+    assert owner.get(f"/ops/site/{'x' * 200}").status_code in (400, 404)

@@ -1,0 +1,250 @@
+"""Backup and restore of a whole system, by the commands that docs/backup.md shows."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from pymongo.errors import PyMongoError
+from redis.exceptions import RedisError
+
+from analytics.backup.archive import PARTIAL, read_manifest
+from analytics.events.event import id_from_client
+from analytics.journal.journal import JOURNAL_KEY
+from bench.load import Load, post_request, run_load
+from tests.support.running_system import BIN, ROOT, System, make_project, own_environment, wait_for
+from tests.support.traffic import as_bodies, traffic
+
+QUIET, BUSY = "quiet.example", "busy"
+
+
+def commands_of(page: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+
+
+QUESTIONS: list[dict[str, Any]] = [
+    {"metrics": ["visitors", "visits", "pageviews", "events", "bounce_rate", "visit_duration", "views_per_visit"]},
+    *(
+        {"metrics": ["visitors", "events"], "dimensions": [dimension]}
+        for dimension in (
+            "event:page",
+            "event:goal",
+            "visit:source",
+            "visit:country",
+            "visit:browser",
+            "visit:exit_page",
+        )
+    ),
+    {"metrics": ["visitors", "visits"], "dimensions": ["time:day"]},
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder like a clone of this project, with the virtual environment."""
+    project = make_project(tmp_path_factory.mktemp("clone") / "footfall", "STATS_TIME_LIMIT=19\n")
+    (project / ".venv").symlink_to(BIN.parent)
+    return project
+
+
+@contextmanager
+def ended(system: System) -> Iterator[System]:
+    try:
+        yield system
+    finally:
+        system.kill()
+
+
+@pytest.fixture(scope="module")
+def original(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A running system with events of a quiet site."""
+    with ended(System(tmp_path_factory.mktemp("original"), project=folder, CLAIM_IDLE="5")) as system:
+        system.start()
+        events = traffic(QUIET, datetime.now(UTC) - timedelta(hours=1), days=3, visits_a_day=120)
+        post_all(system, list(as_bodies(events)))
+        drained(system)
+        yield system
+
+
+@pytest.fixture
+def restored(folder: Path, tmp_path: Path) -> Iterator[System]:
+    """A system that never ran."""
+    with ended(System(tmp_path / "restored", project=folder, CLAIM_IDLE="5")) as system:
+        system.folder.mkdir()
+        yield system
+
+
+def post_all(system: System, bodies: list[dict[str, Any]]) -> None:
+    some = iter(bodies)
+    while batch := list(islice(some, 200)):
+        answer = httpx.post(f"{system.ingest}/events", json=batch, timeout=30)
+        assert (answer.status_code, answer.json()["accepted"]) == (200, len(batch)), answer.text
+
+
+def drained(system: System) -> None:
+    redis = system.redis()
+    wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 60)
+
+
+def answers(system: System) -> list[Any]:
+    found = []
+    for question in QUESTIONS:
+        query = {"site_id": QUIET, "date_range": "7d"} | question
+        found.append(httpx.post(f"{system.report}/api/v2/query", json=query, timeout=30).json()["results"])
+    return found
+
+
+def run(system: System, line: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of the docs in the folder of the system. `make run` owns its stores, so none is set."""
+    environment = own_environment() | system.environment
+    ran = subprocess.run(
+        ["sh", "-c", line],
+        cwd=system.project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran
+
+
+def start_command(system: System, *words: str) -> psutil.Popen:
+    return psutil.Popen(
+        [sys.executable, "-m", "footfall", *words],
+        cwd=system.project,
+        env=own_environment() | system.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@contextmanager
+def load(system: System) -> Iterator[Load]:
+    """Events of the busy site, during the block. The result is complete when the block has ended."""
+    seen, stop = Load(), threading.Event()
+
+    def send() -> None:
+        def request(n: int) -> bytes:
+            body = json.dumps({"site_id": BUSY, "event_type": "pageview", "path": f"/{n % 9}", "event_id": f"{n}"})
+            return post_request("footfall", "/event", body.encode())
+
+        vars(seen).update(
+            vars(run_load(system.ports["INGESTION_PORT"], request, seconds=90, stop=stop, connections=16))
+        )
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        thread.join()
+
+
+def ids_of(system: System, site_id: str) -> set[Any]:
+    with system.database() as database:
+        return set(database["events"].distinct("_id", {"site_id": site_id}))
+
+
+def test_a_system_that_is_copied_under_load_answers_the_same_after_the_restore(original: System, restored: System):
+    backup, settings, restore, audit = commands_of("backup.md")
+    with load(original) as seen:
+        wait_for(lambda: len(ids_of(original, BUSY)) > 500, "a load")
+        before = ids_of(original, BUSY)
+        run(original, backup)
+    assert set(seen.statuses) == {200}
+    drained(original)
+    run(restored, settings)
+    assert "STATS_TIME_LIMIT='19.0'" in (restored.project / ".env").read_text()
+    run(restored, restore)
+    restored.start()
+    drained(restored)
+    assert answers(restored) == answers(original)
+    answered = {id_from_client(BUSY, f"{n}") for n in seen.answered}
+    assert before <= ids_of(restored, BUSY) <= answered
+    assert "The ledger is correct" in run(restored, audit).stdout
+    assert ids_of(restored, QUIET) == ids_of(original, QUIET)
+    repeated = sorted(seen.answered)[:200]
+    post_all(restored, [{"site_id": BUSY, "event_type": "pageview", "event_id": f"{n}"} for n in repeated])
+    drained(restored)
+    assert ids_of(restored, BUSY) <= answered
+    assert "The ledger is correct" in run(restored, audit).stdout
+    assert restored.stop() == []
+
+
+def test_a_backup_that_is_killed_at_any_point_is_not_taken_for_a_whole_one(original: System, tmp_path: Path):
+    for n, written in enumerate(("settings.env", "mongodb.events.bson.zst", "redis.ledger.bson.zst", "manifest.json")):
+        folder = tmp_path / f"{n}"
+        partial = folder.with_name(folder.name + PARTIAL)
+        process = start_command(original, "backup", str(folder))
+
+        def is_there(file=partial / written, folder=folder, process=process) -> bool:
+            return file.exists() or folder.exists() or process.poll() is not None
+
+        wait_for(is_there, written)
+        process.kill()
+        process.wait()
+        if folder.exists():  # it was complete before the signal arrived
+            assert read_manifest(folder).files
+            continue
+        assert "documents in" in original.run_footfall("backup", str(folder)).stdout
+        assert not partial.exists()
+        assert read_manifest(folder).files
+
+
+def test_a_restore_that_is_killed_starts_no_system_and_is_continued(original: System, restored: System, tmp_path: Path):
+    assert original.run_footfall("backup", str(tmp_path / "backup")).returncode == 0
+
+    def marked() -> bool:
+        return bool(restored.redis().exists("footfall:stores"))
+
+    def has_events() -> bool:
+        with restored.database() as database:
+            return database["events"].estimated_document_count() > 100
+
+    def has_counts() -> bool:
+        return bool(restored.redis().exists("footfall:books"))
+
+    for reached in (marked, has_events, has_counts):
+        process = start_command(restored, "restore", str(tmp_path / "backup"))
+
+        def is_there(reached=reached, process=process) -> bool:
+            try:
+                return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE or reached()
+            except (RedisError, PyMongoError):
+                return False
+
+        wait_for(is_there, "a restore that has begun", 60)
+        assert process.poll() is None, "it was not killed in time"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        restored.launch()
+        assert restored.process.wait(timeout=60) == 1
+        assert "did not finish. Run the same `footfall restore` again to continue it" in restored.output()
+    ran = restored.run_footfall("restore", str(tmp_path / "backup"), REDIS_URL="", MONGODB_URI="")
+    assert ran.returncode == 0, ran.stderr
+    restored.start()
+    drained(restored)
+    assert answers(restored) == answers(original)
+    assert restored.run_footfall("audit").returncode == 0
+    ran = restored.run_footfall("restore", str(tmp_path / "backup"))
+    assert (ran.returncode, "Stop them first" in ran.stderr) == (1, True)
+
+
+def test_the_commands_to_upgrade_run_while_the_system_runs(original: System):
+    for line in commands_of("upgrading.md"):
+        assert "Nothing to upgrade." in run(original, line).stdout

@@ -1,0 +1,194 @@
+"""The console in a real Chromium against the whole running system, as its owner uses it.
+
+Screenshots are written to build/screenshots. `FOOTFALL_PICTURE=1` also writes the picture of the documentation.
+"""
+
+import os
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver import Keys
+from selenium.webdriver.common.by import By
+
+from analytics.journal.journal import JOURNAL_KEY
+from tests.support.accounts import PASSWORD
+from tests.support.browser import chromium
+from tests.support.running_system import ROOT, System, wait_for
+from tests.system.test_dashboard_in_browser import FIREFOX, SCREENSHOTS, THEMES, Page, ask, faults, send
+
+PICTURE = ROOT / "docs" / "images" / "console.png"
+WIDTHS = (360, 768, 1280, 1600)
+HOSTILE = "\"'><img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script></textarea>"
+VIEWS = {
+    "health": "/ops",
+    "ledger": "/ops/ledger",
+    "dead-letters": "/ops/dead-letters",
+    "purge": "/ops/dead-letters/purge",
+    "rates": "/ops/rates",
+    "workers": "/ops/workers",
+    "segments": "/ops/segments",
+    "sites": "/ops/sites",
+    "new-site": "/ops/sites/new",
+    "site": "/ops/site/console-shop",
+    "remove-site": "/ops/remove-site/console-shop",
+    "keys": "/ops/keys",
+    "users": "/ops/users",
+}
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory, system: System) -> Iterator[webdriver.Chrome]:
+    """A browser in which an owner is signed in, who joined by the link of the command line."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as driver:
+        page, email = Page(driver, system.report), f"{uuid4().hex}@example.org"
+        link = system.run_footfall("users", "invite-owner").stdout.strip()
+        page.open(urlsplit(link).path)
+        for name, text in (("email", email), ("name", "Olga"), ("password", PASSWORD)):
+            page.one(f"[name={name}]").send_keys(text)
+        page.one("main button").click()
+        wait_for(lambda: page.driver.current_url == f"{system.report}/", "the overview")
+        yield driver
+
+
+@pytest.fixture
+def page(driver: webdriver.Chrome, busy: System) -> Iterator[Page]:
+    page = Page(driver, busy.report)
+    page.show_as(1280, 900, "light")
+    driver.get_log("browser")
+    yield page
+    said = [entry for entry in driver.get_log("browser") if entry["source"] in ("security", "javascript")]
+    assert said == [], "the policy refused something, or a script failed"
+
+
+@pytest.fixture(scope="module")
+def busy(system: System) -> System:
+    """The system with a site, events, dead letters with hostile payloads, a key, and samples."""
+    assert system.run_footfall("sites", "set", "console-shop", "domains=console.example").returncode == 0
+    assert system.run_footfall("keys", "create", "Nightly export", "--scope", "stats:read").returncode == 0
+    visit = {"site_id": "console-shop", "hostname": "console.example", "ip": "192.0.2.1", "user_agent": FIREFOX}
+    send(system, *(visit | {"event_type": "pageview", "path": f"/{n}"} for n in range(40)))
+    redis = system.redis()
+    for payload in (HOSTILE, '{"site_id": "console-shop", "event_type": 7}', '{"event_type": {"<b>": 1}, "path": 7}'):
+        redis.xadd(JOURNAL_KEY, {"event": payload})
+    wait_for(lambda: not redis.xlen(JOURNAL_KEY), "an empty journal")
+    for _ in range(2):
+        assert system.run_celery("call", "tasks.samples.take_sample").returncode == 0
+    wait_for(lambda: redis.xlen("footfall:samples") >= 2, "samples")
+    return system
+
+
+def first_letter(page: Page) -> str:
+    """Opens the newest dead letter whose event has a site."""
+    page.open("/ops/dead-letters?site=console-shop")
+    page.click("tbody a")
+    return page.driver.current_url
+
+
+def test_the_start_page_shows_the_running_system(page: Page, busy: System):
+    page.open("/ops")
+    wait_for(lambda: "1 worker: worker@" in page.one("#part-findings").text, "the findings")
+    assert "Accepted" in page.one("#part-today").text
+    page.click(".ops a[href='/ops/workers']")
+    wait_for(lambda: "Reads dead_letters, events, segments." in page.one("main").text, "the workers")
+    said = busy.run_footfall("workers")
+    assert (said.returncode, "reads dead_letters,events,segments" in said.stdout) == (0, True)
+
+
+def test_a_part_follows_the_journal_by_itself(page: Page, busy: System):
+    page.open("/ops")
+    before = page.texts("#part-today dd")[0]
+    visit = {"site_id": "console-shop", "hostname": "console.example", "ip": "192.0.2.1", "user_agent": FIREFOX}
+    send(busy, visit | {"event_type": "pageview", "path": "/again"})
+    wait_for(lambda: page.texts("#part-today dd")[0] != before, "a higher count")
+
+
+def test_a_hostile_payload_is_text_in_the_browser(page: Page):
+    page.open("/ops/dead-letters")
+    links = page.run("return [...document.querySelectorAll('tbody a')].map((each) => each.pathname)")
+    assert len(links) >= 3
+    for path in ["/ops/dead-letters", *links]:
+        page.open(path)
+        assert page.driver.title.endswith("Console · Footfall")
+        assert not page.driver.find_elements(By.CSS_SELECTOR, "main img, main script")
+
+
+def test_a_dead_letter_is_corrected_and_replayed_by_keyboard(page: Page, busy: System):
+    url = first_letter(page)
+    field = page.one("textarea")
+    field.send_keys(Keys.CONTROL + "a", Keys.NULL, '{"site_id": "console-shop"}', Keys.TAB, Keys.ENTER)
+    wait_for(lambda: "The event was not replayed." in page.one("main").text, "what is wrong")
+    field = page.one("textarea")
+    event = '{"site_id": "console-shop", "event_type": "corrected", "hostname": "console.example"}'
+    field.send_keys(Keys.CONTROL + "a", Keys.NULL, event, Keys.TAB, Keys.ENTER)
+    wait_for(lambda: page.driver.current_url != url and page.texts(".done"), "the list")
+    body = {"site_id": "console-shop", "metrics": ["events"], "filters": [["is", "event:name", ["corrected"]]]}
+    wait_for(lambda: ask(busy, **body)[0]["metrics"] == [1], "the event")
+    mine = "/ops/dead-letters?site=console-shop"
+    wait_for(lambda: page.open(mine) or "No dead letters match." in page.one("main").text, "a list without the letter")
+
+
+def test_a_purge_asks_with_the_count(page: Page, busy: System):
+    busy.redis().xadd(JOURNAL_KEY, {"event": '{"site_id": "console-purged", "event_type": 7}'})
+    purged = "/ops/dead-letters?site=console-purged"
+    wait_for(lambda: page.open(purged) or "1 dead letter" in page.one("main").text, "the dead letter")
+    page.click(".pick.danger")
+    assert page.one("h1").text == "Purge 1 dead letter?"
+    page.click("main form .danger")
+    assert page.texts(".done") == ["1 dead letter is purged."]
+
+
+def test_a_site_is_added_and_waits_for_its_first_event(page: Page):
+    site = f"new-{uuid4().hex[:8]}"
+    page.open("/")
+    page.click(".page-head a")
+    page.one("[name=site_id]").send_keys(site, Keys.TAB, f"{site}.example", Keys.ENTER)
+    wait_for(lambda: page.driver.current_url.endswith(f"/site/{site}"), "the site")
+    assert f'data-site="{site}"' in page.one("pre").text
+
+
+def test_charts_are_drawn_and_read_by_keyboard(page: Page):
+    page.open("/ops/rates?period=day")
+    assert len(page.driver.find_elements(By.CSS_SELECTOR, ".chart.drawn canvas")) == 4
+    page.one(".plot").send_keys(Keys.END)
+    read = page.run("return document.getElementById('read-events').textContent")
+    assert "Stored" in read
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_pages_are_accessible_in_both_themes(page: Page, theme: str):
+    found = {}
+    for name, path in views(page).items():
+        page.show_as(1280, 900, theme)
+        page.open(path)
+        found[name] = faults(page)
+    assert {name: each for name, each in found.items() if each} == {}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_pages_fit_every_width(page: Page, theme: str):
+    shown = views(page)
+    for width in WIDTHS:
+        for name, path in shown.items():
+            page.show_as(width, 900, theme)
+            page.open(path)
+            page.shoot(SCREENSHOTS / f"console-{name}-{theme}-{width}.png", width, theme)
+            assert page.run("return document.documentElement.scrollWidth") <= width, (name, width)
+
+
+def views(page: Page) -> dict[str, str]:
+    """VIEWS, and the pages of the first dead letter and of the first user."""
+    found = dict(VIEWS)
+    for name, path in (("dead-letter", "/ops/dead-letters"), ("user", "/ops/users")):
+        page.open(path)
+        found[name] = urlsplit(page.one("tbody a").get_attribute("href") or "").path
+    return found
+
+
+@pytest.mark.skipif("FOOTFALL_PICTURE" not in os.environ, reason="writes a file of the documentation")
+def test_the_picture_of_the_documentation(page: Page):
+    page.open("/ops")
+    page.shoot(PICTURE, 1280, "light")
+    assert PICTURE.stat().st_size < 200_000
