@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format docs backup tracker bench bench-reports bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs backup tracker bench bench-reports bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 run: .venv/ready ## start the whole system in the foreground; Ctrl-C stops it
 	@exec $(BIN)/python -m footfall.supervisor
+
+demo: .venv/ready ## three sites with 90 days of traffic, and their dashboard; starts the system if it is not running
+	@exec $(BIN)/python -m footfall demo
 
 test: .venv/ready ## the whole test suite, against real servers of its own
 	@$(BIN)/python -m tests.support.stock_clients

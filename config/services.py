@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from analytics.accounts.sharing import SharingStore
     from analytics.accounts.store import AccountStore
     from analytics.backup.backup import BackupStores
+    from analytics.dashboards.annotations import AnnotationStore
+    from analytics.dashboards.funnels import FunnelStore
     from analytics.enrichment.steps import Lookups
     from analytics.events.removal import Removals
     from analytics.events.store import EventStore
@@ -202,6 +204,18 @@ class Services:
         from analytics.accounts.sharing import SharingStore
 
         return SharingStore(self.database, self.now)
+
+    @cached_property
+    def annotations(self) -> AnnotationStore:
+        from analytics.dashboards.annotations import AnnotationStore
+
+        return AnnotationStore(self.database)
+
+    @cached_property
+    def funnels(self) -> FunnelStore:
+        from analytics.dashboards.funnels import FunnelStore
+
+        return FunnelStore(self.database)
 
     @cached_property
     def salts(self) -> Salts:

@@ -10,6 +10,7 @@ from config.version import FOOTFALL_VERSION
 from footfall.audit import audit_command
 from footfall.backup import backup_command, restore_command
 from footfall.dead_letters import dead_letters
+from footfall.demo import demo
 from footfall.doctor import doctor
 from footfall.imports import import_command, imports_group
 from footfall.keys import keys
@@ -36,6 +37,7 @@ for command in (
     audit_command,
     backup_command,
     dead_letters,
+    demo,
     doctor,
     import_command,
     imports_group,

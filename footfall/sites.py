@@ -15,7 +15,10 @@ from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
 from footfall.command_group import Group, fail, services_of
 
-_LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(value, list | tuple)} - {"goals"}
+_LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(value, list | tuple)} - {
+    "goals",
+    "saved_filters",
+}
 
 
 @click.group("sites", cls=Group)

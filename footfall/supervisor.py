@@ -316,23 +316,25 @@ def _check_stores(settings: Settings) -> None:
             check_store(settings, store)
 
 
-def _urls(settings: Settings) -> dict[str, str]:
+def urls_of(settings: Settings) -> dict[str, str]:
+    """Where the apps and Flower are, by name."""
     ports = {"ingest": settings.ingestion_port, "report": settings.reporting_port, "flower": settings.flower_port}
     return {name: f"http://{settings.reached_at}:{port}" for name, port in ports.items()}
 
 
 def _checks(settings: Settings) -> dict[str, Callable[[], bool]]:
     """By the name in the Procfile, a function that tells whether a process works."""
-    urls = _urls(settings)
+    urls = urls_of(settings)
     return {
-        "ingest": lambda: _answers(f"{urls['ingest']}/readyz"),
-        "report": lambda: _answers(f"{urls['report']}/readyz"),
-        "flower": lambda: _answers(f"{urls['flower']}/healthcheck"),
+        "ingest": lambda: answers(f"{urls['ingest']}/readyz"),
+        "report": lambda: answers(f"{urls['report']}/readyz"),
+        "flower": lambda: answers(f"{urls['flower']}/healthcheck"),
         "worker": _workers_answer,
     }
 
 
-def _answers(url: str) -> bool:
+def answers(url: str) -> bool:
+    """Whether the URL answers with 200 within 2 seconds."""
     try:
         with urllib.request.urlopen(url, timeout=2) as answer:
             return bool(answer.status == 200)
@@ -354,7 +356,7 @@ def _owner_link(settings: Settings) -> str:
         try:
             if services.accounts.has_users():
                 return ""
-            return join_url(_urls(settings)["report"], services.accounts.invite_owner())
+            return join_url(urls_of(settings)["report"], services.accounts.invite_owner())
         except Unavailable as error:  # the system runs without the link
             write_line(
                 "run", f"no link for the first owner: {error}. Make one with `python -m footfall users invite-owner`."
@@ -363,7 +365,7 @@ def _owner_link(settings: Settings) -> str:
 
 
 def _banner(settings: Settings, data: Path, owner_link: str) -> str:
-    urls = _urls(settings)
+    urls = urls_of(settings)
     first_steps = (IN_PRODUCTION if settings.is_production else IN_DEVELOPMENT).format(**urls)
     if owner_link:
         first_steps = FIRST_OWNER.format(link=owner_link) + first_steps

@@ -94,7 +94,15 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(app, REPORT_API))
     pages = PageServices(
-        reports, services.realtime, services.ledger, sites, site_called, clock, settings.ingestion_port
+        reports,
+        services.realtime,
+        services.ledger,
+        sites,
+        site_called,
+        clock,
+        settings.ingestion_port,
+        services.funnels,
+        services.annotations,
     )
     overview = partial(overview_page, pages)
     app.register_blueprint(front_page_blueprint("Footfall: reports", _FRONT_PAGE, _LINKS, overview))

@@ -130,7 +130,8 @@ COMPONENTS: dict[str, Json] = {
 _FILTERS = list_of(
     ref("QueryFilter"),
     maxItems=MOST_CONDITIONS,
-    description=f"An event must match all filters. The limits are {MOST_CONDITIONS} conditions and {MOST_VALUES} "
+    description='An event must match all filters. `["is", "segment", [id]]` is a saved filter of the site. '
+    f"The limits are {MOST_CONDITIONS} conditions and {MOST_VALUES} "
     f"values in total, and {MOST_DEPTH} levels of nesting.",
 )
 

@@ -55,6 +55,7 @@ from analytics.queries.query import (
     of_days,
 )
 from analytics.schema_fields import EARLIEST, INT64, LATEST_SENT, is_encodable
+from analytics.sites.schema import MOST_SAVED
 from analytics.sites.site import Site
 from analytics.suggestion import closest, did_you_mean
 
@@ -230,14 +231,20 @@ def check_site_ids(value: object) -> list[str]:
 
 
 def _as_one(site: Site, others: Sequence[Site]) -> Site:
-    """Return the site with the goals that all the sites have. Raises InvalidQuery if their days differ."""
+    """Return the site with the goals and saved filters that all the sites have. Raises InvalidQuery if their days
+    differ.
+    """
     zones = {each.site_id: each.zone.key for each in (site, *others)}
     if len(set(zones.values())) > 1:
         named = ", ".join(f"{_cut(site_id)} {zone}" for site_id, zone in zones.items())
         raise InvalidQuery(
             "#/site_id", f"Expected sites with the same time zone but got {named}. Query the sites of each zone."
         )
-    return replace(site, goals=tuple(goal for goal in site.goals if all(goal in other.goals for other in others)))
+    return replace(
+        site,
+        goals=tuple(goal for goal in site.goals if all(goal in other.goals for other in others)),
+        saved_filters=tuple(x for x in site.saved_filters if all(x in other.saved_filters for other in others)),
+    )
 
 
 def _metrics(value: object) -> tuple[str, ...]:
@@ -333,13 +340,20 @@ def _filter(value: object, place: str, site: Site, depth: int = 1, in_done: bool
         case ["has_done" | "has_not_done" as operator, one]:
             done = Done(inner(one, f"{place}/1", in_done=True))
             return done if operator == "has_done" else Not(done)
-        case [_, "segment", *_]:
-            raise InvalidQuery(
-                place, "Saved filters (segments) are not supported. Send the filters of the segment instead."
-            )
+        case ["is", "segment", [_, *_] as ids] if len(ids) <= MOST_SAVED:
+            return Or(tuple(_saved_filter(each, f"{place}/2/{i}", site, depth, in_done) for i, each in enumerate(ids)))
         case [str(operator), str(dimension), [_, *_], *_] if operator in OPERATORS and _is_dimension(dimension):
             return _condition(list(value), place, site)
     raise _invalid_filter(value, place)
+
+
+def _saved_filter(saved_id: object, place: str, site: Site, depth: int, in_done: bool) -> Filter:
+    """A saved filter of the site, which Plausible calls a segment. It names no other saved filter."""
+    saved = next((each for each in site.saved_filters if type(saved_id) is int and each.id == saved_id), None)
+    if saved is None:
+        raise InvalidQuery(place, f"The segment {_quoted(saved_id)} is not a saved filter of this site.")
+    alone = replace(site, saved_filters=())
+    return And(tuple(_filter(each, place, alone, depth + 1, in_done) for each in json.loads(saved.filters)))
 
 
 def _condition(entry: list[Any], place: str, site: Site) -> Filter:

@@ -3,6 +3,7 @@
 Callers must handle InvalidSite, which says what is wrong by field. A field of the first goal is called `goals.0.page`.
 """
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -17,12 +18,16 @@ from analytics.addresses import plain_network
 from analytics.events.event_size import LARGEST, LEAST
 from analytics.json_schema import Json, an_object, schema_of, text
 from analytics.schema_fields import CURRENCY, OPTIONAL, Code, Flag, StrictSchema, Text, Whole, normalized
-from analytics.sites.site import Goal, Site
+from analytics.sites.site import Goal, SavedFilter, Site
 from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
 
 MOST_GOALS = 100
 _MOST_LISTED = 100  # domains, origins, networks, paths or parameters
 LONGEST_PAGE = 2048
+MOST_SAVED = 50  # filters of a site
+LONGEST_SAVED = 4000  # characters of a filter's JSON
+LONGEST_SAVED_NAME = 100  # characters
+_LARGEST_ID = 2**31 - 1
 _MOST_DAYS = 36_500
 VISIT = "Visit "
 _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -79,10 +84,50 @@ def _zones() -> set[str]:
     return available_timezones() - {"localtime"}
 
 
-def _are_named_apart(goals: Sequence[Goal]) -> None:
-    names = [goal.name for goal in goals]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValidationError([f"Two goals have the name {name!r}." for name in twice])
+def _named_apart(what: str) -> Callable[[Sequence[Goal | SavedFilter]], None]:
+    def check(several: Sequence[Goal | SavedFilter]) -> None:
+        names = [each.name for each in several]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValidationError([f"Two {what} have the name {name!r}." for name in twice])
+
+    return check
+
+
+def _have_own_ids(saved: Sequence[SavedFilter]) -> None:
+    if len({each.id for each in saved}) < len(saved):
+        raise ValidationError("Two saved filters have the same id.")
+
+
+class FilterList(fields.Raw):
+    """Filters of a query, which become JSON text. They are read as such when they are used."""
+
+    json_schema: Json = {"type": "array", "minItems": 1, "examples": [[["is", "visit:country", ["DE"]]]]}
+
+    default_error_messages = {
+        "filters": f"Not a list of filters of a query with at most {LONGEST_SAVED} characters of JSON."
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+        except (ValueError, RecursionError):
+            raise self.make_error("filters") from None
+        if not (isinstance(value, list) and value) or len(text) > LONGEST_SAVED:
+            raise self.make_error("filters")
+        return text
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
+        return json.loads(value)
+
+
+class SavedFilterSchema(StrictSchema):
+    id = Whole(required=True, validate=Range(1, _LARGEST_ID))
+    name = Text(required=True, shortest=1, longest=LONGEST_SAVED_NAME)
+    filters = FilterList(required=True)
+
+    @post_load
+    def make(self, saved: dict[str, Any], **_: Any) -> SavedFilter:
+        return SavedFilter(**saved)
 
 
 class Domain(fields.String):
@@ -150,7 +195,7 @@ class SiteSchema(StrictSchema):
 
     site_id = Text(required=True, shortest=1, longest=128)
     timezone = fields.String(attribute="zone", validate=is_zone, metadata=_ZONE, **OPTIONAL)
-    goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _are_named_apart], **OPTIONAL)
+    goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _named_apart("goals")], **OPTIONAL)
     shows_visitors = Flag(**OPTIONAL)
     domains = _several(Domain())
     allowed_origins = _several(OriginField())
@@ -163,6 +208,11 @@ class SiteSchema(StrictSchema):
     retention_days = Whole(validate=Range(1, _MOST_DAYS), **OPTIONAL)
     trailing_slash = fields.String(validate=OneOf(["keep", "drop"]), **OPTIONAL)
     max_event_bytes = Whole(validate=Range(LEAST, LARGEST), **OPTIONAL)
+    saved_filters = fields.List(
+        fields.Nested(SavedFilterSchema),
+        validate=[Length(max=MOST_SAVED), _named_apart("saved filters"), _have_own_ids],
+        **OPTIONAL,
+    )
 
     @post_load
     def make(self, loaded: dict[str, Any], **_: Any) -> Site:
@@ -179,12 +229,19 @@ class GoalJson(TypedDict):
     currency: NotRequired[str]
 
 
+class SavedFilterJson(TypedDict):
+    id: int
+    name: str
+    filters: list[Any]
+
+
 _site_schema = SiteSchema()
 # The JSON Schema of dump_site: the names of SiteSchema and the types of Site, except those that are others in JSON.
 _TYPES = get_type_hints(Site, include_extras=True) | {
     "timezone": str,
     "goals": list[GoalJson],
     "excluded_ips": list[str],
+    "saved_filters": list[SavedFilterJson],
 }
 SITE_JSON = an_object({name: schema_of(_TYPES[name]) for name in _site_schema.fields})
 

@@ -25,6 +25,17 @@ class Goal:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedFilter:
+    """A filter of the site's reports that has a name. Queries use it as `["is", "segment", [id]]`. `filters` are those
+    of POST /api/v2/query, as JSON text. They are read when they are used, because goals may change.
+    """
+
+    id: int
+    name: str
+    filters: str
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A site's settings. A site without settings has the defaults.
 
@@ -52,3 +63,4 @@ class Site:
     retention_days: Count | None = None
     trailing_slash: Literal["keep", "drop"] = "keep"
     max_event_bytes: Count = MOST_EVENT_BYTES
+    saved_filters: tuple[SavedFilter, ...] = ()

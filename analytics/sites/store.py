@@ -8,7 +8,7 @@ unreachable or slow.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from functools import partial
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -23,7 +23,8 @@ from pymongo.errors import PyMongoError
 
 from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.sites.names import conflict_of, names_of, spellings
-from analytics.sites.site import Goal, Site
+from analytics.sites.schema import MOST_SAVED
+from analytics.sites.site import Goal, SavedFilter, Site
 from analytics.suggestion import did_you_mean
 from analytics.timed_cache import TimedCache
 from analytics.unavailable import raising_unavailable
@@ -40,6 +41,7 @@ _NAMES = {field.name: field.name for field in fields(Site)} | {"site_id": "_id",
 _READ: Mapping[str, Callable[[Any], Any]] = {
     "zone": ZoneInfo,
     "goals": lambda goals: tuple(Goal(**goal) for goal in goals),
+    "saved_filters": lambda saved: tuple(SavedFilter(**each) for each in saved),
     "excluded_ips": lambda networks: tuple(map(ip_network, networks)),
 }
 
@@ -50,6 +52,10 @@ class Taken(Exception):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class TooManySaved(Exception):
+    """The site has MOST_SAVED filters."""
 
 
 class UnknownSite(Exception):
@@ -138,6 +144,32 @@ class SiteStore:
         has no settings, and may run several times. Raises as put does, and what `edited` raises.
         """
         return self._write(site_id, lambda there: to_document(edited(from_document(there) if there else None)))
+
+    def save_filter(self, site_id: str, name: str, filters: str) -> SavedFilter:
+        """Save a filter of the site. It replaces the one of the same name, and keeps its id. Raises TooManySaved and
+        Unavailable.
+        """
+
+        def with_filter(site: Site | None) -> Site:
+            site = site or Site(site_id)
+            ids = {each.name: each.id for each in site.saved_filters}
+            if len({*ids, name}) > MOST_SAVED:
+                raise TooManySaved
+            new = SavedFilter(ids.get(name) or max(ids.values(), default=0) + 1, name, filters)
+            others = (each for each in site.saved_filters if each.name != name)
+            return replace(site, saved_filters=(*others, new))
+
+        return next(each for each in self.edit(site_id, with_filter).saved_filters if each.name == name)
+
+    def remove_filter(self, site_id: str, filter_id: int) -> None:
+        """Remove a saved filter of the site, if there is one. Raises Unavailable."""
+        with self._changing():
+            self._sites.update_one({"_id": site_id}, {"$pull": {"saved_filters": {"id": filter_id}}})
+        self._changed(self)
+
+    def forget(self) -> None:
+        """Read sites again when they are next needed: another process may have changed one a moment ago."""
+        self._remembered.clear()
 
     def rotate_write_key(self, site_id: str) -> Site | None:
         """Give the site a new write key; the old key stops working. Returns the site, or None if it has no settings.
@@ -258,7 +290,7 @@ def _to_stored(value: object) -> object:
     match value:
         case tuple():
             return [_to_stored(each) for each in value]
-        case Goal():
+        case Goal() | SavedFilter():
             return asdict(value)
         case ZoneInfo():
             return value.key

@@ -17,6 +17,7 @@ from analytics.reports.results import Answer, Refused
 from report_app.metric_format import Cell, cells, columns
 from report_app.page_access import viewer
 from report_app.pages import panels
+from report_app.pages.exploration_rows import EXPLORATIONS
 from report_app.pages.hero import Hero, chart_of, grain_of, key_figures
 from report_app.pages.left_out import count_left_out, left_out
 from report_app.pages.page_reports import SiteQuestion, readable_sites
@@ -24,7 +25,15 @@ from report_app.pages.page_state import COMPARISON_NAMES, CUSTOM, PERIODS, PageS
 from report_app.pages.panel_rows import rows_of
 from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
-from report_app.pages.words import OPERATOR_NAMES, clock, filter_dimensions, period_name, term_words, value_name
+from report_app.pages.words import (
+    OPERATOR_NAMES,
+    bucket_name,
+    clock,
+    filter_dimensions,
+    period_name,
+    term_words,
+    value_name,
+)
 from report_app.trouble import TROUBLES, Trouble, shorter_period, trouble_of, with_retry
 
 _IN_THE_PAGE = 0.8  # seconds that the page waits for its figures, before they are loaded as a part
@@ -41,10 +50,16 @@ def page(asked: SiteQuestion, budget: Budget) -> Response:
     hero, trouble = _hero_at_once(asked, budget)
     if hero and _has_no_event(asked, hero, budget):
         return show("first_event.html", **_frame(asked), **_waiting(asked))
-    answer = show("dashboard.html", **_frame(asked), **_in_hero(asked, hero, trouble), panels=PANELS.values())
+    answer = show(
+        "dashboard.html",
+        **_frame(asked),
+        **_in_hero(asked, hero, trouble),
+        panels=PANELS.values(),
+        explorations=EXPLORATIONS,
+    )
     if _asks_otherwise(asked.state):
         answer.headers["HX-Trigger-After-Settle"] = "question"  # panels load again
-    return _at(answer, asked, asked.state)
+    return at_state(answer, asked, asked.state)
 
 
 def hero_part(asked: SiteQuestion) -> Response:
@@ -67,7 +82,7 @@ def panel_part(panel: Panel, asked: SiteQuestion, opened: str | None) -> Respons
     tab = panel.tab(state.tab_of(panel.name))
     rows = rows_of(tab, state, *asked.answer(panels.top_rows(asked.question, tab)))
     answer = show("panel.html", site=asked.site, state=state, panel=panel, open_tab=tab, rows=rows)
-    return _at(answer, asked, state) if opened else answer
+    return at_state(answer, asked, state) if opened else answer
 
 
 def left_out_part(asked: SiteQuestion, opened: str | None) -> Response:
@@ -84,7 +99,7 @@ def left_out_part(asked: SiteQuestion, opened: str | None) -> Response:
         days=[(name, count) for name, count in by_day if count],
         total=sum(each.count for each in reasons),
     )
-    return _at(answer, asked, state) if opened else answer
+    return at_state(answer, asked, state) if opened else answer
 
 
 def first_event_part(asked: SiteQuestion) -> Response:
@@ -166,8 +181,11 @@ def _hero_at_once(asked: SiteQuestion, budget: Budget) -> tuple[Hero | None, Tro
 def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
     figures = asked.answer(panels.figures(asked.question), budget)
     query, answer = _over_time(asked, figures[0].period, budget)
-    chart = chart_of(asked.state, query, answer, asked.now)
-    return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of)
+    first, last = query.period.first_day(), query.period.last_day()
+    annotations = asked.services.annotations.list(asked.site.site_id, first, last)
+    chart = chart_of(asked.state, query, answer, asked.now, annotations)
+    notes = [(bucket_name(each.day.isoformat(), "day"), each) for each in annotations]
+    return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of, notes)
 
 
 def _over_time(asked: SiteQuestion, period: Period, budget: Budget | None = None) -> tuple[Query, Answer]:
@@ -178,6 +196,7 @@ def _over_time(asked: SiteQuestion, period: Period, budget: Budget | None = None
 def _frame(asked: SiteQuestion) -> dict[str, Any]:
     """What a whole page shows around its content."""
     state = asked.state
+    saved = {str(each.id): each.name for each in asked.site.saved_filters}
     called = period_name(asked.period()) if state.period == CUSTOM else PERIODS[state.period][0]
     return _shown(asked) | {
         "viewer": viewer(),
@@ -185,10 +204,9 @@ def _frame(asked: SiteQuestion) -> dict[str, Any]:
         "periods": PERIODS,
         "period": called,
         "comparisons": COMPARISON_NAMES,
-        "chips": [[term_words(term) for term in each] for each in state.filters],
+        "chips": [[term_words(term, saved) for term in each] for each in state.filters],
         "dimensions": filter_dimensions(),
         "operators": OPERATOR_NAMES,
-        "today": asked.now.date().isoformat(),
     }
 
 
@@ -196,6 +214,8 @@ def _shown(asked: SiteQuestion) -> dict[str, Any]:
     return {
         "site": asked.site,
         "state": asked.state,
+        "may_edit": viewer().may_edit(asked.site.site_id),
+        "today": asked.now.date().isoformat(),
         "up_to": clock(asked.now, asked.site.zone),
         "shown_time": lambda moment: clock(moment, asked.site.zone),
     }
@@ -211,7 +231,7 @@ def _waiting(asked: SiteQuestion) -> dict[str, Any]:
     }
 
 
-def _at(answer: Response, asked: SiteQuestion, state: PageState) -> Response:
+def at_state(answer: Response, asked: SiteQuestion, state: PageState) -> Response:
     """The answer, after which the browser's address is that of the state."""
     answer.headers["HX-Push-Url"] = f"/site/{quote(asked.site.site_id)}?{state.as_query()}"
     return answer

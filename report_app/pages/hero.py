@@ -1,8 +1,10 @@
 """The figures and the chart of a dashboard, ready to be shown. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from analytics.dashboards.annotations import Annotation
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import time_labels
 from analytics.queries.query import Grain, Period, Query
@@ -25,7 +27,7 @@ class KeyFigure:
 @dataclass(frozen=True, slots=True)
 class Point:
     """A bucket of the chart. `value` and `before` are None where there is no bucket or nothing to measure, and in the
-    future. `is_open`: more events may enter the bucket.
+    future. `is_open`: more events may enter the bucket. `note`: what happened in the bucket, by its annotations.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Point:
     before: float | None = None
     before_text: str = ""
     is_open: bool = False
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,14 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Hero:
-    """`is_empty`: the period has no events. `as_of`: see Answer."""
+    """`is_empty`: the period has no events. `as_of`: see Answer. `notes`: the annotations of the period, with the names
+    of their days.
+    """
 
     figures: list[KeyFigure]
     chart: Chart
     as_of: datetime | None
+    notes: list[tuple[str, Annotation]]
 
     @property
     def is_empty(self) -> bool:
@@ -81,13 +87,16 @@ def key_figures(query: Query, answer: Answer) -> list[KeyFigure]:
     return [_figure(metric, value, then, compared=bool(query.compare_with)) for metric, value, then in shown]
 
 
-def chart_of(state: PageState, query: Query, answer: Answer, now: datetime) -> Chart:
+def chart_of(
+    state: PageState, query: Query, answer: Answer, now: datetime, annotations: Sequence[Annotation] = ()
+) -> Chart:
     """`query` asks for the selected figure by time."""
     grain = query.grain or "day"
     is_open = open_bucket(query.period, grain, now)
     then = counterparts(query.period, query.compare_with, grain) if query.compare_with else {}
     future = {label for label in time_labels(query.period, grain) if is_open and label > is_open}
     one_day = query.period.end - query.period.start <= timedelta(hours=25)  # also a day with a change of clocks
+    notes = _notes([row.dimensions[0] for row in answer.rows], annotations)
     points = []
     for row in answer.rows:
         label, value = row.dimensions[0], row.metrics[0]
@@ -103,10 +112,22 @@ def chart_of(state: PageState, query: Query, answer: Answer, now: datetime) -> C
                 before=_number(before),
                 before_text=number(state.figure, before) if other else "",
                 is_open=label == is_open,
+                note=notes.get(label, ""),
             )
         )
     before_name = period_name(query.compare_with) if query.compare_with else ""
     return Chart(state.figure, grain, grains_of(query.period), points, period_name(query.period), before_name)
+
+
+def _notes(labels: Sequence[str], annotations: Sequence[Annotation]) -> dict[str, str]:
+    """The annotations by the label of the first bucket of their day, or else of the bucket that the day is in."""
+    notes: dict[str, str] = {}
+    for each in annotations:
+        before = [label for label in labels if label[:10] <= each.day.isoformat()]
+        if before:
+            label = next(one for one in before if one[:10] == before[-1][:10])
+            notes[label] = f"{notes[label]}; {each.text}" if label in notes else each.text
+    return notes
 
 
 def _figure(metric: str, value: Metric, before: Metric, *, compared: bool) -> KeyFigure:

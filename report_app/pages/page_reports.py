@@ -13,6 +13,8 @@ from typing import Any
 from flask import abort
 from werkzeug.datastructures import MultiDict
 
+from analytics.dashboards.annotations import AnnotationStore
+from analytics.dashboards.funnels import FunnelStore
 from analytics.journal.ledger import Ledger
 from analytics.queries.periods import ONE_DAY
 from analytics.queries.query import Period, Query
@@ -43,6 +45,8 @@ class PageServices:
     site_called: SiteLookup
     clock: Callable[[], datetime]
     ingestion_port: int
+    funnels: FunnelStore
+    annotations: AnnotationStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +103,12 @@ def ask_about(
     """
     if not viewer().may_read(services.site_called.id_of(check_site_id(site_id))):
         abort(403)  # also if there is no such site: the answer does not reveal which sites exist
-    site = services.site_called(site_id)
+    site, state = services.site_called(site_id), read_state(args, "30d")
+    if not state.saved_filters <= {each.id for each in site.saved_filters}:
+        services.sites.forget()  # another process may have saved it just now, and sent the browser here
+        site = services.site_called(site_id)
     now = services.clock().astimezone(site.zone)
-    asked = SiteQuestion(services, site, read_state(args, "30d"), now)
+    asked = SiteQuestion(services, site, state, now)
     if {"period", "from", "to"}.isdisjoint(args):
         first = _earliest_within(asked, budget)
         if first and now - first < _NEW:

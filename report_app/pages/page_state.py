@@ -42,6 +42,7 @@ COMPARISON_NAMES = {
     "none": "No comparison",
 }
 FIGURES = ("visitors", "visits", "pageviews", "views_per_visit", "bounce_rate", "visit_duration")
+SEGMENT = "segment"  # instead of a dimension: the values are the ids of saved filters
 _TRIMMED = ("day", "month", "year")  # they end in the future
 _MOST_POINTS = 750  # of the chart: a month of hours
 _MOST_FILTERS = 20
@@ -57,10 +58,12 @@ class FilterTerm:
     values: tuple[str, ...]
 
     def as_json(self) -> list[Any]:
-        return [self.operator, self.dimension, list(self.values)]
+        values = map(int, self.values) if self.dimension == SEGMENT else self.values
+        return [self.operator, self.dimension, list(values)]
 
     def as_text(self) -> str:
-        return ",".join(map(_quoted, (self.operator, short(self.dimension), *self.values)))
+        name = SEGMENT if self.dimension == SEGMENT else short(self.dimension)
+        return ",".join(map(_quoted, (self.operator, name, *self.values)))
 
 
 PageFilter = tuple[FilterTerm, ...]  # one of the conditions must match
@@ -99,6 +102,12 @@ class PageState:
         }
 
     @property
+    def saved_filters(self) -> set[int]:
+        """The ids of the saved filters among its filters."""
+        terms = (term for each in self.filters for term in each if term.dimension == SEGMENT)
+        return {int(value) for term in terms for value in term.values}
+
+    @property
     def is_compared(self) -> bool:
         """Whether there is a comparison. All time has no period before it."""
         return self.compare != "none" and self.period != "all"
@@ -130,6 +139,10 @@ class PageState:
         """The state after a click on a row. It replaces a filter for another value of the same dimension."""
         others = (each for each in self.filters if not _is_click(each, dimension))
         return replace(self, filters=(*others, (FilterTerm("is", dimension, (value,)),)), search="", page=1)
+
+    def with_saved(self, filter_id: int) -> Self:
+        """The state with a saved filter instead of its filters."""
+        return replace(self, filters=((FilterTerm("is", SEGMENT, (str(filter_id),)),),), search="", page=1)
 
     def without_filter(self, number: int) -> Self:
         return replace(self, filters=self.filters[:number] + self.filters[number + 1 :], page=1)
@@ -236,9 +249,15 @@ def _filter(text: str) -> PageFilter | None:
 
 def _term(text: str) -> FilterTerm | None:
     match [unquote(part) for part in text.split(",")]:
+        case ["is", "segment", *ids] if ids and all(_is_id(each) for each in ids):
+            return FilterTerm("is", SEGMENT, tuple(ids))
         case [operator, name, *values] if operator in OPERATORS and values and (dimension := dimension_called(name)):
             return FilterTerm(operator, dimension, tuple(values))
     return None
+
+
+def _is_id(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10
 
 
 def _as_json(alternatives: PageFilter) -> list[Any]:

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from report_app.csv_output import as_csv
 from report_app.page_blueprint import PageBlueprint
-from report_app.pages import dashboard, overview
+from report_app.pages import annotations, dashboard, explorations, overview, saved_filters
 from report_app.pages.page_reports import PageServices, SiteQuestion, ask_about
 from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
@@ -43,6 +43,34 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     def left_out(site_id: str) -> Response:
         return dashboard.left_out_part(asked(site_id), request.args.get("tab"))
 
+    @blueprint.get("/parts/explore/<name>/<path:site_id>", merge_slashes=False)
+    def exploration(name: str, site_id: str) -> Response:
+        return explorations.exploration_part(name, asked(site_id), request.args.get("tab"))
+
+    @blueprint.post("/save-funnel/<path:site_id>", merge_slashes=False)
+    def save_funnel(site_id: str) -> BaseResponse:
+        return explorations.save_funnel(asked(site_id), request.form)
+
+    @blueprint.post("/remove-funnel/<funnel_id>/<path:site_id>", merge_slashes=False)
+    def remove_funnel(funnel_id: str, site_id: str) -> BaseResponse:
+        return explorations.remove_funnel(asked(site_id), funnel_id)
+
+    @blueprint.post("/save-filter/<path:site_id>", merge_slashes=False)
+    def save_filter(site_id: str) -> BaseResponse:
+        return saved_filters.save_filter(asked(site_id), request.form.get("name", ""))
+
+    @blueprint.post("/remove-filter/<int:filter_id>/<path:site_id>", merge_slashes=False)
+    def remove_filter(filter_id: int, site_id: str) -> BaseResponse:
+        return saved_filters.remove_filter(asked(site_id), filter_id)
+
+    @blueprint.post("/annotate/<path:site_id>", merge_slashes=False)
+    def annotate(site_id: str) -> BaseResponse:
+        return annotations.add_annotation(asked(site_id), request.form)
+
+    @blueprint.post("/remove-annotation/<annotation_id>/<path:site_id>", merge_slashes=False)
+    def remove_annotation(annotation_id: str, site_id: str) -> BaseResponse:
+        return annotations.remove_annotation(asked(site_id), annotation_id)
+
     @blueprint.get("/parts/live/<path:site_id>", merge_slashes=False)
     def live(site_id: str) -> Response:
         return show("live.html", here=ask_about(services, site_id).here_now())
@@ -70,6 +98,18 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     @blueprint.get("/csv/left-out/<path:site_id>", merge_slashes=False)
     def left_out_csv(site_id: str) -> Response:
         return as_csv(*dashboard.left_out_table(asked(site_id)))
+
+    @blueprint.get("/csv/funnel/<path:site_id>", merge_slashes=False)
+    def funnel_csv(site_id: str) -> Response:
+        return as_csv(*explorations.funnel_table(asked(site_id)))
+
+    @blueprint.get("/csv/retention/<path:site_id>", merge_slashes=False)
+    def retention_csv(site_id: str) -> Response:
+        return as_csv(*explorations.retention_table(asked(site_id)))
+
+    @blueprint.get("/csv/journeys/<path:site_id>", merge_slashes=False)
+    def journeys_csv(site_id: str) -> Response:
+        return as_csv(*explorations.journeys_table(asked(site_id)))
 
     @blueprint.get("/csv/<name>/<path:site_id>", merge_slashes=False)
     def panel_csv(name: str, site_id: str) -> Response:

@@ -1,5 +1,6 @@
 """How pages show numbers, changes, times and the values of dimensions, in English. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
@@ -13,7 +14,7 @@ from analytics.queries.query import PROPS, Grain, Period
 from analytics.reports.results import Metric, MoneyAmount
 from report_app.metric_format import change as change_in_percent
 from report_app.metric_format import figure
-from report_app.pages.page_state import FilterTerm
+from report_app.pages.page_state import SEGMENT, FilterTerm
 from report_app.url_parameters import short
 
 _ENGLISH = Locale("en")
@@ -169,8 +170,10 @@ def cut_name(dimension: str, name: str) -> tuple[str, str]:
     return name[:-_TAIL], name[-_TAIL:]
 
 
-def term_words(term: FilterTerm) -> tuple[str, str, list[str]]:
-    """A condition as dimension, operator and values."""
+def term_words(term: FilterTerm, saved: Mapping[str, str]) -> tuple[str, str, list[str]]:
+    """A condition as dimension, operator and values. `saved`: the names of saved filters by their ids."""
+    if term.dimension == SEGMENT:
+        return "Saved filter", OPERATOR_NAMES[term.operator], [saved.get(each, each) for each in term.values]
     values = [value_name(term.dimension, value) for value in term.values]
     return dimension_name(term.dimension), OPERATOR_NAMES[term.operator], values
 

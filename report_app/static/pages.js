@@ -95,6 +95,24 @@ function chartOf(figure) {
     tip.style.left = Math.max(8, left + 16 > most ? left - tip.offsetWidth - 16 : left + 16) + 'px'
   }
 
+  const drawFlags = (u) => {
+    const pixel = devicePixelRatio
+    u.ctx.save()
+    u.ctx.strokeStyle = u.ctx.fillStyle = color('--ink-2')
+    u.ctx.lineWidth = pixel
+    for (const [i, row] of rows.entries()) {
+      if (!row.dataset.note) continue
+      const x = Math.round(u.valToPos(i, 'x', true))
+      const { top, height } = u.bbox
+      u.ctx.beginPath()
+      u.ctx.moveTo(x, top + height)
+      u.ctx.lineTo(x, top)
+      u.ctx.stroke()
+      u.ctx.fillRect(x, top, 9 * pixel, 6 * pixel)
+    }
+    u.ctx.restore()
+  }
+
   const chart = new uPlot(
     {
       width: plot.clientWidth,
@@ -116,7 +134,7 @@ function chartOf(figure) {
         { ...line, fill: accent + '14', points: { show: rows.length < 2 || closed.some((_, i) => alone(i)), size: 6 } },
         { ...line, dash: [4, 4], points: { show: open === 0, size: 6 } },
       ],
-      hooks: { setCursor: [tell] },
+      hooks: { setCursor: [tell], draw: [drawFlags] },
     },
     [rows.map((_, i) => i), before, closed, dashed],
     plot,

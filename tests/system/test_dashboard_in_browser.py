@@ -5,11 +5,12 @@ Screenshots are written to build/screenshots. `FOOTFALL_PICTURE=1` also writes t
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -19,20 +20,18 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
-from analytics.batched import batched
-from analytics.journal.journal import JOURNAL_KEY
+from tests.support.accounts import PASSWORD
 from tests.support.browser import chromium
 from tests.support.running_system import ROOT, System, wait_for
 from tests.support.stock_clients import FOLDER
-from tests.support.traffic import as_bodies, traffic
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 PICTURE = ROOT / "docs" / "images" / "dashboard.png"
 AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
-SITE = "example.com"
+SITE = "demo-shop"
 # What is loading, and what asks again later because the server is busy.
 BUSY = """return document.querySelectorAll(
-    '.htmx-request, .panel .skeleton, .skeleton-figure, .trouble[hx-get]').length"""
+    '.htmx-request, .panel:not([hx-trigger^=intersect]) .skeleton, .skeleton-figure, .trouble[hx-get]').length"""
 THEMES = ("light", "dark")
 WIDTHS = (360, 768, 1280, 1600)
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
@@ -68,6 +67,13 @@ class Page:
         found = self.one(selector)
         self.run("arguments[0].scrollIntoView({ block: 'center' })", found)
         found.click()
+        self.settle()
+
+    def show_panel(self, name: str) -> None:
+        """Scrolls to a panel that loads when it is seen."""
+        panel = wait_for(lambda: self.driver.find_elements(By.ID, f"panel-{name}"), "the panel")[0]
+        self.run("arguments[0].scrollIntoView({ block: 'center' })", panel)
+        wait_for(lambda: not panel.find_elements(By.CSS_SELECTOR, ".skeleton"), "the panel's content", 60)
         self.settle()
 
     def press(self, *keys: str) -> None:
@@ -130,15 +136,9 @@ def ask(system: System, **body: Any) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def visited(system: System) -> System:
-    """The system with ten days of traffic of one site."""
-    goals = """goals=[{"event_type": "signup", "name": "Sign-up"}, {"page": "/pricing", "name": "Prices seen"},
-        {"event_type": "purchase", "name": "Purchase", "currency": "EUR"}]"""
-    assert system.run_footfall("sites", "set", SITE, goals).returncode == 0
-    events = list(as_bodies(traffic(SITE, datetime.now(UTC), days=10, visits_a_day=60)))
-    for some in batched(events, 1000):
-        send(system, *some)
-    wait_for(lambda: not system.redis().xlen(JOURNAL_KEY), "an empty journal")
-    assert system.run_footfall("segments", "rebuild").returncode == 0  # instead of waiting until they are built
+    """The system with the traffic of the demo."""
+    done = system.run_footfall("demo", "--days", "30" if "FOOTFALL_PICTURE" in os.environ else "10")
+    assert done.returncode == 0, done.stderr
     return system
 
 
@@ -189,8 +189,8 @@ def test_a_click_on_a_row_filters_the_page_and_back_undoes_it(page: Page, visite
 
 
 def test_the_figures_are_those_of_the_api_under_a_filter(page: Page, visited: System):
-    page.open(f"/site/{SITE}?period=all&f=is,country,DE&f=contains,page,/blog")
-    filters = [["is", "visit:country", ["DE"]], ["contains", "event:page", ["/blog"]]]
+    page.open(f"/site/{SITE}?period=all&f=is,country,DE&f=contains,page,/coffee")
+    filters = [["is", "visit:country", ["DE"]], ["contains", "event:page", ["/coffee"]]]
     (row,) = ask(visited, metrics=["visitors", "visits", "pageviews"], filters=filters)
     assert page.figures[:3] == [f"{number:,}" for number in row["metrics"]]
     rows = ask(visited, dimensions=["visit:browser"], filters=filters, pagination={"limit": 6})
@@ -203,20 +203,20 @@ def test_the_filter_builder_suggests_values_and_joins_conditions(page: Page, vis
     page.press("/")
     Select(page.one("[name=dimension]")).select_by_value("page")
     Select(page.one("[name=operator]")).select_by_value("contains")
-    page.one("[name=value]").send_keys("/blo")
+    page.one("[name=value]").send_keys("/cof")
     options = "return [...document.querySelectorAll('#suggestions option')].map((each) => each.value)"
-    wait_for(lambda: "/blog/exact-numbers" in page.run(options), "suggestions")
-    page.one("[name=value]").send_keys("g", Keys.ENTER)
+    wait_for(lambda: "/coffee/ethiopia" in page.run(options), "suggestions")
+    page.one("[name=value]").send_keys("fee", Keys.ENTER)
     page.settle()
-    assert page.query == "period=all&f=contains,page,/blog"
+    assert page.query == "period=all&f=contains,page,/coffee"
     page.press("/")
-    page.one("[name=value]").send_keys("/pricing")
+    page.one("[name=value]").send_keys("/cart")
     Select(page.one("[name=join]")).select_by_value("or")
     page.one("[name=value]").send_keys(Keys.ENTER)
     page.settle()
     (chip,) = page.texts(".chip")
-    assert chip.startswith("Page contains /blog or Page is /pricing")
-    either = ["or", [["contains", "event:page", ["/blog"]], ["is", "event:page", ["/pricing"]]]]
+    assert chip.startswith("Page contains /coffee or Page is /cart")
+    either = ["or", [["contains", "event:page", ["/coffee"]], ["is", "event:page", ["/cart"]]]]
     assert page.figures[0] == f"{ask(visited, filters=[either])[0]['metrics'][0]:,}"
     page.click(".chip .remove")
     assert page.texts(".chip") == []
@@ -255,6 +255,66 @@ def test_the_main_flow_needs_no_mouse(page: Page, visited: System):
     page.one("[data-key=t]").send_keys(Keys.ENTER)
     page.settle()
     assert page.query == "period=30d&f=is,country,US&tabs=sources.source"
+
+
+@pytest.fixture
+def owner(page: Page, visited: System) -> Page:
+    """The browser, in which a new owner is signed in."""
+    page.driver.get(visited.run_footfall("users", "invite-owner").stdout.strip())
+    for name, text in (("email", "owner@example.org"), ("name", "Olga"), ("password", PASSWORD)):
+        page.one(f"[name={name}]").send_keys(text)
+    page.one("form.card button").click()
+    wait_for(lambda: "/join/" not in page.driver.current_url, "the account")
+    return page
+
+
+def last_days(count: int, zone: str) -> list[str]:
+    today = datetime.now(ZoneInfo(zone)).date()
+    return [(today - timedelta(days=count - 1)).isoformat(), today.isoformat()]
+
+
+def test_an_owner_makes_a_funnel_a_saved_filter_and_an_annotation(owner: Page, visited: System):
+    page = owner
+    page.open(f"/site/{SITE}?period=30d")
+    page.show_panel("funnel")
+    page.click("#panel-funnel summary")
+    page.one(".steps [name=name]").send_keys("Cart to thanks")
+    for value in ("/cart", "/checkout", "/thanks"):
+        fields = page.driver.find_elements(By.CSS_SELECTOR, ".steps [name=value]")
+        next(each for each in fields if each.is_displayed() and not each.get_attribute("value")).send_keys(value)
+    page.one(".steps button").click()
+    page.show_panel("funnel")
+    steps = [{"page": "/cart"}, {"page": "/checkout"}, {"page": "/thanks"}]
+    body = {"site_id": SITE, "date_range": last_days(30, "Europe/Berlin"), "steps": steps}
+    counted = [step["count"] for step in httpx.post(f"{visited.report}/api/v2/funnel", json=body).json()["results"]]
+    assert page.texts("#panel-funnel tbody td:nth-child(2)") == [f"{count:,}" for count in counted]
+    page.open(f"/site/{SITE}?period=30d&f=is,country,DE")
+    german = page.figures
+    page.click("#saved summary")
+    page.one("#saved [name=name]").send_keys("German", Keys.ENTER)
+    wait_for(lambda: "f=is,segment,1" in page.query, "the saved filter")
+    page.settle()
+    assert page.figures == german
+    assert page.texts(".chip")[0].startswith("Saved filter is German")
+    page.click(".legend summary")
+    page.one(".legend [name=text]").send_keys("A new grinder", Keys.ENTER)
+    wait_for(lambda: page.texts(".notes li"), "the annotation")
+    assert "A new grinder" in page.texts(".notes li")[-1]
+
+
+def test_journeys_are_walked_and_retention_has_a_grain(page: Page, visited: System):
+    page.open("/site/demo-app?period=30d")
+    page.show_panel("journeys")
+    before = page.texts("#panel-journeys summary")
+    page.click("#panel-journeys li > a")
+    assert page.texts("#panel-journeys summary") != before
+    assert "tabs=journeys." in page.query
+    page.show_panel("retention")
+    page.click("#retention-day")
+    assert "retention.day" in page.query
+    body = {"site_id": "demo-app", "date_range": last_days(30, "Europe/London"), "grain": "day"}
+    cohorts = httpx.post(f"{visited.report}/api/v2/retention", json=body).json()["results"]
+    assert page.texts("#panel-retention tbody td:nth-child(2)") == [f"{each['visitors']:,}" for each in cohorts]
 
 
 def test_a_theme_is_kept(page: Page, visited: System):
@@ -319,6 +379,8 @@ def test_pages_are_accessible_in_both_themes(page: Page, visited: System, theme:
     for name, path in VIEWS.items():
         page.show_as(1280, 900, theme)
         page.open(path)
+        page.run("scrollTo(0, document.body.scrollHeight)")  # some panels load when they are seen
+        page.settle()
         found[name] = faults(page)
     assert found == {name: [] for name in VIEWS}
 
@@ -335,6 +397,8 @@ def test_pages_fit_every_width(page: Page, visited: System, theme: str):
 
 @pytest.mark.skipif("FOOTFALL_PICTURE" not in os.environ, reason="writes a file of the documentation")
 def test_the_picture_of_the_documentation(page: Page, visited: System):
-    page.open(f"/site/{SITE}?period=7d")
-    page.shoot(PICTURE, 1280, "light")
+    page.open(f"/site/{SITE}?period=30d")
+    page.show_as(1280, 1604, "light")  # up to the last of the usual panels
+    page.settle()
+    page.driver.save_screenshot(str(PICTURE))
     assert PICTURE.stat().st_size < 200_000

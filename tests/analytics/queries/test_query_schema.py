@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,11 +28,12 @@ from analytics.queries.query import (
     Order,
     Period,
     Query,
+    conditions,
     count_labels,
     of_days,
 )
 from analytics.queries.query_schema import MOST_LABELS, InvalidQuery, load_query, read_query, shown
-from analytics.sites.site import Goal, Site
+from analytics.sites.site import Goal, SavedFilter, Site
 
 NOW = datetime(2026, 11, 22, 12, 34, 56, 789000, tzinfo=UTC)  # a Sunday
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -388,11 +390,24 @@ def test_a_goal_in_a_filter_must_exist():
     assert "configured" in error(filters=[["is", "event:goal", ["Login"], {"case_sensitive": False}]])
 
 
-@pytest.mark.parametrize("operator", ["is", "is_not"])
-def test_segments_are_refused_by_name(operator: str):
-    assert error(filters=[["not", [operator, "segment", [1]]]]).startswith(
-        "#/filters/0/1: Saved filters (segments) are not supported"
-    )
+def test_a_segment_is_the_saved_filter_of_the_site_with_this_id():
+    german = '[["is","visit:country",["DE"]],["contains","event:page",["/a","/b"]]]'
+    nested = SavedFilter(4, "Nested", '[["is","segment",[3]]]')
+    site = replace(SITE, saved_filters=(SavedFilter(3, "German", german), nested))
+
+    def refusal(*entry: object) -> str:
+        with pytest.raises(InvalidQuery) as caught:
+            load(site=site, filters=[list(entry)])
+        return caught.value.message
+
+    query = load(site=site, filters=[["not", ["is", "segment", [3]]]])
+    found = [condition.values for condition in conditions(query.filters)]
+    assert found == [("DE",), ("/a", "/b")]
+    assert isinstance(query.filters[0], Not)
+    for wrong in ([9], ["3"], [True], [[3]], [3, 9], [4]):  # no saved filter is a part of another one
+        assert "is not a saved filter of this site" in refusal("is", "segment", wrong)
+    for entry in (["is_not", "segment", [3]], ["is", "segment", []], ["is", "segment", [3] * 51]):
+        assert "Invalid filter" in refusal(*entry)
 
 
 def test_filters_have_limits():

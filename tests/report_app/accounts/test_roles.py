@@ -26,8 +26,9 @@ from tests.support.accounts import Browser, Clock, errors_in, make_member, make_
 SITE = "shop/de"
 ROLES = ["guest", "stranger", "viewer", "editor", "owner"]
 
-PARTS = ("hero", "left-out", "live", "first-event", "suggestions", "card", "panel/<name>")
-REPORTS = ("/site", "/list/<name>", "/csv/<name>", "/csv/chart", "/csv/left-out", *(f"/parts/{part}" for part in PARTS))
+PARTS = ("hero", "left-out", "live", "first-event", "suggestions", "card", "panel/<name>", "explore/<name>")
+TABLES = ("<name>", "chart", "left-out", "funnel", "retention", "journeys")
+REPORTS = ("/site", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS))
 
 CONSOLE = (
     "GET /ops", "GET /ops/ledger", "GET /ops/rates", "GET /ops/workers", "GET /ops/segments", "GET /ops/sites",
@@ -53,6 +54,12 @@ RULES = {
     "POST /sharing/<path:site_id>": {"owner", "editor"},
     "POST /sharing-public/<path:site_id>": {"owner", "editor"},
     "POST /sharing-revoke/<path:site_id>": {"owner", "editor"},
+    "POST /save-funnel/<path:site_id>": {"owner", "editor"},
+    "POST /remove-funnel/<funnel_id>/<path:site_id>": {"owner", "editor"},
+    "POST /save-filter/<path:site_id>": {"owner", "editor"},
+    "POST /remove-filter/<int:filter_id>/<path:site_id>": {"owner", "editor"},
+    "POST /annotate/<path:site_id>": {"owner", "editor"},
+    "POST /remove-annotation/<annotation_id>/<path:site_id>": {"owner", "editor"},
     "GET /account": {"stranger", "viewer", "editor", "owner"},
     "POST /account/password": {"stranger", "viewer", "editor", "owner"},
     "POST /account/sign-out-everywhere": {"stranger", "viewer", "editor", "owner"},
@@ -111,8 +118,9 @@ def test_every_page_opens_to_its_roles_only(app: Flask, person: Callable[[str], 
         browser = person(role) if accounts.find(f"{role}@example.org") is None else again(app, role)
         method, rule = row.split(" ")
         url = rule.replace("<path:site_id>", SITE).replace("<uuid:user_id>", str(other.id))
-        url = url.replace("<token>", "x").replace("<name>", "pages").replace("<any(replay,purge):verb>", "purge")
-        url = re.sub("<uuid:(letter|key)_id>", str(other.id), url)
+        url = url.replace("<name>", "pages").replace("<any(replay,purge):verb>", "purge")
+        url = re.sub("<uuid:(letter|key)_id>", str(other.id), re.sub("<int:[a-z_]*>", "1", url))
+        url = re.sub("<[a-z_]*>", "x", url)
         token = token_in(browser.get("/account").text) or token_in(browser.get("/login").text)
         answer = browser.client.open(url, method=method, data={"csrf_token": token} if method == "POST" else None)
         assert answer.status_code < 500, row

@@ -24,14 +24,16 @@ from analytics.unavailable import Unavailable
 from config.services import Services
 from config.settings import Settings
 from report_app import create_app
+from report_app.pages.exploration_rows import EXPLORATIONS
 from report_app.pages.panels import PANELS
 from tests.support.accounts import Browser, make_owner
 from tests.support.services import tell
 
 MOST_BYTES = 150_000  # of a page with all that it loads, gzipped
 PARTS = [f"/parts/panel/{name}" for name in PANELS] + ["/parts/hero", "/parts/left-out", "/parts/live", "/parts/card"]
+EXPLORED = [f"/parts/explore/{name}" for name in EXPLORATIONS]
 LISTS = [f"/list/{name}" for name in PANELS]
-PAGES = ["/", "/site/shop", "/site/unused", *(f"{path}/shop?period=7d" for path in (*PARTS, *LISTS))]
+PAGES = ["/", "/site/shop", "/site/unused", *(f"{path}/shop?period=7d" for path in (*PARTS, *EXPLORED, *LISTS))]
 HTML = {"Accept": "text/html"}
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert('x')</script>{{7*7}}"
 
@@ -81,7 +83,7 @@ def test_htmx_evaluates_no_code(report: FlaskClient, story: None):
 
 def test_a_page_with_all_that_it_loads_is_light(report: FlaskClient, story: None):
     page = report.get("/site/shop").text
-    parts = [report.get(f"{path}/shop").text for path in PARTS]
+    parts = [report.get(f"{path}/shop").text for path in (*PARTS, *EXPLORED)]
     files = [report.get(file, headers={"Accept-Encoding": "gzip"}) for file in loaded_by(page)]
     assert len(files) == 7
     assert all(file.headers["Content-Encoding"] == "gzip" for file in files)
@@ -99,7 +101,7 @@ def test_a_file_is_cached_forever_at_an_address_of_its_content(report: FlaskClie
     assert report.get("/assets/../page_access.py").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/site/shop", *(f"{path}/shop" for path in (*PARTS, *LISTS))])
+@pytest.mark.parametrize("path", ["/site/shop", *(f"{path}/shop" for path in (*PARTS, *EXPLORED, *LISTS))])
 def test_what_visitors_send_is_text(report: FlaskClient, database: Database, path: str):
     described = ("source", "channel", "utm_campaign", "city", "browser", "os", "language", "referrer")
     tell(
@@ -148,13 +150,18 @@ def closed(settings: Settings, services: Services) -> FlaskClient:
     return create_app(replace(settings, report_key="a-report-key-for-tests"), services).test_client()
 
 
-ALL = ["/", *(f"{path}/shop" for path in ("/site", *PARTS, *LISTS, "/csv/pages", "/csv/chart", "/csv/left-out",
-                                          "/parts/first-event", "/parts/suggestions"))]  # fmt: skip
+ALL = [
+    "/",
+    *(f"{path}/shop" for path in ("/site", *PARTS, *EXPLORED, *LISTS, "/parts/first-event", "/parts/suggestions")),
+    *(f"/csv/{name}/shop" for name in ("pages", "chart", "left-out", *EXPLORATIONS)),
+]
 
 
 def test_every_route_of_pages_is_in_these_tests(report: FlaskClient):
-    rules = [rule.rule for rule in report.application.url_map.iter_rules() if rule.endpoint.startswith("pages.")]
-    known = {re.sub(r"^(/parts/panel|/list|/csv)/(pages|sources|places|devices|goals)/", r"\1/<name>/", path)
+    rules = [rule.rule for rule in report.application.url_map.iter_rules()
+             if rule.endpoint.startswith("pages.") and "GET" in (rule.methods or ())]  # fmt: skip
+    names = "|".join((*PANELS, *EXPLORATIONS))
+    known = {re.sub(rf"^(/parts/panel|/parts/explore|/list|/csv(?=/pages))/({names})/", r"\1/<name>/", path)
              for path in ALL}  # fmt: skip
     assert {rule.replace("<path:site_id>", "shop") for rule in rules} == known - {"/"}
 

@@ -1,0 +1,103 @@
+"""`python -m footfall demo`, on a real system: the dashboard shows what was sent."""
+
+import signal
+import subprocess
+import sys
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from footfall.demo_traffic import DEMO_SITES, DemoSite, day_events
+from tests.support.running_system import ROOT, System, own_environment, wait_for
+
+DAYS = 3
+
+
+@pytest.fixture(scope="module")
+def filled(system: System) -> System:
+    """A system with a short demo."""
+    done = system.run_footfall("demo", "--days", str(DAYS))
+    assert done.returncode == 0, done.stderr
+    assert f"The dashboard: {system.report}/site/demo-shop" in done.stdout
+    return system
+
+
+def numbers(system: System, site: DemoSite, day: str, *metrics: str, filters: Any = ()) -> list[Any]:
+    body = {"site_id": site.site_id, "metrics": metrics, "date_range": [day, day], "filters": filters}
+    answer = httpx.post(f"{system.report}/api/v2/query", json=body, timeout=30)
+    return answer.json()["results"][0]["metrics"]
+
+
+@pytest.mark.parametrize("site", DEMO_SITES, ids=lambda site: site.site_id)
+def test_the_numbers_of_a_day_are_those_that_were_sent(filled: System, site: DemoSite):
+    now = datetime.now(UTC)
+    day = now.astimezone(site.zone).date() - timedelta(days=1)
+    sent = [
+        event
+        for begun in (day - timedelta(days=1), day)  # visits continue after midnight
+        for event in day_events(site, begun, DAYS, now)
+        if event["screen"]  # bots have none
+        if datetime.fromisoformat(event["timestamp"]).astimezone(site.zone).date() == day
+    ]
+    count = Counter(event["event_type"] for event in sent)
+    who = {event.get("user_id") or (event["ip"], event["user_agent"]) for event in sent}
+    assert numbers(filled, site, day.isoformat(), "pageviews", "visitors") == [count["pageview"], len(who)]
+    for goal in site.settings["goals"]:
+        name = goal.get("name", goal.get("event_type"))
+        pages = [e for e in sent if e["event_type"] == "pageview" and e["url"].endswith(goal.get("page", "no page"))]
+        events = numbers(filled, site, day.isoformat(), "events", filters=[["is", "event:goal", [name]]])
+        assert events == [count[goal["event_type"]] if "event_type" in goal else len(pages)]
+    page = httpx.get(f"{filled.report}/site/{site.site_id}", params={"from": day, "to": day}).text
+    assert f'<span class="k">Visitors</span><span class="v">{len(who):,}</span>' in page
+
+
+def test_a_second_run_counts_no_event_twice(filled: System):
+    def totals() -> list[Any]:
+        day = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()
+        return [numbers(filled, site, day, "events", "visitors") for site in DEMO_SITES]
+
+    before = totals()
+    assert filled.run_footfall("demo", "--days", str(DAYS)).returncode == 0
+    assert totals() == before
+
+
+def test_the_key_is_revoked_and_the_demo_can_be_removed(filled: System):
+    keys = filled.run_footfall("keys", "list").stdout
+    assert "demo" in keys
+    assert "active" not in keys
+    removed = filled.run_footfall("demo", "--remove")
+    assert removed.returncode == 0, removed.stderr
+    with filled.database() as database:
+        assert database["events"].count_documents({}) == 0
+        assert database["sites"].count_documents({}) == 0
+
+
+def test_it_starts_the_system_and_stops_it_when_interrupted(tmp_path: Path):
+    system = System(tmp_path)
+    output = tmp_path / "demo.out"
+    with output.open("wb") as file:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "footfall", "demo", "--days", "1"],
+            cwd=ROOT, env=own_environment() | system.environment, stdout=file, stderr=file,
+        )  # fmt: skip
+    try:
+        wait_for(lambda: "Ctrl-C stops" in output.read_text() or demo.poll() is not None, "the demo", 90)
+        assert demo.poll() is None, output.read_text()
+        assert httpx.get(f"{system.report}/site/demo-app?period=day").status_code == 200
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(timeout=60) == 0
+        assert "everything has stopped" in (tmp_path / "var" / "demo.log").read_text()
+    finally:
+        demo.terminate()
+        demo.wait(timeout=60)
+
+
+def test_a_system_that_does_not_start_is_reported(tmp_path: Path):
+    system = System(tmp_path, MONGODB_URI="mongodb://127.0.0.1:1/footfall?serverSelectionTimeoutMS=100")
+    done = system.run_footfall("demo", "--days", "1")
+    assert done.returncode == 1
+    assert "the system did not start. Read" in done.stderr
