@@ -10,6 +10,7 @@ from footfall.audit import audit_command
 from footfall.dead_letters import dead_letters
 from footfall.doctor import doctor
 from footfall.keys import keys
+from footfall.notifications import notifications
 from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
 from footfall.sites import sites
@@ -25,7 +26,18 @@ def footfall(context: click.Context) -> None:
     context.obj = settings
 
 
-for command in (audit_command, dead_letters, doctor, keys, purge_command, segments_group, sites, users, visitors_group):
+for command in (
+    audit_command,
+    dead_letters,
+    doctor,
+    keys,
+    notifications,
+    purge_command,
+    segments_group,
+    sites,
+    users,
+    visitors_group,
+):
     footfall.add_command(command)
 
 if __name__ == "__main__":
