@@ -34,6 +34,7 @@ from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
+from report_app.notifications import notifications_blueprint
 from report_app.page_access import protect_pages
 from report_app.pages.assets import asset_url, assets_blueprint
 from report_app.pages.overview import overview_page
@@ -91,6 +92,9 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN_SCOPE), clock))
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS_SCOPE, in_question)))
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN_SCOPE)))
+    app.register_blueprint(
+        notifications_blueprint(services.notifications, needs(ADMIN_SCOPE), clock, settings.public_url)
+    )
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(app, REPORT_API))
     pages = PageServices(

@@ -91,6 +91,11 @@ RULES = {
     "POST /admin/visitors/search": (ADMIN_SCOPE, False),
     "POST /admin/visitors/export": (ADMIN_SCOPE, False),
     "POST /admin/visitors/erase": (ADMIN_SCOPE, False),
+    "GET /admin/notifications": (ADMIN_SCOPE, False),
+    "GET /admin/notifications/rules": (ADMIN_SCOPE, False),
+    "POST /admin/notifications/rules": (ADMIN_SCOPE, False),
+    "DELETE /admin/notifications/rules/<uuid:rule_id>": (ADMIN_SCOPE, False),
+    "POST /admin/notifications/rules/<uuid:rule_id>/test": (ADMIN_SCOPE, False),
     "GET /metrics": (METRICS_SCOPE, False),
 }
 
