@@ -30,6 +30,9 @@ SAMPLES = {
     rules.RATE: "77/minute",
     rules.is_key: "hidden-3-0123456789",
     rules.are_logins: "me:hidden-4,you:hidden-5",
+    rules.is_web_url: "https://stats.example.com",
+    rules.is_smtp_url: "smtp://ann:secret@mail.example.com:587",
+    rules.is_sender: "Footfall <footfall@example.com>",
     rules.are_origins: "https://a.example,http://b.example:8080",
     rules.are_sentinels: "a.example:26379,b.example:26380",
     rules.is_address: "127.0.0.2",
@@ -120,9 +123,10 @@ def test_the_file_of_the_current_folder_overrides_the_file_of_the_project(tmp_pa
     (project / ".env").write_text("STORE_BATCH=5\nMOST_FRESH=5\n")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    assert load(elsewhere, PYTHONPATH=str(project))["store_batch"] == 5
+    path = f"{project}:{ROOT}"  # config from the project, the other packages from here
+    assert load(elsewhere, PYTHONPATH=path)["store_batch"] == 5
     (elsewhere / ".env").write_text("STORE_BATCH=6\n")
-    found = load(elsewhere, PYTHONPATH=str(project))
+    found = load(elsewhere, PYTHONPATH=path)
     assert (found["store_batch"], found["most_fresh"]) == (6, Settings.most_fresh)
 
 
