@@ -25,6 +25,7 @@ from report_app.accounts import accounts_blueprint
 from report_app.accounts.attempts import SIGN_IN_RATES, Attempts
 from report_app.api_description import REPORT_API
 from report_app.api_keys import keys_blueprint
+from report_app.assistants.routes import assistants_blueprint
 from report_app.cors import allow_origins
 from report_app.data_subjects import erasure_blueprint
 from report_app.dead_letters import dead_letters_blueprint
@@ -81,6 +82,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(stats_v1_blueprint(reports, services.realtime, site_called, auth, clock))
     app.register_blueprint(sites_v1_blueprint(sites, services.sharing, needs(SITES_SCOPE, in_parameters, sites.id_of)))
+    app.register_blueprint(assistants_blueprint(reports, sites, site_called, needs(READ_SCOPE, None), clock))
     app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
     exports = max(1, settings.web_threads // 2)
     app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock, at_once=exports))

@@ -15,6 +15,10 @@ class SiteLookup:
         self._sites = sites
         self._required = required
 
+    def each(self, names: Sequence[str]) -> list[Site]:
+        """Return the sites with these names, each once. Raises as a call does."""
+        return [*{site.site_id: site for site in map(self, names)}.values()]
+
     def __call__(self, name: str) -> Site:
         """Returns the site. Raises UnknownSite, and Unavailable if MongoDB is not reachable.
 
@@ -25,7 +29,3 @@ class SiteLookup:
         if site is None and self._required:
             raise self._sites.unknown(name)
         return site or Site(name)
-
-    def each(self, names: Sequence[str]) -> list[Site]:
-        """Return the sites with these names, each once. Raises as a call does."""
-        return [*{site.site_id: site for site in map(self, names)}.values()]
