@@ -468,6 +468,11 @@ class Connection(asyncio.Protocol):
         return self._current is None and self._receiving is None and not self._head_bytes and not self._unread
 
     @property
+    def is_closing(self) -> bool:
+        """Whether the connection was closed or reset in this turn of the loop."""
+        return bool(self._transport.is_closing())
+
+    @property
     def held(self) -> int:
         """Bytes that give_up frees."""
         return self._incomplete() + self._unsent

@@ -39,7 +39,8 @@ def commits(disk: Disk) -> GroupCommit:
     return GroupCommit(disk.write)
 
 
-def test_an_idle_collector_writes_at_once_on_one_other_thread(commits: GroupCommit, disk: Disk):
+def test_an_idle_collector_writes_at_once_on_one_other_thread(disk: Disk):
+    commits = GroupCommit(disk.write, pause=60)
     commits.append([b"1"]).result(10)
     commits.append([b"2", b"3"]).result(10)
     assert disk.writes == [[b"1"], [b"2", b"3"]]
@@ -79,6 +80,16 @@ def test_entries_that_arrive_during_a_write_share_the_next_one(commits: GroupCom
     for written in [first, *others]:
         written.result(10)
     assert disk.writes == [[b"first"], [b"%d" % n for n in range(10)]]
+
+
+def test_after_a_write_that_requests_shared_the_next_one_waits_for_more_of_them(disk: Disk):
+    commits = GroupCommit(disk.write, pause=0.5)
+    _, others = share_a_write(commits, disk)
+    disk.go.set()
+    others[0].result(10)
+    for written in [commits.append([b"soon"]), commits.append([b"and more"])]:
+        written.result(10)
+    assert disk.writes[2:] == [[b"soon", b"and more"]]
 
 
 def test_an_error_of_a_write_reaches_the_requests_that_shared_it_and_no_other(commits: GroupCommit, disk: Disk):
