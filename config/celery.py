@@ -21,6 +21,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "tasks.dead_letters.*": {"queue": DEAD_LETTERS_QUEUE},
             "tasks.segments.*": {"queue": SEGMENTS_QUEUE},
             "tasks.retention.*": {"queue": SEGMENTS_QUEUE},
+            "tasks.notifications.*": {"queue": SEGMENTS_QUEUE},  # they must not delay events either
         },
         # No code waits for a result. A task's result is in its log line and, through its event, in Flower.
         "task_ignore_result": True,
@@ -81,6 +82,22 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             # Sent if an erasure is owed (tasks/beat.py).
             "finish-erasures": {
                 "task": "tasks.retention.finish_erasures",
+                "schedule": 5.0,
+                "options": {"expires": 10},
+            },
+            "check-rules": {
+                "task": "tasks.notifications.check_rules",
+                "schedule": 60.0,
+                "options": {"expires": 50},
+            },
+            "check-counts": {
+                "task": "tasks.notifications.check_counts",
+                "schedule": 300.0,
+                "options": {"expires": 240},
+            },
+            # Sent if a notification is due (tasks/beat.py).
+            "send-notifications": {
+                "task": "tasks.notifications.send_notifications",
                 "schedule": 5.0,
                 "options": {"expires": 10},
             },

@@ -7,7 +7,8 @@ no segment does not load DuckDB, and a process without MongoDB opens no connecti
 
 from __future__ import annotations  # evaluated, they would import every store
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from analytics.journal.journal import Journal
     from analytics.journal.ledger import Ledger
     from analytics.journal.samples import Samples
+    from analytics.notifications.checker import RuleChecker
+    from analytics.notifications.delivery import Deliveries
+    from analytics.notifications.store import NotificationStore
     from analytics.pipeline import Stores
     from analytics.privacy.eraser import Eraser
     from analytics.privacy.erasure_log import Erasures
@@ -313,11 +317,41 @@ class Services:
             self._settings.most_fresh,
         )
 
+    @contextmanager
+    def brief_reports(self) -> Iterator[Reports]:
+        """Reports for a worker, which asks few questions: DuckDB's memory is freed at the end of the block."""
+        from analytics.reports.engine import Reports
+
+        with closing(self.segments.connect(self._settings.report_memory)) as connection:
+            yield Reports(self.segments.reader, connection, self._settings.stats_time_limit, self._settings.most_fresh)
+
     @cached_property
     def realtime(self) -> RealtimeReader:
         from analytics.reports.realtime import RealtimeReader
 
         return RealtimeReader(self.database, self._settings.stats_time_limit, self.now)
+
+    @cached_property
+    def notifications(self) -> NotificationStore:
+        """Rules, and the log of notifications."""
+        from analytics.notifications.store import NotificationStore
+
+        return NotificationStore(self.database, self.sites, can_mail=bool(self._settings.smtp_url))
+
+    @cached_property
+    def rule_checker(self) -> RuleChecker:
+        from analytics.notifications.checker import RuleChecker
+        from analytics.notifications.measurements import Measurements
+
+        measurements = Measurements(self.events, self.ledger, self.journal, self.brief_reports, self.now)
+        return RuleChecker(self.notifications, self.sites, measurements, self._settings.public_url, self.now)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        from analytics.notifications.delivery import Deliveries, channels
+
+        mail = (self._settings.smtp_url, self._settings.mail_from) if self._settings.smtp_url else None
+        return Deliveries(self.notifications, channels(mail, self.now), self.now)
 
     @cached_property
     def erasures(self) -> Erasures:

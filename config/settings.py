@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Set
 from dataclasses import Field, InitVar, dataclass, field, fields
+from email.utils import parseaddr
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,30 @@ def are_origins(value: str) -> None:
 
 def read_origins(value: str) -> frozenset[str]:
     return frozenset(filter(None, map(str.strip, value.split(","))))
+
+
+def is_web_url(value: str) -> None:
+    if value and not (is_url_of(value, "http", "https") and "@" not in value):
+        raise ValidationError("a URL such as https://stats.example.com")
+
+
+def is_smtp_url(value: str) -> None:
+    if value and not (is_url_of(value, "smtp", "smtps") and not urlsplit(value).path.strip("/")):
+        raise ValidationError(f"a URL such as smtp://user:password@host:587{_ESCAPED}")
+
+
+def is_url_of(value: str, *schemes: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return bool(parts.scheme in schemes and parts.hostname and parts.port != 0)
+    except ValueError:
+        return False
+
+
+def is_sender(value: str) -> None:
+    address = parseaddr(value)[1]
+    if value and not (value.isprintable() and re.fullmatch(r"[!-?A-~]+@[!-?A-~]+", address)):
+        raise ValidationError("a sender such as Footfall <footfall@example.com>")
 
 
 def are_logins(value: str) -> None:
@@ -384,6 +409,24 @@ class Settings:
     duckdb_threads: int = setting(
         "int", 2, "threads of DuckDB in one process that builds segments or answers reports", POSITIVE
     )
+    public_url: str = setting(
+        "str",
+        "",
+        "address of the reporting app as people reach it, such as https://stats.example.com; notifications link to it."
+        " If unset, they have no links",
+        is_web_url,
+    )
+    smtp_url: str = setting(
+        "str",
+        "",
+        "server that sends e-mail, as `smtp://user:password@host:port`, or `smtps://` for TLS from the start; the port"
+        " is 25, 587 with a user, or 465 with `smtps`. If unset, notifications go to webhooks only",
+        is_smtp_url,
+        secret=True,
+    )
+    mail_from: str = setting(
+        "str", "", "sender of e-mails, such as `Footfall <footfall@example.com>`; needed with `SMTP_URL`", is_sender
+    )
     log_level: str = setting("str", "INFO", "`DEBUG`, `INFO`, `WARNING` or `ERROR`", LEVELS)
     log_format: str = setting("str", "auto", "`json`, `console`, or `auto`: console on a terminal, else json", _FORMATS)
     prometheus_multiproc_dir: str = setting(
@@ -591,6 +634,8 @@ def _conflicts(settings: Settings, wrong: Set[str]) -> Iterator[str]:
     """Errors about valid values that do not go together."""
     if "redis_url" not in wrong and settings.redis_sentinels and not settings.redis_url.startswith("redis://"):
         yield "REDIS_SENTINELS needs a REDIS_URL that starts with redis://, so without TLS and without a socket"
+    if settings.smtp_url and not settings.mail_from and "mail_from" not in wrong:
+        yield "SMTP_URL needs MAIL_FROM, the sender of e-mails"
     if "trusted_proxies" not in wrong and settings.place_headers and not settings.trusted_proxies:
         yield "PLACE_HEADERS needs TRUSTED_PROXIES, because only a trusted proxy's headers are believed"
 

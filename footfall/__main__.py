@@ -14,6 +14,7 @@ from footfall.demo import demo
 from footfall.doctor import doctor
 from footfall.imports import import_command, imports_group
 from footfall.keys import keys
+from footfall.notifications import notifications
 from footfall.privacy import purge_command, visitors_group
 from footfall.segments import segments_group
 from footfall.sites import sites
@@ -42,6 +43,7 @@ for command in (
     import_command,
     imports_group,
     keys,
+    notifications,
     purge_command,
     rates_command,
     restore_command,

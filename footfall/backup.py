@@ -30,7 +30,7 @@ from footfall.store_checks import check_store
 from footfall.supervised_process import end_with_parent
 from footfall.supervisor import embedded_servers
 
-_REDIS_PATIENCE = 10.0  # seconds; a copy of a journal of 400 MB takes about one
+_REDIS_PATIENCE = 10.0  # seconds for one answer; Redis copies the whole journal in one step
 _MONGODB_PATIENCE = 60.0  # seconds for one answer
 _STOP_LIMIT = 60.0  # seconds
 

@@ -13,12 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from hmac import digest
 from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 from prometheus_client import Metric
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
@@ -30,7 +30,7 @@ from analytics.event_loop import WouldWait, may_wait
 from analytics.events.account import DROPPED, REFUSED, REJECTED, Account
 from analytics.events.drop import Drop
 from analytics.events.event_size import event_bytes, fits, largest_field, trimmed
-from analytics.events.schema import InvalidEvent, load_event, load_exported_event
+from analytics.events.schema import InvalidEvent, Sent, load_event, load_exported_event
 from analytics.journal.journal import Journal, Line
 from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
@@ -66,11 +66,11 @@ OVER_SHARE = (
     " Send these events again later."
 )
 DRAINED_AFTER = 30  # seconds: the waiting events of a refused site take minutes to store
+_NO_CLIENT = Client()
 MOST_EXPLAINED = 100  # rejected events of a hit. An explanation takes 0.2 ms, so later ones get none.
 
 
-@dataclass(frozen=True, slots=True)
-class Admitted:
+class Admitted(Struct, frozen=True):
     """The outcome of a hit's events: the numbers of accepted and dropped events, and the rejected ones by their index.
 
     `reasons`: by index, why events were dropped. It has only events of sites that the sender's API key may write.
@@ -306,15 +306,14 @@ class Collector:
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
         """The journal lines of these events, each with its visitor and its sealed client."""
-        anonymous = [x for x in arrivals if x.is_anonymous]
-        acts = [Act(x.site, x.client, x.event.occurred_at) for x in anonymous]
+        acts = [Act(x.site, x.client, x.event.occurred_at) for x in arrivals if x.is_anonymous]
         visitors = iter(self._visitors.identify(acts, now) if acts else ())
-        who = {id(x): next(visitors) for x in anonymous}
-        seals: dict[Client, str | None] = {Client(): None}
+        seals: dict[Client, str | None] = {_NO_CLIENT: None}
         for arrival in arrivals:
             if arrival.client not in seals:
                 seals[arrival.client] = self._salts.seal(arrival.client, now.date())
-            yield Line.of(arrival.event, visitor_id=who.get(id(arrival)), client=seals[arrival.client])
+            visitor = next(visitors) if arrival.is_anonymous else None
+            yield Line.of(arrival.event, visitor_id=visitor, client=seals[arrival.client])
 
     def _key_of(self, hit: Hit) -> ApiKey | None:
         """The hit's API key. Sending needs no key, so an invalid key counts as none. The answer reports it."""
@@ -375,8 +374,7 @@ class Collector:
         return journal_gauges(self._journal.waiting(), max(age, 0.0))
 
 
-@dataclass(slots=True)
-class _Examined:
+class _Examined(Struct):
     """A hit's events by their index."""
 
     arrivals: dict[int, Arrival] = field(default_factory=dict)
@@ -408,7 +406,7 @@ class _Examiner:
         if isinstance(body, Drop):
             self._site(body.site_id)  # raises InvalidEvent if there is no such site, so that nothing is counted for it
             return body
-        if not isinstance(body, dict):
+        if not isinstance(body, dict | Sent):
             raise InvalidEvent({"body": ["Not a JSON object."]})
         is_export = self.may_import(body)
         load = load_exported_event if is_export else load_event
@@ -454,7 +452,7 @@ def _sized(arrival: Arrival) -> Arrival:
         return arrival
     smaller = trimmed(event, most) if arrival.hit.is_foreign else None
     if smaller:
-        return replace(arrival, event=smaller)
+        return structs.replace(arrival, event=smaller)
     name, size = largest_field(event)
     message = (
         f"Takes {size} of the {event_bytes(event)} bytes of the event. The site accepts events of at most {most} bytes."
@@ -462,7 +460,7 @@ def _sized(arrival: Arrival) -> Arrival:
     raise InvalidEvent({name: [message]}, "too_large", event.site_id)
 
 
-def _client_of(body: dict[str, Any], sender: Client, site_id: str) -> Client:
+def _client_of(body: dict[str, Any] | Sent, sender: Client, site_id: str) -> Client:
     """The client of the visitor.
 
     `sender`: the client of the hit, or an empty client if the sender is known to be a server.

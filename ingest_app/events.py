@@ -23,7 +23,7 @@ from ingest_app.answers import (
     is_validation,
 )
 from ingest_app.collector import Collector
-from ingest_app.hit import MOST_EVENTS, Environ, read_batch, read_bytes, read_hit, read_json
+from ingest_app.hit import MOST_EVENTS, Environ, read_batch, read_bytes, read_event, read_hit, read_json
 from ingest_app.reply import Reply
 from web.openapi import JSON, NDJSON, PLAIN, Operation, described_by, parameter
 
@@ -116,7 +116,7 @@ _PIXEL = Operation(
 def receive_event(collector: Collector, environ: Environ, raw: bytes) -> Reply:
     """One event, without `?validate`."""
     with collector.counting_what_cannot_be_read(environ):
-        body = read_json(raw)
+        body = read_event(raw)
     return answer_one(collector.admit(read_hit(environ, [body])), body)
 
 

@@ -6,17 +6,24 @@ Callers must handle InvalidEvent (the body does not have the declared format), R
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from flask import request
+from msgspec import Struct, field
 from werkzeug.datastructures import EnvironHeaders
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
 from analytics.addresses import plain_address
 from analytics.event_loop import may_wait
-from analytics.events.schema import InvalidEvent, load_moment, read_event_json
+from analytics.events.schema import (
+    NOT_DECODED,
+    InvalidEvent,
+    decode_sent,
+    decode_several,
+    load_moment,
+    read_event_json,
+)
 from analytics.json_input import without_half_pairs
 from analytics.visitors.client import Client
 from config.bearer import bearer
@@ -41,10 +48,9 @@ OPTED_OUT = "footfall_optout=1"  # the cookie
 LONGEST_USER_AGENT, LONGEST_LANGUAGES = 1024, 256  # characters; the rest carries no information
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One hit. `bodies`: its events. Each is the JSON object that analytics/events/schema.py loads, or the InvalidEvent
-    that reading it raised, or the Drop that was decided for it.
+class Hit(Struct, frozen=True):
+    """One hit. `bodies`: its events. Each is a Sent or the JSON object that analytics/events/schema.py loads, or the
+    InvalidEvent that reading it raised, or the Drop that was decided for it.
 
     `sent_at`: when the client sent the hit, by the clock of its events' timestamps. `origin`: the page that sent it.
     `refuses`: the client sent DNT or GPC. `opted_out`: the visitor has opted out everywhere. `key`: the bearer token of
@@ -102,10 +108,16 @@ def sender_and_size(environ: Mapping[str, Any]) -> tuple[str, int]:
 
 def read_json(raw: bytes) -> Any:
     """Parses JSON. Replaces and counts each unpaired surrogate. Raises InvalidEvent."""
-    whole, halves = without_half_pairs(raw)
-    if halves:
-        REPLACED_SURROGATES.inc(halves)
-    return read_event_json(whole)
+    return read_event_json(_without_half_pairs(raw))
+
+
+def read_event(raw: bytes) -> Any:
+    """As read_json, but a usual event becomes a Sent, in a fifth of the time."""
+    whole = _without_half_pairs(raw)
+    try:
+        return decode_sent(whole)
+    except NOT_DECODED:
+        return read_event_json(whole)
 
 
 def read_bytes(most: int | None = None) -> bytes:
@@ -138,10 +150,14 @@ def read_batch(most: int = BATCH_BYTES) -> tuple[Sequence[object], datetime | No
     """
     if request.mimetype in _NDJSON:
         return list(_lines(most)), None
-    body = read_json(read_bytes(most))
-    if not isinstance(body, dict):
-        return checked_events(body), None
-    return checked_events(body.get("events")), load_moment("sent_at", body.get("sent_at"))
+    raw = _without_half_pairs(read_bytes(most))
+    events: object
+    try:
+        events, sent_at = decode_several(raw)
+    except NOT_DECODED:
+        body = read_event_json(raw)
+        events, sent_at = (body.get("events"), body.get("sent_at")) if isinstance(body, dict) else (body, None)
+    return checked_events(events), load_moment("sent_at", sent_at)
 
 
 def checked_events(events: object, name: str = "events") -> Sequence[object]:
@@ -165,7 +181,7 @@ def _lines(most: int) -> Iterator[object]:
         if count > MOST_EVENTS:
             raise _too_many("events")
         try:
-            yield read_json(line)
+            yield read_event(line)
         except InvalidEvent as error:
             yield error
 
@@ -181,6 +197,13 @@ def _split(pieces: Iterator[bytes]) -> Iterator[bytes]:
             yield from others[:-1]
             line = others[-1:]
     yield b"".join(line)
+
+
+def _without_half_pairs(raw: bytes) -> bytes:
+    whole, halves = without_half_pairs(raw)
+    if halves:
+        REPLACED_SURROGATES.inc(halves)
+    return whole
 
 
 def _too_many(name: str) -> InvalidEvent:

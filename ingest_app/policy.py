@@ -6,9 +6,10 @@ bots and the like (analytics/enrichment/steps.py).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
+
+from msgspec import Struct
 
 from analytics.events.event import Event
 from analytics.events.schema import InvalidEvent
@@ -21,8 +22,7 @@ from ingest_app.hit import Hit
 MOST_AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(Struct, frozen=True):
     """One event at the collector.
 
     `client`: the client of the visitor, which is not the sender if a server sent the hit.

@@ -1,12 +1,10 @@
 """A response of a hot route, before Flask or ingest_app/hot_routes.py makes an HTTP response of it."""
 
-from dataclasses import dataclass
-
 from flask import Response
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     body: bytes
     status: str = "200 OK"
     content_type: str = "application/json"

@@ -13,6 +13,7 @@ from typing import Literal, TypedDict
 from urllib.parse import parse_qs
 
 from flask import Blueprint, Response, request
+from msgspec import structs
 
 from analytics.imports.segment_com import (
     CALLS,
@@ -151,7 +152,7 @@ def _admit(collector: Collector, environ: Environ, body: object, kind: str | Non
     site_id = SitesMeant(collector.sites.by_key).id_of(said.write_key or _write_key(environ))
     events = [translate(message, site_id, said.context) for message in messages]
     hit = read_hit(environ, events, said.sent_at, is_foreign=True)
-    return collector.admit(replace(hit, client=visitor_in(hit.client, said)))
+    return collector.admit(structs.replace(hit, client=visitor_in(hit.client, said)))
 
 
 def _write_key(environ: Environ) -> str:

@@ -25,6 +25,7 @@ from report_app.accounts import accounts_blueprint
 from report_app.accounts.attempts import SIGN_IN_RATES, Attempts
 from report_app.api_description import REPORT_API
 from report_app.api_keys import keys_blueprint
+from report_app.assistants.routes import assistants_blueprint
 from report_app.console import console_blueprint
 from report_app.cors import allow_origins
 from report_app.data_subjects import erasure_blueprint
@@ -33,6 +34,7 @@ from report_app.errors import register_report_errors
 from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
+from report_app.notifications import notifications_blueprint
 from report_app.page_access import protect_pages
 from report_app.pages.assets import asset_url, assets_blueprint
 from report_app.pages.overview import overview_page
@@ -82,6 +84,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(explorations_blueprint(reports, site_called, auth, clock))
     app.register_blueprint(stats_v1_blueprint(reports, services.realtime, site_called, auth, clock))
     app.register_blueprint(sites_v1_blueprint(sites, services.sharing, needs(SITES_SCOPE, in_parameters, sites.id_of)))
+    app.register_blueprint(assistants_blueprint(reports, sites, site_called, needs(READ_SCOPE, None), clock))
     app.register_blueprint(visitors_blueprint(reports, site_called, of_persons, clock))
     exports = max(1, settings.web_threads // 2)
     app.register_blueprint(export_blueprint(services.events, reports, site_called, of_persons, clock, at_once=exports))
@@ -89,6 +92,9 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(keys_blueprint(services.api_keys, needs(ADMIN_SCOPE), clock))
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS_SCOPE, in_question)))
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN_SCOPE)))
+    app.register_blueprint(
+        notifications_blueprint(services.notifications, needs(ADMIN_SCOPE), clock, settings.public_url)
+    )
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(app, REPORT_API))
     pages = PageServices(

@@ -15,6 +15,10 @@ class SiteLookup:
         self._sites = sites
         self._required = required
 
+    def each(self, names: Sequence[str]) -> list[Site]:
+        """Return the sites with these names, each once. Raises as a call does."""
+        return [*{site.site_id: site for site in map(self, names)}.values()]
+
     def __call__(self, name: str) -> Site:
         """Returns the site. Raises UnknownSite, and Unavailable if MongoDB is not reachable.
 
@@ -29,7 +33,3 @@ class SiteLookup:
     def id_of(self, name: str) -> str:
         """Returns the id of the site, or the name itself if there is no such site. Raises Unavailable."""
         return self._sites.id_of(name)
-
-    def each(self, names: Sequence[str]) -> list[Site]:
-        """Return the sites with these names, each once. Raises as a call does."""
-        return [*{site.site_id: site for site in map(self, names)}.values()]

@@ -37,7 +37,10 @@ _making = Lock()
 # A pool process that is forked while the page of metrics takes the lock would otherwise never get it.
 os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
-_PARTS = ("dead_letters", "events", "ledger", "metrics", "retention", "salts", "samples", "segments", "sites")
+_PARTS = (
+    "dead_letters", "events", "ledger", "metrics", "notifications",
+    "retention", "salts", "samples", "segments", "sites",
+)  # fmt: skip
 app = Celery("footfall", include=[f"tasks.{name}" for name in _PARTS])
 app.conf.update(celery_settings(settings))
 

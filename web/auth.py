@@ -44,7 +44,14 @@ OTHER_SITE = "This API key has {scope}, but not for the site {site!r}. Send a ke
 
 def api_key_id() -> str:
     """The id of the request's API key, "" if it has none."""
-    return str(g.get("api_key_id", ""))
+    key: ApiKey | None = g.get("api_key")
+    return str(key.id) if key else ""
+
+
+def key_may(scope: str, site_id: str) -> bool:
+    """Whether the request may do this on the site. A request without an API key was admitted for all sites."""
+    key: ApiKey | None = g.get("api_key")
+    return key is None or key.may(scope, site_id)
 
 
 def nowhere() -> Sequence[str]:
@@ -95,10 +102,11 @@ class Auth:
         self._admin_key, self._report_key = settings.admin_key, settings.report_key
         self._open = {READ_SCOPE} if settings.reports_are_open else set[str]()
 
-    def needs(self, scope: str, named: Named = nowhere, id_of: Callable[[str], str] = str) -> Check:
+    def needs(self, scope: str, named: Named | None = nowhere, id_of: Callable[[str], str] = str) -> Check:
         """A check for routes that need `scope`.
 
-        `named`: the sites that a request is about. `id_of`: the site_id for such a name.
+        `named`: the sites that a request is about; None if the view checks each site with `key_may`. `id_of`: the
+        site_id for such a name.
         """
         word = "report" if scope in (READ_SCOPE, PERSONS_SCOPE) else "admin"
         keys = [key for key in (self._admin_key, self._report_key if word == "report" else "") if key]
@@ -110,7 +118,7 @@ class Auth:
             secret = bearer(sent)
             key = self._find(secret) if is_ours(secret) else None
             if key is not None:
-                g.api_key_id = str(key.id)
+                g.api_key = key
                 return _judge(key, scope, named, id_of)
             if scope in self._open:
                 if is_ours(secret):
@@ -131,7 +139,7 @@ def _with_warning(response: Response) -> Response:
     return response
 
 
-def _judge(key: ApiKey, scope: str, named: Named, id_of: Callable[[str], str]) -> Response | None:
+def _judge(key: ApiKey, scope: str, named: Named | None, id_of: Callable[[str], str]) -> Response | None:
     """Checks the scope and sites of a key. Returns None or the answer 403.
 
     The answer names a site only as the request does, so that a key for other sites does not reveal whether a site
@@ -139,7 +147,7 @@ def _judge(key: ApiKey, scope: str, named: Named, id_of: Callable[[str], str]) -
     """
     if not key.has(scope):
         return _forbidden(NO_SCOPE.format(scope=scope))
-    if key.sites is None:
+    if key.sites is None or named is None:
         return None
     sites = named()
     if not sites:

@@ -34,7 +34,7 @@ from analytics.unavailable import Unavailable, raising_unavailable
 
 JOURNAL_FILE, LEDGER_FILE, RECEIVED_FILE = "redis.journal.bson.zst", "redis.ledger.bson.zst", "redis.received.bson.zst"
 ERASURES_FILE = "redis.erasures.bson.zst"
-_MOMENT_LIMIT = 30.0  # seconds until a moment is found; a busy system took under one
+_MOMENT_LIMIT = 30.0  # seconds until a moment is found
 _FIELDS_AT_ONCE = 1_000  # of a hash, in one document
 # What MongoDB answers if it does not keep the snapshot any more: SnapshotTooOld, SnapshotUnavailable.
 _SNAPSHOT_GONE = (239, 246)

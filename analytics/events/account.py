@@ -1,7 +1,8 @@
 """The account, which is the site and day where an event is counted, and the names of the counts."""
 
-from dataclasses import dataclass
 from datetime import date
+
+from msgspec import Struct
 
 ACCEPTED, REPLAYED, STORED, DUPLICATE, DEAD = "accepted", "replayed", "stored", "duplicate", "dead"
 IMPORTED = "imported"  # those of the accepted events that an import brought
@@ -10,8 +11,7 @@ DROPPED_LATER = "dropped-later:"  # in a worker, followed by its reason
 REFUSED = "refused:"  # answered with 429 so that the client sends it again; part of no sum
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Account:
+class Account(Struct, frozen=True, order=True, gc=False):
     """Where an event is counted: its site ("" if the site is unknown) and the UTC day on which it was received."""
 
     site_id: str

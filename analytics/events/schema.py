@@ -5,7 +5,6 @@ It loads parsed JSON or the bytes of a journal entry, and returns an `Event`. Ca
 says what is wrong by field. Only this module knows the JSON names of events.
 """
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from contextlib import suppress
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from operator import attrgetter
+from types import GenericAlias
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -212,7 +212,7 @@ def _type_of(field: fields.Field[Any]) -> Any:
             return UUID
         case Flag():
             return bool
-        case Text():
+        case Text() if not isinstance(field, PageUrl):
             return Annotated[str, msgspec.Meta(min_length=field.lengths.start, max_length=field.lengths.stop - 1)]
         case Code():
             return Annotated[str, msgspec.Meta(pattern=f"^{field.form}\\Z")]
@@ -225,22 +225,47 @@ _event_schema = EventSchema()
 _exported_schema = ExportedSchema()
 _journal_schema = JournalSchema()
 _moment = Moment()
-_types = {name: _type_of(field) for name, field in _journal_schema.fields.items()}
-_Entry: Any = msgspec.defstruct(
-    "_Entry",
-    [
-        (name, kind) if _journal_schema.fields[name].required else (name, kind | None, None)
-        for name, kind in _types.items()
-    ],
-    forbid_unknown_fields=True,  # msgspec would not check that their text is UTF-8
-    kw_only=True,
-    gc=False,
+
+
+class Sent(msgspec.Struct, gc=False):
+    """The fields that a client sent for an event, all of them valid. The collector reads `ip` and `user_agent`."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+
+    def get(self, name: str) -> Any:
+        """Return a field, as of a body that is a dict."""
+        return getattr(self, name)
+
+
+def _struct(name: str, base: type[msgspec.Struct], schema: FastSchema) -> Any:
+    """The class of what msgspec reads: the fields of `base` and of `schema`."""
+    types = {name: _type_of(field) for name, field in schema.fields.items()}
+    return msgspec.defstruct(
+        name,
+        [(name, kind) if schema.fields[name].required else (name, kind | None, None) for name, kind in types.items()],
+        bases=(base,),
+        forbid_unknown_fields=True,  # msgspec would not check that their text is UTF-8
+        kw_only=True,
+        gc=False,
+    )
+
+
+def _read_as_json(schema: FastSchema) -> list[tuple[str, Callable[[Any], Any]]]:
+    """The fields that msgspec leaves as they are in JSON, and their readers."""
+    return [(name, field.deserialize) for name, field in schema.fields.items() if _type_of(field) is Any]
+
+
+_Entry, _Sent = _struct("_Entry", msgspec.Struct, _journal_schema), _struct("_Sent", Sent, _event_schema)
+_SENT_LIST: Any = GenericAlias(list, _Sent)
+_Events: Any = msgspec.defstruct(
+    "_Events", [("events", _SENT_LIST), ("sent_at", Any, None)], forbid_unknown_fields=True
 )
-_DECODED_AS_JSON = [name for name, kind in _types.items() if kind is Any]
-_decoder = msgspec.json.Decoder(_Entry)
+_decoder, _sent_decoder = msgspec.json.Decoder(_Entry), msgspec.json.Decoder(_Sent)
+_events_decoder = msgspec.json.Decoder(_SENT_LIST | _Events)
+_journal_readers, _sent_readers = _read_as_json(_journal_schema), _read_as_json(_event_schema)
 _described_of = attrgetter(*DESCRIBED)
-# An encoder of our own, because json.dumps makes a new one for each call. An event holds no circular reference.
-_to_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":")).encode
+_to_json = msgspec.json.Encoder().encode
 _TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence", "import_id")
 
 
@@ -248,7 +273,9 @@ def load_event(body: object, received_at: datetime, *, explain: bool = True) -> 
     """Return one event that a client sent and that is received now. Raises InvalidEvent. Without `explain`, the
     exception does not say what is wrong, which takes a tenth of the time.
     """
-    return _event(_Entry(**_load(_event_schema, body, explain)), new_id, lambda: received_at)
+    sent: Any = body if isinstance(body, Sent) else _Sent(**_load(_event_schema, body, explain))
+    event_id = id_from_client(sent.site_id, sent.event_id) if sent.event_id else new_id()
+    return _event(sent, event_id, whole_milliseconds(received_at))
 
 
 def load_exported_event(body: object, received_at: datetime, *, explain: bool = True) -> Event:
@@ -262,7 +289,7 @@ def load_exported_event(body: object, received_at: datetime, *, explain: bool = 
     loaded |= {"id": id_from_export(loaded["site_id"], exported_id), "exported_id": exported_id, "event_id": None}
     if loaded.get("received_at") is None or loaded["received_at"] > received_at:
         loaded["received_at"] = received_at
-    return _event(_Entry(**loaded), new_id, lambda: received_at)
+    return _event_of_entry(_Entry(**loaded), new_id, lambda: received_at)
 
 
 def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Callable[[], datetime]) -> Event:
@@ -274,18 +301,38 @@ def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Cal
         entry = decode_entry(whole)
     except NOT_DECODED:
         entry = read_entry(whole)
-    return _event(entry, entry_id, entry_time)
+    return _event_of_entry(entry, entry_id, entry_time)
 
 
 def decode_entry(raw: bytes) -> Any:
     """Read an entry with msgspec, in a tenth of the time of read_entry. Raises one of NOT_DECODED for all entries
     that read_entry rejects, and for some that it accepts.
     """
-    entry = _decoder.decode(raw)
-    for name in _DECODED_AS_JSON:
-        if (value := getattr(entry, name)) is not None:
-            setattr(entry, name, _journal_schema.fields[name].deserialize(value))
-    return entry
+    return _completed(_decoder.decode(raw), _journal_readers)
+
+
+def decode_sent(raw: bytes) -> Sent:
+    """Read a client's event with msgspec. Raises one of NOT_DECODED for all events that load_event rejects, for those
+    with a field that EventSchema does not have, and for some others.
+    """
+    sent: Sent = _completed(_sent_decoder.decode(raw), _sent_readers)
+    return sent
+
+
+def decode_several(raw: bytes) -> tuple[list[Sent], object]:
+    """Read a client's events with msgspec: an array, or `{"events": [...], "sent_at": ...}`. Return them and `sent_at`,
+    which is not checked. Raises as decode_sent.
+    """
+    found = _events_decoder.decode(raw)
+    sent, sent_at = (found, None) if isinstance(found, list) else (found.events, found.sent_at)
+    return [_completed(x, _sent_readers) for x in sent], sent_at
+
+
+def _completed(found: Any, readers: Sequence[tuple[str, Callable[[Any], Any]]]) -> Any:
+    for name, read in readers:
+        if (value := getattr(found, name)) is not None:
+            setattr(found, name, read(value))
+    return found
 
 
 def read_entry(raw: bytes) -> Any:
@@ -343,7 +390,7 @@ def dump_journal_event(event: Event, **more: str | None) -> bytes:
         entry["clamped"] = True
     if event.exported_id is not None:
         entry["exported_id"] = event.exported_id.hex
-    return _to_json(entry).encode()
+    return _to_json(entry)
 
 
 def dump_exported_event(event: Event) -> bytes:
@@ -373,30 +420,39 @@ def _site_of(body: dict[str, Any]) -> str:
         return ""
 
 
-def _event(entry: Any, fallback_id: Callable[[], UUID], fallback_time: Callable[[], datetime]) -> Event:
-    received_at = entry.received_at or whole_milliseconds(fallback_time())
-    return Event(
-        id=id_from_client(entry.site_id, entry.event_id) if entry.event_id else entry.id or fallback_id(),
-        site_id=entry.site_id,
-        event_type=entry.event_type,
-        occurred_at=entry.timestamp or received_at,
-        received_at=received_at,
-        hostname=entry.hostname or None,
-        path=entry.path,
-        user_id=entry.user_id or None,  # "" means no user
+def _event_of_entry(entry: Any, fallback_id: Callable[[], UUID], fallback_time: Callable[[], datetime]) -> Event:
+    return _event(
+        entry,
+        id_from_client(entry.site_id, entry.event_id) if entry.event_id else entry.id or fallback_id(),
+        entry.received_at or whole_milliseconds(fallback_time()),
         visitor_id=entry.visitor_id or None,
-        described={name: text for name, text in zip(DESCRIBED, _described_of(entry), strict=True) if text} or None,
-        interactive=entry.interactive is not False,
-        engagement_time=entry.engagement_time,
-        scroll_depth=entry.scroll_depth,
-        revenue=entry.revenue,
-        props=entry.props,
         clamped=bool(entry.clamped),
-        url=entry.url or None,
         client=entry.client or None,
         sequence=entry.sequence,
         exported_id=entry.exported_id,
         import_id=entry.import_id or None,
+    )
+
+
+def _event(found: Any, event_id: UUID, received_at: datetime, **more: Any) -> Event:
+    texts = _described_of(found)
+    return Event(
+        id=event_id,
+        site_id=found.site_id,
+        event_type=found.event_type,
+        occurred_at=found.timestamp or received_at,
+        received_at=received_at,
+        hostname=found.hostname or None,
+        path=found.path,
+        user_id=found.user_id or None,  # "" means no user
+        described={name: text for name, text in zip(DESCRIBED, texts, strict=True) if text} if any(texts) else None,
+        interactive=found.interactive is not False,
+        engagement_time=found.engagement_time,
+        scroll_depth=found.scroll_depth,
+        revenue=found.revenue,
+        props=found.props,
+        url=found.url or None,
+        **more,
     )
 
 

@@ -16,7 +16,16 @@ from analytics.imports.source import Head, SourceFile
 from analytics.visitors.client import Client
 
 # What a format raises for a value of another type or form than its system writes.
-MISREAD = (ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError, MsgspecError)
+MISREAD = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MsgspecError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def recognises(head: Head) -> bool:
 
 
 def read(files: Sequence[SourceFile]) -> Iterator[tuple[str, dict[str, Any]]]:
-    return keyed(rows_of(files), _SORTED)
+    return keyed(rows_of(files), _text_of)
 
 
 def translate(row: tuple[str, Mapping[str, Any]]) -> Iterator[SourceEvent | SkippedRow]:
@@ -59,6 +59,13 @@ def translate(row: tuple[str, Mapping[str, Any]]) -> Iterator[SourceEvent | Skip
     }
     owner = str(hit.get("stream_id") or "")
     yield SourceEvent(without_nothing(event), visitor=str(hit.get("user_pseudo_id") or ""), owner=owner)
+
+
+def _text_of(row: Mapping[str, Any]) -> str:
+    try:
+        return _SORTED(row)
+    except RecursionError:  # it is nested too deeply, and not a row of Google's
+        return ""
 
 
 def _parameters(listed: Any) -> dict[str, Any]:

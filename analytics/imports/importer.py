@@ -8,9 +8,10 @@ Callers must handle UnreadableFile, ImportRemoved and Unavailable. After each of
 import continues when it is run again.
 """
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from hashlib import sha256
@@ -22,7 +23,6 @@ from typing import Any
 from cachetools import LRUCache
 from msgspec import structs
 
-from analytics.batched import batched
 from analytics.digest import digest_of
 from analytics.enrichment.steps import Lookups, enrich
 from analytics.events.account import IMPORTED, Account
@@ -38,7 +38,7 @@ from analytics.sites.site import Site
 from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts, visitor_id
 
-_ROWS = 1000  # rows that are translated together
+_ROWS = 1000  # rows whose events are sent together, unless they are larger than _APPENDED
 _APPENDED = 4_000_000  # bytes of one write to the journal, except for a single larger event
 MOST_IMPORTED_WAITING = 20_000  # events of the site in the journal; above it the import waits
 _MOST_WAITING_BYTES = 32_000_000
@@ -124,10 +124,11 @@ class Importer:
         names = [file.path.name for file in plan.files]
         record = self._imports.begin(plan.id, plan.site.site_id, plan.format.name, names)
         salt = digest(self._secret, record.salt, "sha256")
-        translation = Translation(plan, plan.owner or record.owner, record.id, salt)
+        translation = Translation(plan, plan.owner or record.owner, record.id, salt=salt)
+        rows = islice(plan.format.read(plan.files), record.rows, None)
         saved = time.monotonic()
-        for rows in batched(islice(plan.format.read(plan.files), record.rows, None), _ROWS):
-            record = self._send(translation, rows, record, wake)
+        while (more := self._send(translation, islice(rows, _ROWS), record, wake)).rows > record.rows:
+            record = more
             if time.monotonic() - saved > SAVED_EVERY:
                 record = self._imports.save(record)
                 saved = time.monotonic()
@@ -137,7 +138,7 @@ class Importer:
     def preview(self, plan: ImportPlan, lookups: Lookups) -> Preview:
         """Read all rows, and return what would become of them. Nothing is stored."""
         seen = Preview()
-        translation = Translation(plan, plan.owner)
+        translation = Translation(plan, plan.owner, salt=os.urandom(32))
         for row in plan.format.read(plan.files):
             seen.rows += 1
             for found in translation.events(row, self._now()):
@@ -151,13 +152,14 @@ class Importer:
         return seen
 
     def _send(
-        self, translation: "Translation", rows: Sequence[Any], record: ImportRecord, wake: Callable[[], None]
+        self, translation: "Translation", rows: Iterable[Any], record: ImportRecord, wake: Callable[[], None]
     ) -> ImportRecord:
-        """Send the events of these rows, and return the record with their counts."""
+        """Send the events of these rows, and return the record with their counts. One row at a time is in memory."""
         now = self._now()
         skipped, lines = Counter(record.skipped), _Lines()
-        sent, first, last = 0, record.first, record.last
+        read, sent, first, last = record.rows, record.events, record.first, record.last
         for row in rows:
+            read += 1
             for found in translation.events(row, now):
                 if isinstance(found, SkippedRow):
                     skipped[found.reason] += 1
@@ -170,15 +172,7 @@ class Importer:
                     self._append(lines, record.site_id, wake)
                     lines = _Lines()
         self._append(lines, record.site_id, wake)
-        return replace(
-            record,
-            owner=translation.owner,
-            rows=record.rows + len(rows),
-            events=record.events + sent,
-            skipped=skipped,
-            first=first,
-            last=last,
-        )
+        return replace(record, owner=translation.owner, rows=read, events=sent, skipped=skipped, first=first, last=last)
 
     def _append(self, lines: "_Lines", site_id: str, wake: Callable[[], None]) -> None:
         if not lines.events:
@@ -223,7 +217,7 @@ class Translation:
     `salt` hides the visitors of rows with an address.
     """
 
-    def __init__(self, plan: ImportPlan, owner: str, import_id: str = "", salt: bytes = b"") -> None:
+    def __init__(self, plan: ImportPlan, owner: str, import_id: str = "", *, salt: bytes) -> None:
         self.owner = owner
         self._plan = plan
         self._import_id = import_id or None

@@ -65,9 +65,9 @@ def _described(visit: dict[str, Any]) -> dict[str, str | None]:
     system = text(visit.get("operatingSystemName"), 128)
     return {
         "browser": text(visit.get("browserName"), 128),
-        "browser_version": name_of(visit.get("browserVersion")),
+        "browser_version": text(name_of(visit.get("browserVersion")), 128),
         "os": _SYSTEMS.get(system or "", system),
-        "os_version": name_of(visit.get("operatingSystemVersion")),
+        "os_version": text(name_of(visit.get("operatingSystemVersion")), 128),
         "device": _DEVICES.get(str(visit.get("deviceType"))),
         "screen": text(visit.get("resolution"), 11),
         "language": text(visit.get("languageCode"), 35),

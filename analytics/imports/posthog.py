@@ -71,7 +71,7 @@ def _described(said: Mapping[str, Any]) -> dict[str, Any]:
         "os": _SYSTEMS.get(system or "", system),
         "os_version": _version(said.get("$os_version")),
         "device": text(said.get("$device_type"), 128),
-        "screen": f"{width:d}x{height:d}" if isinstance(width, int) and isinstance(height, int) else None,
+        "screen": text(f"{width}x{height}", 11) if isinstance(width, int) and isinstance(height, int) else None,
         "language": text(said.get("$browser_language"), 35),
         **described_place(*codes),
     }

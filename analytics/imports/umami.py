@@ -8,13 +8,13 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from tempfile import TemporaryDirectory
 
 from analytics.events.coercion import id_of, page, props, text, without_nothing
 from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, described_place, utc_text
-from analytics.imports.source import Head, SourceFile
+from analytics.imports.source import Head, SourceFile, UnreadableFile
 
 _PAGEVIEW, _CUSTOM = "1", "2"  # event_type
+_TEMPORARY = ""  # the name by which SQLite makes a file that no other process sees and that no kill leaves behind
 _NULL = "\\N"  # as MySQL and ClickHouse write it
 _UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
 _DEVICES = {"desktop": "Desktop", "laptop": "Laptop", "mobile": "Mobile", "tablet": "Tablet"}
@@ -34,10 +34,14 @@ def recognises(head: Head) -> bool:
 
 
 def read(files: Sequence[SourceFile]) -> Iterator[Mapping[str, str]]:
-    """Yield the rows of website_event, each with the values of its session."""
+    """Yield the rows of website_event, each with the values of its session. Raises UnreadableFile."""
     is_events = {file: "event_id" in file.head().columns for file in files}
-    with TemporaryDirectory(prefix="footfall-") as folder, closing(sqlite3.connect(f"{folder}/sessions")) as sessions:
-        _load(sessions, (row for file in files if not is_events[file] for row in file.csv_rows()))
+    with closing(sqlite3.connect(_TEMPORARY)) as sessions:
+        try:
+            _load(sessions, (row for file in files if not is_events[file] for row in file.csv_rows()))
+        except sqlite3.Error as error:
+            said = f"The sessions cannot be kept in a temporary file: {error}. Set SQLITE_TMPDIR to another folder."
+            raise UnreadableFile(said) from None
         for file in files:
             if is_events[file]:
                 for row in file.csv_rows():
@@ -65,10 +69,8 @@ def translate(row: Mapping[str, str]) -> Iterator[SourceEvent | SkippedRow]:
 
 
 def _load(sessions: sqlite3.Connection, rows: Iterable[Mapping[str, str]]) -> None:
-    sessions.execute("PRAGMA journal_mode = OFF")
-    sessions.execute("PRAGMA synchronous = OFF")
     sessions.execute("CREATE TABLE session (id TEXT PRIMARY KEY, row TEXT) WITHOUT ROWID")
-    pairs = ((row["session_id"], json.dumps(row)) for row in rows)
+    pairs = ((row.get("session_id"), json.dumps(row)) for row in rows if row.get("session_id"))
     sessions.executemany("INSERT OR REPLACE INTO session VALUES (?, ?)", pairs)
     sessions.commit()
 

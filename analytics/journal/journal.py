@@ -52,25 +52,22 @@ APPEND = (
     + RECEIVED
     + HOLD
     + """
-local counts, entries, held = {}, {}, {}
-for i = 2, #ARGV, 4 do
-  local account, name, event, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  if event ~= '' then
-    entries[account] = redis.call('XADD', KEYS[1], '*', 'event', event, 'account', account)
-    held[account] = held[account] or {0, 0}
-    held[account] = {held[account][1] + #event, held[account][2] + 1}
+local reply, i = {0}, 2
+while i <= #ARGV do
+  local account, name, n, events = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
+  local bytes, entry = 0, nil
+  for j = i + 4, i + 3 + events do
+    entry = redis.call('XADD', KEYS[1], '*', 'event', ARGV[j], 'account', account)
+    bytes = bytes + #ARGV[j]
   end
-  counts[account] = counts[account] or {}
-  counts[account][name] = (counts[account][name] or 0) + n
+  count(account, name, n)
+  if entry then
+    received(account, entry)
+    for _, value in ipairs({hold(KEYS[3], account, bytes, events)}) do table.insert(reply, value) end
+  end
+  i = i + 4 + events
 end
-for account, names in pairs(counts) do
-  for name, n in pairs(names) do count(account, name, n) end
-end
-for account, entry in pairs(entries) do received(account, entry) end
-local reply = {math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])}
-for account, more in pairs(held) do
-  for _, value in ipairs({hold(KEYS[3], account, more[1], more[2])}) do table.insert(reply, value) end
-end
+reply[1] = math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])
 return reply
 """
 )
@@ -121,8 +118,7 @@ class Full(RedisError):
     """The journal has no room for more events. The workers must drain it first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True, gc=False):
     """What the collector writes to the journal: an event, or, without an event, `count` events counted under `name`."""
 
     account: Account
@@ -238,10 +234,16 @@ class Journal:
         """Write these lines. They are durable and counted when it returns. Returns how many wake-ups are owed. Raises
         Unavailable.
         """
-        args: list[Any] = [part for x in lines for part in (str(x.account), x.name, x.event, x.count)]
+        groups: defaultdict[tuple[Account, str], list[Line]] = defaultdict(list)
+        for line in lines:
+            groups[line.account, line.name].append(line)
+        args: list[Any] = [self._batch]
+        for (account, name), some in groups.items():
+            events = [x.event for x in some if x.event]
+            args += [str(account), name, sum(x.count for x in some), len(events), *events]
         with self._breaker.closed():
             self._look_for_room()
-            owed, *held = self._write([JOURNAL_KEY, self._queue, HELD], [self._batch, *args])
+            owed, *held = self._write([JOURNAL_KEY, self._queue, HELD], args)
         self._shares.note(held)
         self._room = self._room.less(sum(len(x.event) for x in lines), sum(bool(x.event) for x in lines))
         return int(owed)

@@ -36,7 +36,7 @@ from analytics.unavailable import raising_unavailable
 
 _OPEN, _CLOSED = "footfall:books:", "footfall:closed-books:"
 LEDGER_KEYS = "footfall:books"  # a set: the keys of the hashes
-CLOSINGS = "footfall:books-closed"  # how many hashes were closed, so that a backup knows if one was in the meantime
+CLOSINGS = "footfall:ledger-closings"  # how many hashes were closed, so that a backup knows if one was in the meantime
 LAST_RECEIVED = "footfall:last-received"  # by site, the Unix time in milliseconds of its last accepted event
 MOST_SITES_RECEIVED = 100_000  # of these times; in development, any client can create a site
 _MOST_FIELDS = 10_000  # of a day's hash; a larger hash is moved before its day is over

@@ -23,7 +23,7 @@ from analytics.segments.store import SegmentStore
 @dataclass(frozen=True)
 class Segments:
     """The stores, reader and builder of segments. `connect` makes a DuckDB connection with limits, which may read only
-    this node's copies of segments.
+    this node's copies of segments. Its argument is the memory, if it is not that of the builder.
     """
 
     store: SegmentStore
@@ -32,7 +32,7 @@ class Segments:
     raw: RawEvents
     reader: SnapshotReader
     builder: Builder
-    connect: Callable[[], duckdb.DuckDBPyConnection]
+    connect: Callable[..., duckdb.DuckDBPyConnection]
 
 
 def make_segments(
@@ -52,8 +52,8 @@ def make_segments(
     store = SegmentStore(database, folder, most_bytes)
     dirty, backfill, raw = DirtyHours(database), Backfill(database), RawEvents(database)
 
-    def connect() -> duckdb.DuckDBPyConnection:
-        return duck.connect(memory, threads, store.workplace.unused(), [store.folder])
+    def connect(limit: str = memory) -> duckdb.DuckDBPyConnection:
+        return duck.connect(limit, threads, store.workplace.unused(), [store.folder])
 
     builder = Builder(store, dirty, backfill, raw, connect, count_built=count_built)
     return Segments(store, dirty, backfill, raw, SnapshotReader(store, dirty, backfill, raw), builder, connect)

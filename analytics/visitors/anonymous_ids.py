@@ -18,6 +18,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from msgspec import Struct
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -58,8 +59,7 @@ return answer
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Act:
+class Act(Struct, frozen=True):
     """One event without a user_id."""
 
     site: Site

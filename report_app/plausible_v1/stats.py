@@ -17,6 +17,7 @@ from report_app.errors import OF_VERSION_1, PlausibleError
 from report_app.metric_format import Figure, change, figure, nothing
 from report_app.plausible_v1.query_parameters import (
     COMPARE,
+    FARTHEST_PAGE,
     INTERVALS,
     MOST_RESULTS,
     PERIODS_V1,
@@ -60,7 +61,7 @@ _OF_BREAKDOWN = [
     *_ASKED,
     parameter("property", text(1), "A dimension, for example `event:page`.", required=True),
     parameter("limit", whole(1, MOST_RESULTS), "The default is 100."),
-    parameter("page", whole(1, 1_000_000), "The page of results, from 1."),
+    parameter("page", whole(1, FARTHEST_PAGE), "The page of results, from 1."),
 ]
 
 

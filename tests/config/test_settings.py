@@ -43,12 +43,24 @@ def test_redis_url_overrides_host_and_port(monkeypatch: pytest.MonkeyPatch):
      ("BIND_HOST", "nonsense"), ("MAX_BODY_BYTES", "2000000"), ("REDIS_SENTINELS", "host"),
      ("REDIS_SENTINELS", "host:0"), ("REDIS_SENTINELS", "a:26379,"), ("REDIS_SENTINELS", "redis://a:26379"),
      ("REDIS_REPLICAS", "-1"), ("DUCKDB_MEMORY", "lots"), ("DUCKDB_MEMORY", "1"), ("DUCKDB_THREADS", "0"),
-     ("SEGMENT_DISK", "0"), ("MOST_FRESH", "0")],
+     ("SEGMENT_DISK", "0"), ("MOST_FRESH", "0"),
+     ("PUBLIC_URL", "stats.example.com"), ("PUBLIC_URL", "ftp://a"), ("PUBLIC_URL", "http://a@b"),
+     ("SMTP_URL", "mail.example.com"), ("SMTP_URL", "smtp://"), ("SMTP_URL", "smtp://a:x"), ("SMTP_URL", "smtp://a/b"),
+     ("MAIL_FROM", "Ann"), ("MAIL_FROM", "a@b\r\nBcc: c@d"), ("MAIL_FROM", "ä@b")],
 )  # fmt: skip
 def test_an_invalid_value_stops_the_start_and_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str):
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
         load_settings()
+
+
+def test_e_mail_needs_a_sender(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("SMTP_URL", "smtp://ann:secret@mail.example.com")
+    with pytest.raises(SettingsError, match="SMTP_URL needs MAIL_FROM") as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("MAIL_FROM", "Footfall <footfall@example.com>")
+    assert load_settings().mail_from == "Footfall <footfall@example.com>"
 
 
 @pytest.mark.parametrize("setting", fields(Settings), ids=lambda setting: setting.name)

@@ -91,8 +91,17 @@ RULES = {
     "POST /admin/visitors/search": (ADMIN_SCOPE, False),
     "POST /admin/visitors/export": (ADMIN_SCOPE, False),
     "POST /admin/visitors/erase": (ADMIN_SCOPE, False),
+    "GET /admin/notifications": (ADMIN_SCOPE, False),
+    "GET /admin/notifications/rules": (ADMIN_SCOPE, False),
+    "POST /admin/notifications/rules": (ADMIN_SCOPE, False),
+    "DELETE /admin/notifications/rules/<uuid:rule_id>": (ADMIN_SCOPE, False),
+    "POST /admin/notifications/rules/<uuid:rule_id>/test": (ADMIN_SCOPE, False),
     "GET /metrics": (METRICS_SCOPE, False),
 }
+
+# Its tools check the site: tests/system/test_assistants.py.
+OF_TOOLS = {"POST /mcp": (READ_SCOPE, True)}
+RULES |= OF_TOOLS
 
 Client = Callable[..., FlaskClient]
 
@@ -319,7 +328,7 @@ def test_an_api_key_for_some_sites_opens_these_sites_and_no_route_without_a_site
 ):
     report = client(report_key=REPORT_KEY)
     headers = bearer(make_key(*(scope for scope in SCOPES if scope != ADMIN_SCOPE), sites=["mine", "a/b"]))
-    for row, (scope, of_site) in RULES.items():
+    for row, (scope, of_site) in RULES.items() - OF_TOOLS.items():
         for site in ("mine", "a/b") if of_site else ():
             url, how = opened(row, site)
             assert not is_refused(report.open(url, headers=headers, **how)), row

@@ -1,9 +1,12 @@
 """The event loop of a gunicorn process never waits: not for Redis, and not for a client that does not read."""
 
 import json
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import psutil
@@ -99,3 +102,24 @@ def test_the_first_request_of_a_process_waits_for_its_look_ups_in_a_thread_and_c
         wait_for(lambda: is_up(base), "gunicorn")
         assert httpx.post(f"{base}{path}", content=json.dumps(body)).status_code == status
     assert redis.xlen(JOURNAL_KEY) == events
+
+
+def test_connections_that_are_opened_together_are_shared_by_all_processes(settings: Settings, tmp_path: Path):
+    port = pick_port(0)
+    environment = {"REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "WEB_CONCURRENCY": "2"}
+    with running_alone(PROCFILE["ingest"], tmp_path / "log", **environment) as gunicorn:
+        wait_for(lambda: is_up(f"http://127.0.0.1:{port}"), "gunicorn")
+        wait_for(lambda: min(shares(gunicorn, port)) >= 16, "two processes with a share of 64 connections")
+
+
+def shares(gunicorn: psutil.Popen, port: int) -> list[int]:
+    """Opens 64 connections, and returns how many of them each process accepted."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(64)]
+        ours = {each.getsockname()[1] for each in opened}
+
+        def accepted() -> list[int]:
+            found = [x.net_connections("tcp") for x in gunicorn.children()]
+            return [sum(bool(each.raddr) and each.raddr.port in ours for each in one) for one in found]
+
+        return wait_for(lambda: sum(counts := accepted()) == 64 and counts, "64 accepted connections")

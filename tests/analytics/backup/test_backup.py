@@ -45,9 +45,10 @@ from analytics.visitors.salts import SALTS
 from config.services import Services
 from config.settings import Settings
 from config.start_check import check_stores_before_start
+from footfall.embedded_servers import mongo_server, pick_port
 from ingest_app import create_app as create_ingest_app
 from tests.support.described_client import described_client
-from tests.support.running_system import wait_for
+from tests.support.running_system import running, wait_for
 from tests.support.services import NOW, WakeUps, make_services
 
 PAGE = {"site_id": "shop", "event_type": "pageview", "path": "/"}
@@ -386,6 +387,23 @@ def test_a_backup_is_private_and_exists_only_when_it_is_complete(services: Servi
         make_backup(services.backup_stores, tmp_path / "full", version="1", settings="", wrote=fail)
     assert {path.name for path in tmp_path.iterdir()} == {"backup"}
     assert services.redis.keys("footfall:journal:checkpoint:*") == []
+
+
+def test_a_mongodb_that_dies_during_the_copy_is_named_and_nothing_is_left(
+    settings: Settings, redis: Redis, tmp_path: Path
+):
+    server = mongo_server(tmp_path / "mongodb", pick_port(0))
+    own = replace(settings, mongodb_uri=server.url)
+    with running(server) as process, closing(Services(own)) as services:
+        services.database["events"].insert_many({"noise": os.urandom(1_000_000)} for _ in range(40))
+
+        def kill(_documents: int) -> None:
+            process.kill()
+            process.wait()
+
+        with pytest.raises(Unavailable, match="mongodb is unavailable"):
+            make_backup(services.backup_stores, tmp_path / "one", version="1", settings="", wrote=kill)
+    assert {path.name for path in tmp_path.iterdir()} == {"mongodb"}
 
 
 def test_what_a_killed_backup_left_is_replaced(services: Services, backup: Path):

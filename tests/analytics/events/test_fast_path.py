@@ -6,12 +6,15 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import product
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from marshmallow import ValidationError, fields
+from msgspec import structs
 
+from analytics.events.event import Event
 from analytics.events.schema import (
     NOT_DECODED,
     PLAIN_URL,
@@ -20,6 +23,8 @@ from analytics.events.schema import (
     InvalidEvent,
     JournalSchema,
     decode_entry,
+    decode_sent,
+    decode_several,
     load_event,
     read_entry,
 )
@@ -28,6 +33,7 @@ from analytics.schema_fields import Code, FastSchema, Flag, Id, Moment, Text, Wh
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 LEAST = {"site_id": "site", "event_type": "page_view"}
 FIELDS = JournalSchema().load_fields
+FIELDS_OF_CLIENTS = {*EventSchema().load_fields, "ip", "user_agent"}
 
 
 def slow(schema: FastSchema) -> FastSchema:
@@ -43,6 +49,8 @@ ENTRY = LEAST | {
     "props": {"plan": "pro", "n": 10.5, "\u00fc": None}, "revenue": {"amount": "10.10", "currency": "USD"},
     "engagement_time": 7, "interactive": False, "country": "DE", "sequence": "1763632801000-000003",
 }  # fmt: skip
+HIT = {name: value for name, value in ENTRY.items() if name not in ("id", "sequence")}
+HIT |= {"url": "https://shop.example/\u00fc?a=b", "ip": "192.0.2.1", "user_agent": "\u00fc", "event_id": "1"}
 PIECES = [b'"', b"\\u00e9", b"\\ud800", b"\\ud83d\\ude00",
           b"\xff", b"\n", b"\0", b"\xc3", b"{", b"}", b",", b"1e9", b"\\",
           b'"site_id":"again",', b'"unknown":"\xff",', b'"id":null,', b"\xef\xbb\xbf"]  # fmt: skip
@@ -127,9 +135,30 @@ def is_decoded(raw: bytes) -> bool:
     return True
 
 
+def is_sent_decoded(raw: bytes) -> bool:
+    """Whether msgspec reads a client's event. If it does, json and marshmallow must read the same event."""
+    try:
+        sent = decode_sent(raw)
+    except NOT_DECODED:
+        return False
+    body = json.loads(raw)
+    assert repr(event_of(sent)) == repr(event_of(body))
+    assert [sent.get("ip"), sent.get("user_agent")] == [body.get("ip"), body.get("user_agent")]
+    assert body.keys() <= FIELDS_OF_CLIENTS
+    return True
+
+
+def event_of(body: object) -> Event:
+    """The event, without an id that is random."""
+    event = load_event(body, NOW)
+    return event if event.id.version == 5 else structs.replace(event, id=UUID(int=0))
+
+
 def assert_agrees(body: dict[str, Any]) -> None:
     for is_ascii in (True, False):
-        is_decoded(json.dumps(body, ensure_ascii=is_ascii).encode(errors="surrogatepass"))
+        raw = json.dumps(body, ensure_ascii=is_ascii).encode(errors="surrogatepass")
+        is_decoded(raw)
+        is_sent_decoded(raw)
     for fast, marshmallow in BOTH:
         assert result(fast.load_fast, body) == result(marshmallow.load, body)
         assert faults(lambda: fast.load(body)) == faults(lambda: marshmallow.load(body))  # noqa: B023
@@ -179,15 +208,37 @@ def test_both_agree_on_every_way_to_write_a_time():
 @settings(deadline=None)
 @given(st.data())
 def test_damaged_entries_are_read_by_msgspec_as_by_json_or_not_at_all(data: st.DataObject):
-    raw = json.dumps(ENTRY, ensure_ascii=False).encode()
+    entry = data.draw(st.sampled_from([ENTRY, HIT]))
+    raw = json.dumps(entry, ensure_ascii=False).encode()
     start = data.draw(st.integers(0, len(raw)))
     piece = data.draw(st.sampled_from(PIECES) | st.binary(max_size=4))
-    is_decoded(raw[:start] + piece + raw[start + data.draw(st.integers(0, 3)) :])
+    damaged = raw[:start] + piece + raw[start + data.draw(st.integers(0, 3)) :]
+    is_decoded(damaged)
+    is_sent_decoded(damaged)
 
 
 def test_a_usual_entry_is_decoded_by_msgspec():
     assert is_decoded(json.dumps(ENTRY).encode())
     assert is_decoded(json.dumps(LEAST).encode())
+
+
+@pytest.mark.parametrize("body", [HIT, LEAST, LEAST | {"ip": None, "path": "", "timestamp": 1763632801}])
+def test_a_usual_event_of_a_client_is_decoded_by_msgspec(body: dict[str, Any]):
+    assert is_sent_decoded(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize("wrong", [{"more": 1}, {"ip": 5}, {"id": "0" * 32}, {"site_id": ""}, {"url": "no url"}])
+def test_other_events_of_clients_are_left_to_json(wrong: dict[str, Any]):
+    assert not is_sent_decoded(json.dumps(HIT | wrong).encode())
+
+
+def test_several_events_are_decoded_as_one():
+    one = decode_sent(json.dumps(HIT).encode())
+    assert decode_several(json.dumps([HIT, HIT]).encode()) == ([one, one], None)
+    assert decode_several(json.dumps({"events": [HIT], "sent_at": 5}).encode()) == ([one], 5)
+    for body in (HIT, [HIT, 5], {"events": HIT}, {"events": [HIT], "more": 1}, [HIT | {"url": "no url"}], 5, None):
+        with pytest.raises(NOT_DECODED):
+            decode_several(json.dumps(body).encode())
 
 
 @pytest.mark.parametrize("value", ["1e400", "-0", "-0.0", "9" * 400, "12345678901234567890.5", "NaN", "[" * 100_000])
