@@ -9,7 +9,7 @@ from report_app.metric_format import share
 from report_app.pages.words import bucket_name, cut_name, percent
 
 EXPLORATIONS = {"funnel": "Funnels", "journeys": "Journeys", "retention": "Retention"}  # the panels' titles
-_LEAST_COHORTS, _MOST_COHORTS = 3, 31  # that a panel shows well
+_LEAST_COHORTS, _MOST_COHORTS = 5, 31  # that a panel shows well
 _SHADES = 5
 NEW_VISIT, END_OF_VISIT = "The visit began here", "The visit ended here"
 

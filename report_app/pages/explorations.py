@@ -5,6 +5,7 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from flask import Response, abort, redirect
@@ -21,7 +22,7 @@ from analytics.queries.exploration_schema import (
     load_retention,
 )
 from analytics.queries.query import Grain
-from analytics.queries.query_schema import InvalidQuery
+from analytics.queries.query_schema import Earliest, InvalidQuery, SitesCalled
 from analytics.reports.results import Cohort, Journeys
 from report_app.page_access import site_path, viewer
 from report_app.pages import panels
@@ -110,9 +111,9 @@ def _back_to(asked: SiteQuestion, funnel_id: str) -> BaseResponse:
     return redirect(f"{site_path(asked.site.site_id)}?{state.as_query()}#panel-funnel", 303)
 
 
-def _explore(asked: SiteQuestion, load: Callable[..., T], **body: Any) -> T:
+def _explore(asked: SiteQuestion, load: Callable[[object, SitesCalled, datetime, Earliest], T], **body: Any) -> T:
     question = {name: asked.question[name] for name in ("site_id", "date_range", "filters")}
-    return load(question | body, lambda _: asked.site, asked.now, lambda _: asked.earliest())
+    return load(question | body, lambda _: [asked.site], asked.now, lambda _: asked.earliest())
 
 
 # Funnels

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -23,8 +24,8 @@ from analytics.backup.archive import PARTIAL, read_manifest
 from analytics.events.event import id_from_client
 from analytics.journal.journal import JOURNAL_KEY
 from bench.load import Load, post_request, run_load
+from footfall.demo_traffic import DEMO_SITES, day_events
 from tests.support.running_system import BIN, ROOT, System, make_project, own_environment, wait_for
-from tests.support.traffic import as_bodies, traffic
 
 QUIET, BUSY = "quiet.example", "busy"
 
@@ -72,8 +73,9 @@ def original(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A running system with events of a quiet site."""
     with ended(System(tmp_path_factory.mktemp("original"), project=folder, CLAIM_IDLE="5")) as system:
         system.start()
-        events = traffic(QUIET, datetime.now(UTC) - timedelta(hours=1), days=3, visits_a_day=120)
-        post_all(system, list(as_bodies(events)))
+        until, site = datetime.now(UTC) - timedelta(hours=1), replace(DEMO_SITES[0], site_id=QUIET)
+        days = [until.astimezone(site.zone).date() - timedelta(days=back) for back in range(4)]
+        post_all(system, [event for day in days for event in day_events(site, day, 4, until)])
         drained(system)
         yield system
 
