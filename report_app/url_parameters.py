@@ -27,7 +27,7 @@ from analytics.queries.query_schema import (
     load_query,
 )
 from analytics.sites.site import Site
-from report_app.query_json_schema import CODE, DATE_TEXT, METRIC_NAMES, PERIOD_NAME, SITE_ID, VALUE
+from report_app.query_json_schema import CODE, DATE_TEXT, PERIOD_NAME, SITE_ID, VALUE, metric, metric_names
 from web.errors import BadRequest
 from web.openapi import parameter
 
@@ -51,7 +51,8 @@ PERIOD_PARAMETERS = [
 ]
 _COMMAS: Json = {"style": "form", "explode": False}
 _PROP_BEGINS = PROP.replace(".", "[.]")
-_NAMES = any_of(one_of(*SHORT_DIMENSIONS), text(pattern=rf"^{_PROP_BEGINS}[^,\s\u0000]+$"))
+_CHARACTERS = r"[^,\s\u0000]"  # of a name in a list
+_NAMES = any_of(one_of(*SHORT_DIMENSIONS), text(pattern=rf"^{_PROP_BEGINS}{_CHARACTERS}+$"))
 _OPPOSITES = [f"{name}!" for name in SHORT_DIMENSIONS if name != "goal"]
 FILTER_PARAMETERS = parameter(
     "filters",
@@ -72,7 +73,7 @@ FILTER_PARAMETERS = parameter(
 TABLE_PARAMETERS = [
     SITE_PARAMETER,
     *PERIOD_PARAMETERS,
-    parameter("metrics", METRIC_NAMES, **_COMMAS),
+    parameter("metrics", metric_names(metric(_CHARACTERS)), **_COMMAS),
     parameter("by", list_of(_NAMES, maxItems=MOST_DIMENSIONS - 1, uniqueItems=True), "Dimensions.", **_COMMAS),
     parameter("limit", whole(1, MOST_ROWS)),
     parameter("offset", whole(0, FARTHEST_ROW)),
