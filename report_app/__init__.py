@@ -32,9 +32,9 @@ from report_app.explorations import explorations_blueprint
 from report_app.export import export_blueprint
 from report_app.ledger import ledger_blueprint
 from report_app.page_access import protect_pages
+from report_app.pages.assets import asset_url, assets_blueprint
 from report_app.pages.overview import overview_page
 from report_app.pages.page_reports import PageServices
-from report_app.pages.rendering import asset_url, assets_blueprint
 from report_app.pages.routes import pages_blueprint
 from report_app.query import query_blueprint
 from report_app.session_cookie import use_session_cookie
@@ -100,12 +100,14 @@ def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageSe
     """The routes that a session protects, and not a key."""
     authenticator = Authenticator(services.accounts, services.sessions, services.now)
     attempts = Attempts(RateLimits(services.rate_storage, SIGN_IN_RATES), services.salts, services.now)
+    sharing, site_called = services.sharing, pages.site_called
     use_session_cookie(app, session_keys(settings))
-    protect_pages(app, authenticator, services.sharing, reports_are_open=settings.reports_are_open)
+    is_open = settings.reports_are_open
+    protect_pages(app, authenticator, sharing, site_called.id_of, reports_are_open=is_open)
     app.jinja_env.globals["asset"] = asset_url
     app.register_blueprint(assets_blueprint())
     app.register_blueprint(pages_blueprint(pages))
-    app.register_blueprint(accounts_blueprint(authenticator, services.sharing, attempts, services.now))
+    app.register_blueprint(accounts_blueprint(authenticator, sharing, site_called, attempts, services.now))
 
 
 def _not_cached(response: Response) -> Response:

@@ -1,23 +1,23 @@
 """Who asks for a page, and what they may see. Pages are protected by a session, the API by keys (web/auth.py).
 
-A page calls `viewer()`. It returns the signed-in user, or sends the browser to /login. For requests that change
-something it also checks the CSRF token, so a page that knows its viewer is protected.
+A page calls `viewer()`. It returns the signed-in user, or sends the browser to /login. PageBlueprint calls
+`check_csrf()` before each request.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from flask import Flask, Response, abort, current_app, g, redirect, request, session, url_for
-from flask_wtf.csrf import CSRFProtect, generate_csrf
+from flask_wtf.csrf import CSRFProtect
 
 from analytics.accounts.authenticator import Authenticator
 from analytics.accounts.sharing import SharedLink, SharingStore
 from analytics.accounts.user import Role, User
 
 _EXTENSION = "footfall_page_access"
-_USER = "footfall_user"  # in g
+_USER, _VIEWER = "footfall_user", "footfall_viewer"  # in g
 _TOKEN, _LINKS = "token", "links"  # in the cookie
 _MOST_LINKS = 20
 _LONGEST_PATH = 2000  # characters
@@ -45,30 +45,44 @@ class Viewer:
 class _Access:
     authenticator: Authenticator
     sharing: SharingStore
+    id_of: Callable[[str], str]
     reports_are_open: bool
 
 
-def protect_pages(app: Flask, authenticator: Authenticator, sharing: SharingStore, *, reports_are_open: bool) -> None:
-    """Pages find their viewer by `authenticator` and `sharing`. If reports are open (Settings.reports_are_open), every
-    guest may read every site, as with the API. Only this module checks CSRF tokens: the routes of the API take no
-    cookie, so they need no token.
+def protect_pages(
+    app: Flask,
+    authenticator: Authenticator,
+    sharing: SharingStore,
+    id_of: Callable[[str], str],
+    *,
+    reports_are_open: bool,
+) -> None:
+    """Pages find their viewer by `authenticator` and `sharing`. `id_of`: the site_id for a name in a route. If reports
+    are open (Settings.reports_are_open), every guest may read every site, as with the API. Only pages check CSRF
+    tokens: the routes of the API take no cookie, so they need no token.
     """
-    app.extensions[_EXTENSION] = _Access(authenticator, sharing, reports_are_open)
+    app.extensions[_EXTENSION] = _Access(authenticator, sharing, id_of, reports_are_open)
     app.config.update(
         WTF_CSRF_CHECK_DEFAULT=False,
         WTF_CSRF_TIME_LIMIT=None,  # a token is valid as long as its session
-        WTF_CSRF_SSL_STRICT=False,  # it needs the Referer, which pages do not send; __Host- protects the cookie instead
+        WTF_CSRF_SSL_STRICT=False,  # it needs the Referer, which proxies and browsers may remove; __Host- protects
     )
     _csrf.init_app(app)
 
 
 def viewer() -> Viewer:
-    """The viewer of this request. A guest may be the viewer if reports are open, or if the route has the `site_id` of a
+    """The viewer of this request. A guest may be the viewer if reports are open, or if the route's `site_id` names a
     public site, or of one whose shared link the guest opened. Any other request without a user ends: a browser is
-    redirected to /login, and htmx is told to go there. Raises Unavailable.
+    redirected to /login, and htmx is told to go there. Found once in a request. Raises Unavailable.
     """
-    check_csrf()
-    user, site_id = signed_in_user(), str((request.view_args or {}).get("site_id", ""))
+    if _VIEWER not in g:
+        setattr(g, _VIEWER, _find_viewer())
+    return cast(Viewer, g.get(_VIEWER))
+
+
+def _find_viewer() -> Viewer:
+    user, name = signed_in_user(), str((request.view_args or {}).get("site_id", ""))
+    site_id = _access().id_of(name)
     known = Viewer(user.name, user.is_owner, user.roles) if user else Viewer("")
     seen = replace(known, reads_all=_access().reports_are_open)
     if site_id and not seen.may_read(site_id) and _access().sharing.opens(site_id, session.get(_LINKS, ())):
@@ -79,22 +93,19 @@ def viewer() -> Viewer:
 def open_link(link: SharedLink) -> None:
     """The browser may read the link's site from now on, as long as the link is valid."""
     session.permanent = True
-    session[_LINKS] = [link.digest, *session.get(_LINKS, ())][:_MOST_LINKS]
-
-
-def csrf_token() -> str:
-    """The token that a form of this session sends in the field `csrf_token`, or htmx in the header X-CSRFToken."""
-    return cast(str, generate_csrf())
+    others = [digest for digest in session.get(_LINKS, ()) if digest != link.digest]
+    session[_LINKS] = [link.digest, *others][:_MOST_LINKS]
 
 
 def check_csrf() -> None:
-    """Ends a request that changes something and has no valid CSRF token, with 400."""
+    """Ends a request that changes something and has no valid CSRF token, with 400. A form sends the token in the field
+    `csrf_token`, or in the header X-CSRFToken.
+    """
     _csrf.protect()
 
 
 def required_user() -> User:
     """The signed-in user. Ends the request as viewer() does."""
-    check_csrf()
     return signed_in_user() or abort(_to_login())
 
 
@@ -119,6 +130,7 @@ def end_session() -> None:
         _access().authenticator.sessions.end(token)
     session.clear()
     g.pop(_USER, None)
+    g.pop(_VIEWER, None)
     g.pop("csrf_token", None)  # Flask-WTF keeps the token of the request there
 
 

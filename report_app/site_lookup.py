@@ -23,3 +23,7 @@ class SiteLookup:
         if site is None and self._required:
             raise self._sites.unknown(name)
         return site or Site(name)
+
+    def id_of(self, name: str) -> str:
+        """Returns the id of the site, or the name itself if there is no such site. Raises Unavailable."""
+        return self._sites.id_of(name)

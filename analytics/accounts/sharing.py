@@ -16,7 +16,8 @@ from analytics.digest import digest_of
 from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
-LONGEST_LINK_NAME = 100
+LONGEST_LINK_NAME = 100  # characters
+SHORTEST_LINK_PASSWORD = 8
 
 
 @dataclass(frozen=True, slots=True)

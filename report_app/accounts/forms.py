@@ -9,7 +9,7 @@ from wtforms.fields import SelectChoice
 from wtforms.validators import EqualTo, InputRequired, Length, Optional
 
 from analytics.accounts.passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
-from analytics.accounts.sharing import LONGEST_LINK_NAME
+from analytics.accounts.sharing import LONGEST_LINK_NAME, SHORTEST_LINK_PASSWORD
 from analytics.accounts.user import LONGEST_EMAIL, LONGEST_PERSON_NAME, SITE_ROLES, plain_email
 
 _LONGEST_CODE = 40
@@ -86,7 +86,11 @@ class OwnPasswordForm(FlaskForm):  # type: ignore[misc]
 
 class SharedLinkForm(FlaskForm):  # type: ignore[misc]
     name = StringField("Name", [_REQUIRED, Length(max=LONGEST_LINK_NAME), _has_text], render_kw=_browser("off"))
-    password = PasswordField("Password", [Optional(), Length(8, LONGEST_PASSWORD)], render_kw=_browser("new-password"))
+    password = PasswordField(
+        "Password",
+        [Optional(), Length(SHORTEST_LINK_PASSWORD, LONGEST_PASSWORD)],
+        render_kw=_browser("new-password"),
+    )
     days = SelectField("Valid for", choices=_LIVES)
 
 

@@ -1,6 +1,7 @@
 """/sharing/<site_id>: opens a site's reports to everyone, or to those who have a link. /share/<token>: such a link.
 
-A site_id may hold slashes, so each route ends with it.
+A site_id may hold slashes, so each route ends with it. It may be a domain of the site instead. Routes raise UnknownSite
+and InvalidQuery.
 """
 
 from collections.abc import Callable
@@ -13,10 +14,12 @@ from flask.typing import ResponseReturnValue
 from analytics.accounts.passwords import hash_password, is_password
 from analytics.accounts.sharing import SharedLink, SharingStore
 from analytics.accounts.user import User
+from analytics.queries.query_schema import check_site_id
 from report_app.accounts.attempts import Attempts
 from report_app.accounts.form_page import form_page, refused
 from report_app.accounts.forms import LinkPasswordForm, SharedLinkForm
 from report_app.page_access import open_link, required_user, site_path
+from report_app.site_lookup import SiteLookup
 
 log = structlog.get_logger()
 
@@ -25,7 +28,13 @@ LINK_OVER = "This link has expired, or its site does not share it any more. Ask 
 WRONG_LINK_PASSWORD = "The password is wrong."  # noqa: S105  a message
 
 
-def add_sharing(blueprint: Blueprint, store: SharingStore, attempts: Attempts, clock: Callable[[], datetime]) -> None:
+def add_sharing(
+    blueprint: Blueprint,
+    store: SharingStore,
+    site_called: SiteLookup,
+    attempts: Attempts,
+    clock: Callable[[], datetime],
+) -> None:
     @blueprint.route("/share/<token>", methods=["GET", "POST"])
     def shared_link(token: str) -> ResponseReturnValue:
         link, form = store.find(token) or abort(404, LINK_OVER), LinkPasswordForm()
@@ -38,10 +47,17 @@ def add_sharing(blueprint: Blueprint, store: SharingStore, attempts: Attempts, c
         is_right = attempts.run(link.digest, lambda: is_password(form.password.data, link.password_hash))
         return is_right or refused(form.password, WRONG_LINK_PASSWORD)
 
+    def _editor_of(name: str) -> tuple[User, str]:
+        """The signed-in user, who may edit this site, and its site_id. To others, an unknown site is like any other."""
+        user = required_user()
+        if not user.may_edit(site_called.id_of(name)):
+            abort(403, FOR_EDITORS)
+        return user, site_called(check_site_id(name)).site_id
+
     @blueprint.route("/sharing/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
     def sharing(site_id: str) -> ResponseReturnValue:
         """The page, and the creation of a link, which is shown once."""
-        user, form, link = _editor(site_id), SharedLinkForm(), ""
+        (user, site_id), form, link = _editor_of(site_id), SharedLinkForm(), ""
         if form.validate_on_submit():
             link = _create(site_id, form)
             log.info("link_shared", site_id=site_id, by=str(user.id))
@@ -59,21 +75,16 @@ def add_sharing(blueprint: Blueprint, store: SharingStore, attempts: Attempts, c
 
     @blueprint.post("/sharing-public/<path:site_id>", merge_slashes=False)
     def set_public(site_id: str) -> ResponseReturnValue:
-        user, is_public = _editor(site_id), request.form.get("public") == "yes"
+        (user, site_id), is_public = _editor_of(site_id), request.form.get("public") == "yes"
         store.set_public(site_id, is_public)
         log.info("site_opened" if is_public else "site_closed", site_id=site_id, by=str(user.id))
         return _done(site_id, "The site is public." if is_public else "The site is not public any more.")
 
     @blueprint.post("/sharing-revoke/<path:site_id>", merge_slashes=False)
     def revoke_link(site_id: str) -> ResponseReturnValue:
-        _editor(site_id)
+        _, site_id = _editor_of(site_id)
         store.revoke(site_id, request.form.get("link", ""))
         return _done(site_id, "The link does not work any more.")
-
-
-def _editor(site_id: str) -> User:
-    user = required_user()
-    return user if user.may_edit(site_id) else abort(403, FOR_EDITORS)
 
 
 def _done(site_id: str, message: str) -> ResponseReturnValue:

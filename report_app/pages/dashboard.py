@@ -1,6 +1,6 @@
 """The dashboard of a site: its page, the parts of the page, full lists and tables.
 
-Raises the exceptions of trouble.TROUBLES.
+Raises the exceptions of report_app.trouble.TROUBLES.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,12 +10,12 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 
-from analytics.queries.query import Query
+from analytics.queries.query import Period, Query
 from analytics.queries.query_schema import MOST_ROWS
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
 from report_app.metric_format import Cell, cells, columns
-from report_app.page_access import csrf_token, viewer
+from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.hero import Hero, chart_of, grain_of, key_figures
 from report_app.pages.left_out import count_left_out, left_out
@@ -24,18 +24,22 @@ from report_app.pages.page_state import COMPARISON_NAMES, CUSTOM, PERIODS, PageS
 from report_app.pages.panel_rows import rows_of
 from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
-from report_app.pages.trouble import TROUBLES, Trouble, trouble_of
 from report_app.pages.words import OPERATOR_NAMES, clock, filter_dimensions, period_name, term_words, value_name
-from web.auth import api_key_id
+from report_app.trouble import TROUBLES, Trouble, shorter_period, trouble_of, with_retry
 
 _IN_THE_PAGE = 0.8  # seconds that the page waits for its figures, before they are loaded as a part
 Table = tuple[Sequence[str], Iterable[Iterable[Cell]]]
 
 
-def page(asked: SiteQuestion) -> Response:
-    """The page with its figures. Panels follow. Figures that take longer than a moment follow, too."""
-    hero, trouble = _hero_at_once(asked)
-    if hero and hero.is_empty and not asked.state.filters and asked.earliest() is None:
+def page_budget() -> Budget:
+    """The time that a page waits for all that it asks."""
+    return Budget(_IN_THE_PAGE)
+
+
+def page(asked: SiteQuestion, budget: Budget) -> Response:
+    """The page with its figures. Panels follow. Figures that take longer than the budget follow, too."""
+    hero, trouble = _hero_at_once(asked, budget)
+    if hero and hero.is_empty and not asked.state.filters and _has_no_event(asked, budget):
         return show("first_event.html", **_frame(asked), **_waiting(asked))
     answer = show("dashboard.html", **_frame(asked), **_in_hero(asked, hero, trouble), panels=PANELS.values())
     if _asks_otherwise(asked.state):
@@ -48,7 +52,8 @@ def hero_part(asked: SiteQuestion) -> Response:
         return show("hero.html", **_shown(asked), **_in_hero(asked, _hero(asked), None))
     except TROUBLES as error:
         trouble = trouble_of(error)
-        return show("hero.html", trouble.status, **_shown(asked), **_in_hero(asked, None, trouble))
+        answer = show("hero.html", trouble.status, **_shown(asked), **_in_hero(asked, None, trouble))
+        return with_retry(answer, trouble)
 
 
 def panel_part(panel: Panel, asked: SiteQuestion, opened: str | None) -> Response:
@@ -105,7 +110,7 @@ def list_page(panel: Panel, asked: SiteQuestion) -> Response:
 
 def chart_table(asked: SiteQuestion) -> Table:
     """The chart as a table."""
-    query, answer = _over_time(asked)
+    query, answer = _over_time(asked, asked.period())
     before = [f"{asked.state.figure}_before"] if query.compare_with else []
     rows = ([row.dimensions[0], *row.metrics, *((row.before or [0]) if before else [])] for row in answer.rows)
     return [query.dimensions[0], *query.metrics, *before], rows
@@ -131,13 +136,22 @@ def _cells(query: Query, value: str, metrics: Iterable[Any]) -> Iterator[Cell]:
 
 def _in_hero(asked: SiteQuestion, hero: Hero | None, trouble: Trouble | None) -> dict[str, Any]:
     again = f"/parts/hero/{quote(asked.site.site_id)}?{asked.state.as_query()}"
-    return {"hero": hero, "trouble": trouble, "again": again, "replaces": True}
+    shorter = shorter_period(asked.site.site_id, asked.state)
+    return {"hero": hero, "trouble": trouble, "again": again, "replaces": "#hero", "shorter": shorter}
 
 
-def _hero_at_once(asked: SiteQuestion) -> tuple[Hero | None, Trouble | None]:
-    """The figures, or neither if they are not ready in a moment, or the trouble that they have."""
+def _has_no_event(asked: SiteQuestion, budget: Budget) -> bool:
+    """Whether the site has no event, as far as it is known within the budget."""
     try:
-        return _hero(asked, Budget(_IN_THE_PAGE, api_key_id())), None
+        return asked.earliest(budget) is None
+    except Refused:
+        return False
+
+
+def _hero_at_once(asked: SiteQuestion, budget: Budget) -> tuple[Hero | None, Trouble | None]:
+    """The figures, or neither if they are not ready within the budget, or the trouble that they have."""
+    try:
+        return _hero(asked, budget), None
     except Refused:
         return None, None
     except TROUBLES as error:
@@ -146,15 +160,14 @@ def _hero_at_once(asked: SiteQuestion) -> tuple[Hero | None, Trouble | None]:
 
 def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
     figures = asked.answer(panels.figures(asked.question), budget)
-    query, answer = _over_time(asked, budget)
+    query, answer = _over_time(asked, figures[0].period, budget)
     chart = chart_of(asked.state, query, answer, asked.now)
     return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of)
 
 
-def _over_time(asked: SiteQuestion, budget: Budget | None = None) -> tuple[Query, Answer]:
-    state = asked.state
-    grain = grain_of(state, asked.period())
-    return asked.answer(panels.over_time(asked.question, state, grain), budget)
+def _over_time(asked: SiteQuestion, period: Period, budget: Budget | None = None) -> tuple[Query, Answer]:
+    grain = grain_of(asked.state, period)
+    return asked.answer(panels.over_time(asked.question, asked.state, grain), budget)
 
 
 def _frame(asked: SiteQuestion) -> dict[str, Any]:
@@ -163,7 +176,6 @@ def _frame(asked: SiteQuestion) -> dict[str, Any]:
     called = period_name(asked.period()) if state.period == CUSTOM else PERIODS[state.period][0]
     return _shown(asked) | {
         "viewer": viewer(),
-        "csrf_token": csrf_token(),
         "sites": [each.site_id for each in readable_sites(asked.services)],
         "periods": PERIODS,
         "period": called,
@@ -185,7 +197,9 @@ def _shown(asked: SiteQuestion) -> dict[str, Any]:
 
 
 def _waiting(asked: SiteQuestion) -> dict[str, Any]:
-    host = urlsplit(request.host_url).hostname
+    host = urlsplit(request.host_url).hostname or ""
+    if ":" in host:
+        host = f"[{host}]"  # an IPv6 address, whose brackets urlsplit removes
     return {
         "collector": f"{request.scheme}://{host}:{asked.services.ingestion_port}",
         "reasons": left_out([asked.ledger_lately()]),

@@ -31,7 +31,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Events that do not count, for one reason. `why` explains it. `days` has their number by day."""
+    """The number of events that do not count, for one reason. `why` explains it."""
 
     name: str
     why: str

@@ -1,6 +1,6 @@
 """The overview of all sites that the viewer may read, with a card for each.
 
-Raises the exceptions of trouble.TROUBLES.
+Raises the exceptions of report_app.trouble.TROUBLES.
 """
 
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from flask import Response
 
 from analytics.queries.periods import ONE_DAY
 from analytics.reports.results import Answer
-from report_app.page_access import csrf_token, viewer
+from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.page_reports import PageServices, SiteQuestion, readable_sites
 from report_app.pages.rendering import show
-from report_app.pages.trouble import TROUBLES, trouble_of
 from report_app.pages.words import number
+from report_app.trouble import TROUBLES, answer_trouble
 
 _DAYS = 14  # of a sparkline, with today
 _WIDTH, _HEIGHT = 280, 48  # of a sparkline
@@ -34,9 +34,8 @@ def overview_page(services: PageServices) -> Response:
     try:
         sites = readable_sites(services)
     except TROUBLES as error:
-        trouble = trouble_of(error)
-        return show("trouble_page.html", trouble.status, trouble=trouble, again="/")
-    return show("overview.html", sites=sites, viewer=viewer(), csrf_token=csrf_token())
+        return answer_trouble(error)
+    return show("overview.html", sites=sites, viewer=viewer())
 
 
 def card_part(asked: SiteQuestion) -> Response:

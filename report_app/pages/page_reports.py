@@ -1,6 +1,6 @@
 """Answers what a page asks about a site, for a viewer who may read it.
 
-Callers must handle the exceptions of trouble.TROUBLES.
+Callers must handle the exceptions of report_app.trouble.TROUBLES.
 """
 
 from collections import Counter
@@ -20,16 +20,16 @@ from analytics.queries.query_schema import check_site_id, load_query
 from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports
 from analytics.reports.realtime import RealtimeReader
-from analytics.reports.results import Answer
+from analytics.reports.results import Answer, Refused
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
 from report_app.page_access import viewer
 from report_app.pages.page_state import PageState, read_state
 from report_app.site_lookup import SiteLookup
-from web.auth import api_key_id
 
 MOST_LEFT_OUT = timedelta(days=399)  # of a period: the ledger's days that are read at once
 _NEW = timedelta(days=2)  # a site with less than this opens with today
+ANY_PERIOD = MultiDict({"period": "30d"})  # for parts whose content has no period
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,16 @@ class SiteQuestion:
     def answer(self, body: dict[str, Any], budget: Budget | None = None) -> tuple[Query, Answer]:
         """`budget`: the time that is left, if it is not that of any report."""
         reports = self.services.reports
-        budget = budget or reports.budget(api_key_id())
+        budget = budget or reports.budget()
         query = load_query(body, self.site, self.now, partial(reports.earliest, self.site.site_id, budget))
         return query, reports.answer(query, budget)
 
     def period(self) -> Period:
         return load_query(self.question | {"metrics": ["visitors"]}, self.site, self.now, self.earliest).period
 
-    def earliest(self) -> datetime | None:
+    def earliest(self, budget: Budget | None = None) -> datetime | None:
         """When the first event of the site was. None if it has none."""
-        return self.services.reports.earliest(self.site.site_id)
+        return self.services.reports.earliest(self.site.site_id, budget)
 
     def here_now(self) -> int:
         """The visitors of the last 5 minutes."""
@@ -91,19 +91,30 @@ class SiteQuestion:
         return sum(days.values(), Counter[str]())
 
 
-def ask_about(services: PageServices, site_id: str, args: MultiDict[str, str]) -> SiteQuestion:
-    """The question that these parameters ask about a site. Without a period, a site that is new asks for today."""
-    who = viewer()
-    site = services.site_called(check_site_id(site_id))
-    if not who.may_read(site.site_id):
-        abort(403)
+def ask_about(
+    services: PageServices, site_id: str, args: MultiDict[str, str] = ANY_PERIOD, budget: Budget | None = None
+) -> SiteQuestion:
+    """The question that these parameters ask about a site. Without a period, a site that is new asks for today, if its
+    first event is found within `budget`.
+    """
+    if not viewer().may_read(services.site_called.id_of(check_site_id(site_id))):
+        abort(403)  # also if there is no such site: the answer does not reveal which sites exist
+    site = services.site_called(site_id)
     now = services.clock().astimezone(site.zone)
     asked = SiteQuestion(services, site, read_state(args, "30d"), now)
     if {"period", "from", "to"}.isdisjoint(args):
-        first = asked.earliest()
+        first = _earliest_within(asked, budget)
         if first and now - first < _NEW:
             return SiteQuestion(services, site, read_state(args, "day"), now)
     return asked
+
+
+def _earliest_within(asked: SiteQuestion, budget: Budget | None) -> datetime | None:
+    """When the first event of the site was. None if it has none, or if it is not found in time."""
+    try:
+        return asked.earliest(budget)
+    except Refused:
+        return None
 
 
 def readable_sites(services: PageServices) -> Sequence[Site]:

@@ -13,7 +13,6 @@ from report_app.pages import dashboard, overview
 from report_app.pages.page_reports import PageServices, SiteQuestion, ask_about
 from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
-from report_app.pages.trouble import TROUBLES, trouble_of
 from report_app.url_parameters import PROP
 
 
@@ -26,10 +25,11 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     @blueprint.get("/site/<path:site_id>", merge_slashes=False)
     def site(site_id: str) -> BaseResponse:
         """The dashboard. A form of the filter builder leads to the address of the state that it makes."""
-        question = asked(site_id)
+        budget = dashboard.page_budget()
+        question = ask_about(services, site_id, request.args, budget)
         if "dimension" in request.args:
             return redirect(f"{request.path}?{question.state.as_query()}", 303)
-        return dashboard.page(question)
+        return dashboard.page(question, budget)
 
     @blueprint.get("/parts/hero/<path:site_id>", merge_slashes=False)
     def hero(site_id: str) -> Response:
@@ -45,11 +45,11 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
 
     @blueprint.get("/parts/live/<path:site_id>", merge_slashes=False)
     def live(site_id: str) -> Response:
-        return show("live.html", here=asked(site_id).here_now())
+        return show("live.html", here=ask_about(services, site_id).here_now())
 
     @blueprint.get("/parts/first-event/<path:site_id>", merge_slashes=False)
     def first_event(site_id: str) -> Response:
-        return dashboard.first_event_part(asked(site_id))
+        return dashboard.first_event_part(ask_about(services, site_id))
 
     @blueprint.get("/parts/suggestions/<path:site_id>", merge_slashes=False)
     def suggestions(site_id: str) -> Response:
@@ -57,7 +57,7 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
 
     @blueprint.get("/parts/card/<path:site_id>", merge_slashes=False)
     def card(site_id: str) -> Response:
-        return overview.card_part(asked(site_id))
+        return overview.card_part(ask_about(services, site_id))
 
     @blueprint.get("/list/<name>/<path:site_id>", merge_slashes=False)
     def full_list(name: str, site_id: str) -> Response:
@@ -75,8 +75,6 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     def panel_csv(name: str, site_id: str) -> Response:
         return as_csv(*dashboard.panel_table(_panel(name), asked(site_id)))
 
-    for kind in TROUBLES:
-        blueprint.register_error_handler(kind, _troubled)
     return blueprint
 
 
@@ -88,10 +86,3 @@ def _opened_tab() -> str | None:
     """The tab that was clicked, or the property whose name was sent."""
     key = request.args.get("key")
     return f"{PROP}{key}" if key else request.args.get("tab")
-
-
-def _troubled(error: Exception) -> Response:
-    """A part of a page shows its own trouble, so that the other parts stay."""
-    trouble = trouble_of(error)
-    template = "trouble.html" if request.path.startswith("/parts/") else "trouble_page.html"
-    return show(template, trouble.status, trouble=trouble, again=request.full_path)

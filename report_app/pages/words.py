@@ -1,7 +1,7 @@
 """How pages show numbers, changes, times and the values of dimensions, in English. Pure."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -102,7 +102,9 @@ def duration(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`text`: "+18%" or, for a share, "+2 pt". `kind`: "up" if it is good, "down" if it is bad, "" if it is neither."""
+    """`text`: "+18%" or, for a share, "+2 pt", and "new" if it was 0 before. `kind`: "up" if it is good, "down" if it
+    is bad, "" if it is neither.
+    """
 
     text: str
     kind: str = ""
@@ -111,7 +113,7 @@ class Change:
 def change_of(metric: str, now: Metric, before: Metric) -> Change:
     """The change of a metric. Fewer bounces are good."""
     is_share = metric in _PERCENTS
-    if is_share and isinstance(now, int | float) and isinstance(before, int | float):
+    if is_share and before and isinstance(now, int | float) and isinstance(before, int | float):
         difference: int | None = round(now - before)
     else:
         difference = change_in_percent(now, before)
@@ -214,15 +216,6 @@ def period_name(period: Period) -> str:
 
 def clock(moment: datetime, zone: ZoneInfo) -> str:
     return f"{moment.astimezone(zone):%H:%M:%S}"
-
-
-def ago(past: timedelta) -> str:
-    """How long ago: "12 s", "5 min", "3 h", "2 days"."""
-    seconds = max(0, int(past.total_seconds()))
-    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
 
 
 def _day_name(day: date) -> str:

@@ -10,6 +10,8 @@ const KEPT_BY_PANELS = ['tabs', 'grain', 'figure']
 document.addEventListener('htmx:configRequest', ({ detail }) => {
   const link = detail.elt
   const here = new URLSearchParams(location.search)
+  const period = document.getElementById('period')
+  if (period && !here.has('period') && !here.has('from')) here.set('period', period.dataset.period)
   if (link.hasAttribute('data-state')) {
     detail.path = detail.path + '?' + here
   } else if (detail.boosted && link.tagName === 'A' && link.pathname === location.pathname) {

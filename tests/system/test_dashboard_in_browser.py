@@ -262,6 +262,7 @@ def test_a_theme_is_kept(page: Page, visited: System):
     page.one("[data-theme-choice=dark]").click()
     page.open("/")
     assert page.run("return document.documentElement.dataset.theme") == "dark"
+    assert page.run("return getComputedStyle(document.documentElement).colorScheme") == "dark"
 
 
 def test_what_visitors_send_runs_nowhere(page: Page, system: System):

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html import unescape
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import pytest
 from flask import Flask, jsonify
@@ -11,6 +13,7 @@ from flask import Flask, jsonify
 from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
+from analytics.sites.site import Site
 from config.services import Services
 from config.settings import Settings
 from report_app import create_app
@@ -166,7 +169,9 @@ def test_an_invitation_needs_an_address_and_a_role_for_a_site(
 def with_page(app: Flask) -> Flask:
     """The app with a page about a site, as a dashboard is one."""
 
-    @app.route("/seen/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
+    pages = PageBlueprint("seen", __name__)
+
+    @pages.route("/seen/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
     def dashboard(site_id: str):
         seen = viewer()
         return jsonify(
@@ -174,6 +179,7 @@ def with_page(app: Flask) -> Flask:
             other=seen.may_read("other site"),
         )  # fmt: skip
 
+    app.register_blueprint(pages)
     return app
 
 
@@ -259,6 +265,67 @@ def test_a_shared_link_opens_its_site_and_no_other_until_it_is_revoked(
     editor.post(f"/sharing-revoke/{SITE}", page=f"/sharing/{SITE}", link=digest[1])
     assert guest.get(PAGE).status_code == 303
     assert browser().get(link).status_code == 404
+
+
+def test_a_domain_of_a_site_is_its_name_for_members_and_sharing(
+    person: Callable[[str], Browser], browser: MakeBrowser, accounts: AccountStore, sharing: SharingStore,
+    timed: Services,
+):  # fmt: skip
+    timed.sites.put(Site(SITE, domains=("shop.example",)))
+    owner, guest = person("owner"), browser()
+    owner.post("/members/shop.example", email="max@example.org", role="viewer")
+    assert [each.email for each in accounts.invitations(SITE)] == ["max@example.org"]
+    owner.post("/sharing-public/shop.example", page="/sharing/shop.example", public="yes")
+    assert sharing.is_public(SITE)
+    assert not sharing.is_public("shop.example")
+    assert guest.get("/site/shop.example?period=7d").status_code == 200
+
+
+def test_the_role_of_a_user_who_is_gone_is_not_changed(person: Callable[[str], Browser]):
+    answer = person("owner").post(f"/member/{uuid4()}/{SITE}", page=f"/members/{SITE}", role="viewer")
+    assert answer.status_code == 404
+
+
+def test_where_sites_are_set_up_an_unknown_one_has_no_members_and_is_like_a_foreign_one(
+    settings: Settings, timed: Services, accounts: AccountStore
+):
+    app = create_app(replace(settings, app_env="production", secret_key="x" * 16), timed)
+    timed.sites.put(Site("known"))
+    make_owner(accounts, "owner@example.org")
+    make_member(accounts, "max@example.org", "known", Role.EDITOR)
+    timed.sites.put(Site("foreign"))
+    owner, editor = again(app, "owner"), again(app, "max")
+    token = token_in(owner.get("/account").text)
+    form = {"csrf_token": token, "email": "eve@example.org", "role": "viewer", "public": "yes"}
+    for path in ("/members/knwon", "/sharing-public/knwon"):
+        assert owner.client.post(path, data=form).status_code == 404
+    assert accounts.invitations("knwon") == []
+    for path in ("/site", "/sharing", "/parts/live"):
+        assert editor.get(f"{path}/known").status_code == 200
+        assert [editor.get(f"{path}/{site}").status_code for site in ("foreign", "knwon")] == [403, 403]
+
+
+def test_a_link_that_is_opened_often_does_not_close_another_site(browser: MakeBrowser, sharing: SharingStore):
+    guest = browser()
+    other = sharing.create("other", "Theirs", None, None)[1]
+    often = sharing.create(SITE, "Ours", None, None)[1]
+    guest.get(f"/share/{other}")
+    for _ in range(25):
+        guest.get(f"/share/{often}")
+    assert guest.get("/parts/live/other").status_code == 200
+
+
+def test_a_page_looks_up_its_viewer_once(
+    browser: MakeBrowser, sharing: SharingStore, timed: Services, monkeypatch: pytest.MonkeyPatch
+):
+    guest, asked = browser(), []
+    sharing.set_public(SITE, True)
+    is_public = timed.sharing.opens
+    monkeypatch.setattr(timed.sharing, "opens", lambda *of: asked.append(of) or is_public(*of))
+    answer = guest.get(f"/site/{SITE}?period=7d")
+    assert answer.status_code == 200
+    assert "Set-Cookie" not in answer.headers
+    assert len(asked) == 1
 
 
 def test_a_shared_link_expires_also_for_those_who_opened_it(

@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import replace
+from datetime import date
 from html.parser import HTMLParser
+from typing import ClassVar
 from urllib.parse import unquote
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from pymongo.database import Database
 
 from analytics.events.account import Account
 from analytics.journal.journal import Line
+from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
 from analytics.sites.site import Site
 from analytics.unavailable import Unavailable
@@ -128,6 +131,14 @@ def test_a_card_has_the_numbers_of_today(report: FlaskClient, database: Database
     assert "2 pageviews today" in card
 
 
+def test_one_visitor_is_singular(report: FlaskClient, database: Database):
+    tell(database, {"at": "22 09:00:00", "path": "/"})
+    card = report.get("/parts/card/shop").text
+    assert '<span class="v">1</span><span class="k">visitor today</span>' in card
+    assert "1 pageview today" in card
+    assert "1 visitor, " in report.get("/parts/hero/shop?period=day").text
+
+
 # Access
 
 
@@ -166,13 +177,13 @@ Breaking = Callable[[Exception], FlaskClient]
 
 @pytest.fixture
 def breaking(settings: Settings, services: Services) -> Breaking:
-    """An app whose queries raise an exception."""
+    """An app whose queries and counts raise an exception."""
 
     class Broken:
         def __init__(self, error: Exception) -> None:
             self._error = error
 
-        def budget(self, key: str) -> None:
+        def budget(self, key: str = "") -> None:
             return
 
         def answer(self, query: object, budget: object) -> Answer:
@@ -181,12 +192,18 @@ def breaking(settings: Settings, services: Services) -> Breaking:
         def earliest(self, site_id: str, budget: object = None) -> None:
             return
 
+        def read(self, site_id: str) -> None:
+            raise self._error
+
+        def of_site(self, site_id: str, first: date, last: date) -> None:
+            raise self._error
+
         def check(self) -> None:
             return
 
     def app_with(error: Exception) -> FlaskClient:
         broken = copy(services)
-        vars(broken)["reports"] = Broken(error)
+        vars(broken).update(dict.fromkeys(("reports", "realtime", "ledger"), Broken(error)))
         return create_app(settings, broken).test_client()
 
     return app_with
@@ -196,7 +213,7 @@ def breaking(settings: Settings, services: Services) -> Breaking:
     ("error", "said", "retries"),
     [(Refused("time_limit", "The query takes longer than 20 s."), "This takes too long", False),
      (Refused("busy", "Too many queries."), "Other queries are running", True),
-     (Unavailable("mongodb", Exception("gone")), "mongodb does not answer", True)],
+     (Unavailable("mongodb", Exception("gone")), "MongoDB is not reachable", True)],
 )  # fmt: skip
 def test_a_part_without_an_answer_says_what_to_do(breaking: Breaking, error: Exception, said: str, retries: bool):
     app = breaking(error)
@@ -208,11 +225,86 @@ def test_a_part_without_an_answer_says_what_to_do(breaking: Breaking, error: Exc
     assert 'id="hero"' in part.text
 
 
+def test_a_panel_whose_query_takes_too_long_offers_a_shorter_period(breaking: Breaking):
+    app = breaking(Refused("time_limit", "slow"))
+    for asked, offered in (("30d", "7d"), ("7d", "day")):
+        part = app.get(f"/parts/panel/pages/shop?period={asked}&f=is,country,DE").text
+        assert f'href="/site/shop?period={offered}&amp;f=is,country,DE"' in part
+    for path in ("/parts/panel/pages/shop?period=day", "/parts/card/shop"):
+        assert "/site/shop" not in app.get(path).text
+
+
+@pytest.mark.parametrize("path", ["/parts/panel/pages/shop", "/list/pages/shop"])
+def test_a_bug_and_an_outage_are_html_in_pages_and_in_parts(breaking: Breaking, path: str):
+    bug = breaking(ValueError("a bug")).get(f"{path}?period=7d")
+    assert (bug.status_code, bug.mimetype, "a bug" in bug.text) == (500, "text/html", False)
+    outage = breaking(Unavailable("redis", Exception("gone"))).get(f"{path}?period=7d")
+    assert (outage.status_code, outage.headers["Retry-After"]) == (503, "1")
+    assert "Redis is not reachable" in outage.text
+
+
+@pytest.mark.parametrize("path", [*PARTS, "/parts/first-event", "/parts/suggestions"])
+def test_a_part_that_asks_again_replaces_itself_and_a_part_that_polls_keeps_what_it_shows(
+    breaking: Breaking, path: str
+):
+    part = breaking(Refused("busy", "Too many queries.")).get(f"{path}/shop?period=7d&dimension=page")
+    assert part.status_code == 503
+    retries = [attributes for _, attributes in Tags(part.text).found if "hx-get" in attributes]
+    if path in ("/parts/live", "/parts/first-event", "/parts/suggestions"):
+        assert (part.headers["HX-Reswap"], part.text) == ("none", "")
+        return
+    assert [(each["hx-target"], each["hx-swap"]) for each in retries] == [
+        ("#hero" if path == "/parts/hero" else "this", "outerHTML")
+    ]
+    assert str(retries[0]["hx-get"]).startswith(f"{path}/shop?period=7d")
+
+
 def test_a_page_does_not_wait_for_slow_figures(breaking: Breaking):
     page = breaking(Refused("time_limit", "slow")).get("/site/shop?period=7d")
     assert page.status_code == 200
     assert 'hx-get="/parts/hero/shop?period=7d" hx-trigger="load"' in page.text
     assert 'aria-busy="true"' in page.text
+
+
+def test_a_page_without_a_period_does_not_wait_for_the_first_event(settings: Settings, services: Services):
+    class Slow:
+        budgets: ClassVar[list[Budget]] = []
+
+        def earliest(self, site_id: str, budget: Budget) -> None:
+            self.budgets.append(budget)
+            raise budget.refusal()
+
+        def answer(self, query: object, budget: Budget) -> Answer:
+            self.budgets.append(budget)
+            raise budget.refusal()
+
+        def check(self) -> None:
+            return
+
+    slow = copy(services)
+    vars(slow)["reports"] = Slow()
+    page = create_app(settings, slow).test_client().get("/site/shop")
+    assert page.status_code == 200
+    assert 'hx-get="/parts/hero/shop?period=30d" hx-trigger="load"' in page.text
+    assert len(Slow.budgets) == 2
+    assert Slow.budgets[0] is Slow.budgets[1]
+
+
+@pytest.mark.parametrize("path", ["/parts/live", "/parts/card"])
+def test_a_part_without_a_period_does_not_ask_for_the_first_event(services: Services, settings: Settings, path: str):
+    class Counting:
+        asked = 0
+
+        def earliest(self, site_id: str, budget: object = None) -> None:
+            Counting.asked += 1
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(services.reports, name)
+
+    counting = copy(services)
+    vars(counting)["reports"] = Counting()
+    assert create_app(settings, counting).test_client().get(f"{path}/shop").status_code == 200
+    assert Counting.asked == 0
 
 
 def test_an_invalid_filter_is_explained_and_can_be_removed(report: FlaskClient, story: None):
@@ -235,6 +327,8 @@ def test_a_site_without_events_shows_the_snippet_and_says_what_was_left_out(
 ):
     page = report.get("/site/unused").text
     assert f"http://localhost:{settings.ingestion_port}/js/footfall.js" in page
+    by_address = report.get("/site/unused", headers={"Host": "[::1]:3001"}).text
+    assert f"http://[::1]:{settings.ingestion_port}/js/footfall.js" in by_address
     assert "No event is stored yet" in page
     services.journal.append([Line(Account("unused", services.now().date()), "dropped:refused_by_visitor")])
     assert "Refused by the visitor" in report.get("/parts/first-event/unused").text

@@ -29,7 +29,8 @@ def test_numbers(metric: str, value: Metric, shown: str):
     ("metric", "now", "before", "text", "kind"),
     [("visitors", 118, 100, "+18%", "up"), ("visitors", 97, 100, "−3%", "down"), ("visitors", 5, 5, "0%", ""),
      ("visitors", 5, 0, "new", ""), ("visitors", 0, 0, "–", ""), ("bounce_rate", 41, 43, "−2 pt", "up"),
-     ("bounce_rate", 45, 43, "+2 pt", "down"), ("visit_duration", None, 3, "–", "")],
+     ("bounce_rate", 45, 43, "+2 pt", "down"), ("bounce_rate", 100, 0, "new", ""), ("bounce_rate", 0, 0, "–", ""),
+     ("visit_duration", None, 3, "–", "")],
 )  # fmt: skip
 def test_a_change_says_its_direction_and_whether_it_is_good(
     metric: str, now: Metric, before: Metric, text: str, kind: str
