@@ -10,7 +10,7 @@ from analytics.queries.query import OF_MONEY, OF_PAGES, function_of_numbers
 from analytics.reports.results import Metric, MoneyAmount
 
 LOCALE = "en_US"  # the locale of Plausible
-_ALL_DIGITS = Context(prec=100)
+ALL_DIGITS = Context(prec=100)  # a sum of numbers may have more than the default of 28
 Cell = str | int | float | Decimal | None
 
 
@@ -69,13 +69,13 @@ def change(now: Metric, before: Metric) -> int | None:
 
 def _plain(amount: Decimal) -> Decimal:
     """The amount without trailing zeros and without an exponent: 49.900 becomes 49.9."""
-    return Decimal(f"{amount.normalize(_ALL_DIGITS):f}")
+    return Decimal(f"{amount.normalize(ALL_DIGITS):f}")
 
 
 def _percent(now: Decimal, before: Decimal) -> int | None:
     if not before:
         return None
-    return int((100 * (now - before) / abs(before)).quantize(Decimal(1), ROUND_HALF_UP))
+    return int((100 * (now - before) / abs(before)).quantize(Decimal(1), ROUND_HALF_UP, ALL_DIGITS))
 
 
 def share(part: int, whole: int) -> float:

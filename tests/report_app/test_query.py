@@ -173,6 +173,10 @@ def test_a_large_sum_is_exact(report: FlaskClient, database: Database):
     assert text.splitlines()[1] == str(2**64 - 2)
 
 
+def test_a_change_beyond_all_measure_is_a_number():
+    assert change(Decimal("9" * 19), Decimal("1e-9")) == pytest.approx(1e30)
+
+
 def test_visits_are_filtered_by_their_length(report: FlaskClient, story: None):
     def visits(*filters: Any) -> int:
         (found,) = results(report, metrics=["visits"], filters=list(filters))
