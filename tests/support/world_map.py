@@ -20,6 +20,7 @@ Point = tuple[int, int]
 
 WIDTH = 1000
 NORTH, SOUTH = 83.7, -56.0  # degrees; Antarctica is left out
+EDGE = -169  # degrees; between America and Asia. A few small islands that it cuts are left out.
 SMALLEST = 8  # square units of a country that is drawn with its shape
 DOT = 4  # radius in units
 ANTARCTICA = "AQ"
@@ -34,15 +35,15 @@ def projected(longitude: float, latitude: float) -> tuple[float, float]:
     return 2 * sqrt(3) * radians(longitude) * cos(t) / (3 * slope), -y
 
 
-_EDGE = projected(180, 0)[0]
-_SCALE = WIDTH / (2 * _EDGE)
+_RIGHT = projected(180, 0)[0]
+_SCALE = WIDTH / (2 * _RIGHT)
 _TOP = projected(0, NORTH)[1]
 HEIGHT = round((projected(0, SOUTH)[1] - _TOP) * _SCALE)
 
 
 def point(longitude: float, latitude: float) -> Point:
-    x, y = projected(longitude, latitude)
-    return round((x + _EDGE) * _SCALE), round((y - _TOP) * _SCALE)
+    x, y = projected((longitude - EDGE) % 360 - 180, latitude)
+    return round((x + _RIGHT) * _SCALE), round((y - _TOP) * _SCALE)
 
 
 class Atlas:
@@ -58,7 +59,8 @@ class Atlas:
 
     def rings(self, geometry: dict[str, Any]) -> list[list[Point]]:
         polygons = geometry["arcs"] if geometry["type"] == "MultiPolygon" else [geometry["arcs"]]
-        return [[each for each, _ in groupby(self._ring(ring))] for polygon in polygons for ring in polygon]
+        rings = [[each for each, _ in groupby(self._ring(ring))] for polygon in polygons for ring in polygon]
+        return [ring for ring in rings if max(x for x, _ in ring) - min(x for x, _ in ring) < WIDTH / 2]
 
     def _ring(self, arcs: list[int]) -> Iterator[Point]:
         """A negative number ~n is the arc n from its end to its start."""
