@@ -63,15 +63,16 @@ referrers: ## fetch the table of referrers from the npm package @tryghost/referr
 	  && sed -n 's/^  "version": "\(.*\)",/\1/p' $$folder/package/package.json; rm -rf $$folder
 
 # The versions that the pages were tested with. VERSIONS records what was fetched.
-ASSETS := htmx.org@2.0.11 uplot@1.6.32
-assets: ## fetch htmx and uPlot from npm into report_app/static/vendor; needs npm
+ASSETS := htmx.org@2.0.11 uplot@1.6.32 world-atlas@2.0.2
+assets: .venv/ready ## fetch htmx, uPlot and the map of the world from npm into report_app/static/vendor; needs npm
 	@folder=$$(mktemp -d) && to=report_app/static/vendor && rm -f $$to/* \
 	  && for package in $(ASSETS); do \
 	    npm pack --silent --pack-destination $$folder $$package >/dev/null && tar -xzf $$folder/*.tgz -C $$folder && rm $$folder/*.tgz \
 	    && cp $$folder/package/LICENSE $$to/$${package%%@*}.LICENSE \
-	    && find $$folder/package/dist -maxdepth 1 \( -name htmx.min.js -o -name uPlot.iife.min.js -o -name uPlot.min.css \) -exec cp {} $$to \; \
+	    && find $$folder/package -maxdepth 2 \( -name htmx.min.js -o -name uPlot.iife.min.js -o -name uPlot.min.css -o -name countries-50m.json \) -exec cp {} $$to \; \
 	    && rm -r $$folder/package || exit 1; done \
-	  && (printf '%s\n' $(ASSETS) && cd $$to && sha256sum *.js *.css) > $$to/VERSIONS && cat $$to/VERSIONS; rm -rf $$folder
+	  && $(BIN)/python -m tests.support.world_map $$to/countries-50m.json > $$to/world.svg && rm $$to/countries-50m.json \
+  && (printf '%s\n' $(ASSETS) && cd $$to && sha256sum *.js *.css *.svg) > $$to/VERSIONS && cat $$to/VERSIONS; rm -rf $$folder
 
 chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=20 SEED=1
 	$(BIN)/python -m bench.chaos

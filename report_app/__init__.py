@@ -27,7 +27,6 @@ from report_app.api_description import REPORT_API
 from report_app.api_keys import keys_blueprint
 from report_app.assistants.routes import assistants_blueprint
 from report_app.console import console_blueprint
-
 from report_app.cors import allow_origins
 from report_app.data_subjects import erasure_blueprint
 from report_app.dead_letters import dead_letters_blueprint

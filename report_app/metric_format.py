@@ -1,15 +1,16 @@
 """The format of an answer's numbers: in JSON, in the cells of a table, and compared with another period. Pure."""
 
 from collections.abc import Iterator
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import TypedDict
 
 from babel.numbers import format_compact_currency, format_currency
 
-from analytics.queries.query import OF_MONEY, OF_PAGES
+from analytics.queries.query import OF_MONEY, OF_PAGES, function_of_numbers
 from analytics.reports.results import Metric, MoneyAmount
 
 LOCALE = "en_US"  # the locale of Plausible
+ALL_DIGITS = Context(prec=100)  # a sum of numbers may have more than the default of 28
 Cell = str | int | float | Decimal | None
 
 
@@ -24,6 +25,8 @@ Figure = float | MoneyJson | None
 
 
 def figure(metric: Metric) -> Figure:
+    if isinstance(metric, Decimal):
+        return int(metric) if metric == int(metric) else float(metric)
     if not isinstance(metric, MoneyAmount):
         return metric
     return {
@@ -42,15 +45,16 @@ def columns(metric: str) -> Iterator[str]:
 
 
 def cells(metric: str, value: Metric) -> Iterator[Cell]:
-    money = value if isinstance(value, MoneyAmount) else None
-    yield _plain(money.amount) if money else value  # type: ignore[misc]
+    amount = value.amount if isinstance(value, MoneyAmount) else value
+    yield _plain(amount) if isinstance(amount, Decimal) else amount
     if metric in OF_MONEY:
-        yield money.currency if money else None
+        yield value.currency if isinstance(value, MoneyAmount) else None
 
 
 def nothing(metric: str) -> Metric:
     """The value of a metric for an empty group."""
-    return None if metric in (*OF_PAGES, *OF_MONEY) else 0
+    asked = function_of_numbers(metric)
+    return None if metric in (*OF_PAGES, *OF_MONEY) or (asked and asked[0] != "count") else 0
 
 
 def change(now: Metric, before: Metric) -> int | None:
@@ -58,20 +62,20 @@ def change(now: Metric, before: Metric) -> int | None:
     match now, before:
         case MoneyAmount(), MoneyAmount():
             return _percent(now.amount, before.amount) if now.currency == before.currency else None
-        case int() | float(), int() | float():
+        case int() | float() | Decimal(), int() | float() | Decimal():
             return _percent(Decimal(str(now)), Decimal(str(before)))
     return None
 
 
 def _plain(amount: Decimal) -> Decimal:
     """The amount without trailing zeros and without an exponent: 49.900 becomes 49.9."""
-    return Decimal(f"{amount.normalize():f}")
+    return Decimal(f"{amount.normalize(ALL_DIGITS):f}")
 
 
 def _percent(now: Decimal, before: Decimal) -> int | None:
     if not before:
         return None
-    return int((100 * (now - before) / abs(before)).quantize(Decimal(1), ROUND_HALF_UP))
+    return int((100 * (now - before) / abs(before)).quantize(Decimal(1), ROUND_HALF_UP, ALL_DIGITS))
 
 
 def share(part: int, whole: int) -> float:

@@ -25,16 +25,19 @@ from analytics.queries.query import (
     EVENT_DIMENSIONS,
     METRICS,
     OF_GOALS,
+    OF_NUMBERS,
     OF_PAGES,
     PROPS,
     SHARES,
     TIME_DIMENSIONS,
     VISIT_DIMENSIONS,
+    VISIT_NUMBERS,
     missing,
 )
 from analytics.queries.query_schema import (
     COUNTRY,
     FARTHEST_ROW,
+    LARGEST_NUMBER,
     LONGEST_SITE_ID,
     LONGEST_TEXT,
     MODES,
@@ -47,6 +50,7 @@ from analytics.queries.query_schema import (
     MOST_VALUES,
     OPERATORS,
     OPERATORS_OF_GOALS,
+    OPERATORS_OF_NUMBERS,
 )
 from analytics.schema_fields import YEARS
 
@@ -106,6 +110,12 @@ CONDITIONS = [
     _condition(OF_TEXTS, _PROP, any_of(VALUE, *OTHER_THAN_TEXT)),
     _condition(OF_PATTERNS, _PROP, any_of(PATTERN, *OTHER_THAN_TEXT)),
     _condition(OPERATORS_OF_GOALS, just("event:goal"), VALUE),
+    row_of(
+        one_of(*OPERATORS_OF_NUMBERS),
+        one_of(*VISIT_NUMBERS),
+        list_of(whole(0, LARGEST_NUMBER), minItems=1),
+        description="Seconds from the first event of the visit to its last, or pageviews in the visit.",
+    ),
 ]
 
 
@@ -155,23 +165,39 @@ _DIMENSIONS = list_of(
     description="At most one time dimension.",
 )
 
-METRIC_NAMES = list_of(
-    one_of(*METRICS),
-    minItems=1,
-    maxItems=len(METRICS),
-    uniqueItems=True,
-    description=f"{', '.join(OF_PAGES)} need `event:page` as a dimension or in a filter. {', '.join(OF_GOALS)} need "
-    f"`event:goal` as a dimension or in a filter. {', '.join(SHARES)} need at least one dimension.",
-)
+
+def metric(characters: str = "[^\\u0000]") -> Json:
+    """A metric. `characters`: of the name of a property."""
+    of_numbers = text(
+        pattern=f"^({'|'.join(OF_NUMBERS)}):props:{characters}+$",
+        longest=LONGEST_TEXT,
+        description="Of the numbers that events have as a custom property.",
+        examples=["average:props:price"],
+    )
+    return any_of(one_of(*METRICS), of_numbers)
+
+
+def metric_names(one: Json) -> Json:
+    return list_of(
+        one,
+        minItems=1,
+        maxItems=len(METRICS),
+        uniqueItems=True,
+        description=f"{', '.join(OF_PAGES)} need `event:page` as a dimension or in a filter. {', '.join(OF_GOALS)} "
+        f"need `event:goal` as a dimension or in a filter. {', '.join(SHARES)} need at least one dimension.",
+    )
+
+
+_METRIC = metric()
 
 QUERY = an_object(
-    {"site_id": ref("SiteIds"), "metrics": METRIC_NAMES, "date_range": ref("DateRange")},
+    {"site_id": ref("SiteIds"), "metrics": metric_names(_METRIC), "date_range": ref("DateRange")},
     {
         "dimensions": _DIMENSIONS,
         "filters": _FILTERS,
         "order_by": list_of(
             row_of(
-                any_of(one_of(*METRICS, "time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), _PROP),
+                any_of(_METRIC, one_of("time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), _PROP),
                 one_of("asc", "desc"),
             ),
             maxItems=len(METRICS) + MOST_DIMENSIONS,

@@ -33,4 +33,3 @@ class SiteLookup:
     def id_of(self, name: str) -> str:
         """Returns the id of the site, or the name itself if there is no such site. Raises Unavailable."""
         return self._sites.id_of(name)
-

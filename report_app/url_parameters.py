@@ -29,7 +29,7 @@ from analytics.queries.query_schema import (
     load_query,
 )
 from analytics.sites.site import Site
-from report_app.query_json_schema import CODE, DATE_TEXT, METRIC_NAMES, PERIOD_NAME, SITE_ID, VALUE
+from report_app.query_json_schema import CODE, DATE_TEXT, PERIOD_NAME, SITE_ID, VALUE, metric, metric_names
 from web.errors import BadRequest
 from web.openapi import parameter
 
@@ -62,7 +62,8 @@ PERIOD_PARAMETERS = [
 ]
 _COMMAS: Json = {"style": "form", "explode": False}
 _PROP_BEGINS = PROP.replace(".", "[.]")
-_NAMES = any_of(one_of(*SHORT_DIMENSIONS), text(pattern=rf"^{_PROP_BEGINS}[^,\s\u0000]+$"))
+CHARACTERS_IN_A_LIST = r"[^,\s\u0000]"  # of a name in a list
+_NAMES = any_of(one_of(*SHORT_DIMENSIONS), text(pattern=rf"^{_PROP_BEGINS}{CHARACTERS_IN_A_LIST}+$"))
 _OPPOSITES = [f"{name}!" for name in SHORT_DIMENSIONS if name != "goal"]
 FILTER_PARAMETERS = parameter(
     "filters",
@@ -83,7 +84,7 @@ FILTER_PARAMETERS = parameter(
 TABLE_PARAMETERS = [
     SITES_PARAMETER,
     *PERIOD_PARAMETERS,
-    parameter("metrics", METRIC_NAMES, **_COMMAS),
+    parameter("metrics", metric_names(metric(CHARACTERS_IN_A_LIST)), **_COMMAS),
     parameter("by", list_of(_NAMES, maxItems=MOST_DIMENSIONS - 1, uniqueItems=True), "Dimensions.", **_COMMAS),
     parameter("limit", whole(1, MOST_ROWS)),
     parameter("offset", whole(0, FARTHEST_ROW)),

@@ -23,6 +23,8 @@ OF_GOALS = ("conversion_rate", "group_conversion_rate")  # need event:goal, as a
 OF_MONEY = ("total_revenue", "average_revenue")
 SHARES = ("percentage",)  # needs a dimension
 METRICS = (*COUNTS, *OF_VISITS, *OF_PAGES, *OF_GOALS, *OF_MONEY, *SHARES)
+# The functions of a metric of a property's numbers, such as "sum:props:price".
+OF_NUMBERS = ("count", "sum", "average", "median", "p90")
 
 _NAMED = ("country_name", "region_name", "city_name")
 EVENT_DIMENSIONS = ("event:goal", "event:page", "event:hostname", "event:name")
@@ -35,6 +37,9 @@ GRAINS: tuple["Grain", ...] = ("hour", "day", "week", "month")
 TIME_DIMENSIONS = tuple(f"time:{grain}" for grain in GRAINS)
 PROPS = "event:props:"  # followed by the property's name
 
+# Numbers of a visit, by which queries may filter: whole seconds, and pageviews.
+VISIT_NUMBERS = ("visit:duration", "visit:views")
+
 # The value that a dimension shows for an event without a value. Filters compare with the same text.
 MISSING = {"visit:source": "Direct / None"}
 MISSING_PROP = "(none)"
@@ -46,13 +51,20 @@ def missing(dimension: str) -> str:
 
 
 Grain = Literal["hour", "day", "week", "month"]
-Operator = Literal["is", "contains", "matches"]
+Operator = Literal["is", "contains", "matches", "greater", "less"]
+
+
+def function_of_numbers(metric: str) -> tuple[str, str] | None:
+    """Return the function and the property of a metric such as "sum:props:price". None for any other metric."""
+    function, _, prop = metric.partition(":props:")
+    return (function, prop) if prop and function in OF_NUMBERS else None
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """The event's value of `dimension` is, contains or matches (RE2, anywhere in the value) one of `values`.
 
+    A dimension of VISIT_NUMBERS is, is greater than or is less than one of `values`, which are whole numbers as text.
     `place` is a JSON pointer to the condition in the request.
     """
 

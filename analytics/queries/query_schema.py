@@ -38,6 +38,7 @@ from analytics.queries.query import (
     SHARES,
     TIME_DIMENSIONS,
     VISIT_DIMENSIONS,
+    VISIT_NUMBERS,
     And,
     Condition,
     Done,
@@ -51,6 +52,7 @@ from analytics.queries.query import (
     Query,
     conditions,
     count_labels,
+    function_of_numbers,
     missing,
     of_days,
 )
@@ -70,6 +72,7 @@ MOST_SITES = 20  # of a roll-up; each of them is read as in a query of its own
 MOST_LABELS = 10_000  # time buckets, each of which has a row: 416 days by hour, 27 years by day
 MOST_ROWS = 10_000
 FARTHEST_ROW = 1_000_000_000
+LARGEST_NUMBER = 1_000_000_000  # with which a visit's seconds or pageviews are compared
 LONGEST_QUOTE = 200  # of the quoted value in an error
 
 REQUIRED = ("site_id", "metrics", "date_range")
@@ -85,8 +88,14 @@ OPERATORS: dict[str, tuple[Operator, bool]] = {  # and whether it is negated
     "matches": ("matches", False),
     "matches_not": ("matches", True),
 }
+OPERATORS_OF_NUMBERS: dict[str, tuple[Operator, bool]] = {
+    "is": ("is", False),
+    "is_not": ("is", True),
+    "greater": ("greater", False),
+    "less": ("less", False),
+}
 # The words with which a filter may begin.
-OF_FILTERS = (*OPERATORS, "and", "or", "not", "has_done", "has_not_done")
+OF_FILTERS = (*OPERATORS, "greater", "less", "and", "or", "not", "has_done", "has_not_done")
 OPERATORS_OF_GOALS = ("is", "contains")
 # geolocation databases have own codes for places that are not countries, such as A1
 COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
@@ -250,9 +259,15 @@ def _as_one(site: Site, others: Sequence[Site]) -> Site:
 def _metrics(value: object) -> tuple[str, ...]:
     metrics = _array(value, "#/metrics", most=len(METRICS), least=1)
     for i, metric in enumerate(metrics):
-        if metric not in METRICS:
+        if not _is_metric(metric):
             raise InvalidQuery(f"#/metrics/{i}", _suggesting(f"Invalid metric {_quoted(metric)}", metric, METRICS))
     return _unique(metrics, "#/metrics")
+
+
+def _is_metric(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    return value in METRICS or (function_of_numbers(value) is not None and _is_name(value))
 
 
 def _dimensions(value: object) -> tuple[str, ...]:
@@ -279,9 +294,12 @@ def _is_dimension(value: object) -> bool:
     """Whether this is a dimension of an event or its visit, by which queries may filter."""
     if value in EVENT_DIMENSIONS or value in VISIT_DIMENSIONS:
         return True
-    if not isinstance(value, str) or not value.startswith(PROPS):
-        return False
-    return len(PROPS) < len(value) <= LONGEST_TEXT and "\0" not in value and is_encodable(value)
+    return isinstance(value, str) and value.startswith(PROPS) and len(PROPS) < len(value) and _is_name(value)
+
+
+def _is_name(text: str) -> bool:
+    """Whether the text may name a property."""
+    return len(text) <= LONGEST_TEXT and "\0" not in text and is_encodable(text)
 
 
 def _order_by(value: object, metrics: tuple[str, ...], dimensions: tuple[str, ...]) -> tuple[Order, ...]:
@@ -291,7 +309,7 @@ def _order_by(value: object, metrics: tuple[str, ...], dimensions: tuple[str, ..
     for i, entry in enumerate(_array(value, "#/order_by", most=len(METRICS) + MOST_DIMENSIONS)):
         place = f"#/order_by/{i}"
         key, direction = _array(entry, place, most=2, least=2)
-        if not (key in METRICS or _is_time(key) or _is_dimension(key)):
+        if not (_is_metric(key) or _is_time(key) or _is_dimension(key)):
             message = f"Invalid value in order_by {_quoted(key)}"
             raise InvalidQuery(f"{place}/0", _suggesting_dimension(message, key, (*metrics, *dimensions)))
         if direction not in ("asc", "desc"):
@@ -344,6 +362,13 @@ def _filter(value: object, place: str, site: Site, depth: int = 1, in_done: bool
             return Or(tuple(_saved_filter(each, f"{place}/2/{i}", site, depth, in_done) for i, each in enumerate(ids)))
         case [str(operator), str(dimension), [_, *_], *_] if operator in OPERATORS and _is_dimension(dimension):
             return _condition(list(value), place, site)
+        case [str(operator), str(dimension), [_, *_] as values] if (
+            operator in OPERATORS_OF_NUMBERS and dimension in VISIT_NUMBERS
+        ):
+            kind, negated = OPERATORS_OF_NUMBERS[operator]
+            numbers = [_whole(each, f"{place}/2/{i}", 0, LARGEST_NUMBER) for i, each in enumerate(values)]
+            condition = Condition(kind, dimension, tuple(map(str, numbers)), place=place)
+            return Not(condition) if negated else condition
     raise _invalid_filter(value, place)
 
 
@@ -428,8 +453,8 @@ def _invalid_filter(value: object, place: str) -> InvalidQuery:
     match value:
         case [operator, *_] if operator not in OF_FILTERS:
             message = _suggesting(message, operator, OF_FILTERS)
-        case [_, dimension, *_] if not _is_dimension(dimension):
-            message = _suggesting_dimension(message, dimension, _DIMENSIONS)
+        case [_, dimension, *_] if not (_is_dimension(dimension) or dimension in VISIT_NUMBERS):
+            message = _suggesting_dimension(message, dimension, (*_DIMENSIONS, *VISIT_NUMBERS))
     return InvalidQuery(place, message)
 
 

@@ -32,7 +32,7 @@ from analytics.interval import DAY, Interval, as_datetime, as_ms
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import label, time_buckets
 from analytics.queries.patterns import FLAGS, check_patterns
-from analytics.queries.query import OF_MONEY, Filter, Grain, Period, Query, conditions
+from analytics.queries.query import OF_MONEY, Filter, Grain, Period, Query, conditions, function_of_numbers
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports import exploration_sql
 from analytics.reports.budget import Budget
@@ -371,6 +371,8 @@ def _metric(name: str, given: Any, currency: str | None) -> Metric:
         return None if given is None or currency is None else MoneyAmount(Decimal(int(given)).scaleb(-3), currency)
     if given is None or isinstance(given, float):
         return given
+    if (asked := function_of_numbers(name)) and asked[0] != "count":
+        return Decimal(f"{int(given)}e-9")
     return int(given)
 
 

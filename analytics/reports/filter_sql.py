@@ -21,7 +21,13 @@ _PLAIN = {
     "event:hostname": "hostname",
     "event:name": "name",
     "visit:city_name": "city",
+    "visit:duration": "visit_duration",
+    "visit:views": "visit_pageviews",
 }
+# A duration is rounded to whole seconds, as in a visitor's history.
+_NUMBERS = {"visit:duration": "(visit_duration + 500) // 1000", "visit:views": "visit_pageviews"}
+_JSON_NUMBER = "-?[0-9]{1,19}([.][0-9]+)?([eE][+-]?[0-9]+)?"
+_SIGNS = {"is": "=", "greater": ">", "less": "<"}
 NAMES_OF = {"visit:country_name": ("country", "country_names"), "visit:region_name": ("region", "region_names")}
 
 
@@ -93,6 +99,7 @@ class Terms:
                 and not dimension.startswith(PROPS)
                 and dimension != "event:goal"
                 and dimension not in NAMES_OF
+                and dimension not in _NUMBERS
             ):
                 column = column_of(dimension)
                 return put("({})", joined_by(" OR ", [put(f"{column} = {{}}", value(each)) for each in values]))
@@ -135,6 +142,17 @@ def text_or_missing(dimension: str) -> Sql:
     return put("coalesce({}, {})", text(dimension), value(missing(dimension)))
 
 
+def number(prop: str) -> Sql:
+    """SQL for the number that the event has as the property, in billionths. NULL if it has none.
+
+    A number is written as in JSON, with at most 19 digits before the point, and is less than 10^19. All integers of 64
+    bits are. It is rounded to nine decimals, half away from zero.
+    """
+    given = text(PROPS + prop)
+    cast = put("(TRY_CAST({} AS DECIMAL(28, 9)) * 1000000000)::HUGEINT", given)
+    return put("CASE WHEN regexp_full_match({}, {}) THEN {} END", given, value(_JSON_NUMBER), cast)
+
+
 def goal_reached(goal: Goal) -> Sql:
     if goal.page is None:
         kind = "pageview" if goal.event_type in PAGEVIEW_TYPES else goal.event_type
@@ -144,12 +162,19 @@ def goal_reached(goal: Goal) -> Sql:
 
 
 def _condition(wanted: Condition) -> Sql:
+    if wanted.dimension in _NUMBERS:
+        return _number_condition(wanted)
     # Only `is` compares with the word for a missing value: `contains` would find "set" in "(not set)".
     whole = wanted.operator == "is"
     given = text_or_missing(wanted.dimension) if whole else text(wanted.dimension)
     test = _TESTS[wanted.operator, wanted.case_sensitive]
     tests = joined_by(" OR ", [test(given, value(each)) for each in wanted.values] or [FALSE])
     return put("({})" if whole else "coalesce({}, false)", tests)
+
+
+def _number_condition(wanted: Condition) -> Sql:
+    test = f"{_NUMBERS[wanted.dimension]} {_SIGNS[wanted.operator]} {{}}"
+    return put("coalesce({}, false)", joined_by(" OR ", [put(test, value(int(each))) for each in wanted.values]))
 
 
 # By operator, and whether it is case-sensitive.

@@ -29,8 +29,9 @@ from analytics.queries.query import (
     Or,
     Order,
     Query,
+    function_of_numbers,
 )
-from analytics.reports.filter_sql import Terms, column_of, columns_of, columns_of_goals, goal_reached
+from analytics.reports.filter_sql import Terms, column_of, columns_of, columns_of_goals, goal_reached, number
 from analytics.reports.query_plan import Plan
 from analytics.segments.snapshot import Snapshot
 from analytics.sql import TRUE, Sql, joined_by, put, value
@@ -38,7 +39,8 @@ from analytics.sql import TRUE, Sql, joined_by, put, value
 # The calculation uses whole numbers, so that halves are always rounded away from zero.
 _SHARE = "CASE WHEN {whole} > 0 THEN ((20000 * {part} + {whole}) // (2 * {whole}))::DOUBLE / 100 ELSE 0.0 END"
 _PER_VISIT = "CASE WHEN {n} > 0 THEN (2 * {sum} + {unit} * {n}) // (2 * {unit} * {n}) ELSE 0 END"
-
+_MEAN = "sign({sum})::HUGEINT * ((2 * abs({sum}) + {n}) // (2 * {n}))"
+_TENTHS = {"median": 5, "p90": 9}  # of the way from the least number to the greatest
 
 _OF_EVENTS = {"pageviews", "events", "time_on_page", "scroll_depth", *OF_MONEY}
 # The columns of a metric, in addition to those that tell visitors and visits apart.
@@ -60,9 +62,9 @@ def plan_query(query: Query, only: Iterable[tuple[str, ...]] | None = None) -> P
     """Plan the statement that answers the query. `only` lists the wanted groups by their dimensions without time; None
     means all.
 
-    Each row has the dimensions (a time dimension as the number of its bucket), the metrics (money in thousandths), the
-    currencies of the money metrics in their order, `here`, and the number of all rows. If the page is empty, the result
-    has one row, whose `here` is NULL.
+    Each row has the dimensions (a time dimension as the number of its bucket), the metrics (money in thousandths,
+    numbers of a property in billionths), the currencies of the money metrics in their order, `here`, and the number of
+    all rows. If the page is empty, the result has one row, whose `here` is NULL.
     """
     shape = _Shape.of(query)
     columns = shape.columns() | {"visitor"} | columns_of(query.filters, query.goals, inside_done=True)
@@ -88,7 +90,8 @@ class _Shape:
         clock = LocalClock(query.period)
         of_events = [name for name in query.dimensions if name in EVENT_DIMENSIONS or name.startswith(PROPS)]
         visit_level = clock.unit == QUARTER and not of_events and not any(map(_is_of_events, query.filters))
-        openings = visit_level and clock.no_visit_leaps and not set(query.metrics) & _OF_EVENTS
+        of_visits = not any(metric in _OF_EVENTS or function_of_numbers(metric) for metric in query.metrics)
+        openings = visit_level and clock.no_visit_leaps and of_visits
         everybody = visit_level and not query.filters and len(query.dimensions) == (query.grain is not None)
         return _Shape(query, visit_level, openings, everybody)
 
@@ -101,7 +104,14 @@ class _Shape:
 
     @property
     def counts_visitors(self) -> bool:
-        return bool(set(self.query.metrics) - {"visits", "pageviews", "events", *OF_VISITS, *OF_MONEY})
+        others = {"visits", "pageviews", "events", *OF_VISITS, *OF_MONEY}
+        return not all(metric in others or function_of_numbers(metric) for metric in self.query.metrics)
+
+    @property
+    def number_props(self) -> list[str]:
+        """The properties whose numbers the metrics are about."""
+        found = [asked[1] for metric in self.query.metrics if (asked := function_of_numbers(metric))]
+        return list(dict.fromkeys(found))
 
     @property
     def counts_visits(self) -> bool:
@@ -118,6 +128,8 @@ class _Shape:
         found = columns_of(query.filters, query.goals) | self.columns_of_dimensions(query.dimensions)
         for metric in query.metrics:
             found |= _COLUMNS.get(metric, set())
+        if self.number_props:
+            found |= {"name", "props"}
         if self.counts_visitors:
             found.add("seen" if self.everybody else "visitor")
         if self.marks_first:
@@ -210,6 +222,8 @@ def _counted(shape: _Shape, snapshot: Snapshot) -> dict[str, str]:
         counted["earned"] = f"(sum(revenue) FILTER ({paid}) * 1000)::HUGEINT"
         counted["currencies"] = f"count(DISTINCT currency) FILTER ({paid})"
         counted["currency"] = f"any_value(currency) FILTER ({paid})"
+    for n in range(len(shape.number_props)):
+        counted |= {f"count{n}": f"count(number{n})", f"sum{n}": f"sum(number{n})"}
     return counted
 
 
@@ -263,8 +277,12 @@ def _events(shape: _Shape, terms: Terms, counted: dict[str, str]) -> dict[str, S
             for goal in query.goals
         ]  # fmt: skip
         dimensions.append(put("list_filter([{}], lambda goal: goal IS NOT NULL) AS goals", joined_by(", ", goals)))
+    numbers = [
+        put(f"CASE WHEN name <> 'engagement' THEN {{}} END AS number{n}", number(prop))
+        for n, prop in enumerate(shape.number_props)
+    ]
     limits = [terms.outright(each) for each in query.filters]
-    what = joined_by(", ", [*dimensions, *map(Sql, flags), Sql("*")])
+    what = joined_by(", ", [*dimensions, *map(Sql, flags), *numbers, Sql("*")])
     rows = terms.rows(columns, openings=shape.openings)
     if shape.openings and query.grain:
         rows = terms.clock.touched(rows, query.grain)
@@ -297,8 +315,7 @@ def _metric(shape: _Shape, terms: Terms, name: str, ctes: dict[str, Sql]) -> str
         case "total_revenue":
             return "CASE WHEN currencies = 1 THEN earned END"
         case "average_revenue":
-            mean = "sign(earned)::HUGEINT * ((2 * abs(earned) + paid) // (2 * paid))"
-            return f"CASE WHEN currencies = 1 THEN {mean} END"
+            return f"CASE WHEN currencies = 1 THEN {_MEAN.format(sum='earned', n='paid')} END"
         case "percentage":
             everybody = "SELECT count(DISTINCT visitor) FROM everything"
             return _SHARE.format(part="coalesce(visitors, 0)", whole=f"({everybody})")
@@ -310,7 +327,44 @@ def _metric(shape: _Shape, terms: Terms, name: str, ctes: dict[str, Sql]) -> str
             kept = shape.names_of(lambda dimension: dimension != "event:goal")
             ctes["of_group"] = _anyway(shape, terms, kept, "group_visitors")
             return _SHARE.format(part="coalesce(visitors, 0)", whole="coalesce(group_visitors, 0)")
-    raise ValueError(name)
+    return _metric_of_numbers(shape, name, ctes)
+
+
+def _metric_of_numbers(shape: _Shape, name: str, ctes: dict[str, Sql]) -> str:
+    asked = function_of_numbers(name)
+    assert asked is not None  # noqa: S101  the parser allows no other metric
+    function, prop = asked
+    n = shape.number_props.index(prop)
+    match function:
+        case "count":
+            return f"coalesce(count{n}, 0)"
+        case "average":
+            return _MEAN.format(sum=f"sum{n}", n=f"count{n}")
+        case "median" | "p90":
+            ctes[f"quantiles{n}"] = _quantiles(shape, n)
+    return f"{function}{n}"
+
+
+def _quantiles(shape: _Shape, n: int) -> Sql:
+    """The median and the 90th percentile of a property's numbers. Between two numbers, both are interpolated."""
+    dimensions = "".join(f"{name}, " for name in shape.names)
+    group = f"PARTITION BY {', '.join(shape.names)}" if shape.names else ""
+    times = (
+        f"SELECT {dimensions}number{n} AS number, count(*) AS times FROM events WHERE number{n} IS NOT NULL"
+        f" GROUP BY {dimensions}number"
+    )
+    # `upto` is how many numbers are not greater. `last` is the place of the greatest, if the least has the place 0.
+    places = (
+        f"SELECT *, sum(times) OVER ({group} ORDER BY number) AS upto, sum(times) OVER ({group}) - 1 AS last"
+        f" FROM ({times})"
+    )
+    quantiles = []
+    for name, tenths in _TENTHS.items():
+        below = f"min(number) FILTER (upto > {tenths} * last // 10)"
+        above = f"min(number) FILTER (upto > ({tenths} * last + 9) // 10)"
+        between = f"(10 * {below} + {tenths} * any_value(last) % 10 * ({above} - {below}))"
+        quantiles.append(f"{_MEAN.format(sum=between, n=10)} AS {name}{n}")
+    return Sql(f"SELECT {dimensions}{', '.join(quantiles)} FROM ({places}){_grouped(shape.names)}")
 
 
 def _of_visits(shape: _Shape, ctes: dict[str, Sql], what: str, unit: int) -> str:

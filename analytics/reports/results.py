@@ -15,7 +15,7 @@ class MoneyAmount:
 
 
 # None means that no event has a value, such as the scroll depth of a page that no visitor scrolled.
-Metric = int | float | MoneyAmount | None
+Metric = int | float | Decimal | MoneyAmount | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 
-from analytics.queries.query import Period, Query
-from analytics.queries.query_schema import MOST_ROWS
+from analytics.queries.query import VISIT_NUMBERS, Period, Query
+from analytics.queries.query_schema import MOST_ROWS, OPERATORS, OPERATORS_OF_NUMBERS
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
 from report_app.metric_format import Cell, cells, columns
@@ -22,8 +22,8 @@ from report_app.pages.hero import Hero, chart_of, grain_of, key_figures
 from report_app.pages.left_out import count_left_out, left_out
 from report_app.pages.page_reports import SiteQuestion, readable_sites
 from report_app.pages.page_state import COMPARISON_NAMES, CUSTOM, PERIODS, PageState, dimension_called, read_state
-from report_app.pages.panel_rows import rows_of
-from report_app.pages.panels import PANELS, Panel
+from report_app.pages.panel_rows import PropertyNumbers, numbers_of, rows_of
+from report_app.pages.panels import PANELS, Panel, PanelTab
 from report_app.pages.rendering import show
 from report_app.pages.words import (
     OPERATOR_NAMES,
@@ -34,7 +34,9 @@ from report_app.pages.words import (
     term_words,
     value_name,
 )
+from report_app.pages.world import world_of
 from report_app.trouble import TROUBLES, Trouble, shorter_period, trouble_of, with_retry
+from report_app.url_parameters import PROP, short
 
 _IN_THE_PAGE = 0.8  # seconds that the page waits for its figures, before they are loaded as a part
 Table = tuple[Sequence[str], Iterable[Iterable[Cell]]]
@@ -81,8 +83,22 @@ def panel_part(panel: Panel, asked: SiteQuestion, opened: str | None) -> Respons
     state = asked.state.with_tab(panel.name, opened) if opened else asked.state
     tab = panel.tab(state.tab_of(panel.name))
     rows = rows_of(tab, state, *asked.answer(panels.top_rows(asked.question, tab)))
-    answer = show("panel.html", site=asked.site, state=state, panel=panel, open_tab=tab, rows=rows)
+    numbers = _numbers(asked, tab)
+    answer = show("panel.html", site=asked.site, state=state, panel=panel, open_tab=tab, rows=rows, numbers=numbers)
     return at_state(answer, asked, state) if opened else answer
+
+
+def _numbers(asked: SiteQuestion, tab: PanelTab) -> PropertyNumbers | None:
+    """The numbers of the property that the tab shows. None if it shows none, or if no event has a number."""
+    if not tab.name.startswith(PROP):
+        return None
+    return numbers_of(*asked.answer(panels.numbers(asked.question, tab.label)))
+
+
+def world_part(asked: SiteQuestion) -> Response:
+    """The map."""
+    world = world_of(asked.state, asked.answer(panels.by_country(asked.question))[1])
+    return show("world.html", site=asked.site, world=world, hint=panels.PLACE_HINT)
 
 
 def left_out_part(asked: SiteQuestion, opened: str | None) -> Response:
@@ -207,6 +223,10 @@ def _frame(asked: SiteQuestion) -> dict[str, Any]:
         "chips": [[term_words(term, saved) for term in each] for each in state.filters],
         "dimensions": filter_dimensions(),
         "operators": OPERATOR_NAMES,
+        "operators_of_texts": OPERATORS,
+        "operators_of_numbers": OPERATORS_OF_NUMBERS,
+        "numbers": [short(dimension) for dimension in VISIT_NUMBERS],
+        "today": asked.now.date().isoformat(),
     }
 
 

@@ -6,6 +6,7 @@ must match. read_state ignores parameters that it does not know, and replaces va
 default.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -16,8 +17,8 @@ from werkzeug.datastructures import MultiDict
 
 from analytics.queries.local_time import time_labels
 from analytics.queries.periods import ONE_DAY, grain_for
-from analytics.queries.query import GRAINS, PROPS, Grain, Period, count_labels
-from analytics.queries.query_schema import OPERATORS
+from analytics.queries.query import GRAINS, PROPS, VISIT_NUMBERS, Grain, Period, count_labels
+from analytics.queries.query_schema import OPERATORS, OPERATORS_OF_NUMBERS
 from report_app.url_parameters import PROP, SHORT_DIMENSIONS, short
 
 # The periods of the menu, by the name in the URL: what they are called, and the key that chooses them.
@@ -47,19 +48,24 @@ _TRIMMED = ("day", "month", "year")  # they end in the future
 _MOST_POINTS = 750  # of the chart: a month of hours
 _MOST_FILTERS = 20
 _MOST_PAGE = 1_000_000
+_NUMBERS = {short(dimension): dimension for dimension in VISIT_NUMBERS}
+# A number, or a time such as 1:30, which has 90 seconds. It has at most nine digits.
+_TIME = re.compile(r"[0-9]{1,9}|([0-9]{1,4}:)?[0-9]{1,2}:[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
 class FilterTerm:
-    """One condition of a filter. `operator` is a key of OPERATORS, `dimension` a dimension of a query."""
+    """One condition of a filter. `operator` is a key of OPERATORS, `dimension` a dimension of a query. With a dimension
+    of VISIT_NUMBERS, `operator` is a key of OPERATORS_OF_NUMBERS, and the values are whole numbers.
+    """
 
     operator: str
     dimension: str
     values: tuple[str, ...]
 
     def as_json(self) -> list[Any]:
-        values = map(int, self.values) if self.dimension == SEGMENT else self.values
-        return [self.operator, self.dimension, list(values)]
+        is_number = self.dimension == SEGMENT or self.dimension in VISIT_NUMBERS
+        return [self.operator, self.dimension, [int(value) if is_number else value for value in self.values]]
 
     def as_text(self) -> str:
         name = SEGMENT if self.dimension == SEGMENT else short(self.dimension)
@@ -235,11 +241,8 @@ def dimension_called(name: str) -> str | None:
 def _added(args: MultiDict[str, str]) -> FilterTerm | None:
     """The condition that the filter builder's form adds."""
     name = args.get("dimension", "")
-    dimension = dimension_called(PROP + args.get("key", "") if name == PROP else name)
-    values = tuple(value for value in args.getlist("value") if value)
-    if dimension is None or not values or args.get("operator") not in OPERATORS:
-        return None
-    return FilterTerm(args["operator"], dimension, values)
+    values = [value for value in args.getlist("value") if value]
+    return _term_of(args.get("operator", ""), PROP + args.get("key", "") if name == PROP else name, values)
 
 
 def _filter(text: str) -> PageFilter | None:
@@ -251,9 +254,24 @@ def _term(text: str) -> FilterTerm | None:
     match [unquote(part) for part in text.split(",")]:
         case ["is", "segment", *ids] if ids and all(_is_id(each) for each in ids):
             return FilterTerm("is", SEGMENT, tuple(ids))
-        case [operator, name, *values] if operator in OPERATORS and values and (dimension := dimension_called(name)):
-            return FilterTerm(operator, dimension, tuple(values))
+        case [operator, name, *values]:
+            return _term_of(operator, name, values)
     return None
+
+
+def _term_of(operator: str, name: str, values: list[str]) -> FilterTerm | None:
+    """The condition, or None if it is not valid."""
+    number, dimension = _NUMBERS.get(name), dimension_called(name)
+    if number and operator in OPERATORS_OF_NUMBERS and values and all(map(_TIME.fullmatch, values)):
+        return FilterTerm(operator, number, tuple(str(_seconds(value)) for value in values))
+    if dimension and operator in OPERATORS and values:
+        return FilterTerm(operator, dimension, tuple(values))
+    return None
+
+
+def _seconds(text: str) -> int:
+    """The seconds of a time, or the number if it has no colon."""
+    return sum(int(part) * 60**n for n, part in enumerate(reversed(text.split(":"))))
 
 
 def _is_id(text: str) -> bool:

@@ -6,8 +6,8 @@ from datetime import datetime
 from analytics.queries.query import Query
 from analytics.reports.results import Answer, Metric, Row
 from report_app.pages.page_state import PageState
-from report_app.pages.panels import LIST_ROWS, PanelTab
-from report_app.pages.words import METRIC_LABELS, cut_name, number, value_name
+from report_app.pages.panels import FUNCTIONS_SHOWN, LIST_ROWS, PanelTab
+from report_app.pages.words import FUNCTION_LABELS, METRIC_LABELS, cut_name, number, value_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,24 @@ class PanelRows:
 
     def pages(self) -> int:
         return max(1, -(-self.total // LIST_ROWS))
+
+
+@dataclass(frozen=True, slots=True)
+class PropertyNumbers:
+    """`events` have a number as the property. `figures` are functions of these numbers: a label, and a text."""
+
+    events: int
+    figures: list[tuple[str, str]]
+
+
+def numbers_of(query: Query, answer: Answer) -> PropertyNumbers | None:
+    """The answer to panels.numbers. None if no event has a number."""
+    count, *found = answer.rows[0].metrics
+    if not isinstance(count, int) or not count:
+        return None
+    labels = [FUNCTION_LABELS[function] for function in FUNCTIONS_SHOWN]
+    figures = [number(*each) for each in zip(query.metrics[1:], found, strict=True)]
+    return PropertyNumbers(count, list(zip(labels, figures, strict=True)))
 
 
 def rows_of(tab: PanelTab, state: PageState, query: Query, answer: Answer) -> PanelRows:

@@ -14,8 +14,10 @@ from report_app.url_parameters import PROP
 Body = dict[str, Any]
 
 PANEL_ROWS = 6  # of a panel
+FUNCTIONS_SHOWN = ("sum", "average", "median", "p90")
 LIST_ROWS = 50  # of one page of a full list
 MOST_SUGGESTED_VALUES = 12
+MOST_COUNTRIES = 500  # of the map; more codes than countries have
 _OF_GOAL = ("events", "conversion_rate")
 _OF_VISIT = ("visits", "bounce_rate", "visit_duration")
 _OF_EVENT = ("events",)
@@ -95,7 +97,7 @@ _UTMS = {
     "term": "UTM terms",
 }
 _PAGE_HINT = "Pageviews with a path fill this list."
-_PLACE_HINT = "Places come from GEOIP_DB, a CDN's headers, or the fields of the event."
+PLACE_HINT = "Places come from GEOIP_DB, a CDN's headers, or the fields of the event."
 
 PAGES_PANEL = Panel(
     "pages",
@@ -129,9 +131,9 @@ PLACES_PANEL = Panel(
     "places",
     "Places",
     (
-        PanelTab("country", "Countries", "visit:country", searched="visit:country_name", hint=_PLACE_HINT),
-        PanelTab("region", "Regions", "visit:region", searched="visit:region_name", hint=_PLACE_HINT),
-        PanelTab("city", "Cities", "visit:city", hint=_PLACE_HINT),
+        PanelTab("country", "Countries", "visit:country", searched="visit:country_name", hint=PLACE_HINT),
+        PanelTab("region", "Regions", "visit:region", searched="visit:region_name", hint=PLACE_HINT),
+        PanelTab("city", "Cities", "visit:city", hint=PLACE_HINT),
     ),
     (_visit("language", "Languages"),),
 )
@@ -182,6 +184,17 @@ def top_rows(question: Body, tab: PanelTab) -> Body:
     return _by(question, tab, tab.metrics, limit=PANEL_ROWS)
 
 
+def by_country(question: Body) -> Body:
+    """The visitors of every country, for the map."""
+    return _by(question, PLACES_PANEL.tabs[0], ["visitors"], limit=MOST_COUNTRIES)
+
+
+def numbers(question: Body, key: str) -> Body:
+    """What events have as a property in numbers: how many events, and the functions of FUNCTIONS_SHOWN."""
+    metrics = [f"{function}:props:{key}" for function in ("count", *FUNCTIONS_SHOWN)]
+    return _without_comparison(question) | {"metrics": metrics}
+
+
 def full_list(question: Body, tab: PanelTab, state: PageState, limit: int = LIST_ROWS) -> Body:
     """One page of all rows, or of those that contain the searched text."""
     searched = tab.searched or tab.dimension
@@ -199,14 +212,18 @@ def suggestions(question: Body, dimension: str, text: str) -> Body:
 
 def _by(question: Body, tab: PanelTab, metrics: list[str], found: list[Any] | None = None, **pagination: int) -> Body:
     """A question by the dimension of a tab, without comparison."""
-    include = {name: value for name, value in question["include"].items() if name != "comparisons"}
-    return question | {
+    alone = _without_comparison(question)
+    return alone | {
         "metrics": metrics,
         "dimensions": [tab.dimension],
         "filters": [*question["filters"], *tab.filters, *(found or [])],
-        "include": include | {"total_rows": True},
+        "include": alone["include"] | {"total_rows": True},
         "pagination": pagination,
     }
+
+
+def _without_comparison(question: Body) -> Body:
+    return question | {"include": {name: value for name, value in question["include"].items() if name != "comparisons"}}
 
 
 # The overview of all sites

@@ -39,6 +39,10 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     def panel(name: str, site_id: str) -> Response:
         return dashboard.panel_part(_panel(name), asked(site_id), _opened_tab())
 
+    @blueprint.get("/parts/world/<path:site_id>", merge_slashes=False)
+    def world(site_id: str) -> Response:
+        return dashboard.world_part(asked(site_id))
+
     @blueprint.get("/parts/left-out/<path:site_id>", merge_slashes=False)
     def left_out(site_id: str) -> Response:
         return dashboard.left_out_part(asked(site_id), request.args.get("tab"))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -12,8 +13,8 @@ from babel import Locale, UnknownLocaleError
 from analytics.events.event import PAGEVIEW_TYPES
 from analytics.queries.query import PROPS, Grain, Period
 from analytics.reports.results import Metric, MoneyAmount
+from report_app.metric_format import ALL_DIGITS, figure
 from report_app.metric_format import change as change_in_percent
-from report_app.metric_format import figure
 from report_app.pages.page_state import SEGMENT, FilterTerm
 from report_app.url_parameters import short
 
@@ -37,6 +38,7 @@ METRIC_LABELS = {
     "percentage": "Share",
     "total_revenue": "Revenue",
 }
+FUNCTION_LABELS = {"sum": "Sum", "average": "Average", "median": "Median", "p90": "90th percentile"}
 _PERCENTS = ("bounce_rate", "scroll_depth", "conversion_rate", "percentage")
 _DURATIONS = ("visit_duration", "time_on_page")
 
@@ -47,6 +49,8 @@ OPERATOR_NAMES = {
     "contains_not": "does not contain",
     "matches": "matches",
     "matches_not": "does not match",
+    "greater": "is more than",
+    "less": "is less than",
 }
 DIMENSION_NAMES = {
     "event:page": "Page",
@@ -73,19 +77,32 @@ DIMENSION_NAMES = {
     "visit:screen": "Screen",
     "event:goal": "Goal",
     "event:name": "Event",
+    "visit:duration": "Visit duration",
+    "visit:views": "Views in the visit",
 }
 
 
-def number(metric: str, value: Metric) -> str:
+def number(metric: str, value: Metric) -> str:  # noqa: PLR0911  one for each kind
     if value is None:
         return NOTHING
     if isinstance(value, MoneyAmount):
         return str(figure(value)["long"])  # type: ignore[index]
+    if isinstance(value, Decimal):
+        return decimal(value)
     if metric in _PERCENTS:
         return percent(value)
     if metric in _DURATIONS:
         return duration(value)
+    if isinstance(value, Decimal):
+        return f"{round(value, 2).normalize():,f}" if value else "0"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def decimal(value: Decimal) -> str:
+    """Two decimals, or four if the value is less than 1. Zeros at the end are left out."""
+    least = Decimal("0.01") if abs(value) >= 1 else Decimal("0.0001")
+    rounded = value.quantize(least, ROUND_HALF_UP, ALL_DIGITS)
+    return f"{rounded.normalize(ALL_DIGITS):,f}" if rounded else "0"
 
 
 def percent(value: float) -> str:
@@ -139,6 +156,8 @@ def value_name(dimension: str, value: str) -> str:
             return _region(value)
         case "visit:language":
             return _language(value)
+        case "visit:duration":
+            return duration(int(value))
         case "event:name" if value in PAGEVIEW_TYPES:
             return "Pageview"
     return value

@@ -28,9 +28,9 @@ from report_app.plausible_v1.query_parameters import (
     naming_parameters,
     timeseries_body,
 )
-from report_app.query_json_schema import METRIC_NAMES
+from report_app.query_json_schema import metric, metric_names
 from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
-from report_app.url_parameters import SITE_PARAMETER
+from report_app.url_parameters import CHARACTERS_IN_A_LIST, SITE_PARAMETER
 from web.auth import Check, api_key_id
 from web.openapi import JSON, Operation, described_by, parameter
 
@@ -54,7 +54,9 @@ _ASKED = [
     SITE_PARAMETER,
     parameter("period", one_of(*PERIODS_V1), "The default is `30d`, which ends with `date`."),
     parameter("date", text(), "A day. The default is today. With the period `custom`, the first and the last day."),
-    parameter("metrics", METRIC_NAMES, "The default is `visitors`.", style="form", explode=False),
+    parameter(
+        "metrics", metric_names(metric(CHARACTERS_IN_A_LIST)), "The default is `visitors`.", style="form", explode=False
+    ),
     parameter("filters", text(), "For example `visit:browser==Firefox|Safari;event:page==/blog/**`."),
 ]
 _OF_BREAKDOWN = [

@@ -14,7 +14,7 @@ document.addEventListener('htmx:configRequest', ({ detail }) => {
   if (period && !here.has('period') && !here.has('from')) here.set('period', period.dataset.period)
   if (link.hasAttribute('data-state')) {
     detail.path = detail.path + '?' + here
-  } else if (detail.boosted && link.tagName === 'A' && link.pathname === location.pathname) {
+  } else if (link.closest('.world') || (detail.boosted && link.tagName === 'A' && link.pathname === location.pathname)) {
     const wanted = new URL(detail.path, location)
     for (const name of link.closest('.panel') ? KEPT_BY_PANELS : KEPT) {
       if (here.has(name)) wanted.searchParams.set(name, here.get(name))
@@ -193,6 +193,19 @@ function closeMenus(except) {
 
 document.addEventListener('click', (event) => closeMenus(event.target))
 document.addEventListener('focusin', (event) => closeMenus(event.target))
+
+// The filter builder offers the operators of the chosen dimension. A duration is a number of seconds, or m:ss.
+
+document.addEventListener('change', ({ target }) => {
+  if (target.id !== 'dimension') return
+  const isNumber = 'number' in target.selectedOptions[0].dataset
+  const operator = document.getElementById('operator')
+  for (const option of operator.options) option.hidden = option.disabled = !((isNumber ? 'numbers' : 'texts') in option.dataset)
+  if (operator.selectedOptions[0].disabled) operator.value = 'is'
+  const value = target.form.elements.value
+  value.pattern = { duration: '[0-9]{1,9}|([0-9]{1,4}:)?[0-9]{1,2}:[0-9]{2}', views: '[0-9]{1,9}' }[target.value] ?? '.*'
+  value.placeholder = value.title = { duration: 'Seconds, or 1:30', views: 'A number' }[target.value] ?? ''
+})
 
 // Keys
 

@@ -145,6 +145,66 @@ def test_revenue_is_a_value_and_two_texts(report: FlaskClient, story: None, data
     ]
 
 
+@pytest.fixture
+def orders(database: Database) -> None:
+    prices = [10, "2.5", 0.1, 0.2, "12 EUR", True]
+    bought = [{"at": f"21 10:0{n}:00", "event_type": "buy", "props": {"price": p}} for n, p in enumerate(prices)]
+    left = {"at": "21 10:09:00", "event_type": "engagement", "props": {"price": 999}}
+    tell(database, *bought, left, {"at": "20 10:00:00", "event_type": "buy", "props": {"price": 6.4}})
+
+
+OF_PRICES = [f"{function}:props:price" for function in ("count", "sum", "average", "median", "p90")]
+
+
+def test_numbers_of_a_property_are_exact_and_other_values_are_left_out(report: FlaskClient, orders: None):
+    assert results(report, metrics=OF_PRICES) == [[4, 12.8, 3.2, 1.35, 7.75]]
+    assert results(report, metrics=["events"], filters=[["is_not", "event:props:price", ["(none)"]]]) == [[6]]
+    nothing = [0, None, None, None, None]
+    assert results(report, metrics=OF_PRICES, filters=[["is", "event:name", ["pageview"]]]) == [nothing]
+    compared = ask(report, metrics=OF_PRICES, include={"comparisons": {"mode": "previous_period"}}).json
+    assert compared["results"][0]["comparison"] == {
+        "dimensions": [], "metrics": [1, 6.4, 6.4, 6.4, 6.4], "change": [300, 100, -50, -79, 21],
+    }  # fmt: skip
+
+
+def test_numbers_of_a_property_by_dimension_in_order_and_as_csv(report: FlaskClient, orders: None):
+    body = {
+        "metrics": ["sum:props:price", "p90:props:price", "count:props:price"],
+        "dimensions": ["event:props:price"],
+        "order_by": [["sum:props:price", "desc"]],
+    }
+    assert [row[:2] for row in results(report, **body)] == [
+        ["10", 10], ["2.5", 2.5], ["0.2", 0.2], ["0.1", 0.1], ["12 EUR", None], ["999", None], ["true", None],
+    ]  # fmt: skip
+    lines = ask(report, "?format=csv", **body).text.splitlines()
+    assert lines[0] == "event:props:price,sum:props:price,p90:props:price,count:props:price"
+    assert [lines[3], lines[5]] == ["0.2,0.2,0.2,1", "12 EUR,,,0"]
+
+
+def test_a_large_sum_is_exact(report: FlaskClient, database: Database):
+    bought = {"event_type": "buy", "props": {"id": 2**63 - 1}}
+    tell(database, {"at": "21 10:00:00"} | bought, {"at": "21 10:01:00"} | bought)
+    assert results(report, metrics=["sum:props:id", "median:props:id"]) == [[2**64 - 2, 2**63 - 1]]
+    text = ask(report, "?format=csv", metrics=["sum:props:id"]).text
+    assert text.splitlines()[1] == str(2**64 - 2)
+
+
+def test_a_change_beyond_all_measure_is_a_number():
+    assert change(Decimal("9" * 19), Decimal("1e-9")) == pytest.approx(1e30)
+
+
+def test_visits_are_filtered_by_their_length(report: FlaskClient, story: None):
+    def visits(*filters: Any) -> int:
+        (found,) = results(report, metrics=["visits"], filters=list(filters))
+        return int(found[0])
+
+    assert visits(["is", "visit:duration", [600]]) == 1
+    assert visits(["greater", "visit:duration", [600]]) == 0
+    assert visits(["less", "visit:duration", [600]]) == visits(["is", "visit:views", [1]]) == 2
+    assert visits(["greater", "visit:views", [1]], ["not", ["less", "visit:duration", [600]]]) == 1
+    assert results(report, metrics=["events"], filters=[["is_not", "visit:views", [1]]]) == [[4]]  # one has no visit
+
+
 def test_goals_and_their_rates(report: FlaskClient, story: None, services: Services):
     services.sites.put(Site("shop", goals=(Goal("Signed up", event_type="signup"), Goal("Prices", page="/pricing"))))
     rows = results(report, dimensions=["event:goal"], metrics=["visitors", "conversion_rate"])

@@ -143,6 +143,15 @@ def test_goals_can_be_queried(report: FlaskClient, story: None, services: Servic
     assert "goal" in wrong(report, f"{url}&goal=Other")
 
 
+def test_numbers_of_a_property_in_a_url(report: FlaskClient, database: Database):
+    bought = ({"at": f"21 10:0{n}:00", "event_type": "buy", "props": {"price": n + 0.5}} for n in range(3))
+    tell(database, *bought)
+    metrics = "metrics=sum:props:price,median:props:price"
+    assert rows(report, f"/stats/breakdown?{DAY}&by=name&{metrics}") == [["buy", 4.5, 1.5]]
+    assert rows(report, f"/stats/timeseries?{DAY}&grain=day&{metrics}") == [["2026-11-21", 4.5, 1.5]]
+    assert "metrics" in wrong(report, f"/stats/breakdown?{DAY}&metrics=sum:props:")
+
+
 def test_time_series_and_breakdowns_come_as_csv_too(report: FlaskClient, story: None):
     answer = report.get(f"/stats/breakdown?{DAY}&metrics=visitors,total_revenue&format=csv")
     assert answer.content_type == "text/csv; charset=utf-8"

@@ -14,7 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from itertools import product
-from math import floor
+from math import ceil, floor
 from typing import Any, NamedTuple
 
 import pycountry
@@ -34,6 +34,7 @@ from analytics.queries.query import (
     Or,
     Period,
     Query,
+    function_of_numbers,
     missing,
 )
 from analytics.sites.site import Goal
@@ -252,6 +253,9 @@ class Asked:
                 return visit is not None and any(
                     self.visit_of(other) is visit and self.fits(other, one) for other in self.within
                 )
+            case Condition(_, "visit:duration" | "visit:views"):
+                visit = self.visit_of(event)
+                return visit is not None and any(_compares(visit, wanted, int(each)) for each in wanted.values)
             case Condition():
                 return any(satisfies(value, wanted) for value in self._compared(event, wanted))
 
@@ -300,6 +304,12 @@ class Asked:
     def groups(self, event: Document, dimensions: Sequence[str]) -> list[Group]:
         """The groups in which the event counts: one. For event:goal there may be several or none."""
         return list(product(*(self.values(event, dimension) for dimension in dimensions)))
+
+
+def _compares(visit: Visit, wanted: Condition, number: int) -> bool:
+    seconds = rounded(Fraction(visit.duration // MILLISECOND, 1000), 0)
+    given = seconds if wanted.dimension == "visit:duration" else len(visit.pageviews)
+    return {"is": given == number, "greater": given > number, "less": given < number}[wanted.operator]
 
 
 def satisfies(value: str, condition: Condition) -> bool:
@@ -416,7 +426,35 @@ def _metric(asked: Asked, name: str, group: Group, rows: list[Document]) -> Any:
             return int(rounded(Fraction(sum(times), 1000 * len(visits)), 0)) if visits else 0
         case "total_revenue" | "average_revenue":
             return _revenue(asked, name, group, rows)
-    raise AssertionError(name)
+    asked_of = function_of_numbers(name)
+    assert asked_of, name
+    function, key = asked_of
+    numbers = sorted(number for row in rows if (number := number_of(row, key)) is not None)
+    return _of_numbers(function, numbers)
+
+
+def number_of(event: Document, key: str) -> Fraction | None:
+    """The number that the event has as a property, with nine decimals."""
+    text = text_of((event.get("props") or {}).get(key)) or ""
+    if is_engagement(event) or not re.fullmatch(r"-?[0-9]{1,19}([.][0-9]+)?([eE][+-]?[0-9]+)?", text):
+        return None
+    number = rounded(Fraction(text), 9)
+    return number if abs(number) < 10**19 else None
+
+
+def _of_numbers(function: str, numbers: list[Fraction]) -> Fraction | int | None:
+    match function:
+        case "count":
+            return len(numbers)
+        case _ if not numbers:
+            return None
+        case "sum":
+            return sum(numbers, Fraction(0))
+        case "average":
+            return rounded(sum(numbers, Fraction(0)) / len(numbers), 9)
+    place = (len(numbers) - 1) * {"median": Fraction(1, 2), "p90": Fraction(9, 10)}[function]
+    below, above = numbers[floor(place)], numbers[ceil(place)]
+    return rounded(below + (place - floor(place)) * (above - below), 9)
 
 
 def _visitors_anyway(asked: Asked, group: Group, kept: Sequence[str]) -> int:

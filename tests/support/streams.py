@@ -26,12 +26,14 @@ from analytics.queries.query import (
     MISSING_VALUE,
     OF_GOALS,
     OF_MONEY,
+    OF_NUMBERS,
     OF_PAGES,
     OF_VISITS,
     PROPS,
     SHARES,
     TIME_DIMENSIONS,
     VISIT_DIMENSIONS,
+    VISIT_NUMBERS,
     And,
     Condition,
     Done,
@@ -102,6 +104,9 @@ KNOWN = {
 KEYS = ("plan", "Plan", "a.b", "it's", 'a"b', "ключ:1")
 SCALARS = (
     "pro", "Pro", "Ünï", "", "1", "1.0", "true", MISSING_PROP, True, False, None,
+    "12.5", "-0.25", "3", "1e3", "2.5E-3", "1.0000000005", "-1.0000000005", "1e-10",
+    "9" * 19, "1" + "0" * 19, "12345678901234567890e-5",
+    "1e19", "1e400", "1e-400", "1_000", " 5", "+5", ".5", "5.", "0x10", "007", "0,5", "NaN", "inf", "٣",
     0, 1, -7, 2**53 + 1, 2**63 - 1, -(2**63), 0.0, -0.0, 1.0, 0.1, -2.5, 1e22, 1e-7, 1.7976931348623157e308,
 )  # fmt: skip
 AMOUNTS = ("0", "10", "10.50", "0.005", "1234.567", "999999.99", "-3.25", "0.1", "0.2")
@@ -307,6 +312,16 @@ def conditions_of(draw: st.DrawFn, stream: Stream, dimension: str | None = None)
 
 
 @st.composite
+def number_conditions(draw: st.DrawFn) -> Condition:
+    """Conditions on the length of visits: at, above and below lengths that occur."""
+    dimension = draw(st.sampled_from(VISIT_NUMBERS))
+    seconds = {round(gap / timedelta(seconds=1)) for gap in GAPS if gap < HALF_HOUR} | {0, 8, 627, 1800}
+    numbers = st.sampled_from(sorted(seconds)) if dimension == "visit:duration" else st.integers(0, 4)
+    values = tuple(map(str, draw(st.lists(numbers, min_size=1, max_size=2))))
+    return Condition(draw(st.sampled_from(("is", "greater", "less"))), dimension, values)
+
+
+@st.composite
 def filters(draw: st.DrawFn, stream: Stream, depth: int = 2, can_be_done: bool = True) -> Filter:
     """A filter with any nesting, except has_done within has_done."""
     kinds = ["condition", "condition", "not"] + ["done"] * can_be_done + ["and", "or"] * (depth > 0)
@@ -314,13 +329,16 @@ def filters(draw: st.DrawFn, stream: Stream, depth: int = 2, can_be_done: bool =
     inner = filters(stream, depth - 1, can_be_done and kind != "done")
     match kind:
         case "condition":
-            return draw(conditions_of(stream))
+            return draw(conditions_of(stream) | conditions_of(stream) | number_conditions())
         case "not":
             return Not(draw(inner))
         case "done":
             return Done(draw(inner))
     several = tuple(draw(st.lists(inner, min_size=1, max_size=3)))
     return And(several) if kind == "and" else Or(several)
+
+
+_metrics_of_numbers = st.builds("{}:props:{}".format, st.sampled_from(OF_NUMBERS), st.sampled_from(KEYS))
 
 
 @st.composite
@@ -333,6 +351,7 @@ def queries(draw: st.DrawFn, stream: Stream) -> Query:
     allowed += SHARES if dimensions else ()
     allowed += OF_PAGES if "event:page" in dimensions_needed else ()
     allowed += OF_GOALS if "event:goal" in dimensions_needed else ()
+    allowed += tuple(draw(st.lists(_metrics_of_numbers, max_size=6, unique=True)))
     few = st.lists(st.sampled_from(allowed), min_size=1, max_size=5, unique=True)
     metrics = tuple(draw(st.permutations(allowed) | few))
     keys = draw(st.lists(st.sampled_from((*metrics, *dimensions)), max_size=3, unique=True))
@@ -366,7 +385,8 @@ def visit_queries(draw: st.DrawFn, stream: Stream) -> Query:
         dimensions.insert(draw(st.integers(0, len(dimensions))), draw(st.sampled_from(TIME_DIMENSIONS)))
     asked: list[Filter] = []
     if draw(st.sampled_from((True, False, False))):
-        asked.append(draw(st.sampled_from(VISIT_DIMENSIONS).flatmap(lambda name: conditions_of(stream, name))))
+        of_texts = st.sampled_from(VISIT_DIMENSIONS).flatmap(lambda name: conditions_of(stream, name))
+        asked.append(draw(of_texts | number_conditions()))
     metrics = st.lists(st.sampled_from(("visitors", "visits", *OF_VISITS)), min_size=1, unique=True)
     site_id, goals = draw(st.sampled_from(stream.sites)), stream.goals
     return Query(site_id, tuple(draw(metrics)), draw(periods(stream)), tuple(dimensions), tuple(asked), goals=goals)

@@ -188,6 +188,40 @@ def test_a_click_on_a_row_filters_the_page_and_back_undoes_it(page: Page, visite
     assert page.rows("places") == [country]
 
 
+def test_a_click_on_the_map_filters_the_page_and_keeps_open_tabs(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=7d")
+    country, count = page.rows("places")[0], page.texts("#panel-places .n")[0]
+    page.click("#pages-entry")
+    shape = page.one("#panel-world .shade5")
+    assert page.run("return arguments[0].textContent", shape) == f"{country}: {count} visitors"
+    assert page.run("return arguments[0].getBBox().width", shape) > 5
+    assert page.run("return getComputedStyle(arguments[0]).fill", shape) != "rgb(0, 0, 0)"
+    page.run("arguments[0].dispatchEvent(new MouseEvent('click', { bubbles: true }))", shape)
+    page.settle()
+    assert page.texts(".chip")[0].startswith(f"Country is {country}")
+    assert "tabs=pages.entry" in page.query
+    assert page.rows("places") == [country]
+
+
+def test_the_filter_builder_reads_the_length_of_visits(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=all")
+    page.press("/")
+    Select(page.one("[name=dimension]")).select_by_value("duration")
+    operators = [option.text for option in Select(page.one("[name=operator]")).options if option.is_enabled()]
+    assert operators == ["is", "is not", "is more than", "is less than"]
+    Select(page.one("[name=operator]")).select_by_value("greater")
+    page.one("[name=value]").send_keys("a minute", Keys.ENTER)
+    assert page.one("#builder").get_attribute("open")
+    assert page.query == "period=all"
+    page.one("[name=value]").clear()
+    page.one("[name=value]").send_keys("1:00", Keys.ENTER)
+    page.settle()
+    assert page.query == "period=all&f=greater,duration,60"
+    assert page.texts(".chip")[0].startswith("Visit duration is more than 1m 00s")
+    (row,) = ask(visited, metrics=["visitors"], filters=[["greater", "visit:duration", [60]]])
+    assert page.figures[0] == f"{row['metrics'][0]:,}"
+
+
 def test_the_figures_are_those_of_the_api_under_a_filter(page: Page, visited: System):
     page.open(f"/site/{SITE}?period=all&f=is,country,DE&f=contains,page,/coffee")
     filters = [["is", "visit:country", ["DE"]], ["contains", "event:page", ["/coffee"]]]

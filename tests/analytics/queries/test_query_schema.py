@@ -16,8 +16,10 @@ from analytics.queries.periods import grain_for, previous_period, year_before
 from analytics.queries.query import (
     EVENT_DIMENSIONS,
     METRICS,
+    OF_NUMBERS,
     TIME_DIMENSIONS,
     VISIT_DIMENSIONS,
+    VISIT_NUMBERS,
     And,
     Condition,
     Done,
@@ -178,6 +180,22 @@ def test_an_invalid_metric_is_named_with_its_place(metrics: object, expected: st
     assert error(metrics=metrics) == expected
 
 
+@pytest.mark.parametrize("function", OF_NUMBERS)
+def test_a_metric_may_be_of_the_numbers_of_a_property(function: str):
+    metric = f"{function}:props:a:b c"
+    query = load(metrics=["visitors", metric], order_by=[[metric, "desc"]])
+    assert query.metrics == ("visitors", metric)
+    assert query.order_by == (Order(metric, descending=True),)
+
+
+@pytest.mark.parametrize(
+    "metric", ["sum:props:", "sum:props", "props:price", "total:props:price", "event:props:price", "sum:props:a\0b"]
+)
+def test_a_function_of_no_property_or_no_function_is_no_metric(metric: str):
+    assert error(metrics=[metric]).startswith("#/metrics/0: Invalid metric")
+    assert error(metrics=["sum:props:" + "x" * 2048]).startswith("#/metrics/0: Invalid metric")
+
+
 GOAL_NEEDED = "can only be queried with event:goal filters or dimensions"
 IS_SIGNUP = ["is", "event:goal", ["Signup"]]
 
@@ -317,6 +335,38 @@ def test_behavioral_filters_are_accepted():
 def test_behavioral_filters_may_not_be_nested():
     expected = "#/filters/0/1/1/0: Invalid filters. Behavioral filters (has_done, has_not_done) cannot be nested."
     assert error(filters=[["has_done", ["or", [["has_not_done", IS_SIGNUP]]]]]) == expected
+
+
+@pytest.mark.parametrize("dimension", VISIT_NUMBERS)
+def test_visits_can_be_filtered_by_their_length(dimension: str):
+    def condition(operator: Any) -> Condition:
+        return Condition(operator, dimension, ("60", "0"), place="#/filters/0")
+
+    for operator in ("is", "greater", "less"):
+        assert filters([operator, dimension, [60, 0.0]]) == (condition(operator),)
+    assert filters(["is_not", dimension, [60, 0]]) == (Not(condition("is")),)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        (["greater", "visit:duration", ["60"]], "#/filters/0/2/0: Type mismatch. Expected Integer but got String."),
+        (["less", "visit:views", [1, 1.5]], "#/filters/0/2/1: Type mismatch. Expected Integer but got Number."),
+        (["is", "visit:views", [True]], "#/filters/0/2/0: Type mismatch. Expected Integer but got Boolean."),
+        (["greater", "visit:duration", [-1]], "#/filters/0/2/0: Expected the value to be >= 0"),
+        (["less", "visit:duration", [10**9 + 1]], "#/filters/0/2/0: Expected the value to be <= 1000000000"),
+        (["greater", "visit:duration", []], '#/filters/0: Invalid filter ["greater", "visit:duration", []]'),
+        (["contains", "visit:views", [1]], '#/filters/0: Invalid filter ["contains", "visit:views", [1]]'),
+        (["greater", "visit:source", [1]], '#/filters/0: Invalid filter ["greater", "visit:source", [1]]'),
+        (["less", "visit:views", [1], {}], '#/filters/0: Invalid filter ["less", "visit:views", [1], {}]'),
+        (
+            ["greater", "visit_duration", [1]],
+            '#/filters/0: Invalid filter ["greater", "visit_duration", [1]]. Did you mean \'visit:duration\'?',
+        ),
+    ],
+)
+def test_a_length_of_visits_that_cannot_be_compared_is_an_error_at_its_place(wrong: Any, expected: str):
+    assert error(filters=[wrong]) == expected
 
 
 @pytest.mark.parametrize("operator", ["is", "is_not", "contains", "contains_not", "matches", "matches_not"])

@@ -8,7 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analytics.interval import QUARTER, Interval
-from analytics.queries.query import PROPS, And, Condition, Done, Filter, Not, Or, Query
+from analytics.queries.query import (
+    PROPS,
+    VISIT_NUMBERS,
+    And,
+    Condition,
+    Done,
+    Filter,
+    Not,
+    Or,
+    Query,
+    function_of_numbers,
+)
 from analytics.reports import exploration_sql
 from analytics.reports.query_plan import Plan
 from analytics.reports.query_sql import plan_query
@@ -55,6 +66,8 @@ def marked(wanted: Filter) -> Filter:
             return Not(marked(one))
         case Done(one):
             return Done(marked(one))
+        case Condition(_, dimension) if dimension in VISIT_NUMBERS:
+            return wanted  # its values are numbers
         case Condition():
             values = tuple(MARK + each for each in wanted.values)
             return replace(wanted, values=values, dimension=marked_dimension(wanted.dimension))
@@ -64,14 +77,19 @@ def marked_dimension(name: str) -> str:
     return name + MARK if name.startswith(PROPS) else name
 
 
+def marked_metric(name: str) -> str:
+    return name + MARK if function_of_numbers(name) else name
+
+
 def marked_query(query: Query) -> Query:
     """The same query with the mark in all texts that a user may write."""
     return replace(
         query,
         site_id=MARK + query.site_id,
+        metrics=tuple(map(marked_metric, query.metrics)),
         dimensions=tuple(map(marked_dimension, query.dimensions)),
         filters=tuple(map(marked, query.filters)),
-        order_by=tuple(replace(order, key=marked_dimension(order.key)) for order in query.order_by),
+        order_by=tuple(replace(order, key=marked_metric(marked_dimension(order.key))) for order in query.order_by),
         goals=tuple(
             Goal(MARK + g.name, g.event_type and MARK + g.event_type, g.page and MARK + g.page, g.currency and MARK)
             for g in query.goals

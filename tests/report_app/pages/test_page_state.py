@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.datastructures import MultiDict
 
-from analytics.queries.query import Period
-from analytics.queries.query_schema import OPERATORS
+from analytics.queries.query import VISIT_NUMBERS, Period
+from analytics.queries.query_schema import OPERATORS, OPERATORS_OF_NUMBERS
 from report_app.pages.page_state import (
     COMPARISON_NAMES,
     FIGURES,
@@ -38,13 +38,19 @@ terms = st.builds(
     st.one_of(st.sampled_from(list(SHORT_DIMENSIONS.values())), texts.map("event:props:{}".format)),
     st.lists(texts, min_size=1, max_size=3).map(tuple),
 )
+number_terms = st.builds(
+    FilterTerm,
+    st.sampled_from(list(OPERATORS_OF_NUMBERS)),
+    st.sampled_from(VISIT_NUMBERS),
+    st.lists(st.integers(0, 10**9 - 1).map(str), min_size=1, max_size=3).map(tuple),
+)
 states = st.builds(
     PageState,
     st.sampled_from(list(PERIODS)),
     compare=st.sampled_from(list(COMPARISON_NAMES)),
     grain=st.sampled_from(["", "hour", "day", "week", "month"]),
     figure=st.sampled_from(FIGURES),
-    filters=st.lists(st.lists(terms, min_size=1, max_size=2).map(tuple), max_size=3).map(tuple),
+    filters=st.lists(st.lists(terms | number_terms, min_size=1, max_size=2).map(tuple), max_size=3).map(tuple),
     tabs=st.dictionaries(st.sampled_from(["goals", "pages"]), texts, max_size=2).map(
         lambda x: tuple(sorted(x.items()))
     ),
@@ -66,6 +72,7 @@ def test_a_url_is_short_and_readable():
 @pytest.mark.parametrize(
     "query",
     ["period=never&compare=x&grain=minute&figure=age", "f=is&f=is,country&f=,,&f=was,country,DE&f=is,planet,Earth",
+     "f=contains,duration,60&f=greater,page,60&f=less,views,a&f=is,views&f=is,duration,-1&f=is,views,1234567890",
      "page=0", "page=-1", "page=99999999999", "from=2026-11-22&to=2026-11-01", "from=yesterday&to=2026-11-01", "x=y"],
 )  # fmt: skip
 def test_unknown_values_are_ignored(query: str):
@@ -116,6 +123,15 @@ def test_the_filter_builder_adds_a_condition_that_is_joined_by_and_or_or():
     ]
     assert read("dimension=prop.&key=plan&operator=is&value=pro").filters[0][0].dimension == "event:props:plan"
     assert read("dimension=page&operator=is&value=") == PageState("30d")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("90", 90), ("1:30", 90), ("0:05", 5), ("1:00:01", 3601), ("12:345", None), ("1m", None)]
+)
+def test_the_filter_builder_reads_a_length_as_seconds_or_with_colons(value: str, seconds: int | None):
+    state = read(f"dimension=duration&operator=greater&value={value}")
+    expected = [] if seconds is None else [["greater", "visit:duration", [seconds]]]
+    assert state.question("shop", NOW)["filters"] == expected
 
 
 def test_only_what_panels_answer_makes_them_ask_again():

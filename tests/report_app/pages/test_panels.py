@@ -157,12 +157,34 @@ def test_a_property_is_a_panel(report: FlaskClient):
     assert answer.headers["HX-Push-Url"] == "/site/shop?period=7d&tabs=goals.prop.plan"
 
 
+def test_the_panel_of_a_property_has_its_numbers_if_there_are_any(report: FlaskClient, database: Database):
+    prices = [2, "3.5", 1234.125, "12 EUR"]
+    tell(
+        database, *({"at": f"22 10:0{n}:00", "event_type": "buy", "props": {"price": p}} for n, p in enumerate(prices))
+    )
+    page = report.get("/parts/panel/goals/shop?period=7d&key=price").text
+    assert re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", page) == [
+        ("Sum", "1,239.63"), ("Average", "413.21"), ("Median", "3.5"), ("90th percentile", "988"), ("Of", "3 events"),
+    ]  # fmt: skip
+    for other in ("?period=7d&key=plan", "?period=7d", "?period=7d&f=is,page,/nowhere&key=price"):
+        assert "<dl" not in report.get(f"/parts/panel/goals/shop{other}").text
+
+
+def test_visits_of_a_length_are_those_of_the_api(report: FlaskClient):
+    state = PageState("7d", filters=((FilterTerm("greater", "visit:duration", ("90",)),),))
+    (row,) = ask(report, panels.figures(state.question("shop", NOW)))["results"]
+    page = report.get(f"/site/shop?{state.as_query()}").text
+    assert re.findall('<span class="v">(.*?)</span>', page) == list(map(number, FIGURES, row["metrics"]))
+    assert "Visit duration is more than <b>1m 30s</b>" in " ".join(page.split())
+
+
 def test_suggestions_are_the_most_frequent_values_that_contain_the_text(report: FlaskClient):
     ask_for = "/parts/suggestions/shop?period=7d&dimension={}&value={}"
     assert re.findall('value="(.*?)"', report.get(ask_for.format("page", "PRIC")).text) == ["/pricing"]
     assert "Germany" in report.get(ask_for.format("country", "")).text
     assert report.get(ask_for.format("prop.&key=plan", "")).text.count("<option") == 2
     assert "<option" not in report.get(ask_for.format("planet", "")).text
+    assert "<option" not in report.get(ask_for.format("duration", "6")).text
 
 
 def test_the_last_bucket_is_open_and_future_hours_are_empty(report: FlaskClient):

@@ -30,7 +30,13 @@ from tests.support.accounts import Browser, make_owner
 from tests.support.services import tell
 
 MOST_BYTES = 150_000  # of a page with all that it loads, gzipped
-PARTS = [f"/parts/panel/{name}" for name in PANELS] + ["/parts/hero", "/parts/left-out", "/parts/live", "/parts/card"]
+PARTS = [f"/parts/panel/{name}" for name in PANELS] + [
+    "/parts/hero",
+    "/parts/world",
+    "/parts/left-out",
+    "/parts/live",
+    "/parts/card",
+]
 EXPLORED = [f"/parts/explore/{name}" for name in EXPLORATIONS]
 LISTS = [f"/list/{name}" for name in PANELS]
 PAGES = ["/", "/site/shop", "/site/unused", *(f"{path}/shop?period=7d" for path in (*PARTS, *EXPLORED, *LISTS))]
@@ -54,6 +60,8 @@ def loaded_by(page: str) -> Iterator[str]:
     for tag, attributes in Tags(page).found:
         if tag in ("script", "link", "img"):
             yield str(attributes.get("src") or attributes.get("href"))
+        if tag == "use":
+            yield str(attributes["href"]).partition("#")[0]
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -84,8 +92,11 @@ def test_htmx_evaluates_no_code(report: FlaskClient, story: None):
 def test_a_page_with_all_that_it_loads_is_light(report: FlaskClient, story: None):
     page = report.get("/site/shop").text
     parts = [report.get(f"{path}/shop").text for path in (*PARTS, *EXPLORED)]
-    files = [report.get(file, headers={"Accept-Encoding": "gzip"}) for file in loaded_by(page)]
-    assert len(files) == 7
+    files = [
+        report.get(file, headers={"Accept-Encoding": "gzip"})
+        for file in dict.fromkeys(loaded_by("".join([page, *parts])))
+    ]
+    assert len(files) == 8
     assert all(file.headers["Content-Encoding"] == "gzip" for file in files)
     weight = len(gzip.compress("".join([page, *parts]).encode())) + sum(len(file.data) for file in files)
     print(f"{weight:,} bytes")

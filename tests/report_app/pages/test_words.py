@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from analytics.queries.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS
+from analytics.queries.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS, VISIT_NUMBERS
 from analytics.reports.results import Metric, MoneyAmount
 from report_app.pages.left_out import count_left_out, left_out
 from report_app.pages.words import DIMENSION_NAMES, bucket_name, change_of, cut_name, number, tick_name, value_name
@@ -19,7 +19,10 @@ from report_app.pages.words import DIMENSION_NAMES, bucket_name, change_of, cut_
      ("percentage", 0.4, "<1%"), ("percentage", 0, "0%"), ("visit_duration", 168, "2m 48s"),
      ("visit_duration", 9, "9s"),
      ("visit_duration", 3725, "1h 02m"), ("scroll_depth", None, "–"),
-     ("total_revenue", MoneyAmount(Decimal("1450.1"), "EUR"), "€1,450.10")],
+     ("total_revenue", MoneyAmount(Decimal("1450.1"), "EUR"), "€1,450.10"),
+     ("sum:props:price", Decimal("1234.125000000"), "1,234.13"), ("sum:props:price", Decimal("-0.000049"), "0"),
+     ("sum:props:price", Decimal("0.0123456"), "0.0123"), ("sum:props:price", Decimal("9" * 29), f"{10**29 - 1:,}"),
+     ("sum:props:price", Decimal("300.000000000"), "300")],
 )  # fmt: skip
 def test_numbers(metric: str, value: Metric, shown: str):
     assert number(metric, value) == shown
@@ -56,7 +59,7 @@ def test_paths_are_cut_in_the_middle_and_other_names_at_the_end():
 
 
 def test_every_dimension_of_the_filter_builder_exists():
-    assert set(DIMENSION_NAMES) <= {*EVENT_DIMENSIONS, *VISIT_DIMENSIONS}
+    assert set(DIMENSION_NAMES) <= {*EVENT_DIMENSIONS, *VISIT_DIMENSIONS, *VISIT_NUMBERS}
 
 
 def test_buckets_and_ticks():
