@@ -29,6 +29,11 @@ def one_line(text: str, longest: int = _LONGEST_NAME) -> str:
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """Return the number and the noun: "1 event", "1,200 events"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def message_of(rule: Rule, observation: Observation, public_url: str) -> Message:
     """Return what to send. `public_url`: the address of the reporting app, or "", which omits the link."""
     site, data = one_line(rule.site_id), observation.data
@@ -50,54 +55,54 @@ def _message(rule: Rule, public_url: str, *, kind: str, subject: str, text: str,
 
 
 def _spike(site: str, data: Mapping[str, Any]) -> tuple[str, str]:
-    return f"{site}: {data['events']:,} events in the last hour, at most {data['usual']:,} is usual", (
-        f"{site} had {data['events']:,} events in the last 60 minutes. In the same 60 minutes of yesterday and of a"
-        f" week before, it had at most {data['usual']:,}."
+    events = counted(data["events"], "event")
+    return f"{site}: {events} in the last hour, at most {data['usual']:,} is usual", (
+        f"{site} had {events} in the last 60 minutes. In the same 60 minutes of yesterday and of a week before, it had"
+        f" at most {data['usual']:,}."
     )
 
 
 def _drop(site: str, data: Mapping[str, Any]) -> tuple[str, str]:
-    return f"{site}: {data['events']:,} events in the last hour, at least {data['usual']:,} is usual", (
-        f"{site} had {data['events']:,} events in the last 60 minutes. In the same 60 minutes of yesterday and of a"
-        f" week before, it had at least {data['usual']:,}."
+    events = counted(data["events"], "event")
+    return f"{site}: {events} in the last hour, at least {data['usual']:,} is usual", (
+        f"{site} had {events} in the last 60 minutes. In the same 60 minutes of yesterday and of a week before, it had"
+        f" at least {data['usual']:,}."
     )
 
 
 def _silence(site: str, data: Mapping[str, Any]) -> tuple[str, str]:
-    last = data["last_event_received"] or "not known"
-    return f"{site}: no event for {data['minutes']} minutes", (
-        f"{site} sent no event for {data['minutes']} minutes. At the same time of yesterday and of a week before, it"
-        f" did. Last event: {last}. Check that your pages still load the script."
+    last, minutes = data["last_event_received"] or "not known", counted(data["minutes"], "minute")
+    return f"{site}: no event for {minutes}", (
+        f"{site} sent no event for {minutes}. At the same time of yesterday and of a week before, it did. Last event:"
+        f" {last}. Check that your pages still load the script."
     )
 
 
 def _goal(site: str, data: Mapping[str, Any]) -> tuple[str, str]:
-    goal = one_line(data["goal"])
+    goal, conversions = one_line(data["goal"]), counted(data["conversions"], "conversion")
     since = f"in the {data['period']} that began on {data['first_day']}"
-    return f"{site}: {data['conversions']:,} conversions of {goal}", (
-        f"The goal {goal} of {site} has {data['conversions']:,} conversions {since}."
-    )
+    return f"{site}: {conversions} of {goal}", f"The goal {goal} of {site} has {conversions} {since}."
 
 
 def _dead_letters(site: str, data: Mapping[str, Any]) -> tuple[str, str]:
-    return f"{site}: {data['events']:,} dead letters", (
-        f"{data['events']:,} events of {site} that were received on {data['day']} (UTC) failed permanently. They are"
-        " kept as dead letters. To see why, run `python -m footfall dead-letters list`."
+    letters = counted(data["events"], "dead letter")
+    return f"{site}: {letters}", (
+        f"{site} has {letters} among the events that were received on {data['day']} (UTC). A dead letter is an event"
+        " that failed permanently. To see why, run `python -m footfall dead-letters list`."
     )
 
 
 def _lag(site: str, data: Mapping[str, Any]) -> tuple[str, str]:
-    minutes = data["seconds"] // 60
-    return f"{site}: events wait for {minutes} minutes", (
-        f"The oldest of {data['events_waiting']:,} events in the journal has waited for {minutes} minutes. All sites"
-        " share the journal. Reports lack these events until workers store them. Check the workers and MongoDB: run"
-        " `python -m footfall doctor`."
+    minutes, waiting = counted(data["seconds"] // 60, "minute"), counted(data["events_waiting"], "event")
+    return f"{site}: events wait for {minutes}", (
+        f"The journal has {waiting}, and the oldest has waited for {minutes}. All sites share the journal. Reports lack"
+        " these events until workers store them. Check the workers and MongoDB: run `python -m footfall doctor`."
     )
 
 
 def _summary(site: str, data: Mapping[str, Any]) -> tuple[str, str]:
     visitors = data["figures"]["visitors"]["value"]
-    return f"{site}: {visitors:,} visitors in the {data['period']} of {data['first_day']}", "\n".join(
+    return f"{site}: {counted(visitors, 'visitor')} in the {data['period']} of {data['first_day']}", "\n".join(
         [f"{site}, {data['first_day']} to {data['last_day']}, compared with the {data['period']} before", ""]
         + [_figure_line(name, figure) for name, figure in data["figures"].items()]
         + [line for name in ("pages", "sources", "countries", "goals") for line in _list_lines(name, data.get(name))]

@@ -82,7 +82,7 @@ def test_an_alert_and_a_summary_arrive_once_though_workers_are_killed_between_th
         wait_for(lambda: [each["state"] for each in log(system)] == ["sent", "sent"], "both", 60)
     subjects = sorted(str(message["Subject"]) for message in mailbox.messages)
     assert len({message["Message-ID"] for message in mailbox.messages}) == 2
-    assert subjects[-1] == "shop: 1 dead letters"
+    assert subjects[-1] == "shop: 1 dead letter"
     assert subjects[0].startswith("shop: 0 visitors in the week of ")
     assert len(subjects) == 2
 
