@@ -98,7 +98,7 @@ def ask_honestly(app: str, port: int, site: str) -> Times:
             connection.close()
 
     event = EVENT | {"site_id": site}
-    batch = json.dumps([event] * 1700)
+    batch = json.dumps([event] * (150_000 // len(json.dumps(event))))
     assert 145_000 < len(batch) < 160_000
     requests = {
         "ingest": [("POST", "/event", json.dumps(event)), ("POST", "/events", batch)],
