@@ -54,8 +54,10 @@ def ask(system: System, key: str, mode: str, *calls: tuple[str, dict[str, Any]])
     """The names of the tools, and the result of each call."""
 
     async def conversation() -> tuple[list[str], list[Any]]:
-        http = create_mcp_http_client(headers={"Authorization": f"Bearer {key}"})
-        async with Client(streamable_http_client(f"{system.report}/mcp", http_client=http), mode=mode) as client:
+        async with (
+            create_mcp_http_client(headers={"Authorization": f"Bearer {key}"}) as http,
+            Client(streamable_http_client(f"{system.report}/mcp", http_client=http), mode=mode) as client,
+        ):
             tools = (await client.list_tools()).tools
             assert all(tool.annotations and tool.annotations.read_only_hint for tool in tools)
             return [tool.name for tool in tools], [await client.call_tool(*call) for call in calls]
@@ -135,7 +137,7 @@ def test_the_endpoint_needs_a_key_with_the_scope_and_refuses_pages(system: Syste
     assert post(system, key, Accept="text/html").status_code == 406
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 100_000, b'{"jsonrpc":"2.0","id":1,"method":"x"}'])
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b"[" * 60_000, b'{"jsonrpc":"2.0","id":1,"method":"x"}'])
 def test_a_message_that_is_not_understood_is_an_error_of_the_protocol(system: System, key: str, body: bytes):
     headers = {"Authorization": f"Bearer {key}", "Accept": "application/json", "Content-Type": "application/json"}
     for version in ("2025-06-18", "2026-07-28", "1999-01-01"):
