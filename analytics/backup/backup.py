@@ -3,7 +3,7 @@
 A checkpoint of Redis is taken first, then a snapshot of MongoDB is opened. Between the two, workers may store entries
 of the checkpoint. MongoDB recognises them after a restore, as it does after a worker has died. An event that came after
 the checkpoint must not be in the snapshot, because the ledger would not know it. So if a task has claimed such an event
-meanwhile, both are taken again. docs/decisions/0016-backup.md has the whole argument.
+meanwhile, both are taken again. docs/decisions/0017-backup.md has the whole argument.
 
 Callers must handle BackupError, Unavailable, and OSError.
 """
