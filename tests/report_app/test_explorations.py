@@ -97,7 +97,7 @@ def test_steps_and_filters_may_be_any_filter(report: FlaskClient, story: None):
         ({"steps": STEPS, "window": "0d"}, '#/window: Expected "visit", or minutes, hours or days'),
         ({"steps": STEPS, "nonsense/x": 1}, "#/nonsense~1x: Unknown field."),
         ({"steps": STEPS, "date_range": "never"}, '#/date_range: Invalid date range "never"'),
-        ({"steps": STEPS, "site_id": 1}, "#/site_id: Not a valid string."),
+        ({"steps": STEPS, "site_id": 1}, "#/site_id: Type mismatch. Expected String but got Integer."),
     ],
 )  # fmt: skip
 def test_an_invalid_funnel_is_reported_with_a_pointer(report: FlaskClient, body: Any, expected: str):
@@ -133,7 +133,7 @@ def test_an_invalid_pattern_is_reported_with_its_step(report: FlaskClient, story
 
 def test_wildcards_in_a_page_work_as_in_goals_and_all_other_characters_are_literal():
     asked = load_funnel(
-        DAY | {"steps": [{"page": "/docs/**/a.b*"}, {"page": "/x.y"}]}, lambda _: SITE, NOW, lambda _: None
+        DAY | {"steps": [{"page": "/docs/**/a.b*"}, {"page": "/x.y"}]}, lambda _: [SITE], NOW, lambda _: None
     )
     pageview = Condition("is", "event:name", ("pageview",), place="#/steps/0/page")
     assert asked.steps[0] == And(

@@ -52,7 +52,7 @@ def test_a_query_that_takes_too_long_is_refused_and_the_next_is_answered(rig: Ri
     rig.store(view(0))
     hurried = Reports(rig.reader, rig.connection, time_limit=0.2, most_fresh=1_000)
     with pytest.raises(Refused) as refused:
-        hurried._ask("site", lambda connection, _: connection.execute(ENDLESS).fetchall(), None)
+        hurried._ask(["site"], lambda connection, _: connection.execute(ENDLESS).fetchall(), None)
     assert refused.value.code == "time_limit"
     assert "0.2 s" in refused.value.message
     assert reports.answer(OF_DAY).rows[0].metrics == (1, 1)
@@ -60,14 +60,14 @@ def test_a_query_that_takes_too_long_is_refused_and_the_next_is_answered(rig: Ri
 
 def test_a_query_that_needs_too_much_memory_is_refused(rig: Rig, reports: Reports):
     with pytest.raises(Refused) as refused:
-        reports._ask("site", lambda connection, _: connection.execute(IMMENSE).fetchall(), None)
+        reports._ask(["site"], lambda connection, _: connection.execute(IMMENSE).fetchall(), None)
     assert refused.value.code == "memory_limit"
 
 
 def test_queries_above_the_limit_wait_and_are_then_refused(rig: Rig):
     reports = Reports(rig.reader, rig.connection, time_limit=30, most_fresh=1_000, at_once=1, patience=0.2)
     with pytest.raises(Refused) as refused:
-        reports._ask("site", lambda *_: reports.answer(OF_DAY), None)
+        reports._ask(["site"], lambda *_: reports.answer(OF_DAY), None)
     assert refused.value.code == "busy"
     assert reports.answer(OF_DAY).rows[0].metrics == (0, 0)
 
@@ -82,7 +82,7 @@ def test_eight_expensive_queries_of_a_site_do_not_block_other_sites(rig: Rig):
 
     rig.store(view(0))
     with ThreadPoolExecutor(8) as pool:
-        expensive = [pool.submit(reports._ask, "expensive", ask, None) for _ in range(8)]
+        expensive = [pool.submit(reports._ask, ["expensive"], ask, None) for _ in range(8)]
         for _ in range(reports.at_once - 1):
             assert begun.acquire(timeout=10)
         for _ in range(5):

@@ -450,7 +450,7 @@ def test_a_copy_that_is_gone_when_it_is_read_is_fetched_again(rig: Rig, copied: 
                 copy.unlink()
         return len(connection.execute(sql.text, sql.values).fetchall())
 
-    assert copied._ask("site", ask, None) == 600
+    assert copied._ask(["site"], ask, None) == 600
     assert len(tries) == 2
 
 
@@ -459,7 +459,7 @@ def test_an_error_in_a_query_keeps_the_copies(rig: Rig, copied: Reports):
     (copy,) = rig.segments.folder.glob("*.parquet")
     file = copy.stat().st_ino
     with pytest.raises(duckdb.Error, match="wrong"):
-        copied._ask("site", lambda c, _: c.execute("SELECT error('a question that is wrong')").fetchall(), None)
+        copied._ask(["site"], lambda c, _: c.execute("SELECT error('a question that is wrong')").fetchall(), None)
     assert copy.stat().st_ino == file
     assert all_of(copied) == expected
 
