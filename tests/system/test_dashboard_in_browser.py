@@ -194,7 +194,7 @@ def test_a_click_on_the_map_filters_the_page_and_keeps_open_tabs(page: Page, vis
     page.click("#pages-entry")
     shape = page.one("#panel-world .shade5")
     assert page.run("return arguments[0].textContent", shape) == f"{country}: {count} visitors"
-    assert page.run("return arguments[0].getBBox().width", shape) > 5
+    wait_for(lambda: page.run("return arguments[0].getBBox().width", shape) > 5, "the shapes of the map")
     assert page.run("return getComputedStyle(arguments[0]).fill", shape) != "rgb(0, 0, 0)"
     page.run("arguments[0].dispatchEvent(new MouseEvent('click', { bubbles: true }))", shape)
     page.settle()
@@ -435,4 +435,4 @@ def test_the_picture_of_the_documentation(page: Page, visited: System):
     page.show_as(1280, 1604, "light")  # up to the last of the usual panels
     page.settle()
     page.driver.save_screenshot(str(PICTURE))
-    assert PICTURE.stat().st_size < 200_000
+    assert PICTURE.stat().st_size < 250_000
