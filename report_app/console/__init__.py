@@ -7,6 +7,7 @@ from report_app.console.commands import Commands
 from report_app.console.dead_letters import add_dead_letters
 from report_app.console.keys import add_keys
 from report_app.console.ledger import add_ledger
+from report_app.console.notifications import add_notifications
 from report_app.console.rates import add_rates
 from report_app.console.segments import add_segments
 from report_app.console.sites import add_sites
@@ -26,6 +27,7 @@ def console_blueprint(settings: Settings, services: Services) -> PageBlueprint:
     add_workers(blueprint, services, commands, settings.flower_port)
     add_segments(blueprint, services.segments)
     add_sites(blueprint, services.sites, settings.ingestion_port)
+    add_notifications(blueprint, services.notifications, clock, settings.public_url)
     add_keys(blueprint, services.api_keys, clock)
     add_users(blueprint, services.accounts, services.sites)
     return blueprint

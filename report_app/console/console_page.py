@@ -19,6 +19,7 @@ PAGES = {
     "workers": "Workers",
     "segments": "Segments",
     "sites": "Sites",
+    "notifications": "Notifications",
     "keys": "API keys",
     "users": "Users",
 }

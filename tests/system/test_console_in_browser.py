@@ -12,8 +12,10 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
 
 from analytics.journal.journal import JOURNAL_KEY
+from report_app.console.notifications import TEST_WAITS
 from tests.support.accounts import PASSWORD
 from tests.support.browser import chromium
 from tests.support.running_system import ROOT, System, wait_for
@@ -34,6 +36,9 @@ VIEWS = {
     "new-site": "/ops/sites/new",
     "site": "/ops/site/console-shop",
     "remove-site": "/ops/remove-site/console-shop",
+    "notifications": "/ops/notifications",
+    "new-rule": "/ops/notifications/new",
+    "new-goal-rule": "/ops/notifications/new?kind=goal",
     "keys": "/ops/keys",
     "users": "/ops/users",
 }
@@ -65,9 +70,12 @@ def page(driver: webdriver.Chrome, busy: System) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def busy(system: System) -> System:
-    """The system with a site, events, dead letters with hostile payloads, a key, and samples."""
+    """The system with a site, events, dead letters with hostile payloads, a key, a rule, and samples."""
     assert system.run_footfall("sites", "set", "console-shop", "domains=console.example").returncode == 0
     assert system.run_footfall("keys", "create", "Nightly export", "--scope", "stats:read").returncode == 0
+    hook = "http://127.0.0.1/hook"  # no address on the public internet: a notification to it fails
+    rule, _ = system.run_footfall("notifications", "add", "console-shop", "silence", "webhook", hook).stdout.split()
+    assert "not sent" in system.run_footfall("notifications", "test", rule).stderr
     visit = {"site_id": "console-shop", "hostname": "console.example", "ip": "192.0.2.1", "user_agent": FIREFOX}
     send(system, *(visit | {"event_type": "pageview", "path": f"/{n}"} for n in range(40)))
     redis = system.redis()
@@ -149,6 +157,23 @@ def test_a_site_is_added_and_waits_for_its_first_event(page: Page):
     assert f'data-site="{site}"' in page.one("pre").text
 
 
+def test_a_rule_is_added_and_tested_and_the_log_says_why_it_failed(page: Page, busy: System):
+    page.open("/ops/notifications")
+    page.click(".actions .pick.main")
+    page.click("a[href$='kind=lag']")
+    page.one("[name=site_id]").send_keys("console-shop")
+    page.one("[name=threshold]").send_keys("7")
+    Select(page.one("[name=channel]")).select_by_visible_text("webhook")
+    page.one("[name=target]").send_keys("http://127.0.0.2/hook", Keys.ENTER)
+    wait_for(lambda: any("whsec_" in text for text in page.texts(".secret")), "the secret")
+    page.click("[aria-label='Send a test of the rule lag of console-shop to http://127.0.0.2/...']")
+    assert page.texts(".done") == [TEST_WAITS]
+    assert busy.run_celery("call", "tasks.notifications.send_notifications").returncode == 0
+    failed = "/ops/notifications?state=failed"
+    wait_for(lambda: page.open(failed) or "http://127.0.0.2/..." in page.one("#log ~ .scroll").text, "the log", 60)
+    assert not page.texts(".secret")
+
+
 def test_charts_are_drawn_and_read_by_keyboard(page: Page):
     page.open("/ops/rates?period=day")
     assert len(page.driver.find_elements(By.CSS_SELECTOR, ".chart.drawn canvas")) == 4
@@ -179,9 +204,10 @@ def test_pages_fit_every_width(page: Page, theme: str):
 
 
 def views(page: Page) -> dict[str, str]:
-    """VIEWS, and the pages of the first dead letter and of the first user."""
+    """VIEWS, and the pages of the first dead letter, of the first user, and of the removal of the first rule."""
     found = dict(VIEWS)
-    for name, path in (("dead-letter", "/ops/dead-letters"), ("user", "/ops/users")):
+    firsts = {"dead-letter": "/ops/dead-letters", "user": "/ops/users", "remove-rule": "/ops/notifications"}
+    for name, path in firsts.items():
         page.open(path)
         found[name] = urlsplit(page.one("tbody a").get_attribute("href") or "").path
     return found

@@ -26,7 +26,7 @@ from tests.support.accounts import Browser, Clock, errors_in, make_member, make_
 SITE = "shop/de"
 ROLES = ["guest", "stranger", "viewer", "editor", "owner"]
 
-PARTS = ("hero", "left-out", "live", "first-event", "suggestions", "card", "panel/<name>", "explore/<name>")
+PARTS = ("hero", "left-out", "live", "world", "first-event", "suggestions", "card", "panel/<name>", "explore/<name>")
 TABLES = ("<name>", "chart", "left-out", "funnel", "retention", "journeys")
 REPORTS = ("/site", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS))
 
@@ -41,6 +41,9 @@ CONSOLE = (
     "POST /ops/keys/<uuid:key_id>/rotate", "POST /ops/keys/<uuid:key_id>/revoke", "POST /ops/users/invite",
     "POST /ops/users/<uuid:user_id>/role", "POST /ops/users/<uuid:user_id>/sign-out",
     "POST /ops/users/<uuid:user_id>/two-step-off", "POST /ops/users/<uuid:user_id>/remove",
+    "GET /ops/notifications", "GET /ops/notifications/new", "POST /ops/notifications/new",
+    "POST /ops/notifications/<uuid:rule_id>/test", "GET /ops/notifications/<uuid:rule_id>/remove",
+    "POST /ops/notifications/<uuid:rule_id>/remove",
     *(f"GET /parts/ops/{part}" for part in ("journal", "today", "segments", "findings", "workers")),
 )  # fmt: skip
 
@@ -119,7 +122,7 @@ def test_every_page_opens_to_its_roles_only(app: Flask, person: Callable[[str], 
         method, rule = row.split(" ")
         url = rule.replace("<path:site_id>", SITE).replace("<uuid:user_id>", str(other.id))
         url = url.replace("<name>", "pages").replace("<any(replay,purge):verb>", "purge")
-        url = re.sub("<uuid:(letter|key)_id>", str(other.id), re.sub("<int:[a-z_]*>", "1", url))
+        url = re.sub("<uuid:(letter|key|rule)_id>", str(other.id), re.sub("<int:[a-z_]*>", "1", url))
         url = re.sub("<[a-z_]*>", "x", url)
         token = token_in(browser.get("/account").text) or token_in(browser.get("/login").text)
         answer = browser.client.open(url, method=method, data={"csrf_token": token} if method == "POST" else None)

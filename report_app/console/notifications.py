@@ -1,0 +1,158 @@
+"""/ops/notifications: lists, adds, tests and removes the rules of notifications, and shows the log.
+
+The secret of a webhook is shown once, in the answer that made its rule.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast, get_args
+from uuid import UUID
+
+import structlog
+from flask import Response, abort, request
+from marshmallow import ValidationError
+from werkzeug.wrappers import Response as BaseResponse
+
+from analytics.notifications.messages import counted, message_of_test
+from analytics.notifications.notification import NOTIFICATION_STATES, NotificationState
+from analytics.notifications.rule import THRESHOLDS, Channel, Rule, RuleKind, RulePeriod
+from analytics.notifications.rule_schema import load_rule
+from analytics.notifications.store import NotificationStore
+from analytics.schema_fields import normalized
+from analytics.sites.store import UnknownSite
+from report_app.console.access import administrator
+from report_app.console.console_page import by_field, console_page, done
+from report_app.page_blueprint import PageBlueprint
+
+log = structlog.get_logger()
+
+LOG_ON_A_PAGE = 50
+RULE_GONE = "There is no such rule any more."
+TEST_WAITS = "A worker sends the test within a few seconds. Reload the page: the log says whether it was sent."
+
+
+@dataclass(frozen=True, slots=True)
+class KindDescription:
+    """What the page says about a kind of rule. `unit`: that of the threshold, in the plural."""
+
+    notifies: str
+    unit: str = ""
+
+
+KIND_DESCRIPTIONS = {
+    RuleKind.SPIKE: KindDescription("if a site has more events than usual", "percent"),
+    RuleKind.DROP: KindDescription("if a site has fewer events than usual", "percent"),
+    RuleKind.SILENCE: KindDescription("if a site sends no events", "minutes"),
+    RuleKind.GOAL: KindDescription("if a goal has enough conversions", "conversions"),
+    RuleKind.DEAD_LETTERS: KindDescription("if events of a day failed permanently", "events"),
+    RuleKind.LAG: KindDescription("if events wait too long in the journal", "minutes"),
+    RuleKind.WEEKLY: KindDescription("each week, with a summary"),
+    RuleKind.MONTHLY: KindDescription("each month, with a summary"),
+}
+
+
+def add_notifications(
+    blueprint: PageBlueprint, store: NotificationStore, clock: Callable[[], datetime], public_url: str
+) -> None:
+    @blueprint.get("/ops/notifications")
+    def notifications() -> Response:
+        return _page(store)
+
+    @blueprint.route("/ops/notifications/new", methods=["GET", "POST"])
+    def new_rule() -> BaseResponse:
+        kind = _asked_kind()
+        if request.method == "GET":
+            return _form(kind)
+        try:
+            rule = _add(store, clock())
+        except ValidationError as error:
+            return _form(kind, by_field(normalized(error)))
+        except UnknownSite as error:
+            return _form(kind, {"site_id": [error.message]})
+        return _page(store, rule.secret) if rule.secret else done("The rule is added.", "notifications")
+
+    @blueprint.post("/ops/notifications/<uuid:rule_id>/test")
+    def test_rule(rule_id: UUID) -> BaseResponse:
+        rule = _rule(store, rule_id)
+        store.add_test(rule, message_of_test(rule, public_url), clock())
+        log.info("notification_tested", rule=str(rule_id), by=str(administrator().id))
+        return done(TEST_WAITS, "notifications")
+
+    @blueprint.route("/ops/notifications/<uuid:rule_id>/remove", methods=["GET", "POST"])
+    def remove_rule(rule_id: UUID) -> BaseResponse:
+        if request.method == "GET":
+            rule = _rule(store, rule_id)
+            return console_page("notification_rule_remove", within="notifications", rule=rule)
+        store.remove(rule_id) or abort(404, RULE_GONE)
+        log.info("notification_rule_removed", rule=str(rule_id), by=str(administrator().id))
+        return done("The rule is removed. Its notifications that waited are not sent.", "notifications")
+
+
+def _rule(store: NotificationStore, rule_id: UUID) -> Rule:
+    return store.rule(rule_id) or abort(404, RULE_GONE)
+
+
+def _page(store: NotificationStore, secret: str = "") -> Response:
+    """The rules of all sites, and the part of the log that the query asks for."""
+    site_id, state, after = request.args.get("site", "").strip(), _asked_state(), request.args.get("after")
+    found = store.log(site_id or None, state, after, LOG_ON_A_PAGE)
+    return console_page(
+        "notifications",
+        rules=[(rule, _shown_threshold(rule)) for rule in store.rules()],
+        secret=secret,
+        states=NOTIFICATION_STATES,
+        question={name: text for name, text in (("site", site_id), ("state", state)) if text},
+        found=found,
+        after=found[-1].id if len(found) == LOG_ON_A_PAGE else None,
+    )
+
+
+def _asked_state() -> NotificationState | None:
+    """Ends the request with 400 if it names an unknown state."""
+    state = request.args.get("state", "")
+    if state and state not in NOTIFICATION_STATES:
+        abort(400, f"state: Choose one of {', '.join(NOTIFICATION_STATES)}.")
+    return cast(NotificationState, state) if state else None
+
+
+def _shown_threshold(rule: Rule) -> str:
+    unit = KIND_DESCRIPTIONS[rule.kind].unit
+    if rule.threshold is None:
+        return ""
+    return f"{rule.threshold:,} percent" if unit == "percent" else counted(rule.threshold, unit.removesuffix("s"))
+
+
+def _form(kind: RuleKind | None, errors: dict[str, list[str]] | None = None) -> Response:
+    """The form of a new rule of this kind. If None, the page asks for the kind."""
+    return console_page(
+        "notification_rule_new",
+        400 if errors else 200,
+        within="notifications",
+        kind=kind,
+        kinds=KIND_DESCRIPTIONS,
+        limits=THRESHOLDS.get(kind) if kind else None,
+        channels=list(Channel),
+        periods=get_args(RulePeriod),
+        errors=errors or {},
+        given=request.form,
+    )
+
+
+def _asked_kind() -> RuleKind | None:
+    """Ends the request with 400 if it names an unknown kind."""
+    kind = request.values.get("kind", "")
+    if kind and kind not in KIND_DESCRIPTIONS:
+        abort(400, f"kind: Choose one of {', '.join(KIND_DESCRIPTIONS)}.")
+    return RuleKind(kind) if kind else None
+
+
+def _add(store: NotificationStore, now: datetime) -> Rule:
+    """The rule that the form asks for, which is stored. Raises ValidationError, UnknownSite and Unavailable."""
+    names = ("site_id", "kind", "channel", "target", "goal", "period")
+    asked: dict[str, Any] = {name: request.form.get(name, "").strip() for name in names}
+    threshold = request.form.get("threshold", "").strip()
+    is_number = threshold.isdecimal() and len(threshold) <= 10  # Python refuses to read thousands of digits
+    rule = store.add(load_rule(asked | {"threshold": int(threshold) if is_number else threshold}, now))
+    log.info("notification_rule_added", rule=str(rule.id), site_id=rule.site_id, by=str(administrator().id))
+    return rule
