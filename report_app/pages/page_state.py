@@ -79,7 +79,7 @@ PageFilter = tuple[FilterTerm, ...]  # one of the conditions must match
 class PageState:
     """`first` and `last` are set if, and only if, `period` is CUSTOM. `grain` is "" for the default of the period.
     `tabs` holds the open tab of each panel that does not show its first one. `search` and `page` are those of a full
-    list; the first page is 1.
+    list; the first page is 1. `embed` is the token of a page in a frame (page_access.py).
     """
 
     period: str
@@ -92,6 +92,7 @@ class PageState:
     tabs: tuple[tuple[str, str], ...] = ()
     search: str = ""
     page: int = 1
+    embed: str = ""
 
     # What it asks
 
@@ -178,7 +179,7 @@ class PageState:
         else:
             pairs = [("period", self.period)]
         plain = PageState(self.period)
-        names = ("compare", "grain", "figure", "search", "page")
+        names = ("compare", "grain", "figure", "search", "page", "embed")
         pairs += [(name, str(getattr(self, name))) for name in names if getattr(self, name) != getattr(plain, name)]
         pairs += [("f", ";".join(term.as_text() for term in each)) for each in self.filters]
         if self.tabs:
@@ -207,6 +208,7 @@ def read_state(args: MultiDict[str, str], default_period: str) -> PageState:
         tabs=_tabs(args.get("tabs", "")),
         search=args.get("search", "").strip(),
         page=_page(args.get("page", "")),
+        embed=args.get("embed", ""),
     )
     added = _added(args)
     return state.with_term(added, joined=args.get("join") == "or") if added else state

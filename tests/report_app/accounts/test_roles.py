@@ -26,7 +26,7 @@ from tests.support.accounts import Browser, Clock, errors_in, make_member, make_
 SITE = "shop/de"
 ROLES = ["guest", "stranger", "viewer", "editor", "owner"]
 
-PARTS = ("hero", "left-out", "live", "first-event", "suggestions", "card", "panel/<name>", "explore/<name>")
+PARTS = ("hero", "world", "left-out", "live", "first-event", "suggestions", "card", "panel/<name>", "explore/<name>")
 TABLES = ("<name>", "chart", "left-out", "funnel", "retention", "journeys")
 REPORTS = ("/site", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS))
 
@@ -53,6 +53,7 @@ RULES = {
     "GET /sharing/<path:site_id>": {"owner", "editor"},
     "POST /sharing/<path:site_id>": {"owner", "editor"},
     "POST /sharing-public/<path:site_id>": {"owner", "editor"},
+    "POST /sharing-framing/<path:site_id>": {"owner", "editor"},
     "POST /sharing-revoke/<path:site_id>": {"owner", "editor"},
     "POST /save-funnel/<path:site_id>": {"owner", "editor"},
     "POST /remove-funnel/<funnel_id>/<path:site_id>": {"owner", "editor"},

@@ -56,6 +56,7 @@ states = st.builds(
     ),
     search=texts.map(str.strip),
     page=st.integers(1, 1000),
+    embed=texts,
 )
 
 
