@@ -78,6 +78,7 @@ RULES = {
     "GET /share/<token>": set(ROLES),
     "POST /share/<token>": set(ROLES),
     "GET /assets/<name>": set(ROLES),
+    "GET /badge/<path:site_id>.svg": set(ROLES),
     **{row: {"owner"} for row in CONSOLE},
     **{f"GET {path}/<path:site_id>": {"viewer", "editor", "owner"} for path in REPORTS},
 }
