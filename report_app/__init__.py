@@ -37,6 +37,7 @@ from report_app.ledger import ledger_blueprint
 from report_app.notifications import notifications_blueprint
 from report_app.page_access import protect_pages
 from report_app.pages.assets import asset_url, assets_blueprint
+from report_app.pages.badge import badge_blueprint
 from report_app.pages.overview import overview_page
 from report_app.pages.page_reports import PageServices
 from report_app.pages.routes import pages_blueprint
@@ -128,6 +129,7 @@ def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageSe
     app.jinja_env.globals["asset"] = asset_url
     app.register_blueprint(assets_blueprint())
     app.register_blueprint(pages_blueprint(pages))
+    app.register_blueprint(badge_blueprint(pages, sharing))
     app.register_blueprint(accounts_blueprint(authenticator, sharing, site_called, attempts, services.now))
     app.register_blueprint(console_blueprint(settings, services))
 

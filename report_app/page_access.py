@@ -4,7 +4,7 @@ A page calls `viewer()`. It returns the signed-in user, or sends the browser to 
 `check_csrf()` before each request.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 from urllib.parse import quote, urlencode, urlsplit
@@ -18,10 +18,12 @@ from analytics.accounts.user import Role, User
 from analytics.digest import digest_of
 
 _EXTENSION = "footfall_page_access"
-_USER, _VIEWER = "footfall_user", "footfall_viewer"  # in g
+_USER, _VIEWER, _FRAMERS = "footfall_user", "footfall_viewer", "footfall_framers"  # in g
 _TOKEN, _LINKS = "token", "links"  # in the cookie
 _MOST_LINKS = 20
 _LONGEST_PATH = 2000  # characters
+
+NOT_EMBEDDED = "This site cannot be shown here. Its link has expired, or its sharing page lists no origin."
 
 _csrf = CSRFProtect()
 
@@ -74,7 +76,8 @@ def protect_pages(
 def viewer() -> Viewer:
     """The viewer of this request. A guest may be the viewer if reports are open, or if the route's `site_id` names a
     public site, or of one whose shared link the guest opened. Any other request without a user ends: a browser is
-    redirected to /login, and htmx is told to go there. Found once in a request. Raises Unavailable.
+    redirected to /login, and htmx is told to go there. If the query has `embed`, the viewer is a guest with the rights
+    of that token, and the cookie does not count. Found once in a request. Raises Unavailable.
     """
     if _VIEWER not in g:
         setattr(g, _VIEWER, _find_viewer())
@@ -82,13 +85,26 @@ def viewer() -> Viewer:
 
 
 def _find_viewer() -> Viewer:
-    user, name = signed_in_user(), str((request.view_args or {}).get("site_id", ""))
-    site_id = _access().id_of(name)
+    site_id = _access().id_of(str((request.view_args or {}).get("site_id", "")))
+    if site_id and (token := request.args.get("embed")):
+        return _embedded(site_id, token)
+    user = signed_in_user()
     known = Viewer(user.name, user.is_owner, user.roles) if user else Viewer("")
     seen = replace(known, reads_all=_access().reports_are_open)
     if site_id and not seen.may_read(site_id) and _access().sharing.opens(site_id, session.get(_LINKS, ())):
         return replace(seen, roles={**seen.roles, site_id: Role.VIEWER})
     return seen if user or seen.reads_all else abort(_to_login())
+
+
+def _embedded(site_id: str, token: str) -> Viewer:
+    """The viewer of a page in a frame. A framed page has no rights of a user, so no click in it changes anything."""
+    setattr(g, _FRAMERS, _access().sharing.framers(site_id, token) or abort(404, NOT_EMBEDDED))
+    return Viewer("", roles={site_id: Role.VIEWER})
+
+
+def framers() -> Sequence[str]:
+    """The origins whose pages may show the answer in a frame. Empty unless viewer() found that this is allowed."""
+    return cast(Sequence[str], g.get(_FRAMERS, ()))
 
 
 def open_link(link: SharedLink) -> None:

@@ -56,8 +56,7 @@ def answer_trouble(error: Exception) -> Response:
         answer = show("trouble.html", trouble.status, trouble=trouble, again=request.full_path, shorter=shorter)
     else:
         again = request.full_path if request.method == "GET" else ""
-        answer = show("trouble_page.html", trouble.status, trouble=trouble, again=again)
-        answer.headers["Content-Security-Policy"] = POLICY
+        answer = show("trouble_page.html", trouble.status, POLICY, trouble=trouble, again=again)
     return with_retry(answer, trouble)
 
 

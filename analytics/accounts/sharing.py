@@ -1,9 +1,11 @@
 """Stores who may read a site's reports without an account: anyone if the site is public, and holders of a shared link.
+Also stores which pages may show the reports in a frame.
 
 Only this module knows MongoDB's names of them. Callers must handle Unavailable, raised if MongoDB is unreachable or
 slow.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -15,9 +17,13 @@ from analytics.accounts.invitation import new_token
 from analytics.digest import digest_of
 from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
+from analytics.urls import plain_origin
 
 LONGEST_LINK_NAME = 100  # characters
 SHORTEST_LINK_PASSWORD = 8
+MOST_FRAMING_ORIGINS = 20  # of a site; a Content-Security-Policy holds all of them
+# What a source of frame-ancestors may be: it has no IPv6 address, and no character that ends a directive.
+_FRAMING_ORIGIN = re.compile(r"https?://[a-z0-9_.-]+(:[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +47,7 @@ class SharingStore:
         self._database = database
         self._links = database["shared_links"]
         self._public = database["public_sites"]
+        self._framing = database["framing_origins"]
         self._now = now
 
     def create(
@@ -92,8 +99,35 @@ class SharingStore:
             is_public = self._public.find_one({"_id": site_id}) is not None
             return is_public or (bool(digests) and self._links.find_one(mine, {"_id": 1}) is not None)
 
+    def framing_origins(self, site_id: str) -> Sequence[str]:
+        """Return the origins whose pages may show the site's reports in a frame. Raises Unavailable."""
+        with reading(self._database):
+            found = self._framing.find_one({"_id": site_id})
+        return found["origins"] if found else []
+
+    def set_framing_origins(self, site_id: str, origins: Sequence[str]) -> None:
+        """Replace the origins, each of them a result of framing_origin. Raises Unavailable."""
+        with writing(self._database):
+            self._framing.replace_one({"_id": site_id}, {"_id": site_id, "origins": list(origins)}, upsert=True)
+
+    def framers(self, site_id: str, token: str) -> Sequence[str]:
+        """Return the origins whose pages may show the site in a frame that has this token in its URL. There is none if
+        the token opens nothing: the site is not public, and no valid link without a password has the token. Raises
+        Unavailable.
+        """
+        mine = {"_id": digest_of(token), "site_id": site_id, "password_hash": None} | self._unexpired()
+        with reading(self._database):
+            is_open = self._public.find_one({"_id": site_id}) or self._links.find_one(mine, {"_id": 1})
+        return self.framing_origins(site_id) if is_open else []
+
     def _unexpired(self) -> dict[str, Any]:
         return {"$or": [{"expires_at": None}, {"expires_at": {"$gt": self._now()}}]}
+
+
+def framing_origin(text: str) -> str | None:
+    """Return the origin as browsers and a Content-Security-Policy write it, or None if the text is not one."""
+    origin = plain_origin(text)
+    return origin if origin and _FRAMING_ORIGIN.fullmatch(origin) else None
 
 
 def _link(document: dict[str, Any]) -> SharedLink:

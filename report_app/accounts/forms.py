@@ -4,12 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask_wtf import FlaskForm
-from wtforms import EmailField, HiddenField, PasswordField, SelectField, StringField, ValidationError
+from wtforms import EmailField, HiddenField, PasswordField, SelectField, StringField, TextAreaField, ValidationError
 from wtforms.fields import SelectChoice
 from wtforms.validators import EqualTo, InputRequired, Length, Optional
 
 from analytics.accounts.passwords import LONGEST_PASSWORD, SHORTEST_PASSWORD
-from analytics.accounts.sharing import LONGEST_LINK_NAME, SHORTEST_LINK_PASSWORD
+from analytics.accounts.sharing import (
+    LONGEST_LINK_NAME,
+    MOST_FRAMING_ORIGINS,
+    SHORTEST_LINK_PASSWORD,
+    framing_origin,
+)
 from analytics.accounts.user import LONGEST_EMAIL, LONGEST_PERSON_NAME, SITE_ROLES, plain_email
 
 _LONGEST_CODE = 40
@@ -23,6 +28,15 @@ def _is_email(_: FlaskForm, field: Any) -> None:
 def _has_text(_: FlaskForm, field: Any) -> None:
     if not field.data.strip() or not field.data.isprintable():
         raise ValidationError("Write a name in printable characters.")
+
+
+def _has_origins(_: FlaskForm, field: Any) -> None:
+    words = (field.data or "").split()
+    wrong = [word for word in words if not framing_origin(word)]
+    if wrong:
+        raise ValidationError(f"{wrong[0][:100]} is not an origin such as https://blog.example.")
+    if len(words) > MOST_FRAMING_ORIGINS:
+        raise ValidationError(f"A site has at most {MOST_FRAMING_ORIGINS} origins.")
 
 
 _REQUIRED = InputRequired("This field is required.")
@@ -92,6 +106,14 @@ class SharedLinkForm(FlaskForm):  # type: ignore[misc]
         render_kw=_browser("new-password"),
     )
     days = SelectField("Valid for", choices=_LIVES)
+
+
+class FramingForm(FlaskForm):  # type: ignore[misc]
+    origins = TextAreaField("Origins", [_has_origins], render_kw=_browser("off", rows=3))
+
+    def read(self) -> list[str]:
+        """The origins, each once."""
+        return [*dict.fromkeys(filter(None, map(framing_origin, (self.origins.data or "").split())))]
 
 
 class LinkPasswordForm(FlaskForm):  # type: ignore[misc]

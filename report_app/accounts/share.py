@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import structlog
-from flask import Blueprint, abort, flash, redirect, request, url_for
+from flask import Blueprint, abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from analytics.accounts.passwords import hash_password, is_password
@@ -17,7 +17,7 @@ from analytics.accounts.user import User
 from analytics.queries.query_schema import check_site_id
 from report_app.accounts.attempts import Attempts
 from report_app.accounts.form_page import form_page, refused
-from report_app.accounts.forms import LinkPasswordForm, SharedLinkForm
+from report_app.accounts.forms import FramingForm, LinkPasswordForm, SharedLinkForm
 from report_app.page_access import open_link, required_user, site_path
 from report_app.site_lookup import SiteLookup
 
@@ -57,21 +57,40 @@ def add_sharing(
     @blueprint.route("/sharing/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
     def sharing(site_id: str) -> ResponseReturnValue:
         """The page, and the creation of a link, which is shown once."""
-        (user, site_id), form, link = _editor_of(site_id), SharedLinkForm(), ""
+        (user, site_id), form, token = _editor_of(site_id), SharedLinkForm(), ""
         if form.validate_on_submit():
-            link = _create(site_id, form)
+            token = _create(site_id, form)
             log.info("link_shared", site_id=site_id, by=str(user.id))
-        links, is_public = store.list(site_id), store.is_public(site_id)
-        return form_page(
-            "sharing", form, user=user, site_id=site_id, links=links, is_public=is_public, link=link, now=clock()
-        )
+        return _sharing_page(user, site_id, form, _framing(site_id), token)
+
+    def _framing(site_id: str) -> FramingForm:
+        return FramingForm(formdata=None, origins="\n".join(store.framing_origins(site_id)))
+
+    def _sharing_page(
+        user: User, site_id: str, form: SharedLinkForm, framing: FramingForm, token: str = ""
+    ) -> ResponseReturnValue:
+        """The page with all its forms. `token`: of the link that was created."""
+        answer = render_template(
+            "accounts/sharing.html", user=user, site_id=site_id, links=store.list(site_id), now=clock(),
+            is_public=store.is_public(site_id), origins=store.framing_origins(site_id), form=form, framing=framing,
+            token=token,
+        )  # fmt: skip
+        return answer, 400 if form.errors or framing.errors else 200
+
+    @blueprint.post("/sharing-framing/<path:site_id>", merge_slashes=False)
+    def set_framing(site_id: str) -> ResponseReturnValue:
+        (user, site_id), framing = _editor_of(site_id), FramingForm()
+        if not framing.validate_on_submit():
+            return _sharing_page(user, site_id, SharedLinkForm(formdata=None), framing)
+        store.set_framing_origins(site_id, framing.read())
+        log.info("site_framing_set", site_id=site_id, by=str(user.id))
+        return _done(site_id, "The origins are saved.")
 
     def _create(site_id: str, form: SharedLinkForm) -> str:
-        """The URL of the link."""
+        """The token of the link."""
         password_hash = hash_password(form.password.data) if form.password.data else None
         end = clock() + timedelta(days=int(form.days.data)) if form.days.data else None
-        _, token = store.create(site_id, form.name.data.strip(), password_hash, end)
-        return url_for("accounts.shared_link", token=token, _external=True)
+        return store.create(site_id, form.name.data.strip(), password_hash, end)[1]
 
     @blueprint.post("/sharing-public/<path:site_id>", merge_slashes=False)
     def set_public(site_id: str) -> ResponseReturnValue:

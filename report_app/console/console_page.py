@@ -29,7 +29,7 @@ def console_page(name: str, status: int = 200, *, within: str = "", **context: A
     """The page with the name of its template. `within`: the page of the menu that it belongs to, if it is another.
     `context`: what the template needs in addition to the frame.
     """
-    frame = {"viewer": administrator(), "pages": PAGES, "page": within or name}
+    frame: dict[str, Any] = {"viewer": administrator(), "pages": PAGES, "page": within or name}
     return show(f"console/{name}.html", status, **frame, **context)
 
 

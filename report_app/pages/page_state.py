@@ -77,21 +77,25 @@ PageFilter = tuple[FilterTerm, ...]  # one of the conditions must match
 
 @dataclass(frozen=True, slots=True)
 class PageState:
-    """`first` and `last` are set if, and only if, `period` is CUSTOM. `grain` is "" for the default of the period.
+    """`first` and `last` are set if, and only if, `period` is CUSTOM. So are `compare_first` and `compare_last`, if
+    `compare` is. `grain` is "" for the default of the period.
     `tabs` holds the open tab of each panel that does not show its first one. `search` and `page` are those of a full
-    list; the first page is 1.
+    list; the first page is 1. `embed` is the token of a page in a frame (page_access.py).
     """
 
     period: str
     first: date | None = None
     last: date | None = None
     compare: str = "previous_period"
+    compare_first: date | None = None
+    compare_last: date | None = None
     grain: str = ""
     figure: str = "visitors"
     filters: tuple[PageFilter, ...] = ()
     tabs: tuple[tuple[str, str], ...] = ()
     search: str = ""
     page: int = 1
+    embed: str = ""
 
     # What it asks
 
@@ -99,7 +103,8 @@ class PageState:
         """The body of a v2 query without metrics and dimensions. `now` is in the zone of the site."""
         include: dict[str, Any] = {"trim_relative_date_range": True} if self.period in _TRIMMED else {}
         if self.is_compared:
-            include["comparisons"] = {"mode": self.compare}
+            days = [day.isoformat() for day in (self.compare_first, self.compare_last) if day]
+            include["comparisons"] = {"mode": self.compare} | ({"date_range": days} if days else {})
         return {
             "site_id": site_id,
             "date_range": self._date_range(now.date()),
@@ -141,6 +146,9 @@ class PageState:
     def with_period(self, period: str) -> Self:
         return replace(self, period=period, first=None, last=None, grain="", page=1)
 
+    def with_comparison(self, compare: str) -> Self:
+        return replace(self, compare=compare, compare_first=None, compare_last=None)
+
     def with_filter(self, dimension: str, value: str) -> Self:
         """The state after a click on a row. It replaces a filter for another value of the same dimension."""
         others = (each for each in self.filters if not _is_click(each, dimension))
@@ -178,7 +186,11 @@ class PageState:
         else:
             pairs = [("period", self.period)]
         plain = PageState(self.period)
-        names = ("compare", "grain", "figure", "search", "page")
+        if self.compare_first and self.compare_last:
+            pairs += [("compare_from", self.compare_first.isoformat()), ("compare_to", self.compare_last.isoformat())]
+        elif self.compare != plain.compare:
+            pairs.append(("compare", self.compare))
+        names = ("grain", "figure", "search", "page", "embed")
         pairs += [(name, str(getattr(self, name))) for name in names if getattr(self, name) != getattr(plain, name)]
         pairs += [("f", ";".join(term.as_text() for term in each)) for each in self.filters]
         if self.tabs:
@@ -192,21 +204,25 @@ class PageState:
 
 def read_state(args: MultiDict[str, str], default_period: str) -> PageState:
     """Reads the state from the parameters of a URL."""
-    first, last = _day(args.get("from", "")), _day(args.get("to", ""))
-    is_custom = first is not None and last is not None and first <= last
+    first, last = _days(args, "from", "to")
+    compare_first, compare_last = _days(args, "compare_from", "compare_to")
+    compare = _one_of(args.get("compare"), COMPARISON_NAMES, "previous_period")
     period = _one_of(args.get("period"), PERIODS, default_period)
     filters = filter(None, map(_filter, args.getlist("f")[:_MOST_FILTERS]))
     state = PageState(
-        period=CUSTOM if is_custom else period,
-        first=first if is_custom else None,
-        last=last if is_custom else None,
-        compare=_one_of(args.get("compare"), COMPARISON_NAMES, "previous_period"),
+        period=CUSTOM if first else period,
+        first=first,
+        last=last,
+        compare=CUSTOM if compare_first else compare,
+        compare_first=compare_first,
+        compare_last=compare_last,
         grain=_one_of(args.get("grain"), GRAINS, ""),
         figure=_one_of(args.get("figure"), FIGURES, "visitors"),
         filters=tuple(filters),
         tabs=_tabs(args.get("tabs", "")),
         search=args.get("search", "").strip(),
         page=_page(args.get("page", "")),
+        embed=args.get("embed", ""),
     )
     added = _added(args)
     return state.with_term(added, joined=args.get("join") == "or") if added else state
@@ -299,6 +315,12 @@ def _quoted(text: str) -> str:
 
 def _page(text: str) -> int:
     return min(int(text), _MOST_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 and int(text) else 1
+
+
+def _days(args: MultiDict[str, str], start: str, end: str) -> tuple[date, date] | tuple[None, None]:
+    """The first and the last day, if both are given and in order."""
+    first, last = _day(args.get(start, "")), _day(args.get(end, ""))
+    return (first, last) if first and last and first <= last else (None, None)
 
 
 def _day(text: str) -> date | None:

@@ -133,3 +133,11 @@ class _Page(Quiet):
             return
         html = self.pages.html(self.path)
         self.answer(200, html, Content_Type="text/html", Content_Security_Policy=self.pages.policy())
+
+
+class FramingPage(Quiet):
+    """A page with a frame, whose address is the query of the page."""
+
+    def do_GET(self) -> None:
+        html = f'<!doctype html><title>Blog</title><iframe width="1200" height="900" src="{self.path[2:]}"></iframe>'
+        self.answer(200, html.encode(), Content_Type="text/html")

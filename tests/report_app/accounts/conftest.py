@@ -1,14 +1,18 @@
 """The reporting app with a clock that tests move, and browsers."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 from pymongo.database import Database
 from redis import Redis
+from selenium.webdriver import Chrome
+from werkzeug.serving import make_server
 
 from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
@@ -16,6 +20,7 @@ from config.services import Services
 from config.settings import Settings
 from report_app import create_app
 from tests.support.accounts import Browser, Clock
+from tests.support.browser import chromium
 
 MakeBrowser = Callable[..., Browser]
 
@@ -49,3 +54,20 @@ def app(settings: Settings, timed: Services) -> Flask:
 @pytest.fixture
 def browser(app: Flask) -> MakeBrowser:
     return lambda **environment: Browser(app, **environment)
+
+
+@pytest.fixture
+def server(app: Flask) -> Iterator[str]:
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def chrome(tmp_path: Path) -> Iterator[Chrome]:
+    with chromium(tmp_path) as chrome:
+        yield chrome

@@ -1,42 +1,17 @@
 """The account pages in a real Chromium: by keyboard from the first link to two-step sign-in, at each width."""
 
-import threading
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-from flask import Flask
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
-from werkzeug.serving import make_server
 
 from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
 from tests.support.accounts import PASSWORD, Clock, code_now, make_member
-from tests.support.browser import chromium
 from tests.support.running_system import ROOT, wait_for
 
 PICTURES = ROOT / "build" / "screenshots"
 WIDTHS = (360, 768, 1280)
-
-
-@pytest.fixture
-def server(app: Flask) -> Iterator[str]:
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-@pytest.fixture
-def chrome(tmp_path: Path) -> Iterator[Chrome]:
-    with chromium(tmp_path) as chrome:
-        yield chrome
 
 
 def write(chrome: Chrome, *texts: str) -> None:

@@ -56,6 +56,7 @@ RULES = {
     "GET /sharing/<path:site_id>": {"owner", "editor"},
     "POST /sharing/<path:site_id>": {"owner", "editor"},
     "POST /sharing-public/<path:site_id>": {"owner", "editor"},
+    "POST /sharing-framing/<path:site_id>": {"owner", "editor"},
     "POST /sharing-revoke/<path:site_id>": {"owner", "editor"},
     "POST /save-funnel/<path:site_id>": {"owner", "editor"},
     "POST /remove-funnel/<funnel_id>/<path:site_id>": {"owner", "editor"},
@@ -80,6 +81,7 @@ RULES = {
     "GET /share/<token>": set(ROLES),
     "POST /share/<token>": set(ROLES),
     "GET /assets/<name>": set(ROLES),
+    "GET /badge/<path:site_id>.svg": set(ROLES),
     **{row: {"owner"} for row in CONSOLE},
     **{f"GET {path}/<path:site_id>": {"viewer", "editor", "owner"} for path in REPORTS},
 }

@@ -56,7 +56,11 @@ states = st.builds(
     ),
     search=texts.map(str.strip),
     page=st.integers(1, 1000),
-)
+    embed=texts,
+) | st.builds(
+    PageState, st.sampled_from(list(PERIODS)), compare=st.just("custom"), compare_first=st.dates(max_value=NOW.date()),
+    compare_last=st.just(NOW.date()),
+)  # fmt: skip
 
 
 @given(states)
@@ -94,6 +98,16 @@ def test_two_dates_are_a_period():
 )  # fmt: skip
 def test_periods_end_today(period: str, expected: object):
     assert PageState(period).question("shop", NOW)["date_range"] == expected
+
+
+def test_two_dates_are_a_comparison_until_another_is_chosen():
+    state = read("period=7d&compare=none&compare_from=2026-10-01&compare_to=2026-10-07&f=is,country,DE")
+    comparison = {"mode": "custom", "date_range": ["2026-10-01", "2026-10-07"]}
+    assert state.question("shop", NOW)["include"]["comparisons"] == comparison
+    assert state.with_comparison("none").as_query() == "period=7d&compare=none&f=is,country,DE"
+    assert state.with_period("28d").question("shop", NOW)["include"]["comparisons"] == comparison
+    for wrong in ("compare_from=2026-10-01", "compare_from=2026-10-07&compare_to=2026-10-01", "compare=custom"):
+        assert read(f"period=7d&{wrong}") == PageState("7d")
 
 
 def test_a_period_that_ends_in_the_future_is_compared_up_to_now_and_all_time_with_nothing():

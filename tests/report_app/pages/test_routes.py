@@ -380,3 +380,18 @@ def test_a_site_id_may_hold_slashes_and_spaces(report: FlaskClient, database: Da
     page = report.get("/site/a//b%20c/d?period=7d").text
     assert 'hx-get="/parts/panel/pages/a//b%20c/d"' in page
     assert '<span class="n">1</span>' in report.get("/parts/panel/pages/a//b%20c/d?period=7d").text
+
+
+def test_the_page_compares_with_two_dates_as_the_api_does(report: FlaskClient, story: None):
+    own = "from=2026-11-21&to=2026-11-21&compare_from=2026-11-20&compare_to=2026-11-20"
+    page = report.get(f"/site/shop?{own}").text
+    assert "vs. own dates" in page
+    assert 'name="compare_from" required max=' in page
+    comparison = {"mode": "custom", "date_range": ["2026-11-20", "2026-11-20"]}
+    query = {"site_id": "shop", "metrics": ["visitors"], "date_range": ["2026-11-21", "2026-11-21"]}
+    answer = report.post("/api/v2/query", json=query | {"include": {"comparisons": comparison}}).json
+    before = answer["results"][0]["comparison"]["metrics"][0]
+    assert before > 0
+    assert re.findall('title="Before: ([^"]*)"', page)[0] == str(before)
+    assert "20 Nov 2026" in page
+    assert report.get("/site/shop?period=7d&compare_from=0001-01-01&compare_to=9999-12-31").status_code in (200, 400)
