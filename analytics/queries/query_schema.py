@@ -371,7 +371,7 @@ def _filter(
                 _saved_filter(each, f"{place}/2/{i}", site, found, depth=depth, in_done=in_done)
                 for i, each in enumerate(ids)
             )
-            _unique(ids, f"{place}/2")
+            _unique([str(each) for each in ids], f"{place}/2")
             return Or(saved)
         case [str(operator), str(dimension), [_, *_], *_] if operator in OPERATORS and _is_dimension(dimension):
             return _counted(_condition(list(value), place, site), found)
