@@ -33,6 +33,12 @@ class TimedCache(Generic[K, V]):
                 self._values[key] = value
         return value
 
+    def drop(self, key: K) -> None:
+        """Forget a value. The next `get` reads it."""
+        with self._lock:
+            self._cleared += 1
+            self._values.pop(key, None)
+
     def clear(self) -> None:
         with self._lock:
             self._cleared += 1

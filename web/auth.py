@@ -67,12 +67,13 @@ def in_path() -> Sequence[str]:
 def in_question() -> Sequence[str]:
     """The sites in the query of a GET or the body of a POST, read as the routes read them.
 
-    Empty if the path names something else.
+    Empty if the path names something else, or if they are more than MOST_NAMED.
     """
     if request.view_args:
         return ()
     if request.method in ("GET", "HEAD"):
-        return request.args.getlist("site_id")
+        sites = request.args.getlist("site_id")
+        return sites if len(sites) <= MOST_NAMED else ()
     try:
         body = read_json(request.get_data())
     except NotJson:
@@ -80,7 +81,7 @@ def in_question() -> Sequence[str]:
     named = body.get("site_id") if isinstance(body, dict) else None
     several = named if isinstance(named, list) and len(named) <= MOST_NAMED else [named]
     sites = [site for site in several if isinstance(site, str)]
-    return sites if len(sites) == len(several) else []
+    return sites if len(sites) == len(several) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +153,8 @@ def _judge(key: ApiKey, scope: str, named: Named | None, id_of: Callable[[str], 
     sites = named()
     if not sites:
         return _forbidden(_NO_SITE.format(scope=scope))
-    others = [site for site in sites if not key.may(scope, id_of(site))]
-    return _forbidden(OTHER_SITE.format(scope=scope, site=others[0])) if others else None
+    other = next((site for site in sites if not key.may(scope, id_of(site))), None)
+    return None if other is None else _forbidden(OTHER_SITE.format(scope=scope, site=other))
 
 
 def _unauthorized(message: str) -> Response:

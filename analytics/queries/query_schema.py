@@ -330,22 +330,30 @@ def _order_by(value: object, metrics: tuple[str, ...], dimensions: tuple[str, ..
 
 def _filters(value: object, site: Site) -> tuple[Filter, ...]:
     entries = _array(value, "#/filters", most=MOST_CONDITIONS)
-    filters = tuple(_filter(entry, f"#/filters/{i}", site) for i, entry in enumerate(entries))
-    every = tuple(conditions(filters))
-    if len(every) > MOST_CONDITIONS:
-        raise InvalidQuery("#/filters", f"Expected a maximum of {MOST_CONDITIONS} conditions but got {len(every)}.")
-    values = sum(len(condition.values) for condition in every)
-    if values > MOST_VALUES:
-        raise InvalidQuery("#/filters", f"Expected a maximum of {MOST_VALUES} values but got {values}.")
-    return filters
+    found: list[Condition] = []
+    return tuple(_filter(entry, f"#/filters/{i}", site, found) for i, entry in enumerate(entries))
 
 
-def _filter(value: object, place: str, site: Site, depth: int = 1, in_done: bool = False) -> Filter:
+def _counted(one: Filter, found: list[Condition]) -> Filter:
+    """Count a condition while the filters are read, because a few saved filters may stand for very many conditions.
+    `found` holds those before it.
+    """
+    found += conditions((one,))
+    if len(found) > MOST_CONDITIONS:
+        raise InvalidQuery("#/filters", f"Expected a maximum of {MOST_CONDITIONS} conditions but got more.")
+    if sum(len(condition.values) for condition in found) > MOST_VALUES:
+        raise InvalidQuery("#/filters", f"Expected a maximum of {MOST_VALUES} values but got more.")
+    return one
+
+
+def _filter(
+    value: object, place: str, site: Site, found: list[Condition], *, depth: int = 1, in_done: bool = False
+) -> Filter:
     if depth > MOST_DEPTH:
         raise InvalidQuery(place, f"Expected filters with at most {MOST_DEPTH} levels of nesting.")
 
     def inner(value: object, place: str, in_done: bool = in_done) -> Filter:
-        return _filter(value, place, site, depth + 1, in_done)
+        return _filter(value, place, site, found, depth=depth + 1, in_done=in_done)
 
     match value:
         case ["and" | "or" as operator, [_, *_] as several]:
@@ -359,26 +367,34 @@ def _filter(value: object, place: str, site: Site, depth: int = 1, in_done: bool
             done = Done(inner(one, f"{place}/1", in_done=True))
             return done if operator == "has_done" else Not(done)
         case ["is", "segment", [_, *_] as ids] if len(ids) <= MOST_SAVED:
-            return Or(tuple(_saved_filter(each, f"{place}/2/{i}", site, depth, in_done) for i, each in enumerate(ids)))
+            saved = tuple(
+                _saved_filter(each, f"{place}/2/{i}", site, found, depth=depth, in_done=in_done)
+                for i, each in enumerate(ids)
+            )
+            _unique([str(each) for each in ids], f"{place}/2")
+            return Or(saved)
         case [str(operator), str(dimension), [_, *_], *_] if operator in OPERATORS and _is_dimension(dimension):
-            return _condition(list(value), place, site)
+            return _counted(_condition(list(value), place, site), found)
         case [str(operator), str(dimension), [_, *_] as values] if (
             operator in OPERATORS_OF_NUMBERS and dimension in VISIT_NUMBERS
         ):
             kind, negated = OPERATORS_OF_NUMBERS[operator]
             numbers = [_whole(each, f"{place}/2/{i}", 0, LARGEST_NUMBER) for i, each in enumerate(values)]
             condition = Condition(kind, dimension, tuple(map(str, numbers)), place=place)
-            return Not(condition) if negated else condition
+            return _counted(Not(condition) if negated else condition, found)
     raise _invalid_filter(value, place)
 
 
-def _saved_filter(saved_id: object, place: str, site: Site, depth: int, in_done: bool) -> Filter:
+def _saved_filter(
+    saved_id: object, place: str, site: Site, found: list[Condition], *, depth: int, in_done: bool
+) -> Filter:
     """A saved filter of the site, which Plausible calls a segment. It names no other saved filter."""
     saved = next((each for each in site.saved_filters if type(saved_id) is int and each.id == saved_id), None)
     if saved is None:
         raise InvalidQuery(place, f"The segment {_quoted(saved_id)} is not a saved filter of this site.")
     alone = replace(site, saved_filters=())
-    return And(tuple(_filter(each, place, alone, depth + 1, in_done) for each in json.loads(saved.filters)))
+    inner = json.loads(saved.filters)
+    return And(tuple(_filter(each, place, alone, found, depth=depth + 1, in_done=in_done) for each in inner))
 
 
 def _condition(entry: list[Any], place: str, site: Site) -> Filter:

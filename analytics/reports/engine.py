@@ -282,10 +282,10 @@ class Reports:
         self, site_ids: Sequence[str], question: Callable[[duckdb.DuckDBPyConnection, Budget], T], budget: Budget | None
     ) -> T:
         """Run the query in a slot and within the limits. Run it again if a copy of a segment is damaged or missing. A
-        roll-up takes its slot as if its sites were one other site.
+        roll-up takes a slot of its first site by id, so that all roll-ups with this first site share its slots.
         """
         budget = budget or self.budget()
-        with self._slots.slot(" ".join(site_ids), budget.key):
+        with self._slots.slot(min(site_ids), budget.key):
             try:
                 return self._once(question, budget)
             except duckdb.Error as error:

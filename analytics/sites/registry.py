@@ -7,6 +7,7 @@ if no sites were published yet.
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from redis import Redis
@@ -59,7 +60,8 @@ class SiteRegistry:
 def _fields(sites: Iterable[Site]) -> dict[str, object]:
     fields: dict[str, object] = {}
     for site in sites:
-        fields[_SITE + site.site_id] = to_document(site)
+        # Only reports use saved filters, and they may be 200 KB.
+        fields[_SITE + site.site_id] = to_document(replace(site, saved_filters=()))
         fields |= {DOMAIN + domain: site.site_id for domain in site.domains}
         if site.write_key:
             fields[_WRITE_KEY + site.write_key] = site.site_id

@@ -27,7 +27,7 @@ LONGEST_PAGE = 2048
 MOST_SAVED = 50  # filters of a site
 LONGEST_SAVED = 4000  # characters of a filter's JSON
 LONGEST_SAVED_NAME = 100  # characters
-_LARGEST_ID = 2**31 - 1
+LARGEST_SAVED_ID = 2**31 - 1
 _MOST_DAYS = 36_500
 VISIT = "Visit "
 _LABEL = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -121,7 +121,7 @@ class FilterList(fields.Raw):
 
 
 class SavedFilterSchema(StrictSchema):
-    id = Whole(required=True, validate=Range(1, _LARGEST_ID))
+    id = Whole(required=True, validate=Range(1, LARGEST_SAVED_ID))
     name = Text(required=True, shortest=1, longest=LONGEST_SAVED_NAME)
     filters = FilterList(required=True)
 

@@ -31,6 +31,7 @@ from analytics.unavailable import raising_unavailable
 from analytics.urls import LONGEST_HOST, plain_host, plain_name
 
 REMEMBERED = 5.0  # seconds
+_READ_AGAIN_AFTER = 1.0  # seconds
 MOST_REMEMBERED = 1000  # names come from callers, so their number must be limited
 MOST_SUGGESTED = 1000  # sites whose names are compared with an unknown name
 
@@ -85,6 +86,7 @@ class SiteStore:
         self._with_events = with_events
         self._changed = changed
         self._remembered: TimedCache[tuple[str, str], Site | None] = TimedCache(MOST_REMEMBERED, REMEMBERED, clock)
+        self._dropped: TimedCache[str, None] = TimedCache(MOST_REMEMBERED, _READ_AGAIN_AFTER, clock)
 
     def get(self, site_id: str) -> Site:
         """Return the site. A site without settings has the defaults. Raises Unavailable."""
@@ -167,9 +169,15 @@ class SiteStore:
             self._sites.update_one({"_id": site_id}, {"$pull": {"saved_filters": {"id": filter_id}}})
         self._changed(self)
 
-    def forget(self) -> None:
-        """Read sites again when they are next needed: another process may have changed one a moment ago."""
-        self._remembered.clear()
+    def read_again(self, name: str) -> None:
+        """Read the site with this name when it is next needed, at most once a second: another process may have changed
+        it a moment ago.
+        """
+        self._dropped.get(name, lambda: self._drop(name))
+
+    def _drop(self, name: str) -> None:
+        self._remembered.drop(("_id", name))
+        self._remembered.drop(("domains", plain_host(name)))
 
     def rotate_write_key(self, site_id: str) -> Site | None:
         """Give the site a new write key; the old key stops working. Returns the site, or None if it has no settings.

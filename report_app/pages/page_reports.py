@@ -105,7 +105,7 @@ def ask_about(
         abort(403)  # also if there is no such site: the answer does not reveal which sites exist
     site, state = services.site_called(site_id), read_state(args, "30d")
     if not state.saved_filters <= {each.id for each in site.saved_filters}:
-        services.sites.forget()  # another process may have saved it just now, and sent the browser here
+        services.sites.read_again(site_id)  # another process may have saved it just now, and sent the browser here
         site = services.site_called(site_id)
     now = services.clock().astimezone(site.zone)
     asked = SiteQuestion(services, site, state, now)

@@ -7,6 +7,7 @@ A site_id may hold slashes, so it is the end of each path. The query string is t
 from flask import Response, abort, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from analytics.sites.schema import LARGEST_SAVED_ID
 from report_app.csv_output import as_csv
 from report_app.page_blueprint import PageBlueprint
 from report_app.pages import annotations, dashboard, explorations, overview, saved_filters
@@ -63,7 +64,7 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     def save_filter(site_id: str) -> BaseResponse:
         return saved_filters.save_filter(asked(site_id), request.form.get("name", ""))
 
-    @blueprint.post("/remove-filter/<int:filter_id>/<path:site_id>", merge_slashes=False)
+    @blueprint.post(f"/remove-filter/<int(max={LARGEST_SAVED_ID}):filter_id>/<path:site_id>", merge_slashes=False)
     def remove_filter(filter_id: int, site_id: str) -> BaseResponse:
         return saved_filters.remove_filter(asked(site_id), filter_id)
 

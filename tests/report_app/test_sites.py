@@ -223,6 +223,23 @@ def test_settings_of_another_process_are_seen_after_a_few_seconds(sites: SiteSto
     assert sites.get("shop") == SITE
 
 
+def test_a_site_can_be_read_again_once_a_second_and_no_other_site_is(
+    sites: SiteStore, database: Database, clock: Clock
+):
+    def seen(site: Site) -> bool:
+        SiteStore(database).put(site)
+        sites.read_again("shop")
+        return sites.get("shop") == site
+
+    assert [sites.get("shop"), sites.get("other")] == [Site("shop"), Site("other")]
+    SiteStore(database).put(Site("other", write_key="other", retention_days=1))
+    assert seen(SITE)
+    assert not seen(replace(SITE, goals=()))
+    clock.now += 1
+    assert seen(replace(SITE, goals=()))
+    assert sites.get("other") == Site("other")
+
+
 def test_a_look_up_that_a_change_overtakes_does_not_hide_the_change(sites: SiteStore, monkeypatch: pytest.MonkeyPatch):
     find = sites._find
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import structlog
@@ -26,6 +26,7 @@ from analytics.access.api_key import (
     READ_SCOPE,
     SCOPES,
     SITES_SCOPE,
+    ApiKey,
 )
 from analytics.access.store import ApiKeyStore
 from analytics.published_copy import COPY_KEPT_FOR
@@ -36,7 +37,7 @@ from report_app import Services, create_app
 from report_app.errors import PLAUSIBLE
 from report_app.page_blueprint import PageBlueprint
 from tests.support.services import ADMIN_KEY, NOW, make_services
-from web.auth import Auth
+from web.auth import Auth, in_question
 from web.docs import PART
 
 REPORT_KEY = "a-report-key-for-tests"
@@ -347,6 +348,7 @@ def test_an_api_key_for_some_sites_opens_these_sites_and_no_route_without_a_site
     {"path": "/stats?site_id=mine&site_id=other"},
     {"path": "/stats?site_id=other&site_id=mine"},
     {"path": "/stats", "json": {"site_id": "mine"}},
+    {"path": f"/stats?{'site_id=mine&' * 101}"},
     {"path": "/export/events?site_id=MINE"},
     {"path": "/api/v2/query?site_id=mine", "method": "POST", "json": {"site_id": "other"}},
     {"path": "/api/v2/query", "method": "POST", "data": b'{"site_id": "mine", "site_id": "other"}'},
@@ -378,6 +380,20 @@ def test_no_query_lets_a_key_read_other_sites(client: Client, make_key: Callable
     scopes = [scope for scope in SCOPES if scope != ADMIN_SCOPE]
     report = client(report_key=REPORT_KEY)
     assert report.open(headers=bearer(make_key(*scopes, sites=["mine"])), **how).status_code == 403
+
+
+def test_no_site_is_looked_up_after_one_that_the_key_may_not_read():
+    app, looked_up = Flask("reports"), list[str]()
+    key = ApiKey(UUID(int=0), "", frozenset({READ_SCOPE}), frozenset({"mine"}), NOW)
+
+    def id_of(name: str) -> str:
+        looked_up.append(name)
+        return name
+
+    app.before_request(Auth(Settings(), lambda _: key).needs(READ_SCOPE, in_question, id_of))
+    app.get("/")(lambda: "reports")
+    answer = app.test_client().get("/?site_id=mine&site_id=a&site_id=b", headers=bearer("footfall_" + "x" * 32))
+    assert (answer.status_code, looked_up) == (403, ["mine", "a"])
 
 
 def test_a_valid_key_limits_its_requests_even_if_reports_are_open(client: Client, make_key: Callable[..., str]):

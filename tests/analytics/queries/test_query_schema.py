@@ -458,6 +458,19 @@ def test_a_segment_is_the_saved_filter_of_the_site_with_this_id():
         assert "is not a saved filter of this site" in refusal("is", "segment", wrong)
     for entry in (["is_not", "segment", [3]], ["is", "segment", []], ["is", "segment", [3] * 51]):
         assert "Invalid filter" in refusal(*entry)
+    assert refusal("is", "segment", [3, 3]) == "Expected items to be unique but they were not."
+
+
+def test_reading_stops_at_the_limit_even_if_saved_filters_stand_for_more():
+    page, wrong = ["is", "event:page", ["/"]], ["is", "event:nothing", ["/"]]
+    saved = tuple(SavedFilter(n, f"{n}", json.dumps([page] * 60)) for n in (1, 2))
+    site = replace(SITE, saved_filters=saved)
+    load(site=site, filters=[["is", "segment", [1]], ["or", [page] * 40]])
+    with pytest.raises(InvalidQuery, match="Expected a maximum of 100 conditions but got more"):
+        load(site=site, filters=[["or", [["is", "segment", [1, 2]], wrong]]])
+    values = replace(SITE, saved_filters=(SavedFilter(1, "1", json.dumps([["is", "event:page", ["/"] * 501]])),))
+    with pytest.raises(InvalidQuery, match="Expected a maximum of 1000 values but got more"):
+        load(site=values, filters=[["or", [["is", "segment", [1]], ["is", "segment", [1]], wrong]]])
 
 
 def test_filters_have_limits():
@@ -475,11 +488,13 @@ def test_filters_have_limits():
     assert error(filters=[nested(5_000)]).startswith("#/filters/0/1/1")
     page = ["is", "event:page", ["/"]]
     filters(["or", [page] * 99], page)
-    assert error(filters=[["or", [page] * 100], page]) == "#/filters: Expected a maximum of 100 conditions but got 101."
+    assert (
+        error(filters=[["or", [page] * 100], page]) == "#/filters: Expected a maximum of 100 conditions but got more."
+    )
     assert error(filters=[page] * 101) == "#/filters: Expected a maximum of 100 items but got 101."
     many = ["is", "event:page", ["/"] * 500]
     filters(many, many)
-    assert error(filters=[many, many, page]) == "#/filters: Expected a maximum of 1000 values but got 1001."
+    assert error(filters=[many, many, page]) == "#/filters: Expected a maximum of 1000 values but got more."
     long = ["is", "event:page", ["/", "x" * 2_049]]
     assert error(filters=[["not", long]]) == "#/filters/0/1/2/1: Expected a string of at most 2048 characters."
     assert error(filters=[["is", "event:page", ["\ud800"]]]).startswith("#/filters/0/2/0: Expected a string")

@@ -90,6 +90,13 @@ def test_eight_expensive_queries_of_a_site_do_not_block_other_sites(rig: Rig):
         assert {type(each.exception()) for each in expensive} == {Refused}
 
 
+def test_roll_ups_share_the_slots_of_their_first_site(rig: Rig):
+    reports = Reports(rig.reader, rig.connection, time_limit=30, most_fresh=1_000, at_once=2, patience=0.2)
+    with pytest.raises(Refused) as refused:
+        reports._ask(["b", "a"], lambda *_: reports._ask(["a", "c"], lambda *_: None, None), None)
+    assert refused.value.code == "busy"
+
+
 def test_interrupting_a_query_that_has_ended_does_nothing(rig: Rig):
     connection = rig.connection.cursor()
     connection.close()

@@ -17,7 +17,7 @@ from analytics.access.key_ring import KeyRing
 from analytics.access.store import ApiKeyStore
 from analytics.published_copy import COPY_KEPT_FOR, Published
 from analytics.sites.registry import SITES_COPY, SiteRegistry
-from analytics.sites.site import Goal, Site
+from analytics.sites.site import Goal, SavedFilter, Site
 from analytics.sites.store import SiteStore
 from analytics.unavailable import Unavailable
 from config.clients import make_redis
@@ -162,6 +162,13 @@ def test_an_unchanged_copy_is_not_written_again_and_a_lost_one_is(redis: Redis, 
     assert registry.publish(lambda: [SITE]) is True
     redis.flushall()
     assert registry.publish(lambda: [SITE]) is True
+    assert registry.get("shop") == SITE
+
+
+def test_saved_filters_are_not_published(registry: SiteRegistry):
+    registry.publish(lambda: [SITE])
+    saved = replace(SITE, saved_filters=(SavedFilter(1, "German", '[["is","visit:country",["DE"]]]'),))
+    assert registry.publish(lambda: [saved]) is False
     assert registry.get("shop") == SITE
 
 

@@ -74,6 +74,12 @@ def test_a_filter_that_another_process_saved_is_known_at_once(
     assert figures(owner.get("/site/shop?period=7d&f=is,segment,1").text)[0] == "2"
 
 
+def test_an_id_that_no_store_can_hold_is_no_saved_filter(owner: Browser):
+    page = "/site/shop?period=7d"
+    for filter_id, status in ((2**31 - 1, 303), (2**31, 404), (2**64, 404)):
+        assert owner.post(f"/remove-filter/{filter_id}/shop?period=7d", page=page).status_code == status
+
+
 def test_a_name_is_used_once_and_an_id_stays(owner: Browser, save: Save, services: Services):
     save("German")
     save("French", "f=is,country,FR")
