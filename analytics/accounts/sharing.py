@@ -17,6 +17,7 @@ from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
 LONGEST_LINK_NAME = 100  # characters
+MOST_LINKS = 100  # of a site, also expired ones
 SHORTEST_LINK_PASSWORD = 8
 
 
