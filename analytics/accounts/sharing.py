@@ -20,6 +20,7 @@ from analytics.mongodb import reading, writing
 from analytics.urls import plain_origin
 
 LONGEST_LINK_NAME = 100  # characters
+MOST_LINKS = 100  # of a site, also expired ones
 SHORTEST_LINK_PASSWORD = 8
 MOST_FRAMING_ORIGINS = 20  # of a site; a Content-Security-Policy holds all of them
 # What a source of frame-ancestors may be: it has no IPv6 address, and no character that ends a directive.

@@ -18,6 +18,7 @@ from functools import partial
 from hashlib import sha256
 from io import BufferedReader
 from pathlib import Path
+from stat import S_ISDIR, S_IWGRP, S_IWOTH
 from typing import Any, BinaryIO
 
 from zstandard import ZstdCompressor, ZstdDecompressor
@@ -25,6 +26,7 @@ from zstandard import ZstdCompressor, ZstdDecompressor
 BACKUP_FORMAT = 1
 MANIFEST_FILE, DIGEST_FILE, SETTINGS_FILE = "manifest.json", "manifest.sha256", "settings.env"
 PARTIAL = ".partial"
+_DOCUMENTS_SUFFIX = ".bson.zst"
 _LENGTH = 4  # bytes at the start of a BSON document, little endian, that hold its length
 _LARGEST_MANIFEST = 50_000_000  # bytes
 _READ_AT_ONCE = 1 << 20  # bytes
@@ -128,14 +130,18 @@ class BackupFolder:
 def new_backup(folder: Path) -> Iterator[BackupFolder]:
     """Write a backup in the block. The folder has its name after the block, and does not exist if the block fails.
 
-    Raises BackupError if the folder exists, or if another process writes it.
+    Raises BackupError if the folder exists, if another process writes it, or if what is there is not what a killed
+    backup left.
     """
     if folder.exists():
         raise BackupError(f"{folder} exists already. Choose the name of a new folder.")
     unfinished = folder.with_name(folder.name + PARTIAL)
-    unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        unfinished.mkdir(mode=0o700, parents=True)
+    except FileExistsError:  # of a backup that was killed
+        _check_ours(unfinished)
     with _locked(unfinished):
-        for left in unfinished.iterdir():  # of a backup that was killed
+        for left in _files_of_backup(unfinished):
             left.unlink()
         try:
             yield BackupFolder(unfinished)
@@ -145,6 +151,25 @@ def new_backup(folder: Path) -> Iterator[BackupFolder]:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         _sync_folder(folder.parent)
+
+
+def _check_ours(folder: Path) -> None:
+    """Raises BackupError if another user may have made the folder, or what it leads to."""
+    found = folder.lstat()
+    if not S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (S_IWGRP | S_IWOTH):
+        raise BackupError(
+            f"{folder} is not a folder of this user that only this user may write to. Remove it, or choose the name of"
+            " another folder."
+        )
+
+
+def _files_of_backup(folder: Path) -> list[Path]:
+    """Return the files in the folder. Raises BackupError if one of them is not of a backup."""
+    found = list(folder.iterdir())
+    for file in found:
+        if file.name not in (MANIFEST_FILE, DIGEST_FILE, SETTINGS_FILE) and not file.name.endswith(_DOCUMENTS_SUFFIX):
+            raise BackupError(f"{file} is not a file of a backup. Move it, or choose the name of another folder.")
+    return found
 
 
 def read_manifest(folder: Path) -> BackupManifest:

@@ -7,7 +7,7 @@ either plain or as {"list": [{"element": ...}]}. A row has no id.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import pycountry
@@ -95,11 +95,11 @@ def _described(hit: Mapping[str, Any]) -> dict[str, str | None]:
         "os_version": text(device.get("operating_system_version"), 128),
         "device": _DEVICES.get(str(device.get("category")).lower()),
         "language": text(device.get("language"), 35),
-        **described_place(_code_of(str(geo.get("country") or "")), None, geo.get("city")),
+        **described_place(_code_of(str(geo.get("country") or "")[:100]), None, geo.get("city")),
     }
 
 
-@cache
+@lru_cache(1000)
 def _code_of(country: str) -> str | None:
     """The code of a country by its English name."""
     try:

@@ -26,6 +26,7 @@ from msgspec import structs
 from analytics.digest import digest_of
 from analytics.enrichment.steps import Lookups, enrich
 from analytics.events.account import IMPORTED, Account
+from analytics.events.coercion import id_of
 from analytics.events.drop import Drop
 from analytics.events.event import Event
 from analytics.events.event_size import fits, trimmed
@@ -46,6 +47,7 @@ _PAUSE = 0.05  # seconds
 SAVED_EVERY = 1.0  # seconds
 _AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
 _CLIENTS = 10_000  # whose seals are remembered
+_LONGEST_OWNER = 256  # characters; a longer one becomes its SHA-256
 PREVIEWED = 10  # events
 
 
@@ -218,7 +220,7 @@ class Translation:
     """
 
     def __init__(self, plan: ImportPlan, owner: str, import_id: str = "", *, salt: bytes) -> None:
-        self.owner = owner
+        self.owner = id_of(owner, _LONGEST_OWNER) or ""
         self._plan = plan
         self._import_id = import_id or None
         self._salt = salt
@@ -236,8 +238,9 @@ class Translation:
             yield SkippedRow("not_readable")
 
     def _arriving(self, found: SourceEvent, now: datetime) -> Arriving | SkippedRow:
-        self.owner = self.owner or found.owner
-        if found.owner != self.owner:
+        owner = id_of(found.owner, _LONGEST_OWNER) or ""
+        self.owner = self.owner or owner
+        if owner != self.owner:
             return SkippedRow("other_site")
         if self._is_excluded(found.client.address):
             return SkippedRow("excluded_address")

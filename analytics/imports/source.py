@@ -23,6 +23,7 @@ import zstandard
 
 LONGEST_ROW = 16_000_000  # bytes
 _PIECE = 65_536  # bytes
+_BETWEEN = frozenset(" \t\r\n,")  # characters between the items of a JSON array
 _PARQUET_ROWS = 500  # rows that are converted to Python at once
 _REMEMBERED_ROWS = 100_000
 _ENDS = 1_000_000  # bytes at each end of a file that identify it
@@ -92,9 +93,20 @@ class SourceFile:
     def csv_rows(self) -> Iterator[dict[str, str]]:
         """Yield the rows of a CSV file with a header, by the names of its columns."""
         with self._explained():
-            reader = csv.reader(self.lines())
+            size = 0
+
+            def measured() -> Iterator[str]:
+                nonlocal size
+                for line in self.lines():
+                    size += len(line)
+                    if size > LONGEST_ROW:
+                        raise ValueError(f"a row is longer than {LONGEST_ROW:,} characters")
+                    yield line
+
+            reader = csv.reader(measured())
             header = next(reader, [])
             for row in reader:
+                size = 0
                 yield dict(zip(header, row, strict=False))
 
     def json_rows(self) -> Iterator[SourceRow]:
@@ -190,22 +202,26 @@ def _decoded(line: bytes) -> Any:
 
 
 def _items(pieces: Iterable[bytes]) -> Iterator[Any]:
-    """Yield the items of a JSON array. Only one item, and as much text again, is in memory."""
+    """Yield the items of a JSON array. Only one item, and as much text again, is in memory. `at` is where the next item
+    begins in `text`, which is cut only when more of it is read.
+    """
     decoder = json.JSONDecoder()
     texts = codecs.iterdecode(pieces, "utf-8-sig", errors="replace")
-    text = next(texts, "").lstrip()[1:]  # without the bracket
+    text, at = next(texts, "").lstrip()[1:], 0  # without the bracket
     while True:
-        text = text.lstrip(" \t\r\n,")
-        if text.startswith("]"):
+        while text[at : at + 1] in _BETWEEN:
+            at += 1
+        if text.startswith("]", at):
             return
         try:
-            item, end = decoder.raw_decode(text) if text else (None, 0)
+            item, end = decoder.raw_decode(text, at) if at < len(text) else (None, 0)
         except json.JSONDecodeError:
             end = 0
         if end:
             yield item
-            text = text[end:]
+            at = end
             continue
+        text, at = text[at:], 0
         more = _more(texts, len(text))
         if not more:
             raise ValueError("the JSON array has no end, or is not valid")

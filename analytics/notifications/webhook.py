@@ -110,5 +110,6 @@ def _json(body: Mapping[str, Any]) -> bytes:
 
 
 def _slack_text(text: str) -> str:
-    """Escape what Slack reads as a link or a mention."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    """Escape what Slack reads as a link or a mention. U+200B, which is not visible, ends those of the others."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped.replace("@", "@\u200b").replace("[", "[\u200b")

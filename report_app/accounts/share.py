@@ -12,7 +12,7 @@ from flask import Blueprint, abort, flash, redirect, render_template, request, u
 from flask.typing import ResponseReturnValue
 
 from analytics.accounts.passwords import hash_password, is_password
-from analytics.accounts.sharing import SharedLink, SharingStore
+from analytics.accounts.sharing import MOST_LINKS, SharedLink, SharingStore
 from analytics.accounts.user import User
 from analytics.queries.query_schema import check_site_id
 from report_app.accounts.attempts import Attempts
@@ -24,6 +24,7 @@ from report_app.site_lookup import SiteLookup
 log = structlog.get_logger()
 
 FOR_EDITORS = "Only an owner or an editor of this site may change how it is shared."
+TOO_MANY_LINKS = f"A site has at most {MOST_LINKS} links. Revoke one first."
 LINK_OVER = "This link has expired, or its site does not share it any more. Ask for another one."
 WRONG_LINK_PASSWORD = "The password is wrong."  # noqa: S105  a message
 
@@ -58,7 +59,7 @@ def add_sharing(
     def sharing(site_id: str) -> ResponseReturnValue:
         """The page, and the creation of a link, which is shown once."""
         (user, site_id), form, token = _editor_of(site_id), SharedLinkForm(), ""
-        if form.validate_on_submit():
+        if form.validate_on_submit() and _has_room(site_id, form):
             token = _create(site_id, form)
             log.info("link_shared", site_id=site_id, by=str(user.id))
         return _sharing_page(user, site_id, form, _framing(site_id), token)
@@ -85,6 +86,9 @@ def add_sharing(
         store.set_framing_origins(site_id, framing.read())
         log.info("site_framing_set", site_id=site_id, by=str(user.id))
         return _done(site_id, "The origins are saved.")
+
+    def _has_room(site_id: str, form: SharedLinkForm) -> bool:
+        return len(store.list(site_id)) < MOST_LINKS or refused(form.name, TOO_MANY_LINKS)
 
     def _create(site_id: str, form: SharedLinkForm) -> str:
         """The token of the link."""

@@ -25,9 +25,10 @@ _LIMIT = 20.0  # seconds; the slowest command takes about 10
 
 
 class Commands:
-    """Runs commands with these settings, one at a time."""
+    """Runs commands with these settings, one at a time. A request waits for its turn for `longest_wait` seconds."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, longest_wait: float = 5.0) -> None:
+        self._longest_wait = longest_wait
         self._environment = os.environ | settings.as_environment()
         self._answers: TimedCache[str, Any] = TimedCache(10, _KEPT, time.monotonic)
         self._turn = Lock()
@@ -36,8 +37,18 @@ class Commands:
         """Return the JSON that the command prints, or printed within the last seconds. Raises
         ServiceUnavailable.
         """
-        with self._turn:
+        answer = self._answers.get(name, lambda: self._in_turn(name))
+        if answer is None:
+            raise ServiceUnavailable(f"`python -m footfall {name}` gave no answer. Run it on the server.")
+        return answer
+
+    def _in_turn(self, name: str) -> Any:
+        if not self._turn.acquire(timeout=self._longest_wait):
+            raise ServiceUnavailable("Another command is running. Reload this page.")
+        try:
             return self._answers.get(name, lambda: self._run(name))
+        finally:
+            self._turn.release()
 
     def _run(self, name: str) -> Any:
         words = [sys.executable, "-m", "footfall", name, "--json"]
@@ -46,4 +57,4 @@ class Commands:
             return json.loads(done.stdout)
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             log.warning("command_failed", command=name, error=type(error).__name__)
-            raise ServiceUnavailable(f"`python -m footfall {name}` gave no answer. Run it on the server.") from error
+            return None  # it is kept, so that open pages do not run a command that fails again and again

@@ -11,9 +11,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NotRequired, TypedDict
 
+import structlog
 from flask import Blueprint, abort, request, url_for
 
-from analytics.accounts.sharing import LONGEST_LINK_NAME, SharingStore
+from analytics.access.api_key import READ_SCOPE
+from analytics.accounts.sharing import LONGEST_LINK_NAME, MOST_LINKS, SharedLink, SharingStore
 from analytics.digest import digest_of
 from analytics.json_schema import Json, an_object, one_of, text, whole
 from analytics.queries.query_schema import InvalidQuery, check_site_id
@@ -24,9 +26,11 @@ from analytics.sites.store import SiteStore, Taken
 from report_app.errors import OF_VERSION_1, PlausibleError
 from report_app.plausible_v1.stats import VERSION_1
 from report_app.query_json_schema import SITE_ID
-from web.auth import Check, in_path
+from web.auth import NO_SCOPE, Check, api_key_id, in_path, key_may
 from web.openapi import JSON, Operation, described_by, parameter
 from web.request_data import read_body
+
+log = structlog.get_logger()
 
 NO_SITE = "Site could not be found"
 NO_GOAL = "Goal could not be found"
@@ -101,7 +105,8 @@ _DELETE_GOAL = _described("Delete a goal of a site", parameters=[parameter("site
 _LINK = _described(
     "Create a shared link",
     an_object(_OF_SITE | {"name": text(1, LONGEST_LINK_NAME)}),
-    "The URL is in this answer only. A second request with the same name is a 400.",
+    "The key also needs the scope stats:read for the site."
+    " The URL is in this answer only. A second request with the same name is a 400.",
 )
 
 
@@ -160,9 +165,11 @@ def sites_v1_blueprint(sites: SiteStore, sharing: SharingStore, auth: Check) -> 
     @described_by(_LINK)
     def create_link() -> LinkJson:
         site, name = named(), _link_name()
-        if any(link.name == name for link in sharing.list(site.site_id)):
-            raise _wrong("name", "The site has a link with this name, and its URL cannot be shown again.")
+        if not key_may(READ_SCOPE, site.site_id):
+            abort(403, NO_SCOPE.format(scope=READ_SCOPE))
+        _check_new(name, sharing.list(site.site_id))
         _, token = sharing.create(site.site_id, name, None, None)
+        log.info("link_shared", site_id=site.site_id, by=api_key_id())
         return {"name": name, "url": url_for("accounts.shared_link", token=token, _external=True)}
 
     def named() -> Site:
@@ -265,6 +272,13 @@ def _link_name() -> str:
     if not 0 < len(name) <= LONGEST_LINK_NAME:
         raise _wrong("name", f"It does not have 1 to {LONGEST_LINK_NAME} characters.")
     return name
+
+
+def _check_new(name: str, links: Sequence[SharedLink]) -> None:
+    if any(link.name == name for link in links):
+        raise _wrong("name", "The site has a link with this name, and its URL cannot be shown again.")
+    if len(links) >= MOST_LINKS:
+        raise _wrong("name", f"A site has at most {MOST_LINKS} links. Revoke one on the page of its sharing.")
 
 
 _PARAMETERS = {"goals.0.event_type": "event_name", "goals.0.page": "page_path", "goals.0.name": "display_name"}

@@ -24,6 +24,7 @@ from analytics.backup.archive import (
     SETTINGS_FILE,
     BackupError,
     BackupManifest,
+    new_backup,
     read_documents,
     read_manifest,
 )
@@ -408,10 +409,23 @@ def test_a_mongodb_that_dies_during_the_copy_is_named_and_nothing_is_left(
 
 def test_what_a_killed_backup_left_is_replaced(services: Services, backup: Path):
     left = backup.with_name("next" + PARTIAL)
-    left.mkdir()
+    left.mkdir(mode=0o700)
     (left / MANIFEST_FILE).write_text("{}")
     back_up(services, backup.with_name("next"))
     assert not left.exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "open to all", "a file of another program"])
+def test_a_partial_folder_that_no_backup_left_is_refused_and_kept(tmp_path: Path, kind: str):
+    own, left = tmp_path / "own", tmp_path / f"next{PARTIAL}"
+    own.mkdir(mode=0o700)
+    (own / ("letter.txt" if kind.startswith("a file") else MANIFEST_FILE)).write_text("mine")
+    left.symlink_to(own) if kind == "link" else own.rename(left)
+    if kind == "open to all":
+        left.chmod(0o777)
+    with pytest.raises(BackupError, match=r"next\.partial"), new_backup(tmp_path / "next"):
+        pass
+    assert [file.read_text() for file in left.iterdir()] == ["mine"]
 
 
 def test_a_backup_of_a_later_version_is_refused(backup: Path, target: Services):

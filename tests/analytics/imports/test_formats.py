@@ -1,6 +1,7 @@
 """Each format, with a small sample made by hand and its totals counted by hand."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow.parquet
 import pytest
 
 from analytics.imports.formats import IMPORT_FORMATS, detect
+from analytics.imports.ga4 import GA4_EXPORT
 from analytics.imports.source import SourceFile, UnreadableFile
 from analytics.sites.site import Site
 from tests.analytics.imports.conftest import SAMPLES, Imports
@@ -151,6 +153,15 @@ def test_ga4_s_parquet_gives_the_same_as_its_json(imports: Imports, tmp_path: Pa
     assert imports.totals() == [2, 2, 3, 4]
     revenue = imports.ask(["visits"], "visit:country", "visit:browser")
     assert sorted(revenue) == [["(not set)", "(not set)", 1], ["DE", "Firefox", 1]]
+
+
+def test_unknown_countries_of_ga4_do_not_fill_the_memory():
+    row = {"event_name": "page_view", "event_params": [], "event_timestamp": "1762070400000000"}
+    tracemalloc.start()
+    for number in range(1500):
+        list(GA4_EXPORT.translate(("key", row | {"geo": {"country": f"{number} " + "x" * 10_000}})))
+    assert tracemalloc.get_traced_memory()[0] < 4_000_000
+    tracemalloc.stop()
 
 
 def test_a_file_of_no_format_is_refused_with_the_names_of_the_formats(tmp_path: Path):

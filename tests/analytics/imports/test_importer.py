@@ -160,6 +160,19 @@ def test_a_removed_import_takes_only_its_own_events_along(imports: Imports, tmp_
     assert imports.faults() == []
 
 
+@pytest.mark.parametrize("owner", ["\ud800", "x" * 300_000])
+def test_a_hostile_owner_is_stored_as_a_short_text(imports: Imports, tmp_path: Path, owner: str):
+    rows = [
+        {"type": "page", "messageId": f"m{n}", "anonymousId": "a", "timestamp": "2026-11-02T09:00:00Z",
+         "properties": {"url": "https://shop.example/"}, "writeKey": key}
+        for n, key in enumerate((owner, owner, "another"))
+    ]  # fmt: skip
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = imports.run(tmp_path / "events.jsonl")
+    assert (record.events, record.skipped) == (2, {"other_site": 1})
+    assert 0 < len(record.owner.encode()) <= 256
+
+
 def test_a_running_import_stops_when_it_is_removed(imports: Imports, tmp_path: Path):
     plan = imports.plan(write_log(tmp_path / "access.log", 3000))
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,20 @@ def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path):
         list(SourceFile(tmp_path / "rows").lines())
     assert tracemalloc.get_traced_memory()[1] < 4 * LONGEST_ROW
     tracemalloc.stop()
+
+
+def test_a_csv_row_of_many_lines_does_not_fill_the_memory(tmp_path: Path):
+    with (tmp_path / "rows").open("w") as file:
+        file.writelines(['a,b\n"\n","\n"\n'] + ['"' + "\n" * 100_000 + '",'] * 200)
+    with pytest.raises(UnreadableFile, match="a row is longer than 16,000,000 characters"):
+        list(SourceFile(tmp_path / "rows").csv_rows())
+
+
+def test_many_small_objects_after_a_large_one_are_read_in_linear_time(tmp_path: Path):
+    (tmp_path / "rows").write_text('[{"a": "' + "x" * 2_150_000 + '"}' + ",{}" * 700_000 + "]")
+    started = time.process_time()
+    assert sum(1 for _ in SourceFile(tmp_path / "rows").json_rows()) == 700_001
+    assert time.process_time() - started < 5
 
 
 def test_equal_rows_have_different_keys_which_are_the_same_in_each_run():

@@ -154,12 +154,15 @@ def test_slack_gets_text_without_links_and_mentions(
     deliveries: Deliveries, hooks: Hooks, store: NotificationStore, add: Add
 ):
     rule = add("lag", channel="slack", target=f"http://{LOOPBACK}:{hooks.port}/services/T/B/x")
-    message = replace(message_of_test(rule, ""), text="<!channel> & <https://evil.example|here>")
+    message = replace(
+        message_of_test(rule, ""), text="<!channel> & <https://evil.example|here>, @everyone [here](//evil)"
+    )
     assert store.begin(rule, "2026", message, deliveries.now())
     send(deliveries)
     (posted,) = hooks.posted
     assert json.loads(posted.body) == {
-        "text": "*shop: a test notification*\n&lt;!channel&gt; &amp; &lt;https://evil.example|here&gt;"
+        "text": "*shop: a test notification*\n&lt;!channel&gt; &amp; &lt;https://evil.example|here&gt;,"
+        " @\u200beveryone [\u200bhere](//evil)"
     }
     assert "webhook-signature" not in posted.headers
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from analytics.accounts.sharing import MOST_LINKS
 from analytics.sites.site import Goal, Site
 from config.settings import Settings
 from report_app import Services, create_app
@@ -85,6 +86,21 @@ def test_a_shared_link_opens_the_site_and_its_url_is_shown_once(report: FlaskCli
     assert guest.get(link["url"]).headers["Location"].endswith("/site/shop")
     again = ask(report, "PUT", "/shared-links", status=400, data={"site_id": "shop", "name": "Wordpress"})
     assert again["error"].startswith("`name`: The site has a link with this name")
+
+
+def test_a_key_that_may_not_read_a_site_makes_no_link_to_it(report: FlaskClient, services: Services, shop: Site):
+    link = {"site_id": "shop", "name": "mine"}
+    for scopes, status in ((["sites:manage"], 403), (["sites:manage", "stats:read"], 200)):
+        _, key = services.api_keys.create("a test's", scopes, ["shop"], None)
+        headers = {"Authorization": f"Bearer {key}"}
+        assert report.put(f"{SITES}/shared-links", headers=headers, json=link).status_code == status
+
+
+def test_a_site_has_a_limit_of_links(report: FlaskClient, services: Services, shop: Site):
+    for number in range(MOST_LINKS):
+        services.sharing.create("shop", f"link {number}", None, None)
+    answer = ask(report, "PUT", "/shared-links", status=400, json={"site_id": "shop", "name": "another"})
+    assert "at most 100 links" in answer["error"]
 
 
 @pytest.mark.parametrize(
