@@ -265,7 +265,17 @@ _decoder, _sent_decoder = msgspec.json.Decoder(_Entry), msgspec.json.Decoder(_Se
 _events_decoder = msgspec.json.Decoder(_SENT_LIST | _Events)
 _journal_readers, _sent_readers = _read_as_json(_journal_schema), _read_as_json(_event_schema)
 _described_of = attrgetter(*DESCRIBED)
-_to_json = msgspec.json.Encoder().encode
+
+
+def _plain(value: Any) -> Any:
+    """A value of a subclass as msgspec encodes it: BSON's Int64 is an int. Raises TypeError for other values."""
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    raise TypeError(f"{type(value).__name__} is no value of JSON")
+
+
+_to_json = msgspec.json.Encoder(enc_hook=_plain).encode
 _TEXTS = ("hostname", "path", "user_id", "visitor_id", "url", "client", "sequence", "import_id")
 
 
