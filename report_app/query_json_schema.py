@@ -158,8 +158,9 @@ COMPARISONS = any_of(
     ),
 )
 
+DIMENSION = any_of(one_of(*EVENT_DIMENSIONS, *VISIT_DIMENSIONS), _PROP)
 _DIMENSIONS = list_of(
-    any_of(one_of("time", *TIME_DIMENSIONS, *EVENT_DIMENSIONS, *VISIT_DIMENSIONS), _PROP),
+    any_of(one_of("time", *TIME_DIMENSIONS), DIMENSION),
     maxItems=MOST_DIMENSIONS,
     uniqueItems=True,
     description="At most one time dimension.",

@@ -202,8 +202,8 @@ def _responses(route: Route, takes_something: bool) -> Json:
     fine: Json = {"description": "Success.", "content": {media: _media(body) for media, body in answers.items()}}
     if described.headers:
         fine["headers"] = dict(described.headers)
-    errors = {str(status): _error(status, says[status], described.error) for status in sorted(says)}
-    return {str(described.status): fine, **errors}
+    others = {str(status): _other(status, says[status], described.error) for status in sorted(says)}
+    return {str(described.status): fine, **others}
 
 
 def _media(body: Any) -> Json:
@@ -211,6 +211,9 @@ def _media(body: Any) -> Json:
     return {"schema": schema} if schema else {}
 
 
-def _error(status: int, why: str, shape: type) -> Json:
+def _other(status: int, why: str, shape: type) -> Json:
+    """An error, or a success without a body."""
+    if status < 400:
+        return {"description": why}
     error: Json = {"description": why or WHY[status], "content": {JSON: {"schema": ref(shape.__name__)}}}
     return error | ({"headers": _HEADERS[status]} if status in _HEADERS else {})

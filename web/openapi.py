@@ -38,8 +38,8 @@ class Operation:
     analytics/json_schema.py). JSON is omitted if the view returns a TypedDict. If there is an `optional_scope`, the
     route needs no key, and a key with this scope allows more. `query`: a marshmallow schema. `parameters`: other
     parameters, in OpenAPI form. `variables`: more about the path's variables. `body`: by media type. `says`: the errors
-    that do not follow from the rest, and descriptions of errors. `error`: the TypedDict of the errors. `examples`: by
-    parameter name, or by `body`. They work on any site.
+    that do not follow from the rest, descriptions of errors, and other successes, which have no body. `error`: the
+    TypedDict of the errors. `examples`: by parameter name, or by `body`. They work on any site.
     """
 
     summary: str

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from flask import Blueprint, Response, abort, request
 
 from analytics.access.api_key import READ_SCOPE
-from analytics.json_schema import ANYTHING
+from analytics.json_schema import ANYTHING, TEXT, an_object, any_of, just, loosely, or_null
 from analytics.reports.engine import Reports
 from analytics.sites.store import SiteStore
 from report_app.assistants.tools import Toolbox
@@ -29,15 +29,26 @@ class McpError(TypedDict):
     success: NotRequired[Literal[False]]
 
 
+_MESSAGE = an_object(
+    {"jsonrpc": just("2.0"), "method": TEXT},
+    {
+        "id": loosely(any_of(TEXT, {"type": "integer"})) | {"description": "Without it, this is a notification."},
+        "params": or_null({"type": "object"}),
+    },
+)
 _POST = Operation(
     summary="The Model Context Protocol, for assistants",
     tag="Assistants",
-    note="docs/assistants.md explains how to connect an assistant. It is stateless, and answers with JSON. A "
-    "notification has the status 202 and no answer.",
-    body={JSON: ANYTHING},
+    note="docs/assistants.md explains how to connect an assistant. It is stateless, and answers with JSON.",
+    body={JSON: _MESSAGE},
     answer={JSON: ANYTHING},
     error=McpError,
-    says={400: "The message is not understood.", 404: "There is no such method.", 406: _NOT_JSON},
+    says={
+        202: "A notification has no answer.",
+        400: "The message is not understood.",
+        404: "There is no such method.",
+        406: _NOT_JSON,
+    },
 )
 
 

@@ -13,14 +13,16 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import structlog
 from flask import Blueprint, abort, request, url_for
+from flask.blueprints import BlueprintSetupState
+from werkzeug.routing import PathConverter
 
 from analytics.access.api_key import READ_SCOPE
 from analytics.accounts.sharing import LONGEST_LINK_NAME, MOST_LINKS, SharedLink, SharingStore
 from analytics.digest import digest_of
-from analytics.json_schema import Json, an_object, one_of, text, whole
-from analytics.queries.query_schema import InvalidQuery, check_site_id
+from analytics.json_schema import Json, an_object, any_of, just, text, whole
+from analytics.queries.query_schema import LONGEST_SITE_ID, InvalidQuery, check_site_id
 from analytics.schema_fields import is_encodable
-from analytics.sites.schema import MOST_GOALS, InvalidSite, load_site
+from analytics.sites.schema import LONGEST_PAGE, MOST_GOALS, VISIT, InvalidSite, load_site
 from analytics.sites.site import Goal, Site
 from analytics.sites.store import SiteStore, Taken
 from report_app.errors import OF_VERSION_1, PlausibleError
@@ -36,7 +38,7 @@ NO_SITE = "Site could not be found"
 NO_GOAL = "Goal could not be found"
 MOST_LISTED_SITES = 1000
 _GOAL_TYPES = ("event", "page")
-_SITE = "/<path:site_id>"
+_SITE = "/<site:site_id>"
 
 
 class SiteV1Json(TypedDict):
@@ -88,36 +90,54 @@ def _described(summary: str, body: Json | None = None, note: str = "", **more: A
 _OF_SITE: Json = {"site_id": SITE_ID}
 _LIST = _described(
     "List the sites that have settings",
-    parameters=[parameter("limit", whole(1, MOST_LISTED_SITES)), parameter("after", text(longest=128))],
+    parameters=[parameter("limit", whole(1, MOST_LISTED_SITES)), parameter("after", text(longest=LONGEST_SITE_ID))],
 )
-_CREATE = _described("Create a site", an_object({"domain": SITE_ID}, {"timezone": text()}))
+_ZONE = any_of(text(format="time-zone"), just(""))
+_CREATE = _described("Create a site", an_object({"domain": SITE_ID}, {"timezone": _ZONE}))
 _SHOW = _described("A site", variables=_OF_SITE)
 _DELETE = _described("Delete the settings of a site. Its events stay.", variables=_OF_SITE)
+
+
+def _goal_of(kind: str, **named: Json) -> Json:
+    name = text(
+        longest=len(VISIT) + LONGEST_PAGE, description="The default is the event_name, or `Visit` and the path."
+    )
+    return an_object(_OF_SITE | {"goal_type": just(kind), **named}, {"display_name": name})
+
+
 _GOALS = _described("The goals of a site", parameters=[parameter("site_id", SITE_ID, required=True)])
 _GOAL = _described(
     "Find or create a goal",
-    an_object(
-        _OF_SITE | {"goal_type": one_of(*_GOAL_TYPES)},
-        {"event_name": text(), "page_path": text(), "display_name": text()},
-    ),
+    any_of(_goal_of("event", event_name=text(1, 128)), _goal_of("page", page_path=text(1, LONGEST_PAGE))),
 )
 _DELETE_GOAL = _described("Delete a goal of a site", parameters=[parameter("site_id", SITE_ID, required=True)])
 _LINK = _described(
     "Create a shared link",
-    an_object(_OF_SITE | {"name": text(1, LONGEST_LINK_NAME)}),
+    an_object(_OF_SITE | {"name": text(1, LONGEST_LINK_NAME, pattern=r"\S")}),
     "The key also needs the scope stats:read for the site."
     " The URL is in this answer only. A second request with the same name is a 400.",
 )
 
 
+class SiteConverter(PathConverter):
+    """A site_id in a path. It does not match the paths of the other routes, so that their `Allow` is exact."""
+
+    regex = r"(?!(goals(/[^/]+)?|shared-links)\Z)[^/].*?"
+
+
+def _add_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters["site"] = SiteConverter
+
+
 def sites_v1_blueprint(sites: SiteStore, sharing: SharingStore, auth: Check) -> Blueprint:
     blueprint = Blueprint("sites_v1", __name__, url_prefix="/api/v1/sites")
     blueprint.before_request(auth)
+    blueprint.record_once(_add_converter)
 
     @blueprint.get("")
     @described_by(_LIST)
     def list_sites() -> SitesV1Json:
-        after, limit = _given().get("after", ""), _limit()
+        after, limit = _after(), _limit()
         found = [_site(site) for site in sites.list(after, limit)]
         return {"sites": found, "meta": _meta(limit, found[-1]["domain"] if len(found) == limit else None)}
 
@@ -126,7 +146,7 @@ def sites_v1_blueprint(sites: SiteStore, sharing: SharingStore, auth: Check) -> 
     def create() -> SiteV1Json:
         site_id = check_site_id(_needed("domain"), "#/domain")
         with _naming_parameters():
-            return _site(sites.edit(site_id, partial(_new_site, site_id, _given().get("timezone"))))
+            return _site(sites.edit(site_id, partial(_new_site, site_id, _text("timezone"))))
 
     @blueprint.get(_SITE, merge_slashes=False)
     @described_by(_SHOW)
@@ -183,34 +203,45 @@ def in_parameters() -> Sequence[str]:
     if request.endpoint == "sites_v1.list_sites":
         return ()
     name = "domain" if request.endpoint == "sites_v1.create" else "site_id"
-    return in_path() or [each for each in (_given().get(name),) if each]
+    return in_path() or [each for each in (_text(name),) if each]
 
 
-def _given() -> Mapping[str, str]:
+def _given() -> Mapping[str, object]:
     """The parameters of the request. Raises InvalidQuery and BadRequest."""
     body: object = request.form.to_dict() or read_body(b"{}")
     if not isinstance(body, dict):
         raise _wrong("", "The body is not a JSON object.")
-    given: dict[str, str] = {**request.args.to_dict(), **body}
-    for name, value in given.items():
-        if not isinstance(value, str) or not is_encodable(value):
-            raise _wrong(name, "It is not a text.")
-    return given
+    return {**request.args.to_dict(), **body}
+
+
+def _text(name: str, default: str = "") -> str:
+    """A parameter of the request. Raises InvalidQuery and BadRequest."""
+    value = _given().get(name, default)
+    if not isinstance(value, str) or not is_encodable(value):
+        raise _wrong(name, "It is not a text.")
+    return value
 
 
 def _needed(name: str) -> str:
-    return _given().get(name) or abort(400, f"Parameter `{name}` is required")
+    return _text(name) or abort(400, f"Parameter `{name}` is required")
 
 
 def _wrong(name: str, message: str) -> InvalidQuery:
-    return InvalidQuery("", f"`{name[:100]}`: {message}" if name else message)
+    return InvalidQuery("", f"`{name}`: {message}" if name else message)
+
+
+def _after() -> str:
+    after = _text("after")
+    if len(after) > LONGEST_SITE_ID:
+        raise _wrong("after", f"It has more than {LONGEST_SITE_ID} characters.")
+    return after
 
 
 def _limit() -> int:
-    text = _given().get("limit", "100")
-    if not re.fullmatch("[0-9]{1,4}", text) or not 0 < int(text) <= MOST_LISTED_SITES:
+    limit = _text("limit", "100")
+    if not re.fullmatch("[0-9]{1,4}", limit) or not 0 < int(limit) <= MOST_LISTED_SITES:
         raise _wrong("limit", f"It is not a number from 1 to {MOST_LISTED_SITES}.")
-    return int(text)
+    return int(limit)
 
 
 def _meta(limit: int, after: str | None) -> PageOfSitesJson:
@@ -248,7 +279,7 @@ def _wanted_goal(site_id: str) -> Goal:
     if kind not in _GOAL_TYPES:
         raise _wrong("goal_type", f"It is not one of {', '.join(_GOAL_TYPES)}.")
     field, value = ("event_type", _needed("event_name")) if kind == "event" else ("page", _needed("page_path"))
-    (goal,) = load_site(site_id, {"goals": [{field: value, "name": _given().get("display_name")}]}).goals
+    (goal,) = load_site(site_id, {"goals": [{field: value, "name": _text("display_name")}]}).goals
     return goal
 
 

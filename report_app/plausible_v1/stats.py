@@ -13,6 +13,7 @@ from analytics.queries.query_schema import check_site_id, load_query
 from analytics.reports.engine import Reports
 from analytics.reports.realtime import RealtimeReader
 from analytics.reports.results import Row
+from analytics.schema_fields import YEARS
 from report_app.errors import OF_VERSION_1, PlausibleError
 from report_app.metric_format import Figure, change, figure, nothing
 from report_app.plausible_v1.query_parameters import (
@@ -28,7 +29,7 @@ from report_app.plausible_v1.query_parameters import (
     naming_parameters,
     timeseries_body,
 )
-from report_app.query_json_schema import metric, metric_names
+from report_app.query_json_schema import DIMENSION, metric, metric_names
 from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
 from report_app.url_parameters import CHARACTERS_IN_A_LIST, SITE_PARAMETER
 from web.auth import Check, api_key_id
@@ -50,10 +51,15 @@ class RowsJson(TypedDict):
 
 
 VERSION_1 = "Plausible's API of version 1"
+_DAY = f"{YEARS}-[01][0-9]-[0-3][0-9]"
 _ASKED = [
     SITE_PARAMETER,
     parameter("period", one_of(*PERIODS_V1), "The default is `30d`, which ends with `date`."),
-    parameter("date", text(), "A day. The default is today. With the period `custom`, the first and the last day."),
+    parameter(
+        "date",
+        text(pattern=f"^{_DAY}(,{_DAY})?$"),
+        "A day. The default is today. With the period `custom`, the first and the last day.",
+    ),
     parameter(
         "metrics", metric_names(metric(CHARACTERS_IN_A_LIST)), "The default is `visitors`.", style="form", explode=False
     ),
@@ -61,7 +67,7 @@ _ASKED = [
 ]
 _OF_BREAKDOWN = [
     *_ASKED,
-    parameter("property", text(1), "A dimension, for example `event:page`.", required=True),
+    parameter("property", DIMENSION, "A dimension, for example `event:page`.", required=True),
     parameter("limit", whole(1, MOST_RESULTS), "The default is 100."),
     parameter("page", whole(1, FARTHEST_PAGE), "The page of results, from 1."),
 ]

@@ -15,6 +15,7 @@ import schemathesis
 from hypothesis import strategies as st
 
 from analytics.access.api_key import ADMIN_SCOPE
+from analytics.notifications.rule import THRESHOLDS, Channel, RuleKind
 from analytics.queries.query import OF_GOALS, OF_PAGES, SHARES
 from analytics.queries.query_schema import MOST_CONDITIONS, MOST_DEPTH
 from report_app.site_lookup import SITE_EXAMPLE
@@ -122,6 +123,7 @@ def journeys(case: schemathesis.Case) -> None:
 
 
 def keep_filters(body: dict[str, Any]) -> None:
+    body["site_id"] = of_one_zone(body["site_id"])
     body["date_range"] = in_order(body["date_range"])
     filters = body.get("filters", [])
     filters[:] = [each for each in filters if depth(each) <= MOST_DEPTH]
@@ -129,6 +131,11 @@ def keep_filters(body: dict[str, Any]) -> None:
         keep_filter(each)
     while len(list(conditions(filters))) > MOST_CONDITIONS:
         filters.pop()
+
+
+def of_one_zone(site_ids: Any) -> Any:
+    """Several sites must have the same time zone. Sites without settings have it. Two are enough: each takes time."""
+    return [uuid4().hex for _ in site_ids[:2]] if isinstance(site_ids, list) and site_ids[1:] else site_ids
 
 
 def depth(one: Any) -> int:
@@ -171,6 +178,7 @@ def in_order(date_range: Any) -> Any:
 def parameters(case: schemathesis.Case) -> None:
     """Either a period, or from and to in order."""
     asked = case.query
+    asked["site_id"] = of_one_zone(asked["site_id"])
     if "period" in asked or not {"from", "to"} <= set(asked):
         asked.pop("from", None)
         asked.pop("to", None)
@@ -233,8 +241,8 @@ def letter(case: schemathesis.Case) -> None:
 
 
 def site(case: schemathesis.Case) -> None:
-    """If the body has a site_id, it must be that of the path. Names of goals are unique within a site, and domains and
-    write keys are unique among sites.
+    """If the body has a site_id, it must be that of the path. Names of goals and of saved filters, and ids of saved
+    filters, are unique within a site. Domains and write keys are unique among sites.
     """
     for name in ("site_id", "write_key"):
         case.body.pop(name, None)
@@ -242,6 +250,8 @@ def site(case: schemathesis.Case) -> None:
         case.body["domains"] = [f"{uuid4().hex}.example"]
     for number, goal in enumerate(case.body.get("goals") or []):
         goal["name"] = str(number)
+    for number, saved in enumerate(case.body.get("saved_filters") or [], 1):
+        saved |= {"id": number, "name": str(number)}
 
 
 # Rules of POST /admin/keys
@@ -259,6 +269,54 @@ def api_key(case: schemathesis.Case) -> None:
         case.body.pop("sites", None)
 
 
+# Rules of POST /admin/notifications/rules
+
+
+def notification_rule(case: schemathesis.Case) -> None:
+    """The site exists. Each kind of rule has its own thresholds, and each channel its own targets.
+
+    E-mail is not set up. A rule of the kind goal needs a goal that is set for the site, and goals change here.
+    """
+    body = case.body
+    body["site_id"] = SITE_EXAMPLE
+    if body["kind"] == RuleKind.GOAL:
+        body["kind"] = RuleKind.SILENCE
+    for name in ("goal", "period", "threshold"):
+        body.pop(name, None)
+    if threshold := THRESHOLDS.get(RuleKind(body["kind"])):
+        body["threshold"] = threshold.most
+    if body["channel"] == Channel.EMAIL:
+        body["channel"] = Channel.SLACK
+    body["target"] = "https://example.com/hook"
+
+
+# Rules of Plausible's API of version 1
+
+
+def version_1(case: schemathesis.Case) -> None:
+    """With the period custom, `date` is two days. Filters have a form that a schema of a text cannot express."""
+    asked = case.query
+    is_custom = asked.get("period") == "custom"
+    if is_custom or "date" in asked:
+        asked["date"] = "2026-10-01,2026-10-31" if is_custom else "2026-10-31"
+    if "filters" in asked:
+        asked["filters"] = "visit:browser==Firefox|Safari;event:page!=/blog/**"
+    if "metrics" in asked:
+        by = [asked["property"]] if "property" in asked else []
+        kept = [name for name in listed(asked["metrics"]) if may_be_asked(name, by, asked)] or ["visitors"]
+        asked["metrics"] = ",".join(kept) if isinstance(asked["metrics"], str) else kept
+
+
+def new_site(case: schemathesis.Case) -> None:
+    """The site does not exist."""
+    case.body["domain"] = uuid4().hex
+
+
+def new_link(case: schemathesis.Case) -> None:
+    """The name of a link is unique within a site."""
+    case.body["name"] = uuid4().hex
+
+
 RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("POST", "/api/v2/query"): query,
     ("POST", "/api/v2/funnel"): funnel,
@@ -268,10 +326,16 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("GET", "/stats/breakdown"): parameters,
     ("GET", "/stats/visitor"): parameters,
     ("GET", "/stats/ledger"): ledger,
+    ("GET", "/api/v1/stats/aggregate"): version_1,
+    ("GET", "/api/v1/stats/timeseries"): version_1,
+    ("GET", "/api/v1/stats/breakdown"): version_1,
+    ("POST", "/api/v1/sites"): new_site,
+    ("PUT", "/api/v1/sites/shared-links"): new_link,
     ("GET", "/export/events"): export,
     ("POST", "/admin/keys"): api_key,
     ("GET", "/admin/dead-letters/{letter_id}"): letter,
     ("POST", "/admin/dead-letters/{letter_id}/replay"): letter,
+    ("POST", "/admin/notifications/rules"): notification_rule,
     ("PUT", "/admin/sites/{site_id}"): site,
     ("PATCH", "/admin/sites/{site_id}"): site,
 }

@@ -111,6 +111,7 @@ def test_a_site_has_a_limit_of_links(report: FlaskClient, services: Services, sh
         ("POST ", {"domain": "a", "timezone": "Mars"}, "`timezone`: Not an IANA time zone such as Europe/Berlin."),
         ("POST ", {"domain": ["a"]}, "`domain`: It is not a text."),
         ("POST ", [], "The body is not a JSON object."),
+        (f"GET ?after={'x' * 129}", {}, "`after`: It has more than 128 characters."),
         ("GET ?limit=0", {}, "`limit`: It is not a number from 1 to 1000."),
         ("PUT /goals", {"goal_type": "event"}, "Parameter `site_id` is required"),
         ("PUT /goals", {"site_id": "shop"}, "Parameter `goal_type` is required"),
@@ -124,6 +125,29 @@ def test_a_site_has_a_limit_of_links(report: FlaskClient, services: Services, sh
 )  # fmt: skip
 def test_an_error_names_the_parameter(report: FlaskClient, shop: Site, asked: str, given: Any, error: str):
     assert ask(report, *asked.split(" "), status=400, json=given)["error"].startswith(error)
+
+
+def test_an_unknown_field_has_no_effect(report: FlaskClient, services: Services, shop: Site):
+    goal = {"site_id": "shop", "goal_type": "page", "page_path": "/", "event_name": 3, "\u00f9": [{"a": 1}]}
+    assert ask(report, "PUT", "/goals", json=goal)["page_path"] == "/"
+    link = {"site_id": "shop", "name": "Wordpress", "\u00f9": [48]}
+    assert ask(report, "PUT", "/shared-links", json=link)["name"] == "Wordpress"
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("", {"GET", "POST"}),
+        ("/goals", {"GET", "PUT"}),
+        ("/goals/a", {"DELETE"}),
+        ("/shared-links", {"PUT"}),
+        ("/shop", {"GET", "DELETE"}),
+        ("/goals.example/a", {"GET", "DELETE"}),
+    ],
+)
+def test_a_path_allows_its_own_methods_only(report: FlaskClient, path: str, methods: set[str]):
+    answer = report.options(SITES + path, headers=KEY)
+    assert {*answer.allow} - {"HEAD", "OPTIONS"} == methods
 
 
 @pytest.fixture
