@@ -132,6 +132,32 @@ def test_a_small_site_has_neither_spikes_nor_drops(
     assert notifications() == []
 
 
+def test_a_drop_ends_when_events_return_after_days_without_them(
+    add: Add, happen: Happen, checker: RuleChecker, time: Time, notifications: Subjects
+):
+    rule = add("drop", threshold=50)
+    usual(happen, 100)
+    checker.check()
+    assert len(notifications()) == 1
+    time.passes(hours=25)
+    happen(100, time.now)
+    checker.check()
+    assert checker.store.rule(rule.id) == rule, "the episode is over"
+
+
+def test_the_first_events_of_a_site_are_no_spike(
+    add: Add, happen: Happen, checker: RuleChecker, time: Time, notifications: Subjects
+):
+    add("spike", threshold=100)
+    happen(200, NOW)
+    checker.check()
+    assert notifications() == []
+    time.passes(hours=48)
+    happen(200, time.now)
+    checker.check()
+    assert len(notifications()) == 1, "yesterday had no events, and the days before had some"
+
+
 def test_events_that_wait_in_the_journal_are_no_drop(
     add: Add, happen: Happen, checker: RuleChecker, notifications: Subjects, redis: Redis
 ):
