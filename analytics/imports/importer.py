@@ -31,7 +31,7 @@ from analytics.events.event import Event
 from analytics.events.event_size import fits, trimmed
 from analytics.events.schema import InvalidEvent, load_event, load_exported_event
 from analytics.imports.format import MISREAD, ImportFormat, SkippedRow, SourceEvent
-from analytics.imports.source import SourceFile
+from analytics.imports.source import SourceFile, UnreadableFile
 from analytics.imports.store import ImportRecord, ImportStore
 from analytics.journal.journal import Journal, Line
 from analytics.sites.site import Site
@@ -125,7 +125,8 @@ class Importer:
         record = self._imports.begin(plan.id, plan.site.site_id, plan.format.name, names)
         salt = digest(self._secret, record.salt, "sha256")
         translation = Translation(plan, plan.owner or record.owner, record.id, salt=salt)
-        rows = islice(plan.format.read(plan.files), record.rows, None)
+        damage: list[UnreadableFile] = []
+        rows = _readable(islice(plan.format.read(plan.files), record.rows, None), damage)
         saved = time.monotonic()
         while (more := self._send(translation, islice(rows, _ROWS), record, wake)).rows > record.rows:
             record = more
@@ -133,6 +134,9 @@ class Importer:
                 record = self._imports.save(record)
                 saved = time.monotonic()
             each(record)
+        if damage:
+            self._imports.save(record)
+            raise damage[0]
         return self._imports.save(replace(record, is_finished=True, salt=b""))
 
     def preview(self, plan: ImportPlan, lookups: Lookups) -> Preview:
@@ -193,6 +197,14 @@ class Importer:
         if (client, day) not in self._seals:
             self._seals[client, day] = self._salts.seal(client, day)
         return self._seals[client, day]
+
+
+def _readable(rows: Iterable[Any], damage: list[UnreadableFile]) -> Iterator[Any]:
+    """Yield the rows before the place where a file is damaged, and then put the error into `damage`."""
+    try:
+        yield from rows
+    except UnreadableFile as error:
+        damage.append(error)
 
 
 @dataclass(slots=True)
