@@ -50,7 +50,7 @@ def import_command(
             try:
                 _import(services, _plan(services, paths, site, name, owner), dry_run)
             except UnreadableFile as error:
-                fail(f"{error} {'' if dry_run else 'Mend the file, or leave it out.'}".strip(), 1)
+                fail(f"{error} {'' if dry_run else 'Repair the file, or leave it out.'}".strip(), 1)
             except ImportRemoved:
                 fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
             except UnknownSite as error:
