@@ -327,6 +327,7 @@ def test_several_processes_that_check_at_once_notify_once(
 ):
     for _ in range(3):
         add("spike")
+    happen(1, NOW - WEEK)
     happen(100, NOW)
     start = Barrier(4)
 
@@ -345,6 +346,7 @@ def test_processes_that_are_killed_while_they_check_notify_once(
     """Each is killed when it has recorded some of the notifications, at whatever step it then is."""
     for _ in range(30):
         add("spike")
+    happen(1, NOW - WEEK)
     happen(100, NOW)
     command = [sys.executable, "-c", CHECKING, settings.mongodb_uri, settings.redis_url, NOW.isoformat()]
     for recorded in (1, 6, 11, 16):
@@ -362,6 +364,7 @@ def test_a_rule_that_cannot_be_checked_does_not_affect_the_others(
     add("goal", goal="signup", threshold=1)
     checker.sites.put(load_site("shop", {}))
     add("spike")
+    happen(1, NOW - WEEK)
     happen(100, NOW)
     assert checker.check().rules == 2
     assert len(notifications()) == 1
