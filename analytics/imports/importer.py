@@ -4,8 +4,8 @@ An event's id is derived from its row, so a repeated row is a duplicate. An impo
 row that its record names, and sends at most the events of the last second again. The import waits while too many of the
 site's events wait in the journal.
 
-Callers must handle UnreadableFile, ImportRemoved and Unavailable. After each of them, and after a kill -9, the same
-import continues when it is run again.
+Callers must handle UnreadableFile, NobodyStores, ImportRemoved and Unavailable. After each of them, and after a
+kill -9, the same import continues when it is run again.
 """
 
 import os
@@ -43,10 +43,15 @@ _APPENDED = 4_000_000  # bytes of one write to the journal, except for a single 
 MOST_IMPORTED_WAITING = 20_000  # events of the site in the journal; above it the import waits
 _MOST_WAITING_BYTES = 32_000_000
 _PAUSE = 0.05  # seconds
+_PATIENCE = 60.0  # seconds without progress of the journal
 SAVED_EVERY = 1.0  # seconds
 _AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
 _CLIENTS = 10_000  # whose seals are remembered
 PREVIEWED = 10  # events
+
+
+class NobodyStores(Exception):
+    """The journal is full of the site's events, and no worker stores them."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,7 @@ class Importer:
         *,
         secret: bytes,
         most_waiting: int = MOST_IMPORTED_WAITING,
+        patience: float = _PATIENCE,
     ) -> None:
         self._journal = journal
         self._imports = imports
@@ -112,6 +118,7 @@ class Importer:
         self._now = now
         self._secret = secret
         self._most_waiting = most_waiting
+        self._patience = patience
         self._seals: LRUCache[tuple[Client, date], str] = LRUCache(_CLIENTS)
 
     def run(
@@ -181,7 +188,12 @@ class Importer:
     def _append(self, lines: "_Lines", site_id: str, wake: Callable[[], None]) -> None:
         if not lines.events:
             return
+        oldest, changed = self._journal.oldest(), time.monotonic()
         while self._is_full(site_id):
+            if (now := self._journal.oldest()) != oldest:
+                oldest, changed = now, time.monotonic()
+            elif time.monotonic() - changed > self._patience:
+                raise NobodyStores
             wake()
             time.sleep(_PAUSE)
         if self._journal.append(lines.with_counts()) > 0:

@@ -14,7 +14,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from analytics.events.account import Account
-from analytics.imports.importer import Importer
+from analytics.imports.importer import Importer, NobodyStores
 from analytics.imports.source import UnreadableFile
 from analytics.imports.store import ImportRemoved
 from analytics.journal.ledger import Ledger
@@ -138,6 +138,17 @@ def test_an_import_waits_while_too_many_of_its_events_wait(imports: Imports, tmp
     imports.drain()
     assert most <= 2500, "1,500 and a group of rows"
     assert imports.totals() == [200, 200, 6000, 6000]
+
+
+def test_an_import_that_no_worker_stores_ends(imports: Imports, tmp_path: Path):
+    x = imports.services
+    importer = Importer(x.journal, x.imports, x.salts, x.now, secret=b"", most_waiting=1500, patience=0.2)
+    plan = imports.plan(write_log(tmp_path / "access.log", 6000))
+    with pytest.raises(NobodyStores):
+        importer.run(plan, lambda: None)
+    record = imports.services.importer.run(plan, lambda: None)
+    imports.drain()
+    assert (record.is_finished, imports.totals()) == (True, [200, 200, 6000, 6000])
 
 
 def test_a_removed_import_takes_only_its_own_events_along(imports: Imports, tmp_path: Path):
