@@ -12,7 +12,7 @@ import sys
 import time
 import webbrowser
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -36,7 +36,7 @@ from analytics.unavailable import Unavailable
 from config.services import Services
 from config.settings import Settings, load_settings
 from footfall.command_group import COMMAND_PATIENCE, fail, stores_of
-from footfall.demo_traffic import DEMO_SITES, DemoSite, day_events, launch_day
+from footfall.demo_traffic import DEMO_SITES, DemoSite, day_events
 from footfall.supervisor import answers, urls_of
 
 _START_LIMIT = 120.0  # seconds until the apps of a new system answer
@@ -44,6 +44,7 @@ _KNOWN_LIMIT = 30.0  # seconds until the ingestion app knows the sites and the k
 _STALL_LIMIT = 60.0  # seconds without progress
 _EVENTS_A_REQUEST = 1000
 _KEY_LIFE = timedelta(hours=1)
+_LAUNCH = "Launch on Hacker News"  # the annotation of its day
 
 
 @click.command("demo")
@@ -102,15 +103,14 @@ def _fill(settings: Settings, days: int) -> None:
     start = time.monotonic()
     urls = urls_of(settings)
     with _services(settings) as services:
-        for site in DEMO_SITES:
-            _set_up(services, site, days)
+        launches = {site.site_id: _set_up(services, site, days) for site in DEMO_SITES}
         names = [site.site_id for site in DEMO_SITES]
         key, secret = services.api_keys.create("demo", [WRITE_SCOPE], names, services.now() + _KEY_LIFE)
         try:
             with closing(
                 http.client.HTTPConnection(urlsplit(urls["ingest"]).netloc, timeout=_STALL_LIMIT)
             ) as connection:
-                sent = _send_all(Sender(connection, secret), days, services.now())
+                sent = _send_all(Sender(connection, secret), days, services.now(), launches)
         finally:
             services.api_keys.revoke(key.id)
         _wait_until_stored(services)
@@ -122,27 +122,33 @@ def _fill(settings: Settings, days: int) -> None:
         webbrowser.open(url)
 
 
-def _set_up(services: Services, site: DemoSite, days: int) -> None:
+def _set_up(services: Services, site: DemoSite, days: int) -> date:
+    """Set the site up, and return the day of its launch. A later run keeps the day."""
     services.sites.change(*load_changes(site.site_id, {**site.settings, "domains": [site.host]}))
     services.funnels.save(SavedFunnel(site.site_id, "Conversion", site.funnel, "visit"))
-    services.annotations.add(Annotation(site.site_id, launch_day(site, days, services.now()), "Launch on Hacker News"))
+    for annotation in services.annotations.list(site.site_id, date.min, date.max):
+        if annotation.text == _LAUNCH:
+            return annotation.day
+    day = services.now().astimezone(site.zone).date() - days // 4 * ONE_DAY
+    services.annotations.add(Annotation(site.site_id, day, _LAUNCH))
+    return day
 
 
-def _send_all(sender: "Sender", days: int, until: datetime) -> int:
+def _send_all(sender: "Sender", days: int, until: datetime, launches: Mapping[str, date]) -> int:
     """Sends the traffic of all sites, and returns the number of accepted events."""
     _wait(lambda: all(map(sender.knows, DEMO_SITES)), _KNOWN_LIMIT, "the ingestion app does not know the demo's sites")
     accepted = 0
     with click.progressbar(length=len(DEMO_SITES) * days, label="Sending", file=sys.stderr) as bar:
         for site in DEMO_SITES:
-            for events in _by_day(site, days, until):
+            for events in _by_day(site, days, until, launches[site.site_id]):
                 accepted += sum(map(sender.send, batched(events, _EVENTS_A_REQUEST)))
                 bar.update(1)
     return accepted
 
 
-def _by_day(site: DemoSite, days: int, until: datetime) -> Iterator[Iterator[dict[str, Any]]]:
+def _by_day(site: DemoSite, days: int, until: datetime, launch: date) -> Iterator[Iterator[dict[str, Any]]]:
     last = until.astimezone(site.zone).date()
-    return (day_events(site, last - back * ONE_DAY, days, until) for back in range(days - 1, -1, -1))
+    return (day_events(site, last - back * ONE_DAY, days, until, launch) for back in range(days - 1, -1, -1))
 
 
 @dataclass(frozen=True, slots=True)

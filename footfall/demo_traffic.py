@@ -197,11 +197,14 @@ _APP = DemoSite(
 DEMO_SITES = (_SHOP, _BLOG, _APP)
 
 
-def day_events(site: DemoSite, day: date, days: int, until: datetime) -> Iterator[dict[str, Any]]:
-    """The events of a day in the site's zone up to `until` (aware UTC), which is within the last of the `days`."""
+def day_events(site: DemoSite, day: date, days: int, until: datetime, launch: date) -> Iterator[dict[str, Any]]:
+    """The events of a day in the site's zone up to `until` (aware UTC), which is within the last of the `days`.
+
+    On the day of the `launch`, many more visitors come, most of them from one site.
+    """
     back = (until.astimezone(site.zone).date() - day).days
     chance = random.Random(f"{site.site_id} {day}")  # noqa: S311  no secret: each run must give the same events
-    is_launch = day == launch_day(site, days, until)
+    is_launch = day == launch
     growth = 1.3 - 0.6 * back / max(1, days)
     usual = site.visits_a_day * growth * (site.weekend if day.weekday() >= 5 else 1) * chance.uniform(0.9, 1.1)
     for number in range(int(usual * (2.6 if is_launch else 1))):
@@ -210,11 +213,6 @@ def day_events(site: DemoSite, day: date, days: int, until: datetime) -> Iterato
         for n, (at, event) in enumerate(events):
             if at < until:
                 yield event | user | {"timestamp": at.isoformat(), "event_id": f"{day} {number} {n}"}
-
-
-def launch_day(site: DemoSite, days: int, until: datetime) -> date:
-    """The day of the launch: many more visitors come, most of them from one site."""
-    return until.astimezone(site.zone).date() - timedelta(days=days // 4)
 
 
 def _start(site: DemoSite, day: date, chance: random.Random) -> datetime:

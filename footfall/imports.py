@@ -16,7 +16,7 @@ import click
 
 from analytics.events.schema import dump_exported_event
 from analytics.imports.formats import IMPORT_FORMATS, detect
-from analytics.imports.importer import SAVED_EVERY, ImportPlan, Preview
+from analytics.imports.importer import SAVED_EVERY, ImportPlan, NobodyStores, Preview
 from analytics.imports.source import SourceFile, UnreadableFile
 from analytics.imports.store import ImportRecord, ImportRemoved
 from analytics.journal.audit import shown
@@ -50,7 +50,9 @@ def import_command(
             try:
                 _import(services, _plan(services, paths, site, name, owner), dry_run)
             except UnreadableFile as error:
-                fail(f"{error} {'' if dry_run else 'Mend the file, or leave it out.'}".strip(), 1)
+                fail(f"{error} {'' if dry_run else 'Repair the file, or leave it out.'}".strip(), 1)
+            except NobodyStores:
+                fail(f"no worker stores the events. Start the system (make run). {_AGAIN}", 1)
             except ImportRemoved:
                 fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
             except UnknownSite as error:

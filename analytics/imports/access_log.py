@@ -23,9 +23,10 @@ from analytics.visitors.client import Client
 
 _LONGEST_LINE = 65_536  # characters
 _QUOTED = r'"(?P<{}>[^"\\]*(?:\\.[^"\\]*)*)"'
-# The virtual host is optional, as in Apache's vhost_combined. So are the referrer and the user agent.
+# The virtual host is optional, as in Apache's vhost_combined. So are the referrer and the user agent. The user may
+# contain spaces, so a second word is the address only if a hyphen follows it.
 _LINE = re.compile(
-    r'(?:(?P<host>[^\s"]+) )??(?P<address>[^\s"]+) \S+ \S+ \[(?P<time>[^\]]{20,40})\] '
+    r'(?:(?P<host>[^\s"]+) (?=(?!- )[^\s"]+ - ))?(?P<address>[^\s"]+) \S+ .{1,255}? \[(?P<time>[^\]]{20,40})\] '
     + _QUOTED.format("request")
     + rf" (?P<status>\d{{3}}) (?:\d+|-)(?: {_QUOTED.format('referrer')} {_QUOTED.format('agent')})?"
 )

@@ -4,8 +4,8 @@ An event's id is derived from its row, so a repeated row is a duplicate. An impo
 row that its record names, and sends at most the events of the last second again. The import waits while too many of the
 site's events wait in the journal.
 
-Callers must handle UnreadableFile, ImportRemoved and Unavailable. After each of them, and after a kill -9, the same
-import continues when it is run again.
+Callers must handle UnreadableFile, NobodyStores, ImportRemoved and Unavailable. After each of them, and after a
+kill -9, the same import continues when it is run again.
 """
 
 import os
@@ -32,7 +32,7 @@ from analytics.events.event import Event
 from analytics.events.event_size import fits, trimmed
 from analytics.events.schema import InvalidEvent, load_event, load_exported_event
 from analytics.imports.format import MISREAD, ImportFormat, SkippedRow, SourceEvent
-from analytics.imports.source import SourceFile
+from analytics.imports.source import SourceFile, UnreadableFile
 from analytics.imports.store import ImportRecord, ImportStore
 from analytics.journal.journal import Journal, Line
 from analytics.sites.site import Site
@@ -44,11 +44,16 @@ _APPENDED = 4_000_000  # bytes of one write to the journal, except for a single 
 MOST_IMPORTED_WAITING = 20_000  # events of the site in the journal; above it the import waits
 _MOST_WAITING_BYTES = 32_000_000
 _PAUSE = 0.05  # seconds
+_PATIENCE = 60.0  # seconds without progress of the journal
 SAVED_EVERY = 1.0  # seconds
 _AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
 _CLIENTS = 10_000  # whose seals are remembered
 _LONGEST_OWNER = 256  # characters; a longer one becomes its SHA-256
 PREVIEWED = 10  # events
+
+
+class NobodyStores(Exception):
+    """The journal is full of the site's events, and no worker stores them."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,7 @@ class Importer:
         *,
         secret: bytes,
         most_waiting: int = MOST_IMPORTED_WAITING,
+        patience: float = _PATIENCE,
     ) -> None:
         self._journal = journal
         self._imports = imports
@@ -114,6 +120,7 @@ class Importer:
         self._now = now
         self._secret = secret
         self._most_waiting = most_waiting
+        self._patience = patience
         self._seals: LRUCache[tuple[Client, date], str] = LRUCache(_CLIENTS)
 
     def run(
@@ -127,7 +134,8 @@ class Importer:
         record = self._imports.begin(plan.id, plan.site.site_id, plan.format.name, names)
         salt = digest(self._secret, record.salt, "sha256")
         translation = Translation(plan, plan.owner or record.owner, record.id, salt=salt)
-        rows = islice(plan.format.read(plan.files), record.rows, None)
+        damage: list[UnreadableFile] = []
+        rows = _readable(islice(plan.format.read(plan.files), record.rows, None), damage)
         saved = time.monotonic()
         while (more := self._send(translation, islice(rows, _ROWS), record, wake)).rows > record.rows:
             record = more
@@ -135,6 +143,9 @@ class Importer:
                 record = self._imports.save(record)
                 saved = time.monotonic()
             each(record)
+        if damage:
+            self._imports.save(record)
+            raise damage[0]
         return self._imports.save(replace(record, is_finished=True, salt=b""))
 
     def preview(self, plan: ImportPlan, lookups: Lookups) -> Preview:
@@ -179,7 +190,12 @@ class Importer:
     def _append(self, lines: "_Lines", site_id: str, wake: Callable[[], None]) -> None:
         if not lines.events:
             return
+        oldest, changed = self._journal.oldest(), time.monotonic()
         while self._is_full(site_id):
+            if (now := self._journal.oldest()) != oldest:
+                oldest, changed = now, time.monotonic()
+            elif time.monotonic() - changed > self._patience:
+                raise NobodyStores
             wake()
             time.sleep(_PAUSE)
         if self._journal.append(lines.with_counts()) > 0:
@@ -195,6 +211,14 @@ class Importer:
         if (client, day) not in self._seals:
             self._seals[client, day] = self._salts.seal(client, day)
         return self._seals[client, day]
+
+
+def _readable(rows: Iterable[Any], damage: list[UnreadableFile]) -> Iterator[Any]:
+    """Yield the rows before the place where a file is damaged, and then put the error into `damage`."""
+    try:
+        yield from rows
+    except UnreadableFile as error:
+        damage.append(error)
 
 
 @dataclass(slots=True)

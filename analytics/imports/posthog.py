@@ -1,4 +1,4 @@
-"""PostHog's events as JSON, one on each line: a batch export or the answer of its API. Pure.
+"""PostHog's events as JSON, one on each line: a batch export. Pure.
 
 Source: posthog.com/docs/data/events, posthog.com/docs/cdp/batch-exports. `properties` is an object, or JSON text.
 """

@@ -30,6 +30,8 @@ _ENDS = 1_000_000  # bytes at each end of a file that identify it
 _WINDOW = 2**27  # bytes that a zstd frame may refer back to, the default limit of zstd's command
 _BROKEN = (EOFError, OSError, zlib.error, zstandard.ZstdError, csv.Error, ValueError, RecursionError)
 
+csv.field_size_limit(LONGEST_ROW)  # of the whole process; the default is 131,072
+
 T = TypeVar("T")
 SourceRow = dict[str, Any]
 

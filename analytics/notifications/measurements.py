@@ -74,6 +74,8 @@ class Measurements:
     def _spike(self, site_id: str, percent: int) -> Observation:
         count, *before = self._windows(site_id)
         usual = max(before, default=0)
+        if not usual and not self._is_known(site_id):
+            return UNCHANGED
         begins = max(LEAST_EVENTS, usual * (100 + percent) / 100)
         ends = max(LEAST_EVENTS / 2, usual * (100 + percent / 2) / 100)
         holds = True if count >= begins else False if count < ends else None
@@ -82,8 +84,8 @@ class Measurements:
     def _drop(self, site_id: str, percent: int) -> Observation:
         count, *before = self._windows(site_id)
         usual = min(before, default=0)
-        if usual < LEAST_EVENTS:
-            return UNCHANGED
+        if usual < LEAST_EVENTS:  # after a day without events, too: their return ends the episode
+            return Observation(False) if count >= LEAST_EVENTS else UNCHANGED
         begins, ends = usual * (100 - percent) / 100, usual * (100 - percent / 2) / 100
         holds = True if count <= begins else False if count > ends else None
         return self._unless_late(Observation(holds, {"events": count, "usual": usual, "minutes": 60}))
@@ -129,6 +131,11 @@ class Measurements:
         count = rows[0].metrics[0] if rows else 0
         data = {"goal": rule.goal, "conversions": count, "period": rule.period, "first_day": first_day}
         return Observation(isinstance(count, int) and count >= least, data, first_day)
+
+    def _is_known(self, site_id: str) -> bool:
+        """Whether the site has events from which one can tell what is usual."""
+        now = self.now()
+        return self.events.count(site_id, now - max(SAME_TIMES) - WINDOW, now - min(SAME_TIMES), most=1) > 0
 
     def _windows(self, site_id: str) -> list[int]:
         """The events of the last WINDOW, and those at the same times before."""

@@ -39,7 +39,7 @@ def test_the_numbers_of_a_day_are_those_that_were_sent(filled: System, site: Dem
     sent = [
         event
         for begun in (day - timedelta(days=1), day)  # visits continue after midnight
-        for event in day_events(site, begun, DAYS, now)
+        for event in day_events(site, begun, DAYS, now, now.astimezone(site.zone).date())
         if event["screen"]  # bots have none
         if datetime.fromisoformat(event["timestamp"]).astimezone(site.zone).date() == day
     ]
@@ -63,6 +63,14 @@ def test_a_second_run_counts_no_event_twice(filled: System):
     before = totals()
     assert filled.run_footfall("demo", "--days", str(DAYS)).returncode == 0
     assert totals() == before
+
+
+def test_a_later_run_keeps_the_launch(filled: System):
+    day = {"day": (datetime.now(UTC) - timedelta(days=10)).date().isoformat()}
+    with filled.database() as database:
+        database["annotations"].update_many({}, {"$set": day})
+        assert filled.run_footfall("demo", "--days", str(DAYS)).returncode == 0
+        assert [each["day"] for each in database["annotations"].find()] == [day["day"]] * len(DEMO_SITES)
 
 
 def test_the_key_is_revoked_and_the_demo_can_be_removed(filled: System):

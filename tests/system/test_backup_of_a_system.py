@@ -75,7 +75,7 @@ def original(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         system.start()
         until, site = datetime.now(UTC) - timedelta(hours=1), replace(DEMO_SITES[0], site_id=QUIET)
         days = [until.astimezone(site.zone).date() - timedelta(days=back) for back in range(4)]
-        post_all(system, [event for day in days for event in day_events(site, day, 4, until)])
+        post_all(system, [event for day in days for event in day_events(site, day, 4, until, until.date())])
         drained(system)
         yield system
 

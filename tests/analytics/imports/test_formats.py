@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from analytics.imports.format import SourceEvent
 from analytics.imports.formats import IMPORT_FORMATS, detect
 from analytics.imports.ga4 import GA4_EXPORT
 from analytics.imports.source import SourceFile, UnreadableFile
@@ -92,6 +93,21 @@ def test_a_log_gives_pages_browsers_and_sources_and_no_address_is_stored(imports
     assert "Mozilla" not in written
     (record,) = imports.database["imports"].find()
     assert "salt" not in record, "with the salt, an address could be guessed"
+
+
+@pytest.mark.parametrize(
+    ("begin", "address"),
+    [
+        ("203.0.113.7 - John Smith", "203.0.113.7"),
+        ("shop.example:443 203.0.113.7 - John Smith", "203.0.113.7"),
+        ("[2001:db8::1] - -", "2001:db8::1"),
+    ],
+)
+def test_the_user_of_a_log_may_contain_spaces(begin: str, address: str):
+    line = f'{begin} [02/Nov/2026:09:00:00 +0000] "GET /p HTTP/1.1" 200 9 "-" "Mozilla/5.0"'
+    (found,) = IMPORT_FORMATS["log"].translate(("key", line))
+    assert isinstance(found, SourceEvent)
+    assert found.client.address == address
 
 
 def test_matomo_s_origin_orders_and_clicks(imports: Imports):

@@ -14,7 +14,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from analytics.events.account import Account
-from analytics.imports.importer import Importer
+from analytics.imports.importer import Importer, NobodyStores
 from analytics.imports.source import UnreadableFile
 from analytics.imports.store import ImportRemoved
 from analytics.journal.ledger import Ledger
@@ -140,6 +140,17 @@ def test_an_import_waits_while_too_many_of_its_events_wait(imports: Imports, tmp
     assert imports.totals() == [200, 200, 6000, 6000]
 
 
+def test_an_import_that_no_worker_stores_ends(imports: Imports, tmp_path: Path):
+    x = imports.services
+    importer = Importer(x.journal, x.imports, x.salts, x.now, secret=b"", most_waiting=1500, patience=0.2)
+    plan = imports.plan(write_log(tmp_path / "access.log", 6000))
+    with pytest.raises(NobodyStores):
+        importer.run(plan, lambda: None)
+    record = imports.services.importer.run(plan, lambda: None)
+    imports.drain()
+    assert (record.is_finished, imports.totals()) == (True, [200, 200, 6000, 6000])
+
+
 def test_a_removed_import_takes_only_its_own_events_along(imports: Imports, tmp_path: Path):
     imports.run("matomo.json")
     before = imports.stored()
@@ -195,10 +206,10 @@ def test_a_damaged_file_keeps_what_was_read_and_continues_when_it_is_whole(impor
     with pytest.raises(UnreadableFile, match=r"events\.jsonl"):
         imports.run(file)
     imports.drain()
-    assert imports.totals() == [1, 1, 1000, 1000]
-    file.write_text(text)
-    imports.run(file)
     assert imports.totals() == [1, 1, 1500, 1500]
+    file.write_text(text + text.replace(': "m', ': "n'))
+    imports.run(file)
+    assert imports.totals() == [1, 1, 3000, 3000]
 
 
 def test_an_export_does_not_bring_an_erased_visitor_back(imports: Imports, ingest: FlaskClient, tmp_path: Path):

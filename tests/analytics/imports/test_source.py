@@ -56,6 +56,11 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes, said:
         list(SourceFile(tmp_path / "rows").rows())
 
 
+def test_a_field_of_a_csv_file_may_be_as_long_as_a_row(tmp_path: Path):
+    (tmp_path / "rows").write_text(f"a,b\n{'x' * 200_000},1\n")
+    assert list(SourceFile(tmp_path / "rows").csv_rows()) == [{"a": "x" * 200_000, "b": "1"}]
+
+
 def test_a_missing_file_is_refused_by_name(tmp_path: Path):
     with pytest.raises(UnreadableFile, match="none: No such file or directory"):
         SourceFile(tmp_path / "none")

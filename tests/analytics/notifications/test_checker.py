@@ -132,6 +132,32 @@ def test_a_small_site_has_neither_spikes_nor_drops(
     assert notifications() == []
 
 
+def test_a_drop_ends_when_events_return_after_days_without_them(
+    add: Add, happen: Happen, checker: RuleChecker, time: Time, notifications: Subjects
+):
+    rule = add("drop", threshold=50)
+    usual(happen, 100)
+    checker.check()
+    assert len(notifications()) == 1
+    time.passes(hours=25)
+    happen(100, time.now)
+    checker.check()
+    assert checker.store.rule(rule.id) == rule, "the episode is over"
+
+
+def test_the_first_events_of_a_site_are_no_spike(
+    add: Add, happen: Happen, checker: RuleChecker, time: Time, notifications: Subjects
+):
+    add("spike", threshold=100)
+    happen(200, NOW)
+    checker.check()
+    assert notifications() == []
+    time.passes(hours=48)
+    happen(200, time.now)
+    checker.check()
+    assert len(notifications()) == 1, "yesterday had no events, and the days before had some"
+
+
 def test_events_that_wait_in_the_journal_are_no_drop(
     add: Add, happen: Happen, checker: RuleChecker, notifications: Subjects, redis: Redis
 ):
@@ -301,6 +327,7 @@ def test_several_processes_that_check_at_once_notify_once(
 ):
     for _ in range(3):
         add("spike")
+    happen(1, NOW - WEEK)
     happen(100, NOW)
     start = Barrier(4)
 
@@ -319,6 +346,7 @@ def test_processes_that_are_killed_while_they_check_notify_once(
     """Each is killed when it has recorded some of the notifications, at whatever step it then is."""
     for _ in range(30):
         add("spike")
+    happen(1, NOW - WEEK)
     happen(100, NOW)
     command = [sys.executable, "-c", CHECKING, settings.mongodb_uri, settings.redis_url, NOW.isoformat()]
     for recorded in (1, 6, 11, 16):
@@ -336,6 +364,7 @@ def test_a_rule_that_cannot_be_checked_does_not_affect_the_others(
     add("goal", goal="signup", threshold=1)
     checker.sites.put(load_site("shop", {}))
     add("spike")
+    happen(1, NOW - WEEK)
     happen(100, NOW)
     assert checker.check().rules == 2
     assert len(notifications()) == 1
