@@ -18,7 +18,7 @@ from werkzeug.datastructures import MultiDict
 from analytics.queries.local_time import time_labels
 from analytics.queries.periods import ONE_DAY, grain_for
 from analytics.queries.query import GRAINS, PROPS, VISIT_NUMBERS, Grain, Period, count_labels
-from analytics.queries.query_schema import OPERATORS, OPERATORS_OF_NUMBERS
+from analytics.queries.query_schema import OPERATORS, OPERATORS_OF_NUMBERS, day_of
 from report_app.url_parameters import PROP, SHORT_DIMENSIONS, short
 
 # The periods of the menu, by the name in the URL: what they are called, and the key that chooses them.
@@ -192,7 +192,7 @@ class PageState:
 
 def read_state(args: MultiDict[str, str], default_period: str) -> PageState:
     """Reads the state from the parameters of a URL."""
-    first, last = _day(args.get("from", "")), _day(args.get("to", ""))
+    first, last = day_of(args.get("from", "")), day_of(args.get("to", ""))
     is_custom = first is not None and last is not None and first <= last
     period = _one_of(args.get("period"), PERIODS, default_period)
     filters = filter(None, map(_filter, args.getlist("f")[:_MOST_FILTERS]))
@@ -299,13 +299,6 @@ def _quoted(text: str) -> str:
 
 def _page(text: str) -> int:
     return min(int(text), _MOST_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 and int(text) else 1
-
-
-def _day(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _one_of(name: str | None, known: Iterable[str] | Mapping[str, Any], default: str) -> str:
