@@ -18,8 +18,7 @@ import click
 from analytics.journal.audit import Audit, Audited, Balance, audit, shown
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import stores_of
-from footfall.store_checks import check_store
+from footfall.command_group import check_stores, stores_of
 
 _COUNTS = (
     "received",
@@ -59,7 +58,7 @@ def audit_command(settings: Settings, site: str | None, day: datetime | None, wa
         return site in (None, account.site_id) and (day is None or account.day == day.date())
 
     with stores_of(settings, code=2):
-        check_store(settings, "mongodb")
+        check_stores(settings, "mongodb")
         found = _audit_at_rest(settings, wait, is_chosen)
     if as_json:
         click.echo(_as_json(found))

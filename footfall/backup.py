@@ -22,7 +22,7 @@ from analytics.diagnostics.redis import others_connected
 from config.services import Services
 from config.settings import Settings
 from config.version import FOOTFALL_VERSION
-from footfall.command_group import fail, stores_of
+from footfall.command_group import check_stores, fail, stores_of
 from footfall.embedded_servers import Server
 from footfall.folder_lock import FolderLock
 from footfall.start_error import StartError
@@ -45,12 +45,14 @@ def backup_command(settings: Settings, folder: Path) -> None:
 
     FOLDER is complete as soon as it exists. It holds all data, and the settings with their secrets.
     """
-    with _failing_in_one_line(settings), _services(settings) as services:
-        stores = services.backup_stores
-        with click.progressbar(length=stores.count(), label="Copying", file=sys.stderr) as bar:
-            made = make_backup(
-                stores, folder, version=FOOTFALL_VERSION, settings=settings_text(settings), wrote=bar.update
-            )
+    with _failing_in_one_line(settings):
+        check_stores(settings, "mongodb", "redis")
+        with _services(settings) as services:
+            stores = services.backup_stores
+            with click.progressbar(length=stores.count(), label="Copying", file=sys.stderr) as bar:
+                made = make_backup(
+                    stores, folder, version=FOOTFALL_VERSION, settings=settings_text(settings), wrote=bar.update
+                )
     size = sum(file.bytes for file in made.files.values())
     click.echo(f"{folder}: {made.documents:,} documents in {size:,} bytes. It holds secrets: only you can read it.")
 
@@ -66,6 +68,8 @@ def restore_command(settings: Settings, folder: Path) -> None:
     with _failing_in_one_line(settings):
         manifest = read_manifest(folder)
         with _stores_running(settings) as running, _services(running) as services:
+            for store in ("mongodb", "redis"):
+                check_store(running, store)
             if names := others_connected(services.redis):
                 raise BackupError(f"Processes of Footfall use this Redis: {', '.join(names)}. Stop them first.")
             with click.progressbar(length=manifest.documents, label="Restoring", file=sys.stderr) as bar:
@@ -86,8 +90,6 @@ def _quoted(text: str) -> str:
 
 @contextmanager
 def _services(settings: Settings) -> Iterator[Services]:
-    for store in ("mongodb", "redis"):
-        check_store(settings, store)
     patient = replace(settings, redis_timeout=max(settings.redis_timeout, _REDIS_PATIENCE))
     with closing(Services(patient, patience=_MONGODB_PATIENCE)) as services:
         yield services

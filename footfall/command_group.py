@@ -7,8 +7,10 @@ from typing import Any, NoReturn
 
 import click
 
+from analytics.store_notes import StoresNotReady
 from config.services import Services
 from config.settings import Settings
+from config.start_check import check_stores_before_start
 from footfall.store_checks import StoreUnreachable, check_store, explained
 
 SETTINGS = "footfall.settings"  # a key of a click context's meta; contexts within it find it too
@@ -22,19 +24,32 @@ def fail(message: str, code: int) -> NoReturn:
 
 @contextmanager
 def stores_of(settings: Settings, code: int = 1) -> Iterator[None]:
-    """Ends the process with `code` and one line if the block fails because a store does not answer."""
+    """Ends the process with `code` and one line if the block fails because a store does not answer, or because this
+    version cannot use the data.
+    """
     try:
         with explained(settings):
             yield
-    except StoreUnreachable as error:
+    except (StoreUnreachable, StoresNotReady) as error:
         fail(str(error), code)
 
 
+def check_stores(settings: Settings, *needed: str) -> None:
+    """Raises StoreUnreachable if one of the `needed` stores does not answer, and StoresNotReady if the data has a later
+    format or its restore is not complete.
+    """
+    for store in needed:
+        check_store(settings, store)
+    check_stores_before_start(settings, "redis", "mongodb")
+
+
 class StoreCommand(click.Command):
-    """Checks that MongoDB answers before the command starts: its reads and writes would retry for much longer."""
+    """Checks before the command starts that this version can use the data, and that MongoDB answers: reads and writes
+    would retry for much longer.
+    """
 
     def invoke(self, ctx: click.Context) -> Any:
-        check_store(ctx.meta[SETTINGS], "mongodb")
+        check_stores(ctx.meta[SETTINGS], "mongodb")
         return super().invoke(ctx)
 
 

@@ -35,7 +35,7 @@ from analytics.sites.schema import load_changes
 from analytics.unavailable import Unavailable
 from config.services import Services
 from config.settings import Settings, load_settings
-from footfall.command_group import COMMAND_PATIENCE, fail, stores_of
+from footfall.command_group import COMMAND_PATIENCE, check_stores, fail, stores_of
 from footfall.demo_traffic import DEMO_SITES, DemoSite, day_events
 from footfall.supervisor import answers, urls_of
 
@@ -95,8 +95,10 @@ def _system(settings: Settings, urls: dict[str, str]) -> Iterator[subprocess.Pop
 
 @contextmanager
 def _services(settings: Settings) -> Iterator[Services]:
-    with stores_of(settings), closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
-        yield services
+    with stores_of(settings):
+        check_stores(settings, "mongodb")
+        with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
+            yield services
 
 
 def _fill(settings: Settings, days: int) -> None:

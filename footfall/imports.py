@@ -24,8 +24,7 @@ from analytics.sites.store import UnknownSite
 from analytics.unavailable import Unavailable
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, Group, fail, services_of, stores_of
-from footfall.store_checks import check_store
+from footfall.command_group import COMMAND_PATIENCE, Group, check_stores, fail, services_of, stores_of
 from tasks.events import WakeUps
 
 _PAUSE = 0.2  # seconds between two looks at the journal
@@ -45,7 +44,7 @@ def import_command(
 ) -> None:
     """Import the history of a site from files of another system, or from an export of Footfall."""
     with stores_of(settings):
-        check_store(settings, "mongodb")
+        check_stores(settings, "mongodb")
         with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
             try:
                 _import(services, _plan(services, paths, site, name, owner), dry_run)

@@ -20,8 +20,7 @@ from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import Found
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, services_of, stores_of
-from footfall.store_checks import check_store
+from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, check_stores, services_of, stores_of
 
 _PAUSE = 1.0  # seconds between two checks for completion
 PLACES = ("events", "segments", "dead_letters", "journal")
@@ -117,7 +116,7 @@ def _say_and_exit(found: Found) -> None:
 def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: bool, yes: bool) -> None:
     """Purge a site's old events and dead letters. The first day to keep is in the site's time zone."""
     with stores_of(settings, code=2):
-        check_store(settings, "mongodb")
+        check_stores(settings, "mongodb")
         with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
             first = before.replace(tzinfo=services.sites.get(site_id).zone).astimezone(UTC)
             _purge(services.purger, site_id, first, dry_run, yes)

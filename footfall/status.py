@@ -15,16 +15,14 @@ from analytics.journal.samples import LENGTHS
 from analytics.journal.totals import totals_of
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import stores_of
-from footfall.store_checks import check_store
+from footfall.command_group import check_stores, stores_of
 
 
 @contextmanager
 def _open_stores(settings: Settings) -> Iterator[Services]:
-    """The services, after both stores have answered. If one does not, the process ends with a line."""
+    """The services, if both stores answer and their data can be used. Otherwise the process ends with a line."""
     with stores_of(settings):
-        check_store(settings, "redis")
-        check_store(settings, "mongodb")
+        check_stores(settings, "redis", "mongodb")
         with closing(Services(settings)) as services:
             yield services
 

@@ -49,10 +49,11 @@ class AnnotationStore:
 
     def add(self, annotation: Annotation) -> None:
         """Raises TooManyAnnotations and Unavailable."""
+        others = {"site_id": annotation.site_id, "_id": {"$ne": annotation.id}}
         named = {"site_id": annotation.site_id, "day": annotation.day.isoformat(), "text": annotation.text}
         with writing(self._database):
             self._annotations.create_index([("site_id", 1), ("day", 1)], name="site_day")
-            if self._annotations.count_documents({"site_id": annotation.site_id}) >= MOST_ANNOTATIONS:
+            if self._annotations.count_documents(others, limit=MOST_ANNOTATIONS) >= MOST_ANNOTATIONS:
                 raise TooManyAnnotations
             self._annotations.replace_one({"_id": annotation.id}, named, upsert=True)
 

@@ -486,6 +486,14 @@ def _period(value: object, site: Site, now: datetime, earliest: Callable[[], dat
     return period or _from_to(value, "#/date_range", site)
 
 
+def day_of(text: str) -> date | None:
+    """Return the day, YYYY-MM-DD, or None if the text is not one."""
+    try:
+        return date.fromisoformat(text) if DATE.fullmatch(text) else None
+    except ValueError:  # 30 February
+        return None
+
+
 def _from_to(value: object, place: str, site: Site) -> Period:
     """Read two dates, or two times with an offset, in order. The period includes the last day or second."""
     try:

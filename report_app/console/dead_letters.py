@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +11,7 @@ import structlog
 from flask import Response, abort, request
 from werkzeug.wrappers import Response as BaseResponse
 
-from analytics.events.schema import InvalidEvent, read_event_json
+from analytics.events.schema import InvalidEvent, load_moment, read_event_json
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
@@ -48,7 +48,7 @@ class LetterQuestion:
     def as_filter(self) -> LetterFilter:
         """Ends the request with 400 if `before` is not a time."""
         site_id = "" if self.unknown else self.site or None
-        return LetterFilter(site_id, self.reason or None, _moment(self.before) if self.before else None)
+        return LetterFilter(site_id, self.reason or None, _moment(self.before))
 
     def as_args(self) -> dict[str, str]:
         return {name: value for name, value in asdict(self).items() if value}
@@ -166,9 +166,8 @@ def _after() -> UUID | None:
         abort(400, "after: Not the id of a dead letter.")
 
 
-def _moment(text: str) -> datetime:
+def _moment(text: str) -> datetime | None:
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+        return load_moment("before", text)
+    except InvalidEvent:
         abort(400, "before: Write a time as 2026-11-28T14:00 (UTC).")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -11,6 +11,7 @@ from analytics.events.account import Account
 from analytics.journal.audit import Balance, balance_of_ledger
 from analytics.journal.ledger import Ledger
 from analytics.queries.periods import ONE_DAY
+from analytics.queries.query_schema import day_of
 from report_app.console.console_page import console_page
 from report_app.page_blueprint import PageBlueprint
 
@@ -64,10 +65,7 @@ def _row(of: Balance) -> LedgerRow:
 
 def _asked_day(today: date) -> date:
     """Ends the request with 400 if it is not a past day."""
-    try:
-        day = date.fromisoformat(request.args.get("day") or today.isoformat())
-    except ValueError:
-        day = date.max
-    return (
-        day if FIRST_DAY <= day <= today else abort(400, "day: Write a day as 2026-11-28. It cannot be in the future.")
-    )
+    day = day_of(request.args.get("day") or today.isoformat())
+    if day is None or not FIRST_DAY <= day <= today:
+        abort(400, "day: Write a day as 2026-11-28. It cannot be in the future.")
+    return day

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
-from flask import Response, request
+from flask import Response, abort, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.segments.engine import Segments
@@ -42,7 +42,7 @@ def add_segments(blueprint: PageBlueprint, segments: Segments) -> None:
     @blueprint.post("/ops/segments/rebuild")
     def rebuild_segments() -> BaseResponse:
         site_id = request.form.get("site", "")
-        months = months_of(segments, site_id)
+        months = months_of(segments, site_id) or abort(400, "site: There are no events of this site.")
         segments.backfill.add(site_id, months)
         log.info("rebuild_asked", site_id=site_id, months=len(months), by=str(administrator().id))
         said = f"The workers build {len(months):,} months of {site_id} again. Reports use the old segments until then."

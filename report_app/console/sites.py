@@ -72,10 +72,11 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -
 
     @blueprint.route("/ops/site/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
     def edit_site(site_id: str) -> BaseResponse:
+        site = _found(store, site_id)
         if request.method == "GET":
-            return _settings(_found(store, site_id), ingestion_port)
-        if errors := _change(store, check_site_id(site_id), _sent_settings(SETTING_FIELDS)):
-            return _settings(_found(store, site_id), ingestion_port, errors)
+            return _settings(site, ingestion_port)
+        if errors := _change(store, site_id, _sent_settings(SETTING_FIELDS)):
+            return _settings(site, ingestion_port, errors)
         return done(f"The settings of {site_id} are changed.", "edit_site", site_id=site_id)
 
     @blueprint.post("/ops/rotate-write-key/<path:site_id>", merge_slashes=False)

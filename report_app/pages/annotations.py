@@ -4,7 +4,6 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 """
 
 from collections.abc import Mapping
-from datetime import date
 
 from flask import abort, redirect
 from werkzeug.wrappers import Response
@@ -15,6 +14,7 @@ from analytics.dashboards.annotations import (
     Annotation,
     TooManyAnnotations,
 )
+from analytics.queries.query_schema import day_of
 from report_app.page_access import site_path, viewer
 from report_app.pages.page_reports import SiteQuestion
 
@@ -24,11 +24,9 @@ def add_annotation(asked: SiteQuestion, form: Mapping[str, str]) -> Response:
     text = " ".join(form.get("text", "").split())
     if not 0 < len(text) <= LONGEST_ANNOTATION:
         abort(400, f"Describe what happened in 1 to {LONGEST_ANNOTATION} characters.")
+    day = day_of(form.get("day", "")) or abort(400, "Choose the day on which it happened.")
     try:
-        day = date.fromisoformat(form.get("day", ""))
         asked.services.annotations.add(Annotation(asked.site.site_id, day, text))
-    except ValueError:
-        abort(400, "Choose the day on which it happened.")
     except TooManyAnnotations:
         abort(400, f"A site has at most {MOST_ANNOTATIONS} annotations. Remove one first.")
     return _back(asked)

@@ -18,7 +18,7 @@ from werkzeug.datastructures import MultiDict
 from analytics.queries.local_time import time_labels
 from analytics.queries.periods import ONE_DAY, grain_for
 from analytics.queries.query import GRAINS, PROPS, VISIT_NUMBERS, Grain, Period, count_labels
-from analytics.queries.query_schema import OPERATORS, OPERATORS_OF_NUMBERS
+from analytics.queries.query_schema import OPERATORS, OPERATORS_OF_NUMBERS, day_of
 from report_app.url_parameters import PROP, SHORT_DIMENSIONS, short
 
 # The periods of the menu, by the name in the URL: what they are called, and the key that chooses them.
@@ -319,15 +319,8 @@ def _page(text: str) -> int:
 
 def _days(args: MultiDict[str, str], start: str, end: str) -> tuple[date, date] | tuple[None, None]:
     """The first and the last day, if both are given and in order."""
-    first, last = _day(args.get(start, "")), _day(args.get(end, ""))
+    first, last = day_of(args.get(start, "")), day_of(args.get(end, ""))
     return (first, last) if first and last and first <= last else (None, None)
-
-
-def _day(text: str) -> date | None:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        return None
 
 
 def _one_of(name: str | None, known: Iterable[str] | Mapping[str, Any], default: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from analytics.queries.periods import ONE_DAY
 from analytics.queries.query import PROPS, missing
-from analytics.queries.query_schema import DATE, InvalidQuery
+from analytics.queries.query_schema import DATE, InvalidQuery, day_of
 from analytics.suggestion import did_you_mean
 
 Args = Mapping[str, str]
@@ -115,10 +115,7 @@ def _month(number: int) -> date:
 
 
 def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(DATE.fullmatch(text)[0])  # type: ignore[index]
-    except (ValueError, TypeError):
-        _wrong("date", "It is not a day, YYYY-MM-DD.")
+    return day_of(text) or _wrong("date", "It is not a day, YYYY-MM-DD.")
 
 
 def _filter(text: str) -> list[Any]:

@@ -172,7 +172,7 @@ def sites_v1_blueprint(sites: SiteStore, sharing: SharingStore, auth: Check) -> 
         with _naming_parameters():
             wanted = _wanted_goal(site.site_id)
             goals = sites.edit(site.site_id, partial(_with_goal, wanted)).goals
-        (goal,) = [goal for goal in goals if goal.name == wanted.name]
+        goal = next(goal for goal in goals if _counts_the_same(goal, wanted))
         return {**_goal(goal), "domain": site.site_id}
 
     @blueprint.delete("/goals/<goal_id>")
@@ -283,10 +283,16 @@ def _wanted_goal(site_id: str) -> Goal:
     return goal
 
 
+def _counts_the_same(goal: Goal, other: Goal) -> bool:
+    return (goal.event_type, goal.page) == (other.event_type, other.page)
+
+
 def _with_goal(wanted: Goal, site: Site | None) -> Site:
     site = site or abort(404, NO_SITE)
-    if any(goal.name == wanted.name for goal in site.goals):
+    if any(_counts_the_same(goal, wanted) for goal in site.goals):
         return site
+    if any(goal.name == wanted.name for goal in site.goals):
+        raise Taken("display_name", "Another goal has this name.")
     if len(site.goals) >= MOST_GOALS:
         raise InvalidSite({"goals": [f"A site has at most {MOST_GOALS} goals."]})
     return replace(site, goals=(*site.goals, wanted))

@@ -7,14 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click import Command
 from click.testing import CliRunner, Result
 from pymongo.database import Database
 from redis import Redis
 
 from config.env_file import read_env_file
+from config.services import Services
 from config.settings import Settings
+from footfall.audit import audit_command
 from footfall.backup import backup_command, restore_command, settings_text
 from footfall.embedded_servers import pick_port
+from footfall.imports import import_command
+from footfall.privacy import purge_command
+from footfall.sites import sites
+from footfall.status import status_command
 from tests.footfall.test_failed_starts import mounted
 from tests.support.running_system import ROOT
 
@@ -68,3 +75,24 @@ def test_make_backup_names_the_folder_by_the_time_or_as_it_is_told(words: list[s
     command = ["make", "-n", "-o", ".venv/ready", "backup", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"python -m footfall backup {folder}" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "code"),
+    [
+        (backup_command, ["{}/one"], 1),
+        (import_command, ["--site", "shop", "{}/file"], 1),
+        (status_command, [], 1),
+        (sites, ["list"], 1),
+        (audit_command, [], 2),
+        (purge_command, ["--site", "shop", "--before", "2026-01-01", "--yes"], 2),
+    ],
+)
+def test_no_command_uses_data_whose_restore_is_not_complete(
+    settings: Settings, services: Services, tmp_path: Path, *, command: Command, words: list[str], code: int
+):
+    services.store_notes.begin_restore("friday")
+    ran = CliRunner().invoke(command, [word.format(tmp_path) for word in words], obj=settings)
+    assert ran.exit_code == code
+    assert "the restore of backup friday did not finish" in ran.stderr
+    assert list(tmp_path.iterdir()) == []

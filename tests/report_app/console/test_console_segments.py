@@ -26,3 +26,7 @@ def test_sizes_and_dirty_hours_are_shown_and_a_rebuild_is_left_to_the_workers(
     assert not real.due_builds.backfill.of_sites()
     assert real.segments.store.manifest("shop").segments[0].version != before
     assert table(owner.get("/ops/segments?site=nobody").text) == []
+    for site in ("", "nobody"):
+        refused = owner.post("/ops/segments/rebuild", page="/ops/segments", site=site)
+        assert (refused.status_code, "site: There are no events of this site." in refused.text) == (400, True)
+    assert not real.due_builds.backfill.of_sites()

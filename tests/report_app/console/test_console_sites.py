@@ -87,4 +87,6 @@ def test_a_write_key_is_replaced_and_settings_are_removed(owner: Browser, real: 
     assert path_of(owner.post("/ops/remove-site/shop")) == "/ops/sites"
     assert real.sites.all() == []
     assert owner.get("/ops/site/shop").status_code == 404
+    assert owner.post("/ops/site/shop", page="/ops/sites/new", timezone="UTC").status_code == 404
+    assert real.sites.all() == []
     assert owner.get(f"/ops/site/{'x' * 200}").status_code in (400, 404)

@@ -53,7 +53,15 @@ def test_an_annotation_is_a_flag_at_its_day_in_every_grain(owner: Browser, servi
 
 
 @pytest.mark.parametrize(
-    ("day", "text"), [("", "x"), ("tomorrow", "x"), ("2026-11-31", "x"), ("2026-11-18", " "), ("2026-11-18", "x" * 121)]
+    ("day", "text"),
+    [
+        ("", "x"),
+        ("tomorrow", "x"),
+        ("2026-11-31", "x"),
+        ("20261118", "x"),
+        ("2026-11-18", " "),
+        ("2026-11-18", "x" * 121),
+    ],
 )
 def test_an_invalid_annotation_is_refused(owner: Browser, services: Services, day: str, text: str):
     assert annotate(owner, day, text).status_code == 400
@@ -65,6 +73,9 @@ def test_a_site_has_a_limit_of_annotations(owner: Browser, services: Services, d
         {"_id": f"{n}", "site_id": "shop", "day": "2026-01-01", "text": f"{n}"} for n in range(MOST_ANNOTATIONS)
     )
     assert "at most 500 annotations" in annotate(owner, "2026-11-18", "one more").text
+    database["annotations"].delete_one({"_id": "0"})
+    for _ in range(2):  # sent twice, it is one
+        assert annotate(owner, "2026-11-18", "the last").status_code == 303
 
 
 def test_a_viewer_sees_annotations_and_cannot_change_them(

@@ -77,7 +77,8 @@ def test_a_url_is_short_and_readable():
     "query",
     ["period=never&compare=x&grain=minute&figure=age", "f=is&f=is,country&f=,,&f=was,country,DE&f=is,planet,Earth",
      "f=contains,duration,60&f=greater,page,60&f=less,views,a&f=is,views&f=is,duration,-1&f=is,views,1234567890",
-     "page=0", "page=-1", "page=99999999999", "from=2026-11-22&to=2026-11-01", "from=yesterday&to=2026-11-01", "x=y"],
+     "page=0", "page=-1", "page=99999999999", "from=2026-11-22&to=2026-11-01", "from=yesterday&to=2026-11-01",
+     "from=20261101&to=2026-W45-1", "x=y"],
 )  # fmt: skip
 def test_unknown_values_are_ignored(query: str):
     assert read(query) == PageState("30d")

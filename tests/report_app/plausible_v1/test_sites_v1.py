@@ -57,6 +57,10 @@ def test_goals_are_found_or_created_and_deleted(report: FlaskClient, services: S
     }  # fmt: skip
     page = {"site_id": "shop", "goal_type": "page", "page_path": "/docs/**", "display_name": "Docs"}
     ask(report, "PUT", "/goals", json=page)
+    renamed = ask(report, "PUT", "/goals", json={**page, "display_name": "Manual"})
+    assert renamed["display_name"] == "Docs"
+    taken = ask(report, "PUT", "/goals", status=400, json={**page, "page_path": "/help"})
+    assert taken["error"].startswith("`display_name`: Another goal has this name")
     goals = services.sites.get("shop").goals
     assert goals == (Goal("Signup", event_type="Signup"), Goal("Docs", page="/docs/**"))
     assert [goal["display_name"] for goal in ask(report, "GET", "/goals?site_id=shop")["goals"]] == ["Signup", "Docs"]
