@@ -58,7 +58,7 @@ def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> sche
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
     """Applies the rules again, because answers to earlier requests may have added values after map_case."""
-    if case.method in ("PUT", "PATCH") and case.path == "/admin/sites/{site_id}":
+    if (case.method, case.path) in AGAIN:
         map_case(context, case)
 
 
@@ -312,6 +312,17 @@ def new_site(case: schemathesis.Case) -> None:
     case.body["domain"] = uuid4().hex
 
 
+def removed_site(case: schemathesis.Case) -> None:
+    """Other requests need the site of the examples."""
+    if case.path_parameters.get("site_id") == SITE_EXAMPLE:
+        case.path_parameters["site_id"] = uuid4().hex
+
+
+def new_goal(case: schemathesis.Case) -> None:
+    """The name of a goal is unique within a site."""
+    case.body["display_name"] = uuid4().hex
+
+
 def new_link(case: schemathesis.Case) -> None:
     """The name of a link is unique within a site."""
     case.body["name"] = uuid4().hex
@@ -330,6 +341,9 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("GET", "/api/v1/stats/timeseries"): version_1,
     ("GET", "/api/v1/stats/breakdown"): version_1,
     ("POST", "/api/v1/sites"): new_site,
+    ("DELETE", "/api/v1/sites/{site_id}"): removed_site,
+    ("DELETE", "/admin/sites/{site_id}"): removed_site,
+    ("PUT", "/api/v1/sites/goals"): new_goal,
     ("PUT", "/api/v1/sites/shared-links"): new_link,
     ("GET", "/export/events"): export,
     ("POST", "/admin/keys"): api_key,
@@ -339,3 +353,8 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("PUT", "/admin/sites/{site_id}"): site,
     ("PATCH", "/admin/sites/{site_id}"): site,
 }
+# Rules that are applied once more before a request is sent.
+AGAIN = [
+    ("PUT", "/admin/sites/{site_id}"), ("PATCH", "/admin/sites/{site_id}"),
+    ("DELETE", "/admin/sites/{site_id}"), ("DELETE", "/api/v1/sites/{site_id}"), ("PUT", "/api/v1/sites/goals"),
+]  # fmt: skip
