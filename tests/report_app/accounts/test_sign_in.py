@@ -214,7 +214,7 @@ def test_a_form_without_the_token_of_its_session_is_refused(
     ]
     assert len(posts) >= 8
     for path in posts:
-        url = re.sub("<[^>]*>", "x", path.replace("<uuid:user_id>", str(uuid4())).replace("<int:filter_id>", "1"))
+        url = re.sub("<[^>]*>", "x", re.sub("<int[^>]*>", "1", path.replace("<uuid:user_id>", str(uuid4()))))
         data = {"password": PASSWORD, "current": PASSWORD, "new": "n" * 12, "again": "n" * 12}
         answer = olga.client.post(url, data=data | ({} if token is None else {"csrf_token": token}))
         assert (answer.status_code, "The form expired" in answer.text) == (400, True), path
