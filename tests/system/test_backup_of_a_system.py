@@ -208,6 +208,7 @@ def test_a_backup_that_is_killed_at_any_point_is_not_taken_for_a_whole_one(origi
         assert read_manifest(folder).files
 
 
+@pytest.mark.alone  # beside other tests, MongoDB has taken more than a minute to start after a kill
 def test_a_restore_that_is_killed_starts_no_system_and_is_continued(original: System, restored: System, tmp_path: Path):
     assert original.run_footfall("backup", str(tmp_path / "backup")).returncode == 0
 

@@ -51,10 +51,10 @@ def test_from_the_first_link_to_two_step_sign_in(server: str, chrome: Chrome, ac
     write(chrome, "olga@example.org", "Olga", PASSWORD)
     chrome.get(f"{server}/account/two-step")
     secret = chrome.find_element(By.CSS_SELECTOR, "code").text
-    assert chrome.execute_script("return document.querySelector('.qr').naturalWidth") > 100
+    wait_for(lambda: chrome.execute_script("return document.querySelector('.qr').naturalWidth") > 100, "the code")
     look(chrome, "two-step")
     write(chrome, PASSWORD, code_now(secret, clock))
-    assert len(chrome.find_elements(By.CSS_SELECTOR, ".codes li")) == 10
+    wait_for(lambda: len(chrome.find_elements(By.CSS_SELECTOR, ".codes li")) == 10, "the recovery codes")
     look(chrome, "recovery-codes")
     chrome.get(f"{server}/account")
     look(chrome, "account")
