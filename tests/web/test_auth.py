@@ -297,7 +297,7 @@ def make_key(services: Services) -> Callable[..., str]:
 def opened(row: str, site: str | None = None) -> tuple[str, dict[str, Any]]:
     """A concrete request to the route, about a site if the route takes one."""
     method, rule = row.split(" ")
-    url = re.sub("<path:site_id>", site or "site", re.sub("<uuid:[a-z_]+>", str(uuid4()), rule))
+    url = re.sub("<(path|site):site_id>", site or "site", re.sub("<uuid:[a-z_]+>", str(uuid4()), rule))
     of_site = {"site_id": site} if site else {}
     return url, {"method": method} | ({"query_string": of_site} if method == "GET" else {"json": of_site})
 

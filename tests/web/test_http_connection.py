@@ -49,6 +49,9 @@ class Parrot:
     def closed(self, connection: Connection) -> None:
         self.open.discard(connection)
 
+    def read_later(self, connection: Connection) -> None:
+        self._loop.call_soon(connection.read_on)
+
     def note_held(self, size: int) -> None:
         self.held += size
         self.most_held = max(self.held, self.most_held)
