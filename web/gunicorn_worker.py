@@ -269,8 +269,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
             self._loop.call_soon(self._read_some)
 
     def _read_some(self) -> None:
-        """Lets a few connections read on. 100 clients that sent 4 MB at once kept others waiting for up to 0.9 s before,
-        and for up to 0.12 s now.
+        """Lets a few connections read on. All at once, 100 clients that sent 4 MB kept others waiting for up to 0.9 s.
+        In turn, they keep others waiting for up to 0.12 s.
         """
         for _ in range(min(READ_IN_A_TURN, len(self._reading))):
             self._reading.popleft().read_on()

@@ -2,12 +2,12 @@
 
 import json
 import re
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
 
@@ -208,33 +209,40 @@ def test_a_backup_that_is_killed_at_any_point_is_not_taken_for_a_whole_one(origi
         assert read_manifest(folder).files
 
 
-@pytest.mark.alone  # beside other tests, MongoDB has taken more than a minute to start after a kill
+def kill_at(process: psutil.Popen, is_reached: Callable[[], bool]) -> None:
+    """Kills a command at a point. The command stands still while this is checked, so it cannot go on meanwhile."""
+    end = time.monotonic() + 60
+    process.suspend()
+    while not is_reached():
+        assert time.monotonic() < end, "the command did not get there"
+        process.resume()
+        time.sleep(0.002)
+        assert process.poll() is None, "the command has ended already"
+        process.suspend()
+    process.kill()
+    process.wait()
+
+
 def test_a_restore_that_is_killed_starts_no_system_and_is_continued(original: System, restored: System, tmp_path: Path):
     assert original.run_footfall("backup", str(tmp_path / "backup")).returncode == 0
-
-    def marked() -> bool:
-        return bool(restored.redis().exists("footfall:stores"))
+    redis = restored.redis()
 
     def has_events() -> bool:
-        with restored.database() as database:
-            return database["events"].estimated_document_count() > 100
+        # A new client finds a server at once that has just started.
+        with MongoClient[dict[str, Any]](restored.mongodb_uri, serverSelectionTimeoutMS=50) as client:
+            return client.get_default_database()["events"].estimated_document_count() > 100
 
     def has_counts() -> bool:
-        return bool(restored.redis().exists("footfall:books"))
+        return bool(redis.exists("footfall:books"))
 
-    for reached in (marked, has_events, has_counts):
-        process = start_command(restored, "restore", str(tmp_path / "backup"))
+    for is_reached in (lambda: True, has_events, has_counts):
 
-        def is_there(reached=reached, process=process) -> bool:
-            try:
-                return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE or reached()
-            except (RedisError, PyMongoError):
-                return False
+        def is_there(is_reached: Callable[[], bool] = is_reached) -> bool:
+            with suppress(RedisError, PyMongoError):
+                return bool(redis.exists("footfall:stores")) and is_reached()
+            return False
 
-        wait_for(is_there, "a restore that has begun", 60)
-        assert process.poll() is None, "it was not killed in time"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        kill_at(start_command(restored, "restore", str(tmp_path / "backup")), is_there)
         restored.launch()
         assert restored.process.wait(timeout=60) == 1
         assert "did not finish. Run the same `footfall restore` again to continue it" in restored.output()
