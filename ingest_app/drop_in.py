@@ -1,4 +1,4 @@
-"""Shared by the drop-in endpoints: errors in the form that their clients read, and the look-up of sites."""
+"""Shared by the drop-in endpoints: errors as their clients read them, the look-up of sites, batches of our tracker."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -7,10 +7,10 @@ from typing import Annotated, NotRequired, TypedDict
 
 from flask import Flask, Response, request
 
-from analytics.events.schema import InvalidEvent, described
+from analytics.events.schema import InvalidEvent, described, load_moment
 from analytics.json_schema import Count
 from analytics.sites.site import Site
-from ingest_app.hit import MOST_LOOK_UPS, too_many_sites
+from ingest_app.hit import MOST_LOOK_UPS, Environ, Hit, checked_events, read_hit, too_many_sites
 from web.errors import Error
 
 # What the descriptions of the drop-in routes share.
@@ -131,3 +131,23 @@ class SitesMeant:
             site = self._find(name)
             self._found[name] = site.site_id if site else name
         return self._found[name]
+
+
+def read_own_batch(environ: Environ, body: object, meant: SitesMeant) -> Hit | None:
+    """Reads a batch that our tracker sent in place of another system's script (ingest_app/js/stand_in.js).
+
+    Its events name their sites as clients of that system do. Returns None for any other body. Raises InvalidEvent, and
+    Unavailable from `meant`.
+    """
+    if not isinstance(body, dict) or "events" not in body:
+        return None
+    events = [each for event in checked_events(body["events"]) for each in _for_each_site(event, meant)]
+    return read_hit(environ, checked_events(events), load_moment("sent_at", body.get("sent_at")))
+
+
+def _for_each_site(event: object, meant: SitesMeant) -> list[object]:
+    names = event.get("site_id") if isinstance(event, dict) else None
+    if not isinstance(event, dict) or not isinstance(names, str):
+        return [event]
+    sites = dict.fromkeys(meant.id_of(name.strip().removeprefix("www.")) for name in names.split(","))
+    return [event | {"site_id": site_id} for site_id in sites]

@@ -8,12 +8,12 @@
 (function () {
   const script = document.currentScript
   const data = script.dataset
-  const early = window.footfall?.q || [] // calls from before this script was there
+  const { q: early = [], props } = window.footfall || {} // calls from before this script was there; stand_in.js sets props
   if (data.dnt != null && (navigator.doNotTrack == 1 || navigator.globalPrivacyControl)) {
     window.footfall = () => {}
     return
   }
-  const endpoint = (data.api || script.src.replace(/\/js\/[^/]*$/, '')) + '/events'
+  const endpoint = data.endpoint || (data.api || script.src.replace(/\/js\/[^/]*$/, '')) + '/events'
 
   const FILES = /\.(7z|apk|avi|csv|dmg|docx?|epub|exe|gz|iso|key|midi?|mov|mp3|mp4|mpe?g|msi|ods|odt|pdf|pkg|pptx?|rar|rtf|txt|wav|webm|wma|wmv|xlsx?|zip)$/i
 
@@ -135,6 +135,7 @@
       timestamp: new Date(now).toISOString(),
       site_id: data.site,
       screen: screen.width + 'x' + screen.height,
+      props,
       ...page,
       ...options,
     }

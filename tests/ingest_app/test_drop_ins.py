@@ -28,6 +28,7 @@ from analytics.sites.schema import load_site
 from analytics.sites.site import Site
 from config.settings import Settings
 from ingest_app import create_app
+from ingest_app.hit import MOST_EVENTS
 from tests.support.services import ADMIN_KEY, NOW, WakeUps, make_services
 
 KEY = "b59e9c65-ae32-47f1-8400-119fcf4861c4"
@@ -94,6 +95,36 @@ def test_a_site_is_known_by_its_domains_its_write_key_and_its_id(
 ):
     assert send(production, name).status_code in (200, 202)
     assert [event.site_id for event in admitted()] == ["shop"]
+
+
+@pytest.mark.parametrize(
+    ("route", "name", "sites"),
+    [
+        ("/api/event", "www.shop.example", ["shop"]),
+        ("/api/event", "shop.test, other.example, shop", ["shop", "other"]),
+        ("/api/event", "unknown.example", []),
+        ("/api/send", KEY, ["shop"]),
+        ("/api/send", "shop", ["shop"]),
+    ],
+)
+def test_our_tracker_may_send_a_batch_to_the_route_of_another_system(
+    production: FlaskClient, admitted, route: str, name: str, sites: list[str]
+):
+    event = {"site_id": name, "event_type": "a", "event_id": "1", "timestamp": "2026-11-22T19:30:00Z"}
+    sent = {"events": [event, event | {"event_id": "2"}, {"event_type": "a"}, "nonsense"], "sent_at": None}
+    assert production.post(route, json=sent, headers={"User-Agent": BROWSER}).status_code == (
+        202 if route == "/api/event" else 200
+    )
+    assert sorted((event.site_id, event.event_type) for event in admitted()) == sorted(
+        (site, "a") for site in sites * 2
+    )
+
+
+def test_a_batch_of_our_tracker_with_too_many_events_for_its_sites_is_refused(production: FlaskClient):
+    names = ",".join(f"s{n}" for n in range(50))
+    events = [{"site_id": names, "event_type": "a"}] * (MOST_EVENTS // 50 + 1)
+    answer = production.post("/api/event", json={"events": events})
+    assert (answer.status_code, answer.json["code"]) == (400, "too_many_events")
 
 
 def test_in_production_plausible_clients_are_not_told_of_an_unknown_domain(

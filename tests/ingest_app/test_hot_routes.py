@@ -27,6 +27,14 @@ BODIES = {
     "/v1/t": [SEGMENT],
     "/v1/page": [SEGMENT | {"name": "Home"}],
 }
+# What our tracker sends to the routes of other systems. The number of events that it has for existing sites is 2.
+OWN_BATCH = {
+    "events": [EVENT, EVENT | {"site_id": "a, b"}, EVENT | {"site_id": 5}, 7],
+    "sent_at": "2026-11-28T10:00:00Z",
+}
+OWN_BATCHES: list[Any] = [OWN_BATCH, OWN_BATCH | {"sent_at": "never"}, {"events": {}}, {"events": [EVENT] * 1001}]
+for path in ("/api/event", "/api/send"):
+    BODIES[path] += OWN_BATCHES
 RAW = [b"", b"{", b"\xff\xfe", b'"\\ud800"', b"{} {}", b"[" * 5000]
 CASES = [
     *[(path, json.dumps(body).encode()) for path, bodies in BODIES.items() for body in [*bodies, *BROKEN]],

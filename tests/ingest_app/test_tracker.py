@@ -1,31 +1,52 @@
-"""The answer of /js/footfall.js. tests/system/test_tracker_in_browser.py tests what the script does."""
+"""The scripts as they are served. The browser tests in tests/system test what they do."""
 
 import gzip
+from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from ingest_app.js.build import BUILT, MOST_BYTES, build
+from ingest_app.js.build import MOST_BYTES, build
+from ingest_app.tracker import STAND_IN, TRACKER
 
 URL = "/js/footfall.js"
+SERVED = {
+    URL: TRACKER,
+    "/script.js": STAND_IN,
+    "/js/script.js": STAND_IN,
+    "/js/plausible.js": STAND_IN,
+    "/js/script.hash.outbound-links.js": STAND_IN,
+    "/js/plausible.manual.js": STAND_IN,
+}
 
 
-def test_the_served_tracker_is_what_make_tracker_builds():
-    assert build() == BUILT.read_bytes(), "run `make tracker`"
+@pytest.mark.parametrize("script", [TRACKER, STAND_IN])
+def test_a_served_script_is_what_make_tracker_builds(script: Path):
+    assert build(script) == script.read_bytes(), "run `make tracker`"
 
 
-def test_the_tracker_is_below_2048_bytes_gzipped_as_it_is_served(ingest: FlaskClient):
-    answer = ingest.get(URL, headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
+@pytest.mark.parametrize(("url", "script"), SERVED.items())
+def test_a_script_is_served_below_its_limit_of_bytes(ingest: FlaskClient, url: str, script: Path):
+    answer = ingest.get(url, headers={"Accept-Encoding": "gzip, deflate, br, zstd"})
     assert answer.headers["Content-Encoding"] == "gzip"
-    assert int(answer.headers["Content-Length"]) == len(answer.data) < MOST_BYTES == 2048
-    assert gzip.decompress(answer.data) == BUILT.read_bytes()
+    assert int(answer.headers["Content-Length"]) == len(answer.data) < MOST_BYTES[script]
+    assert gzip.decompress(answer.data) == script.read_bytes()
+
+
+def test_the_tracker_has_at_most_2048_bytes():
+    assert MOST_BYTES[TRACKER] == 2048
+
+
+@pytest.mark.parametrize("url", ["/js/other.js", "/js/scripts.js", "/js/script..js/x", "/plausible.js"])
+def test_other_names_are_no_script(ingest: FlaskClient, url: str):
+    assert ingest.get(url).status_code == 404
 
 
 @pytest.mark.parametrize("accepted", [None, "identity", "gzip;q=0", "br"])
 def test_a_client_that_does_not_accept_gzip_gets_the_plain_file(ingest: FlaskClient, accepted: str | None):
     answer = ingest.get(URL, headers={"Accept-Encoding": accepted} if accepted else {})
     assert "Content-Encoding" not in answer.headers
-    assert answer.data == BUILT.read_bytes()
+    assert answer.data == TRACKER.read_bytes()
 
 
 def test_any_page_may_load_the_tracker(ingest: FlaskClient):
@@ -51,4 +72,4 @@ def test_the_tracker_is_cached_for_an_hour_and_revalidated_by_its_etag(ingest: F
 
 
 def test_the_tracker_sets_no_cookie():
-    assert "cookie" not in BUILT.read_text()
+    assert "cookie" not in TRACKER.read_text()

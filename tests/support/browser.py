@@ -25,7 +25,7 @@ FLAGS = [
 
 PAGE = """<!doctype html><html lang="en"><title>{path}</title>
 <script nonce="here">{before}</script>
-<script defer src="{tracker}/js/footfall.js" {attributes}></script>
+<script defer src="{tracker}{script}" {attributes}></script>
 <script type="speculationrules" nonce="here">{rules}</script>
 <body style="margin: 0; height: 4000px">{links}"""
 
@@ -79,13 +79,16 @@ class Pages(Listener):
     """A server on which each path is a page with the tracker, which comes from `tracker`.
 
     `attributes`: of the tracker's tag. `before`: a script that runs first. `links`: the body. `rules`: what to
-    prerender. All may be changed between two visits.
+    prerender. `script` and `names_site`: the path of the tracker and the attribute for the site. All may be changed
+    between two visits.
     """
 
     def __init__(self, tracker: str, site: str) -> None:
         super().__init__(_Page, pages=self)
         self.tracker = tracker
         self.site = site
+        self.script = "/js/footfall.js"
+        self.names_site = "data-site"
         self.attributes = ""
         self.before = ""
         self.links = ""
@@ -98,7 +101,8 @@ class Pages(Listener):
             path=path,
             before=self.before,
             tracker=self.tracker,
-            attributes=f'data-site="{self.site}" {self.attributes}',
+            script=self.script,
+            attributes=f'{self.names_site}="{self.site}" {self.attributes}',
             rules=self.rules,
             links=self.links,
         ).encode()

@@ -193,6 +193,74 @@ def test_a_custom_event_s_props_and_revenue_reach_a_query_also_when_it_came_befo
     }
 
 
+def test_the_script_named_as_plausible_s_understands_its_tag_and_its_function(visitor: Visitor, records: Records):
+    visitor.pages.script, visitor.pages.names_site = "/js/script.hash.local.tagged-events.js", "data-domain"
+    visitor.pages.attributes = 'event-author="ann"'
+    visitor.pages.before = """
+      window.plausible = window.plausible || function () { (plausible.q = plausible.q || []).push(arguments) }
+      plausible('Early', { props: { n: 1 } })
+    """
+    visitor.pages.links = """
+      <a id="tagged" class="big plausible-event-name=Buy+now plausible-event-plan--pro" href="#/cart">Buy</a>
+      <form class="plausible-event-name=Contact"><button id="contact" type="button">Do not send</button></form>
+    """
+    visitor.open("/shop#/start")
+    visitor.run("""plausible('Signup', {
+      u: '/join', revenue: { amount: 10, currency: 'EUR' }, callback: (answer) => { window.said = answer.status } })""")
+    wait_for(lambda: visitor.run("return window.said") == 202, "the callback")
+    visitor.click("contact")
+    visitor.click("tagged")
+    visitor.run("document.querySelector('form').addEventListener('submit', (event) => event.preventDefault())")
+    visitor.run("document.querySelector('form').requestSubmit()")
+    found = records.expect(
+        view("/shop#/start"), ("Early", "/shop#/start"), ("Signup", "/join"), ("Buy now", "/shop#/start"),
+        view("/shop#/cart"), ("Contact", "/shop#/cart"),
+    )  # fmt: skip
+    props = {(event["event_type"], event["path"]): event.get("props") for event in found}
+    assert props[view("/shop#/start")] == {"author": "ann"}
+    assert props["Early", "/shop#/start"] == {"author": "ann", "n": 1}
+    assert props["Buy now", "/shop#/start"] == {"author": "ann", "plan": "pro"}
+    wait_for(visitor.has_nothing_waiting, "an empty queue")
+
+
+def test_the_script_named_as_umami_s_understands_its_tag_and_its_object(visitor: Visitor, records: Records):
+    visitor.pages.script, visitor.pages.names_site = "/script.js", "data-website-id"
+    visitor.pages.attributes = 'data-domains="a.example, 127.0.0.1"'
+    visitor.pages.links = '<button id="tagged" data-umami-event="Buy" data-umami-event-plan="pro">Buy</button>'
+    visitor.open("/shop")
+    visitor.run("umami.track('Signup', { seats: 3 })")
+    visitor.run("umami.track((given) => ({ ...given, url: '/virtual', title: 'Virtual' }))")
+    visitor.run("umami.identify('user-7')")
+    visitor.click("tagged")
+    found = records.expect(view("/shop"), ("Signup", "/shop"), view("/virtual"), ("Buy", "/virtual"))
+    told = {event["event_type"]: event for event in found}
+    assert told["Signup"]["props"] == {"seats": 3}
+    assert told["Buy"]["props"] == {"plan": "pro"}
+    assert (told["Buy"]["user_id"], "user_id" in told["Signup"]) == ("user-7", False)
+
+
+@pytest.mark.parametrize(
+    ("script", "attributes", "before"),
+    [
+        ("/js/script.js", 'data-domain="{site}"', ""),  # a page on 127.0.0.1, and no `local` in the name
+        ("/js/script.local.js", 'data-domain="{site}"', "localStorage.plausible_ignore = 'true'"),
+        ("/js/script.local.manual.js", 'data-domain="{site}"', ""),
+        ("/script.js", 'data-website-id="{site}" data-domains="a.example"', ""),
+        ("/script.js", 'data-website-id="{site}" data-auto-track="false"', ""),
+        ("/script.js", 'data-website-id="{site}"', "localStorage['umami.disabled'] = 1"),
+    ],
+)
+def test_a_page_that_another_system_s_script_would_not_count_is_not_counted(
+    visitor: Visitor, script: str, attributes: str, before: str
+):
+    pages = visitor.pages
+    pages.script, pages.names_site, pages.before = script, "data-unused", before
+    pages.attributes = attributes.format(site=pages.site)
+    visitor.open("/")
+    assert visitor.has_nothing_waiting()
+    assert not visitor.run("return performance.getEntriesByType('resource').some(({ name }) => name.includes('/api/'))")
+
+
 def test_events_of_one_millisecond_keep_their_order(visitor: Visitor, records: Records):
     visitor.open("/")
     visitor.run("for (let n = 0; n < 40; n++) footfall('Step', { props: { n } })")
