@@ -28,7 +28,7 @@ from web.front_page import front_page_blueprint
 from web.metrics import metrics_blueprint
 
 # Requests of these paths run on the event loop (web/gunicorn_worker.py).
-_SCRIPTS = ("/js/footfall.js", "/js/script.js", "/script.js")
+_SCRIPTS = ("/js/footfall.js", "/js/footfall.extras.js", "/js/script.js", "/script.js")
 ON_LOOP = frozenset({*HOT_ROUTES, *_SCRIPTS, "/events", "/pixel.gif", "/healthz"})
 UNLIMITED = {"/healthz", "/readyz", "/metrics"}  # monitoring requests these paths all the time
 

@@ -15,6 +15,7 @@ from web.openapi import Operation, described_by
 _FOLDER = Path(__file__).parent / "js"
 TRACKER = _FOLDER / "footfall.min.js"
 STAND_IN = _FOLDER / "stand_in.min.js"
+EXTRAS = _FOLDER / "extras.min.js"
 
 _HEADERS = {
     # Short, so that a new version is in use everywhere within an hour. While the server is not reachable, browsers use
@@ -32,6 +33,7 @@ _SCRIPT = Operation(
     headers={"ETag": {"required": True, "schema": TEXT}},
     uses_stores=False,
 )
+_EXTRAS = replace(_SCRIPT, summary="The optional second script: forms, tagged elements, missing pages, web vitals")
 _STAND_IN = replace(
     _SCRIPT,
     summary="The tracker script for pages of Plausible or Umami",
@@ -49,12 +51,17 @@ _VARIANT = replace(
 
 def tracker_blueprint() -> Blueprint:
     blueprint = Blueprint("tracker", __name__)
-    tracker, stand_in = _script(TRACKER), _script(STAND_IN)
+    tracker, extras, stand_in = map(_script, (TRACKER, EXTRAS, STAND_IN))
 
     @blueprint.get("/js/footfall.js")
     @described_by(_SCRIPT)
     def get_tracker() -> Response:
         return tracker()
+
+    @blueprint.get("/js/footfall.extras.js")
+    @described_by(_EXTRAS)
+    def get_extras() -> Response:
+        return extras()
 
     @blueprint.get("/js/script.js")
     @blueprint.get("/js/plausible.js")

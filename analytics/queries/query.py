@@ -24,7 +24,7 @@ OF_MONEY = ("total_revenue", "average_revenue")
 SHARES = ("percentage",)  # needs a dimension
 METRICS = (*COUNTS, *OF_VISITS, *OF_PAGES, *OF_GOALS, *OF_MONEY, *SHARES)
 # The functions of a metric of a property's numbers, such as "sum:props:price".
-OF_NUMBERS = ("count", "sum", "average", "median", "p90")
+OF_NUMBERS = ("count", "sum", "average", "median", "p75", "p90")
 
 _NAMED = ("country_name", "region_name", "city_name")
 EVENT_DIMENSIONS = ("event:goal", "event:page", "event:hostname", "event:name")

@@ -40,7 +40,7 @@ from analytics.sql import TRUE, Sql, joined_by, put, value
 _SHARE = "CASE WHEN {whole} > 0 THEN ((20000 * {part} + {whole}) // (2 * {whole}))::DOUBLE / 100 ELSE 0.0 END"
 _PER_VISIT = "CASE WHEN {n} > 0 THEN (2 * {sum} + {unit} * {n}) // (2 * {unit} * {n}) ELSE 0 END"
 _MEAN = "sign({sum})::HUGEINT * ((2 * abs({sum}) + {n}) // (2 * {n}))"
-_TENTHS = {"median": 5, "p90": 9}  # of the way from the least number to the greatest
+_PERCENT = {"median": 50, "p75": 75, "p90": 90}  # of the way from the least number to the greatest
 
 _OF_EVENTS = {"pageviews", "events", "time_on_page", "scroll_depth", *OF_MONEY}
 # The columns of a metric, in addition to those that tell visitors and visits apart.
@@ -340,13 +340,13 @@ def _metric_of_numbers(shape: _Shape, name: str, ctes: dict[str, Sql]) -> str:
             return f"coalesce(count{n}, 0)"
         case "average":
             return _MEAN.format(sum=f"sum{n}", n=f"count{n}")
-        case "median" | "p90":
+        case "median" | "p75" | "p90":
             ctes[f"quantiles{n}"] = _quantiles(shape, n)
     return f"{function}{n}"
 
 
 def _quantiles(shape: _Shape, n: int) -> Sql:
-    """The median and the 90th percentile of a property's numbers. Between two numbers, both are interpolated."""
+    """The percentiles of a property's numbers. Between two numbers, they are interpolated."""
     dimensions = "".join(f"{name}, " for name in shape.names)
     group = f"PARTITION BY {', '.join(shape.names)}" if shape.names else ""
     times = (
@@ -359,11 +359,11 @@ def _quantiles(shape: _Shape, n: int) -> Sql:
         f" FROM ({times})"
     )
     quantiles = []
-    for name, tenths in _TENTHS.items():
-        below = f"min(number) FILTER (upto > {tenths} * last // 10)"
-        above = f"min(number) FILTER (upto > ({tenths} * last + 9) // 10)"
-        between = f"(10 * {below} + {tenths} * any_value(last) % 10 * ({above} - {below}))"
-        quantiles.append(f"{_MEAN.format(sum=between, n=10)} AS {name}{n}")
+    for name, percent in _PERCENT.items():
+        below = f"min(number) FILTER (upto > {percent} * last // 100)"
+        above = f"min(number) FILTER (upto > ({percent} * last + 99) // 100)"
+        between = f"(100 * {below} + {percent} * any_value(last) % 100 * ({above} - {below}))"
+        quantiles.append(f"{_MEAN.format(sum=between, n=100)} AS {name}{n}")
     return Sql(f"SELECT {dimensions}{', '.join(quantiles)} FROM ({places}){_grouped(shape.names)}")
 
 

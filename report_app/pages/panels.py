@@ -14,7 +14,7 @@ from report_app.url_parameters import PROP
 Body = dict[str, Any]
 
 PANEL_ROWS = 6  # of a panel
-FUNCTIONS_SHOWN = ("sum", "average", "median", "p90")
+FUNCTIONS_SHOWN = ("sum", "average", "median", "p75", "p90")
 LIST_ROWS = 50  # of one page of a full list
 MOST_SUGGESTED_VALUES = 12
 MOST_COUNTRIES = 500  # of the map; more codes than countries have

@@ -38,7 +38,13 @@ METRIC_LABELS = {
     "percentage": "Share",
     "total_revenue": "Revenue",
 }
-FUNCTION_LABELS = {"sum": "Sum", "average": "Average", "median": "Median", "p90": "90th percentile"}
+FUNCTION_LABELS = {
+    "sum": "Sum",
+    "average": "Average",
+    "median": "Median",
+    "p75": "75th percentile",
+    "p90": "90th percentile",
+}
 _PERCENTS = ("bounce_rate", "scroll_depth", "conversion_rate", "percentage")
 _DURATIONS = ("visit_duration", "time_on_page")
 

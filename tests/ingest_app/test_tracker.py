@@ -7,11 +7,12 @@ import pytest
 from flask.testing import FlaskClient
 
 from ingest_app.js.build import MOST_BYTES, build
-from ingest_app.tracker import STAND_IN, TRACKER
+from ingest_app.tracker import EXTRAS, STAND_IN, TRACKER
 
 URL = "/js/footfall.js"
 SERVED = {
     URL: TRACKER,
+    "/js/footfall.extras.js": EXTRAS,
     "/script.js": STAND_IN,
     "/js/script.js": STAND_IN,
     "/js/plausible.js": STAND_IN,
@@ -20,7 +21,7 @@ SERVED = {
 }
 
 
-@pytest.mark.parametrize("script", [TRACKER, STAND_IN])
+@pytest.mark.parametrize("script", [TRACKER, STAND_IN, EXTRAS])
 def test_a_served_script_is_what_make_tracker_builds(script: Path):
     assert build(script) == script.read_bytes(), "run `make tracker`"
 
@@ -33,8 +34,8 @@ def test_a_script_is_served_below_its_limit_of_bytes(ingest: FlaskClient, url: s
     assert gzip.decompress(answer.data) == script.read_bytes()
 
 
-def test_the_tracker_has_at_most_2048_bytes():
-    assert MOST_BYTES[TRACKER] == 2048
+def test_the_tracker_and_the_extras_have_at_most_2048_bytes_each():
+    assert MOST_BYTES[TRACKER] == MOST_BYTES[EXTRAS] == 2048
 
 
 @pytest.mark.parametrize("url", ["/js/other.js", "/js/scripts.js", "/js/script..js/x", "/plausible.js"])

@@ -153,17 +153,17 @@ def orders(database: Database) -> None:
     tell(database, *bought, left, {"at": "20 10:00:00", "event_type": "buy", "props": {"price": 6.4}})
 
 
-OF_PRICES = [f"{function}:props:price" for function in ("count", "sum", "average", "median", "p90")]
+OF_PRICES = [f"{function}:props:price" for function in ("count", "sum", "average", "median", "p75", "p90")]
 
 
 def test_numbers_of_a_property_are_exact_and_other_values_are_left_out(report: FlaskClient, orders: None):
-    assert results(report, metrics=OF_PRICES) == [[4, 12.8, 3.2, 1.35, 7.75]]
+    assert results(report, metrics=OF_PRICES) == [[4, 12.8, 3.2, 1.35, 4.375, 7.75]]
     assert results(report, metrics=["events"], filters=[["is_not", "event:props:price", ["(none)"]]]) == [[6]]
-    nothing = [0, None, None, None, None]
+    nothing = [0, None, None, None, None, None]
     assert results(report, metrics=OF_PRICES, filters=[["is", "event:name", ["pageview"]]]) == [nothing]
     compared = ask(report, metrics=OF_PRICES, include={"comparisons": {"mode": "previous_period"}}).json
     assert compared["results"][0]["comparison"] == {
-        "dimensions": [], "metrics": [1, 6.4, 6.4, 6.4, 6.4], "change": [300, 100, -50, -79, 21],
+        "dimensions": [], "metrics": [1, 6.4, 6.4, 6.4, 6.4, 6.4], "change": [300, 100, -50, -79, -32, 21],
     }  # fmt: skip
 
 

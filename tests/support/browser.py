@@ -76,7 +76,7 @@ class Listener:
 
 
 class Pages(Listener):
-    """A server on which each path is a page with the tracker, which comes from `tracker`.
+    """A server on which each path is a page with the tracker, which comes from `tracker`. `/missing...` has status 404.
 
     `attributes`: of the tracker's tag. `before`: a script that runs first. `links`: the body. `rules`: what to
     prerender. `script` and `names_site`: the path of the tracker and the attribute for the site. All may be changed
@@ -136,7 +136,8 @@ class _Page(Quiet):
             self.answer(204, b"")
             return
         html = self.pages.html(self.path)
-        self.answer(200, html, Content_Type="text/html", Content_Security_Policy=self.pages.policy())
+        status = 404 if self.path.startswith("/missing") else 200
+        self.answer(status, html, Content_Type="text/html", Content_Security_Policy=self.pages.policy())
 
 
 class FramingPage(Quiet):

@@ -452,7 +452,7 @@ def _of_numbers(function: str, numbers: list[Fraction]) -> Fraction | int | None
             return sum(numbers, Fraction(0))
         case "average":
             return rounded(sum(numbers, Fraction(0)) / len(numbers), 9)
-    place = (len(numbers) - 1) * {"median": Fraction(1, 2), "p90": Fraction(9, 10)}[function]
+    place = (len(numbers) - 1) * {"median": Fraction(1, 2), "p75": Fraction(3, 4), "p90": Fraction(9, 10)}[function]
     below, above = numbers[floor(place)], numbers[ceil(place)]
     return rounded(below + (place - floor(place)) * (above - below), 9)
 

@@ -261,6 +261,39 @@ def test_a_page_that_another_system_s_script_would_not_count_is_not_counted(
     assert not visitor.run("return performance.getEntriesByType('resource').some(({ name }) => name.includes('/api/'))")
 
 
+def test_the_extras_count_forms_tagged_elements_missing_pages_and_web_vitals(visitor: Visitor, records: Records):
+    visitor.pages.links = f"""
+      <script defer src="{visitor.pages.tracker}/js/footfall.extras.js"></script>
+      <h1>A large text, which is painted</h1>
+      <button id="buy" data-footfall-event="Buy" data-footfall-prop-plan-name="pro"><b>Buy</b></button>
+      <form id="contact"></form>
+      <form id="tagged" data-footfall-event="Newsletter"></form>
+    """
+    visitor.open("/missing")
+    wait_for(lambda: visitor.run("return performance.getEntriesByType('paint').length") > 0, "a painted page")
+    visitor.click("buy")
+    stay = "document.addEventListener('submit', (event) => event.preventDefault());"
+    visitor.run(f"{stay} for (const form of document.forms) form.requestSubmit()")
+    visitor.open("/next")
+    visitor.pages.links = visitor.pages.links.replace("defer", "defer data-without='forms, missing, tagged'")
+    visitor.open("/missing-too")
+    visitor.run(f"{stay} for (const form of document.forms) form.requestSubmit()")
+    visitor.open("/")
+    found = records.expect(
+        view("/missing"), ("404", "/missing"), ("Buy", "/missing"), ("Form: Submission", "/missing"),
+        ("Newsletter", "/missing"), ("Web Vitals", "/missing"), view("/next"), ("Web Vitals", "/next"),
+        view("/missing-too"), ("Web Vitals", "/missing-too"), view("/"),
+    )  # fmt: skip
+    props = {(event["event_type"], event["path"]): event.get("props") for event in found}
+    assert props["Buy", "/missing"] == {"planName": "pro"}
+    assert props["Form: Submission", "/missing"] == {"form": "contact"}
+    vitals = props["Web Vitals", "/missing"]
+    assert 0 < vitals["LCP"] < 60_000
+    assert 0 <= vitals["CLS"] < 1
+    ((lcp,),) = records.ask(["p75:props:LCP"], [], filters=[["is", "event:page", ["/missing"]]]).values()
+    assert lcp == vitals["LCP"]
+
+
 def test_events_of_one_millisecond_keep_their_order(visitor: Visitor, records: Records):
     visitor.open("/")
     visitor.run("for (let n = 0; n < 40; n++) footfall('Step', { props: { n } })")
