@@ -24,7 +24,7 @@ from analytics.enrichment.spam_referrers import SpamReferrers
 from analytics.enrichment.user_agents import agent_of
 from analytics.events.drop import Drop
 from analytics.events.event import Event, storable
-from analytics.events.page_patterns import matches
+from analytics.events.page_patterns import matches, ruled
 from analytics.events.page_urls import PageUrlParts, bare_hostname, read_path, read_url
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
@@ -148,6 +148,15 @@ def drop_excluded_paths(draft: Draft) -> str | None:
     return "excluded_path" if draft.path and matches(draft.site.excluded_paths, draft.path) else None
 
 
+def put_ruled_path(draft: Draft) -> None:
+    """Apply the site's rules to the path: its case, and the pages that count as one."""
+    if draft.path and draft.site.path_case == "lower":
+        page, mark, query = draft.path.partition("?")
+        draft.path = page.lower() + mark + query
+    if draft.path:
+        draft.path = ruled(draft.site.path_rules, draft.path)
+
+
 def drop_bots(draft: Draft) -> str | None:
     return "bot" if draft.client.user_agent and agent_of(draft.client.user_agent).is_bot else None
 
@@ -238,6 +247,7 @@ STEPS: Sequence[Step] = (
     put_page,
     drop_foreign_hostnames,
     drop_excluded_paths,
+    put_ruled_path,
     drop_bots,
     drop_spam_referrers,
     put_browser,

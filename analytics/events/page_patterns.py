@@ -1,4 +1,4 @@
-"""Patterns of pages: the page of a goal or of a funnel's step, and a site's excluded paths. Pure.
+"""Patterns of pages: the page of a goal or of a funnel's step, a site's excluded paths, and its path rules. Pure.
 
 `*` stands for any text within a part of the path, and `**` for any text. Workers match each event with Python's
 regular expressions, and queries match in DuckDB with RE2.
@@ -18,6 +18,21 @@ def page_pattern(page: str) -> str:
 def matches(patterns: Sequence[str], path: str) -> bool:
     """Whether one of the patterns matches the page."""
     return bool(patterns) and _any_of(tuple(patterns)).fullmatch(path) is not None
+
+
+def ruled(rules: Sequence[str], path: str) -> str:
+    """Returns the first rule that fits the path, in place of the path, and else the path itself. In a rule, `:name`
+    stands for one part of a path. The query of the path stays.
+    """
+    page, mark, query = path.partition("?")
+    found = _any_rule(tuple(rules)).fullmatch(page) if rules else None
+    return path if found is None else rules[(found.lastindex or 1) - 1] + mark + query
+
+
+@lru_cache(maxsize=1000)
+def _any_rule(rules: tuple[str, ...]) -> re.Pattern[str]:
+    parts = (re.split(r"(?<=/):[A-Za-z_]\w*(?=/|$)", rule) for rule in rules)
+    return re.compile("|".join(f"({'[^/]+'.join(map(re.escape, literals))})" for literals in parts))
 
 
 @lru_cache(maxsize=1000)

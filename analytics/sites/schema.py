@@ -17,7 +17,7 @@ from marshmallow.validate import Length, OneOf, Range
 from analytics.addresses import plain_network
 from analytics.events.event_size import LARGEST, LEAST
 from analytics.json_schema import Json, an_object, schema_of, text
-from analytics.schema_fields import CURRENCY, OPTIONAL, Code, Flag, StrictSchema, Text, Whole, normalized
+from analytics.schema_fields import CURRENCY, OPTIONAL, Code, Flag, StrictSchema, Text, Whole, is_encodable, normalized
 from analytics.sites.site import Goal, SavedFilter, Site
 from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
 
@@ -180,6 +180,20 @@ class Network(fields.Field[IPv4Network | IPv6Network]):
         return str(value.network_address if value.num_addresses == 1 else value)
 
 
+class PathRule(fields.String):
+    """A path in which `:name` stands for one part, such as /user/:id."""
+
+    json_schema: Json = {"type": "string", "pattern": "^/[^?]*$", "maxLength": LONGEST_PAGE, "examples": ["/user/:id"]}
+
+    default_error_messages = {"rule": "Not a path such as /user/:id."}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        rule: str = super()._deserialize(value, attr, data, **kwargs)
+        if not rule.startswith("/") or "?" in rule or len(rule) > LONGEST_PAGE or not is_encodable(rule):
+            raise self.make_error("rule")
+        return rule
+
+
 def _several(each: fields.Field[Any]) -> fields.List[Any]:
     return fields.List(each, validate=Length(max=_MOST_LISTED), **OPTIONAL)
 
@@ -207,6 +221,8 @@ class SiteSchema(StrictSchema):
     backdate_days = Whole(validate=Range(0, _MOST_DAYS), **OPTIONAL)
     retention_days = Whole(validate=Range(1, _MOST_DAYS), **OPTIONAL)
     trailing_slash = fields.String(validate=OneOf(["keep", "drop"]), **OPTIONAL)
+    path_case = fields.String(validate=OneOf(["keep", "lower"]), **OPTIONAL)
+    path_rules = _several(PathRule())
     max_event_bytes = Whole(validate=Range(LEAST, LARGEST), **OPTIONAL)
     saved_filters = fields.List(
         fields.Nested(SavedFilterSchema),

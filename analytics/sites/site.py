@@ -45,7 +45,9 @@ class Site:
     `excluded_paths` may contain `*` and `**` as in a goal's page. `allowed_parameters` holds the parameters of a page's
     query that are kept. `backdate_days` is how old an event without an API key may be. `retention_days`: older events
     are purged, or never if it is None. `trailing_slash`: whether `/pricing/` stays a separate page or becomes
-    `/pricing`. `max_event_bytes` is the largest size of an event (analytics/events/event_size.py).
+    `/pricing`. `path_case`: whether `/Pricing` stays a separate page or becomes `/pricing`. `path_rules`: pages that
+    count as one, such as `/user/:id`. `max_event_bytes` is the largest size of an event
+    (analytics/events/event_size.py).
     """
 
     site_id: str
@@ -62,5 +64,7 @@ class Site:
     backdate_days: Count = 30
     retention_days: Count | None = None
     trailing_slash: Literal["keep", "drop"] = "keep"
+    path_case: Literal["keep", "lower"] = "keep"
+    path_rules: tuple[str, ...] = ()
     max_event_bytes: Count = MOST_EVENT_BYTES
     saved_filters: tuple[SavedFilter, ...] = ()

@@ -50,6 +50,10 @@ SETTING_FIELDS = (
     SettingField("backdate_days", "Oldest event, in days", "number", "Of events that are sent without an API key."),
     SettingField("max_event_bytes", "Largest event, in bytes", "number"),
     SettingField("trailing_slash", "Slash at the end of a path", hint="keep or drop."),
+    SettingField("path_case", "Capital letters in a path", hint="keep or lower."),
+    SettingField(
+        "path_rules", "Pages that count as one", "lines", "For example /user/:id. The first that fits counts."
+    ),
     SettingField("honours_dnt", "Drop hits with Do Not Track or GPC", "flag"),
     SettingField("shows_visitors", "The history of a visitor may be queried", "flag"),
 )

@@ -41,7 +41,8 @@ SITE = Site(
 UNSET = {
     "timezone": "UTC", "goals": [], "shows_visitors": False, "domains": [], "allowed_origins": [], "write_key": None,
     "honours_dnt": False, "excluded_ips": [], "excluded_paths": [], "allowed_parameters": [], "backdate_days": 30,
-    "retention_days": None, "trailing_slash": "keep", "max_event_bytes": 8192, "saved_filters": [],
+    "retention_days": None, "trailing_slash": "keep", "path_case": "keep", "path_rules": [], "max_event_bytes": 8192,
+    "saved_filters": [],
 }  # fmt: skip
 
 

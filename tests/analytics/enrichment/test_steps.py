@@ -175,6 +175,30 @@ def test_a_site_may_have_pages_without_their_last_slash():
     assert enriched(path="/pricing/").path == "/pricing/"
 
 
+@pytest.mark.parametrize(
+    ("path", "stored"),
+    [
+        ("/user/123", "/user/:id"),
+        ("/user/123/", "/user/123/"),
+        ("/user/settings", "/user/settings"),
+        ("/USER/Ann?tab=Posts&x=1", "/user/:id?tab=Posts"),
+        ("/order/7/items/a.b", "/order/:number/items/:item"),
+        ("/order/7/more/a.b", "/order/7/more/a.b"),
+        ("/app#/user/7", "/app#/user/:id"),
+        ("/a:b/c", "/a:b/c"),
+        ("/a:x/c", "/a:x/c"),
+    ],
+)
+def test_a_site_may_have_pages_that_count_as_one(path: str, stored: str):
+    rules = ["/user/settings", "/user/:id", "/order/:number/items/:item", "/app#/user/:id", "/a:b/c"]
+    site = load_site("shop", {"path_rules": rules, "path_case": "lower", "allowed_parameters": ["tab"]})
+    fragment = path.partition("#")[2]
+    url = f"https://shop.example/app#{fragment}" if fragment else None
+    assert enriched(site, path=path, url=url).path == stored
+    assert enriched(path=path, url=url).path == path.partition("?")[0]
+    assert dropped(replace(site, excluded_paths=("/user/1*",)), path="/user/123") == "excluded_path"
+
+
 @pytest.mark.parametrize("referrer", ["//", "https://[", "about:client", ":", "?", "https://", "null", "\x00"])
 def test_an_invalid_referrer_causes_no_error(referrer: str):
     enriched(url="https://shop.example/", referrer=referrer)

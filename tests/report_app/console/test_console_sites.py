@@ -65,6 +65,7 @@ def test_settings_are_shown_and_changed(owner: Browser, real: Services):
         ("retention_days", "many", "Not a valid integer."),
         ("excluded_ips", "home", "Not an address such as"),
         ("trailing_slash", "maybe", "Must be one of"),
+        ("path_rules", "user/:id", "Not a path such as /user/:id."),
     ],
 )
 def test_a_setting_that_is_wrong_is_named_and_changes_nothing(
