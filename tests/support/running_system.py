@@ -52,6 +52,12 @@ def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
             process.resume()
 
 
+def _has_ended(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    return True
+
+
 def _stands_still(process: psutil.Process) -> bool:
     for file in Path(f"/proc/{process.pid}/task").glob("*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
@@ -157,12 +163,15 @@ class System:
             )
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> list[psutil.Process]:
-        """Stops the system as Ctrl-C does. Returns the processes that it left behind, which should be none."""
+        """Stops the system as Ctrl-C does. Returns the processes that it left behind, which should be none.
+
+        A process that has ended does not count, though on a busy machine nobody may have waited for it yet.
+        """
         family = self.process.children(recursive=True)
         self.process.send_signal(how)
         self.process.wait(timeout=90)
         _, left = psutil.wait_procs(family, timeout=0.5)
-        return left
+        return [process for process in left if not _has_ended(process)]
 
     def kill(self) -> None:
         """Kills all processes of the system that still run."""
