@@ -19,9 +19,9 @@ from analytics.imports.formats import IMPORT_FORMATS, detect
 from analytics.imports.importer import SAVED_EVERY, ImportPlan, NobodyStores, Preview
 from analytics.imports.source import SourceFile, UnreadableFile
 from analytics.imports.store import ImportRecord, ImportRemoved
-from analytics.journal.audit import shown
 from analytics.sites.store import UnknownSite
 from analytics.unavailable import Unavailable
+from analytics.wording import printable
 from config.services import Services
 from config.settings import Settings
 from footfall.command_group import COMMAND_PATIENCE, Group, check_stores, fail, services_of, stores_of
@@ -69,7 +69,7 @@ def _plan(services: Services, paths: tuple[Path, ...], site: str, name: str | No
 
 
 def _import(services: Services, plan: ImportPlan, dry_run: bool) -> None:
-    click.echo(f"Format: {plan.format.title}. Site: {shown(plan.site.site_id)}.")
+    click.echo(f"Format: {plan.format.title}. Site: {printable(plan.site.site_id)}.")
     for theirs, ours in plan.format.mapping.items():
         click.echo(f"  {theirs:34} -> {ours}")
     if dry_run:
@@ -110,7 +110,7 @@ def _say_preview(seen: Preview) -> None:
 
 def _say_skipped(skipped: Mapping[str, int]) -> None:
     for reason, count in sorted(skipped.items(), key=lambda each: (-each[1], each[0])):
-        click.echo(f"  {count:,} left out: {shown(reason)}")
+        click.echo(f"  {count:,} left out: {printable(reason)}")
 
 
 @click.group("imports", cls=Group)
@@ -128,9 +128,9 @@ def list_imports(services: Services, site: str | None) -> None:
     click.echo(f"{'id':12}  {'begun':16}  {'state':8}  {'format':10}  {'rows':>11}  {'sent':>11}  {'stored':>11}  site")
     for x in services.imports.list(site and services.sites.id_of(site)):
         state, stored = "finished" if x.is_finished else "begun", services.imports.count(x)
-        counts = f"{x.rows:11,}  {x.events:11,}  {stored:11,}"
-        click.echo(f"{x.id:12}  {x.started_at:%Y-%m-%d %H:%M}  {state:8}  {x.format:10}  {counts}  {shown(x.site_id)}")
-        click.echo(f"    {', '.join(map(shown, x.files))}")
+        counts = f"{x.rows:11,}  {x.events:11,}  {stored:11,}  {printable(x.site_id)}"
+        click.echo(f"{x.id:12}  {x.started_at:%Y-%m-%d %H:%M}  {state:8}  {x.format:10}  {counts}")
+        click.echo(f"    {', '.join(map(printable, x.files))}")
 
 
 @imports_group.command("remove")
@@ -149,7 +149,7 @@ def remove_import(services: Services, record_id: str, yes: bool, wait: float) ->
     record = services.imports.get(record_id) or fail(f"there is no import {record_id!r}", 1)
     stored = services.imports.count(record)
     if not yes:
-        click.confirm(f"Remove {stored:,} events of {shown(record.site_id)}?", abort=True)
+        click.confirm(f"Remove {stored:,} events of {printable(record.site_id)}?", abort=True)
     since = services.imports.stop(record.id)
     if not _is_drained(services, since if record.is_finished else since + _STOPS_WITHIN, wait):
         fail("events still wait in the journal. Check that a worker runs, and run the command again.", 1)

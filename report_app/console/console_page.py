@@ -24,6 +24,8 @@ PAGES = {
     "users": "Users",
 }
 
+FieldErrors = dict[str, list[str]]  # what is wrong with what was sent, by field
+
 
 def console_page(name: str, status: int = 200, *, within: str = "", **context: Any) -> Response:
     """The page with the name of its template. `within`: the page of the menu that it belongs to, if it is another.
@@ -39,7 +41,7 @@ def address_of(port: int) -> str:
     return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def by_field(errors: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def by_field(errors: Mapping[str, Sequence[str]]) -> FieldErrors:
     """The sentences about each field of a form. One about an item of a list names it: `goals.0.page`."""
     fields: defaultdict[str, list[str]] = defaultdict(list)
     for name, sentences in errors.items():

@@ -16,7 +16,7 @@ from analytics.access.store import ApiKeyStore
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
 from report_app.console.access import administrator
-from report_app.console.console_page import by_field, console_page, done, lines_of
+from report_app.console.console_page import FieldErrors, by_field, console_page, done, lines_of
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
@@ -67,9 +67,7 @@ def _create(store: ApiKeyStore, now: datetime) -> str:
     return secret
 
 
-def _page(
-    store: ApiKeyStore, now: datetime, *, secret: str = "", errors: dict[str, list[str]] | None = None
-) -> Response:
+def _page(store: ApiKeyStore, now: datetime, *, secret: str = "", errors: FieldErrors | None = None) -> Response:
     rows = [(key, key.state(now)) for key in store.list()]
     given = request.form if errors else {}
     return console_page(

@@ -14,15 +14,16 @@ from flask import Response, abort, request
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as BaseResponse
 
-from analytics.notifications.messages import counted, message_of_test
+from analytics.notifications.messages import message_of_test
 from analytics.notifications.notification import NOTIFICATION_STATES, NotificationState
 from analytics.notifications.rule import THRESHOLDS, Channel, Rule, RuleKind, RulePeriod
 from analytics.notifications.rule_schema import load_rule
 from analytics.notifications.store import NotificationStore
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
+from analytics.wording import counted
 from report_app.console.access import administrator
-from report_app.console.console_page import by_field, console_page, done
+from report_app.console.console_page import FieldErrors, by_field, console_page, done
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
@@ -123,7 +124,7 @@ def _shown_threshold(rule: Rule) -> str:
     return f"{rule.threshold:,} percent" if unit == "percent" else counted(rule.threshold, unit.removesuffix("s"))
 
 
-def _form(kind: RuleKind | None, errors: dict[str, list[str]] | None = None) -> Response:
+def _form(kind: RuleKind | None, errors: FieldErrors | None = None) -> Response:
     """The form of a new rule of this kind. If None, the page asks for the kind."""
     return console_page(
         "notification_rule_new",

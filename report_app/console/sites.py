@@ -17,7 +17,7 @@ from analytics.sites.schema import InvalidSite, dump_site, load_changes
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
 from report_app.console.access import administrator
-from report_app.console.console_page import address_of, by_field, console_page, done, lines_of
+from report_app.console.console_page import FieldErrors, address_of, by_field, console_page, done, lines_of
 from report_app.page_access import site_path
 from report_app.page_blueprint import PageBlueprint
 
@@ -25,7 +25,6 @@ log = structlog.get_logger()
 
 NO_SETTINGS = "There is no site with this name that has settings."
 SITES_ON_A_PAGE = 100
-Errors = dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +100,7 @@ def _found(store: SiteStore, site_id: str) -> Site:
     return site if site and site.site_id == site_id else abort(404, NO_SETTINGS)
 
 
-def _add(store: SiteStore, site_id: str) -> Errors:
+def _add(store: SiteStore, site_id: str) -> FieldErrors:
     """Returns what is wrong with the fields, {} if the site is there now."""
     if site_id and store.find(site_id):
         return {"site_id": ["Another site has this name or domain."]}
@@ -109,7 +108,7 @@ def _add(store: SiteStore, site_id: str) -> Errors:
     return _change(store, site_id, sent)
 
 
-def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> Errors:
+def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> FieldErrors:
     try:
         store.change(*load_changes(site_id, sent))
     except InvalidSite as error:
@@ -120,11 +119,11 @@ def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> Errors:
     return {}
 
 
-def _form(given: Any, errors: Errors) -> Response:
+def _form(given: Any, errors: FieldErrors) -> Response:
     return console_page("site_new", 400 if errors else 200, within="sites", given=given, errors=errors)
 
 
-def _settings(site: Site, ingestion_port: int, errors: Errors | None = None) -> Response:
+def _settings(site: Site, ingestion_port: int, errors: FieldErrors | None = None) -> Response:
     """The page with the stored settings, or with those that were sent and refused."""
     texts = {each.name: request.form.get(each.name, "") for each in SETTING_FIELDS} if errors else _texts(site)
     return console_page(

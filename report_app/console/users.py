@@ -10,7 +10,7 @@ from analytics.accounts.store import AccountStore
 from analytics.accounts.user import SITE_ROLES, Role, User, plain_email
 from analytics.sites.store import SiteStore, UnknownSite
 from report_app.console.access import administrator
-from report_app.console.console_page import console_page, done
+from report_app.console.console_page import FieldErrors, console_page, done
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
@@ -65,7 +65,7 @@ def add_users(blueprint: PageBlueprint, accounts: AccountStore, sites: SiteStore
         return done("The user is removed. Their sessions have ended.", "users")
 
 
-def _list_users(accounts: AccountStore, errors: dict[str, str] | None = None, link: str = "") -> Response:
+def _list_users(accounts: AccountStore, errors: FieldErrors | None = None, link: str = "") -> Response:
     given = request.form if errors else {}
     return console_page(
         "users",
@@ -78,19 +78,19 @@ def _list_users(accounts: AccountStore, errors: dict[str, str] | None = None, li
     )
 
 
-def _invite(accounts: AccountStore, sites: SiteStore) -> tuple[dict[str, str], str]:
+def _invite(accounts: AccountStore, sites: SiteStore) -> tuple[FieldErrors, str]:
     """Make the invitation that the form asks for. Returns what is wrong by field, and the token."""
     form = request.form
     email, site, role = plain_email(form.get("email", "")), form.get("site", "").strip(), form.get("role", "")
     if not email:
-        return {"email": NOT_AN_EMAIL}, ""
+        return {"email": [NOT_AN_EMAIL]}, ""
     if role == Role.OWNER:
         token = accounts.invite_owner(email)
     else:
         try:
             (site,) = sites.ids_of([site])
         except UnknownSite as error:
-            return {"site": error.message if site else SITE_OR_OWNER}, ""
+            return {"site": [error.message if site else SITE_OR_OWNER]}, ""
         token = accounts.invite(email, site, _sent_role() or Role.VIEWER)
     log.info("user_invited", role=role, site_id=site, by=str(administrator().id))
     return {}, token
