@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from flask import Response, flash, redirect, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from report_app.console.access import administrator
+from report_app.console.access import owner
 from report_app.pages.rendering import show
 
 PAGES = {
@@ -31,7 +31,7 @@ def console_page(name: str, status: int = 200, *, within: str = "", **context: A
     """The page with the name of its template. `within`: the page of the menu that it belongs to, if it is another.
     `context`: what the template needs in addition to the frame.
     """
-    frame: dict[str, Any] = {"viewer": administrator(), "pages": PAGES, "page": within or name}
+    frame: dict[str, Any] = {"viewer": owner(), "pages": PAGES, "page": within or name}
     return show(f"console/{name}.html", status, **frame, **context)
 
 

@@ -16,7 +16,7 @@ from analytics.journal.dead_letters import DEATH_REASONS, DeadLetter, DeadLetter
 from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
 from analytics.wording import counted
-from report_app.console.access import administrator
+from report_app.console.access import owner
 from report_app.console.console_page import FieldErrors, console_page, done
 from report_app.page_blueprint import PageBlueprint
 
@@ -71,7 +71,7 @@ def add_dead_letters(
         letter, event = _get(letters, letter_id), request.form.get("event")
         if refused := _replay(journal, letter, event):
             return _show(letter, event, refused)
-        log.info("dead_letter_replayed", letter=str(letter_id), edited=event is not None, by=str(administrator().id))
+        log.info("dead_letter_replayed", letter=str(letter_id), edited=event is not None, by=str(owner().id))
         return done(REPLAY_SENT, "dead_letters")
 
     @blueprint.get("/ops/dead-letters/<any(replay,purge):verb>")
@@ -82,7 +82,7 @@ def add_dead_letters(
     def replay_many() -> BaseResponse:
         question = LetterQuestion.of(request.form)
         sent = replay_all(journal, letters, question.as_filter())
-        log.info("dead_letters_replayed", replayed=sent.replayed, cut=sent.cut, by=str(administrator().id))
+        log.info("dead_letters_replayed", replayed=sent.replayed, cut=sent.cut, by=str(owner().id))
         said = f"Events that are in the journal again: {sent.replayed:,}."
         return done(f"{said} Not stored completely: {sent.cut:,}." if sent.cut else said, "dead_letters")
 
@@ -94,7 +94,7 @@ def add_dead_letters(
         if request.form.get("count") != str(_count(letters, which)):
             return _confirm(letters, "purge", question, 409)
         purged = letters.purge(which, now)
-        log.info("dead_letters_purged", purged=purged, by=str(administrator().id))
+        log.info("dead_letters_purged", purged=purged, by=str(owner().id))
         return done(f"{counted(purged, 'dead letter')} {'is' if purged == 1 else 'are'} purged.", "dead_letters")
 
 

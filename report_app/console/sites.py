@@ -16,7 +16,7 @@ from analytics.queries.query_schema import check_site_id
 from analytics.sites.schema import InvalidSite, dump_site, load_changes
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
-from report_app.console.access import administrator
+from report_app.console.access import owner
 from report_app.console.console_page import FieldErrors, address_of, by_field, console_page, done, lines_of
 from report_app.page_access import site_path
 from report_app.page_blueprint import PageBlueprint
@@ -81,7 +81,7 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -
     @blueprint.post("/ops/rotate-write-key/<path:site_id>", merge_slashes=False)
     def rotate_write_key(site_id: str) -> BaseResponse:
         store.rotate_write_key(check_site_id(site_id)) or abort(404, NO_SETTINGS)
-        log.info("write_key_rotated", site_id=site_id, by=str(administrator().id))
+        log.info("write_key_rotated", site_id=site_id, by=str(owner().id))
         said = "The site has a new write key. The old one stops working within 5 seconds."
         return done(said, "edit_site", site_id=site_id)
 
@@ -91,7 +91,7 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -
         if request.method == "GET":
             return console_page("site_remove", within="sites", site=site)
         store.remove(site.site_id)
-        log.info("site_removed", site_id=site.site_id, by=str(administrator().id))
+        log.info("site_removed", site_id=site.site_id, by=str(owner().id))
         return done(f"The settings of {site.site_id} are removed. Its events stay.", "sites")
 
 
@@ -115,7 +115,7 @@ def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> FieldErrors
         return by_field(error.fields)
     except Taken as error:
         return {error.field: [str(error)]}
-    log.info("site_changed", site_id=site_id, settings=sorted(sent), by=str(administrator().id))
+    log.info("site_changed", site_id=site_id, settings=sorted(sent), by=str(owner().id))
     return {}
 
 

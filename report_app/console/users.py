@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import SITE_ROLES, Role, User, plain_email
 from analytics.sites.store import SiteStore, UnknownSite
-from report_app.console.access import administrator
+from report_app.console.access import owner
 from report_app.console.console_page import FieldErrors, console_page, done
 from report_app.page_blueprint import PageBlueprint
 
@@ -36,7 +36,7 @@ def add_users(blueprint: PageBlueprint, accounts: AccountStore, sites: SiteStore
     @blueprint.get("/ops/users/<uuid:user_id>")
     def user(user_id: UUID) -> Response:
         found = accounts.get(user_id) or abort(404, USER_GONE)
-        is_self = found.id == administrator().id
+        is_self = found.id == owner().id
         return console_page("user", within="users", user=found, roles=SITE_ROLES, is_self=is_self)
 
     @blueprint.post("/ops/users/<uuid:user_id>/role")
@@ -58,10 +58,10 @@ def add_users(blueprint: PageBlueprint, accounts: AccountStore, sites: SiteStore
 
     @blueprint.post("/ops/users/<uuid:user_id>/remove")
     def remove_user(user_id: UUID) -> BaseResponse:
-        if user_id == administrator().id:
+        if user_id == owner().id:
             abort(409, NOT_YOURSELF)
         accounts.remove(user_id) or abort(404, USER_GONE)
-        log.info("user_removed", user=str(user_id), by=str(administrator().id))
+        log.info("user_removed", user=str(user_id), by=str(owner().id))
         return done("The user is removed. Their sessions have ended.", "users")
 
 
@@ -92,7 +92,7 @@ def _invite(accounts: AccountStore, sites: SiteStore) -> tuple[FieldErrors, str]
         except UnknownSite as error:
             return {"site": [error.message if site else SITE_OR_OWNER]}, ""
         token = accounts.invite(email, site, _sent_role() or Role.VIEWER)
-    log.info("user_invited", role=role, site_id=site, by=str(administrator().id))
+    log.info("user_invited", role=role, site_id=site, by=str(owner().id))
     return {}, token
 
 
@@ -109,5 +109,5 @@ def _sent_role() -> Role | None:
 
 
 def _changed(user: User, event: str, message: str) -> BaseResponse:
-    log.info(event, user=str(user.id), by=str(administrator().id))
+    log.info(event, user=str(user.id), by=str(owner().id))
     return done(message, "user", user_id=user.id)
