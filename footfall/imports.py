@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from analytics.unavailable import Unavailable
 from analytics.wording import printable
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, Group, check_stores, fail, services_of, stores_of
+from footfall.command_group import COMMAND_PATIENCE, Group, fail, open_services, services_of, wait_option
 from tasks.events import WakeUps
 
 _PAUSE = 0.2  # seconds between two looks at the journal
@@ -43,22 +42,20 @@ def import_command(
     settings: Settings, *, paths: tuple[Path, ...], site: str, name: str | None, owner: str, dry_run: bool
 ) -> None:
     """Import the history of a site from files of another system, or from an export of Footfall."""
-    with stores_of(settings):
-        check_stores(settings, "mongodb")
-        with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
-            try:
-                _import(services, _plan(services, paths, site, name, owner), dry_run)
-            except UnreadableFile as error:
-                fail(f"{error} {'' if dry_run else 'Repair the file, or leave it out.'}".strip(), 1)
-            except NobodyStores:
-                fail(f"no worker stores the events. Start the system (make run). {_AGAIN}", 1)
-            except ImportRemoved:
-                fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
-            except UnknownSite as error:
-                fail(error.message, 1)
-            except (Unavailable, KeyboardInterrupt):
-                click.echo(_AGAIN, err=True)
-                raise
+    with open_services(settings, "mongodb") as services:
+        try:
+            _import(services, _plan(services, paths, site, name, owner), dry_run)
+        except UnreadableFile as error:
+            fail(f"{error} {'' if dry_run else 'Repair the file, or leave it out.'}".strip(), 1)
+        except NobodyStores:
+            fail(f"no worker stores the events. Start the system (make run). {_AGAIN}", 1)
+        except ImportRemoved:
+            fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
+        except UnknownSite as error:
+            fail(error.message, 1)
+        except (Unavailable, KeyboardInterrupt):
+            click.echo(_AGAIN, err=True)
+            raise
 
 
 def _plan(services: Services, paths: tuple[Path, ...], site: str, name: str | None, owner: str) -> ImportPlan:
@@ -136,13 +133,7 @@ def list_imports(services: Services, site: str | None) -> None:
 @imports_group.command("remove")
 @click.argument("record_id", metavar="ID")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--wait",
-    type=click.FloatRange(0),
-    default=300.0,
-    show_default=True,
-    help="Seconds to wait until the import's events have left the journal.",
-)
+@wait_option("the import's events have left the journal")
 @click.pass_obj
 def remove_import(services: Services, record_id: str, yes: bool, wait: float) -> None:
     """Remove the events that an import brought. Events that were there before stay."""

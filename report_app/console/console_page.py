@@ -3,9 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-from flask import Response, flash, redirect, request, url_for
+from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from report_app.console.access import owner
@@ -33,12 +32,6 @@ def console_page(name: str, status: int = 200, *, within: str = "", **context: A
     """
     frame: dict[str, Any] = {"viewer": owner(), "pages": PAGES, "page": within or name}
     return show(f"console/{name}.html", status, **frame, **context)
-
-
-def address_of(port: int) -> str:
-    """The address of another server on the host under which the browser reaches this one."""
-    host = urlsplit(request.host_url).hostname or "localhost"
-    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def by_field(errors: Mapping[str, Sequence[str]]) -> FieldErrors:

@@ -17,8 +17,8 @@ from analytics.sites.schema import InvalidSite, dump_site, load_changes
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
 from report_app.console.access import owner
-from report_app.console.console_page import FieldErrors, address_of, by_field, console_page, done, lines_of
-from report_app.page_access import site_path
+from report_app.console.console_page import FieldErrors, by_field, console_page, done, lines_of
+from report_app.page_access import address_of, site_path
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
