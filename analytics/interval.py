@@ -53,6 +53,10 @@ def as_ms(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
+def moment_text(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
 def whole_milliseconds(moment: datetime) -> datetime:
     """Return the moment with the precision that MongoDB stores."""
     rest = moment.microsecond % 1000

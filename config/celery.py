@@ -63,52 +63,29 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "beat_scheduler": "tasks.beat:OwedScheduler",
         "beat_max_loop_interval": 1,
         "beat_schedule": {
-            "store-events": {"task": "tasks.events.store_events", "schedule": 1.0},
-            "carry-ledger": {"task": "tasks.ledger.carry_ledger", "schedule": 60.0},
-            "take-sample": {"task": "tasks.samples.take_sample", "schedule": 60.0, "options": {"expires": 50}},
-            "destroy-salts": {"task": "tasks.salts.destroy_salts", "schedule": 600.0},
-            "publish-sites": {"task": "tasks.sites.publish_sites", "schedule": 60.0, "options": {"expires": 50}},
+            "store-events": _every(1, "tasks.events.store_events"),
+            "carry-ledger": _every(60, "tasks.ledger.carry_ledger"),
+            "take-sample": _every(60, "tasks.samples.take_sample", expires=50),
+            "destroy-salts": _every(600, "tasks.salts.destroy_salts"),
+            "publish-sites": _every(60, "tasks.sites.publish_sites", expires=50),
             # Sent if a build is due (tasks/beat.py). Expires when the next one is about to be sent.
-            "build-segments": {
-                "task": "tasks.segments.build_segments",
-                "schedule": 5.0,
-                "options": {"expires": 10},
-            },
-            "collect-segments": {
-                "task": "tasks.segments.collect_segments",
-                "schedule": 600.0,
-                "options": {"expires": 300},
-            },
+            "build-segments": _every(5, "tasks.segments.build_segments", expires=10),
+            "collect-segments": _every(600, "tasks.segments.collect_segments", expires=300),
             # Sent if an erasure is owed (tasks/beat.py).
-            "finish-erasures": {
-                "task": "tasks.retention.finish_erasures",
-                "schedule": 5.0,
-                "options": {"expires": 10},
-            },
-            "check-rules": {
-                "task": "tasks.notifications.check_rules",
-                "schedule": 60.0,
-                "options": {"expires": 50},
-            },
-            "check-counts": {
-                "task": "tasks.notifications.check_counts",
-                "schedule": 300.0,
-                "options": {"expires": 240},
-            },
+            "finish-erasures": _every(5, "tasks.retention.finish_erasures", expires=10),
+            "check-rules": _every(60, "tasks.notifications.check_rules", expires=50),
+            "check-counts": _every(300, "tasks.notifications.check_counts", expires=240),
             # Sent if a notification is due (tasks/beat.py).
-            "send-notifications": {
-                "task": "tasks.notifications.send_notifications",
-                "schedule": 5.0,
-                "options": {"expires": 10},
-            },
+            "send-notifications": _every(5, "tasks.notifications.send_notifications", expires=10),
             # Every hour, because at each hour a day begins in some time zone.
-            "purge-expired": {
-                "task": "tasks.retention.purge_expired",
-                "schedule": 3600.0,
-                "options": {"expires": 1800},
-            },
+            "purge-expired": _every(3600, "tasks.retention.purge_expired", expires=1800),
         },
     }
+
+
+def _every(seconds: float, task: str, expires: int | None = None) -> dict[str, Any]:
+    """An entry of beat's schedule. A message that waits for longer than `expires` seconds is not run."""
+    return {"task": task, "schedule": seconds, "options": {"expires": expires} if expires else {}}
 
 
 def _broker_url(settings: Settings) -> str:

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 
 import click
 
-from analytics.journal.audit import Audit, Audited, Balance, audit, shown
+from analytics.journal.audit import Audit, Audited, Balance, audit
+from analytics.wording import printable
 from config.services import Services
 from config.settings import Settings
 from footfall.command_group import check_stores, stores_of
@@ -109,7 +110,7 @@ def _row(balance: Balance) -> tuple[str, ...]:
     cells = (sum(count.values()) if isinstance(count, dict) else count for count in counts)
     reasons = (f"{n:,} {reason}" for reason, n in _reasons(balance).items())
     account = balance.account
-    return (account.day.isoformat(), shown(account.site_id), *(f"{cell:,}" for cell in cells), ", ".join(reasons))
+    return (account.day.isoformat(), printable(account.site_id), *(f"{cell:,}" for cell in cells), ", ".join(reasons))
 
 
 def _reasons(balance: Balance) -> Counter[str]:

@@ -1,8 +1,8 @@
 """Shared by groups of commands: the services, and one line on stderr for an unreachable store or a mistake."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -43,6 +43,17 @@ def check_stores(settings: Settings, *needed: str) -> None:
     check_stores_before_start(settings, "redis", "mongodb")
 
 
+@contextmanager
+def open_services(
+    settings: Settings, *needed: str, code: int = 1, patience: float = COMMAND_PATIENCE
+) -> Iterator[Services]:
+    """The services, if the `needed` stores answer and their data can be used. Else, see stores_of."""
+    with stores_of(settings, code):
+        check_stores(settings, *needed)
+        with closing(Services(settings, patience=patience)) as services:
+            yield services
+
+
 class StoreCommand(click.Command):
     """Checks before the command starts that this version can use the data, and that MongoDB answers: reads and writes
     would retry for much longer.
@@ -72,6 +83,11 @@ class VerdictGroup(Group):
     """
 
     unreachable = 2
+
+
+def wait_option(until: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    help_text = f"Seconds to wait until {until}."
+    return click.option("--wait", type=click.FloatRange(0), default=300.0, show_default=True, help=help_text)
 
 
 def services_of(context: click.Context, patience: float = 10.0) -> Services:

@@ -11,10 +11,10 @@ from uuid import UUID
 import click
 
 from analytics.events.schema import InvalidEvent, read_event_json
-from analytics.journal.audit import shown
-from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
+from analytics.journal.dead_letters import DEATH_REASONS, DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
+from analytics.wording import printable
 from footfall.command_group import Group, fail, services_of
 
 SENT = "Sent through the journal again. The dead letter is deleted when the event is stored."
@@ -24,7 +24,7 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options of a filter to a command, which receives it as `which`."""
 
     @click.option("--site", "site_id", help="Only dead letters of this site. '' means those whose site is not known.")
-    @click.option("--reason", type=click.Choice(["not_json", "invalid_event", "refused", "poison"]))
+    @click.option("--reason", type=click.Choice(DEATH_REASONS))
     @click.option("--before", type=click.DateTime(), help="Only dead letters from before this time (UTC).")
     @wraps(command)
     def with_filter(
@@ -61,7 +61,7 @@ def count(stores: tuple[DeadLetterStore, Journal], which: LetterFilter) -> None:
     """Count dead letters by site and reason."""
     rows = stores[0].count(which)
     for row in rows:
-        click.echo(f"{row.count:8,}  {row.reason:14}  {shown(row.site_id)}")
+        click.echo(f"{row.count:8,}  {row.reason:14}  {printable(row.site_id)}")
     click.echo(f"{sum(row.count for row in rows):8,}  in all")
 
 

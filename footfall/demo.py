@@ -35,7 +35,7 @@ from analytics.sites.schema import load_changes
 from analytics.unavailable import Unavailable
 from config.services import Services
 from config.settings import Settings, load_settings
-from footfall.command_group import COMMAND_PATIENCE, check_stores, fail, stores_of
+from footfall.command_group import fail, open_services
 from footfall.demo_traffic import DEMO_SITES, DemoSite, day_events
 from footfall.supervisor import answers, urls_of
 
@@ -54,7 +54,7 @@ _LAUNCH = "Launch on Hacker News"  # the annotation of its day
 def demo(settings: Settings, days: int, remove: bool) -> None:
     """Fill three demo sites with traffic, and show their dashboard. Start the system if it is not running."""
     if remove:
-        with _services(settings) as services:
+        with open_services(settings, "mongodb") as services:
             _remove(services)
         return
     urls = urls_of(settings)
@@ -93,18 +93,10 @@ def _system(settings: Settings, urls: dict[str, str]) -> Iterator[subprocess.Pop
         process.wait()
 
 
-@contextmanager
-def _services(settings: Settings) -> Iterator[Services]:
-    with stores_of(settings):
-        check_stores(settings, "mongodb")
-        with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
-            yield services
-
-
 def _fill(settings: Settings, days: int) -> None:
     start = time.monotonic()
     urls = urls_of(settings)
-    with _services(settings) as services:
+    with open_services(settings, "mongodb") as services:
         launches = {site.site_id: _set_up(services, site, days) for site in DEMO_SITES}
         names = [site.site_id for site in DEMO_SITES]
         key, secret = services.api_keys.create("demo", [WRITE_SCOPE], names, services.now() + _KEY_LIFE)

@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,12 +18,12 @@ from analytics.imports.formats import IMPORT_FORMATS, detect
 from analytics.imports.importer import SAVED_EVERY, ImportPlan, NobodyStores, Preview
 from analytics.imports.source import SourceFile, UnreadableFile
 from analytics.imports.store import ImportRecord, ImportRemoved
-from analytics.journal.audit import shown
 from analytics.sites.store import UnknownSite
 from analytics.unavailable import Unavailable
+from analytics.wording import printable
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, Group, check_stores, fail, services_of, stores_of
+from footfall.command_group import COMMAND_PATIENCE, Group, fail, open_services, services_of, wait_option
 from tasks.events import WakeUps
 
 _PAUSE = 0.2  # seconds between two looks at the journal
@@ -43,22 +42,20 @@ def import_command(
     settings: Settings, *, paths: tuple[Path, ...], site: str, name: str | None, owner: str, dry_run: bool
 ) -> None:
     """Import the history of a site from files of another system, or from an export of Footfall."""
-    with stores_of(settings):
-        check_stores(settings, "mongodb")
-        with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
-            try:
-                _import(services, _plan(services, paths, site, name, owner), dry_run)
-            except UnreadableFile as error:
-                fail(f"{error} {'' if dry_run else 'Repair the file, or leave it out.'}".strip(), 1)
-            except NobodyStores:
-                fail(f"no worker stores the events. Start the system (make run). {_AGAIN}", 1)
-            except ImportRemoved:
-                fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
-            except UnknownSite as error:
-                fail(error.message, 1)
-            except (Unavailable, KeyboardInterrupt):
-                click.echo(_AGAIN, err=True)
-                raise
+    with open_services(settings, "mongodb") as services:
+        try:
+            _import(services, _plan(services, paths, site, name, owner), dry_run)
+        except UnreadableFile as error:
+            fail(f"{error} {'' if dry_run else 'Repair the file, or leave it out.'}".strip(), 1)
+        except NobodyStores:
+            fail(f"no worker stores the events. Start the system (make run). {_AGAIN}", 1)
+        except ImportRemoved:
+            fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
+        except UnknownSite as error:
+            fail(error.message, 1)
+        except (Unavailable, KeyboardInterrupt):
+            click.echo(_AGAIN, err=True)
+            raise
 
 
 def _plan(services: Services, paths: tuple[Path, ...], site: str, name: str | None, owner: str) -> ImportPlan:
@@ -69,7 +66,7 @@ def _plan(services: Services, paths: tuple[Path, ...], site: str, name: str | No
 
 
 def _import(services: Services, plan: ImportPlan, dry_run: bool) -> None:
-    click.echo(f"Format: {plan.format.title}. Site: {shown(plan.site.site_id)}.")
+    click.echo(f"Format: {plan.format.title}. Site: {printable(plan.site.site_id)}.")
     for theirs, ours in plan.format.mapping.items():
         click.echo(f"  {theirs:34} -> {ours}")
     if dry_run:
@@ -110,7 +107,7 @@ def _say_preview(seen: Preview) -> None:
 
 def _say_skipped(skipped: Mapping[str, int]) -> None:
     for reason, count in sorted(skipped.items(), key=lambda each: (-each[1], each[0])):
-        click.echo(f"  {count:,} left out: {shown(reason)}")
+        click.echo(f"  {count:,} left out: {printable(reason)}")
 
 
 @click.group("imports", cls=Group)
@@ -128,28 +125,22 @@ def list_imports(services: Services, site: str | None) -> None:
     click.echo(f"{'id':12}  {'begun':16}  {'state':8}  {'format':10}  {'rows':>11}  {'sent':>11}  {'stored':>11}  site")
     for x in services.imports.list(site and services.sites.id_of(site)):
         state, stored = "finished" if x.is_finished else "begun", services.imports.count(x)
-        counts = f"{x.rows:11,}  {x.events:11,}  {stored:11,}"
-        click.echo(f"{x.id:12}  {x.started_at:%Y-%m-%d %H:%M}  {state:8}  {x.format:10}  {counts}  {shown(x.site_id)}")
-        click.echo(f"    {', '.join(map(shown, x.files))}")
+        counts = f"{x.rows:11,}  {x.events:11,}  {stored:11,}  {printable(x.site_id)}"
+        click.echo(f"{x.id:12}  {x.started_at:%Y-%m-%d %H:%M}  {state:8}  {x.format:10}  {counts}")
+        click.echo(f"    {', '.join(map(printable, x.files))}")
 
 
 @imports_group.command("remove")
 @click.argument("record_id", metavar="ID")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--wait",
-    type=click.FloatRange(0),
-    default=300.0,
-    show_default=True,
-    help="Seconds to wait until the import's events have left the journal.",
-)
+@wait_option("the import's events have left the journal")
 @click.pass_obj
 def remove_import(services: Services, record_id: str, yes: bool, wait: float) -> None:
     """Remove the events that an import brought. Events that were there before stay."""
     record = services.imports.get(record_id) or fail(f"there is no import {record_id!r}", 1)
     stored = services.imports.count(record)
     if not yes:
-        click.confirm(f"Remove {stored:,} events of {shown(record.site_id)}?", abort=True)
+        click.confirm(f"Remove {stored:,} events of {printable(record.site_id)}?", abort=True)
     since = services.imports.stop(record.id)
     if not _is_drained(services, since if record.is_finished else since + _STOPS_WITHIN, wait):
         fail("events still wait in the journal. Check that a worker runs, and run the command again.", 1)

@@ -10,13 +10,13 @@ from uuid import UUID
 import click
 from marshmallow import ValidationError
 
-from analytics.journal.audit import shown
 from analytics.notifications.messages import message_of_test
 from analytics.notifications.notification import NOTIFICATION_STATES, Notification, NotificationState
 from analytics.notifications.rule import Channel, Rule, RuleKind
 from analytics.notifications.rule_schema import load_rule
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
+from analytics.wording import printable
 from config.services import Services
 from config.settings import Settings
 from footfall.command_group import SETTINGS, Group, fail, services_of
@@ -42,7 +42,7 @@ def list_rules(services: Services, site_id: str | None) -> None:
     for rule in services.notifications.rules(site_id):
         threshold = "" if rule.threshold is None else f"{rule.threshold:,}"
         kind = f"{rule.kind:12}  {threshold:>9}  {rule.channel:7}  {rule.shown_target:40}"
-        click.echo(f"{rule.id}  {kind}  {shown(rule.site_id)}{f' ({shown(rule.goal)})' if rule.goal else ''}")
+        click.echo(f"{rule.id}  {kind}  {printable(rule.site_id)}{f' ({printable(rule.goal)})' if rule.goal else ''}")
 
 
 @notifications.command("add")

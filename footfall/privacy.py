@@ -7,7 +7,6 @@ reachable.
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
@@ -18,9 +17,8 @@ from analytics.privacy.eraser import Eraser
 from analytics.privacy.retention import Purger
 from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import Found
-from config.services import Services
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, check_stores, services_of, stores_of
+from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, open_services, services_of, wait_option
 
 _PAUSE = 1.0  # seconds between two checks for completion
 PLACES = ("events", "segments", "dead_letters", "journal")
@@ -70,13 +68,7 @@ def export(eraser: Eraser, visitor: Visitor) -> None:
 @visitors_group.command("erase")
 @whose
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--wait",
-    type=click.FloatRange(0),
-    default=300.0,
-    show_default=True,
-    help="Seconds to wait until all data is erased.",
-)
+@wait_option("all data is erased")
 @click.pass_obj
 def erase(eraser: Eraser, visitor: Visitor, yes: bool, wait: float) -> None:
     """Erase the data of one visitor. Waits until old files are deleted too, and searches each store again."""
@@ -115,11 +107,9 @@ def _say_and_exit(found: Found) -> None:
 @click.pass_obj
 def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: bool, yes: bool) -> None:
     """Purge a site's old events and dead letters. The first day to keep is in the site's time zone."""
-    with stores_of(settings, code=2):
-        check_stores(settings, "mongodb")
-        with closing(Services(settings, patience=COMMAND_PATIENCE)) as services:
-            first = before.replace(tzinfo=services.sites.get(site_id).zone).astimezone(UTC)
-            _purge(services.purger, site_id, first, dry_run, yes)
+    with open_services(settings, "mongodb", code=2) as services:
+        first = before.replace(tzinfo=services.sites.get(site_id).zone).astimezone(UTC)
+        _purge(services.purger, site_id, first, dry_run, yes)
 
 
 def _purge(purger: Purger, site_id: str, first: datetime, dry_run: bool, yes: bool) -> None:

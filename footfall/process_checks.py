@@ -17,6 +17,7 @@ from celery import Celery
 from analytics.diagnostics.finding import Finding, Unanswered, ok, problem, warning
 from analytics.diagnostics.geoip import check_file
 from analytics.suggestion import closest
+from analytics.wording import counted
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings, name_warnings
 
@@ -64,7 +65,7 @@ def workers(workers: WorkerFacts) -> Finding:
     if not workers.queues:
         remedy = f"Start one: {START_ONE.format(name='worker', queues=','.join(QUEUES))}."
         return problem(f"No worker answers within {ANSWER_LIMIT:.0f} s. Events wait in the journal.", remedy)
-    return ok(f"{_count(len(workers.queues), 'worker')}: {', '.join(sorted(workers.queues))}.")
+    return ok(f"{counted(len(workers.queues), 'worker')}: {', '.join(sorted(workers.queues))}.")
 
 
 def worker_queues(workers: WorkerFacts) -> Finding:
@@ -187,7 +188,3 @@ def _status(host: str, port: int, page: str) -> int:
 def _version(report: str) -> str:
     found = re.search(r"celery:(\S+)", report)
     return found[1] if found else ""
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -4,8 +4,6 @@ Both exit with 0, or with 1 if a store does not answer.
 """
 
 import json
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -15,16 +13,9 @@ from analytics.journal.samples import LENGTHS
 from analytics.journal.totals import totals_of
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import check_stores, stores_of
+from footfall.command_group import open_services
 
-
-@contextmanager
-def _open_stores(settings: Settings) -> Iterator[Services]:
-    """The services, if both stores answer and their data can be used. Otherwise the process ends with a line."""
-    with stores_of(settings):
-        check_stores(settings, "redis", "mongodb")
-        with closing(Services(settings)) as services:
-            yield services
+_PATIENCE = 10.0  # seconds for one answer of MongoDB
 
 
 @click.command("status")
@@ -32,7 +23,7 @@ def _open_stores(settings: Settings) -> Iterator[Services]:
 @click.pass_obj
 def status_command(settings: Settings, as_json: bool) -> None:
     """Show the journal, the events of today (UTC), and the hours that are in no segment yet."""
-    with _open_stores(settings) as services:
+    with open_services(settings, "redis", "mongodb", patience=_PATIENCE) as services:
         found = _status(services)
     if as_json:
         click.echo(json.dumps(found, indent=2))
@@ -46,7 +37,7 @@ def status_command(settings: Settings, as_json: bool) -> None:
 @click.pass_obj
 def rates_command(settings: Settings, length: str) -> None:
     """Show events a minute, waiting events and lag, over the last hour, day or week."""
-    with _open_stores(settings) as services:
+    with open_services(settings, "redis", "mongodb", patience=_PATIENCE) as services:
         parts = services.samples.recent(length)
     click.echo(f"{'from (UTC)':16}  {'accepted':>10}  {'stored':>10}  {'waiting':>10}  {'lag in s':>10}")
     for part in parts:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from analytics.event_loop import LARGEST_ON_LOOP
-from analytics.imports.segment_com import CALLS, SHORT_CALLS
+from analytics.events.segment_com import CALLS
 from ingest_app.cdn_headers import Names
 from ingest_app.collector import Collector
 from ingest_app.cors import ANY_ORIGIN
@@ -20,6 +20,7 @@ from ingest_app.hit import PLACE_HEADERS, Environ, read_declared
 from ingest_app.plausible import receive_plausible
 from ingest_app.reply import Reply
 from ingest_app.segment_com import receive_segment
+from ingest_app.segment_com_schema import SHORT_CALLS
 from ingest_app.umami import receive_umami
 from web.app import SECURITY_HEADERS, STRICT_TRANSPORT
 from web.commits import ERROR_TO_RAISE

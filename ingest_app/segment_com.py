@@ -15,22 +15,21 @@ from urllib.parse import parse_qs
 from flask import Blueprint, Response, request
 from msgspec import structs
 
-from analytics.imports.segment_com import (
-    CALLS,
-    SEGMENT_COM_NAMES,
-    SHORT_CALLS,
-    parameters_as_body,
-    read_segment,
-    translate,
-    visitor_in,
-    write_key_in,
-)
+from analytics.events.segment_com import CALLS, translate
 from analytics.json_schema import ANYTHING, TEXT, Count, Json, an_object, list_of, loosely
 from ingest_app.collector import Admitted, Collector
 from ingest_app.drop_in import DROP_IN_TAG, OF_BATCHES, DropInError, Rejections, SitesMeant, list_rejected
 from ingest_app.events import GIF
 from ingest_app.hit import BATCH_BYTES, MOST_EVENTS, Environ, checked_events, read_bytes, read_hit, read_json
 from ingest_app.reply import Reply
+from ingest_app.segment_com_schema import (
+    SEGMENT_COM_NAMES,
+    SHORT_CALLS,
+    parameters_as_body,
+    read_segment,
+    visitor_in,
+    write_key_in,
+)
 from web.openapi import JSON, PLAIN, Operation, described_by, parameter
 
 BATCHES = ("/v1/batch", "/v1/b", "/v1/import", "/beacon/v1/batch")

@@ -161,6 +161,12 @@ def site_path(site_id: str) -> str:
     return f"/site/{quote(site_id)}"
 
 
+def address_of(port: int) -> str:
+    """The address of another server on the host under which the browser reaches this one."""
+    host = urlsplit(request.host_url).hostname or "localhost"
+    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def safe_path(text: str) -> str:
     """A path of this server to continue with, or `/` if the text is anything else, such as the URL of another host."""
     is_path = text.startswith("/") and not text.startswith("//") and text.isprintable() and "\\" not in text

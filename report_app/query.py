@@ -12,7 +12,7 @@ from analytics.json_schema import TEXT, Count, MomentText
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import time_labels
 from analytics.queries.query import Query
-from analytics.queries.query_schema import read_query, shown
+from analytics.queries.query_schema import query_json, read_query
 from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports
 from analytics.reports.results import Answer, Metric, Row
@@ -99,7 +99,7 @@ def query_blueprint(reports: Reports, site_called: SiteLookup, auth: Check, cloc
 def answer_json(query: Query, answer: Answer, body: dict[str, Any], budget: Budget) -> AnswerJson:
     """The answer to the query that was read from `body`. Raises Refused when the time is over."""
     results = _results(query, budget.each(answer.rows))
-    return {"results": results, "meta": _meta(query, answer), "query": shown(query, body)}
+    return {"results": results, "meta": _meta(query, answer), "query": query_json(query, body)}
 
 
 def _results(query: Query, rows: Iterable[Row]) -> list[RowJson]:

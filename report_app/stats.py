@@ -17,7 +17,7 @@ from marshmallow.validate import Length
 
 from analytics.json_schema import TEXT, Count, DayText, Json, Keywords, MomentText, one_of
 from analytics.queries.query import GRAINS
-from analytics.queries.query_schema import shown
+from analytics.queries.query_schema import query_json
 from analytics.reports.engine import Reports
 from analytics.reports.realtime import Lately, RealtimeReader
 from analytics.reports.results import PathViews
@@ -207,7 +207,7 @@ def stats_blueprint(
         if csv:
             names = [*dimensions, *chain.from_iterable(columns(metric) for metric in query.metrics)]
             return as_csv(names, ([*row.dimensions, *_all_cells(query.metrics, row.metrics)] for row in answered))
-        understood = shown(query, asked.body)
+        understood = query_json(query, asked.body)
         first, last = understood["date_range"]
         rows = ((*row.dimensions, *map(figure, row.metrics)) for row in answered)
         results = [dict(zip((*dimensions, *query.metrics), row, strict=True)) for row in rows]

@@ -14,6 +14,7 @@ from analytics.reports.results import Refused
 from analytics.segments.store import SegmentLost
 from analytics.sites.store import UnknownSite
 from analytics.unavailable import Unavailable
+from analytics.wording import counted
 from report_app.errors import LOST
 from report_app.page_access import site_path
 from report_app.pages.page_state import PERIODS, PageState, read_state
@@ -102,8 +103,7 @@ def _http_trouble(error: HTTPException) -> Trouble:
         case TooManyRequests():
             seconds = int(dict(error.get_headers())["Retry-After"])
             minutes = max(1, ceil(seconds / 60))
-            unit = "minute" if minutes == 1 else "minutes"
-            text = f"There were too many attempts. Try again in {minutes} {unit}."
+            text = f"There were too many attempts. Try again in {counted(minutes, 'minute')}."
             return Trouble(429, "Too many attempts", text, seconds)
         case Forbidden() if error.description == Forbidden.description:
             return Trouble(403, "You may not see this site", "Sign in with an account that may read it.")

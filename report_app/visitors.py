@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 
 from analytics.events.event import Described
 from analytics.json_schema import Count, MomentText, text, whole
-from analytics.queries.query_schema import MOST_ROWS, shown
+from analytics.queries.query_schema import MOST_ROWS, query_json
 from analytics.reports.engine import Reports
 from analytics.reports.results import PastEvent, PastVisit
 from report_app.errors import OF_QUESTIONS
@@ -105,7 +105,7 @@ def visitors_blueprint(
             query = asked.load(site, clock(), partial(reports.earliest, site.site_id, budget))
             limit = min(asked.body["pagination"].get("limit", 100), MOST_VISITS)
             found = reports.visitor_history(site.site_id, user_id, query.period, limit, budget)
-        first, last = shown(query, asked.body)["date_range"]
+        first, last = query_json(query, asked.body)["date_range"]
         visits = [_visit(visit) for visit in budget.each(found.visits)]
         said: VisitorJson = {"site_id": site.site_id, "user_id": user_id, "from": first, "to": last, "visits": visits}
         return {**said, "cut": True} if found.is_cut else said

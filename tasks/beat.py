@@ -59,7 +59,7 @@ class MonotonicSchedule(schedule):  # type: ignore[misc]
 class MonotonicEntry(ScheduleEntry):  # type: ignore[misc]
     def __init__(self, *, schedule: float | MonotonicSchedule, **kwargs: Any) -> None:
         """`schedule`: seconds, as in config/celery.py, or the schedule of an entry that Celery copies."""
-        if isinstance(schedule, float):
+        if not isinstance(schedule, MonotonicSchedule):
             schedule = MonotonicSchedule(schedule, app=kwargs["app"])
         super().__init__(schedule=schedule, **kwargs)
 

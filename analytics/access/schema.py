@@ -11,6 +11,7 @@ from marshmallow import ValidationError, fields, validates_schema
 from marshmallow.validate import Length, OneOf
 
 from analytics.access.api_key import ADMIN_SCOPE, SCOPES, ApiKey
+from analytics.interval import moment_text
 from analytics.json_schema import IdText, Json, Keywords, MomentText, text, up_to
 from analytics.schema_fields import OPTIONAL, Moment, StrictSchema, Text
 
@@ -106,11 +107,7 @@ def dump_key(key: ApiKey, now: datetime) -> KeyJson:
         "sites": None if key.sites is None else sorted(key.sites),
         "state": key.state(now),
         "created_at": key.created_at.isoformat(),
-        "expires_at": _shown(key.expires_at),
-        "revoked_at": _shown(key.revoked_at),
-        "last_used_at": _shown(key.last_used_at),
+        "expires_at": moment_text(key.expires_at),
+        "revoked_at": moment_text(key.revoked_at),
+        "last_used_at": moment_text(key.last_used_at),
     }
-
-
-def _shown(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None

@@ -31,6 +31,8 @@ _LENGTH = 4  # bytes at the start of a BSON document, little endian, that hold i
 _LARGEST_MANIFEST = 50_000_000  # bytes
 _READ_AT_ONCE = 1 << 20  # bytes
 
+Progress = Callable[[int], object]  # called with numbers of documents
+
 _private = partial(os.open, mode=0o600)
 
 
@@ -96,7 +98,7 @@ class BackupFolder:
     def files(self) -> Mapping[str, ArchivedFile]:
         return self._files
 
-    def write_documents(self, name: str, pieces: Iterable[bytes], wrote: Callable[[int], object]) -> None:
+    def write_documents(self, name: str, pieces: Iterable[bytes], wrote: Progress) -> None:
         """Write a file from pieces of whole documents. `wrote` is called with the number of documents of each piece."""
         total = 0
         with open(self._folder / name, "xb", opener=_private) as file:

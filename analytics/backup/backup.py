@@ -10,7 +10,7 @@ Callers must handle BackupError, Unavailable, and OSError.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure, PyMongoError
 
-from analytics.backup.archive import SETTINGS_FILE, BackupError, BackupFolder, BackupManifest, new_backup
+from analytics.backup.archive import SETTINGS_FILE, BackupError, BackupFolder, BackupManifest, Progress, new_backup
 from analytics.batched import batched
 from analytics.journal.checkpoint import Checkpoint, Checkpoints, RawFields
 from analytics.privacy.erasure_log import Erasures
@@ -42,8 +42,6 @@ _KEEP_LONGER = (
     "MongoDB did not keep the snapshot until it was copied. Let it keep snapshots for an hour: `mongosh --eval"
     " 'db.adminCommand({setParameter: 1, minSnapshotHistoryWindowInSeconds: 3600})'`, and make the backup again."
 )
-
-Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True)

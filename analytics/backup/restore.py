@@ -7,7 +7,7 @@ Callers must handle BackupError, Unavailable, and OSError.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, PyMongoError
 
-from analytics.backup.archive import BackupError, BackupManifest, read_documents
+from analytics.backup.archive import BackupError, BackupManifest, Progress, read_documents
 from analytics.backup.backup import (
     ERASURES_FILE,
     JOURNAL_FILE,
@@ -37,7 +37,7 @@ _WRITE_LIMIT = 60.0  # seconds for one group of documents
 _DUPLICATE_KEY = 11000
 
 
-def restore_backup(folder: Path, manifest: BackupManifest, into: BackupStores, wrote: Callable[[int], object]) -> None:
+def restore_backup(folder: Path, manifest: BackupManifest, into: BackupStores, wrote: Progress) -> None:
     """Restore a backup. `manifest` is from read_manifest, which has compared all files. `wrote` is called with numbers
     of documents. Raises BackupError, Unavailable and OSError.
     """

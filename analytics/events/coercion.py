@@ -36,6 +36,11 @@ NO_TEXT: Json = {"type": ["array", "boolean", "null", "number", "object"]}
 DEEPEST = 5  # levels of nested objects; deeper ones stay JSON
 
 
+def object_of(value: object) -> dict[str, Any]:
+    """The value, or an empty object if it is none."""
+    return value if isinstance(value, dict) else {}
+
+
 def text(value: object, longest: int) -> str | None:
     """A stripped text of at most `longest` characters. None if the value is not a text, or is empty.
 

@@ -11,7 +11,7 @@ Repeating the call is harmless.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -27,7 +27,7 @@ from analytics.batched import batched
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import Event
 from analytics.interval import HOUR, as_datetime, as_ms
-from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT
+from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT, reading
 from analytics.unavailable import raising_unavailable
 
 ERASED, PURGED = "erased", "purged"
@@ -77,6 +77,20 @@ class Removals:
                 with self._client.start_session() as session:
                     removed += session.with_transaction(removing)
         return removed
+
+    def remove_all(
+        self, which: dict[str, Any], why: str, now: Callable[[], datetime], waiting_since: datetime | None
+    ) -> Iterator[int]:
+        """Remove all documents that match `which`, and yield the number of each group. See `remove`."""
+        with reading(self._events.database):
+            found = self._events.find(which, {"_id": 1})
+            for some in batched((document["_id"] for document in found), REMOVED_AT_ONCE):
+                yield self.remove(some, which, why, now(), waiting_since)
+
+    def count(self, which: dict[str, Any]) -> int:
+        """Count what `remove_all` would remove. Raises Unavailable."""
+        with reading(self._events.database):
+            return self._events.count_documents(which)
 
     def gone(self, stored: Sequence[tuple[str, Event]]) -> Gone:
         """Return which of these events were removed. Each event comes with its journal entry.

@@ -1,6 +1,6 @@
 """Messages of Segment or RudderStack as JSON, one on each line: what their archives and warehouses hold. Pure.
 
-A message gives the event that it gives if a client sends it now (analytics/imports/segment_com.py), under the same id.
+A message gives the event that it gives if a client sends it now (analytics/events/segment_com.py), under the same id.
 So a message that Footfall has already is a duplicate.
 """
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from analytics.events.drop import Drop
 from analytics.events.schema import InvalidEvent
+from analytics.events.segment_com import CALLS, translate
 from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, rows_of
-from analytics.imports.segment_com import CALLS, translate
 from analytics.imports.source import Head
 from analytics.visitors.client import Client
 

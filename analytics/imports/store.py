@@ -12,8 +12,7 @@ from typing import Any
 
 from pymongo.database import Database
 
-from analytics.batched import batched
-from analytics.events.removal import PURGED, REMOVED_AT_ONCE, Removals
+from analytics.events.removal import PURGED, Removals
 from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
@@ -113,18 +112,13 @@ class ImportStore:
 
     def count(self, record: ImportRecord) -> int:
         """Count the stored events that the import brought. Raises Unavailable."""
-        with reading(self._database):
-            return self._database["events"].count_documents(_events_of(record))
+        return self._removals.count(_events_of(record))
 
     def remove_events(self, record: ImportRecord, waiting_since: datetime | None) -> Iterator[int]:
         """Remove the stored events that the import brought, and yield the number of each group. `waiting_since`: see
         Removals.remove. Raises Unavailable; repeating the call is harmless.
         """
-        which = _events_of(record)
-        with reading(self._database):
-            found = self._database["events"].find(which, {"_id": 1})
-            for some in batched((document["_id"] for document in found), REMOVED_AT_ONCE):
-                yield self._removals.remove(some, which, PURGED, self._now(), waiting_since)
+        return self._removals.remove_all(_events_of(record), PURGED, self._now, waiting_since)
 
     def forget(self, record_id: str) -> None:
         """Remove the record. Raises Unavailable."""

@@ -28,6 +28,7 @@ from analytics.events.store import EventStore
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import Journal
 from analytics.journal.ledger import Ledger
+from analytics.wording import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Audit:
 
     @property
     def faults(self) -> list[str]:
-        return [f"{x.account.day} {shown(x.account.site_id)}: {fault}" for x in self.balances for fault in x.faults]
+        return [f"{x.account.day} {printable(x.account.site_id)}: {fault}" for x in self.balances for fault in x.faults]
 
     def only(self, is_chosen: Callable[[Balance], bool]) -> "Audit":
         return Audit([balance for balance in self.balances if is_chosen(balance)], self.uncounted)
@@ -115,11 +116,6 @@ def audit(stores: Audited) -> Audit:
         ],
         waiting[None],
     )
-
-
-def shown(site_id: str) -> str:
-    """Return a site id that is safe to print in a terminal. Any client can choose a site id."""
-    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in site_id) or "(no site)"
 
 
 def balance_of(

@@ -34,13 +34,14 @@ from analytics.unavailable import raising_unavailable
 
 # The most bytes of a payload that a dead letter keeps: MongoDB's documents have at most 16 MB.
 MOST_RAW = 1_000_000
+DEATH_REASONS = ("not_json", "invalid_event", "refused", "poison")  # analytics/pipeline.py says what they mean
 _AT_ONCE = 500  # dead letters removed in one transaction
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A permanent failure of an entry. `reason` is a fixed word (`not_json`, `invalid_event`, `refused`, `poison`).
-    `detail` describes the failure. `letter` is the id of the dead letter that keeps it.
+    """A permanent failure of an entry. `reason` is one of DEATH_REASONS. `detail` describes the failure.
+    `letter` is the id of the dead letter that keeps it.
     """
 
     letter: UUID

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from analytics.notifications.notification import TEST_KIND, Message
 from analytics.notifications.rule import Observation, Rule, RuleKind
+from analytics.wording import counted
 
 _LONGEST_NAME = 100  # characters of a site, page, source or goal
 _LABELS = {
@@ -27,11 +28,6 @@ def one_line(text: str, longest: int = _LONGEST_NAME) -> str:
     """Return the text as one line that is safe in a header and a terminal."""
     line = "".join(x if x.isprintable() else " " for x in text[: longest + 1])
     return line if len(line) <= longest else f"{line[: longest - 3]}..."
-
-
-def counted(number: int, noun: str) -> str:
-    """Return the number and the noun: "1 event", "1,200 events"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def message_of(rule: Rule, observation: Observation, public_url: str) -> Message:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, TypedDict, get_args
 from uuid import UUID
 
+from analytics.interval import moment_text
 from analytics.json_schema import Count, IdText, MomentText
 from analytics.notifications.rule import Channel, ChannelText
 
@@ -76,11 +77,7 @@ class Notification:
             "state": self.state,
             "attempts": self.attempts,
             "created_at": self.created_at.isoformat(),
-            "due_at": _shown(self.due_at),
-            "sent_at": _shown(self.sent_at),
+            "due_at": moment_text(self.due_at),
+            "sent_at": moment_text(self.sent_at),
             "error": self.error,
         }
-
-
-def _shown(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None

@@ -219,35 +219,13 @@ def _new(rule: Rule, notification_id: str, kind: str, message: Message, now: dat
 
 
 def _rule(document: dict[str, Any]) -> Rule:
-    return Rule(
-        id=document["_id"],
-        site_id=document["site_id"],
-        kind=RuleKind(document["kind"]),
-        channel=Channel(document["channel"]),
-        target=document["target"],
-        threshold=document["threshold"],
-        goal=document["goal"],
-        period=document["period"],
-        created_at=document["created_at"],
-        secret=document["secret"],
-        occasion=document["occasion"],
-    )
+    known = {name: document[name] for name in Rule.__dataclass_fields__ if name != "id"}
+    enums = {"kind": RuleKind(document["kind"]), "channel": Channel(document["channel"])}
+    return Rule(**known | enums | {"id": document["_id"]})
 
 
 def _rule_document(rule: Rule) -> dict[str, Any]:
-    return {
-        "_id": rule.id,
-        "site_id": rule.site_id,
-        "kind": rule.kind,
-        "channel": rule.channel,
-        "target": rule.target,
-        "threshold": rule.threshold,
-        "goal": rule.goal,
-        "period": rule.period,
-        "created_at": rule.created_at,
-        "secret": rule.secret,
-        "occasion": rule.occasion,
-    }
+    return {"_id": rule.id, **{name: getattr(rule, name) for name in Rule.__dataclass_fields__ if name != "id"}}
 
 
 def _notification(document: dict[str, Any]) -> Notification:

@@ -24,8 +24,8 @@ from analytics.queries.query_schema import (
     InvalidQuery,
     SitesCalled,
     check_length,
+    query_json,
     read_query,
-    shown,
 )
 from analytics.schema_fields import OPTIONAL, Text, Whole
 from analytics.suggestion import did_you_mean
@@ -161,7 +161,7 @@ def load_funnel(body: object, sites_called: SitesCalled, now: datetime, earliest
     query = replace(query, filters=placed[:own])
     window = None if asked["window"] == OF_VISIT else _length(asked["window"])
     labels = tuple(_label(step, n) for n, step in enumerate(steps, start=1))
-    return Funnel(query, labels, placed[own:], window, _shown(query, asked) | {"window": asked["window"]})
+    return Funnel(query, labels, placed[own:], window, _query_json(query, asked) | {"window": asked["window"]})
 
 
 def load_retention(body: object, sites_called: SitesCalled, now: datetime, earliest: Earliest) -> Retention:
@@ -170,7 +170,7 @@ def load_retention(body: object, sites_called: SitesCalled, now: datetime, earli
     query = _query(asked, asked["filters"], sites_called, now, earliest)
     grain: Grain = asked["grain"]
     check_length(query.period, grain, MOST_COHORTS, "#/grain")
-    return Retention(query, grain, _shown(query, asked) | {"grain": grain})
+    return Retention(query, grain, _query_json(query, asked) | {"grain": grain})
 
 
 def load_journeys(body: object, sites_called: SitesCalled, now: datetime, earliest: Earliest) -> JourneysThrough:
@@ -181,7 +181,7 @@ def load_journeys(body: object, sites_called: SitesCalled, now: datetime, earlie
     query = _query(asked, asked["filters"], sites_called, now, earliest)
     query = replace(query, limit=asked["limit"])
     more = {"page": asked["page"], "limit": asked["limit"]}
-    return JourneysThrough(query, asked["page"], _shown(query, asked) | more)
+    return JourneysThrough(query, asked["page"], _query_json(query, asked) | more)
 
 
 def _load(schema: Schema, body: object) -> dict[str, Any]:
@@ -213,8 +213,8 @@ def _query(
     return read_query(body, sites_called, now, earliest)
 
 
-def _shown(query: Query, asked: dict[str, Any]) -> dict[str, Any]:
-    answer = shown(query, asked)
+def _query_json(query: Query, asked: dict[str, Any]) -> dict[str, Any]:
+    answer = query_json(query, asked)
     return {name: answer[name] for name in ("site_id", "date_range", "filters")}
 
 

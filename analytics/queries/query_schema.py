@@ -189,7 +189,7 @@ def load_query(
     return query
 
 
-def shown(query: Query, body: dict[str, Any]) -> dict[str, Any]:
+def query_json(query: Query, body: dict[str, Any]) -> dict[str, Any]:
     """Return the "query" of the answer, which shows how the query was understood. `body` is the JSON from which the
     query was loaded.
     """

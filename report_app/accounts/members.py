@@ -21,7 +21,7 @@ from report_app.site_lookup import SiteLookup
 log = structlog.get_logger()
 
 NO_USER = "There is no such user any more."
-FOR_OWNERS = "Only an owner may see and change the members of a site."
+_FOR_OWNERS = "Only an owner may see and change the members of a site."
 
 
 def add_members(blueprint: Blueprint, accounts: AccountStore, site_called: SiteLookup) -> None:
@@ -67,7 +67,7 @@ def add_members(blueprint: Blueprint, accounts: AccountStore, site_called: SiteL
 
 def _owner() -> User:
     user = required_user()
-    return user if user.is_owner else abort(403, FOR_OWNERS)
+    return user if user.is_owner else abort(403, _FOR_OWNERS)
 
 
 def _done(site_id: str, message: str) -> ResponseReturnValue:

@@ -76,7 +76,7 @@ def _server(tools: Sequence[Tool]) -> Server[Any]:
     by_name = {tool.name: tool for tool in tools}
 
     async def list_tools(_context: object, _params: object) -> sdk.ListToolsResult:
-        return sdk.ListToolsResult(tools=[_shown(tool) for tool in tools])
+        return sdk.ListToolsResult(tools=[_as_sdk(tool) for tool in tools])
 
     async def call_tool(_context: object, params: sdk.CallToolRequestParams) -> sdk.CallToolResult:
         tool = by_name.get(params.name)
@@ -94,7 +94,7 @@ def _server(tools: Sequence[Tool]) -> Server[Any]:
     return Server("footfall", version="1.0", instructions=_ABOUT, on_list_tools=list_tools, on_call_tool=call_tool)
 
 
-def _shown(tool: Tool) -> sdk.Tool:
+def _as_sdk(tool: Tool) -> sdk.Tool:
     return sdk.Tool(name=tool.name, description=tool.about, input_schema=tool.schema, annotations=_READ_ONLY)
 
 

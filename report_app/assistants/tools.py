@@ -13,7 +13,7 @@ from typing import Any
 
 from analytics.access.api_key import READ_SCOPE
 from analytics.json_schema import FLAG, TEXT, Json, an_object, list_of, one_of, text, whole
-from analytics.queries.exploration_schema import FunnelSchema, load_funnel
+from analytics.queries.exploration_schema import LEAST_STEPS, MOST_STEPS, FunnelSchema, load_funnel
 from analytics.queries.query import (
     EVENT_DIMENSIONS,
     METRICS,
@@ -24,7 +24,7 @@ from analytics.queries.query import (
     TIME_DIMENSIONS,
     VISIT_DIMENSIONS,
 )
-from analytics.queries.query_schema import MOST_ROWS, OPERATORS, InvalidQuery, check_site_id, read_query
+from analytics.queries.query_schema import FARTHEST_ROW, MOST_ROWS, OPERATORS, InvalidQuery, check_site_id, read_query
 from analytics.reports.engine import Reports
 from analytics.reports.results import Refused
 from analytics.segments.store import SegmentLost
@@ -73,7 +73,7 @@ _QUERY = an_object(
             "items": {"type": "array", "items": {"type": "string"}},
             "examples": [[["visitors", "desc"]]],
         },
-        "pagination": an_object({}, {"limit": whole(1, MOST_ROWS, default=ROWS), "offset": whole(0, 10**9)}),
+        "pagination": an_object({}, {"limit": whole(1, MOST_ROWS, default=ROWS), "offset": whole(0, FARTHEST_ROW)}),
         "include": an_object(
             {},
             {
@@ -91,8 +91,8 @@ _FUNNEL = an_object(
         "date_range": _DATE_RANGE,
         "steps": list_of(
             {"type": "object"},
-            minItems=2,
-            maxItems=8,
+            minItems=LEAST_STEPS,
+            maxItems=MOST_STEPS,
             description="In their order. Each has exactly one of page (* for any text), event (its type), goal (its"
             " name) and filter, and may have a label.",
             examples=[[{"page": "/pricing"}, {"goal": "Signup"}]],

@@ -1,8 +1,8 @@
-"""The console at /ops: pages on which administrators watch and repair a deployment. Only owners may open them."""
+"""The console at /ops: pages on which owners watch and repair a deployment. Only they may open them."""
 
 from config.services import Services
 from config.settings import Settings
-from report_app.console.access import Administrators
+from report_app.console.access import Owners
 from report_app.console.commands import Commands
 from report_app.console.dead_letters import add_dead_letters
 from report_app.console.keys import add_keys
@@ -19,7 +19,7 @@ from report_app.page_blueprint import PageBlueprint
 
 def console_blueprint(settings: Settings, services: Services) -> PageBlueprint:
     blueprint, commands, clock = PageBlueprint("console", __name__), Commands(settings), services.now
-    blueprint.before_request(Administrators().check)
+    blueprint.before_request(Owners().check)
     add_start(blueprint, services, commands)
     add_ledger(blueprint, services.ledger, clock)
     add_dead_letters(blueprint, services.dead_letters, services.journal, clock)

@@ -1,6 +1,6 @@
 """Who may open the console: owners.
 
-Sessions are in Redis and users in MongoDB. If one of them is down, an administrator needs the console most. A browser
+Sessions are in Redis and users in MongoDB. If one of them is down, an owner needs the console most. A browser
 that this process recognised within the last minutes may then still read pages. It may not change anything.
 """
 
@@ -16,20 +16,20 @@ from analytics.accounts.user import User
 from analytics.unavailable import Unavailable
 from report_app.page_access import required_user, session_digest
 
-FOR_ADMINISTRATORS = "Only an owner may open the console."
+_FOR_OWNERS = "Only an owner may open the console."
 RECOGNISED_FOR = 600.0  # seconds
 _MOST = 100
-_ADMINISTRATOR = "footfall_administrator"  # in g
+_OWNER = "footfall_owner"  # in g
 
 
-class Administrators:
+class Owners:
     def __init__(self) -> None:
         self._recognised: TTLCache[str, User] = TTLCache(_MOST, RECOGNISED_FOR, time.monotonic)
         self._lock = Lock()
 
     def check(self) -> None:
-        """End the request unless an administrator sent it. Raises Unavailable."""
-        setattr(g, _ADMINISTRATOR, self._find())
+        """End the request unless an owner sent it. Raises Unavailable."""
+        setattr(g, _OWNER, self._find())
 
     def _find(self) -> User:
         try:
@@ -43,20 +43,20 @@ class Administrators:
             self._note(None)
             raise
         self._note(user if user.is_owner else None)
-        return user if user.is_owner else abort(403, FOR_ADMINISTRATORS)
+        return user if user.is_owner else abort(403, _FOR_OWNERS)
 
     def _recognised_user(self) -> User | None:
         with self._lock:
             return self._recognised.get(session_digest())
 
-    def _note(self, owner: User | None) -> None:
+    def _note(self, user: User | None) -> None:
         with self._lock:
-            if owner:
-                self._recognised[session_digest()] = owner
+            if user:
+                self._recognised[session_digest()] = user
             else:
                 self._recognised.pop(session_digest(), None)
 
 
-def administrator() -> User:
+def owner() -> User:
     """The owner who sent this request to the console."""
-    return cast(User, g.get(_ADMINISTRATOR))
+    return cast(User, g.get(_OWNER))

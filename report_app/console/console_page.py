@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
-from flask import Response, flash, redirect, request, url_for
+from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from report_app.console.access import administrator
+from report_app.console.access import owner
 from report_app.pages.rendering import show
 
 PAGES = {
@@ -24,22 +23,18 @@ PAGES = {
     "users": "Users",
 }
 
+FieldErrors = dict[str, list[str]]  # what is wrong with what was sent, by field
+
 
 def console_page(name: str, status: int = 200, *, within: str = "", **context: Any) -> Response:
     """The page with the name of its template. `within`: the page of the menu that it belongs to, if it is another.
     `context`: what the template needs in addition to the frame.
     """
-    frame: dict[str, Any] = {"viewer": administrator(), "pages": PAGES, "page": within or name}
+    frame: dict[str, Any] = {"viewer": owner(), "pages": PAGES, "page": within or name}
     return show(f"console/{name}.html", status, **frame, **context)
 
 
-def address_of(port: int) -> str:
-    """The address of another server on the host under which the browser reaches this one."""
-    host = urlsplit(request.host_url).hostname or "localhost"
-    return f"{request.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def by_field(errors: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+def by_field(errors: Mapping[str, Sequence[str]]) -> FieldErrors:
     """The sentences about each field of a form. One about an item of a list names it: `goals.0.page`."""
     fields: defaultdict[str, list[str]] = defaultdict(list)
     for name, sentences in errors.items():

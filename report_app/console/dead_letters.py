@@ -12,21 +12,20 @@ from flask import Response, abort, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.events.schema import InvalidEvent, load_moment, read_event_json
-from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
+from analytics.journal.dead_letters import DEATH_REASONS, DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
-from report_app.console.access import administrator
-from report_app.console.console_page import console_page, done
+from analytics.wording import counted
+from report_app.console.access import owner
+from report_app.console.console_page import FieldErrors, console_page, done
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
 
-REASONS = ("not_json", "invalid_event", "refused", "poison")
 LETTERS_ON_A_PAGE = 50
 LONGEST_SHOWN = 100_000  # bytes of a payload
 LONGEST_EDITED = 16_000  # the form that sends it has at most three times as many, within MAX_BODY_BYTES
 ONLY_BEGINNING = "Only the beginning of this event is stored. Write the complete event, and replay that."
-EventErrors = dict[str, list[str]]  # what is wrong with an event, by field
 REPLAY_SENT = "The event is in the journal again. The dead letter is deleted when the event is stored."
 
 
@@ -72,7 +71,7 @@ def add_dead_letters(
         letter, event = _get(letters, letter_id), request.form.get("event")
         if refused := _replay(journal, letter, event):
             return _show(letter, event, refused)
-        log.info("dead_letter_replayed", letter=str(letter_id), edited=event is not None, by=str(administrator().id))
+        log.info("dead_letter_replayed", letter=str(letter_id), edited=event is not None, by=str(owner().id))
         return done(REPLAY_SENT, "dead_letters")
 
     @blueprint.get("/ops/dead-letters/<any(replay,purge):verb>")
@@ -83,7 +82,7 @@ def add_dead_letters(
     def replay_many() -> BaseResponse:
         question = LetterQuestion.of(request.form)
         sent = replay_all(journal, letters, question.as_filter())
-        log.info("dead_letters_replayed", replayed=sent.replayed, cut=sent.cut, by=str(administrator().id))
+        log.info("dead_letters_replayed", replayed=sent.replayed, cut=sent.cut, by=str(owner().id))
         said = f"Events that are in the journal again: {sent.replayed:,}."
         return done(f"{said} Not stored completely: {sent.cut:,}." if sent.cut else said, "dead_letters")
 
@@ -95,9 +94,8 @@ def add_dead_letters(
         if request.form.get("count") != str(_count(letters, which)):
             return _confirm(letters, "purge", question, 409)
         purged = letters.purge(which, now)
-        log.info("dead_letters_purged", purged=purged, by=str(administrator().id))
-        said = "1 dead letter is purged." if purged == 1 else f"{purged:,} dead letters are purged."
-        return done(said, "dead_letters")
+        log.info("dead_letters_purged", purged=purged, by=str(owner().id))
+        return done(f"{counted(purged, 'dead letter')} {'is' if purged == 1 else 'are'} purged.", "dead_letters")
 
 
 def _list(letters: DeadLetterStore, question: LetterQuestion, after: UUID | None) -> Response:
@@ -108,7 +106,7 @@ def _list(letters: DeadLetterStore, question: LetterQuestion, after: UUID | None
     return console_page(
         "dead_letters",
         question=question,
-        reasons=REASONS,
+        reasons=DEATH_REASONS,
         counts=counts[:20],
         total=sum(each.count for each in counts),
         rows=rows,
@@ -116,7 +114,7 @@ def _list(letters: DeadLetterStore, question: LetterQuestion, after: UUID | None
     )
 
 
-def _show(letter: DeadLetter, event: str | None = None, refused: EventErrors | None = None) -> Response:
+def _show(letter: DeadLetter, event: str | None = None, refused: FieldErrors | None = None) -> Response:
     payload = letter.raw[:LONGEST_SHOWN].decode(errors="replace")
     return console_page(
         "dead_letter",
@@ -133,7 +131,7 @@ def _show(letter: DeadLetter, event: str | None = None, refused: EventErrors | N
     )
 
 
-def _replay(journal: Journal, letter: DeadLetter, event: str | None) -> EventErrors:
+def _replay(journal: Journal, letter: DeadLetter, event: str | None) -> FieldErrors:
     """Replay the letter, or the event in its place. Returns what is wrong with it, by field. Raises Unavailable."""
     if event is None:
         return {} if replay_letter(journal, letter) else {"event": [ONLY_BEGINNING]}

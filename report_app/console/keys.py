@@ -15,8 +15,8 @@ from analytics.access.schema import REVOKE_GRACE, NewKey, ends_at
 from analytics.access.store import ApiKeyStore
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
-from report_app.console.access import administrator
-from report_app.console.console_page import by_field, console_page, done, lines_of
+from report_app.console.access import owner
+from report_app.console.console_page import FieldErrors, by_field, console_page, done, lines_of
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
@@ -42,13 +42,13 @@ def add_keys(blueprint: PageBlueprint, store: ApiKeyStore, clock: Callable[[], d
     @blueprint.post("/ops/keys/<uuid:key_id>/rotate")
     def rotate_key(key_id: UUID) -> Response:
         _, secret = store.rotate(key_id, REVOKE_GRACE) or abort(404, GONE)
-        log.info("key_rotated", key=str(key_id), by=str(administrator().id))
+        log.info("key_rotated", key=str(key_id), by=str(owner().id))
         return _page(store, clock(), secret=secret)
 
     @blueprint.post("/ops/keys/<uuid:key_id>/revoke")
     def revoke_key(key_id: UUID) -> BaseResponse:
         key = store.revoke(key_id) or abort(404, GONE)
-        log.info("key_revoked", key=str(key_id), by=str(administrator().id))
+        log.info("key_revoked", key=str(key_id), by=str(owner().id))
         return done(f"The key {key.name} is revoked. It stops working within 5 seconds.", "keys")
 
 
@@ -63,13 +63,11 @@ def _create(store: ApiKeyStore, now: datetime) -> str:
     }
     new = NewKey().load(asked)
     key, secret = store.create(new["name"], new["scopes"], new.get("sites"), ends_at(new, now))
-    log.info("key_created", key=str(key.id), by=str(administrator().id))
+    log.info("key_created", key=str(key.id), by=str(owner().id))
     return secret
 
 
-def _page(
-    store: ApiKeyStore, now: datetime, *, secret: str = "", errors: dict[str, list[str]] | None = None
-) -> Response:
+def _page(store: ApiKeyStore, now: datetime, *, secret: str = "", errors: FieldErrors | None = None) -> Response:
     rows = [(key, key.state(now)) for key in store.list()]
     given = request.form if errors else {}
     return console_page(

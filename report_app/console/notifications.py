@@ -14,15 +14,16 @@ from flask import Response, abort, request
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as BaseResponse
 
-from analytics.notifications.messages import counted, message_of_test
+from analytics.notifications.messages import message_of_test
 from analytics.notifications.notification import NOTIFICATION_STATES, NotificationState
 from analytics.notifications.rule import THRESHOLDS, Channel, Rule, RuleKind, RulePeriod
 from analytics.notifications.rule_schema import load_rule
 from analytics.notifications.store import NotificationStore
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
-from report_app.console.access import administrator
-from report_app.console.console_page import by_field, console_page, done
+from analytics.wording import counted
+from report_app.console.access import owner
+from report_app.console.console_page import FieldErrors, by_field, console_page, done
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
@@ -76,7 +77,7 @@ def add_notifications(
     def test_rule(rule_id: UUID) -> BaseResponse:
         rule = _rule(store, rule_id)
         store.add_test(rule, message_of_test(rule, public_url), clock())
-        log.info("notification_tested", rule=str(rule_id), by=str(administrator().id))
+        log.info("notification_tested", rule=str(rule_id), by=str(owner().id))
         return done(TEST_WAITS, "notifications")
 
     @blueprint.route("/ops/notifications/<uuid:rule_id>/remove", methods=["GET", "POST"])
@@ -85,7 +86,7 @@ def add_notifications(
             rule = _rule(store, rule_id)
             return console_page("notification_rule_remove", within="notifications", rule=rule)
         store.remove(rule_id) or abort(404, RULE_GONE)
-        log.info("notification_rule_removed", rule=str(rule_id), by=str(administrator().id))
+        log.info("notification_rule_removed", rule=str(rule_id), by=str(owner().id))
         return done("The rule is removed. Its notifications that waited are not sent.", "notifications")
 
 
@@ -123,7 +124,7 @@ def _shown_threshold(rule: Rule) -> str:
     return f"{rule.threshold:,} percent" if unit == "percent" else counted(rule.threshold, unit.removesuffix("s"))
 
 
-def _form(kind: RuleKind | None, errors: dict[str, list[str]] | None = None) -> Response:
+def _form(kind: RuleKind | None, errors: FieldErrors | None = None) -> Response:
     """The form of a new rule of this kind. If None, the page asks for the kind."""
     return console_page(
         "notification_rule_new",
@@ -154,5 +155,5 @@ def _add(store: NotificationStore, now: datetime) -> Rule:
     threshold = request.form.get("threshold", "").strip()
     is_number = threshold.isdecimal() and len(threshold) <= 10  # Python refuses to read thousands of digits
     rule = store.add(load_rule(asked | {"threshold": int(threshold) if is_number else threshold}, now))
-    log.info("notification_rule_added", rule=str(rule.id), site_id=rule.site_id, by=str(administrator().id))
+    log.info("notification_rule_added", rule=str(rule.id), site_id=rule.site_id, by=str(owner().id))
     return rule

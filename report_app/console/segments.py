@@ -10,7 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentSizes
 from analytics.segments.verification import months_of
-from report_app.console.access import administrator
+from report_app.console.access import owner
 from report_app.console.console_page import console_page, done
 from report_app.page_blueprint import PageBlueprint
 
@@ -44,7 +44,7 @@ def add_segments(blueprint: PageBlueprint, segments: Segments) -> None:
         site_id = request.form.get("site", "")
         months = months_of(segments, site_id) or abort(400, "site: There are no events of this site.")
         segments.backfill.add(site_id, months)
-        log.info("rebuild_asked", site_id=site_id, months=len(months), by=str(administrator().id))
+        log.info("rebuild_asked", site_id=site_id, months=len(months), by=str(owner().id))
         said = f"The workers build {len(months):,} months of {site_id} again. Reports use the old segments until then."
         return done(said, "segments")
 

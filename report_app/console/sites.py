@@ -16,16 +16,15 @@ from analytics.queries.query_schema import check_site_id
 from analytics.sites.schema import InvalidSite, dump_site, load_changes
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
-from report_app.console.access import administrator
-from report_app.console.console_page import address_of, by_field, console_page, done, lines_of
-from report_app.page_access import site_path
+from report_app.console.access import owner
+from report_app.console.console_page import FieldErrors, by_field, console_page, done, lines_of
+from report_app.page_access import address_of, site_path
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
 
 NO_SETTINGS = "There is no site with this name that has settings."
 SITES_ON_A_PAGE = 100
-Errors = dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -
     @blueprint.post("/ops/rotate-write-key/<path:site_id>", merge_slashes=False)
     def rotate_write_key(site_id: str) -> BaseResponse:
         store.rotate_write_key(check_site_id(site_id)) or abort(404, NO_SETTINGS)
-        log.info("write_key_rotated", site_id=site_id, by=str(administrator().id))
+        log.info("write_key_rotated", site_id=site_id, by=str(owner().id))
         said = "The site has a new write key. The old one stops working within 5 seconds."
         return done(said, "edit_site", site_id=site_id)
 
@@ -96,7 +95,7 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -
         if request.method == "GET":
             return console_page("site_remove", within="sites", site=site)
         store.remove(site.site_id)
-        log.info("site_removed", site_id=site.site_id, by=str(administrator().id))
+        log.info("site_removed", site_id=site.site_id, by=str(owner().id))
         return done(f"The settings of {site.site_id} are removed. Its events stay.", "sites")
 
 
@@ -105,7 +104,7 @@ def _found(store: SiteStore, site_id: str) -> Site:
     return site if site and site.site_id == site_id else abort(404, NO_SETTINGS)
 
 
-def _add(store: SiteStore, site_id: str) -> Errors:
+def _add(store: SiteStore, site_id: str) -> FieldErrors:
     """Returns what is wrong with the fields, {} if the site is there now."""
     if site_id and store.find(site_id):
         return {"site_id": ["Another site has this name or domain."]}
@@ -113,22 +112,22 @@ def _add(store: SiteStore, site_id: str) -> Errors:
     return _change(store, site_id, sent)
 
 
-def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> Errors:
+def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> FieldErrors:
     try:
         store.change(*load_changes(site_id, sent))
     except InvalidSite as error:
         return by_field(error.fields)
     except Taken as error:
         return {error.field: [str(error)]}
-    log.info("site_changed", site_id=site_id, settings=sorted(sent), by=str(administrator().id))
+    log.info("site_changed", site_id=site_id, settings=sorted(sent), by=str(owner().id))
     return {}
 
 
-def _form(given: Any, errors: Errors) -> Response:
+def _form(given: Any, errors: FieldErrors) -> Response:
     return console_page("site_new", 400 if errors else 200, within="sites", given=given, errors=errors)
 
 
-def _settings(site: Site, ingestion_port: int, errors: Errors | None = None) -> Response:
+def _settings(site: Site, ingestion_port: int, errors: FieldErrors | None = None) -> Response:
     """The page with the stored settings, or with those that were sent and refused."""
     texts = {each.name: request.form.get(each.name, "") for each in SETTING_FIELDS} if errors else _texts(site)
     return console_page(

@@ -9,8 +9,8 @@ from werkzeug.wrappers import Response as BaseResponse
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import SITE_ROLES, Role, User, plain_email
 from analytics.sites.store import SiteStore, UnknownSite
-from report_app.console.access import administrator
-from report_app.console.console_page import console_page, done
+from report_app.console.access import owner
+from report_app.console.console_page import FieldErrors, console_page, done
 from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
@@ -36,7 +36,7 @@ def add_users(blueprint: PageBlueprint, accounts: AccountStore, sites: SiteStore
     @blueprint.get("/ops/users/<uuid:user_id>")
     def user(user_id: UUID) -> Response:
         found = accounts.get(user_id) or abort(404, USER_GONE)
-        is_self = found.id == administrator().id
+        is_self = found.id == owner().id
         return console_page("user", within="users", user=found, roles=SITE_ROLES, is_self=is_self)
 
     @blueprint.post("/ops/users/<uuid:user_id>/role")
@@ -58,14 +58,14 @@ def add_users(blueprint: PageBlueprint, accounts: AccountStore, sites: SiteStore
 
     @blueprint.post("/ops/users/<uuid:user_id>/remove")
     def remove_user(user_id: UUID) -> BaseResponse:
-        if user_id == administrator().id:
+        if user_id == owner().id:
             abort(409, NOT_YOURSELF)
         accounts.remove(user_id) or abort(404, USER_GONE)
-        log.info("user_removed", user=str(user_id), by=str(administrator().id))
+        log.info("user_removed", user=str(user_id), by=str(owner().id))
         return done("The user is removed. Their sessions have ended.", "users")
 
 
-def _list_users(accounts: AccountStore, errors: dict[str, str] | None = None, link: str = "") -> Response:
+def _list_users(accounts: AccountStore, errors: FieldErrors | None = None, link: str = "") -> Response:
     given = request.form if errors else {}
     return console_page(
         "users",
@@ -78,21 +78,21 @@ def _list_users(accounts: AccountStore, errors: dict[str, str] | None = None, li
     )
 
 
-def _invite(accounts: AccountStore, sites: SiteStore) -> tuple[dict[str, str], str]:
+def _invite(accounts: AccountStore, sites: SiteStore) -> tuple[FieldErrors, str]:
     """Make the invitation that the form asks for. Returns what is wrong by field, and the token."""
     form = request.form
     email, site, role = plain_email(form.get("email", "")), form.get("site", "").strip(), form.get("role", "")
     if not email:
-        return {"email": NOT_AN_EMAIL}, ""
+        return {"email": [NOT_AN_EMAIL]}, ""
     if role == Role.OWNER:
         token = accounts.invite_owner(email)
     else:
         try:
             (site,) = sites.ids_of([site])
         except UnknownSite as error:
-            return {"site": error.message if site else SITE_OR_OWNER}, ""
+            return {"site": [error.message if site else SITE_OR_OWNER]}, ""
         token = accounts.invite(email, site, _sent_role() or Role.VIEWER)
-    log.info("user_invited", role=role, site_id=site, by=str(administrator().id))
+    log.info("user_invited", role=role, site_id=site, by=str(owner().id))
     return {}, token
 
 
@@ -109,5 +109,5 @@ def _sent_role() -> Role | None:
 
 
 def _changed(user: User, event: str, message: str) -> BaseResponse:
-    log.info(event, user=str(user.id), by=str(administrator().id))
+    log.info(event, user=str(user.id), by=str(owner().id))
     return done(message, "user", user_id=user.id)

@@ -5,7 +5,8 @@ from flask import Response
 from config.celery import QUEUES
 from config.services import Services
 from report_app.console.commands import Commands
-from report_app.console.console_page import address_of, console_page
+from report_app.console.console_page import console_page
+from report_app.page_access import address_of
 from report_app.page_blueprint import PageBlueprint
 from report_app.pages.rendering import show
 

@@ -5,7 +5,7 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 
 from collections.abc import Mapping
 
-from flask import abort, redirect
+from flask import abort
 from werkzeug.wrappers import Response
 
 from analytics.dashboards.annotations import (
@@ -15,12 +15,11 @@ from analytics.dashboards.annotations import (
     TooManyAnnotations,
 )
 from analytics.queries.query_schema import day_of
-from report_app.page_access import site_path, viewer
-from report_app.pages.page_reports import SiteQuestion
+from report_app.pages.page_reports import SiteQuestion, back_to, check_editor
 
 
 def add_annotation(asked: SiteQuestion, form: Mapping[str, str]) -> Response:
-    _check_editor(asked)
+    check_editor(asked, "annotations")
     text = " ".join(form.get("text", "").split())
     if not 0 < len(text) <= LONGEST_ANNOTATION:
         abort(400, f"Describe what happened in 1 to {LONGEST_ANNOTATION} characters.")
@@ -29,19 +28,10 @@ def add_annotation(asked: SiteQuestion, form: Mapping[str, str]) -> Response:
         asked.services.annotations.add(Annotation(asked.site.site_id, day, text))
     except TooManyAnnotations:
         abort(400, f"A site has at most {MOST_ANNOTATIONS} annotations. Remove one first.")
-    return _back(asked)
+    return back_to(asked, asked.state)
 
 
 def remove_annotation(asked: SiteQuestion, annotation_id: str) -> Response:
-    _check_editor(asked)
+    check_editor(asked, "annotations")
     asked.services.annotations.remove(asked.site.site_id, annotation_id)
-    return _back(asked)
-
-
-def _check_editor(asked: SiteQuestion) -> None:
-    if not viewer().may_edit(asked.site.site_id):
-        abort(403, "Only an owner or an editor of this site may change its annotations.")
-
-
-def _back(asked: SiteQuestion) -> Response:
-    return redirect(f"{site_path(asked.site.site_id)}?{asked.state.as_query()}", 303)
+    return back_to(asked, asked.state)

@@ -15,7 +15,7 @@ from analytics.queries.query_schema import MOST_ROWS, OPERATORS, OPERATORS_OF_NU
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
 from report_app.metric_format import Cell, cells, columns
-from report_app.page_access import viewer
+from report_app.page_access import address_of, viewer
 from report_app.pages import panels
 from report_app.pages.exploration_rows import EXPLORATIONS
 from report_app.pages.hero import Hero, chart_of, grain_of, key_figures
@@ -242,11 +242,8 @@ def _shown(asked: SiteQuestion) -> dict[str, Any]:
 
 
 def _waiting(asked: SiteQuestion) -> dict[str, Any]:
-    host = urlsplit(request.host_url).hostname or ""
-    if ":" in host:
-        host = f"[{host}]"  # an IPv6 address, whose brackets urlsplit removes
     return {
-        "collector": f"{request.scheme}://{host}:{asked.services.ingestion_port}",
+        "collector": address_of(asked.services.ingestion_port),
         "reasons": left_out([asked.ledger_lately()]),
     }
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 
-from flask import Response, abort, redirect
+from flask import Response, abort
 from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
@@ -24,7 +24,7 @@ from analytics.queries.exploration_schema import (
 from analytics.queries.query import Grain
 from analytics.queries.query_schema import Earliest, InvalidQuery, SitesCalled
 from analytics.reports.results import Cohort, Journeys
-from report_app.page_access import site_path, viewer
+from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.dashboard import Table, at_state
 from report_app.pages.exploration_rows import (
@@ -37,7 +37,7 @@ from report_app.pages.exploration_rows import (
     retention_grains,
     usual_grain,
 )
-from report_app.pages.page_reports import SiteQuestion
+from report_app.pages.page_reports import SiteQuestion, back_to, check_editor
 from report_app.pages.rendering import show
 
 _JOURNEY_PAGES = 7  # in each direction
@@ -78,7 +78,7 @@ def journeys_table(asked: SiteQuestion) -> Table:
 
 def save_funnel(asked: SiteQuestion, form: MultiDict[str, str]) -> BaseResponse:
     """Saves the funnel of the form, and opens it."""
-    _check_editor(asked)
+    check_editor(asked, "funnels")
     kinds, values = form.getlist("kind"), map(str.strip, form.getlist("value"))
     steps = tuple({kind: value} for kind, value in zip(kinds, values, strict=False) if value)
     name = form.get("name", "").strip()
@@ -92,23 +92,13 @@ def save_funnel(asked: SiteQuestion, form: MultiDict[str, str]) -> BaseResponse:
         asked.services.funnels.save(funnel)
     except TooManyFunnels:
         abort(400, f"A site has at most {MOST_FUNNELS} funnels. Remove one first.")
-    return _back_to(asked, funnel.id)
+    return back_to(asked, asked.state.with_tab("funnel", funnel.id), "panel-funnel")
 
 
 def remove_funnel(asked: SiteQuestion, funnel_id: str) -> BaseResponse:
-    _check_editor(asked)
+    check_editor(asked, "funnels")
     asked.services.funnels.remove(asked.site.site_id, funnel_id)
-    return _back_to(asked, "")
-
-
-def _check_editor(asked: SiteQuestion) -> None:
-    if not viewer().may_edit(asked.site.site_id):
-        abort(403, "Only an owner or an editor of this site may change its funnels.")
-
-
-def _back_to(asked: SiteQuestion, funnel_id: str) -> BaseResponse:
-    state = asked.state.with_tab("funnel", funnel_id)
-    return redirect(f"{site_path(asked.site.site_id)}?{state.as_query()}#panel-funnel", 303)
+    return back_to(asked, asked.state.with_tab("funnel", ""), "panel-funnel")
 
 
 def _explore(asked: SiteQuestion, load: Callable[[object, SitesCalled, datetime, Earliest], T], **body: Any) -> T:

@@ -10,8 +10,9 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from flask import abort
+from flask import abort, redirect
 from werkzeug.datastructures import MultiDict
+from werkzeug.wrappers import Response
 
 from analytics.dashboards.annotations import AnnotationStore
 from analytics.dashboards.funnels import FunnelStore
@@ -25,7 +26,7 @@ from analytics.reports.realtime import RealtimeReader
 from analytics.reports.results import Answer, Refused
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
-from report_app.page_access import viewer
+from report_app.page_access import site_path, viewer
 from report_app.pages.page_state import PageState, read_state
 from report_app.site_lookup import SiteLookup
 
@@ -114,6 +115,17 @@ def ask_about(
         if first and now - first < _NEW:
             return SiteQuestion(services, site, read_state(args, "day"), now)
     return asked
+
+
+def check_editor(asked: SiteQuestion, what: str) -> None:
+    """End the request with 403 unless the viewer may edit the site. `what` they would change, in the plural."""
+    if not viewer().may_edit(asked.site.site_id):
+        abort(403, f"Only an owner or an editor of this site may change its {what}.")
+
+
+def back_to(asked: SiteQuestion, state: PageState, part: str = "") -> Response:
+    """Back to the site's page in this state. `part`: the id of the part of the page to scroll to."""
+    return redirect(f"{site_path(asked.site.site_id)}?{state.as_query()}{f'#{part}' if part else ''}", 303)
 
 
 def _earliest_within(asked: SiteQuestion, budget: Budget | None) -> datetime | None:

@@ -6,19 +6,18 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 import json
 from dataclasses import replace
 
-from flask import abort, redirect
+from flask import abort
 from werkzeug.wrappers import Response
 
 from analytics.sites.schema import LONGEST_SAVED, LONGEST_SAVED_NAME, MOST_SAVED
 from analytics.sites.store import TooManySaved
-from report_app.page_access import site_path, viewer
-from report_app.pages.page_reports import SiteQuestion
+from report_app.pages.page_reports import SiteQuestion, back_to, check_editor
 from report_app.pages.page_state import PageState
 
 
 def save_filter(asked: SiteQuestion, given_name: str) -> Response:
     """Saves the filters of the state, and opens the page with the saved filter instead of them."""
-    _check_editor(asked)
+    check_editor(asked, "saved filters")
     name, filters = given_name.strip(), json.dumps(asked.question["filters"], separators=(",", ":"))
     if not 0 < len(name) <= LONGEST_SAVED_NAME:
         abort(400, f"Give the filter a name of 1 to {LONGEST_SAVED_NAME} characters.")
@@ -31,21 +30,12 @@ def save_filter(asked: SiteQuestion, given_name: str) -> Response:
         saved = asked.services.sites.save_filter(asked.site.site_id, name, filters)
     except TooManySaved:
         abort(400, f"A site has at most {MOST_SAVED} saved filters. Remove one first.")
-    return _to(asked, asked.state.with_saved(saved.id))
+    return back_to(asked, asked.state.with_saved(saved.id))
 
 
 def remove_filter(asked: SiteQuestion, filter_id: int) -> Response:
     """Removes a saved filter, also from the page that the browser returns to."""
-    _check_editor(asked)
+    check_editor(asked, "saved filters")
     asked.services.sites.remove_filter(asked.site.site_id, filter_id)
     gone = PageState("day").with_saved(filter_id).filters[0]
-    return _to(asked, replace(asked.state, filters=tuple(each for each in asked.state.filters if each != gone)))
-
-
-def _check_editor(asked: SiteQuestion) -> None:
-    if not viewer().may_edit(asked.site.site_id):
-        abort(403, "Only an owner or an editor of this site may change its saved filters.")
-
-
-def _to(asked: SiteQuestion, state: PageState) -> Response:
-    return redirect(f"{site_path(asked.site.site_id)}?{state.as_query()}", 303)
+    return back_to(asked, replace(asked.state, filters=tuple(each for each in asked.state.filters if each != gone)))

@@ -61,8 +61,8 @@ def breakdown_body(args: Args, today: date) -> dict[str, Any]:
         body["filters"].append(["is_not", by, [missing(by)]])
     if by != "event:goal" and not by.startswith(PROPS):  # a rate among the visitors of the same group
         body["metrics"] = [{"conversion_rate": "group_conversion_rate"}.get(name, name) for name in body["metrics"]]
-    limit = _whole("limit", args.get("limit", "100"), MOST_RESULTS)
-    offset = limit * (_whole("page", args.get("page", "1"), FARTHEST_PAGE) - 1)
+    limit = whole_number("limit", args.get("limit", "100"), MOST_RESULTS)
+    offset = limit * (whole_number("page", args.get("page", "1"), FARTHEST_PAGE) - 1)
     dimensions = [*filter(None, (_WITH.get(by), by))]
     return body | {"dimensions": dimensions, "pagination": {"limit": limit, "offset": offset}}
 
@@ -79,7 +79,19 @@ def naming_parameters() -> Iterator[None]:
     except InvalidQuery as error:
         name = error.pointer.removeprefix("#/").partition("/")[0]
         parameter = _PARAMETERS.get(name, name)
-        raise InvalidQuery("", f"`{parameter}`: {error.message}" if parameter else error.message) from None
+        raise wrong_parameter(parameter, error.message) from None
+
+
+def wrong_parameter(parameter: str, message: str) -> InvalidQuery:
+    """The error as the answer shows it. `parameter` is "" if the error is about the whole request."""
+    return InvalidQuery("", f"`{parameter}`: {message}" if parameter else message)
+
+
+def whole_number(parameter: str, text: str, most: int) -> int:
+    """A number from 1 to `most`. Raises InvalidQuery."""
+    if not re.fullmatch("[0-9]{1,9}", text) or not 0 < int(text) <= most:
+        raise wrong_parameter(parameter, f"It is not a number from 1 to {most}.")
+    return int(text)
 
 
 def _body(args: Args, today: date) -> dict[str, Any]:
@@ -146,11 +158,5 @@ def _one_of(parameter: str, value: str, known: tuple[str, ...]) -> str:
     return value
 
 
-def _whole(parameter: str, text: str, most: int) -> int:
-    if not re.fullmatch("[0-9]{1,9}", text) or not 0 < int(text) <= most:
-        _wrong(parameter, f"It is not a number from 1 to {most}.")
-    return int(text)
-
-
 def _wrong(parameter: str, message: str) -> NoReturn:
-    raise InvalidQuery(f"#/{parameter}", message)
+    raise wrong_parameter(parameter, message)

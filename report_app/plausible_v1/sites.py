@@ -4,7 +4,6 @@ A site's `domain` is its site_id here. Parameters may be in the query, in a form
 and change of a domain do not exist. The facts are from https://plausible.io/docs/sites-api.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,12 +19,13 @@ from analytics.access.api_key import READ_SCOPE
 from analytics.accounts.sharing import LONGEST_LINK_NAME, MOST_LINKS, SharedLink, SharingStore
 from analytics.digest import digest_of
 from analytics.json_schema import Json, an_object, any_of, just, text, whole
-from analytics.queries.query_schema import LONGEST_SITE_ID, InvalidQuery, check_site_id
+from analytics.queries.query_schema import LONGEST_SITE_ID, check_site_id
 from analytics.schema_fields import is_encodable
 from analytics.sites.schema import LONGEST_PAGE, MOST_GOALS, VISIT, InvalidSite, load_site
 from analytics.sites.site import Goal, Site
 from analytics.sites.store import SiteStore, Taken
 from report_app.errors import OF_VERSION_1, PlausibleError
+from report_app.plausible_v1.query_parameters import whole_number, wrong_parameter
 from report_app.plausible_v1.stats import VERSION_1
 from report_app.query_json_schema import SITE_ID
 from web.auth import NO_SCOPE, Check, api_key_id, in_path, key_may
@@ -137,7 +137,7 @@ def sites_v1_blueprint(sites: SiteStore, sharing: SharingStore, auth: Check) -> 
     @blueprint.get("")
     @described_by(_LIST)
     def list_sites() -> SitesV1Json:
-        after, limit = _after(), _limit()
+        after, limit = _after(), whole_number("limit", _text("limit", "100"), MOST_LISTED_SITES)
         found = [_site(site) for site in sites.list(after, limit)]
         return {"sites": found, "meta": _meta(limit, found[-1]["domain"] if len(found) == limit else None)}
 
@@ -145,7 +145,7 @@ def sites_v1_blueprint(sites: SiteStore, sharing: SharingStore, auth: Check) -> 
     @described_by(_CREATE)
     def create() -> SiteV1Json:
         site_id = check_site_id(_needed("domain"), "#/domain")
-        with _naming_parameters():
+        with _naming_settings():
             return _site(sites.edit(site_id, partial(_new_site, site_id, _text("timezone"))))
 
     @blueprint.get(_SITE, merge_slashes=False)
@@ -169,7 +169,7 @@ def sites_v1_blueprint(sites: SiteStore, sharing: SharingStore, auth: Check) -> 
     @described_by(_GOAL)
     def find_or_create_goal() -> GoalV1Json:
         site = named()
-        with _naming_parameters():
+        with _naming_settings():
             wanted = _wanted_goal(site.site_id)
             goals = sites.edit(site.site_id, partial(_with_goal, wanted)).goals
         goal = next(goal for goal in goals if _counts_the_same(goal, wanted))
@@ -210,7 +210,7 @@ def _given() -> Mapping[str, object]:
     """The parameters of the request. Raises InvalidQuery and BadRequest."""
     body: object = request.form.to_dict() or read_body(b"{}")
     if not isinstance(body, dict):
-        raise _wrong("", "The body is not a JSON object.")
+        raise wrong_parameter("", "The body is not a JSON object.")
     return {**request.args.to_dict(), **body}
 
 
@@ -218,7 +218,7 @@ def _text(name: str, default: str = "") -> str:
     """A parameter of the request. Raises InvalidQuery and BadRequest."""
     value = _given().get(name, default)
     if not isinstance(value, str) or not is_encodable(value):
-        raise _wrong(name, "It is not a text.")
+        raise wrong_parameter(name, "It is not a text.")
     return value
 
 
@@ -226,22 +226,11 @@ def _needed(name: str) -> str:
     return _text(name) or abort(400, f"Parameter `{name}` is required")
 
 
-def _wrong(name: str, message: str) -> InvalidQuery:
-    return InvalidQuery("", f"`{name}`: {message}" if name else message)
-
-
 def _after() -> str:
     after = _text("after")
     if len(after) > LONGEST_SITE_ID:
-        raise _wrong("after", f"It has more than {LONGEST_SITE_ID} characters.")
+        raise wrong_parameter("after", f"It has more than {LONGEST_SITE_ID} characters.")
     return after
-
-
-def _limit() -> int:
-    limit = _text("limit", "100")
-    if not re.fullmatch("[0-9]{1,4}", limit) or not 0 < int(limit) <= MOST_LISTED_SITES:
-        raise _wrong("limit", f"It is not a number from 1 to {MOST_LISTED_SITES}.")
-    return int(limit)
 
 
 def _meta(limit: int, after: str | None) -> PageOfSitesJson:
@@ -277,7 +266,7 @@ def _wanted_goal(site_id: str) -> Goal:
     """Raises InvalidSite."""
     kind = _needed("goal_type")
     if kind not in _GOAL_TYPES:
-        raise _wrong("goal_type", f"It is not one of {', '.join(_GOAL_TYPES)}.")
+        raise wrong_parameter("goal_type", f"It is not one of {', '.join(_GOAL_TYPES)}.")
     field, value = ("event_type", _needed("event_name")) if kind == "event" else ("page", _needed("page_path"))
     (goal,) = load_site(site_id, {"goals": [{field: value, "name": _text("display_name")}]}).goals
     return goal
@@ -307,27 +296,27 @@ def _without_goal(goal_id: str, site: Site | None) -> Site:
 def _link_name() -> str:
     name = _needed("name").strip()
     if not 0 < len(name) <= LONGEST_LINK_NAME:
-        raise _wrong("name", f"It does not have 1 to {LONGEST_LINK_NAME} characters.")
+        raise wrong_parameter("name", f"It does not have 1 to {LONGEST_LINK_NAME} characters.")
     return name
 
 
 def _check_new(name: str, links: Sequence[SharedLink]) -> None:
     if any(link.name == name for link in links):
-        raise _wrong("name", "The site has a link with this name, and its URL cannot be shown again.")
+        raise wrong_parameter("name", "The site has a link with this name, and its URL cannot be shown again.")
     if len(links) >= MOST_LINKS:
-        raise _wrong("name", f"A site has at most {MOST_LINKS} links. Revoke one on the page of its sharing.")
+        raise wrong_parameter("name", f"A site has at most {MOST_LINKS} links. Revoke one on the page of its sharing.")
 
 
 _PARAMETERS = {"goals.0.event_type": "event_name", "goals.0.page": "page_path", "goals.0.name": "display_name"}
 
 
 @contextmanager
-def _naming_parameters() -> Iterator[None]:
-    """Converts errors about settings to those about parameters."""
+def _naming_settings() -> Iterator[None]:
+    """Converts errors about settings to those about the parameters that they are from."""
     try:
         yield
     except InvalidSite as error:
         field, messages = next(iter(error.fields.items()))
-        raise _wrong(_PARAMETERS.get(field, field), messages[0]) from None
+        raise wrong_parameter(_PARAMETERS.get(field, field), messages[0]) from None
     except Taken as error:
-        raise _wrong(error.field, str(error)) from None
+        raise wrong_parameter(error.field, str(error)) from None

@@ -19,7 +19,7 @@ from werkzeug.test import TestResponse
 
 from analytics.events.event import Event, new_id
 from analytics.events.schema import load_journal_event
-from analytics.imports.segment_com import CALLS
+from analytics.events.segment_com import CALLS
 from analytics.journal.journal import Journal
 from analytics.journal.ledger import Ledger
 from analytics.published_copy import Published

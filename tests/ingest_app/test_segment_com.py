@@ -15,10 +15,11 @@ from redis import Redis
 from analytics.events.drop import Drop
 from analytics.events.event import Event, new_id
 from analytics.events.schema import InvalidEvent, load_event, load_journal_event
-from analytics.imports.segment_com import CALLS, SHORT_CALLS, parameters_as_body, read_segment, translate, visitor_in
+from analytics.events.segment_com import CALLS, translate
 from analytics.journal.journal import Journal
 from analytics.visitors.client import Client
 from ingest_app.segment_com import BATCHES
+from ingest_app.segment_com_schema import SHORT_CALLS, parameters_as_body, read_segment, visitor_in
 from tests.support.services import NOW
 
 SERVER, BROWSER = "analytics-python/2.4.0", "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"

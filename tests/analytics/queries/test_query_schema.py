@@ -34,7 +34,7 @@ from analytics.queries.query import (
     count_labels,
     of_days,
 )
-from analytics.queries.query_schema import MOST_LABELS, InvalidQuery, load_query, read_query, shown
+from analytics.queries.query_schema import MOST_LABELS, InvalidQuery, load_query, query_json, read_query
 from analytics.sites.site import Goal, SavedFilter, Site
 
 NOW = datetime(2026, 11, 22, 12, 34, 56, 789000, tzinfo=UTC)  # a Sunday
@@ -138,7 +138,7 @@ def test_a_roll_up_has_the_goals_that_all_its_sites_have():
     other = Site("other", goals=(Goal("Signup", event_type="signup"), Goal("Visit /thanks", page="/thank-you")))
     query = roll_up(SITE, other, filters=[["is", "event:goal", ["Signup"]]])
     assert (query.site_ids, query.goals) == (("site", "other"), SITE.goals[:1])
-    assert shown(query, {})["site_id"] == ["site", "other"]
+    assert query_json(query, {})["site_id"] == ["site", "other"]
     with pytest.raises(InvalidQuery, match="The goal `Visit /thanks` is not configured"):
         roll_up(SITE, other, filters=[["is", "event:goal", ["Visit /thanks"]]])
 
@@ -806,6 +806,8 @@ def test_the_day_of_the_week_may_be_matched():
     assert compared("day", "previous_period", True) == (date(2026, 11, 15),) * 2
 
 
+@example(date(2012, 12, 28), 0, "Pacific/Apia")
+@example(date(2012, 12, 28), 363, "Pacific/Apia")
 @given(
     st.dates(date(1971, 1, 1), date(2100, 1, 1)),
     st.integers(0, 800),
@@ -813,12 +815,13 @@ def test_the_day_of_the_week_may_be_matched():
 )
 def test_a_previous_period_never_overlaps_and_matches_the_weekday(first: date, more: int, zone: str):
     period = of_days(first, first + timedelta(days=more), ZoneInfo(zone))
-    for match in (True, False):
-        before = previous_period(period, match)
-        assert before.end <= period.start
-        if period.days():
-            assert not match or before.first_day().weekday() == first.weekday()
-    assert not period.days() or year_before(period, True).first_day().weekday() == first.weekday()
+    assert previous_period(period, False).end <= period.start
+    matching = previous_period(period, True)
+    assert matching.end <= period.start
+    for before in (matching, year_before(period, True)) if period.days() else ():
+        # Samoa had no 30 December 2011, so a period from that day begins on the 31st.
+        is_skipped = (zone, before.first_day()) == ("Pacific/Apia", date(2011, 12, 31))
+        assert is_skipped or before.first_day().weekday() == first.weekday()
 
 
 def test_hours_are_compared_with_the_hours_before_or_of_the_day_before():
@@ -887,7 +890,7 @@ def test_a_day_without_midnight_begins_at_one():
     assert labels("2017-10-14", "2017-10-16", "America/Sao_Paulo", "day") == ["2017-10-14", "2017-10-15", "2017-10-16"]
     query = load(date_range=["2017-10-15", "2017-10-15"], site=Site("site", ZoneInfo("America/Sao_Paulo")))
     assert query.period == day
-    assert shown(query, {})["date_range"] == ["2017-10-15T01:00:00-02:00", "2017-10-15T23:59:59-02:00"]
+    assert query_json(query, {})["date_range"] == ["2017-10-15T01:00:00-02:00", "2017-10-15T23:59:59-02:00"]
 
 
 def test_clocks_that_change_by_half_an_hour_skip_and_repeat_no_label():
@@ -964,7 +967,7 @@ def test_the_answer_shows_the_query_as_it_was_read():
         "pagination": {"limit": 5},
     }
     query = load_query(body, Site("site", BERLIN), datetime(2026, 3, 2, tzinfo=UTC), no_event)
-    assert shown(query, body) == {
+    assert query_json(query, body) == {
         "site_id": "site",
         "metrics": ["visitors", "pageviews"],
         "date_range": ["2026-03-01T00:00:00+01:00", "2026-03-31T23:59:59+02:00"],
@@ -979,7 +982,7 @@ def test_the_answer_shows_the_query_as_it_was_read():
 
 def test_the_smallest_answer_equals_that_of_plausible():
     body = LEAST | {"date_range": ["2024-09-04", "2024-09-10"]}
-    assert shown(load_query(body, SITE, NOW, no_event), body) == {
+    assert query_json(load_query(body, SITE, NOW, no_event), body) == {
         "site_id": "site",
         "metrics": ["visitors"],
         "date_range": ["2024-09-04T00:00:00+00:00", "2024-09-10T23:59:59+00:00"],
@@ -1056,7 +1059,7 @@ def check(body: Any, site: Site, now: datetime) -> None:
         assert len(said) < 1_000
         assert not pointer or pointer.startswith("#")
         return
-    answer = shown(query, body)
+    answer = query_json(query, body)
     json.dumps(answer).encode()
     again = {"date_range": answer["date_range"], "dimensions": answer["dimensions"], "order_by": answer["order_by"]}
     if query.period.start < query.period.end and query.period.start.year >= 1970:
