@@ -165,7 +165,7 @@ class System:
     def stop(self, how: signal.Signals = signal.SIGINT) -> list[psutil.Process]:
         """Stops the system as Ctrl-C does. Returns the processes that it left behind, which should be none.
 
-        A process that has ended does not count, though on a busy machine nobody may have waited for it yet.
+        A process that has ended does not count, also if its parent has not waited for it yet.
         """
         family = self.process.children(recursive=True)
         self.process.send_signal(how)
