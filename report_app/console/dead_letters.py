@@ -15,6 +15,7 @@ from analytics.events.schema import InvalidEvent, load_moment, read_event_json
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
+from analytics.languages import format_number, gettext, ngettext, translatable
 from report_app.console.access import administrator
 from report_app.console.console_page import console_page, done
 from report_app.page_blueprint import PageBlueprint
@@ -25,9 +26,9 @@ REASONS = ("not_json", "invalid_event", "refused", "poison")
 LETTERS_ON_A_PAGE = 50
 LONGEST_SHOWN = 100_000  # bytes of a payload
 LONGEST_EDITED = 16_000  # the form that sends it has at most three times as many, within MAX_BODY_BYTES
-ONLY_BEGINNING = "Only the beginning of this event is stored. Write the complete event, and replay that."
+ONLY_BEGINNING = translatable("Only the beginning of this event is stored. Write the complete event, and replay that.")
 EventErrors = dict[str, list[str]]  # what is wrong with an event, by field
-REPLAY_SENT = "The event is in the journal again. The dead letter is deleted when the event is stored."
+REPLAY_SENT = translatable("The event is in the journal again. The dead letter is deleted when the event is stored.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,9 @@ def add_dead_letters(
         question = LetterQuestion.of(request.form)
         sent = replay_all(journal, letters, question.as_filter())
         log.info("dead_letters_replayed", replayed=sent.replayed, cut=sent.cut, by=str(administrator().id))
-        said = f"Events that are in the journal again: {sent.replayed:,}."
-        return done(f"{said} Not stored completely: {sent.cut:,}." if sent.cut else said, "dead_letters")
+        said = gettext("Events that are in the journal again: %(count)s.", count=format_number(sent.replayed))
+        cut = gettext("Not stored completely: %(count)s.", count=format_number(sent.cut))
+        return done(f"{said} {cut}" if sent.cut else said, "dead_letters")
 
     @blueprint.post("/ops/dead-letters/purge")
     def purge() -> BaseResponse:
@@ -96,7 +98,7 @@ def add_dead_letters(
             return _confirm(letters, "purge", question, 409)
         purged = letters.purge(which, now)
         log.info("dead_letters_purged", purged=purged, by=str(administrator().id))
-        said = "1 dead letter is purged." if purged == 1 else f"{purged:,} dead letters are purged."
+        said = ngettext("%(count)s dead letter is purged.", "%(count)s dead letters are purged.", purged)
         return done(said, "dead_letters")
 
 
@@ -136,7 +138,7 @@ def _show(letter: DeadLetter, event: str | None = None, refused: EventErrors | N
 def _replay(journal: Journal, letter: DeadLetter, event: str | None) -> EventErrors:
     """Replay the letter, or the event in its place. Returns what is wrong with it, by field. Raises Unavailable."""
     if event is None:
-        return {} if replay_letter(journal, letter) else {"event": [ONLY_BEGINNING]}
+        return {} if replay_letter(journal, letter) else {"event": [gettext(ONLY_BEGINNING)]}
     try:
         replay_edited(journal, letter, read_event_json(event.encode(errors="surrogatepass")))
     except InvalidEvent as error:
@@ -163,11 +165,11 @@ def _after() -> UUID | None:
     try:
         return UUID(request.args["after"]) if "after" in request.args else None
     except ValueError:
-        abort(400, "after: Not the id of a dead letter.")
+        abort(400, gettext("after: Not the id of a dead letter."))
 
 
 def _moment(text: str) -> datetime | None:
     try:
         return load_moment("before", text)
     except InvalidEvent:
-        abort(400, "before: Write a time as 2026-11-28T14:00 (UTC).")
+        abort(400, gettext("before: Write a time as 2026-11-28T14:00 (UTC)."))
