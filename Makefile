@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs backup tracker bench bench-reports bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -32,6 +32,13 @@ format: .venv/ready ## let ruff mend what it can
 
 docs: .venv/ready ## write docs/configuration.md from config/settings.py
 	$(BIN)/python -m config.settings_docs
+
+translations: .venv/ready ## collect the texts of pages and notifications for translators, and compile what they wrote; NEW=fr adds a language
+	@pot=$$(mktemp) && po=analytics/translations \
+	  && $(BIN)/pybabel -q extract -F babel.cfg -k lazy -k translatable --no-location --sort-output --no-wrap -o $$pot --ignore-dirs '.* node_modules' . \
+	  && (test -z "$(NEW)" || $(BIN)/pybabel -q init -i $$pot -d $$po -l $(NEW)) \
+	  && $(BIN)/pybabel -q update -i $$pot -d $$po --no-wrap --no-fuzzy-matching --ignore-obsolete --ignore-pot-creation-date \
+	  && $(BIN)/pybabel compile -d $$po --statistics; rm -f $$pot
 
 tracker: .venv/ready ## build what /js/footfall.js serves from ingest_app/js/footfall.js
 	$(BIN)/python -m ingest_app.js.build

@@ -344,7 +344,10 @@ class Services:
         from analytics.notifications.measurements import Measurements
 
         measurements = Measurements(self.events, self.ledger, self.journal, self.brief_reports, self.now)
-        return RuleChecker(self.notifications, self.sites, measurements, self._settings.public_url, self.now)
+        settings = self._settings
+        return RuleChecker(
+            self.notifications, self.sites, measurements, settings.public_url, self.now, settings.default_language
+        )
 
     @cached_property
     def deliveries(self) -> Deliveries:

@@ -22,6 +22,7 @@ from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 from redis.connection import parse_url
 
+from analytics.languages import ENGLISH, LANGUAGES
 from analytics.urls import plain_origin
 from config.env_file import EnvFile, EnvFileError, read_env_file
 from config.running_servers import find_servers
@@ -415,6 +416,13 @@ class Settings:
         "address of the reporting app as people reach it, such as https://stats.example.com; notifications link to it."
         " If unset, they have no links",
         is_web_url,
+    )
+    default_language: str = setting(
+        "str",
+        ENGLISH,
+        "language of notifications, and of pages if the browser asks for no other language that Footfall speaks; see"
+        " [dashboard](dashboard.md)",
+        validate.OneOf(list(LANGUAGES)),
     )
     smtp_url: str = setting(
         "str",

@@ -48,6 +48,7 @@ from report_app.session_cookie import use_session_cookie
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
 from report_app.stats import stats_blueprint
+from report_app.translation import use_translations
 from report_app.visitors import visitors_blueprint
 from web.app import new_app, trust_proxies
 from web.auth import Auth, in_path, in_question
@@ -127,6 +128,7 @@ def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageSe
     is_open = settings.reports_are_open
     protect_pages(app, authenticator, sharing, site_called.id_of, reports_are_open=is_open)
     app.jinja_env.globals["asset"] = asset_url
+    use_translations(app, settings.default_language)
     app.register_blueprint(assets_blueprint())
     app.register_blueprint(pages_blueprint(pages))
     app.register_blueprint(badge_blueprint(pages, sharing))

@@ -10,6 +10,7 @@ from typing import TypedDict
 import structlog
 from flask import Flask, Response, request
 
+from analytics.languages import translatable
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.results import Refused
 from analytics.segments.store import SegmentLost
@@ -19,7 +20,7 @@ from web.errors import RETRY_AFTER, error_body, error_response, unavailable_resp
 log = structlog.get_logger()
 
 PLAUSIBLE = ("/api/v1/", "/api/v2/")
-LOST = (
+LOST = translatable(
     "Some events of this site cannot be read, because a segment in MongoDB is lost or damaged. Run"
     " `python -m footfall segments rebuild` on the server, which rebuilds the segment from the events."
 )

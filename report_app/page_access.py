@@ -16,6 +16,8 @@ from analytics.accounts.authenticator import Authenticator
 from analytics.accounts.sharing import SharedLink, SharingStore
 from analytics.accounts.user import Role, User
 from analytics.digest import digest_of
+from analytics.languages import translatable
+from report_app.translation import speak_as_chosen
 
 _EXTENSION = "footfall_page_access"
 _USER, _VIEWER, _FRAMERS = "footfall_user", "footfall_viewer", "footfall_framers"  # in g
@@ -23,7 +25,9 @@ _TOKEN, _LINKS = "token", "links"  # in the cookie
 _MOST_LINKS = 20
 _LONGEST_PATH = 2000  # characters
 
-NOT_EMBEDDED = "This site cannot be shown here. Its link has expired, or its sharing page lists no origin."
+NOT_EMBEDDED = translatable(
+    "This site cannot be shown here. Its link has expired, or its sharing page lists no origin."
+)
 
 _csrf = CSRFProtect()
 
@@ -127,10 +131,13 @@ def required_user() -> User:
 
 
 def signed_in_user() -> User | None:
-    """The signed-in user, looked up once in a request. Raises Unavailable."""
+    """The signed-in user, looked up once in a request. Their language is spoken from now on. Raises Unavailable."""
     if _USER not in g:
         token = session.get(_TOKEN)
-        setattr(g, _USER, _access().authenticator.user_of(token) if token else None)
+        user = _access().authenticator.user_of(token) if token else None
+        setattr(g, _USER, user)
+        if user:
+            speak_as_chosen(user.language)
     return cast("User | None", g.get(_USER))
 
 

@@ -6,6 +6,7 @@ from flask import Blueprint, Response
 
 from report_app.page_access import check_csrf
 from report_app.pages.rendering import POLICY
+from report_app.translation import speak_as_browser
 from report_app.trouble import answer_trouble
 
 
@@ -17,6 +18,7 @@ class PageBlueprint(Blueprint):
 
     def __init__(self, name: str, import_name: str, **options: Any) -> None:
         super().__init__(name, import_name, **options)
+        self.before_request(speak_as_browser)
         self.before_request(check_csrf)
         self.after_request(_with_policy)
         self.register_error_handler(Exception, answer_trouble)

@@ -9,16 +9,17 @@ from flask import Response, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import Forbidden, HTTPException, NotFound, TooManyRequests
 
+from analytics.languages import gettext, ngettext, translatable
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.results import Refused
 from analytics.segments.store import SegmentLost
 from analytics.sites.store import UnknownSite
 from analytics.unavailable import Unavailable
-from analytics.wording import counted
 from report_app.errors import LOST
 from report_app.page_access import site_path
 from report_app.pages.page_state import PERIODS, PageState, read_state
 from report_app.pages.rendering import POLICY, show
+from report_app.texts import lazy, within_sentence
 from web.errors import INTERNAL, RETRY_AFTER, BadRequest
 
 log = structlog.get_logger()
@@ -29,8 +30,25 @@ TROUBLES = (Refused, InvalidQuery, Unavailable, SegmentLost, UnknownSite, Forbid
 # Parts that the page asks for again in any case. They keep what they show if there is no answer.
 _ASKED_AGAIN = ("pages.live", "pages.first_event", "pages.suggestions")
 _STORES = {"redis": "Redis", "mongodb": "MongoDB"}
-_LATER = "Load the page again in a minute."
-_EXPIRED = "Nothing was changed. Go back, load the page again and send the form again."
+_LATER = lazy("Load the page again in a minute.")
+_EXPIRED = lazy("Nothing was changed. Go back, load the page again and send the form again.")
+
+# What Werkzeug calls errors, and says about them.
+_NAMES = (
+    translatable("Bad Request"),
+    translatable("Forbidden"),
+    translatable("Not Found"),
+    translatable("Method Not Allowed"),
+    translatable("Conflict"),
+    translatable("Request Entity Too Large"),
+    translatable("Service Unavailable"),
+    translatable("The data value transmitted exceeds the capacity limit."),
+    translatable("The method is not allowed for the requested URL."),
+    translatable(
+        "The requested URL was not found on the server. If you entered the URL manually please check your spelling and"
+        " try again."
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,42 +90,58 @@ def trouble_of(error: Exception) -> Trouble:
     """The trouble for an exception. Logs what the operator must know."""
     match error:
         case Refused(code="busy"):
-            trouble = Trouble(503, "Other queries are running", _LATER, RETRY_AFTER, retries=True)
+            trouble = Trouble(503, gettext("Other queries are running"), _LATER, RETRY_AFTER, retries=True)
+        case Refused(code="time_limit"):
+            text = gettext("Choose a shorter period, or remove a filter.")
+            trouble = Trouble(503, gettext("This takes too long"), text, is_too_slow=True)
         case Refused():
-            trouble = Trouble(503, "This takes too long", error.message, is_too_slow=True)
+            trouble = Trouble(503, gettext("This takes too long"), gettext(error.message), is_too_slow=True)
         case InvalidQuery():
-            trouble = Trouble(400, "This cannot be asked", f"{error.message.rstrip('.')}. Remove or change a filter.")
+            trouble = Trouble(
+                400,
+                gettext("This cannot be asked"),
+                gettext("%(reason)s. Remove or change a filter.", reason=error.message.rstrip(".")),
+            )
         case BadRequest():
-            trouble = Trouble(400, "This cannot be asked", str(error))
+            trouble = Trouble(400, gettext("This cannot be asked"), gettext(str(error)))
         case Unavailable():
             log.warning("page_unavailable", store=error.store, error=str(error))
             name = _STORES.get(error.store, error.store)
-            trouble = Trouble(503, f"{name} is not reachable", _LATER, RETRY_AFTER, retries=True)
+            trouble = Trouble(503, gettext("%(store)s is not reachable", store=name), _LATER, RETRY_AFTER, retries=True)
         case SegmentLost():
             log.error("segment_lost", error=str(error))
-            trouble = Trouble(503, "Some events cannot be read", LOST)
+            trouble = Trouble(503, gettext("Some events cannot be read"), gettext(LOST))
         case UnknownSite():
-            trouble = Trouble(404, "There is no such site", "Check the address, or choose a site from the overview.")
+            trouble = Trouble(
+                404, gettext("There is no such site"), gettext("Check the address, or choose a site from the overview.")
+            )
         case HTTPException():
             trouble = _http_trouble(error)
         case _:
             log.exception("request_failed", error=type(error).__name__)
-            trouble = Trouble(500, "An error occurred", INTERNAL)
+            trouble = Trouble(500, gettext("An error occurred"), gettext(INTERNAL))
     return trouble
 
 
 def _http_trouble(error: HTTPException) -> Trouble:
     match error:
         case CSRFError():
-            return Trouble(400, "The form expired", _EXPIRED)
+            return Trouble(400, gettext("The form expired"), _EXPIRED)
         case TooManyRequests():
             seconds = int(dict(error.get_headers())["Retry-After"])
             minutes = max(1, ceil(seconds / 60))
-            text = f"There were too many attempts. Try again in {counted(minutes, 'minute')}."
-            return Trouble(429, "Too many attempts", text, seconds)
+            text = ngettext(
+                "There were too many attempts. Try again in %(count)s minute.",
+                "There were too many attempts. Try again in %(count)s minutes.",
+                minutes,
+            )
+            return Trouble(429, gettext("Too many attempts"), text, seconds)
         case Forbidden() if error.description == Forbidden.description:
-            return Trouble(403, "You may not see this site", "Sign in with an account that may read it.")
-    return Trouble(error.code or 500, error.name, error.description or "")
+            return Trouble(
+                403, gettext("You may not see this site"), gettext("Sign in with an account that may read it.")
+            )
+    description = error.description or ""
+    return Trouble(error.code or 500, gettext(error.name), gettext(description))
 
 
 def shorter_period(site_id: str, state: PageState) -> tuple[str, str] | None:
@@ -116,7 +150,7 @@ def shorter_period(site_id: str, state: PageState) -> tuple[str, str] | None:
         return None
     is_short = state.period == "7d" or (state.first and state.last and state.last - state.first < timedelta(days=7))
     period = "day" if is_short else "7d"
-    return f"{site_path(site_id)}?{state.with_period(period).as_query()}", PERIODS[period][0].lower()
+    return f"{site_path(site_id)}?{state.with_period(period).as_query()}", within_sentence(PERIODS[period][0])
 
 
 def _shorter_than_asked() -> tuple[str, str] | None:

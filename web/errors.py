@@ -12,6 +12,7 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, MethodNotAllo
 
 from analytics.events.schema import InvalidEvent
 from analytics.json_schema import Keywords
+from analytics.languages import translatable
 from analytics.suggestion import did_you_mean
 from analytics.unavailable import Unavailable
 from config.metrics import BROKEN_REQUESTS
@@ -23,7 +24,7 @@ RETRY_AFTER = 1  # seconds. A store fails for seconds, or for so long that the l
 LONGEST_PATH_SHOWN = 100  # characters
 
 TOO_SLOW = "The request did not arrive in time. Send it again."
-INTERNAL = "An internal error occurred. The log of the server has the details."
+INTERNAL = translatable("An internal error occurred. The log of the server has the details.")
 BUSY = "The server has too many requests at once. Send the request again."
 NOT_HTTP = "The request is not valid HTTP, or exceeds the limits of this server."
 

@@ -19,6 +19,7 @@ from cachetools import TTLCache
 
 from analytics.digest import digest_of
 from analytics.interval import whole_milliseconds
+from analytics.languages import translatable
 from analytics.published_copy import MOST_COPIED
 from analytics.unavailable import Unavailable
 
@@ -36,13 +37,13 @@ DEAD_LETTERS_SCOPE = "dead_letters"
 METRICS_SCOPE = "metrics"
 ADMIN_SCOPE = "admin"
 SCOPES = {
-    WRITE_SCOPE: "send events of any age and from any origin, as a server does",
-    READ_SCOPE: "read reports",
-    PERSONS_SCOPE: "read the history of individual visitors, and raw events",
-    SITES_SCOPE: "manage the settings of sites",
-    DEAD_LETTERS_SCOPE: "read, replay and purge dead letters",
-    METRICS_SCOPE: "read /metrics",
-    ADMIN_SCOPE: "everything, including API keys",
+    WRITE_SCOPE: translatable("send events of any age and from any origin, as a server does"),
+    READ_SCOPE: translatable("read reports"),
+    PERSONS_SCOPE: translatable("read the history of individual visitors, and raw events"),
+    SITES_SCOPE: translatable("manage the settings of sites"),
+    DEAD_LETTERS_SCOPE: translatable("read, replay and purge dead letters"),
+    METRICS_SCOPE: translatable("read /metrics"),
+    ADMIN_SCOPE: translatable("everything, including API keys"),
 }
 
 NOTED_EVERY = 60.0  # seconds between two records of a key's use, in each process

@@ -13,6 +13,7 @@ from marshmallow.validate import Length, OneOf
 from analytics.access.api_key import ADMIN_SCOPE, SCOPES, ApiKey
 from analytics.interval import moment_text
 from analytics.json_schema import IdText, Json, Keywords, MomentText, text, up_to
+from analytics.languages import translatable
 from analytics.schema_fields import OPTIONAL, Moment, StrictSchema, Text
 
 _MOST_SITES = 100
@@ -26,7 +27,7 @@ class Lasting(fields.Field[timedelta]):
     """A duration: `90d`, `24h` or `30m`. `may_be_zero` only describes the field: `ends_at` rejects such an end."""
 
     default_error_messages = {
-        "invalid": "Not a duration such as 90d, 24h or 30m.",
+        "invalid": translatable("Not a duration such as 90d, 24h or 30m."),
         "long": "Longer than {days} days.",
     }
 

@@ -141,6 +141,10 @@ class AccountStore:
         """Turn two-step sign-in on, or off. Returns None if there is no such user. Raises Unavailable."""
         return self._change({"_id": user_id}, {"$set": {"two_step": asdict(two_step) if two_step else None}})
 
+    def set_language(self, user_id: UUID, language: str) -> User | None:
+        """Returns None if there is no such user. Raises Unavailable."""
+        return self._change({"_id": user_id}, {"$set": {"language": language}})
+
     def use_step(self, user_id: UUID, secret: str, step: int) -> bool:
         """Record that the code of this time step was used. Returns False if it, or a later one, was used before. Raises
         Unavailable.
@@ -231,6 +235,7 @@ def _user(document: dict[str, Any]) -> User:
         {each["site_id"]: Role(each["role"]) for each in document["roles"]},
         document["epoch"],
         TwoStep(**two_step) if two_step else None,
+        document.get("language", ""),  # users of earlier versions have none
     )
 
 
@@ -245,6 +250,7 @@ def _document(user: User) -> dict[str, Any]:
         "roles": [{"site_id": site_id, "role": role} for site_id, role in user.roles.items()],
         "epoch": user.epoch,
         "two_step": asdict(user.two_step) if user.two_step else None,
+        "language": user.language,
     }
 
 

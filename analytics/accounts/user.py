@@ -42,7 +42,8 @@ class TwoStep:
 @dataclass(frozen=True, slots=True)
 class User:
     """A user. `roles`: the role by site_id. `epoch` increases when all sessions of the user end: a session is valid
-    only with the epoch in which it started. `two_step` is None if it is off. `created_at` is aware.
+    only with the epoch in which it started. `two_step` is None if it is off. `created_at` is aware. `language` is the
+    key of LANGUAGES that the user chose, "" for the language of the browser.
     """
 
     id: UUID
@@ -54,6 +55,7 @@ class User:
     roles: Mapping[str, Role] = field(default_factory=dict)
     epoch: int = 0
     two_step: TwoStep | None = None
+    language: str = ""
 
     def may_read(self, site_id: str) -> bool:
         return self.is_owner or site_id in self.roles

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import structlog
 
+from analytics.languages import ENGLISH, speaking
 from analytics.notifications.calendar import summarized_period
 from analytics.notifications.measurements import Measurements
 from analytics.notifications.messages import message_of
@@ -36,13 +37,16 @@ class RulesChecked:
 
 @dataclass(frozen=True)
 class RuleChecker:
-    """`public_url`: the address of the reporting app for links, or "". `now` returns aware times."""
+    """`public_url`: the address of the reporting app for links, or "". `now` returns aware times. `language`: that of
+    notifications.
+    """
 
     store: NotificationStore
     sites: SiteStore
     measurements: Measurements
     public_url: str
     now: Callable[[], datetime]
+    language: str = ENGLISH
 
     def check(self, kinds: Collection[RuleKind] = tuple(RuleKind)) -> RulesChecked:
         """Check all rules of these kinds. A rule that cannot be checked does not affect the others, unless MongoDB is
@@ -70,7 +74,8 @@ class RuleChecker:
             return False
         now = self.now()
         occasion = observation.occasion or f"{now:%Y-%m-%dT%H:%M:%S.%fZ}"
-        message = message_of(rule, observation, self.public_url)
+        with speaking(self.language):
+            message = message_of(rule, observation, self.public_url)
         if has_begun := self.store.begin(rule, occasion, message, now):
             log.info("notification_recorded", rule=str(rule.id), kind=rule.kind, site_id=rule.site_id)
         return has_begun

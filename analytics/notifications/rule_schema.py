@@ -17,6 +17,7 @@ from marshmallow.validate import OneOf, Range
 from analytics.accounts.user import plain_email
 from analytics.interval import whole_milliseconds
 from analytics.json_schema import IdText, MomentText
+from analytics.languages import translatable
 from analytics.notifications.rule import (
     THRESHOLDS,
     Channel,
@@ -31,7 +32,7 @@ from analytics.schema_fields import OPTIONAL, StrictSchema, Text, Whole
 _LONGEST_TARGET = 2_000
 # Printable ASCII without spaces: HTTP sends it unchanged, and no header can be injected.
 _URL = re.compile(r"https?://[!-~]+")
-_NOT_A_URL = "Not a URL such as https://example.com/hook, without user and password, in ASCII."
+_NOT_A_URL = translatable("Not a URL such as https://example.com/hook, without user and password, in ASCII.")
 
 
 class RuleSchema(StrictSchema):
@@ -53,9 +54,9 @@ class RuleSchema(StrictSchema):
         }
         for name in ("goal", "period"):
             if rule.get(name) and rule["kind"] != RuleKind.GOAL:
-                wrong[name] = "Only a rule of the kind goal has this field."
+                wrong[name] = translatable("Only a rule of the kind goal has this field.")
         if rule["kind"] == RuleKind.GOAL and not rule.get("goal"):
-            wrong["goal"] = "A rule of the kind goal needs the name of a goal of the site."
+            wrong["goal"] = translatable("A rule of the kind goal needs the name of a goal of the site.")
         if found := {name: [said] for name, said in wrong.items() if said}:
             raise ValidationError(found)
 
@@ -63,7 +64,7 @@ class RuleSchema(StrictSchema):
 def _target_fault(channel: str, target: str) -> str:
     if channel == Channel.EMAIL:
         is_address = target.isascii() and plain_email(target)
-        return "" if is_address else "Not an e-mail address such as ann@example.com, in ASCII."
+        return "" if is_address else translatable("Not an e-mail address such as ann@example.com, in ASCII.")
     try:
         parts = urlsplit(target)
         is_url = _URL.fullmatch(target) and parts.hostname and "@" not in parts.netloc and parts.port != 0
@@ -75,9 +76,9 @@ def _target_fault(channel: str, target: str) -> str:
 def _threshold_fault(kind: RuleKind, threshold: int | None) -> str:
     rule = THRESHOLDS.get(kind)
     if rule is None:
-        return "" if threshold is None else "A summary has no threshold."
+        return "" if threshold is None else translatable("A summary has no threshold.")
     if threshold is None:
-        return "" if rule.default is not None else "A rule of this kind needs a threshold."
+        return "" if rule.default is not None else translatable("A rule of this kind needs a threshold.")
     return "" if rule.least <= threshold <= rule.most else f"Not from {rule.least} to {rule.most}."
 
 

@@ -29,6 +29,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.columns import visitor_of
 from analytics.interval import DAY, Interval, as_datetime, as_ms
+from analytics.languages import translatable
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import label, time_buckets
 from analytics.queries.patterns import FLAGS, check_patterns
@@ -70,7 +71,9 @@ MOST_TEXT = 16_000_000  # bytes of text in an answer; its JSON and its Python ob
 FETCHED = 100  # rows at a time
 _PLACES = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"  # about half a MB is read at once
 
-_TOO_LARGE = "The query needs more memory than one query may use. Query a shorter period or fewer dimensions."
+_TOO_LARGE = translatable(
+    "The query needs more memory than one query may use. Query a shorter period or fewer dimensions."
+)
 ANSWER_TOO_LARGE = "The answer would have more than {:,} bytes of text. Query fewer rows or fewer dimensions."
 
 T = TypeVar("T")

@@ -17,6 +17,7 @@ from marshmallow.validate import Length, OneOf, Range
 from analytics.addresses import plain_network
 from analytics.events.event_size import LARGEST, LEAST
 from analytics.json_schema import Json, an_object, schema_of, text
+from analytics.languages import translatable
 from analytics.schema_fields import CURRENCY, OPTIONAL, Code, Flag, StrictSchema, Text, Whole, is_encodable, normalized
 from analytics.sites.site import Goal, SavedFilter, Site
 from analytics.urls import HOST, LONGEST_HOST, plain_host, plain_origin
@@ -56,7 +57,7 @@ class GoalSchema(StrictSchema):
     @validates_schema
     def is_of_one_kind(self, goal: dict[str, Any], **_: Any) -> None:
         if bool(goal.get("event_type")) == bool(goal.get("page")):
-            raise ValidationError("A goal has either an event_type or a page.")
+            raise ValidationError(translatable("A goal has either an event_type or a page."))
 
     @post_load
     def make(self, goal: dict[str, Any], **_: Any) -> Goal:
@@ -73,7 +74,7 @@ _ZONE = {"format": "time-zone", "description": "An IANA time zone name.", "examp
 
 def is_zone(name: str) -> None:
     if name not in _zones():
-        raise ValidationError("Not an IANA time zone such as Europe/Berlin.")
+        raise ValidationError(translatable("Not an IANA time zone such as Europe/Berlin."))
 
 
 @cache
@@ -135,7 +136,7 @@ class Domain(fields.String):
 
     json_schema: Json = {"pattern": f"^{_HOST}$", "maxLength": LONGEST_HOST, "examples": ["shop.example"]}
 
-    default_error_messages = {"domain": "Not a domain such as shop.example."}
+    default_error_messages = {"domain": translatable("Not a domain such as shop.example.")}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text: str = super()._deserialize(value, attr, data, **kwargs)
@@ -153,7 +154,7 @@ class OriginField(fields.String):
         "examples": ["https://shop.example"],
     }
 
-    default_error_messages = {"origin": "Not an origin such as https://shop.example."}
+    default_error_messages = {"origin": translatable("Not an origin such as https://shop.example.")}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         origin = plain_origin(super()._deserialize(value, attr, data, **kwargs))
@@ -167,7 +168,9 @@ class Network(fields.Field[IPv4Network | IPv6Network]):
 
     json_schema: Json = {"type": "string", "format": "ip-network", "examples": ["192.0.2.7", "2001:db8::/32"]}
 
-    default_error_messages = {"network": "Not an address such as 192.0.2.7 or a network such as 192.0.2.0/24."}
+    default_error_messages = {
+        "network": translatable("Not an address such as 192.0.2.7 or a network such as 192.0.2.0/24.")
+    }
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> IPv4Network | IPv6Network:
         try:

@@ -10,13 +10,15 @@ from analytics.accounts.authenticator import Authenticator
 from analytics.accounts.one_time_codes import is_totp_secret, new_totp_secret, totp_uri
 from analytics.accounts.passwords import hash_password
 from analytics.accounts.user import User
+from analytics.languages import gettext, translatable
 from report_app.accounts.attempts import Attempts
 from report_app.accounts.form_page import form_page, refused
-from report_app.accounts.forms import OwnPasswordForm, PasswordForm, TwoStepForm
+from report_app.accounts.forms import LanguageForm, OwnPasswordForm, PasswordForm, TwoStepForm
 from report_app.accounts.sign_in import WRONG_CODE
 from report_app.page_access import end_session, required_user, start_session
+from report_app.translation import speak_as_chosen
 
-WRONG_PASSWORD = "The password is wrong."  # noqa: S105  a message
+WRONG_PASSWORD = translatable("The password is wrong.")
 
 
 def add_account(blueprint: Blueprint, authenticator: Authenticator, attempts: Attempts) -> None:
@@ -24,16 +26,25 @@ def add_account(blueprint: Blueprint, authenticator: Authenticator, attempts: At
 
     @blueprint.get("/account")
     def account() -> ResponseReturnValue:
-        return form_page("account", PasswordForm(), user=required_user())
+        return _account_page(required_user(), PasswordForm())
 
     @blueprint.post("/account/password")
     def change_password() -> ResponseReturnValue:
         """Ends all sessions. This browser gets another one."""
         user, form = required_user(), PasswordForm()
         if not (form.validate_on_submit() and _is_own(user, form.current)):
-            return form_page("account", form, user=user)
+            return _account_page(user, form)
         start_session(accounts.set_password(user.id, hash_password(form.new.data)) or abort(404))
-        return _done("The password is changed. Your other sessions have ended.")
+        return _done(gettext("The password is changed. Your other sessions have ended."))
+
+    @blueprint.post("/account/language")
+    def change_language() -> ResponseReturnValue:
+        user, form = required_user(), LanguageForm()
+        if not form.validate_on_submit():
+            abort(400, gettext("Choose a language of the list."))
+        accounts.set_language(user.id, form.language.data) or abort(404)
+        speak_as_chosen(form.language.data)
+        return _done(gettext("The language is saved."))
 
     @blueprint.post("/account/sign-out-everywhere")
     def sign_out_everywhere() -> ResponseReturnValue:
@@ -65,12 +76,16 @@ def add_account(blueprint: Blueprint, authenticator: Authenticator, attempts: At
         if not (form.validate_on_submit() and _is_own(user, form.password)):
             return form_page("two_step_off", form, user=user)
         accounts.set_two_step(user.id, None)
-        return _done("Two-step sign-in is off.")
+        return _done(gettext("Two-step sign-in is off."))
 
     def _is_own(user: User, field: Any) -> bool:
         """Whether the field has the user's password. It counts as an attempt to sign in."""
         is_right = attempts.run(user.email, lambda: authenticator.is_own_password(user, field.data))
         return is_right or refused(field, WRONG_PASSWORD)
+
+
+def _account_page(user: User, form: PasswordForm) -> ResponseReturnValue:
+    return form_page("account", form, user=user, language_form=LanguageForm(formdata=None, language=user.language))
 
 
 def _two_step_page(user: User, secret: str, form: TwoStepForm) -> ResponseReturnValue:

@@ -6,6 +6,8 @@ from flask import render_template
 from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
 
+from analytics.languages import gettext
+
 
 def form_page(template: str, form: FlaskForm, **more: Any) -> ResponseReturnValue:
     """The page with the form and what is wrong with each field. The status is 400 if anything is."""
@@ -14,5 +16,5 @@ def form_page(template: str, form: FlaskForm, **more: Any) -> ResponseReturnValu
 
 def refused(field: Any, message: str) -> bool:
     """Gives the field this error. Always False: the form is refused."""
-    field.errors = [message]
+    field.errors = [gettext(message)]
     return False

@@ -9,14 +9,15 @@ from analytics.accounts.invitation import Invitation
 from analytics.accounts.passwords import hash_password
 from analytics.accounts.store import AccountStore, EmailTaken, InvitationOver
 from analytics.accounts.user import User, plain_email
+from analytics.languages import translatable
 from report_app.accounts.form_page import form_page, refused
 from report_app.accounts.forms import JoinForm
 from report_app.page_access import signed_in_user, start_session
 
 log = structlog.get_logger()
 
-OVER = "This link was used, has expired, or is for another e-mail address. Ask for another one."
-EMAIL_TAKEN = "This address has an account already. Sign in first, and then open this link again."
+OVER = translatable("This link was used, has expired, or is for another e-mail address. Ask for another one.")
+EMAIL_TAKEN = translatable("This address has an account already. Sign in first, and then open this link again.")
 
 
 def add_join(blueprint: Blueprint, accounts: AccountStore) -> None:

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import SITE_ROLES, Role, User, plain_email
+from analytics.languages import gettext, translatable
 from analytics.queries.query_schema import check_site_id
 from report_app.accounts.form_page import form_page
 from report_app.accounts.forms import InvitationForm
@@ -20,8 +21,8 @@ from report_app.site_lookup import SiteLookup
 
 log = structlog.get_logger()
 
-NO_USER = "There is no such user any more."
-_FOR_OWNERS = "Only an owner may see and change the members of a site."
+NO_USER = translatable("There is no such user any more.")
+_FOR_OWNERS = translatable("Only an owner may see and change the members of a site.")
 
 
 def add_members(blueprint: Blueprint, accounts: AccountStore, site_called: SiteLookup) -> None:
@@ -52,17 +53,17 @@ def add_members(blueprint: Blueprint, accounts: AccountStore, site_called: SiteL
         owner, role = _owner(), request.form.get("role", "")
         site_id = site_called(check_site_id(site_id)).site_id
         if role and role not in SITE_ROLES:
-            abort(400, f"The role must be one of {', '.join(SITE_ROLES)}.")
+            abort(400, gettext("The role must be one of %(roles)s.", roles=", ".join(SITE_ROLES)))
         accounts.set_role(user_id, site_id, Role(role) if role else None) or abort(404, NO_USER)
         log.info("role_changed", site_id=site_id, user=str(user_id), role=role, by=str(owner.id))
-        return _done(site_id, "The role is changed." if role else "The member is removed.")
+        return _done(site_id, gettext("The role is changed.") if role else gettext("The member is removed."))
 
     @blueprint.post("/invitation/<path:site_id>", merge_slashes=False)
     def withdraw_invitation(site_id: str) -> ResponseReturnValue:
         _owner()
         site_id = site_called(check_site_id(site_id)).site_id
         accounts.withdraw(plain_email(request.form.get("email", "")), site_id)
-        return _done(site_id, "The invitation is withdrawn. Its link does not work any more.")
+        return _done(site_id, gettext("The invitation is withdrawn. Its link does not work any more."))
 
 
 def _owner() -> User:

@@ -14,6 +14,7 @@ from flask.typing import ResponseReturnValue
 from analytics.accounts.passwords import hash_password, is_password
 from analytics.accounts.sharing import MOST_LINKS, SharedLink, SharingStore
 from analytics.accounts.user import User
+from analytics.languages import gettext, translatable
 from analytics.queries.query_schema import check_site_id
 from report_app.accounts.attempts import Attempts
 from report_app.accounts.form_page import form_page, refused
@@ -23,10 +24,10 @@ from report_app.site_lookup import SiteLookup
 
 log = structlog.get_logger()
 
-FOR_EDITORS = "Only an owner or an editor of this site may change how it is shared."
-TOO_MANY_LINKS = f"A site has at most {MOST_LINKS} links. Revoke one first."
-LINK_OVER = "This link has expired, or its site does not share it any more. Ask for another one."
-WRONG_LINK_PASSWORD = "The password is wrong."  # noqa: S105  a message
+FOR_EDITORS = translatable("Only an owner or an editor of this site may change how it is shared.")
+TOO_MANY_LINKS = translatable("A site has at most %(most)d links. Revoke one first.")
+LINK_OVER = translatable("This link has expired, or its site does not share it any more. Ask for another one.")
+WRONG_LINK_PASSWORD = translatable("The password is wrong.")
 
 
 def add_sharing(
@@ -85,10 +86,10 @@ def add_sharing(
             return _sharing_page(user, site_id, SharedLinkForm(formdata=None), framing)
         store.set_framing_origins(site_id, framing.read())
         log.info("site_framing_set", site_id=site_id, by=str(user.id))
-        return _done(site_id, "The origins are saved.")
+        return _done(site_id, gettext("The origins are saved."))
 
     def _has_room(site_id: str, form: SharedLinkForm) -> bool:
-        return len(store.list(site_id)) < MOST_LINKS or refused(form.name, TOO_MANY_LINKS)
+        return len(store.list(site_id)) < MOST_LINKS or refused(form.name, gettext(TOO_MANY_LINKS, most=MOST_LINKS))
 
     def _create(site_id: str, form: SharedLinkForm) -> str:
         """The token of the link."""
@@ -101,13 +102,15 @@ def add_sharing(
         (user, site_id), is_public = _editor_of(site_id), request.form.get("public") == "yes"
         store.set_public(site_id, is_public)
         log.info("site_opened" if is_public else "site_closed", site_id=site_id, by=str(user.id))
-        return _done(site_id, "The site is public." if is_public else "The site is not public any more.")
+        return _done(
+            site_id, gettext("The site is public.") if is_public else gettext("The site is not public any more.")
+        )
 
     @blueprint.post("/sharing-revoke/<path:site_id>", merge_slashes=False)
     def revoke_link(site_id: str) -> ResponseReturnValue:
         _, site_id = _editor_of(site_id)
         store.revoke(site_id, request.form.get("link", ""))
-        return _done(site_id, "The link does not work any more.")
+        return _done(site_id, gettext("The link does not work any more."))
 
 
 def _done(site_id: str, message: str) -> ResponseReturnValue:

@@ -10,6 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from analytics.accounts.authenticator import Authenticator
 from analytics.accounts.user import User
+from analytics.languages import translatable
 from report_app.accounts.attempts import Attempts
 from report_app.accounts.form_page import form_page, refused
 from report_app.accounts.forms import CodeForm, SignInForm
@@ -20,8 +21,8 @@ log = structlog.get_logger()
 _HALF_SIGNED_IN = "half_signed_in"  # in the cookie: whose password was right, while the code is missing
 _CODE_LIFE = timedelta(minutes=10)
 
-WRONG_LOGIN = "The e-mail address or the password is wrong."
-WRONG_CODE = "The code is wrong, or it was used before."
+WRONG_LOGIN = translatable("The e-mail address or the password is wrong.")
+WRONG_CODE = translatable("The code is wrong, or it was used before.")
 
 
 def add_sign_in(

@@ -13,10 +13,11 @@ from flask import abort, g, request
 from werkzeug.exceptions import HTTPException
 
 from analytics.accounts.user import User
+from analytics.languages import translatable
 from analytics.unavailable import Unavailable
 from report_app.page_access import required_user, session_digest
 
-_FOR_OWNERS = "Only an owner may open the console."
+_FOR_OWNERS = translatable("Only an owner may open the console.")
 RECOGNISED_FOR = 600.0  # seconds
 _MOST = 100
 _OWNER = "footfall_owner"  # in g

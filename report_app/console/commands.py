@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from werkzeug.exceptions import ServiceUnavailable
 
+from analytics.languages import gettext
 from analytics.timed_cache import TimedCache
 from config.settings import Settings
 
@@ -39,12 +40,14 @@ class Commands:
         """
         answer = self._answers.get(name, lambda: self._in_turn(name))
         if answer is None:
-            raise ServiceUnavailable(f"`python -m footfall {name}` gave no answer. Run it on the server.")
+            raise ServiceUnavailable(
+                gettext("`python -m footfall %(command)s` gave no answer. Run it on the server.", command=name)
+            )
         return answer
 
     def _in_turn(self, name: str) -> Any:
         if not self._turn.acquire(timeout=self._longest_wait):
-            raise ServiceUnavailable("Another command is running. Reload this page.")
+            raise ServiceUnavailable(gettext("Another command is running. Reload this page."))
         try:
             return self._answers.get(name, lambda: self._run(name))
         finally:

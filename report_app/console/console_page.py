@@ -7,23 +7,32 @@ from typing import Any
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from analytics.languages import gettext, translatable
 from report_app.console.access import owner
 from report_app.pages.rendering import show
+from report_app.texts import lazy
 
 PAGES = {
-    "start": "Health",
-    "ledger": "Ledger",
-    "dead_letters": "Dead letters",
-    "rates": "Rates",
-    "workers": "Workers",
-    "segments": "Segments",
-    "sites": "Sites",
-    "notifications": "Notifications",
-    "keys": "API keys",
-    "users": "Users",
+    "start": lazy("Health"),
+    "ledger": lazy("Ledger"),
+    "dead_letters": lazy("Dead letters"),
+    "rates": lazy("Rates"),
+    "workers": lazy("Workers"),
+    "segments": lazy("Segments"),
+    "sites": lazy("Sites"),
+    "notifications": lazy("Notifications"),
+    "keys": lazy("API keys"),
+    "users": lazy("Users"),
 }
 
 FieldErrors = dict[str, list[str]]  # what is wrong with what was sent, by field
+# What marshmallow says about the fields of a form.
+_SAID = (
+    translatable("Missing data for required field."),
+    translatable("Field may not be null."),
+    translatable("Not a valid integer."),
+    translatable("Not a valid string."),
+)
 
 
 def console_page(name: str, status: int = 200, *, within: str = "", **context: Any) -> Response:
@@ -39,7 +48,8 @@ def by_field(errors: Mapping[str, Sequence[str]]) -> FieldErrors:
     fields: defaultdict[str, list[str]] = defaultdict(list)
     for name, sentences in errors.items():
         field = name.partition(".")[0]
-        fields[field] += sentences if field == name else [f"{name}: {text}" for text in sentences]
+        said = map(gettext, sentences)
+        fields[field] += said if field == name else [f"{name}: {text}" for text in said]
     return dict(fields)
 
 
@@ -50,5 +60,5 @@ def lines_of(text: str) -> list[str]:
 
 def done(message: str, page: str, **where: Any) -> BaseResponse:
     """Back to a page of the console, which says what was done."""
-    flash(message)
+    flash(gettext(message))
     return redirect(url_for(f"console.{page}", **where), 303)

@@ -15,7 +15,7 @@ from analytics.events.schema import InvalidEvent, load_moment, read_event_json
 from analytics.journal.dead_letters import DEATH_REASONS, DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
-from analytics.wording import counted
+from analytics.languages import format_number, gettext, ngettext, translatable
 from report_app.console.access import owner
 from report_app.console.console_page import FieldErrors, console_page, done
 from report_app.page_blueprint import PageBlueprint
@@ -25,8 +25,8 @@ log = structlog.get_logger()
 LETTERS_ON_A_PAGE = 50
 LONGEST_SHOWN = 100_000  # bytes of a payload
 LONGEST_EDITED = 16_000  # the form that sends it has at most three times as many, within MAX_BODY_BYTES
-ONLY_BEGINNING = "Only the beginning of this event is stored. Write the complete event, and replay that."
-REPLAY_SENT = "The event is in the journal again. The dead letter is deleted when the event is stored."
+ONLY_BEGINNING = translatable("Only the beginning of this event is stored. Write the complete event, and replay that.")
+REPLAY_SENT = translatable("The event is in the journal again. The dead letter is deleted when the event is stored.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,9 @@ def add_dead_letters(
         question = LetterQuestion.of(request.form)
         sent = replay_all(journal, letters, question.as_filter())
         log.info("dead_letters_replayed", replayed=sent.replayed, cut=sent.cut, by=str(owner().id))
-        said = f"Events that are in the journal again: {sent.replayed:,}."
-        return done(f"{said} Not stored completely: {sent.cut:,}." if sent.cut else said, "dead_letters")
+        said = gettext("Events that are in the journal again: %(count)s.", count=format_number(sent.replayed))
+        cut = gettext("Not stored completely: %(count)s.", count=format_number(sent.cut))
+        return done(f"{said} {cut}" if sent.cut else said, "dead_letters")
 
     @blueprint.post("/ops/dead-letters/purge")
     def purge() -> BaseResponse:
@@ -95,7 +96,8 @@ def add_dead_letters(
             return _confirm(letters, "purge", question, 409)
         purged = letters.purge(which, now)
         log.info("dead_letters_purged", purged=purged, by=str(owner().id))
-        return done(f"{counted(purged, 'dead letter')} {'is' if purged == 1 else 'are'} purged.", "dead_letters")
+        said = ngettext("%(count)s dead letter is purged.", "%(count)s dead letters are purged.", purged)
+        return done(said, "dead_letters")
 
 
 def _list(letters: DeadLetterStore, question: LetterQuestion, after: UUID | None) -> Response:
@@ -134,7 +136,7 @@ def _show(letter: DeadLetter, event: str | None = None, refused: FieldErrors | N
 def _replay(journal: Journal, letter: DeadLetter, event: str | None) -> FieldErrors:
     """Replay the letter, or the event in its place. Returns what is wrong with it, by field. Raises Unavailable."""
     if event is None:
-        return {} if replay_letter(journal, letter) else {"event": [ONLY_BEGINNING]}
+        return {} if replay_letter(journal, letter) else {"event": [gettext(ONLY_BEGINNING)]}
     try:
         replay_edited(journal, letter, read_event_json(event.encode(errors="surrogatepass")))
     except InvalidEvent as error:
@@ -161,11 +163,11 @@ def _after() -> UUID | None:
     try:
         return UUID(request.args["after"]) if "after" in request.args else None
     except ValueError:
-        abort(400, "after: Not the id of a dead letter.")
+        abort(400, gettext("after: Not the id of a dead letter."))
 
 
 def _moment(text: str) -> datetime | None:
     try:
         return load_moment("before", text)
     except InvalidEvent:
-        abort(400, "before: Write a time as 2026-11-28T14:00 (UTC).")
+        abort(400, gettext("before: Write a time as 2026-11-28T14:00 (UTC)."))

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from analytics.access.api_key import SCOPES
 from analytics.access.schema import REVOKE_GRACE, NewKey, ends_at
 from analytics.access.store import ApiKeyStore
+from analytics.languages import gettext, translatable
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
 from report_app.console.access import owner
@@ -21,7 +22,7 @@ from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
 
-GONE = "There is no such API key, or it is revoked or has expired."
+GONE = translatable("There is no such API key, or it is revoked or has expired.")
 
 
 def add_keys(blueprint: PageBlueprint, store: ApiKeyStore, clock: Callable[[], datetime]) -> None:
@@ -49,7 +50,7 @@ def add_keys(blueprint: PageBlueprint, store: ApiKeyStore, clock: Callable[[], d
     def revoke_key(key_id: UUID) -> BaseResponse:
         key = store.revoke(key_id) or abort(404, GONE)
         log.info("key_revoked", key=str(key_id), by=str(owner().id))
-        return done(f"The key {key.name} is revoked. It stops working within 5 seconds.", "keys")
+        return done(gettext("The key %(name)s is revoked. It stops working within 5 seconds.", name=key.name), "keys")
 
 
 def _create(store: ApiKeyStore, now: datetime) -> str:

@@ -10,6 +10,7 @@ from flask import Response, abort, request
 from analytics.events.account import Account
 from analytics.journal.audit import Balance, balance_of_ledger
 from analytics.journal.ledger import Ledger
+from analytics.languages import gettext
 from analytics.queries.periods import ONE_DAY
 from analytics.queries.query_schema import day_of
 from report_app.console.console_page import console_page
@@ -67,5 +68,5 @@ def _asked_day(today: date) -> date:
     """Ends the request with 400 if it is not a past day."""
     day = day_of(request.args.get("day") or today.isoformat())
     if day is None or not FIRST_DAY <= day <= today:
-        abort(400, "day: Write a day as 2026-11-28. It cannot be in the future.")
+        abort(400, gettext("day: Write a day as 2026-11-28. It cannot be in the future."))
     return day

@@ -14,6 +14,7 @@ from flask import Response, abort, request
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as BaseResponse
 
+from analytics.languages import format_number, gettext, translatable
 from analytics.notifications.messages import message_of_test
 from analytics.notifications.notification import NOTIFICATION_STATES, NotificationState
 from analytics.notifications.rule import THRESHOLDS, Channel, Rule, RuleKind, RulePeriod
@@ -21,16 +22,18 @@ from analytics.notifications.rule_schema import load_rule
 from analytics.notifications.store import NotificationStore
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
-from analytics.wording import counted
 from report_app.console.access import owner
 from report_app.console.console_page import FieldErrors, by_field, console_page, done
 from report_app.page_blueprint import PageBlueprint
+from report_app.texts import lazy
 
 log = structlog.get_logger()
 
 LOG_ON_A_PAGE = 50
-RULE_GONE = "There is no such rule any more."
-TEST_WAITS = "A worker sends the test within a few seconds. Reload the page: the log says whether it was sent."
+RULE_GONE = translatable("There is no such rule any more.")
+TEST_WAITS = translatable(
+    "A worker sends the test within a few seconds. Reload the page: the log says whether it was sent."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +45,14 @@ class KindDescription:
 
 
 KIND_DESCRIPTIONS = {
-    RuleKind.SPIKE: KindDescription("if a site has more events than usual", "percent"),
-    RuleKind.DROP: KindDescription("if a site has fewer events than usual", "percent"),
-    RuleKind.SILENCE: KindDescription("if a site sends no events", "minutes"),
-    RuleKind.GOAL: KindDescription("if a goal has enough conversions", "conversions"),
-    RuleKind.DEAD_LETTERS: KindDescription("if events of a day failed permanently", "events"),
-    RuleKind.LAG: KindDescription("if events wait too long in the journal", "minutes"),
-    RuleKind.WEEKLY: KindDescription("each week, with a summary"),
-    RuleKind.MONTHLY: KindDescription("each month, with a summary"),
+    RuleKind.SPIKE: KindDescription(lazy("if a site has more events than usual"), lazy("percent")),
+    RuleKind.DROP: KindDescription(lazy("if a site has fewer events than usual"), lazy("percent")),
+    RuleKind.SILENCE: KindDescription(lazy("if a site sends no events"), lazy("minutes")),
+    RuleKind.GOAL: KindDescription(lazy("if a goal has enough conversions"), lazy("conversions")),
+    RuleKind.DEAD_LETTERS: KindDescription(lazy("if events of a day failed permanently"), lazy("events")),
+    RuleKind.LAG: KindDescription(lazy("if events wait too long in the journal"), lazy("minutes")),
+    RuleKind.WEEKLY: KindDescription(lazy("each week, with a summary")),
+    RuleKind.MONTHLY: KindDescription(lazy("each month, with a summary")),
 }
 
 
@@ -71,7 +74,7 @@ def add_notifications(
             return _form(kind, by_field(normalized(error)))
         except UnknownSite as error:
             return _form(kind, {"site_id": [error.message]})
-        return _page(store, rule.secret) if rule.secret else done("The rule is added.", "notifications")
+        return _page(store, rule.secret) if rule.secret else done(gettext("The rule is added."), "notifications")
 
     @blueprint.post("/ops/notifications/<uuid:rule_id>/test")
     def test_rule(rule_id: UUID) -> BaseResponse:
@@ -87,7 +90,7 @@ def add_notifications(
             return console_page("notification_rule_remove", within="notifications", rule=rule)
         store.remove(rule_id) or abort(404, RULE_GONE)
         log.info("notification_rule_removed", rule=str(rule_id), by=str(owner().id))
-        return done("The rule is removed. Its notifications that waited are not sent.", "notifications")
+        return done(gettext("The rule is removed. Its notifications that waited are not sent."), "notifications")
 
 
 def _rule(store: NotificationStore, rule_id: UUID) -> Rule:
@@ -113,15 +116,14 @@ def _asked_state() -> NotificationState | None:
     """Ends the request with 400 if it names an unknown state."""
     state = request.args.get("state", "")
     if state and state not in NOTIFICATION_STATES:
-        abort(400, f"state: Choose one of {', '.join(NOTIFICATION_STATES)}.")
+        abort(400, gettext("state: Choose one of %(choices)s.", choices=", ".join(NOTIFICATION_STATES)))
     return cast(NotificationState, state) if state else None
 
 
 def _shown_threshold(rule: Rule) -> str:
-    unit = KIND_DESCRIPTIONS[rule.kind].unit
     if rule.threshold is None:
         return ""
-    return f"{rule.threshold:,} percent" if unit == "percent" else counted(rule.threshold, unit.removesuffix("s"))
+    return f"{format_number(rule.threshold)} {KIND_DESCRIPTIONS[rule.kind].unit}"
 
 
 def _form(kind: RuleKind | None, errors: FieldErrors | None = None) -> Response:
@@ -144,7 +146,7 @@ def _asked_kind() -> RuleKind | None:
     """Ends the request with 400 if it names an unknown kind."""
     kind = request.values.get("kind", "")
     if kind and kind not in KIND_DESCRIPTIONS:
-        abort(400, f"kind: Choose one of {', '.join(KIND_DESCRIPTIONS)}.")
+        abort(400, gettext("kind: Choose one of %(choices)s.", choices=", ".join(KIND_DESCRIPTIONS)))
     return RuleKind(kind) if kind else None
 
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from flask import Response, request
 
 from analytics.journal.samples import Rate, Samples
+from analytics.languages import format_number, gettext
 from report_app.console.console_page import console_page
 from report_app.page_blueprint import PageBlueprint
-from report_app.pages.words import NOTHING, duration
+from report_app.pages.words import NOTHING, day_of_week, duration
+from report_app.texts import lazy
 
-LABELS = {"hour": "Last hour", "day": "Last 24 hours", "week": "Last 7 days"}
+LABELS = {"hour": lazy("Last hour"), "day": lazy("Last 24 hours"), "week": lazy("Last 7 days")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,33 +44,43 @@ def add_rates(blueprint: PageBlueprint, samples: Samples) -> None:
     def rates_page() -> Response:
         asked = request.args.get("period", "")
         length = asked if asked in LABELS else "hour"
-        charts = charts_of(samples.recent(length), "%a %d %b, %H:%M" if length == "week" else "%H:%M")
+        charts = charts_of(samples.recent(length), with_day=length == "week")
         return console_page("rates", labels=LABELS, length=length, charts=charts)
 
 
-def charts_of(parts: Sequence[Rate], time_format: str) -> list[RateChart]:
+def charts_of(parts: Sequence[Rate], *, with_day: bool) -> list[RateChart]:
     """The charts. Without any sample, there is none."""
     if all(part.waiting is None for part in parts):
         return []
-    names = [part.start.strftime(time_format) for part in parts]
+    names = [_name(part.start, with_day=with_day) for part in parts]
     events = [_point(name, part, "accepted", "stored") for name, part in zip(names, parts, strict=True)]
     lost = [_point(name, part, "left_out", "dead") for name, part in zip(names, parts, strict=True)]
     lag = [RatePoint(name, part.lag, _text(part.lag, duration)) for name, part in zip(names, parts, strict=True)]
     waiting = [
-        RatePoint(name, part.waiting, _text(part.waiting, "{:,.0f}".format))
+        RatePoint(name, part.waiting, _text(part.waiting, format_number))
         for name, part in zip(names, parts, strict=True)
     ]
     return [
-        RateChart("events", "Events a minute", "count", events, "Accepted", "Stored"),
-        RateChart("lag", "Lag: how long the oldest event waits", "duration", lag, "Lag"),
-        RateChart("waiting", "Events in the journal", "count", waiting, "Waiting"),
-        RateChart("lost", "Events a minute that do not count", "count", lost, "Left out", "Dead"),
+        RateChart("events", gettext("Events a minute"), "count", events, gettext("Accepted"), gettext("Stored")),
+        RateChart("lag", gettext("Lag: how long the oldest event waits"), "duration", lag, gettext("Lag")),
+        RateChart("waiting", gettext("Events in the journal"), "count", waiting, gettext("Waiting")),
+        RateChart(
+            "lost", gettext("Events a minute that do not count"), "count", lost, gettext("Left out"), gettext("Dead")
+        ),
     ]
+
+
+def _name(start: datetime, *, with_day: bool) -> str:
+    return f"{day_of_week(start.date())}, {start:%H:%M}" if with_day else f"{start:%H:%M}"
+
+
+def _with_decimal(value: float) -> str:
+    return format_number(value, 1)
 
 
 def _point(name: str, part: Rate, value: str, other: str) -> RatePoint:
     now, before = part.per_minute(value), part.per_minute(other)
-    return RatePoint(name, now, _text(now, "{:,.1f}".format), before, _text(before, "{:,.1f}".format))
+    return RatePoint(name, now, _text(now, _with_decimal), before, _text(before, _with_decimal))
 
 
 def _text(value: float | None, shown: Callable[[float], str]) -> str:

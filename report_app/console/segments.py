@@ -7,6 +7,7 @@ import structlog
 from flask import Response, abort, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from analytics.languages import gettext, ngettext
 from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentSizes
 from analytics.segments.verification import months_of
@@ -42,10 +43,15 @@ def add_segments(blueprint: PageBlueprint, segments: Segments) -> None:
     @blueprint.post("/ops/segments/rebuild")
     def rebuild_segments() -> BaseResponse:
         site_id = request.form.get("site", "")
-        months = months_of(segments, site_id) or abort(400, "site: There are no events of this site.")
+        months = months_of(segments, site_id) or abort(400, gettext("site: There are no events of this site."))
         segments.backfill.add(site_id, months)
         log.info("rebuild_asked", site_id=site_id, months=len(months), by=str(owner().id))
-        said = f"The workers build {len(months):,} months of {site_id} again. Reports use the old segments until then."
+        said = ngettext(
+            "The workers build %(count)s month of %(site)s again. Reports use the old segments until then.",
+            "The workers build %(count)s months of %(site)s again. Reports use the old segments until then.",
+            len(months),
+            site=site_id,
+        )
         return done(said, "segments")
 
 

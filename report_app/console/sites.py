@@ -12,6 +12,7 @@ from flask import Response, abort, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.json_input import NotJson, read_json
+from analytics.languages import gettext, translatable
 from analytics.queries.query_schema import check_site_id
 from analytics.sites.schema import InvalidSite, dump_site, load_changes
 from analytics.sites.site import Site
@@ -20,10 +21,11 @@ from report_app.console.access import owner
 from report_app.console.console_page import FieldErrors, by_field, console_page, done, lines_of
 from report_app.page_access import address_of, site_path
 from report_app.page_blueprint import PageBlueprint
+from report_app.texts import lazy
 
 log = structlog.get_logger()
 
-NO_SETTINGS = "There is no site with this name that has settings."
+NO_SETTINGS = translatable("There is no site with this name that has settings.")
 SITES_ON_A_PAGE = 100
 
 
@@ -38,23 +40,40 @@ class SettingField:
 
 
 SETTING_FIELDS = (
-    SettingField("domains", "Domains", "lines", "Events of other hosts are dropped. None: events of any host count."),
-    SettingField("timezone", "Time zone", hint="For example Europe/Berlin. Days of reports begin at its midnight."),
-    SettingField("goals", "Goals", "json", 'For example [{"event_type": "signup"}, {"page": "/docs/**"}].'),
-    SettingField("allowed_origins", "Allowed origins", "lines", "Browsers may send from these only. None: from any."),
-    SettingField("excluded_paths", "Excluded pages", "lines", "* stands for a part of a path, ** for any text."),
-    SettingField("excluded_ips", "Excluded addresses", "lines", "Addresses or networks such as 192.0.2.0/24."),
-    SettingField("allowed_parameters", "Kept parameters", "lines", "Parameters of a page's query that are kept."),
-    SettingField("retention_days", "Days to keep data", "number", "Empty: for ever."),
-    SettingField("backdate_days", "Oldest event, in days", "number", "Of events that are sent without an API key."),
-    SettingField("max_event_bytes", "Largest event, in bytes", "number"),
-    SettingField("trailing_slash", "Slash at the end of a path", hint="keep or drop."),
-    SettingField("path_case", "Capital letters in a path", hint="keep or lower."),
     SettingField(
-        "path_rules", "Pages that count as one", "lines", "For example /user/:id. The first that fits counts."
+        "domains", lazy("Domains"), "lines", lazy("Events of other hosts are dropped. None: events of any host count.")
     ),
-    SettingField("honours_dnt", "Drop hits with Do Not Track or GPC", "flag"),
-    SettingField("shows_visitors", "The history of a visitor may be queried", "flag"),
+    SettingField(
+        "timezone", lazy("Time zone"), hint=lazy("For example Europe/Berlin. Days of reports begin at its midnight.")
+    ),
+    SettingField("goals", lazy("Goals"), "json", lazy('For example [{"event_type": "signup"}, {"page": "/docs/**"}].')),
+    SettingField(
+        "allowed_origins", lazy("Allowed origins"), "lines", lazy("Browsers may send from these only. None: from any.")
+    ),
+    SettingField(
+        "excluded_paths", lazy("Excluded pages"), "lines", lazy("* stands for a part of a path, ** for any text.")
+    ),
+    SettingField(
+        "excluded_ips", lazy("Excluded addresses"), "lines", lazy("Addresses or networks such as 192.0.2.0/24.")
+    ),
+    SettingField(
+        "allowed_parameters", lazy("Kept parameters"), "lines", lazy("Parameters of a page's query that are kept.")
+    ),
+    SettingField("retention_days", lazy("Days to keep data"), "number", lazy("Empty: for ever.")),
+    SettingField(
+        "backdate_days", lazy("Oldest event, in days"), "number", lazy("Of events that are sent without an API key.")
+    ),
+    SettingField("max_event_bytes", lazy("Largest event, in bytes"), "number"),
+    SettingField("trailing_slash", lazy("Slash at the end of a path"), hint=lazy("keep or drop.")),
+    SettingField("path_case", lazy("Capital letters in a path"), hint=lazy("keep or lower.")),
+    SettingField(
+        "path_rules",
+        lazy("Pages that count as one"),
+        "lines",
+        lazy("For example /user/:id. The first that fits counts."),
+    ),
+    SettingField("honours_dnt", lazy("Drop hits with Do Not Track or GPC"), "flag"),
+    SettingField("shows_visitors", lazy("The history of a visitor may be queried"), "flag"),
 )
 
 
@@ -80,13 +99,13 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -
             return _settings(site, ingestion_port)
         if errors := _change(store, site_id, _sent_settings(SETTING_FIELDS)):
             return _settings(site, ingestion_port, errors)
-        return done(f"The settings of {site_id} are changed.", "edit_site", site_id=site_id)
+        return done(gettext("The settings of %(site)s are changed.", site=site_id), "edit_site", site_id=site_id)
 
     @blueprint.post("/ops/rotate-write-key/<path:site_id>", merge_slashes=False)
     def rotate_write_key(site_id: str) -> BaseResponse:
         store.rotate_write_key(check_site_id(site_id)) or abort(404, NO_SETTINGS)
         log.info("write_key_rotated", site_id=site_id, by=str(owner().id))
-        said = "The site has a new write key. The old one stops working within 5 seconds."
+        said = gettext("The site has a new write key. The old one stops working within 5 seconds.")
         return done(said, "edit_site", site_id=site_id)
 
     @blueprint.route("/ops/remove-site/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
@@ -96,7 +115,7 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -
             return console_page("site_remove", within="sites", site=site)
         store.remove(site.site_id)
         log.info("site_removed", site_id=site.site_id, by=str(owner().id))
-        return done(f"The settings of {site.site_id} are removed. Its events stay.", "sites")
+        return done(gettext("The settings of %(site)s are removed. Its events stay.", site=site.site_id), "sites")
 
 
 def _found(store: SiteStore, site_id: str) -> Site:
@@ -107,7 +126,7 @@ def _found(store: SiteStore, site_id: str) -> Site:
 def _add(store: SiteStore, site_id: str) -> FieldErrors:
     """Returns what is wrong with the fields, {} if the site is there now."""
     if site_id and store.find(site_id):
-        return {"site_id": ["Another site has this name or domain."]}
+        return {"site_id": [gettext("Another site has this name or domain.")]}
     sent = {"domains": lines_of(request.form.get("domain", "")), "timezone": request.form.get("timezone", "") or None}
     return _change(store, site_id, sent)
 
@@ -118,7 +137,7 @@ def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> FieldErrors
     except InvalidSite as error:
         return by_field(error.fields)
     except Taken as error:
-        return {error.field: [str(error)]}
+        return {error.field: [gettext(str(error))]}
     log.info("site_changed", site_id=site_id, settings=sorted(sent), by=str(owner().id))
     return {}
 

@@ -7,17 +7,24 @@ from typing import Any
 from flask import Response, render_template
 
 from analytics.journal.totals import totals_of
+from analytics.languages import ngettext
 from analytics.unavailable import Unavailable
 from config.services import Services
 from report_app.console.commands import Commands
 from report_app.console.console_page import console_page
 from report_app.page_blueprint import PageBlueprint
 from report_app.pages.rendering import show
+from report_app.texts import lazy
 from report_app.trouble import trouble_of
 
 Read = Callable[[], dict[str, Any]]
 
-TITLES = {"journal": "Journal", "today": "Today", "segments": "Segments", "findings": "Findings"}
+TITLES = {
+    "journal": lazy("Journal"),
+    "today": lazy("Today"),
+    "segments": lazy("Segments"),
+    "findings": lazy("Findings"),
+}
 
 
 def add_start(blueprint: PageBlueprint, services: Services, commands: Commands) -> None:
@@ -77,7 +84,9 @@ def _findings(commands: Commands) -> dict[str, Any]:
 def ago(past: timedelta) -> str:
     """How long ago: "12 s", "5 min", "3 h", "2 days"."""
     seconds = max(0, int(past.total_seconds()))
-    for size, unit in ((86_400, "days"), (3_600, "h"), (60, "min")):
+    if seconds >= 2 * 86_400:
+        return ngettext("%(count)s day", "%(count)s days", seconds // 86_400)
+    for size, unit in ((3_600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"

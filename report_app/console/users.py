@@ -8,6 +8,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import SITE_ROLES, Role, User, plain_email
+from analytics.languages import gettext, translatable
 from analytics.sites.store import SiteStore, UnknownSite
 from report_app.console.access import owner
 from report_app.console.console_page import FieldErrors, console_page, done
@@ -15,10 +16,10 @@ from report_app.page_blueprint import PageBlueprint
 
 log = structlog.get_logger()
 
-USER_GONE = "There is no such user any more."
-NOT_YOURSELF = "You cannot remove yourself. Ask another owner."
-NOT_AN_EMAIL = "This is not an e-mail address."
-SITE_OR_OWNER = "Name a site, or choose the role owner."
+USER_GONE = translatable("There is no such user any more.")
+NOT_YOURSELF = translatable("You cannot remove yourself. Ask another owner.")
+NOT_AN_EMAIL = translatable("This is not an e-mail address.")
+SITE_OR_OWNER = translatable("Name a site, or choose the role owner.")
 ALL_ROLES = (*SITE_ROLES, Role.OWNER)
 
 
@@ -44,17 +45,17 @@ def add_users(blueprint: PageBlueprint, accounts: AccountStore, sites: SiteStore
         """Gives the user a role for the site of the form. The role "" removes them from the site."""
         site_id, role = _sent_site(sites), _sent_role()
         changed = accounts.set_role(user_id, site_id, role) or abort(404, USER_GONE)
-        return _changed(changed, "role_changed", f"The role for {site_id} is changed.")
+        return _changed(changed, "role_changed", gettext("The role for %(site)s is changed.", site=site_id))
 
     @blueprint.post("/ops/users/<uuid:user_id>/sign-out")
     def sign_out_user(user_id: UUID) -> BaseResponse:
         changed = accounts.end_sessions(user_id) or abort(404, USER_GONE)
-        return _changed(changed, "signed_out_everywhere", "All sessions of this user have ended.")
+        return _changed(changed, "signed_out_everywhere", gettext("All sessions of this user have ended."))
 
     @blueprint.post("/ops/users/<uuid:user_id>/two-step-off")
     def two_step_off_user(user_id: UUID) -> BaseResponse:
         changed = accounts.set_two_step(user_id, None) or abort(404, USER_GONE)
-        return _changed(changed, "two_step_removed", "This user signs in with the password only.")
+        return _changed(changed, "two_step_removed", gettext("This user signs in with the password only."))
 
     @blueprint.post("/ops/users/<uuid:user_id>/remove")
     def remove_user(user_id: UUID) -> BaseResponse:
@@ -62,7 +63,7 @@ def add_users(blueprint: PageBlueprint, accounts: AccountStore, sites: SiteStore
             abort(409, NOT_YOURSELF)
         accounts.remove(user_id) or abort(404, USER_GONE)
         log.info("user_removed", user=str(user_id), by=str(owner().id))
-        return done("The user is removed. Their sessions have ended.", "users")
+        return done(gettext("The user is removed. Their sessions have ended."), "users")
 
 
 def _list_users(accounts: AccountStore, errors: FieldErrors | None = None, link: str = "") -> Response:
@@ -83,14 +84,14 @@ def _invite(accounts: AccountStore, sites: SiteStore) -> tuple[FieldErrors, str]
     form = request.form
     email, site, role = plain_email(form.get("email", "")), form.get("site", "").strip(), form.get("role", "")
     if not email:
-        return {"email": [NOT_AN_EMAIL]}, ""
+        return {"email": [gettext(NOT_AN_EMAIL)]}, ""
     if role == Role.OWNER:
         token = accounts.invite_owner(email)
     else:
         try:
             (site,) = sites.ids_of([site])
         except UnknownSite as error:
-            return {"site": [error.message if site else SITE_OR_OWNER]}, ""
+            return {"site": [error.message if site else gettext(SITE_OR_OWNER)]}, ""
         token = accounts.invite(email, site, _sent_role() or Role.VIEWER)
     log.info("user_invited", role=role, site_id=site, by=str(owner().id))
     return {}, token
@@ -98,13 +99,13 @@ def _invite(accounts: AccountStore, sites: SiteStore) -> tuple[FieldErrors, str]
 
 def _sent_site(sites: SiteStore) -> str:
     """The site of the form. It may be one without settings, of which the user has a role."""
-    return sites.id_of(request.form.get("site", "").strip()) or abort(400, "site: Name a site.")
+    return sites.id_of(request.form.get("site", "").strip()) or abort(400, gettext("site: Name a site."))
 
 
 def _sent_role() -> Role | None:
     role = request.form.get("role", "")
     if role and role not in SITE_ROLES:
-        abort(400, f"role: Choose one of {', '.join(SITE_ROLES)}.")
+        abort(400, gettext("role: Choose one of %(choices)s.", choices=", ".join(SITE_ROLES)))
     return Role(role) if role else None
 
 

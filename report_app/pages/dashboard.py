@@ -27,8 +27,8 @@ from report_app.pages.panels import PANELS, Panel, PanelTab
 from report_app.pages.rendering import show
 from report_app.pages.words import (
     OPERATOR_NAMES,
-    bucket_name,
     clock,
+    day_of_week,
     filter_dimensions,
     period_name,
     term_words,
@@ -105,7 +105,7 @@ def left_out_part(asked: SiteQuestion, opened: str | None) -> Response:
     state = asked.state.with_tab("left_out", opened) if opened else asked.state
     days = asked.ledger_days()
     reasons = left_out(days.values())
-    by_day = [(f"{day:%a} {day.day} {day:%b}", count_left_out(days[day])) for day in sorted(days, reverse=True)]
+    by_day = [(day_of_week(day), count_left_out(days[day])) for day in sorted(days, reverse=True)]
     answer = show(
         "left_out.html",
         site=asked.site,
@@ -200,7 +200,7 @@ def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
     first, last = query.period.first_day(), query.period.last_day()
     annotations = asked.services.annotations.list(asked.site.site_id, first, last)
     chart = chart_of(asked.state, query, answer, asked.now, annotations)
-    notes = [(bucket_name(each.day.isoformat(), "day"), each) for each in annotations]
+    notes = [(day_of_week(each.day), each) for each in annotations]
     return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of, notes)
 
 

@@ -7,11 +7,17 @@ from analytics.queries.query import GRAINS, Grain, Period, count_labels
 from analytics.reports.results import Cohort
 from report_app.metric_format import share
 from report_app.pages.words import bucket_name, cut_name, percent
+from report_app.texts import lazy
 
-EXPLORATIONS = {"funnel": "Funnels", "journeys": "Journeys", "retention": "Retention"}  # the panels' titles
+# The panels' titles.
+EXPLORATIONS = {
+    "funnel": lazy("Funnels"),
+    "journeys": lazy("Journeys"),
+    "retention": lazy("Retention"),
+}
 _LEAST_COHORTS, _MOST_COHORTS = 5, 31  # that a panel shows well
 _SHADES = 5
-NEW_VISIT, END_OF_VISIT = "The visit began here", "The visit ended here"
+NEW_VISIT, END_OF_VISIT = lazy("The visit began here"), lazy("The visit ended here")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ def journey_rows(pages: Sequence[tuple[str | None, int]], without_page: str) -> 
 
 
 def _journey_row(page: str | None, count: int, most: int, without_page: str) -> JourneyRow:
-    name = without_page if page is None else page
+    name = str(without_page) if page is None else page
     return JourneyRow(page or "", name, *cut_name("event:page", name), count, _bar(count, most))
 
 

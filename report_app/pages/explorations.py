@@ -13,6 +13,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.dashboards.funnels import LONGEST_FUNNEL_NAME, MOST_FUNNELS, SavedFunnel, TooManyFunnels
+from analytics.languages import gettext
 from analytics.queries.exploration_schema import (
     LEAST_STEPS,
     MOST_STEPS,
@@ -39,11 +40,17 @@ from report_app.pages.exploration_rows import (
 )
 from report_app.pages.page_reports import SiteQuestion, back_to, check_editor
 from report_app.pages.rendering import show
+from report_app.texts import lazy
 
 _JOURNEY_PAGES = 7  # in each direction
 _MOST_JOURNEY_PAGES = 1000  # of a table
-STEP_FIELDS = {"page": "Page", "event": "Event", "goal": "Goal"}
-WINDOWS = {"visit": "within one visit", "1d": "within a day", "7d": "within 7 days", "30d": "within 30 days"}
+STEP_FIELDS = {"page": lazy("Page"), "event": lazy("Event"), "goal": lazy("Goal")}
+WINDOWS = {
+    "visit": lazy("within one visit"),
+    "1d": lazy("within a day"),
+    "7d": lazy("within 7 days"),
+    "30d": lazy("within 30 days"),
+}
 
 T = TypeVar("T")
 
@@ -51,7 +58,7 @@ T = TypeVar("T")
 def exploration_part(name: str, asked: SiteQuestion, opened: str | None) -> Response:
     """The content of a panel of EXPLORATIONS. `opened`: see panel_part."""
     parts = {"funnel": _funnel_part, "retention": _retention_part, "journeys": _journeys_part}
-    part = parts.get(name) or abort(404, "There is no such panel.")
+    part = parts.get(name) or abort(404, gettext("There is no such panel."))
     if not opened:
         return part(asked)
     state = asked.state.with_tab(name, opened)
@@ -78,25 +85,25 @@ def journeys_table(asked: SiteQuestion) -> Table:
 
 def save_funnel(asked: SiteQuestion, form: MultiDict[str, str]) -> BaseResponse:
     """Saves the funnel of the form, and opens it."""
-    check_editor(asked, "funnels")
+    check_editor(asked, gettext("Only an owner or an editor of this site may change its funnels."))
     kinds, values = form.getlist("kind"), map(str.strip, form.getlist("value"))
     steps = tuple({kind: value} for kind, value in zip(kinds, values, strict=False) if value)
     name = form.get("name", "").strip()
     if not 0 < len(name) <= LONGEST_FUNNEL_NAME:
-        abort(400, f"Give the funnel a name of 1 to {LONGEST_FUNNEL_NAME} characters.")
+        abort(400, gettext("Give the funnel a name of 1 to %(most)d characters.", most=LONGEST_FUNNEL_NAME))
     if not LEAST_STEPS <= len(steps) <= MOST_STEPS:
-        abort(400, f"A funnel has {LEAST_STEPS} to {MOST_STEPS} steps.")
+        abort(400, gettext("A funnel has %(least)d to %(most)d steps.", least=LEAST_STEPS, most=MOST_STEPS))
     funnel = SavedFunnel(asked.site.site_id, name, steps, form.get("window", "visit"))
     _explore(asked, load_funnel, **_body(funnel))  # raises if a step is not valid
     try:
         asked.services.funnels.save(funnel)
     except TooManyFunnels:
-        abort(400, f"A site has at most {MOST_FUNNELS} funnels. Remove one first.")
+        abort(400, gettext("A site has at most %(most)d funnels. Remove one first.", most=MOST_FUNNELS))
     return back_to(asked, asked.state.with_tab("funnel", funnel.id), "panel-funnel")
 
 
 def remove_funnel(asked: SiteQuestion, funnel_id: str) -> BaseResponse:
-    check_editor(asked, "funnels")
+    check_editor(asked, gettext("Only an owner or an editor of this site may change its funnels."))
     asked.services.funnels.remove(asked.site.site_id, funnel_id)
     return back_to(asked, asked.state.with_tab("funnel", ""), "panel-funnel")
 
@@ -111,11 +118,11 @@ def _explore(asked: SiteQuestion, load: Callable[[object, SitesCalled, datetime,
 
 def _funnel_part(asked: SiteQuestion) -> Response:
     saved, chosen = _chosen_funnel(asked)
-    steps, unit, trouble = [], "Visits", ""
+    steps, unit, trouble = [], gettext("Visits"), ""
     if chosen:
         try:
             labels, counts, window = _count(asked, chosen)
-            steps, unit = funnel_steps(labels, counts), "Visitors" if window else "Visits"
+            steps, unit = funnel_steps(labels, counts), gettext("Visitors") if window else gettext("Visits")
         except InvalidQuery as error:  # a goal that the site has no more; the funnel can still be removed
             trouble = error.message
     return _panel(

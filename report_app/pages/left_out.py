@@ -5,27 +5,37 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from analytics.events.account import DEAD, DROPPED, DROPPED_LATER, DUPLICATE, REFUSED, REJECTED
+from report_app.texts import lazy
 
 # The reasons that have a name for people, and what to do if they are a surprise.
 _REASONS = {
-    "bot": ("Bots and crawlers", "The user agent is that of a program."),
-    "spam_referrer": ("Referrer spam", "The referrer is a known spam host."),
-    "foreign_hostname": ("Other hosts", "The page is not on a domain of the site. Add its host to `domains`."),
-    "excluded_path": ("Excluded pages", "The page matches `excluded_paths` of the site."),
-    "excluded_address": ("Excluded addresses", "The address is in `excluded_ips` of the site."),
-    "refused_by_visitor": ("Refused by the visitor", "The visitor opted out, or sent Do Not Track or GPC."),
-    "origin_not_allowed": ("Other origins", "The page's origin is not in `allowed_origins` of the site."),
-    "too_old": ("Too old", "Events without an API key may be as old as `backdate_days` of the site."),
-    "invalid_event": ("Invalid events", "A field has the wrong form. Send the event with ?validate=1 to see which."),
-    "event_too_large": ("Too large", "The event has more bytes than `max_event_bytes` of the site."),
-    DUPLICATE: ("Duplicates", "The event was sent again with the same id. It counts once."),
-    DEAD: ("Dead letters", "The event could not be stored. Read the dead letters, correct them and replay them."),
+    "bot": (lazy("Bots and crawlers"), lazy("The user agent is that of a program.")),
+    "spam_referrer": (lazy("Referrer spam"), lazy("The referrer is a known spam host.")),
+    "foreign_hostname": (
+        lazy("Other hosts"),
+        lazy("The page is not on a domain of the site. Add its host to `domains`."),
+    ),
+    "excluded_path": (lazy("Excluded pages"), lazy("The page matches `excluded_paths` of the site.")),
+    "excluded_address": (lazy("Excluded addresses"), lazy("The address is in `excluded_ips` of the site.")),
+    "refused_by_visitor": (lazy("Refused by the visitor"), lazy("The visitor opted out, or sent Do Not Track or GPC.")),
+    "origin_not_allowed": (lazy("Other origins"), lazy("The page's origin is not in `allowed_origins` of the site.")),
+    "too_old": (lazy("Too old"), lazy("Events without an API key may be as old as `backdate_days` of the site.")),
+    "invalid_event": (
+        lazy("Invalid events"),
+        lazy("A field has the wrong form. Send the event with ?validate=1 to see which."),
+    ),
+    "event_too_large": (lazy("Too large"), lazy("The event has more bytes than `max_event_bytes` of the site.")),
+    DUPLICATE: (lazy("Duplicates"), lazy("The event was sent again with the same id. It counts once.")),
+    DEAD: (
+        lazy("Dead letters"),
+        lazy("The event could not be stored. Read the dead letters, correct them and replay them."),
+    ),
 }
 _KINDS = {
-    REJECTED: "was rejected",
-    DROPPED: "was dropped",
-    DROPPED_LATER: "was dropped",
-    REFUSED: "was refused for now",
+    REJECTED: lazy("The event was rejected: %(reason)s."),
+    DROPPED: lazy("The event was dropped: %(reason)s."),
+    DROPPED_LATER: lazy("The event was dropped: %(reason)s."),
+    REFUSED: lazy("The event was refused for now: %(reason)s."),
 }
 
 
@@ -55,10 +65,9 @@ def count_left_out(day: Counter[str]) -> int:
 
 def _reason(key: str) -> tuple[str, str] | None:
     """The name and the explanation of a count. None if it counts events that are in reports or still wait."""
-    if key in _REASONS:
-        return _REASONS[key]
     kind, colon, reason = key.partition(":")
     said = _KINDS.get(kind + colon)
-    if said is None:
-        return None
-    return _REASONS.get(reason, (reason.replace("_", " ").capitalize(), f"The event {said}: {reason}."))
+    known = _REASONS.get(key) or (_REASONS.get(reason) if said else None)
+    if known:
+        return str(known[0]), str(known[1])
+    return (reason.replace("_", " ").capitalize(), said % {"reason": reason}) if said else None

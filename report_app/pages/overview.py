@@ -4,6 +4,7 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 """
 
 from dataclasses import dataclass
+from typing import cast
 
 from flask import Response
 
@@ -13,7 +14,7 @@ from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.page_reports import PageServices, SiteQuestion, readable_sites
 from report_app.pages.rendering import show
-from report_app.pages.words import number
+from report_app.translation import speak_as_browser
 from report_app.trouble import TROUBLES, answer_trouble
 
 _DAYS = 14  # of a sparkline, with today
@@ -24,13 +25,14 @@ _WIDTH, _HEIGHT = 280, 48  # of a sparkline
 class SiteCard:
     """`line` holds the points of the sparkline up to yesterday, `open_line` its last part, which is today."""
 
-    visitors: str
-    pageviews: str
+    visitors: int
+    pageviews: int
     line: str
     open_line: str
 
 
 def overview_page(services: PageServices) -> Response:
+    speak_as_browser()
     try:
         sites = readable_sites(services)
     except TROUBLES as error:
@@ -51,8 +53,8 @@ def card_of(answer: Answer) -> SiteCard:
     visitors, pageviews = answer.rows[-1].metrics
     points = _points(values)
     return SiteCard(
-        number("visitors", visitors),
-        number("pageviews", pageviews),
+        cast(int, visitors),
+        cast(int, pageviews),
         " ".join(points[:-1]),
         " ".join(points[-2:]),
     )

@@ -117,10 +117,10 @@ def ask_about(
     return asked
 
 
-def check_editor(asked: SiteQuestion, what: str) -> None:
-    """End the request with 403 unless the viewer may edit the site. `what` they would change, in the plural."""
+def check_editor(asked: SiteQuestion, refusal: str) -> None:
+    """End the request with 403 and this text, unless the viewer may edit the site."""
     if not viewer().may_edit(asked.site.site_id):
-        abort(403, f"Only an owner or an editor of this site may change its {what}.")
+        abort(403, refusal)
 
 
 def back_to(asked: SiteQuestion, state: PageState, part: str = "") -> Response:

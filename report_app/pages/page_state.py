@@ -19,28 +19,29 @@ from analytics.queries.local_time import time_labels
 from analytics.queries.periods import ONE_DAY, grain_for
 from analytics.queries.query import GRAINS, PROPS, VISIT_NUMBERS, Grain, Period, count_labels
 from analytics.queries.query_schema import OPERATORS, OPERATORS_OF_NUMBERS, day_of
+from report_app.texts import lazy
 from report_app.url_parameters import PROP, SHORT_DIMENSIONS, short
 
 # The periods of the menu, by the name in the URL: what they are called, and the key that chooses them.
 PERIODS: dict[str, tuple[str, str]] = {
-    "day": ("Today", "d"),
-    "yesterday": ("Yesterday", "e"),
-    "24h": ("Last 24 hours", "h"),
-    "7d": ("Last 7 days", "w"),
-    "28d": ("Last 28 days", "f"),
-    "30d": ("Last 30 days", "t"),
-    "91d": ("Last 91 days", "n"),
-    "month": ("Month to date", "m"),
-    "last_month": ("Last month", "p"),
-    "year": ("Year to date", "y"),
-    "12mo": ("Last 12 months", "l"),
-    "all": ("All time", "a"),
+    "day": (lazy("Today"), "d"),
+    "yesterday": (lazy("Yesterday"), "e"),
+    "24h": (lazy("Last 24 hours"), "h"),
+    "7d": (lazy("Last 7 days"), "w"),
+    "28d": (lazy("Last 28 days"), "f"),
+    "30d": (lazy("Last 30 days"), "t"),
+    "91d": (lazy("Last 91 days"), "n"),
+    "month": (lazy("Month to date"), "m"),
+    "last_month": (lazy("Last month"), "p"),
+    "year": (lazy("Year to date"), "y"),
+    "12mo": (lazy("Last 12 months"), "l"),
+    "all": (lazy("All time"), "a"),
 }
 CUSTOM = "custom"
 COMPARISON_NAMES = {
-    "previous_period": "Previous period",
-    "year_over_year": "Year before",
-    "none": "No comparison",
+    "previous_period": lazy("Previous period"),
+    "year_over_year": lazy("Year before"),
+    "none": lazy("No comparison"),
 }
 FIGURES = ("visitors", "visits", "pageviews", "views_per_visit", "bounce_rate", "visit_duration")
 SEGMENT = "segment"  # instead of a dimension: the values are the ids of saved filters

@@ -9,6 +9,7 @@ from typing import Any
 
 from analytics.queries.query import PROPS, missing
 from report_app.pages.page_state import FIGURES, PageState
+from report_app.texts import lazy, within_sentence
 from report_app.url_parameters import PROP
 
 Body = dict[str, Any]
@@ -44,7 +45,7 @@ class PanelTab:
     @property
     def rows(self) -> str:
         """What its rows are called within a sentence."""
-        return self.many or self.label.lower()
+        return self.many or within_sentence(self.label)
 
     @property
     def metrics(self) -> list[str]:
@@ -85,84 +86,84 @@ def _visit(name: str, label: str) -> PanelTab:
 
 def _utm(name: str, label: str) -> PanelTab:
     dimension = f"visit:utm_{name}"
-    hint = f"Links to the site with utm_{name}=... fill this list."
+    hint = lazy("Links to the site with %(parameter)s=... fill this list.", parameter=f"utm_{name}")
     return PanelTab(f"utm_{name}", label, dimension, filters=(_has(dimension),), hint=hint, many=_UTMS[name])
 
 
 _UTMS = {
-    "campaign": "campaigns",
-    "source": "UTM sources",
-    "medium": "UTM media",
-    "content": "UTM contents",
-    "term": "UTM terms",
+    "campaign": lazy("campaigns"),
+    "source": lazy("UTM sources"),
+    "medium": lazy("UTM media"),
+    "content": lazy("UTM contents"),
+    "term": lazy("UTM terms"),
 }
-_PAGE_HINT = "Pageviews with a path fill this list."
-PLACE_HINT = "Places come from GEOIP_DB, a CDN's headers, or the fields of the event."
+_PAGE_HINT = lazy("Pageviews with a path fill this list.")
+PLACE_HINT = lazy("Places come from GEOIP_DB, a CDN's headers, or the fields of the event.")
 
 PAGES_PANEL = Panel(
     "pages",
-    "Pages",
+    lazy("Pages"),
     (
-        PanelTab("top", "Top", "event:page", more=("pageviews", "time_on_page", "scroll_depth"),
-                 filters=(_has("event:page"),), hint=_PAGE_HINT, many="pages"),
-        PanelTab("entry", "Entry", "visit:entry_page", hint=_PAGE_HINT, many="entry pages"),
-        PanelTab("exit", "Exit", "visit:exit_page", hint=_PAGE_HINT, many="exit pages"),
+        PanelTab("top", lazy("Top"), "event:page", more=("pageviews", "time_on_page", "scroll_depth"),
+                 filters=(_has("event:page"),), hint=_PAGE_HINT, many=lazy("pages")),
+        PanelTab("entry", lazy("Entry"), "visit:entry_page", hint=_PAGE_HINT, many=lazy("entry pages")),
+        PanelTab("exit", lazy("Exit"), "visit:exit_page", hint=_PAGE_HINT, many=lazy("exit pages")),
     ),
     (
-        PanelTab("hosts", "Hosts", "event:hostname", more=("pageviews",)),
-        PanelTab("missing", "Not found", "event:page", more=_OF_EVENT, many="missing pages",
+        PanelTab("hosts", lazy("Hosts"), "event:hostname", more=("pageviews",)),
+        PanelTab("missing", lazy("Not found"), "event:page", more=_OF_EVENT, many=lazy("missing pages"),
                  filters=(_is("event:name", "404"),),
-                 hint="Send an event of the type 404 from the page that is shown for a missing page."),
+                 hint=lazy("Send an event of the type 404 from the page that is shown for a missing page.")),
     ),
 )  # fmt: skip
 SOURCES_PANEL = Panel(
     "sources",
-    "Sources",
-    (_visit("channel", "Channels"), _visit("source", "Sources"), _utm("campaign", "Campaigns")),
+    lazy("Sources"),
+    (_visit("channel", lazy("Channels")), _visit("source", lazy("Sources")), _utm("campaign", lazy("Campaigns"))),
     (
-        PanelTab("referrer", "Referrers", "visit:referrer", filters=(_has("visit:referrer"),)),
-        _utm("source", "UTM source"),
-        _utm("medium", "UTM medium"),
-        _utm("content", "UTM content"),
-        _utm("term", "UTM term"),
+        PanelTab("referrer", lazy("Referrers"), "visit:referrer", filters=(_has("visit:referrer"),)),
+        _utm("source", lazy("UTM source")),
+        _utm("medium", lazy("UTM medium")),
+        _utm("content", lazy("UTM content")),
+        _utm("term", lazy("UTM term")),
     ),
 )
 PLACES_PANEL = Panel(
     "places",
-    "Places",
+    lazy("Places"),
     (
-        PanelTab("country", "Countries", "visit:country", searched="visit:country_name", hint=PLACE_HINT),
-        PanelTab("region", "Regions", "visit:region", searched="visit:region_name", hint=PLACE_HINT),
-        PanelTab("city", "Cities", "visit:city", hint=PLACE_HINT),
+        PanelTab("country", lazy("Countries"), "visit:country", searched="visit:country_name", hint=PLACE_HINT),
+        PanelTab("region", lazy("Regions"), "visit:region", searched="visit:region_name", hint=PLACE_HINT),
+        PanelTab("city", lazy("Cities"), "visit:city", hint=PLACE_HINT),
     ),
-    (_visit("language", "Languages"),),
+    (_visit("language", lazy("Languages")),),
 )
 DEVICES_PANEL = Panel(
     "devices",
-    "Devices",
-    (_visit("browser", "Browsers"), _visit("os", "Systems"), _visit("device", "Types")),
+    lazy("Devices"),
+    (_visit("browser", lazy("Browsers")), _visit("os", lazy("Systems")), _visit("device", lazy("Types"))),
     (
-        _visit("screen", "Screens"),
-        _visit("browser_version", "Browser versions"),
-        _visit("os_version", "System versions"),
+        _visit("screen", lazy("Screens")),
+        _visit("browser_version", lazy("Browser versions")),
+        _visit("os_version", lazy("System versions")),
     ),
 )
 GOALS_PANEL = Panel(
     "goals",
-    "Goals",
+    lazy("Goals"),
     (
-        PanelTab("goal", "Conversions", "event:goal", "conversion_rate", ("events", "total_revenue"),
-                 hint="Goals of the site fill this list. They are a setting of the site."),
-        PanelTab("event", "Events", "event:name", more=_OF_EVENT, hint="Custom events fill this list.",
+        PanelTab("goal", lazy("Conversions"), "event:goal", "conversion_rate", ("events", "total_revenue"),
+                 hint=lazy("Goals of the site fill this list. They are a setting of the site.")),
+        PanelTab("event", lazy("Events"), "event:name", more=_OF_EVENT, hint=lazy("Custom events fill this list."),
                  filters=(["is_not", "event:name", ["pageview"]],)),
     ),
     (
-        PanelTab("outbound", "Outbound links", "event:props:url", more=_OF_EVENT, is_plain=True,
+        PanelTab("outbound", lazy("Outbound links"), "event:props:url", more=_OF_EVENT, is_plain=True,
                  filters=(_is("event:name", "Outbound Link: Click"),),
-                 hint="The tracker counts clicks on links to other hosts."),
-        PanelTab("download", "Downloads", "event:props:url", more=_OF_EVENT, is_plain=True,
+                 hint=lazy("The tracker counts clicks on links to other hosts.")),
+        PanelTab("download", lazy("Downloads"), "event:props:url", more=_OF_EVENT, is_plain=True,
                  filters=(_is("event:name", "File Download"),),
-                 hint="The tracker counts clicks on links to files."),
+                 hint=lazy("The tracker counts clicks on links to files.")),
     ),
 )  # fmt: skip
 PANELS = {panel.name: panel for panel in (PAGES_PANEL, SOURCES_PANEL, PLACES_PANEL, DEVICES_PANEL, GOALS_PANEL)}

@@ -17,6 +17,10 @@ def show(template: str, status: int = 200, policy: str = PAGE_POLICY, **context:
     origins = framers()
     if origins:
         policy = policy.replace(_NO_FRAME, f"frame-ancestors {' '.join(origins)}")
-    headers = {"Content-Security-Policy": policy, "Referrer-Policy": "same-origin", "Vary": "Cookie, HX-Request"}
+    headers = {
+        "Content-Security-Policy": policy,
+        "Referrer-Policy": "same-origin",
+        "Vary": "Cookie, HX-Request, Accept-Language",
+    }
     html = render_template(template, is_embedded=bool(origins), **context)
     return Response(html, status, headers, mimetype="text/html")

@@ -7,6 +7,7 @@ A site_id may hold slashes, so it is the end of each path. The query string is t
 from flask import Response, abort, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
+from analytics.languages import gettext
 from analytics.sites.schema import LARGEST_SAVED_ID
 from report_app.csv_output import as_csv
 from report_app.page_blueprint import PageBlueprint
@@ -124,7 +125,7 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
 
 
 def _panel(name: str) -> Panel:
-    return PANELS.get(name) or abort(404, "There is no such panel.")
+    return PANELS.get(name) or abort(404, gettext("There is no such panel."))
 
 
 def _opened_tab() -> str | None:

@@ -5,11 +5,12 @@
 
 from dataclasses import dataclass
 
+from analytics.languages import format_number
 from analytics.queries.query import missing
 from analytics.queries.query_schema import COUNTRY
 from analytics.reports.results import Answer
 from report_app.pages.page_state import PageState
-from report_app.pages.words import number, value_name
+from report_app.pages.words import value_name
 
 _DIMENSION = "visit:country"
 _SHADES = 5
@@ -22,7 +23,7 @@ class Land:
 
     code: str
     name: str
-    visitors: str
+    visitors: int
     shade: int
     link: str
 
@@ -41,7 +42,7 @@ def world_of(state: PageState, answer: Answer) -> World:
     least = least_of_shades(max(counts.values(), default=0))
     lands = [_land(state, code, count, least) for code, count in counts.items()]
     used = {land.shade for land in lands}
-    return World(lands, [(shade, number("visitors", least[shade])) for shade in sorted(used)])
+    return World(lands, [(shade, format_number(least[shade])) for shade in sorted(used)])
 
 
 def least_of_shades(largest: int) -> dict[int, int]:
@@ -55,4 +56,4 @@ def least_of_shades(largest: int) -> dict[int, int]:
 def _land(state: PageState, code: str, count: int, least: dict[int, int]) -> Land:
     shade = max(shade for shade, needed in least.items() if count >= needed)
     link = state.with_filter(_DIMENSION, code).as_query()
-    return Land(code.upper(), value_name(_DIMENSION, code), number("visitors", count), shade, link)
+    return Land(code.upper(), value_name(_DIMENSION, code), count, shade, link)

@@ -2,6 +2,7 @@
 'use strict'
 
 const root = document.documentElement
+const texts = JSON.parse(document.querySelector('meta[name=texts]').content) // in the language of the page
 const KEPT = ['tabs'] // of the address, when a link was rendered before they changed
 const KEPT_BY_PANELS = ['tabs', 'grain', 'figure']
 
@@ -35,10 +36,10 @@ document.addEventListener('htmx:sendError', ({ detail }) => {
   said.className = 'trouble'
   said.setAttribute('role', 'alert')
   const title = document.createElement('b')
-  title.textContent = 'The server does not answer.'
+  title.textContent = texts.no_answer
   const again = document.createElement('button')
   again.className = 'pick'
-  again.textContent = 'Load the page again'
+  again.textContent = texts.load_again
   again.onclick = () => location.reload()
   said.append(title, again)
   part.replaceChildren(said)
@@ -49,11 +50,14 @@ document.addEventListener('htmx:historyCacheMiss', () => document.getElementById
 
 // The chart draws the table that follows it.
 
+const written = (value, options) => new Intl.NumberFormat(root.lang, options).format(value)
+
 const UNITS = {
-  count: (value) => Intl.NumberFormat('en', { notation: 'compact' }).format(value).toLowerCase(),
-  ratio: (value) => String(Math.round(value * 10) / 10),
-  percent: (value) => Math.round(value) + '%',
-  duration: (value) => (value < 60 ? Math.round(value) + 's' : Math.round(value / 6) / 10 + 'm'),
+  count: (value) => written(value, { notation: 'compact' }).replace('K', 'k'),
+  ratio: (value) => written(value, { maximumFractionDigits: 1 }),
+  percent: (value) => written(value / 100, { style: 'percent' }),
+  duration: (value) =>
+    (value < 60 ? texts.seconds : texts.minutes).replace('%(count)s', written(value < 60 ? value : value / 60, { maximumFractionDigits: value < 60 ? 0 : 1 })),
 }
 
 const color = (name) => getComputedStyle(root).getPropertyValue(name).trim()
@@ -204,7 +208,7 @@ document.addEventListener('change', ({ target }) => {
   if (operator.selectedOptions[0].disabled) operator.value = 'is'
   const value = target.form.elements.value
   value.pattern = { duration: '[0-9]{1,9}|([0-9]{1,4}:)?[0-9]{1,2}:[0-9]{2}', views: '[0-9]{1,9}' }[target.value] ?? '.*'
-  value.placeholder = value.title = { duration: 'Seconds, or 1:30', views: 'A number' }[target.value] ?? ''
+  value.placeholder = value.title = { duration: texts.duration_hint, views: texts.number_hint }[target.value] ?? ''
 })
 
 // Keys

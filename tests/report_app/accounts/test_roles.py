@@ -66,6 +66,7 @@ RULES = {
     "POST /remove-annotation/<annotation_id>/<path:site_id>": {"owner", "editor"},
     "GET /account": {"stranger", "viewer", "editor", "owner"},
     "POST /account/password": {"stranger", "viewer", "editor", "owner"},
+    "POST /account/language": {"stranger", "viewer", "editor", "owner"},
     "POST /account/sign-out-everywhere": {"stranger", "viewer", "editor", "owner"},
     "GET /account/two-step": {"stranger", "viewer", "editor", "owner"},
     "POST /account/two-step": {"stranger", "viewer", "editor", "owner"},
