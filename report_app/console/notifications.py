@@ -14,7 +14,7 @@ from flask import Response, abort, request
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as BaseResponse
 
-from analytics.languages import format_number, gettext, translatable
+from analytics.languages import format_number, gettext, ngettext, translatable
 from analytics.notifications.messages import message_of_test
 from analytics.notifications.notification import NOTIFICATION_STATES, NotificationState
 from analytics.notifications.rule import THRESHOLDS, Channel, Rule, RuleKind, RulePeriod
@@ -123,6 +123,13 @@ def _asked_state() -> NotificationState | None:
 def _shown_threshold(rule: Rule) -> str:
     if rule.threshold is None:
         return ""
+    match rule.kind:
+        case RuleKind.SILENCE | RuleKind.LAG:
+            return ngettext("%(count)s minute", "%(count)s minutes", rule.threshold)
+        case RuleKind.GOAL:
+            return ngettext("%(count)s conversion", "%(count)s conversions", rule.threshold)
+        case RuleKind.DEAD_LETTERS:
+            return ngettext("%(count)s event", "%(count)s events", rule.threshold)
     return f"{format_number(rule.threshold)} {KIND_DESCRIPTIONS[rule.kind].unit}"
 
 

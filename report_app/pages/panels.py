@@ -7,8 +7,10 @@ answer it with the same code.
 from dataclasses import dataclass
 from typing import Any
 
+from analytics.languages import ENGLISH, spoken_language
 from analytics.queries.query import PROPS, missing
 from report_app.pages.page_state import FIGURES, PageState
+from report_app.pages.words import countries_called
 from report_app.texts import lazy, within_sentence
 from report_app.url_parameters import PROP
 
@@ -198,10 +200,16 @@ def numbers(question: Body, key: str) -> Body:
 
 def full_list(question: Body, tab: PanelTab, state: PageState, limit: int = LIST_ROWS) -> Body:
     """One page of all rows, or of those that contain the searched text."""
-    searched = tab.searched or tab.dimension
-    found = [["contains", searched, [state.search], {"case_sensitive": False}]] if state.search else []
+    found = [_searching(tab, state.search)] if state.search else []
     offset = (state.page - 1) * limit
     return _by(question, tab, [*tab.metrics, *tab.more], found, limit=limit, offset=offset)
+
+
+def _searching(tab: PanelTab, text: str) -> list[Any]:
+    """The filter of a search. Stored names of countries are English, so other languages search their own."""
+    if tab.dimension == "visit:country" and spoken_language() != ENGLISH and (codes := countries_called(text)):
+        return _is(tab.dimension, *codes)
+    return ["contains", tab.searched or tab.dimension, [text], {"case_sensitive": False}]
 
 
 def suggestions(question: Body, dimension: str, text: str) -> Body:

@@ -236,6 +236,12 @@ def value_name(dimension: str, value: str) -> str:  # noqa: PLR0911  one for eac
     return str(_VALUE_NAMES.get(dimension, {}).get(value, value))
 
 
+def countries_called(text: str) -> list[str]:
+    """The codes of the countries whose names in the spoken language contain the text."""
+    names = _locale(spoken_language()).territories.items()
+    return [code for code, name in names if len(code) == 2 and code.isalpha() and text.casefold() in name.casefold()]
+
+
 @cache
 def _locale(language: str) -> Locale:
     return Locale(language)

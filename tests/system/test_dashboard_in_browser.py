@@ -4,6 +4,7 @@ Screenshots are written to build/screenshots. `FOOTFALL_PICTURE=1` also writes t
 """
 
 import os
+import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -427,6 +428,44 @@ def test_pages_fit_every_width(page: Page, visited: System, theme: str):
             page.open(path)
             page.shoot(SCREENSHOTS / f"{name}-{theme}-{width}.png", width, theme)
             assert page.run("return document.documentElement.scrollWidth") <= width, (name, width)
+
+
+@pytest.fixture
+def german(page: Page) -> Iterator[Page]:
+    """The browser of a guest who reads German."""
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {"Accept-Language": "de"}})
+    yield page
+    page.driver.execute_cdp_cmd("Network.setExtraHTTPHeaders", {"headers": {}})
+
+
+def test_the_dashboard_speaks_german(german: Page, visited: System):
+    german.open(f"/site/{SITE}?period=7d&tabs=places.country")
+    assert german.run("return document.documentElement.lang") == "de"
+    assert german.texts(".fig .k")[:3] == ["Besucher", "Besuche", "Seitenaufrufe"]
+    views, bounces, duration = german.figures[3:6]
+    assert re.fullmatch(r"[0-9]+,[0-9]", views)
+    assert re.fullmatch(r"[0-9]+\s%", bounces)
+    assert re.fullmatch(r"[0-9]+\smin [0-9]{2}\ss", duration)
+    assert "Deutschland" in german.rows("places")
+    weekdays = [text[:3] for text in german.texts(".chart tbody th")]
+    assert set(weekdays) == {"Mo.", "Di.", "Mi.", "Do.", "Fr.", "Sa.", "So."}
+    german.open(f"/site/{SITE}?from=2026-03-02&to=2026-03-15&grain=week")
+    assert german.texts("#period")[0].startswith("Zeitraum: 2. März – 15. März 2026")  # noqa: RUF001  an en dash
+    german.run("document.getElementById('builder').open = true")
+    Select(german.one("#dimension")).select_by_visible_text("Besuchsdauer")
+    assert german.one("#builder [name=value]").get_attribute("placeholder") == "Sekunden oder 1:30"
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_pages_in_german_fit_and_are_accessible(german: Page, visited: System, theme: str):
+    for width in (360, 1280):
+        for name in ("dashboard", "list", "overview", "first-event", "empty"):
+            german.show_as(width, 900, theme)
+            german.open(VIEWS[name])
+            german.shoot(SCREENSHOTS / f"{name}-de-{theme}-{width}.png", width, theme)
+            assert german.run("return document.documentElement.scrollWidth") <= width, (name, width)
+            assert faults(german) == [], (name, width)
 
 
 @pytest.mark.skipif("FOOTFALL_PICTURE" not in os.environ, reason="writes a file of the documentation")

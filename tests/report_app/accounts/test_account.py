@@ -72,6 +72,30 @@ def test_signing_out_everywhere_ends_every_session(olga: Browser, browser: MakeB
     assert browser().sign_in(OLGA).status_code == 303
 
 
+def test_a_user_chooses_a_language_which_wins_over_that_of_the_browser(olga: Browser, browser: MakeBrowser):
+    chosen = olga.post("/account/language", page="/account", language="de")
+    assert path_of(chosen) == "/account"
+    page = olga.get("/account", headers={"Accept-Language": "en"}).text
+    assert '<html lang="de"' in page
+    assert "Die Sprache ist gespeichert." in page
+    assert '<option selected value="de">Deutsch</option>' in page
+    other = browser()
+    other.sign_in(OLGA)
+    assert "Passwort ändern" in other.get("/account").text
+    wrong = olga.post("/account/password", page="/account", current=PASSWORD, new="short", again="shorter")
+    assert errors_in(wrong.text) == [
+        "Das Passwort muss 12 bis 256 Zeichen haben.",
+        "Die beiden neuen Passwörter unterscheiden sich.",
+    ]
+    olga.post("/account/language", page="/account", language="")
+    assert '<html lang="en"' in olga.get("/account", headers={"Accept-Language": "en"}).text
+
+
+def test_a_language_that_does_not_exist_is_refused(olga: Browser, accounts: AccountStore):
+    assert olga.post("/account/language", page="/account", language="xx").status_code == 400
+    assert accounts.find(OLGA).language == ""  # type: ignore[union-attr]
+
+
 def test_the_sessions_of_a_removed_user_end(olga: Browser, accounts: AccountStore):
     accounts.remove(accounts.find(OLGA).id)  # type: ignore[union-attr]
     assert not olga.is_signed_in()

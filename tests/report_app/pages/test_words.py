@@ -7,10 +7,22 @@ from decimal import Decimal
 
 import pytest
 
+from analytics.enrichment.channels import CHANNEL_RULES, UNASSIGNED
+from analytics.languages import speaking
 from analytics.queries.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS, VISIT_NUMBERS
 from analytics.reports.results import Metric, MoneyAmount
 from report_app.pages.left_out import count_left_out, left_out
-from report_app.pages.words import DIMENSION_NAMES, bucket_name, change_of, cut_name, number, tick_name, value_name
+from report_app.pages.words import (
+    CHANNEL_NAMES,
+    DIMENSION_NAMES,
+    bucket_name,
+    change_of,
+    countries_called,
+    cut_name,
+    number,
+    tick_name,
+    value_name,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +62,45 @@ def test_codes_have_names_and_other_values_stay():
     assert value_name("visit:language", "de-AT") == "German (Austria)"
     assert value_name("visit:language", "not a language") == "not a language"
     assert value_name("visit:city", "DE") == "DE"
+
+
+def test_values_have_names_in_the_spoken_language():
+    with speaking("de"):
+        assert value_name("visit:country", "DE") == "Deutschland"
+        assert value_name("visit:region", "IT-25") == "Lombardei"
+        assert value_name("visit:language", "de-AT") == "Deutsch (Österreich)"
+        assert value_name("visit:channel", "Organic Search") == "Organische Suche"
+        assert value_name("visit:source", "Direct / None") == "Direkt / keine"
+        assert value_name("visit:city", "(not set)") == "(nicht angegeben)"
+        assert value_name("visit:source", "Organic Search") == "Organic Search", "a visitor sent it"
+        assert countries_called("reich") == ["AT", "FR", "GB"], "Österreich, Frankreich, Vereinigtes Königreich"
+        assert countries_called("nowhere") == []
+
+
+def test_every_channel_has_a_name():
+    assert set(CHANNEL_NAMES) == {UNASSIGNED, *(name for name, _ in CHANNEL_RULES)}
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "shown"),
+    [("visitors", 38412, "38.412"), ("views_per_visit", 2.54, "2,5"), ("bounce_rate", 41, "41\xa0%"),
+     ("percentage", 0.4, "<1\xa0%"), ("visit_duration", 168, "2\xa0min 48\xa0s"),
+     ("visit_duration", 3725, "1\xa0h 02\xa0min"),
+     ("total_revenue", MoneyAmount(Decimal("1450.1"), "EUR"), "1.450,10\xa0€"),
+     ("sum:props:price", Decimal("1234.125000000"), "1.234,13")],
+)  # fmt: skip
+def test_numbers_in_german(metric: str, value: Metric, shown: str):
+    with speaking("de"):
+        assert number(metric, value) == shown
+
+
+def test_times_in_german():
+    with speaking("de"):
+        assert bucket_name("2026-03-21 14:00:00", "hour") == "Sa., 21. März, 14:00"
+        assert bucket_name("2026-11-16", "week") == "Woche ab 16. Nov. 2026"
+        assert bucket_name("2026-03-01", "month") == "März 2026"
+        assert tick_name("2026-03-21", "day", one_day=False) == "21. März"
+        assert change_of("visitors", 2180, 100).text == "+2.080\xa0%"
 
 
 def test_paths_are_cut_in_the_middle_and_other_names_at_the_end():

@@ -1,0 +1,82 @@
+"""Pages in a language that marks each translated text. What has no mark was written past gettext."""
+
+import re
+from gettext import NullTranslations
+
+import pytest
+
+from analytics import languages
+from analytics.sites.site import Site
+from config.services import Services
+from report_app.pages.explorations import EXPLORATIONS
+from report_app.pages.panels import PANELS
+from tests.report_app.console.conftest import OLGA, Tell
+from tests.report_app.test_translation import Texts
+from tests.support.accounts import Browser
+
+# What is no text of ours: names of users and sites, values that were sent, and what is the same in every language.
+SAME = re.compile(
+    r"Footfall|CSV|UTC|API|Slack|plan|shop(\.example)?|/pricing|olga@example\.org|Olga?|OL|Esc|[A-Z]|kB|events|segments"
+    r"|Deutschland|Frankreich|English|Deutsch|Google|pro|signup|[a-z_.]+\.example|footfall sites set|Europe/Berlin"
+    r"|(Mo|Di|Mi|Do|Fr|Sa|So)\.|(Jan|Feb|März|Apr|Mai|Juni|Juli|Aug|Sept|Okt|Nov|Dez)\.?|vs|USD?|PDF"
+)
+
+
+class Marked(NullTranslations):
+    def gettext(self, message: str) -> str:
+        return f"⟦{message}⟧" if not re.fullmatch(r"[dMyE .]+", message) else message
+
+    def ngettext(self, msgid1: str, msgid2: str, n: int) -> str:
+        return f"⟦{msgid1 if n == 1 else msgid2}⟧"
+
+
+@pytest.fixture
+def marking(monkeypatch: pytest.MonkeyPatch) -> None:
+    marked = Marked()
+    monkeypatch.setattr(languages, "_catalogue", lambda language: marked if language == "de" else NullTranslations())
+
+
+def unmarked(page: str) -> list[str]:
+    """The words of a page that have no mark."""
+    read = Texts()
+    read.feed(page)
+    found = []
+    for text in read.found:
+        left = text
+        while "⟦" in left and (without := re.sub(r"⟦[^⟦⟧]*⟧", " ", left)) != left:
+            left = without
+        words = re.findall(r"[^\W\d_][\w.@/-]*", left)
+        found += [f"{word} in {' '.join(text.split())[:80]!r}" for word in words if not SAME.fullmatch(word)]
+    return found
+
+
+def test_every_page_is_translated(owner: Browser, real: Services, tell: Tell, marking: None):
+    real.sites.put(Site("shop", domains=("shop.example",)))
+    tell(
+        {"path": "/", "country": "DE", "source": "Google"},
+        {"path": "/pricing", "country": "FR", "user_id": "bob"},
+        {"event_type": "signup", "props": {"plan": "pro"}, "path": "/"},
+        "not json",
+    )
+    user = real.accounts.find(OLGA)
+    assert user
+    paths = [
+        "/", "/login", "/account", "/account/two-step", "/account/two-step/off", "/members/shop", "/sharing/shop",
+        "/join/nothing", "/site/shop?period=day", "/site/shop?period=7d&f=is,country,DE", "/site/nothing-yet",
+        "/site/shop?from=2026-01-01&to=2026-01-31", "/parts/card/shop", "/parts/live/shop", "/parts/world/shop",
+        "/parts/left-out/shop?period=day", "/parts/left-out/shop?period=day&tab=days",
+        "/ops", "/ops/ledger", "/ops/ledger?site=shop", "/ops/dead-letters", "/ops/dead-letters/purge", "/ops/rates",
+        "/ops/dead-letters/replay", "/ops/workers", "/ops/segments", "/ops/sites", "/ops/sites/new", "/ops/site/shop",
+        "/ops/remove-site/shop", "/ops/keys", "/ops/users", f"/ops/users/{user.id}", "/ops/notifications",
+        *(f"/ops/notifications/new?kind={kind}" for kind in ("spike", "goal", "weekly", "")),
+        *(f"/list/{panel}/shop?period=day" for panel in PANELS),
+        *(f"/parts/panel/{panel.name}/shop?period=day&tab={tab.name}"
+          for panel in PANELS.values() for tab in (*panel.tabs, *panel.further)),
+        *(f"/parts/explore/{name}/shop?period=day" for name in EXPLORATIONS),
+    ]  # fmt: skip
+    found = {}
+    for path in paths:
+        answer = owner.get(path, headers={"Accept-Language": "de"})
+        assert answer.status_code in (200, 400, 404), (path, answer.status_code)
+        found[path] = unmarked(answer.text)
+    assert {path: words for path, words in found.items() if words} == {}
