@@ -10,6 +10,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentSizes
 from analytics.segments.verification import months_of
+from analytics.wording import counted
 from report_app.console.access import owner
 from report_app.console.console_page import console_page, done
 from report_app.page_blueprint import PageBlueprint
@@ -45,8 +46,8 @@ def add_segments(blueprint: PageBlueprint, segments: Segments) -> None:
         months = months_of(segments, site_id) or abort(400, "site: There are no events of this site.")
         segments.backfill.add(site_id, months)
         log.info("rebuild_asked", site_id=site_id, months=len(months), by=str(owner().id))
-        said = f"The workers build {len(months):,} months of {site_id} again. Reports use the old segments until then."
-        return done(said, "segments")
+        said = f"The workers build {counted(len(months), 'month')} of {site_id} again."
+        return done(f"{said} Reports use the old segments until then.", "segments")
 
 
 def _rows(segments: Segments, site_id: str) -> list[SegmentRow]:
