@@ -20,6 +20,7 @@ def test_sizes_and_dirty_hours_are_shown_and_a_rebuild_is_left_to_the_workers(
     assert path_of(owner.post("/ops/segments/rebuild", page="/ops/segments", site="shop")) == "/ops/segments"
     page = owner.get("/ops/segments?site=shop").text
     assert [row[-1] for row in table(page)] == ["1 month to build"]
+    assert "The workers build 1 month of shop again." in page
     assert real.due_builds.is_any()
     assert real.segments.backfill.left("shop") == [], "reports use the old segments until then"
     real.segments.builder.build_due()
