@@ -1,7 +1,7 @@
-"""What several stores in Redis need: writes that replicas confirm, and rewriting the append-only file."""
+"""What several stores in Redis need: commands that replicas confirm, and rewriting the append-only file."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -14,6 +14,16 @@ log = structlog.get_logger()
 REPLICA_WAIT = 400  # milliseconds for replicas to confirm: half of Redis's own time-out of 0.8 s
 REWRITE_LIMIT = 20.0  # seconds to wait until Redis has rewritten its file
 _REWRITE_CHECK = 0.05  # seconds between two looks at a rewrite
+
+Command = tuple[Any, ...]
+
+
+def execute_now(redis: Redis, commands: Sequence[Command], replicas: int = 0) -> list[Any]:
+    """As execute_confirmed, with the commands as tuples."""
+    line = redis.pipeline(transaction=False)
+    for command in commands:
+        line.execute_command(*command)  # type: ignore[no-untyped-call]
+    return execute_confirmed(line, replicas) if replicas else line.execute()
 
 
 def execute_confirmed(line: Pipeline, replicas: int) -> list[Any]:

@@ -49,7 +49,7 @@ def create_app(
 ) -> Flask:
     collector = make_collector(settings, services, wake_ups, commits)
     app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes)
-    app.config["ON_LOOP"] = ON_LOOP
+    app.config |= {"ON_LOOP": ON_LOOP, "USE_LOOP": collector.use_loop}
     answer_failed_commits(app)
 
     @app.before_request

@@ -36,6 +36,8 @@ class Parameters(Schema):
     )
 
 
+_PARAMETERS = Parameters()
+
 _WARNINGS = (
     "Fields that Footfall does not know and ignores, at most 100. The message suggests a similar name, if there is one."
 )
@@ -86,7 +88,7 @@ class EventsAnswer(Rejections):
 
 def is_validation() -> bool:
     """Whether the events are only to be validated. Raises BadRequest if `validate` is not a boolean."""
-    return bool(request.environ.get("QUERY_STRING")) and read(Parameters(), request.args)["is_validation"]
+    return bool(request.environ.get("QUERY_STRING")) and read(_PARAMETERS, request.args)["is_validation"]
 
 
 def answer_one(admitted: Admitted, body: object) -> Reply:

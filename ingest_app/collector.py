@@ -9,10 +9,11 @@ the event lacks: its time by our clock, its visitor (analytics/visitors/anonymou
 sealed, and a worker derives the rest from it.
 """
 
+import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from hmac import digest
@@ -138,6 +139,10 @@ class Collector:
         self._commits = commits(self._commit, size=_size)
         self._limits_addresses = any(map(limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES)))
         self._breaker = Breaker("redis", Unavailable)
+
+    def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The server calls it before the first request. From then on commits need no thread."""
+        self._commits.use_loop(loop, self._committing_on_loop())
 
     def check_address_limit(self, address: str) -> str:
         """Charges a hit to its sender's limits before any of its body is read. Returns the sender's name in the limits.
@@ -347,9 +352,26 @@ class Collector:
         return site or Site(site_id), site is not None
 
     def _commit(self, lines: Sequence[Line]) -> None:
+        with self._counting(lines):
+            owed = self._journal.append(lines)
+        self._wake_up(owed)
+
+    @asynccontextmanager
+    async def _committing_on_loop(self) -> AsyncIterator[Callable[[Sequence[Line]], Awaitable[None]]]:
+        async def commit(lines: Sequence[Line]) -> None:
+            with self._counting(lines):
+                owed = await append(lines)
+            self._wake_up(owed)
+
+        async with self._journal.appending_on_loop() as append:
+            yield commit
+
+    @contextmanager
+    def _counting(self, lines: Sequence[Line]) -> Iterator[None]:
+        """Counts the lines that the block commits."""
         start = time.perf_counter()
         try:
-            owed = self._journal.append(lines)
+            yield
         except Unavailable as error:
             EVENT_OUTCOMES.labels("refused", error.store).inc(len(lines))
             raise
@@ -361,6 +383,8 @@ class Collector:
         for name, count in counts.items():
             outcome, _, reason = name.partition(":")
             EVENT_OUTCOMES.labels(outcome, reason).inc(count)
+
+    def _wake_up(self, owed: int) -> None:
         if owed > 0:
             self._wake_ups.ask()
 

@@ -5,7 +5,8 @@ lists under ON_LOOP, if their body is small. If such a request has to wait for a
 (analytics/event_loop.py) and runs again in a thread. All other requests run in threads. No thread waits for a client:
 a response in several pieces is made piece by piece, as the client reads it.
 
-A response waits for the commits that its request has started (web/commits.py), without a thread.
+A response waits for the commits that its request has started (web/commits.py), without a thread. An app that has
+USE_LOOP makes its commits on the loop: the worker calls it with the loop before the first request.
 
 Every resource that a client can use up has a limit, and one address gets a share of it: threads and their queue
 (web/fair_pool.py), bytes of bodies, connections.
@@ -168,14 +169,22 @@ class Worker(BaseWorker):  # type: ignore[misc]
         config = getattr(self.wsgi, "config", {})
         self._on_loop: frozenset[str] = config.get("ON_LOOP", frozenset())
         self._proxies: int = config.get("TRUSTED_PROXIES", 0)
+        config.get("USE_LOOP", lambda _: None)(self._loop)
         sys.setswitchinterval(_SWITCH)
         forbid_waiting()
         self._loop.run_until_complete(self._serve())
+        self._end_tasks()
         self._pool.close()
         self._large_bodies.close()
         # The loop is an object of C that keeps all that it refers to, and DuckDB reports what exists at the end.
         self._loop.close()
         asyncio.set_event_loop(None)
+
+    def _end_tasks(self) -> None:
+        """Ends the tasks that the app has started. No request waits for them any more."""
+        for task in (left := asyncio.all_tasks(self._loop)):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
 
     def _quit(self, *_: object) -> None:
         self.alive = False

@@ -15,27 +15,32 @@ been applied. Appending the same event again is harmless, because it has the sam
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from hashlib import sha1
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
 from msgspec import Struct
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from analytics.events.account import ACCEPTED, Account
 from analytics.events.event import Event, id_from_entry
 from analytics.events.schema import dump_journal_event
 from analytics.journal.ledger import COUNT_LUA, RECEIVED
+from analytics.journal.loop_redis import Execute, executing_on_loop
 from analytics.journal.site_shares import HELD, HOLD, Held, Room, Shares
-from analytics.redis import execute_confirmed, rewrite_file
+from analytics.redis import Command, execute_now, rewrite_file
 from analytics.unavailable import Breaker, raising_unavailable
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 JOURNAL_KEY = "footfall:journal"
 GROUP = "workers"
@@ -71,6 +76,7 @@ reply[1] = math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN',
 return reply
 """
 )
+_APPEND_SHA = sha1(APPEND.encode(), usedforsecurity=False).hexdigest()
 REPLAY = (
     COUNT_LUA
     + HOLD
@@ -225,7 +231,6 @@ class Journal:
         self._room = Room(None, most_waiting)
         self._shares = Shares(redis)
         self._handed_back = False
-        self._append = redis.register_script(APPEND)
         self._owed = redis.register_script(OWED)
         self._replay = redis.register_script(REPLAY)
         self._settle = redis.register_script(SETTLE)
@@ -234,6 +239,15 @@ class Journal:
         """Write these lines. They are durable and counted when it returns. Returns how many wake-ups are owed. Raises
         Unavailable.
         """
+        return _run(self._append(self._execute, lines))
+
+    @asynccontextmanager
+    async def appending_on_loop(self) -> AsyncIterator[Callable[[Sequence[Line]], Awaitable[int]]]:
+        """A function like `append` that does not block the running loop. One call at a time."""
+        async with executing_on_loop(self._redis) as execute:
+            yield partial(self._append, execute)
+
+    async def _append(self, execute: Execute, lines: Sequence[Line]) -> int:
         groups: defaultdict[tuple[Account, str], list[Line]] = defaultdict(list)
         for line in lines:
             groups[line.account, line.name].append(line)
@@ -242,8 +256,8 @@ class Journal:
             events = [x.event for x in some if x.event]
             args += [str(account), name, sum(x.count for x in some), len(events), *events]
         with self._breaker.closed():
-            self._look_for_room()
-            owed, *held = self._write([JOURNAL_KEY, self._queue, HELD], args)
+            await self._look_for_room(execute)
+            owed, *held = await self._write(execute, args)
         self._shares.note(held)
         self._room = self._room.less(sum(len(x.event) for x in lines), sum(bool(x.event) for x in lines))
         return int(owed)
@@ -257,7 +271,7 @@ class Journal:
             return None
         self._breaker.check()
         with raising_unavailable("redis", RedisError):
-            self._look_for_room()
+            _run(self._look_for_room(self._execute))
             return next((site_id for site_id in suspects if self._shares.is_over(site_id, self._room)), None)
 
     def held_by(self, site_id: str) -> Held:
@@ -269,7 +283,7 @@ class Journal:
         """Append a dead letter's event again. Raises Unavailable."""
         mark = f"{replay.letter.hex} {replay.received_at.isoformat()} {replay.sequence or ''}"
         with raising_unavailable("redis", RedisError):
-            self._look_for_room()
+            _run(self._look_for_room(self._execute))
             self._replay(keys=[JOURNAL_KEY, HELD], args=[str(account), raw, mark])
 
     def wake_ups_owed(self) -> int:
@@ -374,8 +388,8 @@ class Journal:
     def is_full(self) -> bool:
         """Whether Redis has no room for Celery to publish, take and ack tasks. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
-            used, most = self._memory()
-            return bool(most) and used > NO_ROOM * most
+            memory: Any = self._redis.info("memory")
+            return bool(memory["maxmemory"]) and memory["used_memory"] > NO_ROOM * memory["maxmemory"]
 
     def is_held(self) -> bool:
         """Whether tasks hold entries, whose events may be in MongoDB and not settled yet. Raises Unavailable."""
@@ -410,16 +424,20 @@ class Journal:
     def check(self) -> None:
         """Raises Unavailable if Redis does not answer, or has no room for events."""
         with raising_unavailable("redis", RedisError):
-            self._look_for_room()
+            _run(self._look_for_room(self._execute))
             self._redis.ping()
 
-    def _write(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        if not self._replicas:
-            return self._append(keys=keys, args=args)
-        # One round trip for both commands. EVAL sends the script, because a new master does not have it cached.
-        line = self._redis.pipeline(transaction=False).eval(APPEND, len(keys), *keys, *args)
-        (reply,) = execute_confirmed(line, self._replicas)
+    async def _write(self, execute: Execute, args: Sequence[Any]) -> Any:
+        given = (3, JOURNAL_KEY, self._queue, HELD, *args)
+        try:
+            (reply,) = await execute([("EVALSHA", _APPEND_SHA, *given)], self._replicas)
+        except NoScriptError:  # Redis was restarted, or another one is master
+            (reply,) = await execute([("EVAL", APPEND, *given)], self._replicas)
         return reply
+
+    async def _execute(self, commands: Sequence[Command], replicas: int) -> list[Any]:
+        """Blocks. See execute_now."""
+        return execute_now(self._redis, commands, replicas)
 
     def entries(self) -> Iterator[Entry]:
         """Yield all waiting entries, the oldest first, read as the caller consumes them. Raises Unavailable."""
@@ -432,22 +450,17 @@ class Journal:
             yield from _entries(page)
             start = f"({page[-1][0].decode()}"
 
-    def _look_for_room(self) -> None:
+    async def _look_for_room(self, execute: Execute) -> None:
         """Raise Full before Redis is full: a Celery worker also needs room in Redis to take and ack its tasks."""
         if time.monotonic() > self._room_until:
-            used, most = self._memory()
+            memory, waiting = await execute([("INFO", "memory"), ("XLEN", JOURNAL_KEY)], 0)
+            used, most = memory["used_memory"], memory["maxmemory"]
             if most and used > FULL * most:
                 raise Full(f"above {FULL:.0%} of its maxmemory")
-            waiting: Any = self._redis.xlen(JOURNAL_KEY)
             if waiting >= self._most_waiting:
                 raise Full(f"{self._most_waiting} events wait already, which is MOST_WAITING")
             self._room = Room(FULL * most - used if most else None, self._most_waiting - waiting)
             self._room_until = time.monotonic() + ROOM_CHECK
-
-    def _memory(self) -> tuple[int, int]:
-        """The bytes that Redis uses, and its maxmemory (0 if it has no limit)."""
-        memory: Any = self._redis.info("memory")
-        return memory["used_memory"], memory["maxmemory"]
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
         rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", self._batch, consumer, idle)
@@ -459,6 +472,16 @@ class Journal:
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):  # another worker created it first
                 raise
+
+
+def _run(steps: Coroutine[Any, Any, T]) -> T:
+    """The result of a coroutine that never waits for a loop."""
+    try:
+        steps.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    raise RuntimeError("it waits for a loop")
 
 
 def _log_failure(error: Exception) -> None:

@@ -1,10 +1,14 @@
 """Entries share a write only while another is in flight, and each has the outcome of its own write."""
 
+import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+import uvloop
 
 from ingest_app.group_commit import GroupCommit
 from tests.support.running_system import wait_for
@@ -35,21 +39,68 @@ def disk() -> Disk:
 
 
 @pytest.fixture
-def commits(disk: Disk) -> GroupCommit:
-    return GroupCommit(disk.write)
+def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = uvloop.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    asyncio.run_coroutine_threadsafe(end_tasks(), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
 
 
-def test_an_idle_collector_writes_at_once_on_one_other_thread(disk: Disk):
-    commits = GroupCommit(disk.write, pause=60)
+async def end_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+@pytest.fixture(params=["thread", "loop"])
+def make(
+    request: pytest.FixtureRequest, disk: Disk, running_loop: asyncio.AbstractEventLoop
+) -> Callable[..., GroupCommit]:
+    """Makes a GroupCommit that writes to `disk`, on a thread of its own or on a loop."""
+
+    @asynccontextmanager
+    async def writing() -> AsyncIterator[Callable[[Sequence[bytes]], Awaitable[None]]]:
+        yield lambda entries: running_loop.run_in_executor(None, disk.write, entries)
+
+    def made(**options: Any) -> GroupCommit:
+        commits = GroupCommit(disk.write, **options)
+        if request.param == "loop":
+            running_loop.call_soon_threadsafe(commits.use_loop, running_loop, writing())
+            asyncio.run_coroutine_threadsafe(asyncio.sleep(0), running_loop).result(10)
+        return commits
+
+    return made
+
+
+@pytest.fixture
+def commits(make: Callable[..., GroupCommit]) -> GroupCommit:
+    return make()
+
+
+def test_an_idle_collector_writes_at_once_and_never_on_the_thread_of_a_request(
+    disk: Disk, make: Callable[..., GroupCommit]
+):
+    commits = make(pause=60)
     commits.append([b"1"]).result(10)
     commits.append([b"2", b"3"]).result(10)
     assert disk.writes == [[b"1"], [b"2", b"3"]]
-    assert len(set(disk.threads)) == 1
     assert threading.get_ident() not in disk.threads
 
 
-def test_entries_that_exceed_one_write_are_split(disk: Disk):
-    commits = GroupCommit(disk.write, most=10, size=lambda entries: sum(map(len, entries)))
+def test_without_a_loop_one_thread_writes(disk: Disk):
+    commits = GroupCommit(disk.write)
+    for entry in (b"1", b"2", b"3"):
+        commits.append([entry]).result(10)
+    assert len(set(disk.threads)) == 1
+
+
+def test_entries_that_exceed_one_write_are_split(disk: Disk, make: Callable[..., GroupCommit]):
+    commits = make(most=10, size=lambda entries: sum(map(len, entries)))
     disk.go.clear()
     waiting = [commits.append([b"first"])]
     wait_for(lambda: disk.writes, "the first write")
@@ -82,8 +133,10 @@ def test_entries_that_arrive_during_a_write_share_the_next_one(commits: GroupCom
     assert disk.writes == [[b"first"], [b"%d" % n for n in range(10)]]
 
 
-def test_after_a_write_that_requests_shared_the_next_one_waits_for_more_of_them(disk: Disk):
-    commits = GroupCommit(disk.write, pause=0.5)
+def test_after_a_write_that_requests_shared_the_next_one_waits_for_more_of_them(
+    disk: Disk, make: Callable[..., GroupCommit]
+):
+    commits = make(pause=0.5)
     _, others = share_a_write(commits, disk)
     disk.go.set()
     others[0].result(10)
