@@ -1,6 +1,6 @@
 """The journal: acknowledged events on their way to MongoDB, in one Redis stream.
 
-It takes events as bytes (analytics/events/schema.py). A 200 is sent only after `append` has returned: under
+It takes events as bytes (analytics/events/event.py). A 200 is sent only after `append` has returned: under
 `appendfsync always`, Redis answers after the event is on disk. It returns entries, and one consumer holds each entry
 until it settles it. The scripts that append and settle entries update the ledger in the same step
 (analytics/journal/ledger.py).
@@ -23,13 +23,12 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from analytics.events.account import ACCEPTED, Account
-from analytics.events.event import Event, id_from_entry
-from analytics.events.schema import dump_journal_event
+from analytics.events.event import Event, id_from_entry, packed
 from analytics.journal.ledger import COUNT_LUA, RECEIVED
 from analytics.journal.site_shares import HELD, HOLD, Held, Room, Shares
 from analytics.redis import execute_confirmed, rewrite_file
@@ -127,9 +126,10 @@ class Line(Struct, frozen=True, gc=False):
     count: int = 1
 
     @classmethod
-    def of(cls, event: Event, **more: str | None) -> "Line":
-        """`more`: see dump_journal_event."""
-        return cls(Account(event.site_id, event.received_at.date()), event=dump_journal_event(event, **more))
+    def of(cls, event: Event, *, visitor_id: str | None = None, client: str | None = None) -> "Line":
+        """The line of this event, with this visitor and sealed client if they are given."""
+        whole = structs.replace(event, visitor_id=visitor_id or event.visitor_id, client=client or event.client)
+        return cls(Account(event.site_id, event.received_at.date()), event=packed(whole))
 
 
 @dataclass(frozen=True, slots=True)
