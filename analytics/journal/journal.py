@@ -356,13 +356,15 @@ class Journal:
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
         """Ack, delete and count these entries. Call it after MongoDB holds their events. Raises Unavailable."""
-        groups: defaultdict[tuple[str, str, int], list[Entry]] = defaultdict(list)
+        groups: defaultdict[tuple[Account, str, bool], list[Entry]] = defaultdict(list)
         for settlement in settlements:
             uncounted = settlement.entry.account is None
-            groups[str(settlement.account), settlement.outcome, int(uncounted)].append(settlement.entry)
+            groups[settlement.account, settlement.outcome, uncounted].append(settlement.entry)
         args: list[Any] = [GROUP]
-        for group, entries in groups.items():
-            args += [*group, len(entries), *(x.entry_id for x in entries), *(len(x.raw) for x in entries)]
+        for (account, outcome, uncounted), entries in groups.items():
+            args += [str(account), outcome, int(uncounted), len(entries)]
+            args += [x.entry_id for x in entries]
+            args += [len(x.raw) for x in entries]
         with raising_unavailable("redis", RedisError):
             self._settle(keys=[JOURNAL_KEY, HELD], args=args)
 

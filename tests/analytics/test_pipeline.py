@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.enrichment.steps import enrich
 from analytics.events.event import Event, id_from_client
 from analytics.events.schema import load_event, readable
 from analytics.events.store import EventStore, Stored
@@ -96,6 +98,18 @@ def test_fields_derived_from_url_and_sender_are_stored_and_neither_url_nor_sende
         "channel": "Organic Social", "browser": "Chrome", "browser_version": "142.0", "os": "Android",
         "os_version": "10", "device": "Mobile", "language": "de-DE", "screen": "Mobile",
     }  # fmt: skip
+
+
+def test_events_without_a_sender_are_enriched_as_if_each_were_alone(stores: Stores):
+    assert stores.enrichment
+    enrichment, names = stores.enrichment, ("hostname", "path", "url", "referrer")
+    said = [(None, "WWW.Shop.Example"), (None, "/a?q=1", "/b"), (None, "/a?utm_source=ig", "https://shop.example/#/b"),
+            (None, "https://www.google.com/", "https://semalt.com/")]  # fmt: skip
+    bodies = [type_of | dict(zip(names, values, strict=True)) for values in product(*said)] * 2
+    events = [load_event(body, NOW) for body in bodies]
+    events += [structs.replace(event, exported_id=event.id) for event in events]
+    site = enrichment.sites.get("site")
+    assert enrichment.apply(events) == [enrich(event, None, site, enrichment.lookups) for event in events]
 
 
 def test_an_event_whose_sender_cannot_be_unsealed_is_stored_without_it(stores: Stores, database: Database):
