@@ -47,10 +47,11 @@ class Interval:
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def as_ms(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(milliseconds=1)
+    return (moment - EPOCH) // _MILLISECOND
 
 
 def moment_text(moment: datetime | None) -> str | None:

@@ -160,7 +160,8 @@ def _write(stores: Stores, entries: Sequence[Entry], is_redelivery: bool) -> tup
                 event = replace(event, sequence=entry.replay.sequence)
             valid.append((entry, event))
     good, settlements = _enrich(stores, valid, is_redelivery)
-    result = stores.events.store([(entry.entry_id, event) for entry, event in good], now)
+    written = [(entry.entry_id, event) for entry, event in good]
+    result = stores.events.store(written, now)
     if received := [event.received_at for _, event in good if event.exported_id is None]:
         stores.observe_lag((stores.now() - min(received)).total_seconds())
     refused = {refusal.index: refusal.reason for refusal in result.refused}
@@ -170,7 +171,7 @@ def _write(stores: Stores, entries: Sequence[Entry], is_redelivery: bool) -> tup
                 _death(entry, "refused", {"mongodb": refused[index]}, now, event_id=event.id, site_id=event.site_id)
             )
     stores.dead_letters.keep(deaths, now)
-    gone = stores.removed.catch([(entry.entry_id, event) for entry, event in good], deaths, now)
+    gone = stores.removed.catch(written, deaths, now)
     # An event that an earlier delivery stored counts as stored, even if it was removed and sent again since.
     duplicate = {good[index][0].entry_id for index in result.duplicate} - gone.originals | gone.duplicates
     for index, (entry, event) in enumerate(good):

@@ -23,8 +23,8 @@ from mmdb_writer import MMDBWriter
 from analytics.enrichment.geolocation import Places
 from analytics.enrichment.steps import STEPS, Lookups, draft_of, enrich
 from analytics.enrichment.user_agents import agent_of
-from analytics.events.event import Event, new_id
-from analytics.events.schema import dump_journal_event, load_journal_event
+from analytics.events.event import Event, new_id, packed
+from analytics.events.schema import dump_event, load_journal_event
 from analytics.sites.site import Site
 from analytics.visitors.client import Client
 from bench.hits import NOW, browser, hit, user_agents, weights
@@ -79,12 +79,12 @@ def measure(hits: list[tuple[Event, Client]], lookups: Lookups) -> dict[str, flo
 
 
 def reading(events: list[Event]) -> float:
-    raw = [dump_journal_event(event) for event in events]
+    raw = [packed(event) for event in events]
     return per_item(lambda each: load_journal_event(each, new_id, lambda: NOW), raw)
 
 
 def clean(hits: list[tuple[Event, Client]]) -> float:
-    return per_item(lambda body: unknown_fields([body]), [json.loads(dump_journal_event(event)) for event, _ in hits])
+    return per_item(lambda body: unknown_fields([body]), [json.loads(dump_event(event)) for event, _ in hits])
 
 
 def unseen(chance: random.Random) -> float:

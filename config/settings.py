@@ -244,7 +244,7 @@ class Settings:
     redis_maxmemory: str = setting(
         "str",
         "1gb",
-        "memory limit of the Redis that `make run` starts (250 bytes for each waiting event); above 85 % the"
+        "memory limit of the Redis that `make run` starts (120 to 460 bytes for each waiting event); above 85 % the"
         " collector refuses events",
     )
     mongodb_port: int = setting(

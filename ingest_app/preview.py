@@ -10,7 +10,7 @@ from typing import Any
 from analytics.enrichment.steps import Lookups, draft_of, enrich, put_page
 from analytics.events.drop import Drop
 from analytics.events.event import Event
-from analytics.events.schema import dump_journal_event
+from analytics.events.schema import dump_event
 from ingest_app.policy import Arrival
 
 OF_THE_JOURNAL = ("id", "exported_id", "url", "client")
@@ -30,7 +30,7 @@ def resolve(arrival: Arrival, lookups: Lookups) -> Event | Drop:
 
 def as_json(event: Event, arrival: Arrival) -> dict[str, Any]:
     """The event under the names that it was sent with, plus `occurred_at` and the kind of `visitor`."""
-    fields: dict[str, Any] = json.loads(dump_journal_event(event))
+    fields: dict[str, Any] = json.loads(dump_event(event))
     said = {name: value for name, value in fields.items() if name not in OF_THE_JOURNAL}
     return said | {"occurred_at": said.pop("timestamp"), "visitor": _visitor(event, arrival)}
 

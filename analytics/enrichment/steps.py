@@ -15,6 +15,7 @@ from functools import lru_cache
 
 import structlog
 from maxminddb import InvalidDatabaseError
+from msgspec import Struct
 from msgspec.structs import replace
 
 from analytics.enrichment.channels import TrafficOrigin, channel_of
@@ -33,7 +34,7 @@ from analytics.visitors.client import Client
 log = structlog.get_logger()
 
 UTM = ("utm_medium", "utm_source", "utm_campaign", "utm_content", "utm_term")
-OF_ORIGIN = ("referrer", "source", *UTM)
+OF_ORIGIN = frozenset(("referrer", "source", *UTM))
 _LONGEST = {"referrer": 2048, "source": 255, **dict.fromkeys(UTM, 255), "language": 35, "screen": 11}  # others: 128
 LANGUAGE = re.compile(r"([A-Za-z]{2,3})((?:-[A-Za-z0-9]{2,8})*)")
 SCREEN = re.compile(r"(\d{1,5})(?:[xX]\d{1,5})?")
@@ -53,8 +54,7 @@ class Lookups:
     count_failure: Callable[[str], None] = lambda _: None
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(Struct, gc=False):
     """An event during the steps. `page` holds the parts of its URL. `source` is who sent the visitor."""
 
     event: Event
@@ -73,16 +73,17 @@ class Draft:
         if value and name not in self.described:
             self.described[name] = _as_stored(name, value)
 
+    def put_clean(self, name: str, value: str | None) -> None:
+        """Set a value that may be stored as it is, unless the event has one."""
+        if value and name not in self.described:
+            self.described[name] = value
+
     def as_event(self) -> Event:
-        event, described = self.event, self.described or None
-        ours = (None, None, self.hostname, self.path, described)
-        if ours == (event.url, event.client, event.hostname, event.path, event.described):
-            return event  # events from servers are often complete; replace takes longer than all steps
         return replace(
-            event,
+            self.event,
             hostname=self.hostname,
             path=self.path,
-            described=described,
+            described=self.described or None,
             url=None,
             client=None,
         )
@@ -126,11 +127,12 @@ def put_page(draft: Draft) -> None:
     draft.page = page
     if path:
         fragment = page.fragment if page else ""
-        given = read_path(path, allowed, keeps_slash=keeps_slash, fragment=fragment)
-        draft.page, draft.path = page or given, given.path
+        read = read_path(path, allowed, keeps_slash=keeps_slash, fragment=fragment)
+        draft.page, draft.path = page or read, read.path
     elif page and path is None:
         draft.path = page.path
-    draft.hostname = bare_hostname(draft.hostname) or (draft.page.hostname if draft.page else None)
+    given = bare_hostname(draft.hostname) if draft.hostname else None
+    draft.hostname = given or (draft.page.hostname if draft.page else None)
 
 
 def find_referrer(draft: Draft) -> None:
@@ -169,12 +171,12 @@ def put_browser(draft: Draft) -> None:
     if draft.client.user_agent:
         agent, described = agent_of(draft.client.user_agent), draft.described
         if "browser" not in described:
-            draft.put("browser", agent.browser)
-            draft.put("browser_version", agent.browser_version)
+            draft.put_clean("browser", agent.browser)
+            draft.put_clean("browser_version", agent.browser_version)
         if "os" not in described:
-            draft.put("os", agent.os)
-            draft.put("os_version", agent.os_version)
-        draft.put("device", agent.device)
+            draft.put_clean("os", agent.os)
+            draft.put_clean("os_version", agent.os_version)
+        draft.put_clean("device", agent.device)
 
 
 def put_source(draft: Draft) -> None:
@@ -183,14 +185,14 @@ def put_source(draft: Draft) -> None:
     """
     page, described = draft.page, draft.described
     from_page = _put_referrer(draft)
-    if page and page.parameters:
+    if page and not page.parameters.keys().isdisjoint(UTM):
         for name in UTM:
             draft.put(name, page.parameter(name))
     clicked = _click_id(page)
     if clicked and CLICK_IDS[clicked][1]:
         draft.put("utm_medium", f"({clicked})")
     for name in ("source", "utm_source"):
-        if "//" in described.get(name, ""):
+        if name in described and "//" in described[name]:
             described[name] = source_named(described[name]).name  # a URL, whose query is not needed
     named = described.get("source") or described.get("utm_source") or (page and page.parameter("ref", "source"))
     if named:
@@ -205,8 +207,10 @@ def put_source(draft: Draft) -> None:
 def put_channel(draft: Draft) -> None:
     """Set the channel, unless the event has no data about its origin, not even a URL without a campaign."""
     described, event = draft.described, draft.event
-    says = event.url or any(name in described or name in (event.described or ()) for name in OF_ORIGIN)
-    if says and "channel" not in described:
+    if "channel" in described:
+        return
+    given = event.described or ()
+    if event.url or not OF_ORIGIN.isdisjoint(described) or not OF_ORIGIN.isdisjoint(given):
         described["channel"] = channel_of(
             TrafficOrigin(
                 described.get("source", "").lower(),
@@ -234,7 +238,7 @@ def put_place(draft: Draft) -> None:
 
 
 def put_language(draft: Draft) -> None:
-    draft.put("language", language_of(draft.client.languages))
+    draft.put_clean("language", language_of(draft.client.languages))
 
 
 def put_screen(draft: Draft) -> None:
@@ -279,13 +283,36 @@ class Enrichment:
     def apply(self, events: Sequence[Event]) -> list[Event | Drop]:
         """Enrich the events, in their order. Raises Unavailable."""
         sites: dict[str, Site] = {}
-        clients: dict[str | None, Client | None] = {None: None}
+        clients: dict[str, Client | None] = {}
+        alike: dict[tuple[object, ...], Event | Drop] = {}
+        outcomes: list[Event | Drop] = []
         for event in events:
             if event.site_id not in sites:
                 sites[event.site_id] = self.sites.get(event.site_id)
-            if event.client not in clients:
-                clients[event.client] = self.unseal(event.client or "")
-        return [enrich(event, clients[event.client], sites[event.site_id], self.lookups) for event in events]
+            site = sites[event.site_id]
+            if event.client is None:
+                key = _page_key(event)
+                if key not in alike:
+                    alike[key] = enrich(event, None, site, self.lookups)
+                outcomes.append(_as(alike[key], event))
+            else:
+                if event.client not in clients:
+                    clients[event.client] = self.unseal(event.client)
+                outcomes.append(enrich(event, clients[event.client], site, self.lookups))
+        return outcomes
+
+
+def _page_key(event: Event) -> tuple[object, ...]:
+    """All that the steps read of an event without a sender. Many events of a batch are of the same pages."""
+    described = tuple(event.described.items()) if event.described else ()
+    return event.site_id, event.hostname, event.path, event.url, event.exported_id is None, described
+
+
+def _as(outcome: Event | Drop, event: Event) -> Event | Drop:
+    """The outcome of this event, if an event with the same key had `outcome`."""
+    if isinstance(outcome, Drop):
+        return outcome
+    return replace(event, hostname=outcome.hostname, path=outcome.path, described=outcome.described, url=None)
 
 
 def _as_stored(name: str, value: str) -> str:
@@ -298,7 +325,8 @@ def language_of(languages: str) -> str | None:
     found = LANGUAGE.fullmatch(languages.partition(",")[0].partition(";")[0].strip())
     if not found:
         return None
-    return found[1].lower() + "".join(f"-{_subtag(part)}" for part in found[2].split("-")[1:])
+    language = found[1].lower() + "".join(f"-{_subtag(part)}" for part in found[2].split("-")[1:])
+    return language[: _LONGEST["language"]]
 
 
 def _subtag(part: str) -> str:
@@ -326,7 +354,7 @@ def _put_referrer(draft: Draft) -> TrafficSource | None:
 
 
 def _click_id(page: PageUrlParts | None) -> str | None:
-    if not page or not page.parameters:
+    if not page or page.parameters.keys().isdisjoint(CLICK_IDS):
         return None
     return next((name for name in CLICK_IDS if page.parameters.get(name)), None)
 

@@ -19,6 +19,7 @@ from analytics.events.event import storable
 
 _REMEMBERED = 10_000  # user agents, 1 kB each
 _LONGEST = 1024  # characters that are checked; browsers have 150, and 500 inside apps
+_LONGEST_NAME = 128  # characters, as in analytics/events/schema.py
 
 # A browser, or a program that claims to be one: isbot recognises bots by what they add to it.
 BROWSING = re.compile(r"Mozilla/|Opera/|Opera ", re.IGNORECASE)
@@ -89,7 +90,7 @@ _DEVICES = (
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """What a user agent says. Versions are "142.0" or "10". None means unknown."""
+    """What a user agent says, as it may be stored. Versions are "142.0" or "10". None means unknown."""
 
     browser: str | None = None
     browser_version: str | None = None
@@ -110,9 +111,9 @@ def agent_of(user_agent: str) -> Agent:
     found = _parser()(text, Domain.USER_AGENT | Domain.OS)
     browser, system = found.user_agent, found.os
     return Agent(
-        browser=_BROWSERS.get(browser.family, browser.family) if browser else None,
+        browser=_BROWSERS.get(browser.family, browser.family)[:_LONGEST_NAME] if browser else None,
         browser_version=_version(browser.major, browser.minor) if browser else None,
-        os=SYSTEMS.get(system.family, system.family) if system else None,
+        os=SYSTEMS.get(system.family, system.family)[:_LONGEST_NAME] if system else None,
         os_version=_version(system.major, system.minor) if system else None,
         device=_device(text.lower()),
     )
@@ -137,7 +138,7 @@ def _device(text: str) -> str | None:
 
 
 def _version(major: str | None, minor: str | None) -> str | None:
-    return f"{major}.{minor}" if major and minor else major
+    return (f"{major}.{minor}" if minor else major)[:_LONGEST_NAME] if major else None
 
 
 @cache

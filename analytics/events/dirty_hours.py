@@ -166,12 +166,12 @@ class DirtyHours:
 
 def _marks(moments: Iterable[tuple[str, int]], now: datetime) -> list[UpdateOne]:
     slots: defaultdict[tuple[str, int], dict[str, ObjectId]] = defaultdict(dict)
-    marks: defaultdict[tuple[str, int], int] = defaultdict(int)
+    marks: Counter[tuple[str, int]] = Counter()
     token = ObjectId()
-    for site_id, ms in moments:
-        hour = ms // HOUR * HOUR
-        slots[site_id, hour][f"slots.{(ms - hour) // SLOT}"] = token
-        marks[site_id, hour] += 1
+    for (site_id, slot), n in Counter((site_id, ms // SLOT) for site_id, ms in moments).items():
+        hour = slot * SLOT // HOUR * HOUR
+        slots[site_id, hour][f"slots.{slot - hour // SLOT}"] = token
+        marks[site_id, hour] += n
     return [
         UpdateOne(
             {"_id": {"site_id": site_id, "hour": as_datetime(hour)}},

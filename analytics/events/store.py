@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -47,6 +47,11 @@ INDEXES = {"site_time": [("site_id", 1), ("timestamp", 1)]}
 UNSENDABLE = (BSONError, OverflowError, ValueError)
 COUNT_LIMIT = 10_000  # ms for one count; a million events take 260 ms
 READ_AT_ONCE = 200  # events; a reader holds no more of MongoDB's data in memory, 16 MB of BSON at most
+
+# The fields that MongoDB holds under the same name, if the event has them.
+_OPTIONAL = ("sequence", "exported_id", "import_id", "hostname", "path", "user_id", "visitor_id", "engagement_time",
+             "scroll_depth")  # fmt: skip
+_optional_of = attrgetter(*_OPTIONAL)
 
 T = TypeVar("T")
 
@@ -100,8 +105,9 @@ class EventStore:
             stored = self._insert([_document(*events[n], created_at) for n in left]).at(left) + Stored(is_there)
             refused = {refusal.index for refusal in stored.refused}
             # Mark duplicates too: an earlier delivery may have inserted them and died before it marked them.
-            moments = ((event.site_id, as_ms(event.occurred_at)) for _, event in events)
-            self._dirty.mark((moment for n, moment in enumerate(moments) if n not in refused | is_there), created_at)
+            unmarked = refused | is_there
+            marked = (event for n, (_, event) in enumerate(events) if n not in unmarked)
+            self._dirty.mark([(event.site_id, as_ms(event.occurred_at)) for event in marked], created_at)
             return stored
 
     def written_by(self, entries: Iterable[tuple[str, UUID]]) -> set[str]:
@@ -241,27 +247,25 @@ def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, An
     document: dict[str, Any] = {
         "_id": event.id,
         "entry_id": entry_id,
-        "sequence": event.sequence,
-        "exported_id": event.exported_id,
-        "import_id": event.import_id,
         "site_id": event.site_id,
         "event_type": event.event_type,
-        "hostname": event.hostname,
-        "path": event.path,
-        "user_id": event.user_id,
-        "visitor_id": event.visitor_id,
-        "interactive": None if event.interactive else False,
-        "engagement_time": event.engagement_time,
-        "scroll_depth": event.scroll_depth,
-        "revenue": _revenue(event.revenue) if event.revenue else None,
-        **(event.described or {}),
-        "props": stored_form(event.props) if event.props is not None else None,
-        "clamped": event.clamped or None,
         "timestamp": event.occurred_at,
         "received_at": event.received_at,
         "created_at": created_at,
     }
-    return {name: value for name, value in document.items() if value is not None}
+    optional = zip(_OPTIONAL, _optional_of(event), strict=True)
+    document |= {name: value for name, value in optional if value is not None}
+    if event.described:
+        document |= event.described
+    if not event.interactive:
+        document["interactive"] = False
+    if event.revenue:
+        document["revenue"] = _revenue(event.revenue)
+    if event.props is not None:
+        document["props"] = stored_form(event.props)
+    if event.clamped:
+        document["clamped"] = True
+    return document
 
 
 def _event(document: Mapping[str, Any]) -> Event:

@@ -27,6 +27,7 @@ from pymongo.errors import PyMongoError
 from analytics.events.account import Account
 from analytics.events.event import sequence_of
 from analytics.events.removal import GONE_FOR
+from analytics.events.schema import readable
 from analytics.journal.journal import Entry
 from analytics.json_schema import Count, IdText, MomentText
 from analytics.mongodb import WRITE_LIMIT, reading
@@ -69,8 +70,9 @@ class DeadLetterJson(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """An event that failed permanently. `raw` is the journal's payload, cut after the first million of its `raw_bytes`.
-    `sequence` is its place in the order of arrival, which is the place of its first attempt.
+    """An event that failed permanently. `raw` is the journal's payload, as JSON if it is an event, and cut after the
+    first million of its `raw_bytes`. `sequence` is its place in the order of arrival, which is the place of its first
+    attempt.
     """
 
     id: UUID
@@ -267,14 +269,15 @@ def _entered(death: Death, at: datetime) -> list[dict[str, Any]]:
 
 
 def _letter(document: dict[str, Any]) -> DeadLetter:
-    raw = document["raw"]
+    kept = document["raw"].encode() if isinstance(document["raw"], str) else bytes(document["raw"])
+    raw = readable(kept)
     return DeadLetter(
         id=document["_id"],
         account=_account(document),
         reason=document["reason"],
         detail=document["detail"],
-        raw=raw.encode() if isinstance(raw, str) else bytes(raw),
-        raw_bytes=document["raw_bytes"],
+        raw=raw,
+        raw_bytes=document["raw_bytes"] + len(raw) - len(kept),
         received_at=document["received_at"],
         dead_at=document["dead_at"],
         attempts=len(document["attempts"]),

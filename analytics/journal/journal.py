@@ -1,6 +1,6 @@
 """The journal: acknowledged events on their way to MongoDB, in one Redis stream.
 
-It takes events as bytes (analytics/events/schema.py). A 200 is sent only after `append` has returned: under
+It takes events as bytes (analytics/events/event.py). A 200 is sent only after `append` has returned: under
 `appendfsync always`, Redis answers after the event is on disk. It returns entries, and one consumer holds each entry
 until it settles it. The scripts that append and settle entries update the ledger in the same step
 (analytics/journal/ledger.py).
@@ -25,13 +25,12 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from analytics.events.account import ACCEPTED, Account
-from analytics.events.event import Event, id_from_entry
-from analytics.events.schema import dump_journal_event
+from analytics.events.event import Event, id_from_entry, packed
 from analytics.journal.ledger import COUNT_LUA, RECEIVED
 from analytics.journal.loop_redis import Execute, executing_on_loop
 from analytics.journal.site_shares import HELD, HOLD, Held, Room, Shares
@@ -133,9 +132,10 @@ class Line(Struct, frozen=True, gc=False):
     count: int = 1
 
     @classmethod
-    def of(cls, event: Event, **more: str | None) -> "Line":
-        """`more`: see dump_journal_event."""
-        return cls(Account(event.site_id, event.received_at.date()), event=dump_journal_event(event, **more))
+    def of(cls, event: Event, *, visitor_id: str | None = None, client: str | None = None) -> "Line":
+        """The line of this event, with this visitor and sealed client if they are given."""
+        whole = structs.replace(event, visitor_id=visitor_id or event.visitor_id, client=client or event.client)
+        return cls(Account(event.site_id, event.received_at.date()), event=packed(whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,13 +370,15 @@ class Journal:
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
         """Ack, delete and count these entries. Call it after MongoDB holds their events. Raises Unavailable."""
-        groups: defaultdict[tuple[str, str, int], list[Entry]] = defaultdict(list)
+        groups: defaultdict[tuple[Account, str, bool], list[Entry]] = defaultdict(list)
         for settlement in settlements:
             uncounted = settlement.entry.account is None
-            groups[str(settlement.account), settlement.outcome, int(uncounted)].append(settlement.entry)
+            groups[settlement.account, settlement.outcome, uncounted].append(settlement.entry)
         args: list[Any] = [GROUP]
-        for group, entries in groups.items():
-            args += [*group, len(entries), *(x.entry_id for x in entries), *(len(x.raw) for x in entries)]
+        for (account, outcome, uncounted), entries in groups.items():
+            args += [str(account), outcome, int(uncounted), len(entries)]
+            args += [x.entry_id for x in entries]
+            args += [len(x.raw) for x in entries]
         with raising_unavailable("redis", RedisError):
             self._settle(keys=[JOURNAL_KEY, HELD], args=args)
 

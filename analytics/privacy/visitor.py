@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from analytics.events.schema import readable
+
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
@@ -68,7 +70,7 @@ def _said(value: object) -> str | None:
 
 def _object_in(raw: bytes) -> dict[str, Any] | None:
     try:
-        body = json.loads(raw)
+        body = json.loads(readable(raw))
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None

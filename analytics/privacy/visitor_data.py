@@ -18,6 +18,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.events.columns import RawEvents, visitor_of
+from analytics.events.schema import readable
 from analytics.events.stored_props import as_sent
 from analytics.interval import LATEST, Interval, as_datetime
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
@@ -72,7 +73,7 @@ class VisitorData:
         for letter in self.letters(visitor):
             yield _line("dead_letter", letter.as_json())
         for entry in self.waiting(visitor):
-            yield _line("waiting", {"entry_id": entry.entry_id, "raw": entry.raw.decode(errors="replace")})
+            yield _line("waiting", {"entry_id": entry.entry_id, "raw": readable(entry.raw).decode(errors="replace")})
 
     def events(self, visitor: Visitor, fields: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
         """Yield the visitor's events as MongoDB documents. Raises Unavailable."""

@@ -4,17 +4,19 @@ The address and the user agent are never stored or logged. The journal holds the
 two days (analytics/visitors/salts.py).
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Struct, frozen=True, gc=False):
     """A client. `address` is an IP address as text, "" if it is unknown. `place` is the location from a trusted CDN,
     with the names `country`, `region` and `city`. `languages` is the Accept-Language header. The repr shows none of
     these values.
     """
 
-    address: str = field(default="", repr=False)
-    user_agent: str = field(default="", repr=False)
-    languages: str = field(default="", repr=False)
-    place: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    address: str = ""
+    user_agent: str = ""
+    languages: str = ""
+    place: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        return "Client()"

@@ -27,6 +27,7 @@ from threading import Lock
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from redis import Redis
@@ -41,6 +42,7 @@ SALT_ZONE = ZoneInfo("UTC")
 _PREFIX = "footfall:salt:"
 SALTS = "footfall:salts"  # the keys of all created salts, by when they expire
 REWRITE = "footfall:salts:rewrite"  # which Redis was asked to rewrite its file, and when
+_decode_list = msgspec.json.Decoder(list[Any]).decode
 _REMEMBERED = 60.0  # seconds; afterwards, Redis is asked whether it still has the salt
 SIZE = 32  # bytes of a salt; in Redis, the name of the key with which it is mixed follows
 NONCE = 12  # bytes, random: NIST SP 800-38D allows 2^32 nonces for each key, which here lasts a day
@@ -141,7 +143,7 @@ class Salts:
             raw = urlsafe_b64decode(sealed)
             if salt is None:
                 return None
-            address, user_agent, languages, *place = json.loads(salt.cipher.decrypt(raw[:NONCE], raw[NONCE:], None))
+            address, user_agent, languages, *place = _read_client(salt.cipher.decrypt(raw[:NONCE], raw[NONCE:], None))
         except (ValueError, InvalidTag):
             return None
         return Client(address, user_agent, languages, tuple((name, value) for name, value in place))
@@ -162,11 +164,11 @@ class Salts:
 
     def _find(self, day: date) -> _Salt | None:
         """Return the salt of the UTC day if it exists. It creates none."""
+        if (SALT_ZONE.key, day) in self._remembered:
+            return self._of(SALT_ZONE, day)
         # the clock of the process that sealed it may be ahead
         if not -2 * SALT_DAY < self._now().date() - day < 2 * SALT_DAY:
             return None
-        if (SALT_ZONE.key, day) in self._remembered:
-            return self._of(SALT_ZONE, day)
         with self._breaker.closed():
             value: Any = self._redis.get(f"{_PREFIX}{day.isoformat()}:{SALT_ZONE.key}")
         return self._remember(SALT_ZONE, day, value) if value else None
@@ -182,6 +184,16 @@ class Salts:
         salt = _Salt(stored, value, over_at, ask_again, AESGCM(digest(value, b"seal", "sha256")))
         self._remembered[zone.key, day] = salt
         return salt
+
+
+def _read_client(raw: bytes) -> list[Any]:
+    """Read the JSON of a client. msgspec takes a sixth of the time, but rejects half of a surrogate pair. Raises
+    ValueError.
+    """
+    try:
+        return _decode_list(raw)
+    except msgspec.DecodeError:
+        return list(json.loads(raw))
 
 
 def _name_of(key: bytes) -> bytes:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.enrichment.steps import enrich
 from analytics.events.event import Event, id_from_client
-from analytics.events.schema import load_event
+from analytics.events.schema import load_event, readable
 from analytics.events.store import EventStore, Stored
 from analytics.journal.journal import GROUP, JOURNAL_KEY, Journal, Line
 from analytics.pipeline import MOST_DEATHS, Outcome, Stores, store_waiting
@@ -98,6 +100,18 @@ def test_fields_derived_from_url_and_sender_are_stored_and_neither_url_nor_sende
     }  # fmt: skip
 
 
+def test_events_without_a_sender_are_enriched_as_if_each_were_alone(stores: Stores):
+    assert stores.enrichment
+    enrichment, names = stores.enrichment, ("hostname", "path", "url", "referrer")
+    said = [(None, "WWW.Shop.Example"), (None, "/a?q=1", "/b"), (None, "/a?utm_source=ig", "https://shop.example/#/b"),
+            (None, "https://www.google.com/", "https://semalt.com/")]  # fmt: skip
+    bodies = [type_of | dict(zip(names, values, strict=True)) for values in product(*said)] * 2
+    events = [load_event(body, NOW) for body in bodies]
+    events += [structs.replace(event, exported_id=event.id) for event in events]
+    site = enrichment.sites.get("site")
+    assert enrichment.apply(events) == [enrich(event, None, site, enrichment.lookups) for event in events]
+
+
 def test_an_event_whose_sender_cannot_be_unsealed_is_stored_without_it(stores: Stores, database: Database):
     stores.journal.append(
         [Line.of(structs.replace(load_event(type_of | {"path": "/a"}, NOW), client="2026-11-01.AAAA"))]
@@ -164,7 +178,7 @@ def test_an_event_that_mongodb_refuses_becomes_a_dead_letter_and_the_others_are_
         database.command("collMod", "events", validator={})
     letter = database["dead_letters"].find_one({})
     assert letter["reason"] == "refused"
-    assert json.loads(letter["raw"])["path"] == "/refused"
+    assert json.loads(readable(letter["raw"]))["path"] == "/refused"
 
 
 def test_a_crash_between_storing_and_settling_stores_nothing_twice(stores: Stores, database: Database, redis: Redis):
@@ -197,7 +211,7 @@ def test_an_event_that_kills_its_worker_becomes_a_dead_letter_after_four_deaths_
     assert database["events"].count_documents({}) == 99
     (letter,) = database["dead_letters"].find()
     assert letter["reason"] == "poison"
-    assert json.loads(letter["raw"])["path"] == "/kills"
+    assert json.loads(readable(letter["raw"]))["path"] == "/kills"
 
 
 def test_the_entries_of_a_vanished_worker_are_stored_by_another(stores: Stores, database: Database):

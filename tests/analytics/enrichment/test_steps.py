@@ -1,6 +1,5 @@
 """Enrichment, step by step: what is set, kept and dropped, and what happens if a step has a bug."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +68,7 @@ def test_fields_that_the_client_sent_are_kept():
         "browser": "Lynx", "os": "Plan 9", "device": "Terminal", "source": "word of mouth", "channel": "Friends",
         "utm_source": "flyer", "country": "FR", "language": "fr",
     }  # fmt: skip
-    client = replace(CHROME, languages="de-DE", place=(("country", "DE"), ("region", "BE"), ("city", "Berlin")))
+    client = structs.replace(CHROME, languages="de-DE", place=(("country", "DE"), ("region", "BE"), ("city", "Berlin")))
     found = enriched(
         client=client, hostname="other.example", path="/given", **said, url="https://shop.example/?gclid=1"
     )

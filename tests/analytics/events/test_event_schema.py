@@ -8,10 +8,11 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import msgpack
 from msgspec.structs import replace
 
-from analytics.events.event import DESCRIBED, Revenue
-from analytics.events.schema import EventSchema, InvalidEvent, dump_journal_event, load_event, load_journal_event
+from analytics.events.event import DESCRIBED, Event, Revenue, packed
+from analytics.events.schema import EventSchema, InvalidEvent, dump_event, load_event, load_journal_event, readable
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, 123456, tzinfo=UTC)
 ENTRY_ID = UUID("00000000-0000-5000-8000-000000000001")
@@ -253,8 +254,79 @@ def test_a_body_that_is_not_an_object_is_refused(body: object):
 
 def test_an_event_is_the_same_after_the_journal():
     written = {"path": "/ü", "user_id": "u", "timestamp": "2026-11-22T10:00:00+02:00", "props": {"a": 1.5, "ж": None}}
-    event = load_event(LEAST | written, NOW)
-    assert load_journal_event(dump_journal_event(event), lambda: ENTRY_ID, lambda: NOW + timedelta(hours=1)) == event
+    assert_is_the_same_after_the_journal(load_event(LEAST | written, NOW))
+
+
+def assert_is_the_same_after_the_journal(event: Event) -> None:
+    for form in (packed(event), dump_event(event)):
+        assert load_journal_event(form, lambda: ENTRY_ID, lambda: NOW + timedelta(hours=1)) == event
+        assert readable(form) == dump_event(event)
+
+
+EVERY_FIELD = Event(
+    id=UUID("6f1f1b0e-2f5c-5d0a-9c1e-0f00fa11c0de"),
+    site_id="site",
+    event_type="page_view",
+    occurred_at=datetime(2026, 11, 22, 10, tzinfo=UTC),
+    received_at=NOW.replace(microsecond=123000),
+    hostname="ü",
+    path="/a",
+    user_id="u",
+    visitor_id="v",
+    described={"referrer": "r"},
+    interactive=False,
+    engagement_time=7,
+    scroll_depth=100,
+    revenue=Revenue(Decimal("10.100"), "USD"),
+    props={"n": 1.5, "b": None, "i": -5},
+    clamped=True,
+    url="https://x/",
+    client="2026-11-22.AA",
+    sequence="1763632801000-000003",
+    exported_id=UUID(int=5),
+    import_id="i",
+)
+# What version 0.2.0 writes for it. Later versions must read the same event from it.
+PACKED_BY_0_2 = bytes.fromhex(
+    "dc001601c4106f1f1b0e2f5c5d0a9c1e0f00fa11c0dea473697465a9706167655f76696577d6ff6b02bd20d7ff1d5353006b02d940a2c3bca2"
+    "2f61a175a17681a87265666572726572a172c2076482a6616d6f756e74a631302e313030a863757272656e6379a355534483a16ecb3ff80000"
+    "00000000a162c0a169fbc3aa68747470733a2f2f782fad323032362d31312d32322e4141b4313736333633323830313030302d303030303033"
+    "c41000000000000000000000000000000005a169"
+)
+
+
+def test_an_event_with_every_field_is_packed_as_in_version_0_2():
+    assert packed(EVERY_FIELD) == PACKED_BY_0_2
+    assert_is_the_same_after_the_journal(EVERY_FIELD)
+    assert None not in [getattr(EVERY_FIELD, name) for name in Event.__struct_fields__]
+
+
+def test_a_packed_event_may_lack_the_last_fields_and_have_unknown_ones_after_them():
+    values = msgpack.decode(PACKED_BY_0_2)
+    assert load_packed(values[:-1]) == replace(EVERY_FIELD, import_id=None)
+    assert load_packed([*values, "of a later version"]) == EVERY_FIELD
+
+
+def load_packed(values: list[object]) -> Event:
+    return load_journal_event(msgpack.encode(values), lambda: ENTRY_ID, lambda: NOW)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(0, 2), (0, None), (1, b"short"), (2, None), (2, 5), (4, "noon"), (4, 5), (10, {"a": 1}),
+                         (11, None), (12, "7"), (14, {"amount": "ten", "currency": "USD"}), (15, {"a": []}), (15, 5)]
+)  # fmt: skip
+def test_a_packed_value_of_another_type_is_refused_and_shown_as_it_is(place: int, value: object):
+    values = msgpack.decode(PACKED_BY_0_2)
+    values[place] = value
+    with pytest.raises(InvalidEvent, match="body: Not a packed event: "):
+        load_packed(values)
+    assert readable(msgpack.encode(values)) == msgpack.encode(values)
+
+
+def test_packed_bytes_that_are_cut_are_refused():
+    for n in range(1, len(PACKED_BY_0_2)):
+        with pytest.raises(InvalidEvent):
+            load_journal_event(PACKED_BY_0_2[:n], lambda: ENTRY_ID, lambda: NOW)
 
 
 codes = {"country": st.sampled_from(["US", "DE"]), "region": st.sampled_from(["US-CA", "DE-BE", "FR-75C", "FJ-1"])}
@@ -270,8 +342,7 @@ numbers = {
 
 @given(st.fixed_dictionaries({}, optional={**texts, **codes, **numbers}))
 def test_any_optional_fields_are_the_same_after_the_journal(described: dict[str, object]):
-    event = load_event(LEAST | described, NOW)
-    assert load_journal_event(dump_journal_event(event), lambda: ENTRY_ID, lambda: NOW + timedelta(hours=1)) == event
+    assert_is_the_same_after_the_journal(load_event(LEAST | described, NOW))
 
 
 def test_an_entry_of_another_program_gets_the_entry_s_id_and_time():
