@@ -1,5 +1,6 @@
 """Enrichment, step by step: what is set, kept and dropped, and what happens if a step has a bug."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
