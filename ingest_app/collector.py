@@ -13,7 +13,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from hmac import digest
 from typing import Any
@@ -474,7 +473,7 @@ def _client_of(body: dict[str, Any] | Sent, sender: Client, site_id: str) -> Cli
         raise InvalidEvent({"user_agent": ["Not a valid string."]}, site_id=site_id)
     user_agent = user_agent[:LONGEST_USER_AGENT]
     if not address:
-        return replace(sender, user_agent=user_agent)
+        return structs.replace(sender, user_agent=user_agent)
     plain = plain_address(address) if isinstance(address, str) else ""
     if not plain:
         raise InvalidEvent({"ip": ["Not an IP address."]}, site_id=site_id)
