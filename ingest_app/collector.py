@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import replace
 from datetime import datetime
 from hmac import digest
 from typing import Any
@@ -498,7 +497,7 @@ def _client_of(body: dict[str, Any] | Sent, sender: Client, site_id: str) -> Cli
         raise InvalidEvent({"user_agent": ["Not a valid string."]}, site_id=site_id)
     user_agent = user_agent[:LONGEST_USER_AGENT]
     if not address:
-        return replace(sender, user_agent=user_agent)
+        return structs.replace(sender, user_agent=user_agent)
     plain = plain_address(address) if isinstance(address, str) else ""
     if not plain:
         raise InvalidEvent({"ip": ["Not an IP address."]}, site_id=site_id)

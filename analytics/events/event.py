@@ -115,7 +115,9 @@ def packed(event: Event) -> bytes:
 
 
 def unpacked(raw: bytes) -> Event:
-    """Return the event that `packed` wrote. Raises msgspec.DecodeError, also if a value has another type."""
+    """Return the event that `packed` wrote. Raises msgspec.DecodeError or UnicodeDecodeError, also if a
+    value has another type.
+    """
     return _decoder.decode(raw)
 
 

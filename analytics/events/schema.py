@@ -322,7 +322,7 @@ def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Cal
     if raw.startswith(PACKED):
         try:
             return unpacked(raw)
-        except msgspec.DecodeError as error:
+        except NOT_DECODED as error:
             raise InvalidEvent({"body": [f"Not a packed event: {error}."]}) from None
     whole = without_half_pairs(raw)[0]
     try:
@@ -336,7 +336,7 @@ def readable(raw: bytes) -> bytes:
     """Return an entry's payload as people and other programs read it: a packed event as JSON, any other as it is."""
     try:
         return dump_event(unpacked(raw)) if raw.startswith(PACKED) else raw
-    except msgspec.DecodeError:
+    except NOT_DECODED:
         return raw
 
 

@@ -323,6 +323,22 @@ def test_a_packed_value_of_another_type_is_refused_and_shown_as_it_is(place: int
     assert readable(msgpack.encode(values)) == msgpack.encode(values)
 
 
+@given(st.integers(1, len(PACKED_BY_0_2)), st.binary(max_size=4))
+def test_damaged_packed_bytes_give_an_event_or_are_refused(place: int, piece: bytes):
+    damaged = PACKED_BY_0_2[:place] + piece + PACKED_BY_0_2[place + len(piece) :]
+    try:
+        event = load_journal_event(damaged, lambda: ENTRY_ID, lambda: NOW)
+    except InvalidEvent:
+        assert readable(damaged) == damaged
+    else:
+        assert readable(damaged) == dump_event(event)
+
+
+def test_packed_bytes_that_are_not_utf_8_are_refused():
+    with pytest.raises(InvalidEvent):
+        load_journal_event(PACKED_BY_0_2.replace(b"site", b"sit\xff"), lambda: ENTRY_ID, lambda: NOW)
+
+
 def test_packed_bytes_that_are_cut_are_refused():
     for n in range(1, len(PACKED_BY_0_2)):
         with pytest.raises(InvalidEvent):
