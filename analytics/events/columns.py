@@ -1,7 +1,8 @@
 """Reads a site's raw events from MongoDB into the columns from which segments are built.
 
-Only this module and analytics/events/store.py know MongoDB's names of an event's fields. A value of another type than
-the worker writes counts as missing. Callers must handle Unavailable.
+Only this module, analytics/events/bson_columns.py and analytics/events/store.py know MongoDB's names of an event's
+fields. A value of another type than the worker writes counts as missing. Text that is not UTF-8, which only another
+program can have written, is read with replacement characters. Callers must handle Unavailable.
 """
 
 from __future__ import annotations  # BsonColumns is imported late

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from bson import Binary, CodecOptions, DatetimeConversion, Decimal128, Int64, ObjectId, Regex, Timestamp
 from bson.binary import UuidRepresentation
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from analytics.events.bson_columns import BsonColumns
@@ -52,6 +52,8 @@ ODD = st.one_of(
                      Decimal128("1"), bson.Code("a"), bson.Code("a", {}), bson.MinKey(), bson.DBRef("a", 1)]),
 )  # fmt: skip
 
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # other tests use the same cores
+
 
 def documents(fields, odd):
     """Lists of encoded documents, in order of time. `odd` values may be of any type."""
@@ -72,6 +74,7 @@ def decoded(encoded):
     return columns_of(bson.decode_all(b"".join(encoded), OPTIONS))
 
 
+@unhurried
 @given(documents(WRITTEN, odd=False))
 def test_what_a_worker_writes_is_read_without_decoding(encoded):
     found = columns(encoded)
@@ -79,6 +82,7 @@ def test_what_a_worker_writes_is_read_without_decoding(encoded):
     assert same(found, decoded(encoded))
 
 
+@unhurried
 @given(documents(WRITTEN, odd=True))
 def test_a_document_of_another_program_is_read_in_the_same_way_or_decoded(encoded):
     try:
@@ -88,6 +92,7 @@ def test_a_document_of_another_program_is_read_in_the_same_way_or_decoded(encode
     assert same(found, decoded(encoded))
 
 
+@unhurried
 @given(documents(WRITTEN, odd=False), st.data())
 def test_some_of_the_documents_have_the_columns_that_they_have_alone(encoded, data):
     first = data.draw(st.integers(0, len(encoded) - 1))
