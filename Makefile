@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -48,6 +48,9 @@ bench: .venv/ready ## single events through the real stack, compared with a cali
 
 bench-reports: .venv/ready ## questions to 10 million events, beside the aggregation framework; EVENTS=200000 SEED=1
 	$(BIN)/python -m bench.reports
+
+bench-segments: .venv/ready ## how fast segments are built from raw events; EVENTS=400000 SITES=300 SEED=1
+	$(BIN)/python -m bench.segments
 
 bench-freshness: .venv/ready ## how long until an event is in a report; SECONDS=60 RATE=1000
 	$(BIN)/python -m bench.freshness

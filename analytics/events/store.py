@@ -1,5 +1,5 @@
-"""Events in MongoDB, the system of record. Only this module and analytics/events/columns.py know MongoDB's names of an
-event's fields.
+"""Events in MongoDB, the system of record. Only this module, analytics/events/columns.py and
+analytics/events/bson_columns.py know MongoDB's names of an event's fields.
 
 Storing may be repeated: a duplicate `_id` is the same event again. If MongoDB refuses an event because of the event
 itself, `store` returns a `Refusal`. Callers must handle Unavailable, raised if MongoDB is unreachable, slow or changing

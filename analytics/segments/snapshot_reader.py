@@ -51,6 +51,7 @@ FEW = 2_000  # events; up to this number, reading them is faster than counting p
 _LONGEST = 31 * DAY
 MOST_FRESH_BYTES = 32_000_000  # of raw events, as columns, that one query reads
 MOST_CACHED = 32_000_000  # bytes of raw events kept between two queries
+_GROUP = 100_000  # bytes of the events of adjacent slots that are copied at once
 MOST_AT_SEAMS = 64_000_000  # bytes of visits at seams kept between two queries
 # The limit for larger ones, on disk. A month of ten million events has 200 MB of them in memory while it consists of
 # days. If they did not fit, each query would derive them again, which takes several seconds.
@@ -366,6 +367,7 @@ class _Slot:
 
 
 _NO_EVENTS = RAW.empty_table()
+_EMPTY = _Slot(_NO_EVENTS, 0)
 
 
 @dataclass(frozen=True)
@@ -440,19 +442,38 @@ def _within_reach(visits: Iterable[DerivedRows], period: Interval, found: _Gathe
 
 
 def _by_slot(table: pa.Table, run: Interval) -> Iterator[tuple[int, _Slot]]:
+    """Yield the slots of the run. They are copied in groups, because a copy takes 100 µs and a slot may hold one event.
+    A cached slot keeps its group in memory.
+    """
     times = table["occurred"].to_pylist()
+    most = max(_GROUP * len(times) // max(table.nbytes, 1), 1)
+    group: list[tuple[int, int, int]] = []
     first = 0
     for slot in range(run.start, run.end, SLOT):
         last = bisect_left(times, slot + SLOT, first)
-        yield slot, _copied(table, first, last)
+        group.append((slot, first, last))
         first = last
+        if last - group[0][1] >= most:
+            yield from _of_group(table, group)
+            group = []
+    yield from _of_group(table, group)
+
+
+def _of_group(table: pa.Table, group: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, _Slot]]:
+    """`group` holds each slot's start, and its first and last rows."""
+    start, end = (group[0][1], group[-1][2]) if group else (0, 0)
+    whole = _copied(table, start, end)
+    for slot, first, last in group:
+        count = last - first
+        part = _Slot(whole.events.slice(first - start, count), whole.size * count // (end - start)) if count else _EMPTY
+        yield slot, part
 
 
 def _copied(table: pa.Table, first: int, end: int) -> _Slot:
     """Copy these rows into their own buffers: a cached slice would keep the whole table in memory."""
     part = table.slice(first, end - first)
     if not part.num_rows:
-        return _Slot(_NO_EVENTS, 0)
+        return _EMPTY
     if part.num_rows < table.num_rows:
         copies = (pa.ipc.read_record_batch(batch.serialize(), RAW) for batch in part.to_batches())
         part = pa.Table.from_batches(copies, RAW)

@@ -34,11 +34,9 @@ VISIT_ROW_COLUMNS = (*EVENT_COLUMNS, *VISIT_COLUMNS, *SPAN_COLUMNS)  # and `edge
 
 RAW_COLUMNS = (*(name for name in EVENT_COLUMNS if name not in ("quarter", "seen")), *DESCRIBED)
 
-_DESCRIPTION = ", ".join(f"{name} := {name}" for name in DESCRIBED)
 
-
-def _described_in(struct: str) -> str:
-    return ", ".join(f"{struct}.{name} AS {name}" for name in DESCRIBED)
+def _description(table: str) -> str:
+    return f"struct_pack({', '.join(f'{name} := {table}.{name}' for name in DESCRIBED)})"
 
 
 # The raw columns of a row in a segment.
@@ -69,10 +67,12 @@ FILES = {
     4: "read_parquet(?)",
 }
 
-# Input: the relation `raw`, which has RAW_COLUMNS and `seen`.
+# Input: the table `raw`, which has RAW_COLUMNS and `seen`. Visits are derived from few columns, and the other columns
+# are joined by their row. With all columns in the windows, which DuckDB sorts, it took 9.8 instead of 5.7 µs of CPU for
+# each event.
 DERIVED = f"""
 WITH gaps AS (
-  SELECT *, struct_pack({_DESCRIPTION}) AS described, lag(occurred) OVER events AS before
+  SELECT rowid AS row, visitor, occurred, tie, name, interactive, lag(occurred) OVER events AS before
   FROM raw WHERE visitor IS NOT NULL
   WINDOW events AS (PARTITION BY visitor ORDER BY occurred, tie)
 ), spans AS (
@@ -88,10 +88,19 @@ WITH gaps AS (
     min(occurred) FILTER (nth > 0) AS visit_start,
     count(*) FILTER (name = 'pageview') AS visit_pageviews,
     coalesce(bool_or(interactive AND name NOT IN ('pageview', 'engagement')), false) AS acted,
-    any_value(described) FILTER (nth = 1 AND name <> 'engagement') AS entered,
-    arg_min(struct_pack(page, hostname), (occurred, tie)) FILTER (name = 'pageview') AS first_page,
-    arg_max(struct_pack(page, hostname), (occurred, tie)) FILTER (name = 'pageview') AS last_page
+    any_value(row) FILTER (nth = 1 AND name <> 'engagement') AS entry_row,
+    arg_min(row, (occurred, tie)) FILTER (name = 'pageview') AS first_row,
+    arg_max(row, (occurred, tie)) FILTER (name = 'pageview') AS last_row
   FROM ranked GROUP BY visitor, span
+), described AS (
+  SELECT visits.*, {_description("entry_event")} AS entered,
+    first_event.page AS first_page, first_event.hostname AS first_hostname,
+    last_event.page AS last_page, last_event.hostname AS last_hostname
+  FROM visits LEFT JOIN raw AS entry_event ON entry_event.rowid = entry_row
+    LEFT JOIN raw AS first_event ON first_event.rowid = first_row
+    LEFT JOIN raw AS last_event ON last_event.rowid = last_row
+), placed AS (
+  SELECT row, before, nth, described.* EXCLUDE (visitor) FROM ranked JOIN described USING (visitor, span)
 )
 SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, seen, visitor, name, page, hostname, interactive,
   engagement_time, scroll_depth, revenue, currency, props,
@@ -102,15 +111,15 @@ SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, seen, visitor
   CASE WHEN nth > 0 THEN span_end - visit_start END AS visit_duration,
   CASE WHEN nth > 0 THEN visit_pageviews::INTEGER END AS visit_pageviews,
   CASE WHEN nth > 0 THEN visit_pageviews = 1 AND NOT acted END AS visit_bounce,
-  CASE WHEN nth > 0 THEN first_page.page END AS entry_page,
-  CASE WHEN nth > 0 THEN first_page.hostname END AS entry_page_hostname,
-  CASE WHEN nth > 0 THEN last_page.page END AS exit_page,
-  CASE WHEN nth > 0 THEN last_page.hostname END AS exit_page_hostname,
-  {_described_in("(CASE WHEN nth > 0 THEN entered ELSE described END)")},
+  CASE WHEN nth > 0 THEN first_page END AS entry_page,
+  CASE WHEN nth > 0 THEN first_hostname END AS entry_page_hostname,
+  CASE WHEN nth > 0 THEN last_page END AS exit_page,
+  CASE WHEN nth > 0 THEN last_hostname END AS exit_page_hostname,
+  {", ".join(f"CASE WHEN nth > 0 THEN entered.{name} ELSE raw.{name} END AS {name}" for name in DESCRIBED)},
   span_start, span_end,
-  CASE WHEN nth > 0 AND described IS DISTINCT FROM entered THEN described END AS own,
+  CASE WHEN nth > 0 AND {_description("raw")} IS DISTINCT FROM entered THEN {_description("raw")} END AS own,
   CASE WHEN nth > 0 AND NOT (nth = 1 AND name <> 'engagement') THEN (before // {QUARTER})::INTEGER END AS prior
-FROM ranked JOIN visits USING (visitor, span)
+FROM raw JOIN placed ON raw.rowid = row
 UNION ALL BY NAME
 SELECT occurred, tie, (occurred // {QUARTER})::INTEGER AS quarter, (occurred // {QUARTER})::INTEGER AS seen, visitor,
   name, page, hostname, interactive, engagement_time, scroll_depth, revenue, currency, props,
