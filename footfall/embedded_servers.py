@@ -92,6 +92,10 @@ def mongo_server(folder: Path, port: int) -> Server:
     command += ["--logpath", str(log), "--logappend"]
     _tell_new_port(command, folder / "port", port)
     command += ["--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "1", "--oplogSize", "990"]
+    # WiredTiger reserves 1.2 KB for each session that it may open, 33,000 by default. A query or a cursor needs one.
+    command += ["--wiredTigerEngineConfigString", "session_max=5000"]
+    # 7 MB of memory and up to 200 MB of disk, for files that only MongoDB's support can read
+    command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
     url = f"mongodb://127.0.0.1:{port}/footfall?replicaSet={REPLICA_SET}"
     return Server("mongodb", command, port, "MONGODB_URI", url, lambda: _is_primary(port), log)
 
