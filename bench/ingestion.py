@@ -39,7 +39,7 @@ TURNS = 5
 CONSTANT, UNGROUPED, FOOTFALL = "constant answer, same Flask and gunicorn", "a write for each request", "group commit"
 BACKLOG = 60_000
 PARTS = {"ingest": "ingest_app", "worker": "tasks worker", "beat": "tasks beat", "report": "report_app",
-         "flower": "tasks flower", "redis": "redis-server", "mongodb": "mongod"}  # fmt: skip
+         "flower": "footfall.flower", "redis": "redis-server", "mongodb": "mongod"}  # fmt: skip
 REST = 15.0  # seconds without work before memory is measured
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from config.clients import sentinel_options
 from config.settings import Settings
 
 EVENTS_QUEUE = "events"
@@ -101,4 +100,4 @@ def _broker_url(settings: Settings) -> str:
 def _sentinel_options(settings: Settings) -> dict[str, Any]:
     if not settings.sentinels:
         return {}
-    return {"master_name": settings.redis_master_name, "sentinel_kwargs": sentinel_options(settings)}
+    return {"master_name": settings.redis_master_name, "sentinel_kwargs": settings.sentinel_options}

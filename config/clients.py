@@ -1,4 +1,4 @@
-"""Creates clients of Redis and MongoDB. Create them after the fork. They connect at the first command.
+"""Creates clients of Redis and MongoDB. They connect at the first command, which must be after the fork.
 
 Every wait has a limit: `REDIS_TIMEOUT` for a Redis that accepts and does not answer, 2 s for an unreachable MongoDB.
 Callers of the clients must handle STORE_ERRORS.
@@ -56,18 +56,9 @@ def make_redis(settings: Settings, name: str | None = None, timeout: float | Non
         return Redis.from_pool(pool)
     given = parse_url(settings.redis_url)  # type: ignore[no-untyped-call]
     options |= {name: value for name, value in given.items() if name not in ("host", "port")}
-    asked = Sentinel(settings.sentinels, sentinel_kwargs=sentinel_options(settings), **options)  # type: ignore[no-untyped-call]
+    asked = Sentinel(settings.sentinels, sentinel_kwargs=settings.sentinel_options, **options)  # type: ignore[no-untyped-call]
     client: Redis = asked.master_for(settings.redis_master_name, connection_pool_class=WatchedSentinelPool)  # type: ignore[no-untyped-call]
     return client
-
-
-def sentinel_options(settings: Settings) -> dict[str, Any]:
-    """Options for a connection to a sentinel.
-
-    Sentinels are asked one after the other, so all together have the time limit of Redis.
-    """
-    patience = settings.redis_timeout / max(len(settings.sentinels), 1)
-    return {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": None, "protocol": 2}
 
 
 def make_database(settings: Settings, name: str = "footfall", patience: float = 10.0) -> Database[dict[str, Any]]:

@@ -1,8 +1,8 @@
 """Builds everything that a process uses from the settings: the composition root.
 
-Each process makes one `Services`, after the fork. It has one Redis client, one MongoDB client and one set of segments,
-and all stores share them. A part is built, and its module is imported, when it is first used. So a process that reads
-no segment does not load DuckDB, and a process without MongoDB opens no connection to it.
+Each process has one `Services`, which connects after the fork. It has one Redis client, one MongoDB client and one set
+of segments, and all stores share them. A part is built, and its module is imported, when it is first used. So a process
+that reads no segment does not load DuckDB, and a process without MongoDB opens no connection to it.
 """
 
 from __future__ import annotations  # evaluated, they would import every store
@@ -10,7 +10,7 @@ from __future__ import annotations  # evaluated, they would import every store
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from pymongo.database import Database
@@ -90,7 +90,7 @@ class Services:
         """Closes the clients that were used. The services cannot be used afterwards."""
         used = vars(self)
         if "reports" in used:
-            self.reports.database.close()
+            self.reports.close()
         for name in ("redis", "_rate_redis"):
             if name in used:
                 used[name].close()
@@ -312,7 +312,7 @@ class Services:
 
         return Reports(
             self.segments.reader,
-            self.segments.connect(),
+            self.segments.connect,
             self._settings.stats_time_limit,
             self._settings.most_fresh,
         )
@@ -322,8 +322,10 @@ class Services:
         """Reports for a worker, which asks few questions: DuckDB's memory is freed at the end of the block."""
         from analytics.reports.engine import Reports
 
-        with closing(self.segments.connect(self._settings.report_memory)) as connection:
-            yield Reports(self.segments.reader, connection, self._settings.stats_time_limit, self._settings.most_fresh)
+        connect = partial(self.segments.connect, self._settings.report_memory)
+        limits = self._settings.stats_time_limit, self._settings.most_fresh
+        with closing(Reports(self.segments.reader, connect, *limits)) as reports:
+            yield reports
 
     @cached_property
     def realtime(self) -> RealtimeReader:

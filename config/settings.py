@@ -18,9 +18,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, validate
-from pymongo.errors import PyMongoError
-from pymongo.uri_parser import parse_uri
-from redis.connection import parse_url
 
 from analytics.languages import ENGLISH, LANGUAGES
 from analytics.urls import plain_origin
@@ -34,6 +31,9 @@ RATE = validate.Regexp(
     r"(auto|none|[1-9]\d{0,8}/(second|minute|hour|day))$", error="a rate such as 1000/minute, or none, or auto"
 )
 LEVELS = validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"])
+PLAIN_MONGODB_URI = re.compile(
+    r"mongodb://[a-z0-9.-]+(:([1-9]\d{0,3}|[1-5]\d{4}))?/[a-zA-Z0-9_-]{1,38}(\?replicaSet=[a-zA-Z0-9_-]+)?"
+)
 _FORMATS = validate.OneOf(["auto", "json", "console"])
 
 
@@ -62,6 +62,8 @@ def is_address_or_none(value: str) -> None:
 
 
 def is_redis_url(value: str) -> None:
+    from redis.connection import parse_url  # noqa: PLC0415  a process without Redis does not load its client
+
     try:
         parse_url(value)  # type: ignore[no-untyped-call]
         urlsplit(value).port  # noqa: B018 (raises ValueError)
@@ -70,6 +72,11 @@ def is_redis_url(value: str) -> None:
 
 
 def is_mongodb_uri(value: str) -> None:
+    if PLAIN_MONGODB_URI.fullmatch(value):
+        return
+    from pymongo.errors import PyMongoError  # noqa: PLC0415  8 MB, which Flower does without
+    from pymongo.uri_parser import parse_uri  # noqa: PLC0415
+
     try:
         if value.startswith("mongodb+srv://"):
             urlsplit(value)  # reading more of it would query the DNS
@@ -505,6 +512,15 @@ class Settings:
     @property
     def sentinels(self) -> list[tuple[str, int]]:
         return read_addresses(self.redis_sentinels)
+
+    @property
+    def sentinel_options(self) -> dict[str, Any]:
+        """Options for a connection to a sentinel.
+
+        Sentinels are asked one after the other, so all together have the time limit of Redis.
+        """
+        patience = self.redis_timeout / max(len(self.sentinels), 1)
+        return {"socket_timeout": patience, "socket_connect_timeout": patience, "retry": None, "protocol": 2}
 
     def as_environment(self) -> dict[str, str]:
         """The same settings as environment variables, for child processes."""

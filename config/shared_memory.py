@@ -9,6 +9,9 @@ def share_memory_with_children() -> None:
 
     The collector writes to each object that it looks at, and a page that is written to is not shared any more.
     """
+    gc.unfreeze()  # of an app that was replaced
     gc.collect()
     gc.freeze()
-    atexit.register(gc.unfreeze)  # DuckDB reports objects that still exist when the interpreter ends
+
+
+atexit.register(gc.unfreeze)  # DuckDB reports objects that still exist when the interpreter ends

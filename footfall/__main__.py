@@ -9,6 +9,7 @@ from config.logs import configure_logging
 from config.version import FOOTFALL_VERSION
 from footfall.audit import audit_command
 from footfall.backup import backup_command, restore_command
+from footfall.check import check_command
 from footfall.dead_letters import dead_letters
 from footfall.demo import demo
 from footfall.doctor import doctor
@@ -37,6 +38,7 @@ def footfall(context: click.Context) -> None:
 for command in (
     audit_command,
     backup_command,
+    check_command,
     dead_letters,
     demo,
     doctor,

@@ -11,26 +11,15 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-from pymongo import MongoClient
-from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError, ServerSelectionTimeoutError
-from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from footfall.start_error import StartError
-from footfall.supervised_process import describe_end, end_with_parent
+from footfall.supervised_process import describe_end, end_with_parent, run_module
 
 REPLICA_SET = "footfall"
-NOT_YET_INITIATED = 94
-_START_LIMIT = 60  # seconds; reading a large AOF, or recovery after an unclean stop, takes long
+START_LIMIT = 60  # seconds; reading a large AOF, or recovery after an unclean stop, takes long
 MOST_READ = 100_000  # bytes of a log
 # A line in mongod's log with severity error or fatal, and its cause.
 FAILED = re.compile(r'"s":"[EF]",.*?"msg":"(?P<message>[^"]+)","attr":\{"error":(\{.*?"errmsg":)?"(?P<error>[^"]+)"')
@@ -49,11 +38,11 @@ class Server:
     log: Path
 
     def wait_until_ready(self) -> None:
-        """Returns when the server is ready. Raises StartError after _START_LIMIT seconds."""
-        end = time.monotonic() + _START_LIMIT
+        """Returns when the server is ready. Raises StartError after START_LIMIT seconds."""
+        end = time.monotonic() + START_LIMIT
         while not self.is_ready():
             if time.monotonic() > end:
-                raise StartError(f"{self.name} on port {self.port} was not ready after {_START_LIMIT} s")
+                raise StartError(f"{self.name} on port {self.port} was not ready after {START_LIMIT} s")
             time.sleep(0.05)
 
     def last_error(self) -> str:
@@ -90,15 +79,7 @@ def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
     ]
     log = folder / "redis.log"
     command += ["--logfile", str(log)]
-    client = Redis(host="127.0.0.1", port=port, socket_timeout=1, retry=Retry(NoBackoff(), 0))
-
-    def is_ready() -> bool:
-        try:
-            return bool(client.ping())
-        except RedisError:
-            return False
-
-    return Server("redis", command, port, "REDIS_URL", f"redis://127.0.0.1:{port}/0", is_ready, log)
+    return Server("redis", command, port, "REDIS_URL", f"redis://127.0.0.1:{port}/0", lambda: _answers(port), log)
 
 
 def mongo_server(folder: Path, port: int) -> Server:
@@ -111,6 +92,10 @@ def mongo_server(folder: Path, port: int) -> Server:
     command += ["--logpath", str(log), "--logappend"]
     _tell_new_port(command, folder / "port", port)
     command += ["--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "1", "--oplogSize", "990"]
+    # WiredTiger reserves 1.2 KB for each session that it may open, 33,000 by default. A query or a cursor needs one.
+    command += ["--wiredTigerEngineConfigString", "session_max=5000"]
+    # 7 MB of memory and up to 200 MB of disk, for files that only MongoDB's support can read
+    command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
     url = f"mongodb://127.0.0.1:{port}/footfall?replicaSet={REPLICA_SET}"
     return Server("mongodb", command, port, "MONGODB_URI", url, lambda: _is_primary(port), log)
 
@@ -128,21 +113,23 @@ def pick_port(wanted: int) -> int:
     raise StartError("no free port on loopback")
 
 
+def _answers(port: int) -> bool:
+    """Whether Redis answers. It says LOADING while it reads its file."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(100).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
 def _is_primary(port: int) -> bool:
     """Whether this member takes writes. Initiates the replica set if the member is new."""
-    member = f"127.0.0.1:{port}"
-    client: MongoClient[dict[str, Any]]
-    with MongoClient(member, directConnection=True, serverSelectionTimeoutMS=500) as client:
-        try:
-            if client.admin.command("hello").get("isWritablePrimary"):
-                return True
-            client.admin.command("replSetGetStatus")
-        except OperationFailure as error:
-            if error.code == NOT_YET_INITIATED:
-                client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": [{"_id": 0, "host": member}]})
-        except PyMongoError:
-            pass  # still starting
-    return False
+    try:
+        run_module("footfall.store_steps", "lead", str(port))
+    except StartError:
+        return False
+    return True
 
 
 def _tell_new_port(standalone: list[str], noted: Path, port: int) -> None:
@@ -155,22 +142,12 @@ def _tell_new_port(standalone: list[str], noted: Path, port: int) -> None:
         command = [*end_with_parent(signal.SIGTERM), *standalone]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
-                _rewrite_port(process, port)
+                from footfall.replica_set import rewrite_port  # noqa: PLC0415  it loads pymongo
+
+                rewrite_port(process, port)
             finally:
                 process.terminate()
     noted.write_text(str(port))
-
-
-def _rewrite_port(process: subprocess.Popen[bytes], port: int) -> None:
-    client: MongoClient[dict[str, Any]]
-    end = time.monotonic() + _START_LIMIT
-    with MongoClient("127.0.0.1", port, directConnection=True, serverSelectionTimeoutMS=500) as client:
-        configs: Collection[dict[str, Any]] = client["local"]["system.replset"]
-        while process.poll() is None and time.monotonic() < end:
-            with suppress(ServerSelectionTimeoutError):
-                configs.update_many({}, {"$set": {"members.0.host": f"127.0.0.1:{port}"}})
-                return
-    raise StartError(f"mongodb did not start on port {port}. See mongod.log in DATA_DIR")
 
 
 def _binary(name: str, package: str, path: str, remedy: str) -> str:

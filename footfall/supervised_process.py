@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,6 +21,7 @@ from subprocess import DEVNULL
 from typing import IO
 
 from footfall.folder_lock import FolderLock
+from footfall.start_error import StartError
 
 STOP_GRACE = 60.0  # seconds from SIGTERM to SIGKILL; a warm shutdown of a Celery worker under load took 36 s
 LONGEST_LINE = 65_536  # bytes; a longer line is split
@@ -235,6 +237,15 @@ def end_with_parent(number: signal.Signals) -> list[str]:
     Empty if the system does not support that.
     """
     return ["setpriv", "--pdeathsig", number.name.removeprefix("SIG")] if can_end_with_parent() else []
+
+
+def run_module(name: str, *words: str) -> str:
+    """Runs `python -m name words`, and returns its output. Raises StartError with its last line on stderr."""
+    command = [*end_with_parent(signal.SIGKILL), sys.executable, "-m", name, *words]
+    ran = subprocess.run(command, check=False, stdin=DEVNULL, capture_output=True, text=True)
+    if ran.returncode:
+        raise StartError(ran.stderr.strip().rpartition("\n")[2] or f"{name} {describe_end(ran.returncode)}")
+    return ran.stdout.strip()
 
 
 @cache

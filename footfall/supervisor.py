@@ -19,26 +19,19 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import ExitStack, closing
-from dataclasses import replace
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from analytics.accounts.invitation import join_url
-from analytics.store_notes import StoresNotReady
 from analytics.suggestion import closest
-from analytics.unavailable import Unavailable
 from config.running_servers import RunningServer, published
-from config.services import Services
 from config.settings import Settings, SettingsError, load_settings, name_warnings
-from config.start_check import check_stores_before_start
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from footfall.folder_lock import FolderLock
 from footfall.start_error import StartError
-from footfall.store_checks import StoreUnreachable, check_store
-from footfall.supervised_process import SupervisedProcess, can_end_with_parent, write, write_line
+from footfall.supervised_process import SupervisedProcess, can_end_with_parent, run_module, write, write_line
 
+STORE_STEPS = "footfall.store_steps"
 _START_LIMIT = 60  # seconds until everything answers
 _STOPS = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 PREDECESSOR_LIMIT = 10.0  # seconds that servers of a killed supervisor may still need to stop
@@ -157,7 +150,7 @@ def main() -> None:
         _check_stores(settings)
         run(settings, data)
         del lock
-    except (SettingsError, StartError, StoreUnreachable) as error:
+    except (SettingsError, StartError) as error:
         sys.exit(f"footfall: {error}")
     except KeyboardInterrupt:  # before anything was started
         sys.exit(130)
@@ -204,21 +197,12 @@ async def _bring_up(
         write_line("run", f"{server.name} is ready on 127.0.0.1:{server.port}, data in {data}")
     running = [RunningServer(s.name, getattr(settings, f"{s.name}_port"), s.url) for s in servers]
     until_stopped.enter_context(published(data, running))
-    await asyncio.to_thread(_check_state_of_stores, settings, servers)
+    await asyncio.to_thread(run_module, STORE_STEPS, "check")  # formats, and restores that are not complete
     supervisor.start(supervisor.apps)
     checks = _checks(settings)
     for app in supervisor.apps:
         await _until_ready(supervisor, app.name, checks.get(app.name, lambda: True))
     write(_banner(settings, data, await asyncio.to_thread(_owner_link, settings)) + "\n")
-
-
-def _check_state_of_stores(settings: Settings, servers: list[Server]) -> None:
-    """Raises StartError if the stores have a later format, or an incomplete restore."""
-    addresses: dict[str, Any] = {server.setting.lower(): server.url for server in servers}
-    try:
-        check_stores_before_start(replace(settings, **addresses), "redis", "mongodb")
-    except StoresNotReady as error:
-        raise StartError(str(error)) from error
 
 
 async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[], bool]) -> None:
@@ -310,10 +294,10 @@ def _check_ports(settings: Settings) -> None:
 
 
 def _check_stores(settings: Settings) -> None:
-    """Raises StoreUnreachable if a store that is not started here does not answer."""
+    """Raises StartError if a store that is not started here does not answer."""
     for store, is_started in (("redis", settings.starts_redis), ("mongodb", settings.starts_mongodb)):
         if not is_started:
-            check_store(settings, store)
+            run_module(STORE_STEPS, "reach", store)
 
 
 def urls_of(settings: Settings) -> dict[str, str]:
@@ -351,17 +335,14 @@ def _workers_answer() -> bool:
 
 
 def _owner_link(settings: Settings) -> str:
-    """The link that creates the first user, an owner. "" if there is a user. Each start makes another link."""
-    with closing(Services(replace(settings, mongodb_uri=os.environ["MONGODB_URI"]))) as services:
-        try:
-            if services.accounts.has_users():
-                return ""
-            return join_url(urls_of(settings)["report"], services.accounts.invite_owner())
-        except Unavailable as error:  # the system runs without the link
-            write_line(
-                "run", f"no link for the first owner: {error}. Make one with `python -m footfall users invite-owner`."
-            )
-            return ""
+    """The link that creates the first user, an owner. "" if there is a user, or MongoDB does not answer."""
+    try:
+        return run_module(STORE_STEPS, "invite", urls_of(settings)["report"])
+    except StartError as error:  # the system runs without the link
+        write_line(
+            "run", f"no link for the first owner: {error}. Make one with `python -m footfall users invite-owner`."
+        )
+        return ""
 
 
 def _banner(settings: Settings, data: Path, owner_link: str) -> str:

@@ -1,4 +1,4 @@
-"""The WSGI app that gunicorn serves. Imported after the fork. It connects at the first hit."""
+"""The WSGI app that gunicorn serves. Imported before the fork (config/gunicorn.py). It connects at the first hit."""
 
 from config.logs import configure_logging
 from config.services import Services

@@ -1,4 +1,4 @@
-"""The WSGI app that gunicorn serves. Imported after the fork. It connects at the first query."""
+"""The WSGI app that gunicorn serves. Imported before the fork (config/gunicorn.py). It connects at the first query."""
 
 from dataclasses import replace
 
@@ -10,5 +10,4 @@ from report_app import create_app
 settings = load_settings()
 configure_logging(settings)
 services = Services(replace(settings, duckdb_memory=settings.report_memory), "footfall-report")
-services.forgetter.start()
 app = create_app(settings, services)

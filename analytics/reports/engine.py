@@ -81,13 +81,13 @@ T = TypeVar("T")
 
 @dataclass
 class Reports:
-    """Answers the queries of one process. `time_limit` is the seconds for one query. `at_once` is the number of queries
-    that run at the same time. `patience` is the seconds that another query waits for a slot. `most_fresh`: see
-    SnapshotReader.open.
+    """Answers the queries of one process. `connect` opens DuckDB, at the first query. `time_limit` is the seconds for
+    one query. `at_once` is the number of queries that run at the same time. `patience` is the seconds that another
+    query waits for a slot. `most_fresh`: see SnapshotReader.open.
     """
 
     reader: SnapshotReader
-    database: duckdb.DuckDBPyConnection
+    connect: Callable[[], duckdb.DuckDBPyConnection]
     time_limit: float
     most_fresh: int
     at_once: int = 4
@@ -95,9 +95,18 @@ class Reports:
 
     def __post_init__(self) -> None:
         self._slots = QuerySlots(self.at_once, self.patience)
-        for table, names in (("country_names", _countries()), ("region_names", _regions())):
-            made = f"CREATE OR REPLACE TABLE {table} AS SELECT unnest(?) AS code, unnest(?) AS name"
-            self.database.execute(made, names)
+        self._opening = threading.Lock()
+        self._database: duckdb.DuckDBPyConnection | None = None
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        with self._opening:
+            if self._database is None:
+                self._database = _with_names(self.connect())
+        return self._database.cursor()
 
     def budget(self, key: str = "") -> Budget:
         """Return the budget of a query that begins now."""
@@ -303,7 +312,7 @@ class Reports:
         """Run the query with its own connection."""
         done = threading.Event()
         try:
-            connection = self.database.cursor()
+            connection = self._cursor()
             threading.Thread(target=_interrupt_after, args=(budget.left(), done, connection), daemon=True).start()
             with closing(connection), raising_unavailable("mongodb", PyMongoError), pymongo.timeout(budget.left()):
                 self.check()  # reports an unreachable MongoDB after a second instead of at the query's time limit
@@ -318,6 +327,13 @@ class Reports:
             raise Refused("memory_limit", _TOO_LARGE) from None
         finally:
             done.set()
+
+
+def _with_names(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    for table, names in (("country_names", _countries()), ("region_names", _regions())):
+        made = f"CREATE OR REPLACE TABLE {table} AS SELECT unnest(?) AS code, unnest(?) AS name"
+        connection.execute(made, names)
+    return connection
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> list[tuple[Any, ...]]:

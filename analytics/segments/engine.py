@@ -44,7 +44,7 @@ def make_segments(
     threads: int,
     count_built: Callable[[SegmentGrain], None] = lambda _: None,
 ) -> Segments:
-    """Build the parts. Call it after the fork: the store locks a folder for this process when it first needs one.
+    """Build the parts. The store locks a folder for this process when it first needs one, which must be after the fork.
 
     `folder` and `most_bytes`: see SegmentStore. `memory` and `threads`: see analytics/segments/duckdb_connection.py.
     `count_built`: see Builder.

@@ -4,10 +4,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pymongo.uri_parser import parse_uri
 
 from config.celery import celery_settings
 from config.clients import make_redis
-from config.settings import Settings, SettingsError, load_settings
+from config.settings import PLAIN_MONGODB_URI, Settings, SettingsError, load_settings
 from config.settings_docs import PAGE, render_page
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +55,11 @@ def test_an_invalid_value_stops_the_start_and_is_named(monkeypatch: pytest.Monke
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name):
         load_settings()
+
+
+@given(st.from_regex(PLAIN_MONGODB_URI, fullmatch=True))
+def test_pymongo_can_read_each_uri_that_is_accepted_without_it(uri: str):
+    parse_uri(uri)
 
 
 def test_e_mail_needs_a_sender(monkeypatch: pytest.MonkeyPatch):

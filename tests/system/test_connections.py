@@ -65,3 +65,10 @@ def test_a_process_has_one_client_of_each_store(system: System):
     for name in ("footfall-report", "footfall-worker", "footfall-beat"):
         assert max(redis.get(name, [0])) <= 1
         assert max(mongodb[name]) <= MONITORS + 1
+
+
+def test_gunicorn_builds_the_apps_before_the_fork_and_opens_no_connection(system: System):
+    for app in ("ingest_app", "report_app"):
+        master, *processes = system.part(app)
+        assert processes
+        assert not addresses(master)

@@ -23,7 +23,7 @@ from config.celery import EVENTS_QUEUE
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from tasks.beat import BEAT_ALIVE
-from tests.support.running_system import running_alone, wait_for
+from tests.support.running_system import make_project, running_alone, wait_for
 from tests.support.services import NOW
 from tests.system.test_deployment import PROCFILE
 
@@ -110,6 +110,30 @@ def test_reloading_restarting_and_replacing_gunicorn_under_load_drops_no_request
             gunicorn.terminate()
             gunicorn.wait(20)
         check_that_all_were_answered_and_stored(seen, redis, database)
+
+
+@pytest.mark.parametrize(("app", "port_name"), [("ingest", "INGESTION_PORT"), ("report", "REPORTING_PORT")])
+def test_after_a_reload_gunicorn_uses_the_settings_of_now(
+    app: str, port_name: str, stores: dict[str, str], tmp_path: Path
+):
+    """The app is built before the processes are forked, so gunicorn has to build it again."""
+    project, port = make_project(tmp_path / "project", "ADMIN_KEY=the-first-admin-key"), pick_port(0)
+    environment = stores | {port_name: str(port), "DATA_DIR": str(tmp_path)}
+
+    def may_read(key: str) -> bool:
+        headers = {"Authorization": f"Bearer {key}"}
+        return httpx.get(f"http://127.0.0.1:{port}/metrics", headers=headers).status_code == 200
+
+    with running_alone(f"env --chdir={project} {PROCFILE[app]}", tmp_path / "log", **environment) as gunicorn:
+        wait_for(lambda: answers(port), app)
+        assert (may_read("the-first-admin-key"), may_read("the-second-admin-key")) == (True, False)
+        (project / ".env").write_text("ADMIN_KEY=the-second-admin-key")
+        gunicorn.send_signal(signal.SIGHUP)
+        wait_for(lambda: may_read("the-second-admin-key") and not may_read("the-first-admin-key"), "the second key")
+        (project / ".env").write_text("ADMIN_KEY=short")
+        gunicorn.send_signal(signal.SIGHUP)
+        wait_for(lambda: "ADMIN_KEY must be at least 16" in (tmp_path / "log").read_text(), "the error")
+        assert may_read("the-second-admin-key")
 
 
 def answers(port: int) -> bool:

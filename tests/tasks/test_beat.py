@@ -1,4 +1,4 @@
-"""The schedule of beat does not depend on the machine's clock, and beat does not load what only a worker needs."""
+"""Beat's schedule does not depend on the machine's clock. Beat, Flower and the supervisor load only what they use."""
 
 import subprocess
 import sys
@@ -13,6 +13,7 @@ from config.celery import celery_settings
 from config.settings import Settings
 from tasks import app
 from tasks.beat import OwedScheduler
+from tests.support.running_system import own_environment
 
 SCHEDULE = celery_settings(Settings())["beat_schedule"]
 
@@ -63,9 +64,22 @@ def test_a_jump_of_the_wall_clock_neither_stops_beat_nor_makes_it_send_everythin
         assert due["store-events"] in (1, 2, 3)
 
 
-def test_beat_and_flower_load_neither_duckdb_nor_pyarrow_nor_the_tables_of_user_agents():
-    """Flower loads all tasks, and beat its scheduler too. DuckDB and pyarrow take 25 MB, and the tables 25 MB more."""
-    load = "import sys, tasks, tasks.beat; tasks.app.loader.import_default_modules(); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", load], check=True, capture_output=True, text=True).stdout.split()
-    assert {"tasks.retention", "analytics.pipeline"} <= set(loaded)
-    assert {"duckdb", "pyarrow", "ua_parser", "is_bot"}.isdisjoint(loaded)
+@pytest.mark.parametrize(
+    ("load", "used", "unused"),
+    [
+        (
+            "tasks, tasks.beat; tasks.app.loader.import_default_modules()",
+            {"tasks.retention", "analytics.pipeline"},
+            {"duckdb", "pyarrow", "ua_parser", "is_bot"},  # DuckDB and pyarrow take 25 MB, and the tables 25 MB more
+        ),
+        ("footfall.flower", {"flower.app", "redis"}, {"tasks", "pymongo", "structlog", "prompt_toolkit"}),
+        ("footfall.supervisor", {"footfall.embedded_servers"}, {"tasks", "pymongo", "redis", "structlog"}),
+    ],
+    ids=["beat", "Flower", "the supervisor"],
+)
+def test_a_process_loads_only_what_it_uses(load: str, used: set[str], unused: set[str]):
+    environment = own_environment() | {"MONGODB_URI": "mongodb://127.0.0.1:27017/footfall?replicaSet=footfall"}
+    command = [sys.executable, "-c", f"import sys, {load}\nprint(*sys.modules)"]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.split()
+    assert used <= set(loaded)
+    assert unused.isdisjoint(loaded)

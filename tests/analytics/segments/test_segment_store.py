@@ -389,7 +389,7 @@ def copied(rig: Rig) -> Reports:
         more = {"source": f"source {n % 7}", "props": {"plan": f"plan {n % 11}", "text": "x" * (n % 40)}}
         rig.store(event(NOON + n * MINUTE, user_id=f"visitor {n % 90}", path=paths[n % 4], **more))
     rig.builder.build("site", "month", MONTH)
-    return Reports(rig.reader, rig.connection, time_limit=60, most_fresh=10)
+    return Reports(rig.reader, rig.connection.cursor, time_limit=60, most_fresh=10)
 
 
 def all_of(reports: Reports) -> list[Any]:

@@ -1,0 +1,177 @@
+"""`python -m footfall check`, on pages of a real server, with the real ingestion app."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+from redis import Redis
+
+from analytics.journal.journal import JOURNAL_KEY
+from config.settings import Settings
+from footfall import check
+from footfall.check import LARGEST_PAGE, check_command
+from footfall.content_policy import CONNECT, SCRIPT, blocking
+from footfall.embedded_servers import pick_port
+from tests.support.receivers import raw_server
+from tests.support.running_system import running_alone, wait_for
+from tests.system.test_deployment import PROCFILE
+
+Answer = tuple[int, dict[str, str], bytes]
+
+
+@pytest.fixture
+def site() -> Iterator[tuple[str, dict[str, Answer]]]:
+    """The address of a web server, and its answers by path."""
+    answers: dict[str, Answer] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = answers.get(self.path, (404, {}, b""))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815 (the base class's name)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", answers
+        server.shutdown()
+
+
+@pytest.fixture
+def ingest(settings: Settings, redis: Redis, tmp_path: Path) -> Iterator[str]:
+    """The address of the ingestion app."""
+    url = f"http://127.0.0.1:{(port := pick_port(0))}"
+    stores = {"REDIS_URL": settings.redis_url, "MONGODB_URI": settings.mongodb_uri}
+
+    def answers() -> bool:
+        try:
+            return httpx.get(f"{url}/readyz").status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    with running_alone(PROCFILE["ingest"], tmp_path / "log", **stores, INGESTION_PORT=str(port)):
+        wait_for(answers, "the ingestion app")
+        yield url
+
+
+@pytest.fixture
+def run() -> Callable[[str], Result]:
+    return lambda url: CliRunner().invoke(check_command, [url])
+
+
+def test_a_page_with_the_tracker_is_sound_and_its_event_is_not_stored(site, ingest: str, redis: Redis, run):
+    url, answers = site
+    policy = {"Content-Security-Policy": f"default-src 'none'; script-src {ingest}; connect-src {ingest}"}
+    answers["/page"] = 200, policy, f'<script defer src="{ingest}/js/footfall.js" data-site="shop"></script>'.encode()
+    answers["/"] = 302, {"Location": "/page"}, b""
+    ran = run(f"{url}/")
+    assert ran.exit_code == 0, ran.output
+    assert f"loaded from {url}/page" in ran.output
+    assert f"{ingest}/events accepts the page's events" in ran.output
+    assert redis.exists(JOURNAL_KEY) == 0
+
+
+@pytest.mark.parametrize(
+    ("tag", "policy", "said"),
+    [
+        ("<p>no script</p>", "", "The page has no tag of the tracker. Add it to the page: <script"),
+        ("<script src='{ingest}/js/footfall.js'></script>", "", "has no data-site"),
+        ("<script src='{ingest}/js/footfall.js' data-site='{long}'></script>", "", "does not accept the page's events"),
+        ("<script src='{ingest}/gone.js' data-site='shop'></script>", "", "is no script: it answers with status 404"),
+        ("<script src='{url}/js/footfall.js' data-site='shop'></script>", "", "/events gave no answer of Footfall"),
+        ("<script src='http://[' data-site='shop'></script>", "", "an address that is no URL"),
+        ("<script src='file:///etc/passwd' data-site='shop'></script>", "", "is no address that begins with https://"),
+        (
+            "<script src='{ingest}/js/footfall.js' data-site='\x1b[2J'></script>",
+            "script-src 'self'",
+            "the site \ufffd[2J.",
+        ),
+        ("<script src='{ingest}/js/footfall.js' data-site='shop'></script>", "script-src 'self'", "to script-src"),
+        ("<script src='{ingest}/js/footfall.js' data-site='shop'></script>", "connect-src 'none'", "to connect-src"),
+        (
+            "<meta http-equiv='Content-Security-Policy' content=\"default-src 'self'\">"
+            "<script src='{ingest}/js/footfall.js' data-site='shop'></script>",
+            "",
+            "blocks",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_page_is_named(tag: str, policy: str, said: str, site, ingest: str):
+    url, answers = site
+    headers = {"Content-Security-Policy": policy} if policy else {}
+    answers["/"] = 200, headers, tag.format(ingest=ingest, url=url, long="x" * 1000).encode()
+    ran = CliRunner().invoke(check_command, [f"{url}/"])
+    assert ran.exit_code == 1, ran.output
+    assert said in ran.output
+    assert "Traceback" not in ran.output
+    assert ran.exception is None or isinstance(ran.exception, SystemExit)
+
+
+@pytest.mark.parametrize("to", ["/", "file:///etc/passwd", "ftp://127.0.0.1/"])
+def test_a_page_that_redirects_for_ever_or_elsewhere_is_not_loaded(to: str, site, run):
+    url, answers = site
+    answers["/"] = 302, {"Location": to}, b""
+    ran = run(f"{url}/")
+    assert ran.exit_code == 1
+    assert "The page could not be loaded" in ran.output or "answers with status 302" in ran.output
+
+
+def drip_for_a_second(connection: socket.socket) -> None:
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    for _ in range(20):
+        connection.sendall(b"2")
+        threading.Event().wait(0.05)
+
+
+def test_pages_that_are_away_large_or_slow_end_the_check_in_time(site, run, monkeypatch: pytest.MonkeyPatch):
+    url, answers = site
+    assert "could not be loaded" in run(f"http://127.0.0.1:{pick_port(0)}/").output
+    answers["/"] = 200, {}, b"<p>" * LARGEST_PAGE
+    assert "The page has no tag of the tracker" in run(f"{url}/").output
+    monkeypatch.setattr(check, "FETCH_LIMIT", 0.5)
+    with raw_server(drip_for_a_second) as port:
+        assert "it did not answer in time" in run(f"http://127.0.0.1:{port}/").output
+
+
+@pytest.mark.parametrize("url", ["shop.example", "file:///etc/passwd", "https://", ""])
+def test_only_addresses_of_web_pages_are_taken(url: str, run):
+    ran = run(url)
+    assert ran.exit_code == 1
+    assert "is no address that begins with https:// or http://" in ran.output
+
+
+PAGE, AT = "https://shop.example/a", "https://stats.example/js/footfall.js"
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_allowed"),
+    [
+        ("", True), ("img-src 'none'", True), ("default-src *", True), ("script-src https:", True),
+        ("script-src stats.example", True), ("script-src *.example", True),
+        ("script-src https://stats.example:443", True),
+        ("script-src https://stats.example/js/", True), ("script-src 'nonce-abc'", True),
+        ("script-src 'strict-dynamic' 'nonce-abc'", True), ("default-src 'none'; script-src-elem stats.example", True),
+        ("SCRIPT-SRC STATS.EXAMPLE", True), ("script-src http://stats.example", True),
+        ("script-src", False), ("default-src 'none'", False), ("script-src 'self'", False), ("script-src http:", True),
+        ("script-src other.example", False), ("script-src *.stats.example", False),
+        ("script-src stats.example:8443", False),
+        ("script-src https://stats.example/other/", False), ("script-src 'nonce-x'", False),
+        ("script-src 'strict-dynamic' https://stats.example", False), ("script-src data: 'unsafe-inline'", False),
+        ("script-src 'none'; script-src *", False), ("script-src ://", False),
+    ],
+)  # fmt: skip
+def test_a_policy_blocks_what_a_browser_would_block(policy: str, is_allowed: bool):
+    assert bool(blocking([policy], SCRIPT, AT, PAGE, "abc")) is not is_allowed
+    assert blocking([policy, "connect-src 'none'"], CONNECT, AT, PAGE)
