@@ -20,8 +20,9 @@ class KeyFigure:
     name: str
     label: str
     text: str
+    value: Metric
     change: Change | None
-    before: str = ""
+    before: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def _notes(labels: Sequence[str], annotations: Sequence[Annotation]) -> dict[str
 
 def _figure(metric: str, value: Metric, before: Metric, *, compared: bool) -> KeyFigure:
     change = change_of(metric, value, before) if compared else None
-    return KeyFigure(metric, METRIC_LABELS[metric], number(metric, value), change, number(metric, before))
+    return KeyFigure(metric, METRIC_LABELS[metric], number(metric, value), value, change, number(metric, before))
 
 
 def _number(value: Metric) -> float | None:

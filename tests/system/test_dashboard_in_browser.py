@@ -446,9 +446,10 @@ def test_the_dashboard_speaks_german(german: Page, visited: System):
     views, bounces, duration = german.figures[3:6]
     assert re.fullmatch(r"[0-9]+,[0-9]", views)
     assert re.fullmatch(r"[0-9]+\s%", bounces)
-    assert re.fullmatch(r"[0-9]+\smin [0-9]{2}\ss", duration)
+    assert re.fullmatch(r"[0-9]+:[0-9]{2}\smin", duration)
     assert "Deutschland" in german.rows("places")
-    weekdays = [text[:3] for text in german.texts(".chart tbody th")]
+    days = german.run("return [...document.querySelectorAll('.chart tbody th')].map((each) => each.textContent)")
+    weekdays = [day[:3] for day in days]
     assert set(weekdays) == {"Mo.", "Di.", "Mi.", "Do.", "Fr.", "Sa.", "So."}
     german.open(f"/site/{SITE}?from=2026-03-02&to=2026-03-15&grain=week")
     assert german.texts("#period")[0].startswith("Zeitraum: 2. März – 15. März 2026")  # noqa: RUF001  an en dash

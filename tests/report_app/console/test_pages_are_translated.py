@@ -16,9 +16,9 @@ from tests.support.accounts import Browser
 
 # What is no text of ours: names of users and sites, values that were sent, and what is the same in every language.
 SAME = re.compile(
-    r"Footfall|CSV|UTC|API|Slack|plan|shop(\.example)?|/pricing|olga@example\.org|Olga?|OL|Esc|[A-Z]|kB|events|segments"
-    r"|Deutschland|Frankreich|English|Deutsch|Google|pro|signup|[a-z_.]+\.example|footfall sites set|Europe/Berlin"
-    r"|(Mo|Di|Mi|Do|Fr|Sa|So)\.|(Jan|Feb|März|Apr|Mai|Juni|Juli|Aug|Sept|Okt|Nov|Dez)\.?|vs|USD?|PDF"
+    r"Footfall|CSV|UTC|Esc|[A-Z]|kB|MB|English|Deutsch|min|ms|events|segments|Europe/Berlin|Slack"
+    r"|shop(\.example)?|olga@example\.org|Olga?|OL|Deutschland|Frankreich|Google|plan|pro|signup|not_json|dead_letters|pricing|bob|nothing-yet"
+    r"|(Mo|Di|Mi|Do|Fr|Sa|So|Jan|Feb|März|Apr|Mai|Juni|Juli|Aug|Sept|Okt|Nov|Dez)"
 )
 
 
@@ -37,17 +37,13 @@ def marking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def unmarked(page: str) -> list[str]:
-    """The words of a page that have no mark."""
+    """The words of a page that have no mark. A marked text may have tags and other marked texts in it."""
+    while (left := re.sub(r"⟦[^⟦⟧]*⟧", " ", page)) != page:
+        page = left
     read = Texts()
     read.feed(page)
-    found = []
-    for text in read.found:
-        left = text
-        while "⟦" in left and (without := re.sub(r"⟦[^⟦⟧]*⟧", " ", left)) != left:
-            left = without
-        words = re.findall(r"[^\W\d_][\w.@/-]*", left)
-        found += [f"{word} in {' '.join(text.split())[:80]!r}" for word in words if not SAME.fullmatch(word)]
-    return found
+    words = [word for text in read.found for word in re.findall(r"[^\W\d_][\w.@/-]*", text)]
+    return [word for word in words if not SAME.fullmatch(word.rstrip("."))]
 
 
 def test_every_page_is_translated(owner: Browser, real: Services, tell: Tell, marking: None):

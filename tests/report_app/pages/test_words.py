@@ -84,8 +84,8 @@ def test_every_channel_has_a_name():
 @pytest.mark.parametrize(
     ("metric", "value", "shown"),
     [("visitors", 38412, "38.412"), ("views_per_visit", 2.54, "2,5"), ("bounce_rate", 41, "41\xa0%"),
-     ("percentage", 0.4, "<1\xa0%"), ("visit_duration", 168, "2\xa0min 48\xa0s"),
-     ("visit_duration", 3725, "1\xa0h 02\xa0min"),
+     ("percentage", 0.4, "<1\xa0%"), ("visit_duration", 168, "2:48\xa0min"),
+     ("visit_duration", 3725, "1:02\xa0h"),
      ("total_revenue", MoneyAmount(Decimal("1450.1"), "EUR"), "1.450,10\xa0€"),
      ("sum:props:price", Decimal("1234.125000000"), "1.234,13")],
 )  # fmt: skip
