@@ -9,7 +9,7 @@ from typing import Any, cast
 from flask import Flask, current_app, request
 
 from analytics.languages import ENGLISH, LANGUAGES, format_number, gettext, ngettext, speak, spoken_language
-from report_app.pages.words import GRAIN_NAMES, day_name, duration, file_size, percent
+from report_app.pages.words import GRAIN_NAMES, day_name, duration, file_size, full_day, percent
 from report_app.texts import lazy, named, within_sentence
 
 _DEFAULT = "FOOTFALL_DEFAULT_LANGUAGE"  # in the configuration of the app
@@ -38,6 +38,7 @@ def use_translations(app: Flask, default_language: str) -> None:
     env.filters.update(
         day=day_name,
         duration=duration,
+        full_day=full_day,
         file_size=file_size,
         named=named,
         number=format_number,

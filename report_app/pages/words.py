@@ -185,7 +185,7 @@ def file_size(size: int) -> str:
     for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
         if size >= 1000**power:
             return f"{format_number(size / 1000**power, 1)} {unit}"
-    return ngettext("%(count)s byte", "%(count)s bytes", size)
+    return ngettext("%(count)s Byte", "%(count)s Bytes", size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +339,11 @@ def day_name(day: date) -> str:
 def day_of_week(day: date) -> str:
     """ "Fri 27 Nov"."""
     return written(day, gettext("EEE d MMM"))
+
+
+def full_day(day: date) -> str:
+    """ "Fri 27 Nov 2026"."""
+    return written(day, gettext("EEE d MMM y"))
 
 
 def written(day: date, pattern: str) -> str:
