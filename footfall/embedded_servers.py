@@ -93,7 +93,8 @@ def mongo_server(folder: Path, port: int) -> Server:
     _tell_new_port(command, folder / "port", port)
     command += ["--replSet", REPLICA_SET, "--wiredTigerCacheSizeGB", "1", "--oplogSize", "990"]
     # WiredTiger reserves 1.2 KB for each session that it may open, 33,000 by default. A query or a cursor needs one.
-    command += ["--wiredTigerEngineConfigString", "session_max=5000"]
+    # The limit of connections is lower, so that clients are refused before there are too many sessions.
+    command += ["--wiredTigerEngineConfigString", "session_max=5000", "--maxConns", "2000"]
     # 7 MB of memory and up to 200 MB of disk, for files that only MongoDB's support can read
     command += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
     url = f"mongodb://127.0.0.1:{port}/footfall?replicaSet={REPLICA_SET}"
