@@ -16,7 +16,7 @@ from analytics.accounts.user import User
 from analytics.unavailable import Unavailable
 from report_app.page_access import required_user, session_digest
 
-FOR_OWNERS = "Only an owner may open the console."
+CONSOLE_FOR_OWNERS = "Only an owner may open the console."
 RECOGNISED_FOR = 600.0  # seconds
 _MOST = 100
 _OWNER = "footfall_owner"  # in g
@@ -43,7 +43,7 @@ class Owners:
             self._note(None)
             raise
         self._note(user if user.is_owner else None)
-        return user if user.is_owner else abort(403, FOR_OWNERS)
+        return user if user.is_owner else abort(403, CONSOLE_FOR_OWNERS)
 
     def _recognised_user(self) -> User | None:
         with self._lock:
