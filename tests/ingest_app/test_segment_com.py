@@ -3,13 +3,13 @@
 import base64
 import gzip
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from time import process_time
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from msgspec.structs import replace
 from redis import Redis
 
 from analytics.events.drop import Drop
