@@ -3,61 +3,62 @@
 A setting that cannot be used ends the process with a message that names it, as in every other process (tasks/app.py).
 """
 
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+
 import click
 
 from config.logs import configure_logging
+from config.settings import load_settings_or_exit
 from config.version import FOOTFALL_VERSION
-from footfall.audit import audit_command
-from footfall.backup import backup_command, restore_command
-from footfall.check import check_command
-from footfall.dead_letters import dead_letters
-from footfall.demo import demo
-from footfall.doctor import doctor
-from footfall.imports import import_command, imports_group
-from footfall.keys import keys
-from footfall.notifications import notifications
-from footfall.privacy import purge_command, visitors_group
-from footfall.segments import segments_group
-from footfall.sites import sites
-from footfall.status import rates_command, status_command
-from footfall.upgrade import upgrade_command
-from footfall.users import users
-from footfall.workers import workers_command
-from tasks.app import settings
+
+_PLACES = {  # of each command: its module in this package, and its name there
+    "audit": "audit.audit_command",
+    "backup": "backup.backup_command",
+    "check": "check.check_command",
+    "dead-letters": "dead_letters.dead_letters",
+    "demo": "demo.demo",
+    "doctor": "doctor.doctor",
+    "import": "imports.import_command",
+    "imports": "imports.imports_group",
+    "keys": "keys.keys",
+    "notifications": "notifications.notifications",
+    "purge": "privacy.purge_command",
+    "rates": "status.rates_command",
+    "restore": "backup.restore_command",
+    "segments": "segments.segments_group",
+    "sites": "sites.sites",
+    "status": "status.status_command",
+    "upgrade": "upgrade.upgrade_command",
+    "users": "users.users",
+    "visitors": "privacy.visitors_group",
+    "workers": "workers.workers_command",
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(Mapping[str, click.Command]):
+    """The commands by name. A module is imported when its command is used: all of them together take a second."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, _, variable = _PLACES[name].partition(".")
+        command: click.Command = getattr(import_module(f"footfall.{module}"), variable)
+        return command
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+@click.group(commands=_Commands(), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(FOOTFALL_VERSION, prog_name="Footfall")
 @click.pass_context
 def footfall(context: click.Context) -> None:
     """Footfall's command line."""
-    configure_logging(settings)
-    context.obj = settings
+    context.obj = load_settings_or_exit()
+    configure_logging(context.obj)
 
-
-for command in (
-    audit_command,
-    backup_command,
-    check_command,
-    dead_letters,
-    demo,
-    doctor,
-    import_command,
-    imports_group,
-    keys,
-    notifications,
-    purge_command,
-    rates_command,
-    restore_command,
-    segments_group,
-    sites,
-    status_command,
-    upgrade_command,
-    users,
-    visitors_group,
-    workers_command,
-):
-    footfall.add_command(command)
 
 if __name__ == "__main__":
     footfall(prog_name="python -m footfall")

@@ -140,7 +140,7 @@ def sent(draw: st.DrawFn) -> list[dict[str, Any]]:
     return draw(st.permutations(events))
 
 
-@examples(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_imported_events_equal_the_exported_ones(sites: Sites, services: Services, key: Any, data: st.DataObject):
     for name in ("events", "dirty_hours", "segment_manifests"):

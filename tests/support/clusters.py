@@ -3,6 +3,7 @@
 They are a replica set of three mongod, and a Redis with its replica and three sentinels.
 """
 
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from footfall.embedded_servers import REPLICA_SET, mongo_server, pick_port, redis_server
+from footfall.supervised_process import end_with_parent
 from tests.support.running_system import kill_if_there, wait_for
 
 PRIMARY, SECONDARY = 1, 2  # values of myState in replSetGetStatus
@@ -30,7 +32,8 @@ class Member:
         self.start()
 
     def start(self) -> None:
-        self._process = psutil.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = [*end_with_parent(signal.SIGKILL), *self._command]
+        self._process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def kill(self) -> None:
         """Kills the process, also if it is frozen. Does nothing if it is dead."""

@@ -19,6 +19,7 @@ from redis import Redis
 from config.clients import make_redis
 from config.settings import Settings
 from footfall.embedded_servers import Server, pick_port
+from footfall.supervised_process import end_with_parent
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -50,12 +51,6 @@ def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
     finally:
         for process in found:
             process.resume()
-
-
-def _has_ended(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.status() == psutil.STATUS_ZOMBIE)
-    return True
 
 
 def _stands_still(process: psutil.Process) -> bool:
@@ -90,8 +85,9 @@ def pick_ports(count: int) -> list[int]:
 
 @contextmanager
 def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs an embedded server. It is ready at the start of the block, and killed at the end."""
-    process = subprocess.Popen(server.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Runs an embedded server. It is ready at the start of the block, and killed at the end, or with this process."""
+    command = [*end_with_parent(signal.SIGKILL), *server.command]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         server.wait_until_ready()
         yield process
@@ -107,7 +103,11 @@ def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.P
     environment = own_environment() | {"LOG_FORMAT": "json", "PATH": f"{BIN}:{os.environ['PATH']}"} | environment
     with log.open("ab") as output:
         process = psutil.Popen(
-            shlex.split(line), env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            [*end_with_parent(signal.SIGKILL), *shlex.split(line)],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         yield process
@@ -154,7 +154,7 @@ class System:
         """Starts the system without waiting."""
         with self.log.open("wb") as log:
             self._process = psutil.Popen(
-                [sys.executable, "-m", "footfall.supervisor"],
+                [*end_with_parent(signal.SIGTERM), sys.executable, "-m", "footfall.supervisor"],
                 cwd=self.project,
                 env=own_environment() | self.environment,
                 stdin=subprocess.DEVNULL,
@@ -171,7 +171,7 @@ class System:
         self.process.send_signal(how)
         self.process.wait(timeout=90)
         _, left = psutil.wait_procs(family, timeout=0.5)
-        return [process for process in left if not _has_ended(process)]
+        return [process for process in left if not has_ended(process)]
 
     def kill(self) -> None:
         """Kills all processes of the system that still run."""
@@ -235,6 +235,14 @@ def system_running(folder: Path, **settings: str) -> Iterator[System]:
         assert system.stop() == [], "the system left processes behind"
     finally:
         system.kill()
+
+
+def has_ended(process: psutil.Process) -> bool:
+    """Also if it is a zombie: init reaps it late on a busy machine."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def kill_if_there(process: psutil.Process) -> None:

@@ -151,10 +151,10 @@ def test_the_bots_that_are_known_by_name_are_found():
 @pytest.mark.parametrize("piece", ["Mozilla/5.0 ", "(", "a" * 50 + "/1.0 ", "Android;", "\N{SNOWMAN}", "\x00", "bot-_"])
 def test_no_user_agent_takes_long(piece: str):
     agent_of("warm up"), agent_of("Mozilla/5.0 (warm up)")
-    start = time.perf_counter()
+    start = time.thread_time()
     agent_of(f"Mozilla/5.0 {piece * 5000}")
     agent_of(piece * 5000)
-    assert time.perf_counter() - start < 1.0
+    assert time.thread_time() - start < 1.0, "it takes 0.01 s"
 
 
 @pytest.mark.parametrize("start", ["Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0", "app/1"])

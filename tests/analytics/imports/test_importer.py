@@ -47,7 +47,7 @@ def write_export(imports: Imports, path: Path, site: str = "shop") -> Path:
     return path
 
 
-@examples(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 @pytest.mark.parametrize("form", ["ndjson", "parquet"])
 def test_an_imported_export_answers_every_query_as_the_first_site_does(

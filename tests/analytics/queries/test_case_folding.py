@@ -29,11 +29,11 @@ def ask(duck: duckdb.DuckDBPyConnection, sql: str, **columns: list[str]) -> list
 
 
 def classes(folds: Iterable[tuple[str, str]]) -> set[frozenset[str]]:
-    """The sets of characters with the same fold."""
-    found: dict[str, set[str]] = defaultdict(set)
+    """The sets of several characters with the same fold."""
+    found: dict[str, str] = defaultdict(str)
     for character, fold in folds:
-        found[fold].add(character)
-    return {frozenset(same) for same in found.values()}
+        found[fold] += character
+    return {frozenset(same) for same in found.values() if len(same) > 1}
 
 
 def relatives(character: str) -> set[str]:
@@ -45,14 +45,13 @@ def relatives(character: str) -> set[str]:
 
 def test_python_and_sql_fold_every_character_alike(duck: duckdb.DuckDBPyConnection):
     by_sql = ask(duck, f"SELECT a, {FOLDED_SQL.format('a')} FROM given", a=CHARACTERS)
-    by_python = [(character, folded(character)) for character in CHARACTERS]
-    assert classes(by_sql) == classes(by_python)
+    assert classes(by_sql) == classes((character, folded(character)) for character in CHARACTERS)
 
 
 def test_a_regular_expression_finds_the_same_characters(duck: duckdb.DuckDBPyConnection):
     """For all equal pairs, and all pairs that another way of folding would make equal."""
     same = {pair for some in classes((c, folded(c)) for c in CHARACTERS) for pair in permutations(some, 2)}
-    near = {(c, other) for c in CHARACTERS for other in relatives(c)}
+    near = {(c, other) for c in CHARACTERS if unicodedata.category(c) != "Cn" for other in relatives(c)}
     pairs = sorted(same | near | {(b, a) for a, b in near})
     assert len(pairs) > 5_000
     sql = "SELECT a, b FROM given WHERE regexp_full_match(a, regexp_escape(b), 'i')"

@@ -941,10 +941,13 @@ def test_a_period_that_begins_within_an_hour_has_its_label():
 )  # fmt: skip
 @example("America/St_Johns", (datetime(2010, 11, 7, 2, 29, tzinfo=UTC) - EPOCH) // MINUTE, 60 * 24, "hour")
 @example("Pacific/Apia", (datetime(2011, 12, 29, 10, tzinfo=UTC) - EPOCH) // MINUTE, 60 * 48, "day")
+@example("Africa/Monrovia", (datetime(1970, 1, 1, 12, 44, tzinfo=UTC) - EPOCH) // MINUTE, 1, "hour")
 def test_the_labels_are_those_of_every_minute(zone: str, first: int, minutes: int, grain: Grain):
     start = EPOCH + first * MINUTE
     period = Period(start, start + minutes * MINUTE, ZoneInfo(zone))
-    each = [(start + minute * MINUTE).astimezone(period.zone) for minute in range(minutes)]
+    # A bucket may begin within the last minute: Monrovia was 44:30 behind UTC until 1972.
+    moments = [*(start + minute * MINUTE for minute in range(minutes)), period.end - timedelta(milliseconds=1)]
+    each = [moment.astimezone(period.zone) for moment in moments]
     name: dict[str, Callable[[datetime], str]] = {
         "hour": lambda local: local.strftime("%Y-%m-%d %H:00:00"),
         "day": lambda local: local.strftime("%Y-%m-%d"),

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -39,7 +38,7 @@ from tests.analytics.segments.test_segments import Rig
 from tests.support import oracle
 from tests.support.streams import Stream, bare_queries, funnels, grains, pages, queries, streams, visit_queries
 
-EXAMPLES = int(os.environ.get("EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("EXAMPLES", "25"))  # other ones in each run
 thorough = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -261,8 +260,8 @@ def test_the_word_for_a_missing_value_can_be_compared_and_not_searched(
     word = missing(dimension)
     is_it = Condition("is", dimension, (word,), sensitive)
     assert [events_that_fit(rig, documents, each) for each in (is_it, Not(is_it))] == [1, 0]
-    for operator, text in product(("contains", "matches"), (word[1:5], "", "e", ".*")):
-        found = Condition(operator, dimension, (text,), sensitive)
+    for operator in ("contains", "matches"):
+        found = Condition(operator, dimension, (word[1:5], "", "e", ".*"), sensitive)
         assert [events_that_fit(rig, documents, each) for each in (found, Not(found))] == [0, 1], found
 
 

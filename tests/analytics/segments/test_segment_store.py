@@ -385,9 +385,12 @@ def test_a_site_with_much_to_build_does_not_keep_the_others_waiting(rig: Rig, mo
 def copied(rig: Rig) -> Reports:
     """The reports of a site whose segment was copied to this machine, and read from the copy."""
     paths = ("/", "/pricing", "/docs", None)
-    for n in range(600):
+
+    def numbered(n: int) -> dict[str, Any]:
         more = {"source": f"source {n % 7}", "props": {"plan": f"plan {n % 11}", "text": "x" * (n % 40)}}
-        rig.store(event(NOON + n * MINUTE, user_id=f"visitor {n % 90}", path=paths[n % 4], **more))
+        return event(NOON + n * MINUTE, user_id=f"visitor {n % 90}", path=paths[n % 4], **more)
+
+    rig.store(*map(numbered, range(600)))
     rig.builder.build("site", "month", MONTH)
     return Reports(rig.reader, rig.connection.cursor, time_limit=60, most_fresh=10)
 

@@ -1,8 +1,10 @@
 """The account pages in a real Chromium: by keyboard from the first link to two-step sign-in, at each width."""
 
+from contextlib import suppress
+
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.expected_conditions import staleness_of
 
 from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
@@ -12,17 +14,31 @@ from tests.support.running_system import ROOT, wait_for
 
 PICTURES = ROOT / "build" / "screenshots"
 WIDTHS = (360, 768, 1280)
+# The text, width and height of each target, and the width that it may have.
+SIZES = """
+    return [...document.querySelectorAll("button, input:not([type=hidden]), select")].map((target) => {
+        const {width, height} = target.getBoundingClientRect();
+        return [target.innerText || target.name, width, height, target.closest(".card, header").clientWidth];
+    });
+"""
 
 
 def write(chrome: Chrome, *texts: str) -> None:
     """Fills in the fields of the page's first form in their order, by keyboard, sends it, and waits for the answer."""
-    form = chrome.find_element(By.CSS_SELECTOR, "form.card")
+    chrome.execute_script("window.isBefore = true")
     chrome.find_element(By.CSS_SELECTOR, "form.card input:not([type=hidden]):not([readonly])").click()
     for n, text in enumerate(texts):
         chrome.switch_to.active_element.send_keys(
             Keys.CONTROL + "a" + Keys.NULL + text, Keys.ENTER if n == len(texts) - 1 else Keys.TAB
         )
-    wait_for(lambda: staleness_of(form)(chrome), "the answer to the form")
+    wait_for(lambda: _is_answered(chrome), "the answer to the form")
+
+
+def _is_answered(chrome: Chrome) -> bool:
+    """Whether another page is loaded. Between two pages, chromedriver may fail to run a script."""
+    with suppress(WebDriverException):
+        return bool(chrome.execute_script("return !window.isBefore && document.readyState === 'complete'"))
+    return False
 
 
 def look(chrome: Chrome, name: str) -> None:
@@ -35,10 +51,9 @@ def look(chrome: Chrome, name: str) -> None:
             size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
             chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
             assert chrome.execute_script("return document.documentElement.scrollWidth") <= width, (name, width)
-            for target in chrome.find_elements(By.CSS_SELECTOR, "button, input:not([type=hidden]), select"):
-                assert target.size["height"] >= 40, (name, width, target.text)
-                card = chrome.execute_script("return arguments[0].closest('.card, header').clientWidth", target)
-                assert target.size["width"] < card, (name, width, target.text)
+            for text, own_width, height, room in chrome.execute_script(SIZES):
+                assert height >= 40, (name, width, text)
+                assert own_width < room, (name, width, text)
             chrome.save_screenshot(str(PICTURES / f"accounts-{name}-{width}-{theme}.png"))
     problems = [line["message"] for line in chrome.get_log("browser") if "favicon" not in line["message"]]
     assert [text for text in problems if "status of 400" not in text] == []
