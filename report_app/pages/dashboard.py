@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 
+from analytics.events.account import Account
+from analytics.journal.audit import balance_of_ledger
 from analytics.queries.query import VISIT_NUMBERS, Period, Query
 from analytics.queries.query_schema import MOST_ROWS, OPERATORS, OPERATORS_OF_NUMBERS
 from analytics.reports.budget import Budget
@@ -245,9 +247,11 @@ def _waiting(asked: SiteQuestion) -> dict[str, Any]:
     host = urlsplit(request.host_url).hostname or ""
     if ":" in host:
         host = f"[{host}]"  # an IPv6 address, whose brackets urlsplit removes
+    lately = asked.ledger_lately()
     return {
         "collector": f"{request.scheme}://{host}:{asked.services.ingestion_port}",
-        "reasons": left_out([asked.ledger_lately()]),
+        "arrived": balance_of_ledger(Account(asked.site.site_id, asked.now.date()), lately).waiting,
+        "reasons": left_out([lately]),
     }
 
 

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 
 from analytics.events.account import Account
+from analytics.events.schema import load_event
 from analytics.journal.journal import Line
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
@@ -350,6 +351,10 @@ def test_a_site_without_events_shows_the_snippet_and_says_what_was_left_out(
     assert "No event is stored yet" in page
     services.journal.append([Line(Account("unused", services.now().date()), "dropped:refused_by_visitor")])
     assert "Refused by the visitor" in report.get("/parts/first-event/unused").text
+    services.journal.append([Line.of(load_event({"site_id": "unused", "event_type": "pageview"}, services.now()))])
+    assert "1 event arrived, and will be stored soon" in report.get("/parts/first-event/unused").text
+    for way in ("pixel.gif?site_id=unused", "/event -d", "footfall import FILE --site unused"):
+        assert way in page
 
 
 def test_the_first_event_opens_the_dashboard(report: FlaskClient, database: Database):
