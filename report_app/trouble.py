@@ -75,7 +75,8 @@ def trouble_of(error: Exception) -> Trouble:
         case Refused():
             trouble = Trouble(503, "This takes too long", error.message, is_too_slow=True)
         case InvalidQuery():
-            trouble = Trouble(400, "This cannot be asked", f"{error.message.rstrip('.')}. Remove or change a filter.")
+            advice = "Choose other sites." if error.pointer == "#/site_id" else "Remove or change a filter."
+            trouble = Trouble(400, "This cannot be asked", f"{error.message.rstrip('.')}. {advice}")
         case BadRequest():
             trouble = Trouble(400, "This cannot be asked", str(error))
         case Unavailable():

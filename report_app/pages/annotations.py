@@ -15,7 +15,7 @@ from analytics.dashboards.annotations import (
     TooManyAnnotations,
 )
 from analytics.queries.query_schema import day_of
-from report_app.page_access import site_path, viewer
+from report_app.page_access import site_path
 from report_app.pages.page_reports import SiteQuestion
 
 
@@ -39,7 +39,7 @@ def remove_annotation(asked: SiteQuestion, annotation_id: str) -> Response:
 
 
 def _check_editor(asked: SiteQuestion) -> None:
-    if not viewer().may_edit(asked.site.site_id):
+    if not asked.may_edit:
         abort(403, "Only an owner or an editor of this site may change its annotations.")
 
 

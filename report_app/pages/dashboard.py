@@ -4,6 +4,8 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -200,7 +202,8 @@ def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
     figures = asked.answer(panels.figures(asked.question), budget)
     query, answer = _over_time(asked, figures[0].period, budget)
     first, last = query.period.first_day(), query.period.last_day()
-    annotations = asked.services.annotations.list(asked.site.site_id, first, last)
+    lists = (asked.services.annotations.list(site_id, first, last) for site_id in asked.site_ids)
+    annotations = sorted(chain.from_iterable(lists), key=attrgetter("day"))
     chart = chart_of(asked.state, query, answer, asked.now, annotations)
     notes = [(bucket_name(each.day.isoformat(), "day"), each) for each in annotations]
     return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of, notes)
@@ -218,7 +221,7 @@ def _frame(asked: SiteQuestion) -> dict[str, Any]:
     called = period_name(asked.period()) if state.period == CUSTOM else PERIODS[state.period][0]
     return _shown(asked) | {
         "viewer": viewer(),
-        "sites": [each.site_id for each in readable_sites(asked.services)],
+        "sites": readable_sites(asked.services),
         "periods": PERIODS,
         "period": called,
         "comparisons": COMPARISON_NAMES,
@@ -236,7 +239,8 @@ def _shown(asked: SiteQuestion) -> dict[str, Any]:
     return {
         "site": asked.site,
         "state": asked.state,
-        "may_edit": viewer().may_edit(asked.site.site_id),
+        "shown_sites": " + ".join(asked.site_ids),
+        "may_edit": asked.may_edit,
         "today": asked.now.date().isoformat(),
         "up_to": clock(asked.now, asked.site.zone),
         "shown_time": lambda moment: clock(moment, asked.site.zone),

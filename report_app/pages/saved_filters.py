@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from analytics.sites.schema import LONGEST_SAVED, LONGEST_SAVED_NAME, MOST_SAVED
 from analytics.sites.store import TooManySaved
-from report_app.page_access import site_path, viewer
+from report_app.page_access import site_path
 from report_app.pages.page_reports import SiteQuestion
 from report_app.pages.page_state import PageState
 
@@ -43,7 +43,7 @@ def remove_filter(asked: SiteQuestion, filter_id: int) -> Response:
 
 
 def _check_editor(asked: SiteQuestion) -> None:
-    if not viewer().may_edit(asked.site.site_id):
+    if not asked.may_edit:
         abort(403, "Only an owner or an editor of this site may change its saved filters.")
 
 

@@ -64,6 +64,7 @@ RULES = {
     "POST /remove-filter/<int(max=2147483647):filter_id>/<path:site_id>": {"owner", "editor"},
     "POST /annotate/<path:site_id>": {"owner", "editor"},
     "POST /remove-annotation/<annotation_id>/<path:site_id>": {"owner", "editor"},
+    "GET /sites": {"stranger", "viewer", "editor", "owner"},
     "GET /account": {"stranger", "viewer", "editor", "owner"},
     "POST /account/password": {"stranger", "viewer", "editor", "owner"},
     "POST /account/sign-out-everywhere": {"stranger", "viewer", "editor", "owner"},
