@@ -23,7 +23,7 @@ from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.exploration_rows import EXPLORATIONS
 from report_app.pages.hero import Hero, chart_of, grain_of, key_figures
-from report_app.pages.left_out import count_left_out, left_out
+from report_app.pages.left_out import ai_crawlers_of, count_left_out, left_out
 from report_app.pages.page_reports import SiteQuestion, readable_sites
 from report_app.pages.page_state import COMPARISON_NAMES, CUSTOM, PERIODS, PageState, dimension_called, read_state
 from report_app.pages.panel_rows import PropertyNumbers, numbers_of, rows_of
@@ -114,8 +114,9 @@ def left_out_part(asked: SiteQuestion, opened: str | None) -> Response:
         "left_out.html",
         site=asked.site,
         state=state,
-        tab="days" if state.tab_of("left_out") == "days" else "reasons",
+        tab=next((tab for tab in ("days", "crawlers") if tab == state.tab_of("left_out")), "reasons"),
         reasons=reasons,
+        crawlers=ai_crawlers_of(days.values()),
         days=[(name, count) for name, count in by_day if count],
         total=sum(each.count for each in reasons),
     )
@@ -165,7 +166,9 @@ def panel_table(panel: Panel, asked: SiteQuestion) -> Table:
 
 
 def left_out_table(asked: SiteQuestion) -> Table:
-    return ["reason", "events"], ([each.name, each.count] for each in left_out(asked.ledger_days().values()))
+    return ["reason", "events"], (
+        [each.name, each.count] for each in left_out(asked.ledger_days().values(), by_crawler=True)
+    )
 
 
 def _cells(query: Query, value: str, metrics: Iterable[Any]) -> Iterator[Cell]:

@@ -238,6 +238,18 @@ def test_what_was_left_out_of_several_sites_is_summed(report: FlaskClient, servi
     assert report.get(f"/csv/left-out/shop?{BOTH}").text.splitlines()[1] == "Refused by the visitor,2"
 
 
+def test_ai_crawlers_are_listed_by_name(report: FlaskClient, services: Services):
+    crawlers, day = "/parts/left-out/shop?period=7d&tab=crawlers", services.now().date()
+    assert "Nothing was left out" in report.get(crawlers).text
+    services.journal.append([Line(Account("shop", day), "dropped-later:bot") for _ in range(2)])
+    assert "No AI crawler was left out" in report.get(crawlers).text
+    services.journal.append([Line(Account("shop", day), "dropped-later:ai_crawler:GPTBot")])
+    assert "GPTBot" in report.get(crawlers).text
+    assert "GPTBot" not in report.get("/parts/left-out/shop?period=7d").text
+    rows = report.get("/csv/left-out/shop?period=7d").text.splitlines()[1:]
+    assert rows == ["Bots and crawlers,2", "AI crawlers: GPTBot,1"]
+
+
 def test_sites_of_other_time_zones_are_not_shown_as_one(report: FlaskClient, services: Services, two_sites: None):
     services.sites.put(Site("blog", zone=ZoneInfo("Asia/Tokyo")))
     page = report.get(f"/site/shop?{BOTH}")
