@@ -51,7 +51,7 @@ SETTING_FIELDS = (
     SettingField("max_event_bytes", "Largest event, in bytes", "number"),
     SettingField("trailing_slash", "Slash at the end of a path", hint="keep or drop."),
     SettingField("honours_dnt", "Drop hits with Do Not Track or GPC", "flag"),
-    SettingField("shows_visitors", "The history of a visitor may be queried", "flag"),
+    SettingField("shows_visitors", "The history of a visitor may be seen and queried", "flag"),
 )
 
 

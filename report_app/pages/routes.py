@@ -19,6 +19,7 @@ from report_app.pages.page_reports import ANY_PERIOD, PageServices, SiteQuestion
 from report_app.pages.page_state import OTHER_SITES
 from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
+from report_app.pages.visitors import visitors_page
 from report_app.url_parameters import PROP
 
 
@@ -105,6 +106,10 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     @blueprint.get("/parts/card/<path:site_id>", merge_slashes=False)
     def card(site_id: str) -> Response:
         return overview.card_part(ask_about(services, site_id))
+
+    @blueprint.get("/visitors/<path:site_id>", merge_slashes=False)
+    def visitors(site_id: str) -> Response:
+        return visitors_page(asked(site_id), request.args.get("visitor", ""))
 
     @blueprint.get("/list/<name>/<path:site_id>", merge_slashes=False)
     def full_list(name: str, site_id: str) -> Response:

@@ -28,7 +28,9 @@ ROLES = ["guest", "stranger", "viewer", "editor", "owner"]
 
 PARTS = ("hero", "left-out", "live", "world", "first-event", "suggestions", "card", "panel/<name>", "explore/<name>")
 TABLES = ("<name>", "chart", "left-out", "funnel", "retention", "journeys")
-REPORTS = ("/site", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS))
+REPORTS = (
+    "/site", "/visitors", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS),
+)  # fmt: skip
 
 CONSOLE = (
     "GET /ops", "GET /ops/ledger", "GET /ops/rates", "GET /ops/workers", "GET /ops/segments", "GET /ops/sites",

@@ -167,7 +167,10 @@ def closed(settings: Settings, services: Services) -> FlaskClient:
 ALL = [
     "/",
     "/sites",
-    *(f"{path}/shop" for path in ("/site", *PARTS, *EXPLORED, *LISTS, "/parts/first-event", "/parts/suggestions")),
+    *(
+        f"{path}/shop"
+        for path in ("/site", "/visitors", *PARTS, *EXPLORED, *LISTS, "/parts/first-event", "/parts/suggestions")
+    ),
     *(f"/csv/{name}/shop" for name in ("pages", "chart", "left-out", *EXPLORATIONS)),
 ]
 
