@@ -1,6 +1,6 @@
 """The forms of the account pages. Each field says what is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask_wtf import FlaskForm
@@ -16,6 +16,7 @@ from analytics.accounts.sharing import (
     framing_origin,
 )
 from analytics.accounts.user import LONGEST_EMAIL, LONGEST_PERSON_NAME, SITE_ROLES, plain_email
+from analytics.sites.site import SavedFilter
 
 _LONGEST_CODE = 40
 
@@ -106,6 +107,12 @@ class SharedLinkForm(FlaskForm):  # type: ignore[misc]
         render_kw=_browser("new-password"),
     )
     days = SelectField("Valid for", choices=_LIVES)
+    saved_filter = SelectField("Opens with", default="")
+
+    def offer(self, filters: Iterable[SavedFilter]) -> None:
+        """Sets the saved filters that may be chosen."""
+        saved = [SelectChoice(str(each.id), each.name) for each in filters]
+        self.saved_filter.choices = [SelectChoice("", "no filter"), *saved]
 
 
 class FramingForm(FlaskForm):  # type: ignore[misc]

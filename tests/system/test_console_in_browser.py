@@ -173,6 +173,12 @@ def test_a_rule_is_added_and_tested_and_the_log_says_why_it_failed(page: Page, b
     Select(page.one("[name=channel]")).select_by_visible_text("webhook")
     page.one("[name=target]").send_keys("http://127.0.0.2/hook", Keys.ENTER)
     wait_for(lambda: any("whsec_" in text for text in page.texts(".secret")), "the secret")
+    page.open("/ops/notifications")
+    page.click("[aria-label^='Change the rule lag of console-shop']")
+    page.one("[name=threshold]").clear()
+    page.one("[name=threshold]").send_keys("9", Keys.ENTER)
+    wait_for(lambda: page.texts(".done") == ["The rule is changed."], "the change")
+    assert "9 minutes" in page.one("main").text
     page.click("[aria-label='Send a test of the rule lag of console-shop to http://127.0.0.2/...']")
     assert page.texts(".done") == [TEST_WAITS]
     assert busy.run_celery("call", "tasks.notifications.send_notifications").returncode == 0

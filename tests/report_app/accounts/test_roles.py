@@ -44,6 +44,7 @@ CONSOLE = (
     "POST /ops/users/<uuid:user_id>/role", "POST /ops/users/<uuid:user_id>/sign-out",
     "POST /ops/users/<uuid:user_id>/two-step-off", "POST /ops/users/<uuid:user_id>/remove",
     "GET /ops/notifications", "GET /ops/notifications/new", "POST /ops/notifications/new",
+    "GET /ops/notifications/<uuid:rule_id>/edit", "POST /ops/notifications/<uuid:rule_id>/edit",
     "POST /ops/notifications/<uuid:rule_id>/test", "GET /ops/notifications/<uuid:rule_id>/remove",
     "POST /ops/notifications/<uuid:rule_id>/remove",
     *(f"GET /parts/ops/{part}" for part in ("journal", "today", "segments", "findings", "workers")),
@@ -382,6 +383,20 @@ def test_a_shared_link_with_a_password_asks_for_it_and_limits_guesses(
     assert guest.get(PAGE).json["read"]
     other = browser()
     assert [other.post(link, password="wrong").status_code for _ in range(14)][-1] == 429
+
+
+def test_a_shared_link_opens_with_a_saved_filter_as_long_as_there_is_one(
+    person: Callable[[str], Browser], browser: MakeBrowser, timed: Services
+):
+    editor, guest, saved = person("editor"), browser(), timed.sites.save_filter(SITE, "German", '[["is","a",["b"]]]')
+    timed.sites.save_filter(SITE, "Own", "[]")
+    assert '<option value="1">German</option>' in editor.get(f"/sharing/{SITE}").text
+    link = make_link(editor, saved_filter=str(saved.id))
+    assert path_of(guest.get(link)) == f"/site/{SITE}?f=is,segment,{saved.id}"
+    assert editor.post(f"/sharing/{SITE}", name="For Max", days="7", saved_filter="9").status_code == 400
+    timed.sites.remove_filter(SITE, saved.id)
+    timed.sites.read_again(SITE)
+    assert path_of(guest.get(link)) == f"/site/{SITE}"
 
 
 def test_a_link_of_another_site_is_not_revoked(person: Callable[[str], Browser], sharing: SharingStore):
