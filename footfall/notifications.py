@@ -13,7 +13,7 @@ from marshmallow import ValidationError
 from analytics.notifications.messages import message_of_test
 from analytics.notifications.notification import NOTIFICATION_STATES, Notification, NotificationState
 from analytics.notifications.rule import Channel, Rule, RuleKind
-from analytics.notifications.rule_schema import load_rule
+from analytics.notifications.rule_schema import changed_rule, load_rule
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
 from analytics.wording import printable
@@ -70,6 +70,25 @@ def add(services: Services, /, **given: str | int | None) -> None:
     if rule.secret:
         click.echo(_SECRET_ONCE, err=True)
         click.echo(rule.secret)
+
+
+@notifications.command("change")
+@_RULE_ID
+@click.option("--target", help="Another e-mail address or URL, for the same channel.")
+@click.option("--threshold", type=int, help="As of `add`.")
+@click.option("--goal", help="The name of another goal of the site.")
+@click.option("--period", type=click.Choice(["day", "week", "month"]), help="In which a goal is counted.")
+@click.pass_obj
+def change(services: Services, /, rule_id: UUID, **given: str | int | None) -> None:
+    """Change a rule. What is not given stays, also what the rule has notified of."""
+    rule = services.notifications.rule(rule_id)
+    try:
+        changes = {name: value for name, value in given.items() if value is not None}
+        if rule is None or not services.notifications.change(changed_rule(rule, changes)):
+            fail(f"there is no rule {rule_id}", 1)
+    except ValidationError as error:
+        fail("; ".join(f"{name}: {' '.join(said)}" for name, said in normalized(error).items()), 1)
+    click.echo(f"The rule {rule_id} is changed.")
 
 
 @notifications.command("remove")

@@ -97,11 +97,10 @@ def trouble_of(error: Exception) -> Trouble:
         case Refused():
             trouble = Trouble(503, gettext("This takes too long"), gettext(error.message), is_too_slow=True)
         case InvalidQuery():
-            trouble = Trouble(
-                400,
-                gettext("This cannot be asked"),
-                gettext("%(reason)s. Remove or change a filter.", reason=error.message.rstrip(".")),
-            )
+            is_of_sites = error.pointer == "#/site_id"
+            advice = gettext("Choose other sites.") if is_of_sites else gettext("Remove or change a filter.")
+            text = f"{error.message.rstrip('.')}. {advice}"
+            trouble = Trouble(400, gettext("This cannot be asked"), text)
         case BadRequest():
             trouble = Trouble(400, gettext("This cannot be asked"), gettext(str(error)))
         case Unavailable():

@@ -54,7 +54,7 @@ def _count(outcome: Outcome) -> None:
     for death in outcome.deaths:
         EVENT_OUTCOMES.labels(DEAD, death.reason).inc()
     for reason in outcome.dropped:
-        EVENT_OUTCOMES.labels("dropped", reason).inc()
+        EVENT_OUTCOMES.labels("dropped", reason.partition(":")[0]).inc()  # the names of AI crawlers are many
 
 
 class WakeUps:

@@ -30,7 +30,8 @@ _FRAMING_ORIGIN = re.compile(r"https?://[a-z0-9_.-]+(:[0-9]+)?")
 @dataclass(frozen=True, slots=True)
 class SharedLink:
     """A link to read the reports of a site. `digest` is the SHA-256 of its token, and identifies it. `password_hash` is
-    None if the link needs no password, and `expires_at` is None if it never expires. Times are aware.
+    None if the link needs no password, and `expires_at` is None if it never expires. `filter_id` is that of the saved
+    filter with which the link opens, or None. It is no limit: a reader may remove it. Times are aware.
     """
 
     digest: str
@@ -39,6 +40,7 @@ class SharedLink:
     password_hash: str | None = field(repr=False)
     expires_at: datetime | None
     created_at: datetime
+    filter_id: int | None = None
 
 
 class SharingStore:
@@ -52,12 +54,18 @@ class SharingStore:
         self._now = now
 
     def create(
-        self, site_id: str, name: str, password_hash: str | None, expires_at: datetime | None
+        self,
+        site_id: str,
+        name: str,
+        password_hash: str | None,
+        expires_at: datetime | None,
+        filter_id: int | None = None,
     ) -> tuple[SharedLink, str]:
         """Create a link. Returns it and its token, which cannot be read again. Raises Unavailable."""
         token = new_token()
         end = expires_at and whole_milliseconds(expires_at)
-        link = SharedLink(digest_of(token), site_id, name, password_hash, end, whole_milliseconds(self._now()))
+        now = whole_milliseconds(self._now())
+        link = SharedLink(digest_of(token), site_id, name, password_hash, end, now, filter_id)
         with writing(self._database):
             self._links.insert_one(_link_document(link))
         return link, token
@@ -132,8 +140,10 @@ def framing_origin(text: str) -> str | None:
 
 
 def _link(document: dict[str, Any]) -> SharedLink:
-    names = ("site_id", "name", "password_hash", "expires_at", "created_at")
-    return SharedLink(document["_id"], *(document[name] for name in names))
+    """Links of earlier versions have no filter_id."""
+    given = {"filter_id": None} | document
+    names = ("site_id", "name", "password_hash", "expires_at", "created_at", "filter_id")
+    return SharedLink(given["_id"], *(given[name] for name in names))
 
 
 def _link_document(link: SharedLink) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from analytics.enrichment.geolocation import Place, Places, place_said
 from analytics.enrichment.sources import CLICK_IDS, Referrer, TrafficSource, read_referrer, source_named, source_of_host
 from analytics.enrichment.spam_referrers import SpamReferrers
 from analytics.enrichment.user_agents import agent_of
+from analytics.events.account import AI_CRAWLER
 from analytics.events.drop import Drop
 from analytics.events.event import Event, storable
 from analytics.events.page_patterns import matches, ruled
@@ -160,7 +161,11 @@ def put_ruled_path(draft: Draft) -> None:
 
 
 def drop_bots(draft: Draft) -> str | None:
-    return "bot" if draft.client.user_agent and agent_of(draft.client.user_agent).is_bot else None
+    """AI crawlers are counted by name."""
+    agent = agent_of(draft.client.user_agent) if draft.client.user_agent else None
+    if agent and agent.ai_crawler:
+        return f"{AI_CRAWLER}{agent.ai_crawler}"
+    return "bot" if agent and agent.is_bot else None
 
 
 def drop_spam_referrers(draft: Draft) -> str | None:

@@ -6,7 +6,7 @@ repeatedly. The data sets are compiled at their first use (0.3 s).
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
@@ -90,7 +90,9 @@ _DEVICES = (
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """What a user agent says, as it may be stored. Versions are "142.0" or "10". None means unknown."""
+    """What a user agent says, as it may be stored. Versions are "142.0" or "10". None means unknown. `ai_crawler` is
+    the name of a bot that collects texts for AI models or assistants.
+    """
 
     browser: str | None = None
     browser_version: str | None = None
@@ -98,6 +100,7 @@ class Agent:
     os_version: str | None = None
     device: str | None = None
     is_bot: bool = False
+    ai_crawler: str | None = None
 
 
 @lru_cache(maxsize=_REMEMBERED)
@@ -107,7 +110,7 @@ def agent_of(user_agent: str) -> Agent:
     """
     text = storable(user_agent[:_LONGEST])  # the parser rejects half of a surrogate pair
     if _is_bot(text):
-        return Agent(is_bot=True)
+        return Agent(is_bot=True, ai_crawler=_ai_crawler(text))
     found = _parser()(text, Domain.USER_AGENT | Domain.OS)
     browser, system = found.user_agent, found.os
     return Agent(
@@ -133,6 +136,10 @@ def _has_word_of_bot(text: str) -> bool:
     return _bots().is_bot(text) and not NO_BOTS.search(text)
 
 
+def _ai_crawler(text: str) -> str | None:
+    return next((name for name, pattern in ai_crawlers().items() if pattern.search(text)), None)
+
+
 def _device(text: str) -> str | None:
     return next((device for device, form in _DEVICES if form.search(text)), None)
 
@@ -152,6 +159,23 @@ def _is_named_bot() -> Callable[[str], bool]:
 
     found: Callable[[str], bool] = is_crawler
     return found
+
+
+@cache
+def ai_crawlers() -> Mapping[str, re.Pattern[str]]:
+    """Return the AI crawlers that crawler-user-agents knows, by a name without spaces: "GPTBot", "ClaudeBot"."""
+    from crawleruseragents import CRAWLER_USER_AGENTS_DATA  # noqa: PLC0415 as above
+
+    patterns = (each["pattern"] for each in CRAWLER_USER_AGENTS_DATA if "ai-crawler" in each["tags"])
+    return {_name_in(pattern): re.compile(pattern) for pattern in patterns}
+
+
+def _name_in(pattern: str) -> str:
+    """The words with which a pattern begins, such as ClaudeBot of "[cC]laude[bB]ot" and PerplexityBot of
+    "PerplexityBot\\/".
+    """
+    found = re.match(r"[\w -]+", re.sub(r"\[\w(\w)\]", r"\1", pattern))
+    return found[0].replace(" ", "-") if found else "other"
 
 
 @cache

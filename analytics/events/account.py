@@ -8,6 +8,7 @@ ACCEPTED, REPLAYED, STORED, DUPLICATE, DEAD = "accepted", "replayed", "stored", 
 IMPORTED = "imported"  # those of the accepted events that an import brought
 REJECTED, DROPPED = "rejected:", "dropped:"  # at the collector, each followed by its reason
 DROPPED_LATER = "dropped-later:"  # in a worker, followed by its reason
+AI_CRAWLER = "ai_crawler:"  # such a reason, followed by the name of the crawler
 REFUSED = "refused:"  # answered with 429 so that the client sends it again; part of no sum
 
 

@@ -6,6 +6,7 @@ Callers must handle ValidationError, which says what is wrong by field.
 import re
 import secrets
 from base64 import b64encode
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, TypedDict, get_args
 from urllib.parse import urlsplit
@@ -99,6 +100,13 @@ def load_rule(body: Any, now: datetime) -> Rule:
         created_at=whole_milliseconds(now),
         secret=new_webhook_secret() if channel is Channel.WEBHOOK else None,
     )
+
+
+def changed_rule(rule: Rule, changes: dict[str, Any]) -> Rule:
+    """Return the rule with another target, threshold, goal or period. Raises ValidationError."""
+    names = ("site_id", "kind", "channel", "target", "threshold", "goal", "period")
+    new = load_rule({name: getattr(rule, name) for name in names} | changes, rule.created_at)
+    return replace(rule, target=new.target, threshold=new.threshold, goal=new.goal, period=new.period)
 
 
 def new_webhook_secret() -> str:

@@ -85,6 +85,16 @@ class NotificationStore:
             self._rules.insert_one(_rule_document(added))
         return added
 
+    def change(self, rule: Rule) -> bool:
+        """Store the target, threshold, goal and period of the rule, and return whether it is still there. What it has
+        notified of stays. Raises ValidationError and Unavailable.
+        """
+        self._check(rule)
+        document = _rule_document(rule)
+        changed = {name: document[name] for name in ("target", "threshold", "goal", "period")}
+        with writing(self._database):
+            return self._rules.update_one({"_id": rule.id}, {"$set": changed}).matched_count > 0
+
     def remove(self, rule_id: UUID) -> bool:
         """Remove the rule, and return whether there was one. Its notifications stay in the log. Those that wait are not
         sent. Raises Unavailable.

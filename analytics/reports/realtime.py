@@ -1,4 +1,4 @@
-"""The realtime report: the last minutes of a site, counted by MongoDB directly from raw events.
+"""The realtime report: the last minutes of a site, counted by MongoDB directly from raw events, and recent visitors.
 
 The index (site_id, timestamp) limits the query to the documents of the last half hour. Callers must handle Unavailable,
 raised if MongoDB is not reachable or exceeds the time limit.
@@ -20,6 +20,9 @@ from analytics.unavailable import raising_unavailable
 
 _SHORT, LONG = timedelta(minutes=5), timedelta(minutes=30)
 _MOST_PAGES = 10
+_WHOSE = {"$ifNull": ["$user_id", "$visitor_id"]}
+_RECENT = timedelta(days=1)
+_MOST_READ, _MOST_RECENT = 5_000, 100  # events that are read to find recent visitors, and visitors
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,19 @@ class Realtime:
     last_30_minutes: Lately
 
 
+@dataclass(frozen=True, slots=True)
+class RecentVisitor:
+    """`visitor` is the user_id, or else the anonymous id. `events` are those of the last day, of the latest _MOST_READ
+    of the site. `page` and `country` are those of the last event; "" means none.
+    """
+
+    visitor: str
+    last_at: datetime
+    events: int
+    page: str
+    country: str
+
+
 class RealtimeReader:
     def __init__(self, database: Database[dict[str, Any]], time_limit: float, clock: Callable[[], datetime]) -> None:
         self._events = database["events"]
@@ -61,6 +77,40 @@ class RealtimeReader:
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
             (found,) = self._events.aggregate(realtime_pipeline(site_id, now))
         return Realtime(now, _lately(found, "short"), _lately(found, "long"))
+
+    def recent_visitors(self, site_id: str) -> list[RecentVisitor]:
+        """Return the visitors of the last day, the latest first, at most _MOST_RECENT. Raises Unavailable."""
+        now = self._clock()
+        ping(self._events.database)
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
+            found = list(self._events.aggregate(recent_visitors_pipeline(site_id, now)))
+        texts = ((_text(row.get("page")), _text(row.get("country"))) for row in found)
+        return [RecentVisitor(row["_id"], row["at"], row["n"], *each) for row, each in zip(found, texts, strict=True)]
+
+
+def recent_visitors_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
+    return [
+        {"$match": {"site_id": site_id, "timestamp": {"$gt": now - _RECENT, "$lte": now}}},
+        {"$sort": {"timestamp": -1}},
+        {"$limit": _MOST_READ},
+        {"$project": {"timestamp": 1, "path": 1, "country": 1, "visitor": _WHOSE}},
+        {"$match": {"visitor": {"$type": "string", "$ne": ""}}},
+        {
+            "$group": {
+                "_id": "$visitor",
+                "at": {"$max": "$timestamp"},
+                "n": {"$sum": 1},
+                "page": {"$first": "$path"},
+                "country": {"$first": "$country"},
+            }
+        },
+        {"$sort": {"at": -1, "_id": 1}},
+        {"$limit": _MOST_RECENT},
+    ]
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def realtime_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
@@ -81,11 +131,10 @@ def realtime_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
                 {"$limit": _MOST_PAGES},
             ],
         }
-    whose = {"$ifNull": ["$user_id", "$visitor_id"]}
     recently = {"$gt": ["$timestamp", now - _SHORT]}
     return [
         {"$match": {"site_id": site_id, "timestamp": {"$gt": now - LONG, "$lte": now}}},
-        {"$project": {"_id": 0, "event_type": 1, "path": 1, "visitor": whose, "recent": recently}},
+        {"$project": {"_id": 0, "event_type": 1, "path": 1, "visitor": _WHOSE, "recent": recently}},
         {"$facet": facets},
     ]
 

@@ -1,6 +1,6 @@
 """The forms of the account pages. Each field says what is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask_wtf import FlaskForm
@@ -18,6 +18,7 @@ from analytics.accounts.sharing import (
 )
 from analytics.accounts.user import LONGEST_EMAIL, LONGEST_PERSON_NAME, Role, plain_email
 from analytics.languages import LANGUAGES, gettext, spoken_language
+from analytics.sites.site import SavedFilter
 from report_app.texts import lazy
 
 _LONGEST_CODE = 40
@@ -123,6 +124,12 @@ class SharedLinkForm(PageForm):
         render_kw=_browser("new-password"),
     )
     days = SelectField(lazy("Valid for"), choices=_LIVES)
+    saved_filter = SelectField(lazy("Opens with"), default="")
+
+    def offer(self, filters: Iterable[SavedFilter]) -> None:
+        """Sets the saved filters that may be chosen."""
+        saved = [SelectChoice(str(each.id), each.name) for each in filters]
+        self.saved_filter.choices = [SelectChoice("", gettext("no filter")), *saved]
 
 
 class FramingForm(PageForm):

@@ -43,7 +43,9 @@ def add_sharing(
         if link.password_hash and not (form.validate_on_submit() and _is_open(link, form)):
             return form_page("shared_link", form)
         open_link(link)
-        return redirect(site_path(link.site_id), 303)
+        there = {each.id for each in site_called(link.site_id).saved_filters}
+        query = f"?f=is,segment,{link.filter_id}" if link.filter_id in there else ""
+        return redirect(f"{site_path(link.site_id)}{query}", 303)
 
     def _is_open(link: SharedLink, form: LinkPasswordForm) -> bool:
         is_right = attempts.run(link.digest, lambda: is_password(form.password.data, link.password_hash))
@@ -60,6 +62,7 @@ def add_sharing(
     def sharing(site_id: str) -> ResponseReturnValue:
         """The page, and the creation of a link, which is shown once."""
         (user, site_id), form, token = _editor_of(site_id), SharedLinkForm(), ""
+        form.offer(site_called(site_id).saved_filters)
         if form.validate_on_submit() and _has_room(site_id, form):
             token = _create(site_id, form)
             log.info("link_shared", site_id=site_id, by=str(user.id))
@@ -83,7 +86,9 @@ def add_sharing(
     def set_framing(site_id: str) -> ResponseReturnValue:
         (user, site_id), framing = _editor_of(site_id), FramingForm()
         if not framing.validate_on_submit():
-            return _sharing_page(user, site_id, SharedLinkForm(formdata=None), framing)
+            form = SharedLinkForm(formdata=None)
+            form.offer(site_called(site_id).saved_filters)
+            return _sharing_page(user, site_id, form, framing)
         store.set_framing_origins(site_id, framing.read())
         log.info("site_framing_set", site_id=site_id, by=str(user.id))
         return _done(site_id, gettext("The origins are saved."))
@@ -95,7 +100,8 @@ def add_sharing(
         """The token of the link."""
         password_hash = hash_password(form.password.data) if form.password.data else None
         end = clock() + timedelta(days=int(form.days.data)) if form.days.data else None
-        return store.create(site_id, form.name.data.strip(), password_hash, end)[1]
+        filter_id = int(form.saved_filter.data) if form.saved_filter.data else None
+        return store.create(site_id, form.name.data.strip(), password_hash, end, filter_id)[1]
 
     @blueprint.post("/sharing-public/<path:site_id>", merge_slashes=False)
     def set_public(site_id: str) -> ResponseReturnValue:

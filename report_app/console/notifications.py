@@ -1,4 +1,4 @@
-"""/ops/notifications: lists, adds, tests and removes the rules of notifications, and shows the log.
+"""/ops/notifications: lists, adds, changes, tests and removes the rules of notifications, and shows the log.
 
 The secret of a webhook is shown once, in the answer that made its rule.
 """
@@ -18,7 +18,7 @@ from analytics.languages import format_number, gettext, ngettext, translatable
 from analytics.notifications.messages import message_of_test
 from analytics.notifications.notification import NOTIFICATION_STATES, NotificationState
 from analytics.notifications.rule import THRESHOLDS, Channel, Rule, RuleKind, RulePeriod
-from analytics.notifications.rule_schema import load_rule
+from analytics.notifications.rule_schema import changed_rule, load_rule
 from analytics.notifications.store import NotificationStore
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
@@ -75,6 +75,18 @@ def add_notifications(
         except UnknownSite as error:
             return _form(kind, {"site_id": [error.message]})
         return _page(store, rule.secret) if rule.secret else done(gettext("The rule is added."), "notifications")
+
+    @blueprint.route("/ops/notifications/<uuid:rule_id>/edit", methods=["GET", "POST"])
+    def edit_rule(rule_id: UUID) -> BaseResponse:
+        rule = _rule(store, rule_id)
+        if request.method == "GET":
+            return _form(rule.kind, rule=rule)
+        try:
+            store.change(changed_rule(rule, _sent_changes(rule))) or abort(404, RULE_GONE)
+        except ValidationError as error:
+            return _form(rule.kind, by_field(normalized(error)), rule)
+        log.info("notification_rule_changed", rule=str(rule_id), by=str(owner().id))
+        return done(gettext("The rule is changed."), "notifications")
 
     @blueprint.post("/ops/notifications/<uuid:rule_id>/test")
     def test_rule(rule_id: UUID) -> BaseResponse:
@@ -133,8 +145,8 @@ def _shown_threshold(rule: Rule) -> str:
     return f"{format_number(rule.threshold)} {KIND_DESCRIPTIONS[rule.kind].unit}"
 
 
-def _form(kind: RuleKind | None, errors: FieldErrors | None = None) -> Response:
-    """The form of a new rule of this kind. If None, the page asks for the kind."""
+def _form(kind: RuleKind | None, errors: FieldErrors | None = None, rule: Rule | None = None) -> Response:
+    """The form of a new rule of this kind, or of `rule`. If there is no kind, the page asks for it."""
     return console_page(
         "notification_rule_new",
         400 if errors else 200,
@@ -145,8 +157,15 @@ def _form(kind: RuleKind | None, errors: FieldErrors | None = None) -> Response:
         channels=list(Channel),
         periods=get_args(RulePeriod),
         errors=errors or {},
-        given=request.form,
+        rule=rule,
+        given=_fields_of(rule) if rule and not errors else request.form,
     )
+
+
+def _fields_of(rule: Rule) -> dict[str, Any]:
+    """What the form of a rule shows. The path of a URL may be a secret, so it is not shown."""
+    target = rule.target if rule.channel is Channel.EMAIL else ""
+    return {"target": target, "threshold": rule.threshold, "goal": rule.goal, "period": rule.period}
 
 
 def _asked_kind() -> RuleKind | None:
@@ -159,10 +178,20 @@ def _asked_kind() -> RuleKind | None:
 
 def _add(store: NotificationStore, now: datetime) -> Rule:
     """The rule that the form asks for, which is stored. Raises ValidationError, UnknownSite and Unavailable."""
-    names = ("site_id", "kind", "channel", "target", "goal", "period")
-    asked: dict[str, Any] = {name: request.form.get(name, "").strip() for name in names}
-    threshold = request.form.get("threshold", "").strip()
-    is_number = threshold.isdecimal() and len(threshold) <= 10  # Python refuses to read thousands of digits
-    rule = store.add(load_rule(asked | {"threshold": int(threshold) if is_number else threshold}, now))
+    rule = store.add(load_rule(_sent("site_id", "kind", "channel", "target", "goal", "period"), now))
     log.info("notification_rule_added", rule=str(rule.id), site_id=rule.site_id, by=str(owner().id))
     return rule
+
+
+def _sent_changes(rule: Rule) -> dict[str, Any]:
+    """The fields of the form of this rule. An empty target stays as it is."""
+    sent = _sent("target", *(("goal", "period") if rule.kind is RuleKind.GOAL else ()))
+    return {name: value for name, value in sent.items() if value or name != "target"}
+
+
+def _sent(*names: str) -> dict[str, Any]:
+    """These fields of the form, and the threshold as a number."""
+    sent: dict[str, Any] = {name: request.form.get(name, "").strip() for name in names}
+    threshold = request.form.get("threshold", "").strip()
+    is_number = threshold.isdecimal() and len(threshold) <= 10  # Python refuses to read thousands of digits
+    return sent | {"threshold": int(threshold) if is_number else threshold}

@@ -73,7 +73,7 @@ SETTING_FIELDS = (
         lazy("For example /user/:id. The first that fits counts."),
     ),
     SettingField("honours_dnt", lazy("Drop hits with Do Not Track or GPC"), "flag"),
-    SettingField("shows_visitors", lazy("The history of a visitor may be queried"), "flag"),
+    SettingField("shows_visitors", lazy("The history of a visitor may be seen and queried"), "flag"),
 )
 
 

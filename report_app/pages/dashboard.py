@@ -4,12 +4,16 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from flask import Response, request
 from werkzeug.datastructures import MultiDict
 
+from analytics.events.account import Account
+from analytics.journal.audit import balance_of_ledger
 from analytics.queries.query import VISIT_NUMBERS, Period, Query
 from analytics.queries.query_schema import MOST_ROWS, OPERATORS, OPERATORS_OF_NUMBERS
 from analytics.reports.budget import Budget
@@ -19,7 +23,7 @@ from report_app.page_access import address_of, viewer
 from report_app.pages import panels
 from report_app.pages.exploration_rows import EXPLORATIONS
 from report_app.pages.hero import Hero, chart_of, grain_of, key_figures
-from report_app.pages.left_out import count_left_out, left_out
+from report_app.pages.left_out import ai_crawlers_of, count_left_out, left_out
 from report_app.pages.page_reports import SiteQuestion, readable_sites
 from report_app.pages.page_state import COMPARISON_NAMES, CUSTOM, PERIODS, PageState, dimension_called, read_state
 from report_app.pages.panel_rows import PropertyNumbers, numbers_of, rows_of
@@ -110,8 +114,9 @@ def left_out_part(asked: SiteQuestion, opened: str | None) -> Response:
         "left_out.html",
         site=asked.site,
         state=state,
-        tab="days" if state.tab_of("left_out") == "days" else "reasons",
+        tab=next((tab for tab in ("days", "crawlers") if tab == state.tab_of("left_out")), "reasons"),
         reasons=reasons,
+        crawlers=ai_crawlers_of(days.values()),
         days=[(name, count) for name, count in by_day if count],
         total=sum(each.count for each in reasons),
     )
@@ -161,7 +166,9 @@ def panel_table(panel: Panel, asked: SiteQuestion) -> Table:
 
 
 def left_out_table(asked: SiteQuestion) -> Table:
-    return ["reason", "events"], ([each.name, each.count] for each in left_out(asked.ledger_days().values()))
+    return ["reason", "events"], (
+        [each.name, each.count] for each in left_out(asked.ledger_days().values(), by_crawler=True)
+    )
 
 
 def _cells(query: Query, value: str, metrics: Iterable[Any]) -> Iterator[Cell]:
@@ -198,7 +205,8 @@ def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
     figures = asked.answer(panels.figures(asked.question), budget)
     query, answer = _over_time(asked, figures[0].period, budget)
     first, last = query.period.first_day(), query.period.last_day()
-    annotations = asked.services.annotations.list(asked.site.site_id, first, last)
+    lists = (asked.services.annotations.list(site_id, first, last) for site_id in asked.site_ids)
+    annotations = sorted(chain.from_iterable(lists), key=attrgetter("day"))
     chart = chart_of(asked.state, query, answer, asked.now, annotations)
     notes = [(day_of_week(each.day), each) for each in annotations]
     return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of, notes)
@@ -216,7 +224,7 @@ def _frame(asked: SiteQuestion) -> dict[str, Any]:
     called = period_name(asked.period()) if state.period == CUSTOM else PERIODS[state.period][0]
     return _shown(asked) | {
         "viewer": viewer(),
-        "sites": [each.site_id for each in readable_sites(asked.services)],
+        "sites": readable_sites(asked.services),
         "periods": PERIODS,
         "period": called,
         "comparisons": COMPARISON_NAMES,
@@ -234,7 +242,8 @@ def _shown(asked: SiteQuestion) -> dict[str, Any]:
     return {
         "site": asked.site,
         "state": asked.state,
-        "may_edit": viewer().may_edit(asked.site.site_id),
+        "shown_sites": " + ".join(asked.site_ids),
+        "may_edit": asked.may_edit,
         "today": asked.now.date().isoformat(),
         "up_to": clock(asked.now, asked.site.zone),
         "shown_time": lambda moment: clock(moment, asked.site.zone),
@@ -242,9 +251,11 @@ def _shown(asked: SiteQuestion) -> dict[str, Any]:
 
 
 def _waiting(asked: SiteQuestion) -> dict[str, Any]:
+    lately = asked.ledger_lately()
     return {
         "collector": address_of(asked.services.ingestion_port),
-        "reasons": left_out([asked.ledger_lately()]),
+        "arrived": balance_of_ledger(Account(asked.site.site_id, asked.now.date()), lately).waiting,
+        "reasons": left_out([lately]),
     }
 
 

@@ -25,7 +25,6 @@ from analytics.queries.exploration_schema import (
 from analytics.queries.query import Grain
 from analytics.queries.query_schema import Earliest, InvalidQuery, SitesCalled
 from analytics.reports.results import Cohort, Journeys
-from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.dashboard import Table, at_state
 from report_app.pages.exploration_rows import (
@@ -110,7 +109,7 @@ def remove_funnel(asked: SiteQuestion, funnel_id: str) -> BaseResponse:
 
 def _explore(asked: SiteQuestion, load: Callable[[object, SitesCalled, datetime, Earliest], T], **body: Any) -> T:
     question = {name: asked.question[name] for name in ("site_id", "date_range", "filters")}
-    return load(question | body, lambda _: [asked.site], asked.now, lambda _: asked.earliest())
+    return load(question | body, lambda _: [asked.site, *asked.others], asked.now, lambda _: asked.earliest())
 
 
 # Funnels
@@ -127,7 +126,7 @@ def _funnel_part(asked: SiteQuestion) -> Response:
             trouble = error.message
     return _panel(
         asked, "funnel", funnels=saved, chosen=chosen, steps=steps, unit=unit, trouble=trouble,
-        may_edit=viewer().may_edit(asked.site.site_id), kinds=STEP_FIELDS, windows=WINDOWS, most_steps=MOST_STEPS,
+        may_edit=asked.may_edit, kinds=STEP_FIELDS, windows=WINDOWS, most_steps=MOST_STEPS,
         longest_name=LONGEST_FUNNEL_NAME,
     )  # fmt: skip
 

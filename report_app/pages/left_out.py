@@ -4,12 +4,18 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from analytics.events.account import DEAD, DROPPED, DROPPED_LATER, DUPLICATE, REFUSED, REJECTED
+from analytics.events.account import AI_CRAWLER, DEAD, DROPPED, DROPPED_LATER, DUPLICATE, REFUSED, REJECTED
 from report_app.texts import lazy
+
+_AI = AI_CRAWLER.removesuffix(":")
 
 # The reasons that have a name for people, and what to do if they are a surprise.
 _REASONS = {
     "bot": (lazy("Bots and crawlers"), lazy("The user agent is that of a program.")),
+    _AI: (
+        lazy("AI crawlers"),
+        lazy("The user agent is that of a bot that collects texts for AI models or assistants."),
+    ),
     "spam_referrer": (lazy("Referrer spam"), lazy("The referrer is a known spam host.")),
     "foreign_hostname": (
         lazy("Other hosts"),
@@ -48,14 +54,22 @@ class LeftOut:
     count: int
 
 
-def left_out(days: Iterable[Counter[str]]) -> list[LeftOut]:
-    """The events that do not count, by reason, the most frequent first."""
+def left_out(days: Iterable[Counter[str]], *, by_crawler: bool = False) -> list[LeftOut]:
+    """The events that do not count, by reason, the most frequent first. `by_crawler`: each AI crawler is a reason."""
     counts: Counter[tuple[str, str]] = Counter()
     for day in days:
         for key, count in day.items():
-            if reason := _reason(key):
+            if reason := _reason(key, by_crawler=by_crawler):
                 counts[reason] += count
     return [LeftOut(name, why, count) for (name, why), count in counts.most_common() if count]
+
+
+def ai_crawlers_of(days: Iterable[Counter[str]]) -> list[LeftOut]:
+    """The events of AI crawlers, by the crawler's name, the most frequent first."""
+    begin = f"{DROPPED_LATER}{AI_CRAWLER}"
+    summed = sum(days, Counter[str]())
+    names = Counter({key.removeprefix(begin): count for key, count in summed.items() if key.startswith(begin)})
+    return [LeftOut(name, str(_REASONS[_AI][1]), count) for name, count in names.most_common()]
 
 
 def count_left_out(day: Counter[str]) -> int:
@@ -63,11 +77,13 @@ def count_left_out(day: Counter[str]) -> int:
     return sum(count for key, count in day.items() if _reason(key))
 
 
-def _reason(key: str) -> tuple[str, str] | None:
+def _reason(key: str, *, by_crawler: bool = False) -> tuple[str, str] | None:
     """The name and the explanation of a count. None if it counts events that are in reports or still wait."""
-    kind, colon, reason = key.partition(":")
-    said = _KINDS.get(kind + colon)
-    known = _REASONS.get(key) or (_REASONS.get(reason) if said else None)
+    kind, colon, said = key.partition(":")
+    reason, _, crawler = said.partition(":")
+    text = _KINDS.get(kind + colon)
+    known = _REASONS.get(key) or (_REASONS.get(reason) if text else None)
     if known:
-        return str(known[0]), str(known[1])
-    return (reason.replace("_", " ").capitalize(), said % {"reason": reason}) if said else None
+        name, why = map(str, known)
+        return (f"{name}: {crawler}" if crawler and by_crawler else name), why
+    return (reason.replace("_", " ").capitalize(), text % {"reason": reason}) if text else None

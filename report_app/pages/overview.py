@@ -6,7 +6,7 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 from dataclasses import dataclass
 from typing import cast
 
-from flask import Response
+from flask import Response, redirect, url_for
 
 from analytics.queries.periods import ONE_DAY
 from analytics.reports.results import Answer
@@ -32,11 +32,14 @@ class SiteCard:
 
 
 def overview_page(services: PageServices) -> Response:
+    """The overview. As long as there is no site, an owner is asked for one."""
     speak_as_browser()
     try:
         sites = readable_sites(services)
     except TROUBLES as error:
         return answer_trouble(error)
+    if not sites and viewer().is_owner:
+        return cast(Response, redirect(url_for("console.new_site"), 303))
     return show("overview.html", sites=sites, viewer=viewer())
 
 

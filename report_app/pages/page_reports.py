@@ -3,9 +3,9 @@
 Callers must handle the exceptions of report_app.trouble.TROUBLES.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -52,12 +52,24 @@ class PageServices:
 
 @dataclass(frozen=True, slots=True)
 class SiteQuestion:
-    """A site and the state of its page. `now` is in the site's zone. `question` is the body without metrics."""
+    """A site and the state of its page. `now` is in the site's zone. `question` is the body without metrics. `others`:
+    the sites that are shown as one with it, in the order of the state.
+    """
 
     services: PageServices
     site: Site
     state: PageState
     now: datetime
+    others: Sequence[Site] = ()
+
+    @property
+    def site_ids(self) -> list[str]:
+        return [self.site.site_id, *(each.site_id for each in self.others)]
+
+    @property
+    def may_edit(self) -> bool:
+        """Whether the viewer may change what belongs to the site. Several sites as one have nothing of their own."""
+        return not self.others and viewer().may_edit(self.site.site_id)
 
     @property
     def question(self) -> dict[str, Any]:
@@ -67,59 +79,67 @@ class SiteQuestion:
         """`budget`: the time that is left, if it is not that of any report."""
         reports = self.services.reports
         budget = budget or reports.budget()
-        query = load_query(body, self.site, self.now, partial(reports.earliest, self.site.site_id, budget))
+        query = load_query(body, self.site, self.now, partial(self.earliest, budget), self.others)
         return query, reports.answer(query, budget)
 
     def period(self) -> Period:
-        return load_query(self.question | {"metrics": ["visitors"]}, self.site, self.now, self.earliest).period
+        body = self.question | {"metrics": ["visitors"]}
+        return load_query(body, self.site, self.now, self.earliest, self.others).period
 
     def earliest(self, budget: Budget | None = None) -> datetime | None:
-        """When the first event of the site was. None if it has none."""
-        return self.services.reports.earliest(self.site.site_id, budget)
+        """When the first event of the sites was. None if they have none."""
+        return self.services.reports.earliest_of(self.site_ids, budget)
 
     def here_now(self) -> int:
-        """The visitors of the last 5 minutes."""
-        return self.services.realtime.read(self.site.site_id).last_5_minutes.visitors
+        """The visitors of the last 5 minutes. A visitor of two sites is two visitors, as in queries."""
+        return sum(self.services.realtime.read(site_id).last_5_minutes.visitors for site_id in self.site_ids)
 
     def ledger_days(self) -> dict[date, Counter[str]]:
-        """The site's counts by UTC day of the period, at most of the last 400 days."""
+        """The sites' counts by UTC day of the period, at most of the last 400 days."""
         period = self.period()
         last = min(period.last_day(), self.now.astimezone(UTC).date())
-        return self.services.ledger.of_site(
-            self.site.site_id, max(period.first_day(), last - MOST_LEFT_OUT), max(last, period.first_day())
-        )
+        return self._ledger(max(period.first_day(), last - MOST_LEFT_OUT), max(last, period.first_day()))
 
     def ledger_lately(self) -> Counter[str]:
-        """The site's counts of today and yesterday."""
+        """The sites' counts of today and yesterday."""
         today = self.now.astimezone(UTC).date()
-        days = self.services.ledger.of_site(self.site.site_id, today - ONE_DAY, today)
-        return sum(days.values(), Counter[str]())
+        return sum(self._ledger(today - ONE_DAY, today).values(), Counter[str]())
+
+    def _ledger(self, first: date, last: date) -> dict[date, Counter[str]]:
+        days: defaultdict[date, Counter[str]] = defaultdict(Counter)
+        for site_id in self.site_ids:
+            for day, counts in self.services.ledger.of_site(site_id, first, last).items():
+                days[day] += counts
+        return days
 
 
 def ask_about(
     services: PageServices, site_id: str, args: MultiDict[str, str] = ANY_PERIOD, budget: Budget | None = None
 ) -> SiteQuestion:
-    """The question that these parameters ask about a site. Without a period, a site that is new asks for today, if its
-    first event is found within `budget`.
+    """The question that these parameters ask about a site, or about several sites as one. Without a period, a site that
+    is new asks for today, if its first event is found within `budget`.
     """
-    if not viewer().may_read(services.site_called.id_of(check_site_id(site_id))):
-        abort(403)  # also if there is no such site: the answer does not reveal which sites exist
-    site, state = services.site_called(site_id), read_state(args, "30d")
+    state = read_state(args, "30d")
+    for name in (site_id, *state.others):
+        if not viewer().may_read(services.site_called.id_of(check_site_id(name))):
+            abort(403)  # also if there is no such site: the answer does not reveal which sites exist
+    site, *others = services.site_called.each([site_id, *state.others])
     if not state.saved_filters <= {each.id for each in site.saved_filters}:
         services.sites.read_again(site_id)  # another process may have saved it just now, and sent the browser here
         site = services.site_called(site_id)
     now = services.clock().astimezone(site.zone)
-    asked = SiteQuestion(services, site, state, now)
+    state = replace(state, others=tuple(each.site_id for each in others))
+    asked = SiteQuestion(services, site, state, now, others)
     if {"period", "from", "to"}.isdisjoint(args):
         first = _earliest_within(asked, budget)
         if first and now - first < _NEW:
-            return SiteQuestion(services, site, read_state(args, "day"), now)
+            return replace(asked, state=replace(state, period="day"))
     return asked
 
 
 def check_editor(asked: SiteQuestion, refusal: str) -> None:
     """End the request with 403 and this text, unless the viewer may edit the site."""
-    if not viewer().may_edit(asked.site.site_id):
+    if not asked.may_edit:
         abort(403, refusal)
 
 
@@ -129,7 +149,7 @@ def back_to(asked: SiteQuestion, state: PageState, part: str = "") -> Response:
 
 
 def _earliest_within(asked: SiteQuestion, budget: Budget | None) -> datetime | None:
-    """When the first event of the site was. None if it has none, or if it is not found in time."""
+    """When the first event of the sites was. None if they have none, or if it is not found in time."""
     try:
         return asked.earliest(budget)
     except Refused:

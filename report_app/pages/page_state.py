@@ -1,4 +1,5 @@
-"""The state of a dashboard, which its URL holds: period, comparison, grain, figure, filters and open tabs. Pure.
+"""The state of a dashboard, which its URL holds: period, comparison, grain, figure, filters, open tabs, and the sites
+that are shown as one. Pure.
 
 `?period=30d&compare=year_over_year&f=is,country,DE,FR&f=contains,page,/blog&tabs=pages.entry`. Each `f` is a filter,
 and all filters must match. Within a filter, commas separate values, and semicolons separate conditions of which one
@@ -18,7 +19,7 @@ from werkzeug.datastructures import MultiDict
 from analytics.queries.local_time import time_labels
 from analytics.queries.periods import ONE_DAY, grain_for
 from analytics.queries.query import GRAINS, PROPS, VISIT_NUMBERS, Grain, Period, count_labels
-from analytics.queries.query_schema import OPERATORS, OPERATORS_OF_NUMBERS, day_of
+from analytics.queries.query_schema import MOST_SITES, OPERATORS, OPERATORS_OF_NUMBERS, day_of
 from report_app.texts import lazy
 from report_app.url_parameters import PROP, SHORT_DIMENSIONS, short
 
@@ -44,6 +45,7 @@ COMPARISON_NAMES = {
     "none": lazy("No comparison"),
 }
 FIGURES = ("visitors", "visits", "pageviews", "views_per_visit", "bounce_rate", "visit_duration")
+OTHER_SITES = "with"  # the parameter of each site that is shown as one with that of the page
 SEGMENT = "segment"  # instead of a dimension: the values are the ids of saved filters
 _TRIMMED = ("day", "month", "year")  # they end in the future
 _MOST_POINTS = 750  # of the chart: a month of hours
@@ -81,7 +83,8 @@ class PageState:
     """`first` and `last` are set if, and only if, `period` is CUSTOM. So are `compare_first` and `compare_last`, if
     `compare` is. `grain` is "" for the default of the period.
     `tabs` holds the open tab of each panel that does not show its first one. `search` and `page` are those of a full
-    list; the first page is 1. `embed` is the token of a page in a frame (page_access.py).
+    list; the first page is 1. `embed` is the token of a page in a frame (page_access.py). `others` are the sites that
+    are shown as one with the site of the page.
     """
 
     period: str
@@ -97,6 +100,7 @@ class PageState:
     search: str = ""
     page: int = 1
     embed: str = ""
+    others: tuple[str, ...] = ()
 
     # What it asks
 
@@ -107,7 +111,7 @@ class PageState:
             days = [day.isoformat() for day in (self.compare_first, self.compare_last) if day]
             include["comparisons"] = {"mode": self.compare} | ({"date_range": days} if days else {})
         return {
-            "site_id": site_id,
+            "site_id": [site_id, *self.others] if self.others else site_id,
             "date_range": self._date_range(now.date()),
             "filters": [_as_json(each) for each in self.filters],
             "include": include,
@@ -193,6 +197,7 @@ class PageState:
             pairs.append(("compare", self.compare))
         names = ("grain", "figure", "search", "page", "embed")
         pairs += [(name, str(getattr(self, name))) for name in names if getattr(self, name) != getattr(plain, name)]
+        pairs += [(OTHER_SITES, each) for each in self.others]
         pairs += [("f", ";".join(term.as_text() for term in each)) for each in self.filters]
         if self.tabs:
             pairs.append(("tabs", ",".join(f"{panel}.{_quoted(tab)}" for panel, tab in self.tabs)))
@@ -224,6 +229,7 @@ def read_state(args: MultiDict[str, str], default_period: str) -> PageState:
         search=args.get("search", "").strip(),
         page=_page(args.get("page", "")),
         embed=args.get("embed", ""),
+        others=tuple(dict.fromkeys(args.getlist(OTHER_SITES)[:MOST_SITES])),
     )
     added = _added(args)
     return state.with_term(added, joined=args.get("join") == "or") if added else state

@@ -4,17 +4,23 @@
 A site_id may hold slashes, so it is the end of each path. The query string is the state of the page (page_state.py).
 """
 
+from urllib.parse import urlencode
+
 from flask import Response, abort, redirect, request
+from werkzeug.datastructures import MultiDict
 from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.languages import gettext
 from analytics.sites.schema import LARGEST_SAVED_ID
 from report_app.csv_output import as_csv
+from report_app.page_access import site_path, viewer
 from report_app.page_blueprint import PageBlueprint
 from report_app.pages import annotations, dashboard, explorations, overview, saved_filters
-from report_app.pages.page_reports import PageServices, SiteQuestion, ask_about
+from report_app.pages.page_reports import ANY_PERIOD, PageServices, SiteQuestion, ask_about
+from report_app.pages.page_state import OTHER_SITES
 from report_app.pages.panels import PANELS, Panel
 from report_app.pages.rendering import show
+from report_app.pages.visitors import visitors_page
 from report_app.url_parameters import PROP
 
 
@@ -23,6 +29,15 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
 
     def asked(site_id: str) -> SiteQuestion:
         return ask_about(services, site_id, request.args)
+
+    def asked_at_any_time(site_id: str) -> SiteQuestion:
+        return ask_about(services, site_id, ANY_PERIOD | request.args)
+
+    @blueprint.get("/sites")
+    def several_sites() -> BaseResponse:
+        """The form that chooses sites leads to the page that shows them as one."""
+        viewer()
+        return redirect(_page_of_sites(request.args), 303)
 
     @blueprint.get("/site/<path:site_id>", merge_slashes=False)
     def site(site_id: str) -> BaseResponse:
@@ -79,11 +94,11 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
 
     @blueprint.get("/parts/live/<path:site_id>", merge_slashes=False)
     def live(site_id: str) -> Response:
-        return show("live.html", here=ask_about(services, site_id).here_now())
+        return show("live.html", here=asked_at_any_time(site_id).here_now())
 
     @blueprint.get("/parts/first-event/<path:site_id>", merge_slashes=False)
     def first_event(site_id: str) -> Response:
-        return dashboard.first_event_part(ask_about(services, site_id))
+        return dashboard.first_event_part(asked_at_any_time(site_id))
 
     @blueprint.get("/parts/suggestions/<path:site_id>", merge_slashes=False)
     def suggestions(site_id: str) -> Response:
@@ -92,6 +107,10 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
     @blueprint.get("/parts/card/<path:site_id>", merge_slashes=False)
     def card(site_id: str) -> Response:
         return overview.card_part(ask_about(services, site_id))
+
+    @blueprint.get("/visitors/<path:site_id>", merge_slashes=False)
+    def visitors(site_id: str) -> Response:
+        return visitors_page(asked(site_id), request.args.get("visitor", ""))
 
     @blueprint.get("/list/<name>/<path:site_id>", merge_slashes=False)
     def full_list(name: str, site_id: str) -> Response:
@@ -122,6 +141,14 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
         return as_csv(*dashboard.panel_table(_panel(name), asked(site_id)))
 
     return blueprint
+
+
+def _page_of_sites(args: MultiDict[str, str]) -> str:
+    """The address of the page of the sites that a form chose. The other parameters stay."""
+    first, *others = args.getlist(OTHER_SITES) or [""]
+    kept = [(name, value) for name, value in args.items(multi=True) if name != OTHER_SITES]
+    query = urlencode([*kept, *((OTHER_SITES, each) for each in others)])
+    return f"{site_path(first)}?{query}" if first else "/"
 
 
 def _panel(name: str) -> Panel:

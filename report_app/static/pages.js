@@ -211,6 +211,10 @@ document.addEventListener('change', ({ target }) => {
   value.placeholder = value.title = { duration: texts.duration_hint, views: texts.number_hint }[target.value] ?? ''
 })
 
+// A new site gets the time zone of the browser, which may be changed.
+
+for (const field of document.querySelectorAll('[data-own-zone]')) field.value = Intl.DateTimeFormat().resolvedOptions().timeZone || field.value
+
 // Keys
 
 const isTyping = (element) => element.matches('input, select, textarea, [contenteditable]')

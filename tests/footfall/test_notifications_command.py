@@ -49,8 +49,12 @@ def test_a_rule_is_added_listed_tested_and_removed(run: Run, mailbox: Mailbox):
     assert [message["To"] for message in mailbox.messages] == ["ann@example.com"]
     assert "sent      email    ann@example.com  shop: a test notification" in run("log").stdout
     assert run("log", "--state", "failed").stdout == ""
+    assert run("change", rule, "--threshold", "9", "--target", "eve@example.com").exit_code == 0
+    assert run("list").stdout.splitlines()[1].split() == [rule, "lag", "9", "email", "eve@example.com", "shop"]
+    assert "threshold: " in run("change", rule, "--threshold", "0").stderr
     assert run("remove", rule).exit_code == 0
     assert run("remove", rule).exit_code == 1
+    assert "there is no rule" in run("change", rule, "--threshold", "7").stderr
     assert run("test", rule).exit_code == 1
 
 

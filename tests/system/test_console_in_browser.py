@@ -62,7 +62,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory, system: System) -> Iterator
         for name, text in (("email", email), ("name", "Olga"), ("password", PASSWORD)):
             page.one(f"[name={name}]").send_keys(text)
         page.one("main button").click()
-        wait_for(lambda: page.driver.current_url == f"{system.report}/", "the overview")
+        wait_for(lambda: "/join/" not in page.driver.current_url, "the account")
         yield driver
 
 
@@ -156,13 +156,20 @@ def test_a_purge_asks_with_the_count(page: Page, busy: System):
     assert page.texts(".done") == ["1 dead letter is purged."]
 
 
-def test_a_site_is_added_and_waits_for_its_first_event(page: Page):
+def test_a_site_is_added_and_waits_for_its_first_event(page: Page, busy: System):
     site = f"new-{uuid4().hex[:8]}"
     page.open("/")
     page.click(".page-head a")
     page.one("[name=site_id]").send_keys(site, Keys.TAB, f"{site}.example", Keys.ENTER)
     wait_for(lambda: page.driver.current_url.endswith(f"/site/{site}"), "the site")
     assert f'data-site="{site}"' in page.one("pre").text
+    page.click(".other-ways summary")
+    assert f"pixel.gif?site_id={site}" in page.one(".other-ways").text
+    send(busy, {"site_id": site, "event_type": "pageview", "url": "https://elsewhere.example/"})
+    wait_for(lambda: "Other hosts (1)" in page.one("#hero").text, "why the event was dropped")
+    assert page.one(".other-ways").get_attribute("open")
+    send(busy, {"site_id": site, "event_type": "pageview", "url": f"https://{site}.example/here"})
+    wait_for(lambda: page.driver.find_elements(By.ID, "panel-pages"), "the dashboard")
 
 
 def test_a_rule_is_added_and_tested_and_the_log_says_why_it_failed(page: Page, busy: System):
@@ -174,6 +181,12 @@ def test_a_rule_is_added_and_tested_and_the_log_says_why_it_failed(page: Page, b
     Select(page.one("[name=channel]")).select_by_visible_text("webhook")
     page.one("[name=target]").send_keys("http://127.0.0.2/hook", Keys.ENTER)
     wait_for(lambda: any("whsec_" in text for text in page.texts(".secret")), "the secret")
+    page.open("/ops/notifications")
+    page.click("[aria-label^='Change the rule lag of console-shop']")
+    page.one("[name=threshold]").clear()
+    page.one("[name=threshold]").send_keys("9", Keys.ENTER)
+    wait_for(lambda: page.texts(".done") == ["The rule is changed."], "the change")
+    assert "9 minutes" in page.one("main").text
     page.click("[aria-label='Send a test of the rule lag of console-shop to http://127.0.0.2/...']")
     assert page.texts(".done") == [TEST_WAITS]
     assert busy.run_celery("call", "tasks.notifications.send_notifications").returncode == 0

@@ -352,6 +352,29 @@ def test_journeys_are_walked_and_retention_has_a_grain(page: Page, visited: Syst
     assert page.texts("#panel-retention tbody td:nth-child(2)") == [f"{each['visitors']:,}" for each in cohorts]
 
 
+def test_several_sites_are_chosen_and_shown_as_one(page: Page, system: System):
+    sites = [f"{name}-{uuid4().hex[:8]}" for name in ("one", "two")]
+    visit = {"event_type": "pageview", "path": "/", "ip": "192.0.2.1", "user_agent": FIREFOX}
+    send(system, *(visit | {"site_id": site} for site in sites))
+    wait_for(lambda: ask(system, site_id=sites, metrics=["events"])[0]["metrics"] == [2], "both events")
+    page.open("/")
+    for site in sites:
+        page.click(f"[aria-label='Choose {site}']")
+    page.click("#several button")
+    assert page.one("h1").get_attribute("textContent") == " + ".join(sites)
+    assert f"with={sites[1]}" in page.query
+    assert page.figures[:3] == ["2", "2", "2"]
+    page.click("#pages-row-1")
+    assert f"with={sites[1]}&f=is,page,/" in page.query
+    wait_for(lambda: page.texts(".live") == ["2 here now"], "the visitors of now")
+    page.click(".pick.site")
+    page.click(f".sites [aria-label='Choose {sites[0]}']")
+    page.click(".sites button")
+    assert page.one("h1").get_attribute("textContent") == sites[1]
+    assert page.figures[0] == "1"
+    assert page.texts(".chip")[0].startswith("Page is /")
+
+
 def test_a_theme_is_kept(page: Page, visited: System):
     page.open(f"/site/{SITE}?period=7d")
     page.one(".top .icon").click()

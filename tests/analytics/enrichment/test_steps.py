@@ -222,6 +222,8 @@ def test_events_of_excluded_pages_are_dropped():
 
 def test_bots_are_dropped_and_an_empty_user_agent_is_not_a_bot():
     assert dropped(client=GOOGLEBOT, path="/") == "bot"
+    crawler = Client(user_agent="Mozilla/5.0 (compatible; claudebot/1.0)")
+    assert dropped(client=crawler, path="/") == "ai_crawler:ClaudeBot"
     assert enriched(client=Client(address="192.0.2.1"), path="/").path == "/"
     assert enriched(client=Client(user_agent="curl/8.5.0"), path="/").described == {
         "browser": "curl", "browser_version": "8.5"

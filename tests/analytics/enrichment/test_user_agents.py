@@ -1,11 +1,12 @@
 """User agents: browsers, systems, devices, and programs."""
 
+import re
 import time
 
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
-from analytics.enrichment.user_agents import Agent, agent_of
+from analytics.enrichment.user_agents import Agent, agent_of, ai_crawlers
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 IOS = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
@@ -91,7 +92,8 @@ def test_browser_system_and_device_are_derived_from_the_user_agent(user_agent: s
     ],
 )
 def test_a_crawler_is_a_bot(user_agent: str):
-    assert agent_of(user_agent) == Agent(is_bot=True)
+    agent = agent_of(user_agent)
+    assert agent == Agent(is_bot=True, ai_crawler=agent.ai_crawler)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +162,13 @@ def test_no_user_agent_takes_long(piece: str):
 @pytest.mark.parametrize("start", ["Mozilla/5.0 (X11; Linux x86_64; rv:142.0) Gecko/20100101 Firefox/142.0", "app/1"])
 def test_half_a_surrogate_pair_in_a_user_agent_causes_no_error(start: str):
     assert agent_of(f"{start} \ud83d") == agent_of(f"{start} ?")
+
+
+def test_every_ai_crawler_has_a_name_of_its_own_without_spaces():
+    tagged = [each for each in CRAWLER_USER_AGENTS_DATA if "ai-crawler" in each["tags"]]
+    assert len(ai_crawlers()) == len(tagged) > 50
+    assert {"GPTBot", "ClaudeBot", "PerplexityBot", "CCBot", "Bytespider", "OAI-SearchBot"} <= set(ai_crawlers())
+    assert all(re.fullmatch("[A-Za-z0-9-]+", name) for name in ai_crawlers())
+    agent = agent_of("Mozilla/5.0 (compatible; GPTBot/1.2; +https://openai.com/gptbot)")
+    assert agent == Agent(is_bot=True, ai_crawler="GPTBot")
+    assert agent_of("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)") == Agent(is_bot=True)

@@ -28,7 +28,9 @@ ROLES = ["guest", "stranger", "viewer", "editor", "owner"]
 
 PARTS = ("hero", "left-out", "live", "world", "first-event", "suggestions", "card", "panel/<name>", "explore/<name>")
 TABLES = ("<name>", "chart", "left-out", "funnel", "retention", "journeys")
-REPORTS = ("/site", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS))
+REPORTS = (
+    "/site", "/visitors", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS),
+)  # fmt: skip
 
 CONSOLE = (
     "GET /ops", "GET /ops/ledger", "GET /ops/rates", "GET /ops/workers", "GET /ops/segments", "GET /ops/sites",
@@ -42,6 +44,7 @@ CONSOLE = (
     "POST /ops/users/<uuid:user_id>/role", "POST /ops/users/<uuid:user_id>/sign-out",
     "POST /ops/users/<uuid:user_id>/two-step-off", "POST /ops/users/<uuid:user_id>/remove",
     "GET /ops/notifications", "GET /ops/notifications/new", "POST /ops/notifications/new",
+    "GET /ops/notifications/<uuid:rule_id>/edit", "POST /ops/notifications/<uuid:rule_id>/edit",
     "POST /ops/notifications/<uuid:rule_id>/test", "GET /ops/notifications/<uuid:rule_id>/remove",
     "POST /ops/notifications/<uuid:rule_id>/remove",
     *(f"GET /parts/ops/{part}" for part in ("journal", "today", "segments", "findings", "workers")),
@@ -64,6 +67,7 @@ RULES = {
     "POST /remove-filter/<int(max=2147483647):filter_id>/<path:site_id>": {"owner", "editor"},
     "POST /annotate/<path:site_id>": {"owner", "editor"},
     "POST /remove-annotation/<annotation_id>/<path:site_id>": {"owner", "editor"},
+    "GET /sites": {"stranger", "viewer", "editor", "owner"},
     "GET /account": {"stranger", "viewer", "editor", "owner"},
     "POST /account/password": {"stranger", "viewer", "editor", "owner"},
     "POST /account/language": {"stranger", "viewer", "editor", "owner"},
@@ -381,6 +385,20 @@ def test_a_shared_link_with_a_password_asks_for_it_and_limits_guesses(
     assert guest.get(PAGE).json["read"]
     other = browser()
     assert [other.post(link, password="wrong").status_code for _ in range(14)][-1] == 429
+
+
+def test_a_shared_link_opens_with_a_saved_filter_as_long_as_there_is_one(
+    person: Callable[[str], Browser], browser: MakeBrowser, timed: Services
+):
+    editor, guest, saved = person("editor"), browser(), timed.sites.save_filter(SITE, "German", '[["is","a",["b"]]]')
+    timed.sites.save_filter(SITE, "Own", "[]")
+    assert '<option value="1">German</option>' in editor.get(f"/sharing/{SITE}").text
+    link = make_link(editor, saved_filter=str(saved.id))
+    assert path_of(guest.get(link)) == f"/site/{SITE}?f=is,segment,{saved.id}"
+    assert editor.post(f"/sharing/{SITE}", name="For Max", days="7", saved_filter="9").status_code == 400
+    timed.sites.remove_filter(SITE, saved.id)
+    timed.sites.read_again(SITE)
+    assert path_of(guest.get(link)) == f"/site/{SITE}"
 
 
 def test_a_link_of_another_site_is_not_revoked(person: Callable[[str], Browser], sharing: SharingStore):

@@ -204,3 +204,46 @@ def test_hostile_text_is_escaped(owner: Browser, real: Services):
     for page in pages:
         assert "<img" not in page.text
     assert unescape(pages[0].text).count(HOSTILE) >= 5
+
+
+def test_a_rule_is_changed_and_keeps_what_it_notified_of(owner: Browser, real: Services):
+    rule = add(real)
+    edit = f"{PAGE}/{rule.id}/edit"
+    assert real.notifications.begin(rule, "2026-11-22T10:00:00", message_of_test(rule, ""), real.now())
+    form = owner.get(edit).text
+    assert "token=1" not in form
+    assert 'value="60"' in form
+    assert path_of(owner.post(edit, threshold="30", target="")) == PAGE
+    (changed,) = real.notifications.rules()
+    assert (changed.id, changed.target, changed.threshold, changed.secret) == (rule.id, rule.target, 30, rule.secret)
+    assert changed.occasion == "2026-11-22T10:00:00"
+    assert path_of(owner.post(edit, threshold="", target="https://example.net/other")) == PAGE
+    (changed,) = real.notifications.rules()
+    assert (changed.target, changed.threshold) == ("https://example.net/other", 60)
+    assert "Change the rule silence of shop" in owner.get(edit).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "name", "said"),
+    [
+        ({"threshold": "0"}, "threshold", "Must be greater than or equal to 1"),
+        ({"target": "http://user@example.com"}, "target", "Not a URL such as https://example.com/hook"),
+        ({"goal": "Sing-up"}, "goal", "Did you mean 'Sign-up'?"),
+        ({"period": "year"}, "period", "Must be one of"),
+    ],
+)
+def test_a_change_that_is_wrong_changes_nothing(
+    owner: Browser, real: Services, fields: dict[str, str], name: str, said: str
+):
+    rule = add(real, kind="goal", goal="Sign-up", threshold=7)
+    sent = {"goal": "Sign-up", "period": "week", "threshold": "8", "target": ""} | fields
+    refused = owner.post(f"{PAGE}/{rule.id}/edit", **sent)
+    assert refused.status_code == 400
+    (error,) = errors_in(refused.text)
+    assert said in error
+    assert f'id="{name}-error"' in refused.text
+    assert real.notifications.rules() == [rule]
+
+
+def test_a_rule_that_is_gone_is_not_changed(owner: Browser):
+    assert owner.get(f"{PAGE}/{NO_ID}/edit").status_code == 404

@@ -9,6 +9,13 @@ from config.services import Services
 from tests.support.accounts import Browser, errors_in, path_of
 
 
+def test_an_owner_without_a_site_is_asked_for_one(owner: Browser, real: Services):
+    html = {"Accept": "text/html"}
+    assert path_of(owner.get("/", headers=html)) == "/ops/sites/new"
+    real.sites.put(Site("shop"))
+    assert owner.get("/", headers=html).status_code == 200
+
+
 def test_a_site_is_added_and_waits_for_its_first_event(owner: Browser, real: Services):
     added = owner.post("/ops/sites/new", site_id="shop", domain="shop.example", timezone="Europe/Berlin")
     assert path_of(added) == "/site/shop"

@@ -10,12 +10,15 @@ from html.parser import HTMLParser
 from typing import ClassVar
 from urllib.parse import unquote
 from uuid import uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask.testing import FlaskClient
 from pymongo.database import Database
 
+from analytics.accounts.user import Role
 from analytics.events.account import Account
+from analytics.events.schema import load_event
 from analytics.journal.journal import Line
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
@@ -26,7 +29,7 @@ from config.settings import Settings
 from report_app import create_app
 from report_app.pages.exploration_rows import EXPLORATIONS
 from report_app.pages.panels import PANELS
-from tests.support.accounts import Browser, make_owner
+from tests.support.accounts import Browser, make_member, make_owner
 from tests.support.services import tell
 
 MOST_BYTES = 150_000  # of a page with all that it loads, gzipped
@@ -163,7 +166,11 @@ def closed(settings: Settings, services: Services) -> FlaskClient:
 
 ALL = [
     "/",
-    *(f"{path}/shop" for path in ("/site", *PARTS, *EXPLORED, *LISTS, "/parts/first-event", "/parts/suggestions")),
+    "/sites",
+    *(
+        f"{path}/shop"
+        for path in ("/site", "/visitors", *PARTS, *EXPLORED, *LISTS, "/parts/first-event", "/parts/suggestions")
+    ),
     *(f"/csv/{name}/shop" for name in ("pages", "chart", "left-out", *EXPLORATIONS)),
 ]
 
@@ -187,6 +194,96 @@ def test_without_a_sign_in_there_is_only_the_way_to_it(closed: FlaskClient, stor
     assert part.headers["HX-Redirect"].startswith("/login?next=")
 
 
+# Several sites as one
+
+
+@pytest.fixture
+def two_sites(database: Database) -> None:
+    """Ann visits both sites, Bob the shop, and Eve the blog."""
+    tell(
+        database,
+        {"at": "22 11:58:00", "path": "/", "country": "DE"},
+        {"at": "22 11:58:30", "path": "/", "user_id": "bob"},
+        {"at": "22 11:59:00", "site_id": "blog", "path": "/post", "country": "DE"},
+        {"at": "22 11:59:30", "site_id": "blog", "path": "/post", "user_id": "eve", "event_type": "signup"},
+    )
+
+
+BOTH = "period=7d&with=blog"
+
+
+def test_several_sites_as_one_have_the_figures_of_the_api(report: FlaskClient, two_sites: None):
+    page = report.get(f"/site/shop?{BOTH}").text
+    assert "<title>shop + blog" in page
+    body = {"site_id": ["shop", "blog"], "metrics": ["visitors", "visits", "pageviews"], "date_range": "day"}
+    (row,) = report.post("/api/v2/query", json=body).json["results"]
+    assert re.findall('class="v">([^<]*)<', page)[:3] == [str(n) for n in row["metrics"]] == ["4", "4", "3"]
+    assert "<i></i>4 here now" in report.get("/parts/live/shop?with=blog").text
+    assert "<i></i>2 here now" in report.get("/parts/live/shop").text
+    assert (
+        report.get(f"/csv/pages/shop?{BOTH}").text.splitlines()[1:]
+        == report.get("/csv/pages/blog?period=7d&with=shop").text.splitlines()[1:]
+    )
+
+
+@pytest.mark.parametrize("path", [*PARTS, *EXPLORED, *LISTS, *(f"/csv/{name}" for name in ("chart", *EXPLORATIONS))])
+def test_every_part_shows_several_sites_as_one_and_links_to_them(report: FlaskClient, two_sites: None, path: str):
+    part = report.get(f"{path}/shop?{BOTH}")
+    assert part.status_code == 200
+    links = [str(value) for _, attributes in Tags(part.text).found for name, value in attributes.items()
+             if name in ("href", "action", "hx-get") and "?" in str(value) and "assets" not in str(value)]  # fmt: skip
+    assert [link for link in links if "with=blog" not in link] == []
+
+
+def test_what_was_left_out_of_several_sites_is_summed(report: FlaskClient, services: Services, two_sites: None):
+    day = services.now().date()
+    services.journal.append([Line(Account(site, day), "dropped:refused_by_visitor") for site in ("shop", "blog")])
+    assert report.get(f"/csv/left-out/shop?{BOTH}").text.splitlines()[1] == "Refused by the visitor,2"
+
+
+def test_ai_crawlers_are_listed_by_name(report: FlaskClient, services: Services):
+    crawlers, day = "/parts/left-out/shop?period=7d&tab=crawlers", services.now().date()
+    assert "Nothing was left out" in report.get(crawlers).text
+    services.journal.append([Line(Account("shop", day), "dropped-later:bot") for _ in range(2)])
+    assert "No AI crawler was left out" in report.get(crawlers).text
+    services.journal.append([Line(Account("shop", day), "dropped-later:ai_crawler:GPTBot")])
+    assert "GPTBot" in report.get(crawlers).text
+    assert "GPTBot" not in report.get("/parts/left-out/shop?period=7d").text
+    rows = report.get("/csv/left-out/shop?period=7d").text.splitlines()[1:]
+    assert rows == ["Bots and crawlers,2", "AI crawlers: GPTBot,1"]
+
+
+def test_sites_of_other_time_zones_are_not_shown_as_one(report: FlaskClient, services: Services, two_sites: None):
+    services.sites.put(Site("blog", zone=ZoneInfo("Asia/Tokyo")))
+    page = report.get(f"/site/shop?{BOTH}")
+    assert page.status_code == 200
+    assert "Expected sites with the same time zone but got shop UTC, blog Asia/Tokyo" in page.text
+    assert "Choose other sites." in page.text
+
+
+def test_a_viewer_needs_a_role_for_each_of_several_sites(settings: Settings, services: Services, two_sites: None):
+    make_member(services.accounts, "max@example.org", "shop", Role.EDITOR)
+    max_ = Browser(create_app(replace(settings, report_key="a-report-key-for-tests"), services))
+    max_.sign_in("max@example.org")
+    for path in ("/site", *PARTS, *EXPLORED, *LISTS, "/csv/chart", "/parts/suggestions", "/parts/first-event"):
+        if path != "/parts/card":
+            assert (max_.get(f"{path}/shop?{BOTH}").status_code, path) == (403, path)
+    assert max_.get("/site/shop?period=7d").status_code == 200
+    make_owner(services.accounts, "olga@example.org")
+    olga = Browser(max_.client.application)
+    olga.sign_in("olga@example.org")
+    page = olga.get(f"/site/shop?{BOTH}").text
+    assert "Annotate" not in page
+    assert "Annotate" in olga.get("/site/shop?period=7d").text
+
+
+def test_the_form_of_sites_leads_to_the_first_with_the_others(report: FlaskClient):
+    chosen = report.get("/sites?period=7d&f=is,country,DE&with=a%26b&with=blog&with=%2F%2Fevil.example")
+    assert chosen.location == "/site/a%26b?period=7d&f=is%2Ccountry%2CDE&with=blog&with=%2F%2Fevil.example"
+    assert report.get("/sites?with=//evil.example").location == "/site///evil.example"
+    assert report.get("/sites").location == "/"
+
+
 # States
 
 
@@ -207,7 +304,7 @@ def breaking(settings: Settings, services: Services) -> Breaking:
         def answer(self, query: object, budget: object) -> Answer:
             raise self._error
 
-        def earliest(self, site_id: str, budget: object = None) -> None:
+        def earliest_of(self, site_ids: list[str], budget: object = None) -> None:
             return
 
         def read(self, site_id: str) -> None:
@@ -288,7 +385,7 @@ def test_a_page_without_a_period_does_not_wait_for_the_first_event(settings: Set
     class Slow:
         budgets: ClassVar[list[Budget]] = []
 
-        def earliest(self, site_id: str, budget: Budget) -> None:
+        def earliest_of(self, site_ids: list[str], budget: Budget) -> None:
             self.budgets.append(budget)
             raise budget.refusal()
 
@@ -313,7 +410,7 @@ def test_a_part_without_a_period_does_not_ask_for_the_first_event(services: Serv
     class Counting:
         asked = 0
 
-        def earliest(self, site_id: str, budget: object = None) -> None:
+        def earliest_of(self, site_ids: list[str], budget: object = None) -> None:
             Counting.asked += 1
 
         def __getattr__(self, name: str) -> object:
@@ -350,6 +447,10 @@ def test_a_site_without_events_shows_the_snippet_and_says_what_was_left_out(
     assert "No event is stored yet" in page
     services.journal.append([Line(Account("unused", services.now().date()), "dropped:refused_by_visitor")])
     assert "Refused by the visitor" in report.get("/parts/first-event/unused").text
+    services.journal.append([Line.of(load_event({"site_id": "unused", "event_type": "pageview"}, services.now()))])
+    assert "1 event arrived, and will be stored soon" in report.get("/parts/first-event/unused").text
+    for way in ("pixel.gif?site_id=unused", "/event -d", "footfall import FILE --site unused"):
+        assert way in page
 
 
 def test_the_first_event_opens_the_dashboard(report: FlaskClient, database: Database):

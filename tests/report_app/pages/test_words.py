@@ -11,7 +11,7 @@ from analytics.enrichment.channels import CHANNEL_RULES, UNASSIGNED
 from analytics.languages import speaking
 from analytics.queries.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS, VISIT_NUMBERS
 from analytics.reports.results import Metric, MoneyAmount
-from report_app.pages.left_out import count_left_out, left_out
+from report_app.pages.left_out import ai_crawlers_of, count_left_out, left_out
 from report_app.pages.words import (
     CHANNEL_NAMES,
     DIMENSION_NAMES,
@@ -119,6 +119,18 @@ def test_buckets_and_ticks():
     assert bucket_name("2026-11-01", "month") == "November 2026"
     assert tick_name("2026-11-21 14:00:00", "hour", one_day=True) == "14:00"
     assert tick_name("2026-11-21 14:00:00", "hour", one_day=False) == "21 Nov"
+
+
+def test_ai_crawlers_are_one_reason_and_have_names():
+    days = [
+        Counter({"accepted": 9, "dropped-later:ai_crawler:GPTBot": 2, "dropped-later:bot": 4}),
+        Counter({"dropped-later:ai_crawler:GPTBot": 1, "dropped-later:ai_crawler:ClaudeBot": 5}),
+    ]
+    assert [(each.name, each.count) for each in left_out(days)] == [("AI crawlers", 8), ("Bots and crawlers", 4)]
+    assert [(each.name, each.count) for each in ai_crawlers_of(days)] == [("ClaudeBot", 5), ("GPTBot", 3)]
+    by_name = [(each.name, each.count) for each in left_out(days, by_crawler=True)]
+    assert by_name == [("AI crawlers: ClaudeBot", 5), ("Bots and crawlers", 4), ("AI crawlers: GPTBot", 3)]
+    assert [count_left_out(day) for day in days] == [6, 6]
 
 
 def test_left_out_is_all_that_does_not_count_and_nothing_else():
