@@ -97,7 +97,7 @@ def marked_query(query: Query) -> Query:
     )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_text_of_a_user_becomes_sql(data: st.DataObject):
     """And a plan lists all columns that its statement reads."""

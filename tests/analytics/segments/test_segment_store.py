@@ -388,7 +388,7 @@ def copied(rig: Rig) -> Reports:
 
     def numbered(n: int) -> dict[str, Any]:
         more = {"source": f"source {n % 7}", "props": {"plan": f"plan {n % 11}", "text": "x" * (n % 40)}}
-        return event(NOON + n * MINUTE, user_id=f"visitor {n % 90}", path=paths[n % 4], **more)
+        return event(NOON + n * 1000, user_id=f"visitor {n % 90}", path=paths[n % 4], **more)
 
     rig.store(*map(numbered, range(600)))
     rig.builder.build("site", "month", MONTH)
