@@ -44,6 +44,7 @@ _CODES = {
     "week": lazy("week"),
     "month": lazy("month"),
     "waiting": lazy("waiting"),
+    "sending": lazy("sending"),
     "sent": lazy("sent"),
     "failed": lazy("failed"),
     "active": lazy("active"),
