@@ -17,7 +17,7 @@ from tests.support.accounts import Browser
 # What is no text of ours: names of users and sites, values that were sent, and what is the same in every language.
 SAME = re.compile(
     r"Footfall|CSV|UTC|Esc|[A-Z]|kB|MB|English|Deutsch|min|ms|events|segments|Europe/Berlin|Slack"
-    r"|shop(\.example)?|olga@example\.org|Olga?|OL|Deutschland|Frankreich|Google|plan|pro|signup|not_json|dead_letters|pricing|bob|nothing-yet"
+    r"|shop(\.example)?|olga@example\.org|Olga?|OL|Deutschland|Frankreich|Google|plan|pro|signup|not_json|invalid_event|refused|poison|dead_letters|pricing|bob|nothing-yet"
     r"|(Mo|Di|Mi|Do|Fr|Sa|So|Jan|Feb|März|Apr|Mai|Juni|Juli|Aug|Sept|Okt|Nov|Dez)"
 )
 
