@@ -11,14 +11,16 @@ from config.services import Services
 from report_app.pages.explorations import EXPLORATIONS
 from report_app.pages.panels import PANELS
 from tests.report_app.console.conftest import OLGA, Tell
+from tests.report_app.console.test_console_notifications import add as add_rule
 from tests.report_app.test_translation import Texts
 from tests.support.accounts import Browser
 
 # What is no text of ours: names of users and sites, values that were sent, and what is the same in every language.
 SAME = re.compile(
     r"Footfall|CSV|UTC|Esc|[A-Z]|kB|MB|English|Deutsch|min|ms|events|segments|Europe/Berlin|Slack"
-    r"|shop(\.example)?|olga@example\.org|Olga?|OL|Deutschland|Frankreich|Google|plan|pro|signup|not_json|dead_letters|pricing|bob|nothing-yet"
+    r"|shop(\.example)?|olga@example\.org|Olga?|OL|Deutschland|Frankreich|Google|plan|pro|signup|not_json|invalid_event|refused|poison|dead_letters|pricing|bob|nothing-yet"
     r"|(Mo|Di|Mi|Do|Fr|Sa|So|Jan|Feb|März|Apr|Mai|Juni|Juli|Aug|Sept|Okt|Nov|Dez)"
+    r"|ann|https|example\.com/"
 )
 
 
@@ -47,23 +49,25 @@ def unmarked(page: str) -> list[str]:
 
 
 def test_every_page_is_translated(owner: Browser, real: Services, tell: Tell, marking: None):
-    real.sites.put(Site("shop", domains=("shop.example",)))
+    real.sites.put(Site("shop", domains=("shop.example",), shows_visitors=True))
     tell(
         {"path": "/", "country": "DE", "source": "Google"},
         {"path": "/pricing", "country": "FR", "user_id": "bob"},
         {"event_type": "signup", "props": {"plan": "pro"}, "path": "/"},
         "not json",
     )
-    user = real.accounts.find(OLGA)
+    user, rule = real.accounts.find(OLGA), add_rule(real)
     assert user
     paths = [
         "/", "/login", "/account", "/account/two-step", "/account/two-step/off", "/members/shop", "/sharing/shop",
         "/join/nothing", "/site/shop?period=day", "/site/shop?period=7d&f=is,country,DE", "/site/nothing-yet",
         "/site/shop?from=2026-01-01&to=2026-01-31", "/parts/card/shop", "/parts/live/shop", "/parts/world/shop",
-        "/parts/left-out/shop?period=day", "/parts/left-out/shop?period=day&tab=days",
+        "/parts/left-out/shop?period=day", "/parts/left-out/shop?period=day&tab=days", "/visitors/shop",
+        "/parts/left-out/shop?period=day&tab=crawlers", "/visitors/shop?visitor=bob", "/site/shop?with=nothing-yet",
         "/ops", "/ops/ledger", "/ops/ledger?site=shop", "/ops/dead-letters", "/ops/dead-letters/purge", "/ops/rates",
         "/ops/dead-letters/replay", "/ops/workers", "/ops/segments", "/ops/sites", "/ops/sites/new", "/ops/site/shop",
         "/ops/remove-site/shop", "/ops/keys", "/ops/users", f"/ops/users/{user.id}", "/ops/notifications",
+        f"/ops/notifications/{rule.id}/edit",
         *(f"/ops/notifications/new?kind={kind}" for kind in ("spike", "goal", "weekly", "")),
         *(f"/list/{panel}/shop?period=day" for panel in PANELS),
         *(f"/parts/panel/{panel.name}/shop?period=day&tab={tab.name}"
