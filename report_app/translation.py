@@ -30,7 +30,7 @@ def use_translations(app: Flask, default_language: str) -> None:
     for browsers that ask for none of LANGUAGES.
     """
     app.config[_DEFAULT] = default_language
-    app.before_request(lambda: speak(ENGLISH))  # the thread may have answered a page before
+    app.teardown_request(lambda _: speak(ENGLISH))  # the next request of the thread may be one of the API
     env = app.jinja_env
     env.add_extension("jinja2.ext.i18n")
     env.policies["ext.i18n.trimmed"] = True

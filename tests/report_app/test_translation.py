@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from jinja2 import Environment, nodes
 
 import report_app
+from analytics.languages import ENGLISH, spoken_language
 
 TEMPLATES = Path(report_app.__file__).parent / "templates"
 READ = ("title", "aria-label", "placeholder", "alt")  # attributes that people read or hear
@@ -108,6 +109,7 @@ def test_the_api_speaks_english_also_after_a_page_in_german(report: FlaskClient)
     assert "Nicht gefunden" in report.get("/join/nothing", headers=german).text
     assert "site_id" in report.get("/stats", headers=german).json["error"]["message"]
     assert report.get("/stats", headers=german).text == report.get("/stats").text
+    assert spoken_language() == ENGLISH, "a page ends with its request"
 
 
 def test_pages_vary_by_language(report: FlaskClient, story: None):
