@@ -36,9 +36,13 @@ class NotLoaded(Exception):
 class _Redirects(HTTPRedirectHandler):
     max_redirections = 5
 
-    def redirect_request(self, *given: Any) -> Request | None:
-        _require_web(given[-1])
-        return super().redirect_request(*given)
+    def redirect_request(self, request: Request, answer: Any, *given: Any) -> Request | None:
+        try:
+            _require_web(given[-1])
+        except (NotLoaded, ValueError):
+            answer.close()
+            raise
+        return super().redirect_request(request, answer, *given)
 
 
 def _require_web(url: str) -> None:
