@@ -81,7 +81,7 @@ def test_from_the_first_link_to_two_step_sign_in(server: str, chrome: Chrome, ac
     clock.forward(seconds=60)
     look(chrome, "code")
     write(chrome, code_now(secret, clock))
-    wait_for(lambda: chrome.current_url == f"{server}/", "the overview")
+    wait_for(lambda: chrome.current_url == f"{server}/ops/sites/new", "the form of the first site")
 
 
 def test_members_and_sharing(server: str, chrome: Chrome, accounts: AccountStore, sharing: SharingStore):
