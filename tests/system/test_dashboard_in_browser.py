@@ -503,5 +503,7 @@ def test_the_picture_of_the_documentation(page: Page, visited: System):
     page.open(f"/site/{SITE}?period=30d")
     page.show_as(1280, 1604, "light")  # up to the last of the usual panels
     page.settle()
+    shape = page.one("#panel-world .shade5")
+    wait_for(lambda: page.run("return arguments[0].getBBox().width", shape) > 5, "the shapes of the map")
     page.driver.save_screenshot(str(PICTURE))
     assert PICTURE.stat().st_size < 250_000
