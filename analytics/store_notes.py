@@ -5,7 +5,7 @@ does not start if this version cannot use the stores. Callers must handle Stores
 store is not reachable.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,11 +24,16 @@ STORE_FORMAT = 1
 _UNMARKED = 1  # the format of stores without a note: versions before 0.2 wrote none
 META = "meta"  # the collection
 _KEY = "footfall:stores"
-STATE_ID = {"_id": "stores"}  # of the document in META
+_STATE_ID = {"_id": "stores"}  # of the document in META
 
 
 class StoresNotReady(Exception):
     """This version cannot use the stores. The message says why and what to do."""
+
+
+def state_of(database: Database[dict[str, Any]]) -> Mapping[str, Any]:
+    """Return what MongoDB notes. Raises PyMongoError."""
+    return database[META].find_one(_STATE_ID) or {}
 
 
 class StoreNotes:
@@ -57,12 +62,11 @@ class StoreNotes:
         with raising_unavailable("redis", RedisError):
             self._redis.hset(_KEY, "format", str(form))
 
-    def note_first_start(self, now: datetime) -> None:
+    def note_first_start(self, now: datetime, count_events: Callable[[], int]) -> None:
         """Note the format of new stores, and since when they are used. It changes nothing later. Raises Unavailable."""
         if "since" in self._read():
             return
-        with reading(self._database):
-            is_new = self._database["events"].find_one({}, {"_id": 1}) is None
+        is_new = count_events() == 0
         self._set_in_mongodb({"since": now})
         self.note_format(STORE_FORMAT if is_new else self.format())
 
@@ -87,17 +91,17 @@ class StoreNotes:
     def end_restore(self) -> None:
         """Note that the data is complete. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._meta.update_one(STATE_ID, {"$unset": {"restoring": ""}})
+            self._meta.update_one(_STATE_ID, {"$unset": {"restoring": ""}})
         with raising_unavailable("redis", RedisError):
             self._redis.hdel(_KEY, "restoring")
 
     def _read(self) -> Mapping[str, Any]:
         with reading(self._database):
-            return self._meta.find_one(STATE_ID) or {}
+            return state_of(self._database)
 
     def _set_in_mongodb(self, fields: Mapping[str, Any]) -> None:
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._meta.update_one(STATE_ID, {"$set": fields}, upsert=True)
+            self._meta.update_one(_STATE_ID, {"$set": fields}, upsert=True)
 
 
 def _check(store: str, found: Mapping[str, Any]) -> None:

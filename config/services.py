@@ -366,23 +366,25 @@ class Services:
 
     @cached_property
     def eraser(self) -> Eraser:
+        from analytics.events.rewrite_notes import RewriteNotes
+        from analytics.events.search import EventSearch
         from analytics.privacy.eraser import Eraser
         from analytics.privacy.segment_rewrites import MARGIN, Rewriter
         from analytics.privacy.visitor_data import VisitorData
 
         kept_for = timedelta(seconds=self._settings.stats_time_limit + MARGIN)
         return Eraser(
-            VisitorData(self.database, self.journal, self.dead_letters, self.segments),
+            VisitorData(EventSearch(self.database), self.journal, self.dead_letters, self.segments),
             self.erasures,
             self.removals,
-            Rewriter(self.database, self.segments, kept_for),
+            Rewriter(RewriteNotes(self.database), self.segments, kept_for),
         )
 
     @cached_property
     def purger(self) -> Purger:
         from analytics.privacy.retention import Purger
 
-        return Purger(self.database, self.journal, self.dead_letters)
+        return Purger(self.removals, self.journal, self.dead_letters)
 
     @cached_property
     def forgetter(self) -> Forgetter:

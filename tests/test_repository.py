@@ -32,6 +32,26 @@ def test_no_two_public_classes_or_constants_have_the_same_name():
     assert {name: files for name, files in homes.items() if len(files) > 1} == {}
 
 
+def collections_of(file: Path) -> set[str]:
+    """The collections of MongoDB that a module names: `database["events"]`."""
+    found = (x for x in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(x, ast.Subscript))
+    asked = (x.slice for x in found if ast.unparse(x.value).endswith("database"))
+    return {x.value for x in asked if isinstance(x, ast.Constant) and isinstance(x.value, str)}
+
+
+def test_each_collection_is_used_by_one_package():
+    owners = defaultdict(set)
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            place = file.relative_to(ROOT)
+            for name in collections_of(file):
+                owners[name].add(str(place.parent if len(place.parts) > 2 else place))
+    assert len(owners) > 20
+    # the view of the last minutes asks MongoDB itself
+    assert owners.pop("events") == {"analytics/events", "analytics/reports"}
+    assert {name: packages for name, packages in owners.items() if len(packages) > 1} == {}
+
+
 def packages_in(folder: Path) -> set[str]:
     found = {file.parent.relative_to(folder) for file in folder.rglob("*.py")}
     return {str(each) for each in found} - {"."}

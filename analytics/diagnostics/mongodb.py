@@ -19,6 +19,7 @@ from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, ok,
 from analytics.diagnostics.server_kind import kind_of_server
 from analytics.diagnostics.upkeep import Upkeep, read_upkeep
 from analytics.events.dirty_hours import DirtyHours, Waiting
+from analytics.events.event_index import EventIndex
 from analytics.events.store import INDEXES
 from analytics.segments.due import due_at
 from analytics.sites.names import Conflict, conflicts
@@ -75,7 +76,7 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
         clock = ClockReading(asked, hello["localTime"].timestamp(), now())
         status = _if_allowed(lambda: ask("replSetGetStatus"))
         config = _if_allowed(lambda: ask("replSetGetConfig"))
-        indexes = _if_allowed(database.with_options(read_preference=anyone)["events"].index_information)
+        indexes = _if_allowed(EventIndex(database.with_options(read_preference=anyone)).keys_by_name)
         return MongoFacts(
             hello,
             ask("buildInfo")["version"],

@@ -12,8 +12,12 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from analytics.diagnostics.finding import Finding, ok, problem, warning
+from analytics.events.event_index import EventIndex
+from analytics.interval import DAY, Interval, as_ms
+from analytics.journal.ledger import stored_by_day
 from analytics.sites.store import all_sites
-from analytics.store_notes import META, STATE_ID
+from analytics.store_notes import state_of
+from analytics.unavailable import Unavailable
 
 if TYPE_CHECKING:
     from analytics.diagnostics.mongodb import MongoFacts
@@ -47,10 +51,14 @@ def read_upkeep(database: Database[dict[str, Any]], now: datetime) -> Upkeep | N
     try:
         space = database.command("dbStats")
         free = int(space["fsTotalSize"] - space["fsUsedSize"]) if "fsTotalSize" in space else None
-        state = database[META].find_one(STATE_ID) or {}
+        state = state_of(database)
         return Upkeep(now, state, free, _growth(database, space, now), _silent(database, now))
     except OperationFailure:
         return None
+    except Unavailable as error:
+        if isinstance(error.cause, OperationFailure):
+            return None
+        raise error.cause from error
 
 
 def last_backup(mongodb: "MongoFacts") -> Finding:
@@ -98,29 +106,20 @@ def _growth(database: Database[dict[str, Any]], space: Mapping[str, Any], now: d
     """Bytes a day, from the events that the ledger of closed days counted, and the average size of an event with its
     share of indexes and segments.
     """
-    events = database["events"].estimated_document_count()
+    events = EventIndex(database).total()
     last = now.astimezone(UTC).date() - timedelta(days=2)
-    days = {"$gt": (last - timedelta(days=_DAYS)).isoformat(), "$lte": last.isoformat()}
-    rows = database["books"].aggregate(
-        [{"$match": {"day": days}}, {"$group": {"_id": "$day", "stored": {"$sum": "$counts.stored"}}}]
-    )
-    by_day = [row["stored"] for row in rows]
+    by_day = stored_by_day(database, last - timedelta(days=_DAYS - 1), last)
     if not events or not sum(by_day):
         return None
     return float(sum(by_day) / len(by_day) * (space["storageSize"] + space["indexSize"]) / events)
 
 
 def _silent(database: Database[dict[str, Any]], now: datetime) -> list[tuple[str, datetime]]:
-    found = []
+    found, index = [], EventIndex(database)
     for site in sorted(site.site_id for site in all_sites(database))[:_MOST_SITES]:
-        last = database["events"].find_one({"site_id": site}, {"timestamp": 1}, sort=[("timestamp", -1)])
-        if last and SILENT_FOR < now - last["timestamp"] < _ABANDONED_AFTER:
-            days = (last["timestamp"] - timedelta(days=n) for n in range(1, _DAYS + 1))
-            if all(_has_events(database, site, day) for day in days):
-                found.append((site, last["timestamp"]))
+        last = index.last_at(site)
+        if last and SILENT_FOR < now - last < _ABANDONED_AFTER:
+            ends = (as_ms(last) - n * DAY for n in range(_DAYS))
+            if all(index.count(site, Interval(end - DAY, end), 1) for end in ends):
+                found.append((site, last))
     return found
-
-
-def _has_events(database: Database[dict[str, Any]], site_id: str, start: datetime) -> bool:
-    day = {"$gte": start, "$lt": start + timedelta(days=1)}
-    return database["events"].find_one({"site_id": site_id, "timestamp": day}, {"_id": 1}) is not None

@@ -121,12 +121,6 @@ class RawEvents(EventIndex):
         """Raises Unavailable if MongoDB does not answer within a second."""
         ping(self._events.database)
 
-    def count(self, site_id: str, interval: Interval, most: int) -> int:
-        """Count the events from the index, up to `most`. Raises Unavailable."""
-        when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
-        with raising_unavailable("mongodb", PyMongoError):
-            return self._events.count_documents({"site_id": site_id, "timestamp": when}, limit=most)
-
     def _find(self, site_id: str, interval: Interval, fields: Sequence[str] = FIELDS) -> Iterator[bytes]:
         """Yield documents in order of time, as many as MongoDB sends at once."""
         when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}

@@ -1,6 +1,7 @@
 """Which sites and months have events, from the index of MongoDB alone. Callers handle Unavailable (MongoDB is down)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from pymongo.database import Database
@@ -37,3 +38,24 @@ class EventIndex:
                 months.append(interval_of("month", as_ms(found["timestamp"])))
                 after = as_datetime(months[-1].end)
         return months
+
+    def count(self, site_id: str, interval: Interval, most: int) -> int:
+        """Count the events up to `most`. Raises Unavailable."""
+        when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
+        with raising_unavailable("mongodb", PyMongoError):
+            return self._events.count_documents({"site_id": site_id, "timestamp": when}, limit=most)
+
+    def last_at(self, site_id: str) -> datetime | None:
+        """Return the time of the site's latest event. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError):
+            found = self._events.find_one({"site_id": site_id}, {"timestamp": 1}, sort=[("timestamp", -1)])
+        return found["timestamp"] if found else None
+
+    def keys_by_name(self) -> Mapping[str, Any]:
+        """Return MongoDB's description of each index of events, by its name. Raises PyMongoError."""
+        return self._events.index_information()
+
+    def total(self) -> int:
+        """About how many events there are. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError):
+            return self._events.estimated_document_count()

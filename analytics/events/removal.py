@@ -26,8 +26,11 @@ from pymongo.errors import PyMongoError
 from analytics.batched import batched
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import Event
-from analytics.interval import HOUR, as_datetime, as_ms
-from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT, reading
+from analytics.events.event_index import BY_TIME
+from analytics.events.rewrite_notes import RewriteNotes
+from analytics.events.selection import Selection
+from analytics.interval import HOUR, as_ms
+from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.unavailable import raising_unavailable
 
 ERASED, PURGED = "erased", "purged"
@@ -55,12 +58,12 @@ class Removals:
         self._events = database["events"]
         self._removed = database["events_removed"]
         self._gone = database["events_gone"]
-        self._rewrites = database["segment_rewrites"]
+        self._rewrites = RewriteNotes(database)
         self._dirty = DirtyHours(database)
         self._prepared = False
 
     def remove(
-        self, keys: Sequence[Any], which: dict[str, Any], why: str, now: datetime, waiting_since: datetime | None
+        self, keys: Sequence[Any], which: Selection, why: str, now: datetime, waiting_since: datetime | None
     ) -> int:
         """Remove those of the documents `keys` (`_id`s) that still match `which`, and return their number. `why` is
         ERASED or PURGED. `waiting_since` is when the oldest entry was written that waited in the journal before the
@@ -79,7 +82,7 @@ class Removals:
         return removed
 
     def remove_all(
-        self, which: dict[str, Any], why: str, now: Callable[[], datetime], waiting_since: datetime | None
+        self, which: Selection, why: str, now: Callable[[], datetime], waiting_since: datetime | None
     ) -> Iterator[int]:
         """Remove all documents that match `which`, and yield the number of each group. See `remove`."""
         with reading(self._events.database):
@@ -87,7 +90,26 @@ class Removals:
             for some in batched((document["_id"] for document in found), REMOVED_AT_ONCE):
                 yield self.remove(some, which, why, now(), waiting_since)
 
-    def count(self, which: dict[str, Any]) -> int:
+    def remove_oldest(
+        self,
+        which: Selection,
+        why: str,
+        now: Callable[[], datetime],
+        waiting_since: Callable[[], datetime | None],
+    ) -> Iterator[int]:
+        """Remove all documents that match `which`, the oldest first, and yield the number of each group. A group is
+        searched when it is its turn, and `waiting_since` is called before. See `remove`.
+        """
+        while True:
+            since = waiting_since()
+            with raising_unavailable("mongodb", PyMongoError):
+                found = self._events.find(which, {"_id": 1}).sort(BY_TIME).limit(REMOVED_AT_ONCE)
+                keys = [document["_id"] for document in found]
+            if not keys:
+                return
+            yield self.remove(keys, which, why, now(), since)
+
+    def count(self, which: Selection) -> int:
         """Count what `remove_all` would remove. Raises Unavailable."""
         with reading(self._events.database):
             return self._events.count_documents(which)
@@ -123,8 +145,7 @@ class Removals:
 
     def is_rewrite_owed(self) -> bool:
         """Whether any segment must be rebuilt without erased events, answered quickly. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
-            return self._rewrites.find_one({}, {"_id": 1}) is not None
+        return self._rewrites.is_any_left()
 
     def _take_back(self, session: ClientSession, which: dict[str, Any], now: datetime) -> None:
         found = list(self._events.find(which, _FOUND, session=session))
@@ -157,8 +178,8 @@ class Removals:
         if moments and is_erased:
             hours = sorted({(site_id, ms // HOUR * HOUR) for site_id, ms in moments})
             for site_id in {site_id for site_id, _ in hours}:
-                its = [as_datetime(hour) for site, hour in hours if site == site_id]
-                self._rewrites.insert_one({"site_id": site_id, "hours": its, "at": now}, session=session)
+                its = [hour for site, hour in hours if site == site_id]
+                self._rewrites.add(session, site_id, its, now)
 
     def _note(self, session: ClientSession, found: Sequence[dict[str, Any]], why: str) -> None:
         """Note the events that the audit counts (analytics/events/store.py)."""
@@ -178,7 +199,7 @@ class Removals:
         if not self._prepared:
             self._gone.create_index("at", expireAfterSeconds=GONE_FOR)
             self._gone.create_index("event_id")
-            self._rewrites.create_index("site_id")
+            self._rewrites.make_index()
             self._dirty.make_index()
             self._prepared = True
 

@@ -13,6 +13,7 @@ from typing import Any
 from pymongo.database import Database
 
 from analytics.events.removal import PURGED, Removals
+from analytics.events.selection import Selection, of_import
 from analytics.interval import whole_milliseconds
 from analytics.mongodb import reading, writing
 
@@ -126,14 +127,10 @@ class ImportStore:
             self._imports.delete_one({"_id": record_id})
 
 
-def _events_of(record: ImportRecord) -> dict[str, Any]:
-    """The times let MongoDB use the index of sites and times. An import sends events before it saves its counts, so
-    times are only known of a finished one.
-    """
-    which: dict[str, Any] = {"site_id": record.site_id, "import_id": record.id}
-    if record.is_finished and record.first and record.last:
-        which["timestamp"] = {"$gte": record.first, "$lte": record.last}
-    return which
+def _events_of(record: ImportRecord) -> Selection:
+    """An import sends events before it saves its counts, so times are only known of a finished one."""
+    times = (record.first, record.last) if record.is_finished and record.first and record.last else None
+    return of_import(record.site_id, record.id, times)
 
 
 def _to_document(record: ImportRecord) -> dict[str, Any]:

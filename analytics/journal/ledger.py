@@ -70,6 +70,17 @@ end
 FORGET = "redis.call('DEL', KEYS[1]) redis.call('SREM', 'footfall:books', KEYS[1])"
 
 
+def stored_by_day(database: Database[dict[str, Any]], first: date, last: date) -> list[int]:
+    """Return how many events were stored on each day of the ledger in MongoDB, of the days with events. It has the days
+    that are over. Raises Unavailable.
+    """
+    days = {"$gte": first.isoformat(), "$lte": last.isoformat()}
+    each = {"_id": "$day", "stored": {"$sum": "$counts.stored"}}
+    with raising_unavailable("mongodb", PyMongoError):
+        rows = database["books"].aggregate([{"$match": {"day": days}}, {"$group": each}])
+        return [row["stored"] for row in rows]
+
+
 class Ledger:
     """The ledger in Redis and MongoDB. `replicas` is how many Redis replicas must know that a hash is closed before it
     is moved.

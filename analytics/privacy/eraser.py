@@ -17,6 +17,7 @@ import structlog
 
 from analytics.batched import batched
 from analytics.events.removal import ERASED, REMOVED_AT_ONCE, Removals
+from analytics.events.selection import of_visitor
 from analytics.privacy.erasure_log import Erasures
 from analytics.privacy.segment_rewrites import Rewriter
 from analytics.privacy.visitor import Visitor
@@ -69,11 +70,10 @@ class Eraser:
 
     def erase_events(self, visitor: Visitor) -> int:
         since = self.data.journal.oldest()  # before the events are searched
-        found = self.data.events(visitor, {"_id": 1})
-        whose = {"site_id": visitor.site_id, visitor.name: visitor.id}
+        whose = of_visitor(visitor.site_id, visitor.name, visitor.id)
         erased = 0
-        for some in batched(found, REMOVED_AT_ONCE):
-            erased += self.removals.remove([x["_id"] for x in some], whose, ERASED, self.now(), since)
+        for some in batched(self.data.event_keys(visitor), REMOVED_AT_ONCE):
+            erased += self.removals.remove(some, whose, ERASED, self.now(), since)
         return erased
 
     def finish(self, until: datetime | None = None) -> int:

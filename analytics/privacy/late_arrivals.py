@@ -14,6 +14,7 @@ import structlog
 
 from analytics.events.event import Event
 from analytics.events.removal import ERASED, Gone, Removals
+from analytics.events.selection import of_entries
 from analytics.journal.dead_letters import DeadLetterStore, Death
 from analytics.privacy.erasure_log import Erasures
 from analytics.privacy.visitor import Visitor, visitors_in, visitors_named
@@ -59,7 +60,7 @@ class LateArrivals:
         is_erased = _asking(erased, self.erasures.namer())
         events = [(x, event) for x, event in stored if is_erased(_visitors_of(event), event.received_at)]
         if events:
-            which = {"entry_id": {"$in": [entry_id for entry_id, _ in events]}}
+            which = of_entries(entry_id for entry_id, _ in events)
             since = min(event.received_at for _, event in events)
             self.removals.remove([event.id for _, event in events], which, ERASED, now, since)
         letters = [x.letter for x in deaths if is_erased(visitors_in(x.entry.raw, x.account.site_id), x.received_at)]

@@ -6,24 +6,19 @@ and the next run purges it. A run may die at any point, and the next run continu
 raised if MongoDB is not reachable.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from typing import Any
 
 import structlog
-from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
-from analytics.events.removal import PURGED, REMOVED_AT_ONCE, Removals
+from analytics.events.removal import PURGED, Removals
+from analytics.events.selection import older_than
 from analytics.journal.dead_letters import DeadLetterStore
 from analytics.journal.journal import Journal
 from analytics.sites.site import Site
-from analytics.unavailable import raising_unavailable
 
 log = structlog.get_logger()
-
-_BY_TIME = [("site_id", 1), ("timestamp", 1)]  # the index site_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +42,14 @@ def kept_since(site: Site, now: datetime) -> datetime | None:
 
 @dataclass(frozen=True)
 class Purger:
-    database: Database[dict[str, Any]]
+    removals: Removals
     journal: Journal
     dead_letters: DeadLetterStore
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def count(self, site_id: str, before: datetime) -> Purged:
         """Count what `purge` would remove. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError):
-            events = self.database["events"].count_documents(_older(site_id, before))
+        events = self.removals.count(older_than(site_id, before))
         return Purged(events, self.dead_letters.count_old(site_id, before))
 
     def purge(
@@ -69,14 +63,13 @@ class Purger:
         even if it is not done. `each` is called with the number of events purged together. Raises Unavailable; some may
         be purged by then.
         """
-        removals = Removals(self.database)
 
         def is_late() -> bool:
             return until is not None and self.now() >= until
 
         events = 0
-        for keys in self._oldest(site_id, before):
-            removed = removals.remove(keys, _older(site_id, before), PURGED, self.now(), self.journal.oldest())
+        which = older_than(site_id, before)
+        for removed in self.removals.remove_oldest(which, PURGED, self.now, self.journal.oldest):
             events += removed
             each(removed)
             if is_late():
@@ -98,18 +91,3 @@ class Purger:
             if not done.is_done:
                 return Purged(events, letters, is_done=False)
         return Purged(events, letters)
-
-    def _oldest(self, site_id: str, before: datetime) -> Iterator[list[Any]]:
-        """Yield keys in batches until none are left. Each batch is queried from what is left then."""
-        asked = _older(site_id, before)
-        while True:
-            with raising_unavailable("mongodb", PyMongoError):
-                found = self.database["events"].find(asked, {"_id": 1}).sort(_BY_TIME).limit(REMOVED_AT_ONCE)
-                keys = [document["_id"] for document in found]
-            if not keys:
-                return
-            yield keys
-
-
-def _older(site_id: str, before: datetime) -> dict[str, Any]:
-    return {"site_id": site_id, "timestamp": {"$lt": before}}

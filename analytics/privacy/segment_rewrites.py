@@ -10,23 +10,18 @@ It may die at any point, and another process continues. A note is deleted after 
 handle Unavailable, raised if MongoDB is not reachable.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import duckdb
 import pyarrow as pa
-import pymongo
 import structlog
-from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
-from analytics.interval import HOUR, SEGMENT_GRAINS, Interval, as_ms
-from analytics.mongodb import WRITE_LIMIT
+from analytics.events.rewrite_notes import RewriteNotes
+from analytics.interval import SEGMENT_GRAINS, Interval
 from analytics.segments.engine import Segments
 from analytics.segments.store import Manifest, Segment, SegmentLost
-from analytics.unavailable import raising_unavailable
 
 log = structlog.get_logger()
 
@@ -37,24 +32,21 @@ MARGIN = 10.0  # seconds that files stay longer than a query may take
 class Rewriter:
     """Rebuilds the segments. `kept_for` is how long the old files stay for queries that began earlier."""
 
-    database: Database[dict[str, Any]]
+    notes: RewriteNotes
     segments: Segments
     kept_for: timedelta
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def is_done(self, site_id: str) -> bool:
         """Whether the site's segments are rebuilt and their old files removed. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError):
-            return self._notes.find_one({"site_id": site_id}, {"_id": 1}) is None
+        return self.notes.is_done(site_id)
 
     def rewrite_due(self, until: datetime | None = None) -> int:
         """Rebuild the segments of all sites, beginning no site after `until`, and return the number of segments. Raises
         Unavailable.
         """
         built = 0
-        with raising_unavailable("mongodb", PyMongoError):
-            sites = self._notes.distinct("site_id")
-        for site_id in sites:
+        for site_id in self.notes.sites():
             if until is not None and self.now() >= until:
                 break
             try:
@@ -69,15 +61,12 @@ class Rewriter:
         Unavailable.
         """
         built = 0
-        with raising_unavailable("mongodb", PyMongoError):
-            new = list(self._notes.find({"site_id": site_id, "rewritten_at": None}))
-        if new:
+        if new := [note for note in self.notes.of_site(site_id) if note.rewritten_at is None]:
             with self.segments.store.lease(site_id, self.now) as is_ours:
                 if not is_ours:
                     return 0
-                hours = [Interval(as_ms(h), as_ms(h) + HOUR) for note in new for h in note["hours"]]
-                built = self._rewrite(site_id, hours)
-            self._update(new, {"$set": {"rewritten_at": self.now(), "has_files": self._has_files(site_id)}})
+                built = self._rewrite(site_id, [hour for note in new for hour in note.hours])
+            self.notes.mark_rewritten(new, self.now(), has_files=self._has_files(site_id))
         self._remove_files(site_id)
         return built
 
@@ -115,19 +104,9 @@ class Rewriter:
 
     def _remove_files(self, site_id: str) -> None:
         now = self.now()
-        with raising_unavailable("mongodb", PyMongoError):
-            done = [x for x in self._notes.find({"site_id": site_id}) if x.get("rewritten_at") is not None]
-        ripe = [x for x in done if not x["has_files"] or x["rewritten_at"] <= now - self.kept_for]
-        if any(x["has_files"] for x in ripe):
+        done = [(note, note.rewritten_at) for note in self.notes.of_site(site_id) if note.rewritten_at is not None]
+        ripe = [note for note, at in done if not note.has_files or at <= now - self.kept_for]
+        if any(note.has_files for note in ripe):
             self.segments.store.collect(now, site_id=site_id, kept_after=self.kept_for)
         if ripe:
-            with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-                self._notes.delete_many({"_id": {"$in": [x["_id"] for x in ripe]}})
-
-    def _update(self, notes: Iterable[dict[str, Any]], change: dict[str, Any]) -> None:
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
-            self._notes.update_many({"_id": {"$in": [note["_id"] for note in notes]}}, change)
-
-    @property
-    def _notes(self) -> Any:
-        return self.database["segment_rewrites"]
+            self.notes.remove(ripe)

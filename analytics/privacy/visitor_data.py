@@ -1,34 +1,25 @@
 """Finds all data of one visitor in all stores: to export it, to erase it, or to prove that nothing is left.
 
-No index contains visitors, so all events of the site are read, by time, in intervals of at most _MOST_AT_ONCE events.
-Segments identify a visitor by a hash. Every file of the site is read, including files that no manifest names any more.
-Callers must handle Unavailable, raised if a store is not reachable.
+No index contains visitors, so all events of the site are read (analytics/events/search.py). Segments identify a visitor
+by a hash. Every file of the site is read, including files that no manifest names any more. Callers must handle
+Unavailable, raised if a store is not reachable.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
-from bson import Decimal128
-from pymongo.database import Database
-from pymongo.errors import PyMongoError
-
-from analytics.events.columns import RawEvents, visitor_of
+from analytics.events.columns import visitor_of
 from analytics.events.schema import readable
-from analytics.events.stored_props import as_sent
-from analytics.interval import LATEST, Interval, as_datetime
+from analytics.events.search import EventSearch
+from analytics.events.selection import of_visitor
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Entry, Journal
 from analytics.privacy.visitor import Visitor
 from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentLost
-from analytics.unavailable import raising_unavailable
-
-_MOST_AT_ONCE = 100_000  # of the site's events, which one query reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +38,7 @@ class Found:
 
 @dataclass(frozen=True)
 class VisitorData:
-    database: Database[dict[str, Any]]
+    stored: EventSearch
     journal: Journal
     dead_letters: DeadLetterStore
     segments: Segments
@@ -59,7 +50,7 @@ class VisitorData:
         return Found(
             journal=sum(1 for _ in self.waiting(visitor)),
             dead_letters=sum(1 for _ in self.letters(visitor)),
-            events=sum(1 for _ in self.events(visitor)),
+            events=sum(1 for _ in self.event_keys(visitor)),
             segments=sum(1 for _ in self.files(visitor)),
         )
 
@@ -67,26 +58,16 @@ class VisitorData:
         """Yield NDJSON: every event as it is stored, then the dead letters, then the waiting entries. Raises
         Unavailable.
         """
-        for event in self.events(visitor):
-            props = {"props": as_sent(event["props"])} if "props" in event else {}
-            yield _line("event", {name: _as_json(value) for name, value in (event | props).items()})
+        for event in self.stored.find(visitor.site_id, of_visitor(visitor.site_id, visitor.name, visitor.id)):
+            yield _line("event", event)
         for letter in self.letters(visitor):
             yield _line("dead_letter", letter.as_json())
         for entry in self.waiting(visitor):
             yield _line("waiting", {"entry_id": entry.entry_id, "raw": readable(entry.raw).decode(errors="replace")})
 
-    def events(self, visitor: Visitor, fields: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the visitor's events as MongoDB documents. Raises Unavailable."""
-        events, whose = self.database["events"], {"site_id": visitor.site_id, visitor.name: visitor.id}
-        months = self.segments.raw.months(visitor.site_id)
-        with raising_unavailable("mongodb", PyMongoError):
-            for month in months:
-                for part in _parts(self.segments.raw, visitor.site_id, month):
-                    when = {"$gte": as_datetime(part.start), "$lt": as_datetime(part.end)}
-                    yield from events.find(whose | {"timestamp": when}, fields)
-            # Documents of other programs.
-            odd = [{"timestamp": {"$lt": as_datetime(0)}}, {"timestamp": {"$gte": LATEST}}]
-            yield from events.find(whose | {"$or": [*odd, {"timestamp": {"$not": {"$type": "date"}}}]}, fields)
+    def event_keys(self, visitor: Visitor) -> Iterator[Any]:
+        """Yield the `_id`s of the visitor's stored events. Raises Unavailable."""
+        return self.stored.keys(visitor.site_id, of_visitor(visitor.site_id, visitor.name, visitor.id))
 
     def letters(self, visitor: Visitor) -> Iterator[DeadLetter]:
         for letter in self.dead_letters.find(LetterFilter()):
@@ -117,33 +98,5 @@ class VisitorData:
                 path.unlink(missing_ok=True)
 
 
-def _parts(raw: RawEvents, site_id: str, interval: Interval) -> Iterator[Interval]:
-    """Yield the interval in parts of few events."""
-    count = raw.count(site_id, interval, _MOST_AT_ONCE + 1)
-    middle = (interval.start + interval.end) // 2
-    if count <= _MOST_AT_ONCE or middle == interval.start:
-        if count:
-            yield interval
-    else:
-        yield from _parts(raw, site_id, Interval(interval.start, middle))
-        yield from _parts(raw, site_id, Interval(middle, interval.end))
-
-
 def _line(kind: str, data: Mapping[str, Any]) -> bytes:
     return json.dumps({"kind": kind, **data}, ensure_ascii=False).encode(errors="replace") + b"\n"
-
-
-def _as_json(value: Any) -> Any:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case UUID() | Decimal128():
-            return str(value)
-        case dict():
-            return {name: _as_json(item) for name, item in value.items()}
-        case list():
-            return [_as_json(item) for item in value]
-        case str() | int() | float() | None:
-            return value
-        case _:
-            return repr(value)

@@ -15,9 +15,10 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -87,9 +88,12 @@ class Builder:
 
     @contextmanager
     def _sharing(self) -> Iterator[Builder]:
-        """Yield the same builder with one DuckDB for all segments."""
-        with self.connect() as shared:
-            yield replace(self, connect=shared.cursor)
+        """Yield the same builder with one DuckDB for all segments. It is opened for the first of them: a worker without
+        work would hold 35 MB for it.
+        """
+        with ExitStack() as opened:
+            shared = cache(lambda: opened.enter_context(self.connect()))
+            yield replace(self, connect=lambda: shared().cursor())
 
     def _build_backfill(self, until: datetime | None) -> int:
         """Build months of the backfill. It builds at least one, because the months might otherwise never be built."""

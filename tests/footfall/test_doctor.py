@@ -430,7 +430,7 @@ def upkeep_of(database: Database[dict[str, Any]], **facts: Any) -> dict[str, Fin
 
 def test_a_backup_that_is_missing_or_old_is_named(database: Database[dict[str, Any]], redis: Redis):
     state, now = StoreNotes(redis, database), datetime.now(UTC)
-    state.note_first_start(now)
+    state.note_first_start(now, lambda: 0)
     assert upkeep_of(database)["last_backup"].state == "ok"
     later = {"now": now + timedelta(days=8)}
     assert "There is no backup." in upkeep_of(database, **later)["last_backup"].what

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.events.removal import REMOVED_AT_ONCE
+from analytics.events.removal import REMOVED_AT_ONCE, Removals
 from analytics.events.schema import load_event
 from analytics.interval import Interval, as_ms
 from analytics.journal.audit import Audited, audit
@@ -35,7 +35,7 @@ ALL = Interval(0, as_ms(NOW))
 
 @pytest.fixture
 def purger(stores: Stores, database: Database) -> Purger:
-    return Purger(database, stores.journal, stores.dead_letters, lambda: NOW)
+    return Purger(Removals(database), stores.journal, stores.dead_letters, lambda: NOW)
 
 
 @pytest.fixture
