@@ -21,7 +21,7 @@ from analytics.unavailable import raising_unavailable
 # The format that this version writes. It also works with the format before, so that versions can be replaced one
 # process at a time. Each later format has a migration (analytics/migrations.py).
 STORE_FORMAT = 1
-_UNMARKED = 1  # the format of stores without a note: versions before 0.2 wrote none
+_UNMARKED = 1  # the format of stores without a note: earlier versions wrote none
 META = "meta"  # the collection
 _KEY = "footfall:stores"
 STATE_ID = {"_id": "stores"}  # of the document in META

@@ -1,3 +1,3 @@
 """The version of this release. pyproject.toml has the same, and CHANGELOG.md says what changed."""
 
-FOOTFALL_VERSION = "0.2.0"
+FOOTFALL_VERSION = "0.1.0"
