@@ -20,15 +20,22 @@ from analytics.unavailable import raising_unavailable
 
 # The format that this version writes. It also works with the format before, so that versions can be replaced one
 # process at a time. Each later format has a migration (analytics/migrations.py).
-STORE_FORMAT = 1
-_UNMARKED = 1  # the format of stores without a note: versions before 0.2 wrote none
+STORE_FORMAT = 2
+PACKED_ENTRIES = 2  # the first format in which waiting events are packed; workers of version 0.1 read JSON only
+_UNMARKED = 1  # the format of stores without a note: the first versions wrote none
 META = "meta"  # the collection
 _KEY = "footfall:stores"
+READ_FORMAT = ("HGET", _KEY, "format")  # for a caller that has a connection of its own; format_in reads the reply
 STATE_ID = {"_id": "stores"}  # of the document in META
 
 
 class StoresNotReady(Exception):
     """This version cannot use the stores. The message says why and what to do."""
+
+
+def format_in(reply: bytes | None) -> int:
+    """Return the format in Redis's reply to READ_FORMAT."""
+    return int(reply or _UNMARKED)
 
 
 class StoreNotes:
@@ -58,8 +65,12 @@ class StoreNotes:
             self._redis.hset(_KEY, "format", str(form))
 
     def note_first_start(self, now: datetime) -> None:
-        """Note the format of new stores, and since when they are used. It changes nothing later. Raises Unavailable."""
+        """Note the format of new stores, and since when they are used. Later it only repeats the note for a Redis that
+        was emptied. Raises Unavailable.
+        """
         if "since" in self._read():
+            with raising_unavailable("redis", RedisError):
+                self._redis.hsetnx(_KEY, "format", str(self.format()))
             return
         with reading(self._database):
             is_new = self._database["events"].find_one({}, {"_id": 1}) is None
