@@ -12,21 +12,25 @@ from typing import Any
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
-from analytics.store_notes import StoreNotes
+from analytics.store_notes import PACKED_ENTRIES, StoreNotes
 from analytics.unavailable import raising_unavailable
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """`format` is the format after it. `what` says what it does, for the operator."""
+    """`format` is the format after it. `what` says what it does, for the operator. Without `run`, only what processes
+    write from now on changes: they read the noted format.
+    """
 
     format: int
     what: str
-    run: Callable[[Database[dict[str, Any]]], None]
+    run: Callable[[Database[dict[str, Any]]], None] = lambda _: None
 
 
 # The first entry leads to format 2.
-MIGRATIONS: Sequence[Migration] = ()
+MIGRATIONS: Sequence[Migration] = (
+    Migration(PACKED_ENTRIES, "from now on, waiting events are packed, which workers of version 0.1 cannot read"),
+)
 
 
 def pending(notes: StoreNotes, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:

@@ -20,10 +20,12 @@ from analytics.unavailable import raising_unavailable
 
 # The format that this version writes. It also works with the format before, so that versions can be replaced one
 # process at a time. Each later format has a migration (analytics/migrations.py).
-STORE_FORMAT = 1
-_UNMARKED = 1  # the format of stores without a note: versions before 0.2 wrote none
+STORE_FORMAT = 2
+PACKED_ENTRIES = 2  # the first format in which waiting events are packed; workers of version 0.1 read JSON only
+_UNMARKED = 1  # the format of stores without a note: the first versions wrote none
 META = "meta"  # the collection
 _KEY = "footfall:stores"
+READ_FORMAT = ("HGET", _KEY, "format")  # for a caller that has a connection of its own; format_in reads the reply
 _STATE_ID = {"_id": "stores"}  # of the document in META
 
 
@@ -34,6 +36,11 @@ class StoresNotReady(Exception):
 def state_of(database: Database[dict[str, Any]]) -> Mapping[str, Any]:
     """Return what MongoDB notes. Raises PyMongoError."""
     return database[META].find_one(_STATE_ID) or {}
+
+
+def format_in(reply: bytes | None) -> int:
+    """Return the format in Redis's reply to READ_FORMAT."""
+    return int(reply or _UNMARKED)
 
 
 class StoreNotes:
@@ -63,8 +70,12 @@ class StoreNotes:
             self._redis.hset(_KEY, "format", str(form))
 
     def note_first_start(self, now: datetime, count_events: Callable[[], int]) -> None:
-        """Note the format of new stores, and since when they are used. It changes nothing later. Raises Unavailable."""
+        """Note the format of new stores, and since when they are used. Later it only repeats the note for a Redis that
+        was emptied. Raises Unavailable.
+        """
         if "since" in self._read():
+            with raising_unavailable("redis", RedisError):
+                self._redis.hsetnx(_KEY, "format", str(self.format()))
             return
         is_new = count_events() == 0
         self._set_in_mongodb({"since": now})

@@ -1,6 +1,6 @@
 """`python -m bench.importing`: how many events per second an import reads, translates and sends, and its memory.
 
-For each format it writes a file of EVENTS (200,000) rows and imports it in a process of its own. The events go to a
+For each of FORMATS it writes a file of EVENTS (200,000) rows and imports it in a process of its own. The events go to a
 Redis that syncs its file for each write. Instead of a worker, which stores them, this process deletes them, so the
 number is that of the importer alone. `make bench` measures how many events a worker stores per second.
 """
@@ -33,6 +33,7 @@ from footfall.embedded_servers import mongo_server, pick_port, redis_server
 from tests.support.running_system import running
 
 EVENTS = int(os.environ.get("EVENTS", "200000"))
+FORMATS = os.environ.get("FORMATS", "log,umami,footfall,ga4")
 START = datetime(2026, 10, 1, tzinfo=UTC)
 UMAMI = "event_id,website_id,session_id,created_at,url_path,url_query,referrer_domain,event_type,hostname\n"
 
@@ -40,7 +41,7 @@ UMAMI = "event_id,website_id,session_id,created_at,url_path,url_query,referrer_d
 def main() -> None:
     print(f"# python -m bench.importing, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}, {EVENTS:,} events\n")
     print("| format | events/s | memory at most, MB |\n|---|---|---|", flush=True)
-    for name in WRITERS:
+    for name in FORMATS.split(","):
         subprocess.run([sys.executable, "-m", "bench.importing", name], check=True)
 
 
@@ -53,6 +54,7 @@ def measure(name: str) -> None:
         redis, mongodb = redis_server(folder / "redis", pick_port(0)), mongo_server(folder / "mongodb", pick_port(0))
         settings = Settings(redis_url=redis.url, mongodb_uri=mongodb.url, data_dir=given)
         with running(redis), running(mongodb), closing(Services(settings)) as services:
+            services.store_notes.note_first_start(services.now(), lambda: 0)  # as a new system's worker does
             files = [SourceFile(file)]
             plan = ImportPlan(Site("shop"), detect(files), files)
             start = time.perf_counter()
@@ -92,7 +94,33 @@ def footfall(chance: random.Random) -> Iterator[str]:
         yield json.dumps(event | {"os": "Linux", "country": "DE", "props": {"plan": "pro"}}) + "\n"
 
 
-WRITERS: dict[str, Callable[[random.Random], Iterator[str]]] = {"log": log, "umami": umami, "footfall": footfall}
+def ga4(chance: random.Random) -> Iterator[str]:
+    """Rows as BigQuery has them, with 2.5 kB each. Most of their fields are not imported."""
+    unused = {f"{part}_{n}": f"a value of {part} number {n}" for n in range(16) for part in ("privacy", "traffic")}
+    for n in range(EVENTS):
+        page = f"https://shop.example/page/{n % 500}?utm_source=news"
+        given = {"page_location": page, "page_referrer": "https://www.google.com/", "page_title": f"Page {n % 500}"}
+        given |= {"plan": "pro", "item": f"item {n % 1000}", "campaign": "autumn", "link_text": "to the shop"}
+        params = [{"key": name, "value": {"string_value": value, "int_value": None}} for name, value in given.items()]
+        at = START + timedelta(seconds=n)
+        row = {
+            "event_date": f"{at:%Y%m%d}",
+            "event_timestamp": f"{at.timestamp() * 1e6:.0f}",
+            "event_name": "page_view",
+        }
+        row |= {"event_params": params, "user_pseudo_id": f"{chance.randrange(EVENTS // 5)}.1", "stream_id": "77"}
+        browser = {"browser": "Firefox", "browser_version": "140.0", "hostname": "shop.example"}
+        row |= {"device": {"category": "desktop", "operating_system": "Linux", "language": "de", "web_info": browser}}
+        row |= {"geo": {"country": "Germany", "region": "Berlin", "city": "Berlin"}, "traffic_source": unused}
+        yield json.dumps(row) + "\n"
+
+
+WRITERS: dict[str, Callable[[random.Random], Iterator[str]]] = {
+    "log": log,
+    "umami": umami,
+    "footfall": footfall,
+    "ga4": ga4,
+}
 
 if __name__ == "__main__":
     main() if len(sys.argv) == 1 else measure(sys.argv[1])

@@ -19,6 +19,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_routes": {
             "tasks.dead_letters.*": {"queue": DEAD_LETTERS_QUEUE},
             "tasks.segments.*": {"queue": SEGMENTS_QUEUE},
+            "tasks.archive.*": {"queue": SEGMENTS_QUEUE},
             "tasks.retention.*": {"queue": SEGMENTS_QUEUE},
             "tasks.notifications.*": {"queue": SEGMENTS_QUEUE},  # they must not delay events either
         },
@@ -78,6 +79,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "send-notifications": _every(5, "tasks.notifications.send_notifications", expires=10),
             # Every hour, because at each hour a day begins in some time zone.
             "purge-expired": _every(3600, "tasks.retention.purge_expired", expires=1800),
+            # Also every hour: late events reach the archive, and erased visitors leave it.
+            **({"archive-days": _every(3600, "tasks.archive.archive_days", expires=1800)} if settings.archive else {}),
         },
     }
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from analytics.accounts.sessions import SessionStore
     from analytics.accounts.sharing import SharingStore
     from analytics.accounts.store import AccountStore
+    from analytics.archive.archiver import Archiver
     from analytics.backup.backup import BackupStores
     from analytics.dashboards.annotations import AnnotationStore
     from analytics.dashboards.funnels import FunnelStore
@@ -385,6 +386,23 @@ class Services:
         from analytics.privacy.retention import Purger
 
         return Purger(self.removals, self.journal, self.dead_letters)
+
+    @cached_property
+    def archiver(self) -> Archiver:
+        """If ARCHIVE is set."""
+        from analytics.archive.archiver import ArchiveNotes, Archiver
+        from analytics.archive.folder import ArchiveFolder
+
+        segments, folder = self.segments, ArchiveFolder(self._settings.archive)
+        return Archiver(
+            self.events,
+            segments.store,
+            segments.dirty,
+            ArchiveNotes(self.database),
+            folder,
+            self._settings.archive_days,
+            self.now,
+        )
 
     @cached_property
     def forgetter(self) -> Forgetter:

@@ -86,6 +86,11 @@ def is_mongodb_uri(value: str) -> None:
         raise ValidationError(f"a MongoDB URI, such as mongodb://user:password@host:27017/footfall{_ESCAPED}") from None
 
 
+def is_archive(value: str) -> None:
+    if "://" in value and not re.fullmatch(r"s3://[^/\s]+\S*", value):
+        raise ValidationError(f"a folder, or a URL such as s3://key:secret@bucket/prefix{_ESCAPED}")
+
+
 def are_sentinels(value: str) -> None:
     try:
         read_addresses(value)
@@ -402,6 +407,17 @@ class Settings:
         "str", "", "folder for this machine's copies of segments; if unset, `segments` in `DATA_DIR`"
     )
     segment_disk: int = setting("int", 4_000_000_000, "bytes on disk for the copies of segments", POSITIVE)
+    archive: str = setting(
+        "str",
+        "",
+        "folder, or S3-compatible storage, in which each past day of each site is kept as a Parquet file"
+        " ([backup.md](backup.md#archive)); if unset, there is no archive",
+        is_archive,
+        secret=True,
+    )
+    archive_days: int = setting(
+        "int", 0, "for how many days a file of the archive is kept; 0: as long as its events", validate.Range(min=0)
+    )
     duckdb_memory: str = setting(
         "str",
         "1GB",

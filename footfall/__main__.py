@@ -13,6 +13,7 @@ from config.settings import load_settings_or_exit
 from config.version import FOOTFALL_VERSION
 
 _PLACES = {  # of each command: its module in this package, and its name there
+    "archive": "archive.archive_group",
     "audit": "audit.audit_command",
     "backup": "backup.backup_command",
     "check": "check.check_command",

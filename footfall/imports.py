@@ -7,7 +7,8 @@ a 1, the same command continues the import.
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -42,20 +43,38 @@ def import_command(
     settings: Settings, *, paths: tuple[Path, ...], site: str, name: str | None, owner: str, dry_run: bool
 ) -> None:
     """Import the history of a site from files of another system, or from an export of Footfall."""
-    with open_services(settings, "mongodb") as services:
-        try:
-            _import(services, _plan(services, paths, site, name, owner), dry_run)
-        except UnreadableFile as error:
-            fail(f"{error} {'' if dry_run else 'Repair the file, or leave it out.'}".strip(), 1)
-        except NobodyStores:
-            fail(f"no worker stores the events. Start the system (make run). {_AGAIN}", 1)
-        except ImportRemoved:
-            fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
-        except UnknownSite as error:
-            fail(error.message, 1)
-        except (Unavailable, KeyboardInterrupt):
-            click.echo(_AGAIN, err=True)
-            raise
+    with open_services(settings, "mongodb") as services, _failing_in_one_line(dry_run):
+        plan = _plan(services, paths, site, name, owner)
+        click.echo(f"Format: {plan.format.title}. Site: {printable(plan.site.site_id)}.")
+        for theirs, ours in plan.format.mapping.items():
+            click.echo(f"  {theirs:34} -> {ours}")
+        if dry_run:
+            _say_preview(services.importer.preview(plan, services.lookups))
+        else:
+            _import(services, plan)
+
+
+def import_with_progress(services: Services, plan: ImportPlan) -> None:
+    """Import with a progress bar, and say what was imported. A failure ends the process with one line."""
+    with _failing_in_one_line():
+        _import(services, plan)
+
+
+@contextmanager
+def _failing_in_one_line(dry_run: bool = False) -> Iterator[None]:
+    try:
+        yield
+    except UnreadableFile as error:
+        fail(f"{error} {'' if dry_run else 'Repair the file, or leave it out.'}".strip(), 1)
+    except NobodyStores:
+        fail(f"no worker stores the events. Start the system (make run). {_AGAIN}", 1)
+    except ImportRemoved:
+        fail("this import is being removed. Run `imports remove` again, and then import again.", 1)
+    except UnknownSite as error:
+        fail(error.message, 1)
+    except (Unavailable, KeyboardInterrupt):
+        click.echo(_AGAIN, err=True)
+        raise
 
 
 def _plan(services: Services, paths: tuple[Path, ...], site: str, name: str | None, owner: str) -> ImportPlan:
@@ -65,13 +84,7 @@ def _plan(services: Services, paths: tuple[Path, ...], site: str, name: str | No
     return ImportPlan(services.sites.get(site_id), IMPORT_FORMATS[name] if name else detect(files), files, owner)
 
 
-def _import(services: Services, plan: ImportPlan, dry_run: bool) -> None:
-    click.echo(f"Format: {plan.format.title}. Site: {printable(plan.site.site_id)}.")
-    for theirs, ours in plan.format.mapping.items():
-        click.echo(f"  {theirs:34} -> {ours}")
-    if dry_run:
-        _say_preview(services.importer.preview(plan, services.lookups))
-        return
+def _import(services: Services, plan: ImportPlan) -> None:
     record = _run(services, plan)
     click.echo(f"{record.rows:,} rows were read, and {record.events:,} events were sent to the journal.")
     _say_skipped(record.skipped)

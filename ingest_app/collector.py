@@ -317,7 +317,8 @@ class Collector:
             if arrival.client not in seals:
                 seals[arrival.client] = self._salts.seal(arrival.client, now.date())
             visitor = next(visitors) if arrival.is_anonymous else None
-            yield Line.of(arrival.event, visitor_id=visitor, client=seals[arrival.client])
+            client = seals[arrival.client]
+            yield Line.of(arrival.event, visitor_id=visitor, client=client, dump=self._journal.dump)
 
     def _key_of(self, hit: Hit) -> ApiKey | None:
         """The hit's API key. Sending needs no key, so an invalid key counts as none. The answer reports it."""

@@ -39,7 +39,7 @@ _making = Lock()
 os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 _PARTS = (
-    "dead_letters", "events", "ledger", "metrics", "notifications",
+    "archive", "dead_letters", "events", "ledger", "metrics", "notifications",
     "retention", "salts", "samples", "segments", "sites",
 )  # fmt: skip
 _OF_TASKS = "analytics.privacy.eraser", "analytics.privacy.late_arrivals"

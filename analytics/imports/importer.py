@@ -180,7 +180,8 @@ class Importer:
                 moment = found.event.occurred_at
                 first, last = min(first or moment, moment), max(last or moment, moment)
                 sent += 1
-                lines.add(Line.of(found.event, client=self._seal(found.client, now.date())))
+                client = self._seal(found.client, now.date())
+                lines.add(Line.of(found.event, client=client, dump=self._journal.dump))
                 if lines.size >= _APPENDED:
                     self._append(lines, record.site_id, wake)
                     lines = _Lines()

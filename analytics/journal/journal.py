@@ -31,10 +31,12 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from analytics.events.account import ACCEPTED, Account
 from analytics.events.event import Event, id_from_entry, packed
+from analytics.events.schema import dump_event
 from analytics.journal.ledger import COUNT_LUA, RECEIVED
 from analytics.journal.loop_redis import Execute, executing_on_loop
 from analytics.journal.site_shares import HELD, HOLD, Held, Room, Shares
 from analytics.redis import Command, execute_now, rewrite_file
+from analytics.store_notes import PACKED_ENTRIES, READ_FORMAT, format_in
 from analytics.unavailable import Breaker, raising_unavailable
 
 log = structlog.get_logger()
@@ -132,10 +134,17 @@ class Line(Struct, frozen=True, gc=False):
     count: int = 1
 
     @classmethod
-    def of(cls, event: Event, *, visitor_id: str | None = None, client: str | None = None) -> "Line":
-        """The line of this event, with this visitor and sealed client if they are given."""
+    def of(
+        cls,
+        event: Event,
+        *,
+        visitor_id: str | None = None,
+        client: str | None = None,
+        dump: Callable[[Event], bytes] = packed,
+    ) -> "Line":
+        """The line of this event, with this visitor and sealed client if they are given. `dump` makes its bytes."""
         whole = structs.replace(event, visitor_id=visitor_id or event.visitor_id, client=client or event.client)
-        return cls(Account(event.site_id, event.received_at.date()), event=packed(whole))
+        return cls(Account(event.site_id, event.received_at.date()), event=dump(whole))
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +216,12 @@ class Journal:
     After a failure, every append fails at once for `retry_pause` seconds, so that requests do not queue for a Redis
     that accepts connections and does not answer. `replicas` is how many replicas must hold an append before it returns,
     because one of them may become the master.
+
+    `dump` makes an event's bytes, in the form that all workers read: JSON, or packed once `footfall upgrade` has noted
+    that no worker of version 0.1 is left. It is known after the first append.
     """
+
+    dump: Callable[[Event], bytes] = staticmethod(dump_event)
 
     def __init__(
         self,
@@ -455,7 +469,8 @@ class Journal:
     async def _look_for_room(self, execute: Execute) -> None:
         """Raise Full before Redis is full: a Celery worker also needs room in Redis to take and ack its tasks."""
         if time.monotonic() > self._room_until:
-            memory, waiting = await execute([("INFO", "memory"), ("XLEN", JOURNAL_KEY)], 0)
+            memory, waiting, form = await execute([("INFO", "memory"), ("XLEN", JOURNAL_KEY), READ_FORMAT], 0)
+            self.dump = packed if format_in(form) >= PACKED_ENTRIES else dump_event
             used, most = memory["used_memory"], memory["maxmemory"]
             if most and used > FULL * most:
                 raise Full(f"above {FULL:.0%} of its maxmemory")

@@ -8,7 +8,7 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.events.event_index import EventIndex
-from analytics.store_notes import META, STORE_FORMAT, StoreNotes, StoresNotReady
+from analytics.store_notes import META, READ_FORMAT, STORE_FORMAT, StoreNotes, StoresNotReady, format_in
 from tests.support.services import NOW, tell
 
 
@@ -34,13 +34,15 @@ def test_a_later_format_is_refused_in_each_store(state: StoreNotes):
 
 
 def test_new_stores_have_the_format_of_this_version_and_older_stores_keep_theirs(
-    state: StoreNotes, database: Database[dict[str, Any]]
+    state: StoreNotes, redis: Redis, database: Database[dict[str, Any]]
 ):
     state.note_first_start(NOW, EventIndex(database).total)
     noted = database[META].find_one()
     assert noted == {"_id": "stores", "format": STORE_FORMAT, "since": NOW.replace(microsecond=123000)}
+    redis.flushdb()
     state.note_first_start(NOW + timedelta(days=1), EventIndex(database).total)
     assert database[META].find_one() == noted
+    assert format_in(redis.execute_command(*READ_FORMAT)) == STORE_FORMAT, "an emptied Redis has the note again"
     database[META].delete_many({})
     tell(database, {"at": "21 10:00:00"})
     state.note_first_start(NOW, EventIndex(database).total)

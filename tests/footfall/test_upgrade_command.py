@@ -40,7 +40,11 @@ def test_the_version_is_the_one_of_the_project_and_of_the_changelog():
     assert CliRunner().invoke(footfall, ["--version"]).output == f"Footfall, version {FOOTFALL_VERSION}\n"
 
 
-def test_a_current_system_has_nothing_to_upgrade(settings: Settings, state: StoreNotes):
+def test_the_data_of_version_0_1_is_upgraded_once(settings: Settings, state: StoreNotes):
+    check = upgrade(settings, "--check")
+    assert (check.exit_code, state.format()) == (1, 1)
+    assert "To do: format 2, from now on, waiting events are packed" in check.output
+    assert (upgrade(settings).exit_code, state.format()) == (0, STORE_FORMAT)
     for words in (["--check"], []):
         ran = upgrade(settings, *words)
         assert ran.exit_code == 0, ran.output

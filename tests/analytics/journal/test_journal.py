@@ -1,14 +1,20 @@
 """The journal on a real Redis: one consumer holds an entry until it is settled, and no entry is lost before."""
 
 from datetime import date
+from typing import Any
 
 import pytest
+from pymongo.database import Database
 from redis import Redis
 
 from analytics.events.account import STORED, Account
+from analytics.events.event import packed
+from analytics.events.schema import dump_event, load_event
 from analytics.journal.journal import GROUP, JOURNAL_KEY, Entry, Journal, Line, Settlement
+from analytics.store_notes import PACKED_ENTRIES, StoreNotes
 from analytics.unavailable import Unavailable
 from tests.support.running_system import wait_for
+from tests.support.services import NOW
 
 ACCOUNT = Account("site", date(2026, 11, 22))
 
@@ -36,6 +42,18 @@ def test_entries_come_out_in_the_order_they_went_in(held: Journal):
     append(held, [b"1", b"2"])
     append(held, [b"3"])
     assert raws(held.claim("a")) == [b"1", b"2", b"3"]
+
+
+def test_events_are_packed_after_the_upgrade_to_a_format_that_says_so(
+    journal: Journal, redis: Redis, database: Database[dict[str, Any]]
+):
+    """Workers of version 0.1 read JSON only."""
+    notes, event = StoreNotes(redis, database), load_event({"site_id": "site", "event_type": "pageview"}, NOW)
+    assert journal.dump(event) == dump_event(event)
+    append(journal, [b"1"])
+    assert journal.dump(event) == dump_event(event)
+    notes.note_format(PACKED_ENTRIES)
+    wait_for(lambda: append(journal, [b"1"]) and journal.dump(event) == packed(event), "packed events")
 
 
 def test_entries_written_before_the_first_worker_ever_ran_are_found(journal: Journal):
