@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from analytics.accounts.sessions import SessionStore
     from analytics.accounts.sharing import SharingStore
     from analytics.accounts.store import AccountStore
+    from analytics.aggregates.store import AggregateStore
     from analytics.backup.backup import BackupStores
     from analytics.dashboards.annotations import AnnotationStore
     from analytics.dashboards.funnels import FunnelStore
@@ -272,17 +273,24 @@ class Services:
         )
 
     @cached_property
+    def aggregates(self) -> AggregateStore:
+        """Imported daily totals."""
+        from analytics.aggregates.store import AggregateStore
+
+        return AggregateStore(self.database)
+
+    @cached_property
     def imports(self) -> ImportStore:
         from analytics.imports.store import ImportStore
 
-        return ImportStore(self.database, self.removals, self.now)
+        return ImportStore(self.database, self.removals, self.aggregates, self.now)
 
     @cached_property
     def importer(self) -> Importer:
         from analytics.imports.importer import Importer
 
         secret = self._settings.secret_key.encode()
-        return Importer(self.journal, self.imports, self.salts, self.now, secret=secret)
+        return Importer(self.journal, self.imports, self.aggregates, self.salts, self.now, secret=secret)
 
     @cached_property
     def due_builds(self) -> DueBuilds:
