@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from analytics.privacy.local_copies import Forgetter
     from analytics.privacy.retention import Purger
     from analytics.reports.engine import Reports
+    from analytics.reports.imports_reader import ImportsReader
     from analytics.reports.realtime import RealtimeReader
     from analytics.segments.due import DueBuilds
     from analytics.segments.engine import Segments
@@ -315,11 +316,18 @@ class Services:
         )
 
     @cached_property
+    def _imports_reader(self) -> ImportsReader:
+        from analytics.reports.imports_reader import ImportsReader
+
+        return ImportsReader(self.aggregates)
+
+    @cached_property
     def reports(self) -> Reports:
         from analytics.reports.engine import Reports
 
         return Reports(
             self.segments.reader,
+            self._imports_reader,
             self.segments.connect,
             self._settings.stats_time_limit,
             self._settings.most_fresh,
@@ -332,7 +340,7 @@ class Services:
 
         connect = partial(self.segments.connect, self._settings.report_memory)
         limits = self._settings.stats_time_limit, self._settings.most_fresh
-        with closing(Reports(self.segments.reader, connect, *limits)) as reports:
+        with closing(Reports(self.segments.reader, self._imports_reader, connect, *limits)) as reports:
             yield reports
 
     @cached_property

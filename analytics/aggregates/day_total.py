@@ -15,19 +15,18 @@ class AggregateTable:
     """A table of daily totals. `columns` split its numbers, and have the names of the columns that reports read.
     `counts` are the numbers that it has. `durations` and `engaged` are in seconds, `depths` in percent of a page.
 
-    `one_of`: a report needs one of these columns. `overlaps`: a visit is in several rows of a day, so that only
-    pageviews and events may be added over the rows.
+    `overlaps`: a visit may be in several rows of a day that differ in these columns, so that only pageviews and events
+    may be added over such rows.
     """
 
     name: str
     columns: frozenset[str] = frozenset()
     counts: frozenset[str] = _OF_VISITS
-    one_of: frozenset[str] = frozenset()
-    overlaps: bool = False
+    overlaps: frozenset[str] = frozenset()
 
 
 def _table(name: str, *columns: str) -> AggregateTable:
-    return AggregateTable(name, frozenset(columns), one_of=frozenset(columns))
+    return AggregateTable(name, frozenset(columns))
 
 
 # Reports choose the first table that fits.
@@ -39,8 +38,7 @@ AGGREGATE_TABLES = {
             "pages",
             frozenset(("page", "hostname")),
             frozenset(("visitors", "visits", "pageviews", "engaged", "timed", "depths", "scrolled")),
-            one_of=frozenset(("page",)),
-            overlaps=True,
+            overlaps=frozenset(("page",)),
         ),
         _table("entry_pages", "entry_page"),
         _table("exit_pages", "exit_page"),
@@ -57,15 +55,13 @@ AGGREGATE_TABLES = {
             "custom_events",
             frozenset(("name", "url", "path")),
             _OF_CUSTOM_EVENTS,
-            one_of=frozenset(("name", "url", "path")),
-            overlaps=True,
+            overlaps=frozenset(("name", "url", "path")),
         ),
         AggregateTable(
             "props",
             frozenset(("prop", "value")),
             _OF_CUSTOM_EVENTS,
-            one_of=frozenset(("prop",)),
-            overlaps=True,
+            overlaps=frozenset(("value",)),
         ),
     )
 }

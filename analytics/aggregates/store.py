@@ -64,18 +64,27 @@ class AggregateStore:
         return {day: found[day] for day in sorted(found)}
 
     def sums(
-        self, site_id: str, table: AggregateTable, days: Mapping[date, str], columns: Sequence[str], most: int
+        self,
+        site_id: str,
+        table: AggregateTable,
+        days: Mapping[date, str],
+        columns: Sequence[str],
+        *,
+        most: int,
+        prop: str = "",
     ) -> list[dict[str, Any]]:
-        """Return the sums of the table's counts by day and by these columns, at most `most` of them. Each has `day`,
-        the columns that are known, and the counts. Raises Unavailable.
+        """Return the sums of the table's counts over these days, by these columns, of which `day` may be one. Return at
+        most `most` of them. Each has the columns that are known, and the counts. `prop`: only of this property. Raises
+        Unavailable.
         """
         by_import: dict[str, list[str]] = {}
         for day, import_id in days.items():
             by_import.setdefault(import_id, []).append(f"{day}")
         alternatives = [{"import_id": name, "day": {"$in": each}} for name, each in by_import.items()]
-        key = {name: f"${name}" for name in ("day", *columns)}
+        key = {name: f"${name}" for name in columns}
+        which = {"site_id": site_id, "table": table.name, "$or": alternatives, **({"prop": prop} if prop else {})}
         asked: list[dict[str, Any]] = [
-            {"$match": {"site_id": site_id, "table": table.name, "$or": alternatives}},
+            {"$match": which},
             {"$group": {"_id": key, **{name: {"$sum": f"$counts.{name}"} for name in sorted(table.counts)}}},
             {"$limit": most},
         ]

@@ -34,10 +34,10 @@ def test_totals_are_summed_by_day_and_column(store: AggregateStore):
     store.add("a", "other", BERLIN, [page(1, "/", 100)])
     days = store.days("site", PAGES, FIRST, LAST)
     assert days == {date(2025, 1, 1): "a", date(2025, 1, 2): "a"}
-    found = store.sums("site", PAGES, days, ["page"], 10)
+    found = store.sums("site", PAGES, days, ["day", "page"], most=10)
     kept = sorted((x["day"], x["page"], x["visitors"], x["visits"], x["engaged"]) for x in found)
     assert kept == [("2025-01-01", "/", 5, 2, 0), ("2025-01-02", "/", 4, 1, 0), ("2025-01-02", "/x", 5, 1, 0)]
-    assert len(store.sums("site", PAGES, days, ["page"], 2)) == 2
+    assert len(store.sums("site", PAGES, days, ["day", "page"], most=2)) == 2
     assert store.days("site", AGGREGATE_TABLES["total"], FIRST, LAST) == {}
     assert store.days("site", PAGES, date(2025, 1, 2), LAST) == {date(2025, 1, 2): "a"}
 
@@ -45,7 +45,7 @@ def test_totals_are_summed_by_day_and_column(store: AggregateStore):
 def test_a_total_that_is_stored_again_replaces_the_first(store: AggregateStore):
     store.add("a", "site", BERLIN, [page(1, "/", 2)])
     store.add("a", "site", BERLIN, [page(1, "/", 3)])
-    assert [x["visitors"] for x in store.sums("site", PAGES, {date(2025, 1, 1): "a"}, [], 10)] == [3]
+    assert [x["visitors"] for x in store.sums("site", PAGES, {date(2025, 1, 1): "a"}, [], most=10)] == [3]
     store.add("a", "site", BERLIN, [])
     assert store.count("a") == 1
 
@@ -56,7 +56,7 @@ def test_if_two_imports_bring_a_day_at_the_same_time_one_of_them_counts(store: A
     store.add("a", "site", BERLIN, [page(1, "/", 5)])
     days = store.days("site", PAGES, FIRST, LAST)
     assert days == {date(2025, 1, 1): "a", date(2025, 1, 2): "b"}
-    assert sorted(x["visitors"] for x in store.sums("site", PAGES, days, [], 10)) == [5, 60]
+    assert sorted(x["visitors"] for x in store.sums("site", PAGES, days, ["day"], most=10)) == [5, 60]
     assert store.days_of_others("site", "a") == {("pages", date(2025, 1, 1)), ("pages", date(2025, 1, 2))}
     assert [*store.remove("a")] == [1]
     assert store.days("site", PAGES, FIRST, LAST) == {date(2025, 1, 1): "b", date(2025, 1, 2): "b"}
@@ -75,7 +75,7 @@ def test_days_from_before_a_moment_are_removed(store: AggregateStore):
     [
         lambda store: store.add("a", "site", BERLIN, [page(1, "/", 2)]),
         lambda store: store.days("site", PAGES, FIRST, LAST),
-        lambda store: store.sums("site", PAGES, {FIRST: "a"}, [], 1),
+        lambda store: store.sums("site", PAGES, {FIRST: "a"}, [], most=1),
         lambda store: store.first(["site"]),
         lambda store: store.count("a"),
         lambda store: [*store.remove("a")],
