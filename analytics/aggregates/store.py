@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bson import Binary
-from pymongo import ASCENDING, ReplaceOne
+from pymongo import ASCENDING, DESCENDING, ReplaceOne
 from pymongo.database import Database
 
 from analytics.aggregates.day_total import AGGREGATE_TABLES, AggregateTable, DayTotal
@@ -46,12 +46,15 @@ class AggregateStore:
                 found |= {(table, date.fromisoformat(day)) for day in self._days.distinct("day", which)}
         return found
 
-    def first(self, site_ids: Sequence[str]) -> datetime | None:
-        """Return when the first day of any of these sites begins, or None. Raises Unavailable."""
+    def extent(self, site_ids: Sequence[str]) -> tuple[datetime, datetime] | None:
+        """Return when the first and the last day of any of these sites begin. None without one. Raises Unavailable."""
+        found: list[datetime] = []
         with reading(self._database):
-            which = {"site_id": {"$in": [*site_ids]}}
-            found = self._days.find(which, {"starts_at": 1}).sort([("starts_at", ASCENDING)]).limit(1)
-            return next((document["starts_at"] for document in found), None)
+            for site_id in site_ids:
+                for direction in (ASCENDING, DESCENDING):
+                    edge = self._days.find_one({"site_id": site_id}, {"starts_at": 1}, sort=[("starts_at", direction)])
+                    found += [edge["starts_at"]] if edge else []
+        return (min(found), max(found)) if found else None
 
     def days(self, site_id: str, table: AggregateTable, first: date, last: date) -> dict[date, str]:
         """Return the days from `first` to `last` that the table has, and the import that counts for each. Raises

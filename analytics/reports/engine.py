@@ -243,8 +243,9 @@ class Reports:
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
             found, _ = self._asked(connection, budget, site_ids, first_event(_ALL_TIME))
             first = found[0][0]
-            moments = (None if first is None else as_datetime(first), self.imports.aggregates.first(site_ids))
-            return min(filter(None, moments), default=None)
+            imported = self.imports.aggregates.extent(site_ids)
+            moments = [*([] if first is None else [as_datetime(first)]), *(imported or ())]
+            return min(moments, default=None)
 
         return self._ask(site_ids, ask, budget)
 

@@ -38,14 +38,18 @@ class ImportsReader:
         """
         if not query.imports:
             return None, None
+        extent = self.aggregates.extent(query.site_ids)
+        if extent is None:
+            return ImportedPart(skip_reason=NO_IMPORTED_DATA), None
+        if not (extent[0] < query.period.end and query.period.start <= extent[1]):
+            return ImportedPart(skip_reason=OUT_OF_RANGE), None
         plan = plan_imports(query)
         if not isinstance(plan, ImportsPlan):
             return plan, None
         days = {site_id: self._days(site_id, plan, own_days) for site_id in query.site_ids}
         included = sorted({day for each in days.values() for day in each})
         if not included:
-            is_there = self.aggregates.first(query.site_ids) is not None
-            return ImportedPart(skip_reason=OUT_OF_RANGE if is_there else NO_IMPORTED_DATA), None
+            return ImportedPart(skip_reason=OUT_OF_RANGE), None
         totals = self._totals(plan, days)
         return ImportedPart(days=tuple(included), summed=summed_metrics(query, included)), totals
 

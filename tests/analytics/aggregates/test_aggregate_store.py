@@ -76,7 +76,7 @@ def test_days_from_before_a_moment_are_removed(store: AggregateStore):
         lambda store: store.add("a", "site", BERLIN, [page(1, "/", 2)]),
         lambda store: store.days("site", PAGES, FIRST, LAST),
         lambda store: store.sums("site", PAGES, {FIRST: "a"}, [], most=1),
-        lambda store: store.first(["site"]),
+        lambda store: store.extent(["site"]),
         lambda store: store.count("a"),
         lambda store: [*store.remove("a")],
     ],
