@@ -398,7 +398,7 @@ class Services:
     def purger(self) -> Purger:
         from analytics.privacy.retention import Purger
 
-        return Purger(self.database, self.journal, self.dead_letters)
+        return Purger(self.database, self.journal, self.dead_letters, self.aggregates)
 
     @cached_property
     def forgetter(self) -> Forgetter:

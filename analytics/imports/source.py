@@ -23,6 +23,8 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 import msgspec
 import zstandard
 
+from analytics.wording import printable
+
 LONGEST_ROW = 16_000_000  # bytes
 _PIECE = 65_536  # bytes
 _BETWEEN = frozenset(" \t\r\n,")  # characters between the items of a JSON array
@@ -67,7 +69,7 @@ class SourceFile:
     """A file to import, or a `member` of a ZIP archive. `done` is how many of its `size` bytes were read."""
 
     def __init__(self, path: Path, member: ZipInfo | None = None) -> None:
-        self.path = path / member.filename if member else path
+        self.path = path / printable(member.filename) if member else path
         self.size = 0
         self._archive = path
         self._member = member

@@ -258,6 +258,19 @@ def test_a_csv_has_imported_data_too(sample: Imports):
     assert answer.text.split() == ["visit:device,visits", "Desktop,9", "Mobile,2"]
 
 
+@pytest.mark.parametrize(("flag", "visits"), [("true", 11), ("false", 0)])
+def test_version_1_includes_imports_as_plausible_does(sample: Imports, flag: str, visits: int):
+    asked = f"site_id=shop&period=custom&date=2025-01-01,2025-01-03&metrics=visits&with_imported={flag}"
+    answers = {
+        name: sample.report.get(f"/api/v1/stats/{name}?{asked}{more}", headers=BEARER).json["results"]
+        for name, more in (("aggregate", "&compare=previous_period"), ("timeseries", ""),
+                           ("breakdown", "&property=visit:device"))
+    }  # fmt: skip
+    assert answers["aggregate"]["visits"]["value"] == visits
+    assert sum(row["visits"] for row in answers["timeseries"]) == visits
+    assert sum(row["visits"] for row in answers["breakdown"]) == visits
+
+
 def test_a_removed_import_does_not_count(sample: Imports):
     (record,) = sample.services.imports.list("shop")
     assert sum(sample.services.imports.remove_all_of(record, None)) == 46
