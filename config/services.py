@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from analytics.accounts.sessions import SessionStore
     from analytics.accounts.sharing import SharingStore
     from analytics.accounts.store import AccountStore
+    from analytics.aggregates.store import AggregateStore
     from analytics.archive.archiver import Archiver
     from analytics.backup.backup import BackupStores
     from analytics.dashboards.annotations import AnnotationStore
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from analytics.privacy.local_copies import Forgetter
     from analytics.privacy.retention import Purger
     from analytics.reports.engine import Reports
+    from analytics.reports.imports_reader import ImportsReader
     from analytics.reports.realtime import RealtimeReader
     from analytics.segments.due import DueBuilds
     from analytics.segments.engine import Segments
@@ -273,17 +275,24 @@ class Services:
         )
 
     @cached_property
+    def aggregates(self) -> AggregateStore:
+        """Imported daily totals."""
+        from analytics.aggregates.store import AggregateStore
+
+        return AggregateStore(self.database)
+
+    @cached_property
     def imports(self) -> ImportStore:
         from analytics.imports.store import ImportStore
 
-        return ImportStore(self.database, self.removals, self.now)
+        return ImportStore(self.database, self.removals, self.aggregates, self.now)
 
     @cached_property
     def importer(self) -> Importer:
         from analytics.imports.importer import Importer
 
         secret = self._settings.secret_key.encode()
-        return Importer(self.journal, self.imports, self.salts, self.now, secret=secret)
+        return Importer(self.journal, self.imports, self.aggregates, self.salts, self.now, secret=secret)
 
     @cached_property
     def due_builds(self) -> DueBuilds:
@@ -308,11 +317,18 @@ class Services:
         )
 
     @cached_property
+    def _imports_reader(self) -> ImportsReader:
+        from analytics.reports.imports_reader import ImportsReader
+
+        return ImportsReader(self.aggregates)
+
+    @cached_property
     def reports(self) -> Reports:
         from analytics.reports.engine import Reports
 
         return Reports(
             self.segments.reader,
+            self._imports_reader,
             self.segments.connect,
             self._settings.stats_time_limit,
             self._settings.most_fresh,
@@ -325,7 +341,7 @@ class Services:
 
         connect = partial(self.segments.connect, self._settings.report_memory)
         limits = self._settings.stats_time_limit, self._settings.most_fresh
-        with closing(Reports(self.segments.reader, connect, *limits)) as reports:
+        with closing(Reports(self.segments.reader, self._imports_reader, connect, *limits)) as reports:
             yield reports
 
     @cached_property
@@ -385,7 +401,7 @@ class Services:
     def purger(self) -> Purger:
         from analytics.privacy.retention import Purger
 
-        return Purger(self.removals, self.journal, self.dead_letters)
+        return Purger(self.removals, self.journal, self.dead_letters, self.aggregates)
 
     @cached_property
     def archiver(self) -> Archiver:

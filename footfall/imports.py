@@ -1,4 +1,5 @@
-"""`python -m footfall import`, and `imports`: brings events of other systems in, lists imports, and removes them.
+"""`python -m footfall import`, and `imports`: brings events and daily totals of other systems in, lists imports, and
+removes them.
 
 Exits with 0 if it is done, 1 if a file cannot be read or a store does not answer, and 2 if the command is wrong. After
 a 1, the same command continues the import.
@@ -17,7 +18,7 @@ import click
 from analytics.events.schema import dump_exported_event
 from analytics.imports.formats import IMPORT_FORMATS, detect
 from analytics.imports.importer import SAVED_EVERY, ImportPlan, NobodyStores, Preview
-from analytics.imports.source import SourceFile, UnreadableFile
+from analytics.imports.source import UnreadableFile, source_files
 from analytics.imports.store import ImportRecord, ImportRemoved
 from analytics.sites.store import UnknownSite
 from analytics.unavailable import Unavailable
@@ -80,26 +81,28 @@ def _failing_in_one_line(dry_run: bool = False) -> Iterator[None]:
 def _plan(services: Services, paths: tuple[Path, ...], site: str, name: str | None, owner: str) -> ImportPlan:
     """Raises UnreadableFile, UnknownSite and Unavailable."""
     (site_id,) = services.sites.ids_of([site])
-    files = [SourceFile(path) for path in paths]
+    files = source_files(paths)
     return ImportPlan(services.sites.get(site_id), IMPORT_FORMATS[name] if name else detect(files), files, owner)
 
 
 def _import(services: Services, plan: ImportPlan) -> None:
     record = _run(services, plan)
-    click.echo(f"{record.rows:,} rows were read, and {record.events:,} events were sent to the journal.")
+    what = "daily totals were stored" if plan.format.is_daily else "events were sent to the journal"
+    click.echo(f"{record.rows:,} rows were read, and {record.events:,} {what}.")
     _say_skipped(record.skipped)
-    click.echo(f"To remove these events: python -m footfall imports remove {record.id}")
+    click.echo(f"To remove them: python -m footfall imports remove {record.id}")
 
 
 def _run(services: Services, plan: ImportPlan) -> ImportRecord:
     start, done, before = time.monotonic(), 0, None
+    what = "daily totals" if plan.format.is_daily else "events"
     with click.progressbar(length=plan.size, label="Importing", file=sys.stderr, item_show_func=_shown_item) as bar:
 
         def show(record: ImportRecord) -> None:
             nonlocal done, before
             before = record.events if before is None else before
             speed = (record.events - before) / max(time.monotonic() - start, 0.001)
-            bar.update(plan.done - done, f"{record.events:,} events, {speed:,.0f}/s")
+            bar.update(plan.done - done, f"{record.events:,} {what}, {speed:,.0f}/s")
             done = plan.done
 
         return services.importer.run(plan, WakeUps(services.journal).ask, show)
@@ -110,7 +113,10 @@ def _shown_item(item: str | None) -> str:
 
 
 def _say_preview(seen: Preview) -> None:
-    click.echo(f"{seen.rows:,} rows. The first of {seen.stored:,} events:")
+    click.echo(f"{seen.rows:,} rows. The first of {seen.stored:,} {'daily totals' if seen.totals else 'events'}:")
+    for total in seen.totals:
+        said = {"table": total.table, "day": f"{total.day}", **total.group, **total.counts}
+        click.echo(f"  {json.dumps(said, ensure_ascii=True)}")
     for event in seen.events:
         said = json.loads(dump_exported_event(event))
         click.echo(f"  {json.dumps({name: value for name, value in said.items() if name != 'id'}, ensure_ascii=True)}")
@@ -134,7 +140,9 @@ def imports_group(context: click.Context) -> None:
 @click.option("--site", help="Only this site.")
 @click.pass_obj
 def list_imports(services: Services, site: str | None) -> None:
-    """List imports, the latest first, with the number of their rows, of the events sent, and of those stored now."""
+    """List imports, the latest first, with the number of their rows, of the events or daily totals that were sent, and
+    of those that are stored now.
+    """
     click.echo(f"{'id':12}  {'begun':16}  {'state':8}  {'format':10}  {'rows':>11}  {'sent':>11}  {'stored':>11}  site")
     for x in services.imports.list(site and services.sites.id_of(site)):
         state, stored = "finished" if x.is_finished else "begun", services.imports.count(x)
@@ -149,21 +157,22 @@ def list_imports(services: Services, site: str | None) -> None:
 @wait_option("the import's events have left the journal")
 @click.pass_obj
 def remove_import(services: Services, record_id: str, yes: bool, wait: float) -> None:
-    """Remove the events that an import brought. Events that were there before stay."""
+    """Remove the events or daily totals that an import brought. Events that were there before stay."""
     record = services.imports.get(record_id) or fail(f"there is no import {record_id!r}", 1)
-    stored = services.imports.count(record)
+    is_daily = record.format in IMPORT_FORMATS and IMPORT_FORMATS[record.format].is_daily
+    stored, what = services.imports.count(record), "daily totals" if is_daily else "events"
     if not yes:
-        click.confirm(f"Remove {stored:,} events of {printable(record.site_id)}?", abort=True)
+        click.confirm(f"Remove {stored:,} {what} of {printable(record.site_id)}?", abort=True)
     since = services.imports.stop(record.id)
     if not _is_drained(services, since if record.is_finished else since + _STOPS_WITHIN, wait):
         fail("events still wait in the journal. Check that a worker runs, and run the command again.", 1)
     removed = 0
     with click.progressbar(length=stored, label="Removing", file=sys.stderr) as bar:
-        for count in services.imports.remove_events(record, services.journal.oldest()):
+        for count in services.imports.remove_all_of(record, services.journal.oldest()):
             removed += count
             bar.update(count)
     services.imports.forget(record.id)
-    click.echo(f"{removed:,} events are removed. A worker updates the segments.")
+    click.echo(f"{removed:,} {what} are removed.{'' if is_daily else ' A worker updates the segments.'}")
 
 
 def _is_drained(services: Services, moment: datetime, wait: float) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from analytics.privacy.eraser import Eraser
-from analytics.privacy.retention import Purger
+from analytics.privacy.retention import Purged, Purger
 from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import Found
 from config.settings import Settings
@@ -106,7 +106,7 @@ def _say_and_exit(found: Found) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
 def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: bool, yes: bool) -> None:
-    """Purge a site's old events and dead letters. The first day to keep is in the site's time zone."""
+    """Purge a site's old events, dead letters and imported totals. The first day to keep is in the site's time zone."""
     with open_services(settings, "mongodb", code=2) as services:
         first = before.replace(tzinfo=services.sites.get(site_id).zone).astimezone(UTC)
         _purge(services.purger, site_id, first, dry_run, yes)
@@ -114,14 +114,16 @@ def purge_command(settings: Settings, site_id: str, before: datetime, dry_run: b
 
 def _purge(purger: Purger, site_id: str, first: datetime, dry_run: bool, yes: bool) -> None:
     counted = purger.count(site_id, first)
-    what = f"{counted.events:,} events and {counted.dead_letters:,} dead letters"
-    click.echo(f"{what} are from before {first:%Y-%m-%d %H:%M} UTC.")
-    if dry_run or not (counted.events or counted.dead_letters):
+    click.echo(f"{_said(counted)} are from before {first:%Y-%m-%d %H:%M} UTC.")
+    if dry_run or not (counted.events or counted.dead_letters or counted.daily_totals):
         return
     if not yes:
         click.confirm("Remove them permanently?", abort=True)
     with click.progressbar(length=counted.events, label="Purging", file=sys.stderr) as bar:
         done = purger.purge(site_id, first, each=bar.update)
-    click.echo(
-        f"{done.events:,} events and {done.dead_letters:,} dead letters are purged. A worker updates the segments."
-    )
+    click.echo(f"{_said(done)} are purged. A worker updates the segments.")
+
+
+def _said(purged: Purged) -> str:
+    totals = f", and {purged.daily_totals:,} imported daily totals" if purged.daily_totals else ""
+    return f"{purged.events:,} events and {purged.dead_letters:,} dead letters{totals}"

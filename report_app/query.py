@@ -15,7 +15,7 @@ from analytics.queries.query import Query
 from analytics.queries.query_schema import query_json, read_query
 from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports
-from analytics.reports.results import Answer, Metric, Row
+from analytics.reports.results import Answer, ImportedPart, Metric, Row, ranges_of_days
 from report_app.csv_output import CSV, FORMAT_PARAMETERS, as_csv, wants_csv
 from report_app.errors import OF_PROGRAMS, PlausibleError
 from report_app.metric_format import Cell, Figure, cells, change, columns, figure, nothing
@@ -40,10 +40,20 @@ class RowJson(TypedDict):
     comparison: NotRequired[ComparisonJson | None]
 
 
+class MetricWarning(TypedDict):
+    code: str
+    warning: str
+
+
 class MetaJson(TypedDict, total=False):
     time_labels: list[str]
     total_rows: Count
     as_of: MomentText
+    imports_included: bool
+    imports_skip_reason: str
+    imports_warning: str
+    imports_days: Annotated[list[list[str]], "The first and the last day of each range of imported days."]
+    metric_warnings: dict[str, MetricWarning]
 
 
 class AnswerJson(TypedDict):
@@ -53,6 +63,11 @@ class AnswerJson(TypedDict):
 
 
 PROGRAMS = "Reports for programs"
+_SUM_OF_DAYS: MetricWarning = {
+    "code": "sum_of_days",
+    "warning": "Imported visitors are counted by day. A visitor who came on several of these days counts several"
+    " times.",
+}
 _QUERY = Operation(
     summary="Any query, in the format of Plausible's Stats API v2",
     tag=PROGRAMS,
@@ -154,6 +169,21 @@ def _meta(query: Query, answer: Answer) -> MetaJson:
         meta["total_rows"] = answer.total_rows
     if answer.as_of:
         meta["as_of"] = answer.as_of.isoformat()
+    if answer.imports:
+        meta |= _meta_of_imports(answer.imports)
+    return meta
+
+
+def _meta_of_imports(imports: ImportedPart) -> MetaJson:
+    meta: MetaJson = {"imports_included": bool(imports.days)}
+    if imports.days:
+        meta["imports_days"] = [[f"{first}", f"{last}"] for first, last in ranges_of_days(imports.days)]
+    if imports.skip_reason:
+        meta["imports_skip_reason"] = imports.skip_reason
+    if imports.warning:
+        meta["imports_warning"] = imports.warning
+    if imports.summed:
+        meta["metric_warnings"] = dict.fromkeys(imports.summed, _SUM_OF_DAYS)
     return meta
 
 

@@ -207,7 +207,8 @@ QUERY = an_object(
         "include": an_object(
             {},
             {
-                "imports": FLAG | {"description": "Accepted for compatibility. It has no effect."},
+                "imports": FLAG
+                | {"description": "Imported daily totals count too, if they can answer the query. `meta` tells."},
                 "time_labels": FLAG | {"description": f"Needs a time dimension and at most {MOST_LABELS} rows."},
                 "total_rows": FLAG,
                 "trim_relative_date_range": FLAG,

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import MsgspecError
 
+from analytics.aggregates.day_total import DayTotal
 from analytics.enrichment.geolocation import place_said
 from analytics.imports.source import Head, SourceFile
 from analytics.visitors.client import Client
@@ -55,7 +56,8 @@ class ImportFormat:
 
     `recognises`: whether a file that begins so is of this format. `read`: yields the rows of all files, in the same
     order each time. `translate`: turns a row into events. `recognises` and `translate` may raise MISREAD. `is_export`:
-    the rows are events that Footfall exported, with all of their fields.
+    the rows are events that Footfall exported, with all of their fields. `is_daily`: the rows become daily totals, not
+    events.
     """
 
     name: str
@@ -63,8 +65,9 @@ class ImportFormat:
     mapping: Mapping[str, str]
     recognises: Callable[[Head], bool]
     read: Callable[[Sequence[SourceFile]], Iterator[Any]]
-    translate: Callable[[Any], Iterable[SourceEvent | SkippedRow]]
+    translate: Callable[[Any], Iterable[SourceEvent | DayTotal | SkippedRow]]
     is_export: bool = False
+    is_daily: bool = False
 
 
 def rows_of(files: Sequence[SourceFile]) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from analytics.imports.format import MISREAD, ImportFormat
 from analytics.imports.ga4 import GA4_EXPORT
 from analytics.imports.goatcounter import GOATCOUNTER_EXPORT
 from analytics.imports.matomo import MATOMO_LOG
+from analytics.imports.plausible_export import PLAUSIBLE_EXPORT
 from analytics.imports.posthog import POSTHOG_EXPORT
 from analytics.imports.segment_com_archive import SEGMENT_COM_ARCHIVE
 from analytics.imports.source import Head, SourceFile, UnreadableFile
@@ -24,6 +25,7 @@ IMPORT_FORMATS = {
         SEGMENT_COM_ARCHIVE,
         POSTHOG_EXPORT,
         GA4_EXPORT,
+        PLAUSIBLE_EXPORT,
     )
 }
 

@@ -1,4 +1,5 @@
-"""Imports files of another system: rows become events, and events go through the journal like all others.
+"""Imports files of another system: rows become events, and events go through the journal like all others. Rows of
+daily totals are stored beside the events.
 
 An event's id is derived from its row, so a repeated row is a duplicate. An import that was interrupted continues at the
 row that its record names, and sends at most the events of the last second again. The import waits while too many of the
@@ -11,9 +12,10 @@ kill -9, the same import continues when it is run again.
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from hmac import digest
 from ipaddress import ip_address
@@ -23,6 +25,8 @@ from typing import Any
 from cachetools import LRUCache
 from msgspec import structs
 
+from analytics.aggregates.day_total import DayTotal
+from analytics.aggregates.store import AggregateStore
 from analytics.digest import digest_of
 from analytics.enrichment.steps import Lookups, enrich
 from analytics.events.account import IMPORTED, Account
@@ -92,12 +96,13 @@ class Arriving:
 
 @dataclass(slots=True)
 class Preview:
-    """What an import would do. `events` has the first ones as they would be stored."""
+    """What an import would do. `events` or `totals` has the first ones as they would be stored."""
 
     rows: int = 0
     stored: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
     events: list[Event] = field(default_factory=list)
+    totals: list[DayTotal] = field(default_factory=list)
 
 
 class Importer:
@@ -107,6 +112,7 @@ class Importer:
         self,
         journal: Journal,
         imports: ImportStore,
+        aggregates: AggregateStore,
         salts: Salts,
         now: Callable[[], datetime],
         *,
@@ -116,6 +122,7 @@ class Importer:
     ) -> None:
         self._journal = journal
         self._imports = imports
+        self._aggregates = aggregates
         self._salts = salts
         self._now = now
         self._secret = secret
@@ -132,12 +139,11 @@ class Importer:
         """Import, and return the record of the finished import. `each` is called after each group of rows."""
         names = [file.path.name for file in plan.files]
         record = self._imports.begin(plan.id, plan.site.site_id, plan.format.name, names)
-        salt = digest(self._secret, record.salt, "sha256")
-        translation = Translation(plan, plan.owner or record.owner, record.id, salt=salt)
+        send = self._sender(plan, record, wake)
         damage: list[UnreadableFile] = []
         rows = _readable(islice(plan.format.read(plan.files), record.rows, None), damage)
         saved = time.monotonic()
-        while (more := self._send(translation, islice(rows, _ROWS), record, wake)).rows > record.rows:
+        while (more := send(islice(rows, _ROWS), record)).rows > record.rows:
             record = more
             if time.monotonic() - saved > SAVED_EVERY:
                 record = self._imports.save(record)
@@ -151,6 +157,8 @@ class Importer:
     def preview(self, plan: ImportPlan, lookups: Lookups) -> Preview:
         """Read all rows, and return what would become of them. Nothing is stored."""
         seen = Preview()
+        if plan.format.is_daily:
+            return self._preview_totals(plan, seen)
         translation = Translation(plan, plan.owner, salt=os.urandom(32))
         for row in plan.format.read(plan.files):
             seen.rows += 1
@@ -164,8 +172,45 @@ class Importer:
                     seen.events += [stored] if len(seen.events) < PREVIEWED else []
         return seen
 
+    def _preview_totals(self, plan: ImportPlan, seen: Preview) -> Preview:
+        taken = self._aggregates.days_of_others(plan.site.site_id, plan.id)
+        for row in plan.format.read(plan.files):
+            seen.rows += 1
+            for found in _totals(plan, row, taken, self._now()):
+                if isinstance(found, SkippedRow):
+                    seen.skipped[found.reason] += 1
+                else:
+                    seen.stored += 1
+                    seen.totals += [found] if len(seen.totals) < PREVIEWED else []
+        return seen
+
+    def _sender(
+        self, plan: ImportPlan, record: ImportRecord, wake: Callable[[], None]
+    ) -> Callable[[Iterable[Any], ImportRecord], ImportRecord]:
+        """Return what stores or sends rows, and returns the record with their counts."""
+        if plan.format.is_daily:
+            return partial(self._store_totals, plan, self._aggregates.days_of_others(plan.site.site_id, record.id))
+        salt = digest(self._secret, record.salt, "sha256")
+        translation = Translation(plan, plan.owner or record.owner, record.id, salt=salt)
+        return partial(self._send, translation, wake)
+
+    def _store_totals(
+        self, plan: ImportPlan, taken: Collection[tuple[str, date]], rows: Iterable[Any], record: ImportRecord
+    ) -> ImportRecord:
+        skipped, now = Counter(record.skipped), self._now()
+        read, totals = record.rows, []
+        for row in rows:
+            read += 1
+            for found in _totals(plan, row, taken, now):
+                if isinstance(found, SkippedRow):
+                    skipped[found.reason] += 1
+                else:
+                    totals.append(found)
+        self._aggregates.add(record.id, record.site_id, plan.site.zone, totals)
+        return replace(record, rows=read, events=record.events + len(totals), skipped=skipped)
+
     def _send(
-        self, translation: "Translation", rows: Iterable[Any], record: ImportRecord, wake: Callable[[], None]
+        self, translation: "Translation", wake: Callable[[], None], rows: Iterable[Any], record: ImportRecord
     ) -> ImportRecord:
         """Send the events of these rows, and return the record with their counts. One row at a time is in memory."""
         now = self._now()
@@ -214,6 +259,30 @@ class Importer:
         return self._seals[client, day]
 
 
+def _totals(
+    plan: ImportPlan, row: Any, taken: Collection[tuple[str, date]], now: datetime
+) -> Iterator[DayTotal | SkippedRow]:
+    """The totals of a row. `taken` are the tables and days that another import has. A day of a table belongs to the
+    import that brought it first.
+    """
+    today = now.astimezone(plan.site.zone).date()
+    for found in _translated(plan.format, row):
+        if isinstance(found, DayTotal) and (found.table, found.day) in taken:
+            yield SkippedRow("day_of_another_import")
+        elif isinstance(found, DayTotal) and found.day > today:
+            yield SkippedRow("in_the_future")
+        elif not isinstance(found, SourceEvent):
+            yield found
+
+
+def _translated(form: ImportFormat, row: Any) -> Iterator[SourceEvent | DayTotal | SkippedRow]:
+    """A row is hostile input: whatever is wrong with it, the other rows are imported."""
+    try:
+        yield from form.translate(row)
+    except MISREAD:
+        yield SkippedRow("not_readable")
+
+
 def _readable(rows: Iterable[Any], damage: list[UnreadableFile]) -> Iterator[Any]:
     """Yield the rows before the place where a file is damaged, and then put the error into `damage`."""
     try:
@@ -252,15 +321,9 @@ class Translation:
         self._load = load_exported_event if plan.format.is_export else load_event
 
     def events(self, row: Any, now: datetime) -> Iterator[Arriving | SkippedRow]:
-        for found in self._translated(row):
-            yield found if isinstance(found, SkippedRow) else self._arriving(found, now)
-
-    def _translated(self, row: Any) -> Iterator[SourceEvent | SkippedRow]:
-        """A row is hostile input: whatever is wrong with it, the other rows are imported."""
-        try:
-            yield from self._plan.format.translate(row)
-        except MISREAD:
-            yield SkippedRow("not_readable")
+        for found in _translated(self._plan.format, row):
+            if not isinstance(found, DayTotal):
+                yield found if isinstance(found, SkippedRow) else self._arriving(found, now)
 
     def _arriving(self, found: SourceEvent, now: datetime) -> Arriving | SkippedRow:
         owner = id_of(found.owner, _LONGEST_OWNER) or ""

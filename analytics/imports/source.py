@@ -1,4 +1,5 @@
-"""Reads files of any size row by row: lines, CSV, JSON and Parquet. Files compressed with gzip or zstd are inflated.
+"""Reads files of any size row by row: lines, CSV, JSON and Parquet. Files compressed with gzip or zstd are inflated,
+and those in a ZIP archive are read from there.
 
 Memory is bounded by LONGEST_ROW, and for Parquet by the file's row groups. Callers must handle UnreadableFile, also
 after some rows were read. Its message names the file.
@@ -17,9 +18,12 @@ from hashlib import blake2b, sha256
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import msgspec
 import zstandard
+
+from analytics.wording import printable
 
 LONGEST_ROW = 16_000_000  # bytes
 _PIECE = 65_536  # bytes
@@ -28,7 +32,9 @@ _PARQUET_ROWS = 500  # rows that are converted to Python at once
 _REMEMBERED_ROWS = 100_000
 _ENDS = 1_000_000  # bytes at each end of a file that identify it
 _WINDOW = 2**27  # bytes that a zstd frame may refer back to, the default limit of zstd's command
-_BROKEN = (EOFError, OSError, zlib.error, zstandard.ZstdError, csv.Error, ValueError, RecursionError)
+_ZIP = b"PK\x03\x04"
+_MOST_MEMBERS = 1_000  # of a ZIP archive
+_BROKEN = (EOFError, OSError, BadZipFile, zlib.error, zstandard.ZstdError, csv.Error, ValueError, RecursionError)
 
 csv.field_size_limit(LONGEST_ROW)  # of the whole process; the default is 131,072
 
@@ -49,15 +55,41 @@ class Head:
     line: str = ""
 
 
-class SourceFile:
-    """A file to import. `done` is how many of its `size` bytes were read."""
+def source_files(paths: Iterable[Path]) -> list["SourceFile"]:
+    """Return the files at these paths, and those in ZIP archives. Raises UnreadableFile."""
+    return [file for path in paths for file in _files_at(path)]
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+
+def _files_at(path: Path) -> list["SourceFile"]:
+    whole = SourceFile(path)
+    return [SourceFile(path, member) for member in whole.members()] or [whole]
+
+
+class SourceFile:
+    """A file to import, or a `member` of a ZIP archive. `done` is how many of its `size` bytes were read."""
+
+    def __init__(self, path: Path, member: ZipInfo | None = None) -> None:
+        self.path = path / printable(member.filename) if member else path
         self.size = 0
+        self._archive = path
+        self._member = member
         self._position: Callable[[], int] = lambda: 0
         with self._explained():
-            self.size = path.stat().st_size
+            self.size = member.compress_size if member else path.stat().st_size
+
+    def members(self) -> list[ZipInfo]:
+        """Return the files in this ZIP archive, and none if it is another file. Raises UnreadableFile."""
+        with self._explained(), self.path.open("rb") as file:
+            if file.read(4) != _ZIP:
+                return []
+            with ZipFile(file) as archive:
+                # macOS adds a folder __MACOSX.
+                found = [x for x in archive.infolist() if not x.is_dir() and not x.filename.startswith("__MACOSX/")]
+        if not 0 < len(found) <= _MOST_MEMBERS:
+            raise UnreadableFile(f"{self.path}: it has {len(found):,} files, and not 1 to {_MOST_MEMBERS:,}.")
+        if any(each.flag_bits & 1 or each.compress_type not in (ZIP_STORED, ZIP_DEFLATED) for each in found):
+            raise UnreadableFile(f"{self.path}: it is encrypted, or compressed in another way than ZIP's usual one.")
+        return found
 
     @property
     def done(self) -> int:
@@ -65,15 +97,15 @@ class SourceFile:
 
     def fingerprint(self) -> str:
         """Return a hash of the file's size and of both its ends. A copy under another name has the same."""
+        if self._member:
+            return f"{self._member.file_size}:{self._member.CRC}"
         with self._explained(), self.path.open("rb") as file:
             first = file.read(_ENDS)
             file.seek(max(self.size - _ENDS, 0))
             return sha256(b"%d:%b%b" % (self.size, first, file.read(_ENDS))).hexdigest()
 
     def head(self) -> Head:
-        with self._explained(), self.path.open("rb") as file:
-            is_parquet = file.read(4) == b"PAR1"
-        if is_parquet:
+        if self._is_parquet():
             return Head(columns=frozenset(self._parquet().schema_arrow.names))
         line = next((line for each in self.lines() if (line := each.strip())), "")
         if line.startswith(("{", "[")):
@@ -82,9 +114,7 @@ class SourceFile:
 
     def rows(self) -> Iterator[SourceRow]:
         """Yield the objects of a JSON or Parquet file, whichever it is."""
-        with self._explained(), self.path.open("rb") as file:
-            is_parquet = file.read(4) == b"PAR1"
-        return self.parquet_rows() if is_parquet else self.json_rows()
+        return self.parquet_rows() if self._is_parquet() else self.json_rows()
 
     def lines(self) -> Iterator[str]:
         """Yield the lines as text, with their ends. Bytes that are not UTF-8 are replaced."""
@@ -132,6 +162,12 @@ class SourceFile:
                     count += 1
                     yield row
 
+    def _is_parquet(self) -> bool:
+        if self._member:
+            return False
+        with self._explained(), self.path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+
     def _parquet(self) -> Any:
         from pyarrow.parquet import ParquetFile  # noqa: PLC0415 most imports do not need it and save its memory
 
@@ -141,13 +177,25 @@ class SourceFile:
     @contextmanager
     def _opened(self) -> Iterator[Any]:
         """The inflated bytes, as a stream. Errors of the block become UnreadableFile."""
-        with self._explained(), self.path.open("rb") as file:
-            self._position, done = file.tell, 0
+        with self._explained(), self._archive.open("rb") as file, self._stored(file) as stream:
+            done = 0
             try:
-                yield _inflated(file)
+                yield _inflated(stream)
                 done = self.size
             finally:
                 self._position = lambda: done
+
+    @contextmanager
+    def _stored(self, file: BufferedReader) -> Iterator[Any]:
+        """The bytes of the file, or of the archive's member."""
+        member = self._member
+        if not member:
+            self._position = file.tell
+            yield file
+            return
+        with ZipFile(file) as archive, archive.open(member) as stream:
+            self._position = lambda: member.compress_size * stream.tell() // max(member.file_size, 1)
+            yield stream
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -175,7 +223,7 @@ def keyed(rows: Iterable[T], text_of: Callable[[T], str]) -> Iterator[tuple[str,
             older, newer = newer, {}
 
 
-def _inflated(file: BufferedReader) -> Any:
+def _inflated(file: Any) -> Any:
     magic = file.peek(4)[:4]
     if magic.startswith(b"\x1f\x8b"):
         return gzip.GzipFile(fileobj=file)

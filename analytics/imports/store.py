@@ -1,4 +1,4 @@
-"""The records of imports in MongoDB, and the events that an import brought.
+"""The records of imports in MongoDB, and the events or the daily totals that an import brought.
 
 A record holds how far the import has come. The process that imports replaces the counts, so a repeated write changes
 nothing. Events carry the id of their import. Callers must handle Unavailable, raised if MongoDB is unreachable or slow.
@@ -12,6 +12,7 @@ from typing import Any
 
 from pymongo.database import Database
 
+from analytics.aggregates.store import AggregateStore
 from analytics.events.removal import PURGED, Removals
 from analytics.events.selection import Selection, of_import
 from analytics.interval import whole_milliseconds
@@ -29,9 +30,9 @@ class ImportRecord:
     """One import, by the site, the format and the content of its files.
 
     `owner` is the site in the other system. `rows` counts the rows that were read, and `events` those of their events
-    that were sent to the journal. `skipped` counts rows, or parts of rows, by reason. `first` and `last` are the times
-    of the first and the last event. `salt` hides the visitors of access logs; it is deleted when the import is
-    finished.
+    that were sent to the journal, or of their daily totals that were stored. `skipped` counts rows, or parts of rows,
+    by reason. `first` and `last` are the times of the first and the last event. `salt` hides the visitors of access
+    logs; it is deleted when the import is finished.
     """
 
     id: str
@@ -51,10 +52,17 @@ class ImportRecord:
 
 
 class ImportStore:
-    def __init__(self, database: Database[dict[str, Any]], removals: Removals, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        removals: Removals,
+        aggregates: AggregateStore,
+        now: Callable[[], datetime],
+    ) -> None:
         self._database = database
         self._imports = database["imports"]
         self._removals = removals
+        self._aggregates = aggregates
         self._now = now
 
     def begin(self, record_id: str, site_id: str, format_name: str, files: Sequence[str]) -> ImportRecord:
@@ -112,14 +120,15 @@ class ImportStore:
         return moment
 
     def count(self, record: ImportRecord) -> int:
-        """Count the stored events that the import brought. Raises Unavailable."""
-        return self._removals.count(_events_of(record))
+        """Count the stored events, or daily totals, that the import brought. Raises Unavailable."""
+        return self._removals.count(_events_of(record)) + self._aggregates.count(record.id)
 
-    def remove_events(self, record: ImportRecord, waiting_since: datetime | None) -> Iterator[int]:
-        """Remove the stored events that the import brought, and yield the number of each group. `waiting_since`: see
-        Removals.remove. Raises Unavailable; repeating the call is harmless.
+    def remove_all_of(self, record: ImportRecord, waiting_since: datetime | None) -> Iterator[int]:
+        """Remove the stored events, or daily totals, that the import brought, and yield the number of each group.
+        `waiting_since`: see Removals.remove. Raises Unavailable; repeating the call is harmless.
         """
-        return self._removals.remove_all(_events_of(record), PURGED, self._now, waiting_since)
+        yield from self._aggregates.remove(record.id)
+        yield from self._removals.remove_all(_events_of(record), PURGED, self._now, waiting_since)
 
     def forget(self, record_id: str) -> None:
         """Remove the record. Raises Unavailable."""

@@ -1,4 +1,4 @@
-"""Data retention: purges events and dead letters that are older than a site's setting allows.
+"""Data retention: purges events, dead letters and imported daily totals that are older than a site's setting allows.
 
 Events are purged by the time at which they happened, from the site's oldest event on, a few at a time. The hours of
 purged events are marked as dirty, so segments are rebuilt. A late event that is already too old is stored and counted,
@@ -12,6 +12,7 @@ from datetime import UTC, datetime, time, timedelta
 
 import structlog
 
+from analytics.aggregates.store import AggregateStore
 from analytics.events.removal import PURGED, Removals
 from analytics.events.selection import older_than
 from analytics.journal.dead_letters import DeadLetterStore
@@ -23,11 +24,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """How many were purged, or would be purged. `is_done` is true if nothing that old is left."""
+    """How many were purged, or would be purged. `is_done` is true if nothing that old is left. `daily_totals` are
+    imported.
+    """
 
     events: int
     dead_letters: int
     is_done: bool = True
+    daily_totals: int = 0
 
 
 def kept_since(site: Site, now: datetime) -> datetime | None:
@@ -45,12 +49,14 @@ class Purger:
     removals: Removals
     journal: Journal
     dead_letters: DeadLetterStore
+    aggregates: AggregateStore
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def count(self, site_id: str, before: datetime) -> Purged:
         """Count what `purge` would remove. Raises Unavailable."""
         events = self.removals.count(older_than(site_id, before))
-        return Purged(events, self.dead_letters.count_old(site_id, before))
+        totals = self.aggregates.count_old(site_id, before)
+        return Purged(events, self.dead_letters.count_old(site_id, before), daily_totals=totals)
 
     def purge(
         self,
@@ -59,9 +65,9 @@ class Purger:
         until: datetime | None = None,
         each: Callable[[int], object] = lambda _: None,
     ) -> Purged:
-        """Purge events that happened, and dead letters that were received, before `before`. `until` is when to stop,
-        even if it is not done. `each` is called with the number of events purged together. Raises Unavailable; some may
-        be purged by then.
+        """Purge events that happened, dead letters that were received, and imported days that began, before `before`.
+        `until` is when to stop, even if it is not done. `each` is called with the number of events purged together.
+        Raises Unavailable; some may be purged by then.
         """
 
         def is_late() -> bool:
@@ -74,20 +80,28 @@ class Purger:
             each(removed)
             if is_late():
                 return Purged(events, 0, is_done=False)
-        letters = self.dead_letters.purge_old(site_id, before, self.now(), is_late)
-        if events or letters:
-            log.info("events_purged", site_id=site_id, events=events, dead_letters=letters, before=before.isoformat())
-        return Purged(events, letters, is_done=not is_late())
+        letters, totals = self.dead_letters.purge_old(site_id, before, self.now(), is_late), 0
+        for removed in self.aggregates.remove_old(site_id, before):
+            totals += removed
+            if is_late():
+                break
+        if events or letters or totals:
+            log.info(
+                "events_purged", site_id=site_id, events=events, dead_letters=letters, daily_totals=totals,
+                before=before.isoformat(),
+            )  # fmt: skip
+        return Purged(events, letters, not is_late(), totals)
 
     def purge_expired(self, sites: Iterable[Site], until: datetime | None = None) -> Purged:
         """Purge what the sites do not keep. Raises Unavailable."""
-        events = letters = 0
+        events = letters = totals = 0
         for site in sites:
             before = kept_since(site, self.now())
             if before is None:
                 continue
             done = self.purge(site.site_id, before, until)
             events, letters = events + done.events, letters + done.dead_letters
+            totals += done.daily_totals
             if not done.is_done:
-                return Purged(events, letters, is_done=False)
-        return Purged(events, letters)
+                return Purged(events, letters, False, totals)
+        return Purged(events, letters, daily_totals=totals)

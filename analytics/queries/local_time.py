@@ -5,7 +5,7 @@ zoneinfo does not tell when an offset changes, so each year is sampled once and 
 """
 
 from calendar import isleap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, lru_cache
@@ -139,6 +139,11 @@ def bucket_of(text: str, grain: Grain) -> int:
             return (day + 3) // 7
         case "month":
             return int(text[:4]) * 12 + int(text[5:7]) - 1
+
+
+def labels_of_days(days: Iterable[date], grain: Grain) -> set[str]:
+    """Return the labels of the days, weeks or months that these days are in."""
+    return {label(bucket_of(f"{day}", grain), grain) for day in days}
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,8 @@ class Query:
     `filters` must match. `goals` are the goals that all the sites have. `compare_with` is another period for which the
     same metrics are computed.
 
-    `time_labels`: every bucket of the period has a row, even without events.
+    `time_labels`: every bucket of the period has a row, even without events. `imports`: imported daily totals
+    count too, if they can answer the query.
     """
 
     site_id: str
@@ -209,6 +210,7 @@ class Query:
     compare_with: Period | None = None
     goals: tuple[Goal, ...] = ()
     others: tuple[str, ...] = ()
+    imports: bool = False
 
     @property
     def site_ids(self) -> tuple[str, ...]:

@@ -183,6 +183,7 @@ def load_query(
         compare_with=_compare_with(include.comparisons, period, site) if include.comparisons else None,
         goals=site.goals,
         others=tuple(other.site_id for other in others),
+        imports=include.imports,
     )
     _check_metrics(query)
     _check_labels(query)
@@ -541,6 +542,7 @@ def _compare_with(comparison: _Comparison, period: Period, site: Site) -> Period
 
 @dataclass(frozen=True, slots=True)
 class _Include:
+    imports: bool
     time_labels: bool
     total_rows: bool
     trimmed: bool
@@ -548,10 +550,10 @@ class _Include:
 
 
 def _include(value: object) -> _Include:
-    """Read `include`. `imports` is accepted and has no effect: all imported data are events."""
     include = _object(value, "#/include", (*_FLAGS, "comparisons"))
     flags = {name: _flag(include.get(name, False), f"#/include/{name}") for name in _FLAGS}
     return _Include(
+        imports=flags["imports"],
         time_labels=flags["time_labels"],
         total_rows=flags["total_rows"],
         trimmed=flags["trim_relative_date_range"],

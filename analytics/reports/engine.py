@@ -31,18 +31,21 @@ from analytics.events.columns import visitor_of
 from analytics.interval import DAY, Interval, as_datetime, as_ms
 from analytics.languages import translatable
 from analytics.queries.comparison import counterparts
-from analytics.queries.local_time import label, time_buckets
+from analytics.queries.local_time import EPOCH_DAY, label, time_buckets
 from analytics.queries.patterns import FLAGS, check_patterns
 from analytics.queries.query import OF_MONEY, Filter, Grain, Period, Query, conditions, function_of_numbers
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports import exploration_sql
 from analytics.reports.budget import Budget
+from analytics.reports.imported_days import ImportedTotals, days_with_events, imported_relation
+from analytics.reports.imports_reader import ImportsReader, TooManyTotals
 from analytics.reports.query_plan import Plan
 from analytics.reports.query_slots import QuerySlots
 from analytics.reports.query_sql import plan_query
 from analytics.reports.results import (
     Answer,
     Cohort,
+    ImportedPart,
     Journeys,
     Metric,
     MoneyAmount,
@@ -81,12 +84,13 @@ T = TypeVar("T")
 
 @dataclass
 class Reports:
-    """Answers the queries of one process. `connect` opens DuckDB, at the first query. `time_limit` is the seconds for
-    one query. `at_once` is the number of queries that run at the same time. `patience` is the seconds that another
-    query waits for a slot. `most_fresh`: see SnapshotReader.open.
+    """Answers the queries of one process. `imports` reads imported daily totals. `connect` opens DuckDB, at the first
+    query. `time_limit` is the seconds for one query. `at_once` is the number of queries that run at the same time.
+    `patience` is the seconds that another query waits for a slot. `most_fresh`: see SnapshotReader.open.
     """
 
     reader: SnapshotReader
+    imports: ImportsReader
     connect: Callable[[], duckdb.DuckDBPyConnection]
     time_limit: float
     most_fresh: int
@@ -120,10 +124,11 @@ class Reports:
 
     def _answer(self, query: Query, connection: duckdb.DuckDBPyConnection, budget: Budget) -> Answer:
         _check_patterns(connection, query.filters)
-        found, total, as_of = self._rows(connection, budget, query)
+        answer = self._rows(connection, budget, query)
         if query.compare_with is not None:
-            found = self._compared(connection, budget, query, query.compare_with, found)
-        return Answer(tuple(found), total if query.total_rows else None, as_of)
+            rows = self._compared(connection, budget, query, query.compare_with, answer.rows)
+            answer = replace(answer, rows=tuple(rows))
+        return answer if query.total_rows else replace(answer, total_rows=None)
 
     def stats(self, site_id: str, day: date | None, budget: Budget | None = None) -> SiteStats:
         """Return the numbers of a UTC day, or of all time. Raises as `answer` does."""
@@ -227,7 +232,9 @@ class Reports:
         self.reader.check()
 
     def earliest(self, site_id: str, budget: Budget | None = None) -> datetime | None:
-        """Return the time of the site's first event, or None. Raises as `answer` does."""
+        """Return the time of the site's first event, or when its first imported day began if that is earlier, or None.
+        Raises as `answer` does.
+        """
         return self.earliest_of([site_id], budget)
 
     def earliest_of(self, site_ids: Sequence[str], budget: Budget | None = None) -> datetime | None:
@@ -236,7 +243,9 @@ class Reports:
         def ask(connection: duckdb.DuckDBPyConnection, budget: Budget) -> datetime | None:
             found, _ = self._asked(connection, budget, site_ids, first_event(_ALL_TIME))
             first = found[0][0]
-            return None if first is None else as_datetime(first)
+            imported = self.imports.aggregates.extent(site_ids)
+            moments = [*([] if first is None else [as_datetime(first)]), *(imported or ())]
+            return min(moments, default=None)
 
         return self._ask(site_ids, ask, budget)
 
@@ -266,20 +275,40 @@ class Reports:
         budget: Budget,
         query: Query,
         only: Iterable[tuple[str, ...]] | None = None,
-    ) -> tuple[list[Row], int, datetime | None]:
-        found, as_of = self._asked(connection, budget, query.site_ids, plan_query(query, only))
-        return [_row(query, each) for each in budget.each(found) if each[-2]], found[0][-1], as_of
+    ) -> Answer:
+        part, imported = self._imported(connection, budget, query)
+        found, as_of = self._asked(connection, budget, query.site_ids, plan_query(query, only, imported))
+        rows = tuple(_row(query, each) for each in budget.each(found) if each[-2])
+        return Answer(rows, found[0][-1], as_of, part)
+
+    def _imported(
+        self, connection: duckdb.DuckDBPyConnection, budget: Budget, query: Query
+    ) -> tuple[ImportedPart | None, ImportedTotals | None]:
+        """Load the imported totals that the query counts into a relation. Returns what became of them, too."""
+
+        def own_days(site_id: str, first: date, last: date) -> set[date]:
+            found, _ = self._asked(connection, budget, [site_id], days_with_events(query, first, last))
+            return {EPOCH_DAY + timedelta(days=bucket) for (bucket,) in found}
+
+        try:
+            part, totals = self.imports.read(query, own_days)
+        except TooManyTotals:
+            raise Refused("memory_limit", _TOO_LARGE) from None
+        if totals:
+            sql = imported_relation(query, totals)
+            connection.execute(sql.text, sql.values)
+        return part, totals
 
     def _compared(
-        self, connection: duckdb.DuckDBPyConnection, budget: Budget, query: Query, period: Period, found: list[Row]
+        self, connection: duckdb.DuckDBPyConnection, budget: Budget, query: Query, period: Period, found: Sequence[Row]
     ) -> list[Row]:
         if not found:
             return []
         timeless = [n for n, name in enumerate(query.dimensions) if not name.startswith("time:")]
         only = {tuple(row.dimensions[n] for n in timeless) for row in found}
         earlier = replace(query.in_period(period), limit=MOST_COMPARED, offset=0)
-        before, _, _ = self._rows(connection, budget, earlier, only)
-        by_group = {row.dimensions: row.metrics for row in before}
+        before = self._rows(connection, budget, earlier, only)
+        by_group = {row.dimensions: row.metrics for row in before.rows}
         if query.grain is None:
             return [replace(row, before=by_group.get(row.dimensions)) for row in found]
         place = query.dimensions.index(f"time:{query.grain}")

@@ -9,7 +9,7 @@ query counts only visits and visitors, it reads only the openings (analytics/seg
 of the rows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,6 +32,7 @@ from analytics.queries.query import (
     function_of_numbers,
 )
 from analytics.reports.filter_sql import Terms, column_of, columns_of, columns_of_goals, goal_reached, number
+from analytics.reports.imported_days import ImportedTotals, everybody, imported_groups, imported_scrolls
 from analytics.reports.query_plan import Plan
 from analytics.segments.snapshot import Snapshot
 from analytics.sql import TRUE, Sql, joined_by, put, value
@@ -58,9 +59,11 @@ _COLUMNS = {
 }
 
 
-def plan_query(query: Query, only: Iterable[tuple[str, ...]] | None = None) -> Plan:
+def plan_query(
+    query: Query, only: Iterable[tuple[str, ...]] | None = None, imported: ImportedTotals | None = None
+) -> Plan:
     """Plan the statement that answers the query. `only` lists the wanted groups by their dimensions without time; None
-    means all.
+    means all. `imported` are in the relation IMPORTED_RELATION, and count too.
 
     Each row has the dimensions (a time dimension as the number of its bucket), the metrics (money in thousandths,
     numbers of a property in billionths), the currencies of the money metrics in their order, `here`, and the number of
@@ -68,7 +71,7 @@ def plan_query(query: Query, only: Iterable[tuple[str, ...]] | None = None) -> P
     """
     shape = _Shape.of(query)
     columns = shape.columns() | {"visitor"} | columns_of(query.filters, query.goals, inside_done=True)
-    return Plan(query.period.interval, frozenset(columns), partial(_statement, shape, only))
+    return Plan(query.period.interval, frozenset(columns), partial(_statement, shape, only, imported))
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,9 @@ def _is_of_events(wanted: Filter) -> bool:
             return wanted.dimension.startswith("event:")
 
 
-def _statement(shape: _Shape, only: Iterable[tuple[str, ...]] | None, snapshot: Snapshot) -> Sql:
+def _statement(
+    shape: _Shape, only: Iterable[tuple[str, ...]] | None, imported: ImportedTotals | None, snapshot: Snapshot
+) -> Sql:
     query, terms = shape.query, Terms(shape.query, snapshot)
     ctes: dict[str, Sql] = {}
     counted = _counted(shape, snapshot)
@@ -174,6 +179,8 @@ def _statement(shape: _Shape, only: Iterable[tuple[str, ...]] | None, snapshot: 
     main = ", ".join([*shape.names, *(f"{what} AS {name}" for name, what in counted.items())])
     done = {f"done_{n}": each for n, each in enumerate(terms.done, start=1)}
     before = {**done, **events, "main": Sql(f"SELECT {main} FROM events{_grouped(shape.names)}"), **ctes}
+    if imported:
+        before |= _with_imports(shape, terms, imported, counted, before)
     source = Sql("main")
     if query.time_labels:
         before["spine"] = _spine(shape)
@@ -190,6 +197,25 @@ def _statement(shape: _Shape, only: Iterable[tuple[str, ...]] | None, snapshot: 
         joined_by(", ", [put(f"{name} AS ({{}})", cte) for name, cte in before.items()]),
     )
     return Sql(text.text, (*text.values, query.limit, query.offset))
+
+
+def _with_imports(
+    shape: _Shape, terms: Terms, imported: ImportedTotals, counted: Iterable[str], own: Mapping[str, Sql]
+) -> dict[str, Sql]:
+    """The relations of `own` that count imported totals too."""
+    names = shape.names
+    found = {"main": _added(names, own["main"], imported_groups(names, terms, counted), counted)}
+    if "scrolled" in own:
+        depths = imported_scrolls(names, terms)
+        found["scrolled"] = _added(names, own["scrolled"], depths, ("pages", "depths"))
+    if "percentage" in shape.query.metrics:
+        found["everybody"] = everybody(terms, own["everybody"], imported.people)
+    return found
+
+
+def _added(names: Sequence[str], own: Sql, imported: Sql, counts: Iterable[str]) -> Sql:
+    shown = ", ".join([*names, *(f"sum({name}) AS {name}" for name in counts)])
+    return put(f"SELECT {shown} FROM ({{}} UNION ALL BY NAME {{}}){_grouped(names)}", own, imported)
 
 
 def _counted(shape: _Shape, snapshot: Snapshot) -> dict[str, str]:
@@ -213,7 +239,7 @@ def _counted(shape: _Shape, snapshot: Snapshot) -> dict[str, str]:
             if metric in wanted:
                 counted[what] = f"coalesce(sum({column}) FILTER (first), 0)"
     if "time_on_page" in wanted:
-        counted["engaged"] = "sum(engagement_time)"
+        counted |= {"engaged": "sum(engagement_time)", "timed": counted["visits"]}
     if wanted & set(OF_MONEY):
         paid = "revenue IS NOT NULL"
         if "event:goal" in shape.query.dimensions:
@@ -307,7 +333,7 @@ def _metric(shape: _Shape, terms: Terms, name: str, ctes: dict[str, Sql]) -> str
         case "views_per_visit":
             return f"({_of_visits(shape, ctes, '100 * views', 1)})::DOUBLE / 100"
         case "time_on_page":
-            times = _PER_VISIT.format(sum="engaged", n="coalesce(visits, 0)", unit=1000)
+            times = _PER_VISIT.format(sum="engaged", n="coalesce(timed, 0)", unit=1000)
             return f"CASE WHEN engaged IS NOT NULL THEN {times} END"
         case "scroll_depth":
             ctes["scrolled"] = _scrolled(shape)
@@ -317,8 +343,8 @@ def _metric(shape: _Shape, terms: Terms, name: str, ctes: dict[str, Sql]) -> str
         case "average_revenue":
             return f"CASE WHEN currencies = 1 THEN {_MEAN.format(sum='earned', n='paid')} END"
         case "percentage":
-            everybody = "SELECT count(DISTINCT visitor) FROM everything"
-            return _SHARE.format(part="coalesce(visitors, 0)", whole=f"({everybody})")
+            ctes["everybody"] = Sql("SELECT count(DISTINCT visitor) AS people FROM everything")
+            return _SHARE.format(part="coalesce(visitors, 0)", whole="people")
         case "conversion_rate":
             kept = shape.names_of(lambda dimension: dimension.startswith("time:"))
             ctes["of_all"] = _anyway(shape, terms, kept, "all_visitors")
@@ -414,6 +440,7 @@ def _joined(shape: _Shape, name: str) -> str:
     kept = {
         "of_all": shape.names_of(lambda dimension: dimension.startswith("time:")),
         "of_group": shape.names_of(lambda dimension: dimension != "event:goal"),
+        "everybody": [],
     }.get(name, shape.names)
     return f" LEFT JOIN {name} USING ({', '.join(kept)})" if kept else f" CROSS JOIN {name}"
 

@@ -1,8 +1,8 @@
 """The results of reports. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from analytics.json_schema import Count
@@ -27,16 +27,46 @@ class Row:
     before: tuple[Metric, ...] | None = None
 
 
+# Why imported daily totals are not included, in Plausible's words.
+NO_IMPORTED_DATA, OUT_OF_RANGE = "no_imported_data", "out_of_range"
+UNSUPPORTED_QUERY, UNSUPPORTED_INTERVAL = "unsupported_query", "unsupported_interval"
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedPart:
+    """What an answer has of imported daily totals: the days that come from them, or a `skip_reason`. `warning` says
+    more about a reason that another query would not have. `summed` are the metrics that add up the visitors of several
+    days.
+    """
+
+    days: tuple[date, ...] = ()
+    skip_reason: str = ""
+    warning: str = ""
+    summed: tuple[str, ...] = ()
+
+
+def ranges_of_days(days: Iterable[date]) -> list[tuple[date, date]]:
+    """Return the first and the last day of each range of days, which are in order."""
+    found: list[tuple[date, date]] = []
+    for day in days:
+        if found and found[-1][1] + timedelta(days=1) == day:
+            found[-1] = found[-1][0], day
+        else:
+            found.append((day, day))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to a query. `total_rows` is the number of rows without limit and offset, if the query requested it.
     `as_of`: not all events stored after it are included, because there were too many to read at once. None means that
-    all events are included.
+    all events are included. `imports` is None if the query did not ask for imported data.
     """
 
     rows: tuple[Row, ...]
     total_rows: int | None = None
     as_of: datetime | None = None
+    imports: ImportedPart | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from werkzeug.datastructures import MultiDict
 
 from analytics.events.account import Account
 from analytics.journal.audit import balance_of_ledger
+from analytics.queries.local_time import labels_of_days
 from analytics.queries.query import VISIT_NUMBERS, Period, Query
 from analytics.queries.query_schema import MOST_ROWS, OPERATORS, OPERATORS_OF_NUMBERS
 from analytics.reports.budget import Budget
@@ -153,8 +154,14 @@ def chart_table(asked: SiteQuestion) -> Table:
     """The chart as a table."""
     query, answer = _over_time(asked, asked.period())
     before = [f"{asked.state.figure}_before"] if query.compare_with else []
-    rows = ([row.dimensions[0], *row.metrics, *((row.before or [0]) if before else [])] for row in answer.rows)
-    return [query.dimensions[0], *query.metrics, *before], rows
+    days = answer.imports.days if answer.imports else ()
+    imported = labels_of_days(days, query.grain or "day")
+    rows = (
+        [row.dimensions[0], *row.metrics, *((row.before or [0]) if before else []),
+         *([int(row.dimensions[0] in imported)] if days else [])]
+        for row in answer.rows
+    )  # fmt: skip
+    return [query.dimensions[0], *query.metrics, *before, *(["imported"] if days else [])], rows
 
 
 def panel_table(panel: Panel, asked: SiteQuestion) -> Table:
@@ -209,7 +216,7 @@ def _hero(asked: SiteQuestion, budget: Budget | None = None) -> Hero:
     annotations = sorted(chain.from_iterable(lists), key=attrgetter("day"))
     chart = chart_of(asked.state, query, answer, asked.now, annotations)
     notes = [(day_of_week(each.day), each) for each in annotations]
-    return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of, notes)
+    return Hero(key_figures(*figures), chart, answer.as_of or figures[1].as_of, notes, figures[1].imports)
 
 
 def _over_time(asked: SiteQuestion, period: Period, budget: Budget | None = None) -> tuple[Query, Answer]:

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from analytics.dashboards.annotations import Annotation
 from analytics.queries.comparison import counterparts
-from analytics.queries.local_time import time_labels
+from analytics.queries.local_time import labels_of_days, time_labels
 from analytics.queries.query import Grain, Period, Query
-from analytics.reports.results import Answer, Metric
+from analytics.reports.results import Answer, ImportedPart, Metric
 from report_app.pages.page_state import FIGURES, PageState, default_grain, grains_of, open_bucket
 from report_app.pages.words import METRIC_LABELS, Change, bucket_name, change_of, number, period_name, tick_name
 
@@ -29,6 +29,7 @@ class KeyFigure:
 class Point:
     """A bucket of the chart. `value` and `before` are None where there is no bucket or nothing to measure, and in the
     future. `is_open`: more events may enter the bucket. `note`: what happened in the bucket, by its annotations.
+    `is_imported`: it has imported days.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Point:
     before_text: str = ""
     is_open: bool = False
     note: str = ""
+    is_imported: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +61,22 @@ class Chart:
     def has_open(self) -> bool:
         return any(point.is_open for point in self.points)
 
+    @property
+    def has_imported(self) -> bool:
+        return any(point.is_imported for point in self.points)
+
 
 @dataclass(frozen=True, slots=True)
 class Hero:
     """`is_empty`: the period has no events. `as_of`: see Answer. `notes`: the annotations of the period, with the names
-    of their days.
+    of their days. `imports`: what the figures have of imported data, or None if they were not asked for it.
     """
 
     figures: list[KeyFigure]
     chart: Chart
     as_of: datetime | None
     notes: list[tuple[str, Annotation]]
+    imports: ImportedPart | None
 
     @property
     def is_empty(self) -> bool:
@@ -97,6 +104,7 @@ def chart_of(
     then = counterparts(query.period, query.compare_with, grain) if query.compare_with else {}
     future = {label for label in time_labels(query.period, grain) if is_open and label > is_open}
     one_day = query.period.end - query.period.start <= timedelta(hours=25)  # also a day with a change of clocks
+    imported = labels_of_days(answer.imports.days, grain) if answer.imports else set()
     notes = _notes([row.dimensions[0] for row in answer.rows], annotations)
     points = []
     for row in answer.rows:
@@ -114,6 +122,7 @@ def chart_of(
                 before_text=number(state.figure, before) if other else "",
                 is_open=label == is_open,
                 note=notes.get(label, ""),
+                is_imported=label in imported,
             )
         )
     before_name = period_name(query.compare_with) if query.compare_with else ""

@@ -50,6 +50,7 @@ SEGMENT = "segment"  # instead of a dimension: the values are the ids of saved f
 _TRIMMED = ("day", "month", "year")  # they end in the future
 _MOST_POINTS = 750  # of the chart: a month of hours
 _MOST_FILTERS = 20
+_NO = "no"
 _MOST_PAGE = 1_000_000
 _NUMBERS = {short(dimension): dimension for dimension in VISIT_NUMBERS}
 # A number, or a time such as 1:30, which has 90 seconds. It has at most nine digits.
@@ -83,8 +84,8 @@ class PageState:
     """`first` and `last` are set if, and only if, `period` is CUSTOM. So are `compare_first` and `compare_last`, if
     `compare` is. `grain` is "" for the default of the period.
     `tabs` holds the open tab of each panel that does not show its first one. `search` and `page` are those of a full
-    list; the first page is 1. `embed` is the token of a page in a frame (page_access.py). `others` are the sites that
-    are shown as one with the site of the page.
+    list; the first page is 1. `imports`: whether imported daily totals count. `embed` is the token of a page in a frame
+    (page_access.py). `others` are the sites that are shown as one with the site of the page.
     """
 
     period: str
@@ -99,6 +100,7 @@ class PageState:
     tabs: tuple[tuple[str, str], ...] = ()
     search: str = ""
     page: int = 1
+    imports: bool = True
     embed: str = ""
     others: tuple[str, ...] = ()
 
@@ -107,6 +109,8 @@ class PageState:
     def question(self, site_id: str, now: datetime) -> dict[str, Any]:
         """The body of a v2 query without metrics and dimensions. `now` is in the zone of the site."""
         include: dict[str, Any] = {"trim_relative_date_range": True} if self.period in _TRIMMED else {}
+        if self.imports:
+            include["imports"] = True
         if self.is_compared:
             days = [day.isoformat() for day in (self.compare_first, self.compare_last) if day]
             include["comparisons"] = {"mode": self.compare} | ({"date_range": days} if days else {})
@@ -197,6 +201,7 @@ class PageState:
             pairs.append(("compare", self.compare))
         names = ("grain", "figure", "search", "page", "embed")
         pairs += [(name, str(getattr(self, name))) for name in names if getattr(self, name) != getattr(plain, name)]
+        pairs += [] if self.imports else [("imports", _NO)]
         pairs += [(OTHER_SITES, each) for each in self.others]
         pairs += [("f", ";".join(term.as_text() for term in each)) for each in self.filters]
         if self.tabs:
@@ -228,6 +233,7 @@ def read_state(args: MultiDict[str, str], default_period: str) -> PageState:
         tabs=_tabs(args.get("tabs", "")),
         search=args.get("search", "").strip(),
         page=_page(args.get("page", "")),
+        imports=args.get("imports") != _NO,
         embed=args.get("embed", ""),
         others=tuple(dict.fromkeys(args.getlist(OTHER_SITES)[:MOST_SITES])),
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from analytics.queries.query import Query
-from analytics.reports.results import Answer, Metric, Row
+from analytics.reports.results import Answer, ImportedPart, Metric, Row
 from report_app.pages.page_state import PageState
 from report_app.pages.panels import FUNCTIONS_SHOWN, LIST_ROWS, PanelTab
 from report_app.pages.words import FUNCTION_LABELS, METRIC_LABELS, cut_name, number, value_name
@@ -27,12 +27,15 @@ class PanelRow:
 
 @dataclass(frozen=True, slots=True)
 class PanelRows:
-    """`total` is the number of all rows. `columns` are the names of the metrics."""
+    """`total` is the number of all rows. `columns` are the names of the metrics. `imports`: what the rows have of
+    imported data, or None if they were not asked for it.
+    """
 
     rows: list[PanelRow]
     total: int
     columns: list[str]
     as_of: datetime | None = None
+    imports: ImportedPart | None = None
 
     def pages(self) -> int:
         return max(1, -(-self.total // LIST_ROWS))
@@ -60,7 +63,7 @@ def rows_of(tab: PanelTab, state: PageState, query: Query, answer: Answer) -> Pa
     largest = max((_size(row.metrics[0]) for row in answer.rows), default=0)
     rows = [_row(tab, state, query, row, largest) for row in answer.rows]
     columns = [METRIC_LABELS[metric] for metric in query.metrics]
-    return PanelRows(rows, answer.total_rows or 0, columns, answer.as_of)
+    return PanelRows(rows, answer.total_rows or 0, columns, answer.as_of, answer.imports)
 
 
 def _row(tab: PanelTab, state: PageState, query: Query, row: Row, largest: float) -> PanelRow:

@@ -245,5 +245,5 @@ def last_days(site_id: str, first: str, last: str) -> Body:
         "metrics": ["visitors", "pageviews"],
         "date_range": [first, last],
         "dimensions": ["time:day"],
-        "include": {"time_labels": True},
+        "include": {"imports": True, "time_labels": True},
     }

@@ -19,6 +19,7 @@ Args = Mapping[str, str]
 
 PERIODS_V1 = ("day", "7d", "30d", "month", "6mo", "12mo", "custom")
 INTERVALS = ("day", "month")
+FLAGS_V1 = ("true", "false")
 COMPARE = "previous_period"
 MOST_RESULTS = 1000
 FARTHEST_PAGE = 1_000_000
@@ -43,7 +44,7 @@ def aggregate_body(args: Args, today: date) -> dict[str, Any]:
     """`today` is the site's day."""
     body = _body(args, today)
     if compared := _one_of("compare", args.get("compare", ""), ("", COMPARE)):
-        body["include"] = {"comparisons": {"mode": compared}}
+        body["include"]["comparisons"] = {"mode": compared}
     return body
 
 
@@ -51,7 +52,8 @@ def timeseries_body(args: Args, today: date) -> dict[str, Any]:
     by_default = {"day": "hour", "6mo": "month", "12mo": "month"}.get(args.get("period", ""), "day")
     interval = {"date": "day"}.get(args.get("interval", ""), args.get("interval", ""))
     grain = _one_of("interval", interval, INTERVALS) if interval else by_default
-    return _body(args, today) | {"dimensions": [f"time:{grain}"], "include": {"time_labels": True}}
+    body = _body(args, today)
+    return body | {"dimensions": [f"time:{grain}"], "include": body["include"] | {"time_labels": True}}
 
 
 def breakdown_body(args: Args, today: date) -> dict[str, Any]:
@@ -100,6 +102,7 @@ def _body(args: Args, today: date) -> dict[str, Any]:
         "metrics": metrics_asked(args),
         "date_range": _days(args, today),
         "filters": [_filter(each) for each in args.get("filters", "").split(";") if each.strip()],
+        "include": {"imports": _one_of("with_imported", args.get("with_imported", "false"), FLAGS_V1) == "true"},
     }
 
 

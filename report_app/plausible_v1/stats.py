@@ -19,6 +19,7 @@ from report_app.metric_format import Figure, change, figure, nothing
 from report_app.plausible_v1.query_parameters import (
     COMPARE,
     FARTHEST_PAGE,
+    FLAGS_V1,
     INTERVALS,
     MOST_RESULTS,
     PERIODS_V1,
@@ -63,6 +64,7 @@ _ASKED = [
     parameter(
         "metrics", metric_names(metric(CHARACTERS_IN_A_LIST)), "The default is `visitors`.", style="form", explode=False
     ),
+    parameter("with_imported", one_of(*FLAGS_V1), "`true` includes imported daily totals that can answer."),
     parameter("filters", text(), "For example `visit:browser==Firefox|Safari;event:page==/blog/**`."),
 ]
 _OF_BREAKDOWN = [

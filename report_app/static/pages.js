@@ -71,7 +71,9 @@ function chartOf(figure) {
   const now = rows.map((row) => number(row.dataset.now))
   const before = rows.map((row) => number(row.dataset.before))
   const open = rows.findIndex((row) => 'open' in row.dataset)
-  const closed = now.map((value, i) => (open < 0 || i < open ? value : null))
+  const isImported = (i) => i >= 0 && 'imported' in rows[i].dataset
+  const closed = now.map((value, i) => ((open < 0 || i < open) && !isImported(i) ? value : null))
+  const imported = now.map((value, i) => (isImported(i) || isImported(i - 1) ? value : null)) // up to the next point
   const dashed = now.map((value, i) => (open >= 0 && (i === open || i === open - 1) ? value : null))
   const alone = (i) => now[i] !== null && now[i - 1] == null && now[i + 1] == null
   const shown = UNITS[figure.dataset.unit]
@@ -137,10 +139,11 @@ function chartOf(figure) {
         { stroke: color('--compare'), width: 1.5, spanGaps: false, points: { show: rows.length < 2 } },
         { ...line, fill: accent + '14', points: { show: rows.length < 2 || closed.some((_, i) => alone(i)), size: 6 } },
         { ...line, dash: [4, 4], points: { show: open === 0, size: 6 } },
+        { ...line, stroke: color('--ink-2'), dash: [2, 3], points: { show: rows.some((_, i) => isImported(i) && alone(i)), size: 6 } },
       ],
       hooks: { setCursor: [tell], draw: [drawFlags] },
     },
-    [rows.map((_, i) => i), before, closed, dashed],
+    [rows.map((_, i) => i), before, closed, dashed, imported],
     plot,
   )
 

@@ -19,6 +19,7 @@ from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from footfall.imports import import_command, imports_group
 from tests.analytics.imports.conftest import SAMPLES, Imports, imports
+from tests.analytics.imports.test_plausible_export import zipped
 
 __all__ = ["imports"]
 
@@ -97,3 +98,24 @@ def test_a_store_that_is_not_reachable_is_named(run: Run, settings: Settings, tm
     for words in (["import", SAMPLES / "access.log", "--site", "shop"], ["imports", "list"]):
         ran = run(*words, given=away)
         assert (ran.exit_code, "MongoDB" in ran.stderr) == (1, True), ran.output
+
+
+def test_daily_totals_are_shown_imported_listed_and_removed(run: Run, services: Services, tmp_path: Path):
+    services.sites.put(Site("shop"))
+    file = zipped(tmp_path / "export.zip")
+    shown = run("import", file, "--site", "shop", "--dry-run").stdout.splitlines()
+    assert shown[0] == "Format: Plausible's export, or other daily totals. Site: shop."
+    assert "43 rows. The first of 46 daily totals:" in shown
+    assert json.loads(next(line for line in shown if line.startswith("  {"))) == {
+        "table": "browsers", "day": "2025-01-01", "browser": "Chrome", "browser_version": "131.0",
+        "visitors": 2, "visits": 3, "pageviews": 5, "bounces": 1, "durations": 300,
+    }  # fmt: skip
+    ran = run("import", file, "--site", "shop")
+    assert (ran.exit_code, ran.stdout.splitlines()[-2]) == (0, "43 rows were read, and 46 daily totals were stored.")
+    listed = run("imports", "list").stdout.splitlines()
+    name, *_, state, form, rows, sent, stored, _ = listed[1].split()
+    assert (state, form, rows, sent, stored) == ("finished", "plausible", "43", "46", "46")
+    assert "imported_visitors_20250101_20250103.csv" in listed[2]
+    removed = run("imports", "remove", name, "--yes")
+    assert (removed.exit_code, removed.stdout) == (0, "46 daily totals are removed.\n")
+    assert services.aggregates.count(name) == 0

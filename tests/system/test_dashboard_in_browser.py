@@ -21,6 +21,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
+from tests.analytics.imports.test_plausible_export import zipped
 from tests.support.accounts import PASSWORD
 from tests.support.browser import chromium
 from tests.support.running_system import ROOT, System, wait_for
@@ -374,6 +375,23 @@ def test_several_sites_are_chosen_and_shown_as_one(page: Page, system: System):
     assert page.one("h1").get_attribute("textContent") == sites[1]
     assert page.figures[0] == "1"
     assert page.texts(".chip")[0].startswith("Page is /")
+
+
+def test_imported_days_are_marked_and_can_be_hidden(page: Page, system: System, tmp_path: Path):
+    file = zipped(tmp_path / "plausible.zip")
+    assert system.run_footfall("sites", "set", "imported", "timezone=UTC").returncode == 0
+    assert system.run_footfall("import", str(file), "--site", "imported").returncode == 0
+    page.open("/site/imported?from=2025-01-01&to=2025-01-04&compare=none")
+    assert (page.figures[0], len(page.driver.find_elements(By.CSS_SELECTOR, "tr[data-imported]"))) == ("9", 3)
+    assert page.one(".legend .l4").is_displayed()
+    assert page.texts("#panel-places footer .note") == ["with imported data"]
+    assert faults(page) == []
+    page.shoot(SCREENSHOTS / "imported.png", 1280, "light")
+    page.click("#imports")
+    assert (page.figures[0], page.one("#imports").text) == ("0", "Show imported data")
+    assert "imports=no" in page.query
+    page.click("#imports")
+    assert page.figures[0] == "9"
 
 
 def test_a_theme_is_kept(page: Page, visited: System):

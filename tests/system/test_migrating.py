@@ -12,6 +12,7 @@ import httpx
 import psutil
 
 from tests.analytics.imports.conftest import SAMPLES
+from tests.analytics.imports.test_plausible_export import zipped
 from tests.support.running_system import ROOT, System, own_environment, wait_for
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
@@ -45,6 +46,7 @@ def drain(system: System) -> None:
 def prepare(folder: Path) -> None:
     for name, sample in FILES.items():
         (folder / name).write_bytes((SAMPLES / sample).read_bytes())
+    zipped(folder / "plausible.zip")
     (folder / "access.log.1.gz").write_bytes(gzip.compress(LINE.format(9, "old").encode()))
     (folder / "visits-1000.json").write_text((SAMPLES / "matomo.json").read_text().replace('"201"', '"203"'))
 
@@ -70,6 +72,11 @@ def test_each_command_of_the_page_works(system: System, tmp_path: Path):
             imported = found[1]
             drain(system)
     assert totals(system, "shop")[3] > 20
+    body = {
+        "site_id": "shop", "metrics": ["visitors"], "date_range": ["2025-01-01", "2025-01-31"],
+        "include": {"imports": True},
+    }  # fmt: skip
+    assert httpx.post(f"{system.report}/api/v2/query", json=body, timeout=30).json()["results"][0]["metrics"] == [9]
     assert system.run_footfall("audit").returncode == 0
 
 

@@ -12,7 +12,7 @@ from redis import Redis
 
 from analytics.imports.formats import IMPORT_FORMATS, detect
 from analytics.imports.importer import ImportPlan
-from analytics.imports.source import SourceFile
+from analytics.imports.source import source_files
 from analytics.imports.store import ImportRecord
 from analytics.journal.audit import Audited, audit
 from analytics.journal.ledger import Ledger
@@ -32,7 +32,7 @@ class Imports:
     redis: Redis
 
     def plan(self, *paths: Path | str, site: str = "shop", name: str = "", owner: str = "") -> ImportPlan:
-        files = [SourceFile(SAMPLES / path) for path in paths]
+        files = source_files(SAMPLES / path for path in paths)
         return ImportPlan(self.services.sites.get(site), IMPORT_FORMATS[name] if name else detect(files), files, owner)
 
     def run(self, *paths: Path | str, **options: str) -> ImportRecord:

@@ -50,7 +50,7 @@ def test_the_totals_of_a_sample_are_those_counted_by_hand(imports: Imports, case
 
 
 def test_every_format_has_a_sample():
-    assert {form for _, form, _, _ in CASES.values()} | {"footfall"} == set(IMPORT_FORMATS)
+    assert {form for _, form, _, _ in CASES.values()} | {"footfall", "plausible"} == set(IMPORT_FORMATS)
 
 
 def test_umami_s_sessions_describe_its_events(imports: Imports):

@@ -124,7 +124,15 @@ def test_rows_that_were_sent_before_a_kill_and_again_after_it_are_stored_once(im
 
 def test_an_import_waits_while_too_many_of_its_events_wait(imports: Imports, tmp_path: Path):
     services, asked = imports.services, threading.Event()
-    importer = Importer(services.journal, services.imports, services.salts, services.now, secret=b"", most_waiting=1500)
+    importer = Importer(
+        services.journal,
+        services.imports,
+        services.aggregates,
+        services.salts,
+        services.now,
+        secret=b"",
+        most_waiting=1500,
+    )
     plan = imports.plan(write_log(tmp_path / "access.log", 6000))
     thread = threading.Thread(target=importer.run, args=(plan, asked.set))
     thread.start()
@@ -142,7 +150,7 @@ def test_an_import_waits_while_too_many_of_its_events_wait(imports: Imports, tmp
 
 def test_an_import_that_no_worker_stores_ends(imports: Imports, tmp_path: Path):
     x = imports.services
-    importer = Importer(x.journal, x.imports, x.salts, x.now, secret=b"", most_waiting=1500, patience=0.2)
+    importer = Importer(x.journal, x.imports, x.aggregates, x.salts, x.now, secret=b"", most_waiting=1500, patience=0.2)
     plan = imports.plan(write_log(tmp_path / "access.log", 6000))
     with pytest.raises(NobodyStores):
         importer.run(plan, lambda: None)
@@ -158,13 +166,13 @@ def test_a_removed_import_takes_only_its_own_events_along(imports: Imports, tmp_
     store = imports.services.imports
     assert store.count(record) == 5
     store.stop(record.id)
-    assert sum(store.remove_events(record, None)) == 5
+    assert sum(store.remove_all_of(record, None)) == 5
     with pytest.raises(ImportRemoved):
         imports.run("access.log")
     store.forget(record.id)
     assert (imports.stored(), imports.faults()) == (before, [])
     services, later = imports.services, NOW + timedelta(minutes=1)
-    importer = Importer(services.journal, store, services.salts, lambda: later, secret=b"")
+    importer = Importer(services.journal, store, services.aggregates, services.salts, lambda: later, secret=b"")
     assert importer.run(imports.plan("access.log"), lambda: None).events == 6, "it can be imported again"
     imports.drain()
     assert len(imports.stored()) == len(before) + 5

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.aggregates.day_total import DayTotal
+from analytics.aggregates.store import AggregateStore
 from analytics.events.removal import REMOVED_AT_ONCE, Removals
 from analytics.events.schema import load_event
 from analytics.interval import Interval, as_ms
@@ -35,7 +37,7 @@ ALL = Interval(0, as_ms(NOW))
 
 @pytest.fixture
 def purger(stores: Stores, database: Database) -> Purger:
-    return Purger(Removals(database), stores.journal, stores.dead_letters, lambda: NOW)
+    return Purger(Removals(database), stores.journal, stores.dead_letters, AggregateStore(database), lambda: NOW)
 
 
 @pytest.fixture
@@ -90,6 +92,17 @@ def test_older_events_are_purged_and_the_others_stay(
     assert left(database, "other") == [1]
     assert purger.purge("shop", BEFORE) == Purged(0, 0)
     assert audit(audited).faults == []
+
+
+def test_imported_days_are_purged_too(purger: Purger, database: Database):
+    aggregates = AggregateStore(database)
+    for site_id in ("shop", "other"):
+        totals = [DayTotal("total", date(2026, 11, day), "", {}, {"visitors": day}) for day in (8, 9, 10, 21)]
+        aggregates.add("import", site_id, ZoneInfo("UTC"), totals)
+    assert purger.count("shop", BEFORE) == Purged(0, 0, daily_totals=2)
+    assert purger.purge("shop", BEFORE, until=NOW) == Purged(0, 0, is_done=False, daily_totals=2)
+    assert purger.purge_expired([Site("other", retention_days=3)]) == Purged(0, 0, daily_totals=3)
+    assert [aggregates.count_old(site_id, NOW) for site_id in ("shop", "other")] == [2, 1]
 
 
 def test_each_site_is_purged_by_its_own_setting_and_none_without_it(

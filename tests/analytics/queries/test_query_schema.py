@@ -571,6 +571,8 @@ def test_options_in_include_are_read():
     query = load(dimensions=["time"], include={"imports": True, "time_labels": True, "total_rows": True})
     assert query.time_labels
     assert query.total_rows
+    assert query.imports
+    assert not load().imports, "as in Plausible"
 
 
 @pytest.mark.parametrize(

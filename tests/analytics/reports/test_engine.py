@@ -40,7 +40,7 @@ def rig(database: Database[dict[str, Any]], tmp_path: Path) -> Iterator[Rig]:
 
 @pytest.fixture
 def reports(rig: Rig) -> Reports:
-    return Reports(rig.reader, rig.connection.cursor, time_limit=30, most_fresh=1_000)
+    return Reports(rig.reader, rig.imports, rig.connection.cursor, time_limit=30, most_fresh=1_000)
 
 
 def view(minutes: float, user_id: str = "anna") -> dict[str, Any]:
@@ -50,7 +50,7 @@ def view(minutes: float, user_id: str = "anna") -> dict[str, Any]:
 
 def test_a_query_that_takes_too_long_is_refused_and_the_next_is_answered(rig: Rig, reports: Reports):
     rig.store(view(0))
-    hurried = Reports(rig.reader, rig.connection.cursor, time_limit=0.2, most_fresh=1_000)
+    hurried = Reports(rig.reader, rig.imports, rig.connection.cursor, time_limit=0.2, most_fresh=1_000)
     with pytest.raises(Refused) as refused:
         hurried._ask(["site"], lambda connection, _: connection.execute(ENDLESS).fetchall(), None)
     assert refused.value.code == "time_limit"
@@ -65,7 +65,9 @@ def test_a_query_that_needs_too_much_memory_is_refused(rig: Rig, reports: Report
 
 
 def test_queries_above_the_limit_wait_and_are_then_refused(rig: Rig):
-    reports = Reports(rig.reader, rig.connection.cursor, time_limit=30, most_fresh=1_000, at_once=1, patience=0.2)
+    reports = Reports(
+        rig.reader, rig.imports, rig.connection.cursor, time_limit=30, most_fresh=1_000, at_once=1, patience=0.2
+    )
     with pytest.raises(Refused) as refused:
         reports._ask(["site"], lambda *_: reports.answer(OF_DAY), None)
     assert refused.value.code == "busy"
@@ -73,7 +75,7 @@ def test_queries_above_the_limit_wait_and_are_then_refused(rig: Rig):
 
 
 def test_eight_expensive_queries_of_a_site_do_not_block_other_sites(rig: Rig):
-    reports = Reports(rig.reader, rig.connection.cursor, time_limit=5, most_fresh=1_000)
+    reports = Reports(rig.reader, rig.imports, rig.connection.cursor, time_limit=5, most_fresh=1_000)
     begun = threading.Semaphore(0)
 
     def ask(connection: duckdb.DuckDBPyConnection, _: Budget) -> object:
@@ -91,7 +93,9 @@ def test_eight_expensive_queries_of_a_site_do_not_block_other_sites(rig: Rig):
 
 
 def test_roll_ups_share_the_slots_of_their_first_site(rig: Rig):
-    reports = Reports(rig.reader, rig.connection.cursor, time_limit=30, most_fresh=1_000, at_once=2, patience=0.2)
+    reports = Reports(
+        rig.reader, rig.imports, rig.connection.cursor, time_limit=30, most_fresh=1_000, at_once=2, patience=0.2
+    )
     with pytest.raises(Refused) as refused:
         reports._ask(["b", "a"], lambda *_: reports._ask(["a", "c"], lambda *_: None, None), None)
     assert refused.value.code == "busy"
@@ -174,4 +178,4 @@ def test_if_too_many_fresh_events_arrived_the_answer_says_as_of_when_it_is(rig: 
 
 
 def replace_most_fresh(reports: Reports, most_fresh: int) -> Reports:
-    return Reports(reports.reader, reports.connect, time_limit=30, most_fresh=most_fresh)
+    return Reports(reports.reader, reports.imports, reports.connect, time_limit=30, most_fresh=most_fresh)

@@ -56,7 +56,7 @@ class Engine(Rig):
     def __init__(self, database: Database[dict[str, Any]], folder: Path) -> None:
         super().__init__(database, folder)
         self.database = database
-        self.reports = Reports(self.reader, self.connection.cursor, time_limit=60, most_fresh=10**9)
+        self.reports = Reports(self.reader, self.imports, self.connection.cursor, time_limit=60, most_fresh=10**9)
 
     def drop_all(self) -> None:
         for name in ("events", "dirty_hours", "segment_manifests", "segments.files", "segments.chunks"):

@@ -392,7 +392,7 @@ def copied(rig: Rig) -> Reports:
 
     rig.store(*map(numbered, range(600)))
     rig.builder.build("site", "month", MONTH)
-    return Reports(rig.reader, rig.connection.cursor, time_limit=60, most_fresh=10)
+    return Reports(rig.reader, rig.imports, rig.connection.cursor, time_limit=60, most_fresh=10)
 
 
 def all_of(reports: Reports) -> list[Any]:

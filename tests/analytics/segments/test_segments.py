@@ -11,10 +11,12 @@ import pytest
 from bson import ObjectId
 from pymongo.database import Database
 
+from analytics.aggregates.store import AggregateStore
 from analytics.events.backfill import Backfill
 from analytics.events.columns import RawEvents, visitor_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SEGMENT_GRAINS, Interval, as_datetime, as_ms, interval_of
+from analytics.reports.imports_reader import ImportsReader
 from analytics.segments.builder import MANY_ROWS, Builder, write
 from analytics.segments.duckdb_connection import connect
 from analytics.segments.snapshot_reader import SnapshotReader
@@ -40,6 +42,7 @@ class Rig:
         self.backfill = Backfill(database)
         self.backfill.note_if_there_is_none()
         self.reader = SnapshotReader(self.segments, self.dirty, self.backfill, raw)
+        self.imports = ImportsReader(AggregateStore(database))
         self.builder = Builder(self.segments, self.dirty, self.backfill, raw, self.connection.cursor, lambda: self.now)
 
     def store(self, *documents: dict[str, Any]) -> None:

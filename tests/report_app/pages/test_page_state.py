@@ -114,10 +114,21 @@ def test_two_dates_are_a_comparison_until_another_is_chosen():
 def test_a_period_that_ends_in_the_future_is_compared_up_to_now_and_all_time_with_nothing():
     assert PageState("day").question("shop", NOW)["include"] == {
         "trim_relative_date_range": True,
+        "imports": True,
         "comparisons": {"mode": "previous_period"},
     }
-    assert PageState("all").question("shop", NOW)["include"] == {}
-    assert PageState("7d", compare="none").question("shop", NOW)["include"] == {}
+    assert PageState("all").question("shop", NOW)["include"] == {"imports": True}
+    assert PageState("7d", compare="none").question("shop", NOW)["include"] == {"imports": True}
+
+
+def test_imported_data_count_until_the_address_says_no():
+    assert (read("period=7d").imports, read("period=7d&imports=1").imports) == (True, True)
+    state = read("period=7d&compare=none&imports=no")
+    assert state.question("shop", NOW)["include"] == {}
+    assert (state.as_query(), state.as_query(imports=True)) == (
+        "period=7d&compare=none&imports=no", "period=7d&compare=none",
+    )  # fmt: skip
+    assert not state.asks_as(read("period=7d&compare=none"))
 
 
 def test_a_click_replaces_an_earlier_one_on_the_same_dimension_and_keeps_other_filters():

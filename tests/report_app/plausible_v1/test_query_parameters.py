@@ -70,6 +70,7 @@ def test_a_breakdown_shows_known_values_rates_of_the_group_and_one_page():
     [
         ("period", {"period": "realtime"}),
         ("period", {"period": "7D"}),
+        ("with_imported", {"with_imported": "yes"}),
         ("date", {"date": "today"}),
         ("date", {"date": "2026-02-30"}),
         ("date", {"date": "0001-01-01"}),
