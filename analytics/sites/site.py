@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from analytics.events.page_patterns import PathRules
 from analytics.json_schema import Count, IdText
 
 MOST_EVENT_BYTES = 8192
@@ -71,3 +72,6 @@ class Site:
     saved_filters: tuple[SavedFilter, ...] = ()
     script_path: str | None = None
     endpoint_path: str | None = None
+
+    def rules_for_paths(self) -> PathRules:
+        return PathRules(self.trailing_slash == "drop", self.path_case == "lower", self.path_rules)
