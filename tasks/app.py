@@ -39,7 +39,7 @@ os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, aft
 
 _PARTS = (
     "dead_letters", "events", "ledger", "metrics", "notifications",
-    "retention", "salts", "samples", "segments", "sites",
+    "retention", "salts", "samples", "segments", "sites", "visitors",
 )  # fmt: skip
 app = Celery("footfall", include=[f"tasks.{name}" for name in _PARTS])
 app.conf.update(celery_settings(settings))

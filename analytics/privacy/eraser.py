@@ -21,6 +21,7 @@ from analytics.privacy.erasure_log import Erasures
 from analytics.privacy.segment_rewrites import Rewriter
 from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import VisitorData
+from analytics.visitors.sign_ins import SignIns
 
 log = structlog.get_logger()
 
@@ -45,6 +46,7 @@ class Eraser:
     erasures: Erasures
     removals: Removals
     rewriter: Rewriter
+    sign_ins: SignIns
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def erase(self, visitor: Visitor) -> Erased:
@@ -68,6 +70,7 @@ class Eraser:
         return erased
 
     def erase_events(self, visitor: Visitor) -> int:
+        self.sign_ins.forget(visitor.site_id, user_id=visitor.user_id, visitor_id=visitor.visitor_id)
         since = self.data.journal.oldest()  # before the events are searched
         found = self.data.events(visitor, {"_id": 1})
         whose = {"site_id": visitor.site_id, visitor.name: visitor.id}

@@ -263,6 +263,7 @@ class SiteSchema(StrictSchema):
         validate=[Length(max=MOST_SAVED), _named_apart("saved filters"), _have_own_ids],
         **OPTIONAL,
     )
+    assigns_visits = Flag(**OPTIONAL)
     script_path = OwnPath(**OPTIONAL)
     endpoint_path = OwnPath(**OPTIONAL)
 

@@ -77,6 +77,7 @@ SETTING_FIELDS = (
     ),
     SettingField("endpoint_path", lazy("Path of the events"), hint=lazy("For example /kit/k. Empty: /events only.")),
     SettingField("honours_dnt", lazy("Drop hits with Do Not Track or GPC"), "flag"),
+    SettingField("assigns_visits", lazy("Assign the events before a sign-in to the user"), "flag"),
     SettingField("shows_visitors", lazy("The history of a visitor may be seen and queried"), "flag"),
 )
 
