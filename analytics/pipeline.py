@@ -45,6 +45,7 @@ if TYPE_CHECKING:  # beat, Flower and the ingestion app import this module for i
     from analytics.enrichment.steps import Enrichment
     from analytics.events.store import EventStore
     from analytics.privacy.late_arrivals import LateArrivals
+    from analytics.visitors.sign_ins import SignIns
 
 log = structlog.get_logger()
 
@@ -86,7 +87,7 @@ class Outcome:
 @dataclass(frozen=True)
 class Stores:
     """The stores that the pipeline uses. Without `enrichment`, events are stored unchanged. `observe_lag` is called
-    after each write with the seconds since its oldest event was received.
+    after each write with the seconds since its oldest event was received. Without `sign_ins`, none are noted.
     """
 
     journal: Journal
@@ -96,6 +97,7 @@ class Stores:
     removed: LateArrivals
     enrichment: Enrichment | None = None
     observe_lag: Callable[[float], None] = lambda _: None
+    sign_ins: SignIns | None = None
 
 
 def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> Outcome:
@@ -172,6 +174,9 @@ def _write(stores: Stores, entries: Sequence[Entry], is_redelivery: bool) -> tup
             )
     stores.dead_letters.keep(deaths, now)
     gone = stores.removed.catch(written, deaths, now)
+    if stores.sign_ins:
+        left = [event for entry_id, event in written if entry_id not in gone.originals | gone.duplicates]
+        stores.sign_ins.note(left, now)
     # An event that an earlier delivery stored counts as stored, even if it was removed and sent again since.
     duplicate = {good[index][0].entry_id for index in result.duplicate} - gone.originals | gone.duplicates
     for index, (entry, event) in enumerate(good):

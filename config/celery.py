@@ -21,6 +21,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "tasks.segments.*": {"queue": SEGMENTS_QUEUE},
             "tasks.archive.*": {"queue": SEGMENTS_QUEUE},
             "tasks.retention.*": {"queue": SEGMENTS_QUEUE},
+            "tasks.visitors.*": {"queue": SEGMENTS_QUEUE},
             "tasks.notifications.*": {"queue": SEGMENTS_QUEUE},  # they must not delay events either
         },
         # No code waits for a result. A task's result is in its log line and, through its event, in Flower.
@@ -73,6 +74,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "collect-segments": _every(600, "tasks.segments.collect_segments", expires=300),
             # Sent if an erasure is owed (tasks/beat.py).
             "finish-erasures": _every(5, "tasks.retention.finish_erasures", expires=10),
+            # Sent if a sign-in is noted (tasks/beat.py).
+            "assign-visits": _every(5, "tasks.visitors.assign_visits", expires=10),
             "check-rules": _every(60, "tasks.notifications.check_rules", expires=50),
             "check-counts": _every(300, "tasks.notifications.check_counts", expires=240),
             # Sent if a notification is due (tasks/beat.py).

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from analytics.store_notes import StoreNotes
     from analytics.visitors.anonymous_ids import Visitors
     from analytics.visitors.salts import SaltKeeper, Salts
+    from analytics.visitors.sign_ins import SignIns
 
 # Seconds for Redis to answer the rate limits. The stores used later have time limits of their own, and the sum stays
 # below 2 seconds.
@@ -272,6 +273,7 @@ class Services:
             LateArrivals(self.erasures, self.removals, self.dead_letters),
             Enrichment(self.sites, self.salts.unseal, self.lookups),
             observe_lag=STORE_LAG.observe,
+            sign_ins=self.sign_ins,
         )
 
     @cached_property
@@ -280,6 +282,12 @@ class Services:
         from analytics.aggregates.store import AggregateStore
 
         return AggregateStore(self.database)
+
+    @cached_property
+    def sign_ins(self) -> SignIns:
+        from analytics.visitors.sign_ins import SignIns
+
+        return SignIns(self.database, lambda site_id: self.sites.get(site_id).assigns_visits)
 
     @cached_property
     def imports(self) -> ImportStore:
@@ -395,6 +403,7 @@ class Services:
             self.erasures,
             self.removals,
             Rewriter(RewriteNotes(self.database), self.segments, kept_for),
+            self.sign_ins,
         )
 
     @cached_property

@@ -128,7 +128,8 @@ def check_page(url: str) -> Iterator[Finding]:
 
 def check_tag(page: Page, tag: dict[str, str]) -> Iterator[Finding]:
     script = urljoin(page.url, tag["src"])
-    endpoint = urljoin(page.url, tag.get("data-api") or re.sub("/js/[^/]*$", "", script)) + "/events"
+    server = tag.get("data-api") or re.sub("/js/[^/]*$", "", script)
+    endpoint = urljoin(page.url, tag.get("data-endpoint") or f"{server}/events")
     if not tag.get("data-site"):
         yield problem("The tag of the tracker has no data-site.", "Set data-site to the site_id of the site.")
         return
@@ -149,7 +150,9 @@ def check_tag(page: Page, tag: dict[str, str]) -> Iterator[Finding]:
 
 
 def _script_found(script: str) -> Finding:
-    remedy = "Open this address in a browser. It must be /js/footfall.js of the ingestion app."
+    remedy = (
+        "Open this address in a browser. It must be /js/footfall.js or the site's script_path of the ingestion app."
+    )
     try:
         loaded = fetch(script)
     except NotLoaded as error:

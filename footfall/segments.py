@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 import click
 
 from analytics.interval import Interval, as_datetime, as_ms, interval_of
-from analytics.segments.builder import rebuild
+from analytics.segments.builder import apply_path_rules, rebuild
 from analytics.segments.engine import Segments
 from analytics.segments.verification import Verified, months_of, verify
-from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, VerdictGroup, services_of
+from config.services import Services
+from footfall.command_group import COMMAND_PATIENCE, SETTINGS, VerdictGroup, services_of
 
 MONTH = click.DateTime(["%Y-%m"])
 
@@ -33,16 +33,15 @@ def of_months(command: Callable[..., None]) -> Callable[..., None]:
 @click.pass_context
 def segments_group(context: click.Context) -> None:
     """List, verify and rebuild segments. Segments are the columnar copy of the events that reports read."""
-    settings: Settings = context.obj
-    context.obj = (settings, services_of(context, COMMAND_PATIENCE).segments)
+    context.obj = services_of(context, COMMAND_PATIENCE)
 
 
 @segments_group.command("list")
 @click.option("--site", help="This site only.")
 @click.pass_obj
-def list_segments(given: tuple[Settings, Segments], site: str | None) -> None:
+def list_segments(services: Services, site: str | None) -> None:
     """List segments, one on each line."""
-    segments = given[1]
+    segments = services.segments
     click.echo(f"{'grain':5}  {'start':16}  {'rows':>11}  {'bytes':>13}  {'built':16}  site")
     for site_id in [site] if site is not None else segments.store.sites():
         for s in segments.store.manifest(site_id).segments:
@@ -55,11 +54,9 @@ def list_segments(given: tuple[Settings, Segments], site: str | None) -> None:
 @segments_group.command("rebuild")
 @of_months
 @click.pass_obj
-def rebuild_segments(
-    given: tuple[Settings, Segments], site: str | None, first: datetime | None, last: datetime | None
-) -> None:
+def rebuild_segments(services: Services, site: str | None, first: datetime | None, last: datetime | None) -> None:
     """Rebuild the segments of whole months from raw events. Reports use the old ones until the new ones are ready."""
-    segments, start, total = given[1], time.monotonic(), 0
+    segments, start, total = services.segments, time.monotonic(), 0
     for site_id in _sites(segments, site):
         for done in rebuild(segments.builder, site_id, _chosen(months_of(segments, site_id), first, last)):
             total += done.rows
@@ -68,18 +65,26 @@ def rebuild_segments(
     click.echo(f"{_speed(total, time.monotonic() - start)} in all")
 
 
+@segments_group.command("apply-path-rules")
+@click.argument("site_id")
+@click.pass_context
+def apply_rules(context: click.Context, site_id: str) -> None:
+    """Let the pages of stored events follow the trailing_slash, path_case and path_rules of the site."""
+    services: Services = context.obj
+    months = months_of(services.segments, site_id)
+    apply_path_rules(services.segments.builder, services.sites.get(site_id), months)
+    context.invoke(rebuild_segments, site=site_id)
+
+
 @segments_group.command("verify")
 @of_months
-@click.pass_obj
-def verify_segments(
-    given: tuple[Settings, Segments], site: str | None, first: datetime | None, last: datetime | None
-) -> None:
+@click.pass_context
+def verify_segments(context: click.Context, site: str | None, first: datetime | None, last: datetime | None) -> None:
     """Derive all rows from raw events again, and compare every column. Writes nothing. Takes as long as a rebuild."""
-    settings, segments = given
-    wrong = 0
+    segments, wrong = context.obj.segments, 0
     for site_id in _sites(segments, site):
         months = _chosen(months_of(segments, site_id), first, last)
-        for found in verify(segments, site_id, months, settings.most_fresh):
+        for found in verify(segments, site_id, months, context.meta[SETTINGS].most_fresh):
             _say(found)
             wrong += not found.is_right
     if not wrong:

@@ -17,6 +17,7 @@ from ingest_app.hot_routes import HOT_ROUTES, HotRoutes
 from ingest_app.opt_out import opting_out_blueprint
 from ingest_app.plausible import plausible_blueprint
 from ingest_app.segment_com import segment_blueprint
+from ingest_app.site_paths import add_site_paths
 from ingest_app.tracker import tracker_blueprint
 from ingest_app.umami import umami_blueprint
 from tasks.events import WakeUps
@@ -49,7 +50,8 @@ def create_app(
 ) -> Flask:
     collector = make_collector(settings, services, wake_ups, commits)
     app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes)
-    app.config |= {"ON_LOOP": ON_LOOP, "USE_LOOP": collector.use_loop}
+    on_loop = set(ON_LOOP)
+    app.config |= {"ON_LOOP": on_loop, "USE_LOOP": collector.use_loop}
     answer_failed_commits(app)
 
     @app.before_request
@@ -57,6 +59,7 @@ def create_app(
         if request.path not in UNLIMITED:
             collector.charge_address(request.environ)
 
+    add_site_paths(app, services.registry, on_loop)
     allow_any_origin(app)
     add_vendor_error_fields(app)
     app.register_blueprint(events_blueprint(collector))

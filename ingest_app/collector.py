@@ -310,13 +310,13 @@ class Collector:
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
         """The journal lines of these events, each with its visitor and its sealed client."""
-        acts = [Act(x.site, x.client, x.event.occurred_at) for x in arrivals if x.is_anonymous]
+        acts = [Act(x.site, x.client, x.event.occurred_at) for x in arrivals if x.gets_visitor_id]
         visitors = iter(self._visitors.identify(acts, now) if acts else ())
         seals: dict[Client, str | None] = {_NO_CLIENT: None}
         for arrival in arrivals:
             if arrival.client not in seals:
                 seals[arrival.client] = self._salts.seal(arrival.client, now.date())
-            visitor = next(visitors) if arrival.is_anonymous else None
+            visitor = next(visitors) if arrival.gets_visitor_id else None
             client = seals[arrival.client]
             yield Line.of(arrival.event, visitor_id=visitor, client=client, dump=self._journal.dump)
 

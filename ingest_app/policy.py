@@ -41,7 +41,14 @@ class Arrival(Struct, frozen=True):
     @property
     def is_anonymous(self) -> bool:
         """Whether the visitor gets an anonymous id, derived from the client."""
-        is_named = self.event.user_id is not None or self.event.visitor_id is not None
+        return self.event.user_id is None and self.gets_visitor_id
+
+    @property
+    def gets_visitor_id(self) -> bool:
+        """Whether the event gets the anonymous id of its client: if it is anonymous, or if the site assigns visits."""
+        is_named = self.event.visitor_id is not None or (
+            self.event.user_id is not None and not self.site.assigns_visits
+        )
         return not is_named and bool(self.client.address or self.client.user_agent)
 
 

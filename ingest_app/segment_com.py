@@ -149,7 +149,9 @@ def _admit(collector: Collector, environ: Environ, body: object, kind: str | Non
         said = read_segment(body, kind)
         messages = checked_events(said.messages, "batch")
     site_id = SitesMeant(collector.sites.by_key).id_of(said.write_key or _write_key(environ))
-    events = [translate(message, site_id, said.context) for message in messages]
+    site = collector.sites.get(site_id)
+    assigns = site is not None and site.assigns_visits
+    events = [translate(message, site_id, said.context, assigns_visits=assigns) for message in messages]
     hit = read_hit(environ, events, said.sent_at, is_foreign=True)
     return collector.admit(structs.replace(hit, client=visitor_in(hit.client, said)))
 

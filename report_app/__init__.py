@@ -45,6 +45,7 @@ from report_app.plausible_v1.sites import in_parameters, sites_v1_blueprint
 from report_app.plausible_v1.stats import stats_v1_blueprint
 from report_app.query import query_blueprint
 from report_app.session_cookie import use_session_cookie
+from report_app.site_data import site_data_blueprint
 from report_app.site_lookup import SiteLookup
 from report_app.sites import sites_blueprint
 from report_app.stats import stats_blueprint
@@ -133,6 +134,7 @@ def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageSe
     app.register_blueprint(pages_blueprint(pages))
     app.register_blueprint(badge_blueprint(pages, sharing))
     app.register_blueprint(accounts_blueprint(authenticator, sharing, site_called, attempts, services.now))
+    app.register_blueprint(site_data_blueprint(services.segments, site_called))
     app.register_blueprint(console_blueprint(settings, services))
 
 

@@ -40,7 +40,7 @@ os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, aft
 
 _PARTS = (
     "archive", "dead_letters", "events", "ledger", "metrics", "notifications",
-    "retention", "salts", "samples", "segments", "sites",
+    "retention", "salts", "samples", "segments", "sites", "visitors",
 )  # fmt: skip
 _OF_TASKS = "analytics.privacy.eraser", "analytics.privacy.late_arrivals"
 _OF_THE_POOL = "billiard.popen_fork", "billiard.sharedctypes", "celery.worker.consumer", "cffi.cparser"

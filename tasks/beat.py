@@ -2,10 +2,11 @@
 
 One wake-up is owed for each batch of events in the journal, less those that are already in Celery's queue. Every five
 seconds beat also sends a task to build segments, if one is due and no such task waits, a task to finish erasures, if
-one is unfinished, and a task to send notifications, if one is due. So an idle system runs only the tasks of the ledger,
-the samples, the sites and the rules (each minute), of rules that count events (every five minutes), of old files and
-salts (every ten minutes) and of the purge (each hour). Beat does not fill the queues while no worker runs. Any number
-of beats may run: a superfluous task finds nothing to do. Changes of the wall clock have no effect.
+one is unfinished, and tasks to send notifications and to assign visits, if any are due. So an idle system runs only the
+tasks of the ledger, the samples, the sites and the rules (each minute), of rules that count events (every five
+minutes), of old files and salts (every ten minutes) and of the purge (each hour). Beat does not fill the queues while
+no worker runs. Any number of beats may run: a superfluous task finds nothing to do. Changes of the wall clock have no
+effect.
 
 If Redis is full, no wake-up can be sent, taken or acked, and a Celery worker ends at every start. Then beat itself
 stores the waiting events, which makes room. The collector refuses events meanwhile.
@@ -35,6 +36,7 @@ from tasks.events import store_events
 from tasks.notifications import send_notifications
 from tasks.retention import finish_erasures
 from tasks.segments import build_segments
+from tasks.visitors import assign_visits
 
 log = structlog.get_logger()
 
@@ -111,8 +113,9 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
                 return min(ours.journal.wake_ups_owed(), _MOST_AT_ONCE)
             if task == build_segments.name:
                 return int(ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and ours.due_builds.is_any())
-            if task == send_notifications.name:
-                return int(ours.notifications.is_any_due(ours.now()))
+            if task in (send_notifications.name, assign_visits.name):
+                waiting = ours.sign_ins if task == assign_visits.name else ours.notifications
+                return int(waiting.is_any_due(ours.now()))
             if task == finish_erasures.name:
                 return int(ours.removals.is_rewrite_owed() or ours.erasures.is_any_unfinished())
         except Unavailable as error:

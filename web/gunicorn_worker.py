@@ -22,7 +22,7 @@ import signal
 import socket
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -167,7 +167,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         config = getattr(self.wsgi, "config", {})
-        self._on_loop: frozenset[str] = config.get("ON_LOOP", frozenset())
+        self._on_loop: Set[str] = config.get("ON_LOOP", frozenset())  # the app may change it
         self._proxies: int = config.get("TRUSTED_PROXIES", 0)
         config.get("USE_LOOP", lambda _: None)(self._loop)
         sys.setswitchinterval(_SWITCH)

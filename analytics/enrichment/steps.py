@@ -26,7 +26,7 @@ from analytics.enrichment.user_agents import agent_of
 from analytics.events.account import AI_CRAWLER
 from analytics.events.drop import Drop
 from analytics.events.event import Event, storable
-from analytics.events.page_patterns import matches, ruled
+from analytics.events.page_patterns import matches
 from analytics.events.page_urls import PageUrlParts, bare_hostname, read_path, read_url
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
@@ -153,11 +153,8 @@ def drop_excluded_paths(draft: Draft) -> str | None:
 
 def put_ruled_path(draft: Draft) -> None:
     """Apply the site's rules to the path: its case, and the pages that count as one."""
-    if draft.path and draft.site.path_case == "lower":
-        page, mark, query = draft.path.partition("?")
-        draft.path = page.lower() + mark + query
     if draft.path:
-        draft.path = ruled(draft.site.path_rules, draft.path)
+        draft.path = draft.site.rules_for_paths().apply(draft.path)
 
 
 def drop_bots(draft: Draft) -> str | None:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from decimal import Decimal
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import bson
 import pyarrow as pa
+import pyarrow.compute as pc
 from bson import CodecOptions, DatetimeConversion, Decimal128
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -23,6 +24,7 @@ from pymongo.errors import PyMongoError
 from analytics.events.arrival import place_of
 from analytics.events.event import DESCRIBED, PAGEVIEW_TYPES
 from analytics.events.event_index import BY_TIME, EventIndex
+from analytics.events.page_patterns import PathRules
 from analytics.events.stored_props import as_sent
 from analytics.interval import Interval, as_datetime
 from analytics.mongodb import ping
@@ -41,8 +43,10 @@ RAW = pa.schema([
     ("revenue", pa.decimal128(18, 3)), ("currency", pa.string()), ("props", pa.map_(pa.string(), pa.string())),
     *((name, pa.string()) for name in DESCRIBED),
 ])  # fmt: skip
+Events = TypeVar("Events", pa.RecordBatch, pa.Table)
 # The values that identify an event of a site: occurred, visitor and tie.
 EventPlace = tuple[int, int | None, int]
+AS_STORED = PathRules()
 _AT_ONCE = 20_000  # rows of a batch
 CROWDED = 32_000_000  # bytes of one millisecond's events; above it they are not held in memory together
 LARGEST_TIE = 65_535
@@ -71,10 +75,15 @@ class RawEvents(EventIndex):
             datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
         )
 
-    def read(self, site_id: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
-        """Yield the site's events in these intervals. Each interval is read in order of time. A batch has _AT_ONCE
-        events, or MongoDB's 16 MB of them. Raises Unavailable.
+    def read(
+        self, site_id: str, intervals: Sequence[Interval], paths: PathRules = AS_STORED
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the site's events in these intervals, with their pages by these rules. Each interval is read in order
+        of time. A batch has _AT_ONCE events, or MongoDB's 16 MB of them. Raises Unavailable.
         """
+        return (with_pages(batch, paths) for batch in self._read(site_id, intervals))
+
+    def _read(self, site_id: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
         for interval in intervals:
             # A batch ends between two milliseconds, so that all ties are in one batch.
             waiting, crowded = b"", None
@@ -133,6 +142,17 @@ class RawEvents(EventIndex):
                 allow_disk_use=False,
             )
             yield from filter(None, cast(Iterator[bytes], found))
+
+
+def with_pages(events: Events, paths: PathRules) -> Events:
+    """Return the events with their pages by these rules."""
+    if paths == AS_STORED:
+        return events
+    pages = events.column("page")
+    different = pc.unique(pages)
+    ruled = pa.array([page and paths.apply(page) for page in different.to_pylist()], pa.string())
+    ruled = pc.take(ruled, pc.index_in(pages, different))
+    return events.set_column(RAW.get_field_index("page"), RAW.field("page"), ruled)
 
 
 class _Documents:

@@ -1,4 +1,4 @@
-"""Patterns of pages: the page of a goal or of a funnel's step, a site's excluded paths, and its path rules. Pure.
+"""Patterns of pages: the page of a goal or of a funnel's step, a site's excluded paths, and its rules for paths. Pure.
 
 `*` stands for any text within a part of the path, and `**` for any text. Workers match each event with Python's
 regular expressions, and queries match in DuckDB with RE2.
@@ -6,6 +6,7 @@ regular expressions, and queries match in DuckDB with RE2.
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 
@@ -27,6 +28,29 @@ def ruled(rules: Sequence[str], path: str) -> str:
     page, mark, query = path.partition("?")
     found = _any_rule(tuple(rules)).fullmatch(page) if rules else None
     return path if found is None else rules[(found.lastindex or 1) - 1] + mark + query
+
+
+@dataclass(frozen=True, slots=True)
+class PathRules:
+    """A site's rules for paths. `drops_slash`: `/pricing/` becomes `/pricing`. `lowers`: `/Pricing` becomes `/pricing`.
+    `merged`: pages that count as one, such as `/user/:id`. A path that the rules have changed stays as it is if they
+    are applied again.
+    """
+
+    drops_slash: bool = False
+    lowers: bool = False
+    merged: tuple[str, ...] = ()
+
+    def apply(self, path: str) -> str:
+        """Return the page that counts. The query of the path stays."""
+        page, mark, query = path.partition("?")
+        if self.drops_slash:
+            page, hash_sign, route = page.partition("#")
+            route = route.rstrip("/")
+            page = (page.rstrip("/") or "/") + (hash_sign + route if route else "")
+        if self.lowers:
+            page = page.lower()
+        return ruled(self.merged, page + mark + query)
 
 
 @lru_cache(maxsize=1000)

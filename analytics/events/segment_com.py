@@ -36,12 +36,18 @@ _TIMES = ("timestamp", "originalTimestamp", "sentAt")
 DEFAULT_CURRENCY = "USD"  # the default for `revenue` in Segment's specification
 
 
-def translate(message: object, site_id: str, context: Mapping[str, Any]) -> object:
-    """Returns the JSON object that analytics/events/schema.py loads, or a Drop, or an InvalidEvent."""
+def translate(message: object, site_id: str, context: Mapping[str, Any], *, assigns_visits: bool = False) -> object:
+    """Returns the JSON object that analytics/events/schema.py loads, or a Drop, or an InvalidEvent.
+
+    If the site assigns visits, a message with only an anonymousId is anonymous, and `identify` and `alias` are
+    sign-ins.
+    """
     if not isinstance(message, dict):
         return InvalidEvent({"body": ["Not a JSON object."]}, site_id=site_id)
     kind = message.get("type")
-    if kind in CALLS_ABOUT_PERSONS:
+    user_id = id_of(message.get("userId"), 256)
+    is_sign_in = assigns_visits and kind in ("identify", "alias") and bool(user_id)
+    if kind in CALLS_ABOUT_PERSONS and not is_sign_in:
         return Drop(str(kind), site_id)
     if kind not in CALLS:
         return InvalidEvent({"type": [f"Not one of {', '.join(CALLS)}."]}, site_id=site_id)
@@ -51,10 +57,15 @@ def translate(message: object, site_id: str, context: Mapping[str, Any]) -> obje
     event = _described(context) | {
         "site_id": site_id,
         "event_id": id_of(message.get("messageId"), 100),
-        "user_id": id_of(message.get("userId"), 256) or id_of(message.get("anonymousId"), 256),
+        "user_id": user_id or (None if assigns_visits else id_of(message.get("anonymousId"), 256)),
         "timestamp": at.isoformat() if at else None,
     }
-    event |= _track(message, properties, context) if kind == "track" else _page(message, properties, context, str(kind))
+    if is_sign_in:
+        event |= _page_of(context, {}) | {"event_type": "identify", "interactive": False}
+    elif kind == "track":
+        event |= _track(message, properties, context)
+    else:
+        event |= _page(message, properties, context, str(kind))
     return without_nothing(event)
 
 

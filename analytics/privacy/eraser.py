@@ -22,6 +22,7 @@ from analytics.privacy.erasure_log import Erasures
 from analytics.privacy.segment_rewrites import Rewriter
 from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import VisitorData
+from analytics.visitors.sign_ins import SignIns
 
 log = structlog.get_logger()
 
@@ -46,6 +47,7 @@ class Eraser:
     erasures: Erasures
     removals: Removals
     rewriter: Rewriter
+    sign_ins: SignIns
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def erase(self, visitor: Visitor) -> Erased:
@@ -69,6 +71,7 @@ class Eraser:
         return erased
 
     def erase_events(self, visitor: Visitor) -> int:
+        self.sign_ins.forget(visitor.site_id, user_id=visitor.user_id, visitor_id=visitor.visitor_id)
         since = self.data.journal.oldest()  # before the events are searched
         whose = of_visitor(visitor.site_id, visitor.name, visitor.id)
         erased = 0

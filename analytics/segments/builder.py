@@ -46,6 +46,7 @@ from analytics.segments.snapshot import SegmentSource, SiteSnapshot, seam_rows, 
 from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
 from analytics.segments.wide_props import WideProps
+from analytics.sites.site import Site
 from analytics.sql import Sql
 
 log = structlog.get_logger()
@@ -161,7 +162,8 @@ class Builder:
             sources = self._sources(manifest, interval, fresh, folder)
             try:
                 at_seams = seam_rows(sources, interval, cut=interval) if sources else None
-                derived = derive(connection, folder, wide.aside(self.raw.read(site_id, fresh)), at_seams)
+                events = self.raw.read(site_id, fresh, manifest.paths)
+                derived = derive(connection, folder, wide.aside(events), at_seams)
                 rows = derived + sum(source.segment.rows for source in sources)
                 snapshot = SiteSnapshot(sources, (), Sql("derived"), cut=interval)
                 content = write(connection, snapshot, interval, rows, file)
@@ -284,6 +286,15 @@ class Rebuilt:
     month: Interval
     rows: int
     seconds: float
+
+
+def apply_path_rules(builder: Builder, site: Site, months: Iterable[Interval]) -> None:
+    """Let the pages of stored events follow the site's rules for paths: those of events in no segment at once, those of
+    each month when it is built again. Without rules, pages are as they are stored. It may be repeated. Raises
+    Unavailable.
+    """
+    builder.segments.set_paths(site.site_id, site.rules_for_paths())
+    builder.backfill.add(site.site_id, months)
 
 
 def rebuild(builder: Builder, site_id: str, months: Iterable[Interval]) -> Iterator[Rebuilt]:

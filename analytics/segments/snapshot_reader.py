@@ -26,7 +26,7 @@ from bson import ObjectId
 from cachetools import LRUCache
 
 from analytics.events.backfill import Backfill
-from analytics.events.columns import RAW, RawEvents
+from analytics.events.columns import RAW, RawEvents, with_pages
 from analytics.events.dirty_hours import DirtyHour, DirtyHours
 from analytics.interval import DAY, SLOT, VISIT_GAP, Interval, joined
 from analytics.segments.derived_rows import IN_MEMORY, DerivedRows, derive_rows
@@ -191,10 +191,10 @@ class SnapshotReader:
         )
         unread = [s.interval for s in manifest.segments]
         unread += [Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots]
-        made_of = scope, tuple((s.segment.version, s.finer) for s in sources)
+        made_of = scope, manifest.paths, tuple((s.segment.version, s.finer) for s in sources)
         tokens = None if old else _tokens(dirty, slots)
         outside = [each for each in unread if not each.overlaps(scope)]
-        events = pa.concat_tables([old_events, events])
+        events = with_pages(pa.concat_tables([old_events, events]), manifest.paths)
         return _Gathered(scope, sources, fresh, events, as_of, outside, past, made_of, tokens)
 
     def _visits_between(

@@ -31,9 +31,11 @@ from gridfs.errors import CorruptGridFile, NoFile
 from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
+from analytics.events.columns import AS_STORED
 from analytics.events.event import new_id
+from analytics.events.page_patterns import PathRules
 from analytics.interval import Interval, SegmentGrain, as_datetime
-from analytics.mongodb import reading
+from analytics.mongodb import reading, writing
 from analytics.segments.scratch import Workplace, sweep
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
 from analytics.unavailable import Unavailable, raising_unavailable
@@ -111,9 +113,12 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
+    """A site's segments. `paths`: the rules by which pages of stored events are read."""
+
     site_id: str
     generation: int = 0
     segments: tuple[Segment, ...] = ()
+    paths: PathRules = AS_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +199,14 @@ class SegmentStore:
             except DuplicateKeyError:
                 return False
         return bool(done.matched_count or done.upserted_id)
+
+    def set_paths(self, site_id: str, paths: PathRules) -> None:
+        """Set the rules by which pages are read. Builders that read the manifest before cannot replace it. Raises
+        Unavailable.
+        """
+        change = {"$set": {"paths": asdict(paths)}, "$inc": {"generation": 1}}
+        with writing(self._database):
+            self._manifests.update_one({"_id": site_id}, change, upsert=True)
 
     @contextmanager
     def lease(self, site_id: str, now: Callable[[], datetime]) -> Iterator[bool]:
@@ -430,4 +443,6 @@ def _read(site_id: str, document: dict[str, Any] | None) -> Manifest:
     latest = max((fields.get("format", 1) for fields in segments), default=1)
     if latest > WIDE_FORMAT:
         raise Unavailable("segments", LaterFormat(latest))
-    return Manifest(site_id, document["generation"], tuple(Segment(**fields) for fields in segments))
+    paths = document.get("paths", {})
+    rules = PathRules(**paths | {"merged": tuple(paths.get("merged", ()))})
+    return Manifest(site_id, document["generation"], tuple(Segment(**fields) for fields in segments), rules)

@@ -128,9 +128,10 @@ class Verifier:
         after it.
         """
         reach, more = period, DAY
+        paths = self.segments.store.manifest(self.site_id).paths
         while True:
             reach, more = reach.widened(more), more * 2
-            derive(connection, folder, self.segments.raw.read(self.site_id, [reach]))
+            derive(connection, folder, self.segments.raw.read(self.site_id, [reach], paths))
             ((first, last),) = connection.execute(
                 "SELECT min(span_start), max(span_end) FROM derived WHERE span_start < ? AND span_end >= ?",
                 [period.end, period.start],

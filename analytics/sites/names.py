@@ -1,4 +1,5 @@
-"""The names by which hits reach a site: its site_id, its domains and its write key. A name belongs to one site. Pure.
+"""The names by which hits reach a site: its site_id, its domains, its write key and its paths. A name belongs to one
+site. Pure.
 
 Common clients send one name, and the endpoints read it as a domain, a write key or a site_id. All three therefore share
 one namespace. Different spellings of a host are the same name in it: case, `www.`, a final dot, and Unicode or
@@ -35,6 +36,7 @@ def names_of(site: Site) -> dict[str, str]:
     names |= {domain: "domains" for domain in site.domains if domain not in names}
     if site.write_key and site.write_key not in names:
         names[site.write_key] = "write_key"
+    names |= {path: field for field in ("script_path", "endpoint_path") if (path := getattr(site, field))}
     return {name: field for name, field in names.items() if name}
 
 
@@ -65,7 +67,7 @@ def spellings(names: Mapping[str, str]) -> list[str]:
     """Return the site_ids under which clients that meant one of these domains or write keys may have sent events."""
     found: dict[str, None] = {}
     for name, field in names.items():
-        if field != "site_id":
+        if field in ("domains", "write_key"):
             found |= dict.fromkeys((name, f"www.{name}", name.upper()))
             with suppress(UnicodeError):
                 found[name.encode().decode("idna")] = None

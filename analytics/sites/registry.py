@@ -18,7 +18,9 @@ from analytics.sites.store import SiteStore, from_document, to_document
 from analytics.urls import plain_host
 
 SITES_COPY = "footfall:sites"
-_SITE, DOMAIN, _WRITE_KEY = "site ", "domain ", "key "  # prefixes of the fields
+# Prefixes of the fields.
+_SITE, DOMAIN, _WRITE_KEY = "site ", "domain ", "key "
+_SCRIPT, _ENDPOINT = "script ", "endpoint "
 
 
 class SiteRegistry:
@@ -44,6 +46,14 @@ class SiteRegistry:
         """Return the site with this write key. A site with exactly this site_id has priority. Raises Unavailable."""
         return self.get(write_key) or self._owner(_WRITE_KEY + write_key.lower())
 
+    def is_script(self, path: str) -> bool:
+        """Whether a site has the tracker at this path. Raises Unavailable."""
+        return self._published.get(_SCRIPT + path) is not None
+
+    def is_endpoint(self, path: str) -> bool:
+        """Whether a site's tracker sends to this path. Raises Unavailable."""
+        return self._published.get(_ENDPOINT + path) is not None
+
     def publish(self, collect: Callable[[], Iterable[Site]]) -> bool:
         """Replace the published sites by these; see Published.publish."""
         return self._published.publish(lambda: _fields(collect()))
@@ -65,6 +75,10 @@ def _fields(sites: Iterable[Site]) -> dict[str, object]:
         fields |= {DOMAIN + domain: site.site_id for domain in site.domains}
         if site.write_key:
             fields[_WRITE_KEY + site.write_key] = site.site_id
+        if site.script_path:
+            fields[_SCRIPT + site.script_path] = site.site_id
+        if site.endpoint_path:
+            fields[_ENDPOINT + site.endpoint_path] = site.site_id
     return fields
 
 

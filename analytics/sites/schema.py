@@ -197,6 +197,37 @@ class PathRule(fields.String):
         return rule
 
 
+# The first parts of ingestion's own paths.
+RESERVED_PATHS = frozenset({
+    "api", "beacon", "docs", "event", "events", "favicon.ico", "healthz", "js", "metrics", "openapi.json", "opt-out",
+    "pixel", "pixel.gif", "readyz", "robots.txt", "script.js", "v1",
+})  # fmt: skip
+
+
+class OwnPath(fields.String):
+    """A path of ingestion that a site chooses, such as /kit/k.js."""
+
+    json_schema: Json = {
+        "type": "string",
+        "pattern": r"^(/[A-Za-z0-9_-][A-Za-z0-9._-]*)+$",
+        "maxLength": 100,
+        "examples": ["/kit/k.js"],
+    }
+
+    default_error_messages = {
+        "path": translatable("Not a path such as /kit/k.js, of letters, digits, dots, hyphens and underscores."),
+        "reserved": translatable("Footfall itself uses paths that begin like this. Choose another one."),
+    }
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        path: str = super()._deserialize(value, attr, data, **kwargs)
+        if len(path) > self.json_schema["maxLength"] or not re.fullmatch(self.json_schema["pattern"], path):
+            raise self.make_error("path")
+        if path.split("/")[1] in RESERVED_PATHS:
+            raise self.make_error("reserved")
+        return path
+
+
 def _several(each: fields.Field[Any]) -> fields.List[Any]:
     return fields.List(each, validate=Length(max=_MOST_LISTED), **OPTIONAL)
 
@@ -232,6 +263,9 @@ class SiteSchema(StrictSchema):
         validate=[Length(max=MOST_SAVED), _named_apart("saved filters"), _have_own_ids],
         **OPTIONAL,
     )
+    assigns_visits = Flag(**OPTIONAL)
+    script_path = OwnPath(**OPTIONAL)
+    endpoint_path = OwnPath(**OPTIONAL)
 
     @post_load
     def make(self, loaded: dict[str, Any], **_: Any) -> Site:

@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from analytics.events.page_patterns import PathRules
 from analytics.json_schema import Count, IdText
 
 MOST_EVENT_BYTES = 8192
@@ -47,7 +48,9 @@ class Site:
     are purged, or never if it is None. `trailing_slash`: whether `/pricing/` stays a separate page or becomes
     `/pricing`. `path_case`: whether `/Pricing` stays a separate page or becomes `/pricing`. `path_rules`: pages that
     count as one, such as `/user/:id`. `max_event_bytes` is the largest size of an event
-    (analytics/events/event_size.py).
+    (analytics/events/event_size.py). `assigns_visits`: whether the anonymous events of a visit are assigned to the user
+    who signs in during it. `script_path` and `endpoint_path`: where ingestion also serves the tracker and accepts its
+    events.
     """
 
     site_id: str
@@ -68,3 +71,9 @@ class Site:
     path_rules: tuple[str, ...] = ()
     max_event_bytes: Count = MOST_EVENT_BYTES
     saved_filters: tuple[SavedFilter, ...] = ()
+    assigns_visits: bool = False
+    script_path: str | None = None
+    endpoint_path: str | None = None
+
+    def rules_for_paths(self) -> PathRules:
+        return PathRules(self.trailing_slash == "drop", self.path_case == "lower", self.path_rules)

@@ -85,7 +85,7 @@
       signal: AbortSignal.timeout?.(3e4),
     })
       .then((answer) => {
-        if (answer.status > 499 || answer.status == 429 || answer.status == 408) throw answer
+        if (/^5|408|429/.test(answer.status)) throw answer
         failures = 0 // any other no is for good
         batch.forEach(([key]) => delete store[key])
       })
@@ -146,7 +146,7 @@
   function attend() {
     const now = performance.now()
     if (since) engaged += now - since
-    since = document.visibilityState == 'visible' && document.hasFocus() ? now : 0
+    since = !document.hidden && document.hasFocus() ? now : 0
     lowest = Math.max(lowest, scrollY + innerHeight)
   }
 
@@ -166,7 +166,7 @@
     if (location.hash == '#footfall_optout') keep('footfall_optout', 1) // a link that needs no script
     const hash = data.hash == null ? '' : location.hash.split('?')[0]
     const path = location.pathname + hash
-    if (path == seen || (!page && document.visibilityState == 'hidden')) return
+    if (path == seen || (!page && document.hidden)) return
     tell()
     counted = false
     seen = path
@@ -202,6 +202,8 @@
     }
   }
   window.footfall = footfall
+  /** Says who the visitor is. The site may assign the other events of the visit to them. */
+  footfall.identify = (user_id) => footfall('identify', { user_id, interactive: false })
 
   function click(event) {
     const link = event.button < 2 && event.target.closest?.('a[href]')
@@ -229,7 +231,7 @@
     flush()
   })
   on(document, 'visibilitychange', () => {
-    if (document.visibilityState == 'hidden') leave()
+    if (document.hidden) leave()
     else turn(), attend(), flush()
   })
   for (const name of ['pushState', 'replaceState']) {

@@ -15,11 +15,11 @@ from analytics.accounts.passwords import hash_password, is_password
 from analytics.accounts.sharing import MOST_LINKS, SharedLink, SharingStore
 from analytics.accounts.user import User
 from analytics.languages import gettext, translatable
-from analytics.queries.query_schema import check_site_id
 from report_app.accounts.attempts import Attempts
 from report_app.accounts.form_page import form_page, refused
 from report_app.accounts.forms import FramingForm, LinkPasswordForm, SharedLinkForm
-from report_app.page_access import open_link, required_user, site_path
+from report_app.page_access import open_link, site_path
+from report_app.site_editor import editor_of
 from report_app.site_lookup import SiteLookup
 
 log = structlog.get_logger()
@@ -52,11 +52,7 @@ def add_sharing(
         return is_right or refused(form.password, WRONG_LINK_PASSWORD)
 
     def _editor_of(name: str) -> tuple[User, str]:
-        """The signed-in user, who may edit this site, and its site_id. To others, an unknown site is like any other."""
-        user = required_user()
-        if not user.may_edit(site_called.id_of(name)):
-            abort(403, FOR_EDITORS)
-        return user, site_called(check_site_id(name)).site_id
+        return editor_of(site_called, name, FOR_EDITORS)
 
     @blueprint.route("/sharing/<path:site_id>", methods=["GET", "POST"], merge_slashes=False)
     def sharing(site_id: str) -> ResponseReturnValue:

@@ -72,7 +72,12 @@ SETTING_FIELDS = (
         "lines",
         lazy("For example /user/:id. The first that fits counts."),
     ),
+    SettingField(
+        "script_path", lazy("Path of the script"), hint=lazy("For example /kit/k.js. Empty: /js/footfall.js only.")
+    ),
+    SettingField("endpoint_path", lazy("Path of the events"), hint=lazy("For example /kit/k. Empty: /events only.")),
     SettingField("honours_dnt", lazy("Drop hits with Do Not Track or GPC"), "flag"),
+    SettingField("assigns_visits", lazy("Assign the events before a sign-in to the user"), "flag"),
     SettingField("shows_visitors", lazy("The history of a visitor may be seen and queried"), "flag"),
 )
 

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from redis import Redis
 
 from analytics.journal.journal import JOURNAL_KEY
+from analytics.sites.registry import SiteRegistry
+from analytics.sites.site import Site
 from config.settings import Settings
 from footfall import check
 from footfall.check import LARGEST_PAGE, check_command
@@ -81,6 +83,19 @@ def test_a_page_with_the_tracker_is_sound_and_its_event_is_not_stored(site, inge
     assert f"loaded from {url}/page" in ran.output
     assert f"{ingest}/events accepts the page's events" in ran.output
     assert redis.exists(JOURNAL_KEY) == 0
+
+
+def test_the_paths_of_a_site_are_sound(site, ingest: str, redis: Redis, run):
+    url, answers = site
+    SiteRegistry(redis).publish(lambda: [Site("shop", script_path="/kit/k.js", endpoint_path="/kit/k")])
+    tag = f'<script defer src="{ingest}/kit/k.js" data-site="shop" data-endpoint="{ingest}/kit/k"></script>'
+    answers["/"] = 200, {}, tag.encode()
+    ran = run(f"{url}/")
+    assert ran.exit_code == 0, ran.output
+    assert f"{ingest}/kit/k accepts the page's events" in ran.output
+    event = {"site_id": "shop", "event_type": "pageview", "path": "/"}
+    for _ in range(3):  # in a thread, then on the loop
+        assert httpx.post(f"{ingest}/kit/k", json={"events": [event]}).json()["accepted"] == 1
 
 
 @pytest.mark.parametrize(

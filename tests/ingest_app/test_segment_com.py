@@ -162,6 +162,20 @@ def test_messages_about_a_person_are_dropped_and_counted_by_name(kind: str):
     assert translate({"type": kind, "userId": "ann", "traits": {"a": 1}}, "shop", {}) == Drop(kind, "shop")
 
 
+@pytest.mark.parametrize("kind", ["identify", "alias"])
+def test_a_site_that_assigns_visits_stores_a_sign_in_and_leaves_anonymous_messages_anonymous(kind: str):
+    message = {"type": kind, "userId": "ann", "anonymousId": "x", "traits": {"a": 1}, "messageId": "m"}
+    page = {"page": {"url": "https://shop.example/login"}}
+    assert translate(message, "shop", page, assigns_visits=True) == {
+        "site_id": "shop", "event_id": "m", "user_id": "ann", "event_type": "identify", "interactive": False,
+        "url": "https://shop.example/login",
+    }  # fmt: skip
+    assert translate({"type": kind, "anonymousId": "x"}, "shop", {}, assigns_visits=True) == Drop(kind, "shop")
+    assert translate({"type": "group", "userId": "ann"}, "shop", {}, assigns_visits=True) == Drop("group", "shop")
+    track = {"type": "track", "event": "a", "anonymousId": "x"}
+    assert "user_id" not in translate(track, "shop", {}, assigns_visits=True)  # type: ignore[operator]
+
+
 @pytest.mark.parametrize("message", [None, 7, [], {}, {"type": "odd"}, {"type": {}}, {"type": ["track"]}])
 def test_an_invalid_message_is_rejected_alone(message: object):
     error = translate(message, "shop", {})

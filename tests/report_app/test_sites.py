@@ -42,7 +42,7 @@ UNSET = {
     "timezone": "UTC", "goals": [], "shows_visitors": False, "domains": [], "allowed_origins": [], "write_key": None,
     "honours_dnt": False, "excluded_ips": [], "excluded_paths": [], "allowed_parameters": [], "backdate_days": 30,
     "retention_days": None, "trailing_slash": "keep", "path_case": "keep", "path_rules": [], "max_event_bytes": 8192,
-    "saved_filters": [],
+    "saved_filters": [], "assigns_visits": False, "script_path": None, "endpoint_path": None,
 }  # fmt: skip
 
 

@@ -196,7 +196,18 @@ def test_a_site_may_have_pages_that_count_as_one(path: str, stored: str):
     url = f"https://shop.example/app#{fragment}" if fragment else None
     assert enriched(site, path=path, url=url).path == stored
     assert enriched(path=path, url=url).path == path.partition("?")[0]
+    assert site.rules_for_paths().apply(stored) == stored
     assert dropped(replace(site, excluded_paths=("/user/1*",)), path="/user/123") == "excluded_path"
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "//", "/a/", "/a//", "/a/?b=/", "/App/#/", "/app/#/x/", "/app#!/x/?a=1/", "/é/#/ß/"]
+)
+def test_rules_for_stored_paths_give_what_an_event_gets(path: str):
+    site = load_site("shop", {"trailing_slash": "drop", "path_case": "lower", "allowed_parameters": ["a", "b"]})
+    kept = enriched(replace(site, trailing_slash="keep", path_case="keep"), url=f"https://shop.example{path}").path
+    assert kept
+    assert site.rules_for_paths().apply(kept) == enriched(site, url=f"https://shop.example{path}").path
 
 
 @pytest.mark.parametrize("referrer", ["//", "https://[", "about:client", ":", "?", "https://", "null", "\x00"])

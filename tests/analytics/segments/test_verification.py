@@ -2,6 +2,8 @@
 
 import random
 import threading
+from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,10 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 from pymongo.database import Database
 
+from analytics.events.columns import RawEvents
 from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
-from analytics.segments.builder import due_at
+from analytics.segments.builder import apply_path_rules, due_at
 from analytics.segments.engine import Segments
 from analytics.segments.verification import Verified, months_of, verify
+from analytics.sites.site import Site as SiteSettings
 from config.settings import Settings
 from footfall.segments import segments_group
 from tests.analytics.segments.test_segment_store import MONTH, NOON, event
@@ -168,3 +172,68 @@ def command(settings: Settings) -> Command:
 
 def test_overlapping_intervals_have_an_intersection():
     assert Interval(0, 10).intersection(Interval(5, 20)) == Interval(5, 10)
+
+
+def test_stored_pages_follow_the_rules_when_they_are_applied_and_return_without_rules(
+    site: Site, command: Command, settings: Settings, database: Database[dict[str, Any]]
+):
+    sites, segments = make_services(settings, database=database).sites, site.segments
+    old = NOON - 40 * DAY
+
+    def shown() -> dict[str, int]:
+        rows = [event for month in months_of(segments, "site") for event in pages_in(segments, month)]
+        return dict(sorted(Counter(rows).items()))
+
+    stored = {"/User/1": 1, "/user/2": 2, "/user/2/": 1}
+    ruled = {"/user/:id": 4}
+    site.store(event(old, path="/User/1"), event(old + HOUR, path="/user/2"))
+    segments.builder.build_due()
+    site.store(event(NOON, path="/user/2"), event(NOON + MINUTE, path="/user/2/"))
+    sites.put(SiteSettings("site", path_rules=("/user/:id",), path_case="lower", trailing_slash="drop"))
+    assert shown() == stored
+    assert [command("verify").exit_code for _ in range(2)] == [0, 0]
+    for _ in range(2):
+        assert command("apply-path-rules", "site").exit_code == 0
+        assert shown() == ruled
+        assert command("verify").exit_code == 0
+        assert not segments.backfill.of_sites()
+    site.store(event(NOON + 2 * MINUTE, path="/USER/3"))
+    assert shown() == {"/user/:id": 5}, "events that no segment has follow the rules too"
+    assert database["events"].count_documents({"path": "/User/1"}) == 1
+    sites.put(SiteSettings("site"))
+    assert shown() == {"/user/:id": 5}
+    assert command("apply-path-rules", "site").exit_code == 0
+    assert shown() == dict(sorted({**stored, "/USER/3": 1}.items()))
+    assert command("verify").exit_code == 0
+
+
+def test_a_build_that_began_under_the_rules_of_before_changes_nothing(site: Site):
+    site.store(event(NOON, path="/user/1"))
+    month = interval_of("month", NOON)
+    rules = SiteSettings("site", path_rules=("/user/:id",))
+    raw = site.segments.raw
+
+    class Interrupted(RawEvents):
+        """The rules are applied while the events are read."""
+
+        def read(self, *args: Any, **kwargs: Any) -> Any:
+            apply_path_rules(site.segments.builder, rules, [month])
+            return raw.read(*args, **kwargs)
+
+    builder = replace(site.segments.builder, raw=Interrupted(site.events.database))
+    assert not builder.build("site", "month", month, from_raw=True)
+    assert [past.month for past in site.segments.backfill.all_left()] == [month]
+    site.segments.builder.build_due()
+    assert pages_in(site.segments, month) == ["/user/:id"]
+    assert not site.segments.backfill.of_sites()
+
+
+def pages_in(segments: Segments, month: Interval) -> list[str]:
+    """The pages that a report of the month reads, with and without visits."""
+    found = []
+    for visits in (False, True):
+        with closing(segments.connect()) as connection:
+            rows = segments.reader.open(connection, "site", month, 50_000, visits=visits).rows(month, ["page"])
+            found.append(sorted(page for (page,) in connection.execute(rows.text, rows.values).fetchall()))
+    assert found[0] == found[1]
+    return found[0]

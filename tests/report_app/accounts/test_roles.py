@@ -61,6 +61,8 @@ RULES = {
     "POST /sharing-public/<path:site_id>": {"owner", "editor"},
     "POST /sharing-framing/<path:site_id>": {"owner", "editor"},
     "POST /sharing-revoke/<path:site_id>": {"owner", "editor"},
+    "GET /data/<path:site_id>": {"owner", "editor"},
+    "POST /data-path-rules/<path:site_id>": {"owner", "editor"},
     "POST /save-funnel/<path:site_id>": {"owner", "editor"},
     "POST /remove-funnel/<funnel_id>/<path:site_id>": {"owner", "editor"},
     "POST /save-filter/<path:site_id>": {"owner", "editor"},

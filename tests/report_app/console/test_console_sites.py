@@ -73,6 +73,8 @@ def test_settings_are_shown_and_changed(owner: Browser, real: Services):
         ("excluded_ips", "home", "Not an address such as"),
         ("trailing_slash", "maybe", "Must be one of"),
         ("path_rules", "user/:id", "Not a path such as /user/:id."),
+        ("script_path", "kit/k.js", "Not a path such as /kit/k.js"),
+        ("endpoint_path", "/js/k", "Footfall itself uses paths that begin like this."),
     ],
 )
 def test_a_setting_that_is_wrong_is_named_and_changes_nothing(
@@ -83,6 +85,14 @@ def test_a_setting_that_is_wrong_is_named_and_changes_nothing(
     assert refused.status_code == 400
     assert said in " ".join(errors_in(refused.text))
     assert real.sites.get("shop") == before
+
+
+def test_the_snippet_has_the_paths_of_the_site(owner: Browser, real: Services):
+    real.sites.put(Site("shop", script_path="/kit/k.js"))
+    page = owner.get("/ops/site/shop").text
+    assert re.search('src="[^"]+[0-9]/kit/k.js" data-site="shop" data-endpoint="[^"]+[0-9]/events"&gt;', page)
+    assert owner.post("/ops/site/shop", script_path="/kit/k.js", endpoint_path="/kit/k").status_code == 303
+    assert re.search('/kit/k.js" data-site="shop" data-endpoint="[^"]+[0-9]/kit/k"&gt;', owner.get("/site/shop").text)
 
 
 def test_a_write_key_is_replaced_and_settings_are_removed(owner: Browser, real: Services):

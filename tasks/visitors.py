@@ -1,0 +1,16 @@
+"""Assigns visits to the users who signed in during them, if any sign-in is noted (tasks/beat.py)."""
+
+from datetime import UTC, datetime, timedelta
+
+from tasks.app import app, services
+from tasks.outcome import Result, zeros_if_unavailable
+
+ASSIGN_FOR = timedelta(seconds=20)  # then the next task continues
+
+
+@app.task(name="tasks.visitors.assign_visits", acks_late=False, soft_time_limit=120, time_limit=150)
+@zeros_if_unavailable("visits_not_assigned", changed=0)
+def assign_visits() -> Result:
+    """It may run several times at once, and may crash at any point."""
+    ours = services()
+    return {"changed": ours.sign_ins.assign_due(ours.now, until=datetime.now(UTC) + ASSIGN_FOR)}
