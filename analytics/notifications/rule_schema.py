@@ -36,16 +36,22 @@ _URL = re.compile(r"https?://[!-~]+")
 _NOT_A_URL = translatable("Not a URL such as https://example.com/hook, without user and password, in ASCII.")
 
 
-class RuleSchema(StrictSchema):
-    """A new rule. An unknown field is an error, so that a misspelled threshold is not lost."""
+class RuleChanges(StrictSchema):
+    """What may be changed in a rule. An unknown field is an error, so that a misspelled threshold is not lost."""
+
+    target = Text(shortest=1, longest=_LONGEST_TARGET)
+    threshold = Whole(validate=Range(1, 1_000_000_000), **OPTIONAL)
+    goal = Text(shortest=1, longest=3_000, **OPTIONAL)
+    period = fields.String(validate=OneOf(get_args(RulePeriod)), **OPTIONAL)
+
+
+class RuleSchema(RuleChanges):
+    """A new rule."""
 
     site_id = Text(required=True, shortest=1, longest=128)
     kind = fields.String(required=True, validate=OneOf([kind.value for kind in RuleKind]))
     channel = fields.String(required=True, validate=OneOf([channel.value for channel in Channel]))
     target = Text(required=True, shortest=1, longest=_LONGEST_TARGET)
-    threshold = Whole(validate=Range(1, 1_000_000_000), **OPTIONAL)
-    goal = Text(shortest=1, longest=3_000, **OPTIONAL)
-    period = fields.String(validate=OneOf(get_args(RulePeriod)), **OPTIONAL)
 
     @validates_schema
     def fits(self, rule: dict[str, Any], **_: Any) -> None:
@@ -102,10 +108,11 @@ def load_rule(body: Any, now: datetime) -> Rule:
     )
 
 
-def changed_rule(rule: Rule, changes: dict[str, Any]) -> Rule:
-    """Return the rule with another target, threshold, goal or period. Raises ValidationError."""
+def changed_rule(rule: Rule, changes: Any) -> Rule:
+    """Return the rule with the changes, which are JSON as RuleChanges describes it. Raises ValidationError."""
     names = ("site_id", "kind", "channel", "target", "threshold", "goal", "period")
-    new = load_rule({name: getattr(rule, name) for name in names} | changes, rule.created_at)
+    given: dict[str, Any] = RuleChanges().load(changes)
+    new = load_rule({name: getattr(rule, name) for name in names} | given, rule.created_at)
     return replace(rule, target=new.target, threshold=new.threshold, goal=new.goal, period=new.period)
 
 
