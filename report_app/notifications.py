@@ -15,7 +15,7 @@ from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import OneOf, Range
 
 from analytics.json_schema import Count
-from analytics.notifications.messages import message_of_test
+from analytics.notifications.message_writer import MessageWriter
 from analytics.notifications.notification import NOTIFICATION_STATES, NotificationJson
 from analytics.notifications.rule import Channel, Rule, RuleKind
 from analytics.notifications.rule_schema import (
@@ -75,7 +75,8 @@ _ADD = Operation(
     summary="Add a rule. Only this response shows the secret of a webhook.",
     tag=_TAG,
     note="`threshold` means percent for `spike` and `drop`, minutes for `silence` and `lag`, conversions for `goal`, "
-    "and events for `dead_letters`. `weekly` and `monthly` have none.",
+    "and events for `dead_letters`. `weekly` and `monthly` have none. `language` is that of the "
+    "notifications. An e-mail to the address of an account is in the language that the account has chosen.",
     body={JSON: RuleSchema},
     says={400: "`not_json`, `invalid_query` or `unknown_site`. `fields` says what is wrong."},
     examples={
@@ -89,7 +90,7 @@ _ADD = Operation(
     },
 )
 _CHANGE = Operation(
-    summary="Change the target, threshold, goal or period of a rule. What the rule has notified of stays.",
+    summary="Change the target, threshold, goal, period or language of a rule. What the rule has notified of stays.",
     tag=_TAG,
     note="A field that is not sent stays as it is. `threshold` null is the default of the kind.",
     body={JSON: RuleChanges},
@@ -105,7 +106,7 @@ _TEST = Operation(
 
 
 def notifications_blueprint(
-    store: NotificationStore, auth: Check, clock: Callable[[], datetime], public_url: str
+    store: NotificationStore, writer: MessageWriter, auth: Check, clock: Callable[[], datetime]
 ) -> Blueprint:
     blueprint = Blueprint("notifications", __name__, url_prefix="/admin/notifications")
     blueprint.before_request(auth)
@@ -148,7 +149,7 @@ def notifications_blueprint(
     def test_rule(rule_id: UUID) -> NotificationJson:
         """A worker sends it within a few seconds."""
         rule = _rule(rule_id)
-        return store.add_test(rule, message_of_test(rule, public_url), clock()).as_json()
+        return store.add_test(rule, writer.write_test(rule), clock()).as_json()
 
     def _rule(rule_id: UUID) -> Rule:
         return store.rule(rule_id) or _no_rule(rule_id)

@@ -18,12 +18,13 @@ from marshmallow.validate import OneOf, Range
 from analytics.accounts.user import plain_email
 from analytics.interval import whole_milliseconds
 from analytics.json_schema import IdText, MomentText
-from analytics.languages import translatable
+from analytics.languages import LANGUAGES, translatable
 from analytics.notifications.rule import (
     THRESHOLDS,
     Channel,
     ChannelText,
     KindText,
+    LanguageOrNone,
     Rule,
     RuleKind,
     RulePeriod,
@@ -43,6 +44,10 @@ class RuleChanges(StrictSchema):
     threshold = Whole(validate=Range(1, 1_000_000_000), **OPTIONAL)
     goal = Text(shortest=1, longest=3_000, **OPTIONAL)
     period = fields.String(validate=OneOf(get_args(RulePeriod)), **OPTIONAL)
+    language = fields.String(validate=OneOf(list(LANGUAGES)), **OPTIONAL)
+
+
+CHANGEABLE = tuple(RuleChanges().fields)
 
 
 class RuleSchema(RuleChanges):
@@ -105,15 +110,15 @@ def load_rule(body: Any, now: datetime) -> Rule:
         period=given.get("period") or ("day" if kind is RuleKind.GOAL else None),
         created_at=whole_milliseconds(now),
         secret=new_webhook_secret() if channel is Channel.WEBHOOK else None,
+        language=given.get("language"),
     )
 
 
 def changed_rule(rule: Rule, changes: Any) -> Rule:
     """Return the rule with the changes, which are JSON as RuleChanges describes it. Raises ValidationError."""
-    names = ("site_id", "kind", "channel", "target", "threshold", "goal", "period")
     given: dict[str, Any] = RuleChanges().load(changes)
-    new = load_rule({name: getattr(rule, name) for name in names} | given, rule.created_at)
-    return replace(rule, target=new.target, threshold=new.threshold, goal=new.goal, period=new.period)
+    new = load_rule({name: getattr(rule, name) for name in RuleSchema().fields} | given, rule.created_at)
+    return replace(rule, **{name: getattr(new, name) for name in CHANGEABLE})
 
 
 def new_webhook_secret() -> str:
@@ -134,6 +139,7 @@ class RuleJson(TypedDict):
     period: Literal["day", "week", "month", None]
     created_at: MomentText
     occasion: str | None
+    language: LanguageOrNone
 
 
 def dump_rule(rule: Rule) -> RuleJson:
@@ -148,4 +154,5 @@ def dump_rule(rule: Rule) -> RuleJson:
         "period": rule.period,
         "created_at": rule.created_at.isoformat(),
         "occasion": rule.occasion,
+        "language": rule.language,
     }

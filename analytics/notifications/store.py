@@ -24,6 +24,7 @@ from analytics.interval import whole_milliseconds
 from analytics.mongodb import LOOK_LIMIT, ping, reading, writing
 from analytics.notifications.notification import TEST_KIND, Message, Notification, NotificationState
 from analytics.notifications.rule import Channel, Rule, RuleKind
+from analytics.notifications.rule_schema import CHANGEABLE
 from analytics.sites.store import SiteStore
 from analytics.suggestion import did_you_mean
 from analytics.unavailable import raising_unavailable
@@ -86,12 +87,12 @@ class NotificationStore:
         return added
 
     def change(self, rule: Rule) -> bool:
-        """Store the target, threshold, goal and period of the rule, and return whether it is still there. What it has
-        notified of stays. Raises ValidationError and Unavailable.
+        """Store what changed_rule changes, and return whether the rule is still there. What it has notified of stays.
+        Raises ValidationError and Unavailable.
         """
         self._check(rule)
         document = _rule_document(rule)
-        changed = {name: document[name] for name in ("target", "threshold", "goal", "period")}
+        changed = {name: document[name] for name in CHANGEABLE}
         with writing(self._database):
             return self._rules.update_one({"_id": rule.id}, {"$set": changed}).matched_count > 0
 
@@ -229,7 +230,8 @@ def _new(rule: Rule, notification_id: str, kind: str, message: Message, now: dat
 
 
 def _rule(document: dict[str, Any]) -> Rule:
-    known = {name: document[name] for name in Rule.__dataclass_fields__ if name != "id"}
+    # Rules of earlier versions have no language.
+    known = {name: document[name] for name in Rule.__dataclass_fields__ if name in document}
     enums = {"kind": RuleKind(document["kind"]), "channel": Channel(document["channel"])}
     return Rule(**known | enums | {"id": document["_id"]})
 

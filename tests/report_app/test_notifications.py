@@ -30,6 +30,7 @@ def test_a_rule_is_added_listed_and_removed(report: FlaskClient):
     assert made["secret"].startswith("whsec_")
     assert made["target"] == "https://example.com/..."
     rules = report.get(RULES, headers=HEADERS).json["rules"]
+    assert (made["threshold"], made["language"]) == (30, None)
     assert rules == [{name: value for name, value in made.items() if name != "secret"}]
     assert report.get(f"{RULES}?site_id=other", headers=HEADERS).json == {"rules": []}
     for removed in (1, 0):
@@ -46,8 +47,9 @@ def test_a_change_keeps_the_rest_of_the_rule(report: FlaskClient, services: Serv
     shown = {name: value for name, value in made.items() if name != "secret"}
     assert answer.json == shown | {"target": "https://example.net/...", "occasion": "2026-11-22T10:00:00"}
     assert report.patch(f"{RULES}/{made['id']}", headers=HEADERS, json={"threshold": None}).json["threshold"] == 60
+    assert report.patch(f"{RULES}/{made['id']}", headers=HEADERS, json={"language": "de"}).json["language"] == "de"
     assert services.notifications.rules() == [
-        replace(before, target="https://example.net/hook", threshold=60, occasion="2026-11-22T10:00:00")
+        replace(before, target="https://example.net/hook", threshold=60, occasion="2026-11-22T10:00:00", language="de")
     ]
 
 
@@ -58,6 +60,7 @@ def test_a_change_keeps_the_rest_of_the_rule(report: FlaskClient, services: Serv
         ({"target": "http://user@example.com"}, "target"),
         ({"target": None}, "target"),
         ({"period": "week"}, "period"),
+        ({"language": "xx"}, "language"),
         ({"kind": "lag"}, "kind"),
         ({"site_id": "other"}, "site_id"),
         ([], "_schema"),
