@@ -99,7 +99,7 @@ def trouble_of(error: Exception) -> Trouble:
         case InvalidQuery():
             is_of_sites = error.pointer == "#/site_id"
             advice = gettext("Choose other sites.") if is_of_sites else gettext("Remove or change a filter.")
-            text = f"{error.message.rstrip('.')}. {advice}"
+            text = f"{gettext(error.message).rstrip('.')}. {advice}"
             trouble = Trouble(400, gettext("This cannot be asked"), text)
         case BadRequest():
             trouble = Trouble(400, gettext("This cannot be asked"), gettext(str(error)))

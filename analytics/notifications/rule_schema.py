@@ -91,7 +91,11 @@ def _threshold_fault(kind: RuleKind, threshold: int | None) -> str:
         return "" if threshold is None else translatable("A summary has no threshold.")
     if threshold is None:
         return "" if rule.default is not None else translatable("A rule of this kind needs a threshold.")
-    return "" if rule.least <= threshold <= rule.most else f"Not from {rule.least} to {rule.most}."
+    return (
+        ""
+        if rule.least <= threshold <= rule.most
+        else translatable("Not from %(least)s to %(most)s.", least=rule.least, most=rule.most)
+    )
 
 
 def load_rule(body: Any, now: datetime) -> Rule:

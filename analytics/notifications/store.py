@@ -21,6 +21,7 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.interval import whole_milliseconds
+from analytics.languages import joined, translatable
 from analytics.mongodb import LOOK_LIMIT, ping, reading, writing
 from analytics.notifications.notification import TEST_KIND, Message, Notification, NotificationState
 from analytics.notifications.rule import Channel, Rule, RuleKind
@@ -81,7 +82,8 @@ class NotificationStore:
         self._check(added)
         with writing(self._database):
             if self._rules.count_documents({}) >= MOST_RULES:
-                raise ValidationError({"kind": [f"There are {MOST_RULES} rules already. Remove one first."]})
+                said = translatable("There are %(most)s rules already. Remove one first.", most=MOST_RULES)
+                raise ValidationError({"kind": [said]})
             self._make_indexes()
             self._rules.insert_one(_rule_document(added))
         return added
@@ -190,11 +192,11 @@ class NotificationStore:
 
     def _check(self, rule: Rule) -> None:
         if rule.channel is Channel.EMAIL and not self._can_mail:
-            raise ValidationError({"channel": ["E-mail is not set up. Set SMTP_URL and MAIL_FROM."]})
+            raise ValidationError({"channel": [translatable("E-mail is not set up. Set SMTP_URL and MAIL_FROM.")]})
         goals = [goal.name for goal in self._sites.get(rule.site_id).goals]
         if rule.goal and rule.goal not in goals:
-            said = f"The site has no goal {rule.goal!r}.{did_you_mean(rule.goal, goals)}"
-            raise ValidationError({"goal": [said]})
+            said = translatable("The site has no goal %(goal)s.", goal=repr(rule.goal))
+            raise ValidationError({"goal": [joined(said, did_you_mean(rule.goal, goals))]})
 
     def _move(self, rule: Rule, occasion: str | None, session: ClientSession | None = None) -> bool:
         """Change the occasion, unless another process changed it since the rule was read."""

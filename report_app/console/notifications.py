@@ -73,7 +73,7 @@ def add_notifications(
         except ValidationError as error:
             return _form(kind, by_field(normalized(error)))
         except UnknownSite as error:
-            return _form(kind, {"site_id": [error.message]})
+            return _form(kind, {"site_id": [gettext(error.message)]})
         return _page(store, rule.secret) if rule.secret else done(gettext("The rule is added."), "notifications")
 
     @blueprint.route("/ops/notifications/<uuid:rule_id>/edit", methods=["GET", "POST"])
