@@ -18,7 +18,17 @@ from analytics.reports.engine import Reports
 from analytics.reports.results import Answer, Metric, Row
 from report_app.csv_output import CSV, FORMAT_PARAMETERS, as_csv, wants_csv
 from report_app.errors import OF_PROGRAMS, PlausibleError
-from report_app.metric_format import Cell, Figure, cells, change, columns, figure, nothing
+from report_app.metric_format import (
+    Cell,
+    Figure,
+    Warnings,
+    cells,
+    change,
+    columns,
+    figure,
+    metric_warnings,
+    nothing,
+)
 from report_app.query_json_schema import QUERY
 from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
 from web.auth import Check, api_key_id
@@ -44,6 +54,7 @@ class MetaJson(TypedDict, total=False):
     time_labels: list[str]
     total_rows: Count
     as_of: MomentText
+    metric_warnings: Warnings
 
 
 class AnswerJson(TypedDict):
@@ -154,6 +165,8 @@ def _meta(query: Query, answer: Answer) -> MetaJson:
         meta["total_rows"] = answer.total_rows
     if answer.as_of:
         meta["as_of"] = answer.as_of.isoformat()
+    if warnings := metric_warnings(query):
+        meta["metric_warnings"] = warnings
     return meta
 
 

@@ -215,6 +215,8 @@ BOTH = "period=7d&with=blog"
 def test_several_sites_as_one_have_the_figures_of_the_api(report: FlaskClient, two_sites: None):
     page = report.get(f"/site/shop?{BOTH}").text
     assert "<title>shop + blog" in page
+    assert "A person who visits two of these sites counts as two visitors." in page
+    assert "two of these sites" not in report.get("/site/shop?period=7d").text
     body = {"site_id": ["shop", "blog"], "metrics": ["visitors", "visits", "pageviews"], "date_range": "day"}
     (row,) = report.post("/api/v2/query", json=body).json["results"]
     assert re.findall('class="v">([^<]*)<', page)[:3] == [str(n) for n in row["metrics"]] == ["4", "4", "3"]
