@@ -13,7 +13,7 @@ from tests.support.accounts import PASSWORD, Clock, code_now, make_member
 from tests.support.running_system import ROOT, wait_for
 
 PICTURES = ROOT / "build" / "screenshots"
-WIDTHS = (360, 768, 1280)
+WIDTHS = (360, 768, 1280, 1600)
 # The text, width and height of each target, and the width that it may have.
 SIZES = """
     return [...document.querySelectorAll("button, input:not([type=hidden]), select")].map((target) => {
