@@ -139,4 +139,4 @@ def test_the_api_speaks_english_also_after_a_page_in_german(report: FlaskClient)
 def test_pages_vary_by_language(report: FlaskClient, story: None):
     page = report.get("/site/shop", headers={"Accept-Language": "de"})
     assert "Accept-Language" in page.headers["Vary"]
-    assert "Besucher" in page.text
+    assert "Zeitraum: " in page.text  # figures that take long follow later

@@ -141,6 +141,7 @@ def visited(system: System) -> System:
     """The system with the traffic of the demo."""
     done = system.run_footfall("demo", "--days", "30" if "FOOTFALL_PICTURE" in os.environ else "10")
     assert done.returncode == 0, done.stderr
+    assert system.run_footfall("sites", "set", "outlet", "timezone=Europe/Berlin").returncode == 0
     return system
 
 
@@ -376,6 +377,21 @@ def test_several_sites_are_chosen_and_shown_as_one(page: Page, system: System):
     assert page.texts(".chip")[0].startswith("Page is /")
 
 
+def test_the_view_of_now_follows_new_events_by_itself(page: Page, system: System):
+    site = f"now-{uuid4().hex[:8]}"
+    visit = {"site_id": site, "event_type": "pageview", "ip": "192.0.2.1", "user_agent": FIREFOX}
+    send(system, visit | {"path": "/first"})
+    wait_for(lambda: ask(system, site_id=site, metrics=["events"])[0]["metrics"] == [1], "the event")
+    page.open(f"/site/{site}")
+    page.click(".top .live")
+    assert page.texts("#now tbody .name") == ["/first"]
+    send(system, visit | {"path": "/second"})
+    wait_for(lambda: page.texts("#now tbody .name") == ["/first", "/second"], "the second page", 30)
+    assert page.texts("#now .v") == ["1", "1"]
+    page.click("#now tbody a")
+    assert page.texts(".chip")[0].startswith("Page is /first")
+
+
 def test_a_theme_is_kept(page: Page, visited: System):
     page.open(f"/site/{SITE}?period=7d")
     page.one(".top .icon").click()
@@ -429,6 +445,8 @@ VIEWS = {
     "empty": f"/site/{SITE}?period=day&f=is,page,/nowhere",
     "invalid": f"/site/{SITE}?period=7d&f=is,country,Germany",
     "login": "/login",
+    "now": f"/now/{SITE}?period=7d",
+    "several": f"/site/{SITE}?period=7d&with=outlet",
 }
 
 

@@ -91,6 +91,7 @@ def test_every_page_is_translated(owner: Browser, real: Services, tell: Tell, ma
         "/", "/login", "/account", "/account/two-step", "/account/two-step/off", "/members/shop", "/sharing/shop",
         "/join/nothing", "/site/shop?period=day", "/site/shop?period=7d&f=is,country,DE", "/site/nothing-yet",
         "/site/shop?from=2026-01-01&to=2026-01-31", "/parts/card/shop", "/parts/live/shop", "/parts/world/shop",
+        "/now/shop", "/now/nothing-yet",
         "/parts/left-out/shop?period=day", "/parts/left-out/shop?period=day&tab=days", "/visitors/shop",
         "/parts/left-out/shop?period=day&tab=crawlers", "/visitors/shop?visitor=bob", "/site/shop?with=nothing-yet",
         "/ops", "/ops/ledger", "/ops/ledger?site=shop", "/ops/dead-letters", "/ops/dead-letters/purge", "/ops/rates",
