@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import Select
 from analytics.journal.journal import JOURNAL_KEY
 from report_app.console.notifications import TEST_WAITS
 from tests.support.accounts import PASSWORD
-from tests.support.browser import chromium
+from tests.support.browser import accessibility_faults, chromium
 from tests.support.running_system import ROOT, System, wait_for
 from tests.system.test_dashboard_in_browser import (
     FIREFOX,
@@ -26,7 +26,6 @@ from tests.system.test_dashboard_in_browser import (
     Page,
     ask,
     check_that_pages_fit,
-    faults,
     send,
 )
 
@@ -223,7 +222,7 @@ def test_pages_are_accessible_in_both_themes(page: Page, theme: str):
     for name, path in views(page).items():
         page.show_as(1280, 900, theme)
         page.open(path)
-        found[name] = faults(page)
+        found[name] = accessibility_faults(page.driver)
     assert {name: each for name, each in found.items() if each} == {}
 
 

@@ -22,13 +22,11 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from tests.support.accounts import PASSWORD
-from tests.support.browser import chromium
+from tests.support.browser import accessibility_faults, chromium
 from tests.support.running_system import ROOT, System, wait_for
-from tests.support.stock_clients import FOLDER
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 PICTURE = ROOT / "docs" / "images" / "dashboard.png"
-AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 SITE = "demo-shop"
 # What is loading, and what asks again later because the server is busy.
 # What is loading. Parts that load when they are seen are not, until then.
@@ -426,17 +424,6 @@ def test_what_visitors_send_runs_nowhere(page: Page, system: System):
     assert page.driver.title == f"{site} · Footfall"
 
 
-def faults(page: Page) -> list[str]:
-    """What axe-core finds against WCAG 2.2 A and AA."""
-    page.driver.execute_script(AXE.read_text(encoding="utf-8"))
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    found = page.driver.execute_async_script(
-        "const done = arguments[arguments.length - 1];"
-        "axe.run({ runOnly: arguments[0] }).then((found) => done(found.violations))", tags
-    )  # fmt: skip
-    return [f"{each['id']}: {node['html'][:120]} {node['failureSummary']}" for each in found for node in each["nodes"]]
-
-
 VIEWS = {
     "dashboard": f"/site/{SITE}?period=7d&f=is,country,DE",
     "list": f"/list/pages/{SITE}?period=7d&f=is,country,DE",
@@ -458,7 +445,7 @@ def test_pages_are_accessible_in_both_themes(page: Page, visited: System, theme:
         page.open(path)
         page.run("scrollTo(0, document.body.scrollHeight)")  # some panels load when they are seen
         page.settle()
-        found[name] = faults(page)
+        found[name] = accessibility_faults(page.driver)
     assert found == {name: [] for name in VIEWS}
 
 
@@ -513,7 +500,7 @@ def test_pages_in_german_fit_and_are_accessible(german: Page, visited: System, t
             german.open(VIEWS[name])
             german.shoot(SCREENSHOTS / f"{name}-de-{theme}-{width}.png", width, theme)
             assert german.run("return document.documentElement.scrollWidth") <= width, (name, width)
-            assert faults(german) == [], (name, width)
+            assert accessibility_faults(german.driver) == [], (name, width)
 
 
 @pytest.mark.skipif("FOOTFALL_PICTURE" not in os.environ, reason="writes a file of the documentation")

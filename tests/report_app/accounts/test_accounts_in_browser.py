@@ -13,6 +13,7 @@ from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
 from report_app.accounts.share import WRONG_LINK_PASSWORD
 from tests.support.accounts import PASSWORD, PASSWORD_HASH, Clock, code_now, make_member
+from tests.support.browser import accessibility_faults
 from tests.support.running_system import ROOT, wait_for
 from tests.support.services import tell
 
@@ -46,7 +47,9 @@ def _is_answered(chrome: Chrome) -> bool:
 
 
 def look(chrome: Chrome, name: str) -> None:
-    """Takes pictures, and checks that nothing is wider than the window and that every target is large enough."""
+    """Takes pictures, and checks that nothing is wider than the window, that every target is large enough, and that
+    axe-core finds nothing.
+    """
     PICTURES.mkdir(parents=True, exist_ok=True)
     for theme in ("light", "dark"):
         media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
@@ -59,6 +62,7 @@ def look(chrome: Chrome, name: str) -> None:
                 assert height >= 40, (name, width, text)
                 assert own_width < room, (name, width, text)
             chrome.save_screenshot(str(PICTURES / f"accounts-{name}-{width}-{theme}.png"))
+        assert accessibility_faults(chrome) == [], (name, theme)
     problems = [line["message"] for line in chrome.get_log("browser") if "favicon" not in line["message"]]
     assert [text for text in problems if "status of 400" not in text] == []
 
