@@ -4,7 +4,7 @@ A request or a task says which language it speaks, and the code that it calls tr
 English text is the name of a message. The catalogue of another language is read when it is first needed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
@@ -38,15 +38,42 @@ def speaking(language: str) -> Iterator[None]:
         _spoken.reset(token)
 
 
-def translatable(text: str) -> str:
-    """The text itself. Marks a text that the API says in English, and that pages translate with gettext."""
-    return text
+class _Translatable(str):
+    """Text in English, which remembers the formats and the values that it is made of."""
+
+    parts: tuple[tuple[str, Mapping[str, object]], ...]
+
+
+def translatable(text: str, /, **values: object) -> str:
+    """The text itself. Marks a text that the API says in English, and that pages translate with gettext. With values,
+    the text is a format such as "Remove %(name)s".
+    """
+    return _made_of((text, values)) if values else text
+
+
+def joined(*texts: str) -> str:
+    """The texts, one directly after the other. gettext translates each of them."""
+    return _made_of(*(part for text in texts for part in _parts_of(text)))
 
 
 def gettext(text: str, /, **values: object) -> str:
     """The text in the spoken language. With values, the text is a format such as "Remove %(name)s"."""
+    return "".join(_say(*part) for part in ([(text, values)] if values else _parts_of(text)))
+
+
+def _say(text: str, values: Mapping[str, object]) -> str:
     said = _catalogue(_spoken.get()).gettext(text) if text else ""  # gettext answers "" with the head of the catalogue
     return said % values if values else said
+
+
+def _made_of(*parts: tuple[str, Mapping[str, object]]) -> str:
+    made = _Translatable("".join(text % values if values else text for text, values in parts))
+    made.parts = parts
+    return made
+
+
+def _parts_of(text: str) -> Sequence[tuple[str, Mapping[str, object]]]:
+    return text.parts if isinstance(text, _Translatable) else [(text, {})]
 
 
 def ngettext(one: str, many: str, count: int, /, **values: object) -> str:

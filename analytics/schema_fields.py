@@ -16,6 +16,7 @@ from marshmallow.validate import Length, Range, Regexp
 
 from analytics.interval import whole_milliseconds
 from analytics.json_schema import MOMENT, Json
+from analytics.languages import joined, translatable
 from analytics.suggestion import did_you_mean
 
 # MongoDB and Python can both calculate with these dates. Year 1 passes pymongo and breaks the first report.
@@ -39,7 +40,7 @@ class StrictSchema(Schema):
         known = [field.data_key or name for name, field in self.fields.items()]
         for name, messages in error.messages_dict.items():
             if messages == [unknown]:
-                messages[0] = unknown + did_you_mean(str(name), known)
+                messages[0] = joined(unknown, did_you_mean(str(name), known))
 
 
 class FastSchema(Schema):
@@ -65,7 +66,7 @@ class FastSchema(Schema):
 class Text(fields.String):
     """A string that can be stored. JSON's \\ud800 makes half a surrogate pair, which UTF-8 cannot hold."""
 
-    default_error_messages = {"surrogate": "Holds half of a surrogate pair, which is not text."}
+    default_error_messages = {"surrogate": translatable("Holds half of a surrogate pair, which is not text.")}
 
     def __init__(self, *, shortest: int = 0, longest: int, **kwargs: Any) -> None:
         super().__init__(validate=Length(min=shortest or None, max=longest), **kwargs)
@@ -144,7 +145,10 @@ class Code(fields.String):
     def __init__(self, form: str, example: str, **kwargs: Any) -> None:
         self.form = form
         self.json_schema: Json = {"pattern": f"^{form}$"}
-        super().__init__(validate=Regexp(rf"{form}\Z", error=f"Not a code such as {example}."), **kwargs)
+        super().__init__(
+            validate=Regexp(rf"{form}\Z", error=f"Not a code such as {example}."),
+            **kwargs,
+        )
 
 
 class Flag(fields.Boolean):

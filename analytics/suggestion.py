@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from analytics.languages import translatable
+
 _LONGEST = 100  # characters; the time of a comparison grows with the product of both lengths
 SIMILAR = 0.7  # of 1.0; a typing error is above it, a different word below
 IGNORED = str.maketrans("", "", "_-. ")
@@ -26,7 +28,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     `known` must hold only names that the reader of the message may see.
     """
     found = closest(name, known)
-    return "" if found is None else f" Did you mean {found!r}?"
+    return "" if found is None else translatable(" Did you mean %(name)s?", name=repr(found))
 
 
 def _plain(name: str) -> str:

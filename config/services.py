@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from analytics.journal.samples import Samples
     from analytics.notifications.checker import RuleChecker
     from analytics.notifications.delivery import Deliveries
+    from analytics.notifications.message_writer import MessageWriter
     from analytics.notifications.store import NotificationStore
     from analytics.pipeline import Stores
     from analytics.privacy.eraser import Eraser
@@ -371,10 +372,14 @@ class Services:
         from analytics.notifications.measurements import Measurements
 
         measurements = Measurements(self.events, self.ledger, self.journal, self.brief_reports, self.now)
-        settings = self._settings
-        return RuleChecker(
-            self.notifications, self.sites, measurements, settings.public_url, self.now, settings.default_language
-        )
+        return RuleChecker(self.notifications, self.sites, measurements, self.message_writer, self.now)
+
+    @cached_property
+    def message_writer(self) -> MessageWriter:
+        """Writes notifications."""
+        from analytics.notifications.message_writer import MessageWriter
+
+        return MessageWriter(self.accounts, self._settings.public_url, self._settings.default_language)
 
     @cached_property
     def deliveries(self) -> Deliveries:

@@ -443,8 +443,8 @@ class Settings:
     default_language: str = setting(
         "str",
         ENGLISH,
-        "language of notifications, and of pages if the browser asks for no other language that Footfall speaks; see"
-        " [dashboard](dashboard.md)",
+        "language of pages if the browser asks for no other language that Footfall speaks, and of notifications whose"
+        " rule and account have none; see [dashboard](dashboard.md)",
         validate.OneOf(list(LANGUAGES)),
     )
     smtp_url: str = setting(

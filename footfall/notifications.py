@@ -10,19 +10,21 @@ from uuid import UUID
 import click
 from marshmallow import ValidationError
 
-from analytics.notifications.messages import message_of_test
-from analytics.notifications.notification import NOTIFICATION_STATES, Notification, NotificationState
+from analytics.languages import LANGUAGES
+from analytics.notifications.notification import NOTIFICATION_STATES, NotificationState
 from analytics.notifications.rule import Channel, Rule, RuleKind
 from analytics.notifications.rule_schema import changed_rule, load_rule
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
 from analytics.wording import printable
 from config.services import Services
-from config.settings import Settings
-from footfall.command_group import SETTINGS, Group, fail, services_of
+from footfall.command_group import Group, fail, services_of
 
 _SECRET_ONCE = "This secret is shown only now. It verifies `webhook-signature`:"  # noqa: S105  no secret
 _RULE_ID = click.argument("rule_id", type=click.UUID)
+_LANGUAGE = click.option(
+    "--language", type=click.Choice(list(LANGUAGES)), help="Of the notifications. An account has a language of its own."
+)
 _SITE = click.option("--site", "site_id", help="Only of this site.")
 
 
@@ -57,6 +59,7 @@ def list_rules(services: Services, site_id: str | None) -> None:
 )
 @click.option("--goal", help="The name of a goal of the site.")
 @click.option("--period", type=click.Choice(["day", "week", "month"]), help="In which a goal is counted.")
+@_LANGUAGE
 @click.pass_obj
 def add(services: Services, /, **given: str | int | None) -> None:
     """Add a rule to a site, and print its id. TARGET is an e-mail address or a URL."""
@@ -78,6 +81,7 @@ def add(services: Services, /, **given: str | int | None) -> None:
 @click.option("--threshold", type=int, help="As of `add`.")
 @click.option("--goal", help="The name of another goal of the site.")
 @click.option("--period", type=click.Choice(["day", "week", "month"]), help="In which a goal is counted.")
+@_LANGUAGE
 @click.pass_obj
 def change(services: Services, /, rule_id: UUID, **given: str | int | None) -> None:
     """Change a rule. What is not given stays, also what the rule has notified of."""
@@ -103,16 +107,15 @@ def remove(services: Services, rule_id: UUID) -> None:
 
 @notifications.command("test")
 @_RULE_ID
-@click.pass_context
-def test(context: click.Context, rule_id: UUID) -> None:
+@click.pass_obj
+def test(services: Services, rule_id: UUID) -> None:
     """Send a test notification now, and say whether it was sent."""
-    settings: Settings = context.meta[SETTINGS]
-    store = context.obj.notifications
+    store = services.notifications
     rule: Rule = store.rule(rule_id) or fail(f"there is no rule {rule_id}", 1)
-    notification = store.add_test(rule, message_of_test(rule, settings.public_url), datetime.now(UTC))
+    notification = store.add_test(rule, services.message_writer.write_test(rule), datetime.now(UTC))
     if claim := store.claim(datetime.now(UTC), notification.id):  # else a worker was faster
-        context.obj.deliveries.send(claim)
-    found: Notification = store.get(notification.id)
+        services.deliveries.send(claim)
+    found = store.get(notification.id) or fail(f"the notification {notification.id} is gone", 1)
     if found.error:
         fail(f"not sent to {found.target}: {found.error}", 1)
     click.echo(f"{found.state} to {found.target}")

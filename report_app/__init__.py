@@ -96,7 +96,7 @@ def create_app(settings: Settings, services: Services) -> Flask:
     app.register_blueprint(dead_letters_blueprint(letters, services.journal, needs(DEAD_LETTERS_SCOPE, in_question)))
     app.register_blueprint(erasure_blueprint(services.eraser, needs(ADMIN_SCOPE)))
     app.register_blueprint(
-        notifications_blueprint(services.notifications, needs(ADMIN_SCOPE), clock, settings.public_url)
+        notifications_blueprint(services.notifications, services.message_writer, needs(ADMIN_SCOPE), clock)
     )
     app.register_blueprint(metrics_blueprint({"mongodb": lambda: [_count(letters)]}, needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(app, REPORT_API))

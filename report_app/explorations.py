@@ -4,10 +4,10 @@ Plausible's API has none of them. Their site, date range and filters are those o
 the same shape.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from typing import TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from flask import Blueprint
 
@@ -22,10 +22,11 @@ from analytics.queries.exploration_schema import (
     load_journeys,
     load_retention,
 )
+from analytics.queries.query import Query
 from analytics.reports.engine import Reports
 from analytics.reports.results import Cohort
 from report_app.errors import OF_PROGRAMS, PlausibleError
-from report_app.metric_format import share
+from report_app.metric_format import SUMMED_OVER_SITES, share
 from report_app.query import PROGRAMS, Understood
 from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
 from web.auth import Check, api_key_id
@@ -41,9 +42,13 @@ class StepJson(TypedDict):
     dropped: Count
 
 
-class FunnelJson(TypedDict):
-    results: list[StepJson]
+class ExploredJson(TypedDict):
     query: Understood
+    warning: NotRequired[Annotated[str, "What to know about a report about several sites."]]
+
+
+class FunnelJson(ExploredJson):
+    results: list[StepJson]
 
 
 class CohortJson(TypedDict):
@@ -53,9 +58,8 @@ class CohortJson(TypedDict):
     shares: list[Percent]
 
 
-class RetentionJson(TypedDict):
+class RetentionJson(ExploredJson):
     results: list[CohortJson]
-    query: Understood
 
 
 class PageJson(TypedDict):
@@ -68,9 +72,8 @@ class DirectionsJson(TypedDict):
     preceding: list[PageJson]
 
 
-class JourneysJson(TypedDict):
+class JourneysJson(ExploredJson):
     results: DirectionsJson
-    query: Understood
 
 
 _EXPLORED: Json = {"site_id": SITE_EXAMPLE, "date_range": "30d"}
@@ -122,7 +125,8 @@ def explorations_blueprint(
         budget = reports.budget(api_key_id())
         asked = load_retention(read_body(), site_called.each, clock(), partial(reports.earliest_of, budget=budget))
         cohorts = reports.retention(asked.query, asked.grain, budget)
-        return {"results": [_cohort(cohort) for cohort in budget.each(cohorts)], "query": asked.shown}
+        results = [_cohort(cohort) for cohort in budget.each(cohorts)]
+        return {"results": results, **_explored(asked.query, asked.shown)}
 
     @blueprint.post("/journeys")
     @described_by(_JOURNEYS)
@@ -135,7 +139,7 @@ def explorations_blueprint(
                 "following": [_page(*each) for each in found.following],
                 "preceding": [_page(*each) for each in found.preceding],
             },
-            "query": asked.shown,
+            **_explored(asked.query, asked.shown),
         }
 
     return blueprint
@@ -143,7 +147,14 @@ def explorations_blueprint(
 
 def funnel_json(asked: Funnel, counts: Sequence[int]) -> FunnelJson:
     """The answer, from how many reached each step."""
-    return {"results": _steps(asked.labels, counts), "query": asked.shown}
+    return {"results": _steps(asked.labels, counts), **_explored(asked.query, asked.shown)}
+
+
+def _explored(query: Query, shown: Mapping[str, Any]) -> ExploredJson:
+    said: ExploredJson = {"query": shown}
+    if query.others:
+        said["warning"] = SUMMED_OVER_SITES
+    return said
 
 
 def _steps(labels: Sequence[str], counts: Sequence[int]) -> list[StepJson]:

@@ -1,12 +1,12 @@
 """The format of an answer's numbers: in JSON, in the cells of a table, and compared with another period. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 from babel.numbers import format_compact_currency, format_currency
 
-from analytics.queries.query import OF_MONEY, OF_PAGES, function_of_numbers
+from analytics.queries.query import METRICS, OF_MONEY, OF_PAGES, Query, function_of_numbers
 from analytics.reports.results import Metric, MoneyAmount
 
 LOCALE = "en_US"  # the locale of Plausible
@@ -22,6 +22,26 @@ class MoneyJson(TypedDict):
 
 
 Figure = float | MoneyJson | None
+
+
+class WarningJson(TypedDict):
+    code: str
+    warning: str
+
+
+Warnings = Annotated[Mapping[str, WarningJson], "What to know about the number of a metric, by the metric's name."]
+SUMMED_OVER_SITES = (
+    "A visitor and a visit belong to one site. A person who visits two of these sites counts as two visitors."
+)
+_OF_EVENTS = ("pageviews", "events", *OF_MONEY)  # other metrics depend on who a visitor is
+
+
+def metric_warnings(query: Query) -> dict[str, WarningJson]:
+    """The warnings about the metrics of a query about several sites. Empty if it is about one."""
+    if not query.others:
+        return {}
+    warning: WarningJson = {"code": "summed_over_sites", "warning": SUMMED_OVER_SITES}
+    return {metric: warning for metric in query.metrics if metric in METRICS and metric not in _OF_EVENTS}
 
 
 def figure(metric: Metric) -> Figure:

@@ -4,9 +4,10 @@ The answer that creates a rule for a webhook is the only one that shows the secr
 the app, it has the header `Cache-Control: no-store`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, TypedDict
+from typing import Annotated, NoReturn, TypedDict
 from uuid import UUID
 
 from flask import Blueprint, abort, request
@@ -14,10 +15,17 @@ from marshmallow import Schema, ValidationError, fields
 from marshmallow.validate import OneOf, Range
 
 from analytics.json_schema import Count
-from analytics.notifications.messages import message_of_test
+from analytics.notifications.message_writer import MessageWriter
 from analytics.notifications.notification import NOTIFICATION_STATES, NotificationJson
 from analytics.notifications.rule import Channel, Rule, RuleKind
-from analytics.notifications.rule_schema import RuleJson, RuleSchema, dump_rule, load_rule
+from analytics.notifications.rule_schema import (
+    RuleChanges,
+    RuleJson,
+    RuleSchema,
+    changed_rule,
+    dump_rule,
+    load_rule,
+)
 from analytics.notifications.store import NotificationStore
 from analytics.schema_fields import Text, normalized
 from analytics.sites.store import UnknownSite
@@ -26,8 +34,6 @@ from web.auth import Check
 from web.errors import BadRequest
 from web.openapi import JSON, Operation, described_by
 from web.request_data import read, read_body
-
-NO_RULE = "There is no rule {}."
 
 
 class RulesQuery(Schema):
@@ -69,7 +75,8 @@ _ADD = Operation(
     summary="Add a rule. Only this response shows the secret of a webhook.",
     tag=_TAG,
     note="`threshold` means percent for `spike` and `drop`, minutes for `silence` and `lag`, conversions for `goal`, "
-    "and events for `dead_letters`. `weekly` and `monthly` have none.",
+    "and events for `dead_letters`. `weekly` and `monthly` have none. `language` is that of the "
+    "notifications. An e-mail to the address of an account is in the language that the account has chosen.",
     body={JSON: RuleSchema},
     says={400: "`not_json`, `invalid_query` or `unknown_site`. `fields` says what is wrong."},
     examples={
@@ -82,6 +89,14 @@ _ADD = Operation(
         }
     },
 )
+_CHANGE = Operation(
+    summary="Change the target, threshold, goal, period or language of a rule. What the rule has notified of stays.",
+    tag=_TAG,
+    note="A field that is not sent stays as it is. `threshold` null is the default of the kind.",
+    body={JSON: RuleChanges},
+    says={400: "`not_json` or `invalid_query`. `fields` says what is wrong.", 404: "There is no such rule."},
+    examples={"body": {"threshold": 45}},
+)
 _REMOVE = Operation(summary="Remove a rule. Its notifications that wait are not sent.", tag=_TAG)
 _TEST = Operation(
     summary="Send a test notification. The log says whether it was sent.",
@@ -91,7 +106,7 @@ _TEST = Operation(
 
 
 def notifications_blueprint(
-    store: NotificationStore, auth: Check, clock: Callable[[], datetime], public_url: str
+    store: NotificationStore, writer: MessageWriter, auth: Check, clock: Callable[[], datetime]
 ) -> Blueprint:
     blueprint = Blueprint("notifications", __name__, url_prefix="/admin/notifications")
     blueprint.before_request(auth)
@@ -112,8 +127,17 @@ def notifications_blueprint(
     @blueprint.post("/rules")
     @described_by(_ADD)
     def add_rule() -> RuleShown:
-        rule = _add(store, read_body(), clock())
+        with _naming_fields():
+            rule = store.add(load_rule(read_body(), clock()))
         return {**dump_rule(rule), "secret": rule.secret}
+
+    @blueprint.patch("/rules/<uuid:rule_id>")
+    @described_by(_CHANGE)
+    def change_rule(rule_id: UUID) -> RuleJson:
+        with _naming_fields():
+            rule = changed_rule(_rule(rule_id), read_body())
+            store.change(rule) or _no_rule(rule_id)
+        return dump_rule(rule)
 
     @blueprint.delete("/rules/<uuid:rule_id>")
     @described_by(_REMOVE)
@@ -124,16 +148,24 @@ def notifications_blueprint(
     @described_by(_TEST)
     def test_rule(rule_id: UUID) -> NotificationJson:
         """A worker sends it within a few seconds."""
-        rule = store.rule(rule_id) or abort(404, NO_RULE.format(rule_id))
-        return store.add_test(rule, message_of_test(rule, public_url), clock()).as_json()
+        rule = _rule(rule_id)
+        return store.add_test(rule, writer.write_test(rule), clock()).as_json()
+
+    def _rule(rule_id: UUID) -> Rule:
+        return store.rule(rule_id) or _no_rule(rule_id)
 
     return blueprint
 
 
-def _add(store: NotificationStore, body: object, now: datetime) -> Rule:
-    """Raises BadRequest."""
+def _no_rule(rule_id: UUID) -> NoReturn:
+    abort(404, f"There is no rule {rule_id}.")
+
+
+@contextmanager
+def _naming_fields() -> Iterator[None]:
+    """Raises BadRequest, which names the fields of a rule that are wrong."""
     try:
-        return store.add(load_rule(body, now))
+        yield
     except ValidationError as error:
         names = normalized(error)
         raise BadRequest("invalid_query", f"The rule is not valid: see {', '.join(names)}.", names) from None

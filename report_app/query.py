@@ -18,7 +18,18 @@ from analytics.reports.engine import Reports
 from analytics.reports.results import Answer, ImportedPart, Metric, Row, ranges_of_days
 from report_app.csv_output import CSV, FORMAT_PARAMETERS, as_csv, wants_csv
 from report_app.errors import OF_PROGRAMS, PlausibleError
-from report_app.metric_format import Cell, Figure, cells, change, columns, figure, nothing
+from report_app.metric_format import (
+    Cell,
+    Figure,
+    WarningJson,
+    Warnings,
+    cells,
+    change,
+    columns,
+    figure,
+    metric_warnings,
+    nothing,
+)
 from report_app.query_json_schema import QUERY
 from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
 from web.auth import Check, api_key_id
@@ -40,11 +51,6 @@ class RowJson(TypedDict):
     comparison: NotRequired[ComparisonJson | None]
 
 
-class MetricWarning(TypedDict):
-    code: str
-    warning: str
-
-
 class MetaJson(TypedDict, total=False):
     time_labels: list[str]
     total_rows: Count
@@ -53,7 +59,7 @@ class MetaJson(TypedDict, total=False):
     imports_skip_reason: str
     imports_warning: str
     imports_days: Annotated[list[list[str]], "The first and the last day of each range of imported days."]
-    metric_warnings: dict[str, MetricWarning]
+    metric_warnings: Warnings
 
 
 class AnswerJson(TypedDict):
@@ -63,7 +69,7 @@ class AnswerJson(TypedDict):
 
 
 PROGRAMS = "Reports for programs"
-_SUM_OF_DAYS: MetricWarning = {
+_SUM_OF_DAYS: WarningJson = {
     "code": "sum_of_days",
     "warning": "Imported visitors are counted by day. A visitor who came on several of these days counts several"
     " times.",
@@ -171,6 +177,9 @@ def _meta(query: Query, answer: Answer) -> MetaJson:
         meta["as_of"] = answer.as_of.isoformat()
     if answer.imports:
         meta |= _meta_of_imports(answer.imports)
+    summed = answer.imports.summed if answer.imports else ()
+    if warnings := metric_warnings(query) | dict.fromkeys(summed, _SUM_OF_DAYS):
+        meta["metric_warnings"] = warnings
     return meta
 
 
@@ -182,8 +191,6 @@ def _meta_of_imports(imports: ImportedPart) -> MetaJson:
         meta["imports_skip_reason"] = imports.skip_reason
     if imports.warning:
         meta["imports_warning"] = imports.warning
-    if imports.summed:
-        meta["metric_warnings"] = dict.fromkeys(imports.summed, _SUM_OF_DAYS)
     return meta
 
 

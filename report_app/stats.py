@@ -25,7 +25,7 @@ from analytics.schema_fields import EARLIEST, LATEST_SENT, StrictSchema, Text, n
 from analytics.suggestion import did_you_mean
 from report_app.csv_output import CSV, FORMAT_PARAMETERS, as_csv, wants_csv
 from report_app.errors import OF_QUESTIONS
-from report_app.metric_format import Figure, cells, columns, figure
+from report_app.metric_format import Figure, Warnings, cells, columns, figure, metric_warnings
 from report_app.query_json_schema import DATE_TEXT
 from report_app.site_lookup import SITE_EXAMPLE, SiteLookup
 from report_app.url_parameters import (
@@ -104,6 +104,7 @@ TableJson = TypedDict(
         "results": list[dict[str, str | Figure]],
         "total_rows": NotRequired[Count],
         "as_of": NotRequired[Annotated[MomentText, "Events stored after this time may be missing."]],
+        "metric_warnings": NotRequired[Warnings],
     },
 )
 
@@ -216,6 +217,8 @@ def stats_blueprint(
             said["total_rows"] = found.total_rows
         if found.as_of:
             said["as_of"] = found.as_of.isoformat()
+        if warnings := metric_warnings(query):
+            said["metric_warnings"] = warnings
         return said
 
     return blueprint

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 TROUBLES = (Refused, InvalidQuery, Unavailable, SegmentLost, UnknownSite, Forbidden, NotFound)
 
 # Parts that the page asks for again in any case. They keep what they show if there is no answer.
-_ASKED_AGAIN = ("pages.live", "pages.first_event", "pages.suggestions")
+_ASKED_AGAIN = ("pages.live", "pages.lately", "pages.first_event", "pages.suggestions")
 _STORES = {"redis": "Redis", "mongodb": "MongoDB"}
 _LATER = lazy("Load the page again in a minute.")
 _EXPIRED = lazy("Nothing was changed. Go back, load the page again and send the form again.")
@@ -99,7 +99,7 @@ def trouble_of(error: Exception) -> Trouble:
         case InvalidQuery():
             is_of_sites = error.pointer == "#/site_id"
             advice = gettext("Choose other sites.") if is_of_sites else gettext("Remove or change a filter.")
-            text = f"{error.message.rstrip('.')}. {advice}"
+            text = f"{gettext(error.message).rstrip('.')}. {advice}"
             trouble = Trouble(400, gettext("This cannot be asked"), text)
         case BadRequest():
             trouble = Trouble(400, gettext("This cannot be asked"), gettext(str(error)))

@@ -26,10 +26,7 @@ _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 class Lasting(fields.Field[timedelta]):
     """A duration: `90d`, `24h` or `30m`. `may_be_zero` only describes the field: `ends_at` rejects such an end."""
 
-    default_error_messages = {
-        "invalid": translatable("Not a duration such as 90d, 24h or 30m."),
-        "long": "Longer than {days} days.",
-    }
+    default_error_messages = {"invalid": translatable("Not a duration such as 90d, 24h or 30m.")}
 
     def __init__(self, longest: timedelta, *, may_be_zero: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -52,7 +49,7 @@ class Lasting(fields.Field[timedelta]):
             raise self.make_error("invalid")
         length = timedelta(**{_UNITS[found[2]]: int(found[1])})
         if length > self.longest:
-            raise self.make_error("long", days=self.longest.days)
+            raise ValidationError(translatable("Longer than %(days)s days.", days=self.longest.days))
         return length
 
 
@@ -68,9 +65,11 @@ class NewKey(StrictSchema):
     @validates_schema
     def fits(self, key: dict[str, Any], **_: Any) -> None:
         if ADMIN_SCOPE in key["scopes"] and key.get("sites"):
-            raise ValidationError("A key with the scope admin is for all sites. Leave sites out.", "sites")
+            raise ValidationError(
+                translatable("A key with the scope admin is for all sites. Leave sites out."), "sites"
+            )
         if None not in (key.get("expires_at"), key.get("expires_in")):
-            raise ValidationError("Send either expires_at or expires_in, not both.", "expires_in")
+            raise ValidationError(translatable("Send either expires_at or expires_in, not both."), "expires_in")
 
 
 class Rotation(StrictSchema):
@@ -84,7 +83,7 @@ def ends_at(key: dict[str, Any], now: datetime) -> datetime | None:
     length: timedelta | None = key.get("expires_in")
     end: datetime | None = key.get("expires_at") if length is None else now + length
     if end is not None and end <= now:
-        raise ValidationError({"expires_at": ["Not in the future."]})
+        raise ValidationError({"expires_at": [translatable("Not in the future.")]})
     return end
 
 

@@ -55,6 +55,13 @@ DECLARED = re.compile(r"://|\(compatible; (?!MSIE)", re.IGNORECASE)
 # Browsers that isbot takes for bots: Sogou's, and those of LG's and Hisense's televisions.
 NO_BOTS = re.compile(r"SogouMobileBrowser|SogouMSE|WebAppManager|VIDAA/")
 
+# AI crawlers that crawler-user-agents does not have, as their owners document them.
+FURTHER_AI_CRAWLERS = (
+    "Amazonbot", "Diffbot", "Google-Agent", "GoogleAgent-Mariner", "ICC-Crawler", "ImagesiftBot", "Manus-User",
+    "NovaAct", "PanguBot", "Timpibot", "VelenPublicWebCrawler", "Webzio-Extended", "YouBot", "meta-externalfetcher",
+    "meta-webindexer", "omgili",
+)  # fmt: skip
+
 # One name for each browser, on all devices.
 _BROWSERS = {
     "Mobile Safari": "Safari", "Mobile Safari UI/WKWebView": "Safari WebView",
@@ -123,8 +130,8 @@ def agent_of(user_agent: str) -> Agent:
 
 
 def _is_bot(text: str) -> bool:
-    if not _has_word_of_bot(text):
-        return False
+    if not _has_word_of_bot(text):  # the names of many AI crawlers have no such word
+        return _named_as_ai_crawler().search(text) is not None and not NATIVE_APP.search(text)
     if DECLARED.search(text) or _is_named_bot()(text):
         return True
     return not NATIVE_APP.search(text) and _has_word_of_bot(OTHER_WORD.sub("", text))
@@ -163,11 +170,18 @@ def _is_named_bot() -> Callable[[str], bool]:
 
 @cache
 def ai_crawlers() -> Mapping[str, re.Pattern[str]]:
-    """Return the AI crawlers that crawler-user-agents knows, by a name without spaces: "GPTBot", "ClaudeBot"."""
+    """Return the known AI crawlers, by a name without spaces: "GPTBot", "ClaudeBot"."""
     from crawleruseragents import CRAWLER_USER_AGENTS_DATA  # noqa: PLC0415 as above
 
     patterns = (each["pattern"] for each in CRAWLER_USER_AGENTS_DATA if "ai-crawler" in each["tags"])
-    return {_name_in(pattern): re.compile(pattern) for pattern in patterns}
+    return {_name_in(pattern): re.compile(pattern) for pattern in (*patterns, *FURTHER_AI_CRAWLERS)}
+
+
+@cache
+def _named_as_ai_crawler() -> re.Pattern[str]:
+    """The names of AI crawlers as whole words: "Devin", but not "Devine"."""
+    patterns = "|".join(pattern.pattern for pattern in ai_crawlers().values())
+    return re.compile(rf"(?<![A-Za-z])(?:{patterns})(?![a-z])")
 
 
 def _name_in(pattern: str) -> str:

@@ -10,10 +10,9 @@ from datetime import datetime
 
 import structlog
 
-from analytics.languages import ENGLISH, speaking
 from analytics.notifications.calendar import summarized_period
 from analytics.notifications.measurements import Measurements
-from analytics.notifications.messages import message_of
+from analytics.notifications.message_writer import MessageWriter
 from analytics.notifications.rule import RULE_PERIODS, UNCHANGED, Observation, Rule, RuleKind, RulePeriod
 from analytics.notifications.store import NotificationStore
 from analytics.notifications.summaries import summary
@@ -37,16 +36,13 @@ class RulesChecked:
 
 @dataclass(frozen=True)
 class RuleChecker:
-    """`public_url`: the address of the reporting app for links, or "". `now` returns aware times. `language`: that of
-    notifications.
-    """
+    """`now` returns aware times."""
 
     store: NotificationStore
     sites: SiteStore
     measurements: Measurements
-    public_url: str
+    writer: MessageWriter
     now: Callable[[], datetime]
-    language: str = ENGLISH
 
     def check(self, kinds: Collection[RuleKind] = tuple(RuleKind)) -> RulesChecked:
         """Check all rules of these kinds. A rule that cannot be checked does not affect the others, unless MongoDB is
@@ -74,9 +70,7 @@ class RuleChecker:
             return False
         now = self.now()
         occasion = observation.occasion or f"{now:%Y-%m-%dT%H:%M:%S.%fZ}"
-        with speaking(self.language):
-            message = message_of(rule, observation, self.public_url)
-        if has_begun := self.store.begin(rule, occasion, message, now):
+        if has_begun := self.store.begin(rule, occasion, self.writer.write(rule, observation), now):
             log.info("notification_recorded", rule=str(rule.id), kind=rule.kind, site_id=rule.site_id)
         return has_begun
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from analytics.json_schema import Keywords
+from analytics.languages import LANGUAGES
 
 RulePeriod = Literal["day", "week", "month"]
 
@@ -39,6 +40,7 @@ class Channel(StrEnum):
 
 KindText = Annotated[str, Keywords(enum=[kind.value for kind in RuleKind])]
 ChannelText = Annotated[str, Keywords(enum=[channel.value for channel in Channel])]
+LanguageOrNone = Annotated[str | None, Keywords(enum=[*LANGUAGES, None])]
 
 # Kinds that count events at each check. The cost grows with the site, so they are checked less often.
 COUNTING_KINDS = (RuleKind.SPIKE, RuleKind.DROP, RuleKind.GOAL)
@@ -73,7 +75,8 @@ THRESHOLDS: Mapping[RuleKind, Threshold] = {
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule. `target`: the e-mail address or the URL. `threshold`: see THRESHOLDS; None for a summary. `goal` and
-    `period` are set for a goal only. `secret` signs the requests to a webhook, and is None for other channels.
+    `period` are set for a goal only. `language` is the key of LANGUAGES in which it notifies: message_writer.py says of
+    whom, and what None means. `secret` signs the requests to a webhook, and is None for other channels.
 
     `occasion` is what the rule has notified of: the start of the episode that goes on, or the last period.
     """
@@ -89,6 +92,7 @@ class Rule:
     created_at: datetime
     secret: str | None = field(default=None, repr=False)
     occasion: str | None = None
+    language: str | None = None
 
     @property
     def grain(self) -> RulePeriod | None:

@@ -18,12 +18,13 @@ from marshmallow.validate import OneOf, Range
 from analytics.accounts.user import plain_email
 from analytics.interval import whole_milliseconds
 from analytics.json_schema import IdText, MomentText
-from analytics.languages import translatable
+from analytics.languages import LANGUAGES, translatable
 from analytics.notifications.rule import (
     THRESHOLDS,
     Channel,
     ChannelText,
     KindText,
+    LanguageOrNone,
     Rule,
     RuleKind,
     RulePeriod,
@@ -36,16 +37,26 @@ _URL = re.compile(r"https?://[!-~]+")
 _NOT_A_URL = translatable("Not a URL such as https://example.com/hook, without user and password, in ASCII.")
 
 
-class RuleSchema(StrictSchema):
-    """A new rule. An unknown field is an error, so that a misspelled threshold is not lost."""
+class RuleChanges(StrictSchema):
+    """What may be changed in a rule. An unknown field is an error, so that a misspelled threshold is not lost."""
+
+    target = Text(shortest=1, longest=_LONGEST_TARGET)
+    threshold = Whole(validate=Range(1, 1_000_000_000), **OPTIONAL)
+    goal = Text(shortest=1, longest=3_000, **OPTIONAL)
+    period = fields.String(validate=OneOf(get_args(RulePeriod)), **OPTIONAL)
+    language = fields.String(validate=OneOf(list(LANGUAGES)), **OPTIONAL)
+
+
+CHANGEABLE = tuple(RuleChanges().fields)
+
+
+class RuleSchema(RuleChanges):
+    """A new rule."""
 
     site_id = Text(required=True, shortest=1, longest=128)
     kind = fields.String(required=True, validate=OneOf([kind.value for kind in RuleKind]))
     channel = fields.String(required=True, validate=OneOf([channel.value for channel in Channel]))
     target = Text(required=True, shortest=1, longest=_LONGEST_TARGET)
-    threshold = Whole(validate=Range(1, 1_000_000_000), **OPTIONAL)
-    goal = Text(shortest=1, longest=3_000, **OPTIONAL)
-    period = fields.String(validate=OneOf(get_args(RulePeriod)), **OPTIONAL)
 
     @validates_schema
     def fits(self, rule: dict[str, Any], **_: Any) -> None:
@@ -80,7 +91,11 @@ def _threshold_fault(kind: RuleKind, threshold: int | None) -> str:
         return "" if threshold is None else translatable("A summary has no threshold.")
     if threshold is None:
         return "" if rule.default is not None else translatable("A rule of this kind needs a threshold.")
-    return "" if rule.least <= threshold <= rule.most else f"Not from {rule.least} to {rule.most}."
+    return (
+        ""
+        if rule.least <= threshold <= rule.most
+        else translatable("Not from %(least)s to %(most)s.", least=rule.least, most=rule.most)
+    )
 
 
 def load_rule(body: Any, now: datetime) -> Rule:
@@ -99,14 +114,15 @@ def load_rule(body: Any, now: datetime) -> Rule:
         period=given.get("period") or ("day" if kind is RuleKind.GOAL else None),
         created_at=whole_milliseconds(now),
         secret=new_webhook_secret() if channel is Channel.WEBHOOK else None,
+        language=given.get("language"),
     )
 
 
-def changed_rule(rule: Rule, changes: dict[str, Any]) -> Rule:
-    """Return the rule with another target, threshold, goal or period. Raises ValidationError."""
-    names = ("site_id", "kind", "channel", "target", "threshold", "goal", "period")
-    new = load_rule({name: getattr(rule, name) for name in names} | changes, rule.created_at)
-    return replace(rule, target=new.target, threshold=new.threshold, goal=new.goal, period=new.period)
+def changed_rule(rule: Rule, changes: Any) -> Rule:
+    """Return the rule with the changes, which are JSON as RuleChanges describes it. Raises ValidationError."""
+    given: dict[str, Any] = RuleChanges().load(changes)
+    new = load_rule({name: getattr(rule, name) for name in RuleSchema().fields} | given, rule.created_at)
+    return replace(rule, **{name: getattr(new, name) for name in CHANGEABLE})
 
 
 def new_webhook_secret() -> str:
@@ -127,6 +143,7 @@ class RuleJson(TypedDict):
     period: Literal["day", "week", "month", None]
     created_at: MomentText
     occasion: str | None
+    language: LanguageOrNone
 
 
 def dump_rule(rule: Rule) -> RuleJson:
@@ -141,4 +158,5 @@ def dump_rule(rule: Rule) -> RuleJson:
         "period": rule.period,
         "created_at": rule.created_at.isoformat(),
         "occasion": rule.occasion,
+        "language": rule.language,
     }

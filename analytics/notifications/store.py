@@ -21,9 +21,11 @@ from pymongo.database import Database
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.interval import whole_milliseconds
+from analytics.languages import joined, translatable
 from analytics.mongodb import LOOK_LIMIT, ping, reading, writing
 from analytics.notifications.notification import TEST_KIND, Message, Notification, NotificationState
 from analytics.notifications.rule import Channel, Rule, RuleKind
+from analytics.notifications.rule_schema import CHANGEABLE
 from analytics.sites.store import SiteStore
 from analytics.suggestion import did_you_mean
 from analytics.unavailable import raising_unavailable
@@ -80,18 +82,19 @@ class NotificationStore:
         self._check(added)
         with writing(self._database):
             if self._rules.count_documents({}) >= MOST_RULES:
-                raise ValidationError({"kind": [f"There are {MOST_RULES} rules already. Remove one first."]})
+                said = translatable("There are %(most)s rules already. Remove one first.", most=MOST_RULES)
+                raise ValidationError({"kind": [said]})
             self._make_indexes()
             self._rules.insert_one(_rule_document(added))
         return added
 
     def change(self, rule: Rule) -> bool:
-        """Store the target, threshold, goal and period of the rule, and return whether it is still there. What it has
-        notified of stays. Raises ValidationError and Unavailable.
+        """Store what changed_rule changes, and return whether the rule is still there. What it has notified of stays.
+        Raises ValidationError and Unavailable.
         """
         self._check(rule)
         document = _rule_document(rule)
-        changed = {name: document[name] for name in ("target", "threshold", "goal", "period")}
+        changed = {name: document[name] for name in CHANGEABLE}
         with writing(self._database):
             return self._rules.update_one({"_id": rule.id}, {"$set": changed}).matched_count > 0
 
@@ -189,11 +192,11 @@ class NotificationStore:
 
     def _check(self, rule: Rule) -> None:
         if rule.channel is Channel.EMAIL and not self._can_mail:
-            raise ValidationError({"channel": ["E-mail is not set up. Set SMTP_URL and MAIL_FROM."]})
+            raise ValidationError({"channel": [translatable("E-mail is not set up. Set SMTP_URL and MAIL_FROM.")]})
         goals = [goal.name for goal in self._sites.get(rule.site_id).goals]
         if rule.goal and rule.goal not in goals:
-            said = f"The site has no goal {rule.goal!r}.{did_you_mean(rule.goal, goals)}"
-            raise ValidationError({"goal": [said]})
+            said = translatable("The site has no goal %(goal)s.", goal=repr(rule.goal))
+            raise ValidationError({"goal": [joined(said, did_you_mean(rule.goal, goals))]})
 
     def _move(self, rule: Rule, occasion: str | None, session: ClientSession | None = None) -> bool:
         """Change the occasion, unless another process changed it since the rule was read."""
@@ -229,7 +232,8 @@ def _new(rule: Rule, notification_id: str, kind: str, message: Message, now: dat
 
 
 def _rule(document: dict[str, Any]) -> Rule:
-    known = {name: document[name] for name in Rule.__dataclass_fields__ if name != "id"}
+    # Rules of earlier versions have no language.
+    known = {name: document[name] for name in Rule.__dataclass_fields__ if name in document}
     enums = {"kind": RuleKind(document["kind"]), "channel": Channel(document["channel"])}
     return Rule(**known | enums | {"id": document["_id"]})
 

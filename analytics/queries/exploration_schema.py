@@ -16,6 +16,7 @@ from marshmallow.validate import Length, OneOf, Range
 from analytics.events.event import PAGEVIEW_TYPES
 from analytics.events.page_patterns import page_pattern
 from analytics.json_schema import Json, ref
+from analytics.languages import joined, translatable
 from analytics.queries.periods import ONE_DAY, ONE_HOUR
 from analytics.queries.query import GRAINS, And, Condition, Done, Filter, Grain, Not, Or, Query
 from analytics.queries.query_schema import (
@@ -46,7 +47,9 @@ _WINDOW_JSON = {
 
 def is_window(value: str) -> None:
     if value != OF_VISIT and not (_length(value) and _length(value) <= LONGEST_WINDOW):
-        raise ValidationError('Expected "visit", or minutes, hours or days such as "30m", "12h" or "7d", at most 366d.')
+        raise ValidationError(
+            translatable('Expected "visit", or minutes, hours or days such as "30m", "12h" or "7d", at most 366d.')
+        )
 
 
 def _length(window: str) -> timedelta:
@@ -84,7 +87,7 @@ class StepSchema(Schema):
     @validates_schema
     def is_of_one_kind(self, step: dict[str, Any], **_: Any) -> None:
         if sum(kind in step for kind in STEP_KINDS) != 1:
-            raise ValidationError("A step has exactly one of goal, page, event and filter.")
+            raise ValidationError(translatable("A step has exactly one of goal, page, event and filter."))
 
 
 class ExplorationSchema(Schema):
@@ -191,7 +194,7 @@ def _load(schema: Schema, body: object) -> dict[str, Any]:
         pointer, message = next(_said(error.messages, "#"))
         if message == schema.error_messages["unknown"]:
             known = StepSchema().fields if pointer.startswith("#/steps/") else schema.fields
-            message += did_you_mean(pointer.rpartition("/")[2], known)
+            message = joined(message, did_you_mean(pointer.rpartition("/")[2], known))
         raise InvalidQuery(pointer, message) from None
     return loaded
 
@@ -229,8 +232,8 @@ def _label(step: dict[str, Any], number: int) -> str:
         case {"goal": str(name)} | {"event": str(name)}:
             return name
         case {"page": str(page)}:
-            return f"Visit {page}"
-    return f"Step {number}"
+            return translatable("Visit %(page)s", page=page)
+    return translatable("Step %(number)s", number=number)
 
 
 def _filter_of(step: dict[str, Any]) -> object:

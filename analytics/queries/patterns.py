@@ -9,6 +9,7 @@ from functools import cache
 
 import re2
 
+from analytics.languages import joined, translatable
 from analytics.queries.query import Condition, Filter, conditions
 from analytics.queries.query_schema import InvalidQuery
 
@@ -17,12 +18,13 @@ MOST_INSTRUCTIONS = 3_000  # of all patterns of a query; `\pL` has 1,200, a hund
 MOST_CHARACTERS = 8_192  # of all patterns of a query; parsing the worst 2,048 takes 25 ms
 FLAGS = {True: "c", False: "i"}  # DuckDB's flags, by Condition.case_sensitive
 
-_TOO_LARGE = (
-    "The regular expression is too large. All expressions of one query may have {most:,} instructions, and this one"
-    " brings the total to {found}. A repetition such as {{1000}} multiplies what it repeats, and \\pL counts as 1,200."
+INVALID_PATTERN = translatable("Invalid regular expression: %(error)s")
+_TOO_LARGE = translatable(
+    "The regular expression is too large. All expressions of one query may have %(most)s instructions, and this one"
+    " brings the total to %(found)s. A repetition such as {1000} multiplies what it repeats, and \\pL counts as 1,200."
     " Use smaller repetitions, * or contains."
 )
-_TOO_LONG = "The regular expressions of one query may have {most:,} characters in total. Shorten them."
+_TOO_LONG = translatable("The regular expressions of one query may have %(most)s characters in total. Shorten them.")
 
 
 def check_patterns(filters: Iterable[Filter]) -> None:
@@ -34,10 +36,10 @@ def check_patterns(filters: Iterable[Filter]) -> None:
         for pattern in condition.values:
             characters += len(pattern)
             if characters > MOST_CHARACTERS:
-                raise _refused(condition, _TOO_LONG.format(most=MOST_CHARACTERS))
+                raise _refused(condition, translatable(_TOO_LONG, most=f"{MOST_CHARACTERS:,}"))
             instructions += _size(condition, pattern)
             if instructions > MOST_INSTRUCTIONS:
-                raise _refused(condition, _TOO_LARGE.format(most=MOST_INSTRUCTIONS, found=f"{instructions:,}"))
+                raise _refused(condition, _too_large(f"{instructions:,}"))
 
 
 def _size(condition: Condition, pattern: str) -> int:
@@ -46,8 +48,8 @@ def _size(condition: Condition, pattern: str) -> int:
     except re2.error as error:
         said = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else str(error)
         if "too large" in said:
-            raise _refused(condition, _TOO_LARGE.format(most=MOST_INSTRUCTIONS, found="more")) from None
-        raise _refused(condition, f"Invalid regular expression: {said}") from None
+            raise _refused(condition, _too_large("more")) from None
+        raise _refused(condition, translatable(INVALID_PATTERN, error=said)) from None
     finally:
         re2.purge()  # re2 would keep the last 128 patterns
 
@@ -61,5 +63,9 @@ def _options(case_sensitive: bool) -> re2.Options:
     return options
 
 
+def _too_large(found: str) -> str:
+    return translatable(_TOO_LARGE, most=f"{MOST_INSTRUCTIONS:,}", found=found)
+
+
 def _refused(condition: Condition, message: str) -> InvalidQuery:
-    return InvalidQuery(condition.place, f"{condition.dimension}: {message}")
+    return InvalidQuery(condition.place, joined(f"{condition.dimension}: ", message))

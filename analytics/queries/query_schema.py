@@ -11,11 +11,12 @@ pointer.
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, NoReturn
 
+from analytics.languages import joined, translatable
 from analytics.queries.case_folding import folded
 from analytics.queries.periods import (
     NAMED_PERIODS,
@@ -107,6 +108,25 @@ DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}([.][0-9]+)?)?(Z|[+-][0-9]{2}:[0-9]{2}(:[0-9]{2})?)"
 )
+
+_DONE_IN_DONE = translatable("Invalid filters. Behavioral filters (has_done, has_not_done) cannot be nested.")
+_NOT_IN_ENUM = translatable("Value %(value)s is not allowed in enum.")
+_NO_COUNTRY = translatable("Invalid visit:country filter, visit:country needs to be a valid 2-letter country code")
+_NOTHING_EARLIER = translatable("Expected a date range with an earlier one to compare with.")
+_NEEDS_GOAL = translatable("Metric `%(metric)s` can only be queried with event:goal filters or dimensions")
+_NEEDS_PAGE = translatable("Metric `%(metric)s` can only be queried with event:page filters or dimensions")
+_DEEP_PROPERTY = translatable(
+    "Invalid filters. When `conversion_rate` or `group_conversion_rate` metrics are used, custom property filters can"
+    " only be used on top level."
+)
+_TOO_MANY: Mapping[Grain, str] = {
+    "hour": translatable("The period has %(count)s hours, and the maximum is %(most)s."),
+    "day": translatable("The period has %(count)s days, and the maximum is %(most)s."),
+    "week": translatable("The period has %(count)s weeks, and the maximum is %(most)s."),
+    "month": translatable("The period has %(count)s months, and the maximum is %(most)s."),
+}
+_OTHER_GRAIN = translatable("Use a grain of %(grains)s, or a shorter period.")
+_SHORTER_PERIOD = translatable("Use a shorter period.")
 
 JSON_TYPES = {
     dict: "Object",
@@ -226,7 +246,7 @@ def check_site_id(site_id: object, place: str = "#/site_id") -> str:
     if not isinstance(site_id, str):
         _mismatch(place, "String", site_id)
     if not 0 < len(site_id) <= LONGEST_SITE_ID or not is_encodable(site_id):
-        raise InvalidQuery(place, f"Expected a string of 1 to {LONGEST_SITE_ID} characters.")
+        raise InvalidQuery(place, translatable("Expected a string of 1 to %(most)s characters.", most=LONGEST_SITE_ID))
     return site_id
 
 
@@ -247,9 +267,10 @@ def _as_one(site: Site, others: Sequence[Site]) -> Site:
     zones = {each.site_id: each.zone.key for each in (site, *others)}
     if len(set(zones.values())) > 1:
         named = ", ".join(f"{_cut(site_id)} {zone}" for site_id, zone in zones.items())
-        raise InvalidQuery(
-            "#/site_id", f"Expected sites with the same time zone but got {named}. Query the sites of each zone."
+        message = translatable(
+            "Expected sites with the same time zone but got %(sites)s. Query the sites of each zone.", sites=named
         )
+        raise InvalidQuery("#/site_id", message)
     return replace(
         site,
         goals=tuple(goal for goal in site.goals if all(goal in other.goals for other in others)),
@@ -261,7 +282,8 @@ def _metrics(value: object) -> tuple[str, ...]:
     metrics = _array(value, "#/metrics", most=len(METRICS), least=1)
     for i, metric in enumerate(metrics):
         if not _is_metric(metric):
-            raise InvalidQuery(f"#/metrics/{i}", _suggesting(f"Invalid metric {_quoted(metric)}", metric, METRICS))
+            message = translatable("Invalid metric %(metric)s", metric=_quoted(metric))
+            raise InvalidQuery(f"#/metrics/{i}", _suggesting(message, metric, METRICS))
     return _unique(metrics, "#/metrics")
 
 
@@ -277,12 +299,12 @@ def _dimensions(value: object) -> tuple[str, ...]:
     timed = False
     for i, dimension in enumerate(dimensions):
         if not (_is_time(dimension) or _is_dimension(dimension)):
-            message = f"Invalid dimension {_quoted(dimension)}"
+            message = translatable("Invalid dimension %(dimension)s", dimension=_quoted(dimension))
             raise InvalidQuery(f"#/dimensions/{i}", _suggesting_dimension(message, dimension, (*_DIMENSIONS, *_TIMES)))
     _unique(dimensions, "#/dimensions")
     for i, dimension in enumerate(dimensions):
         if timed and _is_time(dimension):
-            raise InvalidQuery(f"#/dimensions/{i}", "Expected no more than one time dimension.")
+            raise InvalidQuery(f"#/dimensions/{i}", translatable("Expected no more than one time dimension."))
         timed = timed or _is_time(dimension)
     return tuple(dimensions)
 
@@ -311,17 +333,18 @@ def _order_by(value: object, metrics: tuple[str, ...], dimensions: tuple[str, ..
         place = f"#/order_by/{i}"
         key, direction = _array(entry, place, most=2, least=2)
         if not (_is_metric(key) or _is_time(key) or _is_dimension(key)):
-            message = f"Invalid value in order_by {_quoted(key)}"
+            message = translatable("Invalid value in order_by %(key)s", key=_quoted(key))
             raise InvalidQuery(f"{place}/0", _suggesting_dimension(message, key, (*metrics, *dimensions)))
         if direction not in ("asc", "desc"):
-            message = f"Value {_quoted(direction)} is not allowed in enum."
+            message = translatable(_NOT_IN_ENUM, value=_quoted(direction))
             raise InvalidQuery(f"{place}/1", _suggesting(message, direction, ("asc", "desc")))
         if key == "time":
             key = time_dimension
         if key not in metrics and key not in dimensions:
-            raise InvalidQuery(
-                place, f"Invalid order_by entry '{_quoted(entry)}'. Entry is not a queried metric or dimension."
+            message = translatable(
+                "Invalid order_by entry '%(entry)s'. Entry is not a queried metric or dimension.", entry=_quoted(entry)
             )
+            raise InvalidQuery(place, message)
         orders.append(Order(key, direction == "desc"))
     return tuple(orders) or (Order(time_dimension) if time_dimension else Order(metrics[0], descending=True),)
 
@@ -341,9 +364,11 @@ def _counted(one: Filter, found: list[Condition]) -> Filter:
     """
     found += conditions((one,))
     if len(found) > MOST_CONDITIONS:
-        raise InvalidQuery("#/filters", f"Expected a maximum of {MOST_CONDITIONS} conditions but got more.")
+        message = translatable("Expected a maximum of %(most)s conditions but got more.", most=MOST_CONDITIONS)
+        raise InvalidQuery("#/filters", message)
     if sum(len(condition.values) for condition in found) > MOST_VALUES:
-        raise InvalidQuery("#/filters", f"Expected a maximum of {MOST_VALUES} values but got more.")
+        message = translatable("Expected a maximum of %(most)s values but got more.", most=MOST_VALUES)
+        raise InvalidQuery("#/filters", message)
     return one
 
 
@@ -351,7 +376,8 @@ def _filter(
     value: object, place: str, site: Site, found: list[Condition], *, depth: int = 1, in_done: bool = False
 ) -> Filter:
     if depth > MOST_DEPTH:
-        raise InvalidQuery(place, f"Expected filters with at most {MOST_DEPTH} levels of nesting.")
+        message = translatable("Expected filters with at most %(most)s levels of nesting.", most=MOST_DEPTH)
+        raise InvalidQuery(place, message)
 
     def inner(value: object, place: str, in_done: bool = in_done) -> Filter:
         return _filter(value, place, site, found, depth=depth + 1, in_done=in_done)
@@ -363,7 +389,7 @@ def _filter(
         case ["not", one]:
             return Not(inner(one, f"{place}/1"))
         case ["has_done" | "has_not_done", _] if in_done:
-            raise InvalidQuery(place, "Invalid filters. Behavioral filters (has_done, has_not_done) cannot be nested.")
+            raise InvalidQuery(place, _DONE_IN_DONE)
         case ["has_done" | "has_not_done" as operator, one]:
             done = Done(inner(one, f"{place}/1", in_done=True))
             return done if operator == "has_done" else Not(done)
@@ -392,7 +418,8 @@ def _saved_filter(
     """A saved filter of the site, which Plausible calls a segment. It names no other saved filter."""
     saved = next((each for each in site.saved_filters if type(saved_id) is int and each.id == saved_id), None)
     if saved is None:
-        raise InvalidQuery(place, f"The segment {_quoted(saved_id)} is not a saved filter of this site.")
+        message = translatable("The segment %(id)s is not a saved filter of this site.", id=_quoted(saved_id))
+        raise InvalidQuery(place, message)
     alone = replace(site, saved_filters=())
     inner = json.loads(saved.filters)
     return And(tuple(_filter(each, place, alone, found, depth=depth + 1, in_done=in_done) for each in inner))
@@ -416,7 +443,8 @@ def _condition(entry: list[Any], place: str, site: Site) -> Filter:
         if value is None:
             raise _invalid_filter(entry, place)
         if len(value) > LONGEST_TEXT or not is_encodable(value):
-            raise InvalidQuery(f"{place}/2/{i}", f"Expected a string of at most {LONGEST_TEXT} characters.")
+            message = translatable("Expected a string of at most %(most)s characters.", most=LONGEST_TEXT)
+            raise InvalidQuery(f"{place}/2/{i}", message)
         values.append(value)
     condition = Condition(operator, dimension, tuple(values), case_sensitive, place)
     if operator == "is":
@@ -449,9 +477,7 @@ def _check_country(condition: Condition) -> None:
         return
     for value in condition.values:
         if not COUNTRY.fullmatch(value) and value != missing("visit:country"):
-            raise InvalidQuery(
-                "", "Invalid visit:country filter, visit:country needs to be a valid 2-letter country code"
-            )
+            raise InvalidQuery("", _NO_COUNTRY)
 
 
 def _check_goals(condition: Condition, site: Site) -> None:
@@ -461,12 +487,14 @@ def _check_goals(condition: Condition, site: Site) -> None:
     names = {same(goal.name) for goal in site.goals}
     for value in condition.values:
         if same(value) not in names:
-            message = f"Invalid filters. The goal `{_cut(value)}` is not configured for this site."
+            message = translatable(
+                "Invalid filters. The goal `%(goal)s` is not configured for this site.", goal=_cut(value)
+            )
             raise InvalidQuery("", _suggesting(message, value, [goal.name for goal in site.goals]))
 
 
 def _invalid_filter(value: object, place: str) -> InvalidQuery:
-    message = f"Invalid filter {_quoted(value)}"
+    message = translatable("Invalid filter %(filter)s", filter=_quoted(value))
     match value:
         case [operator, *_] if operator not in OF_FILTERS:
             message = _suggesting(message, operator, OF_FILTERS)
@@ -513,7 +541,8 @@ def _from_to(value: object, place: str, site: Site) -> Period:
 
 
 def _invalid_date_range(value: object, place: str, suggestion: str = "") -> InvalidQuery:
-    return InvalidQuery(place, f"Invalid date range {_quoted(value)}" + (suggestion and f".{suggestion}"))
+    message = translatable("Invalid date range %(range)s", range=_quoted(value))
+    return InvalidQuery(place, joined(message, ".", suggestion) if suggestion else message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -532,9 +561,7 @@ def _compare_with(comparison: _Comparison, period: Period, site: Site) -> Period
     try:
         return before(period, comparison.match_day_of_week)
     except (ValueError, OverflowError):  # before the year 1
-        raise InvalidQuery(
-            "#/include/comparisons", "Expected a date range with an earlier one to compare with."
-        ) from None
+        raise InvalidQuery("#/include/comparisons", _NOTHING_EARLIER) from None
 
 
 # Included data and pagination
@@ -566,12 +593,12 @@ def _comparison(value: object) -> _Comparison:
     comparison = _object(value, place, ("mode", "date_range", "match_day_of_week"), ("mode",))
     mode = comparison["mode"]
     if mode not in MODES:
-        message = f"Value {_quoted(mode)} is not allowed in enum."
+        message = translatable(_NOT_IN_ENUM, value=_quoted(mode))
         raise InvalidQuery(f"{place}/mode", _suggesting(message, mode, MODES))
     if mode == "custom" and "date_range" not in comparison:
-        raise InvalidQuery(place, "Required property date_range was not present.")
+        raise InvalidQuery(place, _absent(["date_range"]))
     if mode != "custom" and "date_range" in comparison:
-        raise InvalidQuery(f"{place}/date_range", 'Expected a date_range only with the mode "custom".')
+        raise InvalidQuery(f"{place}/date_range", translatable('Expected a date_range only with the mode "custom".'))
     match_day_of_week = _flag(comparison.get("match_day_of_week", False), f"{place}/match_day_of_week")
     return _Comparison(mode, match_day_of_week, comparison.get("date_range"))
 
@@ -592,19 +619,16 @@ def _check_metrics(query: Query) -> None:
     of_events = tuple(_outside_done(query.filters))
     for metric in query.metrics:
         if metric in OF_GOALS and "event:goal" not in _used(query, top_level):
-            raise InvalidQuery("", f"Metric `{metric}` can only be queried with event:goal filters or dimensions")
+            raise InvalidQuery("", translatable(_NEEDS_GOAL, metric=metric))
         # The visitors without the goal are counted without top-level filters on properties, because only the goal's own
         # events have these properties. Deeper filters cannot be left out, and would make almost every rate 100.
         if metric in OF_GOALS and any(c.dimension.startswith(PROPS) and c not in top_level for c in of_events):
-            raise InvalidQuery(
-                "",
-                "Invalid filters. When `conversion_rate` or `group_conversion_rate` metrics are used, "
-                "custom property filters can only be used on top level.",
-            )
+            raise InvalidQuery("", _DEEP_PROPERTY)
         if metric in OF_PAGES and "event:page" not in _used(query, of_events):
-            raise InvalidQuery("", f"Metric `{metric}` can only be queried with event:page filters or dimensions")
+            raise InvalidQuery("", translatable(_NEEDS_PAGE, metric=metric))
         if metric in SHARES and not query.dimensions:
-            raise InvalidQuery("", f"Metric `{metric}` can only be queried with dimensions")
+            message = translatable("Metric `%(metric)s` can only be queried with dimensions", metric=metric)
+            raise InvalidQuery("", message)
 
 
 def _used(query: Query, filtered_by: tuple[Condition, ...]) -> set[str]:
@@ -634,7 +658,7 @@ def _outside_done(filters: tuple[Filter, ...]) -> Iterator[Condition]:
 
 def _check_labels(query: Query) -> None:
     if query.time_labels and not query.grain:
-        raise InvalidQuery("", "Invalid include.time_labels: requires a time dimension.")
+        raise InvalidQuery("", translatable("Invalid include.time_labels: requires a time dimension."))
     if query.grain and (query.time_labels or query.compare_with):  # both list every bucket
         place = "#/include/time_labels" if query.time_labels else "#/include/comparisons"
         for period in (query.period, query.compare_with or query.period):
@@ -646,8 +670,8 @@ def check_length(period: Period, grain: Grain, most: int, place: str) -> None:
     if (count := count_labels(period, grain)) <= most:
         return
     coarser = [each for each in GRAINS[GRAINS.index(grain) + 1 :] if count_labels(period, each) <= most]
-    instead = f"a grain of {' or '.join(coarser)}, or a shorter period" if coarser else "a shorter period"
-    raise InvalidQuery(place, f"The period has {count} {grain}s, and the maximum is {most}. Use {instead}.")
+    instead = translatable(_OTHER_GRAIN, grains=" or ".join(coarser)) if coarser else _SHORTER_PERIOD
+    raise InvalidQuery(place, joined(translatable(_TOO_MANY[grain], count=count, most=most), " ", instead))
 
 
 # JSON values
@@ -658,12 +682,11 @@ def _object(value: object, place: str, known: Collection[str], required: Collect
         _mismatch(place, "Object", value)
     absent = [name for name in required if name not in value]
     if absent:
-        some = f"properties {', '.join(absent)} were" if absent[1:] else f"property {absent[0]} was"
-        raise InvalidQuery(place, f"Required {some} not present.")
+        raise InvalidQuery(place, _absent(absent))
     for name in value:
         if name not in known:
             key = _cut(str(name)).replace("~", "~0").replace("/", "~1")
-            message = "Schema does not allow additional properties."
+            message = translatable("Schema does not allow additional properties.")
             raise InvalidQuery(f"{place}/{key}", _suggesting(message, name, known))
     return value
 
@@ -672,15 +695,17 @@ def _array(value: object, place: str, most: int, least: int = 0) -> list[Any]:
     if not isinstance(value, list):
         _mismatch(place, "Array", value)
     if len(value) < least:
-        raise InvalidQuery(place, f"Expected a minimum of {least} items but got {len(value)}.")
+        message = translatable("Expected a minimum of %(least)s items but got %(n)s.", least=least, n=len(value))
+        raise InvalidQuery(place, message)
     if len(value) > most:
-        raise InvalidQuery(place, f"Expected a maximum of {most} items but got {len(value)}.")
+        message = translatable("Expected a maximum of %(most)s items but got %(n)s.", most=most, n=len(value))
+        raise InvalidQuery(place, message)
     return value
 
 
 def _unique(texts: list[str], place: str) -> tuple[str, ...]:
     if len(set(texts)) < len(texts):
-        raise InvalidQuery(place, "Expected items to be unique but they were not.")
+        raise InvalidQuery(place, translatable("Expected items to be unique but they were not."))
     return tuple(texts)
 
 
@@ -696,15 +721,22 @@ def _whole(value: object, place: str, least: int, most: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         _mismatch(place, "Integer", value)
     if value < least:
-        raise InvalidQuery(place, f"Expected the value to be >= {least}")
+        raise InvalidQuery(place, translatable("Expected the value to be >= %(least)s", least=least))
     if value > most:
-        raise InvalidQuery(place, f"Expected the value to be <= {most}")
+        raise InvalidQuery(place, translatable("Expected the value to be <= %(most)s", most=most))
     return value
 
 
 def _mismatch(place: str, expected: str, value: object) -> NoReturn:
     got = JSON_TYPES.get(type(value), "Unknown")
-    raise InvalidQuery(place, f"Type mismatch. Expected {expected} but got {got}.")
+    message = translatable("Type mismatch. Expected %(expected)s but got %(got)s.", expected=expected, got=got)
+    raise InvalidQuery(place, message)
+
+
+def _absent(names: Sequence[str]) -> str:
+    if names[1:]:
+        return translatable("Required properties %(names)s were not present.", names=", ".join(names))
+    return translatable("Required property %(name)s was not present.", name=names[0])
 
 
 # Messages that clients of Plausible may know stay unchanged. Only a similar known name is added.
@@ -713,7 +745,7 @@ def _mismatch(place: str, expected: str, value: object) -> NoReturn:
 def _suggesting(message: str, name: object, known: Iterable[str]) -> str:
     """Return the message, with a similar name if there is one."""
     suggestion = did_you_mean(name, known) if isinstance(name, str) else ""
-    return message.removesuffix(".") + f".{suggestion}" if suggestion else message
+    return joined(message, "" if message.endswith(".") else ".", suggestion) if suggestion else message
 
 
 def _suggesting_dimension(message: str, name: object, known: Iterable[str]) -> str:

@@ -32,7 +32,7 @@ from analytics.interval import DAY, Interval, as_datetime, as_ms
 from analytics.languages import translatable
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import EPOCH_DAY, label, time_buckets
-from analytics.queries.patterns import FLAGS, check_patterns
+from analytics.queries.patterns import FLAGS, INVALID_PATTERN, check_patterns
 from analytics.queries.query import OF_MONEY, Filter, Grain, Period, Query, conditions, function_of_numbers
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports import exploration_sql
@@ -77,7 +77,9 @@ _PLACES = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 20480)"  # about ha
 _TOO_LARGE = translatable(
     "The query needs more memory than one query may use. Query a shorter period or fewer dimensions."
 )
-ANSWER_TOO_LARGE = "The answer would have more than {:,} bytes of text. Query fewer rows or fewer dimensions."
+ANSWER_TOO_LARGE = translatable(
+    "The answer would have more than %(most)s bytes of text. Query fewer rows or fewer dimensions."
+)
 
 T = TypeVar("T")
 
@@ -375,7 +377,7 @@ def _fetch(connection: duckdb.DuckDBPyConnection, budget: Budget, sql: Sql) -> l
         for row in rows:
             text += sum(map(_text_in, row))
             if text > MOST_TEXT:
-                raise InvalidQuery("#/pagination/limit", ANSWER_TOO_LARGE.format(MOST_TEXT))
+                raise InvalidQuery("#/pagination/limit", translatable(ANSWER_TOO_LARGE, most=f"{MOST_TEXT:,}"))
             found.append(row)
     return found
 
@@ -450,7 +452,7 @@ def _check_patterns(connection: duckdb.DuckDBPyConnection, filters: Sequence[Fil
                 except duckdb.InterruptException:
                     raise
                 except duckdb.Error as error:
-                    raise InvalidQuery(condition.place, f"Invalid regular expression: {error}") from None
+                    raise InvalidQuery(condition.place, translatable(INVALID_PATTERN, error=error)) from None
 
 
 def _countries() -> tuple[list[str], list[str]]:

@@ -85,18 +85,27 @@ def _zones() -> set[str]:
     return available_timezones() - {"localtime"}
 
 
-def _named_apart(what: str) -> Callable[[Sequence[Goal | SavedFilter]], None]:
+_SAME_GOAL = translatable("Two goals have the name %(name)s.")
+_SAME_FILTER = translatable("Two saved filters have the name %(name)s.")
+
+
+def _named_apart(message: str) -> Callable[[Sequence[Goal | SavedFilter]], None]:
     def check(several: Sequence[Goal | SavedFilter]) -> None:
         names = [each.name for each in several]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValidationError([f"Two {what} have the name {name!r}." for name in twice])
+            raise ValidationError([translatable(message, name=repr(name)) for name in twice])
 
     return check
 
 
 def _have_own_ids(saved: Sequence[SavedFilter]) -> None:
     if len({each.id for each in saved}) < len(saved):
-        raise ValidationError("Two saved filters have the same id.")
+        raise ValidationError(translatable("Two saved filters have the same id."))
+
+
+_NO_FILTERS = translatable(
+    "Not a list of filters of a query with at most %(most)s characters of JSON.", most=LONGEST_SAVED
+)
 
 
 class FilterList(fields.Raw):
@@ -104,17 +113,13 @@ class FilterList(fields.Raw):
 
     json_schema: Json = {"type": "array", "minItems": 1, "examples": [[["is", "visit:country", ["DE"]]]]}
 
-    default_error_messages = {
-        "filters": f"Not a list of filters of a query with at most {LONGEST_SAVED} characters of JSON."
-    }
-
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
             text = json.dumps(value, separators=(",", ":"), allow_nan=False)
         except (ValueError, RecursionError):
-            raise self.make_error("filters") from None
+            raise ValidationError(_NO_FILTERS) from None
         if not (isinstance(value, list) and value) or len(text) > LONGEST_SAVED:
-            raise self.make_error("filters")
+            raise ValidationError(_NO_FILTERS)
         return text
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> Any:
@@ -188,7 +193,7 @@ class PathRule(fields.String):
 
     json_schema: Json = {"type": "string", "pattern": "^/[^?]*$", "maxLength": LONGEST_PAGE, "examples": ["/user/:id"]}
 
-    default_error_messages = {"rule": "Not a path such as /user/:id."}
+    default_error_messages = {"rule": translatable("Not a path such as /user/:id.")}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         rule: str = super()._deserialize(value, attr, data, **kwargs)
@@ -243,7 +248,9 @@ class SiteSchema(StrictSchema):
 
     site_id = Text(required=True, shortest=1, longest=128)
     timezone = fields.String(attribute="zone", validate=is_zone, metadata=_ZONE, **OPTIONAL)
-    goals = fields.List(fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _named_apart("goals")], **OPTIONAL)
+    goals = fields.List(
+        fields.Nested(GoalSchema), validate=[Length(max=MOST_GOALS), _named_apart(_SAME_GOAL)], **OPTIONAL
+    )
     shows_visitors = Flag(**OPTIONAL)
     domains = _several(Domain())
     allowed_origins = _several(OriginField())
@@ -260,7 +267,7 @@ class SiteSchema(StrictSchema):
     max_event_bytes = Whole(validate=Range(LEAST, LARGEST), **OPTIONAL)
     saved_filters = fields.List(
         fields.Nested(SavedFilterSchema),
-        validate=[Length(max=MOST_SAVED), _named_apart("saved filters"), _have_own_ids],
+        validate=[Length(max=MOST_SAVED), _named_apart(_SAME_FILTER), _have_own_ids],
         **OPTIONAL,
     )
     assigns_visits = Flag(**OPTIONAL)

@@ -21,6 +21,7 @@ from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from analytics.languages import joined, translatable
 from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.sites.names import conflict_of, names_of, spellings
 from analytics.sites.schema import MOST_SAVED
@@ -120,7 +121,9 @@ class SiteStore:
         """Return the exception for a name without a site. Raises Unavailable."""
         known = [each for site in self.list(limit=MOST_SUGGESTED) for each in (site.site_id, *site.domains)]
         known += self._with_events(None)[:MOST_SUGGESTED]
-        return UnknownSite(f"There is no site {name!r}.{did_you_mean(name, known)}")
+        return UnknownSite(
+            joined(translatable("There is no site %(name)s.", name=repr(name)), did_you_mean(name, known))
+        )
 
     def _recall(self, field: str, value: str) -> Site | None:
         return self._remembered.get((field, value), lambda: self._find(field, value))

@@ -27,7 +27,7 @@ def console_blueprint(settings: Settings, services: Services) -> PageBlueprint:
     add_workers(blueprint, services, commands, settings.flower_port)
     add_segments(blueprint, services.segments)
     add_sites(blueprint, services.sites, settings.ingestion_port)
-    add_notifications(blueprint, services.notifications, clock, settings.public_url)
+    add_notifications(blueprint, services.notifications, services.message_writer, clock)
     add_keys(blueprint, services.api_keys, clock)
     add_users(blueprint, services.accounts, services.sites)
     return blueprint

@@ -7,10 +7,10 @@ from typing import Any
 from flask import Response, flash, redirect, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from analytics.languages import gettext, translatable
+from analytics.languages import gettext
 from report_app.console.access import owner
 from report_app.pages.rendering import show
-from report_app.texts import lazy
+from report_app.texts import fault, lazy
 
 PAGES = {
     "start": lazy("Health"),
@@ -26,13 +26,6 @@ PAGES = {
 }
 
 FieldErrors = dict[str, list[str]]  # what is wrong with what was sent, by field
-# What marshmallow says about the fields of a form.
-_SAID = (
-    translatable("Missing data for required field."),
-    translatable("Field may not be null."),
-    translatable("Not a valid integer."),
-    translatable("Not a valid string."),
-)
 
 
 def console_page(name: str, status: int = 200, *, within: str = "", **context: Any) -> Response:
@@ -48,7 +41,7 @@ def by_field(errors: Mapping[str, Sequence[str]]) -> FieldErrors:
     fields: defaultdict[str, list[str]] = defaultdict(list)
     for name, sentences in errors.items():
         field = name.partition(".")[0]
-        said = map(gettext, sentences)
+        said = map(fault, sentences)
         fields[field] += said if field == name else [f"{name}: {text}" for text in said]
     return dict(fields)
 

@@ -37,7 +37,7 @@ def add_keys(blueprint: PageBlueprint, store: ApiKeyStore, clock: Callable[[], d
         except ValidationError as error:
             return _page(store, clock(), errors=by_field(normalized(error)))
         except UnknownSite as error:
-            return _page(store, clock(), errors={"sites": [error.message]})
+            return _page(store, clock(), errors={"sites": [gettext(error.message)]})
         return _page(store, clock(), secret=secret)
 
     @blueprint.post("/ops/keys/<uuid:key_id>/rotate")

@@ -14,11 +14,11 @@ from flask import Response, abort, request
 from marshmallow import ValidationError
 from werkzeug.wrappers import Response as BaseResponse
 
-from analytics.languages import format_number, gettext, ngettext, translatable
-from analytics.notifications.messages import message_of_test
+from analytics.languages import LANGUAGES, format_number, gettext, ngettext, spoken_language, translatable
+from analytics.notifications.message_writer import MessageWriter
 from analytics.notifications.notification import NOTIFICATION_STATES, NotificationState
 from analytics.notifications.rule import THRESHOLDS, Channel, Rule, RuleKind, RulePeriod
-from analytics.notifications.rule_schema import changed_rule, load_rule
+from analytics.notifications.rule_schema import CHANGEABLE, changed_rule, load_rule
 from analytics.notifications.store import NotificationStore
 from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
@@ -57,7 +57,7 @@ KIND_DESCRIPTIONS = {
 
 
 def add_notifications(
-    blueprint: PageBlueprint, store: NotificationStore, clock: Callable[[], datetime], public_url: str
+    blueprint: PageBlueprint, store: NotificationStore, writer: MessageWriter, clock: Callable[[], datetime]
 ) -> None:
     @blueprint.get("/ops/notifications")
     def notifications() -> Response:
@@ -73,7 +73,7 @@ def add_notifications(
         except ValidationError as error:
             return _form(kind, by_field(normalized(error)))
         except UnknownSite as error:
-            return _form(kind, {"site_id": [error.message]})
+            return _form(kind, {"site_id": [gettext(error.message)]})
         return _page(store, rule.secret) if rule.secret else done(gettext("The rule is added."), "notifications")
 
     @blueprint.route("/ops/notifications/<uuid:rule_id>/edit", methods=["GET", "POST"])
@@ -91,7 +91,7 @@ def add_notifications(
     @blueprint.post("/ops/notifications/<uuid:rule_id>/test")
     def test_rule(rule_id: UUID) -> BaseResponse:
         rule = _rule(store, rule_id)
-        store.add_test(rule, message_of_test(rule, public_url), clock())
+        store.add_test(rule, writer.write_test(rule), clock())
         log.info("notification_tested", rule=str(rule_id), by=str(owner().id))
         return done(TEST_WAITS, "notifications")
 
@@ -156,16 +156,17 @@ def _form(kind: RuleKind | None, errors: FieldErrors | None = None, rule: Rule |
         limits=THRESHOLDS.get(kind) if kind else None,
         channels=list(Channel),
         periods=get_args(RulePeriod),
+        languages=LANGUAGES,
         errors=errors or {},
         rule=rule,
-        given=_fields_of(rule) if rule and not errors else request.form,
+        given=request.form if errors else _fields_of(rule) if rule else {"language": spoken_language()},
     )
 
 
 def _fields_of(rule: Rule) -> dict[str, Any]:
     """What the form of a rule shows. The path of a URL may be a secret, so it is not shown."""
     target = rule.target if rule.channel is Channel.EMAIL else ""
-    return {"target": target, "threshold": rule.threshold, "goal": rule.goal, "period": rule.period}
+    return {name: getattr(rule, name) for name in CHANGEABLE} | {"target": target}
 
 
 def _asked_kind() -> RuleKind | None:
@@ -178,14 +179,14 @@ def _asked_kind() -> RuleKind | None:
 
 def _add(store: NotificationStore, now: datetime) -> Rule:
     """The rule that the form asks for, which is stored. Raises ValidationError, UnknownSite and Unavailable."""
-    rule = store.add(load_rule(_sent("site_id", "kind", "channel", "target", "goal", "period"), now))
+    rule = store.add(load_rule(_sent("site_id", "kind", "channel", "target", "goal", "period", "language"), now))
     log.info("notification_rule_added", rule=str(rule.id), site_id=rule.site_id, by=str(owner().id))
     return rule
 
 
 def _sent_changes(rule: Rule) -> dict[str, Any]:
     """The fields of the form of this rule. An empty target stays as it is."""
-    sent = _sent("target", *(("goal", "period") if rule.kind is RuleKind.GOAL else ()))
+    sent = _sent("target", "language", *(("goal", "period") if rule.kind is RuleKind.GOAL else ()))
     return {name: value for name, value in sent.items() if value or name != "target"}
 
 

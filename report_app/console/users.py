@@ -91,7 +91,7 @@ def _invite(accounts: AccountStore, sites: SiteStore) -> tuple[FieldErrors, str]
         try:
             (site,) = sites.ids_of([site])
         except UnknownSite as error:
-            return {"site": [error.message if site else gettext(SITE_OR_OWNER)]}, ""
+            return {"site": [gettext(error.message if site else SITE_OR_OWNER)]}, ""
         token = accounts.invite(email, site, _sent_role() or Role.VIEWER)
     log.info("user_invited", role=role, site_id=site, by=str(owner().id))
     return {}, token

@@ -121,9 +121,12 @@ def _funnel_part(asked: SiteQuestion) -> Response:
     if chosen:
         try:
             labels, counts, window = _count(asked, chosen)
-            steps, unit = funnel_steps(labels, counts), gettext("Visitors") if window else gettext("Visits")
+            steps, unit = (
+                funnel_steps([*map(gettext, labels)], counts),
+                gettext("Visitors") if window else gettext("Visits"),
+            )
         except InvalidQuery as error:  # a goal that the site has no more; the funnel can still be removed
-            trouble = error.message
+            trouble = gettext(error.message)
     return _panel(
         asked, "funnel", funnels=saved, chosen=chosen, steps=steps, unit=unit, trouble=trouble,
         may_edit=asked.may_edit, kinds=STEP_FIELDS, windows=WINDOWS, most_steps=MOST_STEPS,

@@ -1,5 +1,6 @@
 """Languages: the catalogues are complete, and texts and numbers follow the spoken language."""
 
+import json
 import re
 from contextvars import copy_context
 from functools import cache
@@ -19,11 +20,14 @@ from analytics.languages import (
     TRANSLATIONS,
     format_number,
     gettext,
+    joined,
     ngettext,
     speak,
     speaking,
     spoken_language,
+    translatable,
 )
+from analytics.suggestion import did_you_mean
 
 ROOT = Path(__file__).parents[2]
 OTHERS = [language for language in LANGUAGES if language != ENGLISH]
@@ -95,6 +99,16 @@ def test_texts_and_numbers_follow_the_spoken_language():
     assert gettext("Visitors") == "Visitors"
     assert ngettext("%(count)s event", "%(count)s events", 1234) == "1,234 events"
     assert format_number(1234.5, 1) == "1,234.5"
+
+
+def test_an_english_text_remembers_what_it_is_made_of():
+    said = joined("goal: ", translatable("The site has no goal %(goal)s.", goal="100%"), did_you_mean("sal", ["sale"]))
+    assert said == "goal: The site has no goal 100%. Did you mean 'sale'?"
+    with speaking("de"):
+        assert gettext(said) == "goal: Die Website hat kein Ziel 100%. Meinten Sie 'sale'?"
+        assert gettext(joined("", translatable("Visitors"))) == "Besucher"
+    assert gettext(said) == said
+    assert json.dumps([said]) == json.dumps([str(said)])
 
 
 def test_a_language_is_spoken_only_where_it_was_chosen():

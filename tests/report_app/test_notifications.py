@@ -1,11 +1,13 @@
-"""/admin/notifications: rules are added, listed, tested and removed, and the log is read."""
+"""/admin/notifications: rules are added, listed, changed, tested and removed, and the log is read."""
 
+from dataclasses import replace
 from uuid import uuid4
 
 import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from analytics.notifications.messages import message_of_test
 from config.services import Services
 from tests.support.services import ADMIN_KEY, NOW
 
@@ -28,12 +30,55 @@ def test_a_rule_is_added_listed_and_removed(report: FlaskClient):
     assert made["secret"].startswith("whsec_")
     assert made["target"] == "https://example.com/..."
     rules = report.get(RULES, headers=HEADERS).json["rules"]
+    assert (made["threshold"], made["language"]) == (30, None)
     assert rules == [{name: value for name, value in made.items() if name != "secret"}]
     assert report.get(f"{RULES}?site_id=other", headers=HEADERS).json == {"rules": []}
     for removed in (1, 0):
         answer = report.delete(f"{RULES}/{made['id']}", headers=HEADERS)
         assert answer.json == {"success": True, "removed": removed}
     assert report.get(RULES, headers=HEADERS).json == {"rules": []}
+
+
+def test_a_change_keeps_the_rest_of_the_rule(report: FlaskClient, services: Services):
+    made = add(report, threshold=30, target="https://example.com/hook").json
+    (before,) = services.notifications.rules()
+    services.notifications.begin(before, "2026-11-22T10:00:00", message_of_test(before, ""), NOW)
+    answer = report.patch(f"{RULES}/{made['id']}", headers=HEADERS, json={"target": "https://example.net/hook"})
+    shown = {name: value for name, value in made.items() if name != "secret"}
+    assert answer.json == shown | {"target": "https://example.net/...", "occasion": "2026-11-22T10:00:00"}
+    assert report.patch(f"{RULES}/{made['id']}", headers=HEADERS, json={"threshold": None}).json["threshold"] == 60
+    assert report.patch(f"{RULES}/{made['id']}", headers=HEADERS, json={"language": "de"}).json["language"] == "de"
+    assert services.notifications.rules() == [
+        replace(before, target="https://example.net/hook", threshold=60, occasion="2026-11-22T10:00:00", language="de")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"threshold": 2}, "threshold"),
+        ({"target": "http://user@example.com"}, "target"),
+        ({"target": None}, "target"),
+        ({"period": "week"}, "period"),
+        ({"language": "xx"}, "language"),
+        ({"kind": "lag"}, "kind"),
+        ({"site_id": "other"}, "site_id"),
+        ([], "_schema"),
+    ],
+)
+def test_a_change_that_is_refused_names_the_field_and_changes_nothing(
+    report: FlaskClient, services: Services, change: object, field: str
+):
+    made = add(report).json
+    before = services.notifications.rules()
+    answer = report.patch(f"{RULES}/{made['id']}", headers=HEADERS, json=change)
+    assert (answer.status_code, answer.json["error"]["code"]) == (400, "invalid_query")
+    assert list(answer.json["error"]["fields"]) == [field]
+    assert services.notifications.rules() == before
+
+
+def test_a_rule_that_does_not_exist_is_not_changed(report: FlaskClient):
+    assert report.patch(f"{RULES}/{uuid4()}", headers=HEADERS, json={"threshold": 30}).status_code == 404
 
 
 def test_a_test_notification_waits_for_a_worker(report: FlaskClient, services: Services):

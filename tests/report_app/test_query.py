@@ -22,7 +22,7 @@ from analytics.sites.site import Goal, Site
 from config.settings import Settings
 from report_app import Services, create_app
 from report_app.errors import LOST
-from report_app.metric_format import change, figure, share
+from report_app.metric_format import SUMMED_OVER_SITES, change, figure, share
 from tests.support.services import make_services, tell
 
 DAY = ["2026-11-21", "2026-11-21"]
@@ -118,12 +118,24 @@ def test_several_sites_are_counted_as_one_and_their_visitors_add_up(
     answer = ask(report, site_id=["shop", "www.blog.example"], metrics=["visitors", "visits", "pageviews"]).json
     assert answer["results"] == [{"dimensions": [], "metrics": [3, 4, 6]}], "ann is a visitor of both sites"
     assert answer["query"]["site_id"] == ["shop", "blog"]
+    warnings = answer["meta"]["metric_warnings"]
+    assert list(warnings) == ["visitors", "visits"], "pageviews are exact"
+    assert warnings["visitors"] == {"code": "summed_over_sites", "warning": SUMMED_OVER_SITES}
+    assert "metric_warnings" not in ask(report, site_id=["blog"], metrics=["visitors"]).json["meta"]
+    table = report.get("/stats/timeseries?site_id=shop&site_id=blog&metrics=events,bounce_rate&period=7d").json
+    assert list(table["metric_warnings"]) == ["bounce_rate"]
+    assert "metric_warnings" not in report.get("/stats/timeseries?site_id=shop&period=7d").json
     assert results(report, site_id=["blog"], date_range="all", metrics=["visits"]) == [[1]]
     by_page = {"dimensions": ["event:page"], "date_range": "all", "metrics": ["pageviews"]}
     assert results(report, site_id=["blog", "shop"], **by_page) == [["/", 5], ["/pricing", 2], ["(not set)", 0]]
     funnel = {"site_id": ["shop", "blog"], "date_range": DAY, "steps": [{"page": "/"}, {"page": "/pricing"}]}
-    steps = report.post("/api/v2/funnel", json=funnel).json["results"]
-    assert [step["count"] for step in steps] == [3, 1]
+    answer = report.post("/api/v2/funnel", json=funnel).json
+    assert [step["count"] for step in answer["results"]] == [3, 1]
+    assert answer["warning"] == SUMMED_OVER_SITES
+    assert "warning" not in report.post("/api/v2/funnel", json=funnel | {"site_id": "shop"}).json
+    for path, more in (("retention", {}), ("journeys", {"page": "/"})):
+        asked = {"site_id": ["shop", "blog"], "date_range": DAY} | more
+        assert report.post(f"/api/v2/{path}", json=asked).json["warning"] == SUMMED_OVER_SITES
 
 
 def test_total_rows_are_those_without_limit_and_offset(report: FlaskClient, story: None):

@@ -1,8 +1,10 @@
 """Which language a page speaks, and that its templates translate all that people read."""
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask.testing import FlaskClient
@@ -10,6 +12,8 @@ from jinja2 import Environment, nodes
 
 import report_app
 from analytics.languages import ENGLISH, spoken_language
+from analytics.sites.site import Site
+from config.services import Services
 
 TEMPLATES = Path(report_app.__file__).parent / "templates"
 READ = ("title", "aria-label", "placeholder", "alt")  # attributes that people read or hear
@@ -104,6 +108,26 @@ def test_a_guest_gets_the_language_of_the_browser(report: FlaskClient, asked: st
     assert ("Passwort" in answer.text) == (language == "de")
 
 
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("f=is,goal,nothing", "Ungültige Filter. Das Ziel `nothing` ist für diese Website nicht eingerichtet."),
+        ("f=matches,page,%255B", "event:page: Ungültiger regulärer Ausdruck: missing ]"),
+        ("f=matches,page,(%255CpL%257B100%257D)%257B9%257D", "event:page: Der reguläre Ausdruck ist zu groß."),
+        ("f=is,page," + "x" * 2049, "Erwartet wird ein Text von höchstens 2048 Zeichen."),
+        ("f=is,segment,7", "Das Segment 7 ist kein gespeicherter Filter dieser Website."),
+        ("with=blog", "Erwartet werden Websites mit derselben Zeitzone, aber es sind shop UTC, blog Europe/Berlin."),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_explained_in_the_language_of_the_page(
+    report: FlaskClient, services: Services, story: None, question: str, said: str
+):
+    services.sites.put(Site("blog", zone=ZoneInfo("Europe/Berlin")))
+    answer = report.get(f"/parts/panel/pages/shop?period=7d&{question}", headers={"Accept-Language": "de"})
+    assert (answer.status_code, said in unescape(answer.text)) == (400, True), answer.text
+    assert "Diese Abfrage ist nicht möglich" in answer.text
+
+
 def test_the_api_speaks_english_also_after_a_page_in_german(report: FlaskClient):
     german = {"Accept-Language": "de"}
     assert "Nicht gefunden" in report.get("/join/nothing", headers=german).text
@@ -115,4 +139,4 @@ def test_the_api_speaks_english_also_after_a_page_in_german(report: FlaskClient)
 def test_pages_vary_by_language(report: FlaskClient, story: None):
     page = report.get("/site/shop", headers={"Accept-Language": "de"})
     assert "Accept-Language" in page.headers["Vary"]
-    assert "Besucher" in page.text
+    assert "Zeitraum: " in page.text  # figures that take long follow later

@@ -14,6 +14,9 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
+from tests.support.stock_clients import FOLDER
+
+AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1280,800",
@@ -44,6 +47,17 @@ def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
         options.add_argument(flag)
     with webdriver.Chrome(options, Service(controller)) as browser:
         yield browser
+
+
+def accessibility_faults(driver: webdriver.Chrome) -> list[str]:
+    """What axe-core finds on the open page against WCAG 2.2 A and AA."""
+    driver.execute_script(AXE.read_text(encoding="utf-8"))
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+    found = driver.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run({ runOnly: arguments[0] }).then((found) => done(found.violations))", tags
+    )  # fmt: skip
+    return [f"{each['id']}: {node['html'][:120]} {node['failureSummary']}" for each in found for node in each["nodes"]]
 
 
 class Listener:

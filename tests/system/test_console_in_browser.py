@@ -1,4 +1,4 @@
-"""The console in a real Chromium against the whole running system, as its owner uses it.
+"""The console, and the other pages of people who signed in, in a real Chromium against the whole running system.
 
 Screenshots are written to build/screenshots. `FOOTFALL_PICTURE=1` also writes the picture of the documentation.
 """
@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import Select
 from analytics.journal.journal import JOURNAL_KEY
 from report_app.console.notifications import TEST_WAITS
 from tests.support.accounts import PASSWORD
-from tests.support.browser import chromium
+from tests.support.browser import accessibility_faults, chromium
 from tests.support.running_system import ROOT, System, wait_for
 from tests.system.test_dashboard_in_browser import (
     FIREFOX,
@@ -26,10 +26,10 @@ from tests.system.test_dashboard_in_browser import (
     Page,
     ask,
     check_that_pages_fit,
-    faults,
     send,
 )
 
+SETTINGS = ("domains=console.example", "shows_visitors=true")
 PICTURE = ROOT / "docs" / "images" / "console.png"
 HOSTILE = "\"'><img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script></textarea>"
 VIEWS = {
@@ -49,6 +49,19 @@ VIEWS = {
     "new-goal-rule": "/ops/notifications/new?kind=goal",
     "keys": "/ops/keys",
     "users": "/ops/users",
+    "visitors": "/visitors/console-shop",
+    "account": "/account",
+    "two-step": "/account/two-step",
+    "members": "/members/console-shop",
+    "sharing": "/sharing/console-shop",
+}
+# The first link of this kind on a page leads to another page.
+LINKED = {
+    "dead-letter": ("/ops/dead-letters", "tbody a"),
+    "user": ("/ops/users", "tbody a"),
+    "edit-rule": ("/ops/notifications", "tbody a[href$=edit]"),
+    "remove-rule": ("/ops/notifications", "tbody a[href$=remove]"),
+    "visitor": ("/visitors/console-shop", "tbody a"),
 }
 
 
@@ -79,7 +92,7 @@ def page(driver: webdriver.Chrome, busy: System) -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def busy(system: System) -> System:
     """The system with a site, events, dead letters with hostile payloads, a key, a rule, and samples."""
-    assert system.run_footfall("sites", "set", "console-shop", "domains=console.example").returncode == 0
+    assert system.run_footfall("sites", "set", "console-shop", *SETTINGS).returncode == 0
     assert system.run_footfall("keys", "create", "Nightly export", "--scope", "stats:read").returncode == 0
     hook = "http://127.0.0.1/hook"  # no address on the public internet: a notification to it fails
     rule, _ = system.run_footfall("notifications", "add", "console-shop", "silence", "webhook", hook).stdout.split()
@@ -209,7 +222,7 @@ def test_pages_are_accessible_in_both_themes(page: Page, theme: str):
     for name, path in views(page).items():
         page.show_as(1280, 900, theme)
         page.open(path)
-        found[name] = faults(page)
+        found[name] = accessibility_faults(page.driver)
     assert {name: each for name, each in found.items() if each} == {}
 
 
@@ -219,12 +232,11 @@ def test_pages_fit_every_width(page: Page, width: int):
 
 
 def views(page: Page) -> dict[str, str]:
-    """VIEWS, and the pages of the first dead letter, of the first user, and of the removal of the first rule."""
+    """VIEWS and LINKED."""
     found = dict(VIEWS)
-    firsts = {"dead-letter": "/ops/dead-letters", "user": "/ops/users", "remove-rule": "/ops/notifications"}
-    for name, path in firsts.items():
+    for name, (path, link) in LINKED.items():
         page.open(path)
-        found[name] = urlsplit(page.one("tbody a").get_attribute("href") or "").path
+        found[name] = (page.one(link).get_attribute("href") or "").removeprefix(page.base)
     return found
 
 

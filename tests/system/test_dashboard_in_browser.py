@@ -23,13 +23,11 @@ from selenium.webdriver.support.ui import Select
 
 from tests.analytics.imports.test_plausible_export import zipped
 from tests.support.accounts import PASSWORD
-from tests.support.browser import chromium
+from tests.support.browser import accessibility_faults, chromium
 from tests.support.running_system import ROOT, System, wait_for
-from tests.support.stock_clients import FOLDER
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
 PICTURE = ROOT / "docs" / "images" / "dashboard.png"
-AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
 SITE = "demo-shop"
 # What is loading, and what asks again later because the server is busy.
 # What is loading. Parts that load when they are seen are not, until then.
@@ -142,6 +140,7 @@ def visited(system: System) -> System:
     """The system with the traffic of the demo."""
     done = system.run_footfall("demo", "--days", "30" if "FOOTFALL_PICTURE" in os.environ else "10")
     assert done.returncode == 0, done.stderr
+    assert system.run_footfall("sites", "set", "outlet", "timezone=Europe/Berlin").returncode == 0
     return system
 
 
@@ -385,13 +384,28 @@ def test_imported_days_are_marked_and_can_be_hidden(page: Page, system: System, 
     assert (page.figures[0], len(page.driver.find_elements(By.CSS_SELECTOR, "tr[data-imported]"))) == ("9", 3)
     assert page.one(".legend .l4").is_displayed()
     assert page.texts("#panel-places footer .note") == ["with imported data"]
-    assert faults(page) == []
+    assert accessibility_faults(page.driver) == []
     page.shoot(SCREENSHOTS / "imported.png", 1280, "light")
     page.click("#imports")
     assert (page.figures[0], page.one("#imports").text) == ("0", "Show imported data")
     assert "imports=no" in page.query
     page.click("#imports")
     assert page.figures[0] == "9"
+
+
+def test_the_view_of_now_follows_new_events_by_itself(page: Page, system: System):
+    site = f"now-{uuid4().hex[:8]}"
+    visit = {"site_id": site, "event_type": "pageview", "ip": "192.0.2.1", "user_agent": FIREFOX}
+    send(system, visit | {"path": "/first"})
+    wait_for(lambda: ask(system, site_id=site, metrics=["events"])[0]["metrics"] == [1], "the event")
+    page.open(f"/site/{site}")
+    page.click(".top .live")
+    assert page.texts("#now tbody .name") == ["/first"]
+    send(system, visit | {"path": "/second"})
+    wait_for(lambda: page.texts("#now tbody .name") == ["/first", "/second"], "the second page", 30)
+    assert page.texts("#now .v") == ["1", "1"]
+    page.click("#now tbody a")
+    assert page.texts(".chip")[0].startswith("Page is /first")
 
 
 def test_a_theme_is_kept(page: Page, visited: System):
@@ -428,17 +442,6 @@ def test_what_visitors_send_runs_nowhere(page: Page, system: System):
     assert page.driver.title == f"{site} · Footfall"
 
 
-def faults(page: Page) -> list[str]:
-    """What axe-core finds against WCAG 2.2 A and AA."""
-    page.driver.execute_script(AXE.read_text(encoding="utf-8"))
-    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-    found = page.driver.execute_async_script(
-        "const done = arguments[arguments.length - 1];"
-        "axe.run({ runOnly: arguments[0] }).then((found) => done(found.violations))", tags
-    )  # fmt: skip
-    return [f"{each['id']}: {node['html'][:120]} {node['failureSummary']}" for each in found for node in each["nodes"]]
-
-
 VIEWS = {
     "dashboard": f"/site/{SITE}?period=7d&f=is,country,DE",
     "list": f"/list/pages/{SITE}?period=7d&f=is,country,DE",
@@ -447,6 +450,8 @@ VIEWS = {
     "empty": f"/site/{SITE}?period=day&f=is,page,/nowhere",
     "invalid": f"/site/{SITE}?period=7d&f=is,country,Germany",
     "login": "/login",
+    "now": f"/now/{SITE}?period=7d",
+    "several": f"/site/{SITE}?period=7d&with=outlet",
 }
 
 
@@ -458,7 +463,7 @@ def test_pages_are_accessible_in_both_themes(page: Page, visited: System, theme:
         page.open(path)
         page.run("scrollTo(0, document.body.scrollHeight)")  # some panels load when they are seen
         page.settle()
-        found[name] = faults(page)
+        found[name] = accessibility_faults(page.driver)
     assert found == {name: [] for name in VIEWS}
 
 
@@ -513,7 +518,7 @@ def test_pages_in_german_fit_and_are_accessible(german: Page, visited: System, t
             german.open(VIEWS[name])
             german.shoot(SCREENSHOTS / f"{name}-de-{theme}-{width}.png", width, theme)
             assert german.run("return document.documentElement.scrollWidth") <= width, (name, width)
-            assert faults(german) == [], (name, width)
+            assert accessibility_faults(german.driver) == [], (name, width)
 
 
 @pytest.mark.skipif("FOOTFALL_PICTURE" not in os.environ, reason="writes a file of the documentation")

@@ -95,6 +95,7 @@ RULES = {
     "GET /admin/notifications": (ADMIN_SCOPE, False),
     "GET /admin/notifications/rules": (ADMIN_SCOPE, False),
     "POST /admin/notifications/rules": (ADMIN_SCOPE, False),
+    "PATCH /admin/notifications/rules/<uuid:rule_id>": (ADMIN_SCOPE, False),
     "DELETE /admin/notifications/rules/<uuid:rule_id>": (ADMIN_SCOPE, False),
     "POST /admin/notifications/rules/<uuid:rule_id>/test": (ADMIN_SCOPE, False),
     "GET /metrics": (METRICS_SCOPE, False),

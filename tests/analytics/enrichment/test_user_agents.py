@@ -6,7 +6,7 @@ import time
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
 
-from analytics.enrichment.user_agents import Agent, agent_of, ai_crawlers
+from analytics.enrichment.user_agents import FURTHER_AI_CRAWLERS, Agent, agent_of, ai_crawlers
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 IOS = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
@@ -166,9 +166,46 @@ def test_half_a_surrogate_pair_in_a_user_agent_causes_no_error(start: str):
 
 def test_every_ai_crawler_has_a_name_of_its_own_without_spaces():
     tagged = [each for each in CRAWLER_USER_AGENTS_DATA if "ai-crawler" in each["tags"]]
-    assert len(ai_crawlers()) == len(tagged) > 50
+    assert len(ai_crawlers()) == len(tagged) + len(FURTHER_AI_CRAWLERS) > 80
     assert {"GPTBot", "ClaudeBot", "PerplexityBot", "CCBot", "Bytespider", "OAI-SearchBot"} <= set(ai_crawlers())
     assert all(re.fullmatch("[A-Za-z0-9-]+", name) for name in ai_crawlers())
     agent = agent_of("Mozilla/5.0 (compatible; GPTBot/1.2; +https://openai.com/gptbot)")
     assert agent == Agent(is_bot=True, ai_crawler="GPTBot")
     assert agent_of("Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)") == Agent(is_bot=True)
+
+
+def test_every_ai_crawler_is_a_bot_that_is_counted_by_its_name():
+    """The examples of crawler-user-agents, and what owners of other crawlers document."""
+    tagged = [each for each in CRAWLER_USER_AGENTS_DATA if "ai-crawler" in each["tags"]]
+    examples = {example for each in tagged for example in each.get("instances", [])}
+    assert len(examples) > 90
+    for user_agent in (*examples, *FURTHER_AI_CRAWLERS, *(f"{WINDOWS} {name}/1.0" for name in FURTHER_AI_CRAWLERS)):
+        agent = agent_of(user_agent)
+        assert agent == Agent(is_bot=True, ai_crawler=agent.ai_crawler), user_agent
+        assert agent.ai_crawler, user_agent
+
+
+@pytest.mark.parametrize(
+    ("user_agent", "name"),
+    [
+        ("meta-externalagent/1.1", "meta-externalagent"),
+        ("meta-externalfetcher/1.1", "meta-externalfetcher"),
+        ("Claude-User (claude-code/2.1.86; +https://support.anthropic.com/)", "Claude-User"),
+        ("anthropic-ai", "anthropic-ai"),
+        ("cohere-ai", "cohere-ai"),
+        ("kagi-fetcher/1.0", "kagi-fetcher"),
+        ("The Knowledge AI", "The-Knowledge-AI"),
+        (f"{WINDOWS} Chrome/135.0.0.0 Safari/537.36 NovaAct/0.9", "NovaAct"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10_10_1) AppleWebKit/600.2.5 (KHTML, like Gecko) Version/8.0.2"
+         " Safari/600.2.5 (Amazonbot/0.1; +https://developer.amazon.com/support/amazonbot)", "Amazonbot"),
+    ],
+)  # fmt: skip
+def test_an_ai_crawler_without_a_word_for_bots_is_counted_by_its_name(user_agent: str, name: str):
+    assert agent_of(user_agent) == Agent(is_bot=True, ai_crawler=name)
+
+
+@pytest.mark.parametrize("name", ["Devine", "TerraCottage", "Novellumen", "MyDevin", "linkReaders", "imagemind"])
+def test_the_name_of_an_ai_crawler_within_another_word_makes_no_bot(name: str):
+    assert not agent_of(f"{name}/3.2").is_bot
+    assert not agent_of(f"{WINDOWS} {name}/2 Chrome/142.0.0.0 Electron/39 Safari/537.36").is_bot
+    assert not agent_of("Novellum/3.2 CFNetwork/1494.0.7 Darwin/23.4.0").is_bot

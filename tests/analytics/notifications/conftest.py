@@ -11,6 +11,7 @@ from redis import Redis
 from analytics.events.schema import load_event
 from analytics.notifications.checker import RuleChecker
 from analytics.notifications.measurements import Measurements
+from analytics.notifications.message_writer import MessageWriter
 from analytics.notifications.rule import Rule
 from analytics.notifications.rule_schema import load_rule
 from analytics.notifications.store import NotificationStore
@@ -45,9 +46,14 @@ def store(services: Services) -> NotificationStore:
 
 
 @pytest.fixture
-def checker(services: Services, store: NotificationStore, time: Time) -> RuleChecker:
+def writer(services: Services) -> MessageWriter:
+    return MessageWriter(services.accounts, "https://stats.example.com/", "en")
+
+
+@pytest.fixture
+def checker(services: Services, store: NotificationStore, writer: MessageWriter, time: Time) -> RuleChecker:
     measurements = Measurements(services.events, services.ledger, services.journal, services.brief_reports, time)
-    return RuleChecker(store, services.sites, measurements, "https://stats.example.com/", time)
+    return RuleChecker(store, services.sites, measurements, writer, time)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """The account pages in a real Chromium: by keyboard from the first link to two-step sign-in, at each width."""
 
 from contextlib import suppress
+from typing import Any
 
+from pymongo.database import Database
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
@@ -9,11 +11,14 @@ from selenium.webdriver.common.by import By
 from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
-from tests.support.accounts import PASSWORD, Clock, code_now, make_member
+from report_app.accounts.share import WRONG_LINK_PASSWORD
+from tests.support.accounts import PASSWORD, PASSWORD_HASH, Clock, code_now, make_member
+from tests.support.browser import accessibility_faults
 from tests.support.running_system import ROOT, wait_for
+from tests.support.services import tell
 
 PICTURES = ROOT / "build" / "screenshots"
-WIDTHS = (360, 768, 1280)
+WIDTHS = (360, 768, 1280, 1600)
 # The text, width and height of each target, and the width that it may have.
 SIZES = """
     return [...document.querySelectorAll("button, input:not([type=hidden]), select")].map((target) => {
@@ -42,7 +47,9 @@ def _is_answered(chrome: Chrome) -> bool:
 
 
 def look(chrome: Chrome, name: str) -> None:
-    """Takes pictures, and checks that nothing is wider than the window and that every target is large enough."""
+    """Takes pictures, and checks that nothing is wider than the window, that every target is large enough, and that
+    axe-core finds nothing.
+    """
     PICTURES.mkdir(parents=True, exist_ok=True)
     for theme in ("light", "dark"):
         media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
@@ -55,6 +62,7 @@ def look(chrome: Chrome, name: str) -> None:
                 assert height >= 40, (name, width, text)
                 assert own_width < room, (name, width, text)
             chrome.save_screenshot(str(PICTURES / f"accounts-{name}-{width}-{theme}.png"))
+        assert accessibility_faults(chrome) == [], (name, theme)
     problems = [line["message"] for line in chrome.get_log("browser") if "favicon" not in line["message"]]
     assert [text for text in problems if "status of 400" not in text] == []
 
@@ -94,3 +102,20 @@ def test_members_and_sharing(server: str, chrome: Chrome, accounts: AccountStore
     for page in ("members", "sharing"):
         chrome.get(f"{server}/{page}/shop")
         look(chrome, page)
+
+
+def test_a_shared_link_with_a_password_opens_the_dashboard_of_its_site(
+    server: str, chrome: Chrome, sharing: SharingStore, database: Database[Any]
+):
+    tell(database, {"at": "22 10:00:00", "path": "/pricing"})
+    _, token = sharing.create("shop", "For the board", PASSWORD_HASH, None)
+    chrome.get(f"{server}/site/shop")
+    assert "/login" in chrome.current_url
+    chrome.get(f"{server}/share/{token}")
+    look(chrome, "shared-link")
+    write(chrome, "wrong")
+    assert chrome.find_element(By.CSS_SELECTOR, ".error").text == WRONG_LINK_PASSWORD
+    write(chrome, PASSWORD)
+    wait_for(lambda: chrome.current_url == f"{server}/site/shop", "the dashboard")
+    chrome.get(f"{server}/site/shop?period=all")
+    wait_for(lambda: "/pricing" in chrome.find_element(By.ID, "panel-pages").text, "the panel of pages", 60)

@@ -26,10 +26,22 @@ from tests.support.accounts import Browser, Clock, errors_in, make_member, make_
 SITE = "shop/de"
 ROLES = ["guest", "stranger", "viewer", "editor", "owner"]
 
-PARTS = ("hero", "left-out", "live", "world", "first-event", "suggestions", "card", "panel/<name>", "explore/<name>")
+PARTS = (
+    "hero",
+    "left-out",
+    "live",
+    "now",
+    "world",
+    "first-event",
+    "suggestions",
+    "card",
+    "panel/<name>",
+    "explore/<name>",
+)
 TABLES = ("<name>", "chart", "left-out", "funnel", "retention", "journeys")
 REPORTS = (
-    "/site", "/visitors", "/list/<name>", *(f"/csv/{table}" for table in TABLES), *(f"/parts/{part}" for part in PARTS),
+    "/site", "/now", "/visitors", "/list/<name>", *(f"/csv/{table}" for table in TABLES),
+    *(f"/parts/{part}" for part in PARTS),
 )  # fmt: skip
 
 CONSOLE = (

@@ -72,6 +72,20 @@ def test_a_rule_without_a_secret_is_added_and_the_page_may_be_reloaded(owner: Br
     assert [(rule.site_id, rule.threshold) for rule in real.notifications.rules()] == [("shop", 60)]
 
 
+@pytest.mark.parametrize(("page", "language"), [("de", "de"), ("fr", "en")])
+def test_a_rule_speaks_the_language_of_the_page_that_made_it_until_it_is_changed(
+    owner: Browser, real: Services, page: str, language: str
+):
+    form = owner.get(f"{NEW}?kind=lag", headers={"Accept-Language": page}).text
+    (chosen,) = re.findall('<option value="([a-z]*)" selected>', form)
+    assert chosen == language
+    rule = add(real, kind="lag", language=chosen)
+    assert path_of(owner.post(f"{PAGE}/{rule.id}/edit", target="", threshold="5", language="")) == PAGE
+    assert [each.language for each in real.notifications.rules()] == [None]
+    refused = owner.post(NEW, **HOOK, language="xx")
+    assert (refused.status_code, 'id="language-error"' in refused.text) == (400, True)
+
+
 @pytest.mark.parametrize("kind", RuleKind)
 def test_the_form_has_the_fields_of_its_kind(owner: Browser, real: Services, kind: RuleKind):
     assert f"kind={kind}" in owner.get(NEW).text

@@ -6,14 +6,14 @@ from gettext import NullTranslations
 import pytest
 
 from analytics import languages
-from analytics.sites.site import Site
+from analytics.sites.site import Goal, Site
 from config.services import Services
 from report_app.pages.explorations import EXPLORATIONS
 from report_app.pages.panels import PANELS
 from tests.report_app.console.conftest import OLGA, Tell
 from tests.report_app.console.test_console_notifications import add as add_rule
 from tests.report_app.test_translation import Texts
-from tests.support.accounts import Browser
+from tests.support.accounts import Browser, errors_in, token_in
 
 # What is no text of ours: names of users and sites, values that were sent, and what is the same in every language.
 SAME = re.compile(
@@ -48,6 +48,35 @@ def unmarked(page: str) -> list[str]:
     return [word for word in words if not SAME.fullmatch(word.rstrip("."))]
 
 
+@pytest.mark.parametrize(
+    ("path", "fields", "said"),
+    [
+        ("/ops/keys", {"name": "CI", "scopes": "stats:read", "sites": "shpo"},
+         "Es gibt keine Website 'shpo'. Meinten Sie 'shop'?"),
+        ("/ops/keys", {"name": "CI", "scopes": "admin", "sites": "shop"}, "Ein Schlüssel mit dem Recht admin gilt"),
+        ("/ops/keys", {"name": "CI", "scopes": "stats:read", "expires_in": "99999d"}, "Länger als 36500 Tage."),
+        ("/ops/notifications/new", {"kind": "silence", "threshold": "2"}, "Nicht von 5 bis 1440."),
+        ("/ops/notifications/new", {"kind": "goal", "threshold": "2", "goal": "sigup"},
+         "Die Website hat kein Ziel 'sigup'. Meinten Sie 'signup'?"),
+        ("/ops/notifications/new", {"kind": "lag", "channel": "email", "target": "a@b.example"},
+         "E-Mail ist nicht eingerichtet."),
+        ("/ops/site/shop", {"goals": '[{"event_type": "a"}, {"event_type": "a"}]'}, "Zwei Ziele haben den Namen 'a'."),
+        ("/ops/site/shop", {"goals": '[{"event_typ": "a"}]'}, "Unbekanntes Feld. Meinten Sie 'event_type'?"),
+        ("/ops/sites/new", {"site_id": "x" * 200}, "Die Länge muss zwischen 1 und 128 liegen."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_form_is_said_in_german(
+    owner: Browser, real: Services, path: str, fields: dict[str, str], said: str
+):
+    real.sites.put(Site("shop", goals=(Goal("signup", "signup"),)))
+    token = token_in(owner.get("/ops/keys").text)
+    hook = {"site_id": "shop", "channel": "webhook", "target": "https://example.com/hook"}
+    given = {"csrf_token": token} | (hook if "notifications" in path else {}) | fields
+    answer = owner.client.post(path, data=given, headers={"Accept-Language": "de"})
+    assert answer.status_code == 400
+    assert said in " ".join(errors_in(answer.text))
+
+
 def test_every_page_is_translated(owner: Browser, real: Services, tell: Tell, marking: None):
     real.sites.put(Site("shop", domains=("shop.example",), shows_visitors=True))
     tell(
@@ -62,6 +91,7 @@ def test_every_page_is_translated(owner: Browser, real: Services, tell: Tell, ma
         "/", "/login", "/account", "/account/two-step", "/account/two-step/off", "/members/shop", "/sharing/shop",
         "/join/nothing", "/site/shop?period=day", "/site/shop?period=7d&f=is,country,DE", "/site/nothing-yet",
         "/site/shop?from=2026-01-01&to=2026-01-31", "/parts/card/shop", "/parts/live/shop", "/parts/world/shop",
+        "/now/shop", "/now/nothing-yet",
         "/parts/left-out/shop?period=day", "/parts/left-out/shop?period=day&tab=days", "/visitors/shop",
         "/parts/left-out/shop?period=day&tab=crawlers", "/visitors/shop?visitor=bob", "/site/shop?with=nothing-yet",
         "/ops", "/ops/ledger", "/ops/ledger?site=shop", "/ops/dead-letters", "/ops/dead-letters/purge", "/ops/rates",

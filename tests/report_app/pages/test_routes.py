@@ -38,11 +38,18 @@ PARTS = [f"/parts/panel/{name}" for name in PANELS] + [
     "/parts/world",
     "/parts/left-out",
     "/parts/live",
+    "/parts/now",
     "/parts/card",
 ]
 EXPLORED = [f"/parts/explore/{name}" for name in EXPLORATIONS]
 LISTS = [f"/list/{name}" for name in PANELS]
-PAGES = ["/", "/site/shop", "/site/unused", *(f"{path}/shop?period=7d" for path in (*PARTS, *EXPLORED, *LISTS))]
+PAGES = [
+    "/",
+    "/site/shop",
+    "/site/unused",
+    "/now/shop",
+    *(f"{path}/shop?period=7d" for path in (*PARTS, *EXPLORED, *LISTS)),
+]
 HTML = {"Accept": "text/html"}
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert('x')</script>{{7*7}}"
 
@@ -169,7 +176,16 @@ ALL = [
     "/sites",
     *(
         f"{path}/shop"
-        for path in ("/site", "/visitors", *PARTS, *EXPLORED, *LISTS, "/parts/first-event", "/parts/suggestions")
+        for path in (
+            "/site",
+            "/now",
+            "/visitors",
+            *PARTS,
+            *EXPLORED,
+            *LISTS,
+            "/parts/first-event",
+            "/parts/suggestions",
+        )
     ),
     *(f"/csv/{name}/shop" for name in ("pages", "chart", "left-out", *EXPLORATIONS)),
 ]
@@ -215,6 +231,8 @@ BOTH = "period=7d&with=blog"
 def test_several_sites_as_one_have_the_figures_of_the_api(report: FlaskClient, two_sites: None):
     page = report.get(f"/site/shop?{BOTH}").text
     assert "<title>shop + blog" in page
+    assert "A person who visits two of these sites counts as two visitors." in page
+    assert "two of these sites" not in report.get("/site/shop?period=7d").text
     body = {"site_id": ["shop", "blog"], "metrics": ["visitors", "visits", "pageviews"], "date_range": "day"}
     (row,) = report.post("/api/v2/query", json=body).json["results"]
     assert re.findall('class="v">([^<]*)<', page)[:3] == [str(n) for n in row["metrics"]] == ["4", "4", "3"]
@@ -239,6 +257,20 @@ def test_what_was_left_out_of_several_sites_is_summed(report: FlaskClient, servi
     day = services.now().date()
     services.journal.append([Line(Account(site, day), "dropped:refused_by_visitor") for site in ("shop", "blog")])
     assert report.get(f"/csv/left-out/shop?{BOTH}").text.splitlines()[1] == "Refused by the visitor,2"
+
+
+def test_the_view_of_now_has_the_numbers_of_the_api_and_follows(report: FlaskClient, two_sites: None):
+    page = report.get("/now/shop?period=7d").text
+    found = report.get("/stats/realtime?site_id=shop").json
+    lately = [found[name] for name in ("last_5_minutes", "last_30_minutes")]
+    shown = re.findall('class="v">([0-9]+)</span><span class="d">visitors?, ([0-9]+) pageviews?<', page)
+    assert shown == [(str(each["visitors"]), str(each["pageviews"])) for each in lately] == [("2", "2"), ("2", "2")]
+    assert 'hx-get="/parts/now/shop" hx-trigger="every 5s"' in page
+    assert 'href="/site/shop?period=day&amp;f=is,page,/"' in page
+    both = report.get(f"/parts/now/shop?{BOTH}").text
+    assert re.findall('class="v">([0-9]+)', both) == ["4", "4"]
+    assert re.findall("<td>([^<]*)</td>", both) == ["shop", "blog"]
+    assert "No pageview in the last 30 minutes." in report.get("/parts/now/unused").text
 
 
 def test_ai_crawlers_are_listed_by_name(report: FlaskClient, services: Services):
@@ -365,7 +397,7 @@ def test_a_part_that_asks_again_replaces_itself_and_a_part_that_polls_keeps_what
     part = breaking(Refused("busy", "Too many queries.")).get(f"{path}/shop?period=7d&dimension=page")
     assert part.status_code == 503
     retries = [attributes for _, attributes in Tags(part.text).found if "hx-get" in attributes]
-    if path in ("/parts/live", "/parts/first-event", "/parts/suggestions"):
+    if path in ("/parts/live", "/parts/now", "/parts/first-event", "/parts/suggestions"):
         assert (part.headers["HX-Reswap"], part.text) == ("none", "")
         return
     assert [(each["hx-target"], each["hx-swap"]) for each in retries] == [
