@@ -7,7 +7,7 @@ answer it. tests/ingest_app/test_hot_routes.py compares both ways byte by byte.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from analytics.event_loop import LARGEST_ON_LOOP
@@ -18,7 +18,7 @@ from ingest_app.cors import ANY_ORIGIN
 from ingest_app.events import receive_event
 from ingest_app.hit import PLACE_HEADERS, Environ, read_declared
 from ingest_app.plausible import receive_plausible
-from ingest_app.reply import Reply
+from ingest_app.reply import Headers, Reply
 from ingest_app.segment_com import receive_segment
 from ingest_app.segment_com_schema import SHORT_CALLS
 from ingest_app.umami import receive_umami
@@ -35,7 +35,6 @@ HOT_ROUTES: dict[str, HotRoute] = {
     "/api/send": receive_umami,
     **{f"/v1/{kind}": partial(receive_segment, kind=kind) for kind in (*CALLS, *SHORT_CALLS)},
 }
-_HEADERS = [*ANY_ORIGIN, *SECURITY_HEADERS.items()]
 
 
 class HotRoutes:
@@ -56,20 +55,19 @@ class HotRoutes:
         except Exception as error:
             environ[ERROR_TO_RAISE] = error
             return self._flask(environ, start_response)
-        headers = [
-            ("Content-Type", reply.content_type),
-            ("Content-Length", str(len(reply.body))),
-            *reply.headers,
-            *_HEADERS,
-        ]
-        if environ["wsgi.url_scheme"] == "https":
-            headers.append(STRICT_TRANSPORT)
-        start_response(reply.status, headers)
+        is_https = environ["wsgi.url_scheme"] == "https"
+        start_response(reply.status, [*_headers(reply.content_type, len(reply.body), reply.headers, is_https)])
         return [reply.body]
 
     def _answer(self, route: HotRoute, environ: Environ) -> Reply:
         self._collector.charge_address(environ)
         return route(self._collector, environ, read_declared(environ, int(environ["CONTENT_LENGTH"])))
+
+
+@lru_cache(256)  # nearly all responses have the same
+def _headers(content_type: str, length: int, own: Headers, is_https: bool) -> Headers:
+    always = (*ANY_ORIGIN, *SECURITY_HEADERS.items(), *([STRICT_TRANSPORT] if is_https else []))
+    return ("Content-Type", content_type), ("Content-Length", str(length)), *own, *always
 
 
 def _is_plain(environ: Environ) -> bool:
