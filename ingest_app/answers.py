@@ -89,7 +89,8 @@ class EventsAnswer(Rejections):
 
 def is_validation() -> bool:
     """Whether the events are only to be validated. Raises BadRequest if `validate` is not a boolean."""
-    return bool(request.environ.get("QUERY_STRING")) and read(_PARAMETERS, request.args)["is_validation"]
+    asks = bool(request.environ.get("QUERY_STRING")) and "validate" in request.args  # most queries cost no schema
+    return asks and read(_PARAMETERS, request.args)["is_validation"]
 
 
 def answer_one(admitted: Admitted, body: object) -> Reply:

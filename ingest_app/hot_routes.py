@@ -38,17 +38,20 @@ HOT_ROUTES: dict[str, HotRoute] = {
 
 
 class HotRoutes:
-    """A WSGI app in front of Flask's. `place_headers`: the names that ingest_app/cdn_headers.py reads, if any."""
+    """A WSGI app in front of Flask's. `place_headers`: the names that ingest_app/cdn_headers.py reads, if any. `most`:
+    the largest body of an event, in bytes.
+    """
 
-    def __init__(self, app: "WSGIApplication", collector: Collector, place_headers: Names | None) -> None:
+    def __init__(self, app: "WSGIApplication", collector: Collector, place_headers: Names | None, most: int) -> None:
         self._flask = app
         self._collector = collector
         self._place_headers = place_headers
+        self._most = min(most, LARGEST_ON_LOOP)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ[PLACE_HEADERS] = self._place_headers
         route = HOT_ROUTES.get(environ["PATH_INFO"])
-        if route is None or not _is_plain(environ):
+        if route is None or not _is_plain(environ, self._most):
             return self._flask(environ, start_response)
         try:
             reply = self._answer(route, environ)
@@ -70,7 +73,7 @@ def _headers(content_type: str, length: int, own: Headers, is_https: bool) -> He
     return ("Content-Type", content_type), ("Content-Length", str(length)), *own, *always
 
 
-def _is_plain(environ: Environ) -> bool:
+def _is_plain(environ: Environ, most: int) -> bool:
     length = environ.get("CONTENT_LENGTH", "")
     return (
         environ["REQUEST_METHOD"] == "POST"
@@ -78,5 +81,5 @@ def _is_plain(environ: Environ) -> bool:
         and "HTTP_CONTENT_ENCODING" not in environ
         and ERROR_TO_RAISE not in environ
         and length.isdecimal()
-        and int(length) <= LARGEST_ON_LOOP
+        and int(length) <= most
     )
