@@ -412,7 +412,7 @@ class _CountingFailures:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, InvalidEvent | HTTPException):
+        if error is not None and isinstance(error, InvalidEvent | HTTPException):
             self._collector.count_failure(self._environ, error)
 
 

@@ -361,7 +361,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def _ask_app(self, environ: dict[str, Any], body: bytes | bytearray, context: Context) -> AppResponse:
         """Calls the app, in `context`. Raises WouldWait on the loop."""
         environ["wsgi.input"] = io.BytesIO(body)
-        answer = AppResponse("500 Internal Server Error", [])
+        answer = AppResponse("500 Internal Server Error", [], commits=environ[COMMITS])
 
         def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
             answer.status, answer.headers = status, headers
@@ -371,7 +371,6 @@ class Worker(BaseWorker):  # type: ignore[misc]
             answer.body = b"".join(body)
         else:
             answer.read_first(ResponsePieces(body, context))
-        answer.commits = environ[COMMITS]
         environ["wsgi.input"] = _NO_BODY  # the body is not needed while the answer waits for its commits
         return answer
 
