@@ -55,7 +55,7 @@ class Breaker:
 
     def check(self) -> None:
         """Raises Unavailable during a pause."""
-        if self._clock() < self._away_until:
+        if self._away_until and self._clock() < self._away_until:  # most never fail, and need no clock
             raise Unavailable(self._store, ConnectionError("no answer a moment ago"))
 
     def closed(self) -> "Breaker":

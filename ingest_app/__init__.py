@@ -9,7 +9,7 @@ from config.settings import Settings
 from ingest_app.api_description import INGEST_API
 from ingest_app.cdn_headers import CDNS
 from ingest_app.collector import make_collector
-from ingest_app.cors import allow_any_origin
+from ingest_app.cors import ANY_ORIGIN, answer_preflights
 from ingest_app.drop_in import add_vendor_error_fields
 from ingest_app.events import events_blueprint
 from ingest_app.group_commit import GroupCommit
@@ -49,7 +49,7 @@ def create_app(
     settings: Settings, services: Services, wake_ups: WakeUps, commits: type[GroupCommit[Line]] = GroupCommit
 ) -> Flask:
     collector = make_collector(settings, services, wake_ups, commits)
-    app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes)
+    app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes, ANY_ORIGIN)
     on_loop = set(ON_LOOP)
     app.config |= {"ON_LOOP": on_loop, "USE_LOOP": collector.use_loop}
     answer_failed_commits(app)
@@ -60,7 +60,7 @@ def create_app(
             collector.charge_address(request.environ)
 
     add_site_paths(app, services.registry, on_loop)
-    allow_any_origin(app)
+    answer_preflights(app)
     add_vendor_error_fields(app)
     app.register_blueprint(events_blueprint(collector))
     app.register_blueprint(tracker_blueprint())
@@ -72,6 +72,9 @@ def create_app(
     app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(app, INGEST_API))
     app.register_blueprint(front_page_blueprint("Footfall: events in", _FRONT_PAGE, _LINKS))
-    app.wsgi_app = HotRoutes(app.wsgi_app, collector, CDNS.get(settings.place_headers))  # type: ignore[method-assign]
+    place_headers = CDNS.get(settings.place_headers)
+    app.wsgi_app = HotRoutes(  # type: ignore[method-assign]
+        app.wsgi_app, collector, place_headers, settings.max_body_bytes
+    )
     trust_proxies(app, settings.trusted_proxies)
     return app

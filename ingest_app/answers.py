@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from flask import request
 from marshmallow import EXCLUDE, Schema, fields
 
-from analytics.events.schema import InvalidEvent
+from analytics.events.schema import InvalidEvent, Sent
 from analytics.json_schema import Count
 from ingest_app.collector import Admitted
 from ingest_app.drop_in import MOST_LISTED, Rejections, list_rejected
@@ -19,6 +19,7 @@ from web.errors import Error, describe_invalid_event
 from web.request_data import read
 
 QUEUED = b'{"success": true, "message": "Event queued successfully"}'
+_QUEUED = Reply(QUEUED)
 _ACCEPTED = "The event is valid and would be accepted. Nothing was stored."
 _DROPPED = "The event is valid and would be dropped. Nothing was stored."
 SHOWS_WHY = " Send an API key that may write events of the site to see why."
@@ -88,7 +89,8 @@ class EventsAnswer(Rejections):
 
 def is_validation() -> bool:
     """Whether the events are only to be validated. Raises BadRequest if `validate` is not a boolean."""
-    return bool(request.environ.get("QUERY_STRING")) and read(_PARAMETERS, request.args)["is_validation"]
+    asks = bool(request.environ.get("QUERY_STRING")) and "validate" in request.args  # most queries cost no schema
+    return asks and read(_PARAMETERS, request.args)["is_validation"]
 
 
 def answer_one(admitted: Admitted, body: object) -> Reply:
@@ -97,7 +99,7 @@ def answer_one(admitted: Admitted, body: object) -> Reply:
         return _rejection(error, warnings)
     for reason in admitted.reasons.values():
         return _json({"success": True, "message": f"Event dropped: {reason}", "dropped": reason}, warnings)
-    return _json(json.loads(QUEUED), warnings) if warnings else Reply(QUEUED)
+    return _json(json.loads(QUEUED), warnings) if warnings else _QUEUED
 
 
 def answer_one_validated(admitted: Admitted, body: object) -> Reply:
@@ -134,6 +136,8 @@ def answer_several(admitted: Admitted, bodies: Sequence[object]) -> EventsAnswer
 
 def _warnings(admitted: Admitted, body: object) -> EventWarnings:
     """The part `warnings` of the answer to one event. Empty if there is no warning."""
+    if isinstance(body, Sent) and not admitted.has_bad_key:
+        return {}  # a Sent has no unknown field
     warnings = [*_warning_of_key(admitted), *warnings_of(unknown_fields([body], admitted.exported))]
     return {"warnings": [{"field": x["field"], "message": x["message"]} for x in warnings]} if warnings else {}
 

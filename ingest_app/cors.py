@@ -9,10 +9,9 @@ ANY_ORIGIN = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Head
 _PREFLIGHT_KEPT_FOR = 86400  # seconds; browsers keep it for less
 
 
-def allow_any_origin(app: Flask) -> None:
+def answer_preflights(app: Flask) -> None:
     @app.after_request
-    def with_cors_headers(response: Response) -> Response:
-        response.headers.extend(ANY_ORIGIN)
+    def with_preflight_headers(response: Response) -> Response:
         if request.method == "OPTIONS" and "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in request.environ:
             if wanted := request.environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS"):
                 response.headers["Access-Control-Allow-Headers"] = wanted

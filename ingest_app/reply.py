@@ -3,12 +3,14 @@
 from flask import Response
 from msgspec import Struct
 
+Headers = tuple[tuple[str, str], ...]
+
 
 class Reply(Struct, frozen=True):
     body: bytes
     status: str = "200 OK"
     content_type: str = "application/json"
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: Headers = ()
 
     def as_response(self) -> Response:
         return Response(self.body, self.status, self.headers, content_type=self.content_type)

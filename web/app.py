@@ -1,12 +1,16 @@
 """Creates the Flask app that both apps build on: error responses, health routes, common limits and headers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, request
+from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from web.errors import register_errors
 from web.health import health_blueprint
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication
 
 # For answers that are not pages, in case a browser shows one. A route that is a page sets its own headers.
 SECURITY_HEADERS = {
@@ -18,14 +22,18 @@ SECURITY_HEADERS = {
 STRICT_TRANSPORT = ("Strict-Transport-Security", "max-age=31536000")  # if a trusted proxy says that it spoke https
 
 
-def new_app(name: str, checks: Mapping[str, Callable[[], None]], most_bytes: int) -> Flask:
-    """An app without routes of its own. `checks`: see web/health.py. `most_bytes`: the largest body."""
+def new_app(
+    name: str, checks: Mapping[str, Callable[[], None]], most_bytes: int, headers: Sequence[tuple[str, str]] = ()
+) -> Flask:
+    """An app without routes of its own. `checks`: see web/health.py. `most_bytes`: the largest body. `headers`: those
+    of every response, in addition to SECURITY_HEADERS.
+    """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = most_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     register_errors(app)
     app.register_blueprint(health_blueprint(checks))
-    app.after_request(_with_headers)
+    app.wsgi_app = FixedHeaders(app.wsgi_app, (*headers, *SECURITY_HEADERS.items()))  # type: ignore[method-assign]
     return app
 
 
@@ -36,11 +44,21 @@ def trust_proxies(app: Flask, count: int) -> None:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
 
 
-def _with_headers(response: Response) -> Response:
-    said = {name.lower() for name, _ in response.headers}
-    for name, value in SECURITY_HEADERS.items():
-        if name.lower() not in said:
-            response.headers.add(name, value)
-    if request.is_secure:
-        response.headers.setdefault(*STRICT_TRANSPORT)
-    return response
+class FixedHeaders:
+    """A WSGI app that adds headers to the responses of `app`, unless they have these headers.
+
+    In front of Flask, because the headers of its responses take 20 µs for this.
+    """
+
+    def __init__(self, app: "WSGIApplication", headers: Sequence[tuple[str, str]]) -> None:
+        self._app = app
+        self._headers = headers
+
+    def __call__(self, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
+        always = (*self._headers, STRICT_TRANSPORT) if environ["wsgi.url_scheme"] == "https" else self._headers
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            said = {name.lower() for name, _ in headers}
+            return start_response(status, [*headers, *(x for x in always if x[0].lower() not in said)], *error)
+
+        return self._app(environ, start)

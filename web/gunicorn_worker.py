@@ -127,6 +127,9 @@ class ResponsePieces:
         return b"".join(found), False
 
 
+_Held = tuple[Connection, dict[str, Any], AppResponse]
+
+
 class Worker(BaseWorker):  # type: ignore[misc]
     """The server of the connections of this process."""
 
@@ -139,7 +142,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._accepting: set[asyncio.Task[Any]] = set()  # the loop itself has only weak references
         self._by_client: Counter[str] = Counter()  # connections
         self._reading: deque[Connection] = deque()  # those that wait for their turn to read a large packet
-        self._waiting: dict[Future[None], list[Callable[[], None]]] = {}
+        self._waiting: dict[Future[None], list[_Held]] = {}
         self._held = 0
         self._gave_up = 0.0
         self.is_stopping = False
@@ -358,7 +361,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def _ask_app(self, environ: dict[str, Any], body: bytes | bytearray, context: Context) -> AppResponse:
         """Calls the app, in `context`. Raises WouldWait on the loop."""
         environ["wsgi.input"] = io.BytesIO(body)
-        answer = AppResponse("500 Internal Server Error", [])
+        answer = AppResponse("500 Internal Server Error", [], commits=environ[COMMITS])
 
         def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
             answer.status, answer.headers = status, headers
@@ -368,16 +371,15 @@ class Worker(BaseWorker):  # type: ignore[misc]
             answer.body = b"".join(body)
         else:
             answer.read_first(ResponsePieces(body, context))
-        answer.commits = environ[COMMITS]
         environ["wsgi.input"] = _NO_BODY  # the body is not needed while the answer waits for its commits
         return answer
 
     def _send(self, connection: Connection, environ: dict[str, Any], answer: AppResponse | None) -> None:
         if answer is None:
             connection.finish(*render_error(500, INTERNAL))
-        elif waits := [x for x in answer.commits if not x.done()]:
-            self._when_done(waits[0], lambda: self._send(connection, environ, answer))
-        elif error := next((x.exception() for x in answer.commits if x.exception()), None):
+        elif answer.commits and (pending := next((x for x in answer.commits if not x.done()), None)):
+            self._send_after(pending, (connection, environ, answer))
+        elif answer.commits and (error := next((x.exception() for x in answer.commits if x.exception()), None)):
             environ[ERROR_TO_RAISE] = error
             environ[COMMITS] = []
             try:
@@ -388,17 +390,20 @@ class Worker(BaseWorker):  # type: ignore[misc]
         else:
             self._write(connection, environ, answer)
 
-    def _when_done(self, commit: Future[None], then: Callable[[], None]) -> None:
-        """Calls `then` on the loop. Requests that share a commit share the call into the loop's thread."""
+    def _send_after(self, commit: Future[None], held: "_Held") -> None:
+        """Sends the answer when `commit` is done. The answers of a commit share the call into the loop's thread."""
         if commit in self._waiting:
-            self._waiting[commit].append(then)
+            self._waiting[commit].append(held)
             return
-        self._waiting[commit] = [then]
+        self._waiting[commit] = [held]
         commit.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._release, commit))
 
     def _release(self, commit: Future[None]) -> None:
-        for then in self._waiting.pop(commit):
-            then()
+        has_failed = commit.exception() is not None
+        for connection, environ, answer in self._waiting.pop(commit):
+            if not has_failed:
+                answer.commits.remove(commit)
+            self._send(connection, environ, answer)
 
     def _write(self, connection: Connection, environ: dict[str, Any], answer: AppResponse) -> None:
         rest = answer.rest

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
-from cachetools import LRUCache
 from redis import Redis
 
 HELD = "footfall:journal:held"  # a hash: `bytes <site>` and `events <site>` -> how much
@@ -68,27 +67,26 @@ class Shares:
 
     def __init__(self, redis: Redis, most: int = MOST_SHARES) -> None:
         self._redis = redis
-        self._known: LRUCache[str, Held] = LRUCache(most)
-        self._lock = Lock()  # guards `_known`: a look-up reorders an LRUCache, and threads must not see half of that
+        self._most = most
+        self._known: dict[str, Held] = {}  # the site that was noted last comes last
+        self._lock = Lock()  # for changes
 
     def note(self, reply: Sequence[Any]) -> None:
         """Note an append's reply: the site, bytes and events of each site."""
         now = time.monotonic()
         with self._lock:
             for site_id, size, events in zip(*[iter(reply)] * 3, strict=True):
-                self._known[site_id.decode()] = Held(size, events, now)
+                self._remember(site_id.decode(), Held(size, events, now))
 
     def over(self, site_ids: Iterable[str], room: Room) -> list[str]:
         """Return those of these sites that held too much when this process last read their counts."""
-        with self._lock:
-            return [x for x in site_ids if (held := self._known.get(x)) and room.is_short_for(held)]
+        return [x for x in site_ids if (held := self._known.get(x)) and room.is_short_for(held)]
 
     def is_over(self, site_id: str, room: Room) -> bool:
         """Whether the site holds too much. It reads the counts again if they are older than ASKED_EVERY. Raises
         RedisError.
         """
-        with self._lock:
-            held = self._known.get(site_id)
+        held = self._known.get(site_id)
         if held is None or time.monotonic() - held.at > ASKED_EVERY:
             held = self.read(site_id)
         return room.is_short_for(held)
@@ -99,5 +97,11 @@ class Shares:
         size, events = (int(n or 0) for n in self._redis.hmget(HELD, fields))
         held = Held(size, events, time.monotonic())
         with self._lock:
-            self._known[site_id] = held
+            self._remember(site_id, held)
         return held
+
+    def _remember(self, site_id: str, held: Held) -> None:
+        self._known.pop(site_id, None)
+        if len(self._known) >= self._most:
+            del self._known[next(iter(self._known))]
+        self._known[site_id] = held

@@ -98,18 +98,19 @@ class Visitors:
         for index, act in enumerate(acts):
             zone = act.site.zone
             today, occurred = now.astimezone(zone).date(), act.occurred_at.astimezone(zone)
-            day = today - SALT_DAY if occurred.date() == today - SALT_DAY else today
+            yesterday, occurred_on = today - SALT_DAY, occurred.date()
+            day = yesterday if occurred_on == yesterday else today
             key = act.site.site_id, day, id(act.client)
             visitor = known.get(key) or known.setdefault(key, self._id(act, zone, day))
             ids.append(visitor)
             seconds = int((_VISIT_GAP - (now - act.occurred_at)).total_seconds())
-            if seconds < 1 or occurred.date() != day:
+            if seconds < 1 or occurred_on != day:
                 continue
             if (occurred + _VISIT_GAP).date() != day:
                 questions.append(_Question(index, act.site, day, visitor, seconds, is_marked=True))
             elif day == today and self._no_visit_since.get(act.site.site_id) != today:
-                kept = self._id(act, zone, today - SALT_DAY)
-                questions.append(_Question(index, act.site, today - SALT_DAY, kept, seconds, is_marked=False))
+                kept = self._id(act, zone, yesterday)
+                questions.append(_Question(index, act.site, yesterday, kept, seconds, is_marked=False))
         if questions:
             self._ask(questions, ids, now)
         return ids

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -72,6 +73,14 @@ def test_a_hot_route_answers_as_flask_does(app: Any, redis: Redis, path: str, bo
         hot = ask(app, path, body, headers, redis)
         # a query sends it to Flask, and no route reads this one
         assert hot == ask(app, path, body, headers, redis, QUERY_STRING="by=flask"), headers
+
+
+def test_both_refuse_a_body_above_the_limit_of_an_event(settings: Settings, journal: Journal, wake_ups: WakeUps):
+    services = make_services(settings, journal=journal)
+    client = create_app(replace(settings, max_body_bytes=1000), services, wake_ups).test_client()
+    for size, status in ((500, 200), (1500, 413)):
+        event = EVENT | {"props": {"long": "x" * size}}
+        assert [client.post(path, json=event).status_code for path in ("/event", "/event?by=flask")] == [status] * 2
 
 
 def test_an_event_is_answered_without_flask(settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis):

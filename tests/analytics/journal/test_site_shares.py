@@ -153,12 +153,12 @@ def test_events_of_a_version_that_did_not_count_are_settled(journal: Journal, re
 
 def test_the_number_of_remembered_sites_is_limited(journal: Journal):
     for n in range(MOST_SHARES + 5):
-        journal._shares._known[f"{n}"] = Held(1, 1, 0.0)
+        journal._shares.note([f"{n}".encode(), 1, 1])
     assert len(journal._shares._known) == MOST_SHARES
 
 
 def test_threads_may_share_what_is_remembered(redis: Redis):
-    """Without a lock, seven of eight threads failed: a look-up reorders an LRUCache."""
+    """Without a lock, two threads remove the same site, and one of them fails."""
     shares, room = Shares(redis, most=50), Room(None, 10)
 
     def use(seed: int) -> None:
