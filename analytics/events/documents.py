@@ -26,60 +26,67 @@ from analytics.interval import as_ms
 UNSENDABLE = (BSONError, OverflowError, ValueError)
 LARGEST_DOCUMENT = 16 * 2**20  # bytes, MongoDB's limit
 
-_TEXTS = ("hostname", "path", "user_id", "visitor_id")
-_texts_of = attrgetter(*_TEXTS)
 _RARE = ("sequence", "exported_id", "import_id", "engagement_time", "scroll_depth", "revenue", "props")
 _rare_of = attrgetter(*_RARE)
 _NO_RARE = (None,) * len(_RARE)
 _OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
 
 _size, _time = Struct("<i").pack, Struct("<q").pack
-_TEXT, _DATE = 2, 9  # types of BSON
 _HEAD = b"\5_id\0\x10\0\0\0\4%b\2entry_id\0%b%b\0%b%b\x09timestamp\0%b\x09received_at\0%b%b"
-_NAMES = {name: b"%c%b\0" % (_TEXT, name.encode()) for name in ("site_id", "event_type", *_TEXTS, *DESCRIBED)}
+_TEXTS = ("site_id", "event_type", "hostname", "path", "user_id", "visitor_id", *DESCRIBED)
 
 T = TypeVar("T")
+
+
+class _Texts(dict[str, bytes]):
+    """The elements of one name by their value."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name.encode()
+
+    def __missing__(self, value: str) -> bytes:
+        raw = value.encode()
+        found = self[value] = b"\2%b\0%b%b\0" % (self._name, _size(len(raw) + 1), raw)
+        return found
 
 
 class DocumentWriter:
     """Writes the documents of one batch. It remembers their texts, most of which several events of a batch have."""
 
     def __init__(self, created_at: datetime) -> None:
-        self._created_at = b"%ccreated_at\0%b" % (_DATE, _time(as_ms(created_at)))
-        self._texts: dict[tuple[str, str], bytes] = {}
+        self._created_at = b"\x09created_at\0" + _time(as_ms(created_at))
+        self._texts = {name: _Texts(name) for name in _TEXTS}
 
     def write(self, entry_id: str, event: Event) -> bytes:
         """Return the document. Raises UNSENDABLE."""
-        text = self._text
-        entry = entry_id.encode()
+        texts = self._texts
         document = _HEAD % (
             event.id.bytes,
-            _size(len(entry) + 1),
-            entry,
-            text("site_id", event.site_id),
-            text("event_type", event.event_type),
+            _size(len(entry_id) + 1),  # an entry's id is ASCII
+            entry_id.encode(),
+            texts["site_id"][event.site_id],
+            texts["event_type"][event.event_type],
             _time(as_ms(event.occurred_at)),
             _time(as_ms(event.received_at)),
             self._created_at,
         )
-        for name, value in zip(_TEXTS, _texts_of(event), strict=True):
-            if value is not None:
-                document += text(name, value)
+        if event.hostname is not None:
+            document += texts["hostname"][event.hostname]
+        if event.path is not None:
+            document += texts["path"][event.path]
+        if event.user_id is not None:
+            document += texts["user_id"][event.user_id]
+        if event.visitor_id is not None:
+            document += texts["visitor_id"][event.visitor_id]
         if event.described:
-            document += b"".join([text(name, value) for name, value in event.described.items()])
+            document += b"".join([texts[name][value] for name, value in event.described.items()])
         rare = _rare_of(event)
         if rare != _NO_RARE or event.clamped or not event.interactive:
             document += _encoded_rare(event, rare)
         if len(document) + 5 > LARGEST_DOCUMENT:
             raise InvalidDocument(f"{len(document)} bytes, more than {LARGEST_DOCUMENT}")
         return b"%b%b\0" % (_size(len(document) + 5), document)
-
-    def _text(self, name: str, value: str) -> bytes:
-        key = name, value
-        if (found := self._texts.get(key)) is None:
-            raw = value.encode()
-            found = self._texts[key] = b"%b%b%b\0" % (_NAMES[name], _size(len(raw) + 1), raw)
-        return found
 
 
 def _encoded_rare(event: Event, values: tuple[Any, ...]) -> bytes:
