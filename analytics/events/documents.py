@@ -33,9 +33,14 @@ _OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRe
 
 _size, _time = Struct("<i").pack, Struct("<q").pack
 _HEAD = b"\5_id\0\x10\0\0\0\4%b\2entry_id\0%b%b\0%b%b\x09timestamp\0%b\x09received_at\0%b%b"
-_TEXTS = ("site_id", "event_type", "hostname", "path", "user_id", "visitor_id", *DESCRIBED)
+_REPEATED = ("site_id", "event_type", "hostname", "path", *DESCRIBED)  # several events of a batch have the same text
 
 T = TypeVar("T")
+
+
+def _text(name: bytes, value: str) -> bytes:
+    raw = value.encode()
+    return b"\2%b\0%b%b\0" % (name, _size(len(raw) + 1), raw)
 
 
 class _Texts(dict[str, bytes]):
@@ -46,17 +51,16 @@ class _Texts(dict[str, bytes]):
         self._name = name.encode()
 
     def __missing__(self, value: str) -> bytes:
-        raw = value.encode()
-        found = self[value] = b"\2%b\0%b%b\0" % (self._name, _size(len(raw) + 1), raw)
+        found = self[value] = _text(self._name, value)
         return found
 
 
 class DocumentWriter:
-    """Writes the documents of one batch. It remembers their texts, most of which several events of a batch have."""
+    """Writes the documents of one batch, and remembers the texts that events have in common."""
 
     def __init__(self, created_at: datetime) -> None:
         self._created_at = b"\x09created_at\0" + _time(as_ms(created_at))
-        self._texts = {name: _Texts(name) for name in _TEXTS}
+        self._texts = {name: _Texts(name) for name in _REPEATED}
 
     def write(self, entry_id: str, event: Event) -> bytes:
         """Return the document. Raises UNSENDABLE."""
@@ -76,9 +80,9 @@ class DocumentWriter:
         if event.path is not None:
             document += texts["path"][event.path]
         if event.user_id is not None:
-            document += texts["user_id"][event.user_id]
+            document += _text(b"user_id", event.user_id)
         if event.visitor_id is not None:
-            document += texts["visitor_id"][event.visitor_id]
+            document += _text(b"visitor_id", event.visitor_id)
         if event.described:
             document += b"".join([texts[name][value] for name, value in event.described.items()])
         rare = _rare_of(event)
