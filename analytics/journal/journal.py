@@ -90,26 +90,27 @@ hold(KEYS[2], ARGV[1], #ARGV[2], 1)
 # Ack and delete in one script: Redis refuses MULTI when it is full, but not these commands, nor the counting once they
 # have begun. An entry that another task settled is not acked again, and so not counted again. Consumers that hold
 # nothing are deleted too: this one and those of vanished tasks. This happens in the same call, so that no entry is
-# delivered to them in between (deleting a consumer forgets what it holds).
+# delivered to them in between (deleting a consumer forgets what it holds). If another task settled some of the entries,
+# the bytes of the others are an estimate. It ends when no entry waits.
 SETTLE = (
     COUNT_LUA
     + HOLD
     + """
 local i = 2
 while i <= #ARGV do
-  local account, outcome, uncounted, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  local settled, bytes = 0, 0
-  for j = i + 4, i + 3 + n do
-    if redis.call('XACK', KEYS[1], ARGV[1], ARGV[j]) == 1 then settled, bytes = settled + 1, bytes + ARGV[j + n] end
+  local account, outcome, uncounted, n, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
+  local settled = 0
+  for first = i + 5, i + 4 + n, 500 do
+    local last = math.min(first + 499, i + 4 + n)
+    settled = settled + redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, first, last))
+    redis.call('XDEL', KEYS[1], unpack(ARGV, first, last))
   end
-  for first = i + 4, i + 3 + n, 500 do
-    redis.call('XDEL', KEYS[1], unpack(ARGV, first, math.min(first + 499, i + 3 + n)))
-  end
+  bytes = math.floor(bytes * settled / n)
   if settled > 0 then
     count(account, outcome, settled)
-    if uncounted == '1' then count(account, 'accepted', settled) else hold(KEYS[2], account, -bytes, -settled) end
+    if uncounted == '1' then count(account, 'accepted', settled) else hold(KEYS[2], account, 0 - bytes, -settled) end
   end
-  i = i + 4 + 2 * n
+  i = i + 5 + n
 end
 if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) end
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
@@ -376,9 +377,8 @@ class Journal:
             groups[settlement.account, settlement.outcome, uncounted].append(settlement.entry)
         args: list[Any] = [GROUP]
         for (account, outcome, uncounted), entries in groups.items():
-            args += [str(account), outcome, int(uncounted), len(entries)]
+            args += [str(account), outcome, int(uncounted), len(entries), sum(len(x.raw) for x in entries)]
             args += [x.entry_id for x in entries]
-            args += [len(x.raw) for x in entries]
         with raising_unavailable("redis", RedisError):
             self._settle(keys=[JOURNAL_KEY, HELD], args=args)
 
