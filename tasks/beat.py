@@ -1,6 +1,6 @@
 """The scheduler of beat. Every second it sends the wake-ups that are owed, and none if nothing waits.
 
-One wake-up is owed for each batch of events in the journal, less those that are already in Celery's queue. Every five
+One wake-up is owed for four batches of events in the journal, less those that are already in Celery's queue. Every five
 seconds beat also sends a task to build segments, if one is due and no such task waits, a task to finish erasures, if
 one is unfinished, and a task to send notifications, if one is due. So an idle system runs only the tasks of the ledger,
 the samples, the sites and the rules (each minute), of rules that count events (every five minutes), of old files and

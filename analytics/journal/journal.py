@@ -46,10 +46,12 @@ GROUP = "workers"
 FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory; above it the collector refuses events, and workers drain the journal
 NO_ROOM = 0.95  # of Redis's maxmemory; above it Redis may refuse what a Celery worker needs
+# How many batches one wake-up is for, because a task stores several (analytics/pipeline.py).
+BATCHES_OF_A_TASK = 4
 # seconds between two checks; events admitted in between are small compared with the rest of maxmemory
 ROOM_CHECK = 0.25
 
-# How many wake-ups are owed: one for each waiting batch, minus those in Celery's queue.
+# How many wake-ups are owed: one for ARGV[1] waiting entries, minus those in Celery's queue.
 OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])"
 APPEND = (
     COUNT_LUA
@@ -202,8 +204,8 @@ class Delivery:
 
 
 class Journal:
-    """The journal in Redis. `batch` is the most entries that one claim takes. `queue` is the Redis key of Celery's
-    queue of wake-ups. If `most_waiting` entries wait, the collector refuses more.
+    """The journal in Redis. `batch` is the most entries that one claim takes. A task holds up to two batches. `queue`
+    is the Redis key of Celery's queue of wake-ups. If `most_waiting` entries wait, the collector refuses more.
 
     After a failure, every append fails at once for `retry_pause` seconds, so that requests do not queue for a Redis
     that accepts connections and does not answer. `replicas` is how many replicas must hold an append before it returns,
@@ -224,7 +226,8 @@ class Journal:
         self._redis = redis
         self._most_waiting = most_waiting
         self._queue = queue
-        self._batch = batch
+        self.batch = batch
+        self._events_of_a_task = batch * BATCHES_OF_A_TASK
         self._claim_idle_ms = int(claim_idle * 1000)
         self._replicas = replicas
         self._breaker = Breaker("redis", RedisError, retry_pause, opened=_log_failure)
@@ -252,7 +255,7 @@ class Journal:
         groups: defaultdict[tuple[Account, str], list[Line]] = defaultdict(list)
         for line in lines:
             groups[line.account, line.name].append(line)
-        args: list[Any] = [self._batch]
+        args: list[Any] = [self._events_of_a_task]
         for (account, name), some in groups.items():
             events = [x.event for x in some if x.event]
             args += [str(account), name, sum(x.count for x in some), len(events), *events]
@@ -290,7 +293,7 @@ class Journal:
     def wake_ups_owed(self) -> int:
         """Return how many more tasks should be queued; none if it is 0 or less. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
-            return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._batch]))
+            return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._events_of_a_task]))
 
     def tasks_waiting(self, queue: str) -> int:
         """Return how many tasks wait for a worker in this Celery queue. Raises Unavailable."""
@@ -319,7 +322,7 @@ class Journal:
     def claim(self, consumer: str) -> list[Entry]:
         """Claim new entries, at most one batch. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
-            reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._batch)
+            reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self.batch)
         return list(_entries(reply[0][1] if reply else []))
 
     def take(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Entry]:
@@ -446,7 +449,7 @@ class Journal:
         start = "-"
         while True:
             with raising_unavailable("redis", RedisError):
-                page: Any = self._redis.xrange(JOURNAL_KEY, start, count=self._batch)
+                page: Any = self._redis.xrange(JOURNAL_KEY, start, count=self.batch)
             if not page:
                 return
             yield from _entries(page)
@@ -465,7 +468,8 @@ class Journal:
             self._room_until = time.monotonic() + ROOM_CHECK
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
-        rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", self._batch, consumer, idle)
+        held = 2 * self.batch  # of a task that writes a batch and prepares the next one
+        rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", held, consumer, idle)
         return [Delivery(row["message_id"].decode(), row["times_delivered"], idle or 0) for row in rows]
 
     def _make_group(self) -> None:
