@@ -147,7 +147,7 @@ def _store_new(stores: Stores, consumer: str) -> Outcome:
     """
     end = time.monotonic() + LONGEST_RUN
     entries = stores.journal.claim(consumer)
-    if len(entries) < stores.journal.batch:  # no more entries wait
+    if not stores.journal.has_more:
         return _store(stores, consumer, entries)
     outcome, following = Outcome(), list[Entry]()
     writer = ThreadPoolExecutor(1, "write")
@@ -155,7 +155,7 @@ def _store_new(stores: Stores, consumer: str) -> Outcome:
         prepared = _prepare(stores, entries)
         while entries:
             writing = writer.submit(_finish, stores, prepared)
-            following = stores.journal.claim(consumer) if time.monotonic() < end else []
+            following = stores.journal.claim(consumer) if stores.journal.has_more and time.monotonic() < end else []
             prepared = _prepare(stores, following)
             outcome += writing.result()
             entries, following = following, []

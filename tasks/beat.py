@@ -38,6 +38,8 @@ from tasks.segments import build_segments
 
 log = structlog.get_logger()
 
+# Seconds for which builds of segments wait while many events wait: a build occupies a process that could store them.
+BUILDS_WAIT = 30.0
 _MOST_AT_ONCE = 50  # per second. It is above any worker's speed, and few enough to publish within a second.
 
 # Touched at least every second (beat_max_loop_interval). docker-compose.yml checks it to see that beat does not hang.
@@ -80,6 +82,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._services = Services(settings, BEAT)
         self._consumer = f"beat-{new_id()}"
+        self._caught_up = time.monotonic()  # when the workers were last not behind
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -110,7 +113,8 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
             if task == store_events.name:
                 return min(ours.journal.wake_ups_owed(), _MOST_AT_ONCE)
             if task == build_segments.name:
-                return int(ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and ours.due_builds.is_any())
+                is_free = ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and not self._must_catch_up()
+                return int(is_free and ours.due_builds.is_any())
             if task == send_notifications.name:
                 return int(ours.notifications.is_any_due(ours.now()))
             if task == finish_erasures.name:
@@ -119,3 +123,10 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
             log.warning("wake_up_not_sent", task=task, error=str(error))
             return 0
         return 1
+
+    def _must_catch_up(self) -> bool:
+        """Whether all processes should store events. Raises Unavailable."""
+        if not self._services.journal.is_behind():
+            self._caught_up = time.monotonic()
+            return False
+        return time.monotonic() - self._caught_up < BUILDS_WAIT

@@ -46,6 +46,8 @@ GROUP = "workers"
 FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory; above it the collector refuses events, and workers drain the journal
 NO_ROOM = 0.95  # of Redis's maxmemory; above it Redis may refuse what a Celery worker needs
+# Bytes of a batch, if its events are as large as those of the batch before. Larger events make smaller batches.
+CLAIMED_BYTES = 8_000_000
 # How many batches one wake-up is for, because a task stores several (analytics/pipeline.py).
 BATCHES_OF_A_TASK = 4
 # seconds between two checks; events admitted in between are small compared with the rest of maxmemory
@@ -226,7 +228,8 @@ class Journal:
         self._redis = redis
         self._most_waiting = most_waiting
         self._queue = queue
-        self.batch = batch
+        self._batch = self._next_batch = batch
+        self.has_more = True  # whether entries may be left after the last claim
         self._events_of_a_task = batch * BATCHES_OF_A_TASK
         self._claim_idle_ms = int(claim_idle * 1000)
         self._replicas = replicas
@@ -320,10 +323,15 @@ class Journal:
             return self._pending(idle=self._claim_idle_ms)
 
     def claim(self, consumer: str) -> list[Entry]:
-        """Claim new entries, at most one batch. Raises Unavailable."""
+        """Claim new entries, at most one batch. `has_more` then says whether more may wait. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
-            reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self.batch)
-        return list(_entries(reply[0][1] if reply else []))
+            reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._next_batch)
+        found = reply[0][1] if reply else []
+        self.has_more = len(found) == self._next_batch
+        entries = list(_entries(found))
+        if size := sum(len(entry.raw) for entry in entries):
+            self._next_batch = max(1, min(self._batch, CLAIMED_BYTES * len(entries) // size))
+        return entries
 
     def take(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Entry]:
         """Deliver these entries again, to this consumer. Entries that another consumer has taken in the meantime are
@@ -390,6 +398,10 @@ class Journal:
         with raising_unavailable("redis", RedisError):
             return int(self._redis.xlen(JOURNAL_KEY))
 
+    def is_behind(self) -> bool:
+        """Whether more events wait than one task stores. Raises Unavailable."""
+        return self.waiting() > self._events_of_a_task
+
     def is_full(self) -> bool:
         """Whether Redis has no room for Celery to publish, take and ack tasks. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
@@ -449,7 +461,7 @@ class Journal:
         start = "-"
         while True:
             with raising_unavailable("redis", RedisError):
-                page: Any = self._redis.xrange(JOURNAL_KEY, start, count=self.batch)
+                page: Any = self._redis.xrange(JOURNAL_KEY, start, count=self._batch)
             if not page:
                 return
             yield from _entries(page)
@@ -468,7 +480,7 @@ class Journal:
             self._room_until = time.monotonic() + ROOM_CHECK
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
-        held = 2 * self.batch  # of a task that writes a batch and prepares the next one
+        held = 2 * self._batch  # of a task that writes a batch and prepares the next one
         rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", held, consumer, idle)
         return [Delivery(row["message_id"].decode(), row["times_delivered"], idle or 0) for row in rows]
 

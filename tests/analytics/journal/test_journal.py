@@ -112,6 +112,16 @@ def test_one_wake_up_is_owed_for_four_waiting_batches(held: Journal, redis: Redi
     assert held.wake_ups_owed() == 1
 
 
+def test_large_events_make_small_batches_until_they_are_over(held: Journal):
+    append(held, [b"x" * 1_000_000] * 9)
+    assert (len(held.claim("a")), held.has_more) == (9, False)
+    append(held, [b"x" * 1_000_000] * 9)
+    assert (len(held.claim("a")), held.has_more) == (8, True)
+    append(held, [b"x"] * 20)
+    assert (len(held.claim("a")), held.has_more) == (8, True)
+    assert (len(held.claim("a")), held.has_more) == (13, False)
+
+
 def test_an_entry_of_another_program_keeps_its_fields(held: Journal, redis: Redis):
     redis.xadd(JOURNAL_KEY, {"what": "is this"})
     assert raws(held.claim("a")) == [b"{b'what': b'is this'}"]
