@@ -18,8 +18,10 @@ Callers must handle Unavailable: run the task again under the same consumer name
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,6 +56,8 @@ log = structlog.get_logger()
 # deaths is not delivered a fifth time.
 GROUP_SIZES = {0: 1000, 1: 32}
 MOST_DEATHS = 4
+# Seconds after which a task begins no further batch, because other tasks wait. Celery stops a task after 25 s.
+LONGEST_RUN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ class Stores:
 
 
 def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> Outcome:
-    """Store the entries that an earlier run under this name left, or abandoned entries, or one batch of new entries.
+    """Store the entries that an earlier run under this name left, or abandoned entries, or new entries until none wait
+    or LONGEST_RUN is over.
 
     Set `is_retry` if the previous run raised Unavailable. Its entries then count no death, even if Redis was
     unreachable and the previous run could not hand them back. Raises Unavailable: run again under the same name.
@@ -114,7 +119,7 @@ def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> O
     elif stores.journal.is_retry_waiting():
         return Outcome(waiting="mongodb")  # do not claim what cannot be stored; the journal keeps it
     else:
-        outcome = _store(stores, consumer, stores.journal.claim(consumer))
+        outcome = _store_new(stores, consumer)
     if outcome.is_some():
         log.info("events_stored", **outcome.as_result())
     return outcome
@@ -138,17 +143,58 @@ def _store_redelivered(stores: Stores, consumer: str, deliveries: Sequence[Deliv
     return outcome
 
 
+def _store_new(stores: Stores, consumer: str) -> Outcome:
+    """While a thread writes a batch and settles it, the next batch is claimed and prepared. A process that dies then
+    held two batches, and both are delivered again.
+    """
+    end = time.monotonic() + LONGEST_RUN
+    entries = stores.journal.claim(consumer)
+    if not stores.journal.has_more:
+        return _store(stores, consumer, entries)
+    outcome, following = Outcome(), list[Entry]()
+    writer = ThreadPoolExecutor(1, "write")
+    try:
+        prepared = _prepare(stores, entries)
+        while entries:
+            writing = writer.submit(_finish, stores, prepared)
+            following = stores.journal.claim(consumer) if stores.journal.has_more and time.monotonic() < end else []
+            prepared = _prepare(stores, following)
+            outcome += writing.result()
+            entries, following = following, []
+    except Unavailable:
+        _hand_back(stores, consumer, [*entries, *following])
+        raise
+    finally:
+        writer.shutdown(wait=False)  # a task that is out of time does not wait for MongoDB
+    return outcome
+
+
 def _store(stores: Stores, consumer: str, entries: Sequence[Entry], *, is_redelivery: bool = False) -> Outcome:
     try:
-        return _settle(stores, *_write(stores, entries, is_redelivery))
+        return _finish(stores, _prepare(stores, entries, is_redelivery=is_redelivery))
     except Unavailable:
-        with suppress(Unavailable):
-            stores.journal.hand_back(consumer, entries)  # an unreachable store must not count against an event
+        _hand_back(stores, consumer, entries)
         raise
 
 
-def _write(stores: Stores, entries: Sequence[Entry], is_redelivery: bool) -> tuple[list[Settlement], list[Death]]:
-    """Write the events and the dead letters. `is_redelivery`: an earlier delivery may have stored some events."""
+def _hand_back(stores: Stores, consumer: str, entries: Sequence[Entry]) -> None:
+    """An unreachable store must not count against an event."""
+    with suppress(Unavailable):
+        stores.journal.hand_back(consumer, entries)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Entries that were read and enriched: the events to store, and what became of the others."""
+
+    now: datetime
+    good: list[tuple[Entry, Event]]
+    settlements: list[Settlement]
+    deaths: list[Death]
+
+
+def _prepare(stores: Stores, entries: Sequence[Entry], *, is_redelivery: bool = False) -> _Batch:
+    """Read and enrich the events. `is_redelivery`: an earlier delivery may have stored some of them."""
     valid: list[tuple[Entry, Event]] = []
     deaths: list[Death] = []
     now = stores.now()
@@ -161,7 +207,12 @@ def _write(stores: Stores, entries: Sequence[Entry], is_redelivery: bool) -> tup
             if entry.replay and event.sequence is None:
                 event = replace(event, sequence=entry.replay.sequence)
             valid.append((entry, event))
-    good, settlements = _enrich(stores, valid, is_redelivery)
+    return _Batch(now, *_enrich(stores, valid, is_redelivery), deaths)
+
+
+def _finish(stores: Stores, batch: _Batch) -> Outcome:
+    """Write the events and the dead letters, and settle the entries."""
+    now, good, deaths = batch.now, batch.good, batch.deaths
     written = [(entry.entry_id, event) for entry, event in good]
     result = stores.events.store(written, now)
     if received := [event.received_at for _, event in good if event.exported_id is None]:
@@ -179,12 +230,13 @@ def _write(stores: Stores, entries: Sequence[Entry], is_redelivery: bool) -> tup
         stores.sign_ins.note(left, now)
     # An event that an earlier delivery stored counts as stored, even if it was removed and sent again since.
     duplicate = {good[index][0].entry_id for index in result.duplicate} - gone.originals | gone.duplicates
-    for index, (entry, event) in enumerate(good):
-        if index not in refused:
-            outcome = DUPLICATE if entry.entry_id in duplicate else STORED
-            settlements.append(Settlement(entry, outcome, _account(entry, event)))
+    settlements = batch.settlements + [
+        Settlement(entry, DUPLICATE if entry.entry_id in duplicate else STORED, _account(entry, event))
+        for index, (entry, event) in enumerate(good)
+        if index not in refused
+    ]
     stores.dead_letters.resolve([settled.entry.replay.letter for settled in settlements if settled.entry.replay], now)
-    return settlements, deaths
+    return _settle(stores, settlements, deaths)
 
 
 def _enrich(

@@ -372,7 +372,7 @@ class Settings:
         "str", "auto", "accepted events of one site, in the same form; `auto` is 120000/minute in production", RATE
     )
     store_batch: int = setting(
-        "int", 1000, "the largest number of events that one task stores", validate.Range(1, 10000)
+        "int", 1000, "the largest number of events in a batch. A task holds up to two batches", validate.Range(1, 10000)
     )
     most_waiting: int = setting(
         "int", 2_000_000, "if so many events wait in the journal, the collector refuses more", POSITIVE

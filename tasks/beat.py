@@ -1,6 +1,6 @@
 """The scheduler of beat. Every second it sends the wake-ups that are owed, and none if nothing waits.
 
-One wake-up is owed for each batch of events in the journal, less those that are already in Celery's queue. Every five
+One wake-up is owed for four batches of events in the journal, less those that are already in Celery's queue. Every five
 seconds beat also sends a task to build segments, if one is due and no such task waits, a task to finish erasures, if
 one is unfinished, and tasks to send notifications and to assign visits, if any are due. So an idle system runs only the
 tasks of the ledger, the samples, the sites and the rules (each minute), of rules that count events (every five
@@ -40,6 +40,8 @@ from tasks.visitors import assign_visits
 
 log = structlog.get_logger()
 
+# Seconds for which builds of segments wait while many events wait: a build occupies a process that could store them.
+BUILDS_WAIT = 30.0
 _MOST_AT_ONCE = 50  # per second. It is above any worker's speed, and few enough to publish within a second.
 
 # Touched at least every second (beat_max_loop_interval). docker-compose.yml checks it to see that beat does not hang.
@@ -82,6 +84,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._services = Services(settings, BEAT)
         self._consumer = f"beat-{new_id()}"
+        self._caught_up = time.monotonic()  # when the workers were last not behind
         super().__init__(*args, **kwargs)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
@@ -112,7 +115,8 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
             if task == store_events.name:
                 return min(ours.journal.wake_ups_owed(), _MOST_AT_ONCE)
             if task == build_segments.name:
-                return int(ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and ours.due_builds.is_any())
+                is_free = ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and not self._must_catch_up()
+                return int(is_free and ours.due_builds.is_any())
             if task in (send_notifications.name, assign_visits.name):
                 waiting = ours.sign_ins if task == assign_visits.name else ours.notifications
                 return int(waiting.is_any_due(ours.now()))
@@ -122,3 +126,10 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
             log.warning("wake_up_not_sent", task=task, error=str(error))
             return 0
         return 1
+
+    def _must_catch_up(self) -> bool:
+        """Whether all processes should store events. Raises Unavailable."""
+        if not self._services.journal.is_behind():
+            self._caught_up = time.monotonic()
+            return False
+        return time.monotonic() - self._caught_up < BUILDS_WAIT

@@ -1,4 +1,4 @@
-"""The wake-up: `store_events` moves a batch of events from the journal to MongoDB. `WakeUps` sends it.
+"""The wake-up: `store_events` moves events from the journal to MongoDB, batch by batch. `WakeUps` sends it.
 
 The task carries no events: they are in the journal. So a wake-up that is lost, repeated or late does no harm. Celery
 loses some (measured: 57 of 21,272 when workers are killed), therefore beat also sends those that are owed.
@@ -32,7 +32,8 @@ log = structlog.get_logger()
     retry_jitter=True,
 )
 def store_events(self: Task, timed_out: bool = False) -> dict[str, int | str]:
-    """Stores a batch. A retry and a redelivery keep the task's id, which identifies the events that it had taken.
+    """Stores what waits, for about a second. A retry and a redelivery keep the task's id, which identifies the events
+    that it had taken.
 
     `timed_out`: an earlier run took too long. An event may be the cause, so that run counts as a crash.
     """

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+import regex
 from is_bot import Bots
 from ua_parser.core import Domain, Resolver
 from ua_parser.loaders import load_builtins
@@ -140,7 +141,7 @@ def _is_bot(text: str) -> bool:
 def _has_word_of_bot(text: str) -> bool:
     if not BROWSING.match(text):
         return CRAWLING.search(text) is not None
-    return _bots().is_bot(text) and not NO_BOTS.search(text)
+    return _bots().has_word_in(text) and not NO_BOTS.search(text)
 
 
 def _ai_crawler(text: str) -> str | None:
@@ -192,6 +193,32 @@ def _name_in(pattern: str) -> str:
     return found[0].replace(" ", "-") if found else "other"
 
 
+class BotPatterns:
+    """isbot's patterns. It joins them into one expression of 209 alternatives, which takes 300 µs for the user agent of
+    a browser. Looking for each by itself takes 20.
+    """
+
+    def __init__(self) -> None:
+        self._bots = Bots()
+        every = sorted(self._bots.patterns)
+        self._words = [each for each in every if regex.escape(each, special_only=True) == each]
+        at_begin = [each for each in every if each.startswith("^")]
+        self._at_begin = regex.compile("|".join(at_begin), regex.IGNORECASE)
+        others = set(every) - {*self._words, *at_begin}
+        self._others = [regex.compile(each, regex.IGNORECASE) for each in sorted(others)]
+
+    def has_word_in(self, text: str) -> bool:
+        """Whether any pattern matches, as Bots.is_bot says."""
+        if not text.isascii():  # other letters may be equal to ASCII if case is ignored
+            return bool(self._bots.is_bot(text))
+        lower = text.lower()
+        return (
+            any(word in lower for word in self._words)
+            or self._at_begin.match(text) is not None
+            or any(each.search(text) for each in self._others)
+        )
+
+
 @cache
-def _bots() -> Bots:
-    return Bots()
+def _bots() -> BotPatterns:
+    return BotPatterns()

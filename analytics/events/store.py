@@ -1,5 +1,5 @@
-"""Events in MongoDB, the system of record. Only this module, analytics/events/columns.py and
-analytics/events/bson_columns.py know MongoDB's names of an event's fields.
+"""Events in MongoDB, the system of record. Only this module, analytics/events/documents.py,
+analytics/events/columns.py and analytics/events/bson_columns.py know MongoDB's names of an event's fields.
 
 Storing may be repeated: a duplicate `_id` is the same event again. If MongoDB refuses an event because of the event
 itself, `store` returns a `Refusal`. Callers must handle Unavailable, raised if MongoDB is unreachable, slow or changing
@@ -7,53 +7,41 @@ its primary.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from itertools import groupby
-from operator import attrgetter, itemgetter
-from typing import Any, TypeVar
+from operator import itemgetter
+from typing import Any
 from uuid import UUID
 
 import pymongo
-from bson import Decimal128
-from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 
 from analytics.batched import batched
 from analytics.events.account import Account
-from analytics.events.arrival import arrival_of, id_of, place_of
+from analytics.events.arrival import arrival_of, place_of
 from analytics.events.backfill import Backfill
 from analytics.events.dirty_hours import DirtyHours
-from analytics.events.event import DESCRIBED, Event, Revenue
-from analytics.events.stored_props import as_sent, stored_form
+from analytics.events.documents import UNSENDABLE, DocumentWriter, event_of
+from analytics.events.event import Event, sequence_of
 from analytics.interval import as_ms
 from analytics.mongodb import WRITE_LIMIT, reading
 from analytics.unavailable import raising_unavailable
 
 DUPLICATE_KEY = 11000
-DOCUMENT_TOO_LARGE = 10334  # reported by the server for a whole batch
 # The codes with which MongoDB refuses a document because of its content: duplicate key, bad value, type mismatch,
 # invalid id, failed validation, too large. Any other code is a problem of the deployment, and the event waits.
-OWN_FAULTS = {DUPLICATE_KEY, 2, 14, 53, 121, DOCUMENT_TOO_LARGE}
+OWN_FAULTS = {DUPLICATE_KEY, 2, 14, 53, 121, 10334}
 # One secondary index, because each costs about a third of the insert rate. It lets a day's report read only that day's
 # documents.
 INDEXES = {"site_time": [("site_id", 1), ("timestamp", 1)]}
-# Exceptions that the driver raises before it sends the batch: an int over 64 bits, half a surrogate pair, NUL in a key,
-# a document over 16 MB.
-UNSENDABLE = (BSONError, OverflowError, ValueError)
 COUNT_LIMIT = 10_000  # ms for one count; a million events take 260 ms
 READ_AT_ONCE = 200  # events; a reader holds no more of MongoDB's data in memory, 16 MB of BSON at most
-
-# The fields that MongoDB holds under the same name, if the event has them.
-_OPTIONAL = ("sequence", "exported_id", "import_id", "hostname", "path", "user_id", "visitor_id", "engagement_time",
-             "scroll_depth")  # fmt: skip
-_optional_of = attrgetter(*_OPTIONAL)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +90,7 @@ class EventStore:
             self._make_indexes()
             is_there = self._imported_already([event for _, event in events])
             left = [n for n in range(len(events)) if n not in is_there]
-            stored = self._insert([_document(*events[n], created_at) for n in left]).at(left) + Stored(is_there)
+            stored = self._insert([events[n] for n in left], created_at).at(left) + Stored(is_there)
             refused = {refusal.index for refusal in stored.refused}
             # Mark duplicates too: an earlier delivery may have inserted them and died before it marked them.
             unmarked = refused | is_there
@@ -166,14 +154,14 @@ class EventStore:
             for _, alike in groupby(cursor.sort(order), key=itemgetter("timestamp")):
                 # Thousands of events with one timestamp are sorted in pieces of READ_AT_ONCE, so memory is bounded.
                 for some in batched(alike, READ_AT_ONCE):
-                    yield from map(_event, sorted(some, key=place_of))
+                    yield from map(event_of, sorted(some, key=place_of))
 
     def get(self, ids: Iterable[Any]) -> Iterator[Event]:
         """Yield the events with these `_id`s that still exist, in this order. Raises Unavailable."""
         for some in batched(ids, READ_AT_ONCE):
             with raising_unavailable("mongodb", PyMongoError):
                 found = {document["_id"]: document for document in self._events.find({"_id": {"$in": some}})}
-            yield from (_event(found[key]) for key in some if key in found)
+            yield from (event_of(found[key]) for key in some if key in found)
 
     def _imported_already(self, events: Sequence[Event]) -> frozenset[int]:
         """The indexes of events that return to the site from which they were exported, and that still exist there."""
@@ -184,53 +172,52 @@ class EventStore:
         there = {(document["_id"], document.get("site_id")) for document in found}
         return frozenset(n for n, event in imported.items() if (event.exported_id, event.site_id) in there)
 
-    def _insert(self, documents: Sequence[dict[str, Any]], first: int = 0) -> Stored:
-        """`first` is the index of the first document in the whole batch. A document that cannot be sent is found by
-        halving.
-        """
-        if not documents:
-            return Stored()
+    def _insert(self, events: Sequence[tuple[str, Event]], created_at: datetime) -> Stored:
+        writer = DocumentWriter(created_at)
+        documents: list[Any] = []
+        sent: list[int] = []
+        refused: list[Refusal] = []
+        for n, (entry_id, event) in enumerate(events):
+            try:
+                documents.append(RawBSONDocument(writer.write(entry_id, event)))
+                sent.append(n)
+            except UNSENDABLE as error:
+                refused.append(Refusal(n, f"{type(error).__name__}: {error}"[:500]))
         try:
-            self._events.insert_many(documents, ordered=False)
+            if documents:
+                self._events.insert_many(documents, ordered=False)
         except BulkWriteError as error:
             faults = error.details["writeErrors"]
             if error.details["writeConcernErrors"] or any(fault["code"] not in OWN_FAULTS for fault in faults):
                 raise  # the documents may be stored, but this is not proven; or no event is the cause
-            return self._sort_out(documents, first, faults)
-        except (*UNSENDABLE, OperationFailure) as error:
-            if isinstance(error, OperationFailure) and error.code != DOCUMENT_TOO_LARGE:
-                raise
-            if len(documents) == 1:
-                return Stored(refused=[Refusal(first, f"{type(error).__name__}: {error}"[:500])])
-            half = len(documents) // 2
-            return self._insert(documents[:half], first) + self._insert(documents[half:], first + half)
-        return Stored()
+            return self._sort_out([events[n] for n in sent], faults).at(sent) + Stored(refused=refused)
+        return Stored(refused=refused)
 
-    def _sort_out(self, documents: Sequence[dict[str, Any]], first: int, faults: Sequence[dict[str, Any]]) -> Stored:
+    def _sort_out(self, events: Sequence[tuple[str, Event]], faults: Sequence[dict[str, Any]]) -> Stored:
+        """Tell the events that MongoDB refused from those that exist already, by the errors of their documents."""
         there: list[int] = []
         refused = []
         for fault in faults:
             if fault["code"] == DUPLICATE_KEY and "_id" in fault.get("keyPattern", {"_id": 1}):
                 there.append(fault["index"])
             else:
-                refused.append(Refusal(first + fault["index"], f"{fault['code']}: {fault['errmsg']}"[:500]))
-        ids = [documents[index]["_id"] for index in there]
-        which = {"_id": {"$in": ids}}
-        found = self._events.find(which, {"entry_id": 1, "sequence": 1}) if ids else ()
+                refused.append(Refusal(fault["index"], f"{fault['code']}: {fault['errmsg']}"[:500]))
+        which = {"_id": {"$in": [events[n][1].id for n in there]}}
+        found = self._events.find(which, {"entry_id": 1, "sequence": 1}) if there else ()
         stored = {document["_id"]: document for document in found}
-        others = [n for n in there if stored.get(documents[n]["_id"], {}).get("entry_id") != documents[n]["entry_id"]]
-        there_still = (n for n in others if documents[n]["_id"] in stored)
-        self._keep_first_arrival([(stored[documents[n]["_id"]], documents[n]) for n in there_still])
-        return Stored(frozenset(first + n for n in others), refused)
+        others = [n for n in there if stored.get(events[n][1].id, {}).get("entry_id") != events[n][0]]
+        there_still = (events[n] for n in others if events[n][1].id in stored)
+        self._keep_first_arrival([(stored[event.id], event.sequence or sequence_of(x)) for x, event in there_still])
+        return Stored(frozenset(others), refused)
 
-    def _keep_first_arrival(self, duplicates: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    def _keep_first_arrival(self, duplicates: Iterable[tuple[dict[str, Any], str]]) -> None:
         """Give an event that was sent twice the place of its first arrival, no matter which was stored first.
-        `duplicates` pairs each stored document with the document that came again.
+        `duplicates` pairs each stored document with the sequence of the event that came again.
         """
         earlier = [
             UpdateOne({"_id": stored["_id"]}, {"$min": {"sequence": sequence}})
-            for stored, document in duplicates
-            if (sequence := arrival_of(document)) < arrival_of(stored)
+            for stored, sequence in duplicates
+            if sequence < arrival_of(stored)
         ]
         if earlier:
             self._events.bulk_write(earlier, ordered=False)
@@ -241,71 +228,3 @@ class EventStore:
                 self._events.create_index(keys, name=name)
             self._backfill.note_if_there_is_none()
             self._indexed = True
-
-
-def _document(entry_id: str, event: Event, created_at: datetime) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "_id": event.id,
-        "entry_id": entry_id,
-        "site_id": event.site_id,
-        "event_type": event.event_type,
-        "timestamp": event.occurred_at,
-        "received_at": event.received_at,
-        "created_at": created_at,
-    }
-    optional = zip(_OPTIONAL, _optional_of(event), strict=True)
-    document |= {name: value for name, value in optional if value is not None}
-    if event.described:
-        document |= event.described
-    if not event.interactive:
-        document["interactive"] = False
-    if event.revenue:
-        document["revenue"] = _revenue(event.revenue)
-    if event.props is not None:
-        document["props"] = stored_form(event.props)
-    if event.clamped:
-        document["clamped"] = True
-    return document
-
-
-def _event(document: Mapping[str, Any]) -> Event:
-    moment = document["timestamp"]
-    described = {name: text for name in DESCRIBED if (text := _of_type(document, name, str))}
-    return Event(
-        id=id_of(document["_id"]),
-        site_id=document["site_id"],
-        event_type=_of_type(document, "event_type", str) or "",
-        occurred_at=moment,
-        received_at=_of_type(document, "received_at", datetime) or moment,
-        hostname=_of_type(document, "hostname", str),
-        path=_of_type(document, "path", str),
-        user_id=_of_type(document, "user_id", str),
-        visitor_id=_of_type(document, "visitor_id", str),
-        described=described or None,
-        interactive=_of_type(document, "interactive", bool) is not False,
-        engagement_time=_of_type(document, "engagement_time", int),
-        scroll_depth=_of_type(document, "scroll_depth", int),
-        revenue=_read_revenue(document.get("revenue")),
-        props=as_sent(document.get("props")),
-        clamped=_of_type(document, "clamped", bool) is True,
-        sequence=arrival_of(document),
-        exported_id=_of_type(document, "exported_id", UUID),
-    )
-
-
-def _of_type(document: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
-    value = document.get(name)
-    if isinstance(value, bool) and kind is int:
-        return None
-    return value if isinstance(value, kind) else None
-
-
-def _read_revenue(value: object) -> Revenue | None:
-    match value:
-        case {"amount": Decimal128() as amount, "currency": str(currency)} if amount.to_decimal().is_finite():
-            return Revenue(amount.to_decimal(), currency)
-    return None
-
-
-def _revenue(revenue: Revenue) -> dict[str, Any]:
-    return {"amount": Decimal128(revenue.amount), "currency": revenue.currency}

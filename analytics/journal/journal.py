@@ -48,10 +48,14 @@ GROUP = "workers"
 FIELD = b"event"
 FULL = 0.85  # of Redis's maxmemory; above it the collector refuses events, and workers drain the journal
 NO_ROOM = 0.95  # of Redis's maxmemory; above it Redis may refuse what a Celery worker needs
+# Bytes of a batch, if its events are as large as those of the batch before. Larger events make smaller batches.
+CLAIMED_BYTES = 8_000_000
+# How many batches one wake-up is for, because a task stores several (analytics/pipeline.py).
+BATCHES_OF_A_TASK = 4
 # seconds between two checks; events admitted in between are small compared with the rest of maxmemory
 ROOM_CHECK = 0.25
 
-# How many wake-ups are owed: one for each waiting batch, minus those in Celery's queue.
+# How many wake-ups are owed: one for ARGV[1] waiting entries, minus those in Celery's queue.
 OWED = "return math.ceil(redis.call('XLEN', KEYS[1]) / ARGV[1]) - redis.call('LLEN', KEYS[2])"
 APPEND = (
     COUNT_LUA
@@ -92,26 +96,27 @@ hold(KEYS[2], ARGV[1], #ARGV[2], 1)
 # Ack and delete in one script: Redis refuses MULTI when it is full, but not these commands, nor the counting once they
 # have begun. An entry that another task settled is not acked again, and so not counted again. Consumers that hold
 # nothing are deleted too: this one and those of vanished tasks. This happens in the same call, so that no entry is
-# delivered to them in between (deleting a consumer forgets what it holds).
+# delivered to them in between (deleting a consumer forgets what it holds). If another task settled some of the entries,
+# the bytes of the others are an estimate. It ends when no entry waits.
 SETTLE = (
     COUNT_LUA
     + HOLD
     + """
 local i = 2
 while i <= #ARGV do
-  local account, outcome, uncounted, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3])
-  local settled, bytes = 0, 0
-  for j = i + 4, i + 3 + n do
-    if redis.call('XACK', KEYS[1], ARGV[1], ARGV[j]) == 1 then settled, bytes = settled + 1, bytes + ARGV[j + n] end
+  local account, outcome, uncounted, n, bytes = ARGV[i], ARGV[i + 1], ARGV[i + 2], tonumber(ARGV[i + 3]), ARGV[i + 4]
+  local settled = 0
+  for first = i + 5, i + 4 + n, 500 do
+    local last = math.min(first + 499, i + 4 + n)
+    settled = settled + redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, first, last))
+    redis.call('XDEL', KEYS[1], unpack(ARGV, first, last))
   end
-  for first = i + 4, i + 3 + n, 500 do
-    redis.call('XDEL', KEYS[1], unpack(ARGV, first, math.min(first + 499, i + 3 + n)))
-  end
+  bytes = math.floor(bytes * settled / n)
   if settled > 0 then
     count(account, outcome, settled)
-    if uncounted == '1' then count(account, 'accepted', settled) else hold(KEYS[2], account, -bytes, -settled) end
+    if uncounted == '1' then count(account, 'accepted', settled) else hold(KEYS[2], account, 0 - bytes, -settled) end
   end
-  i = i + 4 + 2 * n
+  i = i + 5 + n
 end
 if redis.call('XLEN', KEYS[1]) == 0 then redis.call('DEL', KEYS[2]) end
 for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
@@ -210,8 +215,8 @@ class Delivery:
 
 
 class Journal:
-    """The journal in Redis. `batch` is the most entries that one claim takes. `queue` is the Redis key of Celery's
-    queue of wake-ups. If `most_waiting` entries wait, the collector refuses more.
+    """The journal in Redis. `batch` is the most entries that one claim takes. A task holds up to two batches. `queue`
+    is the Redis key of Celery's queue of wake-ups. If `most_waiting` entries wait, the collector refuses more.
 
     After a failure, every append fails at once for `retry_pause` seconds, so that requests do not queue for a Redis
     that accepts connections and does not answer. `replicas` is how many replicas must hold an append before it returns,
@@ -237,7 +242,9 @@ class Journal:
         self._redis = redis
         self._most_waiting = most_waiting
         self._queue = queue
-        self._batch = batch
+        self._batch = self._next_batch = batch
+        self.has_more = True  # whether entries may be left after the last claim
+        self._events_of_a_task = batch * BATCHES_OF_A_TASK
         self._claim_idle_ms = int(claim_idle * 1000)
         self._replicas = replicas
         self._breaker = Breaker("redis", RedisError, retry_pause, opened=_log_failure)
@@ -265,7 +272,7 @@ class Journal:
         groups: defaultdict[tuple[Account, str], list[Line]] = defaultdict(list)
         for line in lines:
             groups[line.account, line.name].append(line)
-        args: list[Any] = [self._batch]
+        args: list[Any] = [self._events_of_a_task]
         for (account, name), some in groups.items():
             events = [x.event for x in some if x.event]
             args += [str(account), name, sum(x.count for x in some), len(events), *events]
@@ -303,7 +310,7 @@ class Journal:
     def wake_ups_owed(self) -> int:
         """Return how many more tasks should be queued; none if it is 0 or less. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
-            return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._batch]))
+            return int(self._owed(keys=[JOURNAL_KEY, self._queue], args=[self._events_of_a_task]))
 
     def tasks_waiting(self, queue: str) -> int:
         """Return how many tasks wait for a worker in this Celery queue. Raises Unavailable."""
@@ -330,10 +337,15 @@ class Journal:
             return self._pending(idle=self._claim_idle_ms)
 
     def claim(self, consumer: str) -> list[Entry]:
-        """Claim new entries, at most one batch. Raises Unavailable."""
+        """Claim new entries, at most one batch. `has_more` then says whether more may wait. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
-            reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._batch)
-        return list(_entries(reply[0][1] if reply else []))
+            reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._next_batch)
+        found = reply[0][1] if reply else []
+        self.has_more = len(found) == self._next_batch
+        entries = list(_entries(found))
+        if size := sum(len(entry.raw) for entry in entries):
+            self._next_batch = max(1, min(self._batch, CLAIMED_BYTES * len(entries) // size))
+        return entries
 
     def take(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Entry]:
         """Deliver these entries again, to this consumer. Entries that another consumer has taken in the meantime are
@@ -390,9 +402,8 @@ class Journal:
             groups[settlement.account, settlement.outcome, uncounted].append(settlement.entry)
         args: list[Any] = [GROUP]
         for (account, outcome, uncounted), entries in groups.items():
-            args += [str(account), outcome, int(uncounted), len(entries)]
+            args += [str(account), outcome, int(uncounted), len(entries), sum(len(x.raw) for x in entries)]
             args += [x.entry_id for x in entries]
-            args += [len(x.raw) for x in entries]
         with raising_unavailable("redis", RedisError):
             self._settle(keys=[JOURNAL_KEY, HELD], args=args)
 
@@ -400,6 +411,10 @@ class Journal:
         """Return the number of unsettled entries, including held entries. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             return int(self._redis.xlen(JOURNAL_KEY))
+
+    def is_behind(self) -> bool:
+        """Whether more events wait than one task stores. Raises Unavailable."""
+        return self.waiting() > self._events_of_a_task
 
     def is_full(self) -> bool:
         """Whether Redis has no room for Celery to publish, take and ack tasks. Raises Unavailable."""
@@ -480,7 +495,8 @@ class Journal:
             self._room_until = time.monotonic() + ROOM_CHECK
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
-        rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", self._batch, consumer, idle)
+        held = 2 * self._batch  # of a task that writes a batch and prepares the next one
+        rows: Any = self._redis.xpending_range(JOURNAL_KEY, GROUP, "-", "+", held, consumer, idle)
         return [Delivery(row["message_id"].decode(), row["times_delivered"], idle or 0) for row in rows]
 
     def _make_group(self) -> None:

@@ -42,7 +42,7 @@ class Contender:
     roots: dict[str, list[psutil.Process]]
 
     def processes(self, part: str) -> list[psutil.Process]:
-        found = self.roots[part]
+        found = [root for root in self.roots[part] if root.is_running()]  # a worker replaces its processes
         return list({each.pid: each for root in found for each in (root, *root.children(recursive=True))}.values())
 
     def cpu_seconds(self) -> dict[str, float]:

@@ -311,6 +311,80 @@ def test_a_held_entry_that_is_deleted_by_hand_is_forgotten(stores: Stores, redis
     assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 0
 
 
+@pytest.fixture
+def small(stores: Stores, redis: Redis) -> Stores:
+    """Stores with batches of five events, and twelve events that wait."""
+    journal = Journal(redis, queue="events", batch=5, claim_idle=0)
+    append(journal, *[{"event_id": f"{n}"} for n in range(12)])
+    return replace(stores, journal=journal)
+
+
+def test_a_task_stores_several_batches_and_claims_the_next_one_while_it_writes(small: Stores, database: Database):
+    waiting: list[int] = []
+    store = small.events.store
+
+    def store_late(events: list[tuple[str, Event]], at: datetime) -> Stored:
+        wait_for(lambda: len(small.journal.held("task")) > 5 or len(events) < 5, "the next batch")
+        waiting.append(len(small.journal.held("task")))
+        return store(events, at)
+
+    small.events.store = store_late
+    assert store_waiting(small, "task") == Outcome(stored=12)
+    assert waiting == [10, 7, 2]
+    assert database["events"].count_documents({}) == 12
+    assert small.journal.waiting() == 0
+
+
+@pytest.mark.parametrize("dies_after", [0, 1], ids=["before the write", "after the write"])
+def test_a_process_that_dies_with_two_batches_loses_and_doubles_nothing(
+    small: Stores, database: Database, dies_after: int
+):
+    store, small.events.store = small.events.store, _die_after(small.events.store, dies_after)
+    with pytest.raises(KeyboardInterrupt):
+        store_waiting(small, "task")
+    small.events.store = store
+    left = small.journal.held("task")
+    assert {delivery.deaths for delivery in left} == {1}
+    assert store_waiting(small, "task").stored == len(left)
+    store_waiting(small, "another task")
+    assert database["events"].count_documents({}) == 12
+    assert small.journal.waiting() == 0
+
+
+def test_two_batches_that_cannot_be_written_are_handed_back(small: Stores, database: Database):
+    store, small.events.store = small.events.store, _be_away
+    with pytest.raises(Unavailable):
+        store_waiting(small, "task")
+    small.events.store = store
+    assert [delivery.deaths for delivery in small.journal.held("task")] == [0] * 10
+    assert store_waiting(small, "task", is_retry=True) == Outcome(stored=10)
+    assert store_waiting(small, "task") == Outcome(stored=2)
+    assert database["events"].count_documents({}) == 12
+
+
+def test_if_the_next_batch_cannot_be_claimed_the_first_one_is_stored_once(small: Stores, database: Database):
+    claim, claimed = small.journal.claim, iter([small.journal.claim])
+    small.journal.claim = lambda consumer: next(claimed, _be_away)(consumer)  # noqa: PLW0108 another function each time
+    with pytest.raises(Unavailable):
+        store_waiting(small, "task")
+    small.journal.claim = claim
+    wait_for(lambda: small.journal.waiting() == 7, "the end of the write")
+    assert store_waiting(small, "task", is_retry=True) == Outcome(stored=7)
+    assert database["events"].count_documents({}) == 12
+    assert small.journal.waiting() == 0
+
+
+def _die_after(store: Callable, times: int) -> Callable:
+    calls = iter(range(times))
+
+    def store_or_die(events: list[tuple[str, Event]], at: datetime) -> Stored:
+        if next(calls, None) is None:
+            raise KeyboardInterrupt
+        return store(events, at)
+
+    return store_or_die
+
+
 def test_a_failure_of_the_deployment_counts_against_no_event(stores: Stores, database: Database):
     append(stores.journal, {})
     admin = database.client.admin

@@ -4,16 +4,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 from celery.beat import ScheduleEntry
+from pymongo.database import Database
+from redis import Redis
 
+from analytics.journal.journal import JOURNAL_KEY
 from config.celery import celery_settings
 from config.settings import Settings
 from tasks import app
-from tasks.beat import OwedScheduler
+from tasks.beat import BUILDS_WAIT, OwedScheduler
+from tasks.segments import build_segments
 from tests.support.running_system import own_environment
+from tests.support.services import make_services
 
 SCHEDULE = celery_settings(Settings())["beat_schedule"]
 
@@ -62,6 +68,21 @@ def test_a_jump_of_the_wall_clock_neither_stops_beat_nor_makes_it_send_everythin
     for due in (before, after):
         assert set(due) == {"store-events"}, "nothing else has an interval this short"
         assert due["store-events"] in (1, 2, 3)
+
+
+def test_builds_wait_while_many_events_wait_but_not_for_long(settings: Settings, redis: Redis, database: Database):
+    scheduler = Watched()
+    scheduler._services = make_services(replace(settings, store_batch=1), redis=redis, database=database)
+    assert scheduler._owed(build_segments.name) == 1
+    for _ in range(5):
+        redis.xadd(JOURNAL_KEY, {"event": "x"})
+    assert scheduler._owed(build_segments.name) == 0
+    scheduler._caught_up -= BUILDS_WAIT
+    assert scheduler._owed(build_segments.name) == 1
+    redis.delete(JOURNAL_KEY)
+    assert scheduler._owed(build_segments.name) == 1
+    redis.xadd(JOURNAL_KEY, {"event": "x"})
+    assert scheduler._owed(build_segments.name) == 1, "one task stores them"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ import time
 
 import pytest
 from crawleruseragents import CRAWLER_USER_AGENTS_DATA
+from hypothesis import given
+from hypothesis import strategies as st
+from is_bot import Bots
 
-from analytics.enrichment.user_agents import FURTHER_AI_CRAWLERS, Agent, agent_of, ai_crawlers
+from analytics.enrichment.user_agents import FURTHER_AI_CRAWLERS, Agent, BotPatterns, agent_of, ai_crawlers
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"
 IOS = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_7 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko)"
@@ -148,6 +151,25 @@ def test_the_bots_that_are_known_by_name_are_found():
     assert len(examples) > 2000
     assert sum(agent_of(example).is_bot for example in browsers) >= 0.99 * len(browsers)
     assert sum(agent_of(example).is_bot for example in examples) >= 0.75 * len(examples)
+
+
+PIECES = (
+    "Mozilla/5.0 ", "Mozilla/5.0 (", "cu", "bot", "BOTS", "_", "news", "google", "app", " channel/", "http", "lib",
+    "/1.0", ".ai", ".com", ";", " a", "()", "|", "@a.", "wget", "agent", "K", "\u212a", "\u017f", "a" * 50,
+)  # fmt: skip
+
+
+patterns, isbot = BotPatterns(), Bots()
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=6).map("".join))
+def test_each_pattern_by_itself_finds_what_isbot_finds(text: str):
+    assert patterns.has_word_in(text) == isbot.is_bot(text)
+
+
+def test_each_pattern_by_itself_finds_the_examples_that_isbot_finds():
+    examples = {example for each in CRAWLER_USER_AGENTS_DATA for example in each.get("instances", [])}
+    assert [x for x in examples if patterns.has_word_in(x) != isbot.is_bot(x)] == []
 
 
 @pytest.mark.parametrize("piece", ["Mozilla/5.0 ", "(", "a" * 50 + "/1.0 ", "Android;", "\N{SNOWMAN}", "\x00", "bot-_"])

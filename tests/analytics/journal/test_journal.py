@@ -122,12 +122,22 @@ def test_settling_keeps_the_consumers_that_hold_something(held: Journal):
     assert raws(held.take("a", held.held("a"))) == [b"1"]
 
 
-def test_one_wake_up_is_owed_for_each_thousand_waiting(held: Journal, redis: Redis):
+def test_one_wake_up_is_owed_for_four_waiting_batches(held: Journal, redis: Redis):
     assert held.wake_ups_owed() == 0
     assert append(held, [b"1"]) == 1
-    assert append(held, [b"x"] * 1000) == 2
+    assert append(held, [b"x"] * 4000) == 2
     redis.rpush("events", "a wake-up in Celery's queue")
     assert held.wake_ups_owed() == 1
+
+
+def test_large_events_make_small_batches_until_they_are_over(held: Journal):
+    append(held, [b"x" * 1_000_000] * 9)
+    assert (len(held.claim("a")), held.has_more) == (9, False)
+    append(held, [b"x" * 1_000_000] * 9)
+    assert (len(held.claim("a")), held.has_more) == (8, True)
+    append(held, [b"x"] * 20)
+    assert (len(held.claim("a")), held.has_more) == (8, True)
+    assert (len(held.claim("a")), held.has_more) == (13, False)
 
 
 def test_an_entry_of_another_program_keeps_its_fields(held: Journal, redis: Redis):

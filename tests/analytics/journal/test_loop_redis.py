@@ -75,7 +75,7 @@ def client(url: str) -> Redis:
 
 
 def journal_at(url: str) -> Journal:
-    return Journal(client(url), queue="events", batch=1000, claim_idle=1, retry_pause=0)
+    return Journal(client(url), queue="events", batch=250, claim_idle=1, retry_pause=0)
 
 
 @pytest.fixture
