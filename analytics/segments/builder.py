@@ -15,9 +15,10 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 import duckdb
@@ -39,8 +40,9 @@ from analytics.interval import (
     interval_of,
     joined,
 )
-from analytics.segments.derivation import derive
+from analytics.segments.derivation import derive, gathered
 from analytics.segments.due import SETTLED, due_at
+from analytics.segments.segment_rows import write_segment
 from analytics.segments.snapshot import SegmentSource, SiteSnapshot, seam_rows, source_of
 from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
@@ -57,6 +59,7 @@ _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
 # rows sorted at once, in 600 MB; ten million rows did not fit into the default memory limit of 1 GB
 MANY_ROWS = 1_000_000
 SMALL = 50_000  # events; a segment up to this size is rebuilt within a second and needs no finer segments
+FEW_EVENTS = 5_000  # read again in 40 ms; DuckDB takes longer to plan the statements that join them with a segment
 SMALL_WIDE = 1_000  # the same for events of up to 72 kB
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
 TURN = timedelta(seconds=5)  # for one site; otherwise a site with months to build would keep all other sites waiting
@@ -64,8 +67,9 @@ TURN = timedelta(seconds=5)  # for one site; otherwise a site with months to bui
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds the segments of all sites. `connect` makes a DuckDB connection with limits; the builder closes it after
-    each segment. All segments of one call share a DuckDB, because a new one takes 15 ms, as long as a small segment.
+    """Builds the segments of all sites. `connect` makes a DuckDB connection with limits, for a segment that is joined
+    from others or larger than memory; the builder closes it after the segment. All segments of one call share a DuckDB,
+    because a new one takes 15 ms.
     `count_built` is called with the grain of each segment.
     """
 
@@ -88,8 +92,9 @@ class Builder:
     @contextmanager
     def _sharing(self) -> Iterator[Builder]:
         """Yield the same builder with one DuckDB for all segments."""
-        with self.connect() as shared:
-            yield replace(self, connect=shared.cursor)
+        with ExitStack() as stack:
+            shared = cache(lambda: stack.enter_context(self.connect()))
+            yield replace(self, connect=lambda: shared().cursor())
 
     def _build_backfill(self, until: datetime | None) -> int:
         """Build months of the backfill. It builds at least one, because the months might otherwise never be built."""
@@ -148,23 +153,19 @@ class Builder:
         """
         dirty = self.dirty.of_site(site_id, interval)
         manifest = self.segments.manifest(site_id)
-        from_raw = from_raw or any(s.is_wide for s in manifest.segments if s.interval.overlaps(interval))
+        from_raw = from_raw or self._is_read_again(manifest, interval)
         slots = (Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
         fresh = [interval] if from_raw else joined(slots)
         covered = [s for s in manifest.segments if s.interval.within(interval) and _no_coarser(s.grain, grain)]
-        with self.segments.workplace.folder() as folder, self.connect() as connection:
-            file, wide = folder / "segment.parquet", WideProps(folder)
+        with self.segments.workplace.folder() as folder:
+            wide = WideProps(folder)
             sources = self._sources(manifest, interval, fresh, folder)
-            try:
-                at_seams = seam_rows(sources, interval, cut=interval) if sources else None
-                derived = derive(connection, folder, wide.aside(self.raw.read(site_id, fresh)), at_seams)
-                rows = derived + sum(source.segment.rows for source in sources)
-                snapshot = SiteSnapshot(sources, (), Sql("derived"), cut=interval)
-                content = write(connection, snapshot, interval, rows, file)
-            except duckdb.Error:
-                # The next build fetches again the copies on this node that were damaged after they were fetched.
-                self.segments.discard_damaged(source.segment for source in sources)
-                raise
+            events = gathered(folder, wide.aside(self.raw.read(site_id, fresh)))
+            file = folder / "segment.parquet"
+            if not sources and isinstance(events, pa.Table):
+                content = write_segment(events, interval, file, _ROW_GROUP)
+            else:
+                content = self._write_joined(sources, events, interval, file)
             if wide.is_some:
                 file = wide.restore(file)
             made = WIDE_FORMAT if wide.is_some else FORMAT
@@ -182,6 +183,28 @@ class Builder:
         start = as_datetime(interval.start).isoformat()
         log.info("segment_built", site_id=site_id, grain=grain, start=start, rows=content.rows)
         return True
+
+    def _is_read_again(self, manifest: Manifest, interval: Interval) -> bool:
+        """Whether it is faster to read all events again than to read the segments that hold some of them."""
+        held = [segment for segment in manifest.segments if segment.interval.overlaps(interval)]
+        few = bool(held) and self.raw.count(manifest.site_id, interval, FEW_EVENTS + 1) <= FEW_EVENTS
+        return few or any(segment.is_wide for segment in held)
+
+    def _write_joined(
+        self, sources: Sequence[SegmentSource], events: pa.Table | Path, interval: Interval, file: Path
+    ) -> Content:
+        """Write the rows of the sources and the raw events that replace some of them."""
+        with self.connect() as connection:
+            try:
+                at_seams = seam_rows(sources, interval, cut=interval) if sources else None
+                derived = derive(connection, file.parent, events, at_seams)
+                rows = derived + sum(source.segment.rows for source in sources)
+                snapshot = SiteSnapshot(tuple(sources), (), Sql("derived"), cut=interval)
+                return write(connection, snapshot, interval, rows, file)
+            except duckdb.Error:
+                # The next build fetches again the copies on this node that were damaged after they were fetched.
+                self.segments.discard_damaged(source.segment for source in sources)
+                raise
 
     def _build_coarser(self, site_id: str, grain: SegmentGrain, interval: Interval) -> bool:
         coarser = SEGMENT_GRAINS[SEGMENT_GRAINS.index(grain) + 1]
