@@ -33,7 +33,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from analytics.events.event import new_id
 from analytics.interval import Interval, SegmentGrain, as_datetime
-from analytics.mongodb import reading
+from analytics.mongodb import UNREPLICATED, reading
 from analytics.segments.scratch import Workplace, sweep
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
 from analytics.unavailable import Unavailable, raising_unavailable
@@ -134,6 +134,7 @@ class SegmentStore:
         """`folder` holds this node's copies, up to `most_bytes` together. Any number of processes may share it."""
         self._database = database
         self._manifests = database["segment_manifests"]
+        self._leases = self._manifests.with_options(write_concern=UNREPLICATED)
         self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=_CHUNK)
         self._files, self._chunks = database["segments.files"], database["segments.chunks"]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -206,7 +207,7 @@ class SegmentStore:
         change = {"$set": {"leased_until": now() + LEASE, "lease": token}, "$setOnInsert": {"generation": 0}}
         with raising_unavailable("mongodb", PyMongoError):
             try:
-                self._manifests.update_one(which, change, upsert=True)
+                self._leases.update_one(which, change, upsert=True)
             except DuplicateKeyError:
                 yield False
                 return
@@ -215,7 +216,7 @@ class SegmentStore:
         def renew() -> None:
             while not done.wait(RENEWED):
                 with suppress(Unavailable), raising_unavailable("mongodb", PyMongoError):
-                    self._manifests.update_one(ours, {"$set": {"leased_until": now() + LEASE}})
+                    self._leases.update_one(ours, {"$set": {"leased_until": now() + LEASE}})
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
@@ -225,7 +226,7 @@ class SegmentStore:
             done.set()
             thread.join()
         with raising_unavailable("mongodb", PyMongoError):
-            self._manifests.update_one(ours, {"$unset": {"lease": "", "leased_until": ""}})
+            self._leases.update_one(ours, {"$unset": {"lease": "", "leased_until": ""}})
 
     @cached_property
     def workplace(self) -> Workplace:
