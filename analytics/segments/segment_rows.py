@@ -131,7 +131,9 @@ class _Spans:
 
     def count(self, chosen: _Mask) -> _Numbers:
         """How many of the chosen events the span of each event has."""
-        return np.bincount(self.of_event[chosen], minlength=len(self.first))[self.of_event]
+        counts: _Numbers = np.bincount(self.of_event[chosen], minlength=len(self.first))
+        of_events: _Numbers = counts[self.of_event]
+        return of_events
 
     def first_of(self, chosen: _Mask) -> _Numbers:
         """The number of the first chosen event in the span of each event, or _NONE."""

@@ -131,7 +131,9 @@ class SegmentSizes:
 
 class SegmentStore:
     def __init__(self, database: Database[dict[str, Any]], folder: Path, most_bytes: int) -> None:
-        """`folder` holds this node's copies, up to `most_bytes` together. Any number of processes may share it."""
+        """`folder` holds this node's copies, up to `most_bytes` together and 1 % more for each process. Any number of
+        processes may share it.
+        """
         self._database = database
         self._manifests = database["segment_manifests"]
         self._leases = self._manifests.with_options(write_concern=UNREPLICATED)
@@ -140,6 +142,7 @@ class SegmentStore:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._most_bytes = most_bytes
+        self._room = 0  # bytes that this process may add before it counts the copies again
         self._verified: TTLCache[str, tuple[int, int, int]] = TTLCache(MOST_VERIFIED, VERIFIED_FOR)
         self._lock = threading.Lock()  # guards `_verified`
 
@@ -321,8 +324,11 @@ class SegmentStore:
         with file.open("rb") as written:
             os.fsync(written.fileno())  # sync before the rename, because processes trust every copy that has its name
         os.utime(file)
+        self._room -= file.stat().st_size
         file.replace(self._path(version))
-        self.make_room()
+        if self._room <= 0:
+            self.make_room()
+            self._room = self._most_bytes // 100
 
     def make_room(self) -> None:
         """Remove the copies that were used longest ago, down to the limit. Copies in use stay, even above the limit. An

@@ -151,10 +151,7 @@ def test_a_lease_is_renewed_while_its_block_runs(rig: Rig, monkeypatch: pytest.M
             assert time.monotonic() < deadline
 
 
-def test_a_site_whose_segment_is_lost_does_not_keep_the_others_from_being_built(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(segmenting, "FEW_EVENTS", 0)  # the lost segment of a smaller site is not read
+def test_a_site_whose_segment_is_lost_does_not_keep_the_others_from_being_built(rig: Rig):
     rig.store(event(NOON), event(NOON, site_id="other"))
     rig.dirty.mark([("other", NOON)], rig.now)
     rig.now += SOON
