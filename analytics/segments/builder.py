@@ -70,9 +70,8 @@ TURN = timedelta(seconds=5)  # for one site; otherwise a site with months to bui
 @dataclass(frozen=True)
 class Builder:
     """Builds the segments of all sites. `connect` makes a DuckDB connection with limits, for a segment that is joined
-    from others or larger than memory; the builder closes it after the segment. All segments of one call share a DuckDB,
-    because a new one takes 15 ms.
-    `count_built` is called with the grain of each segment.
+    from others or does not fit into memory; the builder closes it after the segment. All segments of one call share a
+    DuckDB, because a new one takes 15 ms. `count_built` is called with the grain of each segment.
     """
 
     segments: SegmentStore
@@ -198,11 +197,15 @@ class Builder:
         """
         rows = sum(s.rows for s in manifest.segments if s.interval.overlaps(interval))
         near = FEW_BETWEEN * (interval.end - interval.start) // max(rows, 1)
-        for run in joined(Interval(each.start, each.end + near) for each in fresh):
-            whole = Interval(run.start, run.end - near)
-            within = [each for each in fresh if each.within(whole)]
-            for batch in self.raw.read(manifest.site_id, [whole]):
-                yield batch if len(within) == 1 else batch.filter(_are_within(batch["occurred"], within))
+        runs: list[list[Interval]] = []
+        for each in fresh:
+            if runs and each.start - runs[-1][-1].end <= near:
+                runs[-1].append(each)
+            else:
+                runs.append([each])
+        for run in runs:
+            for batch in self.raw.read(manifest.site_id, [Interval(run[0].start, run[-1].end)]):
+                yield batch if len(run) == 1 else batch.filter(_are_within(batch["occurred"], run))
 
     def _write_joined(
         self, sources: Sequence[SegmentSource], events: pa.Table | Path, interval: Interval, file: Path
