@@ -17,7 +17,7 @@ from pymongo.errors import PyMongoError
 
 from analytics.events.event_index import EventIndex
 from analytics.interval import Interval, as_datetime, as_ms, interval_of
-from analytics.mongodb import reading, writing
+from analytics.mongodb import UNREPLICATED, reading, writing
 from analytics.unavailable import raising_unavailable
 
 STATE = {"_id": "history"}  # stored by earlier versions under this name; so is `segment_history`
@@ -90,7 +90,8 @@ class Backfill:
     def finish(self, past: Past) -> None:
         """Note that this month is in a segment. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
-            self._months.delete_one(_key(past))
+            # A month that stays listed is built again.
+            self._months.with_options(write_concern=UNREPLICATED).delete_one(_key(past))
             if self._months.find_one({}, {"_id": 1}) is None:
                 self._state.update_one(STATE, {"$set": {"done": True}})  # changes nothing if the months are not listed
 

@@ -53,20 +53,19 @@ class BsonColumns:
         documents = self._documents
         visitors = self._visitors(values["user_id"], values["visitor_id"])
         amounts, currencies = self._money(values["revenue"])
+        texts = documents.texts_of([values[name] for name in ("path", "hostname", *DESCRIBED)])
         columns = {
             "occurred": self.times[first:end],
             "tie": self._ties(first, end, visitors),
             "visitor": visitors.dictionary.take(visitors.indices),
             "name": self._names(values["event_type"]),
-            "page": documents.texts(values["path"]),
-            "hostname": documents.texts(values["hostname"]),
             "interactive": self._interactive(values["interactive"]),
             "engagement_time": self._numbers(values["engagement_time"], 2**31 - 1),
             "scroll_depth": self._numbers(values["scroll_depth"], 255),
             "revenue": amounts,
             "currency": currencies,
             "props": self._props(values["props"]),
-            **{name: documents.texts(values[name]) for name in DESCRIBED},
+            **dict(zip(("page", "hostname", *DESCRIBED), texts, strict=True)),
         }
         arrays = [_as_array(columns[field.name], field.type) for field in RAW]
         return pa.RecordBatch.from_arrays(arrays, schema=RAW)

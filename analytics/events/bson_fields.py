@@ -4,6 +4,7 @@ are not copied until they become columns. https://bsonspec.org defines the forma
 Documents must be valid BSON, as MongoDB's are. Callers must handle UnusualDocument.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -139,6 +140,12 @@ class BsonDocuments:
         is_text = values.types == BsonType.STRING
         lengths = np.where(is_text, self.ints[values.places] - 1, 0)
         return self.spelled(values.places + 4, lengths, is_text if or_empty else lengths > 0)
+
+    def texts_of(self, fields: Sequence[FieldValues]) -> list[pa.Array]:
+        """The same for several fields of equal length at once. Each call takes 0.1 ms, no matter how few values."""
+        joined = FieldValues(np.concatenate([x.types for x in fields]), np.concatenate([x.places for x in fields]))
+        texts, count = self.texts(joined), len(fields[0].types)
+        return [texts.slice(n * count, count) for n in range(len(fields))]
 
     def scalars(self, types: Bytes, places: Integers) -> pa.Array:
         """Texts of strings, booleans and numbers, as Python's repr writes numbers. Null for other types and for ""."""

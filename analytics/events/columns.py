@@ -87,11 +87,11 @@ class RawEvents(EventIndex):
         for interval in intervals:
             # A batch ends between two milliseconds, so that all ties are in one batch.
             waiting, crowded = b"", None
-            for raw in self._find(site_id, interval):
+            for raw, is_last in self._find(site_id, interval):
                 found = _Documents((waiting, raw), self._options)
                 first = 0 if crowded is None else bisect_right(found.times, crowded)
                 last = int(found.times[-1])
-                whole = bisect_left(found.times, last)
+                whole = len(found.times) if is_last else bisect_left(found.times, last)
                 if whole > first:
                     yield found.batch(first, whole)
                 waiting = found.after(max(first, whole))
@@ -108,9 +108,10 @@ class RawEvents(EventIndex):
         small fields.
         """
         moment = Interval(ms, ms + 1)
-        documents = [x for raw in self._find(site_id, moment, _OF_TIES) for x in bson.decode_all(raw, self._options)]
+        small = self._find(site_id, moment, _OF_TIES)
+        documents = [x for raw, _ in small for x in bson.decode_all(raw, self._options)]
         ties = {place_of(document): tie for document, tie in zip(documents, _ties(documents), strict=True)}
-        for raw in self._find(site_id, moment):
+        for raw, _ in self._find(site_id, moment):
             some = bson.decode_all(raw, self._options)
             yield _batch(some, [ties.get(place_of(document), LARGEST_TIE) for document in some])
 
@@ -130,8 +131,8 @@ class RawEvents(EventIndex):
         """Raises Unavailable if MongoDB does not answer within a second."""
         ping(self._events.database)
 
-    def _find(self, site_id: str, interval: Interval, fields: Sequence[str] = FIELDS) -> Iterator[bytes]:
-        """Yield documents in order of time, as many as MongoDB sends at once."""
+    def _find(self, site_id: str, interval: Interval, fields: Sequence[str] = FIELDS) -> Iterator[tuple[bytes, bool]]:
+        """Yield documents in order of time, as many as MongoDB sends at once, and whether it certainly has no more."""
         when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
         with raising_unavailable("mongodb", PyMongoError):
             found = self._events.find_raw_batches(
@@ -141,7 +142,9 @@ class RawEvents(EventIndex):
                 batch_size=_AT_ONCE,
                 allow_disk_use=False,
             )
-            yield from filter(None, cast(Iterator[bytes], found))
+            for raw in cast(Iterator[bytes], found):
+                if raw:
+                    yield raw, not found.alive
 
 
 def with_pages(events: Events, paths: PathRules) -> Events:

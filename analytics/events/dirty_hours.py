@@ -24,7 +24,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.interval import HOUR, SLOT, Interval, as_datetime, as_ms
-from analytics.mongodb import WRITE_LIMIT, reading
+from analytics.mongodb import UNREPLICATED, WRITE_LIMIT, reading
 from analytics.unavailable import raising_unavailable
 
 
@@ -153,9 +153,10 @@ class DirtyHours:
         if emptied:
             with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
                 # Two writes: alternating updates and deletes would be one command each, 1 ms for each hour.
+                hours = self._hours.with_options(write_concern=UNREPLICATED)  # a slot that stays dirty is read again
                 if cleared:
-                    self._hours.bulk_write(cleared, ordered=False)
-                self._hours.bulk_write(emptied, ordered=False)
+                    hours.bulk_write(cleared, ordered=False)
+                hours.bulk_write(emptied, ordered=False)
 
     def make_index(self) -> None:
         if not self._indexed:

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import structlog
 
@@ -40,8 +41,9 @@ from analytics.interval import (
     interval_of,
     joined,
 )
-from analytics.segments.derivation import derive
+from analytics.segments.derivation import derive, gathered
 from analytics.segments.due import SETTLED, due_at
+from analytics.segments.segment_rows import write_segment
 from analytics.segments.snapshot import SegmentSource, SiteSnapshot, seam_rows, source_of
 from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
 from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
@@ -59,6 +61,8 @@ _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
 # rows sorted at once, in 600 MB; ten million rows did not fit into the default memory limit of 1 GB
 MANY_ROWS = 1_000_000
 SMALL = 50_000  # events; a segment up to this size is rebuilt within a second and needs no finer segments
+FEW_EVENTS = 5_000  # read again in 40 ms; DuckDB takes longer to plan the statements that join them with a segment
+FEW_BETWEEN = 300  # events; they are read faster than another interval
 SMALL_WIDE = 1_000  # the same for events of up to 72 kB
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
 TURN = timedelta(seconds=5)  # for one site; otherwise a site with months to build would keep all other sites waiting
@@ -66,9 +70,9 @@ TURN = timedelta(seconds=5)  # for one site; otherwise a site with months to bui
 
 @dataclass(frozen=True)
 class Builder:
-    """Builds the segments of all sites. `connect` makes a DuckDB connection with limits; the builder closes it after
-    each segment. All segments of one call share a DuckDB, because a new one takes 15 ms, as long as a small segment.
-    `count_built` is called with the grain of each segment.
+    """Builds the segments of all sites. `connect` makes a DuckDB connection with limits, for a segment that is joined
+    from others or does not fit into memory; the builder closes it after the segment. All segments of one call share a
+    DuckDB, because a new one takes 15 ms. `count_built` is called with the grain of each segment.
     """
 
     segments: SegmentStore
@@ -89,8 +93,8 @@ class Builder:
 
     @contextmanager
     def _sharing(self) -> Iterator[Builder]:
-        """Yield the same builder with one DuckDB for all segments. It is opened for the first of them: a worker without
-        work would hold 35 MB for it.
+        """Yield the same builder with one DuckDB for all segments. It is opened for the first that needs it: a worker
+        without work would hold 35 MB for it.
         """
         with ExitStack() as opened:
             shared = cache(lambda: opened.enter_context(self.connect()))
@@ -153,24 +157,19 @@ class Builder:
         """
         dirty = self.dirty.of_site(site_id, interval)
         manifest = self.segments.manifest(site_id)
-        from_raw = from_raw or any(s.is_wide for s in manifest.segments if s.interval.overlaps(interval))
+        from_raw = from_raw or self._is_read_again(manifest, interval)
         slots = (Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
         fresh = [interval] if from_raw else joined(slots)
         covered = [s for s in manifest.segments if s.interval.within(interval) and _no_coarser(s.grain, grain)]
-        with self.segments.workplace.folder() as folder, self.connect() as connection:
-            file, wide = folder / "segment.parquet", WideProps(folder)
+        with self.segments.workplace.folder() as folder:
+            wide = WideProps(folder)
             sources = self._sources(manifest, interval, fresh, folder)
-            try:
-                at_seams = seam_rows(sources, interval, cut=interval) if sources else None
-                events = self.raw.read(site_id, fresh, manifest.paths)
-                derived = derive(connection, folder, wide.aside(events), at_seams)
-                rows = derived + sum(source.segment.rows for source in sources)
-                snapshot = SiteSnapshot(sources, (), Sql("derived"), cut=interval)
-                content = write(connection, snapshot, interval, rows, file)
-            except duckdb.Error:
-                # The next build fetches again the copies on this node that were damaged after they were fetched.
-                self.segments.discard_damaged(source.segment for source in sources)
-                raise
+            events = gathered(folder, wide.aside(self._read(manifest, fresh, interval)))
+            file = folder / "segment.parquet"
+            if not sources and isinstance(events, pa.Table):
+                content = write_segment(events, interval, file, _ROW_GROUP)
+            else:
+                content = self._write_joined(sources, events, interval, file)
             if wide.is_some:
                 file = wide.restore(file)
             made = WIDE_FORMAT if wide.is_some else FORMAT
@@ -188,6 +187,44 @@ class Builder:
         start = as_datetime(interval.start).isoformat()
         log.info("segment_built", site_id=site_id, grain=grain, start=start, rows=content.rows)
         return True
+
+    def _is_read_again(self, manifest: Manifest, interval: Interval) -> bool:
+        """Whether it is faster to read all events again than to read the segments that hold some of them."""
+        held = [segment for segment in manifest.segments if segment.interval.overlaps(interval)]
+        few = bool(held) and self.raw.count(manifest.site_id, interval, FEW_EVENTS + 1) <= FEW_EVENTS
+        return few or any(segment.is_wide for segment in held)
+
+    def _read(self, manifest: Manifest, fresh: Sequence[Interval], interval: Interval) -> Iterator[pa.RecordBatch]:
+        """Yield the raw events of these intervals. Intervals with few events between them are read together, because
+        a read takes as long as that of several hundred events.
+        """
+        rows = sum(s.rows for s in manifest.segments if s.interval.overlaps(interval))
+        near = FEW_BETWEEN * (interval.end - interval.start) // max(rows, 1)
+        runs: list[list[Interval]] = []
+        for each in fresh:
+            if runs and each.start - runs[-1][-1].end <= near:
+                runs[-1].append(each)
+            else:
+                runs.append([each])
+        for run in runs:
+            for batch in self.raw.read(manifest.site_id, [Interval(run[0].start, run[-1].end)], manifest.paths):
+                yield batch if len(run) == 1 else batch.filter(_are_within(batch["occurred"], run))
+
+    def _write_joined(
+        self, sources: Sequence[SegmentSource], events: pa.Table | Path, interval: Interval, file: Path
+    ) -> Content:
+        """Write the rows of the sources and the raw events that replace some of them."""
+        with self.connect() as connection:
+            try:
+                at_seams = seam_rows(sources, interval, cut=interval) if sources else None
+                derived = derive(connection, file.parent, events, at_seams)
+                rows = derived + sum(source.segment.rows for source in sources)
+                snapshot = SiteSnapshot(tuple(sources), (), Sql("derived"), cut=interval)
+                return write(connection, snapshot, interval, rows, file)
+            except duckdb.Error:
+                # The next build fetches again the copies on this node that were damaged after they were fetched.
+                self.segments.discard_damaged(source.segment for source in sources)
+                raise
 
     def _build_coarser(self, site_id: str, grain: SegmentGrain, interval: Interval) -> bool:
         coarser = SEGMENT_GRAINS[SEGMENT_GRAINS.index(grain) + 1]
@@ -273,6 +310,12 @@ def write(
         connection.execute(f"COPY ({OF_DAYS}) TO '{file}' {in_order}", {"days": [*map(str, parts)]})
     text = "SELECT count(*), min(occurred), max(occurred) FROM read_parquet(?)"
     return Content(*connection.execute(text, [[str(file)]]).fetchall()[0])
+
+
+def _are_within(times: pa.Array, intervals: Sequence[Interval]) -> pa.Array:
+    """Whether each time is in one of the intervals, which are in order and do not overlap."""
+    bounds = np.array([bound for each in intervals for bound in (each.start, each.end)])
+    return pa.array(np.searchsorted(bounds, times.to_numpy(), "right") % 2 == 1)
 
 
 def _no_coarser(grain: SegmentGrain, than: SegmentGrain) -> bool:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from analytics.events.columns import RAW
 from analytics.interval import DAY
+from analytics.segments.collected import collected
 from analytics.segments.visit_sql import DERIVED
 from analytics.sql import Sql
 
@@ -29,12 +29,16 @@ _QUICKLY = "FORMAT parquet, COMPRESSION lz4"  # the files are read once
 
 
 def derive(
-    connection: duckdb.DuckDBPyConnection, folder: Path, events: Iterable[pa.RecordBatch], kept: Sql | None = None
+    connection: duckdb.DuckDBPyConnection, folder: Path, events: pa.Table | Path, kept: Sql | None = None
 ) -> int:
-    """Derive the visits into the view `derived`. `events` are raw events, and are read to the end. `kept` selects
-    events from segments, with their `seen`. Returns the number of events.
+    """Derive the visits into the view `derived`. `events` are raw events, as `gathered` returns them; their
+    file is removed. `kept` selects events from segments, with their `seen`. Returns the number of events.
     """
-    fresh = _fresh(connection, folder / _FILE, iter(events))
+    if isinstance(events, Path):
+        fresh = f"read_parquet('{events}')"
+    else:
+        connection.register("fresh", events)
+        fresh = "fresh"
     union = f"{kept.text} UNION ALL BY NAME " if kept else ""
     everything = Sql(f"{union}SELECT *, NULL::INTEGER AS seen FROM {fresh}", kept.values if kept else ())
     count: int
@@ -46,29 +50,16 @@ def derive(
         connection.execute("CREATE OR REPLACE TEMP VIEW derived AS SELECT * FROM derived_in_memory")
     else:
         _derive_parts(connection, folder, everything, -(-count // _PART))
-    connection.unregister("fresh")
-    (folder / _FILE).unlink(missing_ok=True)
+    if isinstance(events, Path):
+        events.unlink()
+    else:
+        connection.unregister("fresh")
     return count
 
 
-def _fresh(connection: duckdb.DuckDBPyConnection, file: Path, events: Iterator[pa.RecordBatch]) -> str:
-    """Return a relation with the events. It is in memory if they are few, because a file costs 5 ms."""
-    few: list[pa.RecordBatch] = []
-    size = 0
-    for batch in events:
-        few.append(batch)
-        size += batch.nbytes
-        if size > _IN_MEMORY:
-            break
-    else:
-        connection.register("fresh", pa.Table.from_batches(few, RAW))
-        return "fresh"
-    with pq.ParquetWriter(file, RAW, compression="lz4") as writer:
-        writer.write_table(pa.Table.from_batches(few))
-        few.clear()
-        for batch in events:
-            writer.write_batch(batch)
-    return f"read_parquet('{file}')"
+def gathered(folder: Path, events: Iterable[pa.RecordBatch]) -> pa.Table | Path:
+    """Return raw events in memory if they are few, because a file costs 5 ms, and else in a file in the folder."""
+    return collected(RAW, iter(events), _IN_MEMORY, folder / _FILE)
 
 
 def _derive_parts(connection: duckdb.DuckDBPyConnection, folder: Path, everything: Sql, count: int) -> None:

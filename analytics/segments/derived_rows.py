@@ -5,7 +5,6 @@ disk, which is removed when nothing refers to it any more. DuckDB reads only the
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
 
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from analytics.interval import Interval
+from analytics.segments.collected import collected
 from analytics.segments.scratch import Workplace
 from analytics.segments.visit_sql import DERIVED
 from analytics.sql import Sql
@@ -59,31 +59,6 @@ def derive_rows(connection: duckdb.DuckDBPyConnection, workplace: Workplace, raw
     connection.execute(f"CREATE TEMP TABLE raw AS {raw.text}", raw.values)
     try:
         reader = connection.sql(DERIVED).to_arrow_reader(_AT_ONCE)
-        return _collected(reader.schema, iter(reader), workplace, in_memory)
+        return DerivedRows(collected(reader.schema, iter(reader), in_memory, workplace.unused(".parquet")))
     finally:
         connection.execute("DROP TABLE raw")
-
-
-def _collected(
-    schema: pa.Schema, batches: Iterator[pa.RecordBatch], workplace: Workplace, in_memory: int
-) -> DerivedRows:
-    found: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        found.append(batch)
-        size += batch.nbytes
-        if size > in_memory:
-            break
-    else:
-        return DerivedRows(pa.Table.from_batches(found, schema))
-    path = workplace.unused(".parquet")
-    try:
-        with pq.ParquetWriter(path, schema, compression="lz4") as writer:
-            writer.write_table(pa.Table.from_batches(found))
-            found.clear()
-            for batch in batches:
-                writer.write_batch(batch)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return DerivedRows(path)

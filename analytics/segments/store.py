@@ -35,7 +35,7 @@ from analytics.events.columns import AS_STORED
 from analytics.events.event import new_id
 from analytics.events.page_patterns import PathRules
 from analytics.interval import Interval, SegmentGrain, as_datetime
-from analytics.mongodb import reading, writing
+from analytics.mongodb import UNREPLICATED, reading, writing
 from analytics.segments.scratch import Workplace, sweep
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
 from analytics.unavailable import Unavailable, raising_unavailable
@@ -136,14 +136,18 @@ class SegmentSizes:
 
 class SegmentStore:
     def __init__(self, database: Database[dict[str, Any]], folder: Path, most_bytes: int) -> None:
-        """`folder` holds this node's copies, up to `most_bytes` together. Any number of processes may share it."""
+        """`folder` holds this node's copies, up to `most_bytes` together and 1 % more for each process. Any number of
+        processes may share it.
+        """
         self._database = database
         self._manifests = database["segment_manifests"]
+        self._leases = self._manifests.with_options(write_concern=UNREPLICATED)
         self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=_CHUNK)
         self._files, self._chunks = database["segments.files"], database["segments.chunks"]
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._most_bytes = most_bytes
+        self._room = 0  # bytes that this process may add before it counts the copies again
         self._verified: TTLCache[str, tuple[int, int, int]] = TTLCache(MOST_VERIFIED, VERIFIED_FOR)
         self._lock = threading.Lock()  # guards `_verified`
 
@@ -219,7 +223,7 @@ class SegmentStore:
         change = {"$set": {"leased_until": now() + LEASE, "lease": token}, "$setOnInsert": {"generation": 0}}
         with raising_unavailable("mongodb", PyMongoError):
             try:
-                self._manifests.update_one(which, change, upsert=True)
+                self._leases.update_one(which, change, upsert=True)
             except DuplicateKeyError:
                 yield False
                 return
@@ -228,7 +232,7 @@ class SegmentStore:
         def renew() -> None:
             while not done.wait(RENEWED):
                 with suppress(Unavailable), raising_unavailable("mongodb", PyMongoError):
-                    self._manifests.update_one(ours, {"$set": {"leased_until": now() + LEASE}})
+                    self._leases.update_one(ours, {"$set": {"leased_until": now() + LEASE}})
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
@@ -238,7 +242,7 @@ class SegmentStore:
             done.set()
             thread.join()
         with raising_unavailable("mongodb", PyMongoError):
-            self._manifests.update_one(ours, {"$unset": {"lease": "", "leased_until": ""}})
+            self._leases.update_one(ours, {"$unset": {"lease": "", "leased_until": ""}})
 
     @cached_property
     def workplace(self) -> Workplace:
@@ -333,8 +337,11 @@ class SegmentStore:
         with file.open("rb") as written:
             os.fsync(written.fileno())  # sync before the rename, because processes trust every copy that has its name
         os.utime(file)
+        self._room -= file.stat().st_size
         file.replace(self._path(version))
-        self.make_room()
+        if self._room <= 0:
+            self.make_room()
+            self._room = self._most_bytes // 100
 
     def make_room(self) -> None:
         """Remove the copies that were used longest ago, down to the limit. Copies in use stay, even above the limit. An

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from analytics.events.dirty_hours import DirtyHour
 from analytics.interval import DAY, HOUR, SLOT, VISIT_GAP, Interval, interval_of, joined
-from analytics.segments.derivation import derive
+from analytics.segments.derivation import derive, gathered
 from analytics.segments.engine import Segments
 from analytics.segments.store import SegmentLost
 from analytics.segments.visit_sql import VISIT_ROW_COLUMNS
@@ -131,7 +131,7 @@ class Verifier:
         paths = self.segments.store.manifest(self.site_id).paths
         while True:
             reach, more = reach.widened(more), more * 2
-            derive(connection, folder, self.segments.raw.read(self.site_id, [reach], paths))
+            derive(connection, folder, gathered(folder, self.segments.raw.read(self.site_id, [reach], paths)))
             ((first, last),) = connection.execute(
                 "SELECT min(span_start), max(span_end) FROM derived WHERE span_start < ? AND span_end >= ?",
                 [period.end, period.start],

@@ -103,6 +103,7 @@ def test_a_new_database_needs_no_backfill_and_an_old_one_does_even_if_checked_la
 def test_visits_across_old_and_new_events_are_whole(
     database: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ):
+    monkeypatch.setattr(deriving, "_IN_MEMORY", 1_000)
     monkeypatch.setattr(deriving, "_PART", 10)  # events, so that visits are derived in several parts
     chance = random.Random(seed)
     documents = [document(chance) for _ in range(80)]

@@ -10,7 +10,7 @@ import pytest
 from analytics.events.columns import RAW
 from analytics.interval import MINUTE
 from analytics.segments import derivation
-from analytics.segments.derivation import derive
+from analytics.segments.derivation import derive, gathered
 
 EVENTS = [
     {"occurred": n * 7 * MINUTE, "tie": 0, "visitor": n % 5 or None, "name": ["pageview", "click"][n % 2],
@@ -22,7 +22,7 @@ EVENTS = [
 def derived(connection: duckdb.DuckDBPyConnection, folder: Path, count: int) -> list[Any]:
     batches = pa.Table.from_pylist(EVENTS[:count], RAW).to_batches(max_chunksize=10)
     folder.mkdir()
-    assert derive(connection, folder, batches) == count
+    assert derive(connection, folder, gathered(folder, batches)) == count
     names = "occurred, visitor, name, page, visit, entry, visit_duration, visit_pageviews, exit_page, source, own"
     return connection.execute(f"SELECT {names} FROM derived ORDER BY occurred").fetchall()
 

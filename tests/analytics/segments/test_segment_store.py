@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -15,11 +15,12 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import duckdb
+import pyarrow as pa
 import pytest
 from bson import Decimal128
 from pymongo.database import Database
 
-from analytics.events.columns import visitor_of
+from analytics.events.columns import RawEvents, visitor_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import DESCRIBED, Event
 from analytics.events.store import EventStore
@@ -111,12 +112,13 @@ def test_of_two_builders_the_slower_one_changes_nothing(rig: Rig):
     rig.store(*(event(NOON + n * MINUTE) for n in range(30)))
     fast = rig.builder
 
-    def overtaken() -> Any:
-        fast.build("site", "hour", interval_of("hour", NOON))
-        rig.store(event(NOON + MINUTE, user_id="ben"))
-        return rig.connection.cursor()
+    class Overtaken(RawEvents):
+        def read(self, *args: Any) -> Iterator[pa.RecordBatch]:
+            fast.build("site", "hour", interval_of("hour", NOON))
+            rig.store(event(NOON + MINUTE, user_id="ben"))
+            return super().read(*args)
 
-    slow = Builder(rig.segments, rig.dirty, rig.backfill, fast.raw, overtaken, fast.now)
+    slow = Builder(rig.segments, rig.dirty, rig.backfill, Overtaken(rig.events.database), fast.connect, fast.now)
     assert not slow.build("site", "month", MONTH)
     assert [s.grain for s in rig.segments.manifest("site").segments] == ["hour"]
     assert count(rig) == 31

@@ -17,6 +17,7 @@ from analytics.events.columns import RawEvents, visitor_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SEGMENT_GRAINS, Interval, as_datetime, as_ms, interval_of
 from analytics.reports.imports_reader import ImportsReader
+from analytics.segments import builder
 from analytics.segments.builder import MANY_ROWS, Builder, write
 from analytics.segments.duckdb_connection import connect
 from analytics.segments.snapshot_reader import SnapshotReader
@@ -62,7 +63,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(database: Database[dict[str, Any]], tmp_path: Path) -> Iterator[Rig]:
+def rig(database: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    monkeypatch.setattr(builder, "FEW_EVENTS", 0)  # segments of few events are joined, as those of many are
     rig = Rig(database, tmp_path)
     yield rig
     rig.connection.close()
@@ -143,7 +145,9 @@ def test_sorting_day_by_day_gives_the_same_file_as_sorting_at_once(rig: Rig, tmp
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_readings_equal_the_stored_events_however_segments_were_built(rig: Rig, seed: int):
+def test_readings_equal_the_stored_events_however_segments_were_built(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, seed: int
+):
     chance = random.Random(seed)
     documents: list[dict[str, Any]] = []
     for step in range(8):
@@ -155,6 +159,7 @@ def test_readings_equal_the_stored_events_however_segments_were_built(rig: Rig, 
             documents = [d for d in documents if d.get("user_id") != "ben"]
         for _ in range(chance.randrange(4)):
             grain = chance.choice(SEGMENT_GRAINS)
+            monkeypatch.setattr(builder, "FEW_EVENTS", chance.choice([0, 5_000]))
             rig.builder.build("site", grain, interval_of(grain, BASE + chance.choice(BUILT)))
         lo = BASE + chance.randrange(6 * DAY)
         for period in (
