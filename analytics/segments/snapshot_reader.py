@@ -184,10 +184,10 @@ class SnapshotReader:
         room = _Room(most - old_events.num_rows, most_bytes)
         slots, events, as_of = self._read_fresh(site_id, dirty, scope, room)
         fresh = tuple(joined([*old, *slots]))
+        met = [segment for segment in manifest.segments if segment.interval.overlaps(scope)]
         sources = tuple(
-            source_of(segment, str(self.segments.fetch(segment)), manifest, fresh, scope)
-            for segment in manifest.segments
-            if segment.interval.overlaps(scope)
+            source_of(segment, str(path), manifest, fresh, scope)
+            for segment, path in zip(met, self.segments.fetch_all(met), strict=True)
         )
         unread = [s.interval for s in manifest.segments]
         unread += [Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots]
