@@ -255,7 +255,7 @@ class Reports:
         found = {
             site_id: self.reader.open(
                 connection, site_id, plan.interval, self.most_fresh,
-                visits=plan.visits, props=plan.props, share=Share(number, len(site_ids)),
+                visits=plan.visits, detail=plan.detail, share=Share(number, len(site_ids)),
             )
             for number, site_id in enumerate(budget.each(site_ids))
         }  # fmt: skip
