@@ -302,12 +302,12 @@ def crossing_visitors(sources: Sequence[SegmentSource], scope: Interval) -> Sql:
     reach = scope.widened(VISIT_GAP)
     spans, at_finer = [], []
     for alike in _alike(sources):
-        spans.append(
-            select("visitor, span_start, span_end", files_of(alike), [_at_ends(reach), Sql("last_quarter >= 0")])
-        )
+        files, outside_holes = files_of(alike), alike[0].outside_holes()
+        limits = [_at_ends(reach), Sql("last_quarter >= 0"), *outside_holes]
+        spans.append(select("visitor, span_start, span_end", files, limits))
         if seams := alike[0].finer_seams():
-            limits = [any_of(seams), Sql("visitor IS NOT NULL"), *alike[0].outside_holes()]
-            at_finer.append(select("visitor", files_of(alike), limits))
+            limits = [any_of(seams), Sql("visitor IS NOT NULL"), *outside_holes]
+            at_finer.append(select("visitor", files, limits))
     gaps = put(
         "SELECT visitor, span_start - lag(span_end) OVER (PARTITION BY visitor ORDER BY span_start) AS gap FROM ({})",
         joined_by(" UNION ALL ", spans),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
 from bson import ObjectId
@@ -186,22 +186,37 @@ def test_a_reading_with_less_detail_counts_the_same(rig: Rig):
     assert found[0] == found[1] == found[2]
 
 
+def views(**moments: list[int]) -> list[dict[str, Any]]:
+    """Pageviews of visitors, at these minutes after BASE."""
+    return [
+        {
+            "_id": uuid5(NAMESPACE_OID, f"{user_id} {minute}"), "site_id": "site", "event_type": "pageview",
+            "path": "/a", "user_id": user_id, "timestamp": as_datetime(BASE + minute * MINUTE),
+        }
+        for user_id, minutes in moments.items()
+        for minute in minutes
+    ]  # fmt: skip
+
+
 def test_only_visits_that_continue_in_the_next_segment_are_derived_again(rig: Rig):
-    midnight = BASE + DAY
-    moments = [("anna", midnight - MINUTE), ("anna", midnight + MINUTE), ("ben", midnight - MINUTE)]
-    common = {"site_id": "site", "event_type": "pageview", "path": "/a"}
-    rig.store(
-        *(
-            common | {"_id": UUID(int=number), "user_id": user_id, "timestamp": as_datetime(ms)}
-            for number, (user_id, ms) in enumerate(moments)
-        )
-    )
-    for start in (BASE, midnight):
+    rig.store(*views(anna=[24 * 60 - 1, 24 * 60 + 1], ben=[24 * 60 - 1]))
+    for start in (BASE, BASE + DAY):
         rig.builder.build("site", "day", Interval(start, start + DAY))
     reading = rig.reader.open(rig.connection.cursor(), "site", Interval(BASE, BASE + 2 * DAY), 0)
     between: Any = reading.files[0]
     assert between.visitors["visitor"].to_pylist() == [visitor_of("anna")]
     assert between.rows.count == 2
+
+
+def test_a_visit_continues_although_a_coarser_segment_holds_an_older_part_of_it(rig: Rig):
+    period = Interval(BASE, BASE + DAY)
+    rig.store(*views(anna=[10]))
+    rig.builder.build("site", "day", period)
+    rig.store(*views(anna=[0, 25, 50, 65]))
+    for start in (BASE, BASE + HOUR):
+        rig.builder.build("site", "hour", Interval(start, start + HOUR))
+    found = rig.rows(period, columns=("occurred", "entry", "visit_pageviews"))
+    assert [row[1:] for row in found] == [(True, 5), *[(False, 5)] * 4]
 
 
 def test_ids_of_other_programs_are_read_beside_ours(rig: Rig):
