@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -54,6 +54,9 @@ bench-segments: .venv/ready ## how fast segments are built from raw events; EVEN
 
 bench-freshness: .venv/ready ## how long until an event is in a report; SECONDS=60 RATE=1000
 	$(BIN)/python -m bench.freshness
+
+bench-latency: .venv/ready ## reports and the dashboard about many events, beside their limits; EVENTS=1000000 SEED=1
+	$(BIN)/python -m bench.latency
 
 bench-enrichment: .venv/ready ## what each step of enrichment costs; EVENTS=20000
 	$(BIN)/python -m bench.enrichment

@@ -96,12 +96,16 @@ def _write(uri: str, file: Path, seed: int, site: str, number: int) -> None:
         events = client.get_default_database()["events"].with_options(write_concern=WriteConcern(1))
         source = pq.ParquetFile(file)
         for group in range(number, source.num_row_groups, WRITERS):
-            documents = list(_documents(source.read_row_group(group).to_pydict(), seed, site))
-            for first in range(0, len(documents), AT_ONCE):
-                events.insert_many(documents[first : first + AT_ONCE], ordered=False)
+            rows = list(documents(source.read_row_group(group).to_pydict(), seed, site))
+            for first in range(0, len(rows), AT_ONCE):
+                events.insert_many(rows[first : first + AT_ONCE], ordered=False)
 
 
-def _documents(rows: dict[str, list[Any]], seed: int, site: str) -> Iterator[dict[str, Any]]:
+def user_id(visitor: int) -> str:
+    return f"{visitor * 2654435761 % 2**32:08x}-{visitor:08x}"
+
+
+def documents(rows: dict[str, list[Any]], seed: int, site: str) -> Iterator[dict[str, Any]]:
     """Documents as analytics/events/store.py writes them: fields in the same order, without missing values."""
     pages, kinds, origins = texts(seed)
     for occurred, number, visitor, chance, page, kind, origin, custom in zip(*rows.values(), strict=True):
@@ -114,7 +118,7 @@ def _documents(rows: dict[str, list[Any]], seed: int, site: str) -> Iterator[dic
             "event_type": ("purchase" if purchase else f"click-{chance % 8}") if custom else "page_view",
             "hostname": "www.example.com",
             "path": pages[page - 1],
-            "user_id": f"{visitor * 2654435761 % 2**32:08x}-{visitor:08x}",
+            "user_id": user_id(visitor),
         }
         if purchase:
             amount = Decimal(chance // 10 % 200_000).scaleb(-2)

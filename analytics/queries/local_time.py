@@ -232,16 +232,17 @@ class LocalClock:
         """Return the openings of the period, once for each bucket that they touch, with a `quarter` in that bucket.
         Valid only if `no_visit_leaps`. An opening that continues into a bucket has no `seen` there, because its visitor
         was not seen earlier in the bucket. If events stand for themselves, a visitor may appear several times in a
-        bucket; such buckets count distinct visitors.
+        bucket; such buckets count distinct visitors. The openings are read once: they may be in many files.
         """
         first, last = f"greatest(quarter, {self.start})", f"least(last_quarter, {self.end - 1})"
-        own = f"SELECT * REPLACE ({first} AS quarter) FROM ({{}})"
+        own = f"SELECT * REPLACE ({first} AS quarter) FROM openings"
         later = (
-            f"SELECT * REPLACE (unnest(range({first} + 1, {last} + 1)) AS quarter, NULL AS seen) FROM ({{}})"
+            f"SELECT * REPLACE (unnest(range({first} + 1, {last} + 1)) AS quarter, NULL AS seen) FROM openings"
             f" WHERE {self.bucket(first, grain)} < {self.bucket(last, grain)}"
         )
         begins = f"{self.bucket('quarter', grain)} <> {self.bucket('(quarter - 1)', grain)}"
-        return put(f"{own} UNION ALL BY NAME SELECT * FROM ({later}) WHERE {begins}", openings, openings)
+        both = f"{own} UNION ALL BY NAME SELECT * FROM ({later}) WHERE {begins}"
+        return put(f"WITH openings AS MATERIALIZED ({{}}) {both}", openings)
 
 
 @lru_cache(256)

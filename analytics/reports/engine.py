@@ -8,6 +8,7 @@ query runs again.
 
 from __future__ import annotations  # evaluated, they would keep DuckDB's types beyond the interpreter's end
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
@@ -265,7 +266,7 @@ class Reports:
         found = {
             site_id: self.reader.open(
                 connection, site_id, plan.interval, self.most_fresh,
-                visits=plan.visits, props=plan.props, share=Share(number, len(site_ids)),
+                visits=plan.visits, detail=plan.detail, share=Share(number, len(site_ids)),
             )
             for number, site_id in enumerate(budget.each(site_ids))
         }  # fmt: skip
@@ -456,10 +457,14 @@ def _check_patterns(connection: duckdb.DuckDBPyConnection, filters: Sequence[Fil
 
 
 def _countries() -> tuple[list[str], list[str]]:
-    found = list(pycountry.countries)
-    return [country.alpha_2 for country in found], [country.name for country in found]
+    return _names("3166-1", "alpha_2")
 
 
 def _regions() -> tuple[list[str], list[str]]:
-    found = list(pycountry.subdivisions)
-    return [region.code for region in found], [region.name for region in found]
+    return _names("3166-2", "code")
+
+
+def _names(standard: str, code: str) -> tuple[list[str], list[str]]:
+    """Return the codes and names. They are read from pycountry's file, because its index takes 200 ms to make."""
+    found = json.loads(Path(pycountry.DATABASE_DIR, f"iso{standard}.json").read_bytes())[standard]
+    return [each[code] for each in found], [each["name"] for each in found]

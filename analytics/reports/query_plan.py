@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from analytics.interval import Interval
 from analytics.segments.snapshot import Snapshot
-from analytics.segments.visit_sql import EVENT_COLUMNS
+from analytics.segments.visit_sql import EVENT_COLUMNS, Detail, detail_of
 from analytics.sql import Sql
 
 
@@ -27,6 +27,6 @@ class Plan:
         return not self.columns <= set(EVENT_COLUMNS)
 
     @property
-    def props(self) -> bool:
-        """Whether it reads properties, which may be most of the data."""
-        return "props" in self.columns
+    def detail(self) -> Detail:
+        """How much of the events at seams is read."""
+        return detail_of(self.columns)

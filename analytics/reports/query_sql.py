@@ -178,7 +178,10 @@ def _statement(
     events = _events(shape, terms, counted)
     main = ", ".join([*shape.names, *(f"{what} AS {name}" for name, what in counted.items())])
     done = {f"done_{n}": each for n, each in enumerate(terms.done, start=1)}
-    before = {**done, **events, "main": Sql(f"SELECT {main} FROM events{_grouped(shape.names)}"), **ctes}
+    main = f"SELECT {main} FROM events{_grouped(shape.names)}"
+    if shape.everybody and shape.counts_visitors and (uncertain := _uncertain_buckets(shape, snapshot)):
+        main = _with_distinct_visitors(main, uncertain)
+    before = {**done, **events, "main": Sql(main), **ctes}
     if imported:
         before |= _with_imports(shape, terms, imported, counted, before)
     source = Sql("main")
@@ -253,17 +256,34 @@ def _counted(shape: _Shape, snapshot: Snapshot) -> dict[str, str]:
     return counted
 
 
+_NEWCOMERS = "count(*) FILTER (newcomer)"
+
+
 def _visitors(shape: _Shape, snapshot: Snapshot) -> str:
     if shape.everybody:
         uncertain = _uncertain_buckets(shape, snapshot)
         if uncertain is None:
             return "count(DISTINCT visitor) FILTER (newcomer)"
         if not uncertain:
-            return "count(*) FILTER (newcomer)"
-        among = f"d0 IN ({', '.join(map(str, uncertain))})"
-        return f"count(*) FILTER (newcomer AND NOT {among}) + count(DISTINCT visitor) FILTER (newcomer AND {among})"
+            return _NEWCOMERS
+        return f"count(*) FILTER (newcomer AND NOT {_among_buckets(uncertain)})"
     every_event = shape.visit_level and not shape.openings
     return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if every_event else ''}"
+
+
+def _with_distinct_visitors(main: str, uncertain: Sequence[int]) -> str:
+    """Add the visitors of these buckets to `main`, which counts none there. Apart from the other counts, it takes half
+    of the time.
+    """
+    few = f"SELECT d0, count(DISTINCT visitor) AS others FROM events WHERE newcomer AND {_among_buckets(uncertain)}"
+    return (
+        f"SELECT counts.* REPLACE (visitors + coalesce(others, 0) AS visitors) FROM ({main}) AS counts"
+        f" LEFT JOIN ({few} GROUP BY d0) USING (d0)"
+    )
+
+
+def _among_buckets(buckets: Sequence[int]) -> str:
+    return f"d0 IN ({', '.join(map(str, buckets))})"
 
 
 _MOST_DAYS = 1_000  # days that are checked one by one
@@ -291,7 +311,7 @@ def _events(shape: _Shape, terms: Terms, counted: dict[str, str]) -> dict[str, S
     columns = shape.columns()
     if shape.everybody and shape.counts_visitors:
         flags.append(f"(seen IS NULL OR {terms.clock.is_new('seen', query.grain)}) AS newcomer")
-        if "DISTINCT" in counted["visitors"]:
+        if counted["visitors"] != _NEWCOMERS:
             columns.add("visitor")
     if shape.marks_first:
         again = "" if shape.openings else f" OR coalesce({terms.clock.is_new('prior', query.grain)}, false)"

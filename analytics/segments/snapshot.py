@@ -15,14 +15,16 @@ from typing import Protocol
 from analytics.events.columns import visitor_of
 from analytics.interval import QUARTER, SEGMENT_GRAINS, VISIT_GAP, Interval, joined
 from analytics.segments.store import Manifest, Segment
-from analytics.segments.visit_sql import FILES, RAW_OF_ROW, RAW_WITHOUT_PROPS
-from analytics.sql import Sql, any_of, joined_by, negated, put, select
+from analytics.segments.visit_sql import FILES, Detail, raw_columns
+from analytics.sql import FALSE, TRUE, Sql, any_of, joined_by, negated, put, select
+
+_EDGE = Sql("edge")
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentSource:
     """One segment's part of a snapshot. Other sources replace it in two kinds of intervals: finer segments in `finer`,
-    and raw events in `fresh`.
+    and raw events in `fresh`. `fresh` includes intervals that are beside the segment.
     """
 
     segment: Segment
@@ -40,12 +42,9 @@ class SegmentSource:
     def outside_holes(self) -> list[Sql]:
         return [*map(outside, self.holes)]
 
-    def seams(self, reach: Interval | None = None) -> list[Sql]:
-        """Conditions for rows whose visits may change when they are joined with rows of other segments. Of the
-        segment's ends, only those within `reach` count.
-        """
-        ends = Sql("(edge AND span_end >= ? AND span_start < ?)", (reach.start, reach.end)) if reach else Sql("edge")
-        return [ends, *map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.finer))]
+    def finer_seams(self) -> list[Sql]:
+        """Conditions for rows whose visits may change when they are joined with rows of finer segments."""
+        return [*map(_touching, joined(hole.widened(VISIT_GAP) for hole in self.finer))]
 
     def fresh_seams(self) -> list[Sql]:
         """Conditions for rows whose visits may change when they are joined with raw events."""
@@ -73,10 +72,11 @@ class SiteSnapshot:
 
     `extra` is a relation with the events that are not read from segments. With `visits`, these are the events at
     seams; without, the events of dirty slots. It is None if there are only segments, because an empty relation costs a
-    millisecond. `active` is a relation of visitors, or None. Of the visits that touch dirty slots and no end of a
-    segment, `extra` then holds only those of these visitors. The segment's rows are valid for the other visitors.
-    `cut`: visits of this interval end at its ends, no matter which events lie beyond. `extent` holds all existing
-    events, if it is known. `files` are the files of `extra`, which are removed when no snapshot refers to them.
+    millisecond. `active` is a relation of visitors, or None. Of the visits that touch dirty slots, `extra` then holds
+    only those of these visitors. The segment's rows are valid for the other visitors. `at_ends`: which rows of visits
+    at the ends of segments are valid; `extra` holds the other ones. `cut`: visits of this interval end at its ends, no
+    matter which events lie beyond. `extent` holds all existing events, if it is known. `files` are the files of
+    `extra`, which are removed when no snapshot refers to them.
     """
 
     sources: tuple[SegmentSource, ...]
@@ -86,6 +86,7 @@ class SiteSnapshot:
     as_of: datetime | None = None
     cut: Interval | None = None
     active: str | None = None
+    at_ends: Sql = FALSE
     extent: Interval | None = None
     files: tuple[object, ...] = ()
 
@@ -144,12 +145,16 @@ class SiteSnapshot:
         """Return the conditions of each part of the source that is valid, considering all its holes."""
         if not self.visits:
             return [source.outside_holes()]
-        away, at_fresh = [*map(negated, source.seams())], source.fresh_seams()
+        away, at_fresh = [*map(negated, source.finer_seams())], source.fresh_seams()
         if self.cut is not None:
             away.append(Sql("span_start >= ? AND span_end < ?", (self.cut.start, self.cut.end)))
-        parts = [[*away, *map(negated, at_fresh)]]
+        settled = [*away, *map(negated, at_fresh)]
+        parts = [settled if self.at_ends == TRUE else [negated(_EDGE), *settled]]
+        if self.at_ends not in (TRUE, FALSE):
+            parts.append([_EDGE, *settled, self.at_ends])
         if at_fresh and self.active:
-            parts.append([*away, any_of(at_fresh), of_inactive_visitors(self.active), *source.outside_holes()])
+            settled = [*away, any_of([negated(_EDGE), self.at_ends]), *source.outside_holes()]
+            parts.append([*settled, any_of(at_fresh), of_other_visitors(self.active)])
         return parts
 
 
@@ -200,8 +205,12 @@ def _of_site(site_id: str, names: Sequence[str], rows: Sql) -> Sql:
 _IDS = ("visitor", "visit")
 
 
-def of_inactive_visitors(active: str) -> Sql:
-    return Sql(f"(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM {active}))")
+def of_visitors(relation: str) -> Sql:
+    return Sql(f"visitor IN (SELECT visitor FROM {relation})")
+
+
+def of_other_visitors(relation: str) -> Sql:
+    return Sql(f"(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM {relation}))")
 
 
 def _seen(holes: Sequence[Interval]) -> str:
@@ -246,6 +255,11 @@ def outside(interval: Interval) -> Sql:
     return negated(_inside(interval))
 
 
+def _at_ends(reach: Interval) -> Sql:
+    """Of the ends of segments, only those within `reach` count."""
+    return Sql("(edge AND span_end >= ? AND span_start < ?)", (reach.start, reach.end))
+
+
 def _touching(seam: Interval) -> Sql:
     return Sql("(span_end >= ? AND span_start < ?)", (seam.start, seam.end))
 
@@ -274,31 +288,69 @@ def source_of(
         and other.interval.within(segment.interval)
     ]
 
-    def met(holes: Iterable[Interval]) -> tuple[Interval, ...]:
-        return tuple(hole for hole in joined(holes) if hole.overlaps(segment.interval) and hole.overlaps(scope))
+    def met(holes: Iterable[Interval], reach: Interval) -> tuple[Interval, ...]:
+        return tuple(hole for hole in joined(holes) if hole.overlaps(reach) and hole.overlaps(scope))
 
-    return SegmentSource(segment, path, met(finer), met(fresh))
+    near = segment.interval.widened(VISIT_GAP)
+    return SegmentSource(segment, path, met(finer, segment.interval), met(fresh, near))
+
+
+def crossing_visitors(sources: Sequence[SegmentSource], scope: Interval) -> Sql:
+    """Select the visitors whose visits may change when the segments are joined: of the others, no two segments hold
+    events with less than a visit's gap between them. Openings tell, because each span has one.
+    """
+    reach = scope.widened(VISIT_GAP)
+    spans, at_finer = [], []
+    for alike in _alike(sources):
+        files, outside_holes = files_of(alike), alike[0].outside_holes()
+        limits = [_at_ends(reach), Sql("last_quarter >= 0"), *outside_holes]
+        spans.append(select("visitor, span_start, span_end", files, limits))
+        if seams := alike[0].finer_seams():
+            limits = [any_of(seams), Sql("visitor IS NOT NULL"), *outside_holes]
+            at_finer.append(select("visitor", files, limits))
+    gaps = put(
+        "SELECT visitor, span_start - lag(span_end) OVER (PARTITION BY visitor ORDER BY span_start) AS gap FROM ({})",
+        joined_by(" UNION ALL ", spans),
+    )
+    joining = put(f"SELECT visitor FROM ({{}}) WHERE gap > 0 AND gap <= {VISIT_GAP}", gaps)
+    return put("SELECT DISTINCT visitor FROM ({})", joined_by(" UNION ALL ", [joining, *at_finer]))
 
 
 def seam_rows(
-    sources: Sequence[SegmentSource], scope: Interval, cut: Interval | None = None, *, props: bool = True
+    sources: Sequence[SegmentSource],
+    scope: Interval,
+    cut: Interval | None = None,
+    *,
+    crossing: str | None = None,
+    detail: Detail = Detail.ALL,
 ) -> Sql:
-    """Return the rows of visits at seams, as raw columns and `seen`."""
+    """Return the rows of visits at seams, as raw columns and `seen`. `crossing` is a relation: the visits of other
+    visitors are omitted.
+    """
     reach = scope.widened(VISIT_GAP)
     parts = []
     for alike in _alike(sources):
         source = alike[0]
-        seams = [*source.seams(reach), *source.fresh_seams()]
+        seams = [_at_ends(reach), *source.finer_seams(), *source.fresh_seams()]
         limits = source.outside_holes()
+        if crossing is not None:
+            limits.append(any_of([Sql("visitor IS NULL"), of_visitors(crossing)]))
         if cut is not None:
             seams.append(Sql("span_start < ? OR span_end >= ?", (cut.start, cut.end)))
             limits.append(_inside(cut))
-        parts.append(as_raw(files_of(alike), source.holes, [any_of(seams), *limits], props))
+        parts.append(as_raw(files_of(alike), source.holes, [any_of(seams), *limits], detail))
     return joined_by(" UNION ALL BY NAME ", parts)
 
 
-def as_raw(rows: Sql, holes: Sequence[Interval], limits: Sequence[Sql], props: bool) -> Sql:
-    part = select(f"{RAW_OF_ROW if props else RAW_WITHOUT_PROPS}, {_seen(holes)}", rows, limits)
+def rows_near_fresh(source: SegmentSource, active: str, at_ends: Sql, *, detail: Detail) -> Sql:
+    """Return the source's rows of active visitors that are near raw events, as `seam_rows` does."""
+    limits = [any_of(source.fresh_seams()), *map(negated, source.finer_seams()), *source.outside_holes()]
+    limits += [any_of([negated(_EDGE), at_ends]), of_visitors(active)]
+    return as_raw(files_of([source]), source.holes, limits, detail)
+
+
+def as_raw(rows: Sql, holes: Sequence[Interval], limits: Sequence[Sql], detail: Detail) -> Sql:
+    part = select(f"{raw_columns(detail, of_row=True)}, {_seen(holes)}", rows, limits)
     return Sql(part.text, (*_quarters(holes), *part.values))
 
 

@@ -35,15 +35,18 @@ from analytics.segments.snapshot import (
     SegmentSource,
     SiteSnapshot,
     as_raw,
+    crossing_visitors,
     files_of,
-    of_inactive_visitors,
+    of_other_visitors,
+    of_visitors,
     outside,
+    rows_near_fresh,
     seam_rows,
     source_of,
 )
 from analytics.segments.store import Manifest, SegmentStore
-from analytics.segments.visit_sql import WITHOUT_PROPS
-from analytics.sql import Sql, any_of, joined_by, negated, put, select
+from analytics.segments.visit_sql import Detail, raw_columns
+from analytics.sql import TRUE, Sql, joined_by, put, select
 from analytics.unavailable import Unavailable
 
 FEW = 2_000  # events; up to this number, reading them is faster than counting parts of them
@@ -133,14 +136,13 @@ class SnapshotReader:
         most_fresh: int,
         *,
         visits: bool = True,
-        props: bool = True,
+        detail: Detail = Detail.ALL,
         share: Share = ALONE,
     ) -> SiteSnapshot:
         """Open a snapshot of the site's events in the period. It reads its share of `most_fresh` raw events and
         MOST_FRESH_BYTES of them. If there are more, the oldest dirty slots stay as they were when their segment was
         built, and `as_of` gives that time. Without `visits`, no visit is derived again, which costs no time if a query
-        needs only events. Without `props`, properties may be missing; they may be most of the data. Raises Unavailable
-        and SegmentLost.
+        needs only events. Columns beyond `detail` may be missing. Raises Unavailable and SegmentLost.
         """
         reach = period
         while True:
@@ -151,24 +153,26 @@ class SnapshotReader:
                 is_some = found.events.num_rows or not found.sources
                 extra = Sql(fresh) if is_some else None
                 return SiteSnapshot(found.sources, found.fresh, extra, visits, found.as_of, extent=found.extent())
-            between = self._visits_between(connection, site_id, found, props, share)
-            lately = self._visits_lately(connection, site_id, found, between, props=props, share=share)
-            wider = _within_reach((between, lately.rows), period, found)
+            between = self._visits_between(connection, site_id, found, detail, share)
+            lately = self._visits_lately(connection, site_id, found, between, detail=detail, share=share)
+            wider = _within_reach((between.rows, lately.rows), period, found)
             if not wider:
                 break
             reach = Interval(min(wider).start, max(each.end for each in wider))
         active = share.relation("active")
         connection.register(active, lately.visitors)
         parts = []
-        if between.count:
-            not_fresh = [of_inactive_visitors(active), *map(outside, found.fresh)] if found.fresh else []
-            parts.append(select("*", between.relation(connection, share.relation("between_segments")), not_fresh))
+        if between.rows.count:
+            not_fresh = [of_other_visitors(active), *map(outside, found.fresh)] if found.fresh else []
+            settled = between.rows.relation(connection, share.relation("between_segments"))
+            parts.append(select("*", settled, not_fresh))
         if lately.rows.count or not found.sources:
             parts.append(select("*", lately.rows.relation(connection, share.relation("lately")), []))
         extra = put("({})", joined_by(" UNION ALL BY NAME ", parts)) if parts else None
         return SiteSnapshot(
-            found.sources, found.fresh, extra, visits, found.as_of, active=active, extent=found.extent(),
-            files=(between, lately),
+            found.sources, found.fresh, extra, visits, found.as_of, active=active,
+            at_ends=_valid_at_ends(connection, between, share.relation("crossing")),
+            extent=found.extent(), files=(between, lately),
         )  # fmt: skip
 
     def _gather(self, site_id: str, reach: Interval, most_fresh: int, visits: bool, share: Share) -> _Gathered:
@@ -184,10 +188,10 @@ class SnapshotReader:
         room = _Room(most - old_events.num_rows, most_bytes)
         slots, events, as_of = self._read_fresh(site_id, dirty, scope, room)
         fresh = tuple(joined([*old, *slots]))
+        met = [segment for segment in manifest.segments if segment.interval.overlaps(scope)]
         sources = tuple(
-            source_of(segment, str(self.segments.fetch(segment)), manifest, fresh, scope)
-            for segment in manifest.segments
-            if segment.interval.overlaps(scope)
+            source_of(segment, str(path), manifest, fresh, scope)
+            for segment, path in zip(met, self.segments.fetch_all(met), strict=True)
         )
         unread = [s.interval for s in manifest.segments]
         unread += [Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots]
@@ -198,47 +202,52 @@ class SnapshotReader:
         return _Gathered(scope, sources, fresh, events, as_of, outside, past, made_of, tokens)
 
     def _visits_between(
-        self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, props: bool, share: Share
-    ) -> DerivedRows:
-        """Return the events of visits at seams between segments."""
+        self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, detail: Detail, share: Share
+    ) -> _Visits:
+        """Return the visits at seams between segments."""
         if not found.sources:
-            return NO_VISITS.rows
+            return NO_VISITS
         key = site_id, found.key_between
-        rows: DerivedRows | None = self._kept(key, props)
-        if rows is None:
+        visits: _Visits | None = self._kept(key, detail)
+        if visits is None:
             settled = [replace(source, fresh=()) for source in found.sources]
-            seams = seam_rows(settled, found.scope, props=props)
+            visitors = _fetch(connection, crossing_visitors(settled, found.scope))
+            connection.register("crossing", visitors)
+            seams = seam_rows(settled, found.scope, crossing="crossing", detail=detail)
             rows = derive_rows(connection, self.segments.workplace, seams, share.part(IN_MEMORY))
-            self._cache_of(rows).put((key, props), rows, rows.size)
-        return rows
+            connection.unregister("crossing")
+            visits = _Visits(visitors, rows)
+            self._keep((key, detail), visits)
+        return visits
 
     def _visits_lately(
         self,
         connection: duckdb.DuckDBPyConnection,
         site_id: str,
         found: _Gathered,
-        between: DerivedRows,
+        between: _Visits,
         *,
-        props: bool,
+        detail: Detail,
         share: Share,
     ) -> _Visits:
         if not found.fresh and found.sources:
             return NO_VISITS
         key = site_id, found.key_between, found.key_lately
-        visits: _Visits | None = self._kept(key, props)
+        visits: _Visits | None = self._kept(key, detail)
         if visits is None:
-            visits = _derive_lately(connection, self.segments.workplace, found, between, props=props, share=share)
+            visits = _derive_lately(connection, self.segments.workplace, found, between, detail=detail, share=share)
             if found.key_lately is not None:
-                self._cache_of(visits.rows).put((key, props), visits, visits.rows.size + visits.visitors.nbytes)
+                self._keep((key, detail), visits)
         return visits
 
-    def _kept(self, key: tuple[Any, ...], props: bool) -> Any:
-        """What was derived for this key. What has properties serves a query that needs none, too."""
-        kept = ((key, has_props) for has_props in {props, True})
+    def _kept(self, key: tuple[Any, ...], detail: Detail) -> Any:
+        """What was derived for this key. What has more detail serves, too."""
+        kept = ((key, each) for each in Detail if each >= detail)
         return next((found for each in kept if (found := self._seams.get(each) or self._seams_on_disk.get(each))), None)
 
-    def _cache_of(self, rows: DerivedRows) -> SizedCache:
-        return self._seams if rows.is_in_memory else self._seams_on_disk
+    def _keep(self, key: object, visits: _Visits) -> None:
+        kept = self._seams if visits.rows.is_in_memory else self._seams_on_disk
+        kept.put(key, visits, visits.rows.size + visits.visitors.nbytes)
 
     def discard_damaged(self, site_id: str) -> bool:
         """Remove this node's damaged copies of the site's segments; the next snapshot fetches them again. Returns
@@ -372,7 +381,7 @@ _EMPTY = _Slot(_NO_EVENTS, 0)
 
 @dataclass(frozen=True)
 class _Visits:
-    """All events at seams of `visitors`, and the fresh events without a visitor."""
+    """All events at seams of `visitors`, and those events at seams that have no visitor."""
 
     visitors: pa.Table
     rows: DerivedRows
@@ -385,34 +394,37 @@ def _derive_lately(
     connection: duckdb.DuckDBPyConnection,
     workplace: Workplace,
     found: _Gathered,
-    between: DerivedRows,
+    between: _Visits,
     *,
-    props: bool,
+    detail: Detail,
     share: Share,
 ) -> _Visits:
     """Derive the visits of the visitors who have fresh events, or events that fresh events replace."""
     connection.register("fresh", found.events)
-    with_fresh = [source for source in found.sources if source.fresh]
-    stale = (select("visitor", files_of([x]), [replace(x, finer=()).in_holes()]) for x in with_fresh)
+    stale = (select("visitor", files_of([x]), [replace(x, finer=()).in_holes()]) for x in found.sources if x.fresh)
     active = joined_by(" UNION ALL ", [Sql("SELECT visitor FROM fresh"), *stale])
-    visitors = connection.sql(
-        f"SELECT DISTINCT visitor FROM ({active.text}) WHERE visitor IS NOT NULL", params=active.values
-    ).to_arrow_table()
+    visitors = _fetch(connection, put("SELECT DISTINCT visitor FROM ({}) WHERE visitor IS NOT NULL", active))
     connection.register("active", visitors)
-    is_active, parts = (
-        Sql("visitor IN (SELECT visitor FROM active)"),
-        [Sql(f"SELECT * {'' if props else WITHOUT_PROPS}, NULL::INTEGER AS seen FROM fresh")],
-    )
-    if between.count:
-        settled = between.relation(connection, "between_segments")
-        parts.append(as_raw(settled, found.fresh, [is_active, *map(outside, found.fresh)], props))
-    for source in with_fresh:
-        at_fresh = [*map(negated, source.seams()), any_of(source.fresh_seams())]
-        parts.append(as_raw(files_of([source]), source.holes, [*at_fresh, is_active, *source.outside_holes()], props))
+    at_ends = _valid_at_ends(connection, between, "crossing")
+    parts = [Sql(f"SELECT {raw_columns(detail, of_row=False)}, NULL::INTEGER AS seen FROM fresh")]
+    if between.rows.count:
+        settled = between.rows.relation(connection, "between_segments")
+        parts.append(as_raw(settled, found.fresh, [of_visitors("active"), *map(outside, found.fresh)], detail))
+    parts += [rows_near_fresh(source, "active", at_ends, detail=detail) for source in found.sources if source.fresh]
     rows = derive_rows(connection, workplace, joined_by(" UNION ALL BY NAME ", parts), share.part(IN_MEMORY))
-    connection.unregister("fresh")
-    connection.unregister("active")
+    for name in ("fresh", "active", "crossing"):
+        connection.unregister(name)
     return _Visits(visitors, rows)
+
+
+def _valid_at_ends(connection: duckdb.DuckDBPyConnection, between: _Visits, name: str) -> Sql:
+    """Return which rows at the ends of segments are not among the visits between segments. `name`: to register."""
+    connection.register(name, between.visitors)
+    return of_other_visitors(name) if between.visitors.num_rows else TRUE
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, visitors: Sql) -> pa.Table:
+    return connection.sql(visitors.text, params=visitors.values).to_arrow_table()
 
 
 def _around(reach: Interval, manifest: Manifest) -> Interval:

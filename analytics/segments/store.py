@@ -14,13 +14,15 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from uuid import UUID
 
 import structlog
@@ -43,6 +45,7 @@ from analytics.unavailable import Unavailable, raising_unavailable
 log = structlog.get_logger()
 
 _CHUNK = 8 * 1024 * 1024  # bytes; a MongoDB document holds less than 16 MB
+_AT_ONCE = 4  # files that a process fetches at the same time, each with a chunk or two in memory
 KEPT_AFTER = timedelta(minutes=10)  # for files of replaced segments; longer than any query may take
 # for a file that no manifest ever named: its builder has died by now, or will never name it
 FORSAKEN = timedelta(days=1)
@@ -275,10 +278,20 @@ class SegmentStore:
         """Return the path of the segment's file on this disk. The file is fetched if it is missing or differs from what
         was written. Raises SegmentLost and Unavailable.
         """
-        with raising_unavailable("disk", OSError):
-            return self._fetch(segment)
+        return self.fetch_all([segment])[0]
 
-    def _fetch(self, segment: Segment) -> Path:
+    def fetch_all(self, segments: Sequence[Segment]) -> list[Path]:
+        """Return the paths of the segments' files, as `fetch` does. Missing files are fetched at the same time."""
+        with raising_unavailable("disk", OSError):
+            missing = [segment for segment in segments if not self._has_copy(segment)]
+            if missing:
+                with ThreadPoolExecutor(min(_AT_ONCE, len(missing))) as pool:
+                    for fetched in [pool.submit(copy_context().run, self._fetch, segment) for segment in missing]:
+                        fetched.result()
+                self.make_room()
+        return [self._path(segment.version) for segment in segments]
+
+    def _has_copy(self, segment: Segment) -> bool:
         path = self._path(segment.version)
         with suppress(FileNotFoundError):
             found = path.stat()
@@ -286,17 +299,20 @@ class SegmentStore:
             # because DuckDB would otherwise read the footer again.
             os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
             if self._is_whole(segment, path):
-                return path
+                return True
             log.warning("segment_copy_damaged", version=segment.version)
-        part = self.workplace.unused(".part")
+        return False
+
+    def _fetch(self, segment: Segment) -> None:
+        """Fetch a copy. It is not synced: after a power failure, a process compares its digest before it is read."""
+        part, path = self.workplace.unused(".part"), self._path(segment.version)
         try:
-            self._download(segment.version, part)
-            if _digest(part) != segment.digest:
+            if self._download(segment.version, part) != segment.digest:
                 raise SegmentLost(segment.version)
-            self._put(part, segment.version)
+            self._remember(segment.version, part.stat())
+            part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-        return path
 
     def discard_damaged(self, segments: Iterable[Segment]) -> bool:
         """Remove the copies of these segments that differ from what was written. Returns whether any copy was damaged
@@ -322,16 +338,23 @@ class SegmentStore:
                 return True
         if found.st_size != segment.size or _digest(copy) != segment.digest:
             return False
-        with self._lock:
-            self._verified[segment.version] = state
+        self._remember(segment.version, found)
         return True
 
-    def _download(self, version: str, part: Path) -> None:
-        with raising_unavailable("mongodb", PyMongoError), part.open("wb") as target:
+    def _remember(self, version: str, found: os.stat_result) -> None:
+        """Note that the copy is what was written."""
+        with self._lock:
+            self._verified[version] = found.st_ino, found.st_size, found.st_mtime_ns
+
+    def _download(self, version: str, part: Path) -> str:
+        """Download the file, and return its digest."""
+        with raising_unavailable("mongodb", PyMongoError), part.open("wb") as file:
+            target = _Digesting(file)
             try:
                 self._bucket.download_to_stream(version, target)
             except (NoFile, CorruptGridFile):
                 raise SegmentLost(version) from None
+        return target.digest.hexdigest()
 
     def _put(self, file: Path, version: str) -> None:
         with file.open("rb") as written:
@@ -428,6 +451,18 @@ class SegmentStore:
 
     def _path(self, version: str) -> Path:
         return self.folder / f"{version}.parquet"
+
+
+class _Digesting:
+    """A file to write to, and the digest of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = sha256()
+
+    def write(self, block: bytes) -> int:
+        self.digest.update(block)
+        return self._file.write(block)
 
 
 def _digest(file: Path) -> str:

@@ -12,33 +12,31 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 from chdb.session import Session
 
-from analytics.events.backfill import Past
 from analytics.events.event import PAGEVIEW_TYPES
 from analytics.interval import VISIT_GAP, Interval
 from bench import report_data
+from bench.generated_events import ORIGIN, GeneratedEvents, register_texts
 from bench.ingestion import machine, print_table
 from bench.report_data import MONTH
 from bench.report_questions import DEVICE, FROM, ONE_DAY, QUESTIONS
-from bench.reports import Rig, build_days, in_new_process, merge_days, ms, own_mongodb, say, timed
+from bench.reports import Rig, ms, own_mongodb, say, timed
 
 EVENTS, SEED = int(os.environ.get("EVENTS", "1000000")), int(os.environ.get("SEED", "1"))
 SITE = "bench"
 ROUNDS = 7
 TARGET = 0.8 if EVENTS < 5_000_000 else 0.5  # of ClickHouse's time
 
-_ORIGIN = ("referrer", "source", "channel", "utm_medium", "utm_source", "utm_campaign")
 _KIND = ("device", "browser", "browser_version", "os", "os_version", "country", "region", "city")
-_COMMON = ("site_id", "user_id", "session_id", *_ORIGIN, *_KIND)
+_COMMON = ("site_id", "user_id", "session_id", *ORIGIN, *_KIND)
 _TYPES = ", ".join(f"{name} {'UInt64' if name.endswith('_id') else 'LowCardinality(String)'}" for name in _COMMON)
 # Those columns of Plausible's events_v2 and sessions_v2 that our events fill. Times have milliseconds, so that answers
 # can be equal.
@@ -64,7 +62,8 @@ WITH begun AS (
   WINDOW moment AS (PARTITION BY visitor, visit ORDER BY occurred, chance & 4095, chance)
 )
 SELECT 1::UBIGINT AS site_id, hash(visitor) AS user_id, hash(visitor::BIGINT << 16 | visit) AS session_id,
-  {", ".join((*_ORIGIN, *_KIND))}, make_timestamp_ms(occurred) AS timestamp,
+  {", ".join(f"coalesce({name}, '') AS {name}" for name in (*ORIGIN, *_KIND))},
+  make_timestamp_ms(occurred) AS timestamp,
   CASE WHEN NOT custom THEN 'page_view' WHEN chance % 10 = 0 THEN 'purchase' ELSE 'click-' || chance % 8 END AS name,
   path AS pathname, if(chance % 10 = 3, ['plan', 'logged_in'], []) AS meta_key,
   if(chance % 10 = 3, [['free', 'pro', 'team'][1 + (chance // 10 % 3)::BIGINT], (chance % 4 = 0)::VARCHAR], [])
@@ -171,15 +170,18 @@ class ClickHouse:
 
 def write_rows(made_up: Path, file: Path) -> None:
     """Writes the rows of ClickHouse's `events` as Parquet."""
-    pages, kinds, origins = report_data.texts(SEED)
     with duckdb.connect() as connection:
-        for name, key, rows in (
-            ("pages", "page", [{"path": page} for page in pages]),
-            ("kinds", "kind", kinds),
-            ("origins", "origin", [dict.fromkeys(_ORIGIN, "") | origin for origin in origins]),
-        ):
-            connection.register(name, pa.Table.from_pylist([{key: n, **row} for n, row in enumerate(rows, start=1)]))
+        register_texts(connection, SEED)
         connection.sql(ROWS, params=[str(made_up)]).write_parquet(str(file))
+
+
+def build(rig: Rig, made_up: Path) -> None:
+    """Build the segment of the month."""
+    rig.ours.backfill.note_if_there_is_none()
+    builder = replace(rig.ours.builder, raw=GeneratedEvents(made_up, SEED, EVENTS // 25))  # type: ignore[arg-type]
+    for day in report_data.days():
+        builder.build(SITE, "day", day, from_raw=True)
+    builder.build(SITE, "month", MONTH)
 
 
 def measure(uri: str, folder: Path) -> bool:
@@ -189,13 +191,9 @@ def measure(uri: str, folder: Path) -> bool:
     clickhouse = ClickHouse(Session(str(folder / "clickhouse")))
     filled = timed(clickhouse.fill, rows)[0]
     say(f"ClickHouse: {EVENTS:,} events in {filled:.0f} s")
-    report_data.load(uri, made_up, SEED, SITE)
     rig = Rig(uri, folder)
-    assert rig.ours.backfill.all_left()  # lists the site's month
-    days = in_new_process(build_days, uri, folder, SITE)
-    rig.ours.backfill.finish(Past(SITE, MONTH))
-    month = in_new_process(merge_days, uri, folder, SITE)
-    say(f"Footfall: days in {days:.0f} s, the month in {month:.0f} s")
+    seconds = timed(build, rig, made_up)[0]
+    say(f"Footfall: segments in {seconds:.0f} s")
     reports, ours, theirs, wrong = rig.reports(), defaultdict(list), defaultdict(list), []
     for turn in range(ROUNDS + 1):  # the first fills caches
         for question, (statements, read) in zip(QUESTIONS, ASKED, strict=True):

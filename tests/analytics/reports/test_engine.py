@@ -11,6 +11,7 @@ from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import duckdb
+import pycountry
 import pytest
 from pymongo.database import Database
 
@@ -18,7 +19,7 @@ from analytics.interval import as_ms, interval_of
 from analytics.queries.query import Condition, Query, of_days
 from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.budget import Budget
-from analytics.reports.engine import Reports, _interrupt_after
+from analytics.reports.engine import Reports, _countries, _interrupt_after, _regions
 from analytics.reports.results import Refused
 from analytics.segments import snapshot_reader
 from analytics.segments.snapshot_reader import SizedCache
@@ -179,3 +180,11 @@ def test_if_too_many_fresh_events_arrived_the_answer_says_as_of_when_it_is(rig: 
 
 def replace_most_fresh(reports: Reports, most_fresh: int) -> Reports:
     return Reports(reports.reader, reports.imports, reports.connect, time_limit=30, most_fresh=most_fresh)
+
+
+def test_countries_and_regions_have_the_names_that_pycountry_has():
+    for found, known, code in (
+        (_countries(), pycountry.countries, "alpha_2"),
+        (_regions(), pycountry.subdivisions, "code"),
+    ):
+        assert dict(zip(*found, strict=True)) == {getattr(each, code): each.name for each in known}

@@ -25,7 +25,7 @@ from analytics.reports.query_plan import Plan
 from analytics.reports.query_sql import plan_query
 from analytics.reports.site_stats_sql import first_event, site_stats
 from analytics.segments.snapshot import SiteSnapshot
-from analytics.segments.visit_sql import EVENT_COLUMNS
+from analytics.segments.visit_sql import EVENT_COLUMNS, detail_of
 from analytics.sites.site import Goal
 from analytics.sql import Sql
 from tests.support.streams import funnels, queries, streams
@@ -51,7 +51,7 @@ def rendered(plan: Plan) -> str:
     SNAPSHOT.read.clear()
     text = plan.render(SNAPSHOT).text
     assert SNAPSHOT.read <= plan.columns
-    assert plan.props == ("props" in SNAPSHOT.read)
+    assert plan.detail == detail_of(SNAPSHOT.read)
     assert plan.visits == (not SNAPSHOT.read <= set(EVENT_COLUMNS))
     return text
 

@@ -1,11 +1,11 @@
 """Segments with a real MongoDB: what is read equals what is stored, however it was built into segments."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import pytest
 from bson import ObjectId
@@ -22,6 +22,7 @@ from analytics.segments.builder import MANY_ROWS, Builder, write
 from analytics.segments.duckdb_connection import connect
 from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.store import SegmentStore
+from analytics.segments.visit_sql import COUNTED_COLUMNS, Detail
 
 # Offsets from BASE at which segments are built, chosen at random.
 BUILT = [DAY, DAY + HOUR, 2 * DAY - HOUR, 2 * DAY, 3 * DAY]
@@ -55,10 +56,17 @@ class Rig:
         self.events.delete_many({"user_id": user_id})
         self.dirty.mark([("site", as_ms(document["timestamp"])) for document in found], self.now)
 
-    def rows(self, period: Interval, most_fresh: int = 10**9) -> list[tuple[Any, ...]]:
+    def rows(
+        self,
+        period: Interval,
+        most_fresh: int = 10**9,
+        *,
+        columns: Iterable[str] = COLUMNS,
+        detail: Detail = Detail.ALL,
+    ) -> list[tuple[Any, ...]]:
         connection = self.connection.cursor()
-        reading = self.reader.open(connection, "site", period, most_fresh)
-        sql = reading.rows(period, COLUMNS)
+        reading = self.reader.open(connection, "site", period, most_fresh, detail=detail)
+        sql = reading.rows(period, columns)
         return connection.execute(f"SELECT * FROM ({sql.text}) ORDER BY ALL", sql.values).fetchall()
 
 
@@ -173,6 +181,50 @@ def test_readings_equal_the_stored_events_however_segments_were_built(
             if period.start % QUARTER == 0:
                 firsts = {row[1] for row in rows if row[12] is None or row[12] < period.start // QUARTER}
                 assert firsts >= {row[1] for row in rows if row[1]}, "each visitor has a first event"
+
+
+def test_a_reading_with_less_detail_counts_the_same(rig: Rig):
+    chance, period = random.Random(7), Interval(BASE, BASE + 5 * DAY)
+    rig.store(*(document(chance) for _ in range(80)))
+    for start in range(BASE, BASE + 4 * DAY, DAY):
+        rig.builder.build("site", "day", Interval(start, start + DAY))
+    rig.store(*(document(chance) for _ in range(8)))
+    found = [rig.rows(period, columns=sorted(COUNTED_COLUMNS), detail=detail) for detail in Detail]
+    assert len(found[0]) == 88
+    assert found[0] == found[1] == found[2]
+
+
+def views(**moments: list[int]) -> list[dict[str, Any]]:
+    """Pageviews of visitors, at these minutes after BASE."""
+    return [
+        {
+            "_id": uuid5(NAMESPACE_OID, f"{user_id} {minute}"), "site_id": "site", "event_type": "pageview",
+            "path": "/a", "user_id": user_id, "timestamp": as_datetime(BASE + minute * MINUTE),
+        }
+        for user_id, minutes in moments.items()
+        for minute in minutes
+    ]  # fmt: skip
+
+
+def test_only_visits_that_continue_in_the_next_segment_are_derived_again(rig: Rig):
+    rig.store(*views(anna=[24 * 60 - 1, 24 * 60 + 1], ben=[24 * 60 - 1]))
+    for start in (BASE, BASE + DAY):
+        rig.builder.build("site", "day", Interval(start, start + DAY))
+    reading = rig.reader.open(rig.connection.cursor(), "site", Interval(BASE, BASE + 2 * DAY), 0)
+    between: Any = reading.files[0]
+    assert between.visitors["visitor"].to_pylist() == [visitor_of("anna")]
+    assert between.rows.count == 2
+
+
+def test_a_visit_continues_although_a_coarser_segment_holds_an_older_part_of_it(rig: Rig):
+    period = Interval(BASE, BASE + DAY)
+    rig.store(*views(anna=[10]))
+    rig.builder.build("site", "day", period)
+    rig.store(*views(anna=[0, 25, 50, 65]))
+    for start in (BASE, BASE + HOUR):
+        rig.builder.build("site", "hour", Interval(start, start + HOUR))
+    found = rig.rows(period, columns=("occurred", "entry", "visit_pageviews"))
+    assert [row[1:] for row in found] == [(True, 5), *[(False, 5)] * 4]
 
 
 def test_ids_of_other_programs_are_read_beside_ours(rig: Rig):
