@@ -45,9 +45,9 @@ from analytics.unavailable import Unavailable
 
 if TYPE_CHECKING:  # beat, Flower and the ingestion app import this module for its tasks, and do not need these
     from analytics.enrichment.steps import Enrichment
+    from analytics.events.sign_ins import SignIns
     from analytics.events.store import EventStore
     from analytics.privacy.late_arrivals import LateArrivals
-    from analytics.visitors.sign_ins import SignIns
 
 log = structlog.get_logger()
 

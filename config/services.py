@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from analytics.dashboards.funnels import FunnelStore
     from analytics.enrichment.steps import Lookups
     from analytics.events.removal import Removals
+    from analytics.events.sign_ins import SignIns
     from analytics.events.store import EventStore
     from analytics.imports.importer import Importer
     from analytics.imports.store import ImportStore
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from analytics.store_notes import StoreNotes
     from analytics.visitors.anonymous_ids import Visitors
     from analytics.visitors.salts import SaltKeeper, Salts
-    from analytics.visitors.sign_ins import SignIns
 
 # Seconds for Redis to answer the rate limits. The stores used later have time limits of their own, and the sum stays
 # below 2 seconds.
@@ -286,7 +286,7 @@ class Services:
 
     @cached_property
     def sign_ins(self) -> SignIns:
-        from analytics.visitors.sign_ins import SignIns
+        from analytics.events.sign_ins import SignIns
 
         return SignIns(self.database, lambda site_id: self.sites.get(site_id).assigns_visits)
 

@@ -18,11 +18,11 @@ import structlog
 from analytics.batched import batched
 from analytics.events.removal import ERASED, REMOVED_AT_ONCE, Removals
 from analytics.events.selection import of_visitor
+from analytics.events.sign_ins import SignIns
 from analytics.privacy.erasure_log import Erasures
 from analytics.privacy.segment_rewrites import Rewriter
 from analytics.privacy.visitor import Visitor
 from analytics.privacy.visitor_data import VisitorData
-from analytics.visitors.sign_ins import SignIns
 
 log = structlog.get_logger()
 

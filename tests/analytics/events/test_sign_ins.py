@@ -13,10 +13,10 @@ from flask.testing import FlaskClient
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.events.sign_ins import RESTED
 from analytics.pipeline import store_waiting
 from analytics.privacy.visitor import Visitor
 from analytics.sites.site import Site
-from analytics.visitors.sign_ins import RESTED
 from config.services import Services
 from config.settings import Settings
 from ingest_app import create_app
