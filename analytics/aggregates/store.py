@@ -19,7 +19,12 @@ from analytics.aggregates.day_total import AGGREGATE_TABLES, AggregateTable, Day
 from analytics.mongodb import reading, writing
 
 _REMOVED_AT_ONCE = 5_000
+_MOST_TEXT = 32_000_000  # characters of the groups that are summed at once
 _BY_DAY = [("site_id", ASCENDING), ("table", ASCENDING), ("day", ASCENDING), ("import_id", ASCENDING)]
+
+
+class TooManyTotals(Exception):
+    """A query would read too many sums."""
 
 
 class AggregateStore:
@@ -76,9 +81,9 @@ class AggregateStore:
         most: int,
         prop: str = "",
     ) -> list[dict[str, Any]]:
-        """Return the sums of the table's counts over these days, by these columns, of which `day` may be one. Return at
-        most `most` of them. Each has the columns that are known, and the counts. `prop`: only of this property. Raises
-        Unavailable.
+        """Return the sums of the table's counts over these days, by these columns, of which `day` may be one. Each has
+        the columns that are known, and the counts. `prop`: only of this property. Raises Unavailable, and TooManyTotals
+        if there are more than `most` sums, or more than _MOST_TEXT.
         """
         by_import: dict[str, list[str]] = {}
         for day, import_id in days.items():
@@ -89,10 +94,18 @@ class AggregateStore:
         asked: list[dict[str, Any]] = [
             {"$match": which},
             {"$group": {"_id": key, **{name: {"$sum": f"$counts.{name}"} for name in sorted(table.counts)}}},
-            {"$limit": most},
+            {"$limit": most + 1},
         ]
+        found: list[dict[str, Any]] = []
+        text = 0
         with reading(self._database):
-            return [document.pop("_id") | document for document in self._days.aggregate(asked)]
+            for document in self._days.aggregate(asked):
+                group = {name: value for name, value in document.pop("_id").items() if value is not None}
+                text += sum(map(len, group.values()))
+                if len(found) == most or text > _MOST_TEXT:
+                    raise TooManyTotals
+                found.append(group | document)
+        return found
 
     def count(self, import_id: str) -> int:
         """Count the totals of an import. Raises Unavailable."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from analytics.aggregates.day_total import DayTotal
+from analytics.digest import digest_of
 from analytics.enrichment.channels import TrafficOrigin, channel_of
 from analytics.enrichment.sources import read_referrer, source_named
 from analytics.events.coercion import text
@@ -75,7 +76,7 @@ def translate(row: Mapping[str, str]) -> Iterator[DayTotal | SkippedRow]:
     group = {name: value for name, given in _described(layout.table, said).items() if (value := text(given, _LONGEST))}
     counts = {ours: _count(row[theirs]) for theirs, ours in layout.counts.items() if row.get(theirs)}
     key = "\0".join(value for name, value in row.items() if name not in ("date", *layout.counts))
-    yield DayTotal(layout.table, day, key, group, counts)
+    yield DayTotal(layout.table, day, digest_of(key), group, counts)
     if layout.table == "total":  # pageviews are events too, so that the shares of custom events are of all visitors
         seen = {"visitors": counts["visitors"], "events": counts.get("pageviews", 0)}
         yield DayTotal("custom_events", day, _PAGEVIEW, {"name": _PAGEVIEW}, seen)

@@ -28,6 +28,7 @@ import pymongo
 import structlog
 from pymongo.errors import PyMongoError
 
+from analytics.aggregates.store import TooManyTotals
 from analytics.events.columns import visitor_of
 from analytics.interval import DAY, Interval, as_datetime, as_ms
 from analytics.languages import translatable
@@ -39,7 +40,7 @@ from analytics.queries.query_schema import InvalidQuery
 from analytics.reports import exploration_sql
 from analytics.reports.budget import Budget
 from analytics.reports.imported_days import ImportedTotals, days_with_events, imported_relation
-from analytics.reports.imports_reader import ImportsReader, TooManyTotals
+from analytics.reports.imports_reader import ImportsReader
 from analytics.reports.query_plan import Plan
 from analytics.reports.query_slots import QuerySlots
 from analytics.reports.query_sql import plan_query

@@ -24,10 +24,6 @@ _TOTAL = AGGREGATE_TABLES["total"]
 OwnDays = Callable[[str, date, date], set[date]]  # the days of a site with an event, between two days
 
 
-class TooManyTotals(Exception):
-    """The query would read more than MOST_IMPORTED_SUMS."""
-
-
 @dataclass(frozen=True)
 class ImportsReader:
     aggregates: AggregateStore
@@ -65,10 +61,8 @@ class ImportsReader:
         for site_id, each in days.items():
             if not each:
                 continue
-            room = MOST_IMPORTED_SUMS - len(sums) + 1
+            room = MOST_IMPORTED_SUMS - len(sums)
             sums += self.aggregates.sums(site_id, plan.table, each, columns, most=room, prop=plan.prop)
-            if len(sums) > MOST_IMPORTED_SUMS:
-                raise TooManyTotals
             known = self.aggregates.days(site_id, _TOTAL, min(each), max(each))
             whole = {day: known[day] for day in each if day in known}
             found = self.aggregates.sums(site_id, _TOTAL, whole, [], most=1) if whole else []

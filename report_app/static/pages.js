@@ -71,9 +71,9 @@ function chartOf(figure) {
   const now = rows.map((row) => number(row.dataset.now))
   const before = rows.map((row) => number(row.dataset.before))
   const open = rows.findIndex((row) => 'open' in row.dataset)
-  const isImported = (i) => i >= 0 && 'imported' in rows[i].dataset
+  const isImported = (i) => rows[i] !== undefined && 'imported' in rows[i].dataset
   const closed = now.map((value, i) => ((open < 0 || i < open) && !isImported(i) ? value : null))
-  const imported = now.map((value, i) => (isImported(i) || isImported(i - 1) ? value : null)) // up to the next point
+  const imported = now.map((value, i) => ([i - 1, i, i + 1].some(isImported) ? value : null)) // up to the next points
   const dashed = now.map((value, i) => (open >= 0 && (i === open || i === open - 1) ? value : null))
   const alone = (i) => now[i] !== null && now[i - 1] == null && now[i + 1] == null
   const shown = UNITS[figure.dataset.unit]

@@ -10,7 +10,7 @@ import pytest
 from pymongo.database import Database
 
 from analytics.aggregates.day_total import AGGREGATE_TABLES, DayTotal
-from analytics.aggregates.store import AggregateStore
+from analytics.aggregates.store import AggregateStore, TooManyTotals
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
 
@@ -29,7 +29,7 @@ def store(database: Database[dict[str, Any]]) -> AggregateStore:
     return AggregateStore(database)
 
 
-def test_totals_are_summed_by_day_and_column(store: AggregateStore):
+def test_totals_are_summed_by_day_and_column(store: AggregateStore, monkeypatch: pytest.MonkeyPatch):
     store.add("a", "site", BERLIN, [page(1, "/", 2), page(1, "/", 3, "b.example"), page(2, "/", 4), page(2, "/x", 5)])
     store.add("a", "other", BERLIN, [page(1, "/", 100)])
     days = store.days("site", PAGES, FIRST, LAST)
@@ -37,7 +37,11 @@ def test_totals_are_summed_by_day_and_column(store: AggregateStore):
     found = store.sums("site", PAGES, days, ["day", "page"], most=10)
     kept = sorted((x["day"], x["page"], x["visitors"], x["visits"], x["engaged"]) for x in found)
     assert kept == [("2025-01-01", "/", 5, 2, 0), ("2025-01-02", "/", 4, 1, 0), ("2025-01-02", "/x", 5, 1, 0)]
-    assert len(store.sums("site", PAGES, days, ["day", "page"], most=2)) == 2
+    with pytest.raises(TooManyTotals):
+        store.sums("site", PAGES, days, ["day", "page"], most=2)
+    monkeypatch.setattr("analytics.aggregates.store._MOST_TEXT", 20)
+    with pytest.raises(TooManyTotals):
+        store.sums("site", PAGES, days, ["day", "page"], most=10)
     assert store.days("site", AGGREGATE_TABLES["total"], FIRST, LAST) == {}
     assert store.days("site", PAGES, date(2025, 1, 2), LAST) == {date(2025, 1, 2): "a"}
 
