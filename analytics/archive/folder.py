@@ -17,7 +17,7 @@ from shutil import copyfileobj
 from typing import Any
 from urllib.parse import quote, unquote
 
-from analytics.unavailable import raising_unavailable
+from analytics.unavailable import Unavailable, raising_unavailable
 
 _SITE, _DATE = "site_id=", "date="
 _FILE, _PARTIAL = "events.parquet", "events.partial"
@@ -94,7 +94,7 @@ class ArchiveFolder:
     @contextmanager
     def _working(self) -> Iterator[Any]:
         """The files of the folder. An error of the block becomes Unavailable."""
-        with raising_unavailable("archive", OSError), raising_unavailable("archive", ValueError):
+        with raising_unavailable("archive", OSError):
             yield self._files
 
     @cached_property
@@ -105,7 +105,10 @@ class ArchiveFolder:
         if not url.startswith("s3://"):
             Path(url).mkdir(mode=0o700, parents=True, exist_ok=True)  # raw events are personal data
             url = str(Path(url).absolute())
-        files, path = FileSystem.from_uri(url)
+        try:
+            files, path = FileSystem.from_uri(url)
+        except ValueError:  # its message may show the secret in the URL
+            raise Unavailable("archive", ValueError("ARCHIVE is not a URL that pyarrow.fs reads")) from None
         return SubTreeFileSystem(path, files)
 
 

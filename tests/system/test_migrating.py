@@ -20,6 +20,7 @@ PYTHON = ".venv/bin/python -m footfall "
 # The names that the page uses, and the samples that have them here.
 FILES = {
     "access.log": "access.log", "website_event.csv": "umami_website_event.csv", "session.csv": "umami_session.csv",
+    "event_data.csv": "umami_event_data.csv",
     "visits-0.json": "matomo.json", "goatcounter.csv": "goatcounter.csv", "segment.jsonl": "segment.jsonl",
     "posthog.jsonl": "posthog.jsonl", "ga4.jsonl": "ga4.jsonl",
 }  # fmt: skip

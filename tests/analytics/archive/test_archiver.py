@@ -176,8 +176,9 @@ def test_a_run_stops_in_time_and_leaves_out_sites_whose_segments_are_built(local
     assert local.run() == Archived(written=2), "a segment of the month replaced those of the days"
 
 
-@pytest.mark.parametrize("url", ["/dev/null/archive", "s3://bucket?no_such_option=1"])
-def test_an_archive_that_cannot_be_used_is_named(local: Archiver, services: Services, url: str):
+@pytest.mark.parametrize("url", ["/dev/null/archive", "s3://key:hidden@a bucket", "s3://key:hidden@bucket?no_option=1"])
+def test_an_archive_that_cannot_be_used_is_named_without_its_secret(local: Archiver, services: Services, url: str):
     send(services, 19)
-    with pytest.raises(Unavailable, match="archive is unavailable"):
+    with pytest.raises(Unavailable, match="archive is unavailable") as raised:
         replace(local, folder=ArchiveFolder(url)).run()
+    assert "hidden" not in str(raised.value)

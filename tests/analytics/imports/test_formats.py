@@ -19,7 +19,7 @@ from tests.analytics.imports.conftest import SAMPLES, Imports
 # Files, format, what is left out, and the totals: visitors, visits, pageviews, all events.
 CASES: dict[str, tuple[tuple[str, ...], str, dict[str, int], list[int]]] = {
     "umami": (
-        ("umami_website_event.csv", "umami_session.csv"),
+        ("umami_website_event.csv", "umami_session.csv", "umami_event_data.csv"),
         "umami",
         {"other_type": 1, "other_site": 1},
         [3, 4, 5, 6],
@@ -71,6 +71,24 @@ def test_umami_s_sessions_describe_its_events(imports: Imports):
         ["Pricing", 2],
         ["Shop, home", 3],
     ]
+
+
+def test_umami_s_event_data_become_properties_with_their_types_and_revenue(imports: Imports):
+    imports.run("umami_event_data.csv", "umami_website_event.csv", "umami_session.csv")
+    (signup,) = (event for event in imports.stored() if event["event_type"] == "signup")
+    kept = {"plan": "pro, yearly", "seats": 3, "trial": True, "title": "Pricing"}
+    kept |= {"since": "2026-11-01T00:00:00Z", "items": '["a","b"]', "tag": "beta"}
+    assert signup["props"] == kept
+    assert signup["revenue"]["currency"] == "USD"
+    assert sorted(imports.ask(["events"], "event:props:cart.value")) == [["(none)", 5], ["12.5", 1]]
+
+
+@pytest.mark.parametrize("key", ["website_event_id", "event_id"])
+def test_umami_s_event_data_of_both_databases_are_recognised(tmp_path: Path, key: str):
+    """ClickHouse's table has the ids of session and event."""
+    text = (SAMPLES / "umami_event_data.csv").read_text().replace("website_event_id", f"session_id,{key}")
+    (tmp_path / "data.csv").write_text(text.replace(",0b6e3ff2", ",s,0b6e3ff2"))
+    assert detect([SourceFile(tmp_path / "data.csv")]).name == "umami"
 
 
 def test_another_of_umami_s_websites_can_be_chosen(imports: Imports):
