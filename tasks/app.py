@@ -38,7 +38,7 @@ _making = Lock()
 os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 _PARTS = (
-    "dead_letters", "events", "ledger", "metrics", "notifications",
+    "dead_letters", "events", "imports", "ledger", "metrics", "notifications",
     "retention", "salts", "samples", "segments", "sites", "visitors",
 )  # fmt: skip
 app = Celery("footfall", include=[f"tasks.{name}" for name in _PARTS])

@@ -148,11 +148,11 @@ class Importer:
             raise damage[0]
         return self._imports.save(replace(record, is_finished=True, salt=b""))
 
-    def preview(self, plan: ImportPlan, lookups: Lookups) -> Preview:
-        """Read all rows, and return what would become of them. Nothing is stored."""
+    def preview(self, plan: ImportPlan, lookups: Lookups, most_rows: int | None = None) -> Preview:
+        """Read all rows, or the first ones, and return what would become of them. Nothing is stored."""
         seen = Preview()
         translation = Translation(plan, plan.owner, salt=os.urandom(32))
-        for row in plan.format.read(plan.files):
+        for row in islice(plan.format.read(plan.files), most_rows):
             seen.rows += 1
             for found in translation.events(row, self._now()):
                 if isinstance(found, SkippedRow):
