@@ -172,7 +172,8 @@ def ask_all(uri: str, folder: Path, site: str, parquet: Path | None = None) -> A
     alone: Any = None
     if parquet is not None:
         plain = rig.connect(parquet.parent)
-        alone = Reports(OneFile(str(parquet)), lambda: Timed(plain, clock), time_limit=600, most_fresh=0)  # type: ignore[arg-type]
+        file: Any = OneFile(str(parquet))
+        alone = Reports(file, reports.imports, lambda: Timed(plain, clock), time_limit=600, most_fresh=0)  # type: ignore[arg-type,return-value]
     ours, theirs = defaultdict(list), defaultdict(list)
     for _ in range(ROUNDS):
         for question in QUESTIONS:

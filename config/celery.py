@@ -22,6 +22,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "tasks.archive.*": {"queue": SEGMENTS_QUEUE},
             "tasks.retention.*": {"queue": SEGMENTS_QUEUE},
             "tasks.visitors.*": {"queue": SEGMENTS_QUEUE},
+            "tasks.imports.*": {"queue": SEGMENTS_QUEUE},
             "tasks.notifications.*": {"queue": SEGMENTS_QUEUE},  # they must not delay events either
         },
         # No code waits for a result. A task's result is in its log line and, through its event, in Flower.
@@ -79,6 +80,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "finish-erasures": _every(5, "tasks.retention.finish_erasures", expires=10),
             # Sent if a sign-in is noted (tasks/beat.py).
             "assign-visits": _every(5, "tasks.visitors.assign_visits", expires=10),
+            # Sent if a file was uploaded, or an import is to be removed (tasks/beat.py).
+            "work-uploads": _every(5, "tasks.imports.work_uploads", expires=10),
             "check-rules": _every(60, "tasks.notifications.check_rules", expires=50),
             "check-counts": _every(300, "tasks.notifications.check_counts", expires=240),
             # Sent if a notification is due (tasks/beat.py).

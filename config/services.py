@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from analytics.events.store import EventStore
     from analytics.imports.importer import Importer
     from analytics.imports.store import ImportStore
+    from analytics.imports.upload_worker import UploadWorker
+    from analytics.imports.uploads import UploadStore
     from analytics.journal.dead_letters import DeadLetterStore
     from analytics.journal.journal import Journal
     from analytics.journal.ledger import Ledger
@@ -302,6 +304,19 @@ class Services:
 
         secret = self._settings.secret_key.encode()
         return Importer(self.journal, self.imports, self.aggregates, self.salts, self.now, secret=secret)
+
+    @cached_property
+    def uploads(self) -> UploadStore:
+        from analytics.imports.uploads import UploadStore
+
+        return UploadStore(self.database, self.now)
+
+    @cached_property
+    def upload_worker(self) -> UploadWorker:
+        from analytics.imports.upload_worker import UploadWorker
+
+        stores = self.uploads, self.imports, self.importer, self.sites
+        return UploadWorker(*stores, lambda: self.lookups, self.journal, self.now)
 
     @cached_property
     def due_builds(self) -> DueBuilds:

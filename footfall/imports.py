@@ -15,7 +15,6 @@ from pathlib import Path
 
 import click
 
-from analytics.events.schema import dump_exported_event
 from analytics.imports.formats import IMPORT_FORMATS, detect
 from analytics.imports.importer import SAVED_EVERY, ImportPlan, NobodyStores, Preview
 from analytics.imports.source import UnreadableFile, source_files
@@ -114,12 +113,8 @@ def _shown_item(item: str | None) -> str:
 
 def _say_preview(seen: Preview) -> None:
     click.echo(f"{seen.rows:,} rows. The first of {seen.stored:,} {'daily totals' if seen.totals else 'events'}:")
-    for total in seen.totals:
-        said = {"table": total.table, "day": f"{total.day}", **total.group, **total.counts}
-        click.echo(f"  {json.dumps(said, ensure_ascii=True)}")
-    for event in seen.events:
-        said = json.loads(dump_exported_event(event))
-        click.echo(f"  {json.dumps({name: value for name, value in said.items() if name != 'id'}, ensure_ascii=True)}")
+    for example in seen.examples():
+        click.echo(f"  {json.dumps(example, ensure_ascii=True)}")
     _say_skipped(seen.skipped)
     click.echo("Nothing was imported.")
 

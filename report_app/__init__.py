@@ -134,7 +134,7 @@ def _add_pages(app: Flask, settings: Settings, services: Services, pages: PageSe
     app.register_blueprint(pages_blueprint(pages))
     app.register_blueprint(badge_blueprint(pages, sharing))
     app.register_blueprint(accounts_blueprint(authenticator, sharing, site_called, attempts, services.now))
-    app.register_blueprint(site_data_blueprint(services.segments, site_called))
+    app.register_blueprint(site_data_blueprint(services.segments, services.uploads, services.imports, site_called))
     app.register_blueprint(console_blueprint(settings, services))
 
 

@@ -40,7 +40,7 @@ _making = Lock()
 os.register_at_fork(before=_making.acquire, after_in_parent=_making.release, after_in_child=_making.release)
 
 _PARTS = (
-    "archive", "dead_letters", "events", "ledger", "metrics", "notifications",
+    "archive", "dead_letters", "events", "imports", "ledger", "metrics", "notifications",
     "retention", "salts", "samples", "segments", "sites", "visitors",
 )  # fmt: skip
 _OF_TASKS = "analytics.privacy.eraser", "analytics.privacy.late_arrivals"

@@ -2,11 +2,11 @@
 
 One wake-up is owed for four batches of events in the journal, less those that are already in Celery's queue. Every five
 seconds beat also sends a task to build segments, if one is due and no such task waits, a task to finish erasures, if
-one is unfinished, and tasks to send notifications and to assign visits, if any are due. So an idle system runs only the
-tasks of the ledger, the samples, the sites and the rules (each minute), of rules that count events (every five
-minutes), of old files and salts (every ten minutes) and of the purge (each hour). Beat does not fill the queues while
-no worker runs. Any number of beats may run: a superfluous task finds nothing to do. Changes of the wall clock have no
-effect.
+one is unfinished, and tasks to send notifications, to assign visits and to import uploads, if any are due. So an idle
+system runs only the tasks of the ledger, the samples, the sites and the rules (each minute), of rules that count events
+(every five minutes), of old files and salts (every ten minutes) and of the purge (each hour). Beat does not fill the
+queues while no worker runs. Any number of beats may run: a superfluous task finds nothing to do. Changes of the wall
+clock have no effect.
 
 If Redis is full, no wake-up can be sent, taken or acked, and a Celery worker ends at every start. Then beat itself
 stores the waiting events, which makes room. The collector refuses events meanwhile.
@@ -14,6 +14,7 @@ stores the waiting events, which makes room. The collector refuses events meanwh
 
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from config.services import Services
 from config.settings import name_warnings
 from tasks.app import settings
 from tasks.events import store_events
+from tasks.imports import work_uploads
 from tasks.notifications import send_notifications
 from tasks.retention import finish_erasures
 from tasks.segments import build_segments
@@ -111,21 +113,23 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
 
     def _owed(self, task: str) -> int:
         ours = self._services
+        owed: dict[str, Callable[[], int]] = {
+            store_events.name: lambda: min(ours.journal.wake_ups_owed(), _MOST_AT_ONCE),
+            build_segments.name: lambda: self._is_free_to_build() and ours.due_builds.is_any(),
+            send_notifications.name: lambda: ours.notifications.is_any_due(ours.now()),
+            assign_visits.name: lambda: ours.sign_ins.is_any_due(ours.now()),
+            work_uploads.name: lambda: ours.uploads.is_any_due() or ours.imports.is_any_removed(),
+            finish_erasures.name: lambda: ours.removals.is_rewrite_owed() or ours.erasures.is_any_unfinished(),
+        }
         try:
-            if task == store_events.name:
-                return min(ours.journal.wake_ups_owed(), _MOST_AT_ONCE)
-            if task == build_segments.name:
-                is_free = ours.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and not self._must_catch_up()
-                return int(is_free and ours.due_builds.is_any())
-            if task in (send_notifications.name, assign_visits.name):
-                waiting = ours.sign_ins if task == assign_visits.name else ours.notifications
-                return int(waiting.is_any_due(ours.now()))
-            if task == finish_erasures.name:
-                return int(ours.removals.is_rewrite_owed() or ours.erasures.is_any_unfinished())
+            return int(owed[task]()) if task in owed else 1
         except Unavailable as error:
             log.warning("wake_up_not_sent", task=task, error=str(error))
             return 0
-        return 1
+
+    def _is_free_to_build(self) -> bool:
+        """Whether a task to build segments may be sent. Raises Unavailable."""
+        return self._services.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and not self._must_catch_up()
 
     def _must_catch_up(self) -> bool:
         """Whether all processes should store events. Raises Unavailable."""

@@ -9,6 +9,7 @@ Callers must handle UnreadableFile, NobodyStores, ImportRemoved and Unavailable.
 kill -9, the same import continues when it is run again.
 """
 
+import json
 import os
 import time
 from collections import Counter
@@ -34,7 +35,7 @@ from analytics.events.coercion import id_of
 from analytics.events.drop import Drop
 from analytics.events.event import Event
 from analytics.events.event_size import fits, trimmed
-from analytics.events.schema import InvalidEvent, load_event, load_exported_event
+from analytics.events.schema import InvalidEvent, dump_exported_event, load_event, load_exported_event
 from analytics.imports.format import MISREAD, ImportFormat, SkippedRow, SourceEvent
 from analytics.imports.source import SourceFile, UnreadableFile
 from analytics.imports.store import ImportRecord, ImportStore
@@ -104,6 +105,13 @@ class Preview:
     events: list[Event] = field(default_factory=list)
     totals: list[DayTotal] = field(default_factory=list)
 
+    def examples(self) -> Iterator[dict[str, Any]]:
+        """Yield the first events or totals as JSON, without the ids that they would get."""
+        for total in self.totals:
+            yield {"table": total.table, "day": f"{total.day}", **total.group, **total.counts}
+        for event in self.events:
+            yield {name: value for name, value in json.loads(dump_exported_event(event)).items() if name != "id"}
+
 
 class Importer:
     """`secret` is mixed with the salt of each import. `wake` is called when events wait in the journal."""
@@ -154,13 +162,13 @@ class Importer:
             raise damage[0]
         return self._imports.save(replace(record, is_finished=True, salt=b""))
 
-    def preview(self, plan: ImportPlan, lookups: Lookups) -> Preview:
-        """Read all rows, and return what would become of them. Nothing is stored."""
+    def preview(self, plan: ImportPlan, lookups: Lookups, most_rows: int | None = None) -> Preview:
+        """Read all rows, or the first ones, and return what would become of them. Nothing is stored."""
         seen = Preview()
         if plan.format.is_daily:
             return self._preview_totals(plan, seen)
         translation = Translation(plan, plan.owner, salt=os.urandom(32))
-        for row in plan.format.read(plan.files):
+        for row in islice(plan.format.read(plan.files), most_rows):
             seen.rows += 1
             for found in translation.events(row, self._now()):
                 if isinstance(found, SkippedRow):

@@ -119,6 +119,17 @@ class ImportStore:
         moment: datetime = document.get("removing_since") or self._now()
         return moment
 
+    def is_any_removed(self) -> bool:
+        """Whether an import is marked as being removed. Raises Unavailable."""
+        with reading(self._database):
+            return self._imports.find_one({"removing_since": {"$type": "date"}}, {"_id": 1}) is not None
+
+    def being_removed(self) -> Sequence[tuple[ImportRecord, datetime]]:
+        """Return the imports that are marked as being removed, each with since when. Raises Unavailable."""
+        with reading(self._database):
+            found = list(self._imports.find({"removing_since": {"$type": "date"}}))
+        return [(_from_document(each), each["removing_since"]) for each in found]
+
     def count(self, record: ImportRecord) -> int:
         """Count the stored events, or daily totals, that the import brought. Raises Unavailable."""
         return self._removals.count(_events_of(record)) + self._aggregates.count(record.id)

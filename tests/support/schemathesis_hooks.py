@@ -242,10 +242,14 @@ def letter(case: schemathesis.Case) -> None:
 
 def site(case: schemathesis.Case) -> None:
     """If the body has a site_id, it must be that of the path. Names of goals and of saved filters, and ids of saved
-    filters, are unique within a site. Domains and write keys are unique among sites.
+    filters, are unique within a site. Domains, write keys and paths of their own are unique among sites, and no path
+    begins as one of Footfall's.
     """
     for name in ("site_id", "write_key"):
         case.body.pop(name, None)
+    for name in ("script_path", "endpoint_path"):
+        if case.body.get(name):
+            case.body[name] = f"/{uuid4().hex}"
     if case.body.get("domains"):
         case.body["domains"] = [f"{uuid4().hex}.example"]
     for number, goal in enumerate(case.body.get("goals") or []):

@@ -193,6 +193,22 @@ def test_a_custom_event_s_props_and_revenue_reach_a_query_also_when_it_came_befo
     }
 
 
+def test_the_events_before_a_sign_in_are_those_of_the_user(visitor: Visitor, records: Records):
+    assert records.system.run_footfall("sites", "set", records.site, "assigns_visits=true").returncode == 0
+    visitor.open("/before")
+    records.expect(view("/before"))
+    visitor.run("footfall.identify('ann')")
+    visitor.do("Signup")
+    found = records.expect(view("/before"), ("identify", "/before"), ("Signup", "/before"))
+    assert [event.get("user_id") for event in found if event["event_type"] == "identify"] == ["ann"]
+
+    def is_one_user() -> bool:
+        return {event.get("user_id") for event in records.all()} == {"ann"}
+
+    wait_for(is_one_user, "the visit to be assigned", 60)
+    assert records.ask(["visitors", "visits"], []) == {(): [1, 1]}
+
+
 def test_the_script_named_as_plausible_s_understands_its_tag_and_its_function(visitor: Visitor, records: Records):
     visitor.pages.script, visitor.pages.names_site = "/js/script.hash.local.tagged-events.js", "data-domain"
     visitor.pages.attributes = 'event-author="ann"'

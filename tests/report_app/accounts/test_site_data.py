@@ -1,19 +1,29 @@
-"""/data/<site_id>: the rules for paths of stored events."""
+"""/data/<site_id>: the rules for paths of stored events, and imports. The test does what the workers do."""
 
+import gzip
+import re
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.database import Database
+from werkzeug.test import TestResponse
 
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
+from analytics.imports.uploads import CLAIMED_FOR, MOST_TRIES, MOST_UPLOADS, UPLOAD_KEPT_FOR
+from analytics.pipeline import store_waiting
 from analytics.sites.site import Site
 from config.services import Services
+from report_app import site_data
 from tests.report_app.accounts.conftest import MakeBrowser
-from tests.support.accounts import Browser, make_member, path_of
+from tests.support.accounts import Browser, Clock, make_member, path_of
 from tests.support.services import tell
 
 SITE = "shop/de"
+PAGE = f"/data/{SITE}"
+SAMPLE = Path(__file__).parents[2] / "analytics/imports/samples/goatcounter.csv"
 
 
 @pytest.fixture
@@ -45,3 +55,113 @@ def test_an_editor_applies_the_rules_and_the_workers_build_the_months(
     timed.segments.builder.build_due()
     assert "Stored events follow these rules." in editor.get(f"/data/{SITE}").text
     assert timed.segments.store.manifest(SITE).paths == timed.sites.get(SITE).rules_for_paths()
+
+
+def upload(browser: Browser, content: bytes, name: str = "history.csv") -> TestResponse:
+    return browser.post(f"/data-upload/{SITE}", page=PAGE, file=(BytesIO(content), name))  # type: ignore[arg-type]
+
+
+def work(services: Services) -> int:
+    done = services.upload_worker.work(lambda: None)
+    while services.journal.waiting():
+        store_waiting(services.stores, "test")
+    return done
+
+
+def found_id(page: str, action: str) -> str:
+    found = re.search(f'action="/data-{action}/([0-9a-f]+)/', page)
+    assert found, page
+    return found[1]
+
+
+def test_an_editor_uploads_a_file_sees_what_it_holds_imports_it_and_removes_it_again(
+    editor: Browser, timed: Services, clock: Clock
+):
+    assert path_of(upload(editor, SAMPLE.read_bytes(), "<b>.csv")) == PAGE
+    assert "A worker reads the file." in editor.get(PAGE).text
+    assert timed.uploads.is_any_due()
+    assert work(timed) == 1
+    page = editor.get(PAGE).text
+    assert "&lt;b&gt;.csv" in page
+    assert "GoatCounter" in page
+    assert len(re.findall("<li><code>{", page)) == 5
+    assert timed.events.with_events() == [], "nothing is imported yet"
+    upload_id = found_id(page, "import")
+    assert path_of(editor.post(f"/data-import/{upload_id}/{SITE}", page=PAGE)) == PAGE
+    assert "A worker imports the file." in editor.get(PAGE).text
+    assert editor.post(f"/data-import/{upload_id}/{SITE}", page=PAGE).status_code == 404
+    assert work(timed) == 1
+    (record,) = timed.imports.list(SITE)
+    assert record.is_finished
+    assert timed.imports.count(record) == record.events == 5
+    assert not timed.uploads.list(SITE)
+    page = editor.get(PAGE).text
+    assert f"{record.events} stored events" in page
+    assert path_of(editor.post(f"/data-remove-import/{record.id}/{SITE}", page=PAGE)) == PAGE
+    assert "A worker removes it." in editor.get(PAGE).text
+    assert timed.imports.is_any_removed()
+    clock.forward(seconds=1)
+    assert work(timed) == 1
+    assert not timed.imports.list(SITE)
+    assert timed.events.with_events() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"neither this nor that", "No format fits history.csv."), (gzip.compress(b"x")[:-9], "history.csv: "), (b"", "")],
+    ids=["unknown", "damaged", "empty"],
+)
+def test_a_file_that_cannot_be_imported_says_why_and_can_be_discarded(
+    editor: Browser, timed: Services, content: bytes, said: str
+):
+    upload(editor, content)
+    work(timed)
+    page = editor.get(PAGE).text
+    assert f'<p class="error">{said}' in page
+    assert "footfall-upload-" not in page
+    assert "data-import/" not in page
+    assert path_of(editor.post(f"/data-discard/{found_id(page, 'discard')}/{SITE}", page=PAGE)) == PAGE
+    assert timed.uploads.list(SITE) == []
+
+
+def test_uploads_have_limits(
+    editor: Browser,
+    timed: Services,
+    clock: Clock,
+    database: Database[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    assert editor.post(f"/data-upload/{SITE}", page=PAGE).status_code == 400
+    monkeypatch.setattr(site_data, "LARGEST_UPLOAD", 100)  # the test client does not close a file of megabytes
+    assert upload(editor, b"x" * 101).status_code == 413
+    for _ in range(MOST_UPLOADS):
+        upload(editor, b"x")
+    assert upload(editor, b"x").status_code == 400
+    assert len(timed.uploads.list(SITE)) == MOST_UPLOADS
+    clock.forward(seconds=UPLOAD_KEPT_FOR.total_seconds() + 60)
+    assert timed.uploads.is_any_due()
+    timed.uploads.remove_old()
+    assert timed.uploads.list(SITE) == []
+    assert database["uploads.files"].count_documents({}) == database["uploads.chunks"].count_documents({}) == 0
+
+
+def test_a_worker_that_dies_leaves_the_file_to_others_which_give_up_in_the_end(
+    editor: Browser, timed: Services, clock: Clock
+):
+    upload(editor, SAMPLE.read_bytes())
+    for _ in range(MOST_TRIES):
+        assert timed.uploads.claim()
+        assert not timed.uploads.claim(), "it is claimed"
+        clock.forward(seconds=CLAIMED_FOR.total_seconds() + 1)
+    work(timed)
+    assert "It takes too long to read." in editor.get(PAGE).text
+
+
+def test_an_import_of_another_site_cannot_be_removed(editor: Browser, timed: Services):
+    record = timed.imports.begin("0123456789ab", "other", "umami", ["a.csv"])
+    assert editor.post(f"/data-remove-import/{record.id}/{SITE}", page=PAGE).status_code == 404
+    assert not timed.imports.is_any_removed()
+    theirs = timed.uploads.keep("other", "a.csv", BytesIO(b"x"))
+    editor.post(f"/data-discard/{theirs.id}/{SITE}", page=PAGE)
+    assert editor.post(f"/data-import/{theirs.id}/{SITE}", page=PAGE).status_code == 404
+    assert [(x.id, x.state) for x in timed.uploads.list("other")] == [(theirs.id, "new")]

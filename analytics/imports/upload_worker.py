@@ -1,0 +1,109 @@
+"""What a worker does for the imports page of a site: it reads uploaded files, imports them, and removes imports.
+
+Callers must handle Unavailable. After it, and after a kill -9, another call continues.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import structlog
+from gridfs.errors import NoFile
+
+from analytics.enrichment.steps import Lookups
+from analytics.imports.formats import detect
+from analytics.imports.importer import SAVED_EVERY, Importer, ImportPlan, NobodyStores, Preview
+from analytics.imports.source import UnreadableFile, source_files
+from analytics.imports.store import ImportRecord, ImportRemoved, ImportStore
+from analytics.imports.uploads import MOST_ROWS_READ, MOST_TRIES, Upload, UploadStore
+from analytics.journal.journal import Journal
+from analytics.sites.store import SiteStore
+
+log = structlog.get_logger()
+
+_STOPS_WITHIN = timedelta(seconds=3 * SAVED_EVERY)  # a running import notices that it is being removed
+_LONGEST_SHOWN = 2_000  # characters of an event
+TOO_MUCH = "It takes too long to read. Import it with `python -m footfall import`."
+
+
+@dataclass(frozen=True)
+class UploadWorker:
+    """`wake` is called when events wait in the journal."""
+
+    uploads: UploadStore
+    imports: ImportStore
+    importer: Importer
+    sites: SiteStore
+    lookups: Callable[[], Lookups]
+    journal: Journal
+    now: Callable[[], datetime]
+
+    def work(self, wake: Callable[[], None]) -> int:
+        """Work off uploads and removals, and return how many. If the journal is full of the site's events, the rest is
+        left to a later call. Raises Unavailable.
+        """
+        done = 0
+        while upload := self.uploads.claim():
+            try:
+                self._work(upload, wake)
+            except NobodyStores:
+                log.warning("upload_not_imported", site_id=upload.site_id, error="the journal is full of its events")
+                self.uploads.note(upload, upload.state)
+                break
+            done += 1
+        for record, since in self.imports.being_removed():
+            done += self._remove(record, since)
+        self.uploads.remove_old()
+        return done
+
+    def _work(self, upload: Upload, wake: Callable[[], None]) -> None:
+        if upload.tries > MOST_TRIES:
+            self.uploads.note(upload, "failed", said=TOO_MUCH)
+            return
+        with TemporaryDirectory(prefix="footfall-upload-") as folder:
+            path = Path(folder) / "file"
+            try:
+                self.uploads.fetch(upload, path)
+                plan = self._plan(upload, path)
+                self.uploads.note_record(upload, plan.id)
+                if upload.state == "new":
+                    seen = self.importer.preview(plan, self.lookups(), most_rows=MOST_ROWS_READ)
+                    self.uploads.note(upload, "shown", shown=_shown(plan, seen))
+                else:
+                    self.importer.run(plan, wake)
+                    self.uploads.discard(upload.site_id, upload.id)
+            except UnreadableFile as error:
+                self.uploads.note(upload, "failed", said=str(error).replace(str(path), upload.name))
+            except (ImportRemoved, NoFile):  # a person discarded the file, or removes the import
+                self.uploads.discard(upload.site_id, upload.id)
+
+    def _plan(self, upload: Upload, path: Path) -> ImportPlan:
+        """Raises UnreadableFile and Unavailable."""
+        files = source_files([path])
+        return ImportPlan(self.sites.get(upload.site_id), detect(files), files)
+
+    def _remove(self, record: ImportRecord, since: datetime) -> int:
+        """Remove the events of an import if none of them can still be in the journal. Returns 1 if it is done."""
+        moment = since if record.is_finished else since + _STOPS_WITHIN
+        oldest = self.journal.oldest()
+        if self.now() < moment or (oldest and oldest <= moment):
+            return 0
+        removed = sum(self.imports.remove_all_of(record, oldest))
+        self.imports.forget(record.id)
+        log.info("import_removed", site_id=record.site_id, import_id=record.id, events=removed)
+        return 1
+
+
+def _shown(plan: ImportPlan, seen: Preview) -> Mapping[str, Any]:
+    return {
+        "title": plan.format.title,
+        "mapping": [list(pair) for pair in plan.format.mapping.items()],
+        "rows": seen.rows,
+        "stored": seen.stored,
+        "skipped": [[reason, count] for reason, count in seen.skipped.most_common()],
+        "events": [json.dumps(example)[:_LONGEST_SHOWN] for example in seen.examples()],
+    }
