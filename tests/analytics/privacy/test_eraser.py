@@ -34,7 +34,7 @@ from analytics.journal.audit import Audited, audit
 from analytics.journal.journal import JOURNAL_KEY, Journal, Line
 from analytics.journal.ledger import Ledger
 from analytics.journal.replay import replay_edited
-from analytics.pipeline import Outcome, Stores, _store, _write, store_waiting
+from analytics.pipeline import Outcome, Stores, _prepare, _store, store_waiting
 from analytics.privacy.eraser import Eraser
 from analytics.privacy.local_copies import Forgetter
 from analytics.privacy.visitor import Visitor, visitors_in
@@ -319,7 +319,8 @@ def test_a_removed_event_that_is_sent_again_is_stored_once_and_the_first_one_sti
     stores = replace(stores, now=lambda: datetime.now(UTC))
     journal.held("nobody")  # creates the group
     entries = journal.claim("killed")
-    _write(stores, entries, is_redelivery=False)
+    ready = _prepare(stores, entries)
+    stores.events.store([(entry.entry_id, event) for entry, event in ready.good], ready.now)  # and settles nothing
     (document,) = database["events"].find()
     assert Removals(database).remove([document["_id"]], {}, why, datetime.now(UTC), journal.oldest()) == 1
     send(journal, {"event_id": "1"}, received_at=datetime.now(UTC))
