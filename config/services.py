@@ -266,7 +266,10 @@ class Services:
         from analytics.enrichment.steps import Enrichment
         from analytics.pipeline import Stores
         from analytics.privacy.late_arrivals import LateArrivals
+        from analytics.visitors.sender_addresses import SenderAddresses
         from config.metrics import STORE_LAG
+
+        senders = SenderAddresses(self.redis)
 
         return Stores(
             self.journal,
@@ -274,7 +277,7 @@ class Services:
             self.dead_letters,
             self.now,
             LateArrivals(self.erasures, self.removals, self.dead_letters),
-            Enrichment(self.sites, self.salts.unseal, self.lookups),
+            Enrichment(self.sites, self.salts.unseal, self.lookups, lambda clients: senders.count(clients, self.now())),
             observe_lag=STORE_LAG.observe,
             sign_ins=self.sign_ins,
         )

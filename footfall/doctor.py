@@ -38,6 +38,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         redis.redis_memory,
         redis.redis_clock,
         redis.beat,
+        redis.client_addresses,
     ],
     "mongodb": [
         mongodb.mongodb_version,

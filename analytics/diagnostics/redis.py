@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
@@ -24,9 +25,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, megabytes, ok, problem, warning
 from analytics.diagnostics.server_kind import kind_of_server
 from analytics.journal.journal import FULL
+from analytics.visitors.sender_addresses import SenderAddresses, SenderCounts
 
 _OLDEST = (6, 2)
 BEAT = "footfall-beat"  # the name of beat's connection (tasks/beat.py)
+ENOUGH_HITS, MOSTLY = 500, 0.95  # hits before client_addresses judges, and the share that is suspicious
 BEAT_SILENT = 5  # seconds; beat queries Redis every second
 ACL = "Ask the operator of Redis, or give this user the right: `redis-cli acl setuser <user> +{}`."
 
@@ -34,13 +37,14 @@ ACL = "Ask the operator of Redis, or give this user the right: `redis-cli acl se
 @dataclass(frozen=True, slots=True)
 class RedisFacts:
     """What Redis reports. `info` is from INFO, and `clients` from CLIENT LIST. None means that the user may not read
-    it.
+    it. `senders`: what workers counted there.
     """
 
     info: Mapping[str, Any]
     appendfsync: str | None
     clients: list[dict[str, str]] | None
     clock: ClockReading
+    senders: SenderCounts
 
 
 def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
@@ -53,7 +57,8 @@ def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
         config: Any = _if_allowed(lambda: redis.config_get("appendfsync"))
         clients: Any = _if_allowed(redis.client_list)
         info: Any = redis.info()
-        return RedisFacts(info, config.get("appendfsync") if config else None, clients, clock)
+        senders = SenderAddresses(redis).read(datetime.fromtimestamp(now(), UTC))
+        return RedisFacts(info, config.get("appendfsync") if config else None, clients, clock, senders)
 
 
 def check_redis(redis: Redis) -> None:
@@ -165,6 +170,21 @@ def beat(redis: RedisFacts) -> Finding:
     if min(idle) > BEAT_SILENT:
         return problem(f"beat is connected, but has sent nothing for {min(idle)} s.", remedy)
     return ok("beat runs.")
+
+
+def client_addresses(redis: RedisFacts) -> Finding:
+    """Check for a proxy that hides the addresses of visitors."""
+    known, private = redis.senders.known, redis.senders.private
+    if known < ENOUGH_HITS:
+        return ok(f"Too few hits to tell whether a proxy hides addresses: {known:,} since yesterday.")
+    what = f"{private / known:.0%} of {known:,} hits since yesterday came from private addresses."
+    if private > known * MOSTLY:
+        remedy = (
+            "If visitors come from the internet, a proxy hides their addresses, and they count as one visitor. Set"
+            " TRUSTED_PROXIES to the number of proxies, each of which must set X-Forwarded-For (docs/proxies.md)."
+        )
+        return warning(what, remedy)
+    return ok(what)
 
 
 def _why_unanswered(redis: Redis, error: RedisError) -> Finding:

@@ -9,7 +9,7 @@ A step that fails is skipped for that event, counted, and logged once. The event
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -275,12 +275,13 @@ STEPS_OF_EXPORTED: Sequence[Step] = (
 @dataclass(frozen=True)
 class Enrichment:
     """What a worker needs to enrich a batch. `unseal` returns an event's sender, or None after the salt is
-    destroyed.
+    destroyed. `count_senders` is called with the senders of each batch.
     """
 
     sites: SiteStore
     unseal: Callable[[str], Client | None]
     lookups: Lookups
+    count_senders: Callable[[Collection[Client | None]], None] = lambda _: None
 
     def apply(self, events: Sequence[Event]) -> list[Event | Drop]:
         """Enrich the events, in their order. Raises Unavailable."""
@@ -301,6 +302,7 @@ class Enrichment:
                 if event.client not in clients:
                     clients[event.client] = self.unseal(event.client)
                 outcomes.append(enrich(event, clients[event.client], site, self.lookups))
+        self.count_senders(clients.values())
         return outcomes
 
 
