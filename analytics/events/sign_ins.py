@@ -10,7 +10,8 @@ to no such visit any more lose the user_id again. The result depends on the stor
 runs and two workers at once give the same. The hours of changed events are dirty, so reports follow at once.
 
 An address that several people share has one visitor_id for them. So as soon as a visitor_id has had sign-ins of two
-users, none of its events is assigned. Imported events are left as they are. Callers must handle Unavailable.
+users, none of its events is assigned. Imported events are left as they are, and so are
+events more than two days before a sign-in arrived. Callers must handle Unavailable.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from functools import partial
 from typing import Any
 
 import pymongo
+import structlog
 from pymongo import UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -29,15 +31,17 @@ from analytics.digest import digest_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import Event
 from analytics.interval import VISIT_GAP, as_ms
-from analytics.mongodb import WRITE_LIMIT
-from analytics.unavailable import raising_unavailable
+from analytics.mongodb import WRITE_LIMIT, writing
+from analytics.unavailable import Unavailable, raising_unavailable
+
+log = structlog.get_logger()
 
 RESTED = timedelta(seconds=5)  # after an event; a page sends several events in this time
 SIGN_IN_KEPT_FOR = 30 * 86_400  # seconds after the last sign-in; no visitor_id of this system lives as long
 MOST_OF_A_VISITOR = 5_000  # of a visitor around the sign-ins; more are not those of a person
 _AT_ONCE = 200  # notes of a run
 _GAP = timedelta(milliseconds=VISIT_GAP)
-_FURTHEST = timedelta(days=1)  # from a sign-in
+_FURTHEST = timedelta(days=1)  # events from a sign-in, and a sign-in from its arrival
 _ERASED = ""  # the user of a note whose user was erased
 _FIELDS = ("timestamp", "user_id", "assigned", "site_id")
 
@@ -47,7 +51,7 @@ class _SignIn:
     site_id: str
     visitor_id: str
     user: str  # a digest of the user_id
-    at: datetime
+    at: datetime  # a day before it arrived at the earliest, so that few events are read for it
 
 
 class SignIns:
@@ -65,7 +69,7 @@ class SignIns:
         """Note the sign-ins of stored events, and the events of visitors who have signed in. Raises Unavailable."""
         ours = [x for x in events if x.visitor_id and not x.import_id and not x.exported_id]
         signed_in = [
-            _SignIn(x.site_id, x.visitor_id, digest_of(x.user_id), x.occurred_at)
+            _SignIn(x.site_id, x.visitor_id, digest_of(x.user_id), max(x.occurred_at, x.received_at - _FURTHEST))
             for x in ours
             if x.visitor_id and x.user_id
         ]
@@ -93,14 +97,27 @@ class SignIns:
         for key in due:
             if until is not None and now() >= until:
                 break
-            assign = partial(self._assign, key=key, now=now())
-            with (
-                raising_unavailable("mongodb", PyMongoError),
-                pymongo.timeout(WRITE_LIMIT),
-                self._database.client.start_session() as session,
-            ):
-                changed += session.with_transaction(assign)
+            try:
+                changed += self._work_off(key, now())
+            except Unavailable as error:
+                log.warning("visit_not_assigned", site_id=key["site_id"], error=str(error))
+                self._postpone(key, now())
         return changed
+
+    def _work_off(self, key: dict[str, str], now: datetime) -> int:
+        with (
+            raising_unavailable("mongodb", PyMongoError),
+            pymongo.timeout(WRITE_LIMIT),
+            self._database.client.start_session() as session,
+        ):
+            return session.with_transaction(partial(self._assign, key=key, now=now))
+
+    def _postpone(self, key: dict[str, str], now: datetime) -> None:
+        """Put the note behind the others. Raises Unavailable, if MongoDB is the reason why it could not be worked
+        off.
+        """
+        with writing(self._database):
+            self._notes.update_one({"_id": key, "pending_since": {"$ne": None}}, {"$set": {"pending_since": now}})
 
     def forget(self, site_id: str, *, user_id: str | None, visitor_id: str | None) -> None:
         """Forget the sign-ins of a user, or of a visitor_id. From then on, they assign no event, so no event can become

@@ -17,6 +17,7 @@ from analytics.events.sign_ins import RESTED
 from analytics.pipeline import store_waiting
 from analytics.privacy.visitor import Visitor
 from analytics.sites.site import Site
+from analytics.unavailable import Unavailable
 from config.services import Services
 from config.settings import Settings
 from ingest_app import create_app
@@ -95,6 +96,39 @@ def test_a_site_that_does_not_assign_visits_keeps_nothing_of_a_sign_in(shop: Sho
     assert shop.users() == {"/a": None, "/login": "ann"}
     assert shop.services.database["events"].find_one({"path": "/login", "visitor_id": {"$exists": True}}) is None
     assert shop.services.database["sign_ins"].count_documents({}) == 0
+
+
+def test_sign_ins_of_long_ago_make_no_note_of_a_long_time(shop: Shop):
+    """An event of long ago has the visitor of today. All events between two sign-ins of a visitor are read."""
+    shop.send(20 * 24 * 60, "/long ago", "ann")
+    shop.send(9, "/a")
+    shop.send(8, "/login", "ann")
+    assert shop.assign() == 1
+    (note,) = shop.services.database["sign_ins"].find()
+    assert note["last"] - note["first"] <= timedelta(days=1)
+    assert shop.users() == {"/long ago": "ann", "/a": "ann", "/login": "ann"}
+
+
+def test_a_note_that_cannot_be_worked_off_does_not_stop_the_others(shop: Shop, monkeypatch: pytest.MonkeyPatch):
+    shop.send(9, "/a")
+    shop.send(8, "/login", "ann")
+    shop.send(7, "/b", browser=CHROME)
+    shop.send(6, "/login too", "ben", browser=CHROME)
+    shop.store()
+    sign_ins = shop.services.sign_ins
+    first = shop.services.database["sign_ins"].find_one({}, sort=[("pending_since", 1)])["_id"]
+    work_off = sign_ins._work_off
+
+    def slow(key: dict[str, str], now: datetime) -> int:
+        if key == first:
+            raise Unavailable("mongodb", TimeoutError("too many events"))
+        return work_off(key, now)
+
+    monkeypatch.setattr(sign_ins, "_work_off", slow)
+    assert sign_ins.assign_due(lambda: NOW + RESTED) == 1
+    monkeypatch.undo()
+    assert sign_ins.assign_due(lambda: NOW + RESTED) == 0, "it is its turn later"
+    assert sign_ins.assign_due(lambda: NOW + 2 * RESTED) == 1
 
 
 def test_late_events_and_any_order_of_storing_and_assigning_give_the_same(shop: Shop):
