@@ -91,7 +91,8 @@ class Outcome:
 @dataclass(frozen=True)
 class Stores:
     """The stores that the pipeline uses. Without `enrichment`, events are stored unchanged. `observe_lag` is called
-    after each write with the seconds since its oldest event was received. Without `sign_ins`, none are noted.
+    after each write with the seconds since its oldest event was received, and `settled` with the outcome of each batch,
+    both in any thread. Without `sign_ins`, none are noted.
     """
 
     journal: Journal
@@ -101,6 +102,7 @@ class Stores:
     removed: LateArrivals
     enrichment: Enrichment | None = None
     observe_lag: Callable[[float], None] = lambda _: None
+    settled: Callable[[Outcome], None] = lambda _: None
     sign_ins: SignIns | None = None
 
 
@@ -303,4 +305,6 @@ def _settle(stores: Stores, settlements: Sequence[Settlement], deaths: Sequence[
     stores.journal.settle([*settlements, *(Settlement(x.entry, DEAD, x.account) for x in deaths)])
     ends = Counter(settlement.outcome for settlement in settlements)
     dropped = (x.outcome.removeprefix(DROPPED_LATER) for x in settlements if x.outcome.startswith(DROPPED_LATER))
-    return Outcome(ends[STORED], ends[DUPLICATE], tuple(deaths), dropped=tuple(dropped))
+    outcome = Outcome(ends[STORED], ends[DUPLICATE], tuple(deaths), dropped=tuple(dropped))
+    stores.settled(outcome)
+    return outcome

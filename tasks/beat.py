@@ -129,7 +129,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
 
     def _is_free_to_build(self) -> bool:
         """Whether a task to build segments may be sent. Raises Unavailable."""
-        return self._services.journal.tasks_waiting(SEGMENTS_QUEUE) == 0 and not self._must_catch_up()
+        return not self._must_catch_up() and self._services.journal.tasks_waiting(SEGMENTS_QUEUE) == 0
 
     def _must_catch_up(self) -> bool:
         """Whether all processes should store events. Raises Unavailable."""

@@ -15,6 +15,7 @@ from tasks.app import settings
 log = structlog.get_logger()
 
 Result = Mapping[str, int | str]
+BUILDING = "building.lock"  # a file in the folder of segments, locked by the process that does long work
 # What DuckDB and bson raise if a signal interrupts them, as that of the soft time limit does.
 INTERRUPTED = ("Query interrupted", "SoftTimeLimitExceeded()")
 
@@ -44,5 +45,5 @@ def zeros_if_unavailable(event: str, **zeros: int) -> Callable[[Callable[[], Res
 
 def built_alone(build: Callable[[], int]) -> Result:
     """`built` is what `build` returns, or 0 if another process of this machine builds; `waiting` then says so."""
-    with alone(settings.segment_folder / "building.lock") as is_ours:
+    with alone(settings.segment_folder / BUILDING) as is_ours:
         return {"built": build()} if is_ours else {"built": 0, "waiting": "another process builds"}

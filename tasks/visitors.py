@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime, timedelta
 
-from tasks.app import app, services
-from tasks.outcome import Result, zeros_if_unavailable
+from analytics.segments.scratch import alone
+from tasks.app import app, services, settings
+from tasks.outcome import BUILDING, Result, zeros_if_unavailable
 
 ASSIGN_FOR = timedelta(seconds=20)  # then the next task continues
 
@@ -11,6 +12,8 @@ ASSIGN_FOR = timedelta(seconds=20)  # then the next task continues
 @app.task(name="tasks.visitors.assign_visits", acks_late=False, soft_time_limit=120, time_limit=150)
 @zeros_if_unavailable("visits_not_assigned", changed=0)
 def assign_visits() -> Result:
-    """It may run several times at once, and may crash at any point."""
+    """It may crash at any point. It does nothing while another process of this machine builds segments."""
     ours = services()
-    return {"changed": ours.sign_ins.assign_due(ours.now, until=datetime.now(UTC) + ASSIGN_FOR)}
+    with alone(settings.segment_folder / BUILDING) as is_ours:
+        until = datetime.now(UTC) + ASSIGN_FOR
+        return {"changed": ours.sign_ins.assign_due(ours.now, until=until) if is_ours else 0}

@@ -31,7 +31,7 @@ from analytics.digest import digest_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import Event
 from analytics.interval import VISIT_GAP, as_ms
-from analytics.mongodb import WRITE_LIMIT, writing
+from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT, writing
 from analytics.unavailable import Unavailable, raising_unavailable
 
 log = structlog.get_logger()
@@ -85,7 +85,8 @@ class SignIns:
             self._notes.bulk_write(writes)
 
     def is_any_due(self, now: datetime) -> bool:
-        with raising_unavailable("mongodb", PyMongoError):
+        """Whether a note is due, answered quickly. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
             return self._notes.find_one(_due(now), {"_id": 1}) is not None
 
     def assign_due(self, now: Callable[[], datetime], until: datetime | None = None) -> int:
@@ -131,7 +132,8 @@ class SignIns:
 
     def _assign(self, session: ClientSession, key: dict[str, str], now: datetime) -> int:
         # It writes the note before it reads events. A note that is changed in between makes the transaction run again.
-        note = self._notes.find_one_and_update({"_id": key}, {"$unset": {"pending_since": ""}}, session=session)
+        pending = {"_id": key, "pending_since": {"$ne": None}}
+        note = self._notes.find_one_and_update(pending, {"$unset": {"pending_since": ""}}, session=session)
         if note is None:
             return 0
         found = self._around(session, key, note["first"], note["last"])

@@ -57,7 +57,7 @@ class ImportsReader:
     def _totals(self, plan: ImportsPlan, days: dict[str, dict[date, str]]) -> ImportedTotals:
         columns = [*(["day"] if plan.by_day else []), *plan.columns]
         sums: list[dict[str, Any]] = []
-        people = 0
+        people: int | None = 0  # unknown if a day has no total
         for site_id, each in days.items():
             if not each:
                 continue
@@ -66,5 +66,6 @@ class ImportsReader:
             known = self.aggregates.days(site_id, _TOTAL, min(each), max(each))
             whole = {day: known[day] for day in each if day in known}
             found = self.aggregates.sums(site_id, _TOTAL, whole, [], most=1) if whole else []
-            people += sum(x["visitors"] for x in found)
+            is_known = people is not None and len(whole) == len(each)
+            people = (people or 0) + sum(x["visitors"] for x in found) if is_known else None
         return ImportedTotals(plan, sums, people or None)
