@@ -276,6 +276,9 @@ def api_key(case: schemathesis.Case) -> None:
 # Rules of POST /admin/notifications/rules
 
 
+HOOK = "https://example.com/hook"
+
+
 def notification_rule(case: schemathesis.Case) -> None:
     """The site exists. Each kind of rule has its own thresholds, and each channel its own targets.
 
@@ -291,7 +294,15 @@ def notification_rule(case: schemathesis.Case) -> None:
         body["threshold"] = threshold.most
     if body["channel"] == Channel.EMAIL:
         body["channel"] = Channel.SLACK
-    body["target"] = "https://example.com/hook"
+    body["target"] = HOOK
+
+
+def change_of_rule(case: schemathesis.Case) -> None:
+    """The rule may be of any kind, which decides about its thresholds."""
+    for name in ("goal", "period", "threshold"):
+        case.body.pop(name, None)
+    if "target" in case.body:
+        case.body["target"] = HOOK
 
 
 # Rules of Plausible's API of version 1
@@ -354,6 +365,7 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("GET", "/admin/dead-letters/{letter_id}"): letter,
     ("POST", "/admin/dead-letters/{letter_id}/replay"): letter,
     ("POST", "/admin/notifications/rules"): notification_rule,
+    ("PATCH", "/admin/notifications/rules/{rule_id}"): change_of_rule,
     ("PUT", "/admin/sites/{site_id}"): site,
     ("PATCH", "/admin/sites/{site_id}"): site,
 }

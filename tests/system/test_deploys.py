@@ -177,6 +177,7 @@ def test_workers_stopped_while_mongodb_does_not_answer_hand_back_their_entries(
 ):
     """With TERM and with QUIT. It does not count against the events, however often a deploy meets an outage."""
     fill(journal, 4_000)
+    stores = stores | {"STORE_BATCH": "250"}  # a wake-up for each thousand events
     log = tmp_path / "log"
     mongod = psutil.Process(database.command("serverStatus")["pid"])
     with running_alone(PROCFILE["beat"], log, **stores):
@@ -216,6 +217,7 @@ def count(database: Database[dict[str, Any]]) -> int:
 def test_two_beats_send_no_superfluous_wake_ups_and_if_one_dies_the_other_continues(
     journal: Journal, redis: Redis, database: Database[dict[str, Any]], stores: dict[str, str], tmp_path: Path
 ):
+    stores = stores | {"STORE_BATCH": "250"}  # a wake-up for each thousand events
     log = tmp_path / "log"
     fill(journal, 5_000)
 
