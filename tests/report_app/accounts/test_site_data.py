@@ -12,13 +12,13 @@ from werkzeug.test import TestResponse
 
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
-from analytics.imports.uploads import CLAIMED_FOR, MOST_TRIES, MOST_UPLOADS, UPLOAD_KEPT_FOR
+from analytics.imports.uploads import CLAIMED_FOR, LARGEST_UPLOAD, MOST_TRIES, MOST_UPLOADS, UPLOAD_KEPT_FOR
 from analytics.pipeline import store_waiting
 from analytics.sites.site import Site
 from config.services import Services
 from report_app import site_data
 from tests.report_app.accounts.conftest import MakeBrowser
-from tests.support.accounts import Browser, Clock, make_member, path_of
+from tests.support.accounts import Browser, Clock, make_member, path_of, token_in
 from tests.support.services import tell
 
 SITE = "shop/de"
@@ -59,6 +59,14 @@ def test_an_editor_applies_the_rules_and_the_workers_build_the_months(
 
 def upload(browser: Browser, content: bytes, name: str = "history.csv") -> TestResponse:
     return browser.post(f"/data-upload/{SITE}", page=PAGE, file=(BytesIO(content), name))  # type: ignore[arg-type]
+
+
+def upload_large(browser: Browser, size: int, token: str) -> TestResponse:
+    """Sends the body as one text, because the test client does not close a form of megabytes."""
+    part = b"--x\r\nContent-Disposition: form-data; name="
+    body = part + b'"csrf_token"\r\n\r\n' + token.encode() + b"\r\n"
+    body += part + b'"file"; filename="large.csv"\r\n\r\n' + b"x" * size + b"\r\n--x--\r\n"
+    return browser.client.post(f"/data-upload/{SITE}", data=body, content_type="multipart/form-data; boundary=x")
 
 
 def work(services: Services) -> int:
@@ -143,6 +151,16 @@ def test_uploads_have_limits(
     timed.uploads.remove_old()
     assert timed.uploads.list(SITE) == []
     assert database["uploads.files"].count_documents({}) == database["uploads.chunks"].count_documents({}) == 0
+
+
+def test_a_signed_in_user_may_send_a_body_that_is_larger_than_others(
+    editor: Browser, browser: MakeBrowser, timed: Services
+):
+    token = token_in(editor.get(PAGE).text)
+    assert path_of(upload_large(editor, 1_000_000, token)) == PAGE
+    assert [x.size for x in timed.uploads.list(SITE)] == [1_000_000]
+    assert upload_large(editor, LARGEST_UPLOAD + 10_000, token).status_code == 413
+    assert upload_large(browser(), 1_000_000, token).status_code == 413
 
 
 def test_a_worker_that_dies_leaves_the_file_to_others_which_give_up_in_the_end(
