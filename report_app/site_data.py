@@ -56,7 +56,7 @@ def site_data_blueprint(
             "accounts/data.html", user=user, site_id=site_id, site=site, removed=removed, largest=LARGEST_UPLOAD,
             months=segments.backfill.of_sites()[site_id], uploads=uploads.list(site_id),
             applied=segments.store.manifest(site_id).paths == site.rules_for_paths(), most_rows=MOST_ROWS_READ,
-            records={record.id: record for record in records}, counts={x.id: imports.count(x) for x in records},
+            records={record.id: record for record in records},
         )  # fmt: skip
 
     @blueprint.post("/data-upload/<path:site_id>", merge_slashes=False)
@@ -80,7 +80,7 @@ def site_data_blueprint(
     @blueprint.post("/data-discard/<upload_id>/<path:site_id>", merge_slashes=False)
     def discard_upload(upload_id: str, site_id: str) -> BaseResponse:
         _, site_id = edited(site_id)
-        uploads.discard(site_id, upload_id)
+        uploads.discard(site_id, upload_id) or abort(404, gettext(NO_UPLOAD))
         return done(site_id, gettext("The file is discarded."))
 
     @blueprint.post("/data-remove-import/<record_id>/<path:site_id>", merge_slashes=False)

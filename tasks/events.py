@@ -41,12 +41,17 @@ def store_events(self: Task, timed_out: bool = False) -> dict[str, int | str]:
     redelivered = (self.request.delivery_info or {}).get("redelivered")
     is_retry = self.request.retries > 0 and not redelivered and not timed_out
     try:
-        outcome = store_waiting(services().stores, consumer=self.request.id, is_retry=is_retry)
+        return store_batch(self.request.id, is_retry=is_retry).as_result()
     except SoftTimeLimitExceeded as error:
         raise self.retry(exc=error, countdown=1, kwargs={"timed_out": True}) from error
+
+
+def store_batch(consumer: str, *, is_retry: bool) -> Outcome:
+    """Store what waits, for about a second, announce dead letters, and count. See store_waiting. Raises Unavailable."""
+    outcome = store_waiting(services().stores, consumer=consumer, is_retry=is_retry)
     announce(outcome.deaths)
     _count(outcome)
-    return outcome.as_result()
+    return outcome
 
 
 def _count(outcome: Outcome) -> None:
