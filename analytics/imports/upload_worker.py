@@ -57,24 +57,37 @@ class UploadWorker:
         """
         done, end = 0, time.monotonic() + seconds
         while time.monotonic() < end and (upload := self.uploads.claim()):
-            try:
-                self._work(upload, wake, make_room, end)
-            except _OutOfTime:
-                self.uploads.release(upload, counts=True)
+            if not self._is_worked_off(upload, wake, make_room, end):
                 break
-            except NobodyStores:
-                log.warning("upload_not_imported", site_id=upload.site_id, error="the journal is full of its events")
-                self.uploads.release(upload, counts=False)
-                break
-            except Unavailable:
-                with suppress(Unavailable):  # the claim ends by itself
-                    self.uploads.release(upload, counts=False)
-                raise
             done += 1
         for record, since in self.imports.being_removed():
             done += self._remove(record, since)
         self.uploads.remove_old()
         return done
+
+    def _is_worked_off(
+        self, upload: Upload, wake: Callable[[], None], make_room: Callable[[], object], end: float
+    ) -> bool:
+        """Work on an upload, and end its claim. Returns False if the rest is left to a later call. Raises
+        Unavailable.
+        """
+        counts = True
+        try:
+            self._work(upload, wake, make_room, end)
+        except _OutOfTime:
+            return False
+        except NobodyStores:
+            log.warning("upload_not_imported", site_id=upload.site_id, error="the journal is full of its events")
+            counts = False
+            return False
+        except Unavailable:
+            counts = False
+            raise
+        else:
+            return True
+        finally:  # also if the task is stopped
+            with suppress(Unavailable):  # the claim ends by itself
+                self.uploads.release(upload, counts=counts)
 
     def _work(self, upload: Upload, wake: Callable[[], None], make_room: Callable[[], object], end: float) -> None:
         if not self._progresses(upload) and upload.tries > MOST_TRIES:

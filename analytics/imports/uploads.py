@@ -129,10 +129,13 @@ class UploadStore:
         return _read(found) if found else None
 
     def release(self, upload: Upload, *, counts: bool) -> None:
-        """End the claim. Another worker continues. `counts`: whether this was one of MOST_TRIES. Raises Unavailable."""
+        """End the claim, unless the state is another one. `counts`: whether this was one of MOST_TRIES. Raises
+        Unavailable.
+        """
         change = {"$unset": {"claimed_until": ""}, "$inc": {"tries": 0 if counts else -1}}
         with writing(self._database):
-            self._uploads.update_one({"_id": upload.id, "claimed_until": {"$exists": True}}, change)
+            which = {"_id": upload.id, "state": upload.state, "claimed_until": {"$exists": True}}
+            self._uploads.update_one(which, change)
 
     def note_progress(self, upload: Upload, rows: int) -> None:
         """Note that the import has read so many rows, and count the tries from this one. Raises Unavailable."""

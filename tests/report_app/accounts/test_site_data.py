@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from gridfs import GridFSBucket
 from pymongo.database import Database
 from werkzeug.test import TestResponse
@@ -201,6 +202,19 @@ def test_an_outage_is_not_one_of_the_tries(editor: Browser, timed: Services):
         with pytest.raises(Unavailable):
             away.work(lambda: None, lambda: None)
     assert (work(timed), [x.state for x in timed.uploads.list(SITE)]) == (1, ["shown"])
+
+
+def test_a_task_that_is_stopped_leaves_the_file_to_the_next_one(editor: Browser, timed: Services):
+    upload(editor, SAMPLE.read_bytes())
+
+    def stop() -> Lookups:
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        replace(timed.upload_worker, lookups=stop).work(lambda: None, lambda: None)
+    claimed = timed.uploads.claim()
+    assert claimed
+    assert claimed.tries == 2
 
 
 @pytest.mark.parametrize("rows", [PROGRESS, PROGRESS - 1])
