@@ -21,11 +21,14 @@ from analytics.languages import gettext, ngettext, translatable
 from analytics.segments.builder import apply_path_rules
 from analytics.segments.engine import Segments
 from analytics.segments.verification import months_of
+from report_app.page_access import signed_in_user
 from report_app.page_blueprint import PageBlueprint
 from report_app.site_editor import editor_of
 from report_app.site_lookup import SiteLookup
 
 log = structlog.get_logger()
+
+_FORM_BYTES = 10_000  # of the form around the file
 
 DATA_FOR_EDITORS = translatable("Only an owner or an editor of this site may change its data.")
 NO_EVENTS = translatable("There are no events of this site.")
@@ -39,7 +42,7 @@ NO_IMPORT = translatable("There is no such import any more.")
 def site_data_blueprint(
     segments: Segments, uploads: UploadStore, imports: ImportStore, site_called: SiteLookup
 ) -> PageBlueprint:
-    blueprint = PageBlueprint("site_data", __name__)
+    blueprint = PageBlueprint("site_data", __name__, before_body=_admit_file)
 
     def edited(name: str) -> tuple[User, str]:
         return editor_of(site_called, name, DATA_FOR_EDITORS)
@@ -53,7 +56,7 @@ def site_data_blueprint(
             "accounts/data.html", user=user, site_id=site_id, site=site, removed=removed, largest=LARGEST_UPLOAD,
             months=segments.backfill.of_sites()[site_id], uploads=uploads.list(site_id),
             applied=segments.store.manifest(site_id).paths == site.rules_for_paths(), most_rows=MOST_ROWS_READ,
-            records={record.id: record for record in records}, counts={x.id: imports.count(x) for x in records},
+            records={record.id: record for record in records},
         )  # fmt: skip
 
     @blueprint.post("/data-upload/<path:site_id>", merge_slashes=False)
@@ -77,7 +80,7 @@ def site_data_blueprint(
     @blueprint.post("/data-discard/<upload_id>/<path:site_id>", merge_slashes=False)
     def discard_upload(upload_id: str, site_id: str) -> BaseResponse:
         _, site_id = edited(site_id)
-        uploads.discard(site_id, upload_id)
+        uploads.discard(site_id, upload_id) or abort(404, gettext(NO_UPLOAD))
         return done(site_id, gettext("The file is discarded."))
 
     @blueprint.post("/data-remove-import/<record_id>/<path:site_id>", merge_slashes=False)
@@ -108,6 +111,12 @@ def site_data_blueprint(
         return redirect(url_for("site_data.data", site_id=site_id), 303)
 
     return blueprint
+
+
+def _admit_file() -> None:
+    """Only signed-in users may send a body that is as large as a file. Raises Unavailable."""
+    if request.endpoint == "site_data.upload_file" and signed_in_user():
+        request.max_content_length = LARGEST_UPLOAD + _FORM_BYTES
 
 
 def _keep(uploads: UploadStore, site_id: str, file: FileStorage) -> None:

@@ -42,14 +42,19 @@ def store_events(self: Task, timed_out: bool = False) -> dict[str, int | str]:
     redelivered = (self.request.delivery_info or {}).get("redelivered")
     is_retry = self.request.retries > 0 and not redelivered and not timed_out
     try:
-        stores = replace(services().stores, settled=_report)
-        return store_waiting(stores, consumer=self.request.id, is_retry=is_retry).as_result()
+        return store_batch(self.request.id, is_retry=is_retry).as_result()
     except SoftTimeLimitExceeded as error:
         raise self.retry(exc=error, countdown=1, kwargs={"timed_out": True}) from error
 
 
+def store_batch(consumer: str, *, is_retry: bool) -> Outcome:
+    """Store what waits, for about a second. Dead letters are announced and events counted as soon as their batch is
+    settled. See store_waiting. Raises Unavailable.
+    """
+    return store_waiting(replace(services().stores, settled=_report), consumer, is_retry=is_retry)
+
+
 def _report(outcome: Outcome) -> None:
-    """Announces and counts a batch as soon as it is settled: a later batch of the task may fail."""
     announce(outcome.deaths)
     EVENT_OUTCOMES.labels(STORED, "").inc(outcome.stored)
     EVENT_OUTCOMES.labels(DUPLICATE, "").inc(outcome.duplicate)

@@ -1,5 +1,5 @@
 """What the periodic tasks have in common: a run that cannot do its work logs why and returns zeros, and the next run
-continues; and only one process of a machine builds segments at a time.
+continues; and only one process of a machine builds segments or imports at a time, so that another one stores events.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,6 @@ from tasks.app import settings
 log = structlog.get_logger()
 
 Result = Mapping[str, int | str]
-BUILDING = "building.lock"  # a file in the folder of segments, locked by the process that does long work
 # What DuckDB and bson raise if a signal interrupts them, as that of the soft time limit does.
 INTERRUPTED = ("Query interrupted", "SoftTimeLimitExceeded()")
 
@@ -43,7 +42,8 @@ def zeros_if_unavailable(event: str, **zeros: int) -> Callable[[Callable[[], Res
     return decorate
 
 
-def built_alone(build: Callable[[], int]) -> Result:
-    """`built` is what `build` returns, or 0 if another process of this machine builds; `waiting` then says so."""
-    with alone(settings.segment_folder / BUILDING) as is_ours:
-        return {"built": build()} if is_ours else {"built": 0, "waiting": "another process builds"}
+def built_alone(build: Callable[[], int], counted: str = "built") -> Result:
+    """`counted` is what `build` returns, or 0 if another process of this machine builds; `waiting` then says so."""
+    settings.segment_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(settings.segment_folder / "building.lock") as is_ours:
+        return {counted: build()} if is_ours else {counted: 0, "waiting": "another process builds"}

@@ -41,10 +41,10 @@ def collect_segments() -> Result:
 
 @worker_shutting_down.connect
 def stop_building(**_: object) -> None:
-    """Interrupts builds.
+    """Interrupts builds and imports.
 
-    A worker that stops waits for its tasks, but a build may take minutes, and is started again anyway.
+    A worker that stops waits for its tasks, but these may take minutes, and are started again anyway.
     """
     for request in tuple(state.active_requests):
-        if request.name == build_segments.name and request.worker_pid:
+        if request.name in (build_segments.name, "tasks.imports.work_uploads") and request.worker_pid:
             os.kill(request.worker_pid, signal.SIGUSR1)  # as Celery does at the soft limit

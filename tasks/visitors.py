@@ -2,9 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from analytics.segments.scratch import alone
-from tasks.app import app, services, settings
-from tasks.outcome import BUILDING, Result, zeros_if_unavailable
+from tasks.app import app, services
+from tasks.outcome import Result, built_alone, zeros_if_unavailable
 
 ASSIGN_FOR = timedelta(seconds=20)  # then the next task continues
 
@@ -13,7 +12,5 @@ ASSIGN_FOR = timedelta(seconds=20)  # then the next task continues
 @zeros_if_unavailable("visits_not_assigned", changed=0)
 def assign_visits() -> Result:
     """It may crash at any point. It does nothing while another process of this machine builds segments."""
-    ours = services()
-    with alone(settings.segment_folder / BUILDING) as is_ours:
-        until = datetime.now(UTC) + ASSIGN_FOR
-        return {"changed": ours.sign_ins.assign_due(ours.now, until=until) if is_ours else 0}
+    ours, until = services(), datetime.now(UTC) + ASSIGN_FOR
+    return built_alone(lambda: ours.sign_ins.assign_due(ours.now, until=until), "changed")

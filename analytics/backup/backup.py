@@ -34,6 +34,7 @@ from analytics.unavailable import Unavailable, raising_unavailable
 
 JOURNAL_FILE, LEDGER_FILE, RECEIVED_FILE = "redis.journal.bson.zst", "redis.ledger.bson.zst", "redis.received.bson.zst"
 ERASURES_FILE = "redis.erasures.bson.zst"
+_LEFT_OUT = frozenset((META, "uploads", "uploads.files", "uploads.chunks"))  # analytics/imports/uploads.py
 _MOMENT_LIMIT = 30.0  # seconds until a moment is found
 _FIELDS_AT_ONCE = 1_000  # of a hash, in one document
 # What MongoDB answers if it does not keep the snapshot any more: SnapshotTooOld, SnapshotUnavailable.
@@ -87,9 +88,11 @@ def make_backup(stores: BackupStores, folder: Path, *, version: str, settings: s
 
 
 def collections(database: Database[dict[str, Any]]) -> list[str]:
-    """Return the collections that a backup holds. Raises PyMongoError."""
+    """Return the collections that a backup holds. Uploaded files are not in it, because a backup is kept for longer
+    than they are. Raises PyMongoError.
+    """
     names = database.list_collection_names(filter={"type": "collection"})
-    return sorted(name for name in names if name != META and not name.startswith("system."))
+    return sorted(name for name in names if name not in _LEFT_OUT and not name.startswith("system."))
 
 
 def file_of(collection: str) -> str:

@@ -55,6 +55,7 @@ _AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
 _CLIENTS = 10_000  # whose seals are remembered
 _LONGEST_OWNER = 256  # characters; a longer one becomes its SHA-256
 PREVIEWED = 10  # events
+_FIRST_DAY = date(1970, 1, 1)  # of a daily total; MongoDB's driver cannot write the first days of the calendar
 
 
 class NobodyStores(Exception):
@@ -143,11 +144,14 @@ class Importer:
         plan: ImportPlan,
         wake: Callable[[], None],
         each: Callable[[ImportRecord], object] = lambda _: None,
+        make_room: Callable[[], object] | None = None,
     ) -> ImportRecord:
-        """Import, and return the record of the finished import. `each` is called after each group of rows."""
+        """Import, and return the record of the finished import. `each` is called after each group of rows, and
+        `make_room` while the journal is full of the site's events. Without it, `wake` is called.
+        """
         names = [file.path.name for file in plan.files]
         record = self._imports.begin(plan.id, plan.site.site_id, plan.format.name, names)
-        send = self._sender(plan, record, wake)
+        send = self._sender(plan, record, wake, make_room or wake)
         damage: list[UnreadableFile] = []
         rows = _readable(islice(plan.format.read(plan.files), record.rows, None), damage)
         saved = time.monotonic()
@@ -166,7 +170,7 @@ class Importer:
         """Read all rows, or the first ones, and return what would become of them. Nothing is stored."""
         seen = Preview()
         if plan.format.is_daily:
-            return self._preview_totals(plan, seen)
+            return self._preview_totals(plan, seen, most_rows)
         translation = Translation(plan, plan.owner, salt=os.urandom(32))
         for row in islice(plan.format.read(plan.files), most_rows):
             seen.rows += 1
@@ -180,9 +184,9 @@ class Importer:
                     seen.events += [stored] if len(seen.events) < PREVIEWED else []
         return seen
 
-    def _preview_totals(self, plan: ImportPlan, seen: Preview) -> Preview:
+    def _preview_totals(self, plan: ImportPlan, seen: Preview, most_rows: int | None) -> Preview:
         taken = self._aggregates.days_of_others(plan.site.site_id, plan.id)
-        for row in plan.format.read(plan.files):
+        for row in islice(plan.format.read(plan.files), most_rows):
             seen.rows += 1
             for found in _totals(plan, row, taken, self._now()):
                 if isinstance(found, SkippedRow):
@@ -193,14 +197,14 @@ class Importer:
         return seen
 
     def _sender(
-        self, plan: ImportPlan, record: ImportRecord, wake: Callable[[], None]
+        self, plan: ImportPlan, record: ImportRecord, wake: Callable[[], None], make_room: Callable[[], object]
     ) -> Callable[[Iterable[Any], ImportRecord], ImportRecord]:
         """Return what stores or sends rows, and returns the record with their counts."""
         if plan.format.is_daily:
             return partial(self._store_totals, plan, self._aggregates.days_of_others(plan.site.site_id, record.id))
         salt = digest(self._secret, record.salt, "sha256")
         translation = Translation(plan, plan.owner or record.owner, record.id, salt=salt)
-        return partial(self._send, translation, wake)
+        return partial(self._send, translation, wake, make_room)
 
     def _store_totals(
         self, plan: ImportPlan, taken: Collection[tuple[str, date]], rows: Iterable[Any], record: ImportRecord
@@ -218,7 +222,12 @@ class Importer:
         return replace(record, rows=read, events=record.events + len(totals), skipped=skipped)
 
     def _send(
-        self, translation: "Translation", wake: Callable[[], None], rows: Iterable[Any], record: ImportRecord
+        self,
+        translation: "Translation",
+        wake: Callable[[], None],
+        make_room: Callable[[], object],
+        rows: Iterable[Any],
+        record: ImportRecord,
     ) -> ImportRecord:
         """Send the events of these rows, and return the record with their counts. One row at a time is in memory."""
         now = self._now()
@@ -236,24 +245,32 @@ class Importer:
                 client = self._seal(found.client, now.date())
                 lines.add(Line.of(found.event, client=client, dump=self._journal.dump))
                 if lines.size >= _APPENDED:
-                    self._append(lines, record.site_id, wake)
+                    self._append(lines, record, wake, make_room)
                     lines = _Lines()
-        self._append(lines, record.site_id, wake)
+        self._append(lines, record, wake, make_room)
         return replace(record, owner=translation.owner, rows=read, events=sent, skipped=skipped, first=first, last=last)
 
-    def _append(self, lines: "_Lines", site_id: str, wake: Callable[[], None]) -> None:
+    def _append(
+        self, lines: "_Lines", record: ImportRecord, wake: Callable[[], None], make_room: Callable[[], object]
+    ) -> None:
         if not lines.events:
             return
+        if self._is_full(record.site_id):
+            self._wait(record.site_id, make_room)
+            self._imports.save(record)  # raises ImportRemoved if the import was removed while it waited
+        if self._journal.append(lines.with_counts()) > 0:
+            wake()
+
+    def _wait(self, site_id: str, make_room: Callable[[], object]) -> None:
+        """Wait until the journal has room for the site's events. Raises NobodyStores."""
         oldest, changed = self._journal.oldest(), time.monotonic()
         while self._is_full(site_id):
             if (now := self._journal.oldest()) != oldest:
                 oldest, changed = now, time.monotonic()
             elif time.monotonic() - changed > self._patience:
                 raise NobodyStores
-            wake()
+            make_room()
             time.sleep(_PAUSE)
-        if self._journal.append(lines.with_counts()) > 0:
-            wake()
 
     def _is_full(self, site_id: str) -> bool:
         held = self._journal.held_by(site_id)
@@ -275,7 +292,9 @@ def _totals(
     """
     today = now.astimezone(plan.site.zone).date()
     for found in _translated(plan.format, row):
-        if isinstance(found, DayTotal) and (found.table, found.day) in taken:
+        if isinstance(found, DayTotal) and found.day < _FIRST_DAY:
+            yield SkippedRow("not_readable")
+        elif isinstance(found, DayTotal) and (found.table, found.day) in taken:
             yield SkippedRow("day_of_another_import")
         elif isinstance(found, DayTotal) and found.day > today:
             yield SkippedRow("in_the_future")

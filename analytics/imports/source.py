@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b, sha256
-from io import BufferedReader
+from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
@@ -55,24 +55,40 @@ class Head:
     line: str = ""
 
 
-def source_files(paths: Iterable[Path]) -> list["SourceFile"]:
+@dataclass(slots=True)
+class InflatedBytes:
+    """How many bytes may still be read, after inflation, from all files that share this. Parquet is refused, because
+    its reader inflates more than can be counted.
+    """
+
+    left: int
+
+    def spend(self, count: int) -> None:
+        """Raises ValueError if they are spent."""
+        self.left -= count
+        if self.left < 0:
+            raise ValueError("inflated, it is too large. Import it with `python -m footfall import`")
+
+
+def source_files(paths: Iterable[Path], limit: InflatedBytes | None = None) -> list["SourceFile"]:
     """Return the files at these paths, and those in ZIP archives. Raises UnreadableFile."""
-    return [file for path in paths for file in _files_at(path)]
+    return [file for path in paths for file in _files_at(path, limit)]
 
 
-def _files_at(path: Path) -> list["SourceFile"]:
-    whole = SourceFile(path)
-    return [SourceFile(path, member) for member in whole.members()] or [whole]
+def _files_at(path: Path, limit: InflatedBytes | None) -> list["SourceFile"]:
+    whole = SourceFile(path, limit=limit)
+    return [SourceFile(path, member, limit) for member in whole.members()] or [whole]
 
 
 class SourceFile:
     """A file to import, or a `member` of a ZIP archive. `done` is how many of its `size` bytes were read."""
 
-    def __init__(self, path: Path, member: ZipInfo | None = None) -> None:
+    def __init__(self, path: Path, member: ZipInfo | None = None, limit: InflatedBytes | None = None) -> None:
         self.path = path / printable(member.filename) if member else path
         self.size = 0
         self._archive = path
         self._member = member
+        self._limit = limit
         self._position: Callable[[], int] = lambda: 0
         with self._explained():
             self.size = member.compress_size if member else path.stat().st_size
@@ -169,6 +185,8 @@ class SourceFile:
             return file.read(4) == b"PAR1"
 
     def _parquet(self) -> Any:
+        if self._limit:
+            raise UnreadableFile(f"{self.path}: it is a Parquet file. Import it with `python -m footfall import`.")
         from pyarrow.parquet import ParquetFile  # noqa: PLC0415 most imports do not need it and save its memory
 
         with self._explained():
@@ -180,7 +198,8 @@ class SourceFile:
         with self._explained(), self._archive.open("rb") as file, self._stored(file) as stream:
             done = 0
             try:
-                yield _inflated(stream)
+                inflated = _inflated(stream)
+                yield BufferedReader(_Counted(inflated, self._limit), _PIECE) if self._limit else inflated
                 done = self.size
             finally:
                 self._position = lambda: done
@@ -221,6 +240,22 @@ def keyed(rows: Iterable[T], text_of: Callable[[T], str]) -> Iterator[tuple[str,
         yield f"{name.hex()}-{count}", row
         if len(newer) >= _REMEMBERED_ROWS:
             older, newer = newer, {}
+
+
+class _Counted(RawIOBase):
+    """The bytes of a stream, counted when they are read."""
+
+    def __init__(self, stream: Any, limit: InflatedBytes) -> None:
+        self._stream = stream
+        self._limit = limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count: int = self._stream.readinto1(buffer)
+        self._limit.spend(count)
+        return count
 
 
 def _inflated(file: Any) -> Any:

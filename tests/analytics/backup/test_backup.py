@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -405,6 +406,12 @@ def test_a_mongodb_that_dies_during_the_copy_is_named_and_nothing_is_left(
         with pytest.raises(Unavailable, match="mongodb is unavailable"):
             make_backup(services.backup_stores, tmp_path / "one", version="1", settings="", wrote=kill)
     assert {path.name for path in tmp_path.iterdir()} == {"mongodb"}
+
+
+def test_uploaded_files_are_in_no_backup(services: Services, tmp_path: Path):
+    services.uploads.keep("shop", "history.csv", BytesIO(b"203.0.113.9"))
+    assert {"uploads", "uploads.files", "uploads.chunks"} <= set(services.database.list_collection_names())
+    assert [name for name in back_up(services, tmp_path / "one").collections if name.startswith("uploads")] == []
 
 
 def test_what_a_killed_backup_left_is_replaced(services: Services, backup: Path):

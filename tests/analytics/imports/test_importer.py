@@ -159,6 +159,30 @@ def test_an_import_that_no_worker_stores_ends(imports: Imports, tmp_path: Path):
     assert (record.is_finished, imports.totals()) == (True, [200, 200, 6000, 6000])
 
 
+def test_an_importer_that_stores_needs_no_worker(imports: Imports, tmp_path: Path):
+    x = imports.services
+    importer = Importer(x.journal, x.imports, x.aggregates, x.salts, x.now, secret=b"", most_waiting=1500)
+    plan = imports.plan(write_log(tmp_path / "access.log", 6000))
+    importer.run(plan, lambda: None, make_room=lambda: store_waiting(x.stores, "import"))
+    imports.drain()
+    assert imports.totals() == [200, 200, 6000, 6000]
+
+
+def test_an_import_that_is_removed_while_it_waits_sends_nothing_more(imports: Imports, tmp_path: Path):
+    x = imports.services
+    importer = Importer(x.journal, x.imports, x.aggregates, x.salts, x.now, secret=b"", most_waiting=1500)
+    plan = imports.plan(write_log(tmp_path / "access.log", 6000))
+
+    def remove() -> None:
+        x.imports.stop(plan.id)
+        store_waiting(x.stores, "import")
+
+    with pytest.raises(ImportRemoved):
+        importer.run(plan, lambda: None, make_room=remove)
+    assert x.journal.waiting() == 0
+    assert len(imports.stored()) == 2000
+
+
 def test_a_removed_import_takes_only_its_own_events_along(imports: Imports, tmp_path: Path):
     imports.run("matomo.json")
     before = imports.stored()

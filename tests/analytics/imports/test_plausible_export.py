@@ -132,6 +132,18 @@ def test_tomorrow_and_rows_that_are_not_readable_are_left_out(imports: Imports, 
     assert sorted(imports.database["imported_days"].distinct("day")) == ["2025-11-22", "2026-11-22"]
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "1969-12-31"])
+def test_days_before_1970_are_not_readable(imports: Imports, tmp_path: Path, day: str):
+    imports.services.sites.put(Site("shop", zone=ZoneInfo("Asia/Tokyo")))
+    record = imports.run(zipped(tmp_path / "export.zip", visitors((day, 1), ("1970-01-01", 2))))
+    assert (record.skipped, [x["day"] for x in documents(imports)]) == ({"not_readable": 2}, ["1970-01-01"] * 2)
+
+
+def test_only_the_first_rows_of_daily_totals_are_shown(imports: Imports, tmp_path: Path):
+    plan = imports.plan(zipped(tmp_path / "export.zip"))
+    assert imports.services.importer.preview(plan, imports.services.lookups, most_rows=7).rows == 7
+
+
 def test_a_table_with_columns_that_are_not_known_is_not_taken_for_the_totals():
     assert [*translate({"date": "2025-01-01", "visitors": "1", "bounces": "1", "language": "de"})] == [
         SkippedRow("not_readable")

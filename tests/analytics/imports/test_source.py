@@ -5,11 +5,12 @@ import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import zstandard
 
-from analytics.imports.source import LONGEST_ROW, SourceFile, UnreadableFile, keyed
+from analytics.imports.source import LONGEST_ROW, InflatedBytes, SourceFile, UnreadableFile, keyed, source_files
 from tests.support.effort import effort
 
 ROWS = [{"a": "ü\n[{]}\\", "n": [1, {"b": None}]}, {}, {"c": 1.5}]
@@ -59,6 +60,20 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, content: bytes, said:
 def test_a_field_of_a_csv_file_may_be_as_long_as_a_row(tmp_path: Path):
     (tmp_path / "rows").write_text(f"a,b\n{'x' * 200_000},1\n")
     assert list(SourceFile(tmp_path / "rows").csv_rows()) == [{"a": "x" * 200_000, "b": "1"}]
+
+
+def test_the_bytes_of_all_files_of_an_archive_are_counted_together(tmp_path: Path):
+    with ZipFile(tmp_path / "two.zip", "w", ZIP_DEFLATED) as archive:
+        archive.writestr("a", json.dumps(ROWS))
+        archive.writestr("b", zstandard.compress(json.dumps(ROWS).encode()))
+    most = 2 * len(json.dumps(ROWS))
+
+    def read(limit: int) -> list[Any]:
+        return [row for file in source_files([tmp_path / "two.zip"], InflatedBytes(limit)) for row in file.json_rows()]
+
+    assert read(most) == [*ROWS, *ROWS]
+    with pytest.raises(UnreadableFile, match=r"two\.zip/b: inflated, it is too large"):
+        read(most - 1)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path: Path):

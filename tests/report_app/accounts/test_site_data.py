@@ -2,23 +2,39 @@
 
 import gzip
 import re
+import time
+from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from gridfs import GridFSBucket
 from pymongo.database import Database
 from werkzeug.test import TestResponse
 
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
-from analytics.imports.uploads import CLAIMED_FOR, MOST_TRIES, MOST_UPLOADS, UPLOAD_KEPT_FOR
+from analytics.enrichment.steps import Lookups
+from analytics.imports import upload_worker
+from analytics.imports.uploads import (
+    CLAIMED_FOR,
+    LARGEST_UPLOAD,
+    MOST_TRIES,
+    MOST_UPLOADS,
+    PROGRESS,
+    UPLOAD_KEPT_FOR,
+    Upload,
+)
 from analytics.pipeline import store_waiting
 from analytics.sites.site import Site
+from analytics.unavailable import Unavailable
 from config.services import Services
 from report_app import site_data
 from tests.report_app.accounts.conftest import MakeBrowser
-from tests.support.accounts import Browser, Clock, make_member, path_of
+from tests.support.accounts import Browser, Clock, make_member, path_of, token_in
 from tests.support.services import tell
 
 SITE = "shop/de"
@@ -61,8 +77,16 @@ def upload(browser: Browser, content: bytes, name: str = "history.csv") -> TestR
     return browser.post(f"/data-upload/{SITE}", page=PAGE, file=(BytesIO(content), name))  # type: ignore[arg-type]
 
 
+def upload_large(browser: Browser, size: int, token: str) -> TestResponse:
+    """Sends the body as one text, because the test client does not close a form of megabytes."""
+    part = b"--x\r\nContent-Disposition: form-data; name="
+    body = part + b'"csrf_token"\r\n\r\n' + token.encode() + b"\r\n"
+    body += part + b'"file"; filename="large.csv"\r\n\r\n' + b"x" * size + b"\r\n--x--\r\n"
+    return browser.client.post(f"/data-upload/{SITE}", data=body, content_type="multipart/form-data; boundary=x")
+
+
 def work(services: Services) -> int:
-    done = services.upload_worker.work(lambda: None)
+    done = services.upload_worker.work(lambda: None, lambda: None)
     while services.journal.waiting():
         store_waiting(services.stores, "test")
     return done
@@ -96,7 +120,7 @@ def test_an_editor_uploads_a_file_sees_what_it_holds_imports_it_and_removes_it_a
     assert timed.imports.count(record) == record.events == 5
     assert not timed.uploads.list(SITE)
     page = editor.get(PAGE).text
-    assert f"{record.events} stored events" in page
+    assert f"{record.events} imported events" in page
     assert path_of(editor.post(f"/data-remove-import/{record.id}/{SITE}", page=PAGE)) == PAGE
     assert "A worker removes it." in editor.get(PAGE).text
     assert timed.imports.is_any_removed()
@@ -145,6 +169,16 @@ def test_uploads_have_limits(
     assert database["uploads.files"].count_documents({}) == database["uploads.chunks"].count_documents({}) == 0
 
 
+def test_a_signed_in_user_may_send_a_body_that_is_larger_than_others(
+    editor: Browser, browser: MakeBrowser, timed: Services
+):
+    token = token_in(editor.get(PAGE).text)
+    assert path_of(upload_large(editor, 1_000_000, token)) == PAGE
+    assert [x.size for x in timed.uploads.list(SITE)] == [1_000_000]
+    assert upload_large(editor, LARGEST_UPLOAD + 10_000, token).status_code == 413
+    assert upload_large(browser(), 1_000_000, token).status_code == 413
+
+
 def test_a_worker_that_dies_leaves_the_file_to_others_which_give_up_in_the_end(
     editor: Browser, timed: Services, clock: Clock
 ):
@@ -155,6 +189,95 @@ def test_a_worker_that_dies_leaves_the_file_to_others_which_give_up_in_the_end(
         clock.forward(seconds=CLAIMED_FOR.total_seconds() + 1)
     work(timed)
     assert "It takes too long to read." in editor.get(PAGE).text
+
+
+def _be_away() -> Lookups:
+    raise Unavailable("mongodb", OSError("away"))
+
+
+def test_an_outage_is_not_one_of_the_tries(editor: Browser, timed: Services):
+    upload(editor, SAMPLE.read_bytes())
+    away = replace(timed.upload_worker, lookups=_be_away)
+    for _ in range(MOST_TRIES + 1):
+        with pytest.raises(Unavailable):
+            away.work(lambda: None, lambda: None)
+    assert (work(timed), [x.state for x in timed.uploads.list(SITE)]) == (1, ["shown"])
+
+
+def test_a_task_that_is_stopped_leaves_the_file_to_the_next_one(editor: Browser, timed: Services):
+    upload(editor, SAMPLE.read_bytes())
+
+    def stop() -> Lookups:
+        raise SoftTimeLimitExceeded
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        replace(timed.upload_worker, lookups=stop).work(lambda: None, lambda: None)
+    claimed = timed.uploads.claim()
+    assert claimed
+    assert claimed.tries == 2
+
+
+@pytest.mark.parametrize("rows", [PROGRESS, PROGRESS - 1])
+def test_a_try_that_progresses_is_not_one_of_the_last(editor: Browser, timed: Services, clock: Clock, rows: int):
+    (shown,) = shown_uploads(editor, timed, SAMPLE.read_bytes())
+    timed.uploads.want(SITE, shown.id)
+    for _ in range(MOST_TRIES):
+        assert timed.uploads.claim()
+        clock.forward(seconds=CLAIMED_FOR.total_seconds() + 1)
+    timed.imports.save(replace(timed.imports.begin(shown.record, SITE, "goatcounter", ["a.csv"]), rows=rows))
+    work(timed)
+    assert [x.state for x in timed.uploads.list(SITE)] == ([] if rows == PROGRESS else ["failed"])
+
+
+def shown_uploads(browser: Browser, services: Services, content: bytes) -> Sequence[Upload]:
+    upload(browser, content)
+    work(services)
+    return services.uploads.list(SITE)
+
+
+def test_a_long_import_continues_in_the_next_task_and_lets_other_files_go_first(editor: Browser, timed: Services):
+    line = '203.0.113.9 - - [02/Nov/2025:00:00:00 +0000] "GET /{} HTTP/1.1" 200 9 "-" "Mozilla/5.0 Firefox/140.0"\n'
+    content = "".join(map(line.format, range(2000)))
+    (long,) = shown_uploads(editor, timed, content.encode())
+    timed.uploads.want(SITE, long.id)
+    for rows in (1000, 2000):
+        assert timed.upload_worker.work(lambda: time.sleep(1.1), lambda: None, seconds=1.0) == 0
+        assert [x.rows for x in timed.imports.list(SITE)] == [rows]
+        upload(editor, SAMPLE.read_bytes())
+        first = timed.uploads.claim()
+        assert first
+        assert first.id != long.id
+        timed.uploads.remove(first.id)
+    assert work(timed) == 1
+    assert [(x.is_finished, x.rows) for x in timed.imports.list(SITE)] == [(True, 2000)]
+
+
+def test_a_file_that_is_to_be_imported_is_neither_discarded_nor_too_old(
+    editor: Browser, timed: Services, clock: Clock, database: Database[dict[str, Any]]
+):
+    (shown,) = shown_uploads(editor, timed, SAMPLE.read_bytes())
+    timed.uploads.want(SITE, shown.id)
+    assert editor.post(f"/data-discard/{shown.id}/{SITE}", page=PAGE).status_code == 404
+    GridFSBucket(database, "uploads").upload_from_stream("left by a crash", b"x")
+    clock.forward(seconds=UPLOAD_KEPT_FOR.total_seconds() + 60)
+    timed.uploads.remove_old()
+    assert [x["_id"] for x in database["uploads.files"].find()] == [shown.id]
+    assert work(timed) == 1
+    assert [x.events for x in timed.imports.list(SITE)] == [5]
+
+
+def test_the_bytes_of_an_upload_are_counted_when_they_are_inflated(
+    editor: Browser, timed: Services, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(upload_worker, "_MOST_INFLATED", 100_000)
+    (found,) = shown_uploads(editor, timed, gzip.compress(SAMPLE.read_bytes() + b"\n" * 100_000))
+    said = "history.csv: inflated, it is too large. Import it with `python -m footfall import`."
+    assert (found.size < 5_000, found.state, found.said) == (True, "failed", said)
+
+
+def test_a_parquet_file_is_left_to_the_command(editor: Browser, timed: Services):
+    (found,) = shown_uploads(editor, timed, b"PAR1" + b"x" * 100)
+    assert found.said == "history.csv: it is a Parquet file. Import it with `python -m footfall import`."
 
 
 def test_an_import_of_another_site_cannot_be_removed(editor: Browser, timed: Services):
