@@ -193,7 +193,8 @@ def test_workers_stopped_while_mongodb_does_not_answer_hand_back_their_entries(
                 assert stop(one, signal.SIGTERM) < 1, "it took longer than the other"
         finally:
             mongod.resume()
-        assert deaths(redis) == [0] * 4_000
+        found = deaths(redis)
+        assert (len(found) >= 1_000, set(found)) == (True, {0}), "a batch of each process"
         with running_alone(PROCFILE["worker"], log, **stores):
             wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal, sooner than by CLAIM_IDLE", 20)
     assert count(database) == 4_000
