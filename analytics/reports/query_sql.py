@@ -30,8 +30,10 @@ from analytics.queries.query import (
     Order,
     Query,
     function_of_numbers,
+    missing,
 )
 from analytics.reports.filter_sql import Terms, column_of, columns_of, columns_of_goals, goal_reached, number
+from analytics.reports.first_groups import MOST_FIRST_GROUPS, first_groups
 from analytics.reports.imported_days import ImportedTotals, everybody, imported_groups, imported_scrolls
 from analytics.reports.query_plan import Plan
 from analytics.segments.snapshot import Snapshot
@@ -43,6 +45,7 @@ _PER_VISIT = "CASE WHEN {n} > 0 THEN (2 * {sum} + {unit} * {n}) // (2 * {unit} *
 _MEAN = "sign({sum})::HUGEINT * ((2 * abs({sum}) + {n}) // (2 * {n}))"
 _PERCENT = {"median": 50, "p75": 75, "p90": 90}  # of the way from the least number to the greatest
 
+_MANY_VALUES = {"event:page", "visit:entry_page", "visit:exit_page", "visit:referrer"}
 _OF_EVENTS = {"pageviews", "events", "time_on_page", "scroll_depth", *OF_MONEY}
 # The columns of a metric, in addition to those that tell visitors and visits apart.
 _COLUMNS = {
@@ -117,6 +120,23 @@ class _Shape:
         return list(dict.fromkeys(found))
 
     @property
+    def wants_first(self) -> bool:
+        """Whether the answer has the first of many groups by visitors, so that not all groups have to be counted. The
+        events are then read several times. This is fast only if no filter is computed and no property is read.
+        """
+        query = self.query
+        by = query.order_by[0] if query.order_by else Order(query.metrics[0], descending=True)
+        return (
+            by == Order("visitors", descending=True)
+            and not _MANY_VALUES.isdisjoint(query.dimensions)
+            and query.grain is None
+            and "event:goal" not in query.dimensions
+            and query.offset + query.limit <= MOST_FIRST_GROUPS
+            and all(map(_is_for_missing, query.filters))
+            and "props" not in self.columns()
+        )
+
+    @property
     def counts_visits(self) -> bool:
         return bool(set(self.query.metrics) & {"visits", "time_on_page", *OF_VISITS})
 
@@ -155,6 +175,14 @@ class _Shape:
         return found
 
 
+def _is_for_missing(wanted: Filter) -> bool:
+    """Whether the filter only removes events without a value."""
+    match wanted:
+        case Not(Condition("is", dimension, (only,))):
+            return only == missing(dimension)
+    return False
+
+
 def _is_of_events(wanted: Filter) -> bool:
     """Whether the filter may match one event of a visit and not another."""
     match wanted:
@@ -181,7 +209,11 @@ def _statement(
     main = f"SELECT {main} FROM events{_grouped(shape.names)}"
     if shape.everybody and shape.counts_visitors and (uncertain := _uncertain_buckets(shape, snapshot)):
         main = _with_distinct_visitors(main, uncertain)
-    before = {**done, **events, "main": Sql(main), **ctes}
+    ranked = shape.wants_first and only is None and not imported
+    counts = {**events, "main": Sql(main)}
+    if ranked:
+        counts = first_groups(shape.names, query.offset + query.limit, events["everything"], counted)
+    before = {**done, **counts, **ctes}
     if imported:
         before |= _with_imports(shape, terms, imported, counted, before)
     source = Sql("main")
@@ -193,11 +225,16 @@ def _statement(
     money = [f"currency AS c{n}" for n, name in enumerate(query.metrics) if name in OF_MONEY]
     shown = ", ".join([*shape.names, *(f"{metric} AS m{n}" for n, metric in enumerate(metrics)), *money])
     before["final"] = put(f"SELECT {shown} FROM {source.text}{{}}", _among(shape, only))
+    # To keep all events for the next time that they are read would take more memory than a report may use.
+    read_again = ("everything", "events") if ranked else ()
+    relations = [
+        put(f"{name} AS{' NOT MATERIALIZED' if name in read_again else ''} ({{}})", cte) for name, cte in before.items()
+    ]
     text = put(
-        f"WITH {{}} SELECT page.*, total FROM (SELECT count(*) AS total FROM final)"
+        f"WITH {{}} SELECT page.*, total FROM (SELECT count(*) AS total FROM {'sizes' if ranked else 'final'})"
         f" LEFT JOIN (SELECT *, true AS here FROM final ORDER BY {_order(shape)} LIMIT ? OFFSET ?) page ON true"
         f" ORDER BY {_order(shape)}",
-        joined_by(", ", [put(f"{name} AS ({{}})", cte) for name, cte in before.items()]),
+        joined_by(", ", relations),
     )
     return Sql(text.text, (*text.values, query.limit, query.offset))
 

@@ -19,12 +19,18 @@ from pymongo.database import Database
 from analytics.events.store import EventStore
 from analytics.interval import SEGMENT_GRAINS, as_datetime, as_ms, interval_of
 from analytics.queries.query import (
+    COUNTS,
     EVENT_DIMENSIONS,
+    OF_MONEY,
+    OF_PAGES,
+    OF_VISITS,
     PROPS,
+    SHARES,
     VISIT_DIMENSIONS,
     Condition,
     Filter,
     Not,
+    Order,
     Period,
     Query,
     missing,
@@ -172,6 +178,31 @@ def test_an_export_with_filters_has_the_events_that_the_oracle_counts(rig: Engin
     assert [event.id for event in found] == [event["_id"] for event in oracle.Asked(documents, query).fitting]
 
 
+@thorough
+@given(data=st.data())
+def test_the_first_groups_by_visitors_equal_the_oracle_s(rig: Engine, data: st.DataObject):
+    stream: Stream = data.draw(streams())
+    documents = list(stream.documents)
+    rig.store_and_build(documents, data.draw)
+    for dimensions in (("event:page",), ("visit:entry_page",), ("event:page", "visit:browser")):
+        metrics = {*COUNTS, *OF_VISITS, *OF_MONEY, *SHARES, *(OF_PAGES if "event:page" in dimensions else ())}
+        others = data.draw(st.lists(st.sampled_from(sorted(metrics - {"visitors"})), max_size=3, unique=True))
+        query = replace(
+            data.draw(bare_queries(stream)),
+            metrics=("visitors", *others),
+            dimensions=dimensions,
+            filters=data.draw(st.sampled_from(((), (Not(Condition("is", dimensions[0], (missing(dimensions[0]),))),)))),
+            order_by=data.draw(st.sampled_from(((), (Order("visitors", descending=True), Order(dimensions[0], True))))),
+            limit=data.draw(st.sampled_from((1, 2, 5))),
+            offset=data.draw(st.sampled_from((0, 1))),
+            total_rows=True,
+        )
+        expected = oracle.answer(documents, query)
+        answer = rig.reports.answer(query)
+        assert as_oracle_says(answer) == [tuple(row) for row in expected.rows]
+        assert answer.total_rows == expected.total_rows
+
+
 def view(user_id: str, moment: datetime) -> dict[str, Any]:
     return {"_id": uuid4(), "site_id": "site", "event_type": "page_view", "user_id": user_id, "timestamp": moment}
 
@@ -230,6 +261,16 @@ def test_a_visitor_whose_entry_is_derived_again_is_not_lost(rig: Engine):
     rig.store(documents[-1])
     query = Query("site", ("visitors",), Period(noon, noon + timedelta(hours=3), ZoneInfo("UTC")), ("time:hour",))
     assert ask(rig, documents, query) == [(("2026-05-13 12:00:00",), (2,)), (("2026-05-13 13:00:00",), (1,))]
+
+
+def test_a_page_with_few_views_of_many_visitors_is_before_pages_with_more_views(rig: Engine):
+    noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
+    documents = [view("anna", noon) | {"path": f"/{n}"} for n in range(20) for _ in range(5)]
+    documents += [view(user_id, noon) | {"path": "/all"} for user_id in ("anna", "bob", "carol")]
+    store_in_a_segment(rig, *documents)
+    period = Period(noon, noon + timedelta(hours=1), ZoneInfo("UTC"))
+    query = Query("site", ("visitors", "percentage", "pageviews", "visits"), period, ("event:page",), limit=2)
+    assert ask(rig, documents, query) == [(("/all",), (3, 100.0, 3, 3)), (("/0",), (1, 33.33, 5, 1))]
 
 
 NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
