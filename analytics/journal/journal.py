@@ -93,6 +93,14 @@ hold(KEYS[2], ARGV[1], #ARGV[2], 1)
 """
 )
 
+# If no entry is held, deliver those that are there again. Usually none is. A Redis of version 6 that is killed while it
+# writes the end of SETTLE, and then again, executes only the beginning of it when it reads its file (measured). Such an
+# an entry is acked and not deleted, and no consumer would ever get it.
+DELIVER_AGAIN = """
+if redis.call('XLEN', KEYS[1]) > 0 and redis.call('XPENDING', KEYS[1], ARGV[1])[1] == 0 then
+  redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], '0')
+end
+"""
 # Ack and delete in one script: Redis refuses MULTI when it is full, but not these commands, nor the counting once they
 # have begun. An entry that another task settled is not acked again, and so not counted again. Consumers that hold
 # nothing are deleted too: this one and those of vanished tasks. This happens in the same call, so that no entry is
@@ -255,6 +263,7 @@ class Journal:
         self._owed = redis.register_script(OWED)
         self._replay = redis.register_script(REPLAY)
         self._settle = redis.register_script(SETTLE)
+        self._deliver_again = redis.register_script(DELIVER_AGAIN)
 
     def append(self, lines: Sequence[Line]) -> int:
         """Write these lines. They are durable and counted when it returns. Returns how many wake-ups are owed. Raises
@@ -340,6 +349,8 @@ class Journal:
         """Claim new entries, at most one batch. `has_more` then says whether more may wait. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             reply: Any = self._redis.xreadgroup(GROUP, consumer, {JOURNAL_KEY: ">"}, count=self._next_batch)
+            if not reply:
+                self._deliver_again(keys=[JOURNAL_KEY], args=[GROUP])
         found = reply[0][1] if reply else []
         self.has_more = len(found) == self._next_batch
         entries = list(_entries(found))

@@ -194,6 +194,21 @@ def test_a_crash_between_storing_and_settling_stores_nothing_twice(stores: Store
     assert database["dead_letters"].count_documents({}) == 1
 
 
+def test_an_entry_that_redis_acked_and_did_not_delete_is_delivered_again(
+    stores: Stores, database: Database, redis: Redis
+):
+    """A Redis of version 6 that is killed twice leaves such entries."""
+    append(stores.journal, {"event_id": "1"}, {"event_id": "2"})
+    assert store_waiting(stores, "held") == Outcome(stored=2)
+    append(stores.journal, {"event_id": "3"}, {"event_id": "4"})
+    entries = stores.journal.claim("killed")
+    for entry in entries:
+        redis.xack(JOURNAL_KEY, GROUP, entry.entry_id)
+    store_waiting(stores, "finds nothing")
+    assert store_waiting(stores, "task") == Outcome(stored=2)
+    assert (stores.journal.waiting(), database["events"].count_documents({})) == (0, 4)
+
+
 def test_an_event_that_kills_its_worker_becomes_a_dead_letter_after_four_deaths_and_the_others_are_stored(
     stores: Stores, database: Database
 ):
