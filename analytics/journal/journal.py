@@ -95,7 +95,7 @@ hold(KEYS[2], ARGV[1], #ARGV[2], 1)
 
 # If no entry is held, deliver those that are there again. Usually none is. A Redis of version 6 that is killed while it
 # writes the end of SETTLE, and then again, executes only the beginning of it when it reads its file (measured). Such an
-# an entry is acked and not deleted, and no consumer would ever get it.
+# entry is acked and not deleted, and no consumer would ever get it.
 DELIVER_AGAIN = """
 if redis.call('XLEN', KEYS[1]) > 0 and redis.call('XPENDING', KEYS[1], ARGV[1])[1] == 0 then
   redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], '0')
