@@ -235,7 +235,7 @@ def test_versions_replaced_in_any_order_lose_double_and_misread_no_event(
             deployment.replace(part)
         check()
     assert set(deployment.version.values()) == {"current"}
-    wait_for(lambda: database["dirty_hours"].count_documents({}) == 0, "segments of all hours")
+    wait_for(lambda: database["dirty_hours"].count_documents({}) == 0, "segments of all hours", 90)
     check()
 
     assert "Now: format 2" in run(upgrade_command, settings)
