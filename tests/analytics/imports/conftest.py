@@ -1,6 +1,6 @@
 """Imports into a site on real stores, with the worker's function called in between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ SAMPLES = Path(__file__).parent / "samples"
 BEARER = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
 
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill -9."""
+
+
 @dataclass
 class Imports:
     services: Services
@@ -39,6 +43,21 @@ class Imports:
         record = self.services.importer.run(self.plan(*paths, **options), lambda: None)
         self.drain()
         return record
+
+    def kill_after(
+        self, rows: int, plan: ImportPlan, before: Callable[[ImportRecord], object] = lambda _: None
+    ) -> None:
+        """Run the import up to the record with this many rows, where its process dies. `before` is called with each
+        record.
+        """
+
+        def die(record: ImportRecord) -> None:
+            before(record)
+            if record.rows == rows:
+                raise Killed
+
+        with pytest.raises(Killed):
+            self.services.importer.run(plan, lambda: None, die)
 
     def drain(self) -> None:
         while self.services.journal.waiting():

@@ -78,17 +78,7 @@ def test_an_imported_export_answers_every_query_as_the_first_site_does(
 def test_an_interrupted_import_continues_where_it_stopped(imports: Imports, tmp_path: Path):
     file = write_log(tmp_path / "access.log", 5000)
     plan = imports.plan(file)
-
-    class Killed(BaseException):
-        pass
-
-    def kill(record: Any) -> None:
-        imports.services.imports.save(record)
-        if record.rows == 2000:
-            raise Killed
-
-    with pytest.raises(Killed):
-        imports.services.importer.run(plan, lambda: None, kill)
+    imports.kill_after(2000, plan, imports.services.imports.save)
     (begun,) = imports.services.imports.list()
     assert (begun.is_finished, begun.rows) == (False, 2000)
     seen: list[int] = []
@@ -102,16 +92,7 @@ def test_an_interrupted_import_continues_where_it_stopped(imports: Imports, tmp_
 def test_rows_that_were_sent_before_a_kill_and_again_after_it_are_stored_once(imports: Imports, tmp_path: Path):
     """The record is saved each second, so a kill loses the position of the last second."""
     plan = imports.plan(write_log(tmp_path / "access.log", 3000))
-
-    class Killed(BaseException):
-        pass
-
-    def kill(record: Any) -> None:
-        if record.rows == 2000:
-            raise Killed
-
-    with pytest.raises(Killed):
-        imports.services.importer.run(plan, lambda: None, kill)
+    imports.kill_after(2000, plan)
     imports.database["imports"].update_one({"_id": plan.id}, {"$set": {"rows": 0, "events": 0}})
     record = imports.run(plan.files[0].path)
     assert (record.events, imports.totals()) == (3000, [200, 200, 3000, 3000])

@@ -90,16 +90,7 @@ def test_a_day_begins_at_midnight_of_the_site(imports: Imports, tmp_path: Path):
 def test_an_import_that_was_killed_continues_and_each_total_is_stored_once(imports: Imports, tmp_path: Path):
     rows = [(f"20{10 + n // 336}-{n // 28 % 12 + 1:02}-{n % 28 + 1:02}", n) for n in range(3000)]
     plan = imports.plan(zipped(tmp_path / "export.zip", visitors(*rows)))
-
-    class Killed(BaseException):
-        pass
-
-    def kill(record: Any) -> None:
-        if record.rows == 2000:
-            raise Killed
-
-    with pytest.raises(Killed):
-        imports.services.importer.run(plan, lambda: None, kill)
+    imports.kill_after(2000, plan)
     assert imports.services.aggregates.count(plan.id) == 4000, "two for each row: the totals, and the pageviews"
     record = imports.run(tmp_path / "export.zip")
     assert (record.is_finished, imports.services.aggregates.count(plan.id)) == (True, 6000)
