@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-import pymongo
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from analytics.mongodb import WRITE_LIMIT, reading
+from analytics.mongodb import reading, writing
 from analytics.unavailable import raising_unavailable
 
 # The format that this version writes. It also works with the format before, so that versions can be replaced one
@@ -101,7 +99,7 @@ class StoreNotes:
 
     def end_restore(self) -> None:
         """Note that the data is complete. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with writing(self._database):
             self._meta.update_one(_STATE_ID, {"$unset": {"restoring": ""}})
         with raising_unavailable("redis", RedisError):
             self._redis.hdel(_KEY, "restoring")
@@ -111,7 +109,7 @@ class StoreNotes:
             return state_of(self._database)
 
     def _set_in_mongodb(self, fields: Mapping[str, Any]) -> None:
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with writing(self._database):
             self._meta.update_one(_STATE_ID, {"$set": fields}, upsert=True)
 
 

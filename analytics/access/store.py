@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-import pymongo
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -25,7 +24,7 @@ from analytics.access.api_key import (
 )
 from analytics.digest import digest_of
 from analytics.interval import whole_milliseconds
-from analytics.mongodb import WRITE_LIMIT, reading
+from analytics.mongodb import reading, writing
 from analytics.published_copy import COPY_KEPT_FOR, MOST_COPIED
 from analytics.timed_cache import TimedCache
 from analytics.unavailable import raising_unavailable
@@ -60,7 +59,7 @@ class ApiKeyStore(KeyFinder):
         secret, now = new_secret(), whole_milliseconds(self._now())
         limited = None if sites is None else frozenset(self._ids_of(sites))
         key = ApiKey(uuid4(), name, frozenset(scopes), limited, now, expires_at and whole_milliseconds(expires_at))
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with writing(self._database):
             self._keys.create_index("secrets.digest", unique=True)
             self._keys.insert_one(_document(key, [Secret(digest_of(secret))]))
         self._tell()
@@ -80,7 +79,7 @@ class ApiKeyStore(KeyFinder):
             old = {"$literal": []}
         change = {"$set": {"secrets": {"$concatArrays": [[{"digest": digest_of(secret), "until": None}], old]}}}
         living = {"_id": key_id, "revoked_at": None, "$or": [{"expires_at": None}, {"expires_at": {"$gt": now}}]}
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with writing(self._database):
             found = self._keys.find_one_and_update(living, [change], return_document=ReturnDocument.AFTER)
         self._tell()
         return (_key(found), secret) if found else None
@@ -90,7 +89,7 @@ class ApiKeyStore(KeyFinder):
         Raises Unavailable.
         """
         change = [{"$set": {"revoked_at": {"$ifNull": ["$revoked_at", whole_milliseconds(self._now())]}}}]
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with writing(self._database):
             found = self._keys.find_one_and_update({"_id": key_id}, change, return_document=ReturnDocument.AFTER)
         self._tell()
         return _key(found) if found else None
@@ -119,7 +118,7 @@ class ApiKeyStore(KeyFinder):
         """Store when keys were last used with other stores. Raises Unavailable."""
         if not uses:
             return
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with writing(self._database):
             self._keys.bulk_write([UpdateOne({"_id": k}, {"$max": {"last_used_at": at}}) for k, at in uses.items()])
 
     def _look_up(self, digest: str) -> FoundKey:

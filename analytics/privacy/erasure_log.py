@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import pymongo
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.events.removal import GONE_FOR
-from analytics.mongodb import WRITE_LIMIT
+from analytics.mongodb import writing
 from analytics.privacy.visitor import Visitor
 from analytics.redis import execute_confirmed
 from analytics.unavailable import raising_unavailable
@@ -45,6 +44,7 @@ class Erasures:
 
     def __init__(self, redis: Redis, database: Database[dict[str, Any]], replicas: int = 0) -> None:
         self._redis = redis
+        self._database = database
         self._erasures = database["erasures"]
         self._replicas = replicas
 
@@ -56,7 +56,7 @@ class Erasures:
         if visitor.visitor_id:
             with raising_unavailable("redis", RedisError):
                 self._redis.delete(f"{ALIVE_VISITOR}{visitor.visitor_id}")
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with writing(self._database):
             self._erasures.create_index("at", expireAfterSeconds=GONE_FOR)
             record = {"site_id": visitor.site_id, "at": now + _CLOCKS_APART, "is_done": False}
             self._erasures.update_one({"_id": name}, {"$set": record}, upsert=True)
@@ -93,7 +93,7 @@ class Erasures:
 
     def finish(self, erasure: Erasure) -> None:
         """Mark the erasure as finished, unless it was requested again in the meantime. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+        with writing(self._database):
             self._erasures.update_one({"_id": erasure.name, "at": erasure.at}, {"$set": {"is_done": True}})
 
     def latest(self) -> datetime | None:

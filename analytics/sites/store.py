@@ -15,20 +15,17 @@ from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
-import pymongo
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
 from analytics.languages import joined, translatable
-from analytics.mongodb import WRITE_LIMIT, reading
+from analytics.mongodb import reading, writing
 from analytics.sites.names import conflict_of, names_of, spellings
 from analytics.sites.schema import MOST_SAVED
 from analytics.sites.site import Goal, SavedFilter, Site
 from analytics.suggestion import did_you_mean
 from analytics.timed_cache import TimedCache
-from analytics.unavailable import raising_unavailable
 from analytics.urls import LONGEST_HOST, plain_host, plain_name
 
 REMEMBERED = 5.0  # seconds
@@ -263,7 +260,7 @@ class SiteStore:
     @contextmanager
     def _changing(self) -> Iterator[None]:
         try:
-            with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(WRITE_LIMIT):
+            with writing(self._database):
                 yield
         finally:
             self._remembered.clear()  # a domain may belong to another site now

@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 from redis import Redis
 
+from analytics import mongodb
 from analytics.accounts.sessions import IDLE_LIFE, SESSION_LIFE
 from analytics.accounts.store import AccountStore
 from config.services import Services
@@ -435,11 +436,16 @@ def away(settings: Settings) -> Iterator[Callable[[str], Browser]]:
 
 @pytest.mark.parametrize("store", ["Redis", "MongoDB"])
 def test_if_a_store_is_away_a_page_says_so(
-    away: Callable[[str], Browser], browser: MakeBrowser, accounts: AccountStore, store: str
+    away: Callable[[str], Browser],
+    browser: MakeBrowser,
+    accounts: AccountStore,
+    monkeypatch: pytest.MonkeyPatch,
+    store: str,
 ):
     make_owner(accounts)
     olga = browser()
     olga.sign_in(OLGA)
+    monkeypatch.setattr(mongodb, "PING_LIMIT", 0.5)
     other = away(store)
     other.client.set_cookie("footfall", olga.client.get_cookie("footfall").value)  # type: ignore[union-attr]
     for answer in (other.get("/account"), away(store).sign_in(OLGA)):
