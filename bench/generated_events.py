@@ -5,11 +5,13 @@ Ten million events in MongoDB take 20 minutes, and these columns take none: a bu
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
+from pymongo.database import Database
 
-from analytics.events.columns import RAW, visitor_of
+from analytics.events.columns import RAW, RawEvents, visitor_of
 from analytics.events.event import DESCRIBED
 from analytics.interval import Interval
 from bench.report_data import texts, user_id
@@ -32,10 +34,11 @@ JOIN visitors USING (visitor) JOIN pages USING (page) JOIN kinds USING (kind) JO
 _AT_ONCE = 20_000  # rows
 
 
-class GeneratedEvents:
-    """Takes the place of RawEvents in a Builder. `file` is from report_data.make_up, with `seed` and `visitors`."""
+class GeneratedEvents(RawEvents):
+    """RawEvents of a file instead of MongoDB. `file` is from report_data.make_up, with `seed` and `visitors`."""
 
-    def __init__(self, file: Path, seed: int, visitors: int) -> None:
+    def __init__(self, database: Database[dict[str, Any]], file: Path, seed: int, visitors: int) -> None:
+        super().__init__(database)
         self._file = str(file)
         self._connection = duckdb.connect(config={"memory_limit": "500MB", "threads": 2})
         register_texts(self._connection, seed)
@@ -43,7 +46,7 @@ class GeneratedEvents:
         table = pa.table({"visitor": range(visitors), "id": pa.array(ids, pa.uint64())})
         self._connection.register("visitors", table)
 
-    def read(self, _: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
+    def _read(self, _: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
         for interval in intervals:
             given = {"file": self._file, "start": interval.start, "end": interval.end}
             found = self._connection.sql(_ROWS, params=given).to_arrow_reader(_AT_ONCE)

@@ -73,7 +73,7 @@ def build(uri: str, folder: Path, made_up: Path) -> None:
         return
     report_data.make_up(made_up, SEED, EVENTS, visitors)
     rig.ours.backfill.note_if_there_is_none()
-    builder = replace(rig.ours.builder, raw=GeneratedEvents(made_up, SEED, visitors))  # type: ignore[arg-type]
+    builder = replace(rig.ours.builder, raw=GeneratedEvents(rig.database, made_up, SEED, visitors))
     for day in report_data.days():
         builder.build(BY_DAYS, "day", day, from_raw=True)
     days = rig.ours.store.manifest(BY_DAYS).segments

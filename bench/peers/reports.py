@@ -178,7 +178,7 @@ def write_rows(made_up: Path, file: Path) -> None:
 def build(rig: Rig, made_up: Path) -> None:
     """Build the segment of the month."""
     rig.ours.backfill.note_if_there_is_none()
-    builder = replace(rig.ours.builder, raw=GeneratedEvents(made_up, SEED, EVENTS // 25))  # type: ignore[arg-type]
+    builder = replace(rig.ours.builder, raw=GeneratedEvents(rig.database, made_up, SEED, EVENTS // 25))
     for day in report_data.days():
         builder.build(SITE, "day", day, from_raw=True)
     builder.build(SITE, "month", MONTH)
