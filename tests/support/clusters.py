@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from footfall.embedded_servers import REPLICA_SET, mongo_server, pick_port, redis_server
+from footfall.embedded_servers import REPLICA_SET, mongo_server, pick_port, redis_binary, redis_server
 from footfall.supervised_process import end_with_parent
 from tests.support.running_system import kill_if_there, wait_for
 
@@ -121,7 +121,7 @@ class RedisPair:
             self.members.append(self._redis(folder, ports[len(self.members)], *more))
         self.pair = self.members[:2]
         wait_for(lambda: _replication(self.pair[1]).get("master_link_status") == "up", "a replica in step")
-        binary = redis_server(folder, ports[0]).command[0]
+        binary = redis_binary()
         for port in ports[2:]:
             file = folder / f"sentinel-{port}.conf"
             file.write_text(
