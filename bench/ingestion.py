@@ -3,7 +3,7 @@
 Three variants run in turns, so that other load on the machine affects all of them: an app with a constant answer,
 Footfall with a write per request, and Footfall with its group commit. Prints rates and latencies, the speed at which
 the worker drains the journal, CPU and memory per process, and lost and doubled events (must be 0, otherwise it exits
-with 1).
+with 1). The processes of Footfall do not see the packages for development, which `make run` does not install.
 SECONDS (20, for all turns of a variant) and CONNECTIONS (64) change the load.
 """
 
@@ -30,6 +30,7 @@ from analytics.visitors.salts import Salts
 from bench import calibration
 from bench.hits import hit, user_agents, weights
 from bench.load import Load, post_request, run_load
+from bench.operator_environment import operator_environment
 from config.celery import EVENTS_QUEUE
 from tests.support.running_system import System, wait_for
 
@@ -45,7 +46,7 @@ REST = 15.0  # seconds without work before memory is measured
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="footfall-bench-") as folder:
-        system = System(Path(folder)).start()
+        system = System(Path(folder), **operator_environment()).start()
         try:
             sound = bench(system, Path(folder))
         finally:
