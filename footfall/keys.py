@@ -78,7 +78,9 @@ def create(store: ApiKeyStore, name: str, scopes: Iterable[str], sites: Iterable
 def rotate(store: ApiKeyStore, key_id: UUID, grace: str) -> None:
     """Give an API key a new secret, and print it."""
     length = _load(Rotation(), {"grace": grace})["grace"]
-    _show(*(store.rotate(key_id, length) or fail_unknown("valid API key", key_id, "keys list")))
+    what = f"there is no API key {key_id}, or it is revoked or has expired"
+    rotated = store.rotate(key_id, length) or fail(f"{what}. Make one with `python -m footfall keys create`.", 1)
+    _show(*rotated)
 
 
 @keys.command("revoke")
