@@ -30,7 +30,6 @@ from analytics.visitors.salts import Salts
 from bench import calibration
 from bench.hits import hit, user_agents, weights
 from bench.load import Load, post_request, run_load
-from bench.operator_environment import operator_environment
 from config.celery import EVENTS_QUEUE
 from tests.support.running_system import System, wait_for
 
@@ -46,7 +45,7 @@ REST = 15.0  # seconds without work before memory is measured
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="footfall-bench-") as folder:
-        system = System(Path(folder), **operator_environment()).start()
+        system = System(Path(folder)).start()
         try:
             sound = bench(system, Path(folder))
         finally:

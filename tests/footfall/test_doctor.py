@@ -34,7 +34,7 @@ from footfall.process_checks import (
     settings_claim_idle,
     settings_redis_timeout,
 )
-from tests.support.running_system import System, frozen, pick_ports, wait_for
+from tests.support.running_system import System, frozen, own_environment, pick_ports, wait_for
 
 SECRET = "g3heim"
 
@@ -88,6 +88,17 @@ def test_a_frozen_system_is_reported_within_ten_seconds_and_then_the_silence_of_
     assert "unchecked worker queues           Needs Redis." in ran.stdout
     assert "warning   flower                  Flower does not answer" in ran.stdout
     assert "Traceback" not in ran.stdout + ran.stderr
+
+
+def test_a_start_waits_until_a_worker_answers(system: System):
+    def ping() -> int:
+        command = [sys.executable, "-m", "footfall.worker_ping"]
+        environment = own_environment() | system.environment | {"REDIS_URL": system.redis_url}
+        return subprocess.run(command, env=environment, check=False, timeout=30).returncode
+
+    assert ping() == 0
+    with frozen(system.part("tasks worker")):
+        assert ping() == 1
 
 
 def test_a_queue_without_a_worker_is_named(system: System):
