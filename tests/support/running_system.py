@@ -69,7 +69,8 @@ _NOT_PASSED_ON = ("PROMETHEUS_MULTIPROC_DIR", "PYTHONDONTWRITEBYTECODE")
 
 def own_environment() -> dict[str, str]:
     """The environment of a process that a test starts."""
-    return {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    given = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    return given | operator_environment()
 
 
 def make_project(folder: Path, env_file: str | bytes) -> Path:
@@ -139,7 +140,7 @@ class System:
         # Empty, not missing, so that a developer's .env has no effect.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
         self.environment["REDIS_SENTINELS"] = ""
-        self.environment |= operator_environment() | {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
+        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
         self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
         self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
         self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
