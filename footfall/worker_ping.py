@@ -4,6 +4,7 @@
 of Celery.
 """
 
+import signal
 import sys
 import time
 
@@ -13,6 +14,7 @@ from config.celery import celery_settings
 from config.settings import load_settings
 
 _LIMIT, _ANSWER_WITHIN = 2.0, 0.5  # seconds; a worker that is not connected yet does not receive a ping
+_END = 10  # seconds until the kernel ends this process; kombu waits much longer for a broker that is away
 
 
 def worker_answers() -> bool:
@@ -26,4 +28,5 @@ def worker_answers() -> bool:
 
 
 if __name__ == "__main__":
+    signal.alarm(_END)
     sys.exit(not worker_answers())
