@@ -8,10 +8,10 @@ BIN := .venv/bin
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
-run: .venv/ready ## start the whole system in the foreground; Ctrl-C stops it
+run: .venv/run ## start the whole system in the foreground; Ctrl-C stops it
 	@exec $(BIN)/python -m footfall.supervisor
 
-demo: .venv/ready ## three sites with 90 days of traffic, and their dashboard; starts the system if it is not running
+demo: .venv/run ## three sites with 90 days of traffic, and their dashboard; starts the system if it is not running
 	@exec $(BIN)/python -m footfall demo
 
 test: .venv/ready ## the whole test suite, against real servers of its own
@@ -96,18 +96,20 @@ outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MIN
 fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what they do not, at length; EXAMPLES=500 SEED=1
 	$(BIN)/python -m tests.support.fuzzing
 
-audit: .venv/ready ## print the ledger of every site and day, and check that it adds up
+audit: .venv/run ## print the ledger of every site and day, and check that it adds up
 	@$(BIN)/python -m footfall audit
 
-backup: .venv/ready ## copy all data and settings while the system runs; TO=backups/friday
+backup: .venv/run ## copy all data and settings while the system runs; TO=backups/friday
 	@$(BIN)/python -m footfall backup $(or $(TO),backups/$(shell date -u +%Y-%m-%dT%H-%M-%SZ))
 
-doctor: .venv/ready ## check this deployment, and say what to change
+doctor: .venv/run ## check this deployment, and say what to change
 	@$(BIN)/python -m footfall doctor
 
 lock: .venv/ready ## write requirements*.txt from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command 'make lock' --extra embedded -c requirements.txt pyproject.toml -o requirements-run.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command 'make lock' --extra embedded --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \
@@ -121,9 +123,15 @@ clean: ## remove .venv and caches; data in ./var stays
 	rm -rf bench/peers/node_modules bench/peers/python bench/peers/.ready
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.venv/ready: requirements.txt requirements-dev.txt
+# What `make run` needs: production's packages and the embedded servers, without the tools for development.
+.venv/run: requirements-run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Footfall needs Python 3.11 or newer")'
 	@echo 'Installing into .venv; the first time takes a minute.'
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-run.txt
+	@touch $@
+
+.venv/ready: .venv/run requirements-dev.txt
+	@echo 'Installing the tools for development into .venv.'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""Finds the known name that is closest to an unknown name, for messages about unknown settings, fields and sites."""
+"""Finds the known name that is closest to an unknown setting, field or site, for messages. Pure."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

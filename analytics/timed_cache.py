@@ -4,6 +4,8 @@ from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import Generic, TypeVar
 
+from cachetools import FIFOCache
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -12,14 +14,13 @@ class TimedCache(Generic[K, V]):
     """Remembers the values of at most `most` keys, each for `seconds`. `clock` returns seconds and must be
     monotonic.
 
-    It is a dict in the order of writing. A look-up takes no lock and 0.3 µs, a tenth of a TTLCache's.
+    A TTLCache drops old values in a look-up, so that a look-up needs a lock, and 2.8 µs instead of 0.2.
     """
 
     def __init__(self, most: int, seconds: float, clock: Callable[[], float]) -> None:
-        self._most = most
         self._seconds = seconds
         self._clock = clock
-        self._values: dict[K, tuple[float, V]] = {}  # until when, and the value; the oldest first
+        self._values: FIFOCache[K, tuple[float, V]] = FIFOCache(most)  # until when, and the value
         self._lock = Lock()  # for changes
         self._cleared = 0
 
@@ -32,18 +33,8 @@ class TimedCache(Generic[K, V]):
         value = read()
         with self._lock:
             if cleared == self._cleared:  # otherwise the value may be older than the change that cleared the cache
-                self._remember(key, value)
+                self._values[key] = self._clock() + self._seconds, value
         return value
-
-    def _remember(self, key: K, value: V) -> None:
-        self._values.pop(key, None)
-        now = self._clock()
-        while self._values:
-            oldest = next(iter(self._values))
-            if len(self._values) < self._most and now < self._values[oldest][0]:
-                break
-            del self._values[oldest]
-        self._values[key] = now + self._seconds, value
 
     def drop(self, key: K) -> None:
         """Forget a value. The next `get` reads it."""

@@ -3,7 +3,7 @@
 Three variants run in turns, so that other load on the machine affects all of them: an app with a constant answer,
 Footfall with a write per request, and Footfall with its group commit. Prints rates and latencies, the speed at which
 the worker drains the journal, CPU and memory per process, and lost and doubled events (must be 0, otherwise it exits
-with 1).
+with 1). The processes of Footfall do not see the packages for development, which `make run` does not install.
 SECONDS (20, for all turns of a variant) and CONNECTIONS (64) change the load.
 """
 
@@ -55,9 +55,34 @@ def main() -> None:
 
 
 def bench(system: System, folder: Path) -> bool:
+    """Whether no event was lost or doubled."""
     print(f"# make bench, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}\n")
     time.sleep(REST)
     print_memory("memory of the idle system after its start, MB (PSS)", system)
+    inserts = _calibrate(system)
+    rates, used = _take_turns(system, folder)
+    drained, drained_hits = drain(system, BACKLOG, "drain"), drain(system, BACKLOG, "hits", as_hits=True)
+    sent = {site: load for name in rates if name != CONSTANT for site, load in rates[name].items()}
+    lost, doubled = _check(system, sent)
+    _print_rates({name: [*loads.values()] for name, loads in rates.items()}, sent.values(), lost, doubled)
+    print_table(
+        f"the worker alone: {BACKLOG:,} single-event entries waiting",
+        {
+            "drained, events/s": f"{drained:,.0f}",
+            "of bare insert_many": f"{drained / inserts:.2f}",
+            "drained, hits of browsers, with URL, referrer and sender to enrich, events/s": f"{drained_hits:,.0f}",
+            "of bare insert_many, hits of browsers": f"{drained_hits / inserts:.2f}",
+        },
+    )
+    accepted = sum(load.statuses[200] for load in rates[FOOTFALL].values())
+    print_table("CPU seconds for 1,000 events", {name: f"{cpu / accepted * 1000:.2f}" for name, cpu in used.items()})
+    time.sleep(REST)
+    print_memory("memory of the idle system after the bench, MB (PSS)", system)
+    return lost == doubled == 0 and accepted > 0
+
+
+def _calibrate(system: System) -> float:
+    """Print the limits of the machine. Returns the documents/s of insert_many."""
     with system.database() as database:
         inserts = calibration.inserts(database)
         limits = {
@@ -67,29 +92,29 @@ def bench(system: System, folder: Path) -> bool:
             "insert_many, a thousand at a time, documents/s": inserts,
         }
     print_table("calibration", {name: f"{value:,.1f}" for name, value in limits.items()})
+    return inserts
 
-    redis, rates, used = system.redis(), defaultdict(list), Counter()
-    sent: dict[str, Load] = {}  # by site
+
+def _take_turns(system: System, folder: Path) -> tuple[dict[str, dict[str, Load]], Mapping[str, float]]:
+    """The loads of each variant by their sites, and the CPU seconds of each part while Footfall had its turns."""
+    redis, rates, used = system.redis(), defaultdict[str, dict[str, Load]](dict), Counter[str]()
     stores = {"REDIS_URL": system.redis_url, "MONGODB_URI": system.mongodb_uri}
     with (
         calibration.serving("bench.constant:app", folder) as constant,
         calibration.serving("bench.ungrouped:app", folder, **stores) as ungrouped,
     ):
-        doors = {CONSTANT: constant, UNGROUPED: ungrouped, FOOTFALL: system.ports["INGESTION_PORT"]}
+        ports = {CONSTANT: constant, UNGROUPED: ungrouped, FOOTFALL: system.ports["INGESTION_PORT"]}
         for turn in range(TURNS):
-            for name, port in doors.items():
+            for name, port in ports.items():
                 before, site = cpu_seconds(system), f"{name} {turn}"
-                load = run_load(port, _requests(site), connections=CONNECTIONS, seconds=SECONDS / TURNS)
+                rates[name][site] = run_load(port, _requests(site), connections=CONNECTIONS, seconds=SECONDS / TURNS)
                 wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 300)
-                rates[name].append(load)
-                if name != CONSTANT:
-                    sent[site] = load
                 if name == FOOTFALL:
                     used.update({part: cpu - before[part] for part, cpu in cpu_seconds(system).items()})
+    return rates, used
 
-    drained, drained_hits = drain(system, BACKLOG, "drain"), drain(system, BACKLOG, "hits", as_hits=True)
-    lost, doubled = _check(system, sent)
-    accepted = sum(load.statuses[200] for load in rates[FOOTFALL])
+
+def _print_rates(rates: Mapping[str, list[Load]], sent: Iterable[Load], lost: int, doubled: int) -> None:
     best = {name: sorted(loads, key=lambda load: load.rate)[TURNS // 2] for name, loads in rates.items()}
     print_table(
         f"POST /event, one event a hit, {CONNECTIONS} connections, median of {TURNS} turns of {SECONDS / TURNS:.1f} s",
@@ -104,24 +129,11 @@ def bench(system: System, folder: Path) -> bool:
                 for before, after in zip(rates[UNGROUPED], rates[FOOTFALL], strict=True)
             ),
             "answers": ", ".join(f"{n:,} x {status}" for status, n in _statuses(rates[FOOTFALL]).items()),
-            "requests never answered": str(sum(load.dropped for load in sent.values())),
+            "requests never answered": str(sum(load.dropped for load in sent)),
             "lost": str(lost),
             "doubled": str(doubled),
         },
     )
-    print_table(
-        f"the worker alone: {BACKLOG:,} single-event entries waiting",
-        {
-            "drained, events/s": f"{drained:,.0f}",
-            "of bare insert_many": f"{drained / inserts:.2f}",
-            "drained, hits of browsers, with URL, referrer and sender to enrich, events/s": f"{drained_hits:,.0f}",
-            "of bare insert_many, hits of browsers": f"{drained_hits / inserts:.2f}",
-        },
-    )
-    print_table("CPU seconds for 1,000 events", {name: f"{cpu / accepted * 1000:.2f}" for name, cpu in used.items()})
-    time.sleep(REST)
-    print_memory("memory of the idle system after the bench, MB (PSS)", system)
-    return lost == doubled == 0 and accepted > 0
 
 
 def drain(system: System, backlog: int, site: str, *, as_hits: bool = False) -> float:

@@ -18,7 +18,7 @@ from analytics.imports.source import SourceFile
 from analytics.wording import printable
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, Group, fail, services_of
+from footfall.command_group import COMMAND_PATIENCE, Group, fail, fail_unknown, services_of
 from footfall.imports import import_with_progress
 
 _DAY = click.DateTime(["%Y-%m-%d"])
@@ -73,7 +73,7 @@ def restore_archive(
     archiver, target = services.archiver, services.sites.id_of(into or site)
     days = [each for each in archiver.folder.days(site) if start <= each.day <= end]
     if not days:
-        fail(f"The archive has no such day of {printable(site)}.", 1)
+        fail_unknown("archived day of", printable(site), "archive list")
     with TemporaryDirectory(prefix="footfall-archive-") as folder:
         files = [SourceFile(_fetched(archiver, each, Path(folder))) for each in days]
         import_with_progress(services, ImportPlan(services.sites.get(target), FOOTFALL_EXPORT, files))

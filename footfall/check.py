@@ -20,6 +20,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import click
 
 from analytics.diagnostics.finding import Finding, ok, problem
+from analytics.wording import printable
 from footfall.content_policy import CONNECT, SCRIPT, blocking
 from footfall.doctor import COLOURS, begin
 
@@ -187,6 +188,6 @@ def check_command(url: str) -> None:
     is_sound = True
     for finding in check_page(url):
         is_sound = is_sound and finding.state == "ok"
-        said = "".join(c if c.isprintable() else "\ufffd" for c in f"{finding.what} {finding.remedy}".strip())
+        said = printable(f"{finding.what} {finding.remedy}".strip())
         click.echo(f"{click.style(f'{finding.state:9}', fg=COLOURS[finding.state])} {said}")
     sys.exit(0 if is_sound else 1)

@@ -22,6 +22,11 @@ def fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def fail_unknown(what: str, given: object, command: str) -> NoReturn:
+    """Ends the process, because there is no `what` of this name. `command` lists those that there are."""
+    fail(f"there is no {what} {given}. List them with `python -m footfall {command}`.", 1)
+
+
 @contextmanager
 def stores_of(settings: Settings, code: int = 1) -> Iterator[None]:
     """Ends the process with `code` and one line if the block fails because a store does not answer, or because this

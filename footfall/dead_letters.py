@@ -15,7 +15,7 @@ from analytics.journal.dead_letters import DEATH_REASONS, DeadLetter, DeadLetter
 from analytics.journal.journal import Journal
 from analytics.journal.replay import replay_all, replay_edited, replay_letter
 from analytics.wording import printable
-from footfall.command_group import Group, fail, services_of
+from footfall.command_group import Group, fail, fail_unknown, services_of
 
 SENT = "Sent through the journal again. The dead letter is deleted when the event is stored."
 
@@ -145,7 +145,7 @@ def purge(stores: tuple[DeadLetterStore, Journal], which: LetterFilter, everythi
 
 
 def _get(stores: tuple[DeadLetterStore, Journal], letter_id: UUID) -> DeadLetter:
-    return stores[0].get(letter_id) or fail(f"there is no dead letter {letter_id}", 1)
+    return stores[0].get(letter_id) or fail_unknown("dead letter", letter_id, "dead-letters list")
 
 
 def _edit(letter: DeadLetter) -> str:

@@ -176,7 +176,7 @@ class Sender:
             answer = self.connection.getresponse()
             return answer.status, msgspec.json.decode(answer.read()), answer.headers
         except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-            fail(f"the ingestion app does not answer: {type(error).__name__}", 1)
+            fail(f"the ingestion app does not answer: {type(error).__name__}. Check that the system runs.", 1)
 
 
 def _wait_until_stored(services: Services) -> None:
@@ -190,7 +190,7 @@ def _wait_until_stored(services: Services) -> None:
                 bar.update(left - now)
                 left, changed = now, time.monotonic()
             elif time.monotonic() - changed > _STALL_LIMIT:
-                fail(f"{left:,} events are not stored. Is a worker running?", 1)
+                fail(f"{left:,} events are not stored. Check that a worker runs: `python -m footfall doctor`.", 1)
 
 
 def _count_waiting(services: Services) -> int:

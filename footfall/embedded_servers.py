@@ -18,7 +18,7 @@ from pathlib import Path
 
 from footfall import start_redis
 from footfall.start_error import StartError
-from footfall.supervised_process import describe_end, end_with_parent, run_module
+from footfall.supervised_process import describe_end, end_with_parent, module_succeeds
 
 REPLICA_SET = "footfall"
 START_LIMIT = 60  # seconds; reading a large AOF, or recovery after an unclean stop, takes long
@@ -44,7 +44,7 @@ class Server:
         end = time.monotonic() + START_LIMIT
         while not self.is_ready():
             if time.monotonic() > end:
-                raise StartError(f"{self.name} on port {self.port} was not ready after {START_LIMIT} s")
+                raise StartError(f"{self.name} on port {self.port} was not ready after {START_LIMIT} s. See {self.log}")
             time.sleep(0.05)
 
     def last_error(self) -> str:
@@ -120,7 +120,7 @@ def pick_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise StartError("no free port on loopback")
+    raise StartError("no port on loopback is free. Stop programs that use ports")
 
 
 def _answers(port: int) -> bool:
@@ -135,11 +135,7 @@ def _answers(port: int) -> bool:
 
 def _is_primary(port: int) -> bool:
     """Whether this member takes writes. Initiates the replica set if the member is new."""
-    try:
-        run_module("footfall.store_steps", "lead", str(port))
-    except StartError:
-        return False
-    return True
+    return module_succeeds("footfall.replica_set", str(port))
 
 
 def _tell_new_port(standalone: list[str], noted: Path, port: int) -> None:
@@ -167,7 +163,7 @@ def _binary(name: str, package: str, path: str, remedy: str) -> str:
     for place in (spec.submodule_search_locations or []) if spec else []:
         if (packaged := Path(place) / path).exists():
             return str(packaged)
-    raise StartError(f"there is no {name} on PATH or in .venv. Install requirements-dev.txt, or {remedy}")
+    raise StartError(f"there is no {name} on PATH or in .venv. Install requirements-run.txt, or {remedy}")
 
 
 def _version(binary: str) -> str:

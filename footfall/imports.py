@@ -24,7 +24,7 @@ from analytics.unavailable import Unavailable
 from analytics.wording import printable
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import COMMAND_PATIENCE, Group, fail, open_services, services_of, wait_option
+from footfall.command_group import COMMAND_PATIENCE, Group, fail, fail_unknown, open_services, services_of, wait_option
 from tasks.events import WakeUps
 
 _PAUSE = 0.2  # seconds between two looks at the journal
@@ -153,7 +153,7 @@ def list_imports(services: Services, site: str | None) -> None:
 @click.pass_obj
 def remove_import(services: Services, record_id: str, yes: bool, wait: float) -> None:
     """Remove the events or daily totals that an import brought. Events that were there before stay."""
-    record = services.imports.get(record_id) or fail(f"there is no import {record_id!r}", 1)
+    record = services.imports.get(record_id) or fail_unknown("import", repr(record_id), "imports list")
     is_daily = record.format in IMPORT_FORMATS and IMPORT_FORMATS[record.format].is_daily
     stored, what = services.imports.count(record), "daily totals" if is_daily else "events"
     if not yes:

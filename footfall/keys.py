@@ -15,7 +15,7 @@ from analytics.access.api_key import SCOPES, ApiKey
 from analytics.access.schema import REVOKE_GRACE, NewKey, Rotation, ends_at
 from analytics.access.store import ApiKeyStore
 from analytics.sites.store import UnknownSite
-from footfall.command_group import Group, fail, services_of
+from footfall.command_group import Group, fail, fail_unknown, services_of
 
 ONCE = "This key is shown only now. Send it as `Authorization: Bearer <key>`:"
 OPTIONS = {"scopes": "--scope", "sites": "--site", "expires_in": "--expires-in", "expires_at": "--expires-in"}
@@ -78,7 +78,9 @@ def create(store: ApiKeyStore, name: str, scopes: Iterable[str], sites: Iterable
 def rotate(store: ApiKeyStore, key_id: UUID, grace: str) -> None:
     """Give an API key a new secret, and print it."""
     length = _load(Rotation(), {"grace": grace})["grace"]
-    _show(*(store.rotate(key_id, length) or fail(f"there is no API key {key_id}, or it is revoked or has expired", 1)))
+    what = f"there is no API key {key_id}, or it is revoked or has expired"
+    rotated = store.rotate(key_id, length) or fail(f"{what}. Make one with `python -m footfall keys create`.", 1)
+    _show(*rotated)
 
 
 @keys.command("revoke")
@@ -86,7 +88,7 @@ def rotate(store: ApiKeyStore, key_id: UUID, grace: str) -> None:
 @click.pass_obj
 def revoke(store: ApiKeyStore, key_id: UUID) -> None:
     """Revoke an API key. It stops working within 5 seconds."""
-    key = store.revoke(key_id) or fail(f"there is no API key {key_id}", 1)
+    key = store.revoke(key_id) or fail_unknown("API key", key_id, "keys list")
     click.echo(f"{key.id} ({key.name}) is revoked.")
 
 

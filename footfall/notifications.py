@@ -18,7 +18,7 @@ from analytics.schema_fields import normalized
 from analytics.sites.store import UnknownSite
 from analytics.wording import printable
 from config.services import Services
-from footfall.command_group import Group, fail, services_of
+from footfall.command_group import Group, fail, fail_unknown, services_of
 
 _SECRET_ONCE = "This secret is shown only now. It verifies `webhook-signature`:"  # noqa: S105  no secret
 _RULE_ID = click.argument("rule_id", type=click.UUID)
@@ -89,7 +89,7 @@ def change(services: Services, /, rule_id: UUID, **given: str | int | None) -> N
     try:
         changes = {name: value for name, value in given.items() if value is not None}
         if rule is None or not services.notifications.change(changed_rule(rule, changes)):
-            fail(f"there is no rule {rule_id}", 1)
+            fail_unknown("rule", rule_id, "notifications list")
     except ValidationError as error:
         fail("; ".join(f"{name}: {' '.join(said)}" for name, said in normalized(error).items()), 1)
     click.echo(f"The rule {rule_id} is changed.")
@@ -101,7 +101,7 @@ def change(services: Services, /, rule_id: UUID, **given: str | int | None) -> N
 def remove(services: Services, rule_id: UUID) -> None:
     """Remove a rule. Its notifications that wait are not sent."""
     if not services.notifications.remove(rule_id):
-        fail(f"there is no rule {rule_id}", 1)
+        fail_unknown("rule", rule_id, "notifications list")
     click.echo(f"The rule {rule_id} is removed.")
 
 
@@ -111,11 +111,11 @@ def remove(services: Services, rule_id: UUID) -> None:
 def test(services: Services, rule_id: UUID) -> None:
     """Send a test notification now, and say whether it was sent."""
     store = services.notifications
-    rule: Rule = store.rule(rule_id) or fail(f"there is no rule {rule_id}", 1)
+    rule: Rule = store.rule(rule_id) or fail_unknown("rule", rule_id, "notifications list")
     notification = store.add_test(rule, services.message_writer.write_test(rule), datetime.now(UTC))
     if claim := store.claim(datetime.now(UTC), notification.id):  # else a worker was faster
         services.deliveries.send(claim)
-    found = store.get(notification.id) or fail(f"the notification {notification.id} is gone", 1)
+    found = store.get(notification.id) or fail("the test notification was removed meanwhile. Send it again.", 1)
     if found.error:
         fail(f"not sent to {found.target}: {found.error}", 1)
     click.echo(f"{found.state} to {found.target}")

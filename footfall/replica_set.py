@@ -1,6 +1,11 @@
-"""The replica set of the mongod that `make run` starts: a set of one member. Callers must handle StartError."""
+"""The replica set of the mongod that `make run` starts: a set of one member. Callers must handle StartError.
+
+`python -m footfall.replica_set PORT` ends with 0 if the member takes writes. It is a process of its own, so that the
+supervisor does not keep pymongo in memory.
+"""
 
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -51,3 +56,10 @@ def rewrite_port(process: subprocess.Popen[bytes], port: int) -> None:
                 configs.update_many({}, {"$set": {"members.0.host": f"127.0.0.1:{port}"}})
                 return
     raise StartError(f"mongodb did not start on port {port}. See mongod.log in DATA_DIR")
+
+
+if __name__ == "__main__":
+    try:
+        lead(int(sys.argv[1]))
+    except StartError as error:
+        sys.exit(str(error))

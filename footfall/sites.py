@@ -13,7 +13,7 @@ import click
 from analytics.sites.schema import InvalidSite, dump_site, load_changes, load_site
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
-from footfall.command_group import Group, fail, services_of
+from footfall.command_group import Group, fail, fail_unknown, services_of
 
 _LISTS = {name for name, value in dump_site(Site("")).items() if isinstance(value, list | tuple)} - {
     "goals",
@@ -80,7 +80,7 @@ def set_site(store: SiteStore, site_id: str, changes: Iterable[str], file: TextI
 def remove(store: SiteStore, site_id: str) -> None:
     """Remove the settings of a site. Its events stay."""
     if not store.remove(site_id):
-        fail(f"the site {site_id!r} has no settings", 1)
+        fail_unknown("site with settings", repr(site_id), "sites list")
     click.echo(f"The settings of {site_id} are removed. Its events stay.")
 
 
@@ -89,7 +89,7 @@ def remove(store: SiteStore, site_id: str) -> None:
 @click.pass_obj
 def rotate_key(store: SiteStore, site_id: str) -> None:
     """Give a site a new write key, and print it. The old one stops working within 5 seconds."""
-    site = store.rotate_write_key(site_id) or fail(f"the site {site_id!r} has no settings", 1)
+    site = store.rotate_write_key(site_id) or fail_unknown("site with settings", repr(site_id), "sites list")
     click.echo(site.write_key)
 
 

@@ -248,6 +248,15 @@ def run_module(name: str, *words: str) -> str:
     return ran.stdout.strip()
 
 
+def module_succeeds(name: str, *words: str) -> bool:
+    """Whether `python -m name words` ends with 0."""
+    try:
+        run_module(name, *words)
+    except StartError:
+        return False
+    return True
+
+
 @cache
 def can_end_with_parent() -> bool:
     """Whether util-linux's setpriv is installed. busybox's setpriv lacks the option."""

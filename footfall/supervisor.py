@@ -11,7 +11,6 @@ import os
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -29,7 +28,14 @@ from config.settings import Settings, SettingsError, load_settings, name_warning
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
 from footfall.folder_lock import FolderLock
 from footfall.start_error import StartError
-from footfall.supervised_process import SupervisedProcess, can_end_with_parent, run_module, write, write_line
+from footfall.supervised_process import (
+    SupervisedProcess,
+    can_end_with_parent,
+    module_succeeds,
+    run_module,
+    write,
+    write_line,
+)
 
 STORE_STEPS = "footfall.store_steps"
 _START_LIMIT = 60  # seconds until everything answers
@@ -42,14 +48,9 @@ AGAIN = 1.0  # seconds after which a second Ctrl-C counts: some wrappers send tw
 BANNER = """
 Footfall is up.  ingest {ingest}  report {report}  Flower {flower}
 
-{first_steps}
+{owner}{first_steps}
 The celery CLI, in another terminal in this folder:  .venv/bin/celery -A tasks inspect active
 Ctrl-C stops everything; the data stays in {data}.
-"""
-FIRST_OWNER = """\
-Open this link within a day to create your account. It works once:
-{link}
-
 """
 IN_DEVELOPMENT = """\
   curl -X POST {ingest}/event -H 'Content-Type: application/json' \\
@@ -197,12 +198,12 @@ async def _bring_up(
         write_line("run", f"{server.name} is ready on 127.0.0.1:{server.port}, data in {data}")
     running = [RunningServer(s.name, getattr(settings, f"{s.name}_port"), s.url) for s in servers]
     until_stopped.enter_context(published(data, running))
-    await asyncio.to_thread(run_module, STORE_STEPS, "check")  # formats, and restores that are not complete
+    owner = await asyncio.to_thread(run_module, STORE_STEPS, "prepare", urls_of(settings)["report"])
     supervisor.start(supervisor.apps)
     checks = _checks(settings)
     for app in supervisor.apps:
         await _until_ready(supervisor, app.name, checks.get(app.name, lambda: True))
-    write(_banner(settings, data, await asyncio.to_thread(_owner_link, settings)) + "\n")
+    write(_banner(settings, data, owner) + "\n")
 
 
 async def _until_ready(supervisor: Supervisor, name: str, is_ready: Callable[[], bool]) -> None:
@@ -253,11 +254,11 @@ def _read_procfile(path: Path) -> dict[str, list[str]]:
             continue
         name, colon, command = (part.strip() for part in line.partition(":"))
         if not (name and colon and command) or name in programs:
-            raise StartError(f"line {number} of the Procfile is not `name: command` with a name of its own")
+            raise StartError(f"line {number} of the Procfile is not `name: command` with a name of its own. Correct it")
         try:
             programs[name] = shlex.split(command)
         except ValueError as error:
-            raise StartError(f"line {number} of the Procfile cannot be read: {error}") from None
+            raise StartError(f"line {number} of the Procfile cannot be read: {error}. Correct it") from None
     return programs
 
 
@@ -313,7 +314,7 @@ def _checks(settings: Settings) -> dict[str, Callable[[], bool]]:
         "ingest": lambda: answers(f"{urls['ingest']}/readyz"),
         "report": lambda: answers(f"{urls['report']}/readyz"),
         "flower": lambda: answers(f"{urls['flower']}/healthcheck"),
-        "worker": _workers_answer,
+        "worker": lambda: module_succeeds("footfall.worker_ping"),
     }
 
 
@@ -326,31 +327,11 @@ def answers(url: str) -> bool:
         return False
 
 
-def _workers_answer() -> bool:
-    ping = ["celery", "--app", "tasks", "inspect", "ping", "--timeout", "1"]
-    try:
-        return subprocess.run(ping, check=False, capture_output=True, timeout=20).returncode == 0
-    except subprocess.TimeoutExpired:
-        return False
-
-
-def _owner_link(settings: Settings) -> str:
-    """The link that creates the first user, an owner. "" if there is a user, or MongoDB does not answer."""
-    try:
-        return run_module(STORE_STEPS, "invite", urls_of(settings)["report"])
-    except StartError as error:  # the system runs without the link
-        write_line(
-            "run", f"no link for the first owner: {error}. Make one with `python -m footfall users invite-owner`."
-        )
-        return ""
-
-
-def _banner(settings: Settings, data: Path, owner_link: str) -> str:
+def _banner(settings: Settings, data: Path, owner: str) -> str:
+    """`owner`: what the first owner has to do, or ""."""
     urls = urls_of(settings)
     first_steps = (IN_PRODUCTION if settings.is_production else IN_DEVELOPMENT).format(**urls)
-    if owner_link:
-        first_steps = FIRST_OWNER.format(link=owner_link) + first_steps
-    return BANNER.format(**urls, first_steps=first_steps, data=data)
+    return BANNER.format(**urls, owner=f"{owner}\n\n" if owner else "", first_steps=first_steps, data=data)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from analytics.accounts.user import SITE_ROLES, Role, User, plain_email
 from analytics.sites.store import UnknownSite
 from config.services import Services
 from config.settings import Settings
-from footfall.command_group import SETTINGS, Group, fail, services_of
+from footfall.command_group import SETTINGS, Group, fail, fail_unknown, services_of
 
 
 class _Email(click.ParamType[str]):
@@ -134,5 +134,5 @@ def remove(store: AccountStore, email: str) -> None:
 
 
 def _id_of(store: AccountStore, email: str) -> UUID:
-    user: User = store.find(email) or fail(f"there is no user {email}", 1)
+    user: User = store.find(email) or fail_unknown("user", email, "users list")
     return user.id

@@ -24,7 +24,7 @@ from web.errors import BadRequest, error_body, error_response
 from web.openapi import JSON, Operation, described_by
 from web.request_data import read, read_body
 
-NO_KEY = "There is no API key {}."
+NO_KEY = "There is no API key {}. GET /admin/keys lists them."
 NOT_ACTIVE = "The API key {} is revoked or has expired. Make another one."
 
 

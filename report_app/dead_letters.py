@@ -160,7 +160,9 @@ def dead_letters_blueprint(letters: DeadLetterStore, journal: Journal, auth: Che
 
 
 def _get(letters: DeadLetterStore, letter_id: UUID) -> DeadLetter:
-    return letters.get(letter_id) or abort(404, f"There is no dead letter {letter_id}.")
+    return letters.get(letter_id) or abort(
+        404, f"There is no dead letter {letter_id}. GET /admin/dead-letters lists them."
+    )
 
 
 def _lines(found: Iterator[DeadLetter]) -> Iterator[str]:

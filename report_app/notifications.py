@@ -158,7 +158,7 @@ def notifications_blueprint(
 
 
 def _no_rule(rule_id: UUID) -> NoReturn:
-    abort(404, f"There is no rule {rule_id}.")
+    abort(404, f"There is no rule {rule_id}. GET /admin/notifications/rules lists them.")
 
 
 @contextmanager

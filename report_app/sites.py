@@ -134,7 +134,7 @@ def sites_blueprint(sites: SiteStore, ledger: Ledger, auth: Check) -> Blueprint:
 
         Pages with the old key send to an unknown site until they have the new key.
         """
-        site = sites.rotate_write_key(site_id) or abort(404, f"The site {site_id!r} has no settings.")
+        site = sites.rotate_write_key(site_id) or abort(404, f"The site {site_id!r} has no settings. Set it up first.")
         return jsonify(dump_site(site))
 
     @blueprint.delete(_SITE, merge_slashes=False)

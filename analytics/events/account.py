@@ -1,4 +1,4 @@
-"""The account, which is the site and day where an event is counted, and the names of the counts."""
+"""The account, which is the site and day where an event is counted, and the names of the counts. Pure."""
 
 from datetime import date
 

@@ -21,20 +21,11 @@ def matches(patterns: Sequence[str], path: str) -> bool:
     return bool(patterns) and _any_of(tuple(patterns)).fullmatch(path) is not None
 
 
-def ruled(rules: Sequence[str], path: str) -> str:
-    """Returns the first rule that fits the path, in place of the path, and else the path itself. In a rule, `:name`
-    stands for one part of a path. The query of the path stays.
-    """
-    page, mark, query = path.partition("?")
-    found = _any_rule(tuple(rules)).fullmatch(page) if rules else None
-    return path if found is None else rules[(found.lastindex or 1) - 1] + mark + query
-
-
 @dataclass(frozen=True, slots=True)
 class PathRules:
     """A site's rules for paths. `drops_slash`: `/pricing/` becomes `/pricing`. `lowers`: `/Pricing` becomes `/pricing`.
-    `merged`: pages that count as one, such as `/user/:id`. A path that the rules have changed stays as it is if they
-    are applied again.
+    `merged`: pages that count as one, such as `/user/:id`, where `:name` stands for one part of a path. A path that the
+    rules have changed stays as it is if they are applied again.
     """
 
     drops_slash: bool = False
@@ -50,7 +41,12 @@ class PathRules:
             page = (page.rstrip("/") or "/") + (hash_sign + route if route else "")
         if self.lowers:
             page = page.lower()
-        return ruled(self.merged, page + mark + query)
+        return self._merge(page) + mark + query
+
+    def _merge(self, page: str) -> str:
+        """Return the first rule that fits the page, or else the page."""
+        found = _any_rule(self.merged).fullmatch(page) if self.merged else None
+        return page if found is None else self.merged[(found.lastindex or 1) - 1]
 
 
 @lru_cache(maxsize=1000)

@@ -2,7 +2,7 @@
 journal.
 
 It loads parsed JSON or the bytes of a journal entry, and returns an `Event`. Callers must handle InvalidEvent, which
-says what is wrong by field. Only this module knows the JSON names of events.
+says what is wrong by field. Only this module knows the JSON names of events. Pure.
 """
 
 import math

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any
 
+from cachetools import FIFOCache
 from redis import Redis
 
 HELD = "footfall:journal:held"  # a hash: `bytes <site>` and `events <site>` -> how much
@@ -67,8 +68,7 @@ class Shares:
 
     def __init__(self, redis: Redis, most: int = MOST_SHARES) -> None:
         self._redis = redis
-        self._most = most
-        self._known: dict[str, Held] = {}  # the site that was noted last comes last
+        self._known: FIFOCache[str, Held] = FIFOCache(most)
         self._lock = Lock()  # for changes
 
     def note(self, reply: Sequence[Any]) -> None:
@@ -76,7 +76,7 @@ class Shares:
         now = time.monotonic()
         with self._lock:
             for site_id, size, events in zip(*[iter(reply)] * 3, strict=True):
-                self._remember(site_id.decode(), Held(size, events, now))
+                self._known[site_id.decode()] = Held(size, events, now)
 
     def over(self, site_ids: Iterable[str], room: Room) -> list[str]:
         """Return those of these sites that held too much when this process last read their counts."""
@@ -97,11 +97,5 @@ class Shares:
         size, events = (int(n or 0) for n in self._redis.hmget(HELD, fields))
         held = Held(size, events, time.monotonic())
         with self._lock:
-            self._remember(site_id, held)
+            self._known[site_id] = held
         return held
-
-    def _remember(self, site_id: str, held: Held) -> None:
-        self._known.pop(site_id, None)
-        if len(self._known) >= self._most:
-            del self._known[next(iter(self._known))]
-        self._known[site_id] = held

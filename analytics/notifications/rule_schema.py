@@ -1,4 +1,4 @@
-"""Rules as JSON, in both directions. Only this module knows the JSON names of rules.
+"""Rules as JSON, in both directions. Only this module knows the JSON names of rules. Pure.
 
 Callers must handle ValidationError, which says what is wrong by field.
 """

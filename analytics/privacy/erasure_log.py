@@ -23,7 +23,7 @@ from analytics.mongodb import writing
 from analytics.privacy.visitor import Visitor
 from analytics.redis import execute_confirmed
 from analytics.unavailable import raising_unavailable
-from analytics.visitors.anonymous_ids import ALIVE_VISITOR
+from analytics.visitors.anonymous_ids import end_visit
 
 _KEY = "footfall:erasures:key"
 # between the collector's clock and this process's clock; `footfall doctor` warns above one second
@@ -55,7 +55,7 @@ class Erasures:
         name = self.namer()(visitor)
         if visitor.visitor_id:
             with raising_unavailable("redis", RedisError):
-                self._redis.delete(f"{ALIVE_VISITOR}{visitor.visitor_id}")
+                end_visit(self._redis, visitor.visitor_id)
         with writing(self._database):
             self._erasures.create_index("at", expireAfterSeconds=GONE_FOR)
             record = {"site_id": visitor.site_id, "at": now + _CLOCKS_APART, "is_done": False}

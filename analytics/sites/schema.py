@@ -1,4 +1,4 @@
-"""A site's settings as JSON, in both directions. Only this module knows the JSON names of settings.
+"""A site's settings as JSON, in both directions. Only this module knows the JSON names of settings. Pure.
 
 Callers must handle InvalidSite, which says what is wrong by field. A field of the first goal is called `goals.0.page`.
 """

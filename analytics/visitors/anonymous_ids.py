@@ -22,16 +22,17 @@ from msgspec import Struct
 from redis import Redis
 from redis.exceptions import RedisError
 
+from analytics.interval import VISIT_GAP
 from analytics.sites.site import Site
 from analytics.unavailable import Breaker
 from analytics.visitors.client import Client
 from analytics.visitors.salts import SALT_DAY, Salts, visitor_id
 
-_VISIT_GAP = timedelta(minutes=30)  # a gap of this length also ends a visit in reports
+_VISIT_GAP = timedelta(milliseconds=VISIT_GAP)
 SETTLES = timedelta(minutes=1)  # after midnight, until the visits that continue over midnight are marked
 _MOST_SITES = 10_000  # sites that a process remembers to have no mark; in development, any client can create sites
 
-ALIVE_VISITOR, _MARK = "footfall:alive:", "footfall:carried:"
+_ALIVE, _MARK = "footfall:alive:", "footfall:carried:"
 
 # KEYS: mark, id, mark, id, ... ARGV: for each pair the seconds that the id stays alive, and what to do; last, the
 # seconds of a mark. The answer for each pair: 2 if the visit continues, 1 if it does not, 0 if no visit of the site
@@ -81,6 +82,11 @@ class _Question:
     is_marked: bool
 
 
+def end_visit(redis: Redis, visitor: str) -> None:
+    """End the visit of this visitor, so that it does not continue after midnight. Raises RedisError."""
+    redis.delete(f"{_ALIVE}{visitor}")
+
+
 class Visitors:
     def __init__(self, redis: Redis, salts: Salts) -> None:
         self._salts = salts
@@ -116,7 +122,7 @@ class Visitors:
         return ids
 
     def _ask(self, questions: Sequence[_Question], ids: list[str], now: datetime) -> None:
-        keys = [key for x in questions for key in (f"{_MARK}{x.day} {x.site.site_id}", f"{ALIVE_VISITOR}{x.visitor}")]
+        keys = [key for x in questions for key in (f"{_MARK}{x.day} {x.site.site_id}", f"{_ALIVE}{x.visitor}")]
         args: list[Any] = [arg for x in questions for arg in (x.seconds, "mark" if x.is_marked else "ask")]
         with self._breaker.closed():
             answers: Any = self._carry(keys=keys, args=[*args, int(_VISIT_GAP.total_seconds())])

@@ -65,7 +65,8 @@ def test_a_part_of_the_archive_is_restored_into_another_site(run: Run, imports: 
     imports.drain()
     assert imports.totals("copy")[3] == 4
     ran = run("restore", "shop", "--from", "2026-11-20")
-    assert (ran.exit_code, ran.stderr) == (1, "footfall: The archive has no such day of shop.\n")
+    listed = "List them with `python -m footfall archive list`.\n"
+    assert (ran.exit_code, ran.stderr) == (1, f"footfall: there is no archived day of shop. {listed}")
 
 
 def test_the_commands_of_the_documentation_work(run: Run, imports: Imports, services: Services):

@@ -72,7 +72,7 @@ def test_a_folder_without_a_backup_is_named(settings: Settings, tmp_path: Path):
 
 @pytest.mark.parametrize(("words", "folder"), [([], "backups/2"), (["TO=backups/friday"], "backups/friday")])
 def test_make_backup_names_the_folder_by_the_time_or_as_it_is_told(words: list[str], folder: str):
-    command = ["make", "-n", "-o", ".venv/ready", "backup", *words]
+    command = ["make", "-n", "-o", ".venv/run", "backup", *words]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert f"python -m footfall backup {folder}" in ran.stdout
 

@@ -111,7 +111,7 @@ def test_the_paths_of_a_site_are_sound(site, ingest: str, redis: Redis, run):
         (
             "<script src='{ingest}/js/footfall.js' data-site='\x1b[2J'></script>",
             "script-src 'self'",
-            "the site \ufffd[2J.",
+            r"the site \x1b[2J.",
         ),
         ("<script src='{ingest}/js/footfall.js' data-site='shop'></script>", "script-src 'self'", "to script-src"),
         ("<script src='{ingest}/js/footfall.js' data-site='shop'></script>", "connect-src 'none'", "to connect-src"),

@@ -80,7 +80,8 @@ def test_imports_are_listed_and_removed(run: Run, imports: Imports):
     assert (removed.exit_code, removed.stdout) == (0, "5 events are removed. A worker updates the segments.\n")
     assert (imports.stored(), imports.faults()) == ([], [])
     again = run("imports", "remove", record.id, "--yes")
-    assert (again.exit_code, again.stderr) == (1, f"footfall: there is no import '{record.id}'\n")
+    assert again.exit_code == 1
+    assert again.stderr.startswith(f"footfall: there is no import '{record.id}'. List them with `")
 
 
 def test_an_import_is_not_removed_while_its_events_wait(run: Run, imports: Imports):

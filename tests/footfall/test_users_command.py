@@ -17,6 +17,7 @@ from analytics.sites.site import Site
 from config.services import Services
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
+from footfall.store_steps import invite_owner
 from footfall.users import users
 from report_app import create_app
 from tests.support.accounts import PASSWORD, Browser, Clock, make_member, make_owner
@@ -131,3 +132,10 @@ def test_a_role_is_changed_and_taken(run: Run, accounts: AccountStore):
     assert accounts.find(MAX).roles == {}  # type: ignore[union-attr]
     assert run("role", "nobody@example.org", "shop", "viewer").exit_code == 1
     assert run("role", MAX, "shop", "owner").exit_code == 2
+
+
+def test_a_start_goes_on_without_a_link_if_mongodb_does_not_answer(settings: Settings):
+    away = replace(settings, mongodb_uri=f"mongodb://127.0.0.1:{pick_port(0)}/footfall")
+    said = invite_owner(away, "http://127.0.0.1:3001")
+    assert said.startswith("There is no link for the first owner: ")
+    assert said.endswith("Make one with `python -m footfall users invite-owner`.")

@@ -127,7 +127,9 @@ def test_the_embedded_servers_stay_out_of_the_image():
     assert "requirements-dev" not in (ROOT / "Dockerfile").read_text()
 
 
-@pytest.mark.parametrize("file", ["requirements.txt", "requirements-dev.txt", "tests/clients/python.txt"])
+@pytest.mark.parametrize(
+    "file", ["requirements.txt", "requirements-run.txt", "requirements-dev.txt", "tests/clients/python.txt"]
+)
 def test_every_requirement_is_pinned_and_has_no_url(file: str):
     lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.lstrip().startswith("#")]
     assert lines

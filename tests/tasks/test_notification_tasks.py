@@ -98,4 +98,7 @@ def test_the_command_sends_a_test_and_shows_the_log(system: System, mailbox: Mai
     assert "shop: a test notification" in system.run_footfall("notifications", "log", "--limit", "1").stdout
     assert system.run_footfall("notifications", "remove", rule).returncode == 0
     again = system.run_footfall("notifications", "test", rule)
-    assert (again.returncode, again.stderr.strip()) == (1, f"footfall: there is no rule {rule}")
+    assert (again.returncode, again.stderr.strip()) == (
+        1,
+        f"footfall: there is no rule {rule}. List them with `python -m footfall notifications list`.",
+    )

@@ -29,7 +29,6 @@ from analytics.access.api_key import (
     ApiKey,
 )
 from analytics.access.store import ApiKeyStore
-from analytics.published_copy import COPY_KEPT_FOR
 from analytics.sites.site import Site
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
@@ -435,55 +434,6 @@ def test_an_unknown_api_key_is_a_401(client: Client, secret: str):
         assert (answer.status_code, answer.json["error"]["code"]) == (401, "unauthorized")
 
 
-def test_an_api_key_ends_when_it_expires_or_is_revoked_or_with_its_grace(database: Database):
-    now, clock = [NOW], [1000.0]
-    keys = ApiKeyStore(database, lambda: now[0], lambda: clock[0])
-    other = ApiKeyStore(database, lambda: now[0], lambda: clock[0])  # another process
-    key, secret = keys.create("ci", [READ_SCOPE], ["shop"], NOW + timedelta(days=9))
-
-    def finds(store: ApiKeyStore, secret: str) -> bool:
-        found = store.find(secret)
-        assert found is None or replace(found, last_used_at=None) == key
-        return found is not None
-
-    assert finds(keys, secret)
-    assert finds(other, secret)
-    _, new = keys.rotate(key.id, timedelta(hours=1)) or pytest.fail("not rotated")
-    assert new != secret
-    clock[0] += COPY_KEPT_FOR
-    assert all(finds(store, either) for store in (keys, other) for either in (secret, new))
-    now[0] += timedelta(hours=1)
-    assert not finds(keys, secret)
-    assert not finds(other, secret)
-    assert finds(keys, new)
-    assert finds(other, new)
-    _, newest = keys.rotate(key.id, timedelta(0)) or pytest.fail("not rotated")
-    assert not finds(keys, new)
-    assert finds(other, new)  # as long as the copy is kept
-    clock[0] += COPY_KEPT_FOR
-    assert not finds(other, new)
-    assert finds(keys, newest)
-    keys.revoke(key.id)
-    assert not finds(keys, newest)
-    assert keys.rotate(key.id, timedelta(0)) is None
-    _, secret = keys.create("ci", [READ_SCOPE], None, now[0] + timedelta(seconds=1))
-    assert keys.find(secret) is not None
-    now[0] += timedelta(seconds=1)
-    assert keys.find(secret) is None  # at once, although it is cached
-
-
-def test_a_grace_does_not_grow_when_a_key_is_rotated_again(database: Database):
-    now = [NOW]
-    keys = ApiKeyStore(database, lambda: now[0])
-    key, first = keys.create("ci", [READ_SCOPE], None, None)
-    keys.rotate(key.id, timedelta(hours=1))
-    _, third = keys.rotate(key.id, timedelta(days=9)) or pytest.fail("not rotated")
-    assert keys.find(first)
-    now[0] += timedelta(hours=1)
-    assert not keys.find(first)
-    assert keys.find(third)
-
-
 def test_a_secret_is_shown_once_and_its_hash_is_kept(report: FlaskClient, database: Database, caplog: Any):
     asked = {"name": "Grafana", "scopes": [READ_SCOPE, METRICS_SCOPE], "sites": ["shop"], "expires_in": "90d"}
     made = report.post("/admin/keys", headers=bearer(ADMIN_KEY), json=asked)
@@ -542,19 +492,6 @@ def test_an_unknown_key_is_a_404_and_an_invalid_grace_is_a_400(report: FlaskClie
         assert (answer.status_code, answer.json["error"]["code"]) == (404, "not_found")
     answer = report.post(f"/admin/keys/{uuid4()}/rotate", headers=bearer(ADMIN_KEY), json={"grace": "31d"})
     assert "grace" in answer.json["error"]["fields"]
-
-
-def test_the_use_of_a_key_is_recorded_once_a_minute(database: Database):
-    clock, writes = [1000.0], []
-    keys = ApiKeyStore(database, lambda: NOW, lambda: clock[0])
-    carry = keys.carry
-    keys.carry = lambda uses: [writes.append(uses), carry(uses)]  # counts, and calls the original
-    key, secret = keys.create("ci", [READ_SCOPE], None, None)
-    for _ in range(100):
-        keys.find(secret)
-        clock[0] += 1
-    assert writes == [{key.id: NOW}] * 2
-    assert [found.last_used_at for found in keys.list()] == [NOW]
 
 
 def test_an_api_key_that_cannot_be_looked_up_is_a_503_and_the_admin_key_still_works(

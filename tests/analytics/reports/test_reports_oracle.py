@@ -132,12 +132,19 @@ def test_funnels_retention_and_journeys_equal_the_oracle_s(rig: Engine, data: st
     stream: Stream = data.draw(streams())
     documents = list(stream.documents)
     rig.store_and_build(documents, data.draw)
+    check_explorations(rig, data, stream, lambda query: query)
+
+
+def check_explorations(rig: Engine, data: st.DataObject, stream: Stream, about: Callable[[Query], Query]) -> None:
+    """`about` makes a query about other sites of a query about one."""
+    documents = list(stream.documents)
     query, steps, window = data.draw(funnels(stream))
+    query = about(query)
     assert rig.reports.funnel(query, steps, window) == oracle.funnel(documents, query, steps, window)
-    query, grain = data.draw(bare_queries(stream)), data.draw(grains())
+    query, grain = about(data.draw(bare_queries(stream))), data.draw(grains())
     cohorts = [(c.label, c.active[0], list(c.active)) for c in rig.reports.retention(query, grain)]
     assert cohorts == oracle.retention(documents, query, grain)
-    query, page = data.draw(bare_queries(stream)), data.draw(pages())
+    query, page = about(data.draw(bare_queries(stream))), data.draw(pages())
     found = rig.reports.journeys(query, page)
     assert (list(found.following), list(found.preceding)) == oracle.journeys(documents, query, page)
 
@@ -157,14 +164,7 @@ def test_a_roll_up_of_a_stream_over_several_sites_equals_the_oracle_s(rig: Engin
         query = of_all(data.draw(asked(stream)))
         expected = oracle.answer(documents, query)
         assert as_oracle_says(rig.reports.answer(query)) == [tuple(row) for row in expected.rows]
-    query, steps, window = data.draw(funnels(stream))
-    assert rig.reports.funnel(of_all(query), steps, window) == oracle.funnel(documents, of_all(query), steps, window)
-    query, grain = of_all(data.draw(bare_queries(stream))), data.draw(grains())
-    cohorts = [(c.label, c.active[0], list(c.active)) for c in rig.reports.retention(query, grain)]
-    assert cohorts == oracle.retention(documents, query, grain)
-    query, page = of_all(data.draw(bare_queries(stream))), data.draw(pages())
-    found = rig.reports.journeys(query, page)
-    assert (list(found.following), list(found.preceding)) == oracle.journeys(documents, query, page)
+    check_explorations(rig, data, stream, of_all)
 
 
 @thorough

@@ -10,9 +10,7 @@ from pymongo.database import Database
 
 from analytics.dashboards.annotations import MOST_ANNOTATIONS, Annotation
 from config.services import Services
-from config.settings import Settings
-from report_app import create_app
-from tests.support.accounts import Browser, make_owner, path_of
+from tests.support.accounts import Browser, path_of
 from tests.support.services import tell
 
 PAGE = "/site/shop?period=7d&figure=visits"
@@ -20,12 +18,9 @@ HOSTILE = "\"><img src=x onerror=alert(1)><script>alert('x')</script>{{7*7}}"
 
 
 @pytest.fixture
-def owner(settings: Settings, services: Services, database: Database[dict[str, Any]]) -> Browser:
+def owner(owner: Browser, database: Database[dict[str, Any]]) -> Browser:
     tell(database, {"at": "16 10:00:00", "path": "/"}, {"at": "20 10:00:00", "path": "/"})
-    make_owner(services.accounts, "owner@example.org")
-    browser = Browser(create_app(settings, services))
-    assert browser.sign_in("owner@example.org").status_code == 303
-    return browser
+    return owner
 
 
 def annotate(browser: Browser, day: str, text: str) -> Any:

@@ -10,21 +10,11 @@ from pymongo.database import Database
 from analytics.dashboards.funnels import MOST_FUNNELS, SavedFunnel
 from analytics.sites.site import Goal, Site
 from config.services import Services
-from config.settings import Settings
-from report_app import create_app
-from tests.support.accounts import Browser, make_owner, path_of, token_in
+from tests.support.accounts import Browser, path_of, token_in
 from tests.support.services import tell
 
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert('x')</script>{{7*7}}"
 PANEL = "/parts/explore/funnel/shop?period=7d"
-
-
-@pytest.fixture
-def owner(settings: Settings, services: Services) -> Browser:
-    make_owner(services.accounts, "owner@example.org")
-    browser = Browser(create_app(settings, services))
-    assert browser.sign_in("owner@example.org").status_code == 303
-    return browser
 
 
 @pytest.fixture

@@ -15,22 +15,13 @@ from analytics.sites.schema import MOST_SAVED
 from analytics.sites.site import SavedFilter, Site
 from config.services import Services
 from config.settings import Settings
-from report_app import create_app
-from tests.support.accounts import Browser, make_owner, path_of
+from tests.support.accounts import Browser, path_of
 from tests.support.services import ADMIN_KEY, tell
 
 HOSTILE = "\"><img src=x onerror=alert(1)><script>alert('x')</script>{{7*7}}"
 HEADERS = {"Authorization": f"Bearer {ADMIN_KEY}"}
 GERMAN = "f=is,country,DE&f=contains,page,/a,/b"
 Save = Callable[..., TestResponse]
-
-
-@pytest.fixture
-def owner(settings: Settings, services: Services) -> Browser:
-    make_owner(services.accounts, "owner@example.org")
-    browser = Browser(create_app(settings, services))
-    assert browser.sign_in("owner@example.org").status_code == 303
-    return browser
 
 
 @pytest.fixture
