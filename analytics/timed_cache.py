@@ -26,9 +26,12 @@ class TimedCache(Generic[K, V]):
 
     def get(self, key: K, read: Callable[[], V]) -> V:
         """Return the value, and read it if it is not remembered. Raises the exceptions of `read`."""
-        found = self._values.get(key)
-        if found and self._clock() < found[0]:
-            return found[1]
+        try:
+            until, remembered = self._values[key]  # `get` looks twice, and another thread may change the cache between
+            if self._clock() < until:
+                return remembered
+        except KeyError:
+            pass
         cleared = self._cleared
         value = read()
         with self._lock:

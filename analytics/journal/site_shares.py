@@ -80,13 +80,13 @@ class Shares:
 
     def over(self, site_ids: Iterable[str], room: Room) -> list[str]:
         """Return those of these sites that held too much when this process last read their counts."""
-        return [x for x in site_ids if (held := self._known.get(x)) and room.is_short_for(held)]
+        return [x for x in site_ids if (held := self._noted(x)) and room.is_short_for(held)]
 
     def is_over(self, site_id: str, room: Room) -> bool:
         """Whether the site holds too much. It reads the counts again if they are older than ASKED_EVERY. Raises
         RedisError.
         """
-        held = self._known.get(site_id)
+        held = self._noted(site_id)
         if held is None or time.monotonic() - held.at > ASKED_EVERY:
             held = self.read(site_id)
         return room.is_short_for(held)
@@ -99,3 +99,9 @@ class Shares:
         with self._lock:
             self._known[site_id] = held
         return held
+
+    def _noted(self, site_id: str) -> Held | None:
+        try:
+            return self._known[site_id]  # `get` looks twice, and another thread may change the cache between
+        except KeyError:
+            return None

@@ -40,3 +40,21 @@ def test_the_number_of_keys_is_limited():
     cache: TimedCache[int, int] = TimedCache(10, 5.0, lambda: 0.0)
     assert [cache.get(n, lambda: 0) for n in range(20)] == [0] * 20
     assert len(cache) == 10
+
+
+def test_a_value_is_looked_up_in_one_step_as_another_thread_may_clear_the_cache_after_it():
+    cache: TimedCache[str, str] = TimedCache(10, 5.0, lambda: 0.0)
+    looked_up = 0
+
+    class Key(str):
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            nonlocal looked_up
+            looked_up += 1
+            if looked_up == 2:
+                cache.clear()
+            return super().__hash__()
+
+    cache.get("key", lambda: "old")
+    assert cache.get(Key("key"), lambda: "new") == "old"

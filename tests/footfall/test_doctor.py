@@ -112,11 +112,20 @@ def test_a_queue_without_a_worker_is_named(system: System):
         assert "--queues events" in found["worker_queues"].remedy
 
 
-def test_no_password_is_ever_printed(system: System, own_redis: Redis):
-    port = own_redis.connection_pool.connection_kwargs["port"]
-    own_redis.config_set("requirepass", SECRET)
+@pytest.fixture
+def guarded(redis: Redis) -> Iterator[int]:
+    """The port of a Redis that needs the password SECRET."""
+    redis.config_set("requirepass", SECRET)
+    yield redis.connection_pool.connection_kwargs["port"]
+    redis.config_set("requirepass", "")
+
+
+def test_no_password_is_ever_printed(system: System, guarded: int):
     urls = [
-        (f"redis://:{SECRET}@127.0.0.1:{port}/0", f"mongodb://me:{SECRET}@127.0.0.1:{system.ports['MONGODB_PORT']}/x"),
+        (
+            f"redis://:{SECRET}@127.0.0.1:{guarded}/0",
+            f"mongodb://me:{SECRET}@127.0.0.1:{system.ports['MONGODB_PORT']}/x",
+        ),
         (f"redis://:a/{SECRET}@127.0.0.1/0", f"mongodb://me:a:{SECRET}@127.0.0.1/x"),
     ]
     for redis_url, mongodb_uri in urls:
