@@ -29,8 +29,9 @@ from analytics.events.event import new_id
 from analytics.mongodb import LOOK_LIMIT, reading, writing
 from analytics.unavailable import raising_unavailable
 
-LARGEST_UPLOAD = 500_000_000  # bytes
 LARGEST_PART = 4_500_000  # bytes; web/http_connection.py accepts 5 MB
+MOST_PARTS = 110
+LARGEST_UPLOAD = MOST_PARTS * LARGEST_PART
 MOST_UPLOADS = 5  # of a site
 MOST_ROWS_READ = 100_000  # to show what would be imported
 UPLOAD_KEPT_FOR = timedelta(days=1)
@@ -47,7 +48,7 @@ class TooManyUploads(Exception):
 
 
 class UploadTooLarge(Exception):
-    """The file has more than LARGEST_UPLOAD bytes."""
+    """The file has more than MOST_PARTS parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ class UploadStore:
         return upload
 
     def extend(self, site_id: str, upload_id: str, number: int, part: IO[bytes], *, is_last: bool) -> bool:
-        """Keep another part of a file. The first is number 0. A part that is sent again changes nothing. Returns False
-        if no such part is expected. Raises UploadTooLarge and Unavailable.
+        """Keep another part of a file, of LARGEST_PART bytes at most. The first is number 0. A part that is sent again
+        changes nothing. Returns False if no such part is expected. Raises UploadTooLarge and Unavailable.
         """
         with raising_unavailable("mongodb", PyMongoError):
             found = self._uploads.find_one({"_id": upload_id, "site_id": site_id})
@@ -101,7 +102,7 @@ class UploadStore:
                 return False
             if number < len(found["parts"]):
                 return True
-            if found["size"] + LARGEST_PART > LARGEST_UPLOAD:
+            if number >= MOST_PARTS:
                 self.remove(upload_id)
                 raise UploadTooLarge
             part_id = new_id().hex

@@ -216,10 +216,10 @@ def test_parts_have_limits_and_belong_to_their_site(
     theirs = timed.uploads.keep("other", "a.csv", BytesIO(b"x"), is_whole=False)
     assert upload_part(editor, theirs.id, 1, b"x").status_code == 404
     timed.uploads.remove(theirs.id)
-    monkeypatch.setattr(uploads, "LARGEST_PART", 60)
-    monkeypatch.setattr(uploads, "LARGEST_UPLOAD", 100)
-    upload_id = upload_part(editor, "", 0, b"x" * 50).json["upload_id"]
-    assert upload_part(editor, upload_id, 1, b"x").status_code == 413
+    monkeypatch.setattr(uploads, "MOST_PARTS", 2)
+    upload_id = upload_part(editor, "", 0, b"x").json["upload_id"]
+    assert upload_part(editor, upload_id, 1, b"x").status_code == 200
+    assert upload_part(editor, upload_id, 2, b"x").status_code == 413
     upload_id = upload_part(editor, "", 0, b"x").json["upload_id"]
     editor.post(f"/data-discard/{upload_id}/{SITE}", page=PAGE)
     assert upload_part(editor, upload_id, 1, b"x").status_code == 404
