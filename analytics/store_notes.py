@@ -1,4 +1,5 @@
-"""What the stores note about themselves: the format of their data, a restore that is not complete, and the last backup.
+"""What the stores note about themselves: the format of their data, a restore that is not complete, the last backup and
+the last run of the archive.
 
 Both stores hold the format and the restore, because ingestion uses Redis only. A process reads them when it starts, and
 does not start if this version cannot use the stores. Callers must handle StoresNotReady, and Unavailable, raised if a
@@ -36,6 +37,11 @@ def state_of(database: Database[dict[str, Any]]) -> Mapping[str, Any]:
     return database[META].find_one(_STATE_ID) or {}
 
 
+def format_of(state: Mapping[str, Any]) -> int:
+    """Return the format in what a store notes."""
+    return int(state.get("format", _UNMARKED))
+
+
 def format_in(reply: bytes | None) -> int:
     """Return the format in Redis's reply to READ_FORMAT."""
     return int(reply or _UNMARKED)
@@ -59,7 +65,7 @@ class StoreNotes:
 
     def format(self) -> int:
         """Return the format of the data. Raises Unavailable."""
-        return int(self._read().get("format", _UNMARKED))
+        return format_of(self._read())
 
     def note_format(self, form: int) -> None:
         """Note that the data has this format. Raises Unavailable."""
@@ -82,6 +88,10 @@ class StoreNotes:
     def note_backup(self, at: datetime) -> None:
         """Note that a backup of this time is complete. Raises Unavailable."""
         self._set_in_mongodb({"backed_up_at": at})
+
+    def note_archive(self, at: datetime, failure: str) -> None:
+        """Note when the archive was brought up to date, or, with a `failure`, why it was not. Raises Unavailable."""
+        self._set_in_mongodb({"archive_failure": failure} | ({} if failure else {"archived_at": at}))
 
     def restoring(self) -> str | None:
         """Return the id of the backup whose restore is not complete, or None. Raises Unavailable."""
@@ -119,7 +129,7 @@ def _check(store: str, found: Mapping[str, Any]) -> None:
             f"The data in {store} is not complete: the restore of backup {backup_id} did not finish. Run the same"
             " `footfall restore` again to continue it, or empty MongoDB and Redis."
         )
-    form = int(found.get("format", _UNMARKED))
+    form = format_of(found)
     if form > STORE_FORMAT:
         raise StoresNotReady(
             f"The data in {store} has format {form}, and this version of Footfall reads {STORE_FORMAT} at most."

@@ -1,8 +1,11 @@
-"""`python -m bench.importing`: how many events per second an import reads, translates and sends, and its memory.
+"""`python -m bench.importing`: how many events per second an import brings, and its memory.
 
 For each of FORMATS it writes a file of EVENTS (200,000) rows and imports it in a process of its own. The events go to a
 Redis that syncs its file for each write. Instead of a worker, which stores them, this process deletes them, so the
-number is that of the importer alone. `make bench` measures how many events a worker stores per second.
+number is that of the importer alone.
+
+It then imports each file into a running system, TURNS (3) times, until all events are stored. In turns with the imports
+it sends Footfall's export in batches over HTTP, which is the speed of the pipeline.
 """
 
 import json
@@ -13,11 +16,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 from uuid import UUID
+
+import httpx
 
 from analytics.imports.formats import detect
 from analytics.imports.importer import ImportPlan
@@ -30,9 +38,11 @@ from bench.ingestion import machine
 from config.services import Services
 from config.settings import Settings
 from footfall.embedded_servers import mongo_server, pick_port, redis_server
-from tests.support.running_system import running
+from tests.support.running_system import System, running, wait_for
 
 EVENTS = int(os.environ.get("EVENTS", "200000"))
+TURNS = int(os.environ.get("TURNS", "3"))
+BATCHES = "in batches over HTTP"
 FORMATS = os.environ.get("FORMATS", "log,umami,footfall,ga4")
 START = datetime(2026, 10, 1, tzinfo=UTC)
 UMAMI = "event_id,website_id,session_id,created_at,url_path,url_query,referrer_domain,event_type,hostname\n"
@@ -43,14 +53,67 @@ def main() -> None:
     print("| format | events/s | memory at most, MB |\n|---|---|---|", flush=True)
     for name in FORMATS.split(","):
         subprocess.run([sys.executable, "-m", "bench.importing", name], check=True)
+    with tempfile.TemporaryDirectory(prefix="footfall-bench-") as given:
+        system = System(Path(given)).start()
+        try:
+            compare(system, Path(given))
+        finally:
+            system.stop()
+            system.kill()
+
+
+def compare(system: System, folder: Path) -> None:
+    """Print the speed at which events are stored: sent in batches, and imported."""
+    names = FORMATS.split(",")
+    files = {name: write(name, folder) for name in {*names, "footfall"}}
+    key = system.run_footfall("keys", "create", "bench", "--scope", "events:write").stdout.strip()
+    speeds: dict[str, list[float]] = defaultdict(list)
+    for turn in range(TURNS):
+        speeds[BATCHES].append(stored_rate(system, lambda: send(system, files["footfall"], f"batches-{turn}", key)))  # noqa: B023
+        for name in names:
+            run(system, ["sites", "set", f"{name}-{turn}", "timezone=UTC"])
+            words = ["import", str(files[name]), "--site", f"{name}-{turn}"]
+            speeds[name].append(stored_rate(system, lambda: run(system, words)))  # noqa: B023
+    print("\n| stored by a running system | events/s | of the speed in batches |\n|---|---|---|")
+    for name, rates in speeds.items():
+        shares = (rate / batches for rate, batches in zip(rates, speeds[BATCHES], strict=True))
+        print(f"| {name} | {median(rates):,.0f} | {median(shares):.2f} |")
+
+
+def stored_rate(system: System, bring: Callable[[], object]) -> float:
+    """Events a second, until all are stored."""
+    redis, start = system.redis(), time.perf_counter()
+    bring()
+    wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 300)
+    return EVENTS / (time.perf_counter() - start)
+
+
+def run(system: System, words: list[str]) -> None:
+    ran = system.run_footfall(*words)
+    assert ran.returncode == 0, ran.stderr
+
+
+def send(system: System, file: Path, site: str, key: str) -> None:
+    """Send an export in batches of a thousand events, two at a time."""
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
+    lines = file.read_bytes().replace(b'"site_id": "x"', f'"site_id": "{site}"'.encode()).splitlines(keepends=True)
+    with httpx.Client(headers=headers, timeout=60) as client, ThreadPoolExecutor(2) as pool:
+        bodies = (b"".join(lines[n : n + 1000]) for n in range(0, len(lines), 1000))
+        for answer in pool.map(lambda body: client.post(f"{system.ingest}/events", content=body), bodies):
+            assert answer.status_code == 200, answer.text
+
+
+def write(name: str, folder: Path) -> Path:
+    file = folder / name
+    with file.open("w") as rows:
+        rows.writelines(WRITERS[name](random.Random(1)))
+    return file
 
 
 def measure(name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="footfall-bench-") as given:
         folder = Path(given)
-        file = folder / name
-        with file.open("w") as rows:
-            rows.writelines(WRITERS[name](random.Random(1)))
+        file = write(name, folder)
         redis, mongodb = redis_server(folder / "redis", pick_port(0)), mongo_server(folder / "mongodb", pick_port(0))
         settings = Settings(redis_url=redis.url, mongodb_uri=mongodb.url, data_dir=given)
         with running(redis), running(mongodb), closing(Services(settings)) as services:

@@ -32,7 +32,6 @@ import psutil
 import pymongo
 import structlog
 
-from analytics.events.backfill import Past
 from analytics.interval import HOUR, QUARTER, Interval, as_datetime, as_ms
 from analytics.reports.engine import Reports
 from analytics.segments import duckdb_connection as duck
@@ -326,7 +325,7 @@ class Bench:
             seconds = in_new_process(build_days, self.uri, self.folder, site)
             self.note(f"days from raw events, {share} %", site, seconds)
             self.note_size(site)
-            self.rig.ours.backfill.finish(Past(site, MONTH))
+            self.rig.ours.backfill.finish(self.rig.ours.backfill.past(site, MONTH))
         seconds = in_new_process(build_rest, self.uri, self.folder)
         self.sizes["small sites built"] = f"{SMALL_SITES / seconds:,.0f}/s"
 

@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analytics.events.backfill import Past
 from bench import report_data
 from bench.ingestion import machine, print_table
 from bench.report_data import MONTH
@@ -56,7 +55,7 @@ def bench(uri: str, folder: Path) -> tuple[dict[str, str], bool]:
     """Returns the rows of the table, and whether the segments hold all events."""
     rig = Rig(uri, folder)
     assert rig.ours.backfill.all_left()  # lists the months of all sites
-    rig.ours.backfill.finish(Past(SITE, MONTH))
+    rig.ours.backfill.finish(rig.ours.backfill.past(SITE, MONTH))
     rows = {
         "the month at once": rate(in_new_process(measure, build_month, uri, folder), EVENTS, "events/s"),
         "the same by days": rate(in_new_process(measure, build_days, uri, folder), EVENTS, "events/s"),

@@ -9,15 +9,11 @@ and compares them with the measured ones. Exits with 1 if one is wrong by more t
 The plans say how many hosts store a rate with HEADROOM to spare. They are computed, and so is everything in them.
 """
 
-import sys
 from collections.abc import Generator
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import simpy
-
-from bench.ingestion import print_table
 
 BATCH = 1000  # events
 IN_FLIGHT = 2  # batches of a process

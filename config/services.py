@@ -450,6 +450,7 @@ class Services:
             folder,
             self._settings.archive_days,
             self.now,
+            self.store_notes.note_archive,
         )
 
     @cached_property

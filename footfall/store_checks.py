@@ -6,6 +6,7 @@ Callers must handle StoreUnreachable, or Unanswered from the `read_...` function
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from analytics.diagnostics.finding import Finding, Unanswered, problem
 from analytics.diagnostics.mongodb import MongoFacts, check_mongodb, read_mongodb
@@ -68,4 +69,4 @@ def read_mongodb_of(settings: Settings) -> MongoFacts:
     """The facts about MongoDB. Raises Unanswered."""
     database = make_database(settings)
     with database.client:
-        return read_mongodb(database, time.time)
+        return replace(read_mongodb(database, time.time), archives=bool(settings.archive))

@@ -1,6 +1,7 @@
 """Answers as JSON or CSV, as the request demands. Raises BadRequest for invalid parameters.
 
-Values that a spreadsheet would read as a formula are escaped, because visitors can send such values.
+Values that a spreadsheet would read as a formula get a leading apostrophe, because visitors can send such values. So do
+values that begin with an apostrophe, so that an import can remove it again.
 """
 
 import csv
@@ -68,4 +69,4 @@ def wants_bom() -> bool:
 
 
 def _harmless(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULAS) else cell
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith((*FORMULAS, "'")) else cell

@@ -10,25 +10,35 @@ from contextlib import closing
 from io import SEEK_END
 
 import structlog
-from flask import abort, flash, redirect, render_template, request, url_for
+from flask import Response, abort, flash, jsonify, redirect, request, url_for
 from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.accounts.user import User
 from analytics.imports.store import ImportStore
-from analytics.imports.uploads import LARGEST_UPLOAD, MOST_ROWS_READ, MOST_UPLOADS, TooManyUploads, UploadStore
+from analytics.imports.uploads import (
+    LARGEST_PART,
+    LARGEST_UPLOAD,
+    MOST_ROWS_READ,
+    MOST_UPLOADS,
+    TooManyUploads,
+    UploadStore,
+    UploadTooLarge,
+)
 from analytics.languages import gettext, ngettext, translatable
 from analytics.segments.builder import apply_path_rules
 from analytics.segments.engine import Segments
 from analytics.segments.verification import months_of
 from report_app.page_access import signed_in_user
 from report_app.page_blueprint import PageBlueprint
+from report_app.pages.rendering import show
 from report_app.site_editor import editor_of
 from report_app.site_lookup import SiteLookup
 
 log = structlog.get_logger()
 
 _FORM_BYTES = 10_000  # of the form around the file
+_MORE = "more"  # the field of a part that is not the last (report_app/static/uploads.js)
 
 DATA_FOR_EDITORS = translatable("Only an owner or an editor of this site may change its data.")
 NO_EVENTS = translatable("There are no events of this site.")
@@ -48,15 +58,16 @@ def site_data_blueprint(
         return editor_of(site_called, name, DATA_FOR_EDITORS)
 
     @blueprint.get("/data/<path:site_id>", merge_slashes=False)
-    def data(site_id: str) -> str:
+    def data(site_id: str) -> Response:
         user, site_id = edited(site_id)
-        site, records = site_called(site_id), imports.list(site_id)
+        site, records, store = site_called(site_id), imports.list(site_id), segments.store
         removed = {record.id for record, _ in imports.being_removed()}
-        return render_template(
+        return show(
             "accounts/data.html", user=user, site_id=site_id, site=site, removed=removed, largest=LARGEST_UPLOAD,
+            largest_part=LARGEST_PART,
             months=segments.backfill.of_sites()[site_id], uploads=uploads.list(site_id),
-            applied=segments.store.manifest(site_id).paths == site.rules_for_paths(), most_rows=MOST_ROWS_READ,
-            records={record.id: record for record in records},
+            applied=store.manifest(site_id).paths == site.rules_for_paths(), differs=store.reads_other_paths(site),
+            most_rows=MOST_ROWS_READ, records={record.id: record for record in records},
         )  # fmt: skip
 
     @blueprint.post("/data-upload/<path:site_id>", merge_slashes=False)
@@ -66,7 +77,9 @@ def site_data_blueprint(
         if not file or not file.filename:
             abort(400, gettext(NO_FILE))
         with closing(file):
-            _keep(uploads, site_id, file)
+            upload_id = _keep(uploads, site_id, file)
+        if _MORE in request.form:
+            return jsonify(upload_id=upload_id)
         log.info("file_uploaded", site_id=site_id, by=str(user.id))
         return done(site_id, gettext("The file is uploaded. A worker reads it."))
 
@@ -116,14 +129,22 @@ def site_data_blueprint(
 def _admit_file() -> None:
     """Only signed-in users may send a body that is as large as a file. Raises Unavailable."""
     if request.endpoint == "site_data.upload_file" and signed_in_user():
-        request.max_content_length = LARGEST_UPLOAD + _FORM_BYTES
+        request.max_content_length = LARGEST_PART + _FORM_BYTES
 
 
-def _keep(uploads: UploadStore, site_id: str, file: FileStorage) -> None:
-    if file.stream.seek(0, SEEK_END) > LARGEST_UPLOAD:
+def _keep(uploads: UploadStore, site_id: str, file: FileStorage) -> str:
+    """Keep a file, or a part of it. Returns the id of the upload."""
+    if file.stream.seek(0, SEEK_END) > LARGEST_PART:
         abort(413, gettext(TOO_LARGE))
     file.stream.seek(0)
+    is_last, upload_id = _MORE not in request.form, request.form.get("upload_id", "")
     try:
-        uploads.keep(site_id, file.filename or "", file.stream)
+        if not upload_id:
+            return uploads.keep(site_id, file.filename or "", file.stream, is_whole=is_last).id
+        number = request.form.get("part", 0, type=int)
+        uploads.extend(site_id, upload_id, number, file.stream, is_last=is_last) or abort(404, gettext(NO_UPLOAD))
     except TooManyUploads:
         abort(400, gettext(TOO_MANY_FILES, most=MOST_UPLOADS))
+    except UploadTooLarge:
+        abort(413, gettext(TOO_LARGE))
+    return upload_id

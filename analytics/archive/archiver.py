@@ -28,6 +28,7 @@ from analytics.events.store import EventStore
 from analytics.interval import DAY, as_datetime
 from analytics.mongodb import reading, writing
 from analytics.segments.store import SegmentStore
+from analytics.unavailable import Unavailable
 
 log = structlog.get_logger()
 
@@ -74,7 +75,9 @@ class Archived:
 
 @dataclass(frozen=True)
 class Archiver:
-    """`kept_days` is for how many days a file is kept; 0 means that it is kept as long as its events."""
+    """`kept_days` is for how many days a file is kept; 0 means that it is kept as long as its events. `note_run` is
+    called with the time and "" when the archive is up to date, and with the reason when it cannot be written.
+    """
 
     events: EventStore
     segments: SegmentStore
@@ -83,9 +86,21 @@ class Archiver:
     folder: ArchiveFolder
     kept_days: int = 0
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    note_run: Callable[[datetime, str], None] = lambda _, __: None
 
     def run(self, until: datetime | None = None) -> Archived:
         """Bring the archive up to date. `until` is when to stop, even if it is not done. Raises Unavailable."""
+        try:
+            done = self._run(until)
+        except Unavailable as error:
+            if error.store == "archive":
+                self.note_run(self.now(), str(error))
+            raise
+        if done.is_done:
+            self.note_run(self.now(), "")
+        return done
+
+    def _run(self, until: datetime | None) -> Archived:
         done = Archived()
         for site_id in self.segments.sites():
             with self.segments.lease(site_id, self.now) as is_ours:

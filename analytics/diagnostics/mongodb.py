@@ -47,7 +47,7 @@ class MongoFacts:
     """What MongoDB reports, in its own words. `status` is from replSetGetStatus, `config` from replSetGetConfig, and
     `indexes` are those of events. `late` counts the hours of events that should have been in a segment for some time.
     `conflicts` are conflicts of sites' names. `upkeep`: see analytics/diagnostics/upkeep.py. A value is None if the
-    user may not read it.
+    user may not read it. `archives`: whether ARCHIVE is set.
     """
 
     hello: Mapping[str, Any]
@@ -59,6 +59,7 @@ class MongoFacts:
     late: Waiting | None = None
     conflicts: Sequence[Conflict] | None = ()
     upkeep: Upkeep | None = None
+    archives: bool = False
 
 
 def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -> MongoFacts:

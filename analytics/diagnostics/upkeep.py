@@ -1,4 +1,5 @@
-"""Checks what needs attention over weeks: the last backup, the space on MongoDB's disk, and sites that stopped sending.
+"""Checks what needs attention over weeks: the format of the data, the last backup, the archive, the space on MongoDB's
+disk, and sites that stopped sending.
 
 Reading the facts needs a connection; judging them does not. A value that the user may not read is None.
 """
@@ -16,13 +17,14 @@ from analytics.events.event_index import EventIndex
 from analytics.interval import DAY, Interval, as_ms
 from analytics.journal.ledger import stored_by_day
 from analytics.sites.store import all_sites
-from analytics.store_notes import state_of
+from analytics.store_notes import STORE_FORMAT, format_of, state_of
 from analytics.unavailable import Unavailable
 
 if TYPE_CHECKING:
     from analytics.diagnostics.mongodb import MongoFacts
 
 BACKED_UP_WITHIN = timedelta(days=7)
+ARCHIVED_WITHIN = timedelta(hours=3)  # a worker archives every hour
 ENOUGH_DAYS, FEW_DAYS = 30, 7
 _DAYS = 7  # of the ledger, from which the rate is computed; and days on which a site sent events before it stopped
 SILENT_FOR = timedelta(days=1)
@@ -59,6 +61,39 @@ def read_upkeep(database: Database[dict[str, Any]], now: datetime) -> Upkeep | N
         if isinstance(error.cause, OperationFailure):
             return None
         raise error.cause from error
+
+
+def data_format(mongodb: "MongoFacts") -> Finding:
+    """Check that the data has the format of this version."""
+    if mongodb.upkeep is None:
+        return NOT_READ
+    form = format_of(mongodb.upkeep.state)
+    if form > STORE_FORMAT:
+        what = f"The data has format {form}, and this version reads {STORE_FORMAT} at most."
+        return problem(what, "Start the later version.")
+    if form < STORE_FORMAT:
+        remedy = "If all processes are of this version, run `python -m footfall upgrade`: docs/upgrading.md."
+        return warning(f"The data has format {form}, and this version has format {STORE_FORMAT}.", remedy)
+    return ok(f"The data has format {form}.")
+
+
+def archive(mongodb: "MongoFacts") -> Finding:
+    """Check that the archive was brought up to date lately, if there is one."""
+    if not mongodb.archives:
+        return ok("ARCHIVE is not set.")
+    if mongodb.upkeep is None:
+        return NOT_READ
+    state, now = mongodb.upkeep.state, mongodb.upkeep.now
+    made = state.get("archived_at")
+    when = f"It was up to date at {made:%Y-%m-%d %H:%M} UTC." if made else "It was never up to date."
+    if failure := state.get("archive_failure"):
+        return warning(
+            f"{failure.rstrip(chr(46))}. {when}", "Correct ARCHIVE, and run `python -m footfall archive run`."
+        )
+    if now - (made or state.get("since") or now) > ARCHIVED_WITHIN:
+        remedy = "Check that a worker builds segments. `python -m footfall archive run` does it now."
+        return warning(f"The archive is not up to date. {when}", remedy)
+    return ok(f"The archive is up to date. {when}" if made else "Nothing is archived yet.")
 
 
 def last_backup(mongodb: "MongoFacts") -> Finding:

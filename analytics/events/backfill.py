@@ -2,8 +2,12 @@
 month is in a segment, reports read the whole month from raw events. An operator can also add months, to rebuild them.
 
 In MongoDB, `segment_state` says whether the months are listed and whether all of them are done. `segment_history` holds
-the months that are not done. A process that dies while it lists the months starts over. Callers must handle
-Unavailable, raised if MongoDB is unreachable.
+the months that are not done. A process that dies while it lists the months starts over.
+
+Listing a month writes a new token. A builder notes the token before it reads the events, and later removes the month
+only if the token is still the same. A month that was listed again meanwhile stays, and is built again.
+
+Callers must handle Unavailable, raised if MongoDB is unreachable.
 """
 
 from collections import Counter
@@ -11,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from bson import ObjectId
 from pymongo import UpdateOne
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
@@ -25,10 +30,13 @@ STATE = {"_id": "history"}  # stored by earlier versions under this name; so is 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """A site's month that must be built from raw events."""
+    """A site's month that must be built from raw events. `token` is that of its listing; None if it is not listed, or
+    was listed by an earlier version.
+    """
 
     site_id: str
     month: Interval
+    token: ObjectId | None = None
 
 
 class Backfill:
@@ -53,7 +61,12 @@ class Backfill:
             self._is_done = state["done"]
             if self._is_done:
                 return []
-            return [_read(found).month for found in self._months.find({"site_id": site_id}).sort("month", 1)]
+            return self._listed(site_id)
+
+    def listed(self, site_id: str) -> list[Interval]:
+        """Return the site's months that are to be built, also those that were added later. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError):
+            return self._listed(site_id)
 
     def is_done(self) -> bool:
         """Whether no month is left to build. Raises Unavailable."""
@@ -87,11 +100,20 @@ class Backfill:
                 self._state.update_one(STATE, {"$set": {"done": True}})
         return found
 
+    def past(self, site_id: str, month: Interval) -> Past:
+        """Return the month as it is listed now. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError):
+            found = self._months.find_one(_key(site_id, month))
+        return _read(found) if found else Past(site_id, month)
+
     def finish(self, past: Past) -> None:
-        """Note that this month is in a segment. Raises Unavailable."""
+        """Note that this month is in a segment, unless it was listed again since `past` was read. Raises
+        Unavailable.
+        """
         with raising_unavailable("mongodb", PyMongoError):
             # A month that stays listed is built again.
-            self._months.with_options(write_concern=UNREPLICATED).delete_one(_key(past))
+            which = _key(past.site_id, past.month) | {"token": past.token}
+            self._months.with_options(write_concern=UNREPLICATED).delete_one(which)
             if self._months.find_one({}, {"_id": 1}) is None:
                 self._state.update_one(STATE, {"$set": {"done": True}})  # changes nothing if the months are not listed
 
@@ -103,6 +125,9 @@ class Backfill:
             if self._state.find_one(STATE) is None and self._events.find_one({}, {"_id": 1}) is None:
                 self._state.update_one(STATE, {"$setOnInsert": {"done": True}}, upsert=True)
 
+    def _listed(self, site_id: str) -> list[Interval]:
+        return [_read(found).month for found in self._months.find({"site_id": site_id}).sort("month", 1)]
+
     def _list(self) -> None:
         for site_id in self._index.sites():
             if writes := _listings(site_id, self._index.months(site_id)):
@@ -112,13 +137,13 @@ class Backfill:
 
 
 def _listings(site_id: str, months: Iterable[Interval]) -> list[UpdateOne]:
-    keys = [_key(Past(site_id, month)) for month in months]
-    return [UpdateOne(key, {"$set": key["_id"]}, upsert=True) for key in keys]
+    keys = [_key(site_id, month) for month in months]
+    return [UpdateOne(key, {"$set": key["_id"] | {"token": ObjectId()}}, upsert=True) for key in keys]
 
 
-def _key(past: Past) -> dict[str, Any]:
-    return {"_id": {"site_id": past.site_id, "month": as_datetime(past.month.start)}}
+def _key(site_id: str, month: Interval) -> dict[str, Any]:
+    return {"_id": {"site_id": site_id, "month": as_datetime(month.start)}}
 
 
 def _read(document: dict[str, Any]) -> Past:
-    return Past(document["site_id"], interval_of("month", as_ms(document["month"])))
+    return Past(document["site_id"], interval_of("month", as_ms(document["month"])), document.get("token"))

@@ -266,6 +266,7 @@ def _read_as_json(schema: FastSchema) -> list[tuple[str, Callable[[Any], Any]]]:
 
 
 _Entry, _Sent = _struct("_Entry", msgspec.Struct, _journal_schema), _struct("_Sent", Sent, _event_schema)
+_Exported = _struct("_Exported", msgspec.Struct, _exported_schema)
 _SENT_LIST: Any = GenericAlias(list, _Sent)
 _Events: Any = msgspec.defstruct(
     "_Events", [("events", _SENT_LIST), ("sent_at", Any, None)], forbid_unknown_fields=True
@@ -273,6 +274,7 @@ _Events: Any = msgspec.defstruct(
 _decoder, _sent_decoder = msgspec.json.Decoder(_Entry), msgspec.json.Decoder(_Sent)
 _events_decoder = msgspec.json.Decoder(_SENT_LIST | _Events)
 _journal_readers, _sent_readers = _read_as_json(_journal_schema), _read_as_json(_event_schema)
+_exported_readers = _read_as_json(_exported_schema)
 _described_of = attrgetter(*DESCRIBED)
 
 
@@ -292,7 +294,7 @@ def load_event(body: object, received_at: datetime, *, explain: bool = True) -> 
     """Return one event that a client sent and that is received now. Raises InvalidEvent. Without `explain`, the
     exception does not say what is wrong, which takes a tenth of the time.
     """
-    sent: Any = body if isinstance(body, Sent) else _Sent(**_load(_event_schema, body, explain))
+    sent: Any = body if isinstance(body, Sent) else _read(_Sent, _sent_readers, _event_schema, body, explain)
     event_id = id_from_client(sent.site_id, sent.event_id) if sent.event_id else new_id()
     return _event(sent, event_id, whole_milliseconds(received_at))
 
@@ -301,14 +303,18 @@ def load_exported_event(body: object, received_at: datetime, *, explain: bool = 
     """Return one event from a line of dump_exported_event, with the id of its own site or of another site. `explain`
     and errors as in load_event.
     """
-    loaded = _load(_exported_schema, body, explain)
-    exported_id = loaded.get("id")
-    if exported_id is None:
-        raise InvalidEvent({"id": ["Missing data for required field."]}, site_id=loaded["site_id"])
-    loaded |= {"id": id_from_export(loaded["site_id"], exported_id), "exported_id": exported_id, "event_id": None}
-    if loaded.get("received_at") is None or loaded["received_at"] > received_at:
-        loaded["received_at"] = received_at
-    return _event_of_entry(_Entry(**loaded), new_id, lambda: received_at)
+    found = _read(_Exported, _exported_readers, _exported_schema, body, explain)
+    if found.id is None:
+        raise InvalidEvent({"id": ["Missing data for required field."]}, site_id=found.site_id)
+    return _event(
+        found,
+        id_from_export(found.site_id, found.id),
+        min(found.received_at or received_at, received_at),
+        visitor_id=found.visitor_id or None,
+        clamped=bool(found.clamped),
+        sequence=found.sequence,
+        exported_id=found.id,
+    )
 
 
 def load_journal_event(raw: bytes, entry_id: Callable[[], UUID], entry_time: Callable[[], datetime]) -> Event:
@@ -429,6 +435,18 @@ def dump_event(event: Event) -> bytes:
 def dump_exported_event(event: Event) -> bytes:
     """Return the export's form of an event. An imported event keeps the id under which it was exported."""
     return dump_event(replace(event, id=event.exported_id, exported_id=None) if event.exported_id else event)
+
+
+def _read(
+    kind: Any, readers: Sequence[tuple[str, Callable[[Any], Any]]], schema: FastSchema, body: object, explain: bool
+) -> Any:
+    """Read an object with msgspec, which takes a third of the time, or else with marshmallow. Raises InvalidEvent."""
+    try:
+        found = _completed(msgspec.convert(body, kind), readers)
+        _to_json(found)  # checks that the texts are UTF-8
+    except (*NOT_DECODED, UnicodeEncodeError):
+        return kind(**_load(schema, body, explain))
+    return found
 
 
 def _load(schema: FastSchema, body: object, explain: bool = True) -> dict[str, Any]:

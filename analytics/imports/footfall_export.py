@@ -1,14 +1,15 @@
-"""Footfall's own export (analytics/events/export.py), as NDJSON or Parquet. Pure."""
+"""Footfall's own export (analytics/events/export.py), as NDJSON, Parquet or CSV. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, rows_of
-from analytics.imports.source import Head
+from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent
+from analytics.imports.source import Head, SourceFile
 
+_FLAGS, _NUMBERS = ("interactive", "clamped"), ("engagement_time", "scroll_depth")
 _NEEDED = {"id", "site_id", "event_type", "timestamp", "received_at"}
 
 
@@ -16,9 +17,24 @@ def recognises(head: Head) -> bool:
     return (head.item.keys() or head.columns) >= _NEEDED
 
 
+def read(files: Sequence[SourceFile]) -> Iterator[dict[str, Any]]:
+    for file in files:
+        head = file.head()
+        yield from file.csv_rows() if head.columns and head.line else file.rows()
+
+
 def translate(row: dict[str, Any]) -> Iterator[SourceEvent | SkippedRow]:
-    is_column = "revenue_amount" in row  # a row of Parquet has all columns
+    is_column = "revenue_amount" in row  # a row of Parquet or CSV has all columns
+    if is_column and isinstance(row["timestamp"], str):
+        row = _from_cells(row)
     yield SourceEvent(_from_columns(row) if is_column else row, owner=str(row.get("site_id") or ""))
+
+
+def _from_cells(row: dict[str, str]) -> dict[str, Any]:
+    """The values of a row of CSV, without the apostrophes that report_app/csv_output.py adds."""
+    found: dict[str, Any] = {name: cell.removeprefix("'") for name, cell in row.items() if cell}
+    found |= {name: found[name] == "true" for name in _FLAGS if name in found}
+    return found | {name: int(found[name]) for name in _NUMBERS if name in found}
 
 
 def _from_columns(row: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +56,7 @@ FOOTFALL_EXPORT = ImportFormat(
     title="Footfall's export",
     mapping={"every field": "the same field", "site_id": "the site that you name with --site"},
     recognises=recognises,
-    read=rows_of,
+    read=read,
     translate=translate,
     is_export=True,
 )

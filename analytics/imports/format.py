@@ -5,17 +5,18 @@ a row into events. The table is in analytics/imports/formats.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from msgspec import MsgspecError
+from msgspec import MsgspecError, Struct
 
 from analytics.aggregates.day_total import DayTotal
 from analytics.enrichment.geolocation import place_said
 from analytics.imports.source import Head, SourceFile
 from analytics.visitors.client import Client
 
+NOBODY = Client()
 # What a format raises for a value of another type or form than its system writes.
 MISREAD = (
     ArithmeticError,
@@ -29,8 +30,7 @@ MISREAD = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SourceEvent:
+class SourceEvent(Struct, frozen=True, gc=False):
     """An event of another system. `body` is the JSON object that analytics/events/schema.py loads, without a site_id.
 
     `visitor` is the other system's id of an anonymous visitor, or "". `client` is the visitor's address and user agent,
@@ -39,7 +39,7 @@ class SourceEvent:
 
     body: dict[str, Any]
     visitor: str = ""
-    client: Client = field(default_factory=Client)
+    client: Client = NOBODY
     owner: str = ""
 
 

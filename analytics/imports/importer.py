@@ -16,15 +16,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from hashlib import sha256
 from hmac import digest
 from ipaddress import ip_address
 from itertools import islice
 from typing import Any
 
-from cachetools import LRUCache
-from msgspec import structs
+from msgspec import Struct, structs
 
 from analytics.aggregates.day_total import DayTotal
 from analytics.aggregates.store import AggregateStore
@@ -36,7 +35,7 @@ from analytics.events.drop import Drop
 from analytics.events.event import Event
 from analytics.events.event_size import fits, trimmed
 from analytics.events.schema import InvalidEvent, dump_exported_event, load_event, load_exported_event
-from analytics.imports.format import MISREAD, ImportFormat, SkippedRow, SourceEvent
+from analytics.imports.format import MISREAD, NOBODY, ImportFormat, SkippedRow, SourceEvent
 from analytics.imports.source import SourceFile, UnreadableFile
 from analytics.imports.store import ImportRecord, ImportStore
 from analytics.journal.journal import Journal, Line
@@ -53,6 +52,7 @@ _PATIENCE = 60.0  # seconds without progress of the journal
 SAVED_EVERY = 1.0  # seconds
 _AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
 _CLIENTS = 10_000  # whose seals are remembered
+_DAYS = 100  # whose salts are remembered
 _LONGEST_OWNER = 256  # characters; a longer one becomes its SHA-256
 PREVIEWED = 10  # events
 _FIRST_DAY = date(1970, 1, 1)  # of a daily total; MongoDB's driver cannot write the first days of the calendar
@@ -88,8 +88,7 @@ class ImportPlan:
         return sum(file.size for file in self.files)
 
 
-@dataclass(frozen=True, slots=True)
-class Arriving:
+class Arriving(Struct, frozen=True, gc=False):
     """An event that is ready for the journal, and the client that a worker derives the rest from."""
 
     event: Event
@@ -137,7 +136,7 @@ class Importer:
         self._secret = secret
         self._most_waiting = most_waiting
         self._patience = patience
-        self._seals: LRUCache[tuple[Client, date], str] = LRUCache(_CLIENTS)
+        self._seals: dict[tuple[Client, date], str] = {}
 
     def run(
         self,
@@ -277,11 +276,17 @@ class Importer:
         return held.events > self._most_waiting or held.bytes > _MOST_WAITING_BYTES
 
     def _seal(self, client: Client, day: date) -> str | None:
-        if client == Client():
+        if client == NOBODY:
             return None
-        if (client, day) not in self._seals:
-            self._seals[client, day] = self._salts.seal(client, day)
-        return self._seals[client, day]
+        if (seal := self._seals.get((client, day))) is None:
+            if len(self._seals) >= _CLIENTS:
+                self._seals.clear()
+            seal = self._seals[client, day] = self._salts.seal(client, day)
+        return seal
+
+
+def _salt_of(salt: bytes, day: date) -> bytes:
+    return digest(salt, day.isoformat().encode(), "sha256")
 
 
 def _totals(
@@ -344,7 +349,7 @@ class Translation:
         self.owner = id_of(owner, _LONGEST_OWNER) or ""
         self._plan = plan
         self._import_id = import_id or None
-        self._salt = salt
+        self._salt_of = lru_cache(_DAYS)(partial(_salt_of, salt))
         self._load = load_exported_event if plan.format.is_export else load_event
 
     def events(self, row: Any, now: datetime) -> Iterator[Arriving | SkippedRow]:
@@ -378,8 +383,8 @@ class Translation:
             name = f"{self._plan.format.name}\0{site.site_id}\0{found.visitor}"
             return sha256(name.encode(errors="surrogatepass")).hexdigest()[:16]
         if found.client.address:
-            day = occurred_at.astimezone(site.zone).date().isoformat()
-            return visitor_id(digest(self._salt, day.encode(), "sha256"), site.site_id, found.client)
+            salt = self._salt_of(occurred_at.astimezone(site.zone).date())
+            return visitor_id(salt, site.site_id, found.client)
         return None
 
     def _is_excluded(self, address: str) -> bool:

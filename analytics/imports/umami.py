@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache, partial
 from typing import Any
 
 from analytics.events.coercion import id_of, money, page, props, text, without_nothing
@@ -18,6 +19,7 @@ from analytics.imports.source import Head, SourceFile, UnreadableFile
 _PAGEVIEW, _CUSTOM = "1", "2"  # event_type
 _NUMBER, _BOOLEAN = "2", "3"  # data_type
 _TEMPORARY = ""  # the name by which SQLite makes a file that no other process sees and that no kill leaves behind
+_REMEMBERED = 10_000  # sessions
 _NULL = "\\N"  # as MySQL and ClickHouse write it
 _UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
 _DEVICES = {"desktop": "Desktop", "laptop": "Laptop", "mobile": "Mobile", "tablet": "Tablet"}
@@ -48,12 +50,11 @@ def read(files: Sequence[SourceFile]) -> Iterator[Mapping[str, Any]]:
         except sqlite3.Error as error:
             said = f"The tables cannot be kept in a temporary file: {error}. Set SQLITE_TMPDIR to another folder."
             raise UnreadableFile(said) from None
+        session_of = lru_cache(_REMEMBERED)(partial(_session_of, kept))  # a session has several events within minutes
         for file in rows.get("website_event", ()):
             for row in file.csv_rows():
-                found = kept.execute("SELECT row FROM session WHERE id = ?", (row.get("session_id"),))
-                data = kept.execute("SELECT name, value FROM data WHERE event = ?", (row.get("event_id"),))
-                values = {name: json.loads(value) for name, value in data}
-                yield {**_joined(json.loads(*next(found, ("{}",))), row), "data": values}
+                data = _data_of(kept, row.get("event_id")) if "event_data" in rows else {}
+                yield {**session_of(row.get("session_id")), **_filled(row), "data": data}
 
 
 def translate(row: Mapping[str, Any]) -> Iterator[SourceEvent | SkippedRow]:
@@ -115,10 +116,18 @@ def _value(row: Mapping[str, str]) -> str:
     return json.dumps("" if given == _NULL else given)
 
 
-def _joined(session: Mapping[str, str], row: Mapping[str, str]) -> dict[str, str]:
-    """The values of both. Those of the event have priority."""
-    both = (*session.items(), *((name, value) for name, value in row.items() if value))
-    return {name: value for name, value in both if value != _NULL}
+def _session_of(kept: sqlite3.Connection, session_id: str | None) -> dict[str, str]:
+    found = kept.execute("SELECT row FROM session WHERE id = ?", (session_id,))
+    return _filled(json.loads(*next(found, ("{}",))))
+
+
+def _data_of(kept: sqlite3.Connection, event_id: str | None) -> dict[str, Any]:
+    found = kept.execute("SELECT name, value FROM data WHERE event = ?", (event_id,))
+    return {name: json.loads(value) for name, value in found}
+
+
+def _filled(row: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in row.items() if value and value != _NULL}
 
 
 def _referrer(row: Mapping[str, str]) -> str | None:

@@ -104,10 +104,8 @@ class Builder:
         """Build months of the backfill. It builds at least one, because the months might otherwise never be built."""
         built = 0
         for past in self.backfill.all_left():
-            with self._edge(past.site_id), self.segments.lease(past.site_id, self.now) as is_ours:
-                if is_ours and self.build(past.site_id, "month", past.month, from_raw=True):
-                    self.backfill.finish(past)
-                    built += 1
+            with self._edge(past.site_id):
+                built += _rebuild_month(self, past)
             if until is not None and self.now() >= until:
                 break
         return built
@@ -346,13 +344,16 @@ def rebuild(builder: Builder, site_id: str, months: Iterable[Interval]) -> Itera
     """
     for month in months:
         start = time.monotonic()
-        while not _rebuild_month(builder, site_id, month):
+        while not _rebuild_month(builder, builder.backfill.past(site_id, month)):
             time.sleep(1)
-        builder.backfill.finish(Past(site_id, month))
         held = (s.rows for s in builder.segments.manifest(site_id).segments if s.interval == month)
         yield Rebuilt(month, sum(held), time.monotonic() - start)
 
 
-def _rebuild_month(builder: Builder, site_id: str, month: Interval) -> bool:
-    with builder.segments.lease(site_id, builder.now) as is_ours:
-        return is_ours and builder.build(site_id, "month", month, from_raw=True)
+def _rebuild_month(builder: Builder, past: Past) -> bool:
+    """Returns False if another process builds the site."""
+    with builder.segments.lease(past.site_id, builder.now) as is_ours:
+        is_built = is_ours and builder.build(past.site_id, "month", past.month, from_raw=True)
+        if is_built:
+            builder.backfill.finish(past)
+    return is_built

@@ -40,6 +40,7 @@ from analytics.interval import Interval, SegmentGrain, as_datetime
 from analytics.mongodb import UNREPLICATED, reading, writing
 from analytics.segments.scratch import Workplace, sweep
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
+from analytics.sites.site import Site
 from analytics.unavailable import Unavailable, raising_unavailable
 
 log = structlog.get_logger()
@@ -206,6 +207,12 @@ class SegmentStore:
             except DuplicateKeyError:
                 return False
         return bool(done.matched_count or done.upserted_id)
+
+    def reads_other_paths(self, site: Site) -> bool:
+        """Whether rules for paths were applied to the site's stored events, and the site has other rules now. Raises
+        Unavailable.
+        """
+        return self.manifest(site.site_id).paths not in (AS_STORED, site.rules_for_paths())
 
     def set_paths(self, site_id: str, paths: PathRules) -> None:
         """Set the rules by which pages are read. Builders that read the manifest before cannot replace it. Raises

@@ -4,6 +4,9 @@ snapshot, by hour and in every column. It writes nothing.
 Events that arrive between the two reads are not a difference: an hour that differs is compared again alone, without the
 visits that overlap a slot marked in the meantime. Memory is limited to DuckDB's limit, and the rest spills to disk.
 
+Until a month is built again, for example under other rules for paths, it may differ, and so may visits that cross its
+ends.
+
 A segment's file that is lost or unreadable is reported in the result. Callers must handle Unavailable, raised if
 MongoDB is not reachable, or if a month still needs its backfill.
 """
@@ -50,19 +53,20 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The result for a month. `events` is the number of raw events. `lost` says why the month could not be read, or is
-    None.
+    """The result for a month. `events` is the number of raw events. `waits`: the month differs because it, or one
+    beside it, is to be built again. `lost` says why the month could not be read, or is None.
     """
 
     site_id: str
     month: Interval
     events: int
     differences: tuple[Difference, ...] = ()
+    waits: bool = False
     lost: str | None = None
 
     @property
     def is_right(self) -> bool:
-        return not self.differences and self.lost is None
+        return self.lost is None and (self.waits or not self.differences)
 
 
 def months_of(segments: Segments, site_id: str) -> list[Interval]:
@@ -88,9 +92,14 @@ class Verifier:
     most_fresh: int
 
     def verify(self, month: Interval) -> Verified:
-        events, differing = self._compare(month, exempt=False)
-        found = (self._again(difference) for difference in differing)
-        return Verified(self.site_id, month, events, tuple(each for each in found if each is not None))
+        events, found = self._compare(month, exempt=False)
+        if found and not self._waits(month):
+            found = [each for difference in found if (each := self._again(difference))]
+        return Verified(self.site_id, month, events, tuple(found), waits=bool(found) and self._waits(month))
+
+    def _waits(self, month: Interval) -> bool:
+        near = month.widened(DAY)
+        return any(each.overlaps(near) for each in self.segments.backfill.listed(self.site_id))
 
     def _again(self, difference: Difference) -> Difference | None:
         for _ in range(TRIES):

@@ -26,7 +26,7 @@ def console_blueprint(settings: Settings, services: Services) -> PageBlueprint:
     add_rates(blueprint, services.samples)
     add_workers(blueprint, services, commands, settings.flower_port)
     add_segments(blueprint, services.segments)
-    add_sites(blueprint, services.sites, settings.ingestion_port)
+    add_sites(blueprint, services.sites, services.segments.store, settings.ingestion_port)
     add_notifications(blueprint, services.notifications, services.message_writer, clock)
     add_keys(blueprint, services.api_keys, clock)
     add_users(blueprint, services.accounts, services.sites)

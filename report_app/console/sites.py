@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import structlog
-from flask import Response, abort, redirect, request
+from flask import Response, abort, flash, redirect, request
 from werkzeug.wrappers import Response as BaseResponse
 
 from analytics.json_input import NotJson, read_json
 from analytics.languages import gettext, translatable
 from analytics.queries.query_schema import check_site_id
+from analytics.segments.store import SegmentStore
 from analytics.sites.schema import InvalidSite, dump_site, load_changes
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
@@ -26,6 +27,9 @@ from report_app.texts import lazy
 log = structlog.get_logger()
 
 NO_SETTINGS = translatable("There is no site with this name that has settings.")
+OTHER_PATHS = translatable(
+    "Reports use the rules for paths that were applied before, also for new events. The page Data applies the new ones."
+)
 SITES_ON_A_PAGE = 100
 
 
@@ -82,7 +86,7 @@ SETTING_FIELDS = (
 )
 
 
-def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -> None:
+def add_sites(blueprint: PageBlueprint, store: SiteStore, segments: SegmentStore, ingestion_port: int) -> None:
     @blueprint.get("/ops/sites")
     def sites() -> Response:
         found = store.list(request.args.get("after", ""), SITES_ON_A_PAGE)
@@ -104,6 +108,8 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, ingestion_port: int) -
             return _settings(site, ingestion_port)
         if errors := _change(store, site_id, _sent_settings(SETTING_FIELDS)):
             return _settings(site, ingestion_port, errors)
+        if segments.reads_other_paths(store.get(site_id)):
+            flash(gettext(OTHER_PATHS))
         return done(gettext("The settings of %(site)s are changed.", site=site_id), "edit_site", site_id=site_id)
 
     @blueprint.post("/ops/rotate-write-key/<path:site_id>", merge_slashes=False)

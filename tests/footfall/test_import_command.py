@@ -1,4 +1,6 @@
-"""`python -m footfall import` and `imports`, on real stores. tests/system/test_migrating.py runs whole imports."""
+"""`python -m footfall import` and `imports`, on real stores. tests/system/test_documented_commands.py runs whole
+imports.
+"""
 
 import json
 from collections.abc import Callable

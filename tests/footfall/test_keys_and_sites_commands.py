@@ -19,7 +19,7 @@ from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from footfall.keys import keys
 from footfall.sites import sites
-from tests.support.services import tell
+from tests.support.services import make_services, tell
 
 Run = Callable[..., Result]
 
@@ -136,6 +136,19 @@ def test_the_output_of_show_can_be_set(run: Run, tmp_path: Path):
     run("sites", "set", "shop", "domains=", "honours_dnt=true")
     assert run("sites", "set", "shop", "--from", str(tmp_path / "shop.json")).stdout == shown
     assert run("sites", "set", "shop", "--from", "-", input=shown).stdout == shown
+
+
+def test_new_rules_for_paths_say_that_reports_use_those_that_were_applied(
+    run: Run, settings: Settings, database: Database[dict[str, Any]]
+):
+    said = "Reports use the rules for paths that were applied before, also for new events."
+    run("sites", "set", "shop", "path_rules=/user/:id")
+    services = make_services(settings, database=database)
+    services.segments.store.set_paths("shop", services.sites.get("shop").rules_for_paths())
+    assert said not in run("sites", "set", "shop", "timezone=UTC").stderr
+    ran = run("sites", "set", "shop", "path_rules=/user/settings,/user/:id")
+    assert (ran.exit_code, said in ran.stderr) == (0, True)
+    assert json.loads(ran.stdout)["path_rules"] == ["/user/settings", "/user/:id"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from analytics.interval import as_ms, interval_of
 from analytics.journal.journal import Line
 from analytics.pipeline import store_waiting
 from analytics.privacy.visitor import Visitor
+from analytics.store_notes import state_of
 from analytics.unavailable import Unavailable
 from config.services import Services
 from footfall.embedded_servers import pick_port
@@ -182,3 +183,7 @@ def test_an_archive_that_cannot_be_used_is_named_without_its_secret(local: Archi
     with pytest.raises(Unavailable, match="archive is unavailable") as raised:
         replace(local, folder=ArchiveFolder(url)).run()
     assert "hidden" not in str(raised.value)
+    assert state_of(services.database)["archive_failure"] == str(raised.value)
+    local.run()
+    noted = state_of(services.database)
+    assert (noted["archive_failure"], noted["archived_at"]) == ("", NOW)

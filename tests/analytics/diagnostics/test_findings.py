@@ -27,11 +27,12 @@ from analytics.journal.ledger import Ledger
 from analytics.pipeline import Stores, store_waiting
 from analytics.sites.site import Site
 from analytics.sites.store import SiteStore
-from analytics.store_notes import StoreNotes
+from analytics.store_notes import STORE_FORMAT, StoreNotes
 from config.clients import make_database, make_redis
 from config.settings import Settings
 from footfall.doctor import CHECKS
 from footfall.embedded_servers import Server, mongo_server, pick_port, redis_server
+from footfall.store_checks import read_mongodb_of
 from tests.support.running_system import running, wait_for
 
 SECRET = "g3heim"
@@ -279,6 +280,37 @@ def test_a_backup_that_is_missing_or_old_is_named(database: Database[dict[str, A
     old = upkeep_of(database, **later)["last_backup"]
     assert (old.state, old.what) == ("warning", "The last backup is 8 days old.")
     assert "footfall backup" in old.remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "state", "said"),
+    [(-1, "warning", "footfall upgrade"), (0, "ok", ""), (1, "problem", "Start the later version.")],
+)
+def test_data_of_another_format_is_named(database: Database[dict[str, Any]], change: int, state: str, said: str):
+    found = upkeep_of(database, state={"format": STORE_FORMAT + change})["data_format"]
+    assert (found.state, said in found.remedy) == (state, True)
+
+
+def test_an_archive_that_is_late_or_cannot_be_written_is_named(
+    database: Database[dict[str, Any]], redis: Redis, settings: Settings
+):
+    notes, now = StoreNotes(redis, database), datetime.now(UTC)
+    archiving = replace(settings, archive="/srv/archive")
+
+    def found(given: Settings = archiving) -> tuple[str, str]:
+        finding = judge("mongodb", read_mongodb_of(given))["archive"]
+        return finding.state, finding.what
+
+    assert found(settings) == ("ok", "ARCHIVE is not set.")
+    notes.note_first_start(now, lambda: 0)
+    assert found() == ("ok", "Nothing is archived yet.")
+    notes.note_archive(now - timedelta(hours=1), "")
+    assert found()[1].startswith("The archive is up to date.")
+    notes.note_archive(now - timedelta(hours=4), "")
+    assert found()[0] == "warning"
+    notes.note_archive(now, "")
+    notes.note_archive(now, "archive is unavailable: OSError")
+    assert found() == ("warning", f"archive is unavailable: OSError. It was up to date at {now:%Y-%m-%d %H:%M} UTC.")
 
 
 @pytest.mark.parametrize(("days", "state"), [(3, "problem"), (20, "warning"), (400, "ok")])

@@ -1,5 +1,6 @@
 """Anonymous events of a visit count for the user who signs in during it. Events pass the collector and the pipeline."""
 
+import json
 import random
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from redis import Redis
 from analytics.events.sign_ins import RESTED
 from analytics.pipeline import store_waiting
 from analytics.privacy.visitor import Visitor
+from analytics.reports.engine import Reports
 from analytics.sites.site import Site
 from analytics.unavailable import Unavailable
 from config.services import Services
@@ -202,6 +204,29 @@ def test_reports_and_rebuilt_segments_count_one_visitor_and_one_visit(shop: Shop
     assert figures() == [1, 1, 2]
 
 
+def test_an_export_with_filters_has_the_events_that_are_assigned_while_it_runs(
+    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    shop.send(20, "/a", event_type="seen")
+    shop.send(20, "/login", "ann", event_type="seen")
+    shop.send(19, "/b", event_type="seen")
+    shop.send(19, "/c")
+    shop.store()
+    write = Reports.write_places
+
+    def write_and_assign(*given: Any) -> datetime | None:
+        as_of = write(*given)
+        assert shop.assign() == 3
+        return as_of
+
+    monkeypatch.setattr(Reports, "write_places", write_and_assign)
+    asked = {"site_id": "shop", "filters": '[["is", "event:name", ["seen"]]]'}
+    report = create_report_app(settings, shop.services).test_client()
+    answer = report.get("/export/events", query_string=asked, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+    events = [json.loads(line) for line in answer.text.splitlines()]
+    assert [(event["path"], event["user_id"]) for event in events] == [("/a", "ann"), ("/login", "ann"), ("/b", "ann")]
+
+
 def test_an_erased_user_loses_the_assigned_events_too_and_gets_no_more(shop: Shop):
     shop.send(20, "/a")
     shop.send(10, "/login", "ann")
@@ -250,6 +275,24 @@ def test_a_browser_of_segment_signs_in(shop: Shop):
         assert shop.ingest.post("/v1/batch", json=body, headers=headers).json["accepted"] == 1
     assert shop.assign() == 1
     assert shop.users() == {"/a": "ann", "/login": "ann"}
+
+
+def test_messages_of_segment_with_only_an_anonymous_id_are_anonymous_and_name_no_user(shop: Shop):
+    """Two anonymousIds of one browser are one visitor. Those of a server without an address are no visitor."""
+    seen = [
+        {"type": "page", "anonymousId": name, "messageId": name, "properties": {"path": f"/{name}"}} for name in "xy"
+    ]
+    people = [{"type": kind, "anonymousId": "x", "messageId": kind} for kind in ("identify", "alias")]
+    of_server = [seen[0] | {"messageId": "z"}]
+    for agent, messages, counts in ((FIREFOX, [*seen, *people], (2, 2)), ("analytics-python/2.4.0", of_server, (1, 0))):
+        body = {"batch": messages, "writeKey": "shop"}
+        answer = shop.ingest.post("/v1/batch", json=body, headers={"User-Agent": agent}).json
+        assert (answer["accepted"], answer["dropped"]) == counts
+    assert shop.assign() == 0
+    stored = list(shop.services.database["events"].find({}, {"_id": 0, "user_id": 1, "visitor_id": 1}))
+    assert [event.get("user_id") for event in stored] == [None] * 3
+    assert len({event["visitor_id"] for event in stored if "visitor_id" in event}) == 1
+    assert sum("visitor_id" in event for event in stored) == 2
 
 
 def test_a_sign_in_without_events_is_not_kept(shop: Shop, database: Database[dict[str, Any]]):

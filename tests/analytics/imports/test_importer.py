@@ -49,7 +49,7 @@ def write_export(imports: Imports, path: Path, site: str = "shop") -> Path:
 
 @examples(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-@pytest.mark.parametrize("form", ["ndjson", "parquet"])
+@pytest.mark.parametrize("form", ["ndjson", "parquet", "csv"])
 def test_an_imported_export_answers_every_query_as_the_first_site_does(
     imports: Imports, ingest: FlaskClient, tmp_path: Path, form: str, data: st.DataObject
 ):

@@ -3,6 +3,7 @@
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,9 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 from pymongo.database import Database
 
+from analytics.events.backfill import Backfill, Past
 from analytics.events.columns import RawEvents
 from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
-from analytics.segments.builder import apply_path_rules, due_at
+from analytics.segments.builder import Builder, apply_path_rules, due_at, rebuild
 from analytics.segments.engine import Segments
 from analytics.segments.verification import Verified, months_of, verify
 from analytics.sites.site import Site as SiteSettings
@@ -226,6 +228,48 @@ def test_a_build_that_began_under_the_rules_of_before_changes_nothing(site: Site
     site.segments.builder.build_due()
     assert pages_in(site.segments, month) == ["/user/:id"]
     assert not site.segments.backfill.of_sites()
+
+
+@pytest.mark.parametrize(
+    "build", [lambda builder: builder.build_due(), lambda builder: [*rebuild(builder, "site", [MONTH])]]
+)
+def test_a_month_that_is_listed_again_after_it_was_built_is_built_again(site: Site, build: Callable[[Builder], object]):
+    site.store(event(NOON, path="/user/1"))
+    site.segments.backfill.add("site", [MONTH])
+    rules = SiteSettings("site", path_rules=("/user/:id",))
+
+    class Interrupted(Backfill):
+        """The rules are applied before the builder notes that the month is built."""
+
+        def finish(self, past: Past) -> None:
+            apply_path_rules(site.segments.builder, rules, [MONTH])
+            super().finish(past)
+
+    build(replace(site.segments.builder, backfill=Interrupted(site.events.database)))
+    assert pages_in(site.segments, MONTH) == ["/user/1"]
+    assert site.segments.backfill.listed("site") == [MONTH]
+    site.segments.builder.build_due()
+    assert pages_in(site.segments, MONTH) == ["/user/:id"]
+    assert not site.segments.backfill.listed("site")
+
+
+def test_months_that_are_to_be_built_under_new_rules_are_no_fault(site: Site, command: Command):
+    """A visit crosses the end of the month, so the month before differs too."""
+    site.store(event(MONTH.end - MINUTE, path="/user/1"), event(MONTH.end + MINUTE, path="/user/2"))
+    site.segments.builder.build_due()
+    apply_path_rules(
+        site.segments.builder, SiteSettings("site", path_rules=("/user/:id",)), months_of(site.segments, "site")
+    )
+    assert [*rebuild(site.segments.builder, "site", [MONTH])]
+    assert [(found.waits, len(found.differences)) for found in site.verify()] == [(True, 1), (True, 1)]
+    said = command("verify")
+    assert said.exit_code == 0
+    assert said.output.count("1 hours differ until it is built again") == 2
+    assert "agree" not in said.output
+    site.segments.builder.build_due()
+    assert "Segments and events agree." in command("verify").output
+    site.events.insert_one(event(MONTH.end + HOUR))
+    assert command("verify").exit_code == 1
 
 
 def pages_in(segments: Segments, month: Interval) -> list[str]:

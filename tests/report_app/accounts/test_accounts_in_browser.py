@@ -1,8 +1,10 @@
 """The account pages in a real Chromium: by keyboard from the first link to two-step sign-in, at each width."""
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import pytest
 from pymongo.database import Database
 from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, Keys
@@ -11,7 +13,10 @@ from selenium.webdriver.common.by import By
 from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
+from config.services import Services
+from report_app import site_data
 from report_app.accounts.share import WRONG_LINK_PASSWORD
+from tests.analytics.imports.conftest import SAMPLES
 from tests.support.accounts import PASSWORD, PASSWORD_HASH, Clock, code_now, make_member
 from tests.support.browser import accessibility_faults
 from tests.support.running_system import ROOT, wait_for
@@ -102,6 +107,31 @@ def test_members_and_sharing(server: str, chrome: Chrome, accounts: AccountStore
     for page in ("members", "sharing"):
         chrome.get(f"{server}/{page}/shop")
         look(chrome, page)
+
+
+def test_a_large_file_is_sent_in_parts(
+    server: str, chrome: Chrome, accounts: AccountStore, timed: Services, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(site_data, "LARGEST_PART", 300)
+    monkeypatch.setattr(site_data, "LARGEST_UPLOAD", 1000)
+    chrome.get(f"{server}/join/{accounts.invite_owner()}")
+    write(chrome, "olga@example.org", "Olga", PASSWORD)
+    chrome.get(f"{server}/data/shop")
+
+    def choose(file: Path) -> None:
+        chrome.find_element(By.ID, "file").send_keys(str(file))
+        chrome.find_element(By.CSS_SELECTOR, "form[data-part] button").click()
+
+    choose(SAMPLES / "umami_website_event.csv")
+    wait_for(lambda: chrome.find_element(By.CSS_SELECTOR, "form[data-part] [role=alert]").is_displayed(), "the reason")
+    choose(SAMPLES / "goatcounter.csv")
+    wait_for(lambda: "The file is uploaded." in chrome.find_element(By.TAG_NAME, "main").text, "the end of the upload")
+    (found,) = timed.uploads.list("shop")
+    assert (found.state, found.size, len(found.parts)) == ("new", 697, 3)
+    timed.upload_worker.work(lambda: None, lambda: None)
+    chrome.refresh()
+    look(chrome, "data")
+    assert "GoatCounter" in chrome.find_element(By.TAG_NAME, "main").text
 
 
 def test_a_shared_link_with_a_password_opens_the_dashboard_of_its_site(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
@@ -18,10 +19,10 @@ from werkzeug.test import TestResponse
 from analytics.accounts.store import AccountStore
 from analytics.accounts.user import Role
 from analytics.enrichment.steps import Lookups
-from analytics.imports import upload_worker
+from analytics.imports import upload_worker, uploads
 from analytics.imports.uploads import (
     CLAIMED_FOR,
-    LARGEST_UPLOAD,
+    LARGEST_PART,
     MOST_TRIES,
     MOST_UPLOADS,
     PROGRESS,
@@ -29,6 +30,7 @@ from analytics.imports.uploads import (
     Upload,
 )
 from analytics.pipeline import store_waiting
+from analytics.schema_fields import EARLIEST, LATEST_SENT
 from analytics.sites.site import Site
 from analytics.unavailable import Unavailable
 from config.services import Services
@@ -71,6 +73,8 @@ def test_an_editor_applies_the_rules_and_the_workers_build_the_months(
     timed.segments.builder.build_due()
     assert "Stored events follow these rules." in editor.get(f"/data/{SITE}").text
     assert timed.segments.store.manifest(SITE).paths == timed.sites.get(SITE).rules_for_paths()
+    timed.sites.put(Site(SITE, path_rules=("/user/settings", "/user/:id")))
+    assert "Reports use the rules for paths that were applied before" in editor.get(f"/data/{SITE}").text
 
 
 def upload(browser: Browser, content: bytes, name: str = "history.csv") -> TestResponse:
@@ -156,7 +160,7 @@ def test_uploads_have_limits(
     monkeypatch: pytest.MonkeyPatch,
 ):
     assert editor.post(f"/data-upload/{SITE}", page=PAGE).status_code == 400
-    monkeypatch.setattr(site_data, "LARGEST_UPLOAD", 100)  # the test client does not close a file of megabytes
+    monkeypatch.setattr(site_data, "LARGEST_PART", 100)  # the test client does not close a file of megabytes
     assert upload(editor, b"x" * 101).status_code == 413
     for _ in range(MOST_UPLOADS):
         upload(editor, b"x")
@@ -175,8 +179,65 @@ def test_a_signed_in_user_may_send_a_body_that_is_larger_than_others(
     token = token_in(editor.get(PAGE).text)
     assert path_of(upload_large(editor, 1_000_000, token)) == PAGE
     assert [x.size for x in timed.uploads.list(SITE)] == [1_000_000]
-    assert upload_large(editor, LARGEST_UPLOAD + 10_000, token).status_code == 413
+    assert upload_large(editor, LARGEST_PART + 10_000, token).status_code == 413
     assert upload_large(browser(), 1_000_000, token).status_code == 413
+
+
+def upload_part(browser: Browser, upload_id: str, number: int, content: bytes, *, more: bool = True) -> TestResponse:
+    fields = {"upload_id": upload_id, "part": f"{number}"} | ({"more": "on"} if more else {})
+    file: Any = (BytesIO(content), "history.csv")
+    return browser.post(f"/data-upload/{SITE}", page=PAGE, file=file, **fields)
+
+
+def test_a_file_that_comes_in_parts_is_read_when_it_is_complete(
+    editor: Browser, timed: Services, database: Database[dict[str, Any]]
+):
+    content = SAMPLE.read_bytes()
+    upload_id = upload_part(editor, "", 0, content[:100]).json["upload_id"]
+    assert upload_part(editor, upload_id, 2, b"x").status_code == 404
+    for _ in range(2):  # the answer was lost, and the browser sends the part again
+        assert upload_part(editor, upload_id, 1, content[100:200]).json == {"upload_id": upload_id}
+    assert work(timed) == 0
+    assert "The file is not complete yet." in editor.get(PAGE).text
+    for _ in range(2):
+        assert path_of(upload_part(editor, upload_id, 2, content[200:], more=False)) == PAGE
+    (found,) = timed.uploads.list(SITE)
+    assert (found.state, found.size, len(found.parts)) == ("new", len(content), 3)
+    work(timed)
+    assert timed.uploads.want(SITE, upload_id)
+    work(timed)
+    assert [x.events for x in timed.imports.list(SITE)] == [5]
+    assert database["uploads.files"].count_documents({}) == database["uploads.chunks"].count_documents({}) == 0
+
+
+def test_parts_have_limits_and_belong_to_their_site(
+    editor: Browser, timed: Services, database: Database[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+):
+    theirs = timed.uploads.keep("other", "a.csv", BytesIO(b"x"), is_whole=False)
+    assert upload_part(editor, theirs.id, 1, b"x").status_code == 404
+    timed.uploads.remove(theirs.id)
+    monkeypatch.setattr(uploads, "MOST_PARTS", 2)
+    upload_id = upload_part(editor, "", 0, b"x").json["upload_id"]
+    assert upload_part(editor, upload_id, 1, b"x").status_code == 200
+    assert upload_part(editor, upload_id, 2, b"x").status_code == 413
+    upload_id = upload_part(editor, "", 0, b"x").json["upload_id"]
+    editor.post(f"/data-discard/{upload_id}/{SITE}", page=PAGE)
+    assert upload_part(editor, upload_id, 1, b"x").status_code == 404
+    assert database["uploads.files"].count_documents({}) == database["uploads.chunks"].count_documents({}) == 0
+
+
+def test_the_tables_of_umami_come_together_in_a_zip_archive(editor: Browser, timed: Services):
+    archive = BytesIO()
+    with ZipFile(archive, "w") as files:
+        for name in ("umami_website_event.csv", "umami_session.csv", "umami_event_data.csv"):
+            files.write(SAMPLE.with_name(name), name)
+    (shown,) = shown_uploads(editor, timed, archive.getvalue())
+    assert (shown.state, shown.shown["title"]) == ("shown", "Umami's tables website_event, session and event_data")
+    timed.uploads.want(SITE, shown.id)
+    work(timed)
+    assert [x.is_finished for x in timed.imports.list(SITE)] == [True]
+    browsers = {(event.described or {}).get("browser") for event in timed.events.find(SITE, EARLIEST, LATEST_SENT)}
+    assert "Chrome" in browsers
 
 
 def test_a_worker_that_dies_leaves_the_file_to_others_which_give_up_in_the_end(

@@ -87,6 +87,21 @@ def test_a_setting_that_is_wrong_is_named_and_changes_nothing(
     assert real.sites.get("shop") == before
 
 
+def test_new_rules_for_paths_say_that_reports_use_those_that_were_applied(owner: Browser, real: Services):
+    site, page, said = (
+        real.sites.put(Site("shop", path_rules=("/user/:id",))),
+        "/ops/site/shop",
+        "Reports use the rules",
+    )
+    owner.post(page, path_rules="/user/:id")
+    assert said not in owner.get(page).text
+    real.segments.store.set_paths("shop", site.rules_for_paths())
+    owner.post(page, path_rules="/user/:id")
+    assert said not in owner.get(page).text
+    owner.post(page, path_rules="/user/settings\n/user/:id")
+    assert said in owner.get(page).text
+
+
 def test_the_snippet_has_the_paths_of_the_site(owner: Browser, real: Services):
     real.sites.put(Site("shop", script_path="/kit/k.js"))
     page = owner.get("/ops/site/shop").text

@@ -1,4 +1,4 @@
-"""The configuration of nginx in docs/proxies.md, with a real nginx in front of the running system."""
+"""The configurations of docs/proxies.md, with a real nginx and a real Caddy in front of the running system."""
 
 import json
 import os
@@ -17,6 +17,8 @@ from tests.support.running_system import ROOT, System, pick_ports, running_alone
 
 ADMIN_KEY = "key-of-a-system-behind-nginx"
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
+# Caddy would otherwise also listen on port 80, and on the port of its administration.
+CADDY = "{\n    admin off\n    auto_https disable_redirects\n}\n"
 ON_A_SITE = "server {{ listen 127.0.0.1:{port}; {location} }}"
 NGINX = """
 user root;
@@ -36,29 +38,53 @@ http {{
 
 
 class Proxied:
-    """A system, and nginx in front of it. `ingest`, `report` and `page`: the addresses that nginx listens on."""
+    """A system, and a proxy in front of it. `ingest`, `report` and `page`: the addresses that the proxy listens on."""
 
-    def __init__(self, system: System, folder: Path) -> None:
-        ports = pick_ports(3)
+    def __init__(self, name: str, system: System, folder: Path) -> None:
+        self.name = name
+        self.folder = folder
+        self.ports = pick_ports(3)
         self.system = system
-        self.ingest, self.report = (f"https://localhost:{port}" for port in ports[:2])
-        self.page = f"http://localhost:{ports[2]}"
-        self.certificate = folder / "certificate.pem"
-        make_certificate(self.certificate, folder / "key.pem")
-        servers, location = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/proxies.md").read_text(), re.DOTALL)
-        text = servers + ON_A_SITE.format(port=ports[2], location=location)
-        for found, put in {
-            r"listen 443 ssl;\n    server_name stats": f"listen 127.0.0.1:{ports[0]} ssl;\n    server_name stats",
-            r"listen 443 ssl;\n    server_name reports": f"listen 127.0.0.1:{ports[1]} ssl;\n    server_name reports",
+        self.ingest, self.report = (f"https://localhost:{port}" for port in self.ports[:2])
+        self.page = f"http://localhost:{self.ports[2]}"
+        self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
+        make_certificate(self.certificate, self.key)
+
+    def command(self, program: str) -> str:
+        """Write the configuration of the page, and return the command that starts the proxy with it."""
+        file = self.folder / "configuration"
+        if self.name == "caddy":
+            file.write_text(CADDY + self._caddy())
+            folders = f"XDG_DATA_HOME={self.folder} XDG_CONFIG_HOME={self.folder}"
+            return f"env {folders} {program} run --adapter caddyfile --config {file}"
+        file.write_text(NGINX.format(folder=self.folder, servers=self._nginx()))
+        return f"{program} -c {file} -g 'daemon off;' -e {self.folder}/start.log"
+
+    def _nginx(self) -> str:
+        servers, location = shown("nginx")
+        ssl = [f"listen 127.0.0.1:{port} ssl;\n    server_name" for port in self.ports]
+        changes = {
+            r"listen 443 ssl;\n    server_name stats": f"{ssl[0]} stats",
+            r"listen 443 ssl;\n    server_name reports": f"{ssl[1]} reports",
             r"/etc/ssl/\w+\.example\.pem": str(self.certificate),
-            r"/etc/ssl/\w+\.example\.key": str(folder / "key.pem"),
-            r"127\.0\.0\.1:3000": f"127.0.0.1:{system.ports['INGESTION_PORT']}",
-            r"127\.0\.0\.1:3001": f"127.0.0.1:{system.ports['REPORTING_PORT']}",
-        }.items():
+            r"/etc/ssl/\w+\.example\.key": str(self.key),
+        }
+        return self._changed(servers + ON_A_SITE.format(port=self.ports[2], location=location), changes)
+
+    def _caddy(self) -> str:
+        (sites,) = shown("caddy")
+        own = f"{{\n    bind 127.0.0.1\n    tls {self.certificate} {self.key}"
+        changes = {r"stats\.example \{": f"{self.ingest} {own}", r"reports\.example \{": f"{self.report} {own}"}
+        return self._changed(sites, changes)
+
+    def _changed(self, text: str, changes: dict[str, str]) -> str:
+        ports = self.system.ports
+        changes |= {"127.0.0.1:3000": f"127.0.0.1:{ports['INGESTION_PORT']}"}
+        changes |= {"127.0.0.1:3001": f"127.0.0.1:{ports['REPORTING_PORT']}"}
+        for found, put in changes.items():
             text, count = re.subn(found, put, text)
             assert count, found
-        self.configuration = folder / "nginx.conf"
-        self.configuration.write_text(NGINX.format(folder=folder, servers=text))
+        return text
 
     def client(self, address: str = "127.0.0.1") -> httpx.Client:
         """A client that connects from an address of this machine."""
@@ -75,6 +101,11 @@ class Proxied:
         return answer.json()["results"][0]["metrics"][0]
 
 
+def shown(language: str) -> list[str]:
+    """The configurations in this language that the page shows."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/proxies.md").read_text(), re.DOTALL)
+
+
 def make_certificate(certificate: Path, key: Path) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
@@ -85,41 +116,49 @@ def make_certificate(certificate: Path, key: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin")
-    if not nginx and "CI" not in os.environ:
-        pytest.skip("apt-get install nginx")
-    assert nginx, "no nginx"
-    folder = tmp_path_factory.mktemp("nginx")
+def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A system that trusts one proxy."""
     system = System(tmp_path_factory.mktemp("system"), TRUSTED_PROXIES="1", ADMIN_KEY=ADMIN_KEY, REPORT_KEY=ADMIN_KEY)
-    proxied = Proxied(system, folder)
-    line = f"{nginx} -c {proxied.configuration} -g 'daemon off;' -e {folder}/start.log"
     try:
-        system.start()
-        with running_alone(line, folder / "nginx.log") as process, proxied.client() as client:
-
-            def answers() -> bool:
-                assert process.is_running(), (folder / "nginx.log").read_text()
-                try:
-                    return client.get(f"{proxied.ingest}/healthz").status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            wait_for(answers, "nginx")
-            yield proxied
+        yield system.start()
     finally:
         system.kill()
 
 
+@pytest.fixture(scope="module", params=["nginx", "caddy"])
+def proxied(
+    request: pytest.FixtureRequest, behind: System, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Proxied]:
+    program = shutil.which(request.param, path="/usr/sbin:/usr/bin")
+    if not program and "CI" not in os.environ:
+        pytest.skip(f"apt-get install {request.param}")
+    assert program, f"no {request.param}"
+    folder = tmp_path_factory.mktemp(request.param)
+    proxied = Proxied(request.param, behind, folder)
+    with running_alone(proxied.command(program), folder / "log") as process, proxied.client() as client:
+
+        def answers() -> bool:
+            assert process.is_running(), (folder / "log").read_text()
+            try:
+                return client.get(f"{proxied.ingest}/healthz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for(answers, request.param)
+        yield proxied
+
+
 def test_visitors_have_their_own_addresses_and_cannot_choose_them(proxied: Proxied):
-    event = {"site_id": "addresses", "event_type": "pageview", "url": "https://shop.example/"}
+    site = f"addresses-{proxied.name}"
+    event = {"site_id": site, "event_type": "pageview", "url": "https://shop.example/"}
     for address, claimed in (("127.0.0.1", ""), ("127.0.0.2", ""), ("127.0.0.2", "203.0.113.7, 198.51.100.1")):
         with proxied.client(address) as client:
             headers = {"X-Forwarded-For": claimed} if claimed else {}
             assert client.post(f"{proxied.ingest}/event", json=event, headers=headers).status_code == 200
-    wait_for(lambda: proxied.visitors("addresses") == 2, "two visitors")
+    wait_for(lambda: proxied.visitors(site) == 2, "two visitors")
 
 
+@pytest.mark.parametrize("proxied", ["nginx"], indirect=True)  # the page shows it for nginx only
 def test_a_part_of_a_site_leads_to_ingestion(proxied: Proxied):
     with proxied.client() as client:
         script = client.get(f"{proxied.page}/stats/js/footfall.js")
@@ -153,12 +192,13 @@ def test_the_largest_batch_passes_and_a_larger_one_does_not(proxied: Proxied, si
 
 def test_an_export_is_streamed_to_its_end(proxied: Proxied):
     now = datetime.now(UTC).isoformat()
-    events = [{"site_id": "export", "event_type": "a", "timestamp": now, "event_id": f"{n}"} for n in range(3000)]
+    site = f"export-{proxied.name}"
+    events = [{"site_id": site, "event_type": "a", "timestamp": now, "event_id": f"{n}"} for n in range(3000)]
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
 
     def exported() -> int:
         with proxied.client() as client:
-            answer = client.get(f"{proxied.report}/export/events", params={"site_id": "export"}, headers=headers)
+            answer = client.get(f"{proxied.report}/export/events", params={"site_id": site}, headers=headers)
         assert answer.status_code == 200, answer.text
         return len(answer.text.splitlines())
 

@@ -1,4 +1,7 @@
-"""docs/migrating.md: each command of Footfall that it shows, on a running system."""
+"""Each command of Footfall that docs/migrating.md, docs/proxies.md, docs/troubleshooting.md, docs/sizing.md and
+docs/upgrading.md show, on a running system. Those of docs/backup.md run in tests/system/test_backup_of_a_system.py and
+tests/footfall/test_archive_command.py.
+"""
 
 import gzip
 import os
@@ -10,10 +13,13 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 
+from config.env_file import read_env_file
 from tests.analytics.imports.conftest import SAMPLES
 from tests.analytics.imports.test_plausible_export import zipped
 from tests.support.running_system import ROOT, System, own_environment, wait_for
+from tests.system.test_backup_of_a_system import commands_of
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 PYTHON = ".venv/bin/python -m footfall "
@@ -52,7 +58,7 @@ def prepare(folder: Path) -> None:
     (folder / "visits-1000.json").write_text((SAMPLES / "matomo.json").read_text().replace('"201"', '"203"'))
 
 
-def test_each_command_of_the_page_works(system: System, tmp_path: Path):
+def test_each_command_of_migrating_works(system: System, tmp_path: Path):
     prepare(tmp_path)
     lines = [line.strip() for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
     commands = [shlex.split(line.removeprefix(PYTHON), comments=True) for line in lines if line.startswith(PYTHON)]
@@ -107,3 +113,35 @@ def test_an_import_that_is_killed_continues_and_the_ledger_is_correct(system: Sy
     wait_for(lambda: totals(system, "killed") == [250, 250, 60_000, 60_000], "a report about all events", 90)
     audited = system.run_footfall("audit", "--site", "killed")
     assert audited.returncode == 0, audited.stdout
+
+
+@pytest.mark.parametrize("page", ["proxies.md", "troubleshooting.md", "sizing.md", "upgrading.md"])
+def test_each_command_of_other_pages_works(system: System, page: str):
+    shown = re.escape(PYTHON)
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    commands = {*re.findall(rf"`{shown}([^`]+)`", text), *re.findall(rf"(?m)^ *{shown}(.+)$", text)}
+    assert commands or page == "sizing.md"
+    for command in sorted(commands):
+        ran = system.run_footfall(*shlex.split(command))
+        assert ran.returncode == 0 or command == "doctor", (command, ran.stdout, ran.stderr)
+        assert "Traceback" not in ran.stderr
+
+
+def test_the_ledger_is_asked_as_troubleshooting_says(system: System):
+    event = {"site_id": "shop", "event_type": "pageview", "path": "/"}
+    assert httpx.post(f"{system.ingest}/event", json=event, timeout=30).status_code == 200
+    key = system.run_footfall("keys", "create", "ledger", "--scope", "stats:read").stdout.strip()
+    (line,) = (line for line in commands_of("troubleshooting.md") if "curl" in line)
+    program, option, header, url = shlex.split(line.replace("$FOOTFALL_KEY", key))
+    assert (program, option) == ("curl", "-H")
+    name, _, value = header.partition(": ")
+    answer = httpx.get(url.replace("http://localhost:3001", system.report), headers={name: value}, timeout=30)
+    assert answer.status_code == 200
+    assert {"waiting", "dropped", "dropped_later", "dead"} <= answer.json()["days"][-1].keys()
+
+
+def test_the_settings_behind_a_proxy_are_written_as_proxies_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    block, end, _ = "\n".join(commands_of("proxies.md")).partition("\nEND\n")
+    subprocess.run(["sh", "-e"], input=block + end, cwd=tmp_path, text=True, check=True)
+    monkeypatch.chdir(tmp_path)
+    assert read_env_file({}).values == {"TRUSTED_PROXIES": "1", "PUBLIC_URL": "https://reports.example"}
