@@ -87,11 +87,12 @@ class Backfill:
                 self._state.update_one(STATE, {"$set": {"done": True}})
         return found
 
-    def finish(self, past: Past) -> None:
-        """Note that this month is in a segment. Raises Unavailable."""
+    def finish(self, *past: Past) -> None:
+        """Note that these months are in segments. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):
             # A month that stays listed is built again.
-            self._months.with_options(write_concern=UNREPLICATED).delete_one(_key(past))
+            keys = {"_id": {"$in": [_key(each)["_id"] for each in past]}}
+            self._months.with_options(write_concern=UNREPLICATED).delete_many(keys)
             if self._months.find_one({}, {"_id": 1}) is None:
                 self._state.update_one(STATE, {"$set": {"done": True}})  # changes nothing if the months are not listed
 

@@ -8,10 +8,13 @@ program can have written, is read with replacement characters. Callers must hand
 from __future__ import annotations  # BsonColumns is imported late
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import bson
@@ -21,6 +24,7 @@ from bson import CodecOptions, DatetimeConversion, Decimal128
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from analytics.ahead import ahead
 from analytics.events.arrival import place_of
 from analytics.events.event import DESCRIBED, PAGEVIEW_TYPES
 from analytics.events.event_index import BY_TIME, EventIndex
@@ -44,6 +48,16 @@ RAW = pa.schema([
     *((name, pa.string()) for name in DESCRIBED),
 ])  # fmt: skip
 Events = TypeVar("Events", pa.RecordBatch, pa.Table)
+
+
+@dataclass(frozen=True, slots=True)
+class EventsOfSites:
+    """Events by site and time. `counts` has the number of each site's events, in the same order."""
+
+    events: pa.RecordBatch
+    counts: dict[str, int]
+
+
 # The values that identify an event of a site: occurred, visitor and tie.
 EventPlace = tuple[int, int | None, int]
 AS_STORED = PathRules()
@@ -83,6 +97,23 @@ class RawEvents(EventIndex):
         """
         return (with_pages(batch, paths) for batch in self._read(site_id, intervals))
 
+    def read_sites(self, site_ids: Sequence[str], interval: Interval, most_bytes: int) -> EventsOfSites:
+        """Return the events of the sites in this interval, with their pages as they are stored. Sites for which
+        `most_bytes` of documents have no room are left out, and so are those without events. Raises Unavailable.
+        """
+        replies, size, is_whole = [], 0, True
+        for raw, is_last in self._find({"$in": [*site_ids]}, interval, (*FIELDS, "site_id")):
+            replies.append(raw)
+            size += len(raw)
+            if size > most_bytes and not is_last:
+                is_whole = False
+                break
+        documents = _Documents(replies, self._options)
+        counts = documents.count_by_site()
+        if not is_whole:
+            counts.popitem()  # MongoDB may have more events of the last site
+        return EventsOfSites(documents.batch(0, sum(counts.values())), counts)
+
     def _read(self, site_id: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
         for interval in intervals:
             # A batch ends between two milliseconds, so that all ties are in one batch.
@@ -98,7 +129,7 @@ class RawEvents(EventIndex):
                 if len(waiting) > CROWDED:
                     yield from self._crowded(site_id, last)
                     waiting, crowded = b"", last
-                del found  # its 16 MB are not held while MongoDB sends more
+                del found  # its 16 MB are not held while more are decoded
             if waiting:
                 found = _Documents((waiting,), self._options)
                 yield found.batch(0, len(found.times))
@@ -131,8 +162,12 @@ class RawEvents(EventIndex):
         """Raises Unavailable if MongoDB does not answer within a second."""
         ping(self._events.database)
 
-    def _find(self, site_id: str, interval: Interval, fields: Sequence[str] = FIELDS) -> Iterator[tuple[bytes, bool]]:
-        """Yield documents in order of time, as many as MongoDB sends at once, and whether it certainly has no more."""
+    def _find(
+        self, site_id: str | dict[str, list[str]], interval: Interval, fields: Sequence[str] = FIELDS
+    ) -> Iterator[tuple[bytes, bool]]:
+        """Yield documents in order of their site and time, as many as MongoDB sends at once, and whether it certainly
+        has no more. `site_id`: a site, or a condition.
+        """
         when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
         with raising_unavailable("mongodb", PyMongoError):
             found = self._events.find_raw_batches(
@@ -142,9 +177,9 @@ class RawEvents(EventIndex):
                 batch_size=_AT_ONCE,
                 allow_disk_use=False,
             )
-            for raw in cast(Iterator[bytes], found):
-                if raw:
-                    yield raw, not found.alive
+            replies = ((raw, not found.alive) for raw in cast(Iterator[bytes], found) if raw)
+            for reply, is_last in replies:
+                yield from [(reply, True)] if is_last else ahead(chain([(reply, False)], replies))
 
 
 def with_pages(events: Events, paths: PathRules) -> Events:
@@ -177,6 +212,12 @@ class _Documents:
         except UnusualDocument:
             self.times = [int(document["timestamp"]) for document in self._decoded(0, len(self._starts) - 1)]
 
+    def count_by_site(self) -> dict[str, int]:
+        """Count the documents of each site, in their order. All of them must have a site_id."""
+        if self._columns is None:
+            return Counter(document["site_id"] for document in self._decoded(0, len(self._starts) - 1))
+        return self._columns.count_by_site()
+
     def batch(self, first: int, end: int) -> pa.RecordBatch:
         """Return the columns of the documents from `first` up to, but not including, `end`."""
         with suppress(self._unusual):
@@ -202,7 +243,9 @@ def _starts(raw: bytes, end: int) -> Iterator[int]:
 
 
 def columns_of(documents: Sequence[dict[str, Any]]) -> pa.RecordBatch:
-    """Return the columns of decoded documents. They must be in order of time, and hold all events of a millisecond."""
+    """Return the columns of decoded documents. They must be in order of time, or of their site and time, and hold all
+    events of a millisecond.
+    """
     return _batch(documents, _ties(documents))
 
 
@@ -229,7 +272,7 @@ def _ties(documents: Sequence[dict[str, Any]]) -> list[int]:
     """The place of each event among the events of its visitor and millisecond. `documents` must hold all events of a
     millisecond.
     """
-    times = [int(document["timestamp"]) for document in documents]
+    times = [(document.get("site_id"), int(document["timestamp"])) for document in documents]
     ties = [0] * len(times)
     row = 1
     while row < len(times):
