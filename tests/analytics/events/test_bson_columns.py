@@ -66,7 +66,7 @@ def documents(fields, odd):
 
 
 def columns(encoded, first=0):
-    starts = [sum(map(len, encoded[:n])) for n in range(len(encoded) + 1)]
+    starts = [sum(map(len, encoded[:n])) for n in range(len(encoded))]
     return BsonColumns(b"".join([*encoded, PADDING]), starts, OPTIONS).batch(first, len(encoded))
 
 
