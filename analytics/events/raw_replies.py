@@ -11,11 +11,13 @@ from struct import Struct
 from typing import Any
 
 import bson
+import pymongo
 from bson import CodecOptions, Int64
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
+from pymongo import _csot
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, PyMongoError
+from pymongo.errors import AutoReconnect, ExecutionTimeout, PyMongoError
 
 # The bytes of a value by its type, without the length that those in _SIZED begin with. https://bsonspec.org
 _SIZES = {1: 8, 2: 4, 3: 0, 4: 0, 5: 5, 7: 12, 8: 1, 9: 8, 10: 0, 16: 4, 17: 8, 18: 8, 19: 16}
@@ -54,7 +56,7 @@ def find_raw(database: Database[dict[str, Any]], find: Mapping[str, Any]) -> Ite
                 if not cursor:
                     return
                 more = {"getMore": Int64(cursor), "collection": find["find"], "batchSize": find["batchSize"]}
-                reply = _asked(database, more, session)
+                reply = _more(database, more, session)
         finally:
             if cursor:
                 with suppress(PyMongoError):
@@ -66,6 +68,14 @@ def _first(database: Database[dict[str, Any]], find: Mapping[str, Any], session:
         return _asked(database, find, session)
     except AutoReconnect:  # the driver asks a new primary once, but only for its own `find`
         return _asked(database, find, session)
+
+
+def _more(database: Database[dict[str, Any]], command: Mapping[str, Any], session: ClientSession) -> bytes:
+    left = _csot.remaining()
+    if left is not None and left <= 0:
+        raise ExecutionTimeout("the limit of pymongo.timeout is exceeded")
+    with pymongo.timeout(None):  # the driver would send maxTimeMS, which MongoDB refuses here
+        return _asked(database, command, session)
 
 
 def _asked(database: Database[dict[str, Any]], command: Mapping[str, Any], session: ClientSession) -> bytes:

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import pymongo
 import pytest
 from bson import CodecOptions
 from pymongo.database import Database
-from pymongo.errors import AutoReconnect, OperationFailure
+from pymongo.errors import AutoReconnect, ExecutionTimeout, OperationFailure
 
 from analytics.events import raw_replies
 from analytics.events.raw_replies import RawDocuments, document_at, find_raw
@@ -53,6 +54,15 @@ def test_a_reader_that_stops_leaves_no_cursor(stored: Database[dict[str, Any]]):
 def open_cursors(database: Database[dict[str, Any]]) -> int:
     steps = [{"$currentOp": {"idleCursors": True}}, {"$match": {"type": "idleCursor", "ns": f"{database.name}.things"}}]
     return len([*database.client["admin"].aggregate(steps)])
+
+
+def test_a_time_limit_holds_for_all_replies(stored: Database[dict[str, Any]]):
+    with pymongo.timeout(60):
+        assert len(decoded(find_raw(stored, find(5)))) == 3
+    replies = find_raw(stored, find(5))
+    next(replies)
+    with pymongo.timeout(1e-6), pytest.raises(ExecutionTimeout):
+        next(replies)
 
 
 def test_an_error_of_mongodb_is_raised(stored: Database[dict[str, Any]]):
