@@ -4,9 +4,11 @@ Inserts a month of events of one site, and of many small sites, into its own Mon
 processes: by days, the whole month at once, and the months of all small sites. Prints each rate beside its limit, with
 the CPU time of the building process, which other loads on the machine affect less than the rate. Then it asks for the
 visitors and visits of each day, first in a process that has built the last day just now, then in a new process without
-segments on its disk. Exits with 1 if the segments do not hold all events.
+segments on its disk. Last, hours of thousands of sites are due at once, and 1 % of the sites are busy. Exits with 1 if
+the segments do not hold all events.
 
-EVENTS (400000), SITES (300, with 200 events each) and SEED (1) in the environment change the run.
+EVENTS (400000), SITES (300, with 200 events each), DUE (10000 sites, with 5 events each, and 300 more if they are busy)
+and SEED (1) in the environment change the run.
 """
 
 import os
@@ -14,9 +16,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from bench import report_data
 from bench.ingestion import machine, print_table
@@ -26,7 +30,9 @@ from bench.reports import SMALL, SMALL_EVENTS, Rig, ask_cold, build_rest, in_new
 
 EVENTS, SEED = int(os.environ.get("EVENTS", "400000")), int(os.environ.get("SEED", "1"))
 SITES = int(os.environ.get("SITES", "300"))
-SITE = "large"
+DUE = int(os.environ.get("DUE", "10000"))
+BUSY, DUE_EVENTS = DUE // 100, DUE * 5 + DUE // 100 * 300
+SITE, DUE_SITE = "large", "due-{}"
 LIMITS = {"events/s": 150_000, "sites/s": 300, "first": 400, "cold": 1_000}  # the last two in ms
 
 
@@ -64,8 +70,22 @@ def bench(uri: str, folder: Path) -> tuple[dict[str, str], bool]:
         "the same in a process without segments on its disk": limited(ask(uri, folder), "cold"),
     }
     held = sum(segment.rows for segment in rig.ours.store.manifest(SITE).segments)
+    make_due(rig, folder)
+    took = in_new_process(measure, build_due, uri, folder)
+    rows[f"{DUE:,} sites that are due at once, {BUSY:,} of them busy"] = hourly(took)
     small = sum(each.rows for each in rig.ours.store.sizes() if each.site_id != SITE)
-    return rows, (held, small) == (EVENTS, SITES * SMALL_EVENTS)
+    return rows, (held, small) == (EVENTS, SITES * SMALL_EVENTS + DUE_EVENTS)
+
+
+def make_due(rig: Rig, folder: Path) -> None:
+    file = folder / "made-up.parquet"
+    for seed, events, sites in ((SEED + 5, DUE * 5, DUE), (SEED + 6, BUSY * 300, BUSY)):
+        report_data.make_up(file, seed, events, 20, sites)
+        report_data.load(rig.settings.mongodb_uri, file, seed, DUE_SITE)
+        places = pq.read_table(file, columns=["site", "occurred"]).to_pydict()
+        moments = [(DUE_SITE.format(site), ms) for site, ms in zip(*places.values(), strict=True)]
+        rig.ours.dirty.mark(moments, datetime.now(UTC) - timedelta(hours=2))
+        file.unlink()
 
 
 def measure(act: Callable[[str, Path], Any], uri: str, folder: Path) -> tuple[float, float]:
@@ -87,6 +107,12 @@ def build_days(uri: str, folder: Path) -> None:
         ours.builder.build(SITE, "day", day, from_raw=True)
 
 
+def build_due(uri: str, folder: Path) -> None:
+    builder = Rig(uri, folder).ours.builder
+    while builder.build_due():
+        pass
+
+
 def ask_after_build(uri: str, folder: Path) -> float:
     """Asks, builds the last day again, and asks again. Returns the seconds of the second answer."""
     rig, question = Rig(uri, folder), next(each for each in QUESTIONS if each.name == TIMESERIES)
@@ -106,6 +132,11 @@ def ask(uri: str, folder: Path) -> float:
 def rate(took: tuple[float, float], count: int, unit: str) -> str:
     seconds, cpu = took
     return f"{count / seconds:,.0f} {unit}, limit {LIMITS[unit]:,}; {cpu / count * 1e6:,.1f} µs of CPU each"
+
+
+def hourly(took: tuple[float, float]) -> str:
+    """They are due once an hour."""
+    return f"{took[0]:,.1f} s of 3,600; {took[0] / DUE * 1e3:,.2f} ms and {took[1] / DUE * 1e3:,.2f} ms of CPU each"
 
 
 def limited(seconds: float, which: str) -> str:

@@ -106,14 +106,14 @@ class Backfill:
             found = self._months.find_one(_key(site_id, month))
         return _read(found) if found else Past(site_id, month)
 
-    def finish(self, past: Past) -> None:
-        """Note that this month is in a segment, unless it was listed again since `past` was read. Raises
+    def finish(self, *past: Past) -> None:
+        """Note that these months are in segments, unless they were listed again since they were read. Raises
         Unavailable.
         """
         with raising_unavailable("mongodb", PyMongoError):
             # A month that stays listed is built again.
-            which = _key(past.site_id, past.month) | {"token": past.token}
-            self._months.with_options(write_concern=UNREPLICATED).delete_one(which)
+            which = {"$or": [_key(each.site_id, each.month) | {"token": each.token} for each in past]}
+            self._months.with_options(write_concern=UNREPLICATED).delete_many(which)
             if self._months.find_one({}, {"_id": 1}) is None:
                 self._state.update_one(STATE, {"$set": {"done": True}})  # changes nothing if the months are not listed
 

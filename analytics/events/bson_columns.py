@@ -25,27 +25,33 @@ from analytics.events.bson_fields import (
 )  # fmt: skip
 from analytics.events.columns import FIELDS, LARGEST_TIE, RAW, visitor_of
 from analytics.events.event import DESCRIBED, PAGEVIEW_TYPES
+from analytics.events.raw_replies import document_at
 
-_NAMES = ElementNames("_id", *FIELDS)
+_NAMES = ElementNames("_id", "site_id", *FIELDS)
 _OF_REVENUE = ElementNames("amount", "currency")
 _ESCAPES = np.frombuffer(b"$\\", np.uint8)  # the begin of names that analytics/events/stored_props.py may change
 _POWERS = 10 ** np.arange(19, dtype=np.int64)
 
 
 class BsonColumns:
-    """Documents as MongoDB sends them, by time. `padded` ends with PADDING. `starts` are the places of the documents,
-    and of the end of the last. `times` are the times of the events. Raises UnusualDocument.
+    """Documents as MongoDB sends them, by time, or by site and time if they have a site_id. `padded` ends with PADDING.
+    `starts` are the places of the documents. `times` are the times of the events. Raises UnusualDocument.
     """
 
     def __init__(self, padded: bytes, starts: Sequence[int], options: bson.CodecOptions[dict[str, Any]]) -> None:
         self._padded, self._options = padded, options
         self._starts = np.array(starts, np.int64)
         self._documents = BsonDocuments(padded)
-        self._values = self._documents.fields(self._starts[:-1], _NAMES)
+        self._values = self._documents.fields(self._starts, _NAMES)
         timestamps = self._values["timestamp"]
         if (timestamps.types != BsonType.DATE).any():
             raise UnusualDocument
         self.times: Integers = self._documents.longs[timestamps.places]
+        self._sites = self._documents.texts(self._values["site_id"]).dictionary_encode()
+
+    def count_by_site(self) -> dict[str, int]:
+        """Count the documents of each site, in their order. All of them must have a site_id."""
+        return dict(zip(self._sites.dictionary.to_pylist(), np.bincount(self._sites.indices).tolist(), strict=True))
 
     def batch(self, first: int, end: int) -> pa.RecordBatch:
         """Return the columns of the documents from `first` up to, but not including, `end`. Raises UnusualDocument."""
@@ -89,23 +95,26 @@ class BsonColumns:
         is_again = times[1:] == times[:-1]
         if not is_again.any():
             return ties
-        who = visitors.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        sites = self._sites.indices[first:end].fill_null(0).to_numpy(zero_copy_only=False)
+        who = visitors.indices.fill_null(-1).to_numpy(zero_copy_only=False) + sites * (len(visitors.dictionary) + 1)
         near = np.flatnonzero(np.append(is_again, False) | np.append(False, is_again))
         near = near[np.lexsort((who[near], times[near]))]
         is_tied = (times[near][1:] == times[near][:-1]) & (who[near][1:] == who[near][:-1])
         tied = near[np.append(is_tied, False) | np.append(False, is_tied)].tolist()
-        order = sorted(tied, key=lambda row: (times[row], who[row], place_of(self._decoded(first + row))))
+        order = sorted(
+            tied,
+            key=lambda row: (
+                times[row],
+                who[row],
+                place_of(document_at(self._padded, self._starts[first + row], self._options)),
+            ),
+        )
         tie, before = 0, None
         for row in order:
             group = times[row], who[row]
             tie = min(tie + 1, LARGEST_TIE) if group == before else 0
             ties[row], before = tie, group
         return ties
-
-    def _decoded(self, row: int) -> dict[str, object]:
-        raw = self._padded[self._starts[row] : self._starts[row + 1]]
-        found: dict[str, object] = bson.decode(raw, self._options)
-        return found
 
     def _names(self, values: FieldValues) -> pa.Array:
         names = self._documents.texts(values, or_empty=True)

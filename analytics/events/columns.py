@@ -9,23 +9,26 @@ from __future__ import annotations  # BsonColumns is imported late
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from decimal import Decimal
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import bson
 import pyarrow as pa
 import pyarrow.compute as pc
 from bson import CodecOptions, DatetimeConversion, Decimal128
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
+from analytics.ahead import ahead
 from analytics.events.arrival import place_of
 from analytics.events.event import DESCRIBED, PAGEVIEW_TYPES
 from analytics.events.event_index import BY_TIME, EventIndex
 from analytics.events.page_patterns import PathRules
+from analytics.events.raw_replies import NO_DOCUMENTS, RawDocuments, document_at, find_raw
 from analytics.events.stored_props import as_sent
 from analytics.interval import Interval, as_datetime
 from analytics.mongodb import ping
@@ -45,6 +48,16 @@ RAW = pa.schema([
     *((name, pa.string()) for name in DESCRIBED),
 ])  # fmt: skip
 Events = TypeVar("Events", pa.RecordBatch, pa.Table)
+
+
+@dataclass(frozen=True, slots=True)
+class EventsOfSites:
+    """Events by site and time. `counts` has the number of each site's events, in the same order."""
+
+    events: pa.RecordBatch
+    counts: dict[str, int]
+
+
 # The values that identify an event of a site: occurred, visitor and tie.
 EventPlace = tuple[int, int | None, int]
 AS_STORED = PathRules()
@@ -85,23 +98,40 @@ class RawEvents(EventIndex):
         """
         return (with_pages(batch, paths) for batch in self._read(site_id, intervals))
 
+    def read_sites(self, site_ids: Sequence[str], interval: Interval, most_bytes: int) -> EventsOfSites:
+        """Return the events of the sites in this interval, with their pages as they are stored. Sites for which
+        `most_bytes` of documents have no room are left out, and so are those without events. Raises Unavailable.
+        """
+        replies, size, is_whole = [], 0, True
+        for reply in self._find({"$in": [*site_ids]}, interval, (*FIELDS, "site_id")):
+            replies.append(reply)
+            size += len(reply.raw)
+            if size > most_bytes and not reply.is_last:
+                is_whole = False
+                break
+        documents = _Documents(replies, self._options)
+        counts = documents.count_by_site()
+        if not is_whole:
+            counts.popitem()  # MongoDB may have more events of the last site
+        return EventsOfSites(documents.batch(0, sum(counts.values())), counts)
+
     def _read(self, site_id: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
         for interval in intervals:
             # A batch ends between two milliseconds, so that all ties are in one batch.
-            waiting, crowded = b"", None
-            for raw, is_last in self._find(site_id, interval):
-                found = _Documents((waiting, raw), self._options)
+            waiting, crowded = NO_DOCUMENTS, None
+            for reply in self._find(site_id, interval):
+                found = _Documents((waiting, reply), self._options)
                 first = 0 if crowded is None else bisect_right(found.times, crowded)
                 last = int(found.times[-1])
-                whole = len(found.times) if is_last else bisect_left(found.times, last)
+                whole = len(found.times) if reply.is_last else bisect_left(found.times, last)
                 if whole > first:
                     yield found.batch(first, whole)
                 waiting = found.after(max(first, whole))
-                if len(waiting) > CROWDED:
+                if len(waiting.raw) > CROWDED:
                     yield from self._crowded(site_id, last)
-                    waiting, crowded = b"", last
-                del found  # its 16 MB are not held while MongoDB sends more
-            if waiting:
+                    waiting, crowded = NO_DOCUMENTS, last
+                del found, reply  # its 16 MB are not held while more are decoded
+            if waiting.starts:
                 found = _Documents((waiting,), self._options)
                 yield found.batch(0, len(found.times))
 
@@ -111,10 +141,10 @@ class RawEvents(EventIndex):
         """
         moment = Interval(ms, ms + 1)
         small = self._find(site_id, moment, _OF_TIES)
-        documents = [x for raw, _ in small for x in bson.decode_all(raw, self._options)]
+        documents = [x for reply in small for x in _Documents((reply,), self._options).decoded()]
         ties = {place_of(document): tie for document, tie in zip(documents, _ties(documents), strict=True)}
-        for raw, _ in self._find(site_id, moment):
-            some = bson.decode_all(raw, self._options)
+        for reply in self._find(site_id, moment):
+            some = _Documents((reply,), self._options).decoded()
             yield _batch(some, [ties.get(place_of(document), LARGEST_TIE) for document in some])
 
     def ids_at(self, site_id: str, places: Collection[EventPlace]) -> list[Any]:
@@ -136,20 +166,22 @@ class RawEvents(EventIndex):
         """Raises Unavailable if MongoDB does not answer within a second."""
         ping(self._events.database)
 
-    def _find(self, site_id: str, interval: Interval, fields: Sequence[str] = FIELDS) -> Iterator[tuple[bytes, bool]]:
-        """Yield documents in order of time, as many as MongoDB sends at once, and whether it certainly has no more."""
+    def _find(
+        self, site_id: str | dict[str, list[str]], interval: Interval, fields: Sequence[str] = FIELDS
+    ) -> Iterator[RawDocuments]:
+        """Yield documents in order of their site and time, as many as MongoDB sends at once. `site_id`: a site, or a
+        condition.
+        """
         when = {"$gte": as_datetime(interval.start), "$lt": as_datetime(interval.end)}
         with raising_unavailable("mongodb", PyMongoError):
-            found = self._events.find_raw_batches(
-                {"site_id": site_id, "timestamp": when},
-                dict.fromkeys(fields, 1),
-                sort=BY_TIME,
-                batch_size=_AT_ONCE,
-                allow_disk_use=False,
-            )
-            for raw in cast(Iterator[bytes], found):
-                if raw:
-                    yield raw, not found.alive
+            command = {
+                "find": self._events.name, "filter": {"site_id": site_id, "timestamp": when},
+                "projection": dict.fromkeys(fields, 1), "sort": dict(BY_TIME), "batchSize": _AT_ONCE,
+                "allowDiskUse": False,
+            }  # fmt: skip
+            replies = find_raw(self._events.database, command)
+            for reply in replies:
+                yield from [reply] if reply.is_last else ahead(chain([reply], replies))
 
 
 def with_pages(events: Events, paths: PathRules) -> Events:
@@ -166,13 +198,15 @@ def with_pages(events: Events, paths: PathRules) -> Events:
 class _Documents:
     """Documents as MongoDB sends them, by time. `times` are their times in milliseconds."""
 
-    def __init__(self, raw: Iterable[bytes], options: CodecOptions[dict[str, Any]]) -> None:
+    def __init__(self, parts: Sequence[RawDocuments], options: CodecOptions[dict[str, Any]]) -> None:
         # numpy takes 16 MB, and only a process that reads events needs it
         from analytics.events.bson_columns import BsonColumns  # noqa: PLC0415
         from analytics.events.bson_fields import PADDING, UnusualDocument  # noqa: PLC0415
 
-        self._padded, self._options = b"".join((*raw, PADDING)), options
-        self._starts = [*_starts(self._padded, len(self._padded) - len(PADDING))]
+        self._padded, self._options = b"".join((*(part.raw for part in parts), PADDING)), options
+        self._end = len(self._padded) - len(PADDING)
+        places = accumulate((len(part.raw) for part in parts), initial=0)
+        self._starts = [place + start for place, part in zip(places, parts, strict=False) for start in part.starts]
         self._unusual = UnusualDocument
         self._columns: BsonColumns | None = None
         self.times: Any
@@ -180,34 +214,36 @@ class _Documents:
             self._columns = BsonColumns(self._padded, self._starts, options)
             self.times = self._columns.times
         except UnusualDocument:
-            self.times = [int(document["timestamp"]) for document in self._decoded(0, len(self._starts) - 1)]
+            self.times = [int(document["timestamp"]) for document in self.decoded()]
+
+    def count_by_site(self) -> dict[str, int]:
+        """Count the documents of each site, in their order. All of them must have a site_id."""
+        if self._columns is None:
+            return Counter(document["site_id"] for document in self.decoded())
+        return self._columns.count_by_site()
 
     def batch(self, first: int, end: int) -> pa.RecordBatch:
         """Return the columns of the documents from `first` up to, but not including, `end`."""
         with suppress(self._unusual):
             if self._columns is not None:
                 return self._columns.batch(first, end)
-        return columns_of(self._decoded(first, end))
+        return columns_of(self.decoded(first, end))
 
-    def after(self, first: int) -> bytes:
+    def after(self, first: int) -> RawDocuments:
         """Return the documents from `first` on."""
-        return self._padded[self._starts[first] : self._starts[-1]]
+        if first == len(self._starts):
+            return NO_DOCUMENTS
+        begin = self._starts[first]
+        return RawDocuments(self._padded[begin : self._end], [start - begin for start in self._starts[first:]])
 
-    def _decoded(self, first: int, end: int) -> list[dict[str, Any]]:
-        return bson.decode_all(self._padded[self._starts[first] : self._starts[end]], self._options)
-
-
-def _starts(raw: bytes, end: int) -> Iterator[int]:
-    """Yield the places of the documents, and of the end of the last."""
-    start = 0
-    while start < end:
-        yield start
-        start += int.from_bytes(raw[start : start + 4], "little")
-    yield end
+    def decoded(self, first: int = 0, end: int | None = None) -> list[dict[str, Any]]:
+        return [document_at(self._padded, start, self._options) for start in self._starts[first:end]]
 
 
 def columns_of(documents: Sequence[dict[str, Any]]) -> pa.RecordBatch:
-    """Return the columns of decoded documents. They must be in order of time, and hold all events of a millisecond."""
+    """Return the columns of decoded documents. They must be in order of time, or of their site and time, and hold all
+    events of a millisecond.
+    """
     return _batch(documents, _ties(documents))
 
 
@@ -239,7 +275,7 @@ def _ties(documents: Sequence[dict[str, Any]]) -> list[int]:
     """The place of each event among the events of its visitor and millisecond. `documents` must hold all events of a
     millisecond.
     """
-    times = [int(document["timestamp"]) for document in documents]
+    times = [(document.get("site_id"), int(document["timestamp"])) for document in documents]
     ties = [0] * len(times)
     row = 1
     while row < len(times):

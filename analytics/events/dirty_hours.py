@@ -11,7 +11,7 @@ Callers must handle Unavailable.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -92,19 +92,30 @@ class DirtyHours:
 
     def of_site(self, site_id: str, interval: Interval | None = None) -> list[DirtyHour]:
         """Return the site's dirty hours within the interval, or all of them, in order of time. Raises Unavailable."""
-        which: dict[str, Any] = {"site_id": site_id}
+        return self.all_of([site_id], interval)
+
+    def all_of(self, site_ids: Sequence[str], interval: Interval | None = None) -> list[DirtyHour]:
+        """Return the dirty hours of several sites, as `of_site` does, in order of time. Raises Unavailable."""
+        which: dict[str, Any] = {"site_id": {"$in": [*site_ids]}}
         if interval is not None:
             first = as_datetime(max(interval.start, 0) // HOUR * HOUR)
             which["hour"] = {"$gte": first, "$lt": as_datetime(max(interval.end, 0))}
         with raising_unavailable("mongodb", PyMongoError):
             return [_read(document) for document in self._hours.find(which).sort("hour", 1)]
 
-    def sites_due(self, due: Due, limit: int = 1_000) -> list[str]:
-        """Return the sites with a due hour, the longest waiting first. Raises Unavailable."""
-        steps = [{"$match": due.as_filter()}, {"$group": {"_id": "$site_id", "since": {"$min": "$since"}}}]
+    def sites_due(self, due: Due, limit: int = 1_000) -> dict[str, int]:
+        """Return the sites with a due hour, the longest waiting first, and the start of the first due hour of each, in
+        milliseconds. Raises Unavailable.
+        """
+        first = {"_id": "$site_id", "since": {"$min": "$since"}, "hour": {"$min": "$hour"}}
+        steps: list[dict[str, Any]] = [
+            {"$match": due.as_filter()},
+            {"$group": first},
+            {"$sort": {"since": 1}},
+            {"$limit": limit},
+        ]
         with raising_unavailable("mongodb", PyMongoError):
-            rows = self._hours.aggregate([*steps, {"$sort": {"since": 1}}, {"$limit": limit}])
-            return [row["_id"] for row in rows]
+            return {row["_id"]: as_ms(row["hour"]) for row in self._hours.aggregate(steps)}
 
     def is_any_due(self, due: Due) -> bool:
         """Whether any hour is due. It reads one document, no matter how many hours wait. Raises Unavailable."""
@@ -125,7 +136,7 @@ class DirtyHours:
 
     def waiting(self, due: Due | None = None) -> Waiting:
         """Count the due hours of all sites, or all their dirty hours if `due` is None. Raises Unavailable."""
-        steps = [{"$match": due.as_filter() if due else {}}]
+        steps: list[dict[str, Any]] = [{"$match": due.as_filter() if due else {}}]
         each = {"_id": None, "hours": {"$sum": 1}, "since": {"$min": "$since"}}
         with raising_unavailable("mongodb", PyMongoError):
             rows = list(self._hours.aggregate([*steps, {"$group": each}]))

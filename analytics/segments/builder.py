@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
+from itertools import groupby
 from pathlib import Path
 
 import duckdb
@@ -26,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import structlog
 
+from analytics.batched import batched
 from analytics.events.backfill import Backfill, Past
 from analytics.events.columns import RawEvents
 from analytics.events.dirty_hours import DirtyHours
@@ -43,9 +45,10 @@ from analytics.interval import (
 )
 from analytics.segments.derivation import derive, gathered
 from analytics.segments.due import SETTLED, due_at
-from analytics.segments.segment_rows import write_segment
+from analytics.segments.segment_rows import LARGE_ROW_GROUP, MANY_ROWS, ROW_GROUP, LongVisits, write_segment
+from analytics.segments.small_sites import SITES_AT_ONCE, SmallSites
 from analytics.segments.snapshot import SegmentSource, SiteSnapshot, seam_rows, source_of
-from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore
+from analytics.segments.store import Content, Manifest, Segment, SegmentLost, SegmentStore, in_order
 from analytics.segments.visit_sql import EARLIER, FORMAT, OF_DAYS, VISIT_ROW_COLUMNS, WIDE_FORMAT, WRITTEN
 from analytics.segments.wide_props import WideProps
 from analytics.sites.site import Site
@@ -53,13 +56,7 @@ from analytics.sql import Sql
 
 log = structlog.get_logger()
 
-# Rows of a row group, which one thread reads: DuckDB's default, and twice as many in large files. At ten million
-# events, the larger row group took 107 ms instead of 133 ms for all time and 136 ms instead of 166 ms for filtered
-# pages, and made the file 4 % smaller. Half as many rows were slower.
-_ROW_GROUP, LARGE_ROW_GROUP = 122_880, 245_760
 _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
-# rows sorted at once, in 600 MB; ten million rows did not fit into the default memory limit of 1 GB
-MANY_ROWS = 1_000_000
 SMALL = 50_000  # events; a segment up to this size is rebuilt within a second and needs no finer segments
 FEW_EVENTS = 5_000  # read again in 40 ms; DuckDB takes longer to plan the statements that join them with a segment
 FEW_BETWEEN = 300  # events; they are read faster than another interval
@@ -71,7 +68,7 @@ TURN = timedelta(seconds=5)  # for one site; otherwise a site with months to bui
 @dataclass(frozen=True)
 class Builder:
     """Builds the segments of all sites. `connect` makes a DuckDB connection with limits, for a segment that is joined
-    from others or does not fit into memory; the builder closes it after the segment. All segments of one call share a
+    from others or has very long visits; the builder closes it after the segment. All segments of one call share a
     DuckDB, because a new one takes 15 ms. `count_built` is called with the grain of each segment.
     """
 
@@ -88,8 +85,7 @@ class Builder:
         Returns how many segments were built. Raises Unavailable.
         """
         with self._sharing() as one:
-            built = one._build_sites(self.dirty.sites_due(due_at(self.now())), until)
-            return built + one._build_backfill(until)
+            return one._build_hours(until) + one._build_backfill(until)
 
     @contextmanager
     def _sharing(self) -> Iterator[Builder]:
@@ -100,14 +96,49 @@ class Builder:
             shared = cache(lambda: opened.enter_context(self.connect()))
             yield replace(self, connect=lambda: shared().cursor())
 
+    def _build_hours(self, until: datetime | None) -> int:
+        months: defaultdict[Interval, list[str]] = defaultdict(list)
+        for site_id, hour in self.dirty.sites_due(due_at(self.now())).items():
+            months[interval_of("month", hour)].append(site_id)
+        built = 0
+        for month, site_ids in months.items():
+            for some in batched(site_ids, SITES_AT_ONCE):
+                if until is not None and self.now() >= until:
+                    return built
+                together = self._build_together(some, month, FEW_EVENTS)
+                left = (site_id for site_id in some if site_id not in together)
+                built += len(together) + self._build_sites(left, until)
+        return built
+
     def _build_backfill(self, until: datetime | None) -> int:
         """Build months of the backfill. It builds at least one, because the months might otherwise never be built."""
         built = 0
-        for past in self.backfill.all_left():
-            with self._edge(past.site_id):
-                built += _rebuild_month(self, past)
+        for done in self._backfilled():
+            built += done
             if until is not None and self.now() >= until:
                 break
+        return built
+
+    def _backfilled(self) -> Iterator[int]:
+        """Build the months of the backfill, and yield for each step how many it built."""
+        for month, months in groupby(self.backfill.all_left(), lambda past: past.month):
+            for some in batched(months, SITES_AT_ONCE):
+                if together := self._build_together([past.site_id for past in some], month, SMALL):
+                    self.backfill.finish(*(past for past in some if past.site_id in together))
+                    yield len(together)
+                yield from (self._build_past(past) for past in some if past.site_id not in together)
+
+    def _build_past(self, past: Past) -> bool:
+        with self._edge(past.site_id):
+            return _rebuild_month(self, past)
+        return False
+
+    def _build_together(self, site_ids: Sequence[str], month: Interval, most_held: int) -> set[str]:
+        """Build the month of those sites that have few events. `most_held`: the most that are in segments."""
+        small = SmallSites(self.segments, self.dirty, self.raw, self.now)
+        built = small.build(site_ids, month, most_held, SMALL)
+        for _ in built:
+            self.count_built("month")
         return built
 
     @contextmanager
@@ -160,25 +191,16 @@ class Builder:
         fresh = [interval] if from_raw else joined(slots)
         covered = [s for s in manifest.segments if s.interval.within(interval) and _no_coarser(s.grain, grain)]
         with self.segments.workplace.folder() as folder:
-            wide = WideProps(folder)
             sources = self._sources(manifest, interval, fresh, folder)
-            events = gathered(folder, wide.aside(self._read(manifest, fresh, interval)))
-            file = folder / "segment.parquet"
-            if not sources and isinstance(events, pa.Table):
-                content = write_segment(events, interval, file, _ROW_GROUP)
-            else:
-                content = self._write_joined(sources, events, interval, file)
-            if wide.is_some:
-                file = wide.restore(file)
-            made = WIDE_FORMAT if wide.is_some else FORMAT
-            new = [self.segments.keep(file, manifest, grain, interval, content, form=made)] if content.rows else []
+            read = partial(self._read, manifest, fresh, interval)
+            file, content, form = self._write(sources, read, interval, folder)
+            new = [self.segments.keep(file, manifest, grain, interval, content, form=form)] if content.rows else []
         if not new and any(s.interval.overlaps(interval) and s not in covered for s in manifest.segments):
             # No event is left in the interval, but a coarser segment still shows its old events. Build the coarser
             # segment instead.
             return self._build_coarser(site_id, grain, interval)
         kept = [s for s in manifest.segments if s not in covered]
-        segments = sorted([*kept, *new], key=lambda s: (s.start, s.end))
-        if not self.segments.replace(manifest, segments, self.now()):
+        if not self.segments.replace(manifest, in_order([*kept, *new]), self.now()):
             return False
         self.count_built(grain)
         self.dirty.clear(dirty)
@@ -207,6 +229,27 @@ class Builder:
         for run in runs:
             for batch in self.raw.read(manifest.site_id, [Interval(run[0].start, run[-1].end)], manifest.paths):
                 yield batch if len(run) == 1 else batch.filter(_are_within(batch["occurred"], run))
+
+    def _write(
+        self,
+        sources: Sequence[SegmentSource],
+        read: Callable[[], Iterator[pa.RecordBatch]],
+        interval: Interval,
+        folder: Path,
+        *,
+        by_duckdb: bool = False,
+    ) -> tuple[Path, Content, int]:
+        """Write the segment into the folder. Returns its file, content and format."""
+        wide, file = WideProps(folder), folder / "segment.parquet"
+        events = wide.aside(read())
+        if sources or by_duckdb:
+            content = self._write_joined(sources, gathered(folder, events), interval, file)
+        else:
+            try:
+                content = write_segment(events, interval, file)
+            except LongVisits:  # DuckDB writes to disk what does not fit into memory
+                return self._write(sources, read, interval, folder, by_duckdb=True)
+        return (wide.restore(file), content, WIDE_FORMAT) if wide.is_some else (file, content, FORMAT)
 
     def _write_joined(
         self, sources: Sequence[SegmentSource], events: pa.Table | Path, interval: Interval, file: Path
@@ -287,7 +330,7 @@ def write(
     connection: duckdb.DuckDBPyConnection, snapshot: SiteSnapshot, interval: Interval, rows: int, file: Path
 ) -> Content:
     """Write a segment's file from the snapshot's rows in the interval. `rows` is their approximate number. Many rows
-    are sorted one day at a time, because all of them would not fit into memory.
+    are sorted one day at a time: a million take 600 MB, and ten million do not fit into the default limit of 1 GB.
     """
     days = [interval]
     if rows > MANY_ROWS and interval.end - interval.start > DAY:
@@ -297,7 +340,7 @@ def write(
     for day, part in zip(days, parts, strict=True):
         found = snapshot.rows(day, VISIT_ROW_COLUMNS)
         connection.execute(
-            f"COPY (WITH found AS ({found.text}) {WRITTEN}) TO '{part}' {_AS_PARQUET.format(_ROW_GROUP)}",
+            f"COPY (WITH found AS ({found.text}) {WRITTEN}) TO '{part}' {_AS_PARQUET.format(ROW_GROUP)}",
             (*found.values, interval.start, interval.end),
         )
         if part is not file:

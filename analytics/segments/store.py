@@ -18,20 +18,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from uuid import UUID
 
 import structlog
-from bson import ObjectId
+from bson import Int64, ObjectId
 from cachetools import TTLCache
 from gridfs import GridFSBucket
 from gridfs.errors import CorruptGridFile, NoFile
+from pymongo import UpdateOne
+from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from analytics.events.columns import AS_STORED
 from analytics.events.event import new_id
@@ -46,6 +48,7 @@ from analytics.unavailable import Unavailable, raising_unavailable
 log = structlog.get_logger()
 
 _CHUNK = 8 * 1024 * 1024  # bytes; a MongoDB document holds less than 16 MB
+_DUPLICATE = 11000  # MongoDB's code of a duplicate key
 _AT_ONCE = 4  # files that a process fetches at the same time, each with a chunk or two in memory
 KEPT_AFTER = timedelta(minutes=10)  # for files of replaced segments; longer than any query may take
 # for a file that no manifest ever named: its builder has died by now, or will never name it
@@ -115,6 +118,10 @@ class Segment:
         return _made(self.version)
 
 
+def in_order(segments: Iterable[Segment]) -> list[Segment]:
+    return sorted(segments, key=lambda segment: (segment.start, segment.end))
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """A site's segments. `paths`: the rules by which pages of stored events are read."""
@@ -154,11 +161,17 @@ class SegmentStore:
         self._room = 0  # bytes that this process may add before it counts the copies again
         self._verified: TTLCache[str, tuple[int, int, int]] = TTLCache(MOST_VERIFIED, VERIFIED_FOR)
         self._lock = threading.Lock()  # guards `_verified`
+        self._indexed = False
 
     def manifest(self, site_id: str) -> Manifest:
         with raising_unavailable("mongodb", PyMongoError):
             found = self._manifests.find_one({"_id": site_id})
         return _read(site_id, found)
+
+    def manifests(self, site_ids: Sequence[str]) -> list[Manifest]:
+        """Return the manifests of those sites that have one. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError):
+            return [_read(found["_id"], found) for found in self._manifests.find({"_id": {"$in": [*site_ids]}})]
 
     def sites(self) -> Iterator[str]:
         with raising_unavailable("mongodb", PyMongoError):
@@ -194,15 +207,9 @@ class SegmentStore:
         """Set the site's segments. `now` is noted as the time at which segments left the manifest. Returns False if
         another process changed the manifest after `before` was read. Raises Unavailable.
         """
-        versions = {segment.version for segment in segments}
-        left = [{"version": s.version, "at": now} for s in before.segments if s.version not in versions]
-        change: dict[str, Any] = {
-            "$set": {"segments": [asdict(s) for s in segments], "generation": before.generation + 1},
-            "$push": {"left": {"$each": left}},
-        }
+        which, change = _replacement(before, segments, now)
         with raising_unavailable("mongodb", PyMongoError):
             try:
-                which = {"_id": before.site_id, "generation": before.generation}
                 done = self._manifests.update_one(which, change, upsert=before.generation == 0)
             except DuplicateKeyError:
                 return False
@@ -213,6 +220,18 @@ class SegmentStore:
         Unavailable.
         """
         return self.manifest(site.site_id).paths not in (AS_STORED, site.rules_for_paths())
+
+    def replace_all(self, changes: Sequence[tuple[Manifest, Sequence[Segment]]], now: datetime) -> set[str]:
+        """Set the segments of several sites, as `replace` does, and return the sites that have them. Each site must get
+        a new segment. Raises Unavailable.
+        """
+        writes = [UpdateOne(*_replacement(*change, now), upsert=change[0].generation == 0) for change in changes]
+        with raising_unavailable("mongodb", PyMongoError):
+            done = _written(self._manifests, writes)
+        if done["nMatched"] + done["nUpserted"] == len(writes):
+            return {before.site_id for before, _ in changes}
+        now_there = {each.site_id: {*each.segments} for each in self.manifests([x.site_id for x, _ in changes])}
+        return {x.site_id for x, segments in changes if now_there.get(x.site_id, set()).issuperset(segments)}
 
     def set_paths(self, site_id: str, paths: PathRules) -> None:
         """Set the rules by which pages are read. Builders that read the manifest before cannot replace it. Raises
@@ -228,31 +247,38 @@ class SegmentStore:
         work; `replace` makes two builders safe. The lease is renewed while the block runs, so a builder that dies
         blocks its site for a minute. So does a builder that fails, because it may fail again. Raises Unavailable.
         """
+        with self.leases([site_id], now) as ours:
+            yield bool(ours)
+
+    @contextmanager
+    def leases(self, site_ids: Sequence[str], now: Callable[[], datetime]) -> Iterator[list[str]]:
+        """Yield the sites whose segments this process may build while the block runs. See `lease`."""
         token, done = ObjectId(), threading.Event()
-        which = {"_id": site_id, "leased_until": {"$not": {"$gt": now()}}}
         change = {"$set": {"leased_until": now() + LEASE, "lease": token}, "$setOnInsert": {"generation": 0}}
+        free = {"leased_until": {"$not": {"$gt": now()}}}
         with raising_unavailable("mongodb", PyMongoError):
-            try:
-                self._leases.update_one(which, change, upsert=True)
-            except DuplicateKeyError:
-                yield False
-                return
-        ours = {"_id": site_id, "lease": token}
+            writes = [UpdateOne({"_id": site_id} | free, change, upsert=True) for site_id in site_ids]
+            leased = {error["index"] for error in _written(self._leases, writes)["writeErrors"]}
+        sites = [site_id for number, site_id in enumerate(site_ids) if number not in leased]
+        if not sites:
+            yield []
+            return
+        ours = {"_id": {"$in": sites}, "lease": token}
 
         def renew() -> None:
             while not done.wait(RENEWED):
                 with suppress(Unavailable), raising_unavailable("mongodb", PyMongoError):
-                    self._leases.update_one(ours, {"$set": {"leased_until": now() + LEASE}})
+                    self._leases.update_many(ours, {"$set": {"leased_until": now() + LEASE}})
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
         thread.start()
         try:
-            yield True
+            yield sites
         finally:
             done.set()
             thread.join()
         with raising_unavailable("mongodb", PyMongoError):
-            self._leases.update_one(ours, {"$unset": {"lease": "", "leased_until": ""}})
+            self._leases.update_many(ours, {"$unset": {"lease": "", "leased_until": ""}})
 
     @cached_property
     def workplace(self) -> Workplace:
@@ -277,9 +303,38 @@ class SegmentStore:
         with raising_unavailable("mongodb", PyMongoError), file.open("rb") as source:
             self._bucket.upload_from_stream_with_id(version, version, source, metadata=metadata)
         self._put(file, version)
-        return Segment(
-            grain, interval.start, interval.end, version, size, digest, content.rows, content.first, content.last, form
-        )
+        return _segment(grain, interval, content, version=version, size=size, digest=digest, form=form)
+
+    def keep_all(
+        self, files: Sequence[tuple[Manifest, bytes, Content]], grain: SegmentGrain, interval: Interval
+    ) -> list[Segment]:
+        """Put the small Parquet files of several sites into MongoDB and into this node's copies, as `keep` does. Each
+        holds the same interval. Raises Unavailable.
+        """
+        segments, chunks, entries = [], [], []
+        for manifest, file, content in files:
+            version, digest, made_at = new_id().hex, sha256(file).hexdigest(), datetime.now(UTC)
+            segment = _segment(grain, interval, content, version=version, size=len(file), digest=digest, form=FORMAT)
+            pieces = [file[start : start + _CHUNK] for start in range(0, len(file), _CHUNK)]
+            chunks += [{"files_id": version, "n": n, "data": piece} for n, piece in enumerate(pieces)]
+            metadata = {"site_id": manifest.site_id, "generation": manifest.generation}
+            entry = {"_id": version, "filename": version, "length": Int64(len(file)), "chunkSize": _CHUNK}
+            entries.append(entry | {"uploadDate": made_at, "metadata": metadata})
+            segments.append(segment)
+        with raising_unavailable("mongodb", PyMongoError):
+            self._make_index()
+            self._chunks.insert_many(chunks, ordered=False)
+            self._files.insert_many(entries, ordered=False)
+        for segment, (_, file, _) in zip(segments, files, strict=True):
+            self._path(segment.version).write_bytes(file)
+        self._take_room(sum(segment.size for segment in segments))
+        return segments
+
+    def _make_index(self) -> None:
+        """Make the index that GridFS makes when it writes its first file."""
+        if not self._indexed:
+            self._chunks.create_index([("files_id", 1), ("n", 1)], unique=True)
+            self._indexed = True
 
     def fetch(self, segment: Segment) -> Path:
         """Return the path of the segment's file on this disk. The file is fetched if it is missing or differs from what
@@ -311,7 +366,9 @@ class SegmentStore:
         return False
 
     def _fetch(self, segment: Segment) -> None:
-        """Fetch a copy. It is not synced: after a power failure, a process compares its digest before it is read."""
+        """Fetch a copy. Copies are not synced: after a power failure, a process compares their digest before they are
+        read.
+        """
         part, path = self.workplace.unused(".part"), self._path(segment.version)
         try:
             if self._download(segment.version, part) != segment.digest:
@@ -364,11 +421,12 @@ class SegmentStore:
         return target.digest.hexdigest()
 
     def _put(self, file: Path, version: str) -> None:
-        with file.open("rb") as written:
-            os.fsync(written.fileno())  # sync before the rename, because processes trust every copy that has its name
         os.utime(file)
-        self._room -= file.stat().st_size
+        self._take_room(file.stat().st_size)
         file.replace(self._path(version))
+
+    def _take_room(self, size: int) -> None:
+        self._room -= size
         if self._room <= 0:
             self.make_room()
             self._room = self._most_bytes // 100
@@ -483,6 +541,34 @@ def _digest(file: Path) -> str:
 def _made(version: str) -> datetime:
     """When the version was made. A version is a UUIDv7, which begins with its time."""
     return as_datetime(UUID(version).int >> 80)
+
+
+def _segment(
+    grain: SegmentGrain, interval: Interval, content: Content, *, version: str, size: int, digest: str, form: int
+) -> Segment:
+    return Segment(
+        grain, interval.start, interval.end, version, size, digest, content.rows, content.first, content.last, form
+    )
+
+
+def _replacement(before: Manifest, segments: Sequence[Segment], now: datetime) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return which manifest is replaced, and the change."""
+    versions = {segment.version for segment in segments}
+    left = [{"version": s.version, "at": now} for s in before.segments if s.version not in versions]
+    fields = {"segments": [asdict(s) for s in segments], "generation": before.generation + 1}
+    which = {"_id": before.site_id, "generation": before.generation}
+    return which, {"$set": fields, "$push": {"left": {"$each": left}}}
+
+
+def _written(collection: Collection[dict[str, Any]], writes: Sequence[UpdateOne]) -> dict[str, Any]:
+    """Write, and return MongoDB's result. `writeErrors` are upserts of documents that exist and do not match."""
+    try:
+        return collection.bulk_write(writes, ordered=False).bulk_api_result
+    except BulkWriteError as error:
+        result = cast(dict[str, Any], error.details)
+        if result["writeConcernErrors"] or any(each["code"] != _DUPLICATE for each in result["writeErrors"]):
+            raise
+        return result
 
 
 def _read(site_id: str, document: dict[str, Any] | None) -> Manifest:

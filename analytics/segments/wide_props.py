@@ -40,7 +40,7 @@ class WideProps:
         place = RAW.get_field_index("props")
         for batch in batches:
             props = batch.column(place)
-            if props.nbytes > LARGE * batch.num_rows:
+            if is_wide(props):
                 yield batch.set_column(place, RAW.field(place), self._put(props))
             else:
                 yield batch
@@ -69,6 +69,11 @@ class WideProps:
                 writer.write_table(piece)
                 mapped.madvise(mmap.MADV_DONTNEED)  # otherwise the whole file stays in this process's memory
         return target
+
+
+def is_wide(props: pa.Array) -> bool:
+    """Whether the properties of these events are large."""
+    return bool(props.nbytes > LARGE * len(props))
 
 
 def _pieces(narrow: Iterable[pa.RecordBatch], kept: list[pa.Array], mark: str) -> Iterator[pa.Table]:

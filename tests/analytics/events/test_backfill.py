@@ -12,8 +12,11 @@ from pymongo.database import Database
 from analytics.events.backfill import Backfill
 from analytics.events.columns import RawEvents
 from analytics.interval import DAY, HOUR, MINUTE, Interval, as_datetime, as_ms, interval_of
+from analytics.segments import builder as segmenting
 from analytics.segments import derivation as deriving
+from analytics.segments import segment_rows
 from analytics.segments.builder import Builder
+from analytics.segments.small_sites import SmallSites
 from analytics.unavailable import Unavailable
 from tests.analytics.segments.test_segment_store import event
 from tests.analytics.segments.test_segments import BASE, Rig, document, expected
@@ -55,8 +58,9 @@ def test_old_months_are_read_before_any_build_and_after_one_build(old: Database[
 
 
 def test_a_builder_that_died_continues_where_it_stopped_with_the_newest_month_first(
-    old: Database[dict[str, Any]], tmp_path: Path
+    old: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(segmenting, "SITES_AT_ONCE", 1)
     rig = Rig(old, tmp_path)
     assert rig.builder.build_due(until=rig.now) == 1, "one at least"
     past = rig.backfill.all_left()[0]
@@ -103,8 +107,11 @@ def test_a_new_database_needs_no_backfill_and_an_old_one_does_even_if_checked_la
 def test_visits_across_old_and_new_events_are_whole(
     database: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ):
+    monkeypatch.setattr(segment_rows, "RAW_IN_MEMORY", 1_000)
+    monkeypatch.setattr(segment_rows, "MOST_UNFINISHED", 10_000 * (seed % 2))  # for odd seeds, by DuckDB
     monkeypatch.setattr(deriving, "_IN_MEMORY", 1_000)
     monkeypatch.setattr(deriving, "_PART", 10)  # events, so that visits are derived in several parts
+    monkeypatch.setattr(SmallSites, "build", lambda *_: set())  # each site alone
     chance = random.Random(seed)
     documents = [document(chance) for _ in range(80)]
     database["events"].insert_many([dict(each) for each in documents[:50]])
@@ -134,6 +141,7 @@ def test_a_month_that_cannot_be_built_does_not_stop_the_others(
             raise duckdb.OutOfMemoryException
         return build(self, site_id, *rest, **more)
 
+    monkeypatch.setattr(SmallSites, "build", lambda *_: set())  # each site alone
     monkeypatch.setattr(Builder, "build", failing)
     assert rig.builder.build_due() == 1
     assert not rig.backfill.is_done()

@@ -66,8 +66,12 @@ def documents(fields, odd):
 
 
 def columns(encoded, first=0):
-    starts = [sum(map(len, encoded[:n])) for n in range(len(encoded) + 1)]
+    starts = [sum(map(len, encoded[:n])) for n in range(len(encoded))]
     return BsonColumns(b"".join([*encoded, PADDING]), starts, OPTIONS).batch(first, len(encoded))
+
+
+def with_site(encoded, site):
+    return bson.encode(bson.decode(encoded, OPTIONS) | {"site_id": site}, codec_options=OPTIONS)
 
 
 def decoded(encoded):
@@ -90,6 +94,16 @@ def test_a_document_of_another_program_is_read_in_the_same_way_or_decoded(encode
     except UnusualDocument:
         return
     assert same(found, decoded(encoded))
+
+
+@unhurried
+@given(st.dictionaries(st.sampled_from("abc"), documents(WRITTEN, odd=False), min_size=1))
+def test_documents_of_several_sites_have_the_columns_that_they_have_alone(by_site):
+    some = {site: [with_site(x, site) for x in encoded] for site, encoded in sorted(by_site.items())}
+    encoded = [x for documents in some.values() for x in documents]
+    alone = [decoded(by_site[site]) for site in some]
+    assert pa.Table.from_batches([columns(encoded)]).to_pylist() == pa.Table.from_batches(alone).to_pylist()
+    assert same(columns(encoded), decoded(encoded))
 
 
 @unhurried

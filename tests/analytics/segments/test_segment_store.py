@@ -73,21 +73,21 @@ def test_an_hour_that_was_built_waits_again_even_if_events_arrived_meanwhile(dat
     dirty, now = DirtyHours(database), datetime.now(UTC).replace(microsecond=0)
     dirty.mark([("site", NOON)], now - timedelta(hours=1))
     dirty.mark([("site", NOON)], now - timedelta(seconds=2))
-    assert dirty.sites_due(due_at(now)) == ["site"]
+    assert dirty.sites_due(due_at(now)) == {"site": NOON}
     seen = dirty.of_site("site")
     dirty.mark([("site", NOON + SLOT)], now - timedelta(seconds=1))
     dirty.clear(seen)
     assert dirty.of_site("site")[0].since == now - timedelta(seconds=2)
-    assert dirty.sites_due(due_at(now)) == []
-    assert dirty.sites_due(due_at(now + timedelta(seconds=4))) == ["site"]
+    assert dirty.sites_due(due_at(now)) == {}
+    assert dirty.sites_due(due_at(now + timedelta(seconds=4))) == {"site": NOON}
 
 
 def test_the_current_hour_is_due_only_if_it_has_many_new_events(database: Database[dict[str, Any]]):
     dirty, now = DirtyHours(database), datetime.now(UTC)
     dirty.mark([("small", as_ms(now))] * 10, now)
     dirty.mark([("large", as_ms(now))] * 5_000, now)
-    assert dirty.sites_due(due_at(now)) == []
-    assert dirty.sites_due(due_at(now + timedelta(seconds=30))) == ["large"]
+    assert dirty.sites_due(due_at(now)) == {}
+    assert dirty.sites_due(due_at(now + timedelta(seconds=30))) == {"large": as_ms(now) // HOUR * HOUR}
     assert dirty.next_due("large", due_at(now + timedelta(seconds=30))) == as_ms(now) // HOUR * HOUR
     assert sorted(dirty.sites_due(due_at(now + timedelta(hours=2)))) == ["large", "small"]
 

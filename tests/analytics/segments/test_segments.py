@@ -18,8 +18,9 @@ from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SEGMENT_GRAINS, Interval, as_datetime, as_ms, interval_of
 from analytics.reports.imports_reader import ImportsReader
 from analytics.segments import builder
-from analytics.segments.builder import MANY_ROWS, Builder, write
+from analytics.segments.builder import Builder, write
 from analytics.segments.duckdb_connection import connect
+from analytics.segments.segment_rows import MANY_ROWS
 from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.store import SegmentStore
 from analytics.segments.visit_sql import COUNTED_COLUMNS, Detail

@@ -241,9 +241,9 @@ def test_a_month_that_is_listed_again_after_it_was_built_is_built_again(site: Si
     class Interrupted(Backfill):
         """The rules are applied before the builder notes that the month is built."""
 
-        def finish(self, past: Past) -> None:
+        def finish(self, *past: Past) -> None:
             apply_path_rules(site.segments.builder, rules, [MONTH])
-            super().finish(past)
+            super().finish(*past)
 
     build(replace(site.segments.builder, backfill=Interrupted(site.events.database)))
     assert pages_in(site.segments, MONTH) == ["/user/1"]
