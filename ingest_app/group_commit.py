@@ -4,9 +4,10 @@ Each process has one write in flight, on the server's event loop, or otherwise o
 `GroupCommit.append` returns at once, with the future of the write that will contain the entries. The future has the
 write's error for all of them. On an idle collector the write begins at once, so there is no added delay.
 
-If several requests shared the last write, the next one begins after a pause. The clients that were just answered then
-share it too. With 64 connections, this doubles the entries of a write, and each write takes CPU of both servers
-(docs/decisions/0013-event-loop.md).
+On the loop, a write begins when a turn of the loop has brought no further request, or after the pause. So the clients
+that were just answered share the next write, and the process does not wait while it could work. On a thread, a write
+begins after a pause if several requests shared the last one. With 64 connections, either doubles the entries of a
+write, and each write takes CPU of both servers (docs/decisions/0013-event-loop.md).
 """
 
 import asyncio
@@ -24,7 +25,7 @@ AsyncWrite = AbstractAsyncContextManager[Callable[[Sequence[T]], Awaitable[None]
 # Bytes of one write, except for a single larger request. Redis does nothing else during a write, and the loop prepares
 # it in one turn, which takes 5 ms for 8,000 events.
 _MOST_BYTES = 2_000_000
-_PAUSE = 0.001  # seconds
+_PAUSE = 0.001  # seconds; on the loop at most
 
 
 class _Batch(Generic[T]):
@@ -106,15 +107,20 @@ class GroupCommit(Generic[T]):
                 self._write(batch.entries)
 
     async def _run_on_loop(self, work: asyncio.Semaphore, writing: AsyncWrite[T]) -> None:
-        is_shared = False
         async with writing as write:
             while await work.acquire():
-                if is_shared:
-                    await asyncio.sleep(self._pause)
+                await self._others()
                 batch = self._next()
-                is_shared = batch.requests > 1
                 with batch.settled():
                     await write(batch.entries)
+
+    async def _others(self) -> None:
+        """Waits for the requests that will share the next write."""
+        batch, seen = self._waiting[0], 0
+        end = time.monotonic() + self._pause
+        while batch.requests > seen and time.monotonic() < end:
+            seen = batch.requests
+            await asyncio.sleep(0)
 
     def _next(self) -> _Batch[T]:
         with self._lock:
