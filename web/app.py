@@ -42,6 +42,8 @@ def trust_proxies(app: Flask, count: int) -> None:
     app.config["TRUSTED_PROXIES"] = count  # for web/gunicorn_worker.py
     if count:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
+        if in_front := app.config.get("IN_FRONT"):  # ProxyFix passes its second argument on, whatever it is
+            app.config["IN_FRONT"] = ProxyFix(in_front, x_for=count, x_proto=count)
 
 
 class FixedHeaders:
