@@ -27,6 +27,7 @@ from web.auth import Auth
 from web.commits import answer_failed_commits
 from web.docs import docs_blueprint
 from web.front_page import front_page_blueprint
+from web.lean_flask import NoSessions
 from web.metrics import metrics_blueprint
 
 # Requests of these paths run on the event loop (web/gunicorn_worker.py).
@@ -51,6 +52,7 @@ def create_app(
 ) -> Flask:
     collector = make_collector(settings, services, wake_ups, commits)
     app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes, ANY_ORIGIN)
+    app.session_interface = NoSessions()
     on_loop = set(ON_LOOP)
     app.config |= {"ON_LOOP": on_loop, "USE_LOOP": collector.use_loop}
     place_headers = CDNS.get(settings.place_headers)
@@ -58,9 +60,10 @@ def create_app(
 
     @app.before_request
     def limit_address() -> None:
-        request.environ[PLACE_HEADERS] = place_headers
-        if request.path not in UNLIMITED:
-            collector.charge_address(request.environ)
+        environ = request.environ
+        environ[PLACE_HEADERS] = place_headers
+        if environ["PATH_INFO"] not in UNLIMITED:
+            collector.charge_address(environ)
 
     add_site_paths(app, services.registry, on_loop)
     answer_preflights(app)

@@ -17,11 +17,11 @@ from ingest_app.cors import ANY_ORIGIN
 from ingest_app.events import receive_event
 from ingest_app.hit import BODY_BYTES, PLACE_HEADERS, Environ
 from ingest_app.plausible import receive_plausible
-from ingest_app.reply import Headers, Reply
+from ingest_app.reply import Reply
 from ingest_app.segment_com import receive_segment
 from ingest_app.segment_com_schema import SHORT_CALLS
 from ingest_app.umami import receive_umami
-from web.app import SECURITY_HEADERS, STRICT_TRANSPORT
+from web.app import SECURITY_HEADERS, STRICT_TRANSPORT, Headers
 from web.commits import ERROR_TO_RAISE
 from web.http_connection import render_head
 
