@@ -4,10 +4,10 @@ Each process has one write in flight, on the server's event loop, or otherwise o
 `GroupCommit.append` returns at once, with the future of the write that will contain the entries. The future has the
 write's error for all of them. On an idle collector the write begins at once, so there is no added delay.
 
-On the loop, a write begins when a turn of the loop has brought no further request, or after the pause. So the clients
-that were just answered share the next write, and the process does not wait while it could work. On a thread, a write
-begins after a pause if several requests shared the last one. With 64 connections, either doubles the entries of a
-write, and each write takes CPU of both servers (docs/decisions/0013-event-loop.md).
+On the loop, a write begins when _TURNS turns of the loop have brought no further request, or after the pause. So the
+clients that were just answered share the next write, and the process does not wait while it could work. On a thread, a
+write begins after the pause if several requests shared the last one. With 64 connections, either nearly doubles the
+entries of a write, and each write takes CPU of both servers (docs/decisions/0013-event-loop.md).
 """
 
 import asyncio
@@ -25,7 +25,8 @@ AsyncWrite = AbstractAsyncContextManager[Callable[[Sequence[T]], Awaitable[None]
 # Bytes of one write, except for a single larger request. Redis does nothing else during a write, and the loop prepares
 # it in one turn, which takes 5 ms for 8,000 events.
 _MOST_BYTES = 2_000_000
-_PAUSE = 0.001  # seconds; on the loop at most
+_PAUSE = 0.002  # seconds; on the loop at most
+_TURNS = 3  # of the loop; an empty turn takes 10 µs, and a client needs 14 for its next request
 
 
 class _Batch(Generic[T]):
@@ -116,11 +117,12 @@ class GroupCommit(Generic[T]):
 
     async def _others(self) -> None:
         """Waits for the requests that will share the next write."""
-        batch, seen = self._waiting[0], 0
+        batch, quiet = self._waiting[0], 0
         end = time.monotonic() + self._pause
-        while batch.requests > seen and time.monotonic() < end:
+        while quiet < _TURNS and time.monotonic() < end:
             seen = batch.requests
             await asyncio.sleep(0)
+            quiet = quiet + 1 if batch.requests == seen else 0
 
     def _next(self) -> _Batch[T]:
         with self._lock:
