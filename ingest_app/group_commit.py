@@ -4,10 +4,10 @@ Each process has one write in flight, on the server's event loop, or otherwise o
 `GroupCommit.append` returns at once, with the future of the write that will contain the entries. The future has the
 write's error for all of them. On an idle collector the write begins at once, so there is no added delay.
 
-On the loop, a write begins when _TURNS turns of the loop have brought no further request, or after the pause. So the
-clients that were just answered share the next write, and the process does not wait while it could work. On a thread, a
-write begins after the pause if several requests shared the last one. With 64 connections, either nearly doubles the
-entries of a write, and each write takes CPU of both servers (docs/decisions/0013-event-loop.md).
+If several requests shared the last write, the next one begins later, so that the clients that were just answered share
+it too: on the loop when _TURNS turns have brought no further request, at most after the pause, and on a thread after
+the pause. With 64 connections, this nearly doubles the entries of a write, and each write takes CPU of both servers
+(docs/decisions/0013-event-loop.md).
 """
 
 import asyncio
@@ -108,10 +108,13 @@ class GroupCommit(Generic[T]):
                 self._write(batch.entries)
 
     async def _run_on_loop(self, work: asyncio.Semaphore, writing: AsyncWrite[T]) -> None:
+        is_shared = False
         async with writing as write:
             while await work.acquire():
-                await self._others()
+                if is_shared:
+                    await self._others()
                 batch = self._next()
+                is_shared = batch.requests > 1
                 with batch.settled():
                     await write(batch.entries)
 
