@@ -74,8 +74,9 @@ class Act(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """The question whether event number `index` belongs to `visitor`, whose visit continues from the day before into
-    today. With `is_marked`, it does, and the visit may continue from `day` into the next day.
+    """A visit that may continue over midnight. Event number `index` belongs to `visitor` if that visitor's visit
+    continues from `day` into today. With `is_marked`, it belongs to it in any case, and the visit may continue from
+    `day` into the next day.
     """
 
     index: int
