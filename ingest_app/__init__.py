@@ -13,6 +13,7 @@ from ingest_app.cors import ANY_ORIGIN, answer_preflights
 from ingest_app.drop_in import add_vendor_error_fields
 from ingest_app.events import events_blueprint
 from ingest_app.group_commit import GroupCommit
+from ingest_app.hit import PLACE_HEADERS
 from ingest_app.hot_routes import HOT_ROUTES, HotRoutes
 from ingest_app.opt_out import opting_out_blueprint
 from ingest_app.plausible import plausible_blueprint
@@ -26,6 +27,7 @@ from web.auth import Auth
 from web.commits import answer_failed_commits
 from web.docs import docs_blueprint
 from web.front_page import front_page_blueprint
+from web.lean_flask import NoSessions
 from web.metrics import metrics_blueprint
 
 # Requests of these paths run on the event loop (web/gunicorn_worker.py).
@@ -50,14 +52,18 @@ def create_app(
 ) -> Flask:
     collector = make_collector(settings, services, wake_ups, commits)
     app = new_app(__name__, {"redis": collector.check}, settings.max_body_bytes, ANY_ORIGIN)
+    app.session_interface = NoSessions()
     on_loop = set(ON_LOOP)
     app.config |= {"ON_LOOP": on_loop, "USE_LOOP": collector.use_loop}
+    place_headers = CDNS.get(settings.place_headers)
     answer_failed_commits(app)
 
     @app.before_request
     def limit_address() -> None:
-        if request.path not in UNLIMITED:
-            collector.charge_address(request.environ)
+        environ = request.environ
+        environ[PLACE_HEADERS] = place_headers
+        if environ["PATH_INFO"] not in UNLIMITED:
+            collector.charge_address(environ)
 
     add_site_paths(app, services.registry, on_loop)
     answer_preflights(app)
@@ -72,9 +78,6 @@ def create_app(
     app.register_blueprint(metrics_blueprint({"redis": collector.gauges}, auth.needs(METRICS_SCOPE)))
     app.register_blueprint(docs_blueprint(app, INGEST_API))
     app.register_blueprint(front_page_blueprint("Footfall: events in", _FRONT_PAGE, _LINKS))
-    place_headers = CDNS.get(settings.place_headers)
-    app.wsgi_app = HotRoutes(  # type: ignore[method-assign]
-        app.wsgi_app, collector, place_headers, settings.max_body_bytes
-    )
+    app.config["IN_FRONT"] = HotRoutes(collector, place_headers, settings.max_body_bytes).answer
     trust_proxies(app, settings.trusted_proxies)
     return app

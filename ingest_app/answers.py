@@ -89,8 +89,9 @@ class EventsAnswer(Rejections):
 
 def is_validation() -> bool:
     """Whether the events are only to be validated. Raises BadRequest if `validate` is not a boolean."""
-    asks = bool(request.environ.get("QUERY_STRING")) and "validate" in request.args  # most queries cost no schema
-    return asks and read(_PARAMETERS, request.args)["is_validation"]
+    query = request.environ.get("QUERY_STRING", "")
+    may_ask = "validate" in query or "%" in query  # most queries are not parsed
+    return may_ask and "validate" in request.args and read(_PARAMETERS, request.args)["is_validation"]
 
 
 def answer_one(admitted: Admitted, body: object) -> Reply:

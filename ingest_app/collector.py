@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from functools import lru_cache
 from hmac import digest
+from itertools import compress
 from typing import Any
 
 from msgspec import Struct, field, structs
@@ -32,11 +33,12 @@ from analytics.events.account import DROPPED, REFUSED, REJECTED, Account
 from analytics.events.drop import Drop
 from analytics.events.event_size import event_bytes, fits, largest_field, trimmed
 from analytics.events.schema import InvalidEvent, Sent, load_event, load_exported_event
+from analytics.interval import whole_milliseconds
 from analytics.journal.journal import Journal, Line
 from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from analytics.unavailable import Breaker, Unavailable
-from analytics.visitors.anonymous_ids import Act, Visitors
+from analytics.visitors.anonymous_ids import Act, Carried, Visitors
 from analytics.visitors.client import Client
 from analytics.visitors.salts import SALT_ZONE, Salts
 from config.metrics import COMMIT_EVENTS, COMMIT_SECONDS, EVENT_OUTCOMES, journal_gauges
@@ -137,12 +139,14 @@ class Collector:
         self._lookups = lookups
         self._is_open = is_open
         self._commits = commits(self._commit, size=_size)
+        self._marks = GroupCommit[Carried](visitors.mark)
         self._limits_addresses = any(map(limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES)))
         self._breaker = Breaker("redis", Unavailable)
 
     def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """The server calls it before the first request. From then on commits need no thread."""
         self._commits.use_loop(loop, self._committing_on_loop())
+        self._marks.use_loop(loop, self._visitors.marking_on_loop())
 
     def check_address_limit(self, address: str) -> str:
         """Charges a hit to its sender's limits before any of its body is read. Returns the sender's name in the limits.
@@ -189,7 +193,7 @@ class Collector:
         """
         if len(hit.bodies) > MOST_ON_LOOP:
             may_wait()
-        now = self._now()
+        now = whole_milliseconds(self._now())
         key = self._key_of(hit)
         self._charge_sender(hit, key)
         seen = self._examine(hit, key, now)
@@ -310,15 +314,19 @@ class Collector:
 
     def _lines_of(self, arrivals: Sequence[Arrival], now: datetime) -> Iterator[Line]:
         """The journal lines of these events, each with its visitor and its sealed client."""
-        acts = [Act(x.site, x.client, x.event.occurred_at) for x in arrivals if x.gets_visitor_id]
-        visitors = iter(self._visitors.identify(acts, now) if acts else ())
+        gets_id = [x.gets_visitor_id for x in arrivals]
+        acts = [Act(x.site, x.client, x.event.occurred_at) for x in compress(arrivals, gets_id)]
+        ids, visits = self._visitors.identify(acts, now) if acts else ([], [])
+        if visits:
+            hold_response(arrivals[0].hit.commits, self._marks.append(visits))
+        visitors = iter(ids)
         today = now.date()
         seals: dict[Client, str | None] = {_NO_CLIENT: None}
-        for arrival in arrivals:
+        for arrival, gets in zip(arrivals, gets_id, strict=True):
             client = arrival.client
             if client not in seals:
                 seals[client] = self._salts.seal(client, today)
-            visitor = next(visitors) if arrival.gets_visitor_id else None
+            visitor = next(visitors) if gets else None
             yield Line.of(arrival.event, visitor_id=visitor, client=seals[client], dump=self._journal.dump)
 
     def _key_of(self, hit: Hit) -> ApiKey | None:

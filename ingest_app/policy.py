@@ -22,7 +22,7 @@ from ingest_app.hit import Hit
 MOST_AHEAD = timedelta(minutes=1)  # of our clock: clocks differ
 
 
-class Arrival(Struct, frozen=True):
+class Arrival(Struct, frozen=True, gc=False):
     """One event at the collector.
 
     `client`: the client of the visitor, which is not the sender if a server sent the hit.

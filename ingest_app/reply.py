@@ -3,7 +3,8 @@
 from flask import Response
 from msgspec import Struct
 
-Headers = tuple[tuple[str, str], ...]
+from web.app import Headers
+from web.lean_flask import LeanResponse
 
 
 class Reply(Struct, frozen=True):
@@ -13,4 +14,4 @@ class Reply(Struct, frozen=True):
     headers: Headers = ()
 
     def as_response(self) -> Response:
-        return Response(self.body, self.status, self.headers, content_type=self.content_type)
+        return LeanResponse(self.body, self.status, self.headers, content_type=self.content_type)

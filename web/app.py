@@ -1,6 +1,7 @@
 """Creates the Flask app that both apps build on: error responses, health routes, common limits and headers."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -8,9 +9,12 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from web.errors import register_errors
 from web.health import health_blueprint
+from web.lean_flask import LeanFlask
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication
+
+Headers = tuple[tuple[str, str], ...]
 
 # For answers that are not pages, in case a browser shows one. A route that is a page sets its own headers.
 SECURITY_HEADERS = {
@@ -28,7 +32,7 @@ def new_app(
     """An app without routes of its own. `checks`: see web/health.py. `most_bytes`: the largest body. `headers`: those
     of every response, in addition to SECURITY_HEADERS.
     """
-    app = Flask(name, static_folder=None)
+    app = LeanFlask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = most_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     register_errors(app)
@@ -42,6 +46,8 @@ def trust_proxies(app: Flask, count: int) -> None:
     app.config["TRUSTED_PROXIES"] = count  # for web/gunicorn_worker.py
     if count:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count)  # type: ignore[method-assign]
+        if in_front := app.config.get("IN_FRONT"):  # ProxyFix passes its second argument on, whatever it is
+            app.config["IN_FRONT"] = ProxyFix(in_front, x_for=count, x_proto=count)
 
 
 class FixedHeaders:
@@ -52,13 +58,19 @@ class FixedHeaders:
 
     def __init__(self, app: "WSGIApplication", headers: Sequence[tuple[str, str]]) -> None:
         self._app = app
-        self._headers = headers
+        self._headers = tuple(headers)
 
     def __call__(self, environ: dict[str, Any], start_response: "StartResponse") -> Iterable[bytes]:
-        always = (*self._headers, STRICT_TRANSPORT) if environ["wsgi.url_scheme"] == "https" else self._headers
+        is_https = environ["wsgi.url_scheme"] == "https"
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
-            said = {name.lower() for name, _ in headers}
-            return start_response(status, [*headers, *(x for x in always if x[0].lower() not in said)], *error)
+            missing = _missing(self._headers, is_https, tuple([name for name, _ in headers]))
+            return start_response(status, [*headers, *missing], *error)
 
         return self._app(environ, start)
+
+
+@lru_cache(256)  # most responses have the same names
+def _missing(always: Headers, is_https: bool, names: tuple[str, ...]) -> Headers:
+    said = {name.lower() for name in names}
+    return tuple(x for x in (*always, *([STRICT_TRANSPORT] if is_https else [])) if x[0].lower() not in said)

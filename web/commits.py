@@ -4,12 +4,18 @@ Our server (web/gunicorn_worker.py) keeps the finished response without a thread
 the request's thread waits.
 """
 
+from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from flask import Flask, request
 
 # Keys of a request's environ: the commits that the server waits for, and an error that Flask raises again.
 COMMITS, ERROR_TO_RAISE = "footfall.commits", "footfall.failed"
+
+# What answers some requests before the app is asked. It gets the environ and the body, and returns the head of the
+# response, without its date, and the body. None: the app answers, with the error of ERROR_TO_RAISE if there is one.
+InFront = Callable[[dict[str, Any], bytes | bytearray], tuple[bytes, bytes] | None]
 
 
 def hold_response(held: list[Future[None]] | None, commit: Future[None]) -> None:

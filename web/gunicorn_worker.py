@@ -6,7 +6,8 @@ lists under ON_LOOP, if their body is small. If such a request has to wait for a
 a response in several pieces is made piece by piece, as the client reads it.
 
 A response waits for the commits that its request has started (web/commits.py), without a thread. An app that has
-USE_LOOP makes its commits on the loop: the worker calls it with the loop before the first request.
+USE_LOOP makes its commits on the loop: the worker calls it with the loop before the first request. An app that has
+IN_FRONT is asked by it first, which takes less than WSGI.
 
 Every resource that a client can use up has a limit, and one address gets a share of it: threads and their queue
 (web/fair_pool.py), bytes of bodies, connections.
@@ -25,7 +26,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from functools import lru_cache, partial
 from typing import Any
@@ -34,14 +34,16 @@ import structlog
 import uvloop
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker as BaseWorker
+from msgspec import Struct
 
 from analytics.addresses import subscriber_network
 from analytics.event_loop import LARGEST_ON_LOOP, WouldWait, forbid_waiting
 from config.settings import threads_of_large_bodies
-from web.commits import COMMITS, ERROR_TO_RAISE
+from web.commits import COMMITS, ERROR_TO_RAISE, InFront
 from web.errors import BUSY, INTERNAL
 from web.fair_pool import FairPool, Then, Work
-from web.http_connection import Connection, Request, render_error
+from web.http_connection import Connection, render_error, render_head
+from web.http_request import Request
 
 log = structlog.get_logger()
 
@@ -68,38 +70,36 @@ class QuietLogger(Logger):  # type: ignore[misc]
         return
 
 
-@dataclass(slots=True)
-class AppResponse:
-    """What the app answered. `rest`: the pieces of the body after `body`, None if there are none."""
+class AppResponse(Struct):
+    """What the app answered. `head`: without the date. `is_sized`: the client can tell where the body ends without
+    chunks. `rest`: the pieces of the body after `body`, None if there are none.
+    """
 
-    status: str
-    headers: list[tuple[str, str]]
-    body: bytes = b""
+    commits: list[Future[None]]
+    head: bytes
+    body: bytes
+    is_sized: bool = True
     rest: "ResponsePieces | None" = None
-    commits: list[Future[None]] = field(default_factory=list)
 
-    def read_first(self, pieces: "ResponsePieces") -> None:
-        """Reads the whole body, or its first piece."""
-        try:
-            self.body, has_more = pieces.read()
-        except BaseException:  # WouldWait is none of the Exceptions
-            pieces.close()
-            raise
-        if has_more:
-            self.rest = pieces
-        else:
-            pieces.close()
 
-    def head(self) -> tuple[bytes, bool]:
-        """Without the date. And whether the client can tell where the body ends without chunks."""
-        return _render_head(self.status, tuple(self.headers))
+def _first_of(pieces: "ResponsePieces") -> tuple[bytes, "ResponsePieces | None"]:
+    """The whole body, or its first piece and the others."""
+    try:
+        body, has_more = pieces.read()
+    except BaseException:  # WouldWait is none of the Exceptions
+        pieces.close()
+        raise
+    if has_more:
+        return body, pieces
+    pieces.close()
+    return body, None
 
 
 @lru_cache(256)  # most responses of ingestion have the same head
 def _render_head(status: str, headers: tuple[tuple[str, str], ...]) -> tuple[bytes, bool]:
-    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    """See AppResponse."""
     is_sized = status.startswith(("204", "304")) or any(name.lower() == "content-length" for name, _ in headers)
-    return f"HTTP/1.1 {status}\r\n{lines}".encode("latin-1", "replace"), is_sized
+    return render_head(status, headers), is_sized
 
 
 class ResponsePieces:
@@ -171,6 +171,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def run(self) -> None:
         config = getattr(self.wsgi, "config", {})
         self._on_loop: Set[str] = config.get("ON_LOOP", frozenset())  # the app may change it
+        self._answer_in_front: InFront = config.get("IN_FRONT", lambda *_: None)
         self._proxies: int = config.get("TRUSTED_PROXIES", 0)
         config.get("USE_LOOP", lambda _: None)(self._loop)
         sys.setswitchinterval(_SWITCH)
@@ -360,35 +361,41 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     def _ask_app(self, environ: dict[str, Any], body: bytes | bytearray, context: Context) -> AppResponse:
         """Calls the app, in `context`. Raises WouldWait on the loop."""
+        if answer := self._answer_in_front(environ, body):
+            return AppResponse(environ[COMMITS], *answer)
         environ["wsgi.input"] = io.BytesIO(body)
-        answer = AppResponse("500 Internal Server Error", [], commits=environ[COMMITS])
+        said: list[Any] = []
 
         def start_response(status: str, headers: list[tuple[str, str]], _: object = None) -> None:
-            answer.status, answer.headers = status, headers
+            said[:] = status, tuple(headers)
 
-        body = context.run(self.wsgi, environ, start_response)
-        if isinstance(body, list):  # of a hot route
-            answer.body = b"".join(body)
-        else:
-            answer.read_first(ResponsePieces(body, context))
+        found, rest = _first_of(ResponsePieces(context.run(self.wsgi, environ, start_response), context))
         environ["wsgi.input"] = _NO_BODY  # the body is not needed while the answer waits for its commits
-        return answer
+        head, is_sized = _render_head(*said)
+        return AppResponse(environ[COMMITS], head, found, is_sized, rest)
 
     def _send(self, connection: Connection, environ: dict[str, Any], answer: AppResponse | None) -> None:
         if answer is None:
             connection.finish(*render_error(500, INTERNAL))
-        elif answer.commits and (pending := next((x for x in answer.commits if not x.done()), None)):
-            self._send_after(pending, (connection, environ, answer))
-        elif answer.commits and (error := next((x.exception() for x in answer.commits if x.exception()), None)):
-            environ[ERROR_TO_RAISE] = error
-            environ[COMMITS] = []
-            try:
-                self._send(connection, environ, self._answer_on_loop(environ, b""))
-            except WouldWait:
-                work = partial(self._ask_app, environ, b"", copy_context())
-                self._pool.submit(self._client(environ), 0, work, lambda x: self._send(connection, environ, x))
-        else:
-            self._write(connection, environ, answer)
+            return
+        for commit in answer.commits:
+            if commit in self._waiting or not commit.done():
+                self._send_after(commit, (connection, environ, answer))
+                return
+            if error := commit.exception():
+                self._send_failure(connection, environ, error)
+                return
+        self._write(connection, environ, answer)
+
+    def _send_failure(self, connection: Connection, environ: dict[str, Any], error: BaseException) -> None:
+        """Answers a request of which a commit failed: the app handles it again and raises the error."""
+        environ[ERROR_TO_RAISE] = error
+        environ[COMMITS] = []
+        try:
+            self._send(connection, environ, self._answer_on_loop(environ, b""))
+        except WouldWait:
+            work = partial(self._ask_app, environ, b"", copy_context())
+            self._pool.submit(self._client(environ), 0, work, lambda x: self._send(connection, environ, x))
 
     def _send_after(self, commit: Future[None], held: "_Held") -> None:
         """Sends the answer when `commit` is done. The answers of a commit share the call into the loop's thread."""
@@ -401,20 +408,20 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def _release(self, commit: Future[None]) -> None:
         has_failed = commit.exception() is not None
         for connection, environ, answer in self._waiting.pop(commit):
-            if not has_failed:
-                answer.commits.remove(commit)
-            self._send(connection, environ, answer)
+            if has_failed or len(answer.commits) > 1:
+                self._send(connection, environ, answer)
+            else:
+                self._write(connection, environ, answer)
 
     def _write(self, connection: Connection, environ: dict[str, Any], answer: AppResponse) -> None:
-        rest = answer.rest
-        head, is_sized = answer.head()
-        if rest is not None:
-            stream = Stream(connection, rest, answer.body, partial(self._pool.submit, self._client(environ), 0))
-            connection.stream(head + self._date, stream.more, stream.stop, is_sized)
+        head = answer.head + self._date
+        if answer.rest is not None:
+            stream = Stream(connection, answer.rest, answer.body, partial(self._pool.submit, self._client(environ), 0))
+            connection.stream(head, stream.more, stream.stop, answer.is_sized)
             return
-        if not is_sized and environ["REQUEST_METHOD"] != "HEAD":
+        if not answer.is_sized and environ["REQUEST_METHOD"] != "HEAD":
             head += b"Content-Length: %d\r\n" % len(answer.body)
-        connection.finish(head + self._date, answer.body)
+        connection.finish(head, answer.body)
 
 
 class Stream:

@@ -1,7 +1,7 @@
 """One HTTP/1 connection on the event loop: reads requests and writes responses, within limits of bytes and seconds.
 
-httptools parses (llhttp, in its strict mode). No thread and no task waits for a client: a connection is a few hundred
-bytes with a deadline, which `ConnectionServer.sweep` checks.
+httptools parses (llhttp, in its strict mode) what is not a plain request (web/http_request.py). No thread and no task
+waits for a client: a connection is a few hundred bytes with a deadline, which `ConnectionServer.sweep` checks.
 
     receiving   READ_SECONDS for a request, and a second more for each 64 KiB received; then 408
     answering   one request at a time; the connection is not read further while others wait
@@ -16,10 +16,9 @@ A request that cannot be parsed gets an error response in the standard format.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes
 
 from httptools import (
     HttpParserCallbackError,
@@ -41,6 +40,7 @@ from web.errors import (
     error_body,
     note_broken,
 )
+from web.http_request import Request, RequestRefused, read_plain
 
 READ_SECONDS = 10.0
 PER_SECOND = 65536  # bytes
@@ -58,76 +58,6 @@ MOST_BODY = 5_000_000  # bytes; the app answers a longer body with 413 and recei
 _LARGE_PACKET = 65536  # bytes; uvloop reads up to 256,000
 _LONG_BODY = 65536  # bytes of a response that are not copied to follow its head
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class RequestRefused(Exception):
-    """The request is answered without the app."""
-
-    def __init__(self, status: int, message: str, cause: Exception) -> None:
-        super().__init__(message)
-        self.status = status
-        self.cause = cause
-
-
-class Request:
-    """A received request. `is_cut`: its body was too long and is not here; the connection ends with the response."""
-
-    __slots__ = ("body", "headers", "is_cut", "is_head_complete", "keeps_alive", "length", "method", "refusal",
-                 "size", "url", "version")  # fmt: skip
-
-    def __init__(self) -> None:
-        self.method = self.version = ""
-        self.url = b""
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.size = 0  # bytes of the headers, and later of the trailers
-        self.body = bytearray()
-        self.length: int | None = None  # as the client declares it
-        self.is_head_complete = self.is_cut = False
-        self.keeps_alive = True
-        self.refusal: RequestRefused | None = None
-
-    def environ(self, base: dict[str, Any]) -> dict[str, Any]:
-        """The WSGI environ. Headers whose name has an underscore are omitted, because they could pose as others."""
-        target = self.url
-        if not target.startswith(b"/") and b"://" in target:  # the absolute form, as for a proxy
-            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-        path, _, query = target.partition(b"?")
-        environ = base | {
-            "REQUEST_METHOD": self.method,
-            "SERVER_PROTOCOL": f"HTTP/{self.version}",
-            "RAW_URI": self.url.decode("latin-1"),
-            "PATH_INFO": (unquote_to_bytes(path) if b"%" in path else path).decode("latin-1"),
-            "QUERY_STRING": query.decode("latin-1"),
-        }
-        for name, value in self.headers:
-            key = _KEYS.get(name) or _key_of(name)
-            if not key:
-                continue
-            text = value.decode("latin-1")
-            if key in environ:
-                text = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{text}"
-            environ[key] = text
-        if self.body or self.length is not None:
-            environ["CONTENT_LENGTH"] = str(self.length if self.is_cut and self.length else len(self.body))
-        return environ
-
-
-_KEYS: dict[bytes, str] = {}  # a header's name to its name in WSGI; "" for one that is omitted
-_MOST_KEYS = 1000  # clients choose the names
-_LONGEST_KEY = 64
-
-
-def _key_of(name: bytes) -> str:
-    text = name.decode("latin-1").upper()
-    if "_" in text or text == "TRANSFER-ENCODING":  # the body is complete, so it has a length instead
-        key = ""
-    elif text in ("CONTENT-TYPE", "CONTENT-LENGTH"):
-        key = text.replace("-", "_")
-    else:
-        key = "HTTP_" + text.replace("-", "_")
-    if len(_KEYS) < _MOST_KEYS and len(name) <= _LONGEST_KEY:
-        _KEYS[name] = key
-    return key
 
 
 class ConnectionServer(Protocol):
@@ -310,6 +240,8 @@ class Connection(asyncio.Protocol):
         request = self._receiving
         if request is None:
             return
+        if not request.body:
+            request.body = bytearray()
         request.body += piece
         self._head_bytes = max(0, self._head_bytes - (1 + FRAMING) * len(piece))
         self._hold(len(piece))
@@ -329,11 +261,15 @@ class Connection(asyncio.Protocol):
             size = self._slice()
             data, self._unread = data[:size], data[size:]
             self._hold(len(self._unread))
-        self._head_bytes += len(data)
         self._has_started = False
-        self._feed(data)
-        if self._head_bytes > LONGEST_HEAD:
-            self._refuse(431, NOT_HTTP, LongHead())
+        if self.is_idle and (plain := read_plain(data)):
+            self._hold(len(plain.body))
+            self._complete(plain)
+        else:
+            self._head_bytes += len(data)
+            self._feed(data)
+            if self._head_bytes > LONGEST_HEAD:
+                self._refuse(431, NOT_HTTP, LongHead())
         self._has_started = False
         if self._waiting and self._current is None and not self._is_blocked:
             self._go_on()
@@ -399,7 +335,7 @@ class Connection(asyncio.Protocol):
         request.is_cut = True
         request.keeps_alive = False
         self._hold(-len(request.body))
-        request.body = bytearray()
+        request.body = b""
         self._receiving = None
         self._stop_input()
         self._complete(request)
@@ -582,7 +518,7 @@ class Connection(asyncio.Protocol):
 
     def _drop_body(self, request: Request) -> None:
         self._hold(-len(request.body))
-        request.body = bytearray()
+        request.body = b""
 
     def _hold(self, size: int) -> None:
         if size:
@@ -640,6 +576,12 @@ def _ending(request: Request, is_last: bool) -> bytes:
     if is_last:
         return b"Connection: close\r\n\r\n"
     return b"Connection: keep-alive\r\n\r\n" if request.version == "1.0" else b"\r\n"
+
+
+def render_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
+    """The head of a response, without its date and its empty line."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    return f"HTTP/1.1 {status}\r\n{lines}".encode("latin-1", "replace")
 
 
 def render_error(status: int, message: str) -> tuple[bytes, bytes]:

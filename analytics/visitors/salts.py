@@ -18,7 +18,7 @@ if Redis is not reachable.
 import json
 import os
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -43,6 +43,8 @@ _PREFIX = "footfall:salt:"
 SALTS = "footfall:salts"  # the keys of all created salts, by when they expire
 REWRITE = "footfall:salts:rewrite"  # which Redis was asked to rewrite its file, and when
 _encode, _decode_list = msgspec.json.Encoder().encode, msgspec.json.Decoder(list[Any]).decode
+# The alphabet of base64 without + and /. The functions of Python's base64 take twice as long.
+_TO_URLSAFE, _FROM_URLSAFE = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 _REMEMBERED = 60.0  # seconds; afterwards, Redis is asked whether it still has the salt
 SIZE = 32  # bytes of a salt; in Redis, the name of the key with which it is mixed follows
 NONCE = 12  # bytes, random: NIST SP 800-38D allows 2^32 nonces for each key, which here lasts a day
@@ -132,7 +134,8 @@ class Salts:
         known = [client.address, client.user_agent, client.languages, *client.place]
         nonce = self._nonces.next()
         sealed = salt.cipher.encrypt(nonce, _written(known), None)
-        return f"{salt.day}.{urlsafe_b64encode(nonce + sealed).decode()}"
+        written = b2a_base64(nonce + sealed, newline=False).translate(_TO_URLSAFE)
+        return f"{salt.day}.{written.decode()}"
 
     def unseal(self, text: str) -> Client | None:
         """Decrypt the client. Returns None after the salt is destroyed, and for text that seal() did not make. Raises
@@ -141,7 +144,7 @@ class Salts:
         written, _, sealed = text.partition(".")
         try:
             salt = self._find(date.fromisoformat(written))
-            raw = urlsafe_b64decode(sealed)
+            raw = a2b_base64(sealed.encode().translate(_FROM_URLSAFE))
             if salt is None:
                 return None
             address, user_agent, languages, *place = _read_client(salt.cipher.decrypt(raw[:NONCE], raw[NONCE:], None))

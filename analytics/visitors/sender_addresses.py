@@ -19,6 +19,8 @@ from redis.exceptions import RedisError
 from analytics.visitors.client import Client
 
 _KEPT_FOR = 2 * 86_400  # seconds
+# The first numbers of IPv4 addresses of which some are private. Only for these, ipaddress has to search, for 12 µs.
+_WITH_PRIVATE = frozenset(map(str, (0, 10, 127, 169, 172, 192, 198, 203, *range(224, 256))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class SenderAddresses:
 @lru_cache(4096)
 def is_private(address: str) -> bool:
     """Whether no visitor can have this address on the internet. False if it is not an address."""
+    if (first := address.partition(".")[0]).isdecimal() and first not in _WITH_PRIVATE:
+        return False
     try:
         return ip_address(address).is_private
     except ValueError:

@@ -234,6 +234,17 @@ def test_an_event_without_a_user_id_gets_the_visitor_id_of_the_day(ingest: Flask
     assert known is None
 
 
+def test_before_midnight_the_visitor_s_id_is_kept_alive_when_the_event_is_accepted(
+    settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis
+):
+    late = NOW.replace(hour=23, minute=45)
+    services = make_services(settings, journal=journal, now=lambda: late)
+    client = create_app(settings, services, wake_ups).test_client()
+    assert client.post("/event", json=GOOD, headers={"User-Agent": AGENT}).status_code == 200
+    assert 0 < redis.ttl("footfall:carried:2026-11-22 shop") <= 30 * 60
+    assert len(redis.keys("footfall:alive:*")) == 1
+
+
 def test_the_sender_of_an_event_is_sealed_and_nowhere_in_plain_text(ingest: FlaskClient, admitted, redis: Redis):
     headers = {"User-Agent": AGENT, "Accept-Language": "de-DE,de;q=0.9"}
     ingest.post("/event", json=KNOWN, headers=headers, environ_overrides={"REMOTE_ADDR": "203.0.113.77"})

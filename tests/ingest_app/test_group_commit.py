@@ -133,16 +133,52 @@ def test_entries_that_arrive_during_a_write_share_the_next_one(commits: GroupCom
     assert disk.writes == [[b"first"], [b"%d" % n for n in range(10)]]
 
 
-def test_after_a_write_that_requests_shared_the_next_one_waits_for_more_of_them(
-    disk: Disk, make: Callable[..., GroupCommit]
-):
-    commits = make(pause=0.5)
+def test_without_a_loop_the_next_write_waits_for_more_requests_after_one_that_they_shared(disk: Disk):
+    commits = GroupCommit(disk.write, pause=0.5)
     _, others = share_a_write(commits, disk)
     disk.go.set()
     others[0].result(10)
     for written in [commits.append([b"soon"]), commits.append([b"and more"])]:
         written.result(10)
     assert disk.writes[2:] == [[b"soon", b"and more"]]
+
+
+@pytest.mark.parametrize("make", ["loop"], indirect=True)
+def test_on_a_loop_requests_that_come_turn_after_turn_share_a_write(
+    disk: Disk, make: Callable[..., GroupCommit], running_loop: asyncio.AbstractEventLoop
+):
+    commits = make(pause=60)
+    _, others = share_a_write(commits, disk)
+    disk.go.set()
+    others[0].result(10)
+
+    async def come() -> Future:
+        for n in range(20):
+            written = commits.append([b"%d" % n])
+            await asyncio.sleep(0)
+        return written
+
+    asyncio.run_coroutine_threadsafe(come(), running_loop).result(10).result(10)
+    assert disk.writes[2:] == [[b"%d" % n for n in range(20)]]
+
+
+@pytest.mark.parametrize("make", ["loop"], indirect=True)
+def test_on_a_loop_requests_that_never_cease_are_written_after_the_pause(
+    disk: Disk, make: Callable[..., GroupCommit], running_loop: asyncio.AbstractEventLoop
+):
+    commits = make(pause=0.01)
+    _, others = share_a_write(commits, disk)
+    disk.go.set()
+    others[0].result(10)
+
+    async def come_until_the_first_is_written() -> None:
+        first = commits.append([b"first"])
+        while not first.done():
+            commits.append([b"another"])
+            await asyncio.sleep(0)
+
+    asyncio.run_coroutine_threadsafe(come_until_the_first_is_written(), running_loop).result(10)
+    assert disk.writes[2][:2] == [b"first", b"another"]
 
 
 def test_an_error_of_a_write_reaches_the_requests_that_shared_it_and_no_other(commits: GroupCommit, disk: Disk):

@@ -2,18 +2,22 @@
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import pytest
+from flask import Flask
 from redis import Redis
 
+from analytics.events.event import new_id
+from analytics.events.schema import load_journal_event
 from analytics.journal.journal import JOURNAL_KEY, Journal
+from analytics.visitors.client import Client
 from config.settings import Settings
 from ingest_app import create_app, umami
-from tests.support.services import WakeUps, make_services
+from tests.support.services import NOW, WakeUps, make_services
+from web.app import STRICT_TRANSPORT
 
 EVENT = {"site_id": "shop", "event_type": "pageview", "event_id": "1", "url": "https://a.example/x?y=1"}
 PLAUSIBLE = {"n": "pageview", "u": "https://shop/x", "d": "shop"}
@@ -49,43 +53,77 @@ HEADERS = [
 
 
 @pytest.fixture
-def app(settings: Settings, journal: Journal, wake_ups: WakeUps, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def app(settings: Settings, journal: Journal, wake_ups: WakeUps, monkeypatch: pytest.MonkeyPatch) -> Flask:
     monkeypatch.setattr(umami, "uuid4", lambda: UUID(int=1))
-    return create_app(settings, make_services(settings, journal=journal), wake_ups).wsgi_app
+    return create_app(settings, make_services(settings, journal=journal), wake_ups)
 
 
-def ask(app: Any, path: str, body: bytes, headers: dict[str, str], redis: Redis, **more: str) -> tuple[Any, ...]:
-    """Status, headers and body of the answer, and the numbers of events that were written."""
+def ask(app: Flask, path: str, body: bytes, headers: dict[str, str], redis: Redis, **more: str) -> tuple[Any, ...]:
+    """Status, headers and body of the answer, and the numbers of events that were written. As web/gunicorn_worker.py
+    asks.
+    """
     environ: dict[str, Any] = {
         "REQUEST_METHOD": "POST", "PATH_INFO": path, "SCRIPT_NAME": "", "QUERY_STRING": "", "REMOTE_ADDR": "192.0.2.1",
         "SERVER_NAME": "footfall", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.1", "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(body), "CONTENT_LENGTH": str(len(body)), **headers, **more,
     }  # fmt: skip
-    answer: list[Any] = []
     redis.delete(JOURNAL_KEY)
-    pieces = app(environ, lambda status, said, _=None: answer.extend([status, sorted(said)]))
-    return *answer, b"".join(pieces), redis.xlen(JOURNAL_KEY)
+    if found := app.config["IN_FRONT"](environ, body):
+        status, *lines = found[0].decode().splitlines()
+        answer = [status.removeprefix("HTTP/1.1 "), sorted(tuple(line.split(": ", 1)) for line in lines), found[1]]
+    else:
+        answer = []
+        pieces = app(environ, lambda status, said, _=None: answer.extend([status, sorted(said)]))
+        answer.append(b"".join(pieces))
+    return *answer, redis.xlen(JOURNAL_KEY)
 
 
 @pytest.mark.parametrize(("path", "body"), CASES, ids=lambda value: str(value)[:60])
-def test_a_hot_route_answers_as_flask_does(app: Any, redis: Redis, path: str, body: bytes):
+def test_a_hot_route_answers_as_flask_does(app: Flask, redis: Redis, path: str, body: bytes):
     for headers in HEADERS:
         hot = ask(app, path, body, headers, redis)
         # a query sends it to Flask, and no route reads this one
         assert hot == ask(app, path, body, headers, redis, QUERY_STRING="by=flask"), headers
 
 
-def test_both_refuse_a_body_above_the_limit_of_an_event(settings: Settings, journal: Journal, wake_ups: WakeUps):
+def test_both_refuse_a_body_above_the_limit_of_an_event(
+    settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis
+):
     services = make_services(settings, journal=journal)
-    client = create_app(replace(settings, max_body_bytes=1000), services, wake_ups).test_client()
-    for size, status in ((500, 200), (1500, 413)):
-        event = EVENT | {"props": {"long": "x" * size}}
-        assert [client.post(path, json=event).status_code for path in ("/event", "/event?by=flask")] == [status] * 2
+    app = create_app(replace(settings, max_body_bytes=1000), services, wake_ups)
+    for size, status in ((500, "200 OK"), (1500, "413 REQUEST ENTITY TOO LARGE")):
+        body = json.dumps(EVENT | {"props": {"long": "x" * size}}).encode()
+        for query in ("", "by=flask"):
+            assert ask(app, "/event", body, {}, redis, QUERY_STRING=query)[0] == status
+
+
+def test_both_believe_trusted_proxies_and_their_places(
+    settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis
+):
+    ours = replace(settings, trusted_proxies=1, place_headers="cloudflare")
+    services = make_services(ours, journal=journal)
+    app = create_app(ours, services, wake_ups)
+    headers = {"HTTP_X_FORWARDED_FOR": "203.0.113.7", "HTTP_X_FORWARDED_PROTO": "https", "HTTP_CF_IPCOUNTRY": "DE"}
+    answers, clients = [], []
+    for query in ("", "by=flask"):
+        answers.append(ask(app, "/event", json.dumps(EVENT).encode(), headers, redis, QUERY_STRING=query))
+        ((_, fields),) = redis.xrange(JOURNAL_KEY)
+        event = load_journal_event(fields[b"event"], new_id, lambda: NOW)
+        clients.append(services.salts.unseal(event.client or ""))
+    assert clients == [Client("203.0.113.7", place=(("country", "DE"),))] * 2
+    assert answers[0] == answers[1]
+    assert STRICT_TRANSPORT in answers[0][1]
+
+
+def test_a_body_that_the_server_did_not_receive_is_too_large_for_both(app: Flask, redis: Redis):
+    for query in ("", "by=flask"):
+        answer = ask(app, "/event", b"", {}, redis, QUERY_STRING=query, CONTENT_LENGTH="9000000")
+        assert answer[0] == "413 REQUEST ENTITY TOO LARGE"
 
 
 def test_an_event_is_answered_without_flask(settings: Settings, journal: Journal, wake_ups: WakeUps, redis: Redis):
     flask = create_app(settings, make_services(settings, journal=journal), wake_ups)
     flask.before_request(lambda: pytest.fail("Flask was asked"))
     for path, bodies in BODIES.items():
-        status, *_, written = ask(flask.wsgi_app, path, json.dumps(bodies[0]).encode(), {}, redis)
+        status, *_, written = ask(flask, path, json.dumps(bodies[0]).encode(), {}, redis)
         assert (status[0], written) == ("2", 1), path

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from web.errors import BUSY, NOT_HTTP
 from web.http_connection import (
-    _KEYS,
     LINGER,
     LONGEST_HEAD,
     MOST_BODY,
@@ -23,9 +22,9 @@ from web.http_connection import (
     READ_SECONDS,
     SLICE,
     Connection,
-    Request,
     render_error,
 )
+from web.http_request import _KEYS, Request
 
 LATER, PIECES, ENDLESS_PIECES, PIECES_LATER, LARGE = b"/later", b"/pieces", b"/endless", b"/pieces-later", b"/large"
 CHUNKED = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -1,5 +1,6 @@
 """Anonymous visitors: the same id during a day, and past midnight as long as the visit lasts."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -40,7 +41,14 @@ class World:
 
     def sees(self, client: Client, when: str, site: Site = SHOP, occurred: str | None = None) -> str:
         self.age(at(when))
-        return self.process.identify([Act(site, client, at(occurred or when))], self.now)[0]
+        return self.identify(self.process, Act(site, client, at(occurred or when)))[0]
+
+    def identify(self, process: Visitors, *acts: Act) -> list[str]:
+        """As the collector calls it."""
+        ids, visits = process.identify(acts, self.now)
+        if visits:
+            process.mark(visits)
+        return ids
 
     def age(self, now: datetime) -> None:
         """Advances the clock. Redis's own clock does not follow, so expired keys are removed here."""
@@ -116,7 +124,7 @@ def test_an_event_that_was_in_transit_at_midnight_keeps_a_visit_alive(world: Wor
 def test_a_hit_that_holds_both_sides_of_midnight_is_one_visit(world: World):
     world.age(at("23 00:10"))
     acts = [Act(SHOP, ANN, at("22 23:50")), Act(SHOP, ANN, at("23 00:05")), Act(SHOP, BOB, at("23 00:05"))]
-    first, second, other = world.process.identify(acts, world.now)
+    first, second, other = world.identify(world.process, *acts)
     assert first == second != other
 
 
@@ -133,7 +141,26 @@ def test_away_from_midnight_redis_is_not_queried(world: World):
 def test_in_the_first_minute_of_a_day_no_process_remembers_that_no_visit_continues(world: World):
     first = world.another()
     world.age(at("23 00:00") + timedelta(seconds=1))
-    first.identify([Act(SHOP, BOB, world.now)], world.now)
+    world.identify(first, Act(SHOP, BOB, world.now))
     late = world.sees(ANN, "23 00:00", occurred="22 23:59")
     world.age(at("23 00:02"))
-    assert first.identify([Act(SHOP, ANN, world.now)], world.now) == [late]
+    assert world.identify(first, Act(SHOP, ANN, world.now)) == [late]
+
+
+def test_marks_are_written_on_a_loop_as_by_a_thread(world: World):
+    world.age(at("22 23:45"))
+    (before,), visits = world.process.identify([Act(SHOP, ANN, world.now)], world.now)
+
+    async def mark() -> None:
+        async with world.process.marking_on_loop() as marking:
+            await marking(visits)
+
+    asyncio.run(mark())
+    assert world.sees(ANN, "23 00:10") == before
+
+
+def test_before_midnight_nothing_is_asked(world: World):
+    world.sees(BOB, "22 23:40")
+    asked = world.redis.info("stats")["total_commands_processed"]
+    world.process.identify([Act(SHOP, ANN, at("22 23:45"))], at("22 23:45"))
+    assert world.redis.info("stats")["total_commands_processed"] == asked + 1, "the look at the statistics"

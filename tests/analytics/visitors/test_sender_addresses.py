@@ -1,13 +1,16 @@
 """Counting hits from private addresses, and what the doctor says about them."""
 
 from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis import Redis
 
 from analytics.diagnostics.redis import ENOUGH_HITS, client_addresses, read_redis
 from analytics.visitors.client import Client
-from analytics.visitors.sender_addresses import SenderAddresses, SenderCounts, is_private
+from analytics.visitors.sender_addresses import _WITH_PRIVATE, SenderAddresses, SenderCounts, is_private
 from tests.support.services import NOW
 
 HOME, OFFICE = Client("81.2.69.142"), Client("10.0.0.7")
@@ -20,6 +23,18 @@ HOME, OFFICE = Client("81.2.69.142"), Client("10.0.0.7")
 )  # fmt: skip
 def test_private_addresses_are_known(address: str, expected: bool):
     assert is_private(address) is expected
+
+
+@given(st.ip_addresses())
+def test_private_addresses_are_those_of_ipaddress(address: IPv4Address | IPv6Address):
+    assert is_private(str(address)) is address.is_private
+
+
+def test_the_first_numbers_with_private_addresses_are_known():
+    for first in range(256):
+        some = [IPv4Address(f"{first}.{n}.{third}.1") for n in range(256) for third in (0, 2, 100, 113)]
+        if any(address.is_private for address in some):
+            assert str(first) in _WITH_PRIVATE
 
 
 def test_hits_of_two_days_are_counted_and_no_address_is_kept(redis: Redis):
