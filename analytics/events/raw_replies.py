@@ -79,7 +79,7 @@ def _more(database: Database[dict[str, Any]], command: Mapping[str, Any], sessio
 
 
 def _asked(database: Database[dict[str, Any]], command: Mapping[str, Any], session: ClientSession) -> bytes:
-    return bytes(database.command(command, codec_options=DEFAULT_RAW_BSON_OPTIONS, session=session).raw)
+    return bytes(database.command({**command}, codec_options=DEFAULT_RAW_BSON_OPTIONS, session=session).raw)
 
 
 def _read(reply: bytes) -> tuple[RawDocuments, int]:
