@@ -5,6 +5,7 @@ the demo is ready, and with 1 if the system does not start, or a store or the in
 """
 
 import http.client
+import logging
 import os
 import signal
 import subprocess
@@ -208,6 +209,7 @@ def _count_waiting(services: Services) -> int:
 
 def _build(services: Services) -> None:
     """Builds the segments at once. If it cannot, a worker builds them within minutes."""
+    logging.getLogger("analytics").setLevel(logging.WARNING)  # the progress bar says what is built
     segments = services.segments
     with suppress(Unavailable):
         months = [(site.site_id, month) for site in DEMO_SITES for month in months_of(segments, site.site_id)]

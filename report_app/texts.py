@@ -89,6 +89,8 @@ _CODES = {
     "revoked": lazy("revoked"),
     "expired": lazy("expired"),
     "received": lazy("received"),
+    "replayed": lazy("replayed"),
+    "imported": lazy("imported"),
     "accepted": lazy("accepted"),
     "stored": lazy("stored"),
     "duplicate": lazy("duplicate"),

@@ -22,6 +22,8 @@ _SCRIPT_TEXTS = {
     "minutes": lazy("%(count)sm"),
     "duration_hint": lazy("Seconds, or 1:30"),
     "number_hint": lazy("A number"),
+    "month_before": lazy("Previous month"),
+    "month_after": lazy("Next month"),
 }
 
 

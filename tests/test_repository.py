@@ -188,6 +188,26 @@ def test_tests_that_the_docs_name_are_there():
     assert named > 50
 
 
+def test_links_of_the_docs_lead_to_files_and_headings():
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    headings = {
+        page: set(map(anchor_of, re.findall("^#+ (.*)", page.read_text("utf-8"), re.MULTILINE))) for page in pages
+    }
+    followed = 0
+    for page in pages:
+        for path, anchor in re.findall(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]*))?\)", page.read_text("utf-8")):
+            target = (page.parent / path).resolve() if path else page
+            assert target.exists(), f"{page.name}: {path}"
+            assert not anchor or anchor in headings[target], f"{page.name}: {path}#{anchor}"
+            followed += 1
+    assert followed > 100
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
 def test_files_that_the_docs_of_the_source_tree_name_are_there():
     paths = re.compile(rf"`((?:{'|'.join((*PACKAGES, 'tests', 'bench', 'docs'))})/[\w/.-]*)`")
     for document in ("docs/architecture.md", "CONTRIBUTING.md"):

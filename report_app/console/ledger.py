@@ -19,7 +19,7 @@ from report_app.page_blueprint import PageBlueprint
 MOST_ACCOUNTS = 500  # of the table: the sites with the most events
 SITE_DAYS = 30
 FIRST_DAY = date(2000, 1, 1)
-COLUMNS = ("received", "accepted", "stored", "duplicate", "dead", "waiting", "left out")
+COLUMNS = ("received", "replayed", "imported", "accepted", "stored", "duplicate", "dead", "waiting", "left out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,10 @@ def rows_of(accounts: Iterable[tuple[Account, Counter[str]]]) -> list[LedgerRow]
 
 def _row(of: Balance) -> LedgerRow:
     reasons = Counter(of.rejected) + Counter(of.dropped) + Counter(of.dropped_later)
-    counts = (of.received, of.accepted, of.stored, of.duplicate, of.dead, of.waiting, sum(reasons.values()))
+    counts = (
+        *(of.received, of.replayed, of.imported, of.accepted, of.stored, of.duplicate, of.dead, of.waiting),
+        sum(reasons.values()),
+    )
     return LedgerRow(of.account.site_id, of.account.day, counts, reasons.most_common())
 
 

@@ -35,12 +35,15 @@ SITES_ON_A_PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class SettingField:
-    """A setting as a field of the form. `kind` "lines": a list, one item on each line. "json": as in the API."""
+    """A setting as a field of the form. `kind` "lines": a list, one item on each line. "json": as in the API.
+    `choices`: the values that a text may have, and what they are called.
+    """
 
     name: str
     label: str
     kind: Literal["text", "number", "flag", "lines", "json"] = "text"
     hint: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
 
 
 SETTING_FIELDS = (
@@ -68,8 +71,16 @@ SETTING_FIELDS = (
         "backdate_days", lazy("Oldest event, in days"), "number", lazy("Of events that are sent without an API key.")
     ),
     SettingField("max_event_bytes", lazy("Largest event, in bytes"), "number"),
-    SettingField("trailing_slash", lazy("Slash at the end of a path"), hint=lazy("keep or drop.")),
-    SettingField("path_case", lazy("Capital letters in a path"), hint=lazy("keep or lower.")),
+    SettingField(
+        "trailing_slash",
+        lazy("Slash at the end of a path"),
+        choices=(("keep", lazy("stays")), ("drop", lazy("is removed"))),
+    ),
+    SettingField(
+        "path_case",
+        lazy("Capital letters in a path"),
+        choices=(("keep", lazy("stay")), ("lower", lazy("become small letters"))),
+    ),
     SettingField(
         "path_rules",
         lazy("Pages that count as one"),

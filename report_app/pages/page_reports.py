@@ -83,7 +83,8 @@ class SiteQuestion:
         return query, reports.answer(query, budget)
 
     def period(self) -> Period:
-        body = self.question | {"metrics": ["visitors"]}
+        """The period of the page, whatever its filters are."""
+        body = self.question | {"metrics": ["visitors"], "filters": []}
         return load_query(body, self.site, self.now, self.earliest, self.others).period
 
     def earliest(self, budget: Budget | None = None) -> datetime | None:

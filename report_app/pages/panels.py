@@ -29,8 +29,9 @@ _OF_EVENT = ("events",)
 @dataclass(frozen=True, slots=True)
 class PanelTab:
     """A view of a panel: the visitors by `dimension`. `share` is the metric in percent beside them. `more` are the
-    metrics that only the full list shows. `filters` select the events that it is about. `searched` is the dimension
-    that a search looks into, if it is not `dimension`. `is_plain`: a row is no filter of the page. `many`: see `rows`.
+    metrics that only the full list shows, and `beside` are those that the panel also shows, beside the name. `filters`
+    select the events that it is about. `searched` is the dimension that a search looks into, if it is not `dimension`.
+    `is_plain`: a row is no filter of the page. `many`: see `rows`.
     """
 
     name: str
@@ -43,6 +44,7 @@ class PanelTab:
     hint: str = ""
     is_plain: bool = False
     many: str = ""
+    beside: tuple[str, ...] = ()
 
     @property
     def rows(self) -> str:
@@ -155,6 +157,7 @@ GOALS_PANEL = Panel(
     lazy("Goals"),
     (
         PanelTab("goal", lazy("Conversions"), "event:goal", "conversion_rate", ("events", "total_revenue"),
+                 beside=("total_revenue",),
                  hint=lazy("Goals of the site fill this list. They are a setting of the site.")),
         PanelTab("event", lazy("Events"), "event:name", more=_OF_EVENT, hint=lazy("Custom events fill this list."),
                  filters=(["is_not", "event:name", ["pageview"]],)),
@@ -184,7 +187,7 @@ def over_time(question: Body, state: PageState, grain: str) -> Body:
 
 def top_rows(question: Body, tab: PanelTab) -> Body:
     """The rows of a panel."""
-    return _by(question, tab, tab.metrics, limit=PANEL_ROWS)
+    return _by(question, tab, [*tab.metrics, *tab.beside], limit=PANEL_ROWS)
 
 
 def by_country(question: Body) -> Body:

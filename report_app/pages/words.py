@@ -185,7 +185,7 @@ def file_size(size: int) -> str:
     for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
         if size >= 1000**power:
             return f"{format_number(size / 1000**power, 1)} {unit}"
-    return ngettext("%(count)s Byte", "%(count)s Bytes", size)
+    return ngettext("%(count)s byte", "%(count)s bytes", size)
 
 
 @dataclass(frozen=True, slots=True)

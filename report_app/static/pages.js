@@ -218,6 +218,92 @@ document.addEventListener('change', ({ target }) => {
 
 for (const field of document.querySelectorAll('[data-own-zone]')) field.value = Intl.DateTimeFormat().resolvedOptions().timeZone || field.value
 
+// A calendar chooses the two dates of a form: the first click is the first day, the second one the last day.
+
+const DAY = 864e5
+const dayOf = (time) => new Date(time).toISOString().slice(0, 10)
+const named = (time, options) => new Intl.DateTimeFormat(root.lang, { timeZone: 'UTC', ...options }).format(time)
+const make = (name, properties) => Object.assign(document.createElement(name), properties)
+const asked = new Intl.Locale(navigator.languages.find((each) => each.split('-')[0] === root.lang) ?? root.lang)
+const firstWeekday = (asked.getWeekInfo?.() ?? asked.weekInfo)?.firstDay ?? 1 // Monday is 1, Sunday is 7
+
+function addCalendar(form) {
+  const [first, last] = form.querySelectorAll('[type=date]')
+  const before = make('button', { type: 'button', className: 'add', textContent: '‹', ariaLabel: texts.month_before })
+  const after = make('button', { type: 'button', className: 'add', textContent: '›', ariaLabel: texts.month_after })
+  const title = make('b', { ariaLive: 'polite' })
+  const table = make('table', {})
+  const head = make('div', { className: 'month' })
+  head.append(before, title, after)
+  form.querySelector('.calendar').append(head, table)
+  let month = 0 // its first day
+  let isBegun = false // the first day is chosen, and the last one is not
+
+  const mark = () => {
+    const [from, to] = [first.value, last.value || first.value]
+    for (const button of table.querySelectorAll('button')) {
+      button.ariaPressed = String(button.value === from || button.value === to)
+      button.classList.toggle('between', from < button.value && button.value < to)
+    }
+  }
+
+  const show = (time, focused) => {
+    const day = Math.min(time, Date.parse(first.max))
+    month = Date.parse(dayOf(day).slice(0, 8) + '01')
+    title.textContent = named(month, { month: 'long', year: 'numeric' })
+    const start = month - ((new Date(month).getUTCDay() - firstWeekday + 7) % 7) * DAY
+    const names = make('tr', {})
+    const rows = [names]
+    for (let at = start; at < start + 7 * DAY; at += DAY) {
+      names.append(make('th', { scope: 'col', abbr: named(at, { weekday: 'long' }), textContent: named(at, { weekday: 'short' }).slice(0, 2) }))
+    }
+    for (let at = start; at < start + 7 * DAY || dayOf(at).slice(0, 7) === dayOf(month).slice(0, 7); at += DAY) {
+      if ((at - start) % (7 * DAY) === 0) rows.push(make('tr', {}))
+      const cell = make('td', {})
+      if (dayOf(at).slice(0, 7) === dayOf(month).slice(0, 7)) {
+        cell.append(make('button', {
+          type: 'button', value: dayOf(at), textContent: new Date(at).getUTCDate(), ariaLabel: named(at, { dateStyle: 'full' }),
+          disabled: dayOf(at) > first.max, tabIndex: at === day ? 0 : -1,
+        }))
+      }
+      rows.at(-1).append(cell)
+    }
+    table.replaceChildren(...rows)
+    after.disabled = dayOf(month).slice(0, 7) >= first.max.slice(0, 7)
+    mark()
+    if (focused) table.querySelector(`[value="${dayOf(day)}"]`).focus()
+  }
+
+  before.onclick = () => show(month - DAY)
+  after.onclick = () => show(month + 31 * DAY)
+  table.onclick = ({ target }) => {
+    if (!target.value) return
+    if (isBegun) {
+      const days = [first.value, target.value].sort()
+      first.value = days[0]
+      last.value = days[1]
+      form.requestSubmit()
+    } else {
+      first.value = target.value
+      last.value = ''
+      mark()
+    }
+    isBegun = !isBegun
+  }
+  table.onkeydown = (event) => {
+    const days = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -7, ArrowDown: 7 }[event.key]
+    if (!days || !event.target.value) return
+    event.preventDefault()
+    show(Date.parse(event.target.value) + days * DAY, true)
+  }
+  show(Date.parse(last.value || last.max))
+}
+
+document.addEventListener('toggle', ({ target }) => {
+  const place = target.open && target.querySelector('.calendar:empty')
+  if (place) addCalendar(place.closest('form'))
+}, true)
+
 // Keys
 
 const isTyping = (element) => element.matches('input, select, textarea, [contenteditable]')

@@ -6,6 +6,7 @@ It starts, restarts dead processes, answers while Redis does not, stops, and kee
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ import pytest
 
 from analytics.journal.journal import JOURNAL_KEY
 from footfall.embedded_servers import pick_port
+from tests.support.accounts import PASSWORD, token_in
 from tests.support.running_system import UP, System, pick_ports, wait_for
 
 EVENT = {"site_id": "site", "event_type": "page_view"}
@@ -47,6 +49,18 @@ def post(system: System) -> int:
     return httpx.post(f"{system.ingest}/event", json=EVENT, timeout=10).status_code
 
 
+def link_of(system: System) -> str:
+    """The link for the first owner, which a start prints once."""
+    (link,) = re.findall(r"^http\S+/join/\S+$", system.output(), re.MULTILINE)
+    return str(link)
+
+
+def create_owner(link: str) -> None:
+    with httpx.Client() as browser:
+        form = {"csrf_token": token_in(browser.get(link).text), "email": "olga@example.org", "name": "Olga"}
+        assert browser.post(link, data=form | {"password": PASSWORD}).status_code == 303
+
+
 def test_ctrl_c_stops_everything_and_starting_again_finds_everything(own_system: System):
     own_system.start()
     assert "curl -X POST" in own_system.output()
@@ -59,8 +73,18 @@ def test_ctrl_c_stops_everything_and_starting_again_finds_everything(own_system:
     assert "everything has stopped" in own_system.output()
     assert "Traceback" not in own_system.output()
 
+    first_link = link_of(own_system)
     own_system.start()
     wait_for(lambda: views(own_system) == 20, "the 20 events")
+    link = link_of(own_system)
+    assert link != first_link, "each start makes another link"
+    assert httpx.get(first_link).status_code == 404
+    create_owner(link)
+    assert httpx.get(link).status_code == 404, "a link works once"
+    assert own_system.stop(signal.SIGTERM) == []
+
+    own_system.start()
+    assert "/join/" not in own_system.output(), "there is an owner"
     assert own_system.stop(signal.SIGTERM) == []
 
 

@@ -54,6 +54,8 @@ VIEWS = {
     "two-step": "/account/two-step",
     "members": "/members/console-shop",
     "sharing": "/sharing/console-shop",
+    "data": "/data/console-shop",
+    "site-ledger": "/ops/ledger?site=console-shop",
 }
 # The first link of this kind on a page leads to another page.
 LINKED = {

@@ -6,7 +6,7 @@ Screenshots are written to build/screenshots. `FOOTFALL_PICTURE=1` also writes t
 import os
 import re
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,16 +21,17 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
+from analytics.accounts.sharing import SharingStore
 from tests.analytics.imports.test_plausible_export import zipped
 from tests.support.accounts import PASSWORD
 from tests.support.browser import accessibility_faults, chromium
 from tests.support.running_system import ROOT, System, wait_for
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
-PICTURE = ROOT / "docs" / "images" / "dashboard.png"
+PICTURES = ROOT / "docs" / "images"
 SITE = "demo-shop"
-# What is loading, and what asks again later because the server is busy.
-# What is loading. Parts that load when they are seen are not, until then.
+# What is loading, and what asks again later because the server is busy. Parts that load when they are seen are not,
+# until then.
 BUSY = """return document.querySelectorAll('.htmx-request, .skeleton-figure, .trouble[hx-get],'
     + '.panel:not([hx-trigger^=intersect]) .skeleton:not([hx-trigger=revealed] > .skeleton)').length"""
 THEMES = ("light", "dark")
@@ -138,9 +139,13 @@ def ask(system: System, **body: Any) -> list[Any]:
 @pytest.fixture(scope="module")
 def visited(system: System) -> System:
     """The system with the traffic of the demo."""
-    done = system.run_footfall("demo", "--days", "30" if "FOOTFALL_PICTURE" in os.environ else "10")
+    done = system.run_footfall("demo", "--days", "60" if "FOOTFALL_PICTURE" in os.environ else "10")
     assert done.returncode == 0, done.stderr
     assert system.run_footfall("sites", "set", "outlet", "timezone=Europe/Berlin").returncode == 0
+    with system.database() as database:
+        sharing = SharingStore(database, lambda: datetime.now(UTC))
+        sharing.set_public(SITE, True)
+        sharing.set_framing_origins(SITE, ["https://blog.example"])
     return system
 
 
@@ -279,6 +284,44 @@ def test_keys_choose_period_and_comparison_and_read_the_chart(page: Page, visite
     assert page.query == "period=7d"
 
 
+def test_a_touch_reads_the_chart(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=7d")
+    page.run("document.querySelector('.plot').scrollIntoView({ block: 'center' })")
+    box = page.run("return document.querySelector('.u-over').getBoundingClientRect().toJSON()")
+    rows = page.run(
+        "return [...document.querySelectorAll('.data tbody tr')].map((row) => [...row.children].slice(0, 2)"
+        ".map((cell) => cell.textContent.trim()))"
+    )
+    touch = {"y": box["top"] + box["height"] / 2}
+    for kind, share, (name, value) in (("touchStart", 0.02, rows[0]), ("touchMove", 0.49, rows[3])):
+        points = [touch | {"x": box["left"] + share * box["width"]}]
+        page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        wait_for(lambda name=name, value=value: f"{name} {value}" in page.texts(".tip")[0], f"{name} in the tip")
+    page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+
+def test_the_calendar_chooses_two_dates_by_click_and_by_keyboard(page: Page, visited: System):
+    page.open(f"/site/{SITE}?from=2026-03-02&to=2026-03-15&f=is,country,DE")
+    page.click("#period")
+    assert page.one(".calendar th").get_attribute("abbr") == "Sunday", "the first weekday of en-US"
+    assert page.texts(".calendar b") == ["March 2026"]
+    assert len(page.driver.find_elements(By.CSS_SELECTOR, ".calendar .between")) == 12
+    page.one("[aria-label='Previous month']").click()
+    page.one(".calendar [value='2026-02-20']").click()
+    page.click(".calendar [value='2026-02-03']")
+    assert page.query == "from=2026-02-03&to=2026-02-20&f=is,country,DE"
+    page.press("c")
+    day = page.one(".calendar [tabindex='0']")
+    assert day.get_attribute("value") == "2026-02-20"
+    day.send_keys(Keys.ARROW_DOWN)
+    page.driver.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
+    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    page.driver.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
+    page.driver.switch_to.active_element.send_keys(Keys.ENTER)
+    page.settle()
+    assert page.query == "from=2026-03-05&to=2026-03-06&f=is,country,DE"
+
+
 def test_the_main_flow_needs_no_mouse(page: Page, visited: System):
     page.open(f"/site/{SITE}?period=7d")
     page.one("#places-row-1").send_keys(Keys.ENTER)
@@ -408,6 +451,33 @@ def test_the_view_of_now_follows_new_events_by_itself(page: Page, system: System
     assert page.texts(".chip")[0].startswith("Page is /first")
 
 
+def test_panels_load_in_parallel_and_are_cancelled_when_the_question_changes(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=7d")
+    names = page.run("return [...document.querySelectorAll('.panel')].map((each) => each.id)")
+    page.run(
+        "window.sent = [];"
+        "document.addEventListener('htmx:beforeSend', ({ detail }) => sent.push(detail.xhr));"
+        "for (const _ of [1, 2]) document.body.dispatchEvent(new Event('question'))"
+    )
+    assert page.run("return sent.length") == 2 * len(names)
+    cancelled, opened, done = [0] * len(names), [1] * len(names), [4] * len(names)
+    assert page.run("return sent.map((each) => each.readyState)") == cancelled + opened
+    page.settle()
+    states = page.run("return sent.map((each) => each.readyState)")
+    assert states[: 2 * len(names)] == cancelled + done, "more follow if the server was busy"
+
+
+def test_nothing_moves_if_the_system_asks_for_less_motion(page: Page, visited: System):
+    page.open(f"/site/{SITE}?period=7d")
+    features = [{"name": "prefers-reduced-motion", "value": "reduce"}]
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    moving = (
+        "return [...document.querySelectorAll('*')].map((each) => getComputedStyle(each)).filter((style) => "
+        "!['', 'none'].includes(style.animationName) || parseFloat(style.transitionDuration) > 0).length"
+    )
+    assert page.run(moving) == 0
+
+
 def test_a_theme_is_kept(page: Page, visited: System):
     page.open(f"/site/{SITE}?period=7d")
     page.one(".top .icon").click()
@@ -452,6 +522,8 @@ VIEWS = {
     "login": "/login",
     "now": f"/now/{SITE}?period=7d",
     "several": f"/site/{SITE}?period=7d&with=outlet",
+    "app": "/site/demo-app?period=30d&tabs=goals.event,left_out.days",
+    "embedded": f"/site/{SITE}?period=7d&embed=public",
 }
 
 
@@ -505,6 +577,9 @@ def test_the_dashboard_speaks_german(german: Page, visited: System):
     assert set(weekdays) == {"Mo.", "Di.", "Mi.", "Do.", "Fr.", "Sa.", "So."}
     german.open(f"/site/{SITE}?from=2026-03-02&to=2026-03-15&grain=week")
     assert german.texts("#period")[0].startswith("Zeitraum: 2. März – 15. März 2026")  # noqa: RUF001  an en dash
+    german.click("#period")
+    assert german.one(".calendar th").get_attribute("abbr") == "Montag"
+    assert german.texts(".calendar b") == ["März 2026"]
     german.run("document.getElementById('builder').open = true")
     Select(german.one("#dimension")).select_by_visible_text("Besuchsdauer")
     assert german.one("#builder [name=value]").get_attribute("placeholder") == "Sekunden oder 1:30"
@@ -521,12 +596,16 @@ def test_pages_in_german_fit_and_are_accessible(german: Page, visited: System, t
             assert accessibility_faults(german.driver) == [], (name, width)
 
 
-@pytest.mark.skipif("FOOTFALL_PICTURE" not in os.environ, reason="writes a file of the documentation")
-def test_the_picture_of_the_documentation(page: Page, visited: System):
+@pytest.mark.skipif("FOOTFALL_PICTURE" not in os.environ, reason="writes files of the documentation")
+@pytest.mark.parametrize(
+    ("name", "shown"), [("dashboard", (1280, 1604, "light")), ("dashboard-phone", (360, 760, "dark"))]
+)
+def test_the_pictures_of_the_documentation(page: Page, visited: System, name: str, shown: tuple[int, int, str]):
     page.open(f"/site/{SITE}?period=30d")
-    page.show_as(1280, 1604, "light")  # up to the last of the usual panels
+    page.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
+    page.show_as(*shown)
     page.settle()
     shape = page.one("#panel-world .shade5")
     wait_for(lambda: page.run("return arguments[0].getBBox().width", shape) > 5, "the shapes of the map")
-    page.driver.save_screenshot(str(PICTURE))
-    assert PICTURE.stat().st_size < 250_000
+    page.driver.save_screenshot(str(PICTURES / f"{name}.png"))
+    assert (PICTURES / f"{name}.png").stat().st_size < 250_000

@@ -95,6 +95,10 @@ def test_from_the_first_link_to_two_step_sign_in(server: str, chrome: Chrome, ac
     look(chrome, "code")
     write(chrome, code_now(secret, clock))
     wait_for(lambda: chrome.current_url == f"{server}/ops/sites/new", "the form of the first site")
+    chrome.get(f"{server}/account/two-step/off")
+    look(chrome, "two-step-off")
+    write(chrome, PASSWORD)
+    assert chrome.find_element(By.CSS_SELECTOR, ".done").text == "Two-step sign-in is off."
 
 
 def test_members_and_sharing(server: str, chrome: Chrome, accounts: AccountStore, sharing: SharingStore):
@@ -132,6 +136,19 @@ def test_a_large_file_is_sent_in_parts(
     chrome.refresh()
     look(chrome, "data")
     assert "GoatCounter" in chrome.find_element(By.TAG_NAME, "main").text
+
+
+def test_a_member_accepts_another_site(server: str, chrome: Chrome, accounts: AccountStore):
+    make_member(accounts, "max@example.org", "shop", Role.EDITOR)
+    chrome.get(f"{server}/login")
+    write(chrome, "max@example.org", PASSWORD)
+    chrome.get(f"{server}/join/{accounts.invite('max@example.org', 'blog', Role.VIEWER)}")
+    look(chrome, "accept")
+    chrome.find_element(By.CSS_SELECTOR, "form.card button").send_keys(Keys.ENTER)
+    wait_for(lambda: chrome.current_url == f"{server}/", "the overview")
+    user = accounts.find("max@example.org")
+    assert user
+    assert user.roles == {"shop": Role.EDITOR, "blog": Role.VIEWER}
 
 
 def test_a_shared_link_with_a_password_opens_the_dashboard_of_its_site(

@@ -14,6 +14,7 @@ from footfall.embedded_servers import Server, mongo_server, pick_port, redis_ser
 from report_app import create_app
 from report_app.pages.rendering import PAGE_POLICY
 from tests.report_app.console.conftest import OLGA
+from tests.report_app.pages.test_routes import MOST_BYTES, weight_of
 from tests.support.accounts import Browser, make_owner, path_of, token_in
 from tests.support.running_system import running
 
@@ -25,6 +26,13 @@ def test_pages_have_the_strict_policy_and_are_not_stored(owner: Browser):
     assert answer.status_code == 200
     assert answer.headers["Content-Security-Policy"] == PAGE_POLICY
     assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("path", "parts"), [("/ops", ("journal", "today", "segments", "findings")), ("/ops/rates", ())]
+)
+def test_a_page_with_all_that_it_loads_is_light(owner: Browser, path: str, parts: tuple[str, ...]):
+    assert weight_of(owner.get, path, [f"/parts/ops/{part}" for part in parts]) < MOST_BYTES
 
 
 def test_where_reports_are_open_a_guest_still_has_to_sign_in(settings: Settings, real: Services):

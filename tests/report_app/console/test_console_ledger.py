@@ -24,12 +24,12 @@ def test_a_day_lists_its_sites_and_a_site_lists_its_days(owner: Browser, real: S
     real.journal.append([Line(Account("shop", today), f"{REJECTED}invalid_event", count=3)])
     page = owner.get("/ops/ledger").text
     assert table(page) == [
-        ["shop", "5", "2", "1", "1", "0", "0", "3", "3 invalid_event"],
-        ["<b>other</b>", "1", "1", "1", "0", "0", "0", "0", ""],
+        ["shop", "5", "0", "0", "2", "1", "1", "0", "0", "3", "3 invalid_event"],
+        ["<b>other</b>", "1", "0", "0", "1", "1", "0", "0", "0", "0", ""],
     ]
     assert "<b>other" not in page
     assert table(owner.get("/ops/ledger?site=shop").text) == [
-        [today.strftime("%a %d %b %Y"), "5", "2", "1", "1", "0", "0", "3", "3 invalid_event"]
+        [today.strftime("%a %d %b %Y"), "5", "0", "0", "2", "1", "1", "0", "0", "3", "3 invalid_event"]
     ]
     assert table(owner.get("/ops/ledger?day=2020-02-29").text) == []
     assert "No events on this day" in owner.get("/ops/ledger?day=2020-02-29").text

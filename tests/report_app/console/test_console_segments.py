@@ -15,7 +15,7 @@ def test_sizes_and_dirty_hours_are_shown_and_a_rebuild_is_left_to_the_workers(
     rows = {row[0]: row[1:] for row in table(owner.get("/ops/segments").text)}
     assert rows["shop"][:2] == ["1", "1"]
     assert rows["shop"][3] == "0"
-    assert rows["other"][:4] == ["0", "0", "0 Bytes", "1"]
+    assert rows["other"][:4] == ["0", "0", "0 bytes", "1"]
     before = real.segments.store.manifest("shop").segments[0].version
     assert path_of(owner.post("/ops/segments/rebuild", page="/ops/segments", site="shop")) == "/ops/segments"
     page = owner.get("/ops/segments?site=shop").text

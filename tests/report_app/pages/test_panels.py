@@ -74,7 +74,7 @@ def test_a_panel_has_the_numbers_of_the_api(report: FlaskClient, panel: Panel, t
     body = panels.top_rows(state.question("shop", NOW), tab)
     answer = ask(report, body)
     expected = [
-        [value_name(tab.dimension, row["dimensions"][0]), *map(number, body["metrics"], row["metrics"])]
+        [value_name(tab.dimension, row["dimensions"][0]), *map(number, tab.metrics, row["metrics"])]
         for row in answer["results"]
     ]
     page = report.get(f"/parts/panel/{panel.name}/shop?{state.with_tab(panel.name, tab.name).as_query()}")
@@ -131,6 +131,11 @@ def test_the_chart_has_the_numbers_of_the_api(report: FlaskClient, state: PageSt
     assert [row[0] for row in table[1:]] == [row["dimensions"][0] for row in rows]
 
 
+def test_the_panel_of_goals_has_their_revenue(report: FlaskClient):
+    page = report.get("/parts/panel/goals/shop?period=7d").text
+    assert re.findall(r'title="([^"]*)">[^<]*<small> · ([^<]*)</small>', page) == [("Sign-up", "$49.90")]
+
+
 def test_a_search_finds_by_the_name_that_is_shown(report: FlaskClient):
     for panel, tab, text, found in (
         ("places", "country", "germ", ["Germany"]),
@@ -147,8 +152,8 @@ def test_a_list_has_pages(report: FlaskClient, database: Database):
     last = report.get("/list/pages/shop?period=7d&page=3").text
     assert "1 to 50 of 124" in first
     assert "101 to 124 of 124" in last
-    assert ("Next" in first, "Previous" in first) == (True, False)
-    assert ("Next" in last, "Previous" in last) == (False, True)
+    assert ("Next →" in first, "← Previous" in first) == (True, False)
+    assert ("Next →" in last, "← Previous" in last) == (False, True)
 
 
 def test_a_property_is_a_panel(report: FlaskClient):

@@ -1,12 +1,14 @@
 """The pages over HTTP: what they may load and execute, who may see them, and what they say if there is no answer."""
 
 import gzip
+import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import ClassVar
 from urllib.parse import unquote
 from uuid import uuid4
@@ -15,11 +17,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from flask.testing import FlaskClient
 from pymongo.database import Database
+from werkzeug.test import TestResponse
 
 from analytics.accounts.user import Role
 from analytics.events.account import Account
 from analytics.events.schema import load_event
 from analytics.journal.journal import Line
+from analytics.queries.query import Query
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
 from analytics.sites.site import Site
@@ -27,6 +31,7 @@ from analytics.unavailable import Unavailable
 from config.services import Services
 from config.settings import Settings
 from report_app import create_app
+from report_app.pages import assets
 from report_app.pages.exploration_rows import EXPLORATIONS
 from report_app.pages.panels import PANELS
 from tests.support.accounts import Browser, make_member, make_owner
@@ -99,18 +104,40 @@ def test_htmx_evaluates_no_code(report: FlaskClient, story: None):
     assert "hx-on" not in page
 
 
-def test_a_page_with_all_that_it_loads_is_light(report: FlaskClient, story: None):
-    page = report.get("/site/shop").text
-    parts = [report.get(f"{path}/shop").text for path in (*PARTS, *EXPLORED)]
-    files = [
-        report.get(file, headers={"Accept-Encoding": "gzip"})
-        for file in dict.fromkeys(loaded_by("".join([page, *parts])))
-    ]
-    assert len(files) == 8
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/site/shop", (*PARTS, *EXPLORED)),
+        ("/", ("/parts/card",)),
+        ("/now/shop", ()),
+        ("/list/pages/shop", ()),
+        ("/site/unused", ("/parts/first-event",)),
+        ("/login", ()),
+    ],
+)
+def test_a_page_with_all_that_it_loads_is_light(report: FlaskClient, story: None, path: str, parts: Iterable[str]):
+    assert weight_of(report.get, path, [f"{part}/shop" for part in parts]) < MOST_BYTES
+
+
+def weight_of(get: Callable[..., TestResponse], path: str, parts: Iterable[str] = ()) -> int:
+    """The bytes of a page with its parts and of all files that they load, gzipped."""
+    texts = [get(each, headers=HTML).text for each in (path, *parts)]
+    files = [get(file, headers={"Accept-Encoding": "gzip"}) for file in dict.fromkeys(loaded_by("".join(texts)))]
+    assert len(files) >= 3
     assert all(file.headers["Content-Encoding"] == "gzip" for file in files)
-    weight = len(gzip.compress("".join([page, *parts]).encode())) + sum(len(file.data) for file in files)
-    print(f"{weight:,} bytes")
-    assert weight < MOST_BYTES
+    weight = sum(len(gzip.compress(text.encode())) for text in texts) + sum(len(file.data) for file in files)
+    print(f"{path}: {weight:,} bytes")
+    return weight
+
+
+def test_the_files_of_others_are_those_that_were_fetched():
+    folder = Path(assets.__file__).parents[1] / "static" / "vendor"
+    rows = [line.split() for line in (folder / "VERSIONS").read_text().splitlines() if "  " in line]
+    assert [name for _, name in rows] == sorted(
+        file.name for file in folder.iterdir() if file.suffix in (".js", ".css", ".svg")
+    )
+    for digest, name in rows:
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest, name
 
 
 def test_a_file_is_cached_forever_at_an_address_of_its_content(report: FlaskClient):
@@ -404,6 +431,22 @@ def test_a_part_that_asks_again_replaces_itself_and_a_part_that_polls_keeps_what
         ("#hero" if path == "/parts/hero" else "this", "outerHTML")
     ]
     assert str(retries[0]["hx-get"]).startswith(f"{path}/shop?period=7d")
+
+
+def test_figures_that_are_not_up_to_date_say_as_of_when_they_are(settings: Settings, services: Services, story: None):
+    class Behind:
+        def __getattr__(self, name: str) -> object:
+            return getattr(services.reports, name)
+
+        def answer(self, query: Query, budget: Budget | None = None) -> Answer:
+            answer = services.reports.answer(query, budget)
+            return replace(answer, as_of=datetime(2026, 11, 22, 11, 59, tzinfo=UTC))
+
+    behind = copy(services)
+    vars(behind)["reports"] = Behind()
+    for app, said in ((settings, services), False), ((settings, behind), True):
+        page = create_app(*app).test_client().get("/site/shop?period=7d").text
+        assert (re.search("As of [^<]*11:59[^<]*: newer events are still being read", page) is not None) is said
 
 
 def test_a_page_does_not_wait_for_slow_figures(breaking: Breaking):
