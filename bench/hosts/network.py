@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from footfall.supervised_process import end_with_parent
-from tests.support.running_system import Place, kill_if_there, wait_for
+from tests.support.running_system import ROOT, Place, kill_if_there, wait_for
 
 PREFIX = "footfall-hosts-"
 SUBNET = "10.77.0"
@@ -92,7 +92,7 @@ class Host:
             _ip("-n", wire, "link", "set", device, "up")
         relay = [sys.executable, "-m", "bench.hosts.relay", self.name, near, f"{delay}", f"{jitter}", f"{loss}"]
         self._relay = subprocess.Popen(
-            [*end_with_parent(signal.SIGKILL), *_inside(wire), *relay], stdout=subprocess.PIPE
+            [*end_with_parent(signal.SIGKILL), *_inside(wire), *relay], cwd=ROOT, stdout=subprocess.PIPE
         )
         assert self._relay.stdout is not None
         self._relay.stdout.readline()  # it forwards packets now
