@@ -93,7 +93,7 @@ chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=2
 outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MINUTES=10 RATE=200
 	$(BIN)/python -m bench.outage
 
-hosts: .venv/ready ## many hosts in network namespaces while links, clocks and stores fail, counted; needs root; ROUNDS=1 SEED=1 BACKLOG=30000
+hosts: .venv/ready ## many hosts in network namespaces while links, clocks and stores fail, counted; needs root; ROUNDS=1 SEED=1 BACKLOG=100000 SHARE=0.1
 	$(BIN)/python -m bench.hosts
 
 soak: .venv/ready ## a steady load for long: latency, memory, files and connections must stay; MINUTES=30

@@ -10,7 +10,7 @@ Then every acknowledged event must be stored once, the ledger must balance, and 
 oracle of the tests says. Afterwards it measures how fast one, two and three worker hosts store BACKLOG events, each
 with SHARE of a core. Prints tables. Exits with 1 if anything is wrong, and with 2 if this machine cannot run it.
 
-ROUNDS (1), SEED (1), BACKLOG (30000; 0: it is not measured) and SHARE (0.2) in the environment change the run. FROM:
+ROUNDS (1), SEED (1), BACKLOG (100000; 0: it is not measured) and SHARE (0.1) in the environment change the run. FROM:
 the checkout of another version, from which ingestion rolls to this one.
 """
 
@@ -36,7 +36,7 @@ from tests.support.running_system import ROOT, wait_for
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the test bed is removed
     rounds, seed = int(os.environ.get("ROUNDS", "1")), int(os.environ.get("SEED", "1"))
-    backlog, share = int(os.environ.get("BACKLOG", "30000")), float(os.environ.get("SHARE", "0.2"))
+    backlog, share = int(os.environ.get("BACKLOG", "100000")), float(os.environ.get("SHARE", "0.1"))
     source = Path(os.environ.get("FROM") or ROOT).resolve()
     print(
         f"# make hosts ROUNDS={rounds} SEED={seed}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {machine()}\n", flush=True
