@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts soak overload fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -92,6 +92,15 @@ chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=2
 
 outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MINUTES=10 RATE=200
 	$(BIN)/python -m bench.outage
+
+hosts: .venv/ready ## many hosts in network namespaces while links, clocks and stores fail, counted; needs root; ROUNDS=1 SEED=1 BACKLOG=100000 SHARE=0.1
+	$(BIN)/python -m bench.hosts
+
+soak: .venv/ready ## a steady load for long: latency, memory, files and connections must stay; MINUTES=30
+	$(BIN)/python -m bench.soak
+
+overload: .venv/ready ## twice the load that is accepted, then normal service again; MINUTES=10
+	$(BIN)/python -m bench.overload
 
 fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what they do not, at length; EXAMPLES=500 SEED=1
 	$(BIN)/python -m tests.support.fuzzing

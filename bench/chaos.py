@@ -20,15 +20,17 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import psutil
 from pymongo.database import Database
+from redis import Redis
 from redis.exceptions import RedisError
 
 from analytics.events.event import id_from_client
@@ -57,6 +59,17 @@ TARGETS = {
 FREEZES = (0.2, 4.0)  # seconds; longer than the collector's time limit for Redis and shorter than a task's for MongoDB
 PAUSES = (0.1, 1.5)  # seconds between two faults
 MOST_A_HIT = 20  # events in a hit of every other producer
+PAGES = 50
+
+
+class Tested(Protocol):
+    """What is sent to, and what is counted: a System, or a system on several hosts. `ingest`: a URL."""
+
+    ingest: str
+
+    def redis(self) -> Redis: ...
+
+    def database(self) -> AbstractContextManager[Database[dict[str, Any]]]: ...
 
 
 @dataclass
@@ -109,7 +122,7 @@ def run_chaos(system: System, faults: int, seed: int, producers: int = 4, stalle
 
 
 @contextmanager
-def producing(system: System, tally: Tally, producers: int = 4) -> Iterator[None]:
+def producing(system: Tested, tally: Tally, producers: int = 4) -> Iterator[None]:
     """Sends events, each until it is acknowledged, while the block runs."""
     stop = threading.Event()
     threads = [threading.Thread(target=_produce, args=(system, n, tally, stop)) for n in range(producers)]
@@ -123,7 +136,7 @@ def producing(system: System, tally: Tally, producers: int = 4) -> Iterator[None
             thread.join()
 
 
-def drain(system: System, tally: Tally, stalled: float = STALLED) -> None:
+def drain(system: Tested, tally: Tally, stalled: float = STALLED) -> None:
     """Returns when no event waits any more, with everything counted.
 
     Raises AssertionError if the journal does not shrink for `stalled` seconds. There is no limit for the whole time,
@@ -169,14 +182,15 @@ def _signal_all(processes: Sequence[psutil.Process], what: str) -> None:
             continue
 
 
-def _produce(system: System, producer: int, tally: Tally, stop: threading.Event) -> None:
+def _produce(system: Tested, producer: int, tally: Tally, stop: threading.Event) -> None:
     """Posts one hit after the other, each until it is acknowledged: hits with one event, or with several."""
     number = 0
     connection = _connect(system)
     while not stop.is_set():
         number += 1
         ids = [f"{producer}-{number}-{n}" for n in range(1 if producer % 2 else 1 + number % MOST_A_HIT)]
-        events = [{"site_id": tally.site, "event_type": "page_view", "event_id": x, "user_id": x} for x in ids]
+        event = {"site_id": tally.site, "event_type": "page_view", "path": f"/{number % PAGES}"}
+        events = [event | {"event_id": x, "user_id": x} for x in ids]
         path, body = ("/event", json.dumps(events[0])) if producer % 2 else ("/events", json.dumps(events))
         acknowledged = False
         while not acknowledged and not stop.is_set():
@@ -203,11 +217,11 @@ def _produce(system: System, producer: int, tally: Tally, stop: threading.Event)
     connection.close()
 
 
-def _connect(system: System) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection("127.0.0.1", system.ports["INGESTION_PORT"], timeout=5)
+def _connect(system: Tested) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(urlsplit(system.ingest).netloc, timeout=5)
 
 
-def _waiting(system: System) -> float:
+def _waiting(system: Tested) -> float:
     """Events in the journal. Infinity if Redis does not answer."""
     try:
         return system.redis().xlen(JOURNAL_KEY)
@@ -215,23 +229,38 @@ def _waiting(system: System) -> float:
         return math.inf
 
 
-def _count(system: System, tally: Tally) -> None:
+def _count(system: Tested, tally: Tally) -> None:
     with system.database() as database:
         stored = list(database["events"].find({"site_id": tally.site}, {"user_id": 1}))
         tally.dead = database["dead_letters"].count_documents({})
-        tally.ledger = _audit(system, database)
+        tally.ledger = audited(system, database)
     ids = {document["_id"] for document in stored}
     tally.stored = len(stored)
     tally.doubled = len(stored) - len({document["user_id"] for document in stored})
     tally.lost = {event_id for event_id in tally.acknowledged if id_from_client(tally.site, event_id) not in ids}
 
 
-def _audit(system: System, database: Database[dict[str, Any]]) -> list[str]:
+def audited(system: Tested, database: Database[dict[str, Any]]) -> list[str]:
+    """The faults of the ledger. Waits until it is at rest."""
     redis = system.redis()
     journal = Journal(redis, queue=EVENTS_QUEUE, batch=1000, claim_idle=35)
     stores = Audited(Ledger(redis, database), journal, EventStore(database), DeadLetterStore(database))
     found = wait_for(lambda: (found := audit(stores)).at_rest and found, "the ledger at rest")
     return found.faults
+
+
+def outcome(tally: Tally) -> dict[str, str]:
+    """The rows of a table."""
+    return {
+        "acknowledged": f"{len(tally.acknowledged):,} in {tally.hits:,} hits",
+        "lost": str(len(tally.lost)),
+        "doubled": str(tally.doubled),
+        "dead letters": str(tally.dead),
+        "ledger": "; ".join(tally.ledger) or "balanced",
+        "stored (some were applied though not acknowledged)": f"{tally.stored:,}",
+        "not acknowledged at first": ", ".join(f"{n} x {what}" for what, n in tally.refused.most_common()),
+        "seconds to drain after the last fault": f"{tally.seconds_to_drain:.1f}",
+    }
 
 
 def main() -> None:
@@ -247,20 +276,7 @@ def main() -> None:
             system.kill()
     print(f"# make chaos FAULTS={faults} SEED={seed}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {os.cpu_count()} cores\n")
     print_table("faults", {name: str(count) for name, count in sorted(tally.faults.items())})
-    print_table(
-        "events",
-        {
-            "acknowledged": f"{len(tally.acknowledged):,} in {tally.hits:,} hits",
-            "lost": str(len(tally.lost)),
-            "doubled": str(tally.doubled),
-            "dead letters": str(tally.dead),
-            "ledger": "; ".join(tally.ledger) or "balanced",
-            "stored (some were applied though not acknowledged)": f"{tally.stored:,}",
-            "not acknowledged at first": ", ".join(f"{n} x {what}" for what, n in tally.refused.most_common()),
-            "seconds to drain after the last fault": f"{tally.seconds_to_drain:.1f}",
-            "seconds per fault, all in all": f"{seconds / max(faults, 1):.2f}",
-        },
-    )
+    print_table("events", outcome(tally) | {"seconds per fault, all in all": f"{seconds / max(faults, 1):.2f}"})
     sys.exit(0 if tally.is_sound else 1)
 
 

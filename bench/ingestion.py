@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -141,13 +142,26 @@ def drain(system: System, backlog: int, site: str, *, as_hits: bool = False) -> 
 
     `as_hits`: the events are like those of browsers (bench/hits.py). Otherwise a server has already described them.
     """
+    with workers_held_back(system):
+        fill(system.redis(), backlog, site, as_hits=as_hits)
+    return drained(system.redis(), backlog)
+
+
+@contextmanager
+def workers_held_back(system: System) -> Iterator[None]:
+    """No worker stores anything during the block."""
     workers = system.part("tasks worker")
     for worker in workers:
         worker.suspend()
-    redis = system.redis()
-    fill(redis, backlog, site, as_hits=as_hits)
-    for worker in workers:
-        worker.resume()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.resume()
+
+
+def drained(redis: Redis, backlog: int) -> float:
+    """Events per second from the journal, from the first batch on. Returns when it is empty."""
     wait_for(lambda: redis.xlen(JOURNAL_KEY) < backlog, "the first batch", 60)
     start, first_seen = time.perf_counter(), redis.xlen(JOURNAL_KEY)
     wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal", 300)

@@ -1,11 +1,12 @@
-"""Stores that fail over, as real processes on loopback.
+"""Stores that fail over, as real processes.
 
-They are a replica set of three mongod, and a Redis with its replica and three sentinels.
+They are a replica set of three mongod, and a Redis with its replica and three sentinels. They are on loopback, or each
+at a place of its own.
 """
 
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,26 @@ from redis.exceptions import RedisError
 
 from footfall.embedded_servers import REPLICA_SET, mongo_server, pick_port, redis_binary, redis_server
 from footfall.supervised_process import end_with_parent
-from tests.support.running_system import kill_if_there, wait_for
+from tests.support.running_system import Place, kill_if_there, wait_for
 
 PRIMARY, SECONDARY = 1, 2  # values of myState in replSetGetStatus
 
 
 class Member:
-    """A process of a cluster. A test may kill, freeze, thaw and restart it."""
+    """A process of a cluster. A test may kill, freeze, thaw and restart it.
 
-    def __init__(self, port: int, command: list[str]) -> None:
+    `command`: listens on 127.0.0.1. It is started with the address of `place` instead.
+    """
+
+    def __init__(self, place: Place, port: int, command: list[str]) -> None:
+        self.address = place.address
         self.port = port
-        self._command = command
+        self._command = [*place.words, *(place.address if word == "127.0.0.1" else word for word in command)]
         self.start()
+
+    @property
+    def host(self) -> str:
+        return f"{self.address}:{self.port}"
 
     def start(self) -> None:
         command = [*end_with_parent(signal.SIGKILL), *self._command]
@@ -50,20 +59,21 @@ class Member:
 class MongoSet:
     """Three mongod. `election`: seconds without an answer of the primary after which the set elects another one."""
 
-    def __init__(self, folder: Path, election: float) -> None:
+    def __init__(self, folder: Path, election: float, places: Sequence[Place] = (Place(),) * 3) -> None:
         self._folder = folder
         self._election = election
+        self._places = places
         self.members: list[Member] = []
 
     def start(self) -> None:
-        ports = [pick_port(0) for _ in range(3)]
-        for port in ports:
-            self.members.append(Member(port, mongo_server(self._folder / str(port), port).command))
-        self.url = f"mongodb://{','.join(f'127.0.0.1:{port}' for port in ports)}/footfall?replicaSet={REPLICA_SET}"
+        for place in self._places:
+            port = pick_port(0)
+            self.members.append(Member(place, port, mongo_server(self._folder / str(port), port).command))
+        self.url = f"mongodb://{','.join(member.host for member in self.members)}/footfall?replicaSet={REPLICA_SET}"
         self._initiate()
 
     def _initiate(self) -> None:
-        hosts = [{"_id": n, "host": f"127.0.0.1:{member.port}"} for n, member in enumerate(self.members)]
+        hosts = [{"_id": n, "host": member.host} for n, member in enumerate(self.members)]
         config = {"_id": REPLICA_SET, "members": hosts, "settings": _settings(self._election)}
         first = self.members[0]
         wait_for(lambda: all(_hello(member) for member in self.members), "three mongod")
@@ -105,40 +115,43 @@ class MongoSet:
 class RedisPair:
     """A Redis that writes to its replica, and three sentinels that watch both. `members` begins with these two.
 
-    `down_after`: seconds without an answer after which a majority of the sentinels promotes the replica.
+    `down_after`: seconds without an answer after which a majority of the sentinels promotes the replica. `places`: in
+    the order of `members`.
     """
 
-    def __init__(self, folder: Path, down_after: float, name: str = "mymaster") -> None:
+    def __init__(
+        self, folder: Path, down_after: float, name: str = "mymaster", places: Sequence[Place] = (Place(),) * 5
+    ) -> None:
         self._folder = folder
         self._down_after = down_after
         self._name = name
+        self._places = places
         self.members: list[Member] = []
 
     def start(self) -> None:
         folder, name = self._folder, self._name
-        ports = [pick_port(0) for _ in range(5)]
-        for more in ([], ["--replicaof", "127.0.0.1", str(ports[0])]):
-            self.members.append(self._redis(folder, ports[len(self.members)], *more))
-        self.pair = self.members[:2]
+        first = self._redis(self._places[0])
+        self.pair = [first, self._redis(self._places[1], "--replicaof", first.address, str(first.port))]
         wait_for(lambda: _replication(self.pair[1]).get("master_link_status") == "up", "a replica in step")
         binary = redis_binary()
-        for port in ports[2:]:
+        for place in self._places[2:]:
+            port = pick_port(0)
             file = folder / f"sentinel-{port}.conf"
             file.write_text(
-                f"port {port}\nbind 127.0.0.1\nlogfile {file}.log\n"
-                f"sentinel monitor {name} 127.0.0.1 {ports[0]} 2\n"
+                f"port {port}\nbind {place.address}\nlogfile {file}.log\n"
+                f"sentinel monitor {name} {first.address} {first.port} 2\n"
                 f"sentinel down-after-milliseconds {name} {int(self._down_after * 1000)}\n"
                 f"sentinel failover-timeout {name} 5000\n"
             )
-            self.members.append(Member(port, [binary, str(file), "--sentinel"]))
+            self.members.append(Member(place, port, [binary, str(file), "--sentinel"]))
         self.sentinels = self.members[2:]
-        self.addresses = ",".join(f"127.0.0.1:{port}" for port in ports[2:])
+        self.addresses = ",".join(member.host for member in self.sentinels)
         wait_for(self._is_watched, "three sentinels that know each other and the replica")
 
     def master(self) -> Member | None:
         """The server that most sentinels name as master."""
-        named = [state["port"] for state in self._states()]
-        return next((member for member in self.pair if named.count(member.port) > 1), None)
+        named = [(state["ip"], state["port"]) for state in self._states()]
+        return next((member for member in self.pair if named.count((member.address, member.port)) > 1), None)
 
     def replica(self) -> Member:
         return next(member for member in self.pair if member is not self.master())
@@ -160,13 +173,17 @@ class RedisPair:
                 states.append(client.sentinel_master(self._name))
         return states
 
-    def _redis(self, folder: Path, port: int, *more: str) -> Member:
-        command = redis_server(folder / str(port), port).command
-        return Member(port, [*command, "--min-replicas-to-write", "1", "--min-replicas-max-lag", "2", *more])
+    def _redis(self, place: Place, *more: str) -> Member:
+        port = pick_port(0)
+        # Redis 7 lets only loopback in if it has no password.
+        settings = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2", "--protected-mode", "no"]
+        command = redis_server(self._folder / str(port), port).command
+        self.members.append(Member(place, port, [*command, *settings, *more]))
+        return self.members[-1]
 
 
 def _client(member: Member) -> Redis:
-    return Redis(port=member.port, socket_timeout=0.5, retry=None, protocol=2)
+    return Redis(member.address, member.port, socket_timeout=0.5, retry=None, protocol=2)
 
 
 def _replication(member: Member) -> dict[str, Any]:
@@ -189,7 +206,7 @@ def _settings(election: float) -> dict[str, Any]:
 
 @contextmanager
 def _connection(member: Member) -> Iterator[MongoClient[dict[str, Any]]]:
-    with MongoClient("127.0.0.1", member.port, directConnection=True, serverSelectionTimeoutMS=2_000) as client:
+    with MongoClient(member.address, member.port, directConnection=True, serverSelectionTimeoutMS=2_000) as client:
         yield client
 
 
@@ -201,7 +218,7 @@ def _ask(member: Member, command: str) -> dict[str, Any]:
     """The answer of the member. Empty if it does not answer."""
     try:
         with MongoClient(
-            "127.0.0.1", member.port, directConnection=True, serverSelectionTimeoutMS=500, socketTimeoutMS=500
+            member.address, member.port, directConnection=True, serverSelectionTimeoutMS=500, socketTimeoutMS=500
         ) as client:
             return client.admin.command(command)
     except PyMongoError:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,19 @@ def own_environment() -> dict[str, str]:
     return given | operator_environment()
 
 
-def make_project(folder: Path, env_file: str | bytes) -> Path:
-    """A folder like a clone of this project, with its own `.env`."""
+@dataclass(frozen=True)
+class Place:
+    """Where processes run: the address that they listen on, and the words that their commands begin with."""
+
+    address: str = "127.0.0.1"
+    words: tuple[str, ...] = ()
+
+
+def make_project(folder: Path, env_file: str | bytes, source: Path = ROOT) -> Path:
+    """A folder like a clone of this project, or of another one at `source`, with its own `.env`."""
     folder.mkdir(exist_ok=True)
     for name in ("Procfile", "analytics", "config", "footfall", "ingest_app", "report_app", "tasks", "web"):
-        (folder / name).symlink_to(ROOT / name)
+        (folder / name).symlink_to(source / name)
     (folder / ".env").write_bytes(env_file if isinstance(env_file, bytes) else env_file.encode())
     return folder
 
@@ -105,12 +114,15 @@ def running(server: Server) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextmanager
-def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.Popen]:
-    """Runs a line of the Procfile without a supervisor, so that nothing is restarted. It is killed at the end."""
+def running_alone(line: str, log: Path, *, words: tuple[str, ...] = (), **environment: str) -> Iterator[psutil.Popen]:
+    """Runs a line of the Procfile without a supervisor, so that nothing is restarted. It is killed at the end.
+
+    `words`: what its command begins with.
+    """
     environment = own_environment() | {"LOG_FORMAT": "json", "PATH": f"{BIN}:{os.environ['PATH']}"} | environment
     with log.open("ab") as output:
         process = psutil.Popen(
-            [*end_with_parent(signal.SIGKILL), *shlex.split(line)],
+            [*end_with_parent(signal.SIGKILL), *words, *shlex.split(line)],
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -127,12 +139,13 @@ def running_alone(line: str, log: Path, **environment: str) -> Iterator[psutil.P
 class System:
     """`make run` in a folder. `settings`: environment names to set in addition to ports and folder.
 
-    `project`: the current folder, if it is not this project's (see make_project).
+    `project`: the current folder, if it is not this project's (see make_project). `place`: where it runs.
     """
 
-    def __init__(self, folder: Path, *, project: Path | None = None, **settings: str) -> None:
+    def __init__(self, folder: Path, *, project: Path | None = None, place: Place = Place(), **settings: str) -> None:
         self.folder = folder
         self.project = project or ROOT
+        self._words = place.words
         self.log = folder / "run.log"
         names = ["INGESTION_PORT", "REPORTING_PORT", "WORKER_METRICS_PORT", "FLOWER_PORT", "REDIS_PORT", "MONGODB_PORT"]
         self.ports = dict(zip(names, pick_ports(len(names)), strict=True))
@@ -140,10 +153,10 @@ class System:
         # Empty, not missing, so that a developer's .env has no effect.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
         self.environment["REDIS_SENTINELS"] = ""
-        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
-        self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
-        self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
-        self.flower = f"http://127.0.0.1:{self.ports['FLOWER_PORT']}"
+        self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder), "BIND_HOST": place.address} | settings
+        self.ingest = f"http://{place.address}:{self.ports['INGESTION_PORT']}"
+        self.report = f"http://{place.address}:{self.ports['REPORTING_PORT']}"
+        self.flower = f"http://{place.address}:{self.ports['FLOWER_PORT']}"
         own = f"mongodb://127.0.0.1:{self.ports['MONGODB_PORT']}/footfall?replicaSet=footfall"
         self.redis_url = settings.get("REDIS_URL", f"redis://127.0.0.1:{self.ports['REDIS_PORT']}/0")
         self.mongodb_uri = self.environment["MONGODB_URI"] or own
@@ -152,22 +165,26 @@ class System:
 
     def start(self) -> "System":
         self.launch()
-        wait_for(lambda: UP in self.output() or not self.process.is_running(), "the system's start", 90)
-        assert UP in self.output(), self.output()
-        self._family = self.process.children(recursive=True)
+        self.wait_until_up()
         return self
 
     def launch(self) -> None:
         """Starts the system without waiting."""
         with self.log.open("wb") as log:
             self._process = psutil.Popen(
-                [*end_with_parent(signal.SIGTERM), sys.executable, "-m", "footfall.supervisor"],
+                [*end_with_parent(signal.SIGTERM), *self._words, sys.executable, "-m", "footfall.supervisor"],
                 cwd=self.project,
                 env=own_environment() | self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def wait_until_up(self) -> None:
+        """Returns when a launched system is up. Fails with its output if it is not."""
+        wait_for(lambda: UP in self.output() or not self.process.is_running(), "the system's start", 90)
+        assert UP in self.output(), self.output()
+        self._family = self.process.children(recursive=True)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> list[psutil.Process]:
         """Stops the system as Ctrl-C does. Returns the processes that it left behind, which should be none.
