@@ -1,9 +1,7 @@
-"""The configuration of nginx in docs/proxies.md, with a real nginx in front of the running system."""
+"""The configurations of nginx in deploy/ and docs/proxies.md, with a real nginx in front of the running system."""
 
 import json
-import os
 import re
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.programs import program
 from tests.support.running_system import ROOT, System, pick_ports, running_alone, wait_for
 
 ADMIN_KEY = "key-of-a-system-behind-nginx"
@@ -45,7 +44,8 @@ class Proxied:
         self.page = f"http://localhost:{ports[2]}"
         self.certificate = folder / "certificate.pem"
         make_certificate(self.certificate, folder / "key.pem")
-        servers, location = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/proxies.md").read_text(), re.DOTALL)
+        servers = (ROOT / "deploy/nginx/footfall.conf").read_text()
+        (location,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/proxies.md").read_text(), re.DOTALL)
         text = servers + ON_A_SITE.format(port=ports[2], location=location)
         for found, put in {
             r"listen 443 ssl;\n    server_name stats": f"listen 127.0.0.1:{ports[0]} ssl;\n    server_name stats",
@@ -86,10 +86,7 @@ def make_certificate(certificate: Path, key: Path) -> None:
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin")
-    if not nginx and "CI" not in os.environ:
-        pytest.skip("apt-get install nginx")
-    assert nginx, "no nginx"
+    nginx = program("nginx", "nginx")
     folder = tmp_path_factory.mktemp("nginx")
     system = System(tmp_path_factory.mktemp("system"), TRUSTED_PROXIES="1", ADMIN_KEY=ADMIN_KEY, REPORT_KEY=ADMIN_KEY)
     proxied = Proxied(system, folder)
