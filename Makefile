@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage image newcomer fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -92,6 +92,13 @@ chaos: .venv/ready ## kill and freeze everything at random, then count; FAULTS=2
 
 outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MINUTES=10 RATE=200
 	$(BIN)/python -m bench.outage
+
+image: .venv/ready ## run the steps of the Dockerfile in a bare Debian, and then its processes; needs root and mmdebstrap
+	$(BIN)/python -m tests.support.bare_debian image
+	$(BIN)/python -m pytest -n0 tests/system/test_image.py
+
+newcomer: .venv/ready ## do what a new user does, in a bare Debian, as an ordinary user; SUITE=bookworm TESTS=tests/ingest_app
+	$(BIN)/python -m tests.support.bare_debian newcomer $(or $(SUITE),trixie) $(TESTS)
 
 fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what they do not, at length; EXAMPLES=500 SEED=1
 	$(BIN)/python -m tests.support.fuzzing
