@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts soak overload fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts soak overload image newcomer fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -101,6 +101,13 @@ soak: .venv/ready ## a steady load for long: latency, memory, files and connecti
 
 overload: .venv/ready ## twice the load that is accepted, then normal service again; MINUTES=10
 	$(BIN)/python -m bench.overload
+
+image: .venv/ready ## run the steps of the Dockerfile in a bare Debian, and then its processes; needs root and mmdebstrap
+	$(BIN)/python -m tests.support.bare_debian image
+	$(BIN)/python -m pytest -n0 tests/system/test_image.py
+
+newcomer: .venv/ready ## do what a new user does, in a bare Debian, as an ordinary user; SUITE=bookworm TESTS=tests/ingest_app
+	$(BIN)/python -m tests.support.bare_debian newcomer $(or $(SUITE),trixie) $(TESTS)
 
 fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what they do not, at length; EXAMPLES=500 SEED=1
 	$(BIN)/python -m tests.support.fuzzing

@@ -15,6 +15,7 @@ QUEUES = (EVENTS_QUEUE, DEAD_LETTERS_QUEUE, SEGMENTS_QUEUE)  # each needs a work
 def celery_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": _broker_url(settings),
+        "broker_use_ssl": _broker_tls(settings),
         "task_default_queue": EVENTS_QUEUE,  # the queue's name is also its Redis key: `redis-cli llen events`
         "task_routes": {
             "tasks.dead_letters.*": {"queue": DEAD_LETTERS_QUEUE},
@@ -101,12 +102,24 @@ def _every(seconds: float, task: str, expires: int | None = None) -> dict[str, A
 
 def _broker_url(settings: Settings) -> str:
     """The URL of the broker. kombu tries the sentinels' URLs in turn, so each has user, password and database."""
-    if not settings.sentinels:
-        return settings.redis_url
     parts = urlsplit(settings.redis_url)
+    if not settings.sentinels:
+        return parts._replace(query="").geturl() if parts.scheme == "rediss" else settings.redis_url
     login = parts.netloc.rpartition("@")[0]
     sentinels = (f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in settings.sentinels)
     return ";".join(f"sentinel://{login}{'@' if login else ''}{address}{parts.path}" for address in sentinels)
+
+
+def _broker_tls(settings: Settings) -> dict[str, Any] | bool:
+    """The options of TLS in REDIS_URL, as redis-py reads them, or False. By default, kombu would accept any certificate
+    of a broker whose URL starts with rediss://.
+    """
+    from redis.connection import parse_url  # noqa: PLC0415  Flower reads its settings before it loads the client
+
+    if not settings.redis_url.startswith("rediss://"):
+        return False
+    given = parse_url(settings.redis_url)  # type: ignore[no-untyped-call]
+    return {"ssl_cert_reqs": "required"} | {name: value for name, value in given.items() if name.startswith("ssl_")}
 
 
 def _sentinel_options(settings: Settings) -> dict[str, Any]:

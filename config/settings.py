@@ -15,7 +15,7 @@ from email.utils import parseaddr
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from marshmallow import ValidationError, validate
 
@@ -35,6 +35,9 @@ PLAIN_MONGODB_URI = re.compile(
     r"mongodb://[a-z0-9.-]+(:([1-9]\d{0,3}|[1-5]\d{4}))?/[a-zA-Z0-9_-]{1,38}(\?replicaSet=[a-zA-Z0-9_-]+)?"
 )
 _FORMATS = validate.OneOf(["auto", "json", "console"])
+# Options of the stores' URLs that name a file: certificates of authorities, or those of this client and their keys.
+_AUTHORITIES = ("ssl_ca_certs", "tlscafile")
+_FILES = (*_AUTHORITIES, "ssl_certfile", "ssl_keyfile", "tlscertificatekeyfile", "tlscrlfile")
 
 
 OF_OTHERS = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_")  # Docker Compose reads these from `.env` itself
@@ -61,12 +64,29 @@ def is_address_or_none(value: str) -> None:
         is_address(value)
 
 
+def names_readable_files(value: str) -> None:
+    """For URLs of stores. Raises ValidationError and ValueError."""
+    import ssl  # noqa: PLC0415  not every process uses it
+
+    for option, path in parse_qsl(urlsplit(value).query):
+        if option.lower() in _FILES:
+            try:
+                Path(path).open("rb").close()
+                if option.lower() in _AUTHORITIES:
+                    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+            except OSError as error:
+                reason = "it has no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+                accepted = f"a URL whose {option} is a file of certificates that can be read"
+                raise ValidationError(f"{accepted}, and {path[:200]!r} is not: {reason}") from None
+
+
 def is_redis_url(value: str) -> None:
     from redis.connection import parse_url  # noqa: PLC0415  a process without Redis does not load its client
 
     try:
         parse_url(value)  # type: ignore[no-untyped-call]
         urlsplit(value).port  # noqa: B018 (raises ValueError)
+        names_readable_files(value)
     except ValueError:
         raise ValidationError(f"a Redis URL, such as redis://user:password@host:6379/0{_ESCAPED}") from None
 
@@ -78,11 +98,10 @@ def is_mongodb_uri(value: str) -> None:
     from pymongo.uri_parser import parse_uri  # noqa: PLC0415
 
     try:
-        if value.startswith("mongodb+srv://"):
-            urlsplit(value)  # reading more of it would query the DNS
-        else:
+        names_readable_files(value)
+        if not value.startswith("mongodb+srv://"):  # reading it would query the DNS
             parse_uri(value, warn=True)
-    except (PyMongoError, ValueError, OSError):  # OSError: a file of certificates does not exist
+    except (PyMongoError, ValueError):
         raise ValidationError(f"a MongoDB URI, such as mongodb://user:password@host:27017/footfall{_ESCAPED}") from None
 
 

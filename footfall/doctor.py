@@ -69,6 +69,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
     ],
     "settings": [
         processes.settings_bind_host,
+        processes.settings_encryption,
         processes.settings_claim_idle,
         processes.settings_redis_timeout,
         processes.settings_geoip_db,

@@ -14,6 +14,7 @@ from typing import Any
 import celery
 from celery import Celery
 
+from analytics.diagnostics.encryption import hosts_without_tls, trusts_any_certificate
 from analytics.diagnostics.finding import Finding, Unanswered, ok, problem, warning
 from analytics.diagnostics.geoip import check_file
 from analytics.suggestion import closest
@@ -145,6 +146,20 @@ def settings_bind_host(settings: Settings) -> Finding:
         what = f"The apps listen on {settings.bind_host} in development. The collector accepts events of any site."
         return warning(what, "Set APP_ENV=production, or BIND_HOST=127.0.0.1.")
     return ok(f"The apps listen on {settings.bind_host}, loopback only.")
+
+
+def settings_encryption(settings: Settings) -> Finding:
+    at_sentinels = f"redis://{settings.redis_sentinels}" if settings.sentinels else settings.redis_url
+    urls = {"Redis": at_sentinels, "MongoDB": settings.mongodb_uri}
+    clear = [f"{store} at {host}" for store, url in urls.items() for host in hosts_without_tls(url)]
+    if clear:
+        what = f"The connections to {', '.join(clear)} are not encrypted."
+        return warning(what, "Use TLS (docs/stores.md), unless no one else can read this network.")
+    trusting = [store for store, url in urls.items() if trusts_any_certificate(url)]
+    if trusting:
+        what = f"The certificate of {' and '.join(trusting)} is not checked. Another server could take its place."
+        return warning(what, "Name the file of the authority instead (docs/stores.md).")
+    return ok("The connections to the stores are encrypted, or do not leave this machine.")
 
 
 def settings_claim_idle(settings: Settings) -> Finding:

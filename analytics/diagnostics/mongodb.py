@@ -15,8 +15,9 @@ from pymongo import ReadPreference
 from pymongo.database import Database
 from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError
 
+from analytics.diagnostics.encryption import tls_problem
 from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, ok, problem, warning
-from analytics.diagnostics.server_kind import kind_of_server
+from analytics.diagnostics.server_kind import has_tls, kind_of_server
 from analytics.diagnostics.upkeep import Upkeep, read_upkeep
 from analytics.events.dirty_hours import DirtyHours, Waiting
 from analytics.events.event_index import EventIndex
@@ -29,6 +30,7 @@ from analytics.unavailable import Unavailable
 LATE = timedelta(minutes=15)
 READ_LIMIT = 2.5  # seconds for all queries together
 _OLDEST = (6, 0)
+_UNAUTHORIZED = 13  # MongoDB's code of the error
 MOST_SHOWN = 5  # conflicts
 UP = (1, 2)  # states of a member: primary, secondary
 MAKE_SET = (
@@ -92,9 +94,9 @@ def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -
 
 
 def check_mongodb(database: Database[dict[str, Any]]) -> None:
-    """Raises Unanswered if MongoDB does not answer, or has no primary."""
+    """Raises Unanswered if MongoDB does not answer, has no primary, or does not let this user read the events."""
     with _answering(database):
-        database.client.admin.command("ping")
+        EventIndex(database).keys_by_name()
 
 
 @contextmanager
@@ -104,6 +106,8 @@ def _answering(database: Database[dict[str, Any]]) -> Iterator[None]:
         with pymongo.timeout(READ_LIMIT):
             yield
     except OperationFailure as error:
+        if error.code == _UNAUTHORIZED:
+            raise Unanswered(_unauthorized(database, error)) from error
         remedy = "Set MONGODB_URI=mongodb://user:password@host/footfall?replicaSet=footfall&authSource=admin."
         reason = str((error.details or {}).get("errmsg", error.code)).rstrip(".")
         what = f"MongoDB at {_where(database)} refuses the user or the password: {reason}."
@@ -234,6 +238,12 @@ def _voters_and_writers(config: Mapping[str, Any]) -> tuple[list[Any], list[Any]
     return voters, [member for member in voters if not member["arbiterOnly"]]
 
 
+def _unauthorized(database: Database[dict[str, Any]], error: OperationFailure) -> Finding:
+    reason = str((error.details or {}).get("errmsg", "")).partition(" to execute command")[0].rstrip(".")
+    what = f"MongoDB at {_where(database)} refuses a command of this user: {reason}."
+    return problem(what, "Give the user the role readWrite on the database (docs/stores.md).")
+
+
 def _why_unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> Finding:
     """Distinguish a wrong replica set or another kind of server from a server that does not answer, by what the driver
     saw.
@@ -247,9 +257,15 @@ def _why_unanswered(database: Database[dict[str, Any]], error: PyMongoError) -> 
     if kinds == {"RSGhost"}:
         what = f"The replica set of MongoDB at {_where(database)} is not initiated."
         return problem(what, "Run `mongosh --eval 'rs.initiate()'` once.")
+    is_clear = database.client.options.pool_options._ssl_context is None
     for server in servers:
         host, port = server.address
-        kind = kind_of_server(host, port or 27017) if server.error and not _is_away(server.error) else ""
+        if found := tls_problem(server.error, f"MongoDB at {host}:{port}", "MONGODB_URI", "tlsCAFile"):
+            return found
+        is_odd = server.error and is_clear and not _is_away(server.error)
+        kind = kind_of_server(host, port or 27017) if is_odd else ""
+        if is_odd and has_tls(host, port or 27017):
+            return problem(f"The server at {host}:{port} expects TLS.", "Add tls=true to MONGODB_URI (docs/stores.md).")
         if kind not in ("", "MongoDB"):
             return problem(f"The server at {host}:{port} is {kind}, not MongoDB.", "Correct MONGODB_URI.")
     reason = next((_reason(server.error) for server in servers if server.error), str(error).partition(", Timeout:")[0])

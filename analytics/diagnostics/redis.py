@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
+from redis.connection import SSLConnection
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
@@ -22,9 +23,10 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from analytics.diagnostics.encryption import tls_problem
 from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, megabytes, ok, problem, warning
-from analytics.diagnostics.server_kind import kind_of_server
-from analytics.journal.journal import FULL
+from analytics.diagnostics.server_kind import has_tls, kind_of_server
+from analytics.journal.journal import FULL, JOURNAL_KEY
 from analytics.visitors.sender_addresses import SenderAddresses, SenderCounts
 
 _OLDEST = (6, 2)
@@ -62,9 +64,9 @@ def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
 
 
 def check_redis(redis: Redis) -> None:
-    """Raises Unanswered if Redis does not answer."""
+    """Raises Unanswered if Redis does not answer, or does not let this user read the journal."""
     with _answering(redis):
-        redis.ping()
+        redis.xlen(JOURNAL_KEY)
 
 
 def others_connected(redis: Redis) -> list[str]:
@@ -192,19 +194,34 @@ def _why_unanswered(redis: Redis, error: RedisError) -> Finding:
     host, port = given.get("host"), given.get("port", 6379)
     where = f"{host}:{port}" if host else str(given.get("path", "the address that the sentinels know"))
     reason = str(error).rstrip(".")
-    if isinstance(error, AuthenticationError | NoPermissionError):
+    if isinstance(error, NoPermissionError):
+        what = f"Redis at {where} refuses a command of this user: {reason}."
+        return problem(what, "Give the user the rights of docs/stores.md. `redis-cli acl log` lists what was refused.")
+    if isinstance(error, AuthenticationError):
         what = f"Redis at {where} refuses the user or the password: {reason}."
         return problem(what, "Set REDIS_URL=redis://user:password@host:6379/0.")
     if isinstance(error, BusyLoadingError):
         return problem(f"Redis at {where} is loading its data.", "Wait until it has finished.")
     if isinstance(error, ResponseError):
         return problem(f"Redis at {where} refuses the command: {reason}.", "Correct REDIS_URL.")
+    return _why_away(redis, error, where)
+
+
+def _why_away(redis: Redis, error: RedisError, where: str) -> Finding:
+    """Distinguish a server without Redis, or with other TLS, from a Redis that does not answer."""
+    if found := tls_problem(error, f"Redis at {where}", "REDIS_URL", "ssl_ca_certs"):
+        return found
+    given = redis.connection_pool.connection_kwargs
+    reason, host, port = str(error).rstrip("."), str(given.get("host", "")), given.get("port", 6379)
+    is_clear = host and not issubclass(redis.connection_pool.connection_class, SSLConnection)
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ConnectionRefusedError):
         reason = "the connection was refused"
     elif isinstance(cause, socket.gaierror):
         reason = "there is no host of this name"
-    elif host and (kind := kind_of_server(host, port)) and kind != "Redis":
+    elif is_clear and has_tls(host, port):
+        return problem(f"The server at {where} expects TLS.", "Write rediss:// in REDIS_URL (docs/stores.md).")
+    elif is_clear and (kind := kind_of_server(host, port)) and kind != "Redis":
         return problem(
             f"The server at {where} is {kind}, not Redis.", "Correct REDIS_URL, or REDIS_HOST and REDIS_PORT."
         )

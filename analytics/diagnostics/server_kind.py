@@ -1,6 +1,7 @@
 """Detects which kind of server listens at an address, for error messages about a wrong address."""
 
 import socket
+import ssl
 from contextlib import suppress
 
 _PATIENCE = 0.5  # seconds for each step
@@ -22,3 +23,13 @@ def kind_of_server(host: str, port: int) -> str:
     if not answer.startswith(b"HTTP/"):
         return ""
     return "MongoDB" if b"MongoDB" in answer else "a web server"
+
+
+def has_tls(host: str, port: int) -> bool:
+    """Return whether the server answers the begin of a TLS connection."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it
+    with suppress(OSError), socket.create_connection((host, port), _PATIENCE) as connection:
+        context.wrap_socket(connection, server_hostname=host).close()
+        return True
+    return False

@@ -32,6 +32,7 @@ from footfall.process_checks import (
     read_workers,
     settings_bind_host,
     settings_claim_idle,
+    settings_encryption,
     settings_redis_timeout,
 )
 from tests.support.running_system import System, frozen, own_environment, pick_ports, wait_for
@@ -198,6 +199,32 @@ def test_a_dangerous_setting_is_named(check: Any, setting: str, right: Any, wron
     assert check(Settings(**{setting: right})).state == "ok"
     finding = check(Settings(**{setting: wrong}))
     assert (finding.state, setting.upper() in finding.remedy) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "mongodb_uri", "named"),
+    [
+        ("redis://localhost/0", "mongodb://127.0.0.1,[::1]:27018/x", ""),
+        ("unix:///run/redis.sock", "mongodb://%2Frun%2Fmongodb-27017.sock/x", ""),
+        ("rediss://me:a@redis.internal/0", "mongodb://me:a@db.internal/x?TLS=true", ""),
+        ("rediss://redis.internal/0", "mongodb+srv://db.internal/x", ""),
+        ("redis://me:a%40b@10.0.0.7:6380/0", "mongodb://me:a@db-a,db-b:27018/x?replicaSet=y",
+         "Redis at 10.0.0.7, MongoDB at db-a, MongoDB at db-b are not encrypted"),
+        ("rediss://redis.internal/0", "mongodb+srv://db.internal/x?tls=false", "MongoDB at db.internal are not encr"),
+        ("rediss://redis.internal/0?ssl_cert_reqs=none", "mongodb://127.0.0.1/x", "certificate of Redis is not che"),
+        ("rediss://redis.internal/0?ssl_check_hostname=False", "mongodb://db/x?tls=true&tlsInsecure=true",
+         "certificate of Redis and MongoDB is not checked"),
+    ],
+)  # fmt: skip
+def test_a_connection_that_others_can_read_is_named(redis_url: str, mongodb_uri: str, named: str):
+    finding = settings_encryption(Settings(redis_url=redis_url, mongodb_uri=mongodb_uri))
+    assert (finding.state, named in finding.what) == ("warning" if named else "ok", True)
+    assert "a%40b" not in finding.what
+
+
+def test_sentinels_are_reached_without_tls():
+    settings = Settings(redis_url="redis://127.0.0.1/0", redis_sentinels="10.0.0.8:26379,127.0.0.1:26379")
+    assert "Redis at 10.0.0.8 are not encrypted" in settings_encryption(settings).what
 
 
 def test_in_production_the_apps_may_listen_anywhere():

@@ -90,6 +90,15 @@ def test_waiting_events_are_counted_and_an_unreachable_store_hides_only_its_own_
     assert ("footfall_dead_letters", "not_json") not in report
 
 
+def test_events_that_redis_does_not_take_count_as_refused(system: System):
+    refused = ("footfall_events_total", "refused", "redis")
+    before = read(system.ingest).get(refused, 0)
+    with frozen(system.part("redis-server")):
+        answer = httpx.post(f"{system.ingest}/event", json={"site_id": "site", "event_type": "page_view"}, timeout=10)
+    assert answer.status_code == 503
+    wait_for(lambda: read(system.ingest).get(refused) == before + 1, "the refused event")
+
+
 def test_every_page_needs_the_key(system: System):
     for url in (system.ingest, system.report, f"http://127.0.0.1:{system.ports['WORKER_METRICS_PORT']}"):
         for headers in ({}, {"Authorization": "Bearer wrong"}):

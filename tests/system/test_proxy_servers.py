@@ -1,9 +1,7 @@
-"""The configurations of docs/proxies.md, with a real nginx and a real Caddy in front of the running system."""
+"""The configurations of deploy/ and docs/proxies.md: a real nginx and a real Caddy in front of the running system."""
 
 import json
-import os
 import re
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.programs import program
 from tests.support.running_system import ROOT, System, pick_ports, running_alone, wait_for
 
 ADMIN_KEY = "key-of-a-system-behind-nginx"
@@ -50,18 +49,19 @@ class Proxied:
         self.certificate, self.key = folder / "certificate.pem", folder / "key.pem"
         make_certificate(self.certificate, self.key)
 
-    def command(self, program: str) -> str:
+    def command(self, binary: str) -> str:
         """Write the configuration of the page, and return the command that starts the proxy with it."""
         file = self.folder / "configuration"
         if self.name == "caddy":
             file.write_text(CADDY + self._caddy())
             folders = f"XDG_DATA_HOME={self.folder} XDG_CONFIG_HOME={self.folder}"
-            return f"env {folders} {program} run --adapter caddyfile --config {file}"
+            return f"env {folders} {binary} run --adapter caddyfile --config {file}"
         file.write_text(NGINX.format(folder=self.folder, servers=self._nginx()))
-        return f"{program} -c {file} -g 'daemon off;' -e {self.folder}/start.log"
+        return f"{binary} -c {file} -g 'daemon off;' -e {self.folder}/start.log"
 
     def _nginx(self) -> str:
-        servers, location = shown("nginx")
+        servers = (ROOT / "deploy/nginx/footfall.conf").read_text()
+        (location,) = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs/proxies.md").read_text(), re.DOTALL)
         ssl = [f"listen 127.0.0.1:{port} ssl;\n    server_name" for port in self.ports]
         changes = {
             r"listen 443 ssl;\n    server_name stats": f"{ssl[0]} stats",
@@ -72,7 +72,7 @@ class Proxied:
         return self._changed(servers + ON_A_SITE.format(port=self.ports[2], location=location), changes)
 
     def _caddy(self) -> str:
-        (sites,) = shown("caddy")
+        sites = (ROOT / "deploy/caddy/Caddyfile").read_text()
         own = f"{{\n    bind 127.0.0.1\n    tls {self.certificate} {self.key}"
         changes = {r"stats\.example \{": f"{self.ingest} {own}", r"reports\.example \{": f"{self.report} {own}"}
         return self._changed(sites, changes)
@@ -101,11 +101,6 @@ class Proxied:
         return answer.json()["results"][0]["metrics"][0]
 
 
-def shown(language: str) -> list[str]:
-    """The configurations in this language that the page shows."""
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs/proxies.md").read_text(), re.DOTALL)
-
-
 def make_certificate(certificate: Path, key: Path) -> None:
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
@@ -129,13 +124,10 @@ def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 def proxied(
     request: pytest.FixtureRequest, behind: System, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxied]:
-    program = shutil.which(request.param, path="/usr/sbin:/usr/bin")
-    if not program and "CI" not in os.environ:
-        pytest.skip(f"apt-get install {request.param}")
-    assert program, f"no {request.param}"
+    binary = program(request.param, request.param)
     folder = tmp_path_factory.mktemp(request.param)
     proxied = Proxied(request.param, behind, folder)
-    with running_alone(proxied.command(program), folder / "log") as process, proxied.client() as client:
+    with running_alone(proxied.command(binary), folder / "log") as process, proxied.client() as client:
 
         def answers() -> bool:
             assert process.is_running(), (folder / "log").read_text()
