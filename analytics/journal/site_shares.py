@@ -100,6 +100,11 @@ class Shares:
             self._remember(site_id, held)
         return held
 
+    def events_by_site(self) -> dict[str, int]:
+        """Read how many events each site holds. Raises RedisError."""
+        found = ((field.decode(), int(n)) for field, n in self._redis.hscan_iter(HELD, "events *", count=1000))
+        return {field.removeprefix("events "): n for field, n in found}
+
     def _remember(self, site_id: str, held: Held) -> None:
         self._known.pop(site_id, None)
         if len(self._known) >= self._most:

@@ -132,7 +132,7 @@ class System:
         self.environment = {name: str(port) for name, port in self.ports.items()}
         # Empty, not missing, so that a developer's .env has no effect.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
-        self.environment["REDIS_SENTINELS"] = ""
+        self.environment |= {"REDIS_SENTINELS": "", "JOURNAL_URLS": ""}
         self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder)} | settings
         self.ingest = f"http://127.0.0.1:{self.ports['INGESTION_PORT']}"
         self.report = f"http://127.0.0.1:{self.ports['REPORTING_PORT']}"
