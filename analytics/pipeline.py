@@ -18,6 +18,7 @@ Callers must handle Unavailable: run the task again under the same consumer name
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -75,7 +76,8 @@ class Outcome:
             self.stored + other.stored,
             self.duplicate + other.duplicate,
             self.deaths + other.deaths,
-            dropped=self.dropped + other.dropped,
+            self.waiting or other.waiting,
+            self.dropped + other.dropped,
         )
 
     def is_some(self) -> bool:
@@ -107,12 +109,22 @@ class Stores:
 
 
 def store_waiting(stores: Stores, consumer: str, *, is_retry: bool = False) -> Outcome:
-    """Store the entries that an earlier run under this name left, or abandoned entries, or new entries until none wait
-    or LONGEST_RUN is over.
+    """For each journal that answers, store the entries that an earlier run under this name left, or abandoned entries,
+    or new entries until none wait or LONGEST_RUN is over.
 
     Set `is_retry` if the previous run raised Unavailable. Its entries then count no death, even if Redis was
-    unreachable and the previous run could not hand them back. Raises Unavailable: run again under the same name.
+    unreachable and the previous run could not hand them back. So a retry asks all journals. Raises Unavailable: run
+    again under the same name.
     """
+    reachable = stores.journal.reachable()
+    others = [part for part in stores.journal.parts if part not in reachable] if is_retry else []
+    outcome = Outcome()
+    for part in (*reachable, *others):
+        outcome += _store_waiting_in(dataclasses.replace(stores, journal=part), consumer, is_retry=is_retry)
+    return outcome
+
+
+def _store_waiting_in(stores: Stores, consumer: str, *, is_retry: bool) -> Outcome:
     held = stores.journal.held(consumer)
     if is_retry:
         held = stores.journal.forgive(consumer, held)

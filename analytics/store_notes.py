@@ -7,7 +7,9 @@ store is not reachable.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from pymongo.database import Database
@@ -25,6 +27,7 @@ _UNMARKED = 1  # the format of stores without a note: the first versions wrote n
 META = "meta"  # the collection
 _KEY = "footfall:stores"
 READ_FORMAT = ("HGET", _KEY, "format")  # for a caller that has a connection of its own; format_in reads the reply
+FIRST_JOURNAL = "main"  # the name of the journal in REDIS_URL
 _STATE_ID = {"_id": "stores"}  # of the document in META
 
 
@@ -48,8 +51,13 @@ def format_in(reply: bytes | None) -> int:
 
 
 class StoreNotes:
-    def __init__(self, redis: Redis, database: Database[dict[str, Any]]) -> None:
+    """`others` are the Redis servers of further journals, by name."""
+
+    def __init__(
+        self, redis: Redis, database: Database[dict[str, Any]], others: Mapping[str, Redis] = MappingProxyType({})
+    ) -> None:
         self._redis = redis
+        self._others = others
         self._database = database
         self._meta = database[META]
 
@@ -58,6 +66,8 @@ class StoreNotes:
         with raising_unavailable("redis", RedisError):
             found: Any = self._redis.hgetall(_KEY)
         _check("Redis", {name.decode(): text.decode() for name, text in found.items()})
+        if self._others:
+            _check_names({FIRST_JOURNAL: self._redis} | dict(self._others))
 
     def check_mongodb(self) -> None:
         """Raises StoresNotReady and Unavailable."""
@@ -71,7 +81,8 @@ class StoreNotes:
         """Note that the data has this format. Raises Unavailable."""
         self._set_in_mongodb({"format": form})
         with raising_unavailable("redis", RedisError):
-            self._redis.hset(_KEY, "format", str(form))
+            for redis in self._each_redis():
+                redis.hset(_KEY, "format", str(form))
 
     def note_first_start(self, now: datetime, count_events: Callable[[], int]) -> None:
         """Note the format of new stores, and since when they are used. Later it only repeats the note for a Redis that
@@ -79,7 +90,8 @@ class StoreNotes:
         """
         if "since" in self._read():
             with raising_unavailable("redis", RedisError):
-                self._redis.hsetnx(_KEY, "format", str(self.format()))
+                for redis in self._each_redis():
+                    redis.hsetnx(_KEY, "format", str(self.format()))
             return
         is_new = count_events() == 0
         self._set_in_mongodb({"since": now})
@@ -114,6 +126,9 @@ class StoreNotes:
         with raising_unavailable("redis", RedisError):
             self._redis.hdel(_KEY, "restoring")
 
+    def _each_redis(self) -> list[Redis]:
+        return [self._redis, *self._others.values()]
+
     def _read(self) -> Mapping[str, Any]:
         with reading(self._database):
             return state_of(self._database)
@@ -135,3 +150,18 @@ def _check(store: str, found: Mapping[str, Any]) -> None:
             f"The data in {store} has format {form}, and this version of Footfall reads {STORE_FORMAT} at most."
             " Start the later version."
         )
+
+
+def _check_names(servers: Mapping[str, Redis]) -> None:
+    """Note the name of each journal in its server. Raises StoresNotReady if a server has another name: two names of one
+    server would count its events twice. A server that is not reachable is left out.
+    """
+    for name, redis in servers.items():
+        with suppress(RedisError):
+            redis.hsetnx(_KEY, "journal", name)
+            found: Any = redis.hget(_KEY, "journal")
+            if found.decode() != name:
+                raise StoresNotReady(
+                    f"The Redis of the journal {name} is that of the journal {found.decode()}. Each server needs one"
+                    " name in JOURNAL_URLS, and keeps it."
+                )

@@ -35,11 +35,12 @@ class WatchedPool(_Watched, BlockingConnectionPool): ...
 class WatchedSentinelPool(_Watched, SentinelConnectionPool): ...
 
 
-def make_redis(settings: Settings, name: str | None = None, timeout: float | None = None) -> Redis:
+def make_redis(settings: Settings, name: str | None = None, timeout: float | None = None, url: str = "") -> Redis:
     """A Redis client that never retries: redis-py's default of ten tries would exceed the collector's 2 s.
 
     With sentinels, every new connection asks them for the primary, which takes writes. `name`: shown by CLIENT LIST.
-    `timeout`: seconds, if another limit than `REDIS_TIMEOUT` is needed.
+    `timeout`: seconds, if another limit than `REDIS_TIMEOUT` is needed. `url`: of another Redis than `REDIS_URL`. With
+    sentinels, its host is the name of the primary.
     """
     patience = timeout or settings.redis_timeout
     options: dict[str, Any] = {
@@ -52,12 +53,13 @@ def make_redis(settings: Settings, name: str | None = None, timeout: float | Non
         "protocol": 2,  # the reply shapes of streams differ between servers with RESP3
     }
     if not settings.sentinels:
-        pool = WatchedPool.from_url(settings.redis_url, timeout=patience, **options)
+        pool = WatchedPool.from_url(url or settings.redis_url, timeout=patience, **options)
         return Redis.from_pool(pool)
-    given = parse_url(settings.redis_url)  # type: ignore[no-untyped-call]
+    given = parse_url(url or settings.redis_url)  # type: ignore[no-untyped-call]
     options |= {name: value for name, value in given.items() if name not in ("host", "port")}
     asked = Sentinel(settings.sentinels, sentinel_kwargs=settings.sentinel_options, **options)  # type: ignore[no-untyped-call]
-    client: Redis = asked.master_for(settings.redis_master_name, connection_pool_class=WatchedSentinelPool)  # type: ignore[no-untyped-call]
+    primary = given["host"] if url else settings.redis_master_name
+    client: Redis = asked.master_for(primary, connection_pool_class=WatchedSentinelPool)  # type: ignore[no-untyped-call]
     return client
 
 

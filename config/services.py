@@ -1,8 +1,9 @@
 """Builds everything that a process uses from the settings: the composition root.
 
 Each process has one `Services`, which connects after the fork. It has one Redis client, one MongoDB client and one set
-of segments, and all stores share them. A part is built, and its module is imported, when it is first used. So a process
-that reads no segment does not load DuckDB, and a process without MongoDB opens no connection to it.
+of segments, and all stores share them. Each further journal has a Redis client of its own. A part is built, and its
+module is imported, when it is first used. So a process that reads no segment does not load DuckDB, and a process
+without MongoDB opens no connection to it.
 """
 
 from __future__ import annotations  # evaluated, they would import every store
@@ -101,6 +102,8 @@ class Services:
         for name in ("redis", "_rate_redis"):
             if name in used:
                 used[name].close()
+        for redis in used.get("further_redis", {}).values():
+            redis.close()
         if "database" in used:
             self.database.client.close()
 
@@ -125,23 +128,37 @@ class Services:
         return make_redis(self._settings, self._process, timeout=_RATE_PATIENCE)
 
     @cached_property
+    def further_redis(self) -> dict[str, Redis]:
+        """The Redis of each further journal, by its name."""
+        return {each.name: make_redis(self._settings, self._process, url=each.url) for each in self._settings.journals}
+
+    @cached_property
     def journal(self) -> Journal:
+        parts = [self._journal_in(self.redis), *(self._journal_in(x, name) for name, x in self.further_redis.items())]
+        if len(parts) == 1:
+            return parts[0]
+        from analytics.journal.journals import Journals
+
+        return Journals(parts, [each.name for each in self._settings.journals if not each.takes_events])
+
+    def _journal_in(self, redis: Redis, name: str = "") -> Journal:
         from analytics.journal.journal import Journal
 
         return Journal(
-            self.redis,
+            redis,
             queue=EVENTS_QUEUE,
             batch=self._settings.store_batch,
             claim_idle=self._settings.claim_idle,
             most_waiting=self._settings.most_waiting,
             replicas=self._settings.replicas,
+            name=name,
         )
 
     @cached_property
     def ledger(self) -> Ledger:
         from analytics.journal.ledger import Ledger
 
-        return Ledger(self.redis, self.database, self._settings.replicas)
+        return Ledger(self.redis, self.database, self._settings.replicas, [*self.further_redis.values()])
 
     @cached_property
     def samples(self) -> Samples:
@@ -463,12 +480,14 @@ class Services:
     def store_notes(self) -> StoreNotes:
         from analytics.store_notes import StoreNotes
 
-        return StoreNotes(self.redis, self.database)
+        return StoreNotes(self.redis, self.database, self.further_redis)
 
     @cached_property
     def backup_stores(self) -> BackupStores:
         """The stores that a backup copies, or that a restore writes."""
         from analytics.backup.backup import BackupStores
-        from analytics.journal.checkpoint import Checkpoints
+        from analytics.journal.checkpoint import Checkpoints, JointCheckpoints
 
-        return BackupStores(self.database, Checkpoints(self.redis), self.erasures, self.store_notes)
+        several = self.further_redis
+        checkpoints = JointCheckpoints(self.redis, several) if several else Checkpoints(self.redis)
+        return BackupStores(self.database, checkpoints, self.erasures, self.store_notes)

@@ -14,7 +14,7 @@ from dataclasses import Field, InitVar, dataclass, field, fields
 from email.utils import parseaddr
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from marshmallow import ValidationError, validate
@@ -38,7 +38,7 @@ _FORMATS = validate.OneOf(["auto", "json", "console"])
 # Options of the stores' URLs that name a file: certificates of authorities, or those of this client and their keys.
 _AUTHORITIES = ("ssl_ca_certs", "tlscafile")
 _FILES = (*_AUTHORITIES, "ssl_certfile", "ssl_keyfile", "tlscertificatekeyfile", "tlscrlfile")
-
+_JOURNAL = re.compile(r"(-?)(?!main=)([a-z0-9]{1,8})=(\S+)")  # `main` is the journal in REDIS_URL
 
 OF_OTHERS = ("COMPOSE_", "DOCKER_", "BUILDKIT_", "BUILDX_")  # Docker Compose reads these from `.env` itself
 # The lowest similarity at which a name in the environment is reported, because other programs have names there.
@@ -89,6 +89,20 @@ def is_redis_url(value: str) -> None:
         names_readable_files(value)
     except ValueError:
         raise ValidationError(f"a Redis URL, such as redis://user:password@host:6379/0{_ESCAPED}") from None
+
+
+def are_journals(value: str) -> None:
+    try:
+        journals = read_journals(value)
+        if len({journal.name for journal in journals}) < len(journals):
+            raise ValueError
+    except ValueError:
+        raise ValidationError(
+            "names and URLs of Redis servers, such as b=redis://host-b:6379/0,c=redis://host-c:6379/0. Each name has"
+            " up to 8 lower-case letters and digits, differs from the others, and is not `main`"
+        ) from None
+    for journal in journals:
+        is_redis_url(journal.url)
 
 
 def is_mongodb_uri(value: str) -> None:
@@ -163,6 +177,24 @@ def read_addresses(value: str) -> list[tuple[str, int]]:
         if not (parts.hostname and parts.port) or parts.netloc != item.strip() or "@" in parts.netloc:
             raise ValueError(item)
         found.append((parts.hostname, parts.port))
+    return found
+
+
+class FurtherJournal(NamedTuple):
+    """A Redis server that holds waiting events. `takes_events`: whether it gets new ones."""
+
+    name: str
+    url: str
+    takes_events: bool
+
+
+def read_journals(value: str) -> list[FurtherJournal]:
+    """Reads "name=URL,-name=URL". Raises ValueError."""
+    found = []
+    for item in value.split(",") if value else []:
+        if not (parts := _JOURNAL.fullmatch(item.strip())):
+            raise ValueError(item)
+        found.append(FurtherJournal(parts[2], parts[3], takes_events=not parts[1]))
     return found
 
 
@@ -259,6 +291,15 @@ class Settings:
         are_sentinels,
     )
     redis_master_name: str = setting("str", "mymaster", "the name of the Redis master at the sentinels")
+    journal_urls: str = setting(
+        "str",
+        "",
+        "further Redis servers that hold waiting events, as name=URL,name=URL; each takes the sites that a hash gives"
+        " it. A server with a minus sign, as -name=URL, gets no new events. With sentinels, the host of a URL is the"
+        " name of the master",
+        are_journals,
+        secret=True,
+    )
     redis_replicas: int = setting(
         "int",
         1,
@@ -545,6 +586,11 @@ class Settings:
         return self.flower_basic_auth.split(",") if self.flower_basic_auth else []
 
     @property
+    def journals(self) -> list[FurtherJournal]:
+        """The journals beside that of `REDIS_URL`."""
+        return read_journals(self.journal_urls)
+
+    @property
     def sentinels(self) -> list[tuple[str, int]]:
         return read_addresses(self.redis_sentinels)
 
@@ -691,12 +737,28 @@ def _accepted(kind: str, rule: Callable[[Any], Any] | None) -> str:
 
 def _conflicts(settings: Settings, wrong: Set[str]) -> Iterator[str]:
     """Errors about valid values that do not go together."""
-    if "redis_url" not in wrong and settings.redis_sentinels and not settings.redis_url.startswith("redis://"):
-        yield "REDIS_SENTINELS needs a REDIS_URL that starts with redis://, so without TLS and without a socket"
+    for name, urls in (
+        ("REDIS_URL", [settings.redis_url]),
+        ("JOURNAL_URLS", [journal.url for journal in settings.journals]),
+    ):
+        is_plain = all(url.startswith("redis://") for url in urls)
+        if name.lower() not in wrong and settings.redis_sentinels and not is_plain:
+            yield f"REDIS_SENTINELS needs a {name} that starts with redis://, so without TLS and without a socket"
+    if not wrong & {"redis_url", "journal_urls"} and _is_any_twice(settings):
+        yield "JOURNAL_URLS must name other servers than REDIS_URL, and each of them once"
     if settings.smtp_url and not settings.mail_from and "mail_from" not in wrong:
         yield "SMTP_URL needs MAIL_FROM, the sender of e-mails"
     if "trusted_proxies" not in wrong and settings.place_headers and not settings.trusted_proxies:
         yield "PLACE_HEADERS needs TRUSTED_PROXIES, because only a trusted proxy's headers are believed"
+
+
+def _is_any_twice(settings: Settings) -> bool:
+    """Whether two journals have the same address. Host names are not resolved (analytics/store_notes.py)."""
+    first = urlsplit(settings.redis_url)
+    if settings.sentinels:
+        first = first._replace(netloc=settings.redis_master_name)
+    urls = [first, *(urlsplit(journal.url) for journal in settings.journals)]
+    return len({(url.hostname, url.port or 6379, url.path.strip("/") or "0") for url in urls}) < len(urls)
 
 
 def _missing(settings: Settings, wrong: Set[str], with_flower: bool) -> Iterator[str]:

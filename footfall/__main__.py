@@ -22,6 +22,7 @@ _PLACES = {  # of each command: its module in this package, and its name there
     "doctor": "doctor.doctor",
     "import": "imports.import_command",
     "imports": "imports.imports_group",
+    "journals": "journals.journals_group",
     "keys": "keys.keys",
     "notifications": "notifications.notifications",
     "purge": "privacy.purge_command",

@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from threading import Thread
 from typing import Any
 
 import click
 
 from analytics.diagnostics import mongodb, redis, upkeep
-from analytics.diagnostics.finding import Finding, ok, warning, without_password
+from analytics.diagnostics.finding import Finding, ok, problem, warning, without_password
+from analytics.diagnostics.redis import RedisFacts
 from config.settings import Settings
 from footfall import process_checks as processes
 from footfall.store_checks import NAMES, read_mongodb_of, read_redis_of, why_unanswered
@@ -78,6 +80,10 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
 }
 
 
+# The checks that also apply to the Redis of a further journal.
+OF_EACH_JOURNAL = [check for check in CHECKS["redis"] if check not in (redis.beat, redis.client_addresses)]
+
+
 class BrokerAway(Exception):
     """Redis did not answer, and workers are asked through Redis."""
 
@@ -88,8 +94,9 @@ class Checked:
     finding: Finding
 
     @classmethod
-    def of(cls, check: Callable[[Any], Finding], finding: Finding) -> "Checked":
-        return cls(check.__name__.replace("_", " "), finding)
+    def of(cls, check: Callable[[Any], Finding], finding: Finding, journal: str = "") -> "Checked":
+        """`journal`: the name of the further journal that was checked."""
+        return cls(check.__name__.replace("_", " ") + (f" of {journal}" if journal else ""), finding)
 
     def as_line(self) -> str:
         state = click.style(f"{self.finding.state:9}", fg=COLOURS[self.finding.state])
@@ -137,6 +144,7 @@ def examine(settings: Settings) -> Iterator[Checked]:
         "flower": begin(lambda: processes.read_flower(settings)),
         "settings": begin(lambda: settings),
     }
+    journals = {each.name: begin(partial(read_redis_of, settings, each.url)) for each in settings.journals}
     urls = {"redis": settings.redis_url, "mongodb": settings.mongodb_uri}
     for part, checks in CHECKS.items():
         try:
@@ -150,6 +158,19 @@ def examine(settings: Settings) -> Iterator[Checked]:
             if part in urls:
                 yield Checked(part, ok(f"{without_password(urls[part])} answers."))
             yield from (Checked.of(check, _judge(check, facts)) for check in checks)
+    for name, reading in journals.items():
+        yield from _of_journal(name, reading, end)
+
+
+def _of_journal(name: str, reading: Future[RedisFacts], end: float) -> Iterator[Checked]:
+    try:
+        facts = reading.result(max(0.0, end - time.monotonic()))
+    except Exception as error:
+        finding = why_unanswered("redis", error)
+        yield Checked(f"journal {name}", problem(finding.what, "Start it, or correct JOURNAL_URLS."))
+    else:
+        yield Checked(f"journal {name}", ok(f"The journal {name} answers."))
+        yield from (Checked.of(check, _judge(check, facts), name) for check in OF_EACH_JOURNAL)
 
 
 def begin(read: Callable[[], Any]) -> Future[Any]:

@@ -32,6 +32,7 @@ def explained(settings: Settings) -> Iterator[None]:
         of_redis = isinstance(error, Unavailable) and error.store == "redis"
         for store in ("redis", "mongodb") if of_redis else ("mongodb", "redis"):
             check_store(settings, store)
+        check_further_journals(settings)
         raise StoreUnreachable(str(error)) from error  # the store answers again, or refuses only this request
 
 
@@ -50,6 +51,17 @@ def check_store(settings: Settings, store: str) -> None:
         raise StoreUnreachable(f"{finding.what} {finding.remedy}") from error
 
 
+def check_further_journals(settings: Settings) -> None:
+    """Raises StoreUnreachable if one of JOURNAL_URLS does not answer."""
+    for journal in settings.journals:
+        try:
+            with make_redis(settings, url=journal.url) as redis:
+                check_redis(redis)
+        except Unanswered as error:
+            remedy = "Start it, or correct JOURNAL_URLS."
+            raise StoreUnreachable(f"The journal {journal.name}: {error.finding.what} {remedy}") from error
+
+
 def why_unanswered(part: str, error: Exception) -> Finding:
     if isinstance(error, Unanswered):
         return error.finding
@@ -59,9 +71,9 @@ def why_unanswered(part: str, error: Exception) -> Finding:
     return problem(f"{NAMES[part]} could not be read: {type(error).__name__}.", f"Correct {SET_BY[part]}.")
 
 
-def read_redis_of(settings: Settings) -> RedisFacts:
-    """The facts about Redis. Raises Unanswered."""
-    with make_redis(settings) as redis:
+def read_redis_of(settings: Settings, url: str = "") -> RedisFacts:
+    """The facts about Redis, or about that of a further journal. Raises Unanswered."""
+    with make_redis(settings, url=url) as redis:
         return read_redis(redis, time.time)
 
 

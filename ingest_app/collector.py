@@ -13,9 +13,10 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from hmac import digest
 from itertools import compress
 from typing import Any
@@ -138,14 +139,17 @@ class Collector:
         self.limits = limits
         self._lookups = lookups
         self._is_open = is_open
-        self._commits = commits(self._commit, size=_size)
+        self._commits = {part: commits(partial(self._commit, part), size=_size) for part in journal.parts}
+        # With one journal, a commit costs no look-up.
+        self._append = next(iter(self._commits.values())).append if len(self._commits) == 1 else self._append_by_site
         self._marks = GroupCommit[Carried](visitors.mark)
         self._limits_addresses = any(map(limits.holds, (ADDRESS, ADDRESS_EVENTS, ADDRESS_BYTES)))
         self._breaker = Breaker("redis", Unavailable)
 
     def use_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         """The server calls it before the first request. From then on commits need no thread."""
-        self._commits.use_loop(loop, self._committing_on_loop())
+        for part, group in self._commits.items():
+            group.use_loop(loop, self._committing_on_loop(part))
         self._marks.use_loop(loop, self._visitors.marking_on_loop())
 
     def check_address_limit(self, address: str) -> str:
@@ -184,7 +188,7 @@ class Collector:
             with suppress(TooManyRequests):  # the sender's next hit is refused instead
                 self.limits.spend(ADDRESS_BYTES, sender, size)
         if isinstance(error, InvalidEvent):
-            hold_response(environ.get(COMMITS), self._commits.append([_rejection(error, self._now())]))
+            hold_response(environ.get(COMMITS), self._append([_rejection(error, self._now())]))
 
     def admit(self, hit: Hit) -> Admitted:
         """Admits the events of a hit. An invalid event does not affect the rest of the hit.
@@ -207,7 +211,7 @@ class Collector:
             self._give_back(taken)
             raise
         if lines:
-            commit = self._commits.append(lines)
+            commit = self._append(lines)
             if taken:
                 commit.add_done_callback(lambda _: self._give_back(taken) if commit.exception() else None)
             hold_response(hit.commits, commit)
@@ -298,7 +302,7 @@ class Collector:
             return
         counts = Counter(arrival.event.site_id for arrival in arrivals)
         refusals = [Line(Account(x, now.date()), f"{REFUSED}site_quota", count=n) for x, n in counts.items()]
-        hold_response(arrivals[0].hit.commits, self._commits.append(refusals))
+        hold_response(arrivals[0].hit.commits, self._append(refusals))
         raise TooManyRequests(OVER_SHARE.format(site_id=full), retry_after=DRAINED_AFTER)
 
     def _lines_of_counts(self, seen: "_Examined", now: datetime) -> list[Line]:
@@ -360,19 +364,23 @@ class Collector:
             )
         return site or _no_site(site_id), site is not None
 
-    def _commit(self, lines: Sequence[Line]) -> None:
+    def _append_by_site(self, lines: Sequence[Line]) -> Future[None]:
+        """All lines of a hit go to the journal of its last event, so that all of them are accepted or none."""
+        return self._commits[self._journal.part_of(lines[-1].account.site_id)].append(lines)
+
+    def _commit(self, journal: Journal, lines: Sequence[Line]) -> None:
         with self._counting(lines):
-            owed = self._journal.append(lines)
+            owed = journal.append(lines)
         self._wake_up(owed)
 
     @asynccontextmanager
-    async def _committing_on_loop(self) -> AsyncIterator[Callable[[Sequence[Line]], Awaitable[None]]]:
+    async def _committing_on_loop(self, journal: Journal) -> AsyncIterator[Callable[[Sequence[Line]], Awaitable[None]]]:
         async def commit(lines: Sequence[Line]) -> None:
             with self._counting(lines):
                 owed = await append(lines)
             self._wake_up(owed)
 
-        async with self._journal.appending_on_loop() as append:
+        async with journal.appending_on_loop() as append:
             yield commit
 
     @contextmanager

@@ -35,8 +35,8 @@ LONG = {
     "test_backup_of_a_system", "test_chaos", "test_collector_fuzz", "test_console_in_browser",
     "test_dashboard_in_browser", "test_deploys", "test_eraser", "test_failed_starts", "test_documented_commands",
     "test_notification_tasks", "test_outages", "test_panels", "test_privacy_system", "test_reports_oracle",
-    "test_rolling_upgrade", "test_schemathesis", "test_segment_tasks", "test_supervisor", "test_system",
-    "test_tracker_in_browser",
+    "test_rolling_upgrade", "test_schemathesis", "test_segment_tasks", "test_several_journals", "test_supervisor",
+    "test_system", "test_tracker_in_browser",
 }  # fmt: skip
 
 

@@ -123,10 +123,11 @@ def unpacked(raw: bytes) -> Event:
 
 def sequence_of(entry_id: str) -> str:
     """Return a journal entry's place in the order of arrival, as text that sorts. Events with one timestamp are ordered
-    by it. Redis numbers entries in the order of their arrival, and the events of a hit are appended in their order.
+    by it. Redis numbers entries in the order of their arrival, and the events of a hit are appended in their order. The
+    name of a further journal (analytics/journal/journal.py) is not part of it.
     """
-    milliseconds, _, number = entry_id.partition("-")
-    return f"{milliseconds.zfill(13)}-{number.zfill(6)}"
+    milliseconds, _, rest = entry_id.partition("-")
+    return f"{milliseconds.zfill(13)}-{rest.partition('-')[0].zfill(6)}"
 
 
 def storable(text: str) -> str:

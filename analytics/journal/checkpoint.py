@@ -7,9 +7,12 @@ the end, or expires.
 Callers must handle Unavailable, raised if Redis is not reachable or has no room for the copy.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from heapq import merge
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +21,7 @@ from redis.exceptions import RedisError
 
 from analytics.batched import batched
 from analytics.events.account import Account
-from analytics.journal.journal import FIELD, FULL, GROUP, JOURNAL_KEY, Full
+from analytics.journal.journal import FIELD, FULL, GROUP, JOURNAL_KEY, ORIGIN, Full
 from analytics.journal.ledger import CLOSINGS, LAST_RECEIVED, LEDGER_KEYS
 from analytics.journal.site_shares import HELD
 from analytics.unavailable import raising_unavailable
@@ -59,6 +62,7 @@ class Checkpoint:
     entries: int
     closings: bytes
     counts: Mapping[bytes, RawFields]
+    parts: Mapping[str, "Checkpoint"] = field(default_factory=dict)  # by the name of the journal, if there are several
 
 
 class Checkpoints:
@@ -150,8 +154,8 @@ class Checkpoints:
                 held.update({f"bytes {site_id}": len(fields[FIELD]), f"events {site_id}": 1})
         ids: list[Any] = [entry_id for entry_id, _ in entries]
         line.xclaim(JOURNAL_KEY, GROUP, _CONSUMER, 0, ids, idle=_LONG_IDLE, retrycount=0, force=True, justid=True)
-        for field, n in held.items():
-            line.hincrby(HELD, field, n)
+        for name, n in held.items():
+            line.hincrby(HELD, name, n)
         line.execute()
 
     def _write_hash(self, key: bytes | str, fields: RawFields) -> None:
@@ -163,6 +167,62 @@ class Checkpoints:
         size: Any = self._redis.memory_usage(JOURNAL_KEY)
         if memory["maxmemory"] and memory["used_memory"] + (size or 0) > FULL * memory["maxmemory"]:
             raise Full(f"no room for a copy of the journal, which takes {size:,} bytes; wait until workers drain it")
+
+
+class JointCheckpoints(Checkpoints):
+    """Checkpoints of all journals. Each is taken at its own moment, because each journal and its counts are complete in
+    themselves (docs/decisions/0017-backup.md). A restore writes them into the first one: entries keep their `entry_id`,
+    and counts are added up. `others` are the Redis servers of further journals, by name.
+    """
+
+    def __init__(self, redis: Redis, others: Mapping[str, Redis]) -> None:
+        super().__init__(redis)
+        self._parts = {name: Checkpoints(each) for name, each in {"": redis, **others}.items()}
+
+    def take(self) -> Checkpoint:
+        parts = {name: part.take() for name, part in self._parts.items()}
+        counts: defaultdict[bytes, Counter[bytes]] = defaultdict(Counter)
+        for key, fields in chain.from_iterable(part.counts.items() for part in parts.values()):
+            counts[key].update({name: int(n) for name, n in fields.items()})
+        ms = max(_order(part.last_id)[0] for part in parts.values())
+        return Checkpoint(
+            copy="",
+            last_id=f"{ms + 1}-0",  # above the ids that `entries` gives
+            entries=sum(part.entries for part in parts.values()),
+            closings=b"",
+            counts={key: {name: b"%d" % n for name, n in found.items()} for key, found in counts.items()},
+            parts=parts,
+        )
+
+    def is_current(self, checkpoint: Checkpoint) -> bool:
+        return all(self._parts[name].is_current(part) for name, part in checkpoint.parts.items())
+
+    def entries(self, checkpoint: Checkpoint) -> Iterator[tuple[bytes, RawFields]]:
+        """Yield the waiting entries of all journals, the oldest first. Each gets an id above the one before."""
+        each = [self._entries_of(name, part) for name, part in checkpoint.parts.items()]
+        last = (0, 0)
+        for order, fields in merge(*each, key=itemgetter(0)):
+            last = max(order, (last[0], last[1] + 1))
+            yield b"%d-%d" % last, fields
+
+    def discard(self, checkpoint: Checkpoint) -> None:
+        for name, part in checkpoint.parts.items():
+            self._parts[name].discard(part)
+
+    def last_received(self) -> RawFields:
+        latest: dict[bytes, bytes] = {}
+        for part in self._parts.values():
+            for site, at in part.last_received().items():
+                latest[site] = max(latest.get(site, b"0"), at, key=int)
+        return latest
+
+    def what_is_there(self) -> list[str]:
+        return sorted({key for part in self._parts.values() for key in part.what_is_there()})
+
+    def _entries_of(self, name: str, part: Checkpoint) -> Iterator[tuple[tuple[int, int], RawFields]]:
+        suffix = f"-{name}".encode() if name else b""
+        for stream_id, fields in self._parts[name].entries(part):
+            yield _order(stream_id.decode()), {ORIGIN: stream_id + suffix, **fields}
 
 
 def _counted_site(fields: RawFields) -> str | None:

@@ -46,6 +46,7 @@ T = TypeVar("T")
 JOURNAL_KEY = "footfall:journal"
 GROUP = "workers"
 FIELD = b"event"
+ORIGIN = b"entry_id_before"  # the field of a restored entry with its `entry_id`
 FULL = 0.85  # of Redis's maxmemory; above it the collector refuses events, and workers drain the journal
 NO_ROOM = 0.95  # of Redis's maxmemory; above it Redis may refuse what a Celery worker needs
 # Bytes of a batch, if its events are as large as those of the batch before. Larger events make smaller batches.
@@ -175,10 +176,12 @@ class Entry(Struct, frozen=True, gc=False):
     """One entry of the journal. `raw` is an event's bytes, or any content that another program wrote.
 
     `account` is where the entry was counted when it was appended. It is None if the entry bypassed the collector and is
-    not counted.
+    not counted. `stream_id` is its id in the stream. Two servers give the same id to two entries, so `entry_id` of a
+    further journal ends with the journal's name. No two entries have the same `entry_id`.
     """
 
     entry_id: str
+    stream_id: str
     raw: bytes
     account: Account | None = None
     replay: Replay | None = None
@@ -230,6 +233,8 @@ class Journal:
     that accepts connections and does not answer. `replicas` is how many replicas must hold an append before it returns,
     because one of them may become the master.
 
+    `name` is that of a further journal (analytics/journal/journals.py), and "" for the journal in REDIS_URL.
+
     `dump` makes an event's bytes, in the form that all workers read: JSON, or packed once `footfall upgrade` has noted
     that no worker of version 0.1 is left. It is known after the first append.
     """
@@ -246,7 +251,10 @@ class Journal:
         most_waiting: int = 2_000_000,
         retry_pause: float = 0.5,
         replicas: int = 0,
+        name: str = "",
     ) -> None:
+        self.name = name
+        self._suffix = f"-{name}" if name else ""
         self._redis = redis
         self._most_waiting = most_waiting
         self._queue = queue
@@ -264,6 +272,19 @@ class Journal:
         self._replay = redis.register_script(REPLAY)
         self._settle = redis.register_script(SETTLE)
         self._deliver_again = redis.register_script(DELIVER_AGAIN)
+
+    @property
+    def parts(self) -> Sequence["Journal"]:
+        """The journals on the single servers: this one."""
+        return (self,)
+
+    def reachable(self) -> Sequence["Journal"]:
+        """The parts from which a worker takes events now."""
+        return self.parts
+
+    def part_of(self, _site_id: str) -> "Journal":
+        """The part that takes the site's events."""
+        return self
 
     def append(self, lines: Sequence[Line]) -> int:
         """Write these lines. They are durable and counted when it returns. Returns how many wake-ups are owed. Raises
@@ -309,6 +330,11 @@ class Journal:
         with raising_unavailable("redis", RedisError):
             return self._shares.read(site_id)
 
+    def held_by_site(self) -> dict[str, int]:
+        """Return how many events of each site wait. Raises Unavailable."""
+        with raising_unavailable("redis", RedisError):
+            return self._shares.events_by_site()
+
     def replay(self, account: Account, raw: bytes, replay: Replay) -> None:
         """Append a dead letter's event again. Raises Unavailable."""
         mark = f"{replay.letter.hex} {replay.received_at.isoformat()} {replay.sequence or ''}"
@@ -353,7 +379,7 @@ class Journal:
                 self._deliver_again(keys=[JOURNAL_KEY], args=[GROUP])
         found = reply[0][1] if reply else []
         self.has_more = len(found) == self._next_batch
-        entries = list(_entries(found))
+        entries = list(self._entries(found))
         if size := sum(len(entry.raw) for entry in entries):
             self._next_batch = max(1, min(self._batch, CLAIMED_BYTES * len(entries) // size))
         return entries
@@ -370,13 +396,13 @@ class Journal:
             return []
         with raising_unavailable("redis", RedisError):
             reply: Any = self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, idle, ids)
-        return list(_entries(reply))
+        return list(self._entries(reply))
 
     def hand_back(self, consumer: str, entries: Sequence[Entry]) -> None:
         """End this delivery without counting it against its entries. Raises Unavailable."""
         if entries:
             self._handed_back = True
-            self.forgive(consumer, [Delivery(entry.entry_id, 1, 0) for entry in entries])
+            self.forgive(consumer, [Delivery(entry.stream_id, 1, 0) for entry in entries])
 
     def forgive(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Set the deaths of these entries to 0, because no process died with them. Raises Unavailable."""
@@ -414,7 +440,7 @@ class Journal:
         args: list[Any] = [GROUP]
         for (account, outcome, uncounted), entries in groups.items():
             args += [str(account), outcome, int(uncounted), len(entries), sum(len(x.raw) for x in entries)]
-            args += [x.entry_id for x in entries]
+            args += [x.stream_id for x in entries]
         with raising_unavailable("redis", RedisError):
             self._settle(keys=[JOURNAL_KEY, HELD], args=args)
 
@@ -429,9 +455,16 @@ class Journal:
 
     def is_full(self) -> bool:
         """Whether Redis has no room for Celery to publish, take and ack tasks. Raises Unavailable."""
+        used, most = self.memory()
+        return bool(most) and used > NO_ROOM * most
+
+    def memory(self) -> tuple[int, int]:
+        """Return the bytes that Redis uses, and those that it may use, or 0 if there is no limit. Raises
+        Unavailable.
+        """
         with raising_unavailable("redis", RedisError):
             memory: Any = self._redis.info("memory")
-            return bool(memory["maxmemory"]) and memory["used_memory"] > NO_ROOM * memory["maxmemory"]
+        return memory["used_memory"], memory["maxmemory"]
 
     def is_held(self) -> bool:
         """Whether tasks hold entries, whose events may be in MongoDB and not settled yet. Raises Unavailable."""
@@ -448,7 +481,7 @@ class Journal:
         """Return when the oldest waiting entry was written, or None if no entry waits. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
             page: Any = self._redis.xrange(JOURNAL_KEY, count=1)
-        return next((entry.written_at() for entry in _entries(page)), None)
+        return next((entry.written_at() for entry in self._entries(page)), None)
 
     def waiting_by_account(self) -> Counter[Account | None]:
         """Count the waiting entries by account, reading each entry. None counts entries that bypassed the collector.
@@ -467,6 +500,11 @@ class Journal:
         """Raises Unavailable if Redis does not answer, or has no room for events."""
         with raising_unavailable("redis", RedisError):
             _run(self._look_for_room(self._execute))
+        self.ping()
+
+    def ping(self) -> None:
+        """Raises Unavailable if Redis does not answer."""
+        with raising_unavailable("redis", RedisError):
             self._redis.ping()
 
     async def _write(self, execute: Execute, args: Sequence[Any]) -> Any:
@@ -489,7 +527,7 @@ class Journal:
                 page: Any = self._redis.xrange(JOURNAL_KEY, start, count=self._batch)
             if not page:
                 return
-            yield from _entries(page)
+            yield from self._entries(page)
             start = f"({page[-1][0].decode()}"
 
     async def _look_for_room(self, execute: Execute) -> None:
@@ -504,6 +542,16 @@ class Journal:
                 raise Full(f"{self._most_waiting} events wait already, which is MOST_WAITING")
             self._room = Room(FULL * most - used if most else None, self._most_waiting - waiting)
             self._room_until = time.monotonic() + ROOM_CHECK
+
+    def _entries(self, pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) -> Iterator[Entry]:
+        for found, fields in pairs:
+            if found and fields:  # otherwise an operator deleted the entry by hand while it was held
+                # An entry of another program has other fields. The dead letter shows them.
+                raw = fields[FIELD] if FIELD in fields else repr(fields).encode()
+                replay = _replay(fields) if b"replay" in fields else None
+                stream_id = found.decode()
+                entry_id = fields[ORIGIN].decode() if ORIGIN in fields else stream_id + self._suffix
+                yield Entry(entry_id, stream_id, raw, _account(fields.get(b"account", b"")), replay)
 
     def _pending(self, *, consumer: str | None = None, idle: int | None = None) -> list[Delivery]:
         held = 2 * self._batch  # of a task that writes a batch and prepares the next one
@@ -530,15 +578,6 @@ def _run(steps: Coroutine[Any, Any, T]) -> T:
 
 def _log_failure(error: Exception) -> None:
     log.warning("events_not_appended", error=f"{type(error).__name__}: {error}")
-
-
-def _entries(pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) -> Iterable[Entry]:
-    for entry_id, fields in pairs:
-        if entry_id and fields:  # otherwise an operator deleted the entry by hand while it was held
-            # An entry of another program has other fields. The dead letter shows them.
-            raw = fields[FIELD] if FIELD in fields else repr(fields).encode()
-            replay = _replay(fields) if b"replay" in fields else None
-            yield Entry(entry_id.decode(), raw, _account(fields.get(b"account", b"")), replay)
 
 
 @lru_cache(maxsize=1024)

@@ -105,3 +105,8 @@ class Shares:
             return self._known[site_id]  # `get` looks twice, and another thread may change the cache between
         except KeyError:
             return None
+
+    def events_by_site(self) -> dict[str, int]:
+        """Read how many events each site holds. Raises RedisError."""
+        found = ((field.decode(), int(n)) for field, n in self._redis.hscan_iter(HELD, "events *", count=1000))
+        return {field.removeprefix("events "): n for field, n in found}

@@ -35,6 +35,7 @@ SAMPLES = {
     rules.is_smtp_url: "smtp://ann:secret@mail.example.com:587",
     rules.is_sender: "Footfall <footfall@example.com>",
     rules.are_origins: "https://a.example,http://b.example:8080",
+    rules.are_journals: "b=redis://user:hidden-7@journal.example:6380/0,-c=redis://c.example:6379/0",
     rules.are_sentinels: "a.example:26379,b.example:26380",
     rules.is_address: "127.0.0.2",
     rules.is_address_or_none: "127.0.0.3",

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,41 @@ def test_sentinels_together_with_a_redis_address_stop_the_start(monkeypatch: pyt
     monkeypatch.setenv("REDIS_URL", url)
     with pytest.raises(SettingsError, match="REDIS_SENTINELS"):
         load_settings()
+
+
+def test_further_journals_have_a_name_and_a_url():
+    settings = Settings(journal_urls="b=rediss://me:p%3D1@host-b:6380/0?ssl_ca_certs=ca.pem, -c=redis://host-c")
+    assert settings.journals == [
+        ("b", "rediss://me:p%3D1@host-b:6380/0?ssl_ca_certs=ca.pem", True),
+        ("c", "redis://host-c", False),
+    ]
+    assert Settings().journals == []
+    client = make_redis(settings, url=settings.journals[0].url).get_connection_kwargs()
+    assert (client["host"], client["port"], client["password"]) == ("host-b", 6380, "p=1")
+    watched = make_redis(Settings(redis_sentinels="a:26379"), url="redis://:secret@second/1")
+    pool: Any = watched.connection_pool
+    assert (pool.service_name, watched.get_connection_kwargs()["password"]) == ("second", "secret")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("redis://host-b:6379/0", "JOURNAL_URLS must be names and URLs"),
+        ("B=redis://host-b:6379/0", "JOURNAL_URLS must be names and URLs"),
+        ("main=redis://host-b:6379/0", "JOURNAL_URLS must be names and URLs"),
+        ("b=redis://host-b:6379/0,", "JOURNAL_URLS must be names and URLs"),
+        ("b=redis://host-b:6379/0,b=redis://host-c:6379/0", "differs from the others"),
+        ("b=http://secret@host-b:6379/0", "JOURNAL_URLS must be a Redis URL"),
+        ("b=redis://:secret@main-host:6379", "JOURNAL_URLS must name other servers than REDIS_URL"),
+        ("b=redis://host-b/0,c=redis://:secret@HOST-B:6379/0", "and each of them once"),
+    ],
+)
+def test_journals_that_cannot_be_used_stop_the_start(monkeypatch: pytest.MonkeyPatch, value: str, problem: str):
+    monkeypatch.setenv("REDIS_URL", "redis://main-host:6379/0")
+    monkeypatch.setenv("JOURNAL_URLS", value)
+    with pytest.raises(SettingsError, match=problem) as caught:
+        load_settings()
+    assert "secret" not in str(caught.value)
 
 
 def test_settings_stay_the_same_after_they_pass_through_an_environment(monkeypatch: pytest.MonkeyPatch):

@@ -152,7 +152,7 @@ class System:
         self.environment = {name: str(port) for name, port in self.ports.items()}
         # Empty, not missing, so that a developer's .env has no effect.
         self.environment |= {"DATA_DIR": str(folder / "var"), "MONGODB_URI": "", "REDIS_URL": "", "REDIS_HOST": ""}
-        self.environment["REDIS_SENTINELS"] = ""
+        self.environment |= {"REDIS_SENTINELS": "", "JOURNAL_URLS": ""}
         self.environment |= {"LOG_FORMAT": "json", "TMPDIR": str(folder), "BIND_HOST": place.address} | settings
         self.ingest = f"http://{place.address}:{self.ports['INGESTION_PORT']}"
         self.report = f"http://{place.address}:{self.ports['REPORTING_PORT']}"

@@ -31,7 +31,8 @@ from analytics.backup.archive import (
 )
 from analytics.backup.backup import file_of, make_backup
 from analytics.backup.restore import restore_backup
-from analytics.events.event import id_from_client
+from analytics.events.event import id_from_client, new_id
+from analytics.events.schema import load_journal_event
 from analytics.events.store import INDEXES
 from analytics.journal.audit import Audit, Audited, audit
 from analytics.journal.checkpoint import Checkpoint, Checkpoints
@@ -158,6 +159,42 @@ def test_a_restored_system_has_the_same_events_and_continues(
     assert manifest.files[file_of("events")].documents == 30
     for name, keys in INDEXES.items():
         assert target.database["events"].index_information()[name]["key"] == keys
+
+
+def test_a_backup_of_several_journals_is_restored_into_one(
+    settings: Settings, redis: Redis, database: Database[dict[str, Any]], target: Services, tmp_path: Path
+):
+    """One journal holds events that are stored and not settled, and two entries have one id."""
+    url = settings.redis_url.removesuffix("/0")
+    several = replace(settings, journal_urls=f"b={url}/2,c={url}/3")
+    with closing(make_services(several, redis=redis, database=database)) as services:
+        ingest = described_client(create_ingest_app(several, services, WakeUps()))
+        for n in range(40):
+            post(ingest, n, site_id=f"site {n % 8}")
+        drain(services)
+        for n in range(40, 60):
+            post(ingest, n, site_id=f"site {n % 8}")
+        assert all(part.waiting() for part in services.journal.parts)
+        for part in services.journal.parts:
+            part.held("dies")
+            entries = part.claim("dies")
+            services.events.store(
+                [(x.entry_id, load_journal_event(x.raw, new_id, lambda: NOW)) for x in entries[:2]], NOW
+            )
+        for each in services.further_redis.values():
+            each.xadd(JOURNAL_KEY, {"event": b"not JSON"}, id="9000000000000-0")
+        back_up(services, tmp_path / "one")
+        restore(tmp_path / "one", target)
+        assert target.journal.waiting() == services.journal.waiting() == 22
+        ids_of_entries = [{entry.entry_id for entry in x.journal.entries()} for x in (services, target)]
+        assert ids_of_entries[0] == ids_of_entries[1]
+        drain(services)
+        drain(target)
+        assert audited(target) == audited(services)
+        assert sum(x.stored for x in audited(target).balances) == 60
+        assert audited(target).faults == []
+        assert target.ledger.last_received("site 3") == services.ledger.last_received("site 3")
+        assert len(list(target.dead_letters.find(LetterFilter()))) == 2
 
 
 def test_an_event_that_was_stored_or_waited_is_a_duplicate_after_the_restore(
