@@ -26,7 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from analytics.diagnostics.encryption import tls_problem
 from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, megabytes, ok, problem, warning
 from analytics.diagnostics.server_kind import has_tls, kind_of_server
-from analytics.journal.journal import FULL, JOURNAL_KEY
+from analytics.journal.journal import FULL, check_access
 from analytics.visitors.sender_addresses import SenderAddresses, SenderCounts
 
 _OLDEST = (6, 2)
@@ -66,7 +66,7 @@ def read_redis(redis: Redis, now: Callable[[], float]) -> RedisFacts:
 def check_redis(redis: Redis) -> None:
     """Raises Unanswered if Redis does not answer, or does not let this user read the journal."""
     with _answering(redis):
-        redis.xlen(JOURNAL_KEY)
+        check_access(redis)
 
 
 def others_connected(redis: Redis) -> list[str]:

@@ -225,6 +225,11 @@ class Delivery:
     not_before_ms: int
 
 
+def check_access(redis: Redis) -> None:
+    """Raises RedisError if Redis does not answer, or does not let this user read the journal."""
+    redis.xlen(JOURNAL_KEY)
+
+
 class Journal:
     """The journal in Redis. `batch` is the most entries that one claim takes. A task holds up to two batches. `queue`
     is the Redis key of Celery's queue of wake-ups. If `most_waiting` entries wait, the collector refuses more.

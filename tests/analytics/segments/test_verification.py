@@ -256,7 +256,8 @@ def test_a_month_that_is_listed_again_after_it_was_built_is_built_again(site: Si
 def test_months_that_are_to_be_built_under_new_rules_are_no_fault(site: Site, command: Command):
     """A visit crosses the end of the month, so the month before differs too."""
     site.store(event(MONTH.end - MINUTE, path="/user/1"), event(MONTH.end + MINUTE, path="/user/2"))
-    site.segments.builder.build_due()
+    while site.segments.builder.build_due():
+        pass  # a month of a small site each time
     apply_path_rules(
         site.segments.builder, SiteSettings("site", path_rules=("/user/:id",)), months_of(site.segments, "site")
     )
