@@ -82,10 +82,16 @@ class SiteQuestion:
         query = load_query(body, self.site, self.now, partial(self.earliest, budget), self.others)
         return query, reports.answer(query, budget)
 
+    def check(self) -> None:
+        """Raises InvalidQuery if the period or a filter is not valid."""
+        self._load(self.question)
+
     def period(self) -> Period:
         """The period of the page, whatever its filters are."""
-        body = self.question | {"metrics": ["visitors"], "filters": []}
-        return load_query(body, self.site, self.now, self.earliest, self.others).period
+        return self._load(self.question | {"filters": []}).period
+
+    def _load(self, body: dict[str, Any]) -> Query:
+        return load_query(body | {"metrics": ["visitors"]}, self.site, self.now, self.earliest, self.others)
 
     def earliest(self, budget: Budget | None = None) -> datetime | None:
         """When the first event of the sites was. None if they have none."""

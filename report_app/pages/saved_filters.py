@@ -26,7 +26,7 @@ def save_filter(asked: SiteQuestion, given_name: str) -> Response:
         abort(400, gettext("Add a filter to the page first. A saved filter cannot be a part of another one."))
     if len(filters) > LONGEST_SAVED:
         abort(400, gettext("The filters are too long to be saved."))
-    asked.period()  # raises if a filter is not valid
+    asked.check()
     try:
         saved = asked.services.sites.save_filter(asked.site.site_id, name, filters)
     except TooManySaved:

@@ -40,7 +40,8 @@ def encrypted_redis(folder: Path, authority: Authority, certificate: Path) -> Se
     configuration = folder / "redis.conf"
     configuration.write_text(f"{text}\nuser {OPERATOR} on >{PASSWORD} ~* &* +@all\n")
     # the redis-server in .venv was built without TLS
-    command = [program("redis-server", "redis-server"), str(configuration), *server.command[3:]]  # without its port
+    own = server.command[server.command.index("--port") + 2 :]  # without its port
+    command = [program("redis-server", "redis-server"), str(configuration), *own]
 
     def is_ready() -> bool:
         with suppress(RedisError), operator_of(port, authority) as redis:
