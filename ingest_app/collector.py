@@ -197,18 +197,15 @@ class Collector:
         """
         if len(hit.bodies) > MOST_ON_LOOP:
             may_wait()
-        now = whole_milliseconds(self._now())
-        key = self._key_of(hit)
-        self._charge_sender(hit, key)
-        seen = self._examine(hit, key, now)
-        arrivals = list(seen.arrivals.values())
-        lines = self._lines_of_counts(seen, now)
-        taken = self._charge_sites(arrivals)
         try:
-            self._check_shares(arrivals, now)
-            lines += self._lines_of(arrivals, now)
-        except (TooManyRequests, Unavailable, WouldWait):
-            self._give_back(taken)
+            now = whole_milliseconds(self._now())
+            key = self._key_of(hit)
+            self._charge_sender(hit, key)
+            seen = self._examine(hit, key, now)
+            arrivals = list(seen.arrivals.values())
+            lines, taken = self._lines_of_hit(seen, arrivals, now)
+        except Unavailable as error:  # a commit counts its own events
+            EVENT_OUTCOMES.labels("refused", error.store).inc(len(hit.bodies))
             raise
         if lines:
             commit = self._append(lines)
@@ -217,6 +214,20 @@ class Collector:
             hold_response(hit.commits, commit)
         has_bad_key, reasons = key is None and is_ours(hit.key), seen.reasons_for(key)
         return Admitted(len(arrivals), seen.rejected, len(seen.dropped), reasons, has_bad_key, exported=seen.exported)
+
+    def _lines_of_hit(
+        self, seen: "_Examined", arrivals: Sequence[Arrival], now: datetime
+    ) -> tuple[list[Line], dict[str, int]]:
+        """Returns the journal lines of a hit, and what its sites were charged."""
+        lines = self._lines_of_counts(seen, now)
+        taken = self._charge_sites(arrivals)
+        try:
+            self._check_shares(arrivals, now)
+            lines += self._lines_of(arrivals, now)
+        except (TooManyRequests, Unavailable, WouldWait):
+            self._give_back(taken)
+            raise
+        return lines, taken
 
     def validate(self, hit: Hit) -> Admitted:
         """Returns what would become of a hit's events. Stores and counts nothing, and charges only the sender.

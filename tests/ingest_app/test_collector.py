@@ -28,6 +28,7 @@ from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
 from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts
+from config.metrics import EVENT_OUTCOMES
 from config.settings import Settings
 from ingest_app import create_app
 from ingest_app.hit import BATCH_BYTES, _split
@@ -349,9 +350,14 @@ def test_a_site_name_is_limited_in_length_wherever_it_comes_from(ingest: FlaskCl
     assert max(map(len, counts(redis, database))) <= 128
 
 
-def test_in_production_an_unpublished_list_of_sites_is_a_503(production: FlaskClient, redis: Redis):
+def test_in_production_an_unpublished_list_of_sites_is_a_503_and_counts_as_refused(
+    production: FlaskClient, redis: Redis
+):
+    refused = EVENT_OUTCOMES.labels("refused", "redis")
+    before = refused._value.get()
     answer = production.post("/event", json=KNOWN)
     assert answer.status_code == 503
+    assert refused._value.get() == before + 1
 
 
 def test_an_origin_that_the_site_does_not_allow_is_refused_and_can_read_the_answer(
