@@ -57,6 +57,7 @@ RATE_LIMITED = Counter("footfall_rate_limited", "Requests answered with 429, by 
 RATE_UNCHECKED = Counter(
     "footfall_rate_unchecked", "Requests admitted without a look at the limit, as Redis did not answer.", ["limit"]
 )
+REQUESTS_SHED = Counter("footfall_requests_shed", "Requests answered with 503, as the process had too many at once.")
 REPLACED_SURROGATES = Counter(
     "footfall_replaced_surrogates",
     "Halves of surrogate pairs in the JSON of hits. U+FFFD is stored instead of each.",

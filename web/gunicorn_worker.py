@@ -22,6 +22,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Future
@@ -38,6 +39,7 @@ from msgspec import Struct
 
 from analytics.addresses import subscriber_network
 from analytics.event_loop import LARGEST_ON_LOOP, WouldWait, forbid_waiting
+from config.metrics import REQUESTS_SHED
 from config.settings import threads_of_large_bodies
 from web.commits import COMMITS, ERROR_TO_RAISE, InFront
 from web.errors import BUSY, INTERNAL
@@ -50,6 +52,8 @@ log = structlog.get_logger()
 LARGE_BODY = 2048  # bytes of a body whose events may take long
 MOST_QUEUED = 500  # requests that run in threads or wait for one
 MOST_HELD = 128_000_000  # bytes of bodies until they are answered, and of responses until they are sent
+LONGEST_TURN = 0.1  # seconds of a turn of the loop after which it refuses the events behind it
+LEAST_IN_A_TURN = 64  # requests that a turn handles, however long another thread holds the interpreter
 RESPONSE_PIECE = 262_144  # bytes of a response that are made before the client reads any of it
 SWEEP = 0.25  # seconds
 GIVE_UP_EVERY = 0.02  # seconds; looking at 10,000 connections takes 3 ms
@@ -144,6 +148,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._reading: deque[Connection] = deque()  # those that wait for their turn to read a large packet
         self._waiting: dict[Future[None], list[_Held]] = {}
         self._held = 0
+        self._in_turn = 0  # requests
+        self._turn_began = 0.0
         self._gave_up = 0.0
         self.is_stopping = False
         self._pool = FairPool(self._loop, self.cfg.threads, MOST_QUEUED, MOST_HELD)
@@ -303,6 +309,9 @@ class Worker(BaseWorker):  # type: ignore[misc]
         environ[COMMITS] = []
         is_encoded = "HTTP_CONTENT_ENCODING" in environ
         if environ["PATH_INFO"] in self._on_loop and size <= LARGEST_ON_LOOP and not is_encoded:
+            if self._is_turn_over() and (size or environ["QUERY_STRING"]):  # /healthz has neither
+                self._refuse(connection)
+                return
             try:
                 self._send(connection, environ, self._answer_on_loop(environ, request.body))
                 return
@@ -311,10 +320,28 @@ class Worker(BaseWorker):  # type: ignore[misc]
         client = self._client(environ)
         pool = self._large_bodies if size > LARGE_BODY or is_encoded else self._pool
         if self._held > MOST_HELD or not pool.accepts(client, size):
-            connection.finish(*render_error(503, BUSY))
+            self._refuse(connection)
             return
         work = partial(self._ask_app, environ, request.body, copy_context())
         pool.submit(client, size, work, lambda answer: self._send(connection, environ, answer))
+
+    def _is_turn_over(self) -> bool:
+        """Whether the requests that the loop has read together have taken too long. The others have waited meanwhile,
+        and so have the responses. Without a limit, twice the capacity made everybody wait for more than a second.
+        """
+        now = time.perf_counter()
+        if not self._in_turn:
+            self._turn_began = now
+            self._loop.call_soon(self._end_turn)
+        self._in_turn += 1
+        return self._in_turn > LEAST_IN_A_TURN and now > self._turn_began + LONGEST_TURN
+
+    def _end_turn(self) -> None:
+        self._in_turn = 0
+
+    def _refuse(self, connection: Connection) -> None:
+        REQUESTS_SHED.inc()
+        connection.finish(*render_error(503, BUSY))
 
     # Shares
 

@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from footfall.embedded_servers import pick_port
 from tests.support.running_system import frozen, running_alone, wait_for
 from tests.support.services import ADMIN_KEY
 from tests.system.test_deployment import PROCFILE
+from web.gunicorn_worker import LEAST_IN_A_TURN
 
 EVENT = {"site_id": "shop", "event_type": "pageview", "user_id": "ann"}
 
@@ -123,3 +125,41 @@ def shares(gunicorn: psutil.Popen, port: int) -> list[int]:
             return [sum(bool(each.raddr) and each.raddr.port in ours for each in one) for one in found]
 
         return wait_for(lambda: sum(counts := accepted()) == 64 and counts, "64 accepted connections")
+
+
+def test_a_turn_that_takes_too_long_refuses_the_events_behind_it_and_says_that_the_process_lives(
+    settings: Settings, tmp_path: Path, redis: Redis
+):
+    """All requests arrive while the process is stopped, so that one turn of the loop reads them."""
+    port = pick_port(0)
+    environment = {
+        "REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "WEB_CONCURRENCY": "1", "ADMIN_KEY": ADMIN_KEY,
+    }  # fmt: skip
+    body = json.dumps(EVENT | {"props": {f"p{n}": "x" * 20 for n in range(30)}}).encode()
+    event = b"POST /event HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    alive = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    with running_alone(PROCFILE["ingest"], tmp_path / "log", **environment) as gunicorn, ExitStack() as stack:
+        base = f"http://127.0.0.1:{port}"
+        wait_for(lambda: is_up(base), "gunicorn")
+        assert httpx.post(f"{base}/event", json=EVENT).status_code == 200
+        addresses = [("127.0.0.1", port)] * 900
+        clients = [stack.enter_context(socket.create_connection(each, timeout=20)) for each in addresses]
+        requests = [event] * (len(clients) - 1) + [alive]
+        assert {status(client, alive) for client in clients} == {200}
+        with frozen(gunicorn.children()):
+            for client, request in zip(clients, requests, strict=True):
+                client.sendall(request)
+        *answers, lives = [status(client) for client in clients]
+        headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
+        metrics = httpx.get(f"{base}/metrics", headers=headers).text
+    counts = Counter(answers)
+    assert lives == 200
+    assert counts.keys() == {200, 503}
+    assert counts[200] >= LEAST_IN_A_TURN - 1
+    assert redis.xlen(JOURNAL_KEY) == 1 + counts[200]
+    assert f"footfall_requests_shed_total {counts[503]}.0" in metrics
+
+
+def status(client: socket.socket, request: bytes = b"") -> int:
+    client.sendall(request)
+    return int(client.recv(65536).split()[1])
