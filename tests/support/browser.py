@@ -3,8 +3,8 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -12,8 +12,10 @@ from typing import Any, Self
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 
+from tests.support.running_system import wait_for
 from tests.support.stock_clients import FOLDER
 
 AXE = FOLDER / "node_modules" / "axe-core" / "axe.min.js"
@@ -47,6 +49,17 @@ def chromium(folder: Path) -> Iterator[webdriver.Chrome]:
         options.add_argument(flag)
     with webdriver.Chrome(options, Service(controller)) as browser:
         yield browser
+
+
+def wait_for_page(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
+    """wait_for() for what a page shows. Between two pages, and while a part is replaced, elements are missing."""
+
+    def shown() -> Any:
+        with suppress(WebDriverException, IndexError):
+            return condition()
+        return None
+
+    return wait_for(shown, what, limit)
 
 
 def accessibility_faults(driver: webdriver.Chrome) -> list[str]:

@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import Select
 from analytics.journal.journal import JOURNAL_KEY
 from report_app.console.notifications import TEST_WAITS
 from tests.support.accounts import PASSWORD
-from tests.support.browser import accessibility_faults, chromium
+from tests.support.browser import accessibility_faults, chromium, wait_for_page
 from tests.support.running_system import ROOT, System, wait_for
 from tests.system.test_dashboard_in_browser import (
     FIREFOX,
@@ -77,7 +77,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory, system: System) -> Iterator
         for name, text in (("email", email), ("name", "Olga"), ("password", PASSWORD)):
             page.one(f"[name={name}]").send_keys(text)
         page.one("main button").click()
-        wait_for(lambda: "/join/" not in page.driver.current_url, "the account")
+        wait_for_page(lambda: "/join/" not in page.driver.current_url, "the account")
         yield driver
 
 
@@ -120,10 +120,10 @@ def first_letter(page: Page) -> str:
 
 def test_the_start_page_shows_the_running_system(page: Page, busy: System):
     page.open("/ops")
-    wait_for(lambda: "1 worker: worker@" in page.one("#part-findings").text, "the findings")
+    wait_for_page(lambda: "1 worker: worker@" in page.one("#part-findings").text, "the findings")
     assert "Accepted" in page.one("#part-today").text
     page.click(".ops a[href='/ops/workers']")
-    wait_for(lambda: "Reads dead_letters, events, segments." in page.one("main").text, "the workers")
+    wait_for_page(lambda: "Reads dead_letters, events, segments." in page.one("main").text, "the workers")
     said = busy.run_footfall("workers")
     assert (said.returncode, "reads dead_letters,events,segments" in said.stdout) == (0, True)
 
@@ -133,7 +133,7 @@ def test_a_part_follows_the_journal_by_itself(page: Page, busy: System):
     before = page.texts("#part-today dd")[0]
     visit = {"site_id": "console-shop", "hostname": "console.example", "ip": "192.0.2.1", "user_agent": FIREFOX}
     send(busy, visit | {"event_type": "pageview", "path": "/again"})
-    wait_for(lambda: page.texts("#part-today dd")[0] != before, "a higher count")
+    wait_for_page(lambda: page.texts("#part-today dd")[0] != before, "a higher count")
 
 
 def test_a_hostile_payload_is_text_in_the_browser(page: Page):
@@ -150,21 +150,23 @@ def test_a_dead_letter_is_corrected_and_replayed_by_keyboard(page: Page, busy: S
     url = first_letter(page)
     field = page.one("textarea")
     field.send_keys(Keys.CONTROL + "a", Keys.NULL, '{"site_id": "console-shop"}', Keys.TAB, Keys.ENTER)
-    wait_for(lambda: "The event was not replayed." in page.one("main").text, "what is wrong")
+    wait_for_page(lambda: "The event was not replayed." in page.one("main").text, "what is wrong")
     field = page.one("textarea")
     event = '{"site_id": "console-shop", "event_type": "corrected", "hostname": "console.example"}'
     field.send_keys(Keys.CONTROL + "a", Keys.NULL, event, Keys.TAB, Keys.ENTER)
-    wait_for(lambda: page.driver.current_url != url and page.texts(".done"), "the list")
+    wait_for_page(lambda: page.driver.current_url != url and page.texts(".done"), "the list")
     body = {"site_id": "console-shop", "metrics": ["events"], "filters": [["is", "event:name", ["corrected"]]]}
     wait_for(lambda: ask(busy, **body)[0]["metrics"] == [1], "the event")
     mine = "/ops/dead-letters?site=console-shop"
-    wait_for(lambda: page.open(mine) or "No dead letters match." in page.one("main").text, "a list without the letter")
+    wait_for_page(
+        lambda: page.open(mine) or "No dead letters match." in page.one("main").text, "a list without the letter"
+    )
 
 
 def test_a_purge_asks_with_the_count(page: Page, busy: System):
     busy.redis().xadd(JOURNAL_KEY, {"event": '{"site_id": "console-purged", "event_type": 7}'})
     purged = "/ops/dead-letters?site=console-purged"
-    wait_for(lambda: page.open(purged) or "1 dead letter" in page.one("main").text, "the dead letter")
+    wait_for_page(lambda: page.open(purged) or "1 dead letter" in page.one("main").text, "the dead letter")
     page.click(".pick.danger")
     assert page.one("h1").text == "Purge 1 dead letter?"
     page.click("main form .danger")
@@ -176,15 +178,15 @@ def test_a_site_is_added_and_waits_for_its_first_event(page: Page, busy: System)
     page.open("/")
     page.click(".page-head a")
     page.one("[name=site_id]").send_keys(site, Keys.TAB, f"{site}.example", Keys.ENTER)
-    wait_for(lambda: page.driver.current_url.endswith(f"/site/{site}"), "the site")
+    wait_for_page(lambda: page.driver.current_url.endswith(f"/site/{site}"), "the site")
     assert f'data-site="{site}"' in page.one("pre").text
     page.click(".other-ways summary")
     assert f"pixel.gif?site_id={site}" in page.one(".other-ways").text
     send(busy, {"site_id": site, "event_type": "pageview", "url": "https://elsewhere.example/"})
-    wait_for(lambda: "Other hosts (1)" in page.one("#hero").text, "why the event was dropped")
+    wait_for_page(lambda: "Other hosts (1)" in page.one("#hero").text, "why the event was dropped")
     assert page.one(".other-ways").get_attribute("open")
     send(busy, {"site_id": site, "event_type": "pageview", "url": f"https://{site}.example/here"})
-    wait_for(lambda: page.driver.find_elements(By.ID, "panel-pages"), "the dashboard")
+    wait_for_page(lambda: page.driver.find_elements(By.ID, "panel-pages"), "the dashboard")
 
 
 def test_a_rule_is_added_and_tested_and_the_log_says_why_it_failed(page: Page, busy: System):
@@ -195,18 +197,18 @@ def test_a_rule_is_added_and_tested_and_the_log_says_why_it_failed(page: Page, b
     page.one("[name=threshold]").send_keys("7")
     Select(page.one("[name=channel]")).select_by_visible_text("webhook")
     page.one("[name=target]").send_keys("http://127.0.0.2/hook", Keys.ENTER)
-    wait_for(lambda: any("whsec_" in text for text in page.texts(".secret")), "the secret")
+    wait_for_page(lambda: any("whsec_" in text for text in page.texts(".secret")), "the secret")
     page.open("/ops/notifications")
     page.click("[aria-label^='Change the rule lag of console-shop']")
     page.one("[name=threshold]").clear()
     page.one("[name=threshold]").send_keys("9", Keys.ENTER)
-    wait_for(lambda: page.texts(".done") == ["The rule is changed."], "the change")
+    wait_for_page(lambda: page.texts(".done") == ["The rule is changed."], "the change")
     assert "9 minutes" in page.one("main").text
     page.click("[aria-label='Send a test of the rule lag of console-shop to http://127.0.0.2/...']")
     assert page.texts(".done") == [TEST_WAITS]
     assert busy.run_celery("call", "tasks.notifications.send_notifications").returncode == 0
     failed = "/ops/notifications?state=failed"
-    wait_for(lambda: page.open(failed) or "http://127.0.0.2/..." in page.one("#log ~ .scroll").text, "the log", 60)
+    wait_for_page(lambda: page.open(failed) or "http://127.0.0.2/..." in page.one("#log ~ .scroll").text, "the log", 60)
     assert not page.texts(".secret")
 
 

@@ -24,7 +24,7 @@ from selenium.webdriver.support.ui import Select
 from analytics.accounts.sharing import SharingStore
 from tests.analytics.imports.test_plausible_export import zipped
 from tests.support.accounts import PASSWORD
-from tests.support.browser import accessibility_faults, chromium
+from tests.support.browser import accessibility_faults, chromium, wait_for_page
 from tests.support.running_system import ROOT, System, wait_for
 
 SCREENSHOTS = ROOT / "build" / "screenshots"
@@ -53,7 +53,7 @@ class Page:
     def settle(self) -> None:
         """Waits until no part of the page is loading. A new system on a busy machine takes its time."""
         self.run("return new Promise((done) => setTimeout(done, 100))")
-        wait_for(lambda: not self.run(BUSY), "the parts of the page", 60)
+        wait_for_page(lambda: not self.run(BUSY), "the parts of the page", 60)
 
     def run(self, script: str, *values: Any) -> Any:
         return self.driver.execute_script(script, *values)
@@ -73,9 +73,9 @@ class Page:
 
     def show_panel(self, name: str) -> None:
         """Scrolls to a panel that loads when it is seen."""
-        panel = wait_for(lambda: self.driver.find_elements(By.ID, f"panel-{name}"), "the panel")[0]
+        panel = wait_for_page(lambda: self.driver.find_elements(By.ID, f"panel-{name}"), "the panel")[0]
         self.run("arguments[0].scrollIntoView({ block: 'center' })", panel)
-        wait_for(lambda: not panel.find_elements(By.CSS_SELECTOR, ".skeleton"), "the panel's content", 60)
+        wait_for_page(lambda: not panel.find_elements(By.CSS_SELECTOR, ".skeleton"), "the panel's content", 60)
         self.settle()
 
     def press(self, *keys: str) -> None:
@@ -152,14 +152,14 @@ def visited(system: System) -> System:
 def test_the_first_event_turns_the_snippet_into_a_dashboard(page: Page, system: System):
     site = f"first-{uuid4().hex[:8]}"
     page.open(f"/site/{site}")
-    wait_for(lambda: page.driver.find_elements(By.TAG_NAME, "pre"), "the snippet")
+    wait_for_page(lambda: page.driver.find_elements(By.TAG_NAME, "pre"), "the snippet")
     assert f'data-site="{site}"' in page.one("pre").text
     send(
         system, {"site_id": site, "event_type": "pageview", "path": "/", "ip": "192.0.2.1", "user_agent": "curl/8 bot"}
     )
-    wait_for(lambda: "Bots and crawlers" in page.one("#hero").text, "why the event was dropped")
+    wait_for_page(lambda: "Bots and crawlers" in page.one("#hero").text, "why the event was dropped")
     send(system, {"site_id": site, "event_type": "pageview", "path": "/here", "ip": "192.0.2.1", "user_agent": FIREFOX})
-    wait_for(lambda: page.driver.find_elements(By.ID, "panel-pages"), "the dashboard")
+    wait_for_page(lambda: page.driver.find_elements(By.ID, "panel-pages"), "the dashboard")
     page.settle()
     assert page.figures[0] == "1"
     assert page.rows("pages") == ["/here"]
@@ -201,7 +201,7 @@ def test_a_click_on_the_map_filters_the_page_and_keeps_open_tabs(page: Page, vis
     page.click("#pages-entry")
     shape = page.one("#panel-world .shade5")
     assert page.run("return arguments[0].textContent", shape) == f"{country}: {count} visitors"
-    wait_for(lambda: page.run("return arguments[0].getBBox().width", shape) > 5, "the shapes of the map")
+    wait_for_page(lambda: page.run("return arguments[0].getBBox().width", shape) > 5, "the shapes of the map")
     assert page.run("return getComputedStyle(arguments[0]).fill", shape) != "rgb(0, 0, 0)"
     page.run("arguments[0].dispatchEvent(new MouseEvent('click', { bubbles: true }))", shape)
     page.settle()
@@ -246,7 +246,7 @@ def test_the_filter_builder_suggests_values_and_joins_conditions(page: Page, vis
     Select(page.one("[name=operator]")).select_by_value("contains")
     page.one("[name=value]").send_keys("/cof")
     options = "return [...document.querySelectorAll('#suggestions option')].map((each) => each.value)"
-    wait_for(lambda: "/coffee/ethiopia" in page.run(options), "suggestions")
+    wait_for_page(lambda: "/coffee/ethiopia" in page.run(options), "suggestions")
     page.one("[name=value]").send_keys("fee", Keys.ENTER)
     page.settle()
     assert page.query == "period=all&f=contains,page,/coffee"
@@ -296,7 +296,7 @@ def test_a_touch_reads_the_chart(page: Page, visited: System):
     for kind, share, (name, value) in (("touchStart", 0.02, rows[0]), ("touchMove", 0.49, rows[3])):
         points = [touch | {"x": box["left"] + share * box["width"]}]
         page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-        wait_for(lambda name=name, value=value: f"{name} {value}" in page.texts(".tip")[0], f"{name} in the tip")
+        wait_for_page(lambda name=name, value=value: f"{name} {value}" in page.texts(".tip")[0], f"{name} in the tip")
     page.driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
@@ -343,7 +343,7 @@ def owner(page: Page, visited: System) -> Page:
     for name, text in (("email", "owner@example.org"), ("name", "Olga"), ("password", PASSWORD)):
         page.one(f"[name={name}]").send_keys(text)
     page.one("form.card button").click()
-    wait_for(lambda: "/join/" not in page.driver.current_url, "the account")
+    wait_for_page(lambda: "/join/" not in page.driver.current_url, "the account")
     return page
 
 
@@ -371,13 +371,13 @@ def test_an_owner_makes_a_funnel_a_saved_filter_and_an_annotation(owner: Page, v
     german = page.figures
     page.click("#saved summary")
     page.one("#saved [name=name]").send_keys("German", Keys.ENTER)
-    wait_for(lambda: "f=is,segment,1" in page.query, "the saved filter")
+    wait_for_page(lambda: "f=is,segment,1" in page.query, "the saved filter")
     page.settle()
     assert page.figures == german
     assert page.texts(".chip")[0].startswith("Saved filter is German")
     page.click(".legend summary")
     page.one(".legend [name=text]").send_keys("A new grinder", Keys.ENTER)
-    wait_for(lambda: page.texts(".notes li"), "the annotation")
+    wait_for_page(lambda: page.texts(".notes li"), "the annotation")
     assert "A new grinder" in page.texts(".notes li")[-1]
 
 
@@ -410,7 +410,7 @@ def test_several_sites_are_chosen_and_shown_as_one(page: Page, system: System):
     assert page.figures[:3] == ["2", "2", "2"]
     page.click("#pages-row-1")
     assert f"with={sites[1]}&f=is,page,/" in page.query
-    wait_for(lambda: page.texts(".live") == ["2 here now"], "the visitors of now")
+    wait_for_page(lambda: page.texts(".live") == ["2 here now"], "the visitors of now")
     page.click(".pick.site")
     page.click(f".sites [aria-label='Choose {sites[0]}']")
     page.click(".sites button")
@@ -445,7 +445,7 @@ def test_the_view_of_now_follows_new_events_by_itself(page: Page, system: System
     page.click(".top .live")
     assert page.texts("#now tbody .name") == ["/first"]
     send(system, visit | {"path": "/second"})
-    wait_for(lambda: page.texts("#now tbody .name") == ["/first", "/second"], "the second page", 30)
+    wait_for_page(lambda: page.texts("#now tbody .name") == ["/first", "/second"], "the second page", 30)
     assert page.texts("#now .v") == ["1", "1"]
     page.click("#now tbody a")
     assert page.texts(".chip")[0].startswith("Page is /first")
@@ -606,6 +606,6 @@ def test_the_pictures_of_the_documentation(page: Page, visited: System, name: st
     page.show_as(*shown)
     page.settle()
     shape = page.one("#panel-world .shade5")
-    wait_for(lambda: page.run("return arguments[0].getBBox().width", shape) > 5, "the shapes of the map")
+    wait_for_page(lambda: page.run("return arguments[0].getBBox().width", shape) > 5, "the shapes of the map")
     page.driver.save_screenshot(str(PICTURES / f"{name}.png"))
     assert (PICTURES / f"{name}.png").stat().st_size < 250_000

@@ -1,12 +1,10 @@
 """The account pages in a real Chromium: by keyboard from the first link to two-step sign-in, at each width."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.database import Database
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 
@@ -18,8 +16,8 @@ from report_app import site_data
 from report_app.accounts.share import WRONG_LINK_PASSWORD
 from tests.analytics.imports.conftest import SAMPLES
 from tests.support.accounts import PASSWORD, PASSWORD_HASH, Clock, code_now, make_member
-from tests.support.browser import accessibility_faults
-from tests.support.running_system import ROOT, wait_for
+from tests.support.browser import accessibility_faults, wait_for_page
+from tests.support.running_system import ROOT
 from tests.support.services import tell
 
 PICTURES = ROOT / "build" / "screenshots"
@@ -41,21 +39,8 @@ def write(chrome: Chrome, *texts: str) -> None:
         chrome.switch_to.active_element.send_keys(
             Keys.CONTROL + "a" + Keys.NULL + text, Keys.ENTER if n == len(texts) - 1 else Keys.TAB
         )
-    wait_for(lambda: _is_answered(chrome), "the answer to the form")
-
-
-def _is_answered(chrome: Chrome) -> bool:
-    """Whether another page is loaded. Between two pages, chromedriver may fail to run a script."""
-    with suppress(WebDriverException):
-        return bool(chrome.execute_script("return !window.isBefore && document.readyState === 'complete'"))
-    return False
-
-
-def _has_text(chrome: Chrome, text: str) -> bool:
-    """Whether the page shows it. Between two pages there is none."""
-    with suppress(WebDriverException):
-        return text in chrome.find_element(By.TAG_NAME, "main").text
-    return False
+    is_answered = "return !window.isBefore && document.readyState === 'complete'"
+    wait_for_page(lambda: chrome.execute_script(is_answered), "the answer to the form")
 
 
 def look(chrome: Chrome, name: str) -> None:
@@ -86,22 +71,22 @@ def test_from_the_first_link_to_two_step_sign_in(server: str, chrome: Chrome, ac
     write(chrome, "olga@example.org", "Olga", PASSWORD)
     chrome.get(f"{server}/account/two-step")
     secret = chrome.find_element(By.CSS_SELECTOR, "code").text
-    wait_for(lambda: chrome.execute_script("return document.querySelector('.qr').naturalWidth") > 100, "the code")
+    wait_for_page(lambda: chrome.execute_script("return document.querySelector('.qr').naturalWidth") > 100, "the code")
     look(chrome, "two-step")
     write(chrome, PASSWORD, code_now(secret, clock))
-    wait_for(lambda: len(chrome.find_elements(By.CSS_SELECTOR, ".codes li")) == 10, "the recovery codes")
+    wait_for_page(lambda: len(chrome.find_elements(By.CSS_SELECTOR, ".codes li")) == 10, "the recovery codes")
     look(chrome, "recovery-codes")
     chrome.get(f"{server}/account")
     look(chrome, "account")
     chrome.find_element(By.CSS_SELECTOR, "header button").send_keys(Keys.ENTER)
-    wait_for(lambda: chrome.current_url.endswith("/login"), "the way to the sign-in")
+    wait_for_page(lambda: chrome.current_url.endswith("/login"), "the way to the sign-in")
     write(chrome, "olga@example.org", "wrong")
     look(chrome, "login")
     write(chrome, "olga@example.org", PASSWORD)
     clock.forward(seconds=60)
     look(chrome, "code")
     write(chrome, code_now(secret, clock))
-    wait_for(lambda: chrome.current_url == f"{server}/ops/sites/new", "the form of the first site")
+    wait_for_page(lambda: chrome.current_url == f"{server}/ops/sites/new", "the form of the first site")
     chrome.get(f"{server}/account/two-step/off")
     look(chrome, "two-step-off")
     write(chrome, PASSWORD)
@@ -133,16 +118,19 @@ def test_a_large_file_is_sent_in_parts(
         chrome.find_element(By.ID, "file").send_keys(str(file))
         chrome.find_element(By.CSS_SELECTOR, "form[data-part] button").click()
 
+    def text_of(selector: str) -> str:
+        return chrome.find_element(By.CSS_SELECTOR, selector).text
+
     choose(SAMPLES / "umami_website_event.csv")
-    wait_for(lambda: chrome.find_element(By.CSS_SELECTOR, "form[data-part] [role=alert]").is_displayed(), "the reason")
+    wait_for_page(lambda: text_of("form[data-part] [role=alert]"), "the reason")
     choose(SAMPLES / "goatcounter.csv")
-    wait_for(lambda: _has_text(chrome, "The file is uploaded."), "the end of the upload")
+    wait_for_page(lambda: "The file is uploaded." in text_of("main"), "the end of the upload")
     (found,) = timed.uploads.list("shop")
     assert (found.state, found.size, len(found.parts)) == ("new", 697, 3)
     timed.upload_worker.work(lambda: None, lambda: None)
     chrome.refresh()
     look(chrome, "data")
-    assert "GoatCounter" in chrome.find_element(By.TAG_NAME, "main").text
+    assert "GoatCounter" in text_of("main")
 
 
 def test_a_member_accepts_another_site(server: str, chrome: Chrome, accounts: AccountStore):
@@ -152,7 +140,7 @@ def test_a_member_accepts_another_site(server: str, chrome: Chrome, accounts: Ac
     chrome.get(f"{server}/join/{accounts.invite('max@example.org', 'blog', Role.VIEWER)}")
     look(chrome, "accept")
     chrome.find_element(By.CSS_SELECTOR, "form.card button").send_keys(Keys.ENTER)
-    wait_for(lambda: chrome.current_url == f"{server}/", "the overview")
+    wait_for_page(lambda: chrome.current_url == f"{server}/", "the overview")
     user = accounts.find("max@example.org")
     assert user
     assert user.roles == {"shop": Role.EDITOR, "blog": Role.VIEWER}
@@ -170,6 +158,6 @@ def test_a_shared_link_with_a_password_opens_the_dashboard_of_its_site(
     write(chrome, "wrong")
     assert chrome.find_element(By.CSS_SELECTOR, ".error").text == WRONG_LINK_PASSWORD
     write(chrome, PASSWORD)
-    wait_for(lambda: chrome.current_url == f"{server}/site/shop", "the dashboard")
+    wait_for_page(lambda: chrome.current_url == f"{server}/site/shop", "the dashboard")
     chrome.get(f"{server}/site/shop?period=all")
-    wait_for(lambda: "/pricing" in chrome.find_element(By.ID, "panel-pages").text, "the panel of pages", 60)
+    wait_for_page(lambda: "/pricing" in chrome.find_element(By.ID, "panel-pages").text, "the panel of pages", 60)

@@ -15,8 +15,7 @@ from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
 from tests.report_app.accounts.conftest import MakeBrowser
 from tests.support.accounts import Browser, Clock, errors_in, make_owner
-from tests.support.browser import FramingPage, Listener
-from tests.support.running_system import wait_for
+from tests.support.browser import FramingPage, Listener, wait_for_page
 from tests.support.services import tell
 
 BLOG = "https://blog.example"
@@ -142,22 +141,22 @@ def test_a_listed_origin_shows_the_frame_and_another_does_not(
         sharing.set_framing_origins(SITE, [listed])
         chrome.get(f"{listed}/?{server}/site/{SITE}?period=all&embed={token}")
         chrome.switch_to.frame(0)
-        rows = wait_for(lambda: chrome.find_elements(By.CSS_SELECTOR, "#panel-pages li a"), "the panel", 60)
+        rows = wait_for_page(lambda: chrome.find_elements(By.CSS_SELECTOR, "#panel-pages li a"), "the panel", 60)
         assert "/pricing" in [row.find_element(By.CSS_SELECTOR, ".name").text for row in rows]
         rows[0].click()
-        wait_for(lambda: chrome.find_elements(By.CSS_SELECTOR, ".chip"), "the filter", 60)
+        wait_for_page(lambda: chrome.find_elements(By.CSS_SELECTOR, ".chip"), "the filter", 60)
         chrome.find_element(By.ID, "period").click()
         chrome.find_element(By.CSS_SELECTOR, "[data-key=w]").click()
         shown = "return document.getElementById('period')?.innerText ?? ''"  # an element would be replaced meanwhile
-        wait_for(lambda: "Last 7 days" in chrome.execute_script(shown), "the period", 60)
+        wait_for_page(lambda: "Last 7 days" in chrome.execute_script(shown), "the period", 60)
         assert chrome.get_cookies() == []
         said = [line["message"] for line in chrome.get_log("browser") if line["source"] in ("security", "javascript")]
         assert said == []
         chrome.find_element(By.CSS_SELECTOR, "header a[target=_parent]").click()
         chrome.switch_to.default_content()
-        wait_for(lambda: chrome.current_url == f"{server}/site/{SITE}", "the page outside of the frame", 60)
+        wait_for_page(lambda: chrome.current_url == f"{server}/site/{SITE}", "the page outside of the frame", 60)
         chrome.get(f"{blog.origin}/?{server}/site/{SITE}?period=all&embed={token}")
-        said = wait_for(lambda: [line["message"] for line in chrome.get_log("browser")], "the browser's refusal")
+        said = wait_for_page(lambda: [line["message"] for line in chrome.get_log("browser")], "the browser's refusal")
         assert "frame-ancestors" in said[0]
         chrome.switch_to.frame(0)
         assert chrome.find_elements(By.ID, "hero") == []

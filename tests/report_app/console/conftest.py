@@ -16,17 +16,10 @@ from analytics.pipeline import store_waiting
 from config.services import Services
 from config.settings import Settings
 from report_app import create_app
-from report_app.pages import dashboard
 from tests.support.accounts import Browser, Clock, make_owner
 
 OLGA = "olga@example.org"
 Tell = Callable[..., None]
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A site's page knows whether the site has an event, however busy the machine is."""
-    monkeypatch.setattr(dashboard, "_IN_THE_PAGE", 30.0)
 
 
 @pytest.fixture
