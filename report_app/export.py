@@ -146,10 +146,15 @@ def _cell(value: Any) -> Any:
 
 
 def _watched(pieces: Iterator[bytes], site_id: str, held: ExitStack) -> Iterator[bytes]:
-    """Yields the pieces. If a store fails after the status was sent, the error is logged and the answer breaks off."""
+    """Yields the pieces. If a store fails or a limit is reached after the status was sent, the error is logged and the
+    answer breaks off.
+    """
     try:
         with held:
             yield from pieces
     except Unavailable as error:
         log.warning("export_aborted", site_id=site_id, error=type(error.cause).__name__)
+        raise
+    except Refused as error:
+        log.warning("export_aborted", site_id=site_id, error=error.code)
         raise

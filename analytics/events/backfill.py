@@ -17,6 +17,7 @@ from typing import Any
 
 from bson import ObjectId
 from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
@@ -81,6 +82,11 @@ class Backfill:
         if writes := _listings(site_id, months):
             with writing(self._database):
                 self._months.bulk_write(writes, ordered=False)
+
+    def add_within(self, session: ClientSession, site_id: str, months: Iterable[Interval]) -> None:
+        """The same within a transaction. Raises pymongo's errors, which the transaction handles."""
+        if writes := _listings(site_id, months):
+            self._months.bulk_write(writes, ordered=False, session=session)
 
     def of_sites(self) -> Counter[str]:
         """Return how many months of each site are left to build. Raises Unavailable."""

@@ -60,6 +60,18 @@ class EventsOfSites:
 
 # The values that identify an event of a site: occurred, visitor and tie.
 EventPlace = tuple[int, int | None, int]
+
+
+@dataclass(frozen=True, slots=True)
+class EventsAt:
+    """The `_id`s of the events at some places, by time and then by arrival. `is_complete` is False if an event may be
+    missing because it lost its user after the places were found.
+    """
+
+    ids: list[Any]
+    is_complete: bool
+
+
 AS_STORED = PathRules()
 _AT_ONCE = 20_000  # rows of a batch
 CROWDED = 32_000_000  # bytes of one millisecond's events; above it they are not held in memory together
@@ -147,9 +159,9 @@ class RawEvents(EventIndex):
             some = _Documents((reply,), self._options).decoded()
             yield _batch(some, [ties.get(place_of(document), LARGEST_TIE) for document in some])
 
-    def ids_at(self, site_id: str, places: Collection[EventPlace]) -> list[Any]:
-        """Return the `_id`s of the events at these places, by time and then by arrival. An event that was assigned to a
-        user since is found at the place that it had before. Raises Unavailable.
+    def at(self, site_id: str, places: Collection[EventPlace]) -> EventsAt:
+        """Return the events at these places. An event that was assigned to a user since is found at the place that it
+        had before. Raises Unavailable.
         """
         wanted = set(places)
         when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
@@ -160,7 +172,10 @@ class RawEvents(EventIndex):
         lost, lost_before = (Counter(time for time, _, _ in wanted.difference(each)) for each in (now, before))
         at = [old if lost_before[new[0]] < lost[new[0]] else new for new, old in zip(now, before, strict=True)]
         chosen = [document for place, document in zip(at, found, strict=True) if place in wanted]
-        return [x["_id"] for x in sorted(chosen, key=lambda x: (x["timestamp"], place_of(x)))]
+        left = {time for time, _, _ in wanted.difference(at)}
+        others = (x for place, x in zip(at, found, strict=True) if place[0] in left and place not in wanted)
+        ids = [x["_id"] for x in sorted(chosen, key=lambda x: (x["timestamp"], place_of(x)))]
+        return EventsAt(ids, not any(x.get("visitor_id") and not x.get("user_id") for x in others))
 
     def check(self) -> None:
         """Raises Unavailable if MongoDB does not answer within a second."""

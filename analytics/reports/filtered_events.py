@@ -2,8 +2,10 @@
 
 Reports find the places of the events, by the same SQL as for any other query, and write them to this node's disk. The
 events are then read from MongoDB a few at a time. A client that reads slowly therefore holds no query slot, no cursor,
-and at most READ_AT_ONCE events in memory. Raises as Reports.answer does at the first event, and Unavailable at any
-event.
+and at most READ_AT_ONCE events in memory. If an event loses its user meanwhile, it has another place. The places from
+there on are then found again.
+
+Raises as Reports.answer does, at the first event or where places are found again, and Unavailable at any event.
 """
 
 from collections.abc import Iterator
@@ -24,23 +26,39 @@ PLACES_AT_ONCE = 500  # plus all others in the millisecond of the last one
 
 
 def filtered_events(reports: Reports, events: EventStore, query: Query, budget: Budget) -> Iterator[Event]:
-    reader = reports.reader
-    with reader.segments.workplace.folder() as folder:
+    raw, since = reports.reader.raw, None
+    while True:
+        for places in _found(reports, query, budget, since):
+            first, _, _ = places[0]
+            at = raw.at(query.site_id, places)
+            # Once for each batch: a segment may have an event that another program deleted.
+            if not at.is_complete and first != since:
+                since, budget = first, reports.budget(budget.key)
+                break
+            yield from events.get(at.ids)
+        else:
+            return
+
+
+def _found(reports: Reports, query: Query, budget: Budget, since: int | None) -> Iterator[list[EventPlace]]:
+    """Yield the places of the events from `since` on (ms), in batches."""
+    with reports.reader.segments.workplace.folder() as folder:
         file = folder / "places.parquet"
         if reports.write_places(query, file, budget) is not None:
             raise Unavailable(
                 "segments", NotBuiltYet("too many new events are not in segments yet")
             )  # the export would be incomplete
-        for places in _in_batches(file):
-            yield from events.get(reader.raw.ids_at(query.site_id, places))
+        yield from _in_batches(file, since)
 
 
-def _in_batches(file: Path) -> Iterator[list[EventPlace]]:
+def _in_batches(file: Path, since: int | None) -> Iterator[list[EventPlace]]:
     """Yield batches. All events of one millisecond are in one batch, because they can only be told apart together."""
     batch: list[EventPlace] = []
     with ParquetFile(file) as found:
         for rows in found.iter_batches(PLACES_AT_ONCE):
             for place in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+                if since is not None and place[0] < since:
+                    continue
                 if len(batch) >= PLACES_AT_ONCE and place[0] != batch[-1][0]:
                     yield batch
                     batch = []

@@ -14,7 +14,7 @@ from __future__ import annotations  # evaluated, they would keep DuckDB's types 
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +26,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import structlog
+from pymongo.client_session import ClientSession
 
 from analytics.batched import batched
 from analytics.events.backfill import Backfill, Past
@@ -372,13 +373,17 @@ class Rebuilt:
     seconds: float
 
 
-def apply_path_rules(builder: Builder, site: Site, months: Iterable[Interval]) -> None:
+def apply_path_rules(builder: Builder, site: Site, months: Collection[Interval]) -> None:
     """Let the pages of stored events follow the site's rules for paths: those of events in no segment at once, those of
-    each month when it is built again. Without rules, pages are as they are stored. It may be repeated. Raises
-    Unavailable.
+    each month when it is built again. Without rules, pages are as they are stored. Months of segments that were built
+    since `months` were found are built again too. It may be repeated. Raises Unavailable.
     """
-    builder.segments.set_paths(site.site_id, site.rules_for_paths())
-    builder.backfill.add(site.site_id, months)
+
+    def list_months(session: ClientSession, segments: Sequence[Segment]) -> None:
+        held = (interval_of("month", segment.start) for segment in segments)
+        builder.backfill.add_within(session, site.site_id, {*months, *held})
+
+    builder.segments.set_paths(site.site_id, site.rules_for_paths(), list_months)
 
 
 def rebuild(builder: Builder, site_id: str, months: Iterable[Interval]) -> Iterator[Rebuilt]:

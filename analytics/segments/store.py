@@ -31,6 +31,7 @@ from cachetools import TTLCache
 from gridfs import GridFSBucket
 from gridfs.errors import CorruptGridFile, NoFile
 from pymongo import UpdateOne
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
@@ -233,13 +234,21 @@ class SegmentStore:
         now_there = {each.site_id: {*each.segments} for each in self.manifests([x.site_id for x, _ in changes])}
         return {x.site_id for x, segments in changes if now_there.get(x.site_id, set()).issuperset(segments)}
 
-    def set_paths(self, site_id: str, paths: PathRules) -> None:
-        """Set the rules by which pages are read. Builders that read the manifest before cannot replace it. Raises
+    def set_paths(
+        self, site_id: str, paths: PathRules, note: Callable[[ClientSession, Sequence[Segment]], None]
+    ) -> None:
+        """Set the rules by which pages are read, and pass the segments that follow the rules of before to `note`. Both
+        are one transaction, which may run again. Builders that read the manifest before cannot replace it. Raises
         Unavailable.
         """
         change = {"$set": {"paths": asdict(paths)}, "$inc": {"generation": 1}}
-        with writing(self._database):
-            self._manifests.update_one({"_id": site_id}, change, upsert=True)
+
+        def set_within(session: ClientSession) -> None:
+            before = self._manifests.find_one_and_update({"_id": site_id}, change, upsert=True, session=session)
+            note(session, _read(site_id, before).segments)
+
+        with writing(self._database), self._database.client.start_session() as session:
+            session.with_transaction(set_within)
 
     @contextmanager
     def lease(self, site_id: str, now: Callable[[], datetime]) -> Iterator[bool]:

@@ -14,6 +14,7 @@ from pymongo.database import Database
 from redis import Redis
 
 from analytics.access.key_ring import KeyRing
+from analytics.segments.builder import apply_path_rules
 from analytics.sites.registry import SiteRegistry
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
@@ -144,7 +145,7 @@ def test_new_rules_for_paths_say_that_reports_use_those_that_were_applied(
     said = "Reports use the rules for paths that were applied before, also for new events."
     run("sites", "set", "shop", "path_rules=/user/:id")
     services = make_services(settings, database=database)
-    services.segments.store.set_paths("shop", services.sites.get("shop").rules_for_paths())
+    apply_path_rules(services.segments.builder, services.sites.get("shop"), [])
     assert said not in run("sites", "set", "shop", "timezone=UTC").stderr
     ran = run("sites", "set", "shop", "path_rules=/user/settings,/user/:id")
     assert (ran.exit_code, said in ran.stderr) == (0, True)

@@ -96,11 +96,12 @@ class Posted:
 
 @dataclass
 class Hooks:
-    """What the HTTP server received. `status` and `headers` are of its answers."""
+    """What the HTTP server received. `status`, `headers` and `body` are of its answers."""
 
     posted: list[Posted] = field(default_factory=list)
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
     port: int = 0
 
 
@@ -115,8 +116,9 @@ def http_server(tls: ssl.SSLContext | None = None) -> Iterator[Hooks]:
             self.send_response(hooks.status)
             for name, value in hooks.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", "0")
+            self.send_header("Content-Length", str(len(hooks.body)))
             self.end_headers()
+            self.wfile.write(hooks.body)
 
         def log_message(self, *_: object) -> None:
             """Keep the output of tests short."""

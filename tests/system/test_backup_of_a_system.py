@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from celery.schedules import crontab
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from redis.exceptions import RedisError
@@ -256,6 +258,25 @@ def test_a_restore_that_is_killed_starts_no_system_and_is_continued(original: Sy
     assert restored.run_footfall("audit").returncode == 0
     ran = restored.run_footfall("restore", str(tmp_path / "backup"))
     assert (ran.returncode, "Stop them first" in ran.stderr) == (1, True)
+
+
+def test_cron_makes_a_backup_each_night_and_copies_it(original: System, tmp_path: Path):
+    """Without rsync on this machine, the copy is not made."""
+    text = (ROOT / "docs" / "backup.md").read_text(encoding="utf-8")
+    ((schedule, command),) = re.findall(r"(?m)^((?:[\d*/,-]+ +){5})(.+)$", text)
+    assert crontab.from_string(schedule.strip()).hour == {3}
+    assert not re.search(r"(?<!\\)%", command), "cron ends the command at a % without a backslash"
+    line = command.replace(r"\%", "%").replace("/srv/footfall", f"{original.project}")
+    line = line.replace(" other:footfall/", f" {tmp_path}/")
+    backup, _, copy = line.partition(" && rsync ")
+    assert copy == f"-a backups/ {tmp_path}/"
+    has_rsync = shutil.which("rsync") is not None
+    run(original, line if has_rsync else backup)
+    (made,) = (each for each in (original.project / "backups").iterdir() if re.fullmatch(r"\d{4}-\d\d-\d\d", each.name))
+    assert read_manifest(made).files
+    if has_rsync:
+        assert read_manifest(tmp_path / made.name) == read_manifest(made)
+        assert (tmp_path / made.name).stat().st_mode & 0o777 == 0o700
 
 
 def test_the_commands_to_upgrade_run_while_the_system_runs(original: System):

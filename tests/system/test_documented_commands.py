@@ -1,23 +1,32 @@
 """Each command of Footfall that docs/migrating.md, docs/proxies.md, docs/troubleshooting.md, docs/sizing.md and
 docs/upgrading.md show, on a running system. Those of docs/backup.md run in tests/system/test_backup_of_a_system.py and
 tests/footfall/test_archive_command.py.
+
+The other lines of shell are checked as far as this machine can run them: each is parsed, curl gets its files, and the
+names that psql and Docker read are those of the page and of docker-compose.yml.
 """
 
 import gzip
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import psutil
 import pytest
+import yaml
 
+from analytics.imports.formats import detect
+from analytics.imports.source import source_files
 from config.env_file import read_env_file
 from tests.analytics.imports.conftest import SAMPLES
 from tests.analytics.imports.test_plausible_export import zipped
+from tests.support.receivers import http_server
 from tests.support.running_system import ROOT, System, own_environment, wait_for
 from tests.system.test_backup_of_a_system import commands_of
 
@@ -58,6 +67,13 @@ def prepare(folder: Path) -> None:
     (folder / "visits-1000.json").write_text((SAMPLES / "matomo.json").read_text().replace('"201"', '"203"'))
 
 
+def run_curl(line: str, folder: Path, **variables: str) -> None:
+    """Run a line of the docs in this folder, as a shell does."""
+    if not shutil.which("curl"):
+        pytest.skip("curl is not installed")
+    subprocess.run(["sh", "-ec", line], cwd=folder, env=os.environ | variables, check=True, timeout=60)
+
+
 def test_each_command_of_migrating_works(system: System, tmp_path: Path):
     prepare(tmp_path)
     lines = [line.strip() for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
@@ -68,9 +84,9 @@ def test_each_command_of_migrating_works(system: System, tmp_path: Path):
         if "shop.ndjson" in words:
             drain(system)
             made = system.run_footfall("keys", "create", "me", "--scope", "stats:persons", "--site", "shop")
-            bearer = {"Authorization": f"Bearer {made.stdout.strip()}"}
-            answer = httpx.get(f"{system.report}/export/events?site_id=shop", headers=bearer)
-            (tmp_path / "shop.ndjson").write_bytes(answer.content)
+            (line,) = (line for line in lines if "/export/events" in line)
+            line = line.replace("http://localhost:3001", system.report)
+            run_curl(line, tmp_path, FOOTFALL_KEY=made.stdout.strip())
         given = [imported if word == "0123456789ab" else word for word in words]
         given = [str(tmp_path / word) if (tmp_path / word).exists() else word for word in given]
         ran = system.run_footfall(*given)
@@ -145,3 +161,56 @@ def test_the_settings_behind_a_proxy_are_written_as_proxies_says(tmp_path: Path,
     subprocess.run(["sh", "-e"], input=block + end, cwd=tmp_path, text=True, check=True)
     monkeypatch.chdir(tmp_path)
     assert read_env_file({}).values == {"TRUSTED_PROXIES": "1", "PUBLIC_URL": "https://reports.example"}
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_each_shell_block_can_be_parsed(page: str):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    for block in re.findall(r"(?ms)^ *```sh\n(.*?)^ *```", text):
+        for shell in ("sh", "bash"):
+            ran = subprocess.run([shell, "-n"], input=block, capture_output=True, text=True, check=False)
+            assert (ran.returncode, ran.stderr) == (0, ""), block
+
+
+def test_psql_writes_the_files_that_the_next_command_imports():
+    lines = [line.strip() for line in PAGE.splitlines()]
+    dumps = [shlex.split(line) for line in lines if line.startswith("psql ")]
+    assert all(words[:3] == ["psql", "$UMAMI_DATABASE_URL", "-c"] and len(words) == 4 for words in dumps)
+    copies = [re.fullmatch(r"\\copy (.+) TO (\S+) CSV HEADER", words[3]) for words in dumps]
+    written = {copy[2]: copy[1] for copy in copies if copy}
+    assert {*written} == {f"{table}.csv" for table in ("website_event", "session", "event_data")}
+    assert all(Path(file).stem in source.split() for file, source in written.items())
+    (imported,) = (shlex.split(line) for line in lines if line.startswith(PYTHON) and "session.csv" in line)
+    assert {word for word in imported if word.endswith(".csv")} == {*written}
+
+
+def test_curl_gets_matomo_s_visits_and_sends_the_token_in_the_body(tmp_path: Path):
+    (line,) = (line.strip() for line in PAGE.splitlines() if "Live.getLastVisitsDetails" in line and "curl" in line)
+    with http_server() as matomo:
+        matomo.body = (SAMPLES / "matomo.json").read_bytes()
+        line = line.replace("https://matomo.example", f"http://127.0.0.1:{matomo.port}")
+        run_curl(line, tmp_path, MATOMO_TOKEN="secret")
+        (posted,) = matomo.posted
+    assert posted.body == b"token_auth=secret"
+    asked = {name: value for name, (value,) in parse_qs(urlsplit(posted.path).query).items()}
+    assert asked | {"date": ""} == {
+        "module": "API", "method": "Live.getLastVisitsDetails", "idSite": "1", "period": "range", "date": "",
+        "format": "JSON", "filter_limit": "1000", "filter_offset": "0",
+    }  # fmt: skip
+    assert detect(source_files([tmp_path / "visits-0.json"])).name == "matomo"
+
+
+@pytest.mark.parametrize("page", ["backup.md", "migrating.md", "upgrading.md"])
+def test_docker_is_given_services_that_exist(page: str):
+    """Docker does not run in tests."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    commands = [*re.findall(r"(?m)^docker compose (.+)$", text), *re.findall(r"`docker compose ([^`]+)`", text)]
+    assert commands
+    for command in commands:
+        action, *words = shlex.split(command)
+        assert action in {"run", "exec", "up", "cp"}
+        if action in {"run", "exec"}:
+            assert words[words.index("python") - 1] in services
+        elif action == "up":
+            assert {word for word in words if not word.startswith("-")} <= {*services}

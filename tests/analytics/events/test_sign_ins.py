@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from flask.testing import FlaskClient
@@ -17,6 +18,8 @@ from redis import Redis
 from analytics.events.sign_ins import RESTED
 from analytics.pipeline import store_waiting
 from analytics.privacy.visitor import Visitor
+from analytics.queries.query import Condition, Query, of_days
+from analytics.reports import filtered_events
 from analytics.reports.engine import Reports
 from analytics.sites.site import Site
 from analytics.unavailable import Unavailable
@@ -225,6 +228,52 @@ def test_an_export_with_filters_has_the_events_that_are_assigned_while_it_runs(
     answer = report.get("/export/events", query_string=asked, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
     events = [json.loads(line) for line in answer.text.splitlines()]
     assert [(event["path"], event["user_id"]) for event in events] == [("/a", "ann"), ("/login", "ann"), ("/b", "ann")]
+
+
+def test_an_export_with_filters_has_the_events_that_lose_their_user_while_it_runs(
+    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
+):
+    """The places of the events were found before a second user signed in at the same address."""
+    monkeypatch.setattr(filtered_events, "PLACES_AT_ONCE", 1)
+    shop.send(21, "/first", event_type="seen", browser=CHROME)
+    shop.send(20, "/a", event_type="seen")
+    shop.send(20, "/other", browser=CHROME)
+    shop.send(19, "/login", "ann", event_type="seen")
+    shop.send(18, "/b", event_type="seen")
+    assert shop.assign() == 2
+    write, found = Reports.write_places, []
+
+    def write_and_share(*given: Any) -> datetime | None:
+        as_of = write(*given)
+        found.append(as_of)
+        if len(found) == 1:
+            shop.send(17, "/ben", "ben")
+            assert shop.assign() == 2
+        return as_of
+
+    monkeypatch.setattr(Reports, "write_places", write_and_share)
+    asked = {"site_id": "shop", "filters": '[["is", "event:name", ["seen"]]]'}
+    report = create_report_app(settings, shop.services).test_client()
+    answer = report.get("/export/events", query_string=asked, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+    events = [json.loads(line) for line in answer.text.splitlines()]
+    assert [(event["path"], event.get("user_id")) for event in events] == [
+        ("/first", None), ("/a", None), ("/login", "ann"), ("/b", None),
+    ]  # fmt: skip
+    assert len(found) == 2, "all places were found again once"
+
+
+def test_an_export_with_filters_ends_if_another_program_deletes_an_event_of_a_segment(shop: Shop):
+    shop.send(20, "/a", event_type="seen")
+    shop.send(20, "/other", browser=CHROME)
+    shop.send(19, "/b", event_type="seen")
+    shop.store()
+    shop.services.segments.builder.build_site("shop", everything=True)
+    shop.services.database["events"].delete_one({"path": "/a"})
+    reports, events = shop.services.reports, shop.services.events
+    period = of_days((NOW - timedelta(days=1)).date(), NOW.date(), ZoneInfo("UTC"))
+    query = Query("shop", ("events",), period, filters=(Condition("is", "event:name", ("seen",)),))
+    found = filtered_events.filtered_events(reports, events, query, reports.budget())
+    assert [event.path for event in found] == ["/b"]
 
 
 def test_an_erased_user_loses_the_assigned_events_too_and_gets_no_more(shop: Shop):

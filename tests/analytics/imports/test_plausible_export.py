@@ -147,6 +147,17 @@ def test_other_daily_totals_need_only_a_day_and_visitors(imports: Imports, tmp_p
     assert (record.format, record.events) == ("plausible", 2)
 
 
+def test_cities_that_are_names_are_left_out_and_add_up_to_their_region(imports: Imports, tmp_path: Path):
+    rows = ("DE,DE-BY,Munich,3,4", "DE,DE-BY,Nuremberg,2,2", "DE,DE-BE,Berlin,1,1")
+    lines = ["date,country,region,city,visitors,visits", *(f"20250101,{row}" for row in rows)]
+    (tmp_path / "cities.csv").write_text("\n".join(lines))
+    assert imports.run(tmp_path / "cities.csv").events == 3
+    found = documents(imports)
+    assert not any("city" in each for each in found)
+    for region, visits in (("DE-BY", 6), ("DE-BE", 1)):
+        assert sum(each["counts"]["visits"] for each in found if each["region"] == region) == visits
+
+
 def test_a_dry_run_stores_nothing(imports: Imports, tmp_path: Path):
     seen: Preview = imports.services.importer.preview(
         imports.plan(zipped(tmp_path / "export.zip")), imports.services.lookups

@@ -57,7 +57,7 @@ def test_sites_that_are_built_together_have_the_segments_that_they_have_alone(ri
     store(rig, "b", 0, 0, 1, user_id="anna", source="newsletter", revenue={"amount": 5, "currency": "EUR"})
     store(rig, "b", 2, event_type="engagement", user_id="ben")
     store(rig, "c", *range(0, 600, 7), user_id=None)
-    rig.segments.set_paths("a", PathRules(lowers=True))
+    rig.segments.set_paths("a", PathRules(lowers=True), lambda *_: None)
     assert build(rig) == {*SITES}
     assert rig.dirty.all_of(SITES) == []
     together = {site_id: (segments_of(rig, site_id), rows_of(rig, site_id)) for site_id in SITES}

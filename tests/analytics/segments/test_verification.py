@@ -253,6 +253,40 @@ def test_a_month_that_is_listed_again_after_it_was_built_is_built_again(site: Si
     assert not site.segments.backfill.listed("site")
 
 
+def test_rules_that_are_applied_list_the_months_to_build_at_the_same_moment(site: Site):
+    """A process that dies in between would leave months that no worker builds under the new rules."""
+    site.store(event(NOON, path="/user/1"))
+    assert site.segments.builder.build("site", "month", MONTH)
+    rules = SiteSettings("site", path_rules=("/user/:id",))
+
+    class Killed(BaseException): ...
+
+    class Dying(Backfill):
+        def add_within(self, *_: Any) -> None:
+            raise Killed
+
+    with pytest.raises(Killed):
+        apply_path_rules(replace(site.segments.builder, backfill=Dying(site.events.database)), rules, [MONTH])
+    site.store(event(NOON + HOUR, path="/user/2"))
+    assert pages_in(site.segments, MONTH) == ["/user/1", "/user/2"]
+    assert site.segments.store.manifest("site").paths != rules.rules_for_paths()
+    apply_path_rules(site.segments.builder, rules, [MONTH])
+    site.segments.builder.build_due()
+    assert pages_in(site.segments, MONTH) == ["/user/:id", "/user/:id"]
+
+
+def test_a_month_that_gets_its_first_segment_while_rules_are_applied_follows_them(site: Site):
+    """The months were found before the segment was built."""
+    rules = SiteSettings("site", path_rules=("/user/:id",))
+    months = months_of(site.segments, "site")
+    site.store(event(NOON, path="/user/1"))
+    assert site.segments.builder.build("site", "day", interval_of("day", NOON))
+    apply_path_rules(site.segments.builder, rules, months)
+    assert site.segments.backfill.listed("site") == [MONTH]
+    site.segments.builder.build_due()
+    assert pages_in(site.segments, MONTH) == ["/user/:id"]
+
+
 def test_months_that_are_to_be_built_under_new_rules_are_no_fault(site: Site, command: Command):
     """A visit crosses the end of the month, so the month before differs too."""
     site.store(event(MONTH.end - MINUTE, path="/user/1"), event(MONTH.end + MINUTE, path="/user/2"))

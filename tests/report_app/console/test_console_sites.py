@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from analytics.segments.builder import apply_path_rules
 from analytics.sites.site import Goal, Site
 from config.services import Services
 from tests.support.accounts import Browser, errors_in, path_of
@@ -95,7 +96,7 @@ def test_new_rules_for_paths_say_that_reports_use_those_that_were_applied(owner:
     )
     owner.post(page, path_rules="/user/:id")
     assert said not in owner.get(page).text
-    real.segments.store.set_paths("shop", site.rules_for_paths())
+    apply_path_rules(real.segments.builder, site, [])
     owner.post(page, path_rules="/user/:id")
     assert said not in owner.get(page).text
     owner.post(page, path_rules="/user/settings\n/user/:id")
