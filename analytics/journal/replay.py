@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from analytics.events.account import Account
-from analytics.events.schema import InvalidEvent, load_journal_event
+from analytics.events.schema import InvalidEvent, load_event, load_journal_event
 from analytics.journal.dead_letters import DeadLetter, DeadLetterStore, LetterFilter
 from analytics.journal.journal import Journal, Replay
 
@@ -46,6 +46,7 @@ def replay_edited(journal: Journal, letter: DeadLetter, event: Any) -> None:
     if not isinstance(event, dict):
         raise InvalidEvent({"event": ["Not a JSON object."]})
     event_id, received_at = _identity(letter)
+    load_event(event, received_at)  # also checks the url, as load_journal_event does not
     edited = {"received_at": received_at.isoformat()} | event | {"id": event_id.hex}
     edited.pop("event_id", None)  # the id is already derived from it
     raw = json.dumps(edited, ensure_ascii=False).encode(errors="surrogatepass")

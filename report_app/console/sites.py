@@ -3,7 +3,7 @@
 A site_id may hold slashes, so each route ends with it.
 """
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from analytics.sites.site import Site
 from analytics.sites.store import SiteStore, Taken
 from report_app.console.access import owner
 from report_app.console.console_page import FieldErrors, by_field, console_page, done, lines_of
+from report_app.console.goal_rows import GoalRow, by_row, filled, rows_of, sent_rows, with_change
 from report_app.page_access import address_of, site_path
 from report_app.page_blueprint import PageBlueprint
 from report_app.texts import lazy
@@ -35,13 +36,13 @@ SITES_ON_A_PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class SettingField:
-    """A setting as a field of the form. `kind` "lines": a list, one item on each line. "json": as in the API.
-    `choices`: the values that a text may have, and what they are called.
+    """A setting as a field of the form. `kind` "lines": a list, one item on each line. `choices`: the values that a
+    text may have, and what they are called.
     """
 
     name: str
     label: str
-    kind: Literal["text", "number", "flag", "lines", "json"] = "text"
+    kind: Literal["text", "number", "flag", "lines"] = "text"
     hint: str = ""
     choices: tuple[tuple[str, str], ...] = ()
 
@@ -53,7 +54,6 @@ SETTING_FIELDS = (
     SettingField(
         "timezone", lazy("Time zone"), hint=lazy("For example Europe/Berlin. Days of reports begin at its midnight.")
     ),
-    SettingField("goals", lazy("Goals"), "json", lazy('For example [{"event_type": "signup"}, {"page": "/docs/**"}].')),
     SettingField(
         "allowed_origins", lazy("Allowed origins"), "lines", lazy("Browsers may send from these only. None: from any.")
     ),
@@ -116,9 +116,13 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, segments: SegmentStore
     def edit_site(site_id: str) -> BaseResponse:
         site = _found(store, site_id)
         if request.method == "GET":
-            return _settings(site, ingestion_port)
-        if errors := _change(store, site_id, _sent_settings(SETTING_FIELDS)):
-            return _settings(site, ingestion_port, errors)
+            return _settings(site, ingestion_port, _texts(site), rows_of(site.goals))
+        rows, texts = sent_rows(request.form), {each.name: request.form.get(each.name, "") for each in SETTING_FIELDS}
+        if change := request.form.get("goal_rows"):
+            return _settings(site, ingestion_port, texts, with_change(rows, change), changed=change)
+        rows = filled(rows)
+        if errors := _change(store, site_id, _sent_settings(texts) | {"goals": [row.as_json() for row in rows]}):
+            return _settings(site, ingestion_port, texts, rows, errors=errors)
         if segments.reads_other_paths(store.get(site_id)):
             flash(gettext(OTHER_PATHS))
         return done(gettext("The settings of %(site)s are changed.", site=site_id), "edit_site", site_id=site_id)
@@ -157,7 +161,7 @@ def _change(store: SiteStore, site_id: str, sent: dict[str, Any]) -> FieldErrors
     try:
         store.change(*load_changes(site_id, sent))
     except InvalidSite as error:
-        return by_field(error.fields)
+        return by_field(by_row(error.fields))
     except Taken as error:
         return {error.field: [gettext(str(error))]}
     log.info("site_changed", site_id=site_id, settings=sorted(sent), by=str(owner().id))
@@ -168,9 +172,18 @@ def _form(given: Any, errors: FieldErrors) -> Response:
     return console_page("site_new", 400 if errors else 200, within="sites", given=given, errors=errors)
 
 
-def _settings(site: Site, ingestion_port: int, errors: FieldErrors | None = None) -> Response:
-    """The page with the stored settings, or with those that were sent and refused."""
-    texts = {each.name: request.form.get(each.name, "") for each in SETTING_FIELDS} if errors else _texts(site)
+def _settings(
+    site: Site,
+    ingestion_port: int,
+    texts: dict[str, str],
+    goals: Sequence[GoalRow],
+    *,
+    errors: FieldErrors | None = None,
+    changed: str = "",
+) -> Response:
+    """The page with the settings in `texts` and `goals`, which are stored ones or those that were sent. `changed`: the
+    change of the rows of goals that was asked for.
+    """
     return console_page(
         "site",
         400 if errors else 200,
@@ -178,7 +191,9 @@ def _settings(site: Site, ingestion_port: int, errors: FieldErrors | None = None
         site=site,
         fields=SETTING_FIELDS,
         texts=texts,
+        goals=goals,
         errors=errors or {},
+        changed=changed,
         collector=address_of(ingestion_port),
     )
 
@@ -192,15 +207,13 @@ def _text(field: SettingField, value: Any) -> str:
     match field.kind:
         case "lines":
             return "\n".join(value)
-        case "json":
-            return json.dumps(value, ensure_ascii=False, indent=1) if value else ""
         case "flag":
             return "on" if value else ""
     return "" if value is None else str(value)
 
 
-def _sent_settings(fields: tuple[SettingField, ...]) -> dict[str, Any]:
-    return {each.name: _value(each, request.form.get(each.name, "").strip()) for each in fields}
+def _sent_settings(texts: dict[str, str]) -> dict[str, Any]:
+    return {each.name: _value(each, texts[each.name].strip()) for each in SETTING_FIELDS}
 
 
 def _value(field: SettingField, text: str) -> Any:

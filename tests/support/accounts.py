@@ -43,7 +43,7 @@ class Browser:
     def get(self, path: str, **how: Any) -> TestResponse:
         return self.client.get(path, environ_overrides=self.environment, **how)
 
-    def post(self, path: str, page: str | None = None, **fields: str) -> TestResponse:
+    def post(self, path: str, page: str | None = None, **fields: str | list[str]) -> TestResponse:
         """Sends a form that `page`, or `path`, shows. A page without a form has no token."""
         token = token_in(self.get(page or path).text)
         return self.client.post(path, data={"csrf_token": token, **fields}, environ_overrides=self.environment)

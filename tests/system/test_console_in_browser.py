@@ -3,6 +3,7 @@
 Screenshots are written to build/screenshots. `FOOTFALL_PICTURE=1` also writes the picture of the documentation.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -29,7 +30,11 @@ from tests.system.test_dashboard_in_browser import (
     send,
 )
 
-SETTINGS = ("domains=console.example", "shows_visitors=true")
+SETTINGS = (
+    "domains=console.example",
+    "shows_visitors=true",
+    'goals=[{"page": "/docs/**"}, {"name": "Purchase", "event_type": "checkout_completed", "currency": "EUR"}]',
+)
 PICTURE = ROOT / "docs" / "images" / "console.png"
 HOSTILE = "\"'><img src=x onerror=\"document.title='broken'\"><script>document.title='broken'</script></textarea>"
 VIEWS = {
@@ -187,6 +192,55 @@ def test_a_site_is_added_and_waits_for_its_first_event(page: Page, busy: System)
     assert page.one(".other-ways").get_attribute("open")
     send(busy, {"site_id": site, "event_type": "pageview", "url": f"https://{site}.example/here"})
     wait_for_page(lambda: page.driver.find_elements(By.ID, "panel-pages"), "the dashboard")
+
+
+def goals_of(system: System) -> list[dict[str, str]]:
+    site = json.loads(system.run_footfall("sites", "show", "console-goals").stdout)
+    return list(site["goals"])
+
+
+def test_goals_are_written_in_rows_by_keyboard(page: Page, busy: System):
+    busy.run_footfall("sites", "set", "console-goals", 'goals=[{"event_type": "signup"}]')
+    page.show_as(360, 900, "light")
+    page.open("/ops/site/console-goals")
+    page.one("[name=domains]").send_keys("goals.example")
+    page.one("#goals > button").send_keys(Keys.ENTER)
+    wait_for(lambda: len(page.driver.find_elements(By.CLASS_NAME, "goal")) == 2, "another row")
+    assert page.run("return document.activeElement === document.querySelectorAll('[name=goal_match]')[1]")
+    page.driver.switch_to.active_element.send_keys("/thanks/*", Keys.TAB, "Bought", Keys.TAB, "euro")
+    assert page.run("return document.activeElement.value") == "eur"
+    assert page.run("return document.documentElement.scrollWidth") <= 360
+    page.driver.switch_to.active_element.send_keys(Keys.BACKSPACE, Keys.ENTER)
+    wait_for(lambda: page.texts("#goal-1-currency-error") == ["Not a code such as USD."], "what is wrong")
+    assert accessibility_faults(page.driver) == []
+    page.one(".goal:nth-of-type(2) [name=goal_currency]").send_keys("r")
+    page.one("[aria-label='Remove goal 1']").send_keys(Keys.ENTER)
+    wait_for(lambda: len(page.driver.find_elements(By.CLASS_NAME, "goal")) == 1, "one row less")
+    assert page.run("return document.activeElement.textContent") == "Add a goal"
+    assert goals_of(busy) == [{"name": "signup", "event_type": "signup"}]
+    page.one("[name=goal_name]").send_keys(Keys.ENTER)
+    wait_for(lambda: page.texts(".done") == ["The settings of console-goals are changed."], "the new settings")
+    assert goals_of(busy) == [{"name": "Bought", "page": "/thanks/*", "currency": "EUR"}]
+    assert page.one("[name=domains]").get_attribute("value") == "goals.example"
+
+
+def test_goals_are_added_and_removed_without_scripts(page: Page, busy: System):
+    busy.run_footfall("sites", "set", "console-goals", "goals=[]")
+    page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        page.driver.get(f"{page.base}/ops/site/console-goals")
+        page.one("#goals > button").send_keys(Keys.ENTER)
+        wait_for(lambda: page.driver.find_elements(By.NAME, "goal_match"), "a row")
+        page.one("[name=goal_match]").send_keys("/docs/**")
+        page.one("#goals > button").send_keys(Keys.ENTER)
+        wait_for(lambda: len(page.driver.find_elements(By.NAME, "goal_match")) == 2, "another row")
+        page.one("[aria-label='Remove goal 2']").send_keys(Keys.ENTER)
+        wait_for(lambda: len(page.driver.find_elements(By.NAME, "goal_match")) == 1, "one row less")
+        page.one(".fields > .main").send_keys(Keys.ENTER)
+        wait_for(lambda: page.driver.find_elements(By.CLASS_NAME, "done"), "the new settings")
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert goals_of(busy) == [{"name": "Visit /docs/**", "page": "/docs/**"}]
 
 
 def test_a_rule_is_added_and_tested_and_the_log_says_why_it_failed(page: Page, busy: System):

@@ -168,6 +168,7 @@ def test_an_edited_event_that_would_fail_again_is_refused_and_its_fields_are_nam
     assert answer.status_code == 400
     assert answer.json["error"]["fields"] == {"event_type": ["Missing data for required field."]}
     assert admin.post(f"/{refused[0]}/replay", [1]).status_code == 400
+    assert list(admin.post(f"/{refused[0]}/replay", EVENT | {"url": "pricing"}).json["error"]["fields"]) == ["url"]
     ran = admin.run("replay", str(refused[0]), "--event", "-", stdin='{"site_id": "site"}')
     assert ran.exit_code == 1
     assert "event_type" in ran.output

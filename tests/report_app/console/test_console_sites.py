@@ -1,6 +1,7 @@
 """Sites in the console: added, changed, given a new write key, removed."""
 
 import re
+from html import unescape
 
 import pytest
 
@@ -55,7 +56,7 @@ def test_settings_are_shown_and_changed(owner: Browser, real: Services):
     shown = owner.get(page).text
     assert 'data-site="shop/de"' in shown.replace("&#34;", '"')
     assert "signup" in shown
-    fields = {"domains": "shop.example\nwww.shop.test\n", "timezone": "", "goals": '[{"page": "/pricing"}]',
+    fields = {"domains": "shop.example\nwww.shop.test\n", "timezone": "", "goal_kind": "page", "goal_match": "/pricing",
               "backdate_days": "7", "shows_visitors": "on"}  # fmt: skip
     assert path_of(owner.post(page, **fields)) == page
     site = real.sites.get("shop/de")
@@ -67,9 +68,6 @@ def test_settings_are_shown_and_changed(owner: Browser, real: Services):
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("goals", "[", "Not a valid list."),
-        ("goals", "[" * 20_000, "Not a valid list."),
-        ("goals", '[{"page": 7}]', "goals.0.page"),
         ("retention_days", "many", "Not a valid integer."),
         ("excluded_ips", "home", "Not an address such as"),
         ("trailing_slash", "maybe", "Must be one of"),
@@ -85,6 +83,79 @@ def test_a_setting_that_is_wrong_is_named_and_changes_nothing(
     refused = owner.post("/ops/site/shop", **{name: value})
     assert refused.status_code == 400
     assert said in " ".join(errors_in(refused.text))
+    assert real.sites.get("shop") == before
+
+
+PAGE, EVENT = "page", "event_type"
+
+
+def rows(*several: tuple[str, str, str, str]) -> dict[str, list[str]]:
+    """The fields of the form for goals of these kinds, matches, names and currencies."""
+    names = ("goal_kind", "goal_match", "goal_name", "goal_currency")
+    return dict(zip(names, map(list, zip(*several, strict=True)), strict=True))
+
+
+def shown_rows(page: str) -> list[tuple[str, str, str, str]]:
+    """The goals that the form shows."""
+    kinds = [
+        EVENT if "selected" in options else PAGE
+        for options in re.findall('<select name="goal_kind">(.*?)</select>', page)
+    ]
+    texts = [re.findall(f'name="goal_{name}" value="([^"]*)"', page) for name in ("match", "name", "currency")]
+    return list(zip(kinds, *texts, strict=True))
+
+
+def test_goals_are_rows_and_sent_back_unchanged_keep_their_names(owner: Browser, real: Services):
+    goals = (
+        Goal("signup", "signup"),
+        Goal("Visit /docs/**", page="/docs/**"),
+        Goal("Paid", "purchase", currency="EUR"),
+    )
+    real.sites.put(Site("shop", goals=goals))
+    shown = shown_rows(owner.get("/ops/site/shop").text)
+    assert shown == [(EVENT, "signup", "", ""), (PAGE, "/docs/**", "", ""), (EVENT, "purchase", "Paid", "EUR")]
+    owner.post("/ops/site/shop", **rows(*shown, (PAGE, " ", "", "")))
+    assert real.sites.get("shop").goals == goals
+    owner.post("/ops/site/shop", **rows((PAGE, "/thanks", "Bought", "usd")))
+    assert real.sites.get("shop").goals == (Goal("Bought", page="/thanks", currency="USD"),)
+    owner.post("/ops/site/shop")
+    assert real.sites.get("shop").goals == ()
+
+
+def test_rows_of_goals_are_added_and_removed_without_saving(owner: Browser, real: Services):
+    before = real.sites.put(Site("shop", goals=(Goal("signup", "signup"),)))
+    written = [(EVENT, "signup", "", ""), (PAGE, "/<b>&", "Thanks", "")]
+    added = owner.post("/ops/site/shop", domains="not saved", goal_rows="add", **rows(*written))
+    assert added.status_code == 200
+    assert [unescape(match) for _, match, _, _ in shown_rows(added.text)] == ["signup", "/<b>&", ""]
+    assert re.search('name="goal_match" value=""[^>]* autofocus', added.text)
+    assert "not saved" in added.text
+    removed = owner.post("/ops/site/shop", goal_rows="0", **rows(*written, (PAGE, "", "", "")))
+    assert [match for _, match, _, _ in shown_rows(removed.text)] == ["/&lt;b&gt;&amp;", ""]
+    assert len(shown_rows(owner.post("/ops/site/shop", goal_rows="7", **rows(*written)).text)) == 2
+    assert real.sites.get("shop") == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "said"),
+    [
+        ((PAGE, "", "Thanks", ""), "goal-1-match", "Write a page such as /docs/** or the name of an event."),
+        ((EVENT, "x" * 129, "", ""), "goal-1-match", "Length must be between 1 and 128."),
+        ((PAGE, "/", "x" * 3000, ""), "goal-1-name", "Length must be between 1 and 2054."),
+        ((PAGE, "/", "", "euros"), "goal-1-currency", "Not a code such as USD."),
+        ((EVENT, "signup", "", ""), "goals", "Two goals have the name 'signup'."),
+    ],
+)
+def test_a_goal_that_is_wrong_is_named_at_its_field(
+    owner: Browser, real: Services, wrong: tuple[str, str, str, str], field: str, said: str
+):
+    before = real.sites.put(Site("shop"))
+    sent = [(EVENT, "signup", "", ""), wrong]
+    refused = owner.post("/ops/site/shop", **rows((PAGE, "", "", ""), *sent))
+    assert refused.status_code == 400
+    assert f'id="{field}-error" role="alert">{said}<' in unescape(refused.text)
+    assert re.search(f'aria-describedby="[^"]*{field}-error"', refused.text)
+    assert shown_rows(refused.text) == sent
     assert real.sites.get("shop") == before
 
 

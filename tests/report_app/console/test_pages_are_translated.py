@@ -60,13 +60,15 @@ def unmarked(page: str) -> list[str]:
          "Die Website hat kein Ziel 'sigup'. Meinten Sie 'signup'?"),
         ("/ops/notifications/new", {"kind": "lag", "channel": "email", "target": "a@b.example"},
          "E-Mail ist nicht eingerichtet."),
-        ("/ops/site/shop", {"goals": '[{"event_type": "a"}, {"event_type": "a"}]'}, "Zwei Ziele haben den Namen 'a'."),
-        ("/ops/site/shop", {"goals": '[{"event_typ": "a"}]'}, "Unbekanntes Feld. Meinten Sie 'event_type'?"),
+        ("/ops/site/shop", {"goal_kind": ["event_type"] * 2, "goal_match": ["a", "a"]},
+         "Zwei Ziele haben den Namen 'a'."),
+        ("/ops/site/shop", {"goal_name": "a"},
+         "Schreiben Sie eine Seite wie /docs/** oder den Namen eines Ereignisses."),
         ("/ops/sites/new", {"site_id": "x" * 200}, "Die Länge muss zwischen 1 und 128 liegen."),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_form_is_said_in_german(
-    owner: Browser, real: Services, path: str, fields: dict[str, str], said: str
+    owner: Browser, real: Services, path: str, fields: dict[str, str | list[str]], said: str
 ):
     real.sites.put(Site("shop", goals=(Goal("signup", "signup"),)))
     token = token_in(owner.get("/ops/keys").text)
