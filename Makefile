@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts soak overload image newcomer fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-sites bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts soak overload image newcomer fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -51,6 +51,9 @@ bench-reports: .venv/ready ## questions to 10 million events, beside the aggrega
 
 bench-segments: .venv/ready ## how fast segments are built from raw events; EVENTS=400000 SITES=300 SEED=1
 	$(BIN)/python -m bench.segments
+
+bench-sites: .venv/ready ## ingestion, builds, beat's tasks and reports by the number of sites; COUNTS=1,100,10000 RATE=500 SEED=1
+	$(BIN)/python -m bench.many_sites
 
 bench-freshness: .venv/ready ## how long until an event is in a report; SECONDS=60 RATE=1000
 	$(BIN)/python -m bench.freshness

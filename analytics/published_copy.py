@@ -31,12 +31,17 @@ MOST_COPIED = 10_000  # names come from callers, so their number must be limited
 _LONGEST = 300  # characters of a field; no published field is longer
 _MARK = ""  # the field that identifies the published data; it exists even if no data are published
 
-# Returns 1 if the copy was replaced by this one. An unchanged copy is not written again: beat publishes each minute,
-# and with appendfsync always, every byte goes to the disk.
-REPLACE = """
+# Returns 1 if the copy was changed. ARGV: the ticket, the mark of the copy that was read, or '' if there was none; the
+# number of fields that are gone; these fields; and the fields to set, with their values. Only changed fields are
+# written: with appendfsync always, every byte goes to the disk, and Redis serves no client while a script runs.
+CHANGE = """
 if redis.call('GET', KEYS[2]) ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
-for first = 2, #ARGV, 500 do
+if (redis.call('HGET', KEYS[1], '') or '') ~= ARGV[2] then return 0 end
+local gone = 3 + tonumber(ARGV[3])
+for first = 4, gone, 500 do
+  redis.call('HDEL', KEYS[1], unpack(ARGV, first, math.min(first + 499, gone)))
+end
+for first = gone + 1, #ARGV, 500 do
   redis.call('HSET', KEYS[1], unpack(ARGV, first, math.min(first + 499, #ARGV)))
 end
 return 1
@@ -67,7 +72,7 @@ class Published(Generic[T]):
         self._key, self._tickets = name, f"{name}:tickets"
         self._read = read
         self._required = required
-        self._replace = redis.register_script(REPLACE)
+        self._change = redis.register_script(CHANGE)
         self._remembered: TimedCache[str, T | None] = TimedCache(MOST_COPIED, COPY_KEPT_FOR, clock)
 
     def get(self, field: str) -> T | None:
@@ -99,8 +104,13 @@ class Published(Generic[T]):
             there, length = line.execute()
             if (there or b"").decode() == mark and length == len(fields) + 1:
                 return False
-            flat = chain([_MARK, mark], *fields.items())
-            return bool(self._replace(keys=[self._key, self._tickets], args=[ticket, *flat]))
+            # No other copy is written meanwhile, unless it has a later ticket.
+            old = dict(self._redis.hscan_iter(self._key, count=1000))
+            now = {name.encode(): text.encode() for name, text in {_MARK: mark, **fields}.items()}
+            gone = [name for name in old if name not in now]
+            new = ((name, text) for name, text in now.items() if old.get(name) != text)
+            flat = chain(gone, *new)
+            return bool(self._change(keys=[self._key, self._tickets], args=[ticket, there or "", len(gone), *flat]))
 
     def publish_change(self, collect: Callable[[], Mapping[str, object]], failed: str) -> None:
         """Publish after a change. If a store is not reachable, `failed` is logged, and beat publishes within a minute

@@ -29,6 +29,7 @@ _PLACES = {  # of each command: its module in this package, and its name there
     "rates": "status.rates_command",
     "restore": "backup.restore_command",
     "segments": "segments.segments_group",
+    "shard": "shard.shard_command",
     "sites": "sites.sites",
     "status": "status.status_command",
     "upgrade": "upgrade.upgrade_command",

@@ -121,6 +121,11 @@ class AggregateStore:
         with reading(self._database):
             return self._days.count_documents(_older(site_id, before))
 
+    def site_ids(self) -> list[str]:
+        """Return the sites that have totals, from the index alone. Raises Unavailable."""
+        with reading(self._database):
+            return list(self._days.distinct("site_id"))
+
     def remove_old(self, site_id: str, before: datetime) -> Iterator[int]:
         """Remove the totals of the site's days that began before `before`, and yield the number of each group of them.
         Raises Unavailable.

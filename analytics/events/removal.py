@@ -114,6 +114,11 @@ class Removals:
         with reading(self._events.database):
             return self._events.count_documents(which)
 
+    def is_any(self, which: Selection) -> bool:
+        """Whether `remove_all` would remove anything. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError):
+            return self._events.find_one(which, {"_id": 1}) is not None
+
     def gone(self, stored: Sequence[tuple[str, Event]]) -> Gone:
         """Return which of these events were removed. Each event comes with its journal entry.
 

@@ -195,6 +195,11 @@ class DeadLetterStore:
         """
         return self._remove({"site_id": site_id, "received_at": {"$lt": before}}, "purged", now, until)
 
+    def site_ids(self) -> list[str]:
+        """Return the sites that have dead letters. Raises Unavailable."""
+        with raising_unavailable("mongodb", PyMongoError):
+            return list(self._letters.distinct("site_id"))
+
     def count_old(self, site_id: str, before: datetime) -> int:
         """Count the site's dead letters received before `before`. Raises Unavailable."""
         with raising_unavailable("mongodb", PyMongoError):

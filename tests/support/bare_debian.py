@@ -98,12 +98,20 @@ def is_built(folder: Path) -> bool:
 
 
 def build_image() -> Path:
+    """Raises CalledProcessError if a step fails. Two builds at once do not disturb each other."""
     image, folder = read_image()
     if not is_built(folder):
-        make_debian(folder, SUITE_OF_IMAGE, ("python3", "python3-venv", "ca-certificates"))
-        run_in(folder, ["python3", "-m", "venv", "/usr/local"])
-        image.apply(folder, cached=False)
-        (folder / "built").touch()
+        new = folder.with_name(f"{folder.name}.{os.getpid()}")
+        try:
+            make_debian(new, SUITE_OF_IMAGE, ("python3", "python3-venv", "ca-certificates"))
+            run_in(new, ["python3", "-m", "venv", "/usr/local"])
+            image.apply(new, cached=False)
+            (new / "built").touch()
+            if not is_built(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                new.rename(folder)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
     return folder
 
 

@@ -103,6 +103,7 @@ def test_imported_days_are_purged_too(purger: Purger, database: Database):
     assert purger.purge("shop", BEFORE, until=NOW) == Purged(0, 0, is_done=False, daily_totals=2)
     assert purger.purge_expired([Site("other", retention_days=3)]) == Purged(0, 0, daily_totals=3)
     assert [aggregates.count_old(site_id, NOW) for site_id in ("shop", "other")] == [2, 1]
+    assert purger.purge_expired([Site("shop", retention_days=0)]).daily_totals == 2
 
 
 def test_each_site_is_purged_by_its_own_setting_and_none_without_it(
@@ -156,6 +157,19 @@ def test_dead_letters_are_purged_by_the_time_they_were_received(
     assert purger.purge("shop", BEFORE) == Purged(0, 1)
     assert [letter["received_at"].day for letter in database["dead_letters"].find()] == [20]
     assert audit(audited).faults == []
+    assert purger.purge_expired([Site("shop", retention_days=0)]) == Purged(0, 1), "of a site without old events"
+
+
+def test_a_site_without_old_data_costs_one_query(purger: Purger, database: Database):
+    sites = [Site(f"site-{number}", retention_days=3) for number in range(100)]
+    database.command("profile", 2)
+    try:
+        assert purger.purge_expired(sites) == Purged(0, 0)
+        asked = database["system.profile"].count_documents({"op": {"$ne": "getmore"}})
+    finally:
+        database.command("profile", 0)
+        database["system.profile"].drop()
+    assert 100 <= asked < 110
 
 
 @pytest.fixture
