@@ -32,7 +32,7 @@ from bench.hosts.deployment import HOSTS, WORKERS, Deployment
 from bench.hosts.faults import FAULTS, roll_ingestion
 from bench.hosts.network import HostsError, Network
 from bench.hosts.scaling import GROUPS, Throughput, measure
-from bench.hosts.service import measure_times, wait_until_built
+from bench.hosts.service import measure_times, warm_up
 from bench.ingestion import machine, print_table
 from bench.post_mortem import post_mortem
 from bench.simulate import MEASUREMENTS, Measurements, Rate, Times
@@ -104,7 +104,7 @@ def measure_all(deployment: Deployment, share: float, backlog: int) -> None:
     found = []
     for hosts in range(1, len(WORKERS) + 1):
         deployment.start(*[name for name in WORKERS[:hosts] if name not in deployment.running])
-        wait_until_built(deployment)
+        warm_up(deployment, f"first {hosts}", as_hits=False)
         found.append(measure(deployment, hosts, share, backlog))
     print_throughput(found, share, backlog)
     rates = [Rate(each.hosts, each.rate, each.cores["machine"]) for each in found]

@@ -29,9 +29,7 @@ def measure_times(deployment: Deployment, backlog: int) -> tuple[Times, Times]:
     waits = _insert_seconds(deployment)
     found = []
     for kind in ("described", "hits"):
-        _fill(deployment, WARM_UP, f"first {kind}", as_hits=kind == "hits")
-        drained(deployment.redis(), WARM_UP)
-        wait_until_built(deployment)
+        warm_up(deployment, f"first {kind}", as_hits=kind == "hits")
         _fill(deployment, backlog, f"service {kind}", as_hits=kind == "hits")
         start = time.monotonic()
         with used(deployment, groups) as cores:
@@ -42,6 +40,13 @@ def measure_times(deployment: Deployment, backlog: int) -> tuple[Times, Times]:
         wait_until_built(deployment)
     described, hits = found
     return described, hits
+
+
+def warm_up(deployment: Deployment, site: str, *, as_hits: bool) -> None:
+    """Lets the processes of the worker hosts do what they do only once, such as reading their tables."""
+    _fill(deployment, WARM_UP, site, as_hits=as_hits)
+    drained(deployment.redis(), WARM_UP)
+    wait_until_built(deployment)
 
 
 def _fill(deployment: Deployment, events: int, site: str, *, as_hits: bool) -> None:
