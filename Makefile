@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-sites bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts soak overload image newcomer fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-sites bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts simulate soak overload image newcomer fuzz-api audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -98,6 +98,9 @@ outage: .venv/ready ## MongoDB away under a steady load, then back, counted; MIN
 
 hosts: .venv/ready ## many hosts in network namespaces while links, clocks and stores fail, counted; needs root; ROUNDS=1 SEED=1 BACKLOG=100000 SHARE=0.1
 	$(BIN)/python -m bench.hosts
+
+simulate: .venv/ready ## predict what make hosts measured, and if that is right within 15 %, plan larger rates; RATES=1000,10000,100000
+	$(BIN)/python -m bench.simulate
 
 soak: .venv/ready ## a steady load for long: latency, memory, files and connections must stay; MINUTES=30
 	$(BIN)/python -m bench.soak

@@ -18,6 +18,7 @@ from redis import Redis
 from footfall.embedded_servers import pick_port
 from tests.support.running_system import wait_for
 
+INSERTS = 20  # writes of a thousand documents
 ENTRY = (
     b'{"id":"%032x","site_id":"bench","event_type":"page_view","timestamp":"2026-11-22T10:00:00+00:00",' + b"x" * 120
 )
@@ -59,7 +60,7 @@ def inserts(database: Database[dict[str, Any]]) -> float:
     def thousand() -> None:
         collection.insert_many([_document(now) for _ in range(1000)], ordered=False)
 
-    rate = 1000 * _rate(thousand, 20)
+    rate = 1000 * _rate(thousand, INSERTS)
     collection.drop()
     return rate
 

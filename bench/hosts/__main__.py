@@ -7,8 +7,9 @@ an order that the seed fixes: hosts are cut off, packets are late, lost and over
 and go, ingestion rolls to another checkout, and Redis and MongoDB fail over.
 
 Then every acknowledged event must be stored once, the ledger must balance, and both hosts that report must say what the
-oracle of the tests says. Afterwards it measures how fast one, two and three worker hosts store BACKLOG events, each
-with SHARE of a core. Prints tables. Exits with 1 if anything is wrong, and with 2 if this machine cannot run it.
+oracle of the tests says. Afterwards it measures what an event costs, and how fast one, two and three worker hosts store
+BACKLOG events, each with SHARE of a core. Prints tables, and writes the measurements to build/hosts.json for
+`make simulate`. Exits with 1 if anything is wrong, and with 2 if this machine cannot run it.
 
 ROUNDS (1), SEED (1), BACKLOG (100000; 0: it is not measured) and SHARE (0.1) in the environment change the run. FROM:
 the checkout of another version, from which ingestion rolls to this one.
@@ -22,14 +23,19 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+import psutil
+
 from bench.chaos import Tally, drain, outcome, producing
 from bench.hosts.answers import wrong_answers
 from bench.hosts.deployment import HOSTS, WORKERS, Deployment
 from bench.hosts.faults import FAULTS, roll_ingestion
 from bench.hosts.network import HostsError, Network
 from bench.hosts.scaling import GROUPS, Throughput, measure
+from bench.hosts.service import measure_times, warm_up
 from bench.ingestion import machine, print_table
 from bench.post_mortem import post_mortem
+from bench.simulate import MEASUREMENTS, Measurements, Rate, Times
 from tests.support.running_system import ROOT, wait_for
 
 
@@ -45,7 +51,7 @@ def main() -> None:
         with Network(*HOSTS) as network, network.observing(), Deployment(network, source) as deployment:
             is_sound = run(deployment, rounds, seed)
             if backlog:
-                print_throughput(measure_all(deployment, share, backlog), share, backlog)
+                measure_all(deployment, share, backlog)
     except HostsError as error:
         print(f"footfall: {error}", file=sys.stderr)
         sys.exit(2)
@@ -89,14 +95,32 @@ def cause_faults(deployment: Deployment, tally: Tally, rounds: int, chance: rand
                 print(f"{time.monotonic() - start:6.1f} s  {what}", file=sys.stderr, flush=True)
 
 
-def measure_all(deployment: Deployment, share: float, backlog: int) -> list[Throughput]:
-    """With one, two and three worker hosts."""
+def measure_all(deployment: Deployment, share: float, backlog: int) -> None:
+    """What an event costs on one worker host, then the rates of one, two and three."""
+    when = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     deployment.stop(*[name for name in WORKERS[1:] if name in deployment.running])
+    described, hits = measure_times(deployment, backlog)
+    print_times({"described events": described, "hits of browsers": hits})
     found = []
     for hosts in range(1, len(WORKERS) + 1):
         deployment.start(*[name for name in WORKERS[:hosts] if name not in deployment.running])
+        warm_up(deployment, f"first {hosts}", as_hits=False)
         found.append(measure(deployment, hosts, share, backlog))
-    return found
+    print_throughput(found, share, backlog)
+    rates = [Rate(each.hosts, each.rate, each.cores["machine"]) for each in found]
+    measured = Measurements(when, psutil.cpu_count() or 1, share, described, hits, rates)
+    MEASUREMENTS.parent.mkdir(exist_ok=True)
+    MEASUREMENTS.write_bytes(msgspec.json.encode(measured))
+
+
+def print_times(times: dict[str, Times]) -> None:
+    rows = {
+        name: f"{1e6 * each.worker:.1f}, {1e6 * each.redis:.1f}, {1e6 * each.mongodb:.1f}; {1e3 * each.commit:.1f} ms;"
+        f" {each.idle:.3f}"
+        for name, each in times.items()
+    }
+    title = "one worker host, CPU, µs an event: worker host, master of Redis, primary of MongoDB"
+    print_table(f"{title}; wait of a write of 1,000; cores of a worker host without events", rows)
 
 
 def print_throughput(found: list[Throughput], share: float, backlog: int) -> None:

@@ -1,7 +1,7 @@
 """How fast one, two and three worker hosts store waiting events, each with a share of a core, and what is used up."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ def measure(deployment: Deployment, hosts: int, share: float, backlog: int) -> T
     try:
         with workers_held_back(deployment):
             fill(deployment.redis(), backlog, f"scaling {hosts}", as_hits=False)
-        with _used(deployment) as cores:
+        with used(deployment, GROUPS) as cores:
             before = [deployment.hosts[name].throttled() for name in names]
             rate = drained(deployment.redis(), backlog)
             after = [deployment.hosts[name].throttled() for name in names]
@@ -56,20 +56,20 @@ def measure(deployment: Deployment, hosts: int, share: float, backlog: int) -> T
 
 
 @contextmanager
-def _used(deployment: Deployment) -> Iterator[dict[str, float]]:
-    """The cores that each group uses during the block. Filled at its end."""
+def used(deployment: Deployment, groups: Mapping[str, Sequence[str]]) -> Iterator[dict[str, float]]:
+    """The cores that the hosts of each group use during the block, and "machine": all programs. Filled at its end."""
     found: dict[str, float] = {}
-    start, before, machine = time.monotonic(), _cpu_seconds(deployment), psutil.cpu_times()
+    start, before, machine = time.monotonic(), _cpu_seconds(deployment, groups), psutil.cpu_times()
     yield found
     seconds, now = time.monotonic() - start, psutil.cpu_times()
-    for name, used in _cpu_seconds(deployment).items():
-        found[name] = (used - before[name]) / seconds
+    for name, spent in _cpu_seconds(deployment, groups).items():
+        found[name] = (spent - before[name]) / seconds
     idle = now.idle + now.iowait - machine.idle - machine.iowait
     found["machine"] = (psutil.cpu_count() or 1) - idle / seconds
 
 
-def _cpu_seconds(deployment: Deployment) -> dict[str, float]:
+def _cpu_seconds(deployment: Deployment, groups: Mapping[str, Sequence[str]]) -> dict[str, float]:
     return {
         group: sum(sum(x.cpu_times()[:2]) for name in names for x in deployment.hosts[name].processes())
-        for group, names in GROUPS.items()
+        for group, names in groups.items()
     }
