@@ -349,12 +349,14 @@ class Services:
     @cached_property
     def segments(self) -> Segments:
         from analytics.segments.engine import make_segments
+        from analytics.segments.storage import SegmentStorage
         from config.metrics import SEGMENTS
 
         return make_segments(
             self.database,
             self._settings.segment_folder,
             most_bytes=self._settings.segment_disk,
+            storage=SegmentStorage(url) if (url := self._settings.segment_storage) else None,
             memory=self._settings.duckdb_memory,
             threads=self._settings.duckdb_threads,
             count_built=lambda grain: SEGMENTS.labels(grain).inc(),

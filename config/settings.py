@@ -119,7 +119,7 @@ def is_mongodb_uri(value: str) -> None:
         raise ValidationError(f"a MongoDB URI, such as mongodb://user:password@host:27017/footfall{_ESCAPED}") from None
 
 
-def is_archive(value: str) -> None:
+def is_file_storage(value: str) -> None:
     if "://" in value and not re.fullmatch(r"s3://[^/\s]+\S*", value):
         raise ValidationError(f"a folder, or a URL such as s3://key:secret@bucket/prefix{_ESCAPED}")
 
@@ -467,12 +467,20 @@ class Settings:
         "str", "", "folder for this machine's copies of segments; if unset, `segments` in `DATA_DIR`"
     )
     segment_disk: int = setting("int", 4_000_000_000, "bytes on disk for the copies of segments", POSITIVE)
+    segment_storage: str = setting(
+        "str",
+        "",
+        "folder that all hosts share, or S3-compatible storage, for the files of segments"
+        " ([scaling.md](scaling.md#segments-outside-mongodb)); if unset, MongoDB holds them",
+        is_file_storage,
+        secret=True,
+    )
     archive: str = setting(
         "str",
         "",
         "folder, or S3-compatible storage, in which each past day of each site is kept as a Parquet file"
         " ([backup.md](backup.md#archive)); if unset, there is no archive",
-        is_archive,
+        is_file_storage,
         secret=True,
     )
     archive_days: int = setting(

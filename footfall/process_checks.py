@@ -17,7 +17,9 @@ from celery import Celery
 from analytics.diagnostics.encryption import hosts_without_tls, trusts_any_certificate
 from analytics.diagnostics.finding import Finding, Unanswered, ok, problem, warning
 from analytics.diagnostics.geoip import check_file
+from analytics.segments.storage import SegmentStorage
 from analytics.suggestion import closest
+from analytics.unavailable import Unavailable
 from analytics.wording import counted
 from config.celery import QUEUES, celery_settings
 from config.settings import Settings, name_warnings
@@ -182,6 +184,17 @@ def settings_redis_timeout(settings: Settings) -> Finding:
 
 def settings_geoip_db(settings: Settings) -> Finding:
     return check_file(settings.geoip_db)
+
+
+def settings_segment_storage(settings: Settings) -> Finding:
+    """Check that this host can write, read and remove a file, if segments are outside MongoDB."""
+    if not settings.segment_storage:
+        return ok("SEGMENT_STORAGE is not set. MongoDB holds the segments.")
+    try:
+        SegmentStorage(settings.segment_storage).probe()
+    except Unavailable as error:
+        return problem(f"{error}.", "Correct SEGMENT_STORAGE. Reports can read only the segments copied to this host.")
+    return ok("SEGMENT_STORAGE can be written and read.")
 
 
 def settings_names(_settings: Settings) -> Finding:

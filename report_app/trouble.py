@@ -29,7 +29,7 @@ TROUBLES = (Refused, InvalidQuery, Unavailable, SegmentLost, UnknownSite, Forbid
 
 # Parts that the page asks for again in any case. They keep what they show if there is no answer.
 _ASKED_AGAIN = ("pages.live", "pages.lately", "pages.first_event", "pages.suggestions")
-_STORES = {"redis": "Redis", "mongodb": "MongoDB"}
+_STORES = {"redis": "Redis", "mongodb": "MongoDB", "segment storage": "SEGMENT_STORAGE"}
 _LATER = lazy("Load the page again in a minute.")
 _EXPIRED = lazy("Nothing was changed. Go back, load the page again and send the form again.")
 

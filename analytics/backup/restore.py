@@ -29,6 +29,7 @@ from analytics.backup.backup import (
     file_of,
 )
 from analytics.journal.checkpoint import RawFields
+from analytics.segments.restoration import rebuild_files_outside
 from analytics.store_notes import STORE_FORMAT
 from analytics.unavailable import raising_unavailable
 
@@ -50,6 +51,7 @@ def restore_backup(folder: Path, manifest: BackupManifest, into: BackupStores, w
         for some in _groups(folder / file_of(name)):
             _insert(into, name, some)
             wrote(len(some))
+    rebuild_files_outside(into.database)
     _write_redis(folder, into, manifest)
     into.notes.note_format(manifest.store_format)
     into.notes.end_restore()

@@ -88,6 +88,14 @@ class Backfill:
         if writes := _listings(site_id, months):
             self._months.bulk_write(writes, ordered=False, session=session)
 
+    def add_missing(self, site_id: str, months: Iterable[Interval]) -> None:
+        """Let the workers build these months, which are in no segment any more. Until then, reports read them from raw
+        events. Call it while no process reads segments. Raises Unavailable.
+        """
+        self.add(site_id, months)
+        with writing(self._database):
+            self._state.update_one(STATE, {"$set": {"done": False}})  # if no months are listed, all of them are read
+
     def of_sites(self) -> Counter[str]:
         """Return how many months of each site are left to build. Raises Unavailable."""
         with reading(self._database):

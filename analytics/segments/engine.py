@@ -17,6 +17,7 @@ from analytics.interval import SegmentGrain
 from analytics.segments import duckdb_connection as duck
 from analytics.segments.builder import Builder
 from analytics.segments.snapshot_reader import SnapshotReader
+from analytics.segments.storage import SegmentStorage
 from analytics.segments.store import SegmentStore
 
 
@@ -40,16 +41,17 @@ def make_segments(
     folder: Path,
     *,
     most_bytes: int,
+    storage: SegmentStorage | None = None,
     memory: str,
     threads: int,
     count_built: Callable[[SegmentGrain], None] = lambda _: None,
 ) -> Segments:
     """Build the parts. The store locks a folder for this process when it first needs one, which must be after the fork.
 
-    `folder` and `most_bytes`: see SegmentStore. `memory` and `threads`: see analytics/segments/duckdb_connection.py.
+    `folder`, `most_bytes` and `storage`: see SegmentStore. `memory` and `threads`: see duckdb_connection.py.
     `count_built`: see Builder.
     """
-    store = SegmentStore(database, folder, most_bytes)
+    store = SegmentStore(database, folder, most_bytes, storage)
     dirty, backfill, raw = DirtyHours(database), Backfill(database), RawEvents(database)
 
     def connect(limit: str = memory) -> duckdb.DuckDBPyConnection:

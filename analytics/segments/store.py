@@ -1,11 +1,12 @@
-"""Stores segments: the list of a site's segments (its manifest), their Parquet files in MongoDB, and a size-limited
+"""Stores segments: the list of a site's segments (its manifest), their Parquet files (files.py), and a size-limited
 copy of the files on this disk.
 
 A segment never changes: a new segment has a new version. The manifest is one document. One write replaces the old list
 by the new list, and fails if another process was faster, so a manifest is always consistent. The files of segments that
 left the manifest stay for a while for queries that still read them. The manifest records since when.
 
-Callers must handle Unavailable, raised if MongoDB is not reachable or if a segment has the format of a later version.
+Callers must handle Unavailable, raised if MongoDB or the storage of the files is not reachable, or if a segment has the
+format of a later version.
 They must also handle SegmentLost, raised if a file is missing or damaged; a rebuild repairs it.
 """
 
@@ -18,18 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, cast
-from uuid import UUID
 
 import structlog
-from bson import Int64, ObjectId
+from bson import ObjectId
 from cachetools import TTLCache
-from gridfs import GridFSBucket
-from gridfs.errors import CorruptGridFile, NoFile
 from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -39,16 +37,17 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from analytics.events.columns import AS_STORED
 from analytics.events.event import new_id
 from analytics.events.page_patterns import PathRules
-from analytics.interval import Interval, SegmentGrain, as_datetime
+from analytics.interval import Interval, SegmentGrain
 from analytics.mongodb import UNREPLICATED, reading, writing
+from analytics.segments.files import SegmentFiles, StoredFile, made_at
 from analytics.segments.scratch import Workplace, sweep
+from analytics.segments.storage import SegmentStorage
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
 from analytics.sites.site import Site
 from analytics.unavailable import Unavailable, raising_unavailable
 
 log = structlog.get_logger()
 
-_CHUNK = 8 * 1024 * 1024  # bytes; a MongoDB document holds less than 16 MB
 _DUPLICATE = 11000  # MongoDB's code of a duplicate key
 _AT_ONCE = 4  # files that a process fetches at the same time, each with a chunk or two in memory
 KEPT_AFTER = timedelta(minutes=10)  # for files of replaced segments; longer than any query may take
@@ -65,7 +64,7 @@ MOST_VERIFIED = 100_000  # copies that are remembered
 
 
 class SegmentLost(Exception):
-    """The file of a segment in the manifest is missing in MongoDB, or differs from what was written."""
+    """The file of a segment in the manifest is missing, or differs from what was written."""
 
     def __init__(self, version: str) -> None:
         super().__init__(f"segment {version} is lost or damaged; `python -m footfall segments rebuild` makes it again")
@@ -116,7 +115,7 @@ class Segment:
 
     @property
     def built_at(self) -> datetime:
-        return _made(self.version)
+        return made_at(self.version)
 
 
 def in_order(segments: Iterable[Segment]) -> list[Segment]:
@@ -147,22 +146,26 @@ class SegmentSizes:
 
 
 class SegmentStore:
-    def __init__(self, database: Database[dict[str, Any]], folder: Path, most_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        folder: Path,
+        most_bytes: int,
+        storage: SegmentStorage | None = None,
+    ) -> None:
         """`folder` holds this node's copies, up to `most_bytes` together and 1 % more for each process. Any number of
-        processes may share it.
+        processes may share it. `storage` holds the files; if it is None, MongoDB does.
         """
         self._database = database
         self._manifests = database["segment_manifests"]
         self._leases = self._manifests.with_options(write_concern=UNREPLICATED)
-        self._bucket = GridFSBucket(database, "segments", chunk_size_bytes=_CHUNK)
-        self._files, self._chunks = database["segments.files"], database["segments.chunks"]
+        self.files = SegmentFiles(database, storage)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder = folder
         self._most_bytes = most_bytes
         self._room = 0  # bytes that this process may add before it counts the copies again
         self._verified: TTLCache[str, tuple[int, int, int]] = TTLCache(MOST_VERIFIED, VERIFIED_FOR)
         self._lock = threading.Lock()  # guards `_verified`
-        self._indexed = False
 
     def manifest(self, site_id: str) -> Manifest:
         with raising_unavailable("mongodb", PyMongoError):
@@ -185,7 +188,7 @@ class SegmentStore:
         with reading(self._database):
             found = self._manifests.aggregate([{"$project": names | count}, {"$sort": {"_id": 1}}])
             return [
-                SegmentSizes(x["_id"], x["count"], x["rows"], x["size"], _made(x["last"]) if x.get("last") else None)
+                SegmentSizes(x["_id"], x["count"], x["rows"], x["size"], made_at(x["last"]) if x.get("last") else None)
                 for x in found
             ]
 
@@ -304,46 +307,32 @@ class SegmentStore:
         *,
         form: int = FORMAT,
     ) -> Segment:
-        """Put a Parquet file from `workplace` into MongoDB and into this node's copies. `manifest` is the manifest from
+        """Store a Parquet file from `workplace`, and put it into this node's copies. `manifest` is the manifest from
         which the segment was built and which the segment may join. Raises Unavailable.
         """
         version, digest, size = new_id().hex, _digest(file), file.stat().st_size
-        metadata = {"site_id": manifest.site_id, "generation": manifest.generation}
-        with raising_unavailable("mongodb", PyMongoError), file.open("rb") as source:
-            self._bucket.upload_from_stream_with_id(version, version, source, metadata=metadata)
+        self.files.add(StoredFile(version, manifest.site_id, manifest.generation), file)
         self._put(file, version)
         return _segment(grain, interval, content, version=version, size=size, digest=digest, form=form)
 
     def keep_all(
         self, files: Sequence[tuple[Manifest, bytes, Content]], grain: SegmentGrain, interval: Interval
     ) -> list[Segment]:
-        """Put the small Parquet files of several sites into MongoDB and into this node's copies, as `keep` does. Each
+        """Store the small Parquet files of several sites, and put them into this node's copies, as `keep` does. Each
         holds the same interval. Raises Unavailable.
         """
-        segments, chunks, entries = [], [], []
+        segments, stored = [], []
         for manifest, file, content in files:
-            version, digest, made_at = new_id().hex, sha256(file).hexdigest(), datetime.now(UTC)
-            segment = _segment(grain, interval, content, version=version, size=len(file), digest=digest, form=FORMAT)
-            pieces = [file[start : start + _CHUNK] for start in range(0, len(file), _CHUNK)]
-            chunks += [{"files_id": version, "n": n, "data": piece} for n, piece in enumerate(pieces)]
-            metadata = {"site_id": manifest.site_id, "generation": manifest.generation}
-            entry = {"_id": version, "filename": version, "length": Int64(len(file)), "chunkSize": _CHUNK}
-            entries.append(entry | {"uploadDate": made_at, "metadata": metadata})
-            segments.append(segment)
-        with raising_unavailable("mongodb", PyMongoError):
-            self._make_index()
-            self._chunks.insert_many(chunks, ordered=False)
-            self._files.insert_many(entries, ordered=False)
+            version, digest = new_id().hex, sha256(file).hexdigest()
+            segments.append(
+                _segment(grain, interval, content, version=version, size=len(file), digest=digest, form=FORMAT)
+            )
+            stored.append((StoredFile(version, manifest.site_id, manifest.generation), file))
+        self.files.add_all(stored)
         for segment, (_, file, _) in zip(segments, files, strict=True):
             self._path(segment.version).write_bytes(file)
         self._take_room(sum(segment.size for segment in segments))
         return segments
-
-    def _make_index(self) -> None:
-        """Make the index that GridFS makes when it writes its first file."""
-        if not self._indexed:
-            self._chunks.create_index([("files_id", 1), ("n", 1)], unique=True)
-            self._indexed = True
 
     def fetch(self, segment: Segment) -> Path:
         """Return the path of the segment's file on this disk. The file is fetched if it is missing or differs from what
@@ -421,12 +410,10 @@ class SegmentStore:
 
     def _download(self, version: str, part: Path) -> str:
         """Download the file, and return its digest."""
-        with raising_unavailable("mongodb", PyMongoError), part.open("wb") as file:
+        with part.open("wb") as file:
             target = _Digesting(file)
-            try:
-                self._bucket.download_to_stream(version, target)
-            except (NoFile, CorruptGridFile):
-                raise SegmentLost(version) from None
+            if not self.files.read(version, cast(BinaryIO, target)):
+                raise SegmentLost(version)
         return target.digest.hexdigest()
 
     def _put(self, file: Path, version: str) -> None:
@@ -472,56 +459,42 @@ class SegmentStore:
         """
         removed = 0
         sweep(self.folder)
-        whose = {} if site_id is None else {"metadata.site_id": site_id}
-        with raising_unavailable("mongodb", PyMongoError):
-            found: defaultdict[str, list[Any]] = defaultdict(list)
-            for file in self._bucket.find({"uploadDate": {"$lt": now - kept_after}} | whose):
-                found[file.metadata["site_id"]].append(file)
-            for site, files in found.items():  # the files existed before their manifest is read
+        found: defaultdict[str, list[StoredFile]] = defaultdict(list)
+        for file in self.files.written_before(now - kept_after, site_id):
+            found[file.site_id].append(file)
+        for site, files in found.items():  # the files existed before their manifest is read
+            with raising_unavailable("mongodb", PyMongoError):
                 document = self._manifests.find_one({"_id": site}) or {}
-                used = {segment["version"] for segment in document.get("segments", ())}
-                used |= {left["version"] for left in document.get("left", ()) if left["at"] > now - kept_after}
-                for file in files:
-                    made_from = file.metadata["generation"]
-                    is_past = made_from < document.get("generation", 0) or _made(file._id) < now - FORSAKEN
-                    if file._id not in used and is_past and patience():
-                        with suppress(NoFile):
-                            self._bucket.delete(file._id)
-                        self.forget(file._id)
-                        removed += 1
-                which = {"left": {"at": {"$lte": now - kept_after}}}
-                self._manifests.update_one({"_id": site}, {"$pull": which})
-            self._collect_pieces(now)
+            used = {segment["version"] for segment in document.get("segments", ())}
+            used |= {left["version"] for left in document.get("left", ()) if left["at"] > now - kept_after}
+            for file in files:
+                is_past = file.generation < document.get("generation", 0) or made_at(file.version) < now - FORSAKEN
+                if file.version not in used and is_past and patience():
+                    self.files.remove(file.version)
+                    self.forget(file.version)
+                    removed += 1
+            with raising_unavailable("mongodb", PyMongoError):
+                self._manifests.update_one({"_id": site}, {"$pull": {"left": {"at": {"$lte": now - kept_after}}}})
+        self.files.remove_unfinished(now - FORSAKEN)
         self.remove_orphans()
         return removed
 
     def remove_orphans(self) -> int:
-        """Remove this node's copies of files that are not in MongoDB any more, and return their number. Raises
-        Unavailable.
-        """
+        """Remove this node's copies of files that were removed, and return their number. Raises Unavailable."""
         copies = {path.stem for path in self.folder.glob("*.parquet")}
-        with raising_unavailable("mongodb", PyMongoError):
-            kept = {file["_id"] for file in self._files.find({"_id": {"$in": sorted(copies)}}, {"_id": 1})}
-        for version in copies - kept:
+        removed = copies - self.files.existing(copies)
+        for version in removed:
             self.forget(version)
-        return len(copies - kept)
+        return len(removed)
 
     def versions(self, site_id: str) -> list[str]:
         """Return the versions of all the site's files, including files that no manifest names. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError):
-            return [file["_id"] for file in self._files.find({"metadata.site_id": site_id}, {"_id": 1})]
+        return self.files.of_site(site_id)
 
     def download(self, version: str, path: Path) -> None:
         """Download a file, no matter what it holds, to inspect it. Raises SegmentLost and Unavailable."""
         with raising_unavailable("disk", OSError):
             self._download(version, path)
-
-    def _collect_pieces(self, now: datetime) -> None:
-        """Remove the pieces of files whose writer died before the last piece."""
-        for each in self._chunks.aggregate([{"$group": {"_id": "$files_id"}}]):
-            version = each["_id"]
-            if _made(version) < now - FORSAKEN and not self._files.find_one({"_id": version}, {"_id": 1}):
-                self._chunks.delete_many({"files_id": version})
 
     def _path(self, version: str) -> Path:
         return self.folder / f"{version}.parquet"
@@ -545,11 +518,6 @@ def _digest(file: Path) -> str:
         while block := source.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _made(version: str) -> datetime:
-    """When the version was made. A version is a UUIDv7, which begins with its time."""
-    return as_datetime(UUID(version).int >> 80)
 
 
 def _segment(

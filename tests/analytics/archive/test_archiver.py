@@ -1,8 +1,5 @@
 """The archive of past days, in a folder and in S3-compatible storage."""
 
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,7 +7,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
-import httpx
 import pytest
 
 from analytics.archive.archiver import Archived, Archiver
@@ -23,10 +19,8 @@ from analytics.privacy.visitor import Visitor
 from analytics.store_notes import state_of
 from analytics.unavailable import Unavailable
 from config.services import Services
-from footfall.embedded_servers import pick_port
-from footfall.supervised_process import end_with_parent
-from tests.support import stock_clients
 from tests.support.running_system import wait_for
+from tests.support.s3 import s3_bucket
 from tests.support.services import NOW
 
 SITE = "a/shop =1"  # a name that a folder cannot have
@@ -36,30 +30,8 @@ Days = dict[str, int]
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The URL of a bucket."""
-    stock_clients.install()
-    address = f"127.0.0.1:{(port := pick_port(0))}"
-
-    def has_bucket() -> bool:
-        try:
-            return httpx.put(f"http://{address}/bucket").status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    command = [
-        *end_with_parent(signal.SIGKILL),
-        sys.executable,
-        "-m",
-        "moto.server",
-        "-H",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, env=stock_clients.environment(), **quiet) as server:
-        wait_for(has_bucket, "a bucket")
-        yield f"s3://key:secret@bucket/archives/one?endpoint_override={address}&scheme=http&region=us-east-1"
-        server.kill()
+    with s3_bucket("archives/one") as url:
+        yield url
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -1,4 +1,6 @@
-"""Segments stay correct if several processes build them, crash, or lose files. With a real MongoDB."""
+"""Segments stay correct if several processes build them, crash, or lose files. With a real MongoDB. Tests about files
+also run with S3-compatible storage and with a shared folder.
+"""
 
 import fcntl
 import multiprocessing
@@ -9,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -32,16 +35,42 @@ from analytics.segments import builder as segmenting
 from analytics.segments import store as segment_store
 from analytics.segments.builder import Builder, due_at, rebuild
 from analytics.segments.scratch import Workplace, alone, sweep
+from analytics.segments.storage import SegmentStorage
 from analytics.segments.store import Content, SegmentLost, SegmentStore
 from analytics.segments.visit_sql import WIDE_FORMAT
 from analytics.unavailable import Unavailable
-from tests.analytics.segments.test_segments import Rig, rig
-
-__all__ = ["rig"]
+from tests.analytics.segments.test_segments import Rig
+from tests.support.s3 import s3_bucket
 
 NOON = as_ms(datetime(2026, 10, 15, 12, tzinfo=UTC))
 MONTH = interval_of("month", NOON)
 SOON = timedelta(minutes=10)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_bucket("segments") as url:
+        yield url
+
+
+@pytest.fixture(params=["mongodb", "folder", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> SegmentStorage | None:
+    if request.param == "mongodb":
+        return None
+    return SegmentStorage(str(tmp_path / "shared") if request.param == "folder" else request.getfixturevalue("s3"))
+
+
+@pytest.fixture
+def rig(
+    database: Database[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    storage: SegmentStorage | None,
+) -> Iterator[Rig]:
+    monkeypatch.setattr(segmenting, "FEW_EVENTS", 0)  # segments of few events are joined, as those of many are
+    rig = Rig(database, tmp_path, storage)
+    yield rig
+    rig.connection.close()
 
 
 def event(ms: int, **fields: Any) -> dict[str, Any]:
@@ -166,7 +195,7 @@ def test_a_site_whose_segment_is_lost_does_not_keep_the_others_from_being_built(
 
 def lose(rig: Rig) -> None:
     (segment,) = rig.segments.manifest("site").segments
-    rig.segments._bucket.delete(segment.version)
+    rig.segments.files.remove(segment.version)
     rig.segments.forget(segment.version)
 
 
@@ -183,12 +212,20 @@ def test_a_lost_file_is_named_with_the_command_that_rebuilds_it(rig: Rig):
     assert rebuilt.rows == count(rig) == 2
 
 
-def test_a_file_that_was_changed_in_mongodb_is_lost(rig: Rig):
+def spoil(rig: Rig, version: str, data: bytes) -> None:
+    """Replaces what is stored as the file."""
+    if rig.storage is None:
+        rig.events.database["segments.chunks"].update_one({}, {"$set": {"data": data}})
+    else:
+        rig.storage.write(version, BytesIO(data))
+
+
+def test_a_stored_file_that_was_changed_is_lost(rig: Rig):
     rig.store(event(NOON))
     rig.builder.build("site", "month", MONTH)
     (segment,) = rig.segments.manifest("site").segments
     rig.segments.forget(segment.version)
-    rig.segments._chunks.update_one({}, {"$set": {"data": b"x" * segment.size}})
+    spoil(rig, segment.version, b"x" * segment.size)
     with pytest.raises(SegmentLost):
         count(rig)
 
@@ -228,7 +265,7 @@ def test_files_that_left_the_manifest_are_collected_when_no_query_can_read_them_
     rig.builder.build("site", "day", interval_of("day", NOON))
     now = datetime.now(UTC)
     # The old file was written long ago, and replaced just now.
-    rig.segments._files.update_many({}, {"$set": {"uploadDate": now - timedelta(days=1)}})
+    rig.events.database["segments.files"].update_many({}, {"$set": {"uploadDate": now - timedelta(days=1)}})
     assert rig.segments.collect(now) == 0
     assert rig.segments.fetch(old).exists()
     assert rig.segments.collect(now + timedelta(minutes=11)) == 1
@@ -247,7 +284,7 @@ def test_a_file_that_a_builder_may_still_name_is_not_collected(rig: Rig):
             assert rig.segments.collect(datetime.now(UTC) + timedelta(hours=1)) == 0
             return kept
 
-    slow = Slow(rig.events.database, rig.segments.folder, 10**9)
+    slow = Slow(rig.events.database, rig.segments.folder, 10**9, rig.storage)
     Builder(slow, rig.dirty, rig.backfill, rig.builder.raw, rig.connection.cursor).build(
         "site", "hour", interval_of("hour", NOON)
     )
@@ -261,12 +298,12 @@ def test_files_and_pieces_that_no_manifest_will_name_are_collected(rig: Rig):
         def replace(self, *_: Any) -> bool:
             raise Unavailable("mongodb", TimeoutError())
 
-    dies = Dies(rig.events.database, rig.segments.folder, 10**9)
+    dies = Dies(rig.events.database, rig.segments.folder, 10**9, rig.storage)
     with pytest.raises(Unavailable):
         Builder(dies, rig.dirty, rig.backfill, rig.builder.raw, rig.connection.cursor).build("site", "month", MONTH)
     rig.builder.build("site", "month", MONTH)  # afterwards the manifest has a later generation
-    chunks = rig.segments._chunks
-    half = dict(chunks.find_one() or {}) | {"_id": uuid4(), "files_id": segment_store.new_id().hex}
+    chunks, version = rig.events.database["segments.chunks"], segment_store.new_id().hex
+    half = {"_id": uuid4(), "files_id": version, "n": 0, "data": b"x"}
     chunks.insert_one(half)
     assert rig.segments.collect(datetime.now(UTC) + timedelta(minutes=11)) == 1
     assert chunks.count_documents({"files_id": half["files_id"]}) == 1
@@ -278,13 +315,13 @@ def test_files_and_pieces_that_no_manifest_will_name_are_collected(rig: Rig):
 # Local copies
 
 
-def fetch_all(uri: str, folder: str, most: int, seconds: float) -> None:
+def fetch_all(uri: str, storage: str | None, folder: str, most: int, seconds: float) -> None:
     """Acts as a process of the reporting app: reads every segment repeatedly."""
     from config.clients import make_database
     from config.settings import Settings
 
     database = make_database(Settings(mongodb_uri=uri))
-    store = SegmentStore(database, Path(folder), most)
+    store = SegmentStore(database, Path(folder), most, SegmentStorage(storage) if storage else None)
     end = time.monotonic() + seconds
     with database.client:
         while time.monotonic() < end:
@@ -302,7 +339,8 @@ def test_copies_stay_within_their_limit_whichever_process_fetches(
     sizes = [s.size for s in rig.segments.manifest("site").segments]
     most, folder = sum(sizes) // 3, tmp_path / "other node"
     context = multiprocessing.get_context("spawn")
-    args = (settings.mongodb_uri, str(folder), most, 3.0)
+    url = rig.storage._url if rig.storage else None
+    args = (settings.mongodb_uri, url, str(folder), most, 3.0)
     processes = [context.Process(target=fetch_all, args=args) for _ in range(2)]
     for process in processes:
         process.start()
@@ -469,10 +507,10 @@ def test_an_error_in_a_query_keeps_the_copies(rig: Rig, copied: Reports):
     assert all_of(copied) == expected
 
 
-def test_a_damaged_file_in_mongodb_is_named_with_the_command_that_repairs_it(rig: Rig, copied: Reports):
+def test_a_damaged_stored_file_is_named_with_the_command_that_repairs_it(rig: Rig, copied: Reports):
     (segment,) = rig.segments.manifest("site").segments
     rig.segments.forget(segment.version)
-    rig.segments._chunks.update_one({}, {"$set": {"data": bytes(segment.size)}})
+    spoil(rig, segment.version, bytes(segment.size))
     with pytest.raises(SegmentLost, match="python -m footfall segments rebuild"):
         copied.stats("site", None)
 

@@ -22,6 +22,7 @@ from analytics.segments.builder import Builder, write
 from analytics.segments.duckdb_connection import connect
 from analytics.segments.segment_rows import MANY_ROWS
 from analytics.segments.snapshot_reader import SnapshotReader
+from analytics.segments.storage import SegmentStorage
 from analytics.segments.store import SegmentStore
 from analytics.segments.visit_sql import COUNTED_COLUMNS, Detail
 
@@ -35,10 +36,10 @@ COLUMNS = ("occurred", "visitor", "visit", "entry", "visit_duration", "visit_pag
 class Rig:
     """The stores of one site, and a builder with a clock that the test sets."""
 
-    def __init__(self, database: Database[dict[str, Any]], folder: Path) -> None:
-        self.events = database["events"]
+    def __init__(self, database: Database[dict[str, Any]], folder: Path, storage: SegmentStorage | None = None) -> None:
+        self.events, self.storage = database["events"], storage
         self.dirty = DirtyHours(database)
-        self.segments = SegmentStore(database, folder / "copies", 10**9)
+        self.segments = SegmentStore(database, folder / "copies", 10**9, storage)
         self.now = datetime.now(UTC)
         raw = RawEvents(database)
         self.connection = connect("500MB", 2, folder / "spill", [folder])

@@ -90,7 +90,7 @@ def test_a_lost_segment_is_found(site: Site, command: "Command"):
     site.store(event(NOON))
     site.segments.builder.build_due()
     (segment,) = site.segments.store.manifest("site").segments
-    site.segments.store._bucket.delete(segment.version)
+    site.segments.store.files.remove(segment.version)
     site.segments.store.forget(segment.version)
     said = command("verify")
     assert said.exit_code == 1
