@@ -24,18 +24,29 @@ SETTINGS = {
     "REDIS_TIMEOUT": "10",  # other load on this machine must not matter
 }
 BEARER = {"Authorization": f"Bearer {SETTINGS['ADMIN_KEY']}"}
+LETTERS = 100
+# A rule and a key, as they are created. No notification leaves this machine.
+RULE = {"site_id": SITE_EXAMPLE, "kind": "silence", "channel": "webhook", "target": "http://127.0.0.1/hook"}
+KEY = {"name": "Nightly export", "scopes": ["stats:read"], "sites": [SITE_EXAMPLE]}
 
 
-def tell(system: System) -> str:
-    """Creates data to ask about: a site, its events, a dead letter. Returns the dead letter's id."""
+def tell(system: System) -> dict[str, str]:
+    """Creates data to ask about: a site, its events, dead letters, a rule. Returns the settings of the hooks."""
     httpx.put(f"{system.report}/admin/sites/{SITE_EXAMPLE}", headers=BEARER, json=SITE_SET).raise_for_status()
     event = {"site_id": SITE_EXAMPLE, "event_type": "pageview", "path": "/pricing", "user_id": "user-xyz-789"}
     httpx.post(f"{system.ingest}/events", json=[event, event | {"event_type": "signup"}]).raise_for_status()
     with system.redis() as redis:
-        redis.xadd("footfall:journal", {"event": b"no event"})
-    letters = f"{system.report}/admin/dead-letters"
-    found = wait_for(lambda: httpx.get(letters, headers=BEARER).json()["dead_letters"], "the dead letter")
-    return str(found[0]["id"])
+        for _ in range(LETTERS):
+            redis.xadd("footfall:journal", {"event": b"no event"})
+    letters = wait_for(lambda: all_letters(system), "the dead letters")
+    rules = f"{system.report}/admin/notifications/rules"
+    rule = httpx.post(rules, headers=BEARER, json=RULE).raise_for_status().json()
+    return {"REPORT": system.report, "LETTERS": ",".join(letters), "RULE_ID": rule["id"]}
+
+
+def all_letters(system: System) -> list[str] | None:
+    found = httpx.get(f"{system.report}/admin/dead-letters?limit=1000", headers=BEARER).json()["dead_letters"]
+    return [str(each["id"]) for each in found] if len(found) == LETTERS else None
 
 
 def fuzz(address: str, folder: Path, examples: int, seed: int, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -69,6 +80,15 @@ def cases(done: subprocess.CompletedProcess[str]) -> int:
     return int(said[1].replace(",", "")) if said else 0
 
 
+def never_done(address: str, folder: Path) -> set[tuple[str, str]]:
+    """The described operations whose every request in `folder` was refused."""
+    lines = (folder / "answers").read_text(encoding="utf-8").splitlines()
+    done = {(method, path) for method, path, status in map(json.loads, lines) if status < 400}
+    paths = httpx.get(f"{address}/openapi.json", headers=BEARER).json()["paths"]
+    described = {(method.upper(), path) for path, operations in paths.items() for method in operations}
+    return described - done - {("GET", "/openapi.json")}
+
+
 def main() -> int:
     examples, seed = int(os.environ.get("EXAMPLES", "500")), int(os.environ.get("SEED", "1"))
     with tempfile.TemporaryDirectory() as name:
@@ -76,8 +96,8 @@ def main() -> int:
         system = System(folder, **SETTINGS)
         try:
             system.start()
-            letter = tell(system)
-            done = [fuzz(address, folder, examples, seed, LETTER=letter) for address in (system.ingest, system.report)]
+            told = tell(system)
+            done = [fuzz(address, folder, examples, seed, **told) for address in (system.ingest, system.report)]
         finally:
             system.kill()
     for each in done:

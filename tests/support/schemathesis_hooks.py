@@ -4,15 +4,19 @@ An example is that of two days the first is not after the last. The descriptions
 are meant to be valid are changed here to follow the rules. Requests that are meant to be invalid stay as they are.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from typing import Any
 from uuid import uuid4
 from zoneinfo import available_timezones
 
+import httpx
 import schemathesis
 from hypothesis import strategies as st
+from schemathesis.core.parameters import ParameterLocation
 
 from analytics.access.api_key import ADMIN_SCOPE
 from analytics.notifications.rule import THRESHOLDS, Channel, RuleKind
@@ -20,6 +24,7 @@ from analytics.queries.query import OF_GOALS, OF_PAGES, SHARES
 from analytics.queries.query_schema import MOST_CONDITIONS, MOST_DEPTH
 from report_app.site_lookup import SITE_EXAMPLE
 from tests.support.described_client import close
+from tests.support.fuzzing import BEARER, KEY, RULE
 
 ZONES = sorted(available_timezones() - {"localtime"})
 
@@ -32,12 +37,10 @@ schemathesis.openapi.format("ip-network", st.ip_addresses().map(str))
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
     """Makes undescribed fields of answers an error. Clients must accept new fields, but tests must not.
 
-    If FUZZ is "short", only one of four routes is tested with all filters, because the same code reads them.
+    If FUZZ is "short", what several operations read with the same code is tested in full with one of them.
     """
     if os.environ.get("FUZZ") == "short":
-        for name in ("Funnel", "Retention", "Journeys", "Step"):
-            for field in ("filters", "filter"):
-                raw_schema["components"]["schemas"].get(name, {}).get("properties", {}).pop(field, None)
+        shorten(raw_schema["paths"], raw_schema["components"]["schemas"])
     for path in raw_schema["paths"].values():
         for operation in path.values():
             for response in operation["responses"].values():
@@ -46,6 +49,24 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
     for name, schema in raw_schema["components"]["schemas"].items():
         if name.endswith("Error"):
             close(schema)
+
+
+def shorten(paths: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Leaves the filters of queries to /api/v2/query, /stats/visitor and /export/events, and the fields of events to
+    /event with JSON.
+    """
+    for name in ("Funnel", "Retention", "Journeys", "Step"):
+        for field in ("filters", "filter"):
+            schemas.get(name, {}).get("properties", {}).pop(field, None)
+    for path in ("/stats/timeseries", "/stats/breakdown"):
+        if operation := paths.get(path, {}).get("get"):
+            operation["parameters"] = [each for each in operation["parameters"] if each["name"] != "filters"]
+    for path, kind in (("/event", "text/plain"), ("/admin/dead-letters/{letter_id}/replay", "application/json")):
+        if operation := paths.get(path, {}).get("post"):
+            media = operation["requestBody"]["content"][kind]
+            event = schemas[media["schema"]["$ref"].rpartition("/")[2]]
+            fields = {name: event["properties"][name] for name in ("site_id", "event_type", "url", "timestamp")}
+            media["schema"] = event | {"properties": fields}
 
 
 @schemathesis.hook
@@ -57,9 +78,20 @@ def map_case(context: schemathesis.HookContext, case: schemathesis.Case) -> sche
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    """Applies the rules again, because answers to earlier requests may have added values after map_case."""
+    """Applies the rules again, because answers to earlier requests may have added values after map_case. Then names an
+    object that exists.
+    """
     if (case.method, case.path) in AGAIN:
         map_case(context, case)
+    if (find := OBJECTS.get((case.method, case.path))) and may_exist(case):
+        find(case)
+
+
+@schemathesis.hook
+def after_call(context: schemathesis.HookContext, case: schemathesis.Case, response: schemathesis.Response) -> None:
+    """Writes down what was answered, for answers() in fuzzing.py."""
+    with open("answers", "a", encoding="utf-8") as file:
+        print(json.dumps([case.method, case.path, response.status_code]), file=file)
 
 
 @schemathesis.hook
@@ -230,11 +262,80 @@ def ledger(case: schemathesis.Case) -> None:
         case.query["to"] = case.query["from"]
 
 
-# A dead letter that exists
+def purge(case: schemathesis.Case) -> None:
+    """Other requests need the dead letters."""
+    case.body["site_id"] = uuid4().hex
+
+
+# Objects that exist. Those that a request removes are created for it.
+
+
+def may_exist(case: schemathesis.Case) -> bool:
+    """Whether the request is wrong, if it is, by something else than the name of the object."""
+    components = case.meta.components if case.meta else {}
+    return all(
+        components[place].mode.is_positive
+        for place in (ParameterLocation.PATH, ParameterLocation.QUERY)
+        if place in components
+    )
+
+
+def created(method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Creates an object, and returns the answer."""
+    answer = httpx.request(method, os.environ["REPORT"] + path, headers=BEARER, json=body, timeout=30)
+    return dict(answer.raise_for_status().json())
 
 
 def letter(case: schemathesis.Case) -> None:
-    case.path_parameters = {"letter_id": os.environ["LETTER"]}
+    case.path_parameters = {"letter_id": os.environ["LETTERS"].split(",")[0]}
+
+
+def next_letter(case: schemathesis.Case) -> None:
+    """A letter that is replayed with a valid event is there no more."""
+    case.path_parameters = {"letter_id": next(LETTERS)}
+
+
+def rule(case: schemathesis.Case) -> None:
+    case.path_parameters = {"rule_id": os.environ["RULE_ID"]}
+
+
+def new_rule(case: schemathesis.Case) -> None:
+    case.path_parameters = {"rule_id": created("POST", "/admin/notifications/rules", RULE)["id"]}
+
+
+def new_key(case: schemathesis.Case) -> None:
+    case.path_parameters = {"key_id": created("POST", "/admin/keys", KEY)["id"]}
+
+
+def known_site(case: schemathesis.Case) -> None:
+    case.path_parameters = {"site_id": SITE_EXAMPLE}
+
+
+def new_site_to_remove(case: schemathesis.Case) -> None:
+    case.path_parameters = {"site_id": created("POST", "/api/v1/sites", {"domain": uuid4().hex})["domain"]}
+
+
+def new_goal_to_remove(case: schemathesis.Case) -> None:
+    site_id = created("POST", "/api/v1/sites", {"domain": uuid4().hex})["domain"]
+    goal = created("PUT", "/api/v1/sites/goals", {"site_id": site_id, "goal_type": "event", "event_name": "signup"})
+    case.path_parameters, case.query = {"goal_id": goal["id"]}, {"site_id": site_id}
+
+
+LETTERS = cycle(os.environ.get("LETTERS", "").split(",")[1:])
+OBJECTS: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
+    ("GET", "/admin/dead-letters/{letter_id}"): letter,
+    ("POST", "/admin/dead-letters/{letter_id}/replay"): next_letter,
+    ("PATCH", "/admin/notifications/rules/{rule_id}"): rule,
+    ("POST", "/admin/notifications/rules/{rule_id}/test"): rule,
+    ("DELETE", "/admin/notifications/rules/{rule_id}"): new_rule,
+    ("POST", "/admin/keys/{key_id}/rotate"): new_key,
+    ("POST", "/admin/keys/{key_id}/revoke"): new_key,
+    ("POST", "/admin/write-keys/{site_id}"): known_site,
+    ("DELETE", "/admin/sites/{site_id}"): new_site_to_remove,
+    ("GET", "/api/v1/sites/{site_id}"): known_site,
+    ("DELETE", "/api/v1/sites/{site_id}"): new_site_to_remove,
+    ("DELETE", "/api/v1/sites/goals/{goal_id}"): new_goal_to_remove,
+}
 
 
 # Rules of PUT /admin/sites/...
@@ -276,9 +377,6 @@ def api_key(case: schemathesis.Case) -> None:
 # Rules of POST /admin/notifications/rules
 
 
-HOOK = "https://example.com/hook"
-
-
 def notification_rule(case: schemathesis.Case) -> None:
     """The site exists. Each kind of rule has its own thresholds, and each channel its own targets.
 
@@ -294,15 +392,17 @@ def notification_rule(case: schemathesis.Case) -> None:
         body["threshold"] = threshold.most
     if body["channel"] == Channel.EMAIL:
         body["channel"] = Channel.SLACK
-    body["target"] = HOOK
+    body["target"] = RULE["target"]
 
 
 def change_of_rule(case: schemathesis.Case) -> None:
-    """The rule may be of any kind, which decides about its thresholds."""
-    for name in ("goal", "period", "threshold"):
+    """The rule is one of the kind silence."""
+    if "threshold" in case.body:
+        case.body["threshold"] = THRESHOLDS[RuleKind.SILENCE].most
+    for name in ("goal", "period"):
         case.body.pop(name, None)
     if "target" in case.body:
-        case.body["target"] = HOOK
+        case.body["target"] = RULE["target"]
 
 
 # Rules of Plausible's API of version 1
@@ -325,12 +425,6 @@ def version_1(case: schemathesis.Case) -> None:
 def new_site(case: schemathesis.Case) -> None:
     """The site does not exist."""
     case.body["domain"] = uuid4().hex
-
-
-def removed_site(case: schemathesis.Case) -> None:
-    """Other requests need the site of the examples."""
-    if case.path_parameters.get("site_id") == SITE_EXAMPLE:
-        case.path_parameters["site_id"] = uuid4().hex
 
 
 def new_goal(case: schemathesis.Case) -> None:
@@ -356,14 +450,11 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
     ("GET", "/api/v1/stats/timeseries"): version_1,
     ("GET", "/api/v1/stats/breakdown"): version_1,
     ("POST", "/api/v1/sites"): new_site,
-    ("DELETE", "/api/v1/sites/{site_id}"): removed_site,
-    ("DELETE", "/admin/sites/{site_id}"): removed_site,
     ("PUT", "/api/v1/sites/goals"): new_goal,
     ("PUT", "/api/v1/sites/shared-links"): new_link,
     ("GET", "/export/events"): export,
     ("POST", "/admin/keys"): api_key,
-    ("GET", "/admin/dead-letters/{letter_id}"): letter,
-    ("POST", "/admin/dead-letters/{letter_id}/replay"): letter,
+    ("POST", "/admin/dead-letters/purge"): purge,
     ("POST", "/admin/notifications/rules"): notification_rule,
     ("PATCH", "/admin/notifications/rules/{rule_id}"): change_of_rule,
     ("PUT", "/admin/sites/{site_id}"): site,
@@ -372,5 +463,5 @@ RULES: dict[tuple[str, str], Callable[[schemathesis.Case], None]] = {
 # Rules that are applied once more before a request is sent.
 AGAIN = [
     ("PUT", "/admin/sites/{site_id}"), ("PATCH", "/admin/sites/{site_id}"),
-    ("DELETE", "/admin/sites/{site_id}"), ("DELETE", "/api/v1/sites/{site_id}"), ("PUT", "/api/v1/sites/goals"),
+    ("PUT", "/api/v1/sites/goals"),
 ]  # fmt: skip

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fuzzing import SETTINGS, cases, found, fuzz, tell
+from tests.support.fuzzing import SETTINGS, cases, found, fuzz, never_done, tell
 from tests.support.running_system import System
 
 EXAMPLES, SEED = 2, 20261127
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str]]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, dict[str, str]]]:
     system = System(tmp_path_factory.mktemp("system"), **SETTINGS)
     try:
         system.start()
@@ -27,9 +27,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, str
 @pytest.mark.timeout(300)  # by itself it takes a third of that
 @pytest.mark.parametrize("app", ["ingest", "report"])
 def test_described_requests_get_described_answers_and_others_are_refused(
-    told: tuple[System, str], tmp_path: Path, app: str
+    told: tuple[System, dict[str, str]], tmp_path: Path, app: str
 ):
-    system, letter = told
-    done = fuzz(getattr(system, app), tmp_path, EXAMPLES, SEED, FUZZ="short", LETTER=letter)
+    system, environment = told
+    done = fuzz(getattr(system, app), tmp_path, EXAMPLES, SEED, FUZZ="short", **environment)
     assert done.returncode == 0, found(done)
     assert cases(done) > 500
+    assert never_done(getattr(system, app), tmp_path) == set()
