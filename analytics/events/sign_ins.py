@@ -134,13 +134,12 @@ class SignIns:
         # It writes the note before it reads events. A note that is changed in between makes the transaction run again.
         pending = {"_id": key, "pending_since": {"$ne": None}}
         note = self._notes.find_one_and_update(pending, {"$unset": {"pending_since": ""}}, session=session)
-        if note is None:
+        if note is None or note["user"] == _ERASED:  # the erasure finds the assigned events by their user_id
             return 0
         found = self._around(session, key, note["first"], note["last"])
-        is_clear = not note["shared"] and note["user"] != _ERASED
-        if is_clear and not any(map(_is_sign_in, found)):
+        if not note["shared"] and not any(map(_is_sign_in, found)):
             self._notes.delete_one({"_id": key}, session=session)  # the events are erased, or too old to be kept
-        may_assign = is_clear and len(found) <= MOST_OF_A_VISITOR
+        may_assign = not note["shared"] and len(found) <= MOST_OF_A_VISITOR
         changes: list[UpdateOne] = []
         changed: list[tuple[str, int]] = []
         for events in _visits(found):

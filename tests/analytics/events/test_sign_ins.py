@@ -293,6 +293,18 @@ def test_an_erased_user_loses_the_assigned_events_too_and_gets_no_more(shop: Sho
     assert shop.assign() == 0, "the visitor_id was another user's"
 
 
+def test_a_note_that_is_worked_off_during_an_erasure_hides_no_event_from_it(shop: Shop):
+    shop.send(20, "/a")
+    shop.send(10, "/login", "ann")
+    shop.assign()
+    shop.send(8, "/b")
+    shop.store()
+    shop.services.sign_ins.forget("shop", user_id="ann", visitor_id=None)
+    assert shop.assign() == 0
+    assert shop.users() == {"/a": "ann", "/b": None, "/login": "ann"}
+    assert shop.services.eraser.erase(Visitor("shop", user_id="ann")).events == 2
+
+
 def test_an_erasure_during_an_assignment_leaves_nothing(shop: Shop):
     """The user is erased after the assignment has read the events, and before it writes."""
     shop.send(20, "/a")
