@@ -6,5 +6,5 @@ from report_app.pages import dashboard
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def figures_in_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dashboard, "_IN_THE_PAGE", 30.0)
