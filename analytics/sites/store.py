@@ -36,6 +36,7 @@ MOST_SUGGESTED = 1000  # sites whose names are compared with an unknown name
 
 # MongoDB's names of the fields of Site.
 _NAMES = {field.name: field.name for field in fields(Site)} | {"site_id": "_id", "zone": "timezone"}
+_GIVING_NAMES = ("domains", "write_key", "script_path", "endpoint_path")  # see names.py
 # How to read the fields that MongoDB cannot hold as they are. A list of texts becomes a tuple without an entry here.
 _READ: Mapping[str, Callable[[Any], Any]] = {
     "zone": ZoneInfo,
@@ -230,22 +231,24 @@ class SiteStore:
         write key.
         """
         self._turns.update_one({"_id": "turn"}, {"$inc": {"turns": 1}}, upsert=True, session=session)
-        documents = {found["_id"]: found for found in self._sites.find({}, session=session)}
-        there = documents.pop(site_id, {})
+        there = self._sites.find_one({"_id": site_id}, session=session) or {}
         document = settings(there)
         document["write_key"] = document["write_key"] or there.get("write_key") or str(uuid4())
         site = from_document(document)
-        self._check_names(site, from_document(there) if there else None, map(from_document, documents.values()))
+        self._check_names(site, from_document(there) if there else None, session)
         self._sites.replace_one({"_id": site_id}, document, upsert=True, session=session)
         return site
 
-    def _check_names(self, site: Site, before: Site | None, others: Iterable[Site]) -> None:
+    def _check_names(self, site: Site, before: Site | None, session: ClientSession) -> None:
         """Check the new names. The site keeps its existing names, because a conflict from before this check would
         otherwise block all its settings. Raises Taken.
         """
         had = names_of(before) if before else {}
         new = {name: field for name, field in names_of(site).items() if name not in had}
-        if conflict := conflict_of(site, new, others):
+        if not new:
+            return
+        others = self._sites.find({"_id": {"$ne": site.site_id}}, _GIVING_NAMES, session=session)
+        if conflict := conflict_of(site, new, map(from_document, others)):
             raise Taken(conflict.field, f"{conflict.name} belongs to the site {conflict.other_site_id!r}.")
         own = {site.site_id, *had}
         for taken in self._with_events([name for name in spellings(new) if name not in own]):

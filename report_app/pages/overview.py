@@ -1,4 +1,4 @@
-"""The overview of all sites that the viewer may read, with a card for each.
+"""The overview of all sites that the viewer may read, with a card for each, on as many pages as they need.
 
 Raises the exceptions of report_app.trouble.TROUBLES.
 """
@@ -6,17 +6,20 @@ Raises the exceptions of report_app.trouble.TROUBLES.
 from dataclasses import dataclass
 from typing import cast
 
-from flask import Response, redirect, url_for
+from flask import Response, redirect, request, url_for
 
 from analytics.queries.periods import ONE_DAY
 from analytics.reports.results import Answer
+from analytics.sites.site import Site
 from report_app.page_access import viewer
 from report_app.pages import panels
 from report_app.pages.page_reports import PageServices, SiteQuestion, readable_sites
+from report_app.pages.page_state import page_number
 from report_app.pages.rendering import show
 from report_app.translation import speak_as_browser
 from report_app.trouble import TROUBLES, answer_trouble
 
+CARDS = 60  # of a page
 _DAYS = 14  # of a sparkline, with today
 _WIDTH, _HEIGHT = 280, 48  # of a sparkline
 
@@ -40,7 +43,26 @@ def overview_page(services: PageServices) -> Response:
         return answer_trouble(error)
     if not sites and viewer().is_owner:
         return cast(Response, redirect(url_for("console.new_site"), 303))
-    return show("overview.html", sites=sites, viewer=viewer())
+    search = request.args.get("search", "").strip()
+    found = [site for site in sites if _is_called(site, search.casefold())]
+    page = page_number(request.args.get("page", ""))
+    shown = found[(page - 1) * CARDS : page * CARDS]
+    first, has_more = (page - 1) * CARDS + 1, len(found) > page * CARDS
+    return show(
+        "overview.html",
+        sites=sites,
+        shown=shown,
+        search=search,
+        page=page,
+        first=first,
+        total=len(found),
+        has_more=has_more,
+        viewer=viewer(),
+    )
+
+
+def _is_called(site: Site, search: str) -> bool:
+    return any(search in name.casefold() for name in (site.site_id, *site.domains))
 
 
 def card_part(asked: SiteQuestion) -> Response:

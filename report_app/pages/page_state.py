@@ -232,7 +232,7 @@ def read_state(args: MultiDict[str, str], default_period: str) -> PageState:
         filters=tuple(filters),
         tabs=_tabs(args.get("tabs", "")),
         search=args.get("search", "").strip(),
-        page=_page(args.get("page", "")),
+        page=page_number(args.get("page", "")),
         imports=args.get("imports") != _NO,
         embed=args.get("embed", ""),
         others=tuple(dict.fromkeys(args.getlist(OTHER_SITES)[:MOST_SITES])),
@@ -326,7 +326,7 @@ def _quoted(text: str) -> str:
     return text.replace("%", "%25").replace(",", "%2C").replace(";", "%3B")
 
 
-def _page(text: str) -> int:
+def page_number(text: str) -> int:
     return min(int(text), _MOST_PAGE) if text.isascii() and text.isdigit() and 0 < len(text) < 8 and int(text) else 1
 
 

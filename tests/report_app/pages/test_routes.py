@@ -33,6 +33,7 @@ from config.settings import Settings
 from report_app import create_app
 from report_app.pages import assets
 from report_app.pages.exploration_rows import EXPLORATIONS
+from report_app.pages.overview import CARDS
 from report_app.pages.panels import PANELS
 from tests.support.accounts import Browser, make_member, make_owner
 from tests.support.services import tell
@@ -172,6 +173,24 @@ def test_the_overview_is_for_browsers_and_others_get_json(report: FlaskClient, s
     assert report.get("/", headers={"Accept": "application/json"}).json["name"] == "Footfall: reports"
     assert report.get("/").json["name"] == "Footfall: reports"
     assert {*page.vary} >= {"Accept", "Cookie"}
+
+
+def test_many_sites_have_several_pages_and_a_search(report: FlaskClient, services: Services):
+    for number in range(CARDS + 1):
+        services.sites.put(Site(f"site-{number:02}", domains=(f"{number}.example",)))
+
+    def cards(**asked: str | int) -> list[str]:
+        return re.findall('href="/site/([^"]+)"><h2>', report.get("/", query_string=asked, headers=HTML).text)
+
+    assert cards() == [f"site-{number:02}" for number in range(CARDS)]
+    assert cards(page=2) == ["site-60"]
+    assert cards(page=3) == []
+    assert cards(search="ITE-1") == [f"site-{number}" for number in range(10, 20)]
+    assert cards(search="7.Example") == ["site-07", "site-17", "site-27", "site-37", "site-47", "site-57"]
+    page = report.get("/", query_string={"search": "<site>&"}, headers=HTML).text
+    assert "Nothing contains “&lt;site&gt;&amp;”." in page
+    assert "61 to 61 of 61" in report.get("/?page=2", headers=HTML).text
+    assert 'href="?search=site&amp;page=2"' in report.get("/?search=site", headers=HTML).text
 
 
 def test_a_card_has_the_numbers_of_today(report: FlaskClient, database: Database):
