@@ -91,6 +91,12 @@ class SiteStore:
         """Return the site. A site without settings has the defaults. Raises Unavailable."""
         return self._recall("_id", site_id) or Site(site_id)
 
+    def read(self, site_id: str) -> Site | None:
+        """Return the site as it is stored now. A form that sends all settings back needs it: with those of some seconds
+        ago, it would undo what another process has changed since. Raises Unavailable.
+        """
+        return self._find("_id", site_id)
+
     def find(self, name: str) -> Site | None:
         """Return the site with this id, or else the site with this domain, with or without `www.`, or None. It does not
         search write keys. Raises Unavailable.

@@ -145,8 +145,7 @@ def add_sites(blueprint: PageBlueprint, store: SiteStore, segments: SegmentStore
 
 
 def _found(store: SiteStore, site_id: str) -> Site:
-    site = store.find(check_site_id(site_id))
-    return site if site and site.site_id == site_id else abort(404, NO_SETTINGS)
+    return store.read(check_site_id(site_id)) or abort(404, NO_SETTINGS)
 
 
 def _add(store: SiteStore, site_id: str) -> FieldErrors:

@@ -31,7 +31,7 @@ SAMPLES = {
     rules.is_key: "hidden-3-0123456789",
     rules.are_logins: "me:hidden-4,you:hidden-5",
     rules.is_web_url: "https://stats.example.com",
-    rules.is_archive: "s3://key:hidden-6@bucket/prefix?endpoint_override=s3.example",
+    rules.is_file_storage: "s3://key:hidden-6@bucket/prefix?endpoint_override=s3.example",
     rules.is_smtp_url: "smtp://ann:secret@mail.example.com:587",
     rules.is_sender: "Footfall <footfall@example.com>",
     rules.are_origins: "https://a.example,http://b.example:8080",

@@ -13,6 +13,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver import Keys
 from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from analytics.journal.journal import JOURNAL_KEY
@@ -183,8 +184,8 @@ def test_a_site_is_added_and_waits_for_its_first_event(page: Page, busy: System)
     page.open("/")
     page.click(".page-head a")
     page.one("[name=site_id]").send_keys(site, Keys.TAB, f"{site}.example", Keys.ENTER)
-    wait_for_page(lambda: page.driver.current_url.endswith(f"/site/{site}"), "the site")
-    assert f'data-site="{site}"' in page.one("pre").text
+    wait_for_page(lambda: f'data-site="{site}"' in page.one("pre").text, "the site's snippet")
+    assert page.driver.current_url.endswith(f"/site/{site}")
     page.click(".other-ways summary")
     assert f"pixel.gif?site_id={site}" in page.one(".other-ways").text
     send(busy, {"site_id": site, "event_type": "pageview", "url": "https://elsewhere.example/"})
@@ -197,6 +198,10 @@ def test_a_site_is_added_and_waits_for_its_first_event(page: Page, busy: System)
 def goals_of(system: System) -> list[dict[str, str]]:
     site = json.loads(system.run_footfall("sites", "show", "console-goals").stdout)
     return list(site["goals"])
+
+
+def focused(page: Page) -> WebElement:
+    return page.driver.switch_to.active_element
 
 
 def test_goals_are_written_in_rows_by_keyboard(page: Page, busy: System):
@@ -230,10 +235,10 @@ def test_goals_are_added_and_removed_without_scripts(page: Page, busy: System):
     try:
         page.driver.get(f"{page.base}/ops/site/console-goals")
         page.one("#goals > button").send_keys(Keys.ENTER)
-        wait_for(lambda: page.driver.find_elements(By.NAME, "goal_match"), "a row")
-        page.one("[name=goal_match]").send_keys("/docs/**")
+        wait_for_page(lambda: focused(page).get_attribute("name") == "goal_match", "a row")
+        focused(page).send_keys("/docs/**")
         page.one("#goals > button").send_keys(Keys.ENTER)
-        wait_for(lambda: len(page.driver.find_elements(By.NAME, "goal_match")) == 2, "another row")
+        wait_for_page(lambda: focused(page).get_attribute("value") == "", "another row")
         page.one("[aria-label='Remove goal 2']").send_keys(Keys.ENTER)
         wait_for(lambda: len(page.driver.find_elements(By.NAME, "goal_match")) == 1, "one row less")
         page.one(".fields > .main").send_keys(Keys.ENTER)

@@ -7,6 +7,7 @@ import pytest
 
 from analytics.segments.builder import apply_path_rules
 from analytics.sites.site import Goal, Site
+from analytics.sites.store import SiteStore
 from config.services import Services
 from tests.support.accounts import Browser, errors_in, path_of
 
@@ -48,6 +49,13 @@ def test_a_field_that_is_wrong_is_named_and_keeps_what_was_written(
     assert said in " ".join(errors_in(refused.text))
     assert all(f'value="{value}"' in refused.text for value in sent.values())
     assert [site.site_id for site in real.sites.all()] == ["taken"]
+
+
+def test_the_form_has_what_another_process_has_stored_a_moment_ago(owner: Browser, real: Services, database):
+    real.sites.put(Site("shop", domains=("old.example",)))
+    assert real.sites.get("shop").domains == ("old.example",)
+    SiteStore(database).put(Site("shop", domains=("new.example",)))
+    assert "new.example" in owner.get("/ops/site/shop").text
 
 
 def test_settings_are_shown_and_changed(owner: Browser, real: Services):
