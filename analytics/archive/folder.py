@@ -17,7 +17,8 @@ from shutil import copyfileobj
 from typing import Any
 from urllib.parse import quote, unquote
 
-from analytics.unavailable import Unavailable, raising_unavailable
+from analytics.file_storage import open_storage
+from analytics.unavailable import raising_unavailable
 
 _SITE, _DATE = "site_id=", "date="
 _FILE, _PARTIAL = "events.parquet", "events.partial"
@@ -41,7 +42,7 @@ class ArchivedDay:
 
 
 class ArchiveFolder:
-    """`url`: a folder, or s3://KEY:SECRET@bucket/prefix?endpoint_override=host:port, as pyarrow reads it."""
+    """`url`: see analytics/file_storage.py."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -99,17 +100,7 @@ class ArchiveFolder:
 
     @cached_property
     def _files(self) -> Any:
-        from pyarrow.fs import FileSystem, SubTreeFileSystem  # noqa: PLC0415
-
-        url = self._url
-        if not url.startswith("s3://"):
-            Path(url).mkdir(mode=0o700, parents=True, exist_ok=True)  # raw events are personal data
-            url = str(Path(url).absolute())
-        try:
-            files, path = FileSystem.from_uri(url)
-        except ValueError:  # its message may show the secret in the URL
-            raise Unavailable("archive", ValueError("ARCHIVE is not a URL that pyarrow.fs reads")) from None
-        return SubTreeFileSystem(path, files)
+        return open_storage(self._url, "archive", "ARCHIVE")
 
 
 def _folder_of(site_id: str) -> str:

@@ -7,26 +7,24 @@ Callers must handle Unavailable, raised if the storage does not answer or refuse
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from analytics.unavailable import Breaker, Unavailable
+from analytics.file_storage import is_s3, open_storage
+from analytics.unavailable import Breaker
 
 _BLOCK = 8 * 1024 * 1024  # bytes; pyarrow requests each block of an object by itself
 _PROBE = "doctor"
 # A read from S3 fails after 8.4 s instead of 102 s if the server accepts connections and does not answer (measured).
-_LIMITS = {"connect_timeout": 2.0, "request_timeout": 4.0}  # seconds
+_LIMITS: dict[str, Any] = {"connect_timeout": 2.0, "request_timeout": 4.0}  # seconds
 _TRIES = 2
 
 
 class SegmentStorage:
-    """`url`: a folder, or s3://KEY:SECRET@bucket/prefix?endpoint_override=host:port, as pyarrow reads it. Connects when
-    it is first used, which must be after the fork.
-    """
+    """`url`: see analytics/file_storage.py. Connects when it is first used, which must be after the fork."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._is_s3 = url.startswith("s3://")
+        self._is_s3 = is_s3(url)
         self._breaker = Breaker("segment storage", OSError)
 
     def write(self, version: str, source: BinaryIO) -> None:
@@ -74,25 +72,14 @@ class SegmentStorage:
 
     @cached_property
     def _files(self) -> Any:
-        # Most processes use no storage, and save its memory.
-        from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, SubTreeFileSystem  # noqa: PLC0415
+        return open_storage(self._url, "segment storage", "SEGMENT_STORAGE", _s3_options)
 
-        url = self._url
-        if not self._is_s3:
-            Path(url).mkdir(mode=0o700, parents=True, exist_ok=True)  # segments are personal data
-            url = str(Path(url).absolute())
-        try:
-            files, path = FileSystem.from_uri(url)
-        except ValueError:  # its message may show the secret in the URL
-            cause = ValueError("SEGMENT_STORAGE is not a URL that pyarrow.fs reads")
-            raise Unavailable("segment storage", cause) from None
-        if self._is_s3:
-            # A URL cannot hold limits, so they are added to the options with which pyarrow pickles a file system.
-            # A small file is written with one request instead of three.
-            rebuilt, (options,) = files.__reduce__()
-            limits = _LIMITS | {"retry_strategy": AwsStandardS3RetryStrategy(max_attempts=_TRIES)}
-            files = rebuilt(options | limits | {"allow_delayed_open": True})
-        return SubTreeFileSystem(path, files)
+
+def _s3_options() -> dict[str, Any]:
+    from pyarrow.fs import AwsStandardS3RetryStrategy  # noqa: PLC0415 see open_storage
+
+    # A small file is then written with one request instead of three.
+    return _LIMITS | {"retry_strategy": AwsStandardS3RetryStrategy(max_attempts=_TRIES), "allow_delayed_open": True}
 
 
 def _file(version: str) -> str:

@@ -207,6 +207,14 @@ def test_reports_and_rebuilt_segments_count_one_visitor_and_one_visit(shop: Shop
     assert figures() == [1, 1, 2]
 
 
+def exported(shop: Shop, settings: Settings) -> list[dict[str, Any]]:
+    """The events of the type `seen`."""
+    asked = {"site_id": "shop", "filters": '[["is", "event:name", ["seen"]]]'}
+    report = create_report_app(settings, shop.services).test_client()
+    answer = report.get("/export/events", query_string=asked, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
 def test_an_export_with_filters_has_the_events_that_are_assigned_while_it_runs(
     shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ):
@@ -223,10 +231,7 @@ def test_an_export_with_filters_has_the_events_that_are_assigned_while_it_runs(
         return as_of
 
     monkeypatch.setattr(Reports, "write_places", write_and_assign)
-    asked = {"site_id": "shop", "filters": '[["is", "event:name", ["seen"]]]'}
-    report = create_report_app(settings, shop.services).test_client()
-    answer = report.get("/export/events", query_string=asked, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
-    events = [json.loads(line) for line in answer.text.splitlines()]
+    events = exported(shop, settings)
     assert [(event["path"], event["user_id"]) for event in events] == [("/a", "ann"), ("/login", "ann"), ("/b", "ann")]
 
 
@@ -252,10 +257,7 @@ def test_an_export_with_filters_has_the_events_that_lose_their_user_while_it_run
         return as_of
 
     monkeypatch.setattr(Reports, "write_places", write_and_share)
-    asked = {"site_id": "shop", "filters": '[["is", "event:name", ["seen"]]]'}
-    report = create_report_app(settings, shop.services).test_client()
-    answer = report.get("/export/events", query_string=asked, headers={"Authorization": f"Bearer {ADMIN_KEY}"})
-    events = [json.loads(line) for line in answer.text.splitlines()]
+    events = exported(shop, settings)
     assert [(event["path"], event.get("user_id")) for event in events] == [
         ("/first", None), ("/a", None), ("/login", "ann"), ("/b", None),
     ]  # fmt: skip
