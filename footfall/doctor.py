@@ -75,7 +75,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         processes.settings_claim_idle,
         processes.settings_redis_timeout,
         processes.settings_geoip_db,
-        processes.settings_segment_storage,
+        processes.settings_segments,
         processes.settings_names,
     ],
 }

@@ -186,7 +186,7 @@ def settings_geoip_db(settings: Settings) -> Finding:
     return check_file(settings.geoip_db)
 
 
-def settings_segment_storage(settings: Settings) -> Finding:
+def settings_segments(settings: Settings) -> Finding:
     """Check that this host can write, read and remove a file, if segments are outside MongoDB."""
     if not settings.segment_storage:
         return ok("SEGMENT_STORAGE is not set. MongoDB holds the segments.")

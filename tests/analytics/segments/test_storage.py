@@ -20,7 +20,7 @@ from analytics.segments.storage import SegmentStorage
 from analytics.segments.store import SegmentStore, new_id
 from analytics.unavailable import Unavailable
 from config.settings import Settings
-from footfall.process_checks import settings_segment_storage
+from footfall.process_checks import settings_segments
 from report_app import create_app
 from tests.analytics.segments.test_segments import Rig
 from tests.support.s3 import s3_bucket
@@ -194,8 +194,8 @@ def test_a_restored_system_builds_again_what_was_outside(rig: Rig, database: Dat
 
 
 def test_the_doctor_says_whether_the_storage_can_be_written(settings: Settings, url: str):
-    assert settings_segment_storage(settings).state == "ok"
-    assert settings_segment_storage(replace(settings, segment_storage=url)).state == "ok"
-    found = settings_segment_storage(replace(settings, segment_storage=REFUSING))
+    assert settings_segments(settings).state == "ok"
+    assert settings_segments(replace(settings, segment_storage=url)).state == "ok"
+    found = settings_segments(replace(settings, segment_storage=REFUSING))
     assert (found.state, "SEGMENT_STORAGE" in found.remedy) == ("problem", True)
     assert "secret" not in found.what
