@@ -30,6 +30,7 @@ SELECT occurred, (chance & 4095) << 4 | (chance >> 12 & 15) AS tie, visitors.id 
 FROM (SELECT * EXCLUDE (origin), coalesce(origin, 1) AS origin, custom AND chance % 10 = 0 AS purchase
   FROM read_parquet($file) WHERE occurred >= $start AND occurred < $end)
 JOIN visitors USING (visitor) JOIN pages USING (page) JOIN kinds USING (kind) JOIN origins USING (origin)
+ORDER BY occurred
 """
 _AT_ONCE = 20_000  # rows
 
@@ -49,8 +50,8 @@ class GeneratedEvents(RawEvents):
     def _read(self, _: str, intervals: Sequence[Interval]) -> Iterator[pa.RecordBatch]:
         for interval in intervals:
             given = {"file": self._file, "start": interval.start, "end": interval.end}
-            found = self._connection.sql(_ROWS, params=given).to_arrow_reader(_AT_ONCE)
-            yield from (batch.cast(RAW) for batch in found)
+            with self._connection.sql(_ROWS, params=given).to_arrow_reader(_AT_ONCE) as found:
+                yield from (batch.cast(RAW) for batch in found)
 
 
 def register_texts(connection: duckdb.DuckDBPyConnection, seed: int) -> None:
