@@ -43,7 +43,7 @@ from report_app.pages.world import world_of
 from report_app.trouble import TROUBLES, Trouble, shorter_period, trouble_of, with_retry
 from report_app.url_parameters import PROP, short
 
-_IN_THE_PAGE = 0.8  # seconds that the page waits for its figures, before they are loaded as a part
+_IN_THE_PAGE = 0.35  # seconds that the page waits for its figures, before they are loaded as a part
 Table = tuple[Sequence[str], Iterable[Iterable[Cell]]]
 
 
