@@ -52,8 +52,10 @@ log = structlog.get_logger()
 LARGE_BODY = 2048  # bytes of a body whose events may take long
 MOST_QUEUED = 500  # requests that run in threads or wait for one
 MOST_HELD = 128_000_000  # bytes of bodies until they are answered, and of responses until they are sent
-LONGEST_TURN = 0.1  # seconds of a turn of the loop after which it refuses the events behind it
-LEAST_IN_A_TURN = 64  # requests that a turn handles, however long another thread holds the interpreter
+SLICE = 0.005  # seconds of requests that the loop handles in a row; then commits and responses have their turn
+LONGEST_BURST = 0.25  # seconds; events that arrive together are handled, events that go on like this are not
+LONGEST_WAIT = 0.05  # seconds that a request then waits for its slice; after that it is refused
+NEVER_REFUSED = 64  # requests that wait, however long another thread holds the interpreter: they take few ms
 RESPONSE_PIECE = 262_144  # bytes of a response that are made before the client reads any of it
 SWEEP = 0.25  # seconds
 GIVE_UP_EVERY = 0.02  # seconds; looking at 10,000 connections takes 3 ms
@@ -132,6 +134,7 @@ class ResponsePieces:
 
 
 _Held = tuple[Connection, dict[str, Any], AppResponse]
+_Delayed = tuple[float, Connection, dict[str, Any], bytes | bytearray]  # when it was received, and its body
 
 
 class Worker(BaseWorker):  # type: ignore[misc]
@@ -148,8 +151,9 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._reading: deque[Connection] = deque()  # those that wait for their turn to read a large packet
         self._waiting: dict[Future[None], list[_Held]] = {}
         self._held = 0
-        self._in_turn = 0  # requests
-        self._turn_began = 0.0
+        self._delayed: deque[_Delayed] = deque()
+        self._burst_ends = 0.0
+        self._slice_ends = 0.0  # 0 before the first request of a turn of the loop
         self._gave_up = 0.0
         self.is_stopping = False
         self._pool = FairPool(self._loop, self.cfg.threads, MOST_QUEUED, MOST_HELD)
@@ -303,41 +307,71 @@ class Worker(BaseWorker):  # type: ignore[misc]
             self._loop.call_soon(self._give_up_some)
 
     def take(self, connection: Connection, request: Request) -> None:
-        size = len(request.body)
+        body = request.body
         environ = request.environ(self._environ)
         environ["REMOTE_ADDR"] = connection.peer
         environ[COMMITS] = []
         is_encoded = "HTTP_CONTENT_ENCODING" in environ
-        if environ["PATH_INFO"] in self._on_loop and size <= LARGEST_ON_LOOP and not is_encoded:
-            if self._is_turn_over() and (size or environ["QUERY_STRING"]):  # /healthz has neither
-                self._refuse(connection)
-                return
-            try:
-                self._send(connection, environ, self._answer_on_loop(environ, request.body))
-                return
-            except WouldWait:
-                environ[COMMITS] = []
-        client = self._client(environ)
-        pool = self._large_bodies if size > LARGE_BODY or is_encoded else self._pool
+        if environ["PATH_INFO"] not in self._on_loop or len(body) > LARGEST_ON_LOOP or is_encoded:
+            self._take_in_thread(connection, environ, body)
+        elif self._is_slice_over() and (body or environ["QUERY_STRING"]):  # /healthz has neither
+            self._delay(connection, environ, body)
+        else:
+            self._take_on_loop(connection, environ, body)
+
+    def _take_on_loop(self, connection: Connection, environ: dict[str, Any], body: bytes | bytearray) -> None:
+        try:
+            self._send(connection, environ, self._answer_on_loop(environ, body))
+        except WouldWait:
+            environ[COMMITS] = []
+            self._take_in_thread(connection, environ, body)
+
+    def _take_in_thread(self, connection: Connection, environ: dict[str, Any], body: bytes | bytearray) -> None:
+        client, size = self._client(environ), len(body)
+        is_large = size > LARGE_BODY or "HTTP_CONTENT_ENCODING" in environ
+        pool = self._large_bodies if is_large else self._pool
         if self._held > MOST_HELD or not pool.accepts(client, size):
             self._refuse(connection)
             return
-        work = partial(self._ask_app, environ, request.body, copy_context())
+        work = partial(self._ask_app, environ, body, copy_context())
         pool.submit(client, size, work, lambda answer: self._send(connection, environ, answer))
 
-    def _is_turn_over(self) -> bool:
-        """Whether the requests that the loop has read together have taken too long. The others have waited meanwhile,
-        and so have the responses. Without a limit, twice the capacity made everybody wait for more than a second.
-        """
-        now = time.perf_counter()
-        if not self._in_turn:
-            self._turn_began = now
-            self._loop.call_soon(self._end_turn)
-        self._in_turn += 1
-        return self._in_turn > LEAST_IN_A_TURN and now > self._turn_began + LONGEST_TURN
+    # Overload: the loop reads all connections that have sent something before it does anything else. Requests that
+    # arrive faster than they are handled wait here, so that a response needs a few slices, not a few seconds.
 
-    def _end_turn(self) -> None:
-        self._in_turn = 0
+    def _is_slice_over(self) -> bool:
+        now = time.perf_counter()
+        if not self._slice_ends:
+            self._slice_ends = now + SLICE
+            self._loop.call_soon(self._end_slice)
+        return bool(self._delayed) or now > self._slice_ends
+
+    def _end_slice(self) -> None:
+        self._slice_ends = 0.0
+
+    def _delay(self, connection: Connection, environ: dict[str, Any], body: bytes | bytearray) -> None:
+        now = time.perf_counter()
+        if not self._delayed:
+            self._burst_ends = now + LONGEST_BURST
+            self._loop.call_soon(self._take_delayed)
+        self._delayed.append((now, connection, environ, body))
+
+    def _take_delayed(self) -> None:
+        """Handles the requests that wait, in their order, for a slice. After a burst, it refuses those that have waited
+        too long.
+        """
+        delayed, began = self._delayed, time.perf_counter()
+        while delayed and (now := time.perf_counter()) < began + SLICE:
+            received, connection, environ, body = delayed.popleft()
+            if connection.is_closing:
+                continue
+            has_waited = now > max(self._burst_ends, received + LONGEST_WAIT)
+            if has_waited and len(delayed) >= NEVER_REFUSED:
+                self._refuse(connection)
+            else:
+                self._take_on_loop(connection, environ, body)
+        if delayed:
+            self._loop.call_soon(self._take_delayed)
 
     def _refuse(self, connection: Connection) -> None:
         REQUESTS_SHED.inc()

@@ -17,6 +17,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -584,6 +585,7 @@ def render_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
     return f"HTTP/1.1 {status}\r\n{lines}".encode("latin-1", "replace")
 
 
+@lru_cache(64)
 def render_error(status: int, message: str) -> tuple[bytes, bytes]:
     """The head and the body of an error response that no app makes."""
     body = error_body(code_for(status), message).encode()
