@@ -76,6 +76,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         processes.settings_redis_timeout,
         processes.settings_geoip_db,
         processes.settings_segments,
+        processes.settings_data_dir,
         processes.settings_names,
     ],
 }

@@ -10,6 +10,7 @@ from http.client import HTTPConnection, HTTPException
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import celery
 from celery import Celery
@@ -22,6 +23,7 @@ from analytics.suggestion import closest
 from analytics.unavailable import Unavailable
 from analytics.wording import counted
 from config.celery import QUEUES, celery_settings
+from config.running_servers import find_servers
 from config.settings import Settings, name_warnings
 
 ANSWER_LIMIT = 2.0  # seconds. The number of workers is unknown, so the first question always takes the whole limit.
@@ -195,6 +197,21 @@ def settings_segments(settings: Settings) -> Finding:
     except Unavailable as error:
         return problem(f"{error}.", "Correct SEGMENT_STORAGE. Reports can read only the segments copied to this host.")
     return ok("SEGMENT_STORAGE can be written and read.")
+
+
+def settings_data_dir(settings: Settings) -> Finding:
+    """Check that no other system, with stores of its own, runs in the data folder."""
+    ours = {"redis": settings.redis_url, "mongodb": settings.mongodb_uri}
+    servers = find_servers(Path(settings.data_dir))
+    others = [
+        urlsplit(server.url).netloc
+        for name, url in ours.items()
+        if (server := servers.get(name)) and urlsplit(server.url).netloc not in url.replace("localhost", "127.0.0.1")
+    ]
+    if others:
+        what = f"Another system runs in DATA_DIR, {settings.data_dir}. It has its stores at {' and '.join(others)}."
+        return warning(what, "Set DATA_DIR to another folder for one of the two.")
+    return ok("No other system runs in DATA_DIR.")
 
 
 def settings_names(_settings: Settings) -> Finding:

@@ -98,7 +98,7 @@ def export_blueprint(
                 raise Refused("busy", _TOO_MANY)
             held.callback(slots.release)
             found = (
-                filtered_events(reports, events, query, budget)
+                filtered_events(reports, events, query, budget, clock)
                 if query.filters
                 else events.find(site.site_id, query.period.start, query.period.end)
             )

@@ -11,17 +11,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from shutil import copyfileobj
+from tempfile import TemporaryFile
 from typing import Any
 from urllib.parse import quote, unquote
 
-from analytics.file_storage import open_storage
+from analytics.file_storage import FileStorage
 from analytics.unavailable import raising_unavailable
 
 _SITE, _DATE = "site_id=", "date="
-_FILE, _PARTIAL = "events.parquet", "events.partial"
+_FILE = "events.parquet"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,32 +41,32 @@ class ArchivedDay:
 
 
 class ArchiveFolder:
-    """`url`: see analytics/file_storage.py."""
+    """`url`: see FileStorage."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._storage = FileStorage(url, "archive", "ARCHIVE")
 
     def holds(self, which: ArchivedDay) -> bool:
         """Raises Unavailable."""
-        with self._working() as files:
-            return bool(files.get_file_info(which.file).is_file)
+        with self._working() as storage:
+            return bool(storage.files.get_file_info(which.file).is_file)
 
     def write(self, which: ArchivedDay, pieces: Iterable[bytes]) -> None:
-        """Write the file, in place of an earlier one. Raises Unavailable."""
-        partial = f"{which.folder}/{_PARTIAL}"
-        with self._working() as files:
-            files.create_dir(which.folder)
-            with files.open_output_stream(partial) as stream:
-                for piece in pieces:
-                    stream.write(piece)
-            files.move(partial, which.file)
+        """Write the file, in place of an earlier one. Raises Unavailable, and what `pieces` raises."""
+        # All pieces are on this machine before the first is sent. An object of S3 that is begun cannot be given up.
+        with self._working() as storage, TemporaryFile(prefix="footfall-archive-") as whole:
+            whole.writelines(pieces)
+            whole.seek(0)
+            if not storage.is_s3:
+                storage.files.create_dir(which.folder)
+            storage.write(which.file, whole)
 
     def remove(self, which: ArchivedDay) -> bool:
         """Remove the file, and return whether it was there. Raises Unavailable."""
         was_there = self.holds(which)
         if was_there:
-            with self._working() as files:
-                files.delete_dir(which.folder)
+            with self._working() as storage:
+                storage.files.delete_dir(which.folder)
         return was_there
 
     def sites(self) -> list[str]:
@@ -82,25 +81,23 @@ class ArchiveFolder:
 
     def copy(self, which: ArchivedDay, to: Path) -> None:
         """Copy the file to a path on this machine. Raises Unavailable."""
-        with self._working() as files, files.open_input_stream(which.file) as source, to.open("wb") as target:
-            copyfileobj(source, target)
+        with self._working() as storage, to.open("wb") as target:
+            storage.read(which.file, target)
 
     def _inside(self, path: str, recursive: bool = False) -> list[Any]:
         from pyarrow.fs import FileSelector  # noqa: PLC0415 most processes use no archive, and save its memory
 
-        with self._working() as files:
-            found: list[Any] = files.get_file_info(FileSelector(path, recursive=recursive, allow_not_found=True))
+        with self._working() as storage:
+            found: list[Any] = storage.files.get_file_info(
+                FileSelector(path, recursive=recursive, allow_not_found=True)
+            )
         return found
 
     @contextmanager
-    def _working(self) -> Iterator[Any]:
-        """The files of the folder. An error of the block becomes Unavailable."""
+    def _working(self) -> Iterator[FileStorage]:
+        """The folder's files. An error of the block becomes Unavailable."""
         with raising_unavailable("archive", OSError):
-            yield self._files
-
-    @cached_property
-    def _files(self) -> Any:
-        return open_storage(self._url, "archive", "ARCHIVE")
+            yield self._storage
 
 
 def _folder_of(site_id: str) -> str:

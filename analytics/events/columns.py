@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from hashlib import blake2b
 from itertools import accumulate, chain
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 from bson import CodecOptions, DatetimeConversion, Decimal128
+from bson.datetime_ms import DatetimeMS
 from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
@@ -30,7 +32,7 @@ from analytics.events.event_index import BY_TIME, EventIndex
 from analytics.events.page_patterns import PathRules
 from analytics.events.raw_replies import NO_DOCUMENTS, RawDocuments, document_at, find_raw
 from analytics.events.stored_props import as_sent
-from analytics.interval import Interval, as_datetime
+from analytics.interval import Interval, as_datetime, as_ms
 from analytics.mongodb import ping
 from analytics.unavailable import raising_unavailable
 
@@ -64,12 +66,12 @@ EventPlace = tuple[int, int | None, int]
 
 @dataclass(frozen=True, slots=True)
 class EventsAt:
-    """The `_id`s of the events at some places, by time and then by arrival. `is_complete` is False if an event may be
-    missing because it lost its user after the places were found.
+    """The `_id`s of the events at some places, by time and then by arrival. `is_certain` is False if a place may have
+    been that of another event, because an event got or lost its user after the places were found.
     """
 
     ids: list[Any]
-    is_complete: bool
+    is_certain: bool
 
 
 AS_STORED = PathRules()
@@ -80,7 +82,7 @@ _MOST_MONEY = 10**15  # with three decimals, the largest amount that 18 digits h
 
 _OF_ARRIVAL = ("sequence", "entry_id")
 _OF_TIES = ("timestamp", "user_id", "visitor_id", *_OF_ARRIVAL)
-_OF_PLACES = (*_OF_TIES, "assigned")
+_OF_PLACES = (*_OF_TIES, "assigned", "reassigned_at")
 # The projection for MongoDB. It has only names, because MongoDB takes 4.5 µs of CPU for an event if it has to compute a
 # value, instead of 1.4.
 FIELDS = (*_OF_TIES, "event_type", "path", "hostname", "interactive", "engagement_time", "scroll_depth", "revenue",
@@ -159,9 +161,9 @@ class RawEvents(EventIndex):
             some = _Documents((reply,), self._options).decoded()
             yield _batch(some, [ties.get(place_of(document), LARGEST_TIE) for document in some])
 
-    def at(self, site_id: str, places: Collection[EventPlace]) -> EventsAt:
-        """Return the events at these places. An event that was assigned to a user since is found at the place that it
-        had before. Raises Unavailable.
+    def at(self, site_id: str, places: Collection[EventPlace], since: datetime) -> EventsAt:
+        """Return the events at these places, which were found later than `since`. An event that was assigned to a user
+        meanwhile is found at the place that it had before. Raises Unavailable.
         """
         wanted = set(places)
         when = {"$in": [as_datetime(occurred) for occurred in {occurred for occurred, _, _ in wanted}]}
@@ -175,7 +177,8 @@ class RawEvents(EventIndex):
         left = {time for time, _, _ in wanted.difference(at)}
         others = (x for place, x in zip(at, found, strict=True) if place[0] in left and place not in wanted)
         ids = [x["_id"] for x in sorted(chosen, key=lambda x: (x["timestamp"], place_of(x)))]
-        return EventsAt(ids, not any(x.get("visitor_id") and not x.get("user_id") for x in others))
+        may_be_lost = any(x.get("visitor_id") and not x.get("user_id") for x in others)
+        return EventsAt(ids, not may_be_lost and not _is_any_exchanged(found, as_ms(since)))
 
     def check(self) -> None:
         """Raises Unavailable if MongoDB does not answer within a second."""
@@ -284,6 +287,18 @@ def _batch(documents: Sequence[dict[str, Any]], ties: Sequence[int]) -> pa.Recor
 def _places(documents: Sequence[dict[str, Any]]) -> list[EventPlace]:
     times = (int(document["timestamp"]) for document in documents)
     return list(zip(times, map(_visitor, documents), _ties(documents), strict=True))
+
+
+def _is_any_exchanged(documents: Sequence[dict[str, Any]], since: int) -> bool:
+    """Whether an event got or lost its user since then (ms), in the millisecond of the sign-in. Which of the two has
+    which place depends on whether they have the same user.
+    """
+    known = [(int(x["timestamp"]), name, x) for x in documents if type(name := x.get("visitor_id")) is str]
+    sign_ins = {(time, name) for time, name, x in known if x.get("user_id") and not x.get("assigned")}
+    return any(
+        (time, name) in sign_ins and isinstance(at := x.get("reassigned_at"), DatetimeMS) and int(at) >= since
+        for time, name, x in known
+    )
 
 
 def _ties(documents: Sequence[dict[str, Any]]) -> list[int]:

@@ -6,8 +6,9 @@ settles the journal's entry. Every later event of this visitor_id makes the note
 
 A pending note is worked off in one transaction. It reads the visitor's events around the sign-ins, and writes the
 user_id into the anonymous events of the visits that have a sign-in, with the mark `assigned`. Marked events that belong
-to no such visit any more lose the user_id again. The result depends on the stored events only: late events, repeated
-runs and two workers at once give the same. The hours of changed events are dirty, so reports follow at once.
+to no such visit any more lose the user_id again. `reassigned_at` is when an event last got or lost its user. The result
+depends on the stored events only: late events, repeated runs and two workers at once give the same. The hours of
+changed events are dirty, so reports follow at once.
 
 An address that several people share has one visitor_id for them. So as soon as a visitor_id has had sign-ins of two
 users, none of its events is assigned. Imported events are left as they are, and so are
@@ -145,7 +146,7 @@ class SignIns:
         for events in _visits(found):
             user_id = _signed_in(events) if may_assign else None
             for each in events:
-                if change := _change(each, user_id):
+                if change := _change(each, user_id, now):
                     changes.append(UpdateOne({"_id": each["_id"]}, change))
                     changed.append((key["site_id"], as_ms(each["timestamp"])))
         if changes:
@@ -224,11 +225,11 @@ def _is_sign_in(event: dict[str, Any]) -> bool:
     return bool(event.get("user_id")) and not event.get("assigned")
 
 
-def _change(event: dict[str, Any], user_id: str | None) -> dict[str, Any] | None:
+def _change(event: dict[str, Any], user_id: str | None, now: datetime) -> dict[str, Any] | None:
     """What makes this event the user's, or anonymous again without a user_id. None if it is so already."""
     is_assigned = bool(event.get("assigned"))
     if is_assigned and user_id is None:
-        return {"$unset": {"user_id": "", "assigned": ""}}
+        return {"$unset": {"user_id": "", "assigned": ""}, "$set": {"reassigned_at": now}}
     if user_id is not None and event.get("user_id") != user_id and (is_assigned or not event.get("user_id")):
-        return {"$set": {"user_id": user_id, "assigned": True}}
+        return {"$set": {"user_id": user_id, "assigned": True, "reassigned_at": now}}
     return None

@@ -2,13 +2,14 @@
 
 Reports find the places of the events, by the same SQL as for any other query, and write them to this node's disk. The
 events are then read from MongoDB a few at a time. A client that reads slowly therefore holds no query slot, no cursor,
-and at most READ_AT_ONCE events in memory. If an event loses its user meanwhile, it has another place. The places from
-there on are then found again.
+and at most READ_AT_ONCE events in memory. If an event gets or loses its user meanwhile, it has another place. If that
+makes uncertain which event was meant, the places from there on are found again.
 
 Raises as Reports.answer does, at the first event or where places are found again, and Unavailable at any event.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pyarrow.parquet import ParquetFile
@@ -23,16 +24,20 @@ from analytics.segments.snapshot_reader import NotBuiltYet
 from analytics.unavailable import Unavailable
 
 PLACES_AT_ONCE = 500  # plus all others in the millisecond of the last one
+_VISIBLE_WITHIN = timedelta(minutes=1)  # a change of an event's user, also if the clocks of two hosts differ
 
 
-def filtered_events(reports: Reports, events: EventStore, query: Query, budget: Budget) -> Iterator[Event]:
+def filtered_events(
+    reports: Reports, events: EventStore, query: Query, budget: Budget, clock: Callable[[], datetime]
+) -> Iterator[Event]:
     raw, since = reports.reader.raw, None
     while True:
+        begun = clock()
         for places in _found(reports, query, budget, since):
             first, _, _ = places[0]
-            at = raw.at(query.site_id, places)
+            at = raw.at(query.site_id, places, begun - _VISIBLE_WITHIN)
             # Once for each batch: a segment may have an event that another program deleted.
-            if not at.is_complete and first != since:
+            if not at.is_certain and first != since:
                 since, budget = first, reports.budget(budget.key)
                 break
             yield from events.get(at.ids)

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
 from pathlib import Path
 
 import httpx
@@ -11,16 +12,22 @@ import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
 
+from analytics.journal.audit import Audited, audit
 from analytics.journal.journal import JOURNAL_KEY
+from analytics.pipeline import store_waiting
 from analytics.sites.registry import SiteRegistry
 from analytics.sites.site import Site
+from config.services import Services
 from config.settings import Settings
 from footfall import check
 from footfall.check import LARGEST_PAGE, check_command
 from footfall.content_policy import CONNECT, SCRIPT, blocking
 from footfall.embedded_servers import pick_port
+from ingest_app import create_app
+from ingest_app.tracker import STAND_IN
 from tests.support.receivers import raw_server
 from tests.support.running_system import running_alone, wait_for
+from tests.support.services import WakeUps
 from tests.system.test_deployment import PROCFILE
 
 Answer = tuple[int, dict[str, str], bytes]
@@ -99,14 +106,77 @@ def test_the_paths_of_a_site_are_sound(site, ingest: str, redis: Redis, run):
 
 
 @pytest.mark.parametrize(
+    ("tag", "endpoint"),
+    [
+        ("data-domain='shop.example' src='{ingest}/js/script.hash.js'", "/api/event"),
+        ("data-domain='shop.example' src='{url}/js/script.js' data-api='{ingest}/api/event'", "/api/event"),
+        ("data-website-id='b59e9c65-ae32-47f1-8400-119fcf4861c4' src='{ingest}/script.js'", "/api/send"),
+        ("data-website-id='shop' src='{url}/js/script.js' data-host-url='{ingest}/'", "/api/send"),
+        (
+            "data-domain='a' src='{url}/old.js'></script><script data-site='shop' src='{ingest}/js/footfall.js'",
+            "/events",
+        ),
+    ],
+)
+def test_the_tags_of_plausible_and_umami_are_sound(tag: str, endpoint: str, site, ingest: str, run):
+    url, answers = site
+    answers["/"] = 200, {}, f"<script defer {tag}></script>".format(ingest=ingest, url=url).encode()
+    answers["/js/script.js"] = 200, {"Content-Type": "text/javascript"}, STAND_IN.read_bytes()  # a proxy's
+    ran = run(f"{url}/")
+    assert ran.exit_code == 0, ran.output
+    assert f"{ingest}{endpoint} accepts the page's events" in ran.output
+
+
+@pytest.mark.parametrize(
+    ("tag", "said"),
+    [
+        ("data-domain='shop' src='{}/js/script.js'", "/api/event does not count the events of shop."),
+        ("data-website-id='blog' src='{}/script.js'", "/api/send does not accept the page's events"),
+    ],
+)
+def test_a_site_that_does_not_want_the_page_s_events_is_named(
+    site, ingest: str, redis: Redis, run, *, tag: str, said: str
+):
+    url, answers = site
+    shop = Site("shop", excluded_ips=(ip_network("127.0.0.1/32"),))
+    SiteRegistry(redis).publish(lambda: [shop, Site("blog", allowed_origins=("https://blog.example",))])
+    answers["/"] = 200, {}, f"<script {tag.format(ingest)}></script>".encode()
+    ran = run(f"{url}/")
+    assert (ran.exit_code, said in ran.output) == (1, True), ran.output
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/event", {"n": "pageview", "u": "https://shop.example/", "d": "shop"}),
+        ("/api/send", {"type": "event", "payload": {"website": "shop", "hostname": "shop.example", "url": "/"}}),
+    ],
+)
+def test_no_report_counts_an_event_of_a_check(
+    settings: Settings, services: Services, wake_ups: WakeUps, path: str, body: dict[str, object]
+):
+    client = create_app(settings, services, wake_ups).test_client()
+    assert client.post(path, json=body, headers={"User-Agent": check.USER_AGENT}).status_code in (200, 202)
+    assert services.journal.waiting() == 1
+    store_waiting(services.stores, "task")
+    assert services.database["events"].count_documents({}) == 0
+    (balance,) = audit(Audited(services.ledger, services.journal, services.events, services.dead_letters)).balances
+    assert balance.dropped_later == {"bot": 1}
+
+
+@pytest.mark.parametrize(
     ("tag", "policy", "said"),
     [
         ("<p>no script</p>", "", "The page has no tag of the tracker. Add it to the page: <script"),
         ("<script src='{ingest}/js/footfall.js'></script>", "", "has no data-site"),
         ("<script src='{ingest}/js/footfall.js' data-site='{long}'></script>", "", "does not accept the page's events"),
         ("<script src='{ingest}/gone.js' data-site='shop'></script>", "", "is no script: it answers with status 404"),
+        ("<script src='{url}/theirs.js' data-domain='shop'></script>", "", "is a script of another system"),
+        ("<script src='{url}/theirs.js' data-domain='shop'></script>", "", "/api/event does not accept the page's"),
+        ("<script src='{url}/theirs.js' data-website-id='shop'></script>", "", "/api/send gave no answer of Footfall"),
         ("<script src='{url}/js/footfall.js' data-site='shop'></script>", "", "/events gave no answer of Footfall"),
         ("<script src='http://[' data-site='shop'></script>", "", "an address that is no URL"),
+        ("<script src='http://['></script>", "", "The page has no tag of the tracker."),
         ("<script src='file:///etc/passwd' data-site='shop'></script>", "", "is no address that begins with https://"),
         (
             "<script src='{ingest}/js/footfall.js' data-site='\x1b[2J'></script>",
@@ -127,6 +197,7 @@ def test_what_is_wrong_with_a_page_is_named(tag: str, policy: str, said: str, si
     url, answers = site
     headers = {"Content-Security-Policy": policy} if policy else {}
     answers["/"] = 200, headers, tag.format(ingest=ingest, url=url, long="x" * 1000).encode()
+    answers["/theirs.js"] = 200, {"Content-Type": "text/javascript"}, b"window.plausible = 1"
     ran = CliRunner().invoke(check_command, [f"{url}/"])
     assert ran.exit_code == 1, ran.output
     assert said in ran.output

@@ -22,6 +22,7 @@ from analytics.diagnostics.finding import Finding, without_password
 from analytics.diagnostics.redis import read_redis
 from config.celery import celery_settings
 from config.clients import make_redis
+from config.running_servers import RunningServer, published
 from config.settings import Settings
 from footfall.__main__ import footfall
 from footfall.doctor import CHECKS, DOCTOR_LIMIT
@@ -32,6 +33,7 @@ from footfall.process_checks import (
     read_workers,
     settings_bind_host,
     settings_claim_idle,
+    settings_data_dir,
     settings_encryption,
     settings_redis_timeout,
 )
@@ -199,6 +201,19 @@ def test_a_dangerous_setting_is_named(check: Any, setting: str, right: Any, wron
     assert check(Settings(**{setting: right})).state == "ok"
     finding = check(Settings(**{setting: wrong}))
     assert (finding.state, setting.upper() in finding.remedy) == ("warning", True)
+
+
+def test_another_system_in_the_data_folder_is_named(tmp_path: Path):
+    urls = {"redis": "redis://127.0.0.1:6379/0", "mongodb": "mongodb://127.0.0.1:27018/footfall?replicaSet=footfall"}
+    settings = Settings(
+        data_dir=str(tmp_path), redis_url="redis://localhost:6379/0", mongodb_uri="mongodb://db:27018/x"
+    )
+    same = replace(settings, mongodb_uri=urls["mongodb"])
+    with published(tmp_path, [RunningServer(name, 1, url) for name, url in urls.items()]):
+        found = settings_data_dir(settings)
+        assert (found.state, "It has its stores at 127.0.0.1:27018." in found.what) == ("warning", True)
+        assert settings_data_dir(same).state == "ok"
+    assert settings_data_dir(settings).state == "ok"
 
 
 @pytest.mark.parametrize(

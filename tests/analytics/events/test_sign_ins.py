@@ -223,15 +223,16 @@ def test_an_export_with_filters_has_the_events_that_are_assigned_while_it_runs(
     shop.send(19, "/b", event_type="seen")
     shop.send(19, "/c")
     shop.store()
-    write = Reports.write_places
+    write, assigned = Reports.write_places, []
 
     def write_and_assign(*given: Any) -> datetime | None:
         as_of = write(*given)
-        assert shop.assign() == 3
+        assigned.append(shop.assign())
         return as_of
 
     monkeypatch.setattr(Reports, "write_places", write_and_assign)
     events = exported(shop, settings)
+    assert assigned == [3, 0]
     assert [(event["path"], event["user_id"]) for event in events] == [("/a", "ann"), ("/login", "ann"), ("/b", "ann")]
 
 
@@ -264,6 +265,34 @@ def test_an_export_with_filters_has_the_events_that_lose_their_user_while_it_run
     assert len(found) == 2, "all places were found again once"
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_an_export_with_filters_does_not_take_a_sign_in_for_another_event_of_its_millisecond(
+    shop: Shop, settings: Settings, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+):
+    """While it runs, the anonymous event becomes the user's, or a second user signs in and it is anonymous again."""
+    wanted, other = {"event_type": "seen"}, {}
+    shop.send(20, "/a", **(wanted if is_lost else other))
+    shop.send(20, "/login", "ann", **(other if is_lost else wanted))
+    shop.store()
+    if is_lost:
+        assert shop.assign() == 1
+    write, found = Reports.write_places, []
+
+    def write_and_change(*given: Any) -> datetime | None:
+        as_of = write(*given)
+        found.append(as_of)
+        if len(found) == 1:
+            if is_lost:
+                shop.send(17, "/ben", "ben")
+            assert shop.assign() == 1
+        return as_of
+
+    monkeypatch.setattr(Reports, "write_places", write_and_change)
+    (event,) = exported(shop, settings)
+    assert (event["path"], event.get("user_id")) == (("/a", None) if is_lost else ("/login", "ann"))
+    assert len(found) == 2
+
+
 def test_an_export_with_filters_ends_if_another_program_deletes_an_event_of_a_segment(shop: Shop):
     shop.send(20, "/a", event_type="seen")
     shop.send(20, "/other", browser=CHROME)
@@ -274,7 +303,7 @@ def test_an_export_with_filters_ends_if_another_program_deletes_an_event_of_a_se
     reports, events = shop.services.reports, shop.services.events
     period = of_days((NOW - timedelta(days=1)).date(), NOW.date(), ZoneInfo("UTC"))
     query = Query("shop", ("events",), period, filters=(Condition("is", "event:name", ("seen",)),))
-    found = filtered_events.filtered_events(reports, events, query, reports.budget())
+    found = filtered_events.filtered_events(reports, events, query, reports.budget(), lambda: NOW)
     assert [event.path for event in found] == ["/b"]
 
 

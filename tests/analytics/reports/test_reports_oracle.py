@@ -42,6 +42,7 @@ from analytics.reports.results import Answer, MoneyAmount
 from config.clients import make_database
 from tests.analytics.segments.test_segments import Rig
 from tests.support import oracle
+from tests.support.services import NOW
 from tests.support.streams import Stream, bare_queries, funnels, grains, pages, queries, streams, visit_queries
 
 EXAMPLES = int(os.environ.get("EXAMPLES", "25"))  # other ones in each run
@@ -174,7 +175,7 @@ def test_an_export_with_filters_has_the_events_that_the_oracle_counts(rig: Engin
     documents = list(stream.documents)
     rig.store_and_build(documents, data.draw)
     query = data.draw(bare_queries(stream))
-    found = filtered_events(rig.reports, EventStore(rig.database), query, rig.reports.budget())
+    found = filtered_events(rig.reports, EventStore(rig.database), query, rig.reports.budget(), lambda: NOW)
     assert [event.id for event in found] == [event["_id"] for event in oracle.Asked(documents, query).fitting]
 
 

@@ -1,7 +1,5 @@
 """Segments outside MongoDB, also if the storage does not answer, the setting changes, or a backup is restored."""
 
-import socket
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -163,17 +161,6 @@ def test_a_report_says_503_if_the_storage_does_not_answer(
     rig.connection.close()
     assert answer.status_code == 503
     assert "segment storage is not available" in answer.get_data(as_text=True)
-
-
-def test_a_report_does_not_wait_long_for_a_server_that_accepts_connections_and_does_not_answer():
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen(8)
-        address = f"127.0.0.1:{silent.getsockname()[1]}"
-        begun = time.monotonic()
-        with pytest.raises(Unavailable):
-            SegmentStorage(REFUSING.replace("127.0.0.1:1", address)).read(new_id().hex, BytesIO())
-        assert time.monotonic() - begun < 20, "8.4 s on an idle machine; 102 s without limits"
 
 
 def test_a_restored_system_builds_again_what_was_outside(rig: Rig, database: Database[dict[str, Any]]):
