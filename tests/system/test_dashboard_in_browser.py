@@ -116,6 +116,7 @@ class Page:
         for _ in range(2):
             self.show_as(width, 900, theme)
             self.show_as(width, self.run("return document.documentElement.scrollHeight"), theme)
+            wait_for_page(lambda: not self.run("return document.querySelector('.skeleton')"), "all panels", 60)
             self.settle()
         file.parent.mkdir(parents=True, exist_ok=True)
         self.driver.save_screenshot(str(file))
