@@ -16,6 +16,7 @@ from config.settings import Settings
 from footfall.command_group import open_services
 
 _PATIENCE = 10.0  # seconds for one answer of MongoDB
+_RATES = ("accepted", "stored", "left_out", "dead")
 
 
 @click.command("status")
@@ -36,12 +37,13 @@ def status_command(settings: Settings, as_json: bool) -> None:
 @click.option("--length", type=click.Choice(list(LENGTHS)), default="hour", show_default=True)
 @click.pass_obj
 def rates_command(settings: Settings, length: str) -> None:
-    """Show events a minute, waiting events and lag, over the last hour, day or week."""
+    """Show events a minute by what became of them, waiting events and lag, over the last hour, day or week."""
     with open_services(settings, "redis", "mongodb", patience=_PATIENCE) as services:
         parts = services.samples.recent(length)
-    click.echo(f"{'from (UTC)':16}  {'accepted':>10}  {'stored':>10}  {'waiting':>10}  {'lag in s':>10}")
+    columns = (*(name.replace("_", " ") for name in _RATES), "waiting", "lag in s")
+    click.echo(f"{'from (UTC)':16}  " + "  ".join(f"{column:>10}" for column in columns))
     for part in parts:
-        cells = (part.per_minute("accepted"), part.per_minute("stored"), part.waiting, part.lag)
+        cells = (*map(part.per_minute, _RATES), part.waiting, part.lag)
         click.echo(f"{part.start:%Y-%m-%d %H:%M}  " + "  ".join(map(_cell, cells)))
 
 

@@ -1,4 +1,5 @@
-"""The realtime report: the last minutes of a site, counted by MongoDB directly from raw events, and recent visitors.
+"""The realtime report: the last minutes of a site, counted by MongoDB directly from raw events. Also recent visitors,
+and the names of properties.
 
 The index (site_id, timestamp) limits the query to the documents of the last half hour. Callers must handle Unavailable,
 raised if MongoDB is not reachable or exceeds the time limit.
@@ -14,6 +15,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.events.event import PAGEVIEW_TYPES
+from analytics.events.stored_props import as_sent
 from analytics.json_schema import Count, Keywords
 from analytics.mongodb import ping
 from analytics.unavailable import raising_unavailable
@@ -22,7 +24,8 @@ _SHORT, LONG = timedelta(minutes=5), timedelta(minutes=30)
 _MOST_PAGES = 10
 _WHOSE = {"$ifNull": ["$user_id", "$visitor_id"]}
 _RECENT = timedelta(days=1)
-_MOST_READ, _MOST_RECENT = 5_000, 100  # events that are read to find recent visitors, and visitors
+_MOST_READ, _MOST_RECENT = 5_000, 100  # events that are read to find recent visitors or names, and visitors
+_MOST_NAMES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,29 @@ class RealtimeReader:
             found = list(self._events.aggregate(recent_visitors_pipeline(site_id, now)))
         texts = ((_text(row.get("page")), _text(row.get("country"))) for row in found)
         return [RecentVisitor(row["_id"], row["at"], row["n"], *each) for row, each in zip(found, texts, strict=True)]
+
+    def property_names(self, site_id: str) -> dict[str, int]:
+        """Return the names of the properties of the latest _MOST_READ events, the most frequent first, with the number
+        of events that have each. Raises Unavailable.
+        """
+        ping(self._events.database)
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
+            found = list(self._events.aggregate(property_names_pipeline(site_id, self._clock())))
+        return {name: row["n"] for row in found for name in as_sent({row["_id"]: None}) or ()}
+
+
+def property_names_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
+    return [
+        {"$match": {"site_id": site_id, "timestamp": {"$lte": now}}},
+        {"$sort": {"timestamp": -1}},
+        {"$limit": _MOST_READ},
+        {"$match": {"props": {"$type": "object"}}},
+        {"$project": {"prop": {"$objectToArray": "$props"}}},
+        {"$unwind": "$prop"},
+        {"$group": {"_id": "$prop.k", "n": {"$sum": 1}}},
+        {"$sort": {"n": -1, "_id": 1}},
+        {"$limit": _MOST_NAMES},
+    ]
 
 
 def recent_visitors_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:

@@ -156,7 +156,7 @@ def _count(letters: DeadLetterStore, which: LetterFilter) -> int:
 
 
 def _get(letters: DeadLetterStore, letter_id: UUID) -> DeadLetter:
-    return letters.get(letter_id) or abort(404, "This dead letter was replayed or purged.")
+    return letters.get(letter_id) or abort(404, gettext("This dead letter was replayed or purged."))
 
 
 def _after() -> UUID | None:

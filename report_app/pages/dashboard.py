@@ -133,9 +133,14 @@ def first_event_part(asked: SiteQuestion) -> Response:
 
 
 def suggestions_part(asked: SiteQuestion, args: Mapping[str, str]) -> Response:
-    """Values of a dimension, while a value is typed into the filter builder."""
-    name = args.get("dimension", "")
-    dimension = dimension_called(name + args.get("key", "") if name == "prop." else name)
+    """Values of a dimension, while a value is typed into the filter builder. While a property is typed, the names of
+    properties.
+    """
+    name, key = args.get("dimension", ""), args.get("key", "")
+    if name == PROP and "value" not in args:
+        names = [each for each in asked.property_names() if key.casefold() in each.casefold()]
+        return show("suggestions.html", values=[(each, each) for each in names[: panels.MOST_SUGGESTED_VALUES]])
+    dimension = dimension_called(name + key if name == PROP else name)
     if dimension is None:
         return show("suggestions.html", values=[])
     _, answer = asked.answer(panels.suggestions(asked.question, dimension, args.get("value", "")))
@@ -173,9 +178,11 @@ def panel_table(panel: Panel, asked: SiteQuestion) -> Table:
 
 
 def left_out_table(asked: SiteQuestion) -> Table:
-    return ["reason", "events"], (
-        [each.name, each.count] for each in left_out(asked.ledger_days().values(), by_crawler=True)
-    )
+    """The events by reason, or by UTC day if the panel shows days."""
+    days = asked.ledger_days()
+    if asked.state.tab_of("left_out") == "days":
+        return ["day", "events"], ([day.isoformat(), count_left_out(days[day])] for day in sorted(days))
+    return ["reason", "events"], ([each.name, each.count] for each in left_out(days.values(), by_crawler=True))
 
 
 def _cells(query: Query, value: str, metrics: Iterable[Any]) -> Iterator[Cell]:

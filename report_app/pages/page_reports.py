@@ -101,6 +101,13 @@ class SiteQuestion:
         """The visitors of the last 5 minutes. A visitor of two sites is two visitors, as in queries."""
         return sum(self.services.realtime.read(site_id).last_5_minutes.visitors for site_id in self.site_ids)
 
+    def property_names(self) -> list[str]:
+        """The names of the properties of the latest events, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for site_id in self.site_ids:
+            counts.update(self.services.realtime.property_names(site_id))
+        return [name for name, _ in counts.most_common()]
+
     def ledger_days(self) -> dict[date, Counter[str]]:
         """The sites' counts by UTC day of the period, at most of the last 400 days."""
         period = self.period()

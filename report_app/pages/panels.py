@@ -160,7 +160,7 @@ GOALS_PANEL = Panel(
                  beside=("total_revenue",),
                  hint=lazy("Goals of the site fill this list. They are a setting of the site.")),
         PanelTab("event", lazy("Events"), "event:name", more=_OF_EVENT, hint=lazy("Custom events fill this list."),
-                 filters=(["is_not", "event:name", ["pageview"]],)),
+                 filters=(["is_not", "event:name", ["pageview", "engagement"]],)),
     ),
     (
         PanelTab("outbound", lazy("Outbound links"), "event:props:url", more=_OF_EVENT, is_plain=True,

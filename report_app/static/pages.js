@@ -192,6 +192,13 @@ function drawCharts(again) {
 document.addEventListener('htmx:load', () => drawCharts(false))
 matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => drawCharts(true))
 
+// On a narrow screen, each cell of a stacked table begins with the name of its column.
+
+for (const table of document.querySelectorAll('.stacked')) {
+  const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent)
+  for (const row of table.tBodies[0].rows) for (const [i, cell] of [...row.cells].entries()) cell.dataset.column = names[i]
+}
+
 // Menus close when the focus or a click goes elsewhere.
 
 function closeMenus(except) {

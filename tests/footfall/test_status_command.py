@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -15,7 +15,8 @@ from redis import Redis
 from analytics.events.schema import load_event
 from analytics.journal.journal import Journal, Line
 from analytics.journal.ledger import Ledger
-from analytics.journal.samples import Samples
+from analytics.journal.samples import SAMPLES_KEY, Samples
+from analytics.journal.totals import Totals
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from footfall.status import rates_command, status_command
@@ -49,7 +50,18 @@ def test_the_rates_have_a_line_for_each_part(run: Run, journal: Journal, redis: 
     Samples(redis, journal, Ledger(redis, database), lambda: datetime.now(UTC)).take()
     lines = run(rates_command, "--length", "day").stdout.splitlines()
     assert len(lines) == 1 + 96
-    assert lines[-1].split()[2:5] == ["-", "-", "1.0"]
+    assert lines[-1].split()[2:7] == ["-", "-", "-", "-", "1.0"]
+
+
+def test_the_rates_have_the_events_that_do_not_count(run: Run, redis: Redis):
+    now = datetime.now(UTC)
+    for minutes, totals in ((2, Totals()), (1, Totals(accepted=9, stored=4, dead=2, left_out=3))):
+        taken = f"{int((now - timedelta(minutes=minutes)).timestamp() * 1000)}-0"
+        by_day = json.dumps({now.date().isoformat(): asdict(totals)})
+        redis.xadd(SAMPLES_KEY, {"waiting": 0, "lag": 0, "totals": by_day}, id=taken)
+    head, *rows = run(rates_command).stdout.splitlines()
+    assert head.split()[2:] == ["accepted", "stored", "left", "out", "dead", "waiting", "lag", "in", "s"]
+    assert [row.split()[2:6] for row in rows if row.split()[2] != "-"] == [["9.0", "4.0", "3.0", "2.0"]]
 
 
 @pytest.mark.parametrize("command", [status_command, rates_command])

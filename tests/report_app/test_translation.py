@@ -21,7 +21,7 @@ VALUE = "\N{OBJECT REPLACEMENT CHARACTER}"  # stands for what a template inserts
 TRANSLATE = ("_", "gettext", "ngettext")
 # What is the same in every language: our name, names of files, keys and settings, and examples.
 SAME = re.compile(
-    r"Footfall|CSV|UTC|[CX]|plan|shop\.example|/pricing"
+    r"Footfall|CSV|UTC|[CRX]|plan|shop\.example|/pricing"
     r"|python -m footfall sites set shop domains=shop\.example timezone=Europe/Berlin"
 )
 

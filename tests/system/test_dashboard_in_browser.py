@@ -82,6 +82,18 @@ class Page:
         self.one("body").send_keys(*keys)
         self.settle()
 
+    def tab_to(self, selector: str, *held: str) -> None:
+        """Walks with the Tab key from the focused element to another one. `held`: SHIFT walks back."""
+        for _ in range(200):
+            if self.run("return document.activeElement.matches(arguments[0])", selector):
+                return
+            self.driver.switch_to.active_element.send_keys(*held, Keys.TAB)
+        raise AssertionError(f"Tab does not lead to {selector}")
+
+    def press_focused(self, *keys: str) -> None:
+        self.driver.switch_to.active_element.send_keys(*keys)
+        self.settle()
+
     @property
     def query(self) -> str:
         return self.driver.current_url.partition("?")[2]
@@ -100,9 +112,12 @@ class Page:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
 
     def shoot(self, file: Path, width: int, theme: str) -> None:
-        """Writes a picture of the whole page."""
-        self.show_as(width, self.run("return document.documentElement.scrollHeight"), theme)
-        self.settle()
+        """Writes a picture of the whole page. Panels that load when they are seen change its height."""
+        for _ in range(2):
+            self.show_as(width, 900, theme)
+            self.show_as(width, self.run("return document.documentElement.scrollHeight"), theme)
+            wait_for_page(lambda: not self.run("return document.querySelector('.skeleton')"), "all panels", 60)
+            self.settle()
         file.parent.mkdir(parents=True, exist_ok=True)
         self.driver.save_screenshot(str(file))
 
@@ -263,12 +278,29 @@ def test_the_filter_builder_suggests_values_and_joins_conditions(page: Page, vis
     assert page.texts(".chip") == []
 
 
+@pytest.mark.parametrize(("menu", "options"), [("#builder", "#names"), ("#panel-goals details", "#goal-names")])
+def test_names_of_properties_are_suggested(page: Page, visited: System, menu: str, options: str):
+    site = f"props-{uuid4().hex[:8]}"
+    bought = {"site_id": site, "event_type": "buy", "ip": "192.0.2.1", "user_agent": FIREFOX, "props": {"plan": "pro"}}
+    send(visited, bought, bought | {"event_type": "pageview", "path": "/", "props": {"author": "Ann"}})
+    wait_for(lambda: ask(visited, site_id=site, metrics=["events"])[0]["metrics"] == [2], "both events")
+    page.open(f"/site/{site}?period=7d")
+    page.run("document.querySelector(arguments[0]).open = true", menu)
+    if menu == "#builder":
+        Select(page.one("[name=dimension]")).select_by_value("prop.")
+    page.one(f"{menu} [name=key]").send_keys("pl")
+    values = f"return [...document.querySelectorAll('{options} option')].map((each) => each.value)"
+    wait_for_page(lambda: page.run(values) == ["plan"], "the name")
+
+
 def test_keys_choose_period_and_comparison_and_read_the_chart(page: Page, visited: System):
     page.open(f"/site/{SITE}?period=30d")
     page.press("w")
     assert page.query == "period=7d"
+    assert all(page.texts(".fig .d")), "the changes since the period before"
     page.press("x")
     assert page.query == "period=7d&compare=none"
+    assert not any(page.texts(".fig .d"))
     page.press("?")
     assert page.one("#shortcuts").is_displayed()
     page.press(Keys.ESCAPE)
@@ -282,6 +314,8 @@ def test_keys_choose_period_and_comparison_and_read_the_chart(page: Page, visite
     page.open(f"/site/{SITE}?period=7d&f=is,country,DE")
     page.press(Keys.ESCAPE)
     assert page.query == "period=7d"
+    page.press("r")
+    assert page.one("h1").text == "Right now"
 
 
 def test_a_touch_reads_the_chart(page: Page, visited: System):
@@ -324,15 +358,18 @@ def test_the_calendar_chooses_two_dates_by_click_and_by_keyboard(page: Page, vis
 
 def test_the_main_flow_needs_no_mouse(page: Page, visited: System):
     page.open(f"/site/{SITE}?period=7d")
-    page.one("#places-row-1").send_keys(Keys.ENTER)
-    page.settle()
-    assert page.driver.switch_to.active_element.get_attribute("id") == "places-row-1"
-    page.one("#sources-source").send_keys(Keys.ENTER)
-    page.settle()
+    page.tab_to(".skip")
+    page.press_focused(Keys.ENTER)
+    page.tab_to("#places-row-1")
+    page.press_focused(Keys.ENTER)
+    assert page.run("return document.activeElement.id") == "places-row-1"
+    page.tab_to("#sources-source", Keys.SHIFT)
+    page.press_focused(Keys.ENTER)
     assert page.one("#sources-source").get_attribute("aria-current") == "true"
-    page.one("#period").send_keys(Keys.ENTER)
-    page.one("[data-key=t]").send_keys(Keys.ENTER)
-    page.settle()
+    page.tab_to("#period", Keys.SHIFT)
+    page.press_focused(Keys.ENTER)
+    page.tab_to("[data-key=t]")
+    page.press_focused(Keys.ENTER)
     assert page.query == "period=30d&f=is,country,US&tabs=sources.source"
 
 
@@ -519,6 +556,7 @@ VIEWS = {
     "first-event": "/site/nothing-yet",
     "empty": f"/site/{SITE}?period=day&f=is,page,/nowhere",
     "invalid": f"/site/{SITE}?period=7d&f=is,country,Germany",
+    "not-found": f"/list/nothing/{SITE}",
     "login": "/login",
     "now": f"/now/{SITE}?period=7d",
     "several": f"/site/{SITE}?period=7d&with=outlet",

@@ -99,7 +99,7 @@ def test_every_page_is_translated(owner: Browser, real: Services, tell: Tell, ma
         "/ops", "/ops/ledger", "/ops/ledger?site=shop", "/ops/dead-letters", "/ops/dead-letters/purge", "/ops/rates",
         "/ops/dead-letters/replay", "/ops/workers", "/ops/segments", "/ops/sites", "/ops/sites/new", "/ops/site/shop",
         "/ops/remove-site/shop", "/ops/keys", "/ops/users", f"/ops/users/{user.id}", "/ops/notifications",
-        f"/ops/notifications/{rule.id}/edit",
+        f"/ops/notifications/{rule.id}/edit", f"/ops/dead-letters/{user.id}",
         *(f"/ops/notifications/new?kind={kind}" for kind in ("spike", "goal", "weekly", "")),
         *(f"/list/{panel}/shop?period=day" for panel in PANELS),
         *(f"/parts/panel/{panel.name}/shop?period=day&tab={tab.name}"

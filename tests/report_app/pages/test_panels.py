@@ -118,7 +118,10 @@ def test_the_figures_have_the_numbers_of_the_api(report: FlaskClient, state: Pag
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-@pytest.mark.parametrize(("state", "grain"), [(PageState("7d"), "day"), (PageState("30d"), "week")])
+@pytest.mark.parametrize(
+    ("state", "grain"),
+    [(PageState("7d"), "day"), (PageState("30d"), "week"), (PageState("12mo"), "month"), (PageState("day"), "hour")],
+)
 def test_the_chart_has_the_numbers_of_the_api(report: FlaskClient, state: PageState, grain: str, figure: str):
     chosen = PageState(state.period, grain=grain, figure=figure)
     rows = ask(report, panels.over_time(chosen.question("shop", NOW), chosen, grain))["results"]
@@ -134,6 +137,12 @@ def test_the_chart_has_the_numbers_of_the_api(report: FlaskClient, state: PageSt
 def test_the_panel_of_goals_has_their_revenue(report: FlaskClient):
     page = report.get("/parts/panel/goals/shop?period=7d").text
     assert re.findall(r'title="([^"]*)">[^<]*<small> · ([^<]*)</small>', page) == [("Sign-up", "$49.90")]
+
+
+def test_the_panel_of_events_has_custom_events_only(report: FlaskClient):
+    names = [row[0] for row in rows_shown(report.get("/parts/panel/goals/shop?period=7d&tab=event").text)]
+    assert {"signup", "404", "File Download"} <= set(names)
+    assert not {"pageview", "engagement"} & set(names)
 
 
 def test_a_search_finds_by_the_name_that_is_shown(report: FlaskClient):
@@ -191,6 +200,20 @@ def test_suggestions_are_the_most_frequent_values_that_contain_the_text(report: 
     assert report.get(ask_for.format("prop.&key=plan", "")).text.count("<option") == 2
     assert "<option" not in report.get(ask_for.format("planet", "")).text
     assert "<option" not in report.get(ask_for.format("duration", "6")).text
+
+
+def test_the_names_of_properties_are_suggested(report: FlaskClient, database: Database):
+    tell(database, {"at": "22 10:00:00", "event_type": "buy", "props": {"$set": "x", "Plan B": "y"}})
+
+    def names(key: str) -> list[str]:
+        page = report.get("/parts/suggestions/shop", query_string={"period": "7d", "dimension": "prop.", "key": key})
+        return re.findall('value="(.*?)"', page.text)
+
+    assert names("") == ["url", "Plan B", "$set", "plan"]
+    assert names("PLAN") == ["Plan B", "plan"]
+    for field in ("#names", "#goal-names"):
+        page = report.get("/site/shop?period=7d").text + report.get("/parts/panel/goals/shop?period=7d").text
+        assert f'hx-target="{field}"' in page
 
 
 def test_the_last_bucket_is_open_and_future_hours_are_empty(report: FlaskClient):

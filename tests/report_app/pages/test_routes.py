@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import ClassVar
@@ -198,6 +198,9 @@ def test_a_card_has_the_numbers_of_today(report: FlaskClient, database: Database
     card = report.get("/parts/card/shop").text
     assert '<span class="v">2</span>' in card
     assert "2 pageviews today" in card
+    area, line, open_line = (each.split() for each in re.findall('points="([^"]*)"', card))
+    assert (len(area), len(line), open_line) == (15, 13, ["258.5,46.0", "280.0,4.0"])
+    assert {point.split(",")[1] for point in line} == {"46.0"}, "no visitor before today"
 
 
 def test_one_visitor_is_singular(report: FlaskClient, database: Database):
@@ -329,6 +332,17 @@ def test_ai_crawlers_are_listed_by_name(report: FlaskClient, services: Services)
     assert "GPTBot" not in report.get("/parts/left-out/shop?period=7d").text
     rows = report.get("/csv/left-out/shop?period=7d").text.splitlines()[1:]
     assert rows == ["Bots and crawlers,2", "AI crawlers: GPTBot,1"]
+
+
+def test_every_day_of_the_period_is_among_the_days_that_left_events_out(report: FlaskClient, services: Services):
+    first = services.now().date() - timedelta(days=20)
+    days = [first + timedelta(days=n) for n in range(21)]
+    services.journal.append([Line(Account("shop", day), "dropped-later:bot") for day in days])
+    part = report.get("/parts/left-out/shop?period=30d&tab=days").text
+    assert len(re.findall('class="row"', part)) == len(days)
+    assert '<ol class="scrolled" tabindex="0"' in part
+    rows = report.get("/csv/left-out/shop?period=30d&tabs=left_out.days").text.splitlines()
+    assert rows == ["day,events", *(f"{day},1" for day in days)]
 
 
 def test_sites_of_other_time_zones_are_not_shown_as_one(report: FlaskClient, services: Services, two_sites: None):
