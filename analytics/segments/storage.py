@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, BinaryIO
+from uuid import uuid4
 
 from analytics.file_storage import is_s3, open_storage
 from analytics.unavailable import Breaker
 
 _BLOCK = 8 * 1024 * 1024  # bytes; pyarrow requests each block of an object by itself
-_PROBE = "doctor"
 # A read from S3 fails after 8.4 s instead of 102 s if the server accepts connections and does not answer (measured).
 _LIMITS: dict[str, Any] = {"connect_timeout": 2.0, "request_timeout": 4.0}  # seconds
 _TRIES = 2
@@ -57,12 +57,13 @@ class SegmentStorage:
 
     def probe(self) -> None:
         """Write, read and remove a small file. Raises Unavailable if any of it fails."""
+        name = f"doctor-{uuid4().hex}"  # another host may do the same at this moment
         with self._working() as files:
-            with files.open_output_stream(_PROBE) as stream:
+            with files.open_output_stream(name) as stream:
                 stream.write(b"may be removed")
-            with files.open_input_stream(_PROBE) as stream:
+            with files.open_input_stream(name) as stream:
                 stream.read()
-            files.delete_file(_PROBE)
+            files.delete_file(name)
 
     @contextmanager
     def _working(self) -> Iterator[Any]:
