@@ -1,12 +1,12 @@
-"""What the stores note about themselves: the format of their data, a restore that is not complete, the last backup and
-the last run of the archive.
+"""What the stores note about themselves: the format of their data, a restore that is not complete, the last backup, the
+last run of the archive, and the further journals that may hold events.
 
 Both stores hold the format and the restore, because ingestion uses Redis only. A process reads them when it starts, and
 does not start if this version cannot use the stores. Callers must handle StoresNotReady, and Unavailable, raised if a
 store is not reachable.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from types import MappingProxyType
@@ -43,6 +43,11 @@ def state_of(database: Database[dict[str, Any]]) -> Mapping[str, Any]:
 def format_of(state: Mapping[str, Any]) -> int:
     """Return the format in what a store notes."""
     return int(state.get("format", _UNMARKED))
+
+
+def journals_left_out(state: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Return the further journals that may hold events, by what MongoDB notes, and are not among these names."""
+    return sorted({*state.get("journals", ())}.difference(names))
 
 
 def format_in(reply: bytes | None) -> int:
@@ -105,6 +110,19 @@ class StoreNotes:
         """Note when the archive was brought up to date, or, with a `failure`, why it was not. Raises Unavailable."""
         self._set_in_mongodb({"archive_failure": failure} | ({} if failure else {"archived_at": at}))
 
+    def note_journals(self, names: Iterable[str]) -> None:
+        """Note that these further journals take events, and so may hold some. Raises Unavailable."""
+        if found := [*names]:
+            self._update_in_mongodb({"$addToSet": {"journals": {"$each": found}}})
+
+    def forget_journal(self, name: str) -> None:
+        """Note that the journal holds no events and gets none. Raises Unavailable."""
+        self._update_in_mongodb({"$pull": {"journals": name}})
+
+    def journals_left_out(self) -> list[str]:
+        """Return the further journals that may hold events and are not among `others`. Raises Unavailable."""
+        return journals_left_out(self._read(), self._others)
+
     def restoring(self) -> str | None:
         """Return the id of the backup whose restore is not complete, or None. Raises Unavailable."""
         with raising_unavailable("redis", RedisError):
@@ -134,8 +152,11 @@ class StoreNotes:
             return state_of(self._database)
 
     def _set_in_mongodb(self, fields: Mapping[str, Any]) -> None:
+        self._update_in_mongodb({"$set": fields})
+
+    def _update_in_mongodb(self, change: Mapping[str, Any]) -> None:
         with writing(self._database):
-            self._meta.update_one(_STATE_ID, {"$set": fields}, upsert=True)
+            self._meta.update_one(_STATE_ID, change, upsert=True)
 
 
 def _check(store: str, found: Mapping[str, Any]) -> None:

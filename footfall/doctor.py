@@ -57,6 +57,7 @@ CHECKS: dict[str, list[Callable[[Any], Finding]]] = {
         upkeep.last_backup,
         upkeep.archive,
         upkeep.disk_space,
+        upkeep.left_out_journals,
         upkeep.silent_sites,
     ],
     "celery": [

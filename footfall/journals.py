@@ -77,6 +77,7 @@ def remove_journal(context: click.Context, name: str) -> None:
     source = services.further_redis[name]
     Ledger(source, services.database, settings.replicas).carry(date.max)
     move_last_received(source, services.redis)
+    services.store_notes.forget_journal(name)
     click.echo(f"The journal {name} is empty. Remove it from JOURNAL_URLS, and start all processes again.")
 
 

@@ -153,8 +153,10 @@ def settings_bind_host(settings: Settings) -> Finding:
 
 
 def settings_encryption(settings: Settings) -> Finding:
-    at_sentinels = f"redis://{settings.redis_sentinels}" if settings.sentinels else settings.redis_url
-    urls = {"Redis": at_sentinels, "MongoDB": settings.mongodb_uri}
+    urls = {"Redis": settings.redis_url} | {f"the journal {each.name}": each.url for each in settings.journals}
+    if settings.sentinels:  # which name the servers
+        urls = {"Redis": f"redis://{settings.redis_sentinels}"}
+    urls["MongoDB"] = settings.mongodb_uri
     clear = [f"{store} at {host}" for store, url in urls.items() for host in hosts_without_tls(url)]
     if clear:
         what = f"The connections to {', '.join(clear)} are not encrypted."

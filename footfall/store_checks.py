@@ -81,4 +81,5 @@ def read_mongodb_of(settings: Settings) -> MongoFacts:
     """The facts about MongoDB. Raises Unanswered."""
     database = make_database(settings)
     with database.client:
-        return replace(read_mongodb(database, time.time), archives=bool(settings.archive))
+        found = read_mongodb(database, time.time)
+    return replace(found, archives=bool(settings.archive), journals=[each.name for each in settings.journals])

@@ -9,7 +9,7 @@ from config.settings import Settings
 from ingest_app.api_description import INGEST_API
 from ingest_app.cdn_headers import CDNS
 from ingest_app.collector import make_collector
-from ingest_app.cors import ANY_ORIGIN, answer_preflights
+from ingest_app.cors import answer_preflights
 from ingest_app.drop_in import add_vendor_error_fields
 from ingest_app.events import events_blueprint
 from ingest_app.group_commit import GroupCommit
@@ -26,6 +26,7 @@ from web.app import new_app, trust_proxies
 from web.auth import Auth
 from web.commits import answer_failed_commits
 from web.docs import docs_blueprint
+from web.errors import ANY_ORIGIN
 from web.front_page import front_page_blueprint
 from web.lean_flask import NoSessions
 from web.metrics import metrics_blueprint

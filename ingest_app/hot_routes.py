@@ -13,7 +13,6 @@ from analytics.event_loop import LARGEST_ON_LOOP
 from analytics.events.segment_com import CALLS
 from ingest_app.cdn_headers import Names
 from ingest_app.collector import Collector
-from ingest_app.cors import ANY_ORIGIN
 from ingest_app.events import receive_event
 from ingest_app.hit import BODY_BYTES, PLACE_HEADERS, Environ
 from ingest_app.plausible import receive_plausible
@@ -23,6 +22,7 @@ from ingest_app.segment_com_schema import SHORT_CALLS
 from ingest_app.umami import receive_umami
 from web.app import SECURITY_HEADERS, STRICT_TRANSPORT, Headers
 from web.commits import ERROR_TO_RAISE
+from web.errors import ANY_ORIGIN
 from web.http_connection import render_head
 
 HotRoute = Callable[[Collector, Environ, bytes], Reply]

@@ -61,6 +61,14 @@ def check_stores(**_: object) -> None:
     exit_if_stores_are_not_ready(settings, "redis", "mongodb")
     with suppress(Unavailable), closing(Services(settings)) as own:
         own.store_notes.note_first_start(own.now(), EventIndex(own.database).total)
+        own.store_notes.note_journals(each.name for each in settings.journals if each.takes_events)
+
+
+@beat_init.connect  # a worker has not set up its logs when it sends worker_init
+def name_missing_journals(**_: object) -> None:
+    with suppress(Unavailable), closing(Services(settings)) as own:
+        for name in own.store_notes.journals_left_out():
+            log.warning("journal_not_set", journal=name)
 
 
 @worker_init.connect

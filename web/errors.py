@@ -21,6 +21,9 @@ log = structlog.get_logger()
 
 RETRY_AFTER = 1  # seconds. A store fails for seconds, or for so long that the load of frequent retries does not matter.
 
+# Lets pages of all origins read a response.
+ANY_ORIGIN = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Retry-After"))
+
 LONGEST_PATH_SHOWN = 100  # characters
 
 TOO_SLOW = "The request did not arrive in time. Send it again."

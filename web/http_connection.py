@@ -29,6 +29,7 @@ from httptools import (
 )
 
 from web.errors import (
+    ANY_ORIGIN,
     NOT_HTTP,
     RETRY_AFTER,
     TOO_SLOW,
@@ -587,11 +588,11 @@ def render_head(status: str, headers: Iterable[tuple[str, str]]) -> bytes:
 
 @lru_cache(64)
 def render_error(status: int, message: str) -> tuple[bytes, bytes]:
-    """The head and the body of an error response that no app makes."""
+    """The head and the body of an error response that no app makes. It is the same for all sites and visitors, so any
+    page may read it: its script learns when to try again.
+    """
     body = error_body(code_for(status), message).encode()
-    retry = f"Retry-After: {RETRY_AFTER}\r\n" if status == 503 else ""
-    head = (
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n{retry}"
-        f"X-Content-Type-Options: nosniff\r\nContent-Length: {len(body)}\r\n"
-    )
-    return head.encode(), body
+    retry = [("Retry-After", f"{RETRY_AFTER}")] if status == 503 else []
+    own = [("Content-Type", "application/json"), ("Content-Length", f"{len(body)}")]
+    headers = (*own, *retry, ("X-Content-Type-Options", "nosniff"), *ANY_ORIGIN)
+    return render_head(f"{status} {HTTPStatus(status).phrase}", headers), body

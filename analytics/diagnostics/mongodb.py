@@ -49,7 +49,7 @@ class MongoFacts:
     """What MongoDB reports, in its own words. `status` is from replSetGetStatus, `config` from replSetGetConfig, and
     `indexes` are those of events. `late` counts the hours of events that should have been in a segment for some time.
     `conflicts` are conflicts of sites' names. `upkeep`: see analytics/diagnostics/upkeep.py. A value is None if the
-    user may not read it. `archives`: whether ARCHIVE is set.
+    user may not read it. `archives`: whether ARCHIVE is set. `journals`: the names in JOURNAL_URLS.
     """
 
     hello: Mapping[str, Any]
@@ -62,6 +62,7 @@ class MongoFacts:
     conflicts: Sequence[Conflict] | None = ()
     upkeep: Upkeep | None = None
     archives: bool = False
+    journals: Sequence[str] = ()
 
 
 def read_mongodb(database: Database[dict[str, Any]], now: Callable[[], float]) -> MongoFacts:

@@ -1,5 +1,5 @@
 """Checks what needs attention over weeks: the format of the data, the last backup, the archive, the space on MongoDB's
-disk, and sites that stopped sending.
+disk, journals that are missing in the settings, and sites that stopped sending.
 
 Reading the facts needs a connection; judging them does not. A value that the user may not read is None.
 """
@@ -17,7 +17,7 @@ from analytics.events.event_index import EventIndex
 from analytics.interval import DAY, Interval, as_ms
 from analytics.journal.ledger import stored_by_day
 from analytics.sites.store import all_sites
-from analytics.store_notes import STORE_FORMAT, format_of, state_of
+from analytics.store_notes import STORE_FORMAT, format_of, journals_left_out, state_of
 from analytics.unavailable import Unavailable
 
 if TYPE_CHECKING:
@@ -123,6 +123,17 @@ def disk_space(mongodb: "MongoFacts") -> Finding:
     what = f"{shown}, for {days:,} days at {growth / 1e6:,.1f} MB a day."
     remedy = "Enlarge the disk, or set retention_days of sites."
     return ok(what) if days >= ENOUGH_DAYS else (warning if days >= FEW_DAYS else problem)(what, remedy)
+
+
+def left_out_journals(mongodb: "MongoFacts") -> Finding:
+    """Check that JOURNAL_URLS has each server that may hold events."""
+    if mongodb.upkeep is None:
+        return NOT_READ
+    if left_out := journals_left_out(mongodb.upkeep.state, mongodb.journals):
+        what = f"JOURNAL_URLS has no journal {', '.join(left_out)}. Events that wait there are not stored."
+        remedy = "Add it again, or remove it as docs/operating.md says: `python -m footfall journals remove <journal>`."
+        return problem(what, remedy)
+    return ok("JOURNAL_URLS has each server that may hold events.")
 
 
 def silent_sites(mongodb: "MongoFacts") -> Finding:

@@ -49,6 +49,21 @@ def test_new_stores_have_the_format_of_this_version_and_older_stores_keep_theirs
     assert state.format() == 1
 
 
+def test_a_further_journal_is_noted_until_it_is_forgotten(redis: Redis, database: Database[dict[str, Any]]):
+    def left_out(*names: str) -> list[str]:
+        return StoreNotes(redis, database, dict.fromkeys(names, redis)).journals_left_out()
+
+    state = StoreNotes(redis, database)
+    state.note_journals([])
+    assert database[META].find_one() is None
+    for _ in range(2):
+        state.note_journals(["c", "b"])
+    assert (left_out(), left_out("b"), left_out("b", "c", "d")) == (["b", "c"], ["c"], [])
+    for _ in range(2):
+        state.forget_journal("c")
+    assert (left_out(), left_out("b")) == (["b"], [])
+
+
 def test_a_restore_is_noted_in_redis_first_and_forgotten_there_last(
     state: StoreNotes, redis: Redis, database: Database[dict[str, Any]]
 ):

@@ -237,6 +237,15 @@ def test_a_connection_that_others_can_read_is_named(redis_url: str, mongodb_uri:
     assert "a%40b" not in finding.what
 
 
+def test_the_connection_to_a_further_journal_is_checked_too():
+    settings = Settings(redis_url="redis://127.0.0.1/0", journal_urls="b=redis://:secret@10.0.0.8/0")
+    assert "the journal b at 10.0.0.8 are not encrypted" in settings_encryption(settings).what
+    settings = replace(settings, journal_urls="b=rediss://:secret@10.0.0.8/0?ssl_cert_reqs=none")
+    assert "certificate of the journal b is not checked" in settings_encryption(settings).what
+    settings = replace(settings, journal_urls="b=rediss://:secret@10.0.0.8/0")
+    assert settings_encryption(settings).state == "ok"
+
+
 def test_sentinels_are_reached_without_tls():
     settings = Settings(redis_url="redis://127.0.0.1/0", redis_sentinels="10.0.0.8:26379,127.0.0.1:26379")
     assert "Redis at 10.0.0.8 are not encrypted" in settings_encryption(settings).what

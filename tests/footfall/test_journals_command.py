@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from pymongo.database import Database
 from redis import Redis
 
+from analytics.diagnostics.upkeep import left_out_journals
 from analytics.events.schema import load_event
 from analytics.journal.journal import Line
 from analytics.pipeline import store_waiting
@@ -20,6 +21,7 @@ from config.settings import Settings
 from footfall.doctor import doctor
 from footfall.embedded_servers import pick_port
 from footfall.journals import journals_group
+from footfall.store_checks import read_mongodb_of
 from tests.support.services import NOW, make_services
 
 SITES = [f"site-{n}" for n in range(10)]
@@ -107,3 +109,24 @@ def test_the_doctor_checks_the_redis_of_each_journal(run: Run, several: Settings
     assert "beat of b" not in states
     (away,) = [check for check in checks if check["check"] == "journal c"]
     assert away["remedy"] == "Start it, or correct JOURNAL_URLS."
+
+
+def test_a_journal_that_is_missing_and_was_not_removed_is_a_problem(
+    run: Run, services: Services, several: Settings, settings: Settings
+):
+    """Its events wait in a server that no worker asks."""
+
+    def check(given: Settings) -> tuple[str, str]:
+        found = left_out_journals(read_mongodb_of(given))
+        return found.state, found.what
+
+    services.store_notes.note_journals(["b"])  # as a worker does when it starts
+    assert check(settings) == ("problem", "JOURNAL_URLS has no journal b. Events that wait there are not stored.")
+    closed = f"-{several.journal_urls}"
+    assert (check(several)[0], check(replace(several, journal_urls=closed))[0]) == ("ok", "ok")
+    assert run("remove", "b", journal_urls=closed).exit_code == 1, "events wait"
+    assert check(settings)[0] == "problem"
+    while services.journal.waiting():
+        store_waiting(services.stores, "task")
+    assert run("remove", "b", journal_urls=closed).exit_code == 0
+    assert check(settings)[0] == "ok"

@@ -1,6 +1,8 @@
 """GET /stats against documents in a real MongoDB."""
 
 import time
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +15,7 @@ from pymongo.database import Database
 from analytics.events.schema import load_event
 from analytics.events.store import EventStore
 from analytics.journal.journal import Journal
+from analytics.sites.site import Site
 from config.settings import Settings
 from footfall.embedded_servers import pick_port
 from report_app import create_app
@@ -53,6 +56,20 @@ def test_views_count_pageviews_and_users_count_visitors_of_all_events(report: Fl
         "unique_users": 2,
         "top_paths": [{"path": "/a", "views": 2}, {"path": "/b", "views": 1}],
     }
+
+
+def test_reports_for_an_api_key_need_no_redis(settings: Settings, database: Database):
+    """Hosts that report share only MongoDB and the storage of segments."""
+    store(database, {"path": "/a", "user_id": "1"})
+    away = replace(settings, redis_url=f"redis://127.0.0.1:{pick_port(0)}/0")
+    query = {"site_id": "site", "metrics": ["pageviews"], "date_range": "all"}
+    with closing(make_services(away, database=database)) as services:
+        services.sites.put(Site("site"))
+        _, secret = services.api_keys.create("ci", ["stats:read"], ["site"], None)
+        client, headers = create_app(away, services).test_client(), {"Authorization": f"Bearer {secret}"}
+        assert client.get("/stats?site_id=site", headers=headers).json["total_views"] == 1
+        found = client.post("/api/v2/query", json=query, headers=headers).json
+    assert found["results"] == [{"dimensions": [], "metrics": [1]}]
 
 
 def test_the_answer_has_exactly_these_bytes(report: FlaskClient, database: Database):

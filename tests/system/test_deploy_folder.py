@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from analytics.journal.journal import JOURNAL_KEY
+from config.settings import Settings
 from tests.support import stock_clients
 from tests.support.programs import program
 from tests.support.running_system import ROOT
@@ -238,6 +240,9 @@ def test_secrets_are_references_and_never_values(objects: dict[tuple[str, str], 
         assert container["envFrom"] == [{"secretRef": {"name": "footfall"}}]
         assert {each["name"] for each in container["env"]} == {"APP_ENV", "BIND_HOST", "LOG_FORMAT"}
     assert "SECRET_KEY" in refusal(VALUES | {"settings": {"SECRET_KEY": "a-secret-for-tests-only"}})
+    schema = json.loads((DEPLOY / "helm/footfall/values.schema.json").read_text())
+    refused = schema["properties"]["settings"]["propertyNames"]["not"]["enum"]
+    assert sorted(refused) == sorted(each.name.upper() for each in fields(Settings) if each.metadata["secret"])
 
 
 def test_workers_are_scaled_by_waiting_events_and_ingestion_by_cpu(objects: dict[tuple[str, str], dict[str, Any]]):
@@ -257,6 +262,16 @@ def test_workers_are_scaled_by_waiting_events_and_ingestion_by_cpu(objects: dict
     assert "replicas" not in objects["Deployment", "ingest"]["spec"]
     assert objects["HorizontalPodAutoscaler", "ingest"]["spec"]["metrics"][0]["resource"]["name"] == "cpu"
     assert "keda.address" in refusal({})
+
+
+def test_each_journal_scales_the_workers():
+    keda = VALUES["keda"] | {"furtherAddresses": ["redis-b.internal:6379"]}
+    (scaled,) = [each for each in rendered(VALUES | {"keda": keda}) if each["kind"] == "ScaledObject"]
+    first, second = scaled["spec"]["triggers"]
+    assert (first["metadata"].pop("address"), second["metadata"].pop("address")) == (
+        "redis.internal:6379", "redis-b.internal:6379",
+    )  # fmt: skip
+    assert first == second
 
 
 def test_pods_are_not_taken_away_all_at_once(objects: dict[tuple[str, str], dict[str, Any]]):

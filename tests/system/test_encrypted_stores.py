@@ -34,6 +34,7 @@ from tests.support.running_system import System, running, system_running, wait_f
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0"
 SECRETS = {"SECRET_KEY": "a-secret-for-tests-only", "ADMIN_KEY": "an-admin-key-for-tests"}
 LOGIN = ("me", "g3heim")
+SITES = ("news", "shop")  # the first journal takes the events of one, and the further journal those of the other
 # What redis-py tells every server about itself. Older servers do not know it, and it needs no right to work.
 UNIMPORTANT = {"client|setinfo"}
 
@@ -41,49 +42,57 @@ UNIMPORTANT = {"client|setinfo"}
 @dataclass(frozen=True)
 class Encrypted:
     redis: Server
+    journal: Server  # a further Redis, for waiting events
     mongodb: Server
     authority: Authority
 
     def refused_by_redis(self) -> set[str]:
-        with operator_of(self.redis.port, self.authority) as redis:
-            return {each["object"] for each in redis.acl_log()} - UNIMPORTANT
+        found = set()
+        for server in (self.redis, self.journal):
+            with operator_of(server.port, self.authority) as redis:
+                found |= {each["object"] for each in redis.acl_log()}
+        return found - UNIMPORTANT
 
 
 @pytest.fixture(scope="module")
 def stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Encrypted]:
     authority = Authority(tmp_path_factory.mktemp("certificates"))
     certificate = authority.sign("server", addresses=())
-    redis = encrypted_redis(tmp_path_factory.mktemp("redis"), authority, certificate)
+    redis, journal = (encrypted_redis(tmp_path_factory.mktemp("redis"), authority, certificate) for _ in range(2))
     mongodb = encrypted_mongod(tmp_path_factory.mktemp("mongodb"), authority, certificate)
-    with running(redis), running(mongodb):
-        yield Encrypted(redis, mongodb, authority)
+    with running(redis), running(journal), running(mongodb):
+        yield Encrypted(redis, journal, mongodb, authority)
 
 
 @pytest.fixture(scope="module")
 def encrypted_system(stores: Encrypted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     settings = {"REDIS_URL": stores.redis.url, "MONGODB_URI": stores.mongodb.url, "FLOWER_BASIC_AUTH": ":".join(LOGIN)}
+    settings["JOURNAL_URLS"] = f"b={stores.journal.url}"
     with system_running(tmp_path_factory.mktemp("system"), APP_ENV="production", **SECRETS, **settings) as system:
         yield system
 
 
 def test_an_event_reaches_a_report_with_the_rights_of_the_page(encrypted_system: System, stores: Encrypted):
     system = encrypted_system
-    assert system.run_footfall("sites", "set", "shop", "timezone=Europe/Berlin").returncode == 0
-    made = system.run_footfall("keys", "create", "mine", "--scope", "stats:read", "--site", "shop")
+    for site in SITES:
+        assert system.run_footfall("sites", "set", site, "timezone=Europe/Berlin").returncode == 0
+    assert [system.run_footfall("journals", "of", site).stdout.strip() for site in SITES] == ["main", "b"]
+    made = system.run_footfall("keys", "create", "mine", "--scope", "stats:read", "--site", "shop", "--site", "news")
     key = {"Authorization": f"Bearer {made.stdout.strip()}"}
-    event = {"site_id": "shop", "event_type": "pageview", "path": "/", "user_id": "ann"}
 
-    def send() -> int:
+    def send(site: str) -> int:
+        event = {"site_id": site, "event_type": "pageview", "path": "/", "user_id": "ann"}
         return httpx.post(f"{system.ingest}/event", json=event, headers={"User-Agent": BROWSER}, timeout=10).status_code
 
-    def views() -> int:
-        answer = httpx.get(f"{system.report}/stats", params={"site_id": "shop"}, headers=key, timeout=10)
+    def views(site: str) -> int:
+        answer = httpx.get(f"{system.report}/stats", params={"site_id": site}, headers=key, timeout=10)
         return int(answer.json().get("total_views", 0))
 
-    wait_for(lambda: send() == 200, "the site to be published")
-    wait_for(lambda: views() > 0, "the event in a report")
+    for site in SITES:
+        wait_for(lambda site=site: send(site) == 200, "the site to be published")
+        wait_for(lambda site=site: views(site) > 0, "the event in a report")
     for command in ("status", "audit", "workers", "dead-letters count", "visitors erase --site shop --user ann --yes",
-                    "users invite-owner", "segments list", "notifications list"):  # fmt: skip
+                    "users invite-owner", "segments list", "notifications list", "journals list"):  # fmt: skip
         ran = system.run_footfall(*command.split())
         assert ran.returncode == 0, (command, ran.stdout, ran.stderr)
     assert "worker@" in system.run_celery("inspect", "ping").stdout

@@ -81,6 +81,28 @@ def test_a_link_can_be_cut_impaired_and_mended(network: Network):
     assert round_trip(network) is not None
 
 
+def test_late_packets_overtake_each_other(network: Network):
+    host, count = network.hosts["two"], 40
+    receive = (
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 81)); s.settimeout(20);"
+        f"print('ready', flush=True); print(*(s.recv(9)[0] for _ in range({count})))"
+    )
+    send = (
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM);"
+        f"[s.sendto(bytes([n]), ('{host.address}', 81)) for n in range({count})]; print('sent')"
+    )
+    host.impair(delay=0, jitter=0.1, loss=0)
+    words = [*host.place.words, sys.executable, "-c", receive]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert on(network, "one", sys.executable, "-c", send) == "sent\n"
+        numbers = [int(n) for n in process.stdout.read().split()]
+    host.mend()
+    assert sorted(numbers) == [*range(count)]
+    assert numbers != sorted(numbers)
+
+
 def test_no_host_reaches_an_address_outside_of_the_test_bed(network: Network):
     assert on(network, "one", "ip", "-o", "route").split()[:1] == ["10.77.0.0/24"]
     assert on(network, "one", "ip", "route", "get", "192.0.2.1") == ""

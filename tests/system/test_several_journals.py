@@ -21,6 +21,7 @@ from redis import Redis
 from analytics.events.event import id_from_client
 from analytics.journal.audit import Audited, audit
 from analytics.journal.journal import Journal
+from analytics.store_notes import state_of
 from bench.load import Load, post_request, run_load
 from config.services import Services
 from config.settings import Settings
@@ -143,6 +144,7 @@ def test_sites_move_to_another_server_and_back_under_load_while_a_worker_is_kill
     stored = services.database["events"].distinct("_id")
     sent = {id_from_client(body(n)["site_id"], f"{n}") for n in seen.answered}
     assert set(stored) == sent
+    assert state_of(services.database)["journals"] == ["b"], "a worker has noted it"
     found = audit(Audited(services.ledger, services.journal, services.events, services.dead_letters))
     assert found.faults == []
     assert found.at_rest
@@ -189,6 +191,14 @@ def test_while_one_server_does_not_answer_only_its_sites_are_refused(
         wait_for(lambda: services.journal.waiting() == 0, "empty journals again")
         found = audit(Audited(services.ledger, services.journal, services.events, services.dead_letters))
     assert found.faults == []
+
+
+def test_beat_names_a_server_that_is_missing_in_the_setting(settings: Settings, services: Services, tmp_path: Path):
+    services.store_notes.note_journals(["b"])
+    log = tmp_path / "beat.log"
+    with running_alone(PROCFILE["beat"], log, **environment(settings, tmp_path), LOG_FORMAT="json"):
+        (line,) = wait_for(lambda: [x for x in log.read_text().splitlines() if "journal_not_set" in x], "the warning")
+    assert json.loads(line)["journal"] == "b"
 
 
 def test_two_names_of_one_server_stop_the_start(several: Settings, services: Services, tmp_path: Path):

@@ -4,6 +4,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from bench import plans
 from bench.plans import Costs, plan
 from bench.simulate import Hosts, Measurements, Rate, Times, main, simulate
 from tests.support.running_system import ROOT
@@ -103,6 +104,17 @@ def test_prices_change_only_the_cost_of_a_plan(monkeypatch):
         monkeypatch.setenv(name, "0")
     assert plan(1_000).price == 0 < cost
     assert [name for name, text in plan(1_000).rows().items() if text != before[name]] == [[*before][-1]]
+
+
+def test_the_plans_and_costs_in_the_docs_are_those_of_the_program(capsys, monkeypatch):
+    for name in ("RATES", "CORE", "MEMORY", "DISK"):
+        monkeypatch.delenv(name, raising=False)
+    plans.main()
+    page = (ROOT / "docs/scaling.md").read_text()
+    assert capsys.readouterr().out.strip() in page
+    (costs,) = re.findall(r"^## What an event costs\n(.*?)^## ", page, re.M | re.S)
+    said = [float(each) for each in re.findall(r"^\| .+? \| ([\d.]+) \| ", costs, re.M)]
+    assert said == pytest.approx([1e6 * each for each in vars(Costs()).values()])
 
 
 def test_make_has_the_command():

@@ -434,8 +434,14 @@ def test_a_connection_ends_at_any_stage_without_an_error(loop: asyncio.AbstractE
 
 def test_an_error_that_a_client_may_repeat_says_when():
     head, _ = render_error(503, BUSY)
-    assert b"Retry-After: 1\r\n" in head
-    assert b"Retry-After" not in render_error(400, NOT_HTTP)[0]
+    assert b"\r\nRetry-After: 1\r\n" in head
+    assert b"\r\nRetry-After" not in render_error(400, NOT_HTTP)[0]
+
+
+def test_a_page_of_any_origin_can_read_an_error_that_no_app_makes():
+    head, _ = render_error(503, BUSY)
+    assert b"\r\nAccess-Control-Allow-Origin: *\r\n" in head
+    assert b"\r\nAccess-Control-Expose-Headers: Retry-After\r\n" in head
 
 
 def test_long_names_of_headers_that_clients_make_up_are_not_kept():

@@ -1,6 +1,7 @@
 """Segments outside MongoDB, also if the storage does not answer, the setting changes, or a backup is restored."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -67,6 +68,12 @@ def test_hosts_share_only_mongodb_and_the_storage(rig: Rig, tmp_path: Path, url:
     copy = other_host(rig, tmp_path, SegmentStorage(url)).fetch(segment)
     assert copy.read_bytes() == rig.segments.fetch(segment).read_bytes()
     assert rig.events.database["segments.chunks"].count_documents({}) == 0
+
+
+def test_hosts_may_check_the_storage_at_the_same_moment(url: str):
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(SegmentStorage(url).probe) for _ in range(64)]:
+            each.result()
 
 
 def test_a_removed_file_is_gone_from_the_storage(rig: Rig, tmp_path: Path):
