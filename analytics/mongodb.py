@@ -28,6 +28,13 @@ def ping(database: Database[dict[str, Any]]) -> None:
 
 
 @contextmanager
+def looking() -> Iterator[None]:
+    """Run a block of reads within LOOK_LIMIT. Raises Unavailable."""
+    with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        yield
+
+
+@contextmanager
 def reading(database: Database[dict[str, Any]]) -> Iterator[None]:
     """Run a block that reads. Raises Unavailable, also if no primary answers within a second."""
     ping(database)

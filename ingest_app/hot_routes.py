@@ -64,7 +64,7 @@ class HotRoutes:
 @lru_cache(256)  # nearly all responses have the same
 def _head(status: str, content_type: str, length: int, own: Headers, is_https: bool) -> bytes:
     always = (*ANY_ORIGIN, *SECURITY_HEADERS.items(), *([STRICT_TRANSPORT] if is_https else []))
-    return render_head(status, (("Content-Type", content_type), ("Content-Length", str(length)), *own, *always))
+    return render_head(status, (*own, ("Content-Type", content_type), ("Content-Length", str(length)), *always))
 
 
 def _is_plain(environ: Environ, body: bytes | bytearray) -> bool:

@@ -16,6 +16,7 @@ from pymongo.database import Database
 from redis import Redis
 from werkzeug.routing import Rule
 
+from analytics import mongodb
 from analytics.access.store import ApiKeyStore
 from analytics.journal.journal import Journal
 from analytics.pipeline import Stores
@@ -62,6 +63,24 @@ def url_builders() -> None:
         return compiled[key]
 
     Rule._compile_builder = compile_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def long_limits() -> dict[str, float]:
+    """Gives MongoDB time to answer the tests' own process: a busy machine may stand still for seconds. Returns the
+    limits of production.
+    """
+    usual = {name: getattr(mongodb, name) for name in ("PING_LIMIT", "LOOK_LIMIT")}
+    for name in usual:
+        setattr(mongodb, name, 20.0)
+    return usual
+
+
+@pytest.fixture
+def usual_limits(long_limits: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits of production, for a test whose MongoDB does not answer."""
+    for name, seconds in long_limits.items():
+        monkeypatch.setattr(mongodb, name, seconds)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -13,7 +13,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.interval import HOUR, Interval, as_datetime, as_ms
-from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT
+from analytics.mongodb import WRITE_LIMIT, looking
 from analytics.unavailable import raising_unavailable
 
 
@@ -44,7 +44,7 @@ class RewriteNotes:
 
     def is_any_left(self) -> bool:
         """Whether there is a note, answered quickly. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with looking():
             return self._notes.find_one({}, {"_id": 1}) is not None
 
     def is_done(self, site_id: str) -> bool:

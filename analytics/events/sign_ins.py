@@ -32,7 +32,7 @@ from analytics.digest import digest_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import Event
 from analytics.interval import VISIT_GAP, as_ms
-from analytics.mongodb import LOOK_LIMIT, WRITE_LIMIT, writing
+from analytics.mongodb import WRITE_LIMIT, looking, writing
 from analytics.unavailable import Unavailable, raising_unavailable
 
 log = structlog.get_logger()
@@ -87,7 +87,7 @@ class SignIns:
 
     def is_any_due(self, now: datetime) -> bool:
         """Whether a note is due, answered quickly. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with looking():
             return self._notes.find_one(_due(now), {"_id": 1}) is not None
 
     def assign_due(self, now: Callable[[], datetime], until: datetime | None = None) -> int:

@@ -10,16 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import pymongo
 from pymongo.database import Database
-from pymongo.errors import PyMongoError
 
 from analytics.aggregates.store import AggregateStore
 from analytics.events.removal import PURGED, Removals
 from analytics.events.selection import Selection, of_import
 from analytics.interval import whole_milliseconds
-from analytics.mongodb import LOOK_LIMIT, reading, writing
-from analytics.unavailable import raising_unavailable
+from analytics.mongodb import looking, reading, writing
 
 _SALT = 32  # bytes
 
@@ -124,7 +121,7 @@ class ImportStore:
 
     def is_any_removed(self) -> bool:
         """Whether an import is marked as being removed, answered quickly. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with looking():
             return self._imports.find_one({"removing_since": {"$type": "date"}}, {"_id": 1}) is not None
 
     def being_removed(self) -> Sequence[tuple[ImportRecord, datetime]]:

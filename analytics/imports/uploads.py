@@ -18,7 +18,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import pymongo
 from gridfs import GridFSBucket
 from gridfs.errors import NoFile
 from pymongo import ReturnDocument
@@ -26,7 +25,7 @@ from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from analytics.events.event import new_id
-from analytics.mongodb import LOOK_LIMIT, reading, writing
+from analytics.mongodb import looking, reading, writing
 from analytics.unavailable import raising_unavailable
 
 LARGEST_PART = 4_500_000  # bytes; web/http_connection.py accepts 5 MB
@@ -144,7 +143,7 @@ class UploadStore:
     def is_any_due(self) -> bool:
         """Whether a worker has something to do: a file to read, to import or to remove. Raises Unavailable."""
         which = {"$or": [self._due(), self._old()]}
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with looking():
             return self._uploads.find_one(which, {"_id": 1}) is not None
 
     def claim(self) -> Upload | None:

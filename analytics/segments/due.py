@@ -6,14 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import pymongo
-from pymongo.errors import PyMongoError
-
 from analytics.events.backfill import Backfill
 from analytics.events.dirty_hours import DirtyHours, Due, Waiting
 from analytics.interval import HOUR
-from analytics.mongodb import LOOK_LIMIT
-from analytics.unavailable import raising_unavailable
+from analytics.mongodb import looking
 
 _MANY = 5_000  # marks of an hour that is not over; above it, reports should not read the whole hour from raw events
 MANY_AFTER = timedelta(seconds=30)  # between two builds of such an hour; 1,000 events a second are 30,000 by then
@@ -37,10 +33,10 @@ class DueBuilds:
 
     def is_any(self) -> bool:
         """Whether `Builder.build_due` would find something to build. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with looking():
             return self.dirty.is_any_due(due_at(self.now())) or not self.backfill.is_done()
 
     def waiting(self) -> tuple[Waiting, Waiting]:
         """Return all dirty hours, and the dirty hours that are due. Raises Unavailable."""
-        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(LOOK_LIMIT):
+        with looking():
             return self.dirty.waiting(), self.dirty.waiting(due_at(self.now()))

@@ -251,7 +251,7 @@ def _print_drains(results: Results) -> None:
 
 
 def _targets(results: Results) -> Iterator[tuple[str, str, str, bool]]:
-    """What issue 14 asks for: the name, the target, the ratio or value of this run, and whether it meets the target."""
+    """The name of each target, its limit, the ratio or value of this run, and whether that meets the target."""
     ours = {traffic.name: (FOOTFALL, traffic.name) for traffic in LOADS}
     theirs = {traffic.name: (BULLMQ, traffic.name) for traffic in LOADS}
     single, hits = DESCRIBED.name, BROWSER.name

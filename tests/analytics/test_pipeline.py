@@ -284,6 +284,7 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_while_mongodb_is_unreachable_events_wait_and_no_more_are_claimed(stores: Stores, journal: Journal):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     away = replace(stores, events=EventStore(nobody["footfall"]))

@@ -47,6 +47,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
     assert back_up(settings, tmp_path / "one").exit_code == 0
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_a_store_that_does_not_answer_is_named_and_nothing_is_left(settings: Settings, redis: Redis, tmp_path: Path):
     for name in ("redis_url", "mongodb_uri"):
         port = pick_port(0)

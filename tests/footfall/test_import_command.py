@@ -96,6 +96,7 @@ def test_an_import_is_not_removed_while_its_events_wait(run: Run, imports: Impor
     assert imports.stored() == []
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_a_store_that_is_not_reachable_is_named(run: Run, settings: Settings, tmp_path: Path):
     away = replace(settings, mongodb_uri=f"mongodb://127.0.0.1:{pick_port(0)}/?serverSelectionTimeoutMS=200")
     for words in (["import", SAMPLES / "access.log", "--site", "shop"], ["imports", "list"]):

@@ -171,6 +171,7 @@ def test_invalid_settings_are_refused(run: Run, words: list[str], code: int, sai
     assert len(run("sites", "list").stdout.splitlines()) == 2
 
 
+@pytest.mark.usefixtures("usual_limits")
 @pytest.mark.parametrize("group", ["keys", "sites"])
 def test_an_unreachable_mongodb_is_reported_in_one_line(run: Run, settings: Settings, group: str):
     where = f"127.0.0.1:{pick_port(0)}"

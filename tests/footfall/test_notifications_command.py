@@ -92,6 +92,7 @@ def test_without_a_mail_server_no_rule_sends_e_mail(run: Run, settings: Settings
     assert "Set SMTP_URL and MAIL_FROM" in run("test", rule, given=settings).stderr
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_without_mongodb_one_line_says_so(run: Run, settings: Settings):
     away = replace(settings, mongodb_uri=f"mongodb://127.0.0.1:{pick_port(0)}/footfall")
     answer = run("list", given=away)

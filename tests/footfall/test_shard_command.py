@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 from pymongo.database import Database
 
@@ -26,6 +27,7 @@ def test_a_replica_set_is_not_sharded(settings: Settings):
     assert result.stdout == ""
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_unreachable_mongodb_is_named(settings: Settings):
     elsewhere = f"mongodb://127.0.0.1:{pick_port(0)}/footfall"
     result = CliRunner().invoke(shard_command, obj=replace(settings, mongodb_uri=elsewhere))

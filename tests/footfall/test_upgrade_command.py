@@ -59,6 +59,7 @@ def test_segments_of_an_older_format_are_counted(
     assert "2 of 4 segments have an older format" in upgrade(settings, "--check").output
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_later_data_and_an_unreachable_store_have_exit_codes_of_their_own(settings: Settings, state: StoreNotes):
     state.note_format(STORE_FORMAT + 1)
     ran = upgrade(settings, "--check")

@@ -118,6 +118,7 @@ def test_what_cannot_be_done_is_one_line(run: Run, accounts: AccountStore, words
     assert "Traceback" not in done.output
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_without_mongodb_it_says_so(run: Run, settings: Settings):
     uri = f"mongodb://127.0.0.1:{pick_port(0)}/footfall?serverSelectionTimeoutMS=200"
     done = run("list", given=replace(settings, mongodb_uri=uri))
@@ -134,6 +135,7 @@ def test_a_role_is_changed_and_taken(run: Run, accounts: AccountStore):
     assert run("role", MAX, "shop", "owner").exit_code == 2
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_a_start_goes_on_without_a_link_if_mongodb_does_not_answer(settings: Settings):
     away = replace(settings, mongodb_uri=f"mongodb://127.0.0.1:{pick_port(0)}/footfall")
     said = invite_owner(away, "http://127.0.0.1:3001")

@@ -2,7 +2,10 @@
 
 import io
 import json
+import re
+import socket
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -15,8 +18,12 @@ from analytics.events.schema import load_journal_event
 from analytics.journal.journal import JOURNAL_KEY, Journal
 from analytics.visitors.client import Client
 from config.settings import Settings
+from footfall.embedded_servers import pick_port
 from ingest_app import create_app, umami
+from tests.support.running_system import running_alone, wait_for
 from tests.support.services import NOW, WakeUps, make_services
+from tests.system.test_deployment import PROCFILE
+from tests.system.test_deploys import answers
 from web.app import STRICT_TRANSPORT
 
 EVENT = {"site_id": "shop", "event_type": "pageview", "event_id": "1", "url": "https://a.example/x?y=1"}
@@ -84,6 +91,26 @@ def test_a_hot_route_answers_as_flask_does(app: Flask, redis: Redis, path: str, 
         hot = ask(app, path, body, headers, redis)
         # a query sends it to Flask, and no route reads this one
         assert hot == ask(app, path, body, headers, redis, QUERY_STRING="by=flask"), headers
+
+
+def send(port: int, path: str, body: bytes) -> bytes:
+    """The whole response, without its date and without random ids."""
+    head = f"POST {path} HTTP/1.1\r\nHost: footfall\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as sock:
+        sock.sendall(head.encode() + body)
+        found = b"".join(iter(lambda: sock.recv(65536), b""))
+    return re.sub(rb"Date: [^\r]+|[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b"", found)
+
+
+def test_over_a_connection_both_send_the_same_bytes(settings: Settings, tmp_path: Path):
+    port = pick_port(0)
+    environment = {"REDIS_URL": settings.redis_url, "INGESTION_PORT": str(port), "WEB_CONCURRENCY": "1"}
+    with running_alone(PROCFILE["ingest"], tmp_path / "log", **environment):
+        wait_for(lambda: answers(port), "gunicorn")
+        for path, body in CASES:
+            hot = send(port, path, body)
+            assert re.match(rb"HTTP/1\.1 [24]\d\d ", hot)
+            assert hot == send(port, f"{path}?by=flask", body), (path, body[:60])
 
 
 def test_both_refuse_a_body_above_the_limit_of_an_event(

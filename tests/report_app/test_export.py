@@ -312,6 +312,7 @@ def test_a_row_group_is_sent_as_soon_as_it_is_full():
 # MongoDB fails
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_error_before_the_first_byte_is_a_503(settings: Settings, journal: Journal, report: FlaskClient):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     services = make_services(settings, database=nobody["footfall"], journal=journal)

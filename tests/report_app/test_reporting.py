@@ -132,6 +132,7 @@ def test_every_error_of_the_reporting_app_has_the_same_shape(report: FlaskClient
         assert answer.json["error"]["code"] == code
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_unreachable_mongodb_is_a_503_with_retry_after(settings: Settings, journal: Journal):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     report = create_app(settings, make_services(settings, database=nobody["footfall"], journal=journal)).test_client()
@@ -143,6 +144,7 @@ def test_an_unreachable_mongodb_is_a_503_with_retry_after(settings: Settings, jo
     assert ready.json["stores"]["mongodb"]["ok"] is False
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_a_mongodb_that_accepts_and_does_not_answer_is_a_503_long_before_the_time_limit(
     report: FlaskClient, database: Database
 ):

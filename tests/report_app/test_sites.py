@@ -263,6 +263,7 @@ def test_made_up_names_do_not_fill_the_memory(sites: SiteStore, monkeypatch: pyt
     assert len(sites._remembered) <= MOST_REMEMBERED
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_unreachable_mongodb_is_unavailable():
     nobody: MongoClient[dict[str, Any]] = MongoClient(
         f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100

@@ -309,6 +309,7 @@ def test_realtime_reads_only_documents_of_the_last_half_hour(database: Database)
     assert plan["stages"][0]["$cursor"]["executionStats"]["totalDocsExamined"] == 1
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_unreachable_or_frozen_mongodb_is_a_503(report: FlaskClient, services: Services, database: Database):
     nobody = MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     with pytest.raises(Unavailable):

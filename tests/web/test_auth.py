@@ -494,6 +494,7 @@ def test_an_unknown_key_is_a_404_and_an_invalid_grace_is_a_400(report: FlaskClie
     assert "grace" in answer.json["error"]["fields"]
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_api_key_that_cannot_be_looked_up_is_a_503_and_the_admin_key_still_works(
     settings: Settings, services: Services
 ):

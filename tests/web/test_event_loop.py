@@ -26,6 +26,7 @@ from tests.system.test_deployment import PROCFILE
 from web.gunicorn_worker import NEVER_REFUSED
 
 EVENT = {"site_id": "shop", "event_type": "pageview", "user_id": "ann"}
+REDIS_TIMEOUT = Settings().redis_timeout
 
 
 @pytest.fixture(scope="module")
@@ -66,22 +67,40 @@ def test_a_redis_client_refuses_the_thread_of_a_loop_and_serves_others(settings:
     assert client.ping()
 
 
-def test_with_redis_frozen_the_loop_answers_at_once_and_events_get_a_503(server: str, redis: Redis):
-    with frozen([redis_server(redis)]), ThreadPoolExecutor(40) as pool, httpx.Client(base_url=server) as client:
-        waiting = [pool.submit(httpx.post, f"{server}/event", json=EVENT, timeout=20) for _ in range(40)]
-        times = []
-        for _ in range(30):
+def accepts(base: str) -> bool:
+    return httpx.post(f"{base}/event", json=EVENT).status_code == 200
+
+
+def while_events_wait(base: str, redis: Redis) -> tuple[list[float], list[httpx.Response]]:
+    """Seconds that /healthz takes while 40 events wait for a frozen Redis, and the answers to the events."""
+    wait_for(lambda: accepts(base), "a process that looks nothing up and a Redis that answers")
+    times = []
+    with frozen([redis_server(redis)]), ThreadPoolExecutor(40) as pool, httpx.Client(base_url=base) as client:
+        waiting = [pool.submit(httpx.post, f"{base}/event", json=EVENT, timeout=20) for _ in range(40)]
+        while not all(one.done() for one in waiting):
             begin = time.monotonic()
             assert client.get("/healthz").status_code == 200
             times.append(time.monotonic() - begin)
-        answers = [one.result() for one in waiting]
-    assert sorted(times)[len(times) // 2] < 0.05
-    assert {answer.status_code for answer in answers} == {503}
-    for answer in answers:
-        assert answer.json()["error"]["code"] == "unavailable"
-        assert answer.headers["Access-Control-Allow-Origin"] == "*"
-        assert answer.headers["Retry-After"] == "1"
-    wait_for(lambda: httpx.post(f"{server}/event", json=EVENT).status_code == 200, "a Redis that answers again")
+            time.sleep(0.005)
+        return times, [one.result() for one in waiting]
+
+
+def test_with_redis_frozen_the_loop_answers_at_once_and_events_get_a_503(server: str, redis: Redis):
+    """A busy machine may delay an answer. A loop that waits for Redis delays one each time that Redis is frozen."""
+    longest = []
+    for _ in range(3):
+        times, answers = while_events_wait(server, redis)
+        assert sorted(times)[len(times) // 2] < 0.05
+        assert {answer.status_code for answer in answers} == {503}
+        for answer in answers:
+            assert answer.json()["error"]["code"] == "unavailable"
+            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+            assert answer.headers["Retry-After"] == "1"
+        longest.append(max(times))
+        if longest[-1] < REDIS_TIMEOUT / 2:
+            break
+    assert min(longest) < REDIS_TIMEOUT / 2
+    wait_for(lambda: accepts(server), "a Redis that answers again")
 
 
 FIRST: dict[str, tuple[str, object, int, int]] = {  # path, body, status, events

@@ -74,6 +74,7 @@ def test_days_from_before_a_moment_are_removed(store: AggregateStore):
     assert sum(store.remove_old("other", midnight)) == 0
 
 
+@pytest.mark.usefixtures("usual_limits")
 @pytest.mark.parametrize(
     "use",
     [

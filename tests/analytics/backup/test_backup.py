@@ -428,6 +428,7 @@ def test_a_backup_is_private_and_exists_only_when_it_is_complete(services: Servi
     assert services.redis.keys("footfall:journal:checkpoint:*") == []
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_a_mongodb_that_dies_during_the_copy_is_named_and_nothing_is_left(
     settings: Settings, redis: Redis, tmp_path: Path
 ):

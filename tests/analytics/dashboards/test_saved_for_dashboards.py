@@ -39,6 +39,7 @@ def test_annotations_are_those_of_the_days_in_order(database: Database[dict[str,
     assert store.list("shop", DAY, date(2026, 11, 30)) == [first, later]
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_unreachable_mongodb_is_unavailable():
     client = MongoClient[dict[str, Any]](f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100)
     funnels, annotations = FunnelStore(client["x"]), AnnotationStore(client["x"])

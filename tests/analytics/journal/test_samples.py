@@ -78,6 +78,7 @@ def test_samples_have_a_limit(samples: Samples, redis: Redis, monkeypatch: pytes
     assert redis.xlen(SAMPLES_KEY) == 3
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_without_mongodb_a_sample_has_the_journal_only(settings: Settings, redis: Redis, journal: Journal):
     nowhere = replace(settings, mongodb_uri=f"mongodb://127.0.0.1:{pick_port(0)}/footfall")
     services = Services(nowhere, patience=0.2)

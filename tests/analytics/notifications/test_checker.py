@@ -370,6 +370,7 @@ def test_a_rule_that_cannot_be_checked_does_not_affect_the_others(
     assert len(notifications()) == 1
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_without_mongodb_the_check_fails_at_once(checker: RuleChecker):
     with MongoClient(f"mongodb://127.0.0.1:{pick_port(0)}", serverSelectionTimeoutMS=100) as away:
         unreachable = NotificationStore(away["footfall"], checker.sites, can_mail=True)

@@ -151,6 +151,7 @@ def test_the_list_has_a_line_for_each_segment(site: Site, command: "Command"):
     assert due_at(as_datetime(NOON)).over < as_datetime(NOON)
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_unreachable_database_is_reported_in_one_line(settings: Settings, tmp_path: Any):
     away = replace(settings, mongodb_uri="mongodb://127.0.0.1:1/x", segment_dir=str(tmp_path))
     for name in ("list", "verify", "rebuild"):

@@ -124,6 +124,7 @@ def test_an_unreachable_redis_is_unavailable_when_the_cache_has_expired(
             ask()
 
 
+@pytest.mark.usefixtures("usual_limits")
 def test_an_unreachable_mongodb_does_not_affect_the_collector(registry: SiteRegistry, sites: SiteStore):
     sites.put(SITE)
     nobody: MongoClient[dict[str, Any]] = MongoClient(

@@ -14,7 +14,6 @@ from redis import Redis
 from selenium.webdriver import Chrome
 from werkzeug.serving import make_server
 
-from analytics import mongodb
 from analytics.accounts.sharing import SharingStore
 from analytics.accounts.store import AccountStore
 from config.services import Services
@@ -24,12 +23,6 @@ from tests.support.accounts import Browser, Clock
 from tests.support.browser import chromium
 
 MakeBrowser = Callable[..., Browser]
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Browsers and hashes keep a small machine so busy that MongoDB may need more than a second to answer."""
-    monkeypatch.setattr(mongodb, "PING_LIMIT", 20.0)
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ MONGODB = Outage("MongoDB", "mongodb_uri", mongo_server, "segments")
 
 
 @pytest.mark.parametrize(("lost", "kept"), [(REDIS, MONGODB), (MONGODB, REDIS)])
-@pytest.mark.usefixtures("redis", "database")
+@pytest.mark.usefixtures("redis", "database", "usual_limits")
 def test_an_owner_who_was_recognised_reads_on_while_a_store_is_down(
     settings: Settings, tmp_path: Path, lost: Outage, kept: Outage
 ):
