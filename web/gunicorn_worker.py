@@ -52,7 +52,7 @@ log = structlog.get_logger()
 LARGE_BODY = 2048  # bytes of a body whose events may take long
 MOST_QUEUED = 500  # requests that run in threads or wait for one
 MOST_HELD = 128_000_000  # bytes of bodies until they are answered, and of responses until they are sent
-SLICE = 0.005  # seconds of requests that the loop handles in a row; then commits and responses have their turn
+LONGEST_SLICE = 0.005  # seconds of requests that the loop handles in a row; then commits and responses have their turn
 LONGEST_BURST = 0.25  # seconds; events that arrive together are handled, events that go on like this are not
 LONGEST_WAIT = 0.05  # seconds that a request then waits for its slice; after that it is refused
 NEVER_REFUSED = 64  # requests that wait, however long another thread holds the interpreter: they take few ms
@@ -342,7 +342,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def _is_slice_over(self) -> bool:
         now = time.perf_counter()
         if not self._slice_ends:
-            self._slice_ends = now + SLICE
+            self._slice_ends = now + LONGEST_SLICE
             self._loop.call_soon(self._end_slice)
         return bool(self._delayed) or now > self._slice_ends
 
@@ -361,7 +361,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         too long.
         """
         delayed, began = self._delayed, time.perf_counter()
-        while delayed and (now := time.perf_counter()) < began + SLICE:
+        while delayed and (now := time.perf_counter()) < began + LONGEST_SLICE:
             received, connection, environ, body = delayed.popleft()
             if connection.is_closing:
                 continue
