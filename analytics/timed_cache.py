@@ -1,6 +1,7 @@
 """A cache of what was read from a store, for some seconds. Threads may share it."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Mapping
+from contextlib import suppress
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -38,6 +39,23 @@ class TimedCache(Generic[K, V]):
             if cleared == self._cleared:  # otherwise the value may be older than the change that cleared the cache
                 self._values[key] = self._clock() + self._seconds, value
         return value
+
+    def get_all(self, keys: Collection[K], read: Callable[[list[K]], Mapping[K, V]]) -> dict[K, V]:
+        """Return the values. Those that are not remembered are read together. Raises the exceptions of `read`."""
+        found: dict[K, V] = {}
+        cleared = self._cleared
+        for key in keys:
+            with suppress(KeyError):
+                until, value = self._values[key]
+                if self._clock() < until:
+                    found[key] = value
+        if missing := [key for key in keys if key not in found]:
+            found |= (values := read(missing))
+            with self._lock:
+                if cleared == self._cleared:
+                    until = self._clock() + self._seconds
+                    self._values.update({key: (until, value) for key, value in values.items()})
+        return found
 
     def drop(self, key: K) -> None:
         """Forget a value. The next `get` reads it."""

@@ -285,13 +285,11 @@ class Enrichment:
 
     def apply(self, events: Sequence[Event]) -> list[Event | Drop]:
         """Enrich the events, in their order. Raises Unavailable."""
-        sites: dict[str, Site] = {}
+        sites = self.sites.get_all({event.site_id for event in events})
         clients: dict[str, Client | None] = {}
         alike: dict[tuple[object, ...], Event | Drop] = {}
         outcomes: list[Event | Drop] = []
         for event in events:
-            if event.site_id not in sites:
-                sites[event.site_id] = self.sites.get(event.site_id)
             site = sites[event.site_id]
             if event.client is None:
                 key = _page_key(event)

@@ -28,6 +28,35 @@ def test_a_value_that_was_read_before_the_cache_was_cleared_is_not_remembered():
     assert cache.get("key", lambda: "new") == "new"
 
 
+def test_values_that_are_not_remembered_are_read_together():
+    now, asked = [0.0], list[list[str]]()
+    cache: TimedCache[str, str] = TimedCache(10, 5.0, lambda: now[0])
+
+    def read(keys: list[str]) -> dict[str, str]:
+        asked.append(keys)
+        return {key: key.upper() for key in keys}
+
+    assert cache.get("a", lambda: "A") == "A"
+    for _ in range(2):
+        assert cache.get_all(["a", "b", "c"], read) == {"a": "A", "b": "B", "c": "C"}
+    assert asked == [["b", "c"]]
+    assert cache.get("b", lambda: "other") == "B"
+    now[0] = 5.0
+    assert cache.get_all(["a", "b"], read) == {"a": "A", "b": "B"}
+    assert asked[1:] == [["a", "b"]]
+
+
+def test_values_that_were_read_together_before_the_cache_was_cleared_are_not_remembered():
+    cache: TimedCache[str, str] = TimedCache(10, 5.0, lambda: 0.0)
+
+    def read_and_be_overtaken(keys: list[str]) -> dict[str, str]:
+        cache.clear()
+        return dict.fromkeys(keys, "old")
+
+    assert cache.get_all(["key"], read_and_be_overtaken) == {"key": "old"}
+    assert cache.get("key", lambda: "new") == "new"
+
+
 def test_a_missing_value_is_remembered_and_a_failure_is_not():
     cache: TimedCache[str, str | None] = TimedCache(10, 5.0, lambda: 0.0)
     with pytest.raises(StopIteration):

@@ -255,6 +255,24 @@ def test_a_look_up_that_a_change_overtakes_does_not_hide_the_change(sites: SiteS
     assert sites.get("shop") == SITE
 
 
+def test_several_sites_are_read_with_one_query_and_remembered(sites: SiteStore, database: Database, clock: Clock):
+    def queries() -> int:
+        totals = database.client.admin.command("top")["totals"]
+        return int(totals[f"{database.name}.sites"]["queries"]["count"])
+
+    SiteStore(database).put(SITE)
+    SiteStore(database).put(other := Site("other", write_key="other", retention_days=1))
+    expected, before = {"shop": SITE, "other": other, "new": Site("new")}, queries()
+    for _ in range(2):
+        assert sites.get_all(expected) == expected
+        assert [sites.get(site_id) for site_id in expected] == [*expected.values()]
+    assert queries() - before == 1
+    SiteStore(database).put(changed := replace(SITE, goals=()))
+    assert sites.get_all(["shop"]) == {"shop": SITE}
+    clock.now += REMEMBERED
+    assert sites.get_all(["shop"]) == {"shop": changed}
+
+
 def test_made_up_names_do_not_fill_the_memory(sites: SiteStore, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sites, "_find", lambda *_: None)
     for n in range(MOST_REMEMBERED + 10):
