@@ -17,6 +17,7 @@ import asyncio
 import ctypes
 import heapq
 import io
+import math
 import os
 import resource
 import signal
@@ -53,14 +54,14 @@ LARGE_BODY = 2048  # bytes of a body whose events may take long
 MOST_QUEUED = 500  # requests that run in threads or wait for one
 MOST_HELD = 128_000_000  # bytes of bodies until they are answered, and of responses until they are sent
 LONGEST_SLICE = 0.005  # seconds of requests that the loop handles in a row; then commits and responses have their turn
-LONGEST_BURST = 0.25  # seconds; events that arrive together are handled, events that go on like this are not
-LONGEST_WAIT = 0.05  # seconds that a request then waits for its slice; after that it is refused
-NEVER_REFUSED = 64  # requests that wait, however long another thread holds the interpreter: they take few ms
+LONGEST_WAIT = 0.05  # seconds that a request waits for its slice; then it is refused
+NEVER_REFUSED = 256  # requests that wait: they take 25 ms, but a machine that stands still makes them old
 RESPONSE_PIECE = 262_144  # bytes of a response that are made before the client reads any of it
 SWEEP = 0.25  # seconds
 GIVE_UP_EVERY = 0.02  # seconds; looking at 10,000 connections takes 3 ms
 READ_IN_A_TURN = 4  # connections that read a large packet in a turn of the loop: a turn then takes a few ms
 ACCEPTED_AT_ONCE = 8  # connections; 8,000 a second are as many as a process can handle
+MOST_ACCEPTED = 64  # at once, by a busy loop
 ACCEPT_PAUSE = 0.001  # seconds
 NO_FILE_PAUSE = 0.05
 IDLE_AT_STOP = 2.0  # seconds that a stopping process keeps idle connections, whose client may be about to send
@@ -152,7 +153,6 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._waiting: dict[Future[None], list[_Held]] = {}
         self._held = 0
         self._delayed: deque[_Delayed] = deque()
-        self._burst_ends = 0.0
         self._slice_ends = 0.0  # 0 before the first request of a turn of the loop
         self._gave_up = 0.0
         self.is_stopping = False
@@ -238,11 +238,14 @@ class Worker(BaseWorker):  # type: ignore[misc]
             self._sweep()
             await asyncio.sleep(0.02)
 
-    def _listen(self, port: socket.socket) -> None:
+    def _listen(self, port: socket.socket, due: float = math.inf) -> None:
+        """`due`: when this should be called. A busy loop calls it later, and then accepts more connections at once."""
         if not self.is_stopping:
-            self._loop.add_reader(port, self._accept, port)
+            late = max(0.0, self._loop.time() - due)
+            most = min(ACCEPTED_AT_ONCE * (1 + int(late / ACCEPT_PAUSE / 2)), MOST_ACCEPTED)
+            self._loop.add_reader(port, self._accept, port, most)
 
-    def _accept(self, port: socket.socket) -> None:
+    def _accept(self, port: socket.socket, most: int) -> None:
         """Accepts some connections, then leaves the next ones to other processes for a moment.
 
         The loop's own server accepts all that wait. Then one process got 55 to 64 of 64 connections that were opened
@@ -251,7 +254,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._loop.remove_reader(port)
         pause = ACCEPT_PAUSE
         try:
-            for _ in range(ACCEPTED_AT_ONCE):
+            for _ in range(most):
                 accepted, _ = port.accept()
                 connecting = self._loop.connect_accepted_socket(lambda: Connection(self, self._loop), accepted)
                 task = self._loop.create_task(connecting)
@@ -262,7 +265,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         except OSError as error:  # no file descriptor is left
             log.warning("connection_not_accepted", error=type(error).__name__)
             pause = NO_FILE_PAUSE
-        self._loop.call_later(pause, self._listen, port)
+        self._loop.call_later(pause, self._listen, port, self._loop.time() + pause)
 
     def _sweep(self) -> None:
         self.notify()
@@ -350,23 +353,18 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._slice_ends = 0.0
 
     def _delay(self, connection: Connection, environ: dict[str, Any], body: bytes | bytearray) -> None:
-        now = time.perf_counter()
         if not self._delayed:
-            self._burst_ends = now + LONGEST_BURST
             self._loop.call_soon(self._take_delayed)
-        self._delayed.append((now, connection, environ, body))
+        self._delayed.append((time.perf_counter(), connection, environ, body))
 
     def _take_delayed(self) -> None:
-        """Handles the requests that wait, in their order, for a slice. After a burst, it refuses those that have waited
-        too long.
-        """
+        """Handles the requests that wait, in their order, for a slice. Refuses those that have waited too long."""
         delayed, began = self._delayed, time.perf_counter()
         while delayed and (now := time.perf_counter()) < began + LONGEST_SLICE:
             received, connection, environ, body = delayed.popleft()
             if connection.is_closing:
                 continue
-            has_waited = now > max(self._burst_ends, received + LONGEST_WAIT)
-            if has_waited and len(delayed) >= NEVER_REFUSED:
+            if now > received + LONGEST_WAIT and len(delayed) >= NEVER_REFUSED:
                 self._refuse(connection)
             else:
                 self._take_on_loop(connection, environ, body)
