@@ -4,9 +4,11 @@ Pages speak the browser's language from the beginning of a request, and the user
 (page_access.py). All other routes are the API, which speaks English.
 """
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Flask, current_app, request
+from jinja2 import pass_context
 
 from analytics.languages import ENGLISH, LANGUAGES, format_number, gettext, ngettext, speak, spoken_language
 from report_app.pages.words import GRAIN_NAMES, day_name, duration, file_size, full_day, percent
@@ -37,17 +39,25 @@ def use_translations(app: Flask, default_language: str) -> None:
     env.add_extension("jinja2.ext.i18n")
     env.policies["ext.i18n.trimmed"] = True
     cast(Any, env).install_gettext_callables(gettext, ngettext)
-    env.filters.update(
-        day=day_name,
-        duration=duration,
-        full_day=full_day,
-        file_size=file_size,
-        named=named,
-        number=format_number,
-        percent=percent,
-        within_sentence=within_sentence,
-    )
+    filters = {
+        "day": day_name,
+        "duration": duration,
+        "full_day": full_day,
+        "file_size": file_size,
+        "named": named,
+        "number": format_number,
+        "percent": percent,
+        "within_sentence": within_sentence,
+    }
+    env.filters.update({name: _when_shown(write) for name, write in filters.items()})
     env.globals.update(language=spoken_language, grain_names=GRAIN_NAMES, script_texts=_script_texts)
+
+
+def _when_shown(write: Callable[..., str]) -> Callable[..., str]:
+    """The filter as one that needs the context. Jinja applies any other filter to a constant when it compiles the
+    template, and so in the language of the first request for a page.
+    """
+    return pass_context(lambda _, *args: write(*args))
 
 
 def speak_as_browser() -> None:

@@ -5,13 +5,17 @@ They run real servers for every test: one Redis and one MongoDB per pytest proce
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
+from httpx._transports import default as httpx_transport
+from jinja2.bccache import Bucket, BytecodeCache
 from pymongo.database import Database
 from redis import Redis
 from werkzeug.routing import Rule
@@ -63,6 +67,33 @@ def url_builders() -> None:
         return compiled[key]
 
     Rule._compile_builder = compile_once
+
+
+class CompiledTemplates(BytecodeCache):
+    """Jinja compiles each template for each app."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self._compiled:
+            bucket.bytecode_from_string(self._compiled[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self._compiled[bucket.key] = bucket.bytecode_to_string()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_templates() -> None:
+    Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def authorities() -> None:
+    """httpx reads the certificates of all authorities for each client, and so for each `httpx.get`: 37 ms of CPU. The
+    tests ask for http only, or name the certificates that they trust.
+    """
+    httpx_transport.create_ssl_context = cache(httpx_transport.create_ssl_context)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -127,11 +158,20 @@ def redis(settings: Settings) -> Iterator[Redis]:
     client.close()
 
 
+def filled(database: Database[dict[str, Any]], names: Iterable[str]) -> list[str]:
+    """Those of the collections that have a document. A question about all, because nearly all are empty."""
+    parts = [
+        {"$unionWith": {"coll": name, "pipeline": [{"$limit": 1}, {"$project": {"_id": {"$literal": name}}}]}}
+        for name in names
+    ]
+    return [found["_id"] for found in database.aggregate([{"$documents": []}, *parts])]
+
+
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database[dict[str, Any]]]:
     database = make_database(settings)
     names = database.list_collection_names()
-    for name in names:
+    for name in filled(database, names):
         database[name].delete_many({})
     if "events" not in names:
         database.create_collection("events")  # some tests set rules for it before the first event

@@ -25,7 +25,7 @@ from footfall.embedded_servers import pick_port
 from tests.support.accounts import PASSWORD, token_in
 from tests.support.running_system import UP, System, pick_ports, wait_for
 
-EVENT = {"site_id": "site", "event_type": "page_view"}
+SITE = "site"
 
 
 @pytest.fixture
@@ -38,15 +38,19 @@ def own_system(tmp_path: Path) -> Iterator[System]:
         system.kill()
 
 
-def views(system: System) -> int:
+def views(system: System, site: str = SITE) -> int:
     try:
-        return httpx.get(f"{system.report}/stats?site_id=site", timeout=15).json().get("total_views", -1)
+        return httpx.get(f"{system.report}/stats?site_id={site}", timeout=15).json().get("total_views", -1)
     except httpx.HTTPError:
         return -1
 
 
-def post(system: System) -> int:
-    return httpx.post(f"{system.ingest}/event", json=EVENT, timeout=10).status_code
+def event(site: str) -> dict[str, str]:
+    return {"site_id": site, "event_type": "page_view"}
+
+
+def post(system: System, site: str = SITE) -> int:
+    return httpx.post(f"{system.ingest}/event", json=event(site), timeout=10).status_code
 
 
 def link_of(system: System) -> str:
@@ -106,37 +110,35 @@ def test_killing_the_supervisor_leaves_no_process_behind(own_system: System):
     assert left == []
 
 
-def test_a_process_that_dies_is_restarted_and_nothing_is_lost(own_system: System):
-    own_system.start()
+def test_a_process_that_dies_is_restarted_and_nothing_is_lost(system: System):
     sent = 0
     for words in (["tasks beat"], ["gunicorn", "report"], ["mongod"], ["redis-server"], ["gunicorn", "ingest"]):
-        old = own_system.part(*words)
+        old = system.part(*words)
         for process in old:
             process.kill()
         psutil.wait_procs(old, timeout=10)
-        wait_for(lambda words=words: own_system.part(*words), f"a new {words}")
-        sent += wait_for(lambda: _accepted(own_system), f"an accepted event after {words} died")
-    wait_for(lambda: views(own_system) == sent, "every accepted event in the report", 60)
+        wait_for(lambda words=words: system.part(*words), f"a new {words}")
+        sent += wait_for(lambda: _accepted(system, "killed"), f"an accepted event after {words} died")
+    wait_for(lambda: views(system, "killed") == sent, "every accepted event in the report", 60)
 
 
-def _accepted(system: System) -> int:
+def _accepted(system: System, site: str) -> int:
     try:
-        return int(post(system) == 200)
+        return int(post(system, site) == 200)
     except httpx.HTTPError:
         return 0
 
 
-def test_a_frozen_or_dead_redis_is_a_503_within_two_seconds_for_all_concurrent_requests(own_system: System):
+def test_a_frozen_or_dead_redis_is_a_503_within_two_seconds_for_all_concurrent_requests(system: System):
     """64 clients at once are twice the number of threads: no client may wait for another client's time-out either."""
-    own_system.start()
-    assert post(own_system) == 200
-    (redis,) = own_system.part("redis-server")
+    assert post(system, "frozen") == 200
+    (redis,) = system.part("redis-server")
     answers: list[tuple[int, float, str]] = []
 
     def client() -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", own_system.ports["INGESTION_PORT"], timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", system.ports["INGESTION_PORT"], timeout=30)
         start = time.monotonic()
-        connection.request("POST", "/event", json.dumps(EVENT))
+        connection.request("POST", "/event", json.dumps(event("frozen")))
         answer = connection.getresponse()
         answers.append((answer.status, time.monotonic() - start, answer.headers.get("Retry-After", "")))
         connection.close()
@@ -151,29 +153,36 @@ def test_a_frozen_or_dead_redis_is_a_503_within_two_seconds_for_all_concurrent_r
     assert {status for status, _, _ in answers} == {503}
     assert {retry_after.isdigit() for _, _, retry_after in answers} == {True}
     assert max(took for _, took, _ in answers) < 2.0
-    wait_for(lambda: _accepted(own_system), "an accepted event after the thaw", 5)
+    wait_for(lambda: _accepted(system, "frozen"), "an accepted event after the thaw", 5)
 
-    own_system.process.suspend()  # so that Redis stays dead
+    system.process.suspend()  # so that Redis stays dead
     redis.kill()
     answers.clear()
     client()
-    own_system.process.resume()
+    system.process.resume()
     ((status, took, _),) = answers
     assert status == 503
     assert took < 2.0
+    wait_for(lambda: _accepted(system, "frozen"), "an accepted event after the start of another Redis")
 
 
-def test_events_wait_while_mongodb_is_unreachable_and_the_task_retries(own_system: System):
-    own_system.start()
-    (mongod,) = own_system.part("mongod")
+def test_events_wait_while_mongodb_is_unreachable_and_the_task_retries(system: System):
+    redis = system.redis()
+    wait_for(lambda: redis.xlen(JOURNAL_KEY) == 0, "an empty journal")
+    (mongod,) = system.part("mongod")
     mongod.suspend()
-    assert [post(own_system) for _ in range(5)] == [200] * 5
-    wait_for(lambda: '"event": "task_retried"' in own_system.output(), "a retry", 40)
-    assert own_system.redis().xlen(JOURNAL_KEY) == 5
+    before = retries(system)
+    assert [post(system, "waiting") for _ in range(5)] == [200] * 5
+    wait_for(lambda: retries(system) > before, "a retry", 40)
+    assert redis.xlen(JOURNAL_KEY) == 5
     mongod.resume()
-    wait_for(lambda: views(own_system) == 5, "the events", 60)
-    with own_system.database() as database:
+    wait_for(lambda: views(system, "waiting") == 5, "the events", 60)
+    with system.database() as database:
         assert database["dead_letters"].count_documents({}) == 0
+
+
+def retries(system: System) -> int:
+    return system.output().count('"event": "task_retried"')
 
 
 def run_supervisor(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -231,8 +240,7 @@ def test_an_embedded_server_moves_when_its_port_is_taken_and_its_data_moves_alon
         wait_for(lambda: views(own_system) == 1, "the event, on another port")
 
 
-def test_a_second_make_run_in_the_same_folder_is_refused(own_system: System):
-    own_system.start()
-    ran = run_supervisor(DATA_DIR=own_system.environment["DATA_DIR"])
+def test_a_second_make_run_in_the_same_folder_is_refused(system: System):
+    ran = run_supervisor(DATA_DIR=system.environment["DATA_DIR"])
     assert ran.returncode == 1
     assert "another `make run`" in ran.stderr

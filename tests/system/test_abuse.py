@@ -37,6 +37,7 @@ FAR = 4  # times the figure without an attack
 GROWTH = 200_000_000  # bytes of a process
 PORTS = {"ingest": "INGESTION_PORT", "report": "REPORTING_PORT"}
 SITE_LIMIT = 20_000  # events in a minute
+INFLATED = 50_000_000  # bytes
 
 LARGE = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: footfall\r\n\r\n"  # 1.4 MB
 EVENT = {"site_id": "shop", "event_type": "pageview", "user_id": "ann", "path": "/prices"}
@@ -280,11 +281,22 @@ def expect_to_continue(target: Target) -> None:
         target.connect().sendall(POST + b"Expect: 100-continue\r\nContent-Length: 4000000\r\n\r\n")
 
 
+def encoded(small: bytes) -> bytes:
+    return POST + b"Connection: close\r\nContent-Encoding: br\r\nContent-Length: %d\r\n\r\n" % len(small) + small
+
+
 def inflate_80_000_times(target: Target) -> None:
+    """A body that is too large, if it was inflated."""
+    small = brotli.compress(bytes(INFLATED), quality=5)
+    assert 80_000 * len(small) < INFLATED
+    target.again_and_again(lambda: target.ask(encoded(small)), threads=24)
+
+
+def inflate_wrong_events(target: Target) -> None:
+    """A body within the limit, of 5,000 wrong events."""
     small = brotli.compress(WRONG.ljust(4_900_000))
     assert len(small) < 400
-    request = POST + b"Connection: close\r\nContent-Encoding: br\r\nContent-Length: %d\r\n\r\n" % len(small) + small
-    target.again_and_again(lambda: target.ask(request), threads=24)
+    target.again_and_again(lambda: target.ask(encoded(small)), threads=24)
 
 
 def send_very_many_invalid_events(target: Target) -> None:
@@ -342,6 +354,7 @@ ATTACKS: list[Callable[[Target], None]] = [
 ]
 ON_INGESTION: list[Callable[[Target], None]] = [
     inflate_80_000_times,
+    inflate_wrong_events,
     send_very_many_invalid_events,
     send_chunks_of_one_byte,
     use_up_the_share_of_others,

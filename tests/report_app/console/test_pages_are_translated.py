@@ -79,6 +79,12 @@ def test_what_is_wrong_with_a_form_is_said_in_german(
     assert said in " ".join(errors_in(answer.text))
 
 
+def test_a_constant_of_a_page_is_in_the_language_of_each_viewer(owner: Browser):
+    for language, role in (("en", "owner"), ("de", "Eigentümer"), ("en", "owner")):
+        page = owner.get("/ops/users", headers={"Accept-Language": language}).text
+        assert f'<td class="wrap">{role}</td>' in page
+
+
 def test_every_page_is_translated(owner: Browser, real: Services, tell: Tell, marking: None):
     real.sites.put(Site("shop", domains=("shop.example",), shows_visitors=True))
     tell(

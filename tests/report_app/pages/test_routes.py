@@ -80,22 +80,22 @@ def loaded_by(page: str) -> Iterator[str]:
             yield str(attributes["href"]).partition("#")[0]
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_executes_and_loads_only_files_of_this_server(report: FlaskClient, story: None, path: str):
-    page = report.get(path, headers=HTML)
-    assert page.status_code == 200
-    policy = page.headers["Content-Security-Policy"]
-    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
-    assert "unsafe" not in policy
-    assert page.headers["Cache-Control"] == "no-store"
-    for tag, attributes in Tags(page.text).found:
-        assert not [name for name in attributes if name.startswith(("on", "hx-on")) or name == "style"], tag
-        assert tag not in ("style", "iframe", "base")
-        if tag == "script":
-            assert attributes["src"]
-        for name in ("src", "href", "action", "hx-get"):
-            link = attributes.get(name) or "/"
-            assert re.match(r"/(?!/)|\?|#", link) or (path, tag) == ("/site/unused", "a"), link
+def test_a_page_executes_and_loads_only_files_of_this_server(report: FlaskClient, story: None):
+    for path in PAGES:
+        page = report.get(path, headers=HTML)
+        assert page.status_code == 200, path
+        policy = page.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert "unsafe" not in policy
+        assert page.headers["Cache-Control"] == "no-store"
+        for tag, attributes in Tags(page.text).found:
+            assert not [name for name in attributes if name.startswith(("on", "hx-on")) or name == "style"], (path, tag)
+            assert tag not in ("style", "iframe", "base"), path
+            if tag == "script":
+                assert attributes["src"], path
+            for name in ("src", "href", "action", "hx-get"):
+                link = attributes.get(name) or "/"
+                assert re.match(r"/(?!/)|\?|#", link) or (path, tag) == ("/site/unused", "a"), (path, link)
 
 
 def test_htmx_evaluates_no_code(report: FlaskClient, story: None):
@@ -150,20 +150,20 @@ def test_a_file_is_cached_forever_at_an_address_of_its_content(report: FlaskClie
     assert report.get("/assets/../page_access.py").status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/site/shop", *(f"{path}/shop" for path in (*PARTS, *EXPLORED, *LISTS))])
-def test_what_visitors_send_is_text(report: FlaskClient, database: Database, path: str):
+def test_what_visitors_send_is_text(report: FlaskClient, database: Database):
     described = ("source", "channel", "utm_campaign", "city", "browser", "os", "language", "referrer")
     tell(
         database,
         {"at": "22 10:00:00", "path": f"/{HOSTILE}", **dict.fromkeys(described, HOSTILE[:35])},
         {"at": "22 10:01:00", "event_type": HOSTILE[:64], "props": {HOSTILE: HOSTILE}},
     )
-    page = report.get(path, query_string={"period": "7d", "f": f"is_not,page,{HOSTILE}", "search": HOSTILE[:1]})
-    assert page.status_code == 200
-    for tag, attributes in Tags(page.text).found:
-        assert "onerror" not in attributes
-        assert tag != "img"
-        assert tag != "script" or attributes["src"]
+    for path in ["/site/shop", *(f"{part}/shop" for part in (*PARTS, *EXPLORED, *LISTS))]:
+        page = report.get(path, query_string={"period": "7d", "f": f"is_not,page,{HOSTILE}", "search": HOSTILE[:1]})
+        assert page.status_code == 200, path
+        for tag, attributes in Tags(page.text).found:
+            assert "onerror" not in attributes, path
+            assert tag != "img", path
+            assert tag != "script" or attributes["src"], path
 
 
 def test_the_overview_is_for_browsers_and_others_get_json(report: FlaskClient, services: Services):
@@ -249,14 +249,14 @@ def test_every_route_of_pages_is_in_these_tests(report: FlaskClient):
     assert {rule.replace("<path:site_id>", "shop") for rule in rules} == known - {"/"}
 
 
-@pytest.mark.parametrize("path", ALL)
-def test_without_a_sign_in_there_is_only_the_way_to_it(closed: FlaskClient, story: None, path: str):
-    page = closed.get(path, headers=HTML)
-    assert page.status_code == 303
-    assert unquote(page.location) == f"/login?next={path}"
-    part = closed.get(path, headers=HTML | {"HX-Request": "true"})
-    assert part.status_code == 401
-    assert part.headers["HX-Redirect"].startswith("/login?next=")
+def test_without_a_sign_in_there_is_only_the_way_to_it(closed: FlaskClient, story: None):
+    for path in ALL:
+        page = closed.get(path, headers=HTML)
+        assert page.status_code == 303, path
+        assert unquote(page.location) == f"/login?next={path}"
+        part = closed.get(path, headers=HTML | {"HX-Request": "true"})
+        assert part.status_code == 401, path
+        assert part.headers["HX-Redirect"].startswith("/login?next="), path
 
 
 # Several sites as one
@@ -293,13 +293,13 @@ def test_several_sites_as_one_have_the_figures_of_the_api(report: FlaskClient, t
     )
 
 
-@pytest.mark.parametrize("path", [*PARTS, *EXPLORED, *LISTS, *(f"/csv/{name}" for name in ("chart", *EXPLORATIONS))])
-def test_every_part_shows_several_sites_as_one_and_links_to_them(report: FlaskClient, two_sites: None, path: str):
-    part = report.get(f"{path}/shop?{BOTH}")
-    assert part.status_code == 200
-    links = [str(value) for _, attributes in Tags(part.text).found for name, value in attributes.items()
-             if name in ("href", "action", "hx-get") and "?" in str(value) and "assets" not in str(value)]  # fmt: skip
-    assert [link for link in links if "with=blog" not in link] == []
+def test_every_part_shows_several_sites_as_one_and_links_to_them(report: FlaskClient, two_sites: None):
+    for path in [*PARTS, *EXPLORED, *LISTS, *(f"/csv/{name}" for name in ("chart", *EXPLORATIONS))]:
+        part = report.get(f"{path}/shop?{BOTH}")
+        assert part.status_code == 200, path
+        attributes = [each for _, found in Tags(part.text).found for each in found.items()]
+        links = [str(value) for name, value in attributes if name in ("href", "action", "hx-get") and "?" in str(value)]
+        assert [link for link in links if "with=blog" not in link and "assets" not in link] == [], path
 
 
 def test_what_was_left_out_of_several_sites_is_summed(report: FlaskClient, services: Services, two_sites: None):
