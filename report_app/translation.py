@@ -39,7 +39,7 @@ def use_translations(app: Flask, default_language: str) -> None:
     env.add_extension("jinja2.ext.i18n")
     env.policies["ext.i18n.trimmed"] = True
     cast(Any, env).install_gettext_callables(gettext, ngettext)
-    filters = {
+    filters: dict[str, Callable[..., str]] = {
         "day": day_name,
         "duration": duration,
         "full_day": full_day,
