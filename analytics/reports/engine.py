@@ -32,6 +32,7 @@ from analytics.aggregates.store import TooManyTotals
 from analytics.events.columns import visitor_of
 from analytics.interval import DAY, Interval, as_datetime, as_ms
 from analytics.languages import translatable
+from analytics.mongodb import looking
 from analytics.queries.comparison import counterparts
 from analytics.queries.local_time import EPOCH_DAY, label, time_buckets
 from analytics.queries.patterns import FLAGS, INVALID_PATTERN, check_patterns
@@ -252,6 +253,12 @@ class Reports:
             return min(moments, default=None)
 
         return self._ask(site_ids, ask, budget)
+
+    def has_data(self, site_ids: Sequence[str]) -> bool:
+        """Return whether the sites have an event or an imported day. It asks only MongoDB. Raises Unavailable."""
+        with looking():
+            has_events = any(self.reader.raw.last_at(site_id) for site_id in site_ids)
+            return has_events or self.imports.aggregates.extent(site_ids) is not None
 
     def _asked(
         self, connection: duckdb.DuckDBPyConnection, budget: Budget, site_ids: Sequence[str], plan: Plan

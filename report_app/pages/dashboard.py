@@ -19,6 +19,7 @@ from analytics.queries.query import VISIT_NUMBERS, Period, Query
 from analytics.queries.query_schema import MOST_ROWS, OPERATORS, OPERATORS_OF_NUMBERS
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
+from analytics.unavailable import Unavailable
 from report_app.metric_format import Cell, cells, columns
 from report_app.page_access import address_of, viewer
 from report_app.pages import panels
@@ -55,7 +56,7 @@ def page_budget() -> Budget:
 def page(asked: SiteQuestion, budget: Budget) -> Response:
     """The page with its figures. Panels follow. Figures that take longer than the budget follow, too."""
     hero, trouble = _hero_at_once(asked, budget)
-    if hero and _has_no_event(asked, hero, budget):
+    if not trouble and _has_no_event(asked, hero):
         return show("first_event.html", **_frame(asked), **_waiting(asked))
     answer = show(
         "dashboard.html",
@@ -127,7 +128,7 @@ def left_out_part(asked: SiteQuestion, opened: str | None) -> Response:
 def first_event_part(asked: SiteQuestion) -> Response:
     """What happened to the site's events so far. Opens the dashboard when there is one to show."""
     answer = show("first_event_part.html", **_shown(asked), **_waiting(asked))
-    if asked.earliest() is not None:
+    if asked.services.reports.has_data(asked.site_ids):
         answer.headers["HX-Refresh"] = "true"
     return answer
 
@@ -197,11 +198,12 @@ def _in_hero(asked: SiteQuestion, hero: Hero | None, trouble: Trouble | None) ->
     return {"hero": hero, "trouble": trouble, "again": again, "replaces": "#hero", "shorter": shorter}
 
 
-def _has_no_event(asked: SiteQuestion, hero: Hero, budget: Budget | None = None) -> bool:
-    """Whether the site has no event, as far as it is known within the budget."""
+def _has_no_event(asked: SiteQuestion, hero: Hero | None) -> bool:
+    """Whether the site has no event, as far as MongoDB tells. `hero` is None if the figures are not ready."""
     try:
-        return hero.is_empty and not asked.state.filters and asked.earliest(budget) is None
-    except Refused:
+        is_empty = hero is None or hero.is_empty
+        return is_empty and not asked.state.filters and not asked.services.reports.has_data(asked.site_ids)
+    except Unavailable:
         return False
 
 

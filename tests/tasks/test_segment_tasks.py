@@ -111,9 +111,7 @@ def test_a_worker_that_stops_or_is_killed_during_a_build_leaves_correct_segments
         worker.send_signal(signal.SIGTERM)
         psutil.wait_procs([worker], timeout=20)
         assert not worker.is_running(), "it did not wait for the build"
-        wait_for(
-            lambda: "stopped, or out of time" in system.output(), "its last line, which the supervisor passes on", 5
-        )
+        wait_for(lambda: "stopped, or out of time" in system.output(), "its last line, which the supervisor passes on")
         forget_lease(database)
 
         wait_for(lambda: is_building(database), "the next worker's", 60)
@@ -121,7 +119,7 @@ def test_a_worker_that_stops_or_is_killed_during_a_build_leaves_correct_segments
             process.kill()
         assert segments.store.manifest("large").segments == ()
         forget_lease(database)
-    wait_for(lambda: built(segments, "large"), "the last one's", 90)
+    wait_for(lambda: built(segments, "large") and segments.backfill.is_done(), "the last one's", 90)
     assert count(segments, "large") == LARGE
 
 

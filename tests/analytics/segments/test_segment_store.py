@@ -339,7 +339,7 @@ def test_copies_stay_within_their_limit_whichever_process_fetches(
     sizes = [s.size for s in rig.segments.manifest("site").segments]
     most, folder = sum(sizes) // 3, tmp_path / "other node"
     context = multiprocessing.get_context("spawn")
-    url = rig.storage._url if rig.storage else None
+    url = rig.storage._storage._url if rig.storage else None
     args = (settings.mongodb_uri, url, str(folder), most, 3.0)
     processes = [context.Process(target=fetch_all, args=args) for _ in range(2)]
     for process in processes:
