@@ -19,7 +19,6 @@ from analytics.queries.query import VISIT_NUMBERS, Period, Query
 from analytics.queries.query_schema import MOST_ROWS, OPERATORS, OPERATORS_OF_NUMBERS
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
-from analytics.unavailable import Unavailable
 from report_app.metric_format import Cell, cells, columns
 from report_app.page_access import address_of, viewer
 from report_app.pages import panels
@@ -203,7 +202,7 @@ def _has_no_event(asked: SiteQuestion, hero: Hero | None) -> bool:
     try:
         is_empty = hero is None or hero.is_empty
         return is_empty and not asked.state.filters and not asked.services.reports.has_data(asked.site_ids)
-    except Unavailable:
+    except TROUBLES:
         return False
 
 

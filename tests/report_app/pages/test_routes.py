@@ -399,6 +399,9 @@ def breaking(settings: Settings, services: Services) -> Breaking:
         def earliest_of(self, site_ids: list[str], budget: object = None) -> None:
             return
 
+        def has_data(self, site_ids: list[str]) -> bool:
+            return bool(site_ids)
+
         def read(self, site_id: str) -> None:
             raise self._error
 
@@ -500,6 +503,9 @@ def test_a_page_without_a_period_does_not_wait_for_the_first_event(settings: Set
         def answer(self, query: object, budget: Budget) -> Answer:
             self.budgets.append(budget)
             raise budget.refusal()
+
+        def has_data(self, site_ids: list[str]) -> bool:
+            return bool(site_ids)
 
         def check(self) -> None:
             return
