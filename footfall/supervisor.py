@@ -93,6 +93,7 @@ class Supervisor:
         for number in _STOPS:
             if signal.getsignal(number) != signal.SIG_IGN or number == signal.SIGINT:  # nohup ignores SIGHUP
                 loop.add_signal_handler(number, self._stop_on, number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         bringing_up = self._watch(bring_up())
         try:
             await self._over
@@ -138,6 +139,8 @@ class Supervisor:
 
 def main() -> None:
     os.umask(0o077)  # for child processes too: only the operator may read data, logs and copies
+    # A stop signal waits until Supervisor.run handles it: Python drops an exception that it raises within a finalizer.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
         settings = load_settings(with_flower=True)
         for sentence in name_warnings(closest):
@@ -153,8 +156,6 @@ def main() -> None:
         del lock
     except (SettingsError, StartError) as error:
         sys.exit(f"footfall: {error}")
-    except KeyboardInterrupt:  # before anything was started
-        sys.exit(130)
     except OSError as error:
         sys.exit(f"footfall: {error.strerror or error}: {error.filename}" if error.filename else f"footfall: {error}")
     except Exception as error:  # a bug; everything that was started has stopped
