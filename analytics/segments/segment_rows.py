@@ -5,7 +5,7 @@ each event. Both ways give the same rows with the same types. Many events are re
 them is in memory at once. Events of visits that may continue are processed again with the next part.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +96,8 @@ def small_files(events: pa.Table, counts: Sequence[int], interval: Interval) -> 
     and then time, and `counts` the number of each site's events.
     """
     sites = np.repeat(np.arange(len(counts)), counts)
-    rows, first = _plain(rows_of(events, interval, sites=sites)), 0
+    # Without dictionaries: each slice would be written with the whole dictionary.
+    rows, first = _with_texts(rows_of(events, interval, sites=sites), lambda column: column.dictionary_decode()), 0
     for count in counts:
         of_site = rows.slice(first, count)
         file = pa.BufferOutputStream()
@@ -162,27 +163,17 @@ def _content_of(rows: pa.Table) -> Content:
     return Content(rows.num_rows, times["min"].as_py(), times["max"].as_py())
 
 
-def _plain(rows: pa.Table) -> pa.Table:
-    """The rows without dictionaries: each slice would be written with the whole dictionary."""
-    own = rows["own"].combine_chunks()
-    texts = [own.field(name).dictionary_decode() for name in DESCRIBED]
-    columns = {
-        name: column.combine_chunks().dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        for name, column in zip(rows.column_names, rows.columns, strict=True)
-    }
-    return pa.table(columns | {"own": pa.StructArray.from_arrays(texts, DESCRIBED, mask=own.is_null())})
-
-
-def _with_own_texts(rows: pa.Table) -> pa.Table:
-    """The rows with dictionaries of the texts that occur in them. A row group is written with its whole dictionary."""
+def _with_texts(rows: pa.Table, change: Callable[[pa.DictionaryArray], pa.Array]) -> pa.Table:
+    """The rows with each column of texts changed."""
     columns = {name: column.combine_chunks() for name, column in zip(rows.column_names, rows.columns, strict=True)}
     own = columns["own"]
-    texts = [_used(own.field(name)) for name in DESCRIBED]
-    used = {name: _used(column) if pa.types.is_dictionary(column.type) else column for name, column in columns.items()}
-    return pa.table(used | {"own": pa.StructArray.from_arrays(texts, DESCRIBED, mask=own.is_null())})
+    texts = [change(own.field(name)) for name in DESCRIBED]
+    changed = {name: change(column) for name, column in columns.items() if pa.types.is_dictionary(column.type)}
+    return pa.table(columns | changed | {"own": pa.StructArray.from_arrays(texts, DESCRIBED, mask=own.is_null())})
 
 
 def _used(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    """The column with a dictionary of the texts that occur in it. A row group is written with its whole dictionary."""
     codes = column.indices.fill_null(_NONE).to_numpy()
     is_used = np.zeros(len(column.dictionary) + 1, bool)
     is_used[codes] = True  # the last place is that of no text
@@ -238,7 +229,7 @@ class _SegmentFile:
             )
         rows = rows.unify_dictionaries()
         for first in range(0, rows.num_rows, self._row_group):
-            self._writer.write_table(_with_own_texts(rows.slice(first, self._row_group)), self._row_group)
+            self._writer.write_table(_with_texts(rows.slice(first, self._row_group), _used), self._row_group)
 
     @property
     def _row_group(self) -> int:
