@@ -353,6 +353,9 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._slice_ends = 0.0
 
     def _delay(self, connection: Connection, environ: dict[str, Any], body: bytes | bytearray) -> None:
+        if self._held > MOST_HELD:
+            self._refuse(connection)
+            return
         if not self._delayed:
             self._loop.call_soon(self._take_delayed)
         self._delayed.append((time.perf_counter(), connection, environ, body))
