@@ -8,6 +8,7 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from itertools import chain
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -55,6 +56,7 @@ _PLACES: Weights = {
 _HOURS = (2, 1, 1, 1, 1, 2, 4, 7, 10, 12, 12, 11, 10, 11, 12, 12, 11, 9, 9, 10, 10, 8, 5, 3)  # of visits, by local hour
 _LEAVE = ""  # a page that ends the visit
 _MOST_PAGES = 12  # of a visit
+_AGAIN = 0.16  # of the visitors come again some hours later
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class DemoSite:
     """
 
     site_id: str
-    visits_a_day: int
+    visitors_a_day: int
     weekend: float
     entries: Weights
     ways: Mapping[str, Weights]
@@ -206,13 +208,17 @@ def day_events(site: DemoSite, day: date, days: int, until: datetime, launch: da
     chance = random.Random(f"{site.site_id} {day}")  # noqa: S311  no secret: each run must give the same events
     is_launch = day == launch
     growth = 1.3 - 0.6 * back / max(1, days)
-    usual = site.visits_a_day * growth * (site.weekend if day.weekday() >= 5 else 1) * chance.uniform(0.9, 1.1)
+    usual = site.visitors_a_day * growth * (site.weekend if day.weekday() >= 5 else 1) * chance.uniform(0.9, 1.1)
     for number in range(int(usual * (2.6 if is_launch else 1))):
-        events = _visit(site, _start(site, day, chance), chance, _REFERRERS if not is_launch else _AT_LAUNCH)
-        user = {"user_id": _user(chance, days - back)} if site.has_users else {}
+        visitor = _visitor(site, chance, days - back)
+        starts = [_start(site, day, chance)]
+        if chance.random() < _AGAIN:
+            starts.append(starts[0] + timedelta(minutes=chance.randrange(90, 400)))
+        referrers = _AT_LAUNCH if is_launch else _REFERRERS
+        events = chain.from_iterable(_visit(site, start, chance, referrers) for start in starts)
         for n, (at, event) in enumerate(events):
             if at < until:
-                yield event | user | {"timestamp": at.isoformat(), "event_id": f"{day} {number} {n}"}
+                yield visitor | event | {"timestamp": at.isoformat(), "event_id": f"{day} {number} {n}"}
 
 
 def _start(site: DemoSite, day: date, chance: random.Random) -> datetime:
@@ -227,9 +233,8 @@ def _user(chance: random.Random, age: int) -> str:
     return f"user-{max(0, joined - int(chance.expovariate(1 / 90)))}"
 
 
-def _visit(
-    site: DemoSite, at: datetime, chance: random.Random, referrers: Weights
-) -> Iterator[tuple[datetime, dict[str, Any]]]:
+def _visitor(site: DemoSite, chance: random.Random, age: int) -> dict[str, Any]:
+    """The fields that all events of a visitor have. `age` of the site in days."""
     agent, screens = _pick(chance, _DEVICES)
     country, region, city, language = _pick(chance, _PLACES)
     visitor = {
@@ -238,10 +243,16 @@ def _visit(
         "user_agent": agent, "screen": chance.choice(screens), "language": language,
         "country": country, "region": region, "city": city,
     }  # fmt: skip
+    return visitor | ({"user_id": _user(chance, age)} if site.has_users else {})
+
+
+def _visit(
+    site: DemoSite, at: datetime, chance: random.Random, referrers: Weights
+) -> Iterator[tuple[datetime, dict[str, Any]]]:
     page, query, referrer = _pick(chance, site.entries), _pick(chance, _CAMPAIGNS), _pick(chance, referrers)
     came = {"referrer": referrer} if referrer and not query else {}
     for _ in range(_MOST_PAGES):
-        seen = visitor | {"url": f"https://{site.host}{page}{query}"}
+        seen = {"url": f"https://{site.host}{page}{query}"}
         yield at, seen | came | {"event_type": "pageview"}
         for action in site.actions.get(page, ()):
             if chance.random() < action.likelihood:

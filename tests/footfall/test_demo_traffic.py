@@ -1,7 +1,8 @@
 """The traffic of the demo has weekdays, nights, a launch, campaigns, bots and revenue. Pure."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta
+from itertools import chain, pairwise
 from statistics import mean
 from typing import Any
 
@@ -41,6 +42,15 @@ def test_there_are_bots_campaigns_and_goals(site: DemoSite):
         each["event_type"] for each in events
     }
     assert any("revenue" in each for each in events) is any("currency" in goal for goal in site.settings["goals"])
+
+
+@pytest.mark.parametrize("site", DEMO_SITES, ids=lambda site: site.site_id)
+def test_some_visitors_come_again_on_the_same_day(site: DemoSite):
+    times = defaultdict(list)
+    for event in chain.from_iterable(traffic(site).values()):
+        times[event["ip"]].append(datetime.fromisoformat(event["timestamp"]))
+    breaks = [any(b - a > timedelta(minutes=30) for a, b in pairwise(sorted(each))) for each in times.values()]
+    assert 0.1 < mean(breaks) < 0.25
 
 
 def test_a_day_has_the_same_events_each_time():
