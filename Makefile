@@ -28,7 +28,7 @@ lint: .venv/ready ## ruff, mypy, who may import whom, and words that our English
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.support.prose
 
-format: .venv/ready ## let ruff mend what it can
+format: .venv/ready ## let ruff correct what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+SEGMENTS_STORE = "segments"  # the `store` of segments that are not built yet, or that this version cannot read
+
 
 class Unavailable(Exception):
-    """`store` did not do what it was asked. It may have done it, or may still do it. Asking again is safe, and is the
-    only remedy.
+    """`store` did not do what it was asked. It may have done it, or may still do it. Asking again is safe. `cause`
+    says if something else must be done first.
     """
 
     def __init__(self, store: str, cause: Exception) -> None:

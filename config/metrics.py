@@ -55,9 +55,13 @@ EVENT_OUTCOMES = Counter(
 )
 RATE_LIMITED = Counter("footfall_rate_limited", "Requests answered with 429, by whose limit it was.", ["limit"])
 RATE_UNCHECKED = Counter(
-    "footfall_rate_unchecked", "Requests admitted without a look at the limit, as Redis did not answer.", ["limit"]
+    "footfall_rate_unchecked",
+    "Requests admitted without a check of the limit, because Redis did not answer.",
+    ["limit"],
 )
-REQUESTS_SHED = Counter("footfall_requests_shed", "Requests answered with 503, as the process had too many at once.")
+REQUESTS_SHED = Counter(
+    "footfall_requests_shed", "Requests answered with 503, because the process had too many at once."
+)
 REPLACED_SURROGATES = Counter(
     "footfall_replaced_surrogates",
     "Halves of surrogate pairs in the JSON of hits. U+FFFD is stored instead of each.",
@@ -91,7 +95,7 @@ STORE_LAG = Histogram(
 )
 ENRICHMENT_FAILURES = Counter(
     "footfall_enrichment_failures",
-    "Events that a step of enrichment failed over, which are stored without it.",
+    "Events for which a step of enrichment failed. They are stored without the fields of the step.",
     ["step"],
 )
 
@@ -102,14 +106,18 @@ def segment_gauges(waiting: int, oldest_seconds: float) -> Iterable[Metric]:
     yield GaugeMetricFamily("footfall_dirty_hours", "Hours of sites with events that no segment has yet.", waiting)
     yield GaugeMetricFamily(
         "footfall_segments_due_seconds",
-        "How long the oldest of them has waited that is due, 0 for none.",
+        "How many seconds the oldest due hour has waited for its segment. 0 if none is due.",
         oldest_seconds,
     )
 
 
 def journal_gauges(waiting: int, oldest_seconds: float) -> Iterable[Metric]:
     yield GaugeMetricFamily("footfall_journal_events", "Events that wait in the journal.", waiting)
-    yield GaugeMetricFamily("footfall_journal_oldest_seconds", "Age of the oldest of them, 0 for none.", oldest_seconds)
+    yield GaugeMetricFamily(
+        "footfall_journal_oldest_seconds",
+        "Age of the oldest waiting event, in seconds. 0 if none waits.",
+        oldest_seconds,
+    )
 
 
 def dead_letter_gauge(counts: Iterable[tuple[str, int]]) -> Metric:

@@ -316,8 +316,8 @@ class Settings:
     redis_maxmemory: str = setting(
         "str",
         "1gb",
-        "memory limit of the Redis that `make run` starts (120 to 460 bytes for each waiting event); above 85 % the"
-        " collector refuses events",
+        "memory limit of the Redis that `make run` starts (about 200 bytes for each waiting event, and 480 for one of a"
+        " browser); above 85 % the collector refuses events",
     )
     mongodb_port: int = setting(
         "int", 27017, "port of the MongoDB that `make run` starts, and of MongoDB if `MONGODB_URI` is unset", _PORT
@@ -366,7 +366,11 @@ class Settings:
         secret=True,
     )
     max_body_bytes: int = setting(
-        "int", 65536, "the largest body of a hit; 64 KiB is also the limit of sendBeacon", validate.Range(1, 500_000)
+        "int",
+        65536,
+        "the largest body with one event, and of any request with `?validate=1`; 64 KiB is also the limit of"
+        " sendBeacon. Routes for several events accept 5 MB",
+        validate.Range(1, 500_000),
     )
     trusted_proxies: int = setting(
         "int",

@@ -116,7 +116,7 @@ class Checked:
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
-@click.option("--strict", is_flag=True, help="End with 1 also if there are only warnings.")
+@click.option("--strict", is_flag=True, help="Also exit with 1 if there is a warning.")
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool, strict: bool) -> None:
     """Check this deployment, and say what to change."""

@@ -26,7 +26,7 @@ from footfall.command_group import SETTINGS, Group, fail, services_of
 @click.group("journals", cls=Group)
 @click.pass_context
 def journals_group(context: click.Context) -> None:
-    """Show the journals, find that of a site, and remove one. JOURNAL_URLS adds one."""
+    """List the journals, print the journal of a site, and remove a journal. To add one, set JOURNAL_URLS."""
     context.obj = services_of(context)
 
 

@@ -23,15 +23,17 @@ from footfall.command_group import Group, fail, fail_unknown, services_of
 _SECRET_ONCE = "This secret is shown only now. It verifies `webhook-signature`:"  # noqa: S105  no secret
 _RULE_ID = click.argument("rule_id", type=click.UUID)
 _LANGUAGE = click.option(
-    "--language", type=click.Choice(list(LANGUAGES)), help="Of the notifications. An account has a language of its own."
+    "--language",
+    type=click.Choice(list(LANGUAGES)),
+    help="The language of the notifications. An e-mail to an account uses the language of the account.",
 )
-_SITE = click.option("--site", "site_id", help="Only of this site.")
+_SITE = click.option("--site", "site_id", help="Only rules or notifications of this site.")
 
 
 @click.group("notifications", cls=Group)
 @click.pass_context
 def notifications(context: click.Context) -> None:
-    """Be notified of spikes, silence, goals and more, by e-mail, webhook or Slack."""
+    """Manage the rules of notifications, and show the log of what was sent."""
     context.obj = services_of(context)
 
 
@@ -58,7 +60,9 @@ def list_rules(services: Services, site_id: str | None) -> None:
     help="Percent for spike and drop, minutes for silence and lag, conversions for goal, events for dead_letters.",
 )
 @click.option("--goal", help="The name of a goal of the site.")
-@click.option("--period", type=click.Choice(["day", "week", "month"]), help="In which a goal is counted.")
+@click.option(
+    "--period", type=click.Choice(["day", "week", "month"]), help="The period in which conversions are counted."
+)
 @_LANGUAGE
 @click.pass_obj
 def add(services: Services, /, **given: str | int | None) -> None:
@@ -68,7 +72,7 @@ def add(services: Services, /, **given: str | int | None) -> None:
     except ValidationError as error:
         fail("; ".join(f"{name}: {' '.join(said)}" for name, said in normalized(error).items()), 1)
     except UnknownSite as error:
-        fail(f"{error.message} Set it up with `python -m footfall sites set`.", 1)
+        fail(f"{error.message} Set it up with `python -m footfall sites set SITE domains=HOST`.", 1)
     click.echo(rule.id)
     if rule.secret:
         click.echo(_SECRET_ONCE, err=True)
@@ -78,13 +82,15 @@ def add(services: Services, /, **given: str | int | None) -> None:
 @notifications.command("change")
 @_RULE_ID
 @click.option("--target", help="Another e-mail address or URL, for the same channel.")
-@click.option("--threshold", type=int, help="As of `add`.")
+@click.option("--threshold", type=int, help="The new threshold, in the unit that `add --help` lists.")
 @click.option("--goal", help="The name of another goal of the site.")
-@click.option("--period", type=click.Choice(["day", "week", "month"]), help="In which a goal is counted.")
+@click.option(
+    "--period", type=click.Choice(["day", "week", "month"]), help="The period in which conversions are counted."
+)
 @_LANGUAGE
 @click.pass_obj
 def change(services: Services, /, rule_id: UUID, **given: str | int | None) -> None:
-    """Change a rule. What is not given stays, also what the rule has notified of."""
+    """Change a rule. What is not given stays, and so does the record of what was sent."""
     rule = services.notifications.rule(rule_id)
     try:
         changes = {name: value for name, value in given.items() if value is not None}

@@ -25,7 +25,7 @@ def of_months(command: Callable[..., None]) -> Callable[..., None]:
     """Adds the options that choose a site and its months to a command: `site`, `first` and `last`."""
     site = click.option("--site", help="This site only.")
     first = click.option("--from", "first", type=MONTH, help="From this month on, as 2026-10 (UTC).")
-    last = click.option("--to", "last", type=MONTH, help="Up to this month, and with it.")
+    last = click.option("--to", "last", type=MONTH, help="The last month, which is included, as 2026-10 (UTC).")
     return site(first(last(command)))
 
 

@@ -22,7 +22,7 @@ QUEUED = b'{"success": true, "message": "Event queued successfully"}'
 _QUEUED = Reply(QUEUED)
 _ACCEPTED = "The event is valid and would be accepted. Nothing was stored."
 _DROPPED = "The event is valid and would be dropped. Nothing was stored."
-SHOWS_WHY = " Send an API key that may write events of the site to see why."
+SHOWS_WHY = " Send an API key with the scope events:write for the site to see why."
 BAD_KEY = "This API key is unknown, revoked or expired. The server handled the events as if no key was sent."
 
 
@@ -44,12 +44,12 @@ _WARNINGS = (
 )
 _Reason = Annotated[
     str,
-    "Why the event was dropped. Only shown if the request has an API key that may write events of its site.",
+    "Why the event was dropped. Only shown if the request has an API key with the scope events:write for its site.",
 ]
 _Resolved = Annotated[
     dict[str, Any],
     "The event as Footfall would store it. `visitor` is `user_id`, `anonymous` or `none`. The "
-    "fields that a worker adds are only shown if the request has an API key that may write events of its site.",
+    "fields that a worker adds are only shown if the request has an API key with the scope events:write for its site.",
 ]
 
 

@@ -212,8 +212,7 @@ class Collector:
             if taken:
                 commit.add_done_callback(lambda _: self._give_back(taken) if commit.exception() else None)
             hold_response(hit.commits, commit)
-        has_bad_key, reasons = key is None and is_ours(hit.key), seen.reasons_for(key)
-        return Admitted(len(arrivals), seen.rejected, len(seen.dropped), reasons, has_bad_key, exported=seen.exported)
+        return seen.outcome(hit, key, len(arrivals))
 
     def _lines_of_hit(
         self, seen: "_Examined", arrivals: Sequence[Arrival], now: datetime
@@ -245,10 +244,7 @@ class Collector:
                 seen.dropped[index] = found
             else:
                 resolved[index] = as_json(found, arrival)
-        has_bad_key, reasons = key is None and is_ours(hit.key), seen.reasons_for(key)
-        return Admitted(
-            len(resolved), seen.rejected, len(seen.dropped), reasons, has_bad_key, resolved, exported=seen.exported
-        )
+        return structs.replace(seen.outcome(hit, key, len(resolved)), resolved=resolved)
 
     def _examine(self, hit: Hit, key: ApiKey | None, now: datetime) -> "_Examined":
         seen = _Examined()
@@ -276,12 +272,12 @@ class Collector:
         """
         try:
             if key is not None:
-                self.limits.spend(KEY_REQUESTS, str(key.id), paid=hit.paid)
-                self.limits.spend(KEY_BYTES, str(key.id), hit.size, hit.paid)
-                self.limits.spend(KEY_EVENTS, str(key.id), len(hit.bodies), hit.paid)
+                self.limits.spend(KEY_REQUESTS, str(key.id), charged=hit.charged)
+                self.limits.spend(KEY_BYTES, str(key.id), hit.size, hit.charged)
+                self.limits.spend(KEY_EVENTS, str(key.id), len(hit.bodies), hit.charged)
             elif hit.sender:
-                self.limits.spend(ADDRESS_BYTES, hit.sender, hit.size, hit.paid)
-                self.limits.spend(ADDRESS_EVENTS, hit.sender, len(hit.bodies), hit.paid)
+                self.limits.spend(ADDRESS_BYTES, hit.sender, hit.size, hit.charged)
+                self.limits.spend(ADDRESS_EVENTS, hit.sender, len(hit.bodies), hit.charged)
         except TooManyRequests:
             EVENT_OUTCOMES.labels("refused", "rate_limit").inc(len(hit.bodies))
             raise
@@ -451,12 +447,13 @@ class _Examined(Struct):
     dropped: dict[int, Drop] = field(default_factory=dict)
     exported: set[int] = field(default_factory=set)
 
-    def reasons_for(self, key: ApiKey | None) -> dict[int, str]:
-        if key is None:
-            return {}
-        return {
-            index: drop.reason for index, drop in sorted(self.dropped.items()) if key.may(WRITE_SCOPE, drop.site_id)
-        }
+    def outcome(self, hit: Hit, key: ApiKey | None, accepted: int) -> Admitted:
+        reasons = {}
+        if key is not None and self.dropped:
+            dropped = sorted(self.dropped.items())
+            reasons = {index: drop.reason for index, drop in dropped if key.may(WRITE_SCOPE, drop.site_id)}
+        has_bad_key = key is None and is_ours(hit.key)
+        return Admitted(accepted, self.rejected, len(self.dropped), reasons, has_bad_key, exported=self.exported)
 
 
 class _Examiner:

@@ -91,8 +91,8 @@ _BATCH = Operation(
 
 _PIXEL = Operation(
     summary="Send one event with an image, where scripts do not run",
-    note="The response is always an image. The query may have any text field of an event. Without `url` and `path`, "
-    "the event gets the page that shows the image.",
+    note="The response is an image, unless the status is 414, 429 or 503. The query may have any text field of an"
+    " event. Without `url` and `path`, the event gets the page that shows the image.",
     tag=SENDING,
     answer={"image/gif": {}},
     parameters=[

@@ -41,7 +41,7 @@ _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "a
 _IN_PIECES = frozenset(("HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING"))
 
 # Keys of a request's environ.
-SENDER, BODY_BYTES, CHARGED = "footfall.sender", "footfall.body_bytes", "footfall.paid"
+SENDER, BODY_BYTES, CHARGED = "footfall.sender", "footfall.body_bytes", "footfall.charged"
 PLACE_HEADERS = "footfall.place_headers"  # the names of the headers that PLACE_HEADERS chooses
 
 Environ = dict[str, Any]
@@ -55,23 +55,24 @@ class Hit(Struct, frozen=True, gc=False):
     InvalidEvent that reading it raised, or the Drop that was decided for it.
 
     `sent_at`: when the client sent the hit, by the clock of its events' timestamps. `origin`: the page that sent it.
-    `refuses`: the client sent DNT or GPC. `opted_out`: the visitor has opted out everywhere. `key`: the bearer token of
-    the header Authorization. `sender`: the name of the sending address in the limits, "" if it has none. `size`: bytes
-    of the inflated body. `is_foreign`: another system's client built the hit, and it cannot send less. `paid`: the
-    limits that were charged for it, which a hit that is handled again pays only once. `commits`: see web/commits.py.
+    `has_dnt_or_gpc`: the client sent one of these headers. `opted_out`: the visitor has opted out everywhere. `key`:
+    the bearer token of the header Authorization. `sender`: the name of the sending address in the limits, "" if it has
+    none. `size`: bytes of the inflated body. `is_foreign`: another system's client built the hit, and it cannot send
+    less. `charged`: the limits that were charged for it, which a hit that is handled again pays only once. `commits`:
+    see web/commits.py.
     """
 
     client: Client
     bodies: Sequence[object]
     sent_at: datetime | None = None
     origin: str | None = None
-    refuses: bool = False
+    has_dnt_or_gpc: bool = False
     opted_out: bool = False
     key: str = ""
     sender: str = ""
     size: int = 0
     is_foreign: bool = False
-    paid: set[str] = field(default_factory=set)
+    charged: set[str] = field(default_factory=set)
     commits: list[Future[None]] | None = None
 
 
@@ -79,27 +80,27 @@ def read_hit(
     environ: Environ, bodies: Sequence[object], sent_at: datetime | None = None, *, is_foreign: bool = False
 ) -> Hit:
     """Returns the hit: the events, and what the headers of the request say."""
-    said = environ.get
-    names = said(PLACE_HEADERS)
+    get = environ.get
+    names = get(PLACE_HEADERS)
     client = Client(
-        address=plain_address(said("REMOTE_ADDR", "")),
-        user_agent=said("HTTP_USER_AGENT", "")[:LONGEST_USER_AGENT],
-        languages=said("HTTP_ACCEPT_LANGUAGE", "")[:LONGEST_LANGUAGES],
+        address=plain_address(get("REMOTE_ADDR", "")),
+        user_agent=get("HTTP_USER_AGENT", "")[:LONGEST_USER_AGENT],
+        languages=get("HTTP_ACCEPT_LANGUAGE", "")[:LONGEST_LANGUAGES],
         place=read_place(EnvironHeaders(environ), names) if names else (),
     )
     return Hit(
         client,
         bodies,
         sent_at,
-        origin=said("HTTP_ORIGIN"),
-        refuses=said("HTTP_DNT") == "1" or said("HTTP_SEC_GPC") == "1",
-        opted_out=OPTED_OUT in said("HTTP_COOKIE", ""),
-        key=bearer(said("HTTP_AUTHORIZATION", "")),
-        sender=said(SENDER, ""),
-        size=said(BODY_BYTES, 0),
+        origin=get("HTTP_ORIGIN"),
+        has_dnt_or_gpc=get("HTTP_DNT") == "1" or get("HTTP_SEC_GPC") == "1",
+        opted_out=OPTED_OUT in get("HTTP_COOKIE", ""),
+        key=bearer(get("HTTP_AUTHORIZATION", "")),
+        sender=get(SENDER, ""),
+        size=get(BODY_BYTES, 0),
         is_foreign=is_foreign,
-        paid=environ.setdefault(CHARGED, set()),
-        commits=said(COMMITS),
+        charged=environ.setdefault(CHARGED, set()),
+        commits=get(COMMITS),
     )
 
 

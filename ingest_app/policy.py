@@ -68,7 +68,10 @@ def reject_too_old(arrival: Arrival) -> None:
         return
     days = arrival.site.backdate_days
     if arrival.event.received_at - arrival.event.occurred_at > timedelta(days=days):
-        message = f"More than {days} days ago. Send an API key that may write events: then any age is accepted."
+        message = (
+            f"The event is more than {days} days old. Send a newer event, or an API key with the scope events:write for"
+            " this site, which accepts any age."
+        )
         raise _rejection(arrival, "too_old", "timestamp", message)
 
 
@@ -77,7 +80,7 @@ def drop_opted_out(arrival: Arrival) -> str | None:
 
 
 def drop_refused_by_visitor(arrival: Arrival) -> str | None:
-    return "refused_by_visitor" if arrival.hit.refuses and arrival.site.honours_dnt else None
+    return "refused_by_visitor" if arrival.hit.has_dnt_or_gpc and arrival.site.honours_dnt else None
 
 
 def drop_excluded_address(arrival: Arrival) -> str | None:

@@ -88,7 +88,8 @@ _SETTINGS = Operation(
 )
 _PIXEL = Operation(
     summary="One message of RudderStack's pixel, where scripts do not run",
-    note="The response is always an image. A value may be JSON. A name may be a path, for example `context.page.url`.",
+    note="The response is an image, unless the status is 414, 429 or 503. A value may be JSON. A name may be a path,"
+    " for example `context.page.url`.",
     tag=DROP_IN_TAG,
     parameters=[_WRITE_KEY, parameter("event", TEXT)],
     answer={"image/gif": {}},

@@ -87,7 +87,7 @@ def site_data_blueprint(
     def import_upload(upload_id: str, site_id: str) -> BaseResponse:
         user, site_id = edited(site_id)
         uploads.want(site_id, upload_id) or abort(404, gettext(NO_UPLOAD))
-        log.info("import_asked", site_id=site_id, upload_id=upload_id, by=str(user.id))
+        log.info("import_requested", site_id=site_id, upload_id=upload_id, by=str(user.id))
         return done(site_id, gettext("A worker imports the file."))
 
     @blueprint.post("/data-discard/<upload_id>/<path:site_id>", merge_slashes=False)
@@ -103,7 +103,7 @@ def site_data_blueprint(
         if record is None or record.site_id != site_id:
             abort(404, gettext(NO_IMPORT))
         imports.stop(record_id)
-        log.info("import_removal_asked", site_id=site_id, import_id=record_id, by=str(user.id))
+        log.info("import_removal_requested", site_id=site_id, import_id=record_id, by=str(user.id))
         return done(site_id, gettext("A worker removes the events of this import."))
 
     @blueprint.post("/data-path-rules/<path:site_id>", merge_slashes=False)

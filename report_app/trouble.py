@@ -14,13 +14,13 @@ from analytics.queries.query_schema import InvalidQuery
 from analytics.reports.results import Refused
 from analytics.segments.store import SegmentLost
 from analytics.sites.store import UnknownSite
-from analytics.unavailable import Unavailable
+from analytics.unavailable import SEGMENTS_STORE, Unavailable
 from report_app.errors import LOST
 from report_app.page_access import site_path
 from report_app.pages.page_state import PERIODS, PageState, read_state
 from report_app.pages.rendering import POLICY, show
 from report_app.texts import lazy, within_sentence
-from web.errors import INTERNAL, RETRY_AFTER, BadRequest
+from web.errors import INTERNAL, RETRY_AFTER, STORE_NAMES, BadRequest
 
 log = structlog.get_logger()
 
@@ -29,7 +29,6 @@ TROUBLES = (Refused, InvalidQuery, Unavailable, SegmentLost, UnknownSite, Forbid
 
 # Parts that the page asks for again in any case. They keep what they show if there is no answer.
 _ASKED_AGAIN = ("pages.live", "pages.lately", "pages.first_event", "pages.suggestions")
-_STORES = {"redis": "Redis", "mongodb": "MongoDB", "segment storage": "SEGMENT_STORAGE"}
 _LATER = lazy("Load the page again in a minute.")
 _EXPIRED = lazy("Nothing was changed. Go back, load the page again and send the form again.")
 
@@ -105,8 +104,11 @@ def trouble_of(error: Exception) -> Trouble:
             trouble = Trouble(400, gettext("This cannot be asked"), gettext(str(error)))
         case Unavailable():
             log.warning("page_unavailable", store=error.store, error=str(error))
-            name = _STORES.get(error.store, error.store)
-            trouble = Trouble(503, gettext("%(store)s is not reachable", store=name), _LATER, RETRY_AFTER, retries=True)
+            name = STORE_NAMES.get(error.store, error.store)
+            title = gettext("%(store)s is not reachable", store=name)
+            if error.store == SEGMENTS_STORE:
+                title = gettext("Segments are not built yet")
+            trouble = Trouble(503, title, _LATER, RETRY_AFTER, retries=True)
         case SegmentLost():
             log.error("segment_lost", error=str(error))
             trouble = Trouble(503, gettext("Some events cannot be read"), gettext(LOST))

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from difflib import get_close_matches
 from typing import Any
 
 from werkzeug.datastructures import MultiDict
@@ -29,6 +28,7 @@ from analytics.queries.query_schema import (
     load_query,
 )
 from analytics.sites.site import Site
+from analytics.suggestion import did_you_mean
 from report_app.query_json_schema import CODE, DATE_TEXT, PERIOD_NAME, SITE_ID, VALUE, metric, metric_names
 from web.errors import BadRequest
 from web.openapi import parameter
@@ -182,14 +182,18 @@ def read_parameters(
             filters.append(["is_not" if name.endswith("!") else "is", dimension, values])
             filtered_by.append(name)
         else:
-            wrong[name] = [f"Unknown parameter. The nearest one is {_nearest(name, [*names, *dimensions_known])}."]
+            wrong[name] = [
+                f"Unknown parameter.{did_you_mean(name, [*names, *dimensions_known])} /docs lists all of them."
+            ]
     if not args.get(SITE_NAME):
         wrong[SITE_NAME] = ["Missing data for required field."]
     dimensions = []
     for name in _several(args.get("by", by)):
         dimensions.append(_dimension(name))
         if not dimensions[-1]:
-            wrong["by"] = [f"{name!r} is not a dimension. The nearest one is {_nearest(name, SHORT_DIMENSIONS)}."]
+            wrong["by"] = [
+                f"{name!r} is not a dimension.{did_you_mean(name, SHORT_DIMENSIONS)} /docs lists all of them."
+            ]
     body = {
         SITE_NAME: args.getlist(SITE_NAME) if rolls_up else args.get(SITE_NAME),
         "metrics": _several(args.get("metrics", metrics)) or ["visitors"],
@@ -243,7 +247,3 @@ def _whole(name: str, text: str, wrong: dict[str, list[str]]) -> int:
 
 def _several(text: str) -> list[str]:
     return [part.strip() for part in text.split(",")] if text else []
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    return get_close_matches(name, known, n=1, cutoff=0)[0]

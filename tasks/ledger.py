@@ -1,4 +1,4 @@
-"""Every minute, moves the ledger of past days, and of days that became large, from Redis to MongoDB."""
+"""Every minute, moves the ledger of days before yesterday, and of days that became large, from Redis to MongoDB."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -29,8 +29,8 @@ Named = Callable[[], Sequence[str]]
 MOST_NAMED = 100  # sites of one request that are looked up
 
 _CLOSED = (
-    "The server has no {name}. Set {name} and send it as `Authorization: Bearer <{name}>`, or make an API key and send "
-    "that."
+    "The server has no {name}. Set {name} and send it as `Authorization: Bearer <{name}>`, or make an API key with"
+    " `python -m footfall keys create NAME --scope {scope}` and send it."
 )
 WRONG = (
     "The key is missing or wrong. Send {name} as `Authorization: Bearer <{name}>`, or an API key with the scope"
@@ -38,7 +38,10 @@ WRONG = (
 )
 _UNKNOWN = "This API key is unknown, revoked or expired."
 NO_SCOPE = "This API key does not have the scope {scope}. Send a key that has it."
-_NO_SITE = "This API key has {scope} for some sites only. Send one of them in site_id."
+_NO_SITE = (
+    "This API key has {scope} for some sites only, and the request names no site. Send one of its sites as site_id. If"
+    " the route takes no site_id, send a key for all sites."
+)
 OTHER_SITE = "This API key has {scope}, but not for the site {site!r}. Send a key for this site."
 
 
@@ -129,7 +132,7 @@ class Auth:
                 return _unauthorized(f"{_UNKNOWN} Send another key.")
             name = f"{word.upper()}_KEY"
             if not keys:
-                return error_response(403, error_body(f"{word}_key_not_set", _CLOSED.format(name=name)))
+                return error_response(403, error_body(f"{word}_key_not_set", _CLOSED.format(name=name, scope=scope)))
             return _unauthorized(WRONG.format(name=name, scope=scope))
 
         return Check(scope, check)

@@ -14,7 +14,7 @@ from analytics.events.schema import InvalidEvent
 from analytics.json_schema import Keywords
 from analytics.languages import translatable
 from analytics.suggestion import did_you_mean
-from analytics.unavailable import Unavailable
+from analytics.unavailable import SEGMENTS_STORE, Unavailable
 from config.metrics import BROKEN_REQUESTS
 
 log = structlog.get_logger()
@@ -25,6 +25,8 @@ RETRY_AFTER = 1  # seconds. A store fails for seconds, or for so long that the l
 ANY_ORIGIN = (("Access-Control-Allow-Origin", "*"), ("Access-Control-Expose-Headers", "Retry-After"))
 
 LONGEST_PATH_SHOWN = 100  # characters
+
+STORE_NAMES = {"redis": "Redis", "mongodb": "MongoDB", "segment storage": "SEGMENT_STORAGE"}
 
 TOO_SLOW = "The request did not arrive in time. Send it again."
 INTERNAL = translatable("An internal error occurred. The log of the server has the details.")
@@ -131,6 +133,13 @@ def unavailable_response(message: str, **more: object) -> Response:
     return error_response(503, error_body("unavailable", message, None, **more), {"Retry-After": str(RETRY_AFTER)})
 
 
+def describe_unavailable(error: Unavailable) -> str:
+    """Says what is not available and what to do. The cause says it for segments: they are in a store that answers."""
+    if error.store == SEGMENTS_STORE:
+        return str(error.cause)
+    return f"{STORE_NAMES.get(error.store, error.store)} is not reachable. Send the request again."
+
+
 def code_for(status: int) -> str:
     return CODES.get(status, "internal_error" if status >= 500 else "bad_request")
 
@@ -146,7 +155,7 @@ def register_errors(app: Flask) -> None:
 
     @app.errorhandler(Unavailable)
     def unavailable(error: Unavailable) -> Response:
-        return unavailable_response(f"{error.store} is not available. Send the request again.")
+        return unavailable_response(describe_unavailable(error))
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:

@@ -67,16 +67,16 @@ class RateLimits:
         if limit and (seconds := limit.wait(who)):
             raise self._refusal(limit, name, seconds)
 
-    def spend(self, name: str, who: str, cost: int = 1, paid: set[str] | None = None) -> None:
+    def spend(self, name: str, who: str, cost: int = 1, charged: set[str] | None = None) -> None:
         """Spends `cost`, also if it exceeds the limit. Raises TooManyRequests with the seconds until there is more.
 
-        `paid`: the limits that this request was charged for. It is not charged again for them.
+        `charged`: the limits that this request was charged for. It is not charged again for them.
         """
-        if paid is None:
+        if charged is None:
             self._spend(name, who, cost, keeps=True)
-        elif name not in paid:
+        elif name not in charged:
             self._spend(name, who, cost, keeps=True)
-            paid.add(name)
+            charged.add(name)
 
     def take(self, name: str, who: str, cost: int) -> None:
         """Spends all of `cost` or nothing. Raises TooManyRequests with the seconds until there is more."""

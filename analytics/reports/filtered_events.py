@@ -21,7 +21,7 @@ from analytics.queries.query import Query
 from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports
 from analytics.segments.snapshot_reader import NotBuiltYet
-from analytics.unavailable import Unavailable
+from analytics.unavailable import SEGMENTS_STORE, Unavailable
 
 PLACES_AT_ONCE = 500  # plus all others in the millisecond of the last one
 _VISIBLE_WITHIN = timedelta(minutes=1)  # a change of an event's user, also if the clocks of two hosts differ
@@ -50,9 +50,8 @@ def _found(reports: Reports, query: Query, budget: Budget, since: int | None) ->
     with reports.reader.segments.workplace.folder() as folder:
         file = folder / "places.parquet"
         if reports.write_places(query, file, budget) is not None:
-            raise Unavailable(
-                "segments", NotBuiltYet("too many new events are not in segments yet")
-            )  # the export would be incomplete
+            # The export would be incomplete.
+            raise Unavailable(SEGMENTS_STORE, NotBuiltYet("the allowed number of new events"))
         yield from _in_batches(file, since)
 
 

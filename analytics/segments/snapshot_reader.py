@@ -47,7 +47,7 @@ from analytics.segments.snapshot import (
 from analytics.segments.store import Manifest, SegmentStore
 from analytics.segments.visit_sql import Detail, raw_columns
 from analytics.sql import TRUE, Sql, joined_by, put, select
-from analytics.unavailable import Unavailable
+from analytics.unavailable import SEGMENTS_STORE, Unavailable
 
 FEW = 2_000  # events; up to this number, reading them is faster than counting parts of them
 # the longest segment; a query reads the segments that it overlaps, those that these overlap, and no more
@@ -112,6 +112,12 @@ ALONE = Share()
 
 class NotBuiltYet(Exception):
     """Events still need a backfill. A worker builds their segments, which takes minutes for millions of events."""
+
+    def __init__(self, most: str) -> None:
+        super().__init__(
+            f"Workers are still building segments, and more than {most} are in no segment. Send the request again in a"
+            " few minutes."
+        )
 
 
 class SnapshotReader:
@@ -269,11 +275,10 @@ class SnapshotReader:
         """Return all raw events of these intervals, never a part of them, because no segment holds them."""
         most, most_bytes = room.rows, room.bytes
         if sum(self.raw.count(site_id, interval, most + 1) for interval in old) > most:
-            raise Unavailable("segments", NotBuiltYet(f"more than {most} events from before there were segments"))
+            raise Unavailable(SEGMENTS_STORE, NotBuiltYet(f"{most:,} events"))
         tables = [self._read_within(site_id, interval, room) for interval in old]
         if None in tables:
-            large = NotBuiltYet(f"more than {most_bytes:,} bytes of events from before there were segments")
-            raise Unavailable("segments", large)
+            raise Unavailable(SEGMENTS_STORE, NotBuiltYet(f"{most_bytes:,} bytes of events"))
         return pa.concat_tables([_NO_EVENTS, *tables])
 
     def _read_fresh(

@@ -44,7 +44,7 @@ from analytics.segments.scratch import Workplace, sweep
 from analytics.segments.storage import SegmentStorage
 from analytics.segments.visit_sql import FORMAT, WIDE_FORMAT
 from analytics.sites.site import Site
-from analytics.unavailable import Unavailable, raising_unavailable
+from analytics.unavailable import SEGMENTS_STORE, Unavailable, raising_unavailable
 
 log = structlog.get_logger()
 
@@ -75,7 +75,8 @@ class LaterFormat(Exception):
 
     def __init__(self, found: int) -> None:
         super().__init__(
-            f"a segment is in format {found}, and this version reads {WIDE_FORMAT} at most; start the later one"
+            f"A segment has format {found}, and this version reads format {WIDE_FORMAT} at most. Start the later"
+            " version of Footfall."
         )
 
 
@@ -566,7 +567,7 @@ def _read(site_id: str, document: dict[str, Any] | None) -> Manifest:
     segments = document.get("segments", ())
     latest = max((fields.get("format", 1) for fields in segments), default=1)
     if latest > WIDE_FORMAT:
-        raise Unavailable("segments", LaterFormat(latest))
+        raise Unavailable(SEGMENTS_STORE, LaterFormat(latest))
     paths = document.get("paths", {})
     rules = PathRules(**paths | {"merged": tuple(paths.get("merged", ()))})
     return Manifest(site_id, document["generation"], tuple(Segment(**fields) for fields in segments), rules)

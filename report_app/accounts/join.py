@@ -54,5 +54,5 @@ def add_join(blueprint: Blueprint, accounts: AccountStore) -> None:
         except EmailTaken:
             refused(form.email, EMAIL_TAKEN)
             return None
-        log.info("joined", user=str(user.id))
+        log.info("user_joined", user=str(user.id))
         return user

@@ -71,7 +71,7 @@ def add_sign_in(
 
     def _continue_as(user: User) -> ResponseReturnValue:
         start_session(user)
-        log.info("signed_in", user=str(user.id))
+        log.info("user_signed_in", user=str(user.id))
         return redirect(_next(), 303)
 
     @blueprint.post("/logout")

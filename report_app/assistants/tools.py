@@ -37,6 +37,7 @@ from report_app.explorations import funnel_json
 from report_app.query import answer_json
 from report_app.site_lookup import SiteLookup
 from web.auth import OTHER_SITE
+from web.errors import describe_unavailable
 
 ROWS = 100  # of an answer, if the assistant does not ask for more
 _NOTHING = an_object({}, additionalProperties=False)
@@ -204,6 +205,6 @@ def _as_tool_errors() -> Iterator[None]:
     except (InvalidQuery, UnknownSite, Refused) as error:
         raise ToolError(str(error)) from None
     except Unavailable as error:
-        raise ToolError(f"{error.store} is not available. Ask again later.") from None
+        raise ToolError(describe_unavailable(error)) from None
     except SegmentLost:
         raise ToolError(LOST) from None

@@ -43,13 +43,13 @@ def add_keys(blueprint: PageBlueprint, store: ApiKeyStore, clock: Callable[[], d
     @blueprint.post("/ops/keys/<uuid:key_id>/rotate")
     def rotate_key(key_id: UUID) -> Response:
         _, secret = store.rotate(key_id, REVOKE_GRACE) or abort(404, GONE)
-        log.info("key_rotated", key=str(key_id), by=str(owner().id))
+        log.info("api_key_rotated", key=str(key_id), by=str(owner().id))
         return _page(store, clock(), secret=secret)
 
     @blueprint.post("/ops/keys/<uuid:key_id>/revoke")
     def revoke_key(key_id: UUID) -> BaseResponse:
         key = store.revoke(key_id) or abort(404, GONE)
-        log.info("key_revoked", key=str(key_id), by=str(owner().id))
+        log.info("api_key_revoked", key=str(key_id), by=str(owner().id))
         return done(gettext("The key %(name)s is revoked. It stops working within 5 seconds.", name=key.name), "keys")
 
 
@@ -64,7 +64,7 @@ def _create(store: ApiKeyStore, now: datetime) -> str:
     }
     new = NewKey().load(asked)
     key, secret = store.create(new["name"], new["scopes"], new.get("sites"), ends_at(new, now))
-    log.info("key_created", key=str(key.id), by=str(owner().id))
+    log.info("api_key_created", key=str(key.id), by=str(owner().id))
     return secret
 
 

@@ -45,7 +45,7 @@ def add_segments(blueprint: PageBlueprint, segments: Segments) -> None:
         site_id = request.form.get("site", "")
         months = months_of(segments, site_id) or abort(400, gettext("site: There are no events of this site."))
         segments.backfill.add(site_id, months)
-        log.info("rebuild_asked", site_id=site_id, months=len(months), by=str(owner().id))
+        log.info("rebuild_requested", site_id=site_id, months=len(months), by=str(owner().id))
         said = ngettext(
             "The workers build %(count)s month of %(site)s again. Reports use the old segments until then.",
             "The workers build %(count)s months of %(site)s again. Reports use the old segments until then.",

@@ -594,5 +594,5 @@ def test_a_segment_of_a_later_version_is_unavailable_to_this_one(rig: Rig, datab
     assert rig.builder.build("site", "day", interval_of("day", NOON))
     later = {"$set": {"segments.0.format": WIDE_FORMAT + 1, "segments.0.unheard_of": "then"}}
     database["segment_manifests"].update_one({}, later)
-    with pytest.raises(Unavailable, match=f"format {WIDE_FORMAT + 1}.*start the later one"):
+    with pytest.raises(Unavailable, match=f"format {WIDE_FORMAT + 1}.*Start the later version"):
         rig.rows(MONTH)

@@ -167,7 +167,7 @@ def test_a_report_says_503_if_the_storage_does_not_answer(
     services.close()
     rig.connection.close()
     assert answer.status_code == 503
-    assert "segment storage is not available" in answer.get_data(as_text=True)
+    assert "SEGMENT_STORAGE is not reachable" in answer.get_data(as_text=True)
 
 
 def test_a_restored_system_builds_again_what_was_outside(rig: Rig, database: Database[dict[str, Any]]):

@@ -26,8 +26,9 @@ from analytics.journal.journal import Line
 from analytics.queries.query import Query
 from analytics.reports.budget import Budget
 from analytics.reports.results import Answer, Refused
+from analytics.segments.snapshot_reader import NotBuiltYet
 from analytics.sites.site import Site
-from analytics.unavailable import Unavailable
+from analytics.unavailable import SEGMENTS_STORE, Unavailable
 from config.services import Services
 from config.settings import Settings
 from report_app import create_app
@@ -423,7 +424,8 @@ def breaking(settings: Settings, services: Services) -> Breaking:
     ("error", "said", "retries"),
     [(Refused("time_limit", "The query takes longer than 20 s."), "This takes too long", False),
      (Refused("busy", "Too many queries."), "Other queries are running", True),
-     (Unavailable("mongodb", Exception("gone")), "MongoDB is not reachable", True)],
+     (Unavailable("mongodb", Exception("gone")), "MongoDB is not reachable", True),
+     (Unavailable(SEGMENTS_STORE, NotBuiltYet("50,000 events")), "Segments are not built yet", True)],
 )  # fmt: skip
 def test_a_part_without_an_answer_says_what_to_do(breaking: Breaking, error: Exception, said: str, retries: bool):
     app = breaking(error)
