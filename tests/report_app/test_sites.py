@@ -475,8 +475,8 @@ def test_a_site_stored_by_an_older_version_has_the_defaults_of_new_settings(site
 def test_every_setting_is_in_the_schema_the_docs_and_the_description_of_the_api(report: FlaskClient):
     names = set(dump_site(Site("shop")))
     assert {field.attribute or name for name, field in SiteSchema().fields.items()} == {x.name for x in fields(Site)}
-    page = (Path(__file__).parents[2] / "docs/operating.md").read_text(encoding="utf-8")
-    section = page.partition("\n## Sites\n")[2].partition("\n## ")[0]
+    page = (Path(__file__).parents[2] / "docs/sites.md").read_text(encoding="utf-8")
+    section = page.partition("\n## Settings\n")[2].partition("\n## ")[0]
     assert {"site_id", *re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)} == names
     described = report.get("/openapi.json").json["paths"]["/admin/sites/{site_id}"]["put"]["responses"]["200"]
     assert set(described["content"]["application/json"]["schema"]["properties"]) == names
