@@ -54,21 +54,21 @@ log = structlog.get_logger()
 
 # How many entries are delivered together, by the number of processes that died with them. An event that kills its
 # process is alone at its third delivery. A batch of 1,000 events costs 32 writes instead of 1,000. An entry with four
-# deaths is not delivered a fifth time.
+# crashes is not delivered a fifth time.
 GROUP_SIZES = {0: 1000, 1: 32}
-MOST_DEATHS = 4
+MOST_CRASHES = 4
 # Seconds after which a task begins no further batch, because other tasks wait. Celery stops a task after 25 s.
 LONGEST_RUN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How many events had each outcome. `waiting` names the unreachable store if nothing was claimed because of it."""
+    """How many events had each outcome. `unreachable` names a store, if nothing was claimed because of it."""
 
     stored: int = 0
     duplicate: int = 0
     deaths: tuple[Death, ...] = ()
-    waiting: str | None = None
+    unreachable: str | None = None
     dropped: tuple[str, ...] = ()  # the reason of each event
 
     def __add__(self, other: Outcome) -> Outcome:
@@ -76,7 +76,7 @@ class Outcome:
             self.stored + other.stored,
             self.duplicate + other.duplicate,
             self.deaths + other.deaths,
-            self.waiting or other.waiting,
+            self.unreachable or other.unreachable,
             self.dropped + other.dropped,
         )
 
@@ -87,7 +87,7 @@ class Outcome:
     def as_result(self) -> dict[str, int | str]:
         result: dict[str, int | str] = {"stored": self.stored, "duplicate": self.duplicate, "dead": len(self.deaths)}
         result |= {"dropped": len(self.dropped)} if self.dropped else {}
-        return result | ({"waiting": self.waiting} if self.waiting else {})
+        return result | ({"unreachable": self.unreachable} if self.unreachable else {})
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _store_waiting_in(stores: Stores, consumer: str, *, is_retry: bool) -> Outco
     if left := held or stores.journal.abandoned():
         outcome = _store_redelivered(stores, consumer, left)
     elif stores.journal.is_retry_waiting():
-        return Outcome(waiting="mongodb")  # do not claim what cannot be stored; the journal keeps it
+        return Outcome(unreachable="mongodb")  # do not claim what cannot be stored; the journal keeps it
     else:
         outcome = _store_new(stores, consumer)
     if outcome.is_some():
@@ -141,14 +141,14 @@ def _store_waiting_in(stores: Stores, consumer: str, *, is_retry: bool) -> Outco
 
 def _store_redelivered(stores: Stores, consumer: str, deliveries: Sequence[Delivery]) -> Outcome:
     """Store entries that were delivered before. Entries whose process died are taken in small groups and then alone,
-    because one of them may have killed the process. An entry with four deaths becomes a dead letter without being read
+    because one of them may have killed the process. An entry with four crashes becomes a dead letter without being read
     again.
     """
     outcome = Outcome()
-    for deaths, group in groupby(sorted(deliveries, key=attrgetter("deaths")), key=attrgetter("deaths")):
-        for few in batched(group, GROUP_SIZES.get(deaths, 1)):
+    for crashes, group in groupby(sorted(deliveries, key=attrgetter("crashes")), key=attrgetter("crashes")):
+        for few in batched(group, GROUP_SIZES.get(crashes, 1)):
             entries = stores.journal.take(consumer, few)
-            is_poison = deaths >= MOST_DEATHS
+            is_poison = crashes >= MOST_CRASHES
             outcome += (
                 _settle_poison(stores, few, entries)
                 if is_poison
@@ -288,7 +288,7 @@ def _account(entry: Entry, event: Event) -> Account:
 
 
 def _settle_poison(stores: Stores, deliveries: Sequence[Delivery], entries: Sequence[Entry]) -> Outcome:
-    detail = {"deaths": f"{MOST_DEATHS} tasks died or failed while they had it"}
+    detail = {"crashes": f"{MOST_CRASHES} tasks crashed or failed while they held it"}
     now = stores.now()
     deaths = [_death(entry, "poison", detail, now) for entry in entries]
     stores.dead_letters.keep(deaths, now)

@@ -102,7 +102,7 @@ class OwedScheduler(Scheduler):  # type: ignore[misc]
 
     def _make_room(self) -> None:
         try:
-            while self._services.journal.is_full() and self._store_batch().is_some():
+            while self._services.journal.lacks_room_for_tasks() and self._store_batch().is_some():
                 BEAT_ALIVE.touch()
                 log.warning("events_stored_by_beat", reason="no room in Redis for Celery")
         except Unavailable as error:

@@ -43,7 +43,7 @@ def zeros_if_unavailable(event: str, **zeros: int) -> Callable[[Callable[[], Res
 
 
 def built_alone(build: Callable[[], int], counted: str = "built") -> Result:
-    """`counted` is what `build` returns, or 0 if another process of this machine builds; `waiting` then says so."""
+    """`counted` is what `build` returns, or 0 if another process of this machine builds; `skipped` then says so."""
     settings.segment_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with alone(settings.segment_folder / "building.lock") as is_ours:
-        return {counted: build()} if is_ours else {counted: 0, "waiting": "another process builds"}
+        return {counted: build()} if is_ours else {counted: 0, "skipped": "another process builds"}

@@ -26,7 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from analytics.diagnostics.encryption import tls_problem
 from analytics.diagnostics.finding import ClockReading, Finding, Unanswered, megabytes, ok, problem, warning
 from analytics.diagnostics.server_kind import has_tls, kind_of_server
-from analytics.journal.journal import FULL, check_access
+from analytics.journal.journal import REFUSES_ABOVE, check_access
 from analytics.visitors.sender_addresses import SenderAddresses, SenderCounts
 
 _OLDEST = (6, 2)
@@ -148,11 +148,11 @@ def redis_memory(redis: RedisFacts) -> Finding:
     if not most:
         remedy = "Run `redis-cli config set maxmemory 1gb`, and add `maxmemory 1gb` to redis.conf."
         return problem("maxmemory is not set. Redis grows until the kernel kills it.", remedy)
-    share = f"Redis uses {megabytes(used)} of {megabytes(most)}. Above {FULL:.0%} it refuses new events."
+    share = f"Redis uses {megabytes(used)} of {megabytes(most)}. Above {REFUSES_ABOVE:.0%} it refuses new events."
     remedy = "Check that workers run and MongoDB answers, or raise maxmemory: `redis-cli config set maxmemory 2gb`."
-    if used > most * FULL:
+    if used > most * REFUSES_ABOVE:
         return problem(share, remedy)
-    if used > most * FULL / 2:  # an idle journal is nearly empty
+    if used > most * REFUSES_ABOVE / 2:  # an idle journal is nearly empty
         return warning(share, remedy)
     return ok(share)
 

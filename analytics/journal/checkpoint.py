@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from analytics.batched import batched
 from analytics.events.account import Account
-from analytics.journal.journal import FIELD, FULL, GROUP, JOURNAL_KEY, ORIGIN, Full
+from analytics.journal.journal import FIELD, GROUP, JOURNAL_KEY, ORIGIN, REFUSES_ABOVE, Full
 from analytics.journal.ledger import CLOSINGS, LAST_RECEIVED, LEDGER_KEYS
 from analytics.journal.site_shares import HELD
 from analytics.unavailable import raising_unavailable
@@ -165,7 +165,7 @@ class Checkpoints:
     def _look_for_room(self) -> None:
         memory: Any = self._redis.info("memory")
         size: Any = self._redis.memory_usage(JOURNAL_KEY)
-        if memory["maxmemory"] and memory["used_memory"] + (size or 0) > FULL * memory["maxmemory"]:
+        if memory["maxmemory"] and memory["used_memory"] + (size or 0) > REFUSES_ABOVE * memory["maxmemory"]:
             raise Full(f"no room for a copy of the journal, which takes {size:,} bytes; wait until workers drain it")
 
 

@@ -47,8 +47,8 @@ JOURNAL_KEY = "footfall:journal"
 GROUP = "workers"
 FIELD = b"event"
 ORIGIN = b"entry_id_before"  # the field of a restored entry with its `entry_id`
-FULL = 0.85  # of Redis's maxmemory; above it the collector refuses events, and workers drain the journal
-NO_ROOM = 0.95  # of Redis's maxmemory; above it Redis may refuse what a Celery worker needs
+REFUSES_ABOVE = 0.85  # of Redis's maxmemory: the collector refuses events, and workers drain the journal
+_NO_ROOM_ABOVE = 0.95  # of Redis's maxmemory: Redis may refuse what a Celery worker needs
 # Bytes of a batch, if its events are as large as those of the batch before. Larger events make smaller batches.
 CLAIMED_BYTES = 8_000_000
 # How many batches one wake-up is for, because a task stores several (analytics/pipeline.py).
@@ -216,12 +216,12 @@ class Settlement(Struct, frozen=True, gc=False):
 class Delivery:
     """An entry that was delivered and not settled.
 
-    `deaths` is how many of its deliveries ended without a message, because the process that held it died.
+    `crashes` is how many of its deliveries ended without a message, because the process that held it died.
     `not_before_ms` is how long its holder must have been silent before another consumer may take it.
     """
 
     entry_id: str
-    deaths: int
+    crashes: int
     not_before_ms: int
 
 
@@ -410,12 +410,12 @@ class Journal:
             self.forgive(consumer, [Delivery(entry.stream_id, 1, 0) for entry in entries])
 
     def forgive(self, consumer: str, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Set the deaths of these entries to 0, because no process died with them. Raises Unavailable."""
+        """Set the crashes of these entries to 0, because no process died with them. Raises Unavailable."""
         if deliveries:
             ids: list[Any] = [delivery.entry_id for delivery in deliveries]
             with raising_unavailable("redis", RedisError):
                 self._redis.xclaim(JOURNAL_KEY, GROUP, consumer, 0, ids, retrycount=0, justid=True)
-        return [replace(delivery, deaths=0) for delivery in deliveries]
+        return [replace(delivery, crashes=0) for delivery in deliveries]
 
     def is_retry_waiting(self) -> bool:
         """Whether entries wait that were handed back. Claiming more entries would then only make more of them wait.
@@ -424,7 +424,7 @@ class Journal:
         """
         if self._handed_back:
             with raising_unavailable("redis", RedisError):
-                self._handed_back = any(delivery.deaths == 0 for delivery in self._pending())
+                self._handed_back = any(delivery.crashes == 0 for delivery in self._pending())
         return self._handed_back
 
     def settle_deleted(self, deliveries: Sequence[Delivery]) -> None:
@@ -458,10 +458,10 @@ class Journal:
         """Whether more events wait than one task stores. Raises Unavailable."""
         return self.waiting() > self._events_of_a_task
 
-    def is_full(self) -> bool:
+    def lacks_room_for_tasks(self) -> bool:
         """Whether Redis has no room for Celery to publish, take and ack tasks. Raises Unavailable."""
         used, most = self.memory()
-        return bool(most) and used > NO_ROOM * most
+        return bool(most) and used > _NO_ROOM_ABOVE * most
 
     def memory(self) -> tuple[int, int]:
         """Return the bytes that Redis uses, and those that it may use, or 0 if there is no limit. Raises
@@ -541,11 +541,11 @@ class Journal:
             memory, waiting, form = await execute([("INFO", "memory"), ("XLEN", JOURNAL_KEY), READ_FORMAT], 0)
             self.dump = packed if format_in(form) >= PACKED_ENTRIES else dump_event
             used, most = memory["used_memory"], memory["maxmemory"]
-            if most and used > FULL * most:
-                raise Full(f"above {FULL:.0%} of its maxmemory")
+            if most and used > REFUSES_ABOVE * most:
+                raise Full(f"above {REFUSES_ABOVE:.0%} of its maxmemory")
             if waiting >= self._most_waiting:
                 raise Full(f"{self._most_waiting} events wait already, which is MOST_WAITING")
-            self._room = Room(FULL * most - used if most else None, self._most_waiting - waiting)
+            self._room = Room(REFUSES_ABOVE * most - used if most else None, self._most_waiting - waiting)
             self._room_until = time.monotonic() + ROOM_CHECK
 
     def _entries(self, pairs: Iterable[tuple[bytes | None, dict[bytes, bytes] | None]]) -> Iterator[Entry]:

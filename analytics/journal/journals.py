@@ -86,8 +86,8 @@ class Journals(Journal):
     def is_behind(self) -> bool:
         return any(part.is_behind() for part in self.reachable())
 
-    def is_full(self) -> bool:
-        return self._parts[0].is_full()
+    def lacks_room_for_tasks(self) -> bool:
+        return self._parts[0].lacks_room_for_tasks()
 
     def is_held(self) -> bool:
         return any(part.is_held() for part in self._parts)

@@ -20,7 +20,7 @@ from analytics.events.event import Event, id_from_client
 from analytics.events.schema import load_event, readable
 from analytics.events.store import EventStore, Stored
 from analytics.journal.journal import GROUP, JOURNAL_KEY, Journal, Line
-from analytics.pipeline import MOST_DEATHS, Outcome, Stores, store_waiting
+from analytics.pipeline import MOST_CRASHES, Outcome, Stores, store_waiting
 from analytics.unavailable import Unavailable
 from analytics.visitors.client import Client
 from analytics.visitors.salts import Salts
@@ -292,7 +292,7 @@ def test_while_mongodb_is_unreachable_events_wait_and_no_more_are_claimed(stores
     with pytest.raises(Unavailable, match="mongodb"):
         store_waiting(away, "first")
     append(journal, {"event_id": "2"})
-    assert store_waiting(away, "second") == Outcome(waiting="mongodb")
+    assert store_waiting(away, "second") == Outcome(unreachable="mongodb")
     nobody.close()
     assert store_waiting(stores, "first") == Outcome(stored=1)
     assert store_waiting(stores, "second") == Outcome(stored=1)
@@ -322,7 +322,7 @@ def test_a_held_entry_that_is_deleted_by_hand_is_forgotten(stores: Stores, redis
     stores.journal.held("task")
     first, _ = stores.journal.claim("task")
     redis.xdel(JOURNAL_KEY, first.entry_id)
-    stored = sum(store_waiting(stores, "task").stored for _ in range(MOST_DEATHS + 1))
+    stored = sum(store_waiting(stores, "task").stored for _ in range(MOST_CRASHES + 1))
     assert stored == 1
     assert redis.xpending(JOURNAL_KEY, GROUP)["pending"] == 0
 
@@ -360,7 +360,7 @@ def test_a_process_that_dies_with_two_batches_loses_and_doubles_nothing(
         store_waiting(small, "task")
     small.events.store = store
     left = small.journal.held("task")
-    assert {delivery.deaths for delivery in left} == {1}
+    assert {delivery.crashes for delivery in left} == {1}
     assert store_waiting(small, "task").stored == len(left)
     store_waiting(small, "another task")
     assert database["events"].count_documents({}) == 12
@@ -372,7 +372,7 @@ def test_two_batches_that_cannot_be_written_are_handed_back(small: Stores, datab
     with pytest.raises(Unavailable):
         store_waiting(small, "task")
     small.events.store = store
-    assert [delivery.deaths for delivery in small.journal.held("task")] == [0] * 10
+    assert [delivery.crashes for delivery in small.journal.held("task")] == [0] * 10
     assert store_waiting(small, "task", is_retry=True) == Outcome(stored=10)
     assert store_waiting(small, "task") == Outcome(stored=2)
     assert database["events"].count_documents({}) == 12
@@ -437,7 +437,7 @@ def test_entries_that_were_handed_back_and_not_retried_are_taken_over(stores: St
         store_waiting(stores, "lost")
     stores.events.store = store
     append(journal, {"event_id": "2"})
-    assert store_waiting(stores, "next") == Outcome(waiting="mongodb")
+    assert store_waiting(stores, "next") == Outcome(unreachable="mongodb")
     wait_for(journal.abandoned, "the end of patience")
     assert store_waiting(stores, "next") == Outcome(stored=1)
     assert store_waiting(stores, "next") == Outcome(stored=1)
@@ -448,7 +448,7 @@ def test_a_failure_of_redis_counts_against_no_event(stores: Stores, journal: Jou
     append(journal, {"event_id": "1"})
     settle, hand_back = journal.settle, journal.hand_back
     journal.settle = journal.hand_back = _be_away
-    for attempt in range(MOST_DEATHS + 1):
+    for attempt in range(MOST_CRASHES + 1):
         with pytest.raises(Unavailable):
             store_waiting(stores, "task", is_retry=attempt > 0)
     journal.settle, journal.hand_back = settle, hand_back
@@ -474,5 +474,5 @@ def test_an_event_whose_task_repeatedly_takes_too_long_becomes_a_dead_letter(
     monkeypatch.setattr(services.events, "store", take_too_long)
     done = events.store_events.apply(task_id="slow")
     assert done.result == {"stored": 0, "duplicate": 0, "dead": 1}
-    assert len(runs) == MOST_DEATHS
+    assert len(runs) == MOST_CRASHES
     assert database["dead_letters"].find_one({})["reason"] == "poison"

@@ -17,4 +17,4 @@ def test_nothing_is_imported_while_another_process_of_the_machine_builds(
     monkeypatch.setattr(outcome, "settings", replace(settings, segment_dir=str(tmp_path)))
     with alone(tmp_path / "building.lock") as is_ours:
         assert is_ours
-        assert work_uploads() == {"done": 0, "waiting": "another process builds"}
+        assert work_uploads() == {"done": 0, "skipped": "another process builds"}

@@ -87,15 +87,15 @@ def test_the_entries_of_a_vanished_consumer_are_taken_over_by_one_other(held: Jo
 def test_a_delivery_that_ends_without_a_message_counts_as_a_death(held: Journal):
     append(held, [b"1"])
     held.claim("a")
-    assert [delivery.deaths for delivery in held.held("a")] == [1]
+    assert [delivery.crashes for delivery in held.held("a")] == [1]
     held.take("a", held.held("a"))
-    assert [delivery.deaths for delivery in held.held("a")] == [2]
+    assert [delivery.crashes for delivery in held.held("a")] == [2]
 
 
 def test_a_delivery_that_is_handed_back_does_not_count(held: Journal):
     append(held, [b"1"])
     held.hand_back("a", held.claim("a"))
-    assert [delivery.deaths for delivery in held.held("a")] == [0]
+    assert [delivery.crashes for delivery in held.held("a")] == [0]
 
 
 def test_settled_entries_are_removed_from_redis(held: Journal, redis: Redis):

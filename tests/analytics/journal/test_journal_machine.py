@@ -36,7 +36,7 @@ from analytics.journal.journal import JOURNAL_KEY, Entry, Journal, Line
 from analytics.journal.ledger import Ledger
 from analytics.journal.replay import replay_all
 from analytics.journal.site_shares import HELD
-from analytics.pipeline import MOST_DEATHS, Stores, _store, store_waiting
+from analytics.pipeline import MOST_CRASHES, Stores, _store, store_waiting
 from analytics.privacy.erasure_log import Erasures
 from analytics.privacy.late_arrivals import LateArrivals
 from analytics.privacy.visitor import Visitor
@@ -82,8 +82,8 @@ class Machine(RuleBasedStateMachine):
         self.foreign = 0
         self.erased_until: Counter[str] = Counter()
         self.tasks = 0
-        # Deliveries that end without a result: below MOST_DEATHS, so that no event becomes a dead letter.
-        self.deaths = 0
+        # Deliveries that end without a result: below MOST_CRASHES, so that no event becomes a dead letter.
+        self.crashes = 0
 
     def name(self) -> str:
         self.tasks += 1
@@ -125,10 +125,10 @@ class Machine(RuleBasedStateMachine):
     def run_a_task(self) -> None:
         store_waiting(self.stores, self.name())
 
-    @precondition(lambda self: self.deaths < MOST_DEATHS - 1)
+    @precondition(lambda self: self.crashes < MOST_CRASHES - 1)
     @rule(target=dead_tasks, step=st.sampled_from(["store", "stored", "kept", "settle", "settled"]))
     def a_task_dies(self, step: str) -> str:
-        self.deaths += 1
+        self.crashes += 1
         task = self.name()
         with suppress(Killed):
             store_waiting(self.dying(step, Killed()), task)
@@ -145,10 +145,10 @@ class Machine(RuleBasedStateMachine):
     def a_task_runs_again(self, task: str) -> None:
         store_waiting(self.stores, task)
 
-    @precondition(lambda self: self.deaths < MOST_DEATHS - 1)
+    @precondition(lambda self: self.crashes < MOST_CRASHES - 1)
     @rule(target=slow_tasks)
     def a_task_claims_and_is_slow(self) -> Any:
-        self.deaths += 1
+        self.crashes += 1
         task = self.name()
         entries = self.journal.claim(task)
         return (task, entries) if entries else multiple()

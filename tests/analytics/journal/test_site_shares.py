@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from analytics.events.account import REFUSED, Account
 from analytics.events.schema import load_event
-from analytics.journal.journal import FULL, Journal, Line
+from analytics.journal.journal import REFUSES_ABOVE, Journal, Line
 from analytics.journal.ledger import Ledger
 from analytics.journal.site_shares import ASKED_EVERY, HELD, MOST_SHARES, SHARE, Held, Room, Shares
 from analytics.pipeline import Stores, store_waiting
@@ -48,7 +48,7 @@ def maxmemory(redis: Redis) -> Iterator[Callable[[int], None]]:
     """Leaves this many bytes until the journal is full."""
 
     def leave(size: int) -> None:
-        redis.config_set("maxmemory", int((redis.info("memory")["used_memory"] + size) / FULL))
+        redis.config_set("maxmemory", int((redis.info("memory")["used_memory"] + size) / REFUSES_ABOVE))
 
     yield leave
     redis.config_set("maxmemory", 0)
