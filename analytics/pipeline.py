@@ -240,8 +240,8 @@ def _finish(stores: Stores, batch: _Batch) -> Outcome:
     stores.dead_letters.keep(deaths, now)
     gone = stores.removed.catch(written, deaths, now)
     if stores.sign_ins:
-        left = [event for entry_id, event in written if entry_id not in gone.originals | gone.duplicates]
-        stores.sign_ins.note(left, now)
+        back = gone.originals | gone.duplicates
+        stores.sign_ins.note([event for entry_id, event in written if entry_id not in back], now)
     # An event that an earlier delivery stored counts as stored, even if it was removed and sent again since.
     duplicate = {good[index][0].entry_id for index in result.duplicate} - gone.originals | gone.duplicates
     settlements = batch.settlements + [

@@ -27,7 +27,7 @@ from redis import Redis
 from analytics.events.event import Event, id_from_client, new_id
 from analytics.events.schema import load_event
 from analytics.journal.journal import JOURNAL_KEY, Journal, Line
-from analytics.visitors.salts import Salts
+from analytics.visitors.salts import SALT_ZONE, Salts, visitor_id
 from bench import calibration
 from bench.hits import hit, user_agents, weights
 from bench.load import Load, post_request, run_load
@@ -183,8 +183,12 @@ def _hits(redis: Redis, site: str) -> list[Event]:
     chance = random.Random()
     agents = user_agents(random.Random(1))
     salts, today = Salts(redis, lambda: datetime.now(UTC)), datetime.now(UTC).date()
+    salt = salts.of(SALT_ZONE, today)
     found = (hit(chance, agent, site) for agent in chance.choices(agents, weights(agents), k=500))
-    return [replace(event, id=new_id(), client=salts.seal(client, today)) for event, client in found]
+    return [
+        replace(event, id=new_id(), visitor_id=visitor_id(salt, site, client), client=salts.seal(client, today))
+        for event, client in found
+    ]
 
 
 def _body(number: int, site: str) -> dict[str, str]:

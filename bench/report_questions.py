@@ -108,10 +108,10 @@ def _numbered(site: str, *names: str) -> Pipeline:
     ]
 
 
-def _pipeline_of_timeseries(site: str) -> Pipeline:
+def pipeline_of_timeseries(site: str, interval: Interval = MONTH) -> Pipeline:
     first_of_day = {"$or": [_BEGINS, {"$lt": ["$before", "$day"]}]}
     return [
-        _match(site),
+        _match(site, interval),
         {"$project": {"user_id": 1, "timestamp": 1}},
         _BEFORE,
         {"$set": {"day": _DAY}},
@@ -215,7 +215,7 @@ QUESTIONS = [
     Question(
         TIMESERIES,
         lambda r, site: _rows(r, _query(site, "visitors", "visits", dimensions=("time:day",), time_labels=True)),
-        _pipeline_of_timeseries,
+        pipeline_of_timeseries,
         lambda found: [(f"{row['_id'].date()}", row["visitors"], row["visits"]) for row in found],
         target=150,
         on_tenth=True,

@@ -187,16 +187,17 @@ def put_source(draft: Draft) -> None:
     """
     page, described = draft.page, draft.described
     from_page = _put_referrer(draft)
-    if page and not page.parameters.keys().isdisjoint(UTM):
+    linked = page if page and page.parameters else None  # most pages have no parameters
+    if linked and not linked.parameters.keys().isdisjoint(UTM):
         for name in UTM:
-            draft.put(name, page.parameter(name))
-    clicked = _click_id(page)
+            draft.put(name, linked.parameter(name))
+    clicked = _click_id(linked)
     if clicked and CLICK_IDS[clicked][1]:
         draft.put("utm_medium", f"({clicked})")
     for name in ("source", "utm_source"):
         if name in described and "//" in described[name]:
             described[name] = source_named(described[name]).name  # a URL, whose query is not needed
-    named = described.get("source") or described.get("utm_source") or (page and page.parameter("ref", "source"))
+    named = described.get("source") or described.get("utm_source") or (linked and linked.parameter("ref", "source"))
     if named:
         draft.source = source_named(named)
     elif clicked and (CLICK_IDS[clicked][1] or from_page is None):
@@ -356,7 +357,7 @@ def _put_referrer(draft: Draft) -> TrafficSource | None:
 
 
 def _click_id(page: PageUrlParts | None) -> str | None:
-    if not page or page.parameters.keys().isdisjoint(CLICK_IDS):
+    if not page or CLICK_IDS.keys().isdisjoint(page.parameters):
         return None
     return next((name for name in CLICK_IDS if page.parameters.get(name)), None)
 

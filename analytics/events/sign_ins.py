@@ -74,7 +74,8 @@ class SignIns:
             for x in ours
             if x.visitor_id and x.user_id
         ]
-        others = {(x.site_id, x.visitor_id) for x in ours if not x.user_id and self._assigns(x.site_id)}
+        assigning = set(filter(self._assigns, {x.site_id for x in ours if not x.user_id}))
+        others = {(x.site_id, x.visitor_id) for x in ours if not x.user_id and x.site_id in assigning}
         if not signed_in and not others:
             return
         writes: list[UpdateOne | UpdateMany] = [_noted(each, now) for each in signed_in]

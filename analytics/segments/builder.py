@@ -14,7 +14,7 @@ from __future__ import annotations  # evaluated, they would keep DuckDB's types 
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -59,7 +59,10 @@ log = structlog.get_logger()
 
 _AS_PARQUET = "(FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {})"
 SMALL = 50_000  # events; a segment up to this size is rebuilt within a second and needs no finer segments
-FEW_EVENTS = 5_000  # read again in 40 ms; DuckDB takes longer to plan the statements that join them with a segment
+# Up to so many events are read again instead of joined with a segment. DuckDB takes longer than 40 ms, in which 5,000
+# are read, to plan the statements. Up to 80,000 events, a join took twice as much CPU for each. Those of an hour are
+# still in MongoDB's cache, which may not hold those of a month.
+FEW_EVENTS: Mapping[SegmentGrain, int] = {"hour": 50_000, "day": 5_000, "month": 5_000}
 FEW_BETWEEN = 300  # events; they are read faster than another interval
 SMALL_WIDE = 1_000  # the same for events of up to 72 kB
 MONTH_RESTS = timedelta(minutes=30)  # between two rebuilds of a large segment for late events
@@ -106,7 +109,7 @@ class Builder:
             for some in batched(site_ids, SITES_AT_ONCE):
                 if until is not None and self.now() >= until:
                     return built
-                together = self._build_together(some, month, FEW_EVENTS)
+                together = self._build_together(some, month, FEW_EVENTS["month"])
                 left = (site_id for site_id in some if site_id not in together)
                 built += len(together) + self._build_sites(left, until)
         return built
@@ -187,7 +190,7 @@ class Builder:
         """
         dirty = self.dirty.of_site(site_id, interval)
         manifest = self.segments.manifest(site_id)
-        from_raw = from_raw or self._is_read_again(manifest, interval)
+        from_raw = from_raw or self._is_read_again(manifest, grain, interval)
         slots = (Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots)
         fresh = [interval] if from_raw else joined(slots)
         covered = [s for s in manifest.segments if s.interval.within(interval) and _no_coarser(s.grain, grain)]
@@ -209,10 +212,11 @@ class Builder:
         log.info("segment_built", site_id=site_id, grain=grain, start=start, rows=content.rows)
         return True
 
-    def _is_read_again(self, manifest: Manifest, interval: Interval) -> bool:
+    def _is_read_again(self, manifest: Manifest, grain: SegmentGrain, interval: Interval) -> bool:
         """Whether it is faster to read all events again than to read the segments that hold some of them."""
         held = [segment for segment in manifest.segments if segment.interval.overlaps(interval)]
-        few = bool(held) and self.raw.count(manifest.site_id, interval, FEW_EVENTS + 1) <= FEW_EVENTS
+        most = FEW_EVENTS[grain]
+        few = bool(held) and self.raw.count(manifest.site_id, interval, most + 1) <= most
         return few or any(segment.is_wide for segment in held)
 
     def _read(self, manifest: Manifest, fresh: Sequence[Interval], interval: Interval) -> Iterator[pa.RecordBatch]:

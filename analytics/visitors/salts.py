@@ -150,7 +150,7 @@ class Salts:
             address, user_agent, languages, *place = _read_client(salt.cipher.decrypt(raw[:NONCE], raw[NONCE:], None))
         except (ValueError, InvalidTag):
             return None
-        return Client(address, user_agent, languages, tuple((name, value) for name, value in place))
+        return Client(address, user_agent, languages, tuple([(name, value) for name, value in place]))
 
     def _of(self, zone: ZoneInfo, day: date) -> _Salt:
         remembered = self._remembered.get((zone.key, day))

@@ -54,11 +54,14 @@ class SenderAddresses:
         return SenderCounts(*(sum(int(each.get(name, 0)) for each in found) for name in (b"known", b"private")))
 
 
-@lru_cache(4096)
 def is_private(address: str) -> bool:
     """Whether no visitor can have this address on the internet. False if it is not an address."""
-    if (first := address.partition(".")[0]).isdecimal() and first not in _WITH_PRIVATE:
-        return False
+    first = address.partition(".")[0]
+    return (first in _WITH_PRIVATE or not first.isdecimal()) and _is_private(address)
+
+
+@lru_cache(4096)
+def _is_private(address: str) -> bool:
     try:
         return ip_address(address).is_private
     except ValueError:

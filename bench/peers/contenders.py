@@ -3,21 +3,25 @@
 Ingestion has two processes each. Footfall is the whole system of `make run`; its other processes are idle.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from redis import Redis
 
 from analytics.events.store import INDEXES
+from analytics.interval import DAY, Interval, as_ms
 from bench.calibration import answers
 from bench.ingestion import PARTS, pss
+from bench.report_questions import pipeline_of_timeseries
 from footfall.embedded_servers import mongo_server, pick_port, redis_server
 from tests.support.running_system import System, running, running_alone, wait_for
 from tests.support.stock_clients import NODE, environment
@@ -29,17 +33,23 @@ TUTORIALS = {
     "Flask, a Celery task per event; threads": ("gthread --threads 16", "prefork --concurrency 2"),
     "Flask, a Celery task per event; gevent": ("gevent", "gevent --concurrency 100"),
 }
+_DAYS = 30  # of a report
+
+Days = list[tuple[str, int, int]]  # dates, with their visitors and visits
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A running system. `roots`: processes of each part, without their children."""
+    """A running system. `roots`: processes of each part, without their children. `ask_days`: asks for the visitors and
+    visits of each day of a site, unless the contender has no report.
+    """
 
     name: str
     port: int
     redis: Redis
     events: Collection[dict[str, Any]]
     roots: dict[str, list[psutil.Process]]
+    ask_days: Callable[[str], Days] | None = None
 
     def processes(self, part: str) -> list[psutil.Process]:
         found = [root for root in self.roots[part] if root.is_running()]  # a worker replaces its processes
@@ -73,8 +83,9 @@ def _footfall(folder: Path) -> Iterator[Contender]:
         system.start()
         parts = {"ingestion": "ingest", "worker": "worker", "redis": "redis", "mongodb": "mongodb"}
         roots = {part: system.part(PARTS[name]) for part, name in parts.items()}
-        with system.database() as database:
-            yield Contender(FOOTFALL, system.ports["INGESTION_PORT"], system.redis(), database["events"], roots)
+        with system.database() as database, httpx.Client(base_url=system.report, timeout=60) as client:
+            port, ask = system.ports["INGESTION_PORT"], partial(_report_of_days, client)
+            yield Contender(FOOTFALL, port, system.redis(), database["events"], roots, ask)
         system.stop()
     finally:
         system.kill()
@@ -93,7 +104,8 @@ def _bullmq(folder: Path) -> Iterator[Contender]:
             stack.enter_context(running_alone(f"{NODE} {FOLDER}/bullmq/{script}.mjs", log, PORT=f"{port}", **settings))
             for script in ("server", "worker", "worker")
         ]
-        yield _ready(BULLMQ, port, redis, uri, roots | {"ingestion": [server], "worker": workers})
+        found = _ready(BULLMQ, port, redis, uri, roots | {"ingestion": [server], "worker": workers})
+        yield replace(found, ask_days=partial(_aggregated_days, found.events))
 
 
 @contextmanager
@@ -123,6 +135,22 @@ def _stores(folder: Path) -> Iterator[tuple[Redis, str, dict[str, list[psutil.Pr
     with running(redis) as first, running(mongodb) as second:
         roots = {"redis": [psutil.Process(first.pid)], "mongodb": [psutil.Process(second.pid)]}
         yield Redis.from_url(redis.url, protocol=2), f"{mongodb.url}&w=majority&journal=true", roots
+
+
+def _report_of_days(client: httpx.Client, site: str) -> Days:
+    today = datetime.now(UTC).date()
+    query = {
+        "site_id": site, "metrics": ["visitors", "visits"], "dimensions": ["time:day"],
+        "date_range": [f"{today - timedelta(_DAYS - 1)}", f"{today}"],
+    }  # fmt: skip
+    answer = client.post("/api/v2/query", json=query).raise_for_status()
+    return [(*row["dimensions"], *row["metrics"]) for row in answer.json()["results"]]
+
+
+def _aggregated_days(events: Collection[dict[str, Any]], site: str) -> Days:
+    tomorrow = as_ms(datetime.now(UTC)) // DAY * DAY + DAY
+    rows = events.aggregate(pipeline_of_timeseries(site, Interval(tomorrow - _DAYS * DAY, tomorrow)))
+    return [(f"{row['_id'].date()}", row["visitors"], row["visits"]) for row in rows]
 
 
 def _port_of(redis: Redis) -> str:

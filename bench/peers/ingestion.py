@@ -2,17 +2,21 @@
 
 All contenders run on this machine all the time, and take turns. In a turn, the workers stand still while the load
 generator posts events. Then they store what waits, while nothing else happens. All contenders get a load one after the
-other, in the reverse order in every other round. The tables have the medians of the rounds, and the medians of the
-ratios within a round. Exits with 1 if a contender lost or doubled an event. SECONDS (2) is the length of each load, and
-ROUNDS (3) their number.
+other, in the reverse order in every other round. In the first two rounds, the workers of Footfall and of the stack that
+it replaces also store exactly 100,000 waiting events of each kind. At the end, both are asked for a report while events
+are posted (reading.py). The tables have the medians of the rounds, and the medians of the ratios within a round.
+
+Exits with 1 if a contender lost or doubled an event, or if the reports differ. SECONDS (2) is the length of each load,
+and ROUNDS (3) their number.
 """
 
+import math
 import os
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +31,19 @@ from bench.ingestion import machine
 from bench.load import Load
 from bench.peers.contenders import BULLMQ, FOOTFALL, Contender, all_contenders
 from bench.peers.load import read_redis, run_load
-from bench.peers.requests import BATCHES, BROWSER, DESCRIBED, DISPATCHED, LOADS, MANY, XADD, Traffic
+from bench.peers.reading import RATE, Reads, read_during_writes
+from bench.peers.requests import (
+    BATCHES,
+    BROWSER,
+    DESCRIBED,
+    DISPATCHED,
+    LOADS,
+    MANY,
+    WAITING_DESCRIBED,
+    WAITING_HITS,
+    XADD,
+    Traffic,
+)
 from bench.reports import own_mongodb, say
 from config.clients import make_database
 from config.settings import Settings
@@ -35,6 +51,8 @@ from footfall.embedded_servers import pick_port, redis_server
 from tests.support.running_system import frozen, running, wait_for
 
 SECONDS, ROUNDS = float(os.environ.get("SECONDS", "2")), int(os.environ.get("ROUNDS", "3"))
+WAITING_ROUNDS = 2  # in each of which both contenders take two minutes for the waiting events
+READS = 5 * SECONDS  # the length of the reads
 CONSTANT, THREADS = "limit: constant answer, our worker and Flask", "limit: constant answer, gthread and Flask"
 APPEND, INSERTS = "limit: XADD to Redis", "limit: insert_many of 1,000"
 PARTS_OF_ALL = ("ingestion", "worker", "redis", "mongodb")
@@ -69,6 +87,7 @@ class Results:
         self.inserts: dict[str, list[float]] = defaultdict(list)  # by load
         self.sizes: dict[str, float] = {}  # bytes of a stored event, by contender
         self.memory: dict[str, dict[str, float]] = {}
+        self.reads: dict[str, Reads] = {}
         self.wrong: list[str] = []
 
     def median_of(self, key: Key, value: Callable[[Turn], float]) -> float:
@@ -93,11 +112,13 @@ def main() -> None:
             for contender in contenders:
                 _take_turn(contender, DESCRIBED, results)  # the first requests of a process are slow
             for number in range(ROUNDS):
-                for traffic in LOADS:
+                waiting = (WAITING_DESCRIBED, WAITING_HITS) if number < WAITING_ROUNDS else ()
+                for traffic in (*LOADS, *waiting):
                     limits(results, traffic)
                     # In both orders the first two, whose ratios count, follow each other at once.
                     for contender in contenders if number % 2 == 0 else contenders[::-1]:
                         _measure(contender, traffic, results)
+            _read(contenders, results)
             for contender in contenders:
                 _measure_size(contender, results)
                 results.memory[contender.name] = contender.memory()
@@ -130,7 +151,8 @@ def _limits(folder: Path) -> Iterator[Callable[[Results, Traffic], None]]:
 
 def _post(port: int, traffic: Traffic) -> Turn:
     before = time.process_time()
-    load = run_load(port, traffic.requests, connections=traffic.connections, seconds=SECONDS)
+    seconds = SECONDS if traffic.count is None else math.inf
+    load = run_load(port, traffic.requests, connections=traffic.connections, seconds=seconds, count=traffic.count)
     accepted = load.statuses[200] * traffic.events
     return Turn(load, accepted, {"load generator": (time.process_time() - before) / max(accepted, 1) * 1e6})
 
@@ -144,7 +166,7 @@ def _append(port: int) -> Turn:
 
 
 def _measure(contender: Contender, traffic: Traffic, results: Results) -> None:
-    if traffic.everywhere or contender.name == FOOTFALL:
+    if traffic.only is None or contender.name in traffic.only:
         turn = _take_turn(contender, traffic, results)
         results.turns[contender.name, traffic.name].append(turn)
         say(f"{contender.name}, {traffic.name}: {turn.rate:,.0f} events/s, drained {turn.drained:,.0f}/s")
@@ -190,6 +212,16 @@ def _each(before: dict[str, float], after: dict[str, float], events: int) -> dic
     return {part: (after[part] - before[part]) / events * 1e6 for part in after}
 
 
+def _read(contenders: Sequence[Contender], results: Results) -> None:
+    for contender in contenders:
+        if contender.ask_days:
+            found = results.reads[contender.name] = read_during_writes(contender, contender.ask_days, READS)
+            say(f"{contender.name}, reads during writes: p50 {found.reads.latency(0.5):,.1f} ms")
+    days = {name: found.days for name, found in results.reads.items()}
+    if len(set(map(tuple, days.values()))) > 1:
+        results.wrong.append(f"the reports differ: {days}")
+
+
 def _measure_size(contender: Contender, results: Results) -> None:
     contender.events.database.client.admin.command("fsync")  # sizes are those of the last checkpoint
     stats = contender.events.database.command("collStats", contender.events.name)
@@ -202,6 +234,7 @@ def _measure_size(contender: Contender, results: Results) -> None:
 def print_tables(results: Results) -> None:
     _print_loads(results)
     _print_drains(results)
+    _print_reads(results)
     _print_row("memory, MB", *PARTS_OF_ALL)
     _print_row(*["---"] * (1 + len(PARTS_OF_ALL)))
     for name, memory in results.memory.items():
@@ -218,7 +251,7 @@ def print_tables(results: Results) -> None:
 
 def _print_loads(results: Results) -> None:
     parts = ("ingestion", "redis", "load generator")
-    _print_row(f"{SECONDS:g} s of each load", "requests/s", "events/s", "p50, ms", "p99", "p99.9",
+    _print_row(f"{SECONDS:g} s, or the events that wait", "requests/s", "events/s", "p50, ms", "p99", "p99.9",
                *(f"CPU of {part}, µs an event" for part in parts))  # fmt: skip
     _print_row(*["---"] * 9)
     for key in sorted(results.turns, key=lambda key: key[1]):
@@ -250,10 +283,25 @@ def _print_drains(results: Results) -> None:
     print()
 
 
+def _print_reads(results: Results) -> None:
+    _print_row(f"reads during {RATE:,} writes/s, {READS:g} s", "reads", "p50, ms", "p99", "writes/s", "p50, ms", "p99")
+    _print_row(*["---"] * 7)
+    for name, found in results.reads.items():
+        _print_row(
+            name,
+            f"{len(found.reads.latencies):,}",
+            *(f"{found.reads.latency(share):,.1f}" for share in (0.5, 0.99)),
+            f"{found.writes.rate:,.0f}",
+            *(f"{found.writes.latency(share):,.1f}" for share in (0.5, 0.99)),
+        )
+    print()
+
+
 def _targets(results: Results) -> Iterator[tuple[str, str, str, bool]]:
     """The name of each target, its limit, the ratio or value of this run, and whether that meets the target."""
-    ours = {traffic.name: (FOOTFALL, traffic.name) for traffic in LOADS}
-    theirs = {traffic.name: (BULLMQ, traffic.name) for traffic in LOADS}
+    every = (*LOADS, WAITING_DESCRIBED, WAITING_HITS)
+    ours = {traffic.name: (FOOTFALL, traffic.name) for traffic in every}
+    theirs = {traffic.name: (BULLMQ, traffic.name) for traffic in every}
     single, hits = DESCRIBED.name, BROWSER.name
 
     def at_least(name: str, wanted: float, found: float) -> tuple[str, str, str, bool]:
@@ -282,10 +330,11 @@ def _targets(results: Results) -> Iterator[tuple[str, str, str, bool]]:
     yield at_least("browser hits relative to described events", 0.85, hits_of_single)
     batches = results.ratio(ours[BATCHES.name], theirs[single], accepted)
     yield at_least("events in batches of 500, relative to its single events", 12, batches)
-    for name, relative, of_inserts in ((single, 25, 0.6), (hits, 15, 0.4)):
+    for name, relative, of_inserts in ((WAITING_DESCRIBED.name, 25, 0.6), (WAITING_HITS.name, 15, 0.4)):
         yield at_least(f"{name} stored, relative to it", relative, results.ratio(ours[name], theirs[name], drained))
         yield at_least(f"{name} stored, relative to insert_many", of_inserts, results.of_inserts(ours[name]))
-    yield at_most("bytes of a waiting described event", 220, results.median_of(ours[single], lambda turn: turn.waiting))
+    waiting = results.median_of(ours[WAITING_DESCRIBED.name], lambda turn: turn.waiting)
+    yield at_most("bytes of a waiting described event", 220, waiting)
     yield at_most("bytes of a stored event", 160, results.sizes[FOOTFALL])
 
 

@@ -5,13 +5,14 @@ than it could render, and it sends the same bytes to Redis as to an app.
 """
 
 import gc
+import math
 import re
 import select
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, islice
 
 from bench.load import Load
 
@@ -47,20 +48,22 @@ def run_load(
     requests: Sequence[bytes],
     *,
     connections: int,
-    seconds: float,
+    seconds: float = math.inf,
+    count: int | None = None,
     read: Callable[[bytes], int | None] = read_http,
 ) -> Load:
-    """Sends the requests in turn, again and again, over connections of which each waits for its answer.
+    """Sends the requests in turn, again and again, over connections of which each waits for its answer. It ends after
+    `seconds`, or when `count` requests are answered.
 
     A connection that the server closes counts as dropped, and is replaced. Raises TimeoutError if no answer comes for a
     minute, and OSError if no server listens.
     """
-    load, upcoming, poll, clients = Load(), cycle(requests), select.epoll(), {}
+    load, upcoming, poll, clients = Load(), islice(cycle(requests), count), select.epoll(), {}
 
-    def send(client: _Client) -> None:
+    def send(client: _Client, request: bytes) -> None:
         client.received = b""
         client.sent_at = time.perf_counter()
-        client.socket.sendall(next(upcoming))
+        client.socket.sendall(request)
 
     def connect() -> _Client:
         client = _Client(socket.create_connection(("127.0.0.1", port)))
@@ -75,7 +78,7 @@ def run_load(
     start = time.perf_counter()
     end = start + seconds
     for client in ready_to_send:
-        send(client)
+        send(client, next(upcoming))
     while clients:
         ready = poll.poll(_PATIENCE)
         if not ready:
@@ -95,13 +98,14 @@ def run_load(
             else:
                 load.statuses[status] += 1
                 load.latencies.append(now - client.sent_at)
-            if data and now < end:
-                send(client)
+            request = next(upcoming, None) if now < end else None
+            if data and request:
+                send(client, request)
                 continue
             del clients[number]
             client.socket.close()
-            if now < end:
-                send(connect())
+            if request:
+                send(connect(), request)
     load.seconds = time.perf_counter() - start
     poll.close()
     gc.enable()

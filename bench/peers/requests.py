@@ -2,27 +2,32 @@
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bench.calibration import ENTRY
 from bench.hits import BOTS, LANGUAGES, hit_body, user_agents, weights
+from bench.peers.contenders import BULLMQ, FOOTFALL
 
-SITE = "bench"
+SITE, READ_SITE = "bench", "read"
+WAITING = 100_000  # events
 _DIFFERENT = 5_000  # requests of a load, which repeat
 _NO_HEADERS: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
 class Traffic:
-    """`events`: in each request. `everywhere`: not only for Footfall."""
+    """`events`: in each request. `count`: of requests, instead of those of some seconds. `only`: the names of the
+    contenders that get it, if not all do.
+    """
 
     name: str
     requests: list[bytes]
     connections: int = 64
     events: int = 1
-    everywhere: bool = True
+    count: int | None = None
+    only: Sequence[str] | None = None
 
 
 def _post(path: str, body: object, headers: Mapping[str, str] = _NO_HEADERS) -> bytes:
@@ -32,11 +37,12 @@ def _post(path: str, body: object, headers: Mapping[str, str] = _NO_HEADERS) -> 
     return f"POST {path} HTTP/1.1\r\n{head}\r\n".encode() + content
 
 
-def _event(number: int) -> dict[str, Any]:
-    """A described event: a server has already named its visitor and its page."""
+def _event(number: int, site: str = SITE) -> dict[str, Any]:
+    """A described event: a server has already named its visitor and its page. It has no time, so it happens now. If all
+    events had one time, Footfall would read all of them again for each segment.
+    """
     return {
-        "site_id": SITE, "event_type": "page_view", "path": f"/page/{number % 100}", "user_id": f"user-{number}",
-        "timestamp": "2026-11-22T10:00:00Z",
+        "site_id": site, "event_type": "page_view", "path": f"/page/{number % 100}", "user_id": f"user-{number}",
     }  # fmt: skip
 
 
@@ -67,14 +73,21 @@ BROWSER = Traffic("browser hits", _hits())
 DISPATCHED = Traffic(
     "described events through Flask's dispatch",
     [_post("/event?through=flask", _event(number)) for number in range(_DIFFERENT)],
-    everywhere=False,
+    only=[FOOTFALL],
 )
 BATCHES = Traffic(
     "batches of 500, 16 connections",
     [_post("/events", [_event(500 * batch + number) for number in range(500)]) for batch in range(50)],
     connections=16,
     events=500,
-    everywhere=False,
+    only=[FOOTFALL],
 )
 LOADS = (DESCRIBED, DISPATCHED, BATCHES, MANY, BROWSER)
+
+# The workers of the other stacks would take minutes.
+READ = [_post("/event", _event(number, READ_SITE)) for number in range(_DIFFERENT)]
+WAITING_DESCRIBED, WAITING_HITS = (
+    Traffic(f"{WAITING:,} waiting {kind}", requests, count=WAITING, only=[FOOTFALL, BULLMQ])
+    for kind, requests in ((DESCRIBED.name, READ), (BROWSER.name, BROWSER.requests))
+)
 XADD = b"*5\r\n$4\r\nXADD\r\n$5\r\nbench\r\n$1\r\n*\r\n$5\r\nevent\r\n$%d\r\n%b\r\n" % (len(ENTRY), ENTRY)

@@ -12,10 +12,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from flask.testing import FlaskClient
+from msgspec.structs import replace
 from pymongo.database import Database
 from redis import Redis
 
-from analytics.events.sign_ins import RESTED
+from analytics.events.schema import load_event
+from analytics.events.sign_ins import RESTED, SignIns
 from analytics.pipeline import store_waiting
 from analytics.privacy.visitor import Visitor
 from analytics.queries.query import Condition, Query, of_days
@@ -396,3 +398,15 @@ def test_a_sign_in_without_events_is_not_kept(shop: Shop, database: Database[dic
     assert shop.assign() == 0
     assert database["sign_ins"].count_documents({}) == 0
     assert not shop.services.sign_ins.is_any_due(datetime.max.replace(tzinfo=NOW.tzinfo))
+
+
+def test_each_site_of_a_batch_is_asked_once_whether_it_assigns_visits(database: Database[dict[str, Any]]):
+    asked = list[str]()
+
+    def assigns(site_id: str) -> bool:
+        asked.append(site_id)
+        return True
+
+    events = [load_event(ANY | {"site_id": site_id}, NOW) for site_id in ("shop", "blog") for _ in range(3)]
+    SignIns(database, assigns).note([replace(event, visitor_id="1") for event in events], NOW)
+    assert sorted(asked) == ["blog", "shop"]

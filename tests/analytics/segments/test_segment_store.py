@@ -27,7 +27,18 @@ from analytics.events.columns import RawEvents, visitor_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.events.event import DESCRIBED, Event
 from analytics.events.store import EventStore
-from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SLOT, Interval, as_datetime, as_ms, interval_of
+from analytics.interval import (
+    DAY,
+    HOUR,
+    MINUTE,
+    QUARTER,
+    SEGMENT_GRAINS,
+    SLOT,
+    Interval,
+    as_datetime,
+    as_ms,
+    interval_of,
+)
 from analytics.queries.query import Query, of_days
 from analytics.reports.budget import Budget
 from analytics.reports.engine import Reports
@@ -67,7 +78,8 @@ def rig(
     monkeypatch: pytest.MonkeyPatch,
     storage: SegmentStorage | None,
 ) -> Iterator[Rig]:
-    monkeypatch.setattr(segmenting, "FEW_EVENTS", 0)  # segments of few events are joined, as those of many are
+    # segments of few events are joined, as those of many are
+    monkeypatch.setattr(segmenting, "FEW_EVENTS", dict.fromkeys(SEGMENT_GRAINS, 0))
     rig = Rig(database, tmp_path, storage)
     yield rig
     rig.connection.close()

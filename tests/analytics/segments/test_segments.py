@@ -74,7 +74,8 @@ class Rig:
 
 @pytest.fixture
 def rig(database: Database[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr(builder, "FEW_EVENTS", 0)  # segments of few events are joined, as those of many are
+    # segments of few events are joined, as those of many are
+    monkeypatch.setattr(builder, "FEW_EVENTS", dict.fromkeys(SEGMENT_GRAINS, 0))
     rig = Rig(database, tmp_path)
     yield rig
     rig.connection.close()
@@ -169,7 +170,7 @@ def test_readings_equal_the_stored_events_however_segments_were_built(
             documents = [d for d in documents if d.get("user_id") != "ben"]
         for _ in range(chance.randrange(4)):
             grain = chance.choice(SEGMENT_GRAINS)
-            monkeypatch.setattr(builder, "FEW_EVENTS", chance.choice([0, 5_000]))
+            monkeypatch.setattr(builder, "FEW_EVENTS", dict.fromkeys(SEGMENT_GRAINS, chance.choice([0, 5_000])))
             rig.builder.build("site", grain, interval_of(grain, BASE + chance.choice(BUILT)))
         lo = BASE + chance.randrange(6 * DAY)
         for period in (
