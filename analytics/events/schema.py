@@ -259,6 +259,7 @@ def _struct(name: str, base: type[msgspec.Struct], schema: FastSchema) -> Any:
         [(name, kind) if schema.fields[name].required else (name, kind | None, None) for name, kind in types.items()],
         bases=(base,),
         forbid_unknown_fields=True,  # msgspec would not check that their text is UTF-8
+        omit_defaults=True,  # encoded only to check the texts
         kw_only=True,
         gc=False,
     )

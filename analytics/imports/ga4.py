@@ -30,7 +30,7 @@ _HELD = ("page_location", "page_referrer", "page_title", "currency", "ga_session
          "ignore_referrer", "source", "medium", "campaign", "term", "content", "gclid", "debug_mode")  # fmt: skip
 _SORTED = json.JSONEncoder(sort_keys=True, default=str).encode
 _sorted = msgspec.json.Encoder(order="sorted").encode
-_TO_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_TO_ZEROS = bytes.maketrans(b"-123456789", b"0" * 10)
 
 
 def recognises(head: Head) -> bool:
@@ -84,7 +84,7 @@ def _fast_text_of(row: Mapping[str, Any]) -> str | None:
     except (MsgspecError, UnicodeEncodeError, TypeError):
         return None
     zeros = raw.translate(_TO_ZEROS)
-    has_exponent = b"0e0" in zeros or b"0e-0" in zeros or b"0.0000" in zeros
+    has_exponent = b"0e0" in zeros or b"0.0000" in zeros
     return raw.decode() if raw.isascii() and b"\x7f" not in raw and not has_exponent else None
 
 
