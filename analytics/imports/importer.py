@@ -236,8 +236,8 @@ class Importer:
         wake: Callable[[], None],
         make_room: Callable[[], object],
     ) -> Iterator[ImportRecord]:
-        """Append each group to the journal, and yield its record. A thread appends a group while the next one is made,
-        because Redis needs a fifth of the time.
+        """Append each group to the journal, and yield its record. A thread appends a group while the next one is made:
+        Redis and this process work at the same time.
         """
         with ThreadPoolExecutor(1) as thread:
             appended: Future[int] | None = None
