@@ -13,13 +13,15 @@ LONGEST_WRITTEN = 256  # characters that are read; a zone may have any length
 ZONE = re.compile(r"%[^\]]*")
 _PORT = re.compile(r":\d{1,5}\Z")
 MAPPED = ip_network("::ffff:0:0/96")
+_BYTE = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_PLAIN_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 
 
 def plain_address(text: str) -> str:
     """Return the shortest form of an address, without brackets, port and zone, or "" if it is not an address. An IPv4
     address that is mapped into IPv6 becomes that IPv4 address.
     """
-    return _plain_address(text[:LONGEST_WRITTEN])
+    return text if _PLAIN_IPV4.fullmatch(text) else _plain_address(text[:LONGEST_WRITTEN])
 
 
 @lru_cache(4096)  # the same few addresses send most hits, and reading one takes 10 µs

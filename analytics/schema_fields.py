@@ -124,6 +124,8 @@ class Moment(fields.AwareDateTime):
                     return self._checked(moment)
             except ValueError:
                 pass
+        if type(value) is datetime and value.tzinfo is UTC:  # of an import
+            return self._checked(value)
         return super().deserialize(value, attr, data, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:

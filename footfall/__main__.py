@@ -20,6 +20,7 @@ _PLACES = {  # of each command: its module in this package, and its name there
     "dead-letters": "dead_letters.dead_letters",
     "demo": "demo.demo",
     "doctor": "doctor.doctor",
+    "export": "export.export_command",
     "import": "imports.import_command",
     "imports": "imports.imports_group",
     "journals": "journals.journals_group",

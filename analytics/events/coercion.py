@@ -46,6 +46,8 @@ def text(value: object, longest: int) -> str | None:
 
     The value is cut first: one value may belong to thousands of events.
     """
+    if type(value) is str and len(value) <= longest and value.isascii():
+        return value.strip() or None
     if not isinstance(value, str):
         return None
     return storable(value[: longest + MOST_SPACES].strip()[:longest]) or None
@@ -149,14 +151,15 @@ def props(*sources: object) -> dict[str, Scalar]:
         for name, value in _leaves(source if isinstance(source, Mapping) else {}):
             if len(found) == MOST_PROPS:
                 return found
-            if (key := text(name.replace("\0", ""), _LONGEST_NAME)) and (scalar := _scalar(value)) is not None:
+            scalar = text(value, LONGEST_VALUE) if type(value) is str else _scalar(value)
+            if scalar is not None and (key := text(name.replace("\0", ""), _LONGEST_NAME)):
                 found.setdefault(key, scalar)
     return found
 
 
 def without_nothing(event: Mapping[str, Any]) -> dict[str, Any]:
     """The event without null, "" and {}: these mean the same as a missing field."""
-    return {name: value for name, value in event.items() if value not in (None, "", {})}
+    return {name: value for name, value in event.items() if value or value not in (None, "", {})}
 
 
 def _leaves(source: Mapping[str, object], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, object]]:
@@ -166,7 +169,7 @@ def _leaves(source: Mapping[str, object], prefix: str = "", depth: int = 1) -> I
     """
     for name, value in source.items():
         way = f"{prefix}{name[:_LONGEST_NAME]}"[:_LONGEST_NAME]
-        if isinstance(value, Mapping) and depth < DEEPEST:
+        if type(value) is not str and isinstance(value, Mapping) and depth < DEEPEST:
             yield from _leaves(value, f"{way}.", depth + 1)
         else:
             yield way, value

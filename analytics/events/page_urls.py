@@ -30,6 +30,9 @@ _NAMED = re.compile(r"=|%3D", re.IGNORECASE)
 NAMED_IN_ROUTE = re.compile(r"(?:[;&]|(?<=/))[^/;&=]*(?:=|%3D).*", re.IGNORECASE | re.DOTALL)
 # PLAIN_PATH is a path that needs no cleaning. WHOLE_URL is a whole URL that some clients send as a path.
 PLAIN_PATH = re.compile(r"/(?!/)(?:[^?#\\%;\x00-\x1f\x7f]*[^?#\\%;\x00-\x1f\x7f\s])?")
+# PLAIN_URL and FROM_ROOT are URLs that need not be split to see that they are valid.
+PLAIN_URL = re.compile(r"https?://(?:[a-z0-9]{1,63}\.){0,3}[a-z0-9]{1,63}(?:/[!-\[\]-~]*)?", re.ASCII)
+FROM_ROOT = re.compile(r"/(?!/)[!-\[\]-~]*")
 WHOLE_URL = re.compile(r"[a-z][a-z0-9+.-]*://|https?:|//[^/]*@|[^/]*:[^/]*@", re.IGNORECASE)
 
 
@@ -55,6 +58,8 @@ def is_page_url(text: str) -> bool:
     """Whether `text` is a URL, with its scheme or from the root of its site. It need not belong to a page: about:blank
     is a URL.
     """
+    if PLAIN_URL.fullmatch(text) or FROM_ROOT.fullmatch(text):
+        return True
     try:
         url = split_url(text)
     except ValueError:

@@ -31,7 +31,7 @@ from analytics.events.event import (
     new_id,
     unpacked,
 )
-from analytics.events.page_urls import is_page_url
+from analytics.events.page_urls import PLAIN_URL, is_page_url
 from analytics.interval import whole_milliseconds
 from analytics.json_input import NotJson, read_json, without_half_pairs
 from analytics.json_schema import INTEGER64, Json, an_object, any_of, text
@@ -56,7 +56,6 @@ MOST_MONEY = 10**12  # of an amount, exclusive
 THOUSANDTH = Decimal("0.001")
 _CURRENCY = re.compile(CURRENCY)
 _AMOUNT = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
-PLAIN_URL = re.compile(r"https?://(?:[a-z0-9]{1,63}\.){0,4}[a-z0-9]{1,63}(?:/[!-\[\]-~]*)?", re.ASCII)
 LONGEST_SEAL = 32_768  # characters; the longest user agent that the collector accepts, in emoji, takes 20,000
 UNEXPLAINED = {"body": ["Not a valid event."]}
 NOT_DECODED = (msgspec.DecodeError, UnicodeDecodeError, ValidationError, RecursionError)
@@ -94,6 +93,11 @@ class Props(fields.Field[dict[str, Any]]):
             text(longest=LONGEST_PROP), INTEGER64 | {"type": "number"}, {"type": ["boolean", "null"]}
         ),
     }
+
+    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
+        if type(value) is dict and len(value) <= MOST_PROPS and not any(map(_fault_of_prop, value, value.values())):
+            return value
+        return super().deserialize(value, attr, data, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -255,6 +259,7 @@ def _struct(name: str, base: type[msgspec.Struct], schema: FastSchema) -> Any:
         [(name, kind) if schema.fields[name].required else (name, kind | None, None) for name, kind in types.items()],
         bases=(base,),
         forbid_unknown_fields=True,  # msgspec would not check that their text is UTF-8
+        omit_defaults=True,  # encoded only to check the texts
         kw_only=True,
         gc=False,
     )

@@ -9,15 +9,15 @@ caddyserver.com/docs/logging. In JSON of nginx, the names are those of nginx's v
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from analytics.addresses import plain_address
 from analytics.events.coercion import page, text, without_nothing
-from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, utc_text
+from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, in_utc
 from analytics.imports.source import Head, SourceFile, keyed
 from analytics.visitors.client import Client
 
@@ -42,11 +42,10 @@ _ASSET = re.compile(
 _NOT_MODIFIED = 304  # a page that the browser had already
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    """One request, whatever the format of its log is. `time` is ISO 8601."""
+class _Request(Struct, frozen=True, gc=False):
+    """One request, whatever the format of its log is."""
 
-    time: str
+    time: datetime
     method: str
     target: str
     status: int
@@ -108,7 +107,7 @@ def _read_line(line: str) -> _Request | None:
         return None
     method, _, rest = _unescaped(found["request"]).partition(" ")
     return _Request(
-        time=_iso(found["time"]),
+        time=_combined_time(found["time"]),
         method=method,
         target=rest.partition(" ")[0],
         status=int(found["status"]),
@@ -169,21 +168,21 @@ def _read_nginx(entry: Mapping[str, Any]) -> _Request | None:
     )
 
 
-def _moment(written: object) -> str:
+def _moment(written: object) -> datetime:
     """Unix seconds, ISO 8601, or the time of a combined log. Raises ValueError."""
     try:
-        return datetime.fromtimestamp(float(str(written)), UTC).isoformat()
+        return datetime.fromtimestamp(float(str(written)), UTC)
     except ValueError:
-        return _iso(str(written)) if "/" in str(written) else utc_text(str(written))
+        return _combined_time(str(written)) if "/" in str(written) else in_utc(str(written))
 
 
-def _iso(written: str) -> str:
-    """`10/Oct/2000:13:55:36 -0700` as ISO 8601. Raises ValueError and KeyError."""
+def _combined_time(written: str) -> datetime:
+    """`10/Oct/2000:13:55:36 -0700`. Raises ValueError and KeyError."""
     found = _TIME.fullmatch(written)
     if not found:
         raise ValueError(written)
     day, month, year, time, hours, minutes = found.groups()
-    return utc_text(f"{year}-{_MONTHS[month]:02}-{day}T{time}{hours}:{minutes}")
+    return in_utc(f"{year}-{_MONTHS[month]:02}-{day}T{time}{hours}:{minutes}")
 
 
 def _unescaped(written: str) -> str:

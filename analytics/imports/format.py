@@ -7,6 +7,7 @@ a row into events. The table is in analytics/imports/formats.py.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from msgspec import MsgspecError, Struct
@@ -17,6 +18,7 @@ from analytics.imports.source import Head, SourceFile
 from analytics.visitors.client import Client
 
 NOBODY = Client()
+_REMEMBERED, _LONGEST_REMEMBERED = 10_000, 500  # descriptions, characters of one
 # What a format raises for a value of another type or form than its system writes.
 MISREAD = (
     ArithmeticError,
@@ -32,6 +34,7 @@ MISREAD = (
 
 class SourceEvent(Struct, frozen=True, gc=False):
     """An event of another system. `body` is the JSON object that analytics/events/schema.py loads, without a site_id.
+    Its times may also be datetimes in UTC.
 
     `visitor` is the other system's id of an anonymous visitor, or "". `client` is the visitor's address and user agent,
     if the other system has them. `owner` is the site in the other system, or "".
@@ -84,7 +87,25 @@ def described_place(country: object, region: object = None, city: object = None)
     return {"country": place.country, "region": place.region, "city": place.city} if place else {}
 
 
-def utc_text(written: str) -> str:
-    """A time in ISO 8601, which is UTC if it has no offset, as the schema reads it. Raises ValueError."""
+def remembering(describe: Callable[..., Mapping[str, Any]]) -> Callable[..., Mapping[str, Any]]:
+    """Return the function with a memory of what it returned for the same short texts: many events are of one visitor.
+    Its result must not be changed.
+    """
+    remembered = lru_cache(_REMEMBERED)(describe)
+
+    def described(*said: Any) -> Mapping[str, Any]:
+        try:
+            is_short = len("".join(said)) <= _LONGEST_REMEMBERED
+        except TypeError:  # not only texts
+            return describe(*said)
+        return remembered(*said) if is_short else describe(*said)
+
+    return described
+
+
+def in_utc(written: str) -> datetime:
+    """Read a time in ISO 8601, which is UTC if it has no offset. Raises ValueError."""
     moment = datetime.fromisoformat(written.strip())
-    return (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)).isoformat()
+    if moment.tzinfo is UTC:
+        return moment
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

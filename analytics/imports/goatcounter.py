@@ -6,7 +6,7 @@ Source: goatcounter.com/help/export. The name of the first column begins with th
 from collections.abc import Iterator, Mapping, Sequence
 
 from analytics.events.coercion import page, props, text, without_nothing
-from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, described_place, utc_text
+from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, described_place, in_utc
 from analytics.imports.source import Head, SourceFile, keyed
 from analytics.visitors.client import Client
 
@@ -34,7 +34,7 @@ def translate(row: tuple[str, Mapping[str, str]]) -> Iterator[SourceEvent | Skip
     event = ({} if is_event else page(path)) | {
         "event_type": text(path, 128) if is_event else "pageview",
         "event_id": f"goatcounter:{key}",
-        "timestamp": utc_text(hit["Date"]),
+        "timestamp": in_utc(hit["Date"]),
         "screen": _screen(hit.get("Screen size", "")),
         "props": props({"title": hit.get("Title")}),
         **_origin(hit.get("Referrer", ""), hit.get("Referrer scheme", "")),

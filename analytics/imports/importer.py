@@ -14,13 +14,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache, partial
 from hashlib import sha256
 from hmac import digest
 from ipaddress import ip_address
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from msgspec import Struct, structs
@@ -150,14 +151,13 @@ class Importer:
         """
         names = [file.path.name for file in plan.files]
         record = self._imports.begin(plan.id, plan.site.site_id, plan.format.name, names)
-        send = self._sender(plan, record, wake, make_room or wake)
         damage: list[UnreadableFile] = []
         rows = _readable(islice(plan.format.read(plan.files), record.rows, None), damage)
         saved = time.monotonic()
-        while (more := send(islice(rows, _ROWS), record)).rows > record.rows:
-            record = more
+        brought = self._brought(plan, record, rows, wake, make_room or wake)
+        for record in brought:
             if time.monotonic() - saved > SAVED_EVERY:
-                record = self._imports.save(record)
+                self._imports.save(record)
                 saved = time.monotonic()
             each(record)
         if damage:
@@ -195,15 +195,24 @@ class Importer:
                     seen.totals += [found] if len(seen.totals) < PREVIEWED else []
         return seen
 
-    def _sender(
-        self, plan: ImportPlan, record: ImportRecord, wake: Callable[[], None], make_room: Callable[[], object]
-    ) -> Callable[[Iterable[Any], ImportRecord], ImportRecord]:
-        """Return what stores or sends rows, and returns the record with their counts."""
+    def _brought(
+        self,
+        plan: ImportPlan,
+        record: ImportRecord,
+        rows: Iterator[Any],
+        wake: Callable[[], None],
+        make_room: Callable[[], object],
+    ) -> Iterator[ImportRecord]:
+        """Store or send the rows in groups, and yield the record with the counts of each group."""
         if plan.format.is_daily:
-            return partial(self._store_totals, plan, self._aggregates.days_of_others(plan.site.site_id, record.id))
+            taken = self._aggregates.days_of_others(plan.site.site_id, record.id)
+            while (more := self._store_totals(plan, taken, islice(rows, _ROWS), record)).rows > record.rows:
+                record = more
+                yield record
+            return
         salt = digest(self._secret, record.salt, "sha256")
         translation = Translation(plan, plan.owner or record.owner, record.id, salt=salt)
-        return partial(self._send, translation, wake, make_room)
+        yield from self._send(self._groups(translation, rows, record), record, wake, make_room)
 
     def _store_totals(
         self, plan: ImportPlan, taken: Collection[tuple[str, date]], rows: Iterable[Any], record: ImportRecord
@@ -222,43 +231,64 @@ class Importer:
 
     def _send(
         self,
-        translation: "Translation",
+        groups: Iterable[tuple["_Lines", ImportRecord]],
+        record: ImportRecord,
         wake: Callable[[], None],
         make_room: Callable[[], object],
-        rows: Iterable[Any],
-        record: ImportRecord,
-    ) -> ImportRecord:
-        """Send the events of these rows, and return the record with their counts. One row at a time is in memory."""
-        now = self._now()
-        skipped, lines = Counter(record.skipped), _Lines()
-        read, sent, first, last = record.rows, record.events, record.first, record.last
-        for row in rows:
-            read += 1
-            for found in translation.events(row, now):
-                if isinstance(found, SkippedRow):
-                    skipped[found.reason] += 1
-                    continue
-                moment = found.event.occurred_at
-                first, last = min(first or moment, moment), max(last or moment, moment)
-                sent += 1
-                client = self._seal(found.client, now.date())
-                lines.add(Line.of(found.event, client=client, dump=self._journal.dump))
-                if lines.size >= _APPENDED:
-                    self._append(lines, record, wake, make_room)
-                    lines = _Lines()
-        self._append(lines, record, wake, make_room)
-        return replace(record, owner=translation.owner, rows=read, events=sent, skipped=skipped, first=first, last=last)
+    ) -> Iterator[ImportRecord]:
+        """Append each group to the journal, and yield its record. A thread appends a group while the next one is made:
+        Redis and this process work at the same time.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            appended: Future[int] | None = None
+            sent = record
+            for group in chain(groups, [None]):
+                if appended and appended.result() > 0:
+                    wake()
+                if sent.rows > record.rows:
+                    record = sent
+                    yield record
+                if group is None:
+                    return
+                lines, sent = group
+                if lines.events and self._is_full(record.site_id):
+                    self._wait(record.site_id, make_room)
+                    self._imports.save(record)  # raises ImportRemoved if the import was removed while it waited
+                appended = thread.submit(self._append, lines)
 
-    def _append(
-        self, lines: "_Lines", record: ImportRecord, wake: Callable[[], None], make_room: Callable[[], object]
-    ) -> None:
-        if not lines.events:
-            return
-        if self._is_full(record.site_id):
-            self._wait(record.site_id, make_room)
-            self._imports.save(record)  # raises ImportRemoved if the import was removed while it waited
-        if self._journal.append(lines.with_counts()) > 0:
-            wake()
+    def _append(self, lines: "_Lines") -> int:
+        """Return how many wake-ups are owed."""
+        return self._journal.append(lines.with_counts()) if lines.events else 0
+
+    def _groups(
+        self, translation: "Translation", rows: Iterator[Any], record: ImportRecord
+    ) -> Iterator[tuple["_Lines", ImportRecord]]:
+        """Yield the lines of _ROWS rows, and the record once they are appended. Lines of more than _APPENDED bytes are
+        yielded before, with the record as it was.
+        """
+        while True:
+            now = self._now()
+            skipped, lines = Counter(record.skipped), _Lines()
+            read, sent, first, last = record.rows, record.events, record.first, record.last
+            for row in islice(rows, _ROWS):
+                read += 1
+                for found in translation.events(row, now):
+                    if isinstance(found, SkippedRow):
+                        skipped[found.reason] += 1
+                        continue
+                    moment = found.event.occurred_at
+                    first, last = min(first or moment, moment), max(last or moment, moment)
+                    sent += 1
+                    client = self._seal(found.client, now.date())
+                    lines.add(Line.of(found.event, client=client, dump=self._journal.dump))
+                    if lines.size >= _APPENDED:
+                        yield lines, record
+                        lines = _Lines()
+            if read == record.rows:
+                return
+            counts = replace(record, rows=read, events=sent, skipped=skipped, first=first, last=last)
+            record = replace(counts, owner=translation.owner)
+            yield lines, record
 
     def _wait(self, site_id: str, make_room: Callable[[], object]) -> None:
         """Wait until the journal has room for the site's events. Raises NobodyStores."""

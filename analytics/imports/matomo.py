@@ -35,7 +35,7 @@ def translate(visit: dict[str, Any]) -> Iterator[SourceEvent | SkippedRow]:
             yield found
             continue
         moment = datetime.fromtimestamp(int(action.get("timestamp") or visit["serverTimestamp"]), UTC)
-        named = {"event_id": f"matomo:{visit['idSite']}-{visit['idVisit']}-{place}", "timestamp": moment.isoformat()}
+        named = {"event_id": f"matomo:{visit['idSite']}-{visit['idVisit']}-{place}", "timestamp": moment}
         event = without_nothing(same | origin | found | named)
         yield SourceEvent(event, visitor=str(visit["visitorId"]), owner=str(visit["idSite"]))
         origin = {}  # it is that of the visit, so of its first event

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from analytics.events.coercion import address, money, page, props, text, without_nothing
-from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, described_place, rows_of, utc_text
+from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, described_place, in_utc, rows_of
 from analytics.imports.source import Head
 from analytics.visitors.client import Client
 
@@ -35,7 +35,7 @@ def translate(row: Mapping[str, Any]) -> Iterator[SourceEvent | SkippedRow]:
     event = _page(said) | {
         "event_type": "pageview" if name in _PAGES else text(name, 128),
         "event_id": f"posthog:{row['uuid']}",
-        "timestamp": utc_text(str(row["timestamp"])),
+        "timestamp": in_utc(str(row["timestamp"])),
         "referrer": text(referrer, 2048) if referrer != _NO_REFERRER else None,
         "revenue": money(said.get("revenue"), said.get("currency")),
         "props": props({"title": said.get("title")}, _own(said)),

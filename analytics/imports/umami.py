@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 from analytics.events.coercion import id_of, money, page, props, text, without_nothing
-from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, described_place, utc_text
+from analytics.imports.format import ImportFormat, SkippedRow, SourceEvent, described_place, in_utc, remembering
 from analytics.imports.source import Head, SourceFile, UnreadableFile
 
 _PAGEVIEW, _CUSTOM = "1", "2"  # event_type
@@ -22,6 +22,7 @@ _TEMPORARY = ""  # the name by which SQLite makes a file that no other process s
 _REMEMBERED = 10_000  # sessions
 _NULL = "\\N"  # as MySQL and ClickHouse write it
 _UTM = ("utm_source", "utm_medium", "utm_campaign", "utm_content", "utm_term")
+_DESCRIBING = ("browser", "os", "device", "screen", "language", "country", "region", "subdivision1", "city", *_UTM)
 _DEVICES = {"desktop": "Desktop", "laptop": "Laptop", "mobile": "Mobile", "tablet": "Tablet"}
 # Umami's names, which are those of the package detect-browser.
 _BROWSERS = {
@@ -53,8 +54,9 @@ def read(files: Sequence[SourceFile]) -> Iterator[Mapping[str, Any]]:
         session_of = lru_cache(_REMEMBERED)(partial(_session_of, kept))  # a session has several events within minutes
         for file in rows.get("website_event", ()):
             for row in file.csv_rows():
+                session = session_of(row.get("session_id")) if "session" in rows else {}
                 data = _data_of(kept, row.get("event_id")) if "event_data" in rows else {}
-                yield {**session_of(row.get("session_id")), **_filled(row), "data": data}
+                yield {**session, **_filled(row), "data": data}
 
 
 def translate(row: Mapping[str, Any]) -> Iterator[SourceEvent | SkippedRow]:
@@ -68,7 +70,7 @@ def translate(row: Mapping[str, Any]) -> Iterator[SourceEvent | SkippedRow]:
     event = page(row["url_path"] + (f"?{query}" if query else ""), row.get("hostname")) | {
         "event_type": "pageview" if kind == _PAGEVIEW else text(row.get("event_name"), 128),
         "event_id": f"umami:{row['event_id']}",
-        "timestamp": utc_text(row["created_at"]),
+        "timestamp": in_utc(row["created_at"]),
         "hostname": text(row.get("hostname"), 253),
         "user_id": id_of(row.get("distinct_id"), 256),
         "referrer": _referrer(row),
@@ -135,18 +137,22 @@ def _referrer(row: Mapping[str, str]) -> str | None:
     return text(f"https://{domain}{path}{'?' if query else ''}{query}", 2048) if domain else None
 
 
-def _described(row: Mapping[str, str]) -> dict[str, str | None]:
-    browser, system = row.get("browser", ""), row.get("os", "")
+def _described(row: Mapping[str, str]) -> Mapping[str, str | None]:
+    return _of_texts(*(row.get(name, "") for name in _DESCRIBING))
+
+
+@remembering
+def _of_texts(*said: str) -> dict[str, str | None]:
+    browser, system, device, screen, language, country, region, subdivision, city, *utm = said
     name, _, version = system.partition(" ") if system.startswith("Windows ") else (system, "", "")
-    region = row.get("region") or row.get("subdivision1")
-    return {utm: text(row.get(utm), 255) for utm in _UTM} | {
+    return {parameter: text(value, 255) for parameter, value in zip(_UTM, utm, strict=True)} | {
         "browser": text(_BROWSERS.get(browser, browser), 128),
         "os": text(_SYSTEMS.get(name, name), 128),
         "os_version": text(version, 128),
-        "device": _DEVICES.get(row.get("device", "")),
-        "screen": text(row.get("screen"), 11),
-        "language": text(row.get("language"), 35),
-        **described_place(row.get("country"), region, row.get("city")),
+        "device": _DEVICES.get(device),
+        "screen": text(screen, 11),
+        "language": text(language, 35),
+        **described_place(country, region or subdivision, city),
     }
 
 

@@ -32,7 +32,8 @@ def test_an_address_has_one_form_for_every_spelling(written: str, plain: str):
 
 @pytest.mark.parametrize(
     "written",
-    ["", "unknown", "localhost", "203.0.113", "203.0.113.9:", "203.0.113.9:x", "203.0.113.9:123456", "[203.0.113.9",
+    ["", "unknown", "localhost", "203.0.113", "203.0.113.09", "203.0.113.256",
+     "203.0.113.9:", "203.0.113.9:x", "203.0.113.9:123456", "[203.0.113.9",
      "[2001:db8::1]443", "[2001:db8::1]:x", "2001:db8::g", "_hidden", "1" * 10_000, "203.0.113.9, 198.51.100.7"],
 )  # fmt: skip
 def test_an_invalid_address_gives_none(written: str):

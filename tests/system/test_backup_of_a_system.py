@@ -138,17 +138,17 @@ def start_command(system: System, *words: str) -> psutil.Popen:
 
 
 @contextmanager
-def load(system: System) -> Iterator[Load]:
-    """Events of the busy site, during the block. The result is complete when the block has ended."""
+def load(system: System, site: str = BUSY, connections: int = 16) -> Iterator[Load]:
+    """Events of the site, during the block. The result is complete when the block has ended."""
     seen, stop = Load(), threading.Event()
 
     def send() -> None:
         def request(n: int) -> bytes:
-            body = json.dumps({"site_id": BUSY, "event_type": "pageview", "path": f"/{n % 9}", "event_id": f"{n}"})
+            body = json.dumps({"site_id": site, "event_type": "pageview", "path": f"/{n % 9}", "event_id": f"{n}"})
             return post_request("footfall", "/event", body.encode())
 
         vars(seen).update(
-            vars(run_load(system.ports["INGESTION_PORT"], request, seconds=90, stop=stop, connections=16))
+            vars(run_load(system.ports["INGESTION_PORT"], request, seconds=90, stop=stop, connections=connections))
         )
 
     thread = threading.Thread(target=send)
@@ -193,24 +193,39 @@ def test_a_system_that_is_copied_under_load_answers_the_same_after_the_restore(o
     assert restored.stop() == []
 
 
+def wait_for_events(system: System) -> None:
+    """Wait until events are stored that were not there before."""
+    with system.database() as database:
+        before = database["events"].estimated_document_count()
+        wait_for(lambda: database["events"].estimated_document_count() > before, "more events")
+
+
 def test_a_backup_that_is_killed_at_any_point_is_not_taken_for_a_whole_one(original: System, tmp_path: Path):
-    for n, written in enumerate(("settings.env", "mongodb.events.bson.zst", "redis.ledger.bson.zst", "manifest.json")):
-        folder = tmp_path / f"{n}"
-        partial = folder.with_name(folder.name + PARTIAL)
-        process = start_command(original, "backup", str(folder))
+    """Events arrive all the time, before and after each kill."""
+    with load(original, "killed", connections=2) as seen:
+        for n, written in enumerate(
+            ("settings.env", "mongodb.events.bson.zst", "redis.ledger.bson.zst", "manifest.json")
+        ):
+            folder = tmp_path / f"{n}"
+            partial = folder.with_name(folder.name + PARTIAL)
+            wait_for_events(original)
+            process = start_command(original, "backup", str(folder))
 
-        def is_there(file=partial / written, folder=folder, process=process) -> bool:
-            return file.exists() or folder.exists() or process.poll() is not None
+            def is_there(file=partial / written, folder=folder, process=process) -> bool:
+                return file.exists() or folder.exists() or process.poll() is not None
 
-        wait_for(is_there, written)
-        process.kill()
-        process.wait()
-        if folder.exists():  # it was complete before the signal arrived
+            wait_for(is_there, written)
+            process.kill()
+            process.wait()
+            wait_for_events(original)
+            if folder.exists():  # it was complete before the signal arrived
+                assert read_manifest(folder).files
+                continue
+            assert "documents in" in original.run_footfall("backup", str(folder)).stdout
+            assert not partial.exists()
             assert read_manifest(folder).files
-            continue
-        assert "documents in" in original.run_footfall("backup", str(folder)).stdout
-        assert not partial.exists()
-        assert read_manifest(folder).files
+    assert set(seen.statuses) == {200}
+    drained(original)
 
 
 def kill_at(process: psutil.Popen, is_reached: Callable[[], bool]) -> None:
@@ -228,6 +243,7 @@ def kill_at(process: psutil.Popen, is_reached: Callable[[], bool]) -> None:
 
 
 def test_a_restore_that_is_killed_starts_no_system_and_is_continued(original: System, restored: System, tmp_path: Path):
+    """No events can arrive meanwhile: a restore needs an empty system that does not run."""
     assert original.run_footfall("backup", str(tmp_path / "backup")).returncode == 0
     redis = restored.redis()
 

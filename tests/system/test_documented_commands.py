@@ -41,6 +41,7 @@ from tests.system.test_backup_of_a_system import commands_of
 
 PAGE = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
 PYTHON = ".venv/bin/python -m footfall "
+EXPORTED = "plausible-files"  # the folder that the page writes
 # The names that the page uses, and the samples that have them here.
 FILES = {
     "access.log": "access.log", "website_event.csv": "umami_website_event.csv", "session.csv": "umami_session.csv",
@@ -111,6 +112,7 @@ def test_each_command_of_migrating_works(system: System, tmp_path: Path):
                 line = line.replace("http://localhost:3001", system.report)
                 run_shell("curl", line, tmp_path, FOOTFALL_KEY=key_of(system, "stats:persons"))
             changes = {"0123456789ab": imported, "https://shop.example/": f"{pages.origin}/"}
+            changes[EXPORTED] = str(tmp_path / EXPORTED)
             given = [each for word in words for each in expanded(changes.get(word, word), tmp_path)]
             ran = system.run_footfall(*given)
             assert ran.returncode == 0, (words, ran.stdout, ran.stderr)
@@ -133,16 +135,18 @@ def key_of(system: System, scope: str) -> str:
 
 
 def test_daily_totals_for_plausible_are_those_of_the_events(system: System, tmp_path: Path):
-    """The file that the page makes for Plausible, imported into another site."""
+    """The files that the page makes for Plausible, imported into another site."""
     assert system.run_footfall("sites", "set", "shop", "timezone=UTC", "domains=").returncode == 0
     samples = [str(SAMPLES / f"umami_{name}.csv") for name in ("website_event", "session")]
     assert system.run_footfall("import", *samples, "--site", "shop").returncode == 0
     drain(system)
-    lines = block_with("imported_visitors_").replace("http://localhost:3001", system.report)
-    run_shell("curl", lines, tmp_path, FOOTFALL_KEY=key_of(system, "stats:read"))
-    (file,) = tmp_path.glob("imported_visitors_????????_????????.csv")
+    words = shlex.split(block_with("footfall export").strip().removeprefix(PYTHON))
+    ran = system.run_footfall(*(str(tmp_path) if word == EXPORTED else word for word in words))
+    assert ran.returncode == 0, ran.stderr
+    files = [*tmp_path.glob("imported_*_????????_????????.csv")]
+    assert len(files) == 10
     assert system.run_footfall("sites", "set", "back", "timezone=UTC").returncode == 0
-    ran = system.run_footfall("import", str(file), "--site", "back")
+    ran = system.run_footfall("import", *map(str, files), "--site", "back")
     assert ran.returncode == 0, ran.stderr
     answers = []
     for site in ("shop", "back"):

@@ -3,11 +3,19 @@
 from time import process_time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from analytics.enrichment.sources import read_referrer
 from analytics.events.coercion import page
-from analytics.events.page_urls import bare_hostname, read_path, read_url
-from analytics.urls import plain_host
+from analytics.events.page_urls import FROM_ROOT, PLAIN_URL, bare_hostname, read_path, read_url
+from analytics.urls import plain_host, split_url
+
+
+@given(st.from_regex(PLAIN_URL, fullmatch=True) | st.from_regex(FROM_ROOT, fullmatch=True))
+def test_a_url_that_is_not_split_to_be_checked_is_one(text: str):
+    url = split_url(text)
+    assert url.has_netloc if url.scheme else url.path.startswith("/")
 
 
 @pytest.mark.parametrize(
