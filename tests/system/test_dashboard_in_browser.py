@@ -560,7 +560,7 @@ VIEWS = {
     "login": "/login",
     "now": f"/now/{SITE}?period=7d",
     "several": f"/site/{SITE}?period=7d&with=outlet",
-    "app": "/site/demo-app?period=30d&tabs=goals.event,left_out.days",
+    "app": "/site/demo-app?period=30d&tabs=goals.event,left_out.days,pages.engagement",
     "embedded": f"/site/{SITE}?period=7d&embed=public",
 }
 
