@@ -577,6 +577,14 @@ def test_pages_are_accessible_in_both_themes(page: Page, visited: System, theme:
     assert found == {name: [] for name in VIEWS}
 
 
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_documentation_of_the_api_is_accessible_in_both_themes(page: Page, system: System, theme: str):
+    page.show_as(1280, 900, theme)
+    page.driver.get(f"{system.report}/docs")
+    wait_for_page(lambda: page.driver.find_elements(By.CLASS_NAME, "opblock"), "the routes")
+    assert accessibility_faults(page.driver) == []
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 def test_pages_fit_every_width(page: Page, visited: System, width: int):
     check_that_pages_fit(page, VIEWS, width)
