@@ -22,6 +22,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from analytics.accounts.sharing import SharingStore
+from footfall.demo_traffic import DEMO_SITES
 from tests.analytics.imports.test_plausible_export import zipped
 from tests.support.accounts import PASSWORD
 from tests.support.browser import accessibility_faults, chromium, wait_for_page
@@ -647,7 +648,10 @@ def test_pages_in_german_fit_and_are_accessible(german: Page, visited: System, t
     ("name", "shown"), [("dashboard", (1280, 1604, "light")), ("dashboard-phone", (360, 760, "dark"))]
 )
 def test_the_pictures_of_the_documentation(page: Page, visited: System, name: str, shown: tuple[int, int, str]):
+    visit = {"site_id": SITE, "event_type": "pageview", "url": f"https://{DEMO_SITES[0].host}/coffee"}
+    send(visited, *(visit | {"user_id": f"now-{n}", "user_agent": FIREFOX} for n in range(6)))
     page.open(f"/site/{SITE}?period=30d")
+    wait_for_page(lambda: not page.texts(".live")[0].startswith("0"), "visitors of now")
     page.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     page.show_as(*shown)
     page.settle()
