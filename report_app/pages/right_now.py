@@ -78,7 +78,7 @@ def _change_of_now(asked: SiteQuestion, here: int) -> ChangeOfNow | None:
     moved, text = _YEAR_BEFORE if asked.state.compare == "year_over_year" else _WEEK_BEFORE
     end = whole_seconds(asked.now) + SECOND
     period = moved(Period(end - SHORT, end, asked.site.zone), match_day_of_week=True)
-    before = sum(asked.services.realtime.visitors(site_id, period) for site_id in asked.site_ids)
+    before = asked.visitors_in(period)
     if not before:
         return None
     return ChangeOfNow(change_of("visitors", here, before), text % {"value": number("visitors", before)})

@@ -323,6 +323,14 @@ def test_the_view_of_now_has_the_numbers_of_the_api_and_follows(report: FlaskCli
     assert "No pageview in the last 30 minutes." in report.get("/parts/now/unused").text
 
 
+def test_the_visitors_of_now_are_those_of_the_realtime_report(report: FlaskClient, database: Database):
+    times = {"early": "11:55:00.123", "ann": "11:55:00.124", "bob": "12:00:00.123", "late": "12:00:00.124"}
+    tell(database, *({"at": f"22 {time}", "user_id": user, "path": "/"} for user, time in times.items()))
+    assert report.get("/stats/realtime?site_id=shop").json["last_5_minutes"]["visitors"] == 2
+    assert "<i></i>2 here now" in report.get("/parts/live/shop").text
+    assert "<i></i>2 here now" in report.get("/parts/card/shop").text
+
+
 @pytest.mark.parametrize(
     ("mode", "day", "said"), [("previous_period", "2026-11-15", "week"), ("year_over_year", "2025-11-23", "year")]
 )
@@ -435,6 +443,9 @@ def breaking(settings: Settings, services: Services) -> Breaking:
             return bool(site_ids)
 
         def read(self, site_id: str) -> None:
+            raise self._error
+
+        def visitors(self, site_id: str, period: object) -> int:
             raise self._error
 
         def of_site(self, site_id: str, first: date, last: date) -> None:
