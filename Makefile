@@ -5,7 +5,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 # The processes of a run share compiled modules. Without them, the tests take 7 s more of CPU in each pytest.
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-sites bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts simulate soak overload image newcomer fuzz-api audit doctor lock clean
+.PHONY: help run demo test lint format docs translations backup tracker bench bench-reports bench-segments bench-sites bench-freshness bench-latency bench-enrichment bench-peers bench-peers-reports referrers assets chaos outage hosts simulate soak overload image newcomer fuzz-api pictures audit doctor lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -119,6 +119,10 @@ newcomer: .venv/ready ## do what a new user does, in a bare Debian, as an ordina
 
 fuzz-api: .venv/ready ## ask both apps what their descriptions allow and what they do not, at length; EXAMPLES=500 SEED=1
 	$(BIN)/python -m tests.support.fuzzing
+
+pictures: .venv/ready ## list the pictures of the browser tests that differ from those of an earlier run
+	@$(BIN)/python -m tests.support.stock_clients
+	@$(BIN)/python -m tests.support.pictures
 
 audit: .venv/run ## print the ledger of every site and day, and check that it adds up
 	@$(BIN)/python -m footfall audit

@@ -1,7 +1,7 @@
 """The realtime report: the last minutes of a site, counted by MongoDB directly from raw events. Also recent visitors,
 and the names of properties.
 
-The index (site_id, timestamp) limits the query to the documents of the last half hour. Callers must handle Unavailable,
+The index (site_id, timestamp) limits a query to the documents of its minutes. Callers must handle Unavailable,
 raised if MongoDB is not reachable or exceeds the time limit.
 """
 
@@ -18,9 +18,10 @@ from analytics.events.event import PAGEVIEW_TYPES
 from analytics.events.stored_props import as_sent
 from analytics.json_schema import Count, Keywords
 from analytics.mongodb import ping
+from analytics.queries.query import Period
 from analytics.unavailable import raising_unavailable
 
-_SHORT, LONG = timedelta(minutes=5), timedelta(minutes=30)
+SHORT, LONG = timedelta(minutes=5), timedelta(minutes=30)
 _MOST_PAGES = 10
 _WHOSE = {"$ifNull": ["$user_id", "$visitor_id"]}
 _RECENT = timedelta(days=1)
@@ -81,6 +82,12 @@ class RealtimeReader:
             (found,) = self._events.aggregate(realtime_pipeline(site_id, now))
         return Realtime(now, _lately(found, "short"), _lately(found, "long"))
 
+    def visitors(self, site_id: str, period: Period) -> int:
+        """Return the number of visitors in the period, which should be short. Raises Unavailable."""
+        ping(self._events.database)
+        with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
+            return _count(list(self._events.aggregate(visitors_pipeline(site_id, period))))
+
     def recent_visitors(self, site_id: str) -> list[RecentVisitor]:
         """Return the visitors of the last day, the latest first, at most _MOST_RECENT. Raises Unavailable."""
         now = self._clock()
@@ -98,6 +105,16 @@ class RealtimeReader:
         with raising_unavailable("mongodb", PyMongoError), pymongo.timeout(self._time_limit):
             found = list(self._events.aggregate(property_names_pipeline(site_id, self._clock())))
         return {name: row["n"] for row in found for name in as_sent({row["_id"]: None}) or ()}
+
+
+def visitors_pipeline(site_id: str, period: Period) -> list[dict[str, Any]]:
+    return [
+        {"$match": {"site_id": site_id, "timestamp": {"$gte": period.start, "$lt": period.end}}},
+        {"$project": {"_id": 0, "visitor": _WHOSE}},
+        {"$match": {"visitor": {"$type": "string"}}},
+        {"$group": {"_id": "$visitor"}},
+        {"$count": "n"},
+    ]
 
 
 def property_names_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
@@ -157,7 +174,7 @@ def realtime_pipeline(site_id: str, now: datetime) -> list[dict[str, Any]]:
                 {"$limit": _MOST_PAGES},
             ],
         }
-    recently = {"$gt": ["$timestamp", now - _SHORT]}
+    recently = {"$gt": ["$timestamp", now - SHORT]}
     return [
         {"$match": {"site_id": site_id, "timestamp": {"$gt": now - LONG, "$lte": now}}},
         {"$project": {"_id": 0, "event_type": 1, "path": 1, "visitor": _WHOSE, "recent": recently}},
@@ -170,5 +187,5 @@ def _lately(found: dict[str, Any], name: str) -> Lately:
     return Lately(_count(found[f"{name}_visitors"]), _count(found[f"{name}_pageviews"]), pages)
 
 
-def _count(facet: list[dict[str, int]]) -> int:
-    return facet[0]["n"] if facet else 0
+def _count(facet: list[dict[str, Any]]) -> int:
+    return int(facet[0]["n"]) if facet else 0

@@ -32,6 +32,7 @@ from report_app.pages.panels import PANELS, Panel, PanelTab
 from report_app.pages.rendering import show
 from report_app.pages.words import (
     OPERATOR_NAMES,
+    SHORT_LABELS,
     clock,
     day_of_week,
     filter_dimensions,
@@ -89,7 +90,16 @@ def panel_part(panel: Panel, asked: SiteQuestion, opened: str | None) -> Respons
     tab = panel.tab(state.tab_of(panel.name))
     rows = rows_of(tab, state, *asked.answer(panels.top_rows(asked.question, tab)))
     numbers = _numbers(asked, tab)
-    answer = show("panel.html", site=asked.site, state=state, panel=panel, open_tab=tab, rows=rows, numbers=numbers)
+    answer = show(
+        "panel.html",
+        site=asked.site,
+        state=state,
+        panel=panel,
+        open_tab=tab,
+        rows=rows,
+        numbers=numbers,
+        short_labels=SHORT_LABELS,
+    )
     return at_state(answer, asked, state) if opened else answer
 
 

@@ -24,20 +24,21 @@ MOST_COUNTRIES = 500  # of the map; more codes than countries have
 _OF_GOAL = ("events", "conversion_rate")
 _OF_VISIT = ("visits", "bounce_rate", "visit_duration")
 _OF_EVENT = ("events",)
+_OF_READING = ("time_on_page", "scroll_depth")
 
 
 @dataclass(frozen=True, slots=True)
 class PanelTab:
-    """A view of a panel: the visitors by `dimension`. `share` is the metric in percent beside them. `more` are the
-    metrics that only the full list shows, and `beside` are those that the panel also shows, beside the name. `filters`
-    select the events that it is about. `searched` is the dimension that a search looks into, if it is not `dimension`.
+    """A view of a panel: the visitors by `dimension`. `columns` are the metrics beside them. `more` are the metrics
+    that only the full list shows, and `beside` are those that the panel also shows, beside the name. `filters` select
+    the events that it is about. `searched` is the dimension that a search looks into, if it is not `dimension`.
     `is_plain`: a row is no filter of the page. `many`: see `rows`.
     """
 
     name: str
     label: str
     dimension: str
-    share: str = "percentage"
+    columns: tuple[str, ...] = ("percentage",)
     more: tuple[str, ...] = _OF_VISIT
     filters: tuple[Any, ...] = ()
     searched: str = ""
@@ -53,7 +54,7 @@ class PanelTab:
 
     @property
     def metrics(self) -> list[str]:
-        return ["visitors", self.share]
+        return ["visitors", *self.columns]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,12 @@ PAGES_PANEL = Panel(
     "pages",
     lazy("Pages"),
     (
-        PanelTab("top", lazy("Top"), "event:page", more=("pageviews", "time_on_page", "scroll_depth"),
+        PanelTab("top", lazy("Top"), "event:page", more=("pageviews", *_OF_READING),
                  filters=(_has("event:page"),), hint=_PAGE_HINT, many=lazy("pages")),
         PanelTab("entry", lazy("Entry"), "visit:entry_page", hint=_PAGE_HINT, many=lazy("entry pages")),
         PanelTab("exit", lazy("Exit"), "visit:exit_page", hint=_PAGE_HINT, many=lazy("exit pages")),
+        PanelTab("engagement", lazy("Engagement"), "event:page", _OF_READING, more=("pageviews",),
+                 filters=(_has("event:page"),), hint=_PAGE_HINT, many=lazy("pages")),
     ),
     (
         PanelTab("hosts", lazy("Hosts"), "event:hostname", more=("pageviews",)),
@@ -156,7 +159,7 @@ GOALS_PANEL = Panel(
     "goals",
     lazy("Goals"),
     (
-        PanelTab("goal", lazy("Conversions"), "event:goal", "conversion_rate", ("events", "total_revenue"),
+        PanelTab("goal", lazy("Conversions"), "event:goal", ("conversion_rate",), ("events", "total_revenue"),
                  beside=("total_revenue",),
                  hint=lazy("Goals of the site fill this list. They are a setting of the site.")),
         PanelTab("event", lazy("Events"), "event:name", more=_OF_EVENT, hint=lazy("Custom events fill this list."),

@@ -19,8 +19,7 @@ from report_app.pages import annotations, dashboard, explorations, overview, sav
 from report_app.pages.page_reports import ANY_PERIOD, PageServices, SiteQuestion, ask_about
 from report_app.pages.page_state import OTHER_SITES
 from report_app.pages.panels import PANELS, Panel
-from report_app.pages.rendering import show
-from report_app.pages.right_now import now_page, now_part
+from report_app.pages.right_now import live_part, now_page, now_part
 from report_app.pages.visitors import visitors_page
 from report_app.url_parameters import PROP
 
@@ -95,7 +94,7 @@ def pages_blueprint(services: PageServices) -> PageBlueprint:
 
     @blueprint.get("/parts/live/<path:site_id>", merge_slashes=False)
     def live(site_id: str) -> Response:
-        return show("live.html", here=asked_at_any_time(site_id).here_now())
+        return live_part(asked_at_any_time(site_id))
 
     @blueprint.get("/now/<path:site_id>", merge_slashes=False)
     def now(site_id: str) -> Response:

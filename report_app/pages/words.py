@@ -45,6 +45,8 @@ METRIC_LABELS = {
     "percentage": lazy("Share"),
     "total_revenue": lazy("Revenue"),
 }
+# Over narrow columns.
+SHORT_LABELS = {"time_on_page": lazy("Time"), "scroll_depth": lazy("Scroll")}
 FUNCTION_LABELS = {
     "sum": lazy("Sum"),
     "average": lazy("Average"),

@@ -1,10 +1,14 @@
 """`python -m footfall demo`, on a real system: the dashboard shows what was sent."""
 
+import os
+import pty
+import re
 import signal
 import subprocess
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -52,8 +56,8 @@ def test_the_numbers_of_a_day_are_those_that_were_sent(filled: System, site: Dem
         viewed = [urlsplit(e["url"]).path for e in sent if e["event_type"] == "pageview"]
         events = numbers(filled, site, day.isoformat(), "events", filters=[["is", "event:goal", [name]]])
         assert events == [count[goal["event_type"]] if "event_type" in goal else viewed.count(goal["page"])]
-    page = httpx.get(f"{filled.report}/site/{site.site_id}", params={"from": day, "to": day}).text
-    assert f'<span class="k">Visitors</span><span class="v">{len(who):,}</span>' in page
+    figures = httpx.get(f"{filled.report}/parts/hero/{site.site_id}", params={"from": day, "to": day}, timeout=30).text
+    assert f'<span class="k">Visitors</span><span class="v">{len(who):,}</span>' in figures
 
 
 def test_a_second_run_counts_no_event_twice(filled: System):
@@ -72,6 +76,36 @@ def test_a_later_run_keeps_the_launch(filled: System):
         database["annotations"].update_many({}, {"$set": day})
         assert filled.run_footfall("demo", "--days", str(DAYS)).returncode == 0
         assert [each["day"] for each in database["annotations"].find()] == [day["day"]] * len(DEMO_SITES)
+
+
+def test_a_terminal_shows_the_progress_and_a_browser_opens_the_dashboard(filled: System, tmp_path: Path):
+    opened, browser = tmp_path / "opened", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    desktop = {"TERM": "xterm", "DISPLAY": ":0", "BROWSER": str(browser)}
+    controller, terminal = pty.openpty()
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "footfall", "demo", "--days", "2"],
+        cwd=ROOT, env=own_environment() | filled.environment | desktop,
+        stdin=terminal, stdout=terminal, stderr=terminal,
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b"".join(iter(partial(_read, controller), b"")).decode()
+    os.close(controller)
+    assert demo.wait(timeout=60) == 0, shown
+    percents = [int(each) for each in re.findall(r"Sending  \[[#-]*\] +(\d+)%", shown)]
+    assert percents == sorted(percents)
+    assert {33, 50, 66, 100} <= set(percents)
+    assert re.search(r"Building  \[#+\] +100%", shown)
+    assert opened.read_text().strip() == f"{filled.report}/site/demo-shop"
+
+
+def _read(terminal: int) -> bytes:
+    """What the program wrote. Empty if it has ended: Linux then answers with an error."""
+    try:
+        return os.read(terminal, 65536)
+    except OSError:
+        return b""
 
 
 def test_the_key_is_revoked_and_the_demo_can_be_removed(filled: System):

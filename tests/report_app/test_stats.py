@@ -12,8 +12,8 @@ from pymongo.database import Database
 
 from analytics.events.schema import load_event
 from analytics.events.store import EventStore
-from analytics.queries.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS
-from analytics.reports.realtime import RealtimeReader, realtime_pipeline
+from analytics.queries.query import EVENT_DIMENSIONS, VISIT_DIMENSIONS, Period
+from analytics.reports.realtime import RealtimeReader, realtime_pipeline, visitors_pipeline
 from analytics.sites.site import Goal, Site
 from analytics.unavailable import Unavailable
 from footfall.embedded_servers import pick_port
@@ -302,9 +302,17 @@ def test_realtime_is_zero_without_events(report: FlaskClient, database: Database
     assert "country" in wrong(report, "/stats/realtime?site_id=shop&country=DE")
 
 
-def test_realtime_reads_only_documents_of_the_last_half_hour(database: Database):
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        realtime_pipeline("shop", NOW),
+        visitors_pipeline("shop", Period(NOW - timedelta(hours=2), NOW - timedelta(hours=1), ZoneInfo("UTC"))),
+    ],
+    ids=["the last half hour", "an hour"],
+)
+def test_realtime_reads_only_documents_of_its_minutes(database: Database, pipeline: list[dict[str, Any]]):
     tell(database, *[{"at": f"22 {hour:02}:45:00"} for hour in range(12)])
-    command = {"aggregate": "events", "pipeline": realtime_pipeline("shop", NOW), "cursor": {}}
+    command = {"aggregate": "events", "pipeline": pipeline, "cursor": {}}
     plan = database.command("explain", command, verbosity="executionStats")
     assert plan["stages"][0]["$cursor"]["executionStats"]["totalDocsExamined"] == 1
 

@@ -22,6 +22,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from analytics.accounts.sharing import SharingStore
+from footfall.demo_traffic import DEMO_SITES
 from tests.analytics.imports.test_plausible_export import zipped
 from tests.support.accounts import PASSWORD
 from tests.support.browser import accessibility_faults, chromium, wait_for_page
@@ -560,7 +561,7 @@ VIEWS = {
     "login": "/login",
     "now": f"/now/{SITE}?period=7d",
     "several": f"/site/{SITE}?period=7d&with=outlet",
-    "app": "/site/demo-app?period=30d&tabs=goals.event,left_out.days",
+    "app": "/site/demo-app?period=30d&tabs=goals.event,left_out.days,pages.engagement",
     "embedded": f"/site/{SITE}?period=7d&embed=public",
 }
 
@@ -575,6 +576,14 @@ def test_pages_are_accessible_in_both_themes(page: Page, visited: System, theme:
         page.settle()
         found[name] = accessibility_faults(page.driver)
     assert found == {name: [] for name in VIEWS}
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_the_documentation_of_the_api_is_accessible_in_both_themes(page: Page, system: System, theme: str):
+    page.show_as(1280, 900, theme)
+    page.driver.get(f"{system.report}/docs")
+    wait_for_page(lambda: page.driver.find_elements(By.CLASS_NAME, "opblock"), "the routes")
+    assert accessibility_faults(page.driver) == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -639,7 +648,10 @@ def test_pages_in_german_fit_and_are_accessible(german: Page, visited: System, t
     ("name", "shown"), [("dashboard", (1280, 1604, "light")), ("dashboard-phone", (360, 760, "dark"))]
 )
 def test_the_pictures_of_the_documentation(page: Page, visited: System, name: str, shown: tuple[int, int, str]):
+    visit = {"site_id": SITE, "event_type": "pageview", "url": f"https://{DEMO_SITES[0].host}/coffee"}
+    send(visited, *(visit | {"user_id": f"now-{n}", "user_agent": FIREFOX} for n in range(6)))
     page.open(f"/site/{SITE}?period=30d")
+    wait_for_page(lambda: not page.texts(".live")[0].startswith("0"), "visitors of now")
     page.driver.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     page.show_as(*shown)
     page.settle()

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,9 @@ def browser(app: Flask) -> MakeBrowser:
     return lambda **environment: Browser(app, **environment)
 
 
-@pytest.fixture
-def server(app: Flask) -> Iterator[str]:
+@contextmanager
+def served(app: Flask) -> Iterator[str]:
+    """The address of a server of the app."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -65,6 +66,12 @@ def server(app: Flask) -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def server(app: Flask) -> Iterator[str]:
+    with served(app) as address:
+        yield address
 
 
 @pytest.fixture

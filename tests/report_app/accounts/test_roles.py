@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from html import unescape
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from flask import Flask, jsonify
@@ -145,11 +145,7 @@ def test_every_page_opens_to_its_roles_only(app: Flask, person: Callable[[str], 
     for row, roles in RULES.items():
         if not browser.is_signed_in():  # the row before ended the session
             browser = again(app, role)
-        method, rule = row.split(" ")
-        url = rule.replace("<path:site_id>", SITE).replace("<uuid:user_id>", str(other.id))
-        url = url.replace("<name>", "pages").replace("<any(replay,purge):verb>", "purge")
-        url = re.sub("<uuid:(letter|key|rule)_id>", str(other.id), re.sub("<int[^>]*>", "1", url))
-        url = re.sub("<[a-z_]*>", "x", url)
+        method, url = request_of(row, other.id)
         token = token_in(browser.get("/account").text) or token_in(browser.get("/login").text)
         answer = browser.client.open(url, method=method, data={"csrf_token": token} if method == "POST" else None)
         assert answer.status_code < 500, row
@@ -161,6 +157,15 @@ def test_every_page_opens_to_its_roles_only(app: Flask, person: Callable[[str], 
             assert answer.headers["Location"].startswith("/login?next="), row
         else:
             assert answer.status_code == 403, row
+
+
+def request_of(row: str, user_id: UUID) -> tuple[str, str]:
+    """The method and a path of a row of RULES: about SITE, the panel of pages and this user, or about nothing."""
+    method, rule = row.split(" ")
+    url = rule.replace("<path:site_id>", SITE).replace("<uuid:user_id>", str(user_id))
+    url = url.replace("<name>", "pages").replace("<any(replay,purge):verb>", "purge")
+    url = re.sub("<uuid:(letter|key|rule)_id>", str(user_id), re.sub("<int[^>]*>", "1", url))
+    return method, re.sub("<[a-z_]*>", "x", url)
 
 
 def again(app: Flask, role: str) -> Browser:

@@ -137,6 +137,14 @@ def test_the_panel_of_goals_has_their_revenue(report: FlaskClient):
     assert re.findall(r'title="([^"]*)">[^<]*<small> · ([^<]*)</small>', page) == [("Sign-up", "$49.90")]
 
 
+def test_the_panel_of_pages_says_how_long_and_how_far_they_are_read(report: FlaskClient):
+    page = report.get("/parts/panel/pages/shop?period=7d&tab=engagement").text
+    captions = re.search('class="cap"[^>]*>(.*?)</div>', page)
+    assert captions
+    assert re.findall("<span>(.*?)</span>", captions[1]) == ["Engagement", "Visitors", "Time", "Scroll"]
+    assert ["/blog/a-long-name-of-a-page", "1", "1m 01s", "70%"] in list(rows_shown(page))
+
+
 def test_the_panel_of_events_has_custom_events_only(report: FlaskClient):
     names = [row[0] for row in rows_shown(report.get("/parts/panel/goals/shop?period=7d&tab=event").text)]
     assert {"signup", "404", "File Download"} <= set(names)

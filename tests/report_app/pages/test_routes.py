@@ -22,6 +22,7 @@ from werkzeug.test import TestResponse
 from analytics.accounts.user import Role
 from analytics.events.account import Account
 from analytics.events.schema import load_event
+from analytics.events.store import EventStore
 from analytics.journal.journal import Line
 from analytics.queries.query import Query
 from analytics.reports.budget import Budget
@@ -37,7 +38,7 @@ from report_app.pages.exploration_rows import EXPLORATIONS
 from report_app.pages.overview import CARDS
 from report_app.pages.panels import PANELS
 from tests.support.accounts import Browser, make_member, make_owner
-from tests.support.services import tell
+from tests.support.services import NOW, tell
 
 MOST_BYTES = 150_000  # of a page with all that it loads, gzipped
 PARTS = [f"/parts/panel/{name}" for name in PANELS] + [
@@ -323,6 +324,45 @@ def test_the_view_of_now_has_the_numbers_of_the_api_and_follows(report: FlaskCli
     assert "No pageview in the last 30 minutes." in report.get("/parts/now/unused").text
 
 
+def test_the_visitors_of_now_are_those_of_the_realtime_report(report: FlaskClient, database: Database):
+    times = {"early": "11:55:00.123", "ann": "11:55:00.124", "bob": "12:00:00.123", "late": "12:00:00.124"}
+    tell(database, *({"at": f"22 {time}", "user_id": user, "path": "/"} for user, time in times.items()))
+    assert report.get("/stats/realtime?site_id=shop").json["last_5_minutes"]["visitors"] == 2
+    assert "<i></i>2 here now" in report.get("/parts/live/shop").text
+    assert "<i></i>2 here now" in report.get("/parts/card/shop").text
+
+
+@pytest.mark.parametrize(
+    ("mode", "day", "said"), [("previous_period", "2026-11-15", "week"), ("year_over_year", "2025-11-23", "year")]
+)
+@pytest.mark.usefixtures("two_sites")
+def test_the_visitors_of_now_have_the_change_that_the_api_answers(
+    report: FlaskClient, database: Database, mode: str, day: str, said: str
+):
+    times = {"early": "11:55:00", "ann": "11:55:01", "bob": "11:57:00", "eve": "12:00:00", "late": "12:00:01"}
+    for user, time in times.items():
+        for event in ("pageview", "signup"):
+            body = {"site_id": "shop", "event_type": event, "user_id": user, "timestamp": f"{day}T{time}Z"}
+            EventStore(database).store([("0-1", load_event(body, NOW))], NOW)
+    comparison = {"mode": mode, "match_day_of_week": True}
+    minutes = ["2026-11-22T11:55:01+00:00", "2026-11-22T12:00:00+00:00"]
+    body = {"site_id": "shop", "metrics": ["visitors"], "date_range": minutes, "include": {"comparisons": comparison}}
+    (row,) = report.post("/api/v2/query", json=body).json["results"]
+    assert (row["metrics"], row["comparison"]["metrics"], row["comparison"]["change"]) == ([2], [3], [-33])
+    text = f"The same 5 minutes a {said} before: 3"
+    asked = f"period=7d&compare={mode}"
+    assert (
+        f'2 here now<span class="d down" title="{text}">\N{MINUS SIGN}33%<'
+        in report.get(f"/parts/live/shop?{asked}").text
+    )
+    assert f'<span class="d down">\N{MINUS SIGN}33%</span> {text}<' in report.get(f"/now/shop?{asked}").text
+    german = report.get(f"/parts/live/shop?{asked}", headers={"Accept-Language": "de"}).text
+    assert f"Dieselben 5 Minuten {'eine Woche' if said == 'week' else 'ein Jahr'} zuvor: 3" in german
+    assert "+33%" in report.get(f"/parts/live/shop?{asked}&with=blog").text
+    for path in ("shop?period=7d&compare=none", f"blog?{asked}"):
+        assert "before" not in report.get(f"/parts/live/{path}").text, "there is nothing to compare with"
+
+
 def test_ai_crawlers_are_listed_by_name(report: FlaskClient, services: Services):
     crawlers, day = "/parts/left-out/shop?period=7d&tab=crawlers", services.now().date()
     assert "Nothing was left out" in report.get(crawlers).text
@@ -404,6 +444,9 @@ def breaking(settings: Settings, services: Services) -> Breaking:
             return bool(site_ids)
 
         def read(self, site_id: str) -> None:
+            raise self._error
+
+        def visitors(self, site_id: str, period: object) -> int:
             raise self._error
 
         def of_site(self, site_id: str, first: date, last: date) -> None:
