@@ -352,8 +352,7 @@ def test_the_visitors_of_now_have_the_change_that_the_api_answers(
     text = f"The same 5 minutes a {said} before: 3"
     asked = f"period=7d&compare={mode}"
     assert (
-        f'2 here now<span class="d" title="{text}">\N{MINUS SIGN}33%<'
-        in report.get(f"/parts/live/shop?{asked}").text
+        f'2 here now<span class="d" title="{text}">\N{MINUS SIGN}33%<' in report.get(f"/parts/live/shop?{asked}").text
     )
     assert f'<span class="d down">\N{MINUS SIGN}33%</span> {text}<' in report.get(f"/now/shop?{asked}").text
     german = report.get(f"/parts/live/shop?{asked}", headers={"Accept-Language": "de"}).text
