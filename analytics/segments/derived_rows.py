@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from analytics.events.columns import RAW
 from analytics.interval import Interval
 from analytics.segments.collected import collected
 from analytics.segments.scratch import Workplace
+from analytics.segments.segment_rows import visit_rows
 from analytics.segments.visit_sql import DERIVED
-from analytics.sql import Sql
+from analytics.sql import Sql, put
 
 IN_MEMORY = 16_000_000  # bytes of one query; larger rows are on disk
 _AT_ONCE = 8_192  # rows
@@ -54,11 +56,41 @@ class DerivedRows:
 
 
 def derive_rows(connection: duckdb.DuckDBPyConnection, workplace: Workplace, raw: Sql, in_memory: int) -> DerivedRows:
-    """Derive the rows. `raw` is a statement with raw columns and `seen`. More than `in_memory` bytes go to disk."""
+    """Derive the rows. `raw` is a statement with `seen` and the raw columns of a detail. More than `in_memory` bytes go
+    to disk.
+    """
+    events = _few(connection, raw, in_memory // 2)
+    if events is not None:
+        rows = visit_rows(events)
+        return DerivedRows(collected(rows.schema, iter(rows.to_batches()), in_memory, workplace.unused(".parquet")))
+    connection.register("no_events", RAW.empty_table())
+    everything = put("SELECT * FROM no_events UNION ALL BY NAME ({})", raw)
     # A separate statement tells DuckDB the number of rows, so that it reserves no more memory than needed.
-    connection.execute(f"CREATE TEMP TABLE raw AS {raw.text}", raw.values)
+    connection.execute(f"CREATE TEMP TABLE raw AS {everything.text}", everything.values)
     try:
-        reader = connection.sql(DERIVED).to_arrow_reader(_AT_ONCE)
-        return DerivedRows(collected(reader.schema, iter(reader), in_memory, workplace.unused(".parquet")))
+        return selected_rows(connection, workplace, Sql(DERIVED), in_memory)
     finally:
         connection.execute("DROP TABLE raw")
+        connection.unregister("no_events")
+
+
+def selected_rows(
+    connection: duckdb.DuckDBPyConnection, workplace: Workplace, rows: Sql, in_memory: int
+) -> DerivedRows:
+    """Return the derived rows that a statement selects. More than `in_memory` bytes go to disk."""
+    reader = connection.sql(rows.text, params=rows.values).to_arrow_reader(_AT_ONCE)
+    return DerivedRows(collected(reader.schema, iter(reader), in_memory, workplace.unused(".parquet")))
+
+
+def _few(connection: duckdb.DuckDBPyConnection, raw: Sql, most: int) -> pa.Table | None:
+    """Return the events, or None if they have more than `most` bytes. To derive their visits takes several times as
+    many, which are not of DuckDB's limit.
+    """
+    reader = connection.sql(raw.text, params=raw.values).to_arrow_reader(_AT_ONCE)
+    found: list[pa.RecordBatch] = []
+    for batch in reader:
+        most -= batch.nbytes
+        if most < 0:
+            return None
+        found.append(batch)
+    return pa.Table.from_batches(found, reader.schema)

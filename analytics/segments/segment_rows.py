@@ -1,4 +1,4 @@
-"""Makes the rows of segments from raw events, and writes their files, without DuckDB.
+"""Makes the rows of segments from raw events, and writes their files, without DuckDB. Reports use it for few events.
 
 DuckDB takes 25 ms of CPU to plan the statements that derive visits (analytics/segments/visit_sql.py), and then more for
 each event. Both ways give the same rows with the same types. Many events are read in order of time, and only a part of
@@ -116,6 +116,25 @@ def rows_of(
     return _rows(found, _visits(found), interval, seen or _Seen.none(), np.arange(len(found.occurred)))
 
 
+def visit_rows(events: pa.Table) -> pa.Table:
+    """Return the rows that DERIVED in visit_sql.py derives of these events. `events` has `seen` and the raw columns of
+    a detail (raw_columns), and the rows have the columns of this detail.
+    """
+    found = _events_by_visitor(events, None)
+    visits, order = _visits(found), np.arange(len(found.occurred))
+    given = found.others.pop("seen")
+    seen = given.fill_null(0).to_numpy(), given.is_valid().to_numpy(zero_copy_only=False)
+    follows = visits.in_visit & ~visits.is_entry & visits.is_known
+    has_texts = "page" in found.texts
+    columns = {
+        **found.others,
+        **_columns_of_visits(found, visits, seen, order),
+        **(_texts(found, visits, order) if has_texts else {"name": found.texts["name"].at(order)}),
+        "prior": pa.array((visits.before // QUARTER).astype(np.int32), mask=~follows),
+    }
+    return _with_texts(pa.table(columns), lambda column: column.dictionary_decode())
+
+
 class _Ended:
     """The visits that have ended if the next event is at `next_at`. `unfinished` are the raw events of the others."""
 
@@ -146,7 +165,7 @@ def _rows(found: "_Events", visits: "_Visits", interval: Interval, seen: "_Seen"
     order = chosen[_order(*(key if key is None else key[chosen] for key in keys))]
     columns = {
         **{name: found.others[name].take(pa.array(order)) for name in _OTHERS},
-        **_columns_of_visits(found, visits, seen, order),
+        **_columns_of_visits(found, visits, _seen_before(found, visits, seen), order),
         **_texts(found, visits, order),
         "edge": pa.array(is_edge[order]),
     }
@@ -166,10 +185,12 @@ def _content_of(rows: pa.Table) -> Content:
 def _with_texts(rows: pa.Table, change: Callable[[pa.DictionaryArray], pa.Array]) -> pa.Table:
     """The rows with each column of texts changed."""
     columns = {name: column.combine_chunks() for name, column in zip(rows.column_names, rows.columns, strict=True)}
-    own = columns["own"]
-    texts = [change(own.field(name)) for name in DESCRIBED]
     changed = {name: change(column) for name, column in columns.items() if pa.types.is_dictionary(column.type)}
-    return pa.table(columns | changed | {"own": pa.StructArray.from_arrays(texts, DESCRIBED, mask=own.is_null())})
+    if "own" in columns:
+        own = columns["own"]
+        texts = [change(own.field(name)) for name in DESCRIBED]
+        changed["own"] = pa.StructArray.from_arrays(texts, DESCRIBED, mask=own.is_null())
+    return pa.table(columns | changed)
 
 
 def _used(column: pa.DictionaryArray) -> pa.DictionaryArray:
@@ -301,11 +322,11 @@ def _events_by_visitor(events: pa.Table, sites: _Numbers | None) -> _Events:
     visitor = columns["visitor"].fill_null(0).to_numpy()
     order = _order(tie, occurred, visitor, ~has_visitor, sites)
     texts = {}
-    for name in _TEXTS:
+    for name in columns.keys() & {*_TEXTS}:
         encoded = columns[name].dictionary_encode()
         codes = encoded.indices.fill_null(_NONE).to_numpy()
         texts[name] = _Text(codes[order], encoded.dictionary)
-    others = {name: columns[name].take(pa.array(order)) for name in _OTHERS}
+    others = {name: columns[name].take(pa.array(order)) for name in columns.keys() & {*_OTHERS, "seen"}}
     return _Events(sites, order, occurred[order], visitor[order], has_visitor[order], texts, others)
 
 
@@ -397,12 +418,19 @@ def _visits(events: _Events) -> _Visits:
     )
 
 
-def _columns_of_visits(events: _Events, visits: _Visits, before: _Seen, order: _Numbers) -> dict[str, pa.Array]:
-    quarter, start = events.occurred // QUARTER, events.occurred[visits.entry]
-    seen = np.where(events.has_visitor, visits.before // QUARTER, quarter)
-    is_seen = ~visits.is_new | ~events.has_visitor
-    first = np.flatnonzero(~is_seen)
+def _seen_before(events: _Events, visits: _Visits, before: _Seen) -> tuple[_Numbers, _Mask]:
+    """The quarter of the previous event of each event's visitor, and whether there is one."""
+    seen, is_seen = visits.before // QUARTER, ~visits.is_new
+    first = np.flatnonzero(visits.is_new & events.has_visitor)
     seen[first], is_seen[first] = before.of(events.visitor[first])
+    return seen, is_seen
+
+
+def _columns_of_visits(
+    events: _Events, visits: _Visits, seen: tuple[_Numbers, _Mask], order: _Numbers
+) -> dict[str, pa.Array]:
+    """`seen`: see _seen_before."""
+    quarter, start = events.occurred // QUARTER, events.occurred[visits.entry]
     visit = events.visitor ^ start.astype(np.uint64)
 
     def column(values: _Numbers, kind: pa.DataType, is_valid: _Mask | None = None) -> pa.Array:
@@ -411,7 +439,9 @@ def _columns_of_visits(events: _Events, visits: _Visits, before: _Seen, order: _
     return {
         "occurred": column(events.occurred, pa.int64()),
         "quarter": column(quarter.astype(np.int32), pa.int32()),
-        "seen": column(seen.astype(np.int32), pa.int32(), is_seen),
+        "seen": column(
+            np.where(events.has_visitor, seen[0], quarter).astype(np.int32), pa.int32(), seen[1] | ~events.has_visitor
+        ),
         "visitor": column(events.visitor, pa.uint64(), events.has_visitor),
         "visit": column(visit, pa.uint64(), visits.in_visit),
         "entry": column(visits.is_entry, pa.bool_(), visits.is_known | ~events.has_visitor),

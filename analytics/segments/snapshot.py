@@ -37,7 +37,7 @@ class SegmentSource:
         return joined([*self.finer, *self.fresh])
 
     def in_holes(self) -> Sql:
-        return any_of(map(_inside, self.holes))
+        return any_of(map(inside, self.holes))
 
     def outside_holes(self) -> list[Sql]:
         return [*map(outside, self.holes)]
@@ -213,6 +213,18 @@ def of_other_visitors(relation: str) -> Sql:
     return Sql(f"(visitor IS NULL OR visitor NOT IN (SELECT visitor FROM {relation}))")
 
 
+_SPAN = "xor(visitor, span_start::UBIGINT)"
+
+
+def _of_spans(relation: str) -> Sql:
+    """Rows of segments whose spans are in the relation, which has `visitor` and `span_start`."""
+    return Sql(f"{_SPAN} IN (SELECT {_SPAN} FROM {relation})")
+
+
+def of_other_spans(relation: str) -> Sql:
+    return Sql(f"{_SPAN} NOT IN (SELECT {_SPAN} FROM {relation})")
+
+
 def _seen(holes: Sequence[Interval]) -> str:
     """If the previous event was in a hole, its quarter is unknown, and the event counts as the visitor's first."""
     replaced = "".join(" WHEN seen >= ? AND seen < ? THEN NULL" for _ in holes)
@@ -247,12 +259,12 @@ def _of_openings(period: Interval) -> list[Sql]:
     return [Sql("last_quarter >= ?", (start // QUARTER,)), Sql("quarter < ?", (period.end // QUARTER,))]
 
 
-def _inside(interval: Interval) -> Sql:
+def inside(interval: Interval) -> Sql:
     return Sql("(occurred >= ? AND occurred < ?)", (interval.start, interval.end))
 
 
 def outside(interval: Interval) -> Sql:
-    return negated(_inside(interval))
+    return negated(inside(interval))
 
 
 def _at_ends(reach: Interval) -> Sql:
@@ -295,25 +307,29 @@ def source_of(
     return SegmentSource(segment, path, met(finer, segment.interval), met(fresh, near))
 
 
-def crossing_visitors(sources: Sequence[SegmentSource], scope: Interval) -> Sql:
-    """Select the visitors whose visits may change when the segments are joined: of the others, no two segments hold
-    events with less than a visit's gap between them. Openings tell, because each span has one.
+def crossing_spans(sources: Sequence[SegmentSource], scope: Interval) -> Sql:
+    """Select the spans (`visitor`, `span_start`) whose visits may change when the segments are joined: those at the
+    ends of segments with less than a visit's gap to another one, and all of the visitors with events near finer
+    segments. Openings tell, because each span has one.
     """
     reach = scope.widened(VISIT_GAP)
-    spans, at_finer = [], []
+    spans = []
     for alike in _alike(sources):
         files, outside_holes = files_of(alike), alike[0].outside_holes()
         limits = [_at_ends(reach), Sql("last_quarter >= 0"), *outside_holes]
-        spans.append(select("visitor, span_start, span_end", files, limits))
+        spans.append(select("visitor, span_start, span_end, false AS at_finer", files, limits))
         if seams := alike[0].finer_seams():
             limits = [any_of(seams), Sql("visitor IS NOT NULL"), *outside_holes]
-            at_finer.append(select("visitor", files, limits))
+            spans.append(select("visitor, span_start, span_end, true AS at_finer", files, limits))
+    of_visitor = "(PARTITION BY visitor ORDER BY span_start)"
     gaps = put(
-        "SELECT visitor, span_start - lag(span_end) OVER (PARTITION BY visitor ORDER BY span_start) AS gap FROM ({})",
+        f"SELECT visitor, span_start, span_start - lag(span_end) OVER {of_visitor} AS before,"
+        f" lead(span_start) OVER {of_visitor} - span_end AS after,"
+        " bool_or(at_finer) OVER (PARTITION BY visitor) AS at_finer FROM ({})",
         joined_by(" UNION ALL ", spans),
     )
-    joining = put(f"SELECT visitor FROM ({{}}) WHERE gap > 0 AND gap <= {VISIT_GAP}", gaps)
-    return put("SELECT DISTINCT visitor FROM ({})", joined_by(" UNION ALL ", [joining, *at_finer]))
+    joining = " OR ".join(f"({gap} > 0 AND {gap} <= {VISIT_GAP})" for gap in ("before", "after"))
+    return put(f"SELECT DISTINCT visitor, span_start FROM ({{}}) WHERE at_finer OR {joining}", gaps)
 
 
 def seam_rows(
@@ -324,8 +340,8 @@ def seam_rows(
     crossing: str | None = None,
     detail: Detail = Detail.ALL,
 ) -> Sql:
-    """Return the rows of visits at seams, as raw columns and `seen`. `crossing` is a relation: the visits of other
-    visitors are omitted.
+    """Return the rows of visits at seams, as raw columns and `seen`. `crossing` is a relation of spans: other spans
+    are omitted.
     """
     reach = scope.widened(VISIT_GAP)
     parts = []
@@ -334,10 +350,10 @@ def seam_rows(
         seams = [_at_ends(reach), *source.finer_seams(), *source.fresh_seams()]
         limits = source.outside_holes()
         if crossing is not None:
-            limits.append(any_of([Sql("visitor IS NULL"), of_visitors(crossing)]))
+            limits.append(any_of([Sql("visitor IS NULL"), _of_spans(crossing)]))
         if cut is not None:
             seams.append(Sql("span_start < ? OR span_end >= ?", (cut.start, cut.end)))
-            limits.append(_inside(cut))
+            limits.append(inside(cut))
         parts.append(as_raw(files_of(alike), source.holes, [any_of(seams), *limits], detail))
     return joined_by(" UNION ALL BY NAME ", parts)
 

@@ -1,8 +1,8 @@
 """Opens snapshots (snapshot.py) of a site's events over a period, from segments and from raw events that no segment
 contains yet.
 
-Visits between segments are derived once. After new events have arrived, only the visits of the visitors with new events
-are derived again.
+Visits between segments are derived once. After new events have arrived or a segment was replaced, only the visits of
+visitors with events there are derived again.
 
 Callers must handle two exceptions. Unavailable is raised if MongoDB is not reachable, or if more events need a backfill
 than may be read from raw events. SegmentLost is raised if a segment's file is missing or damaged.
@@ -28,25 +28,25 @@ from cachetools import LRUCache
 from analytics.events.backfill import Backfill
 from analytics.events.columns import RAW, RawEvents, with_pages
 from analytics.events.dirty_hours import DirtyHour, DirtyHours
+from analytics.events.page_patterns import PathRules
 from analytics.interval import DAY, SLOT, VISIT_GAP, Interval, joined
 from analytics.segments.derived_rows import IN_MEMORY, DerivedRows, derive_rows
 from analytics.segments.scratch import Workplace
+from analytics.segments.seams import NO_VISITS, Seams, SeamVisits, fetch, valid_at_ends
 from analytics.segments.snapshot import (
     SegmentSource,
     SiteSnapshot,
     as_raw,
-    crossing_visitors,
     files_of,
     of_other_visitors,
     of_visitors,
     outside,
     rows_near_fresh,
-    seam_rows,
     source_of,
 )
 from analytics.segments.store import Manifest, SegmentStore
 from analytics.segments.visit_sql import Detail, raw_columns
-from analytics.sql import TRUE, Sql, joined_by, put, select
+from analytics.sql import Sql, joined_by, put, select
 from analytics.unavailable import SEGMENTS_STORE, Unavailable
 
 FEW = 2_000  # events; up to this number, reading them is faster than counting parts of them
@@ -59,14 +59,15 @@ MOST_AT_SEAMS = 64_000_000  # bytes of visits at seams kept between two queries
 # The limit for larger ones, on disk. A month of ten million events has 200 MB of them in memory while it consists of
 # days. If they did not fit, each query would derive them again, which takes several seconds.
 MOST_ON_DISK = 1_000_000_000
+MOST_SOURCES = 10_000  # of which the last visits between segments are known, about 5 MB
 
 
 @dataclass(frozen=True)
 class _Gathered:
     """What a snapshot reads. `events` are the raw events of the `fresh` intervals. `outside` holds the intervals beyond
-    the scope in which the site has events. The months of `past` may also have events there. `key_between` is the cache
-    key of the visits between segments. `key_lately` is that of the visits in slots; None means unknown, so these are
-    not cached.
+    the scope in which the site has events. The months of `past` may also have events there. `paths` are the rules by
+    which pages are read. `key_lately` is the cache key of the visits in slots, beside that of the visits between
+    segments; None means unknown, so these are not cached.
     """
 
     scope: Interval
@@ -76,8 +77,12 @@ class _Gathered:
     as_of: datetime | None
     outside: Sequence[Interval]
     past: Sequence[Interval]
-    key_between: object
+    paths: PathRules
     key_lately: object | None
+
+    def settled(self) -> tuple[SegmentSource, ...]:
+        """The sources without raw events."""
+        return tuple(replace(source, fresh=()) for source in self.sources)
 
     def extent(self) -> Interval:
         """Return an interval that holds all events of the sources and `events`, and up to a day more at both ends."""
@@ -133,6 +138,7 @@ class SnapshotReader:
         self._slots = SizedCache(MOST_CACHED)  # (token, slot) by (site, start of the slot)
         self._seams = SizedCache(MOST_AT_SEAMS)  # rows by the sources from which they were derived
         self._seams_on_disk = SizedCache(MOST_ON_DISK)
+        self._last_sources = SizedCache(MOST_SOURCES)  # of which visits between segments were derived
 
     def open(
         self,
@@ -166,7 +172,7 @@ class SnapshotReader:
                 break
             reach = Interval(min(wider).start, max(each.end for each in wider))
         active = share.relation("active")
-        connection.register(active, lately.visitors)
+        connection.register(active, lately.whose)
         parts = []
         if between.rows.count:
             not_fresh = [of_other_visitors(active), *map(outside, found.fresh)] if found.fresh else []
@@ -177,7 +183,7 @@ class SnapshotReader:
         extra = put("({})", joined_by(" UNION ALL BY NAME ", parts)) if parts else None
         return SiteSnapshot(
             found.sources, found.fresh, extra, visits, found.as_of, active=active,
-            at_ends=_valid_at_ends(connection, between, share.relation("crossing")),
+            at_ends=valid_at_ends(connection, between, share.relation("crossing")),
             extent=found.extent(), files=(between, lately),
         )  # fmt: skip
 
@@ -201,59 +207,65 @@ class SnapshotReader:
         )
         unread = [s.interval for s in manifest.segments]
         unread += [Interval(slot, slot + SLOT) for hour in dirty for slot in hour.slots]
-        made_of = scope, manifest.paths, tuple((s.segment.version, s.finer) for s in sources)
         tokens = None if old else _tokens(dirty, slots)
         outside = [each for each in unread if not each.overlaps(scope)]
         events = with_pages(pa.concat_tables([old_events, events]), manifest.paths)
-        return _Gathered(scope, sources, fresh, events, as_of, outside, past, made_of, tokens)
+        return _Gathered(scope, sources, fresh, events, as_of, outside, past, manifest.paths, tokens)
 
     def _visits_between(
         self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, detail: Detail, share: Share
-    ) -> _Visits:
+    ) -> SeamVisits:
         """Return the visits at seams between segments."""
         if not found.sources:
             return NO_VISITS
-        key = site_id, found.key_between
-        visits: _Visits | None = self._kept(key, detail)
+        settled = found.settled()
+        key = _key_between(site_id, found, settled)
+        visits = self._kept(key, detail)
         if visits is None:
-            settled = [replace(source, fresh=()) for source in found.sources]
-            visitors = _fetch(connection, crossing_visitors(settled, found.scope))
-            connection.register("crossing", visitors)
-            seams = seam_rows(settled, found.scope, crossing="crossing", detail=detail)
-            rows = derive_rows(connection, self.segments.workplace, seams, share.part(IN_MEMORY))
-            connection.unregister("crossing")
-            visits = _Visits(visitors, rows)
+            seams = Seams(settled, found.scope, detail, self.segments.workplace, share.part(IN_MEMORY))
+            visits = self._renewed(connection, site_id, found, seams) or seams.derive(connection)
             self._keep((key, detail), visits)
+            self._last_sources.put((site_id, found.scope, detail), settled, len(settled))
         return visits
+
+    def _renewed(
+        self, connection: duckdb.DuckDBPyConnection, site_id: str, found: _Gathered, seams: Seams
+    ) -> SeamVisits | None:
+        """Return the visits at these seams from those of before, if they are kept and little has changed."""
+        details = (each for each in Detail if each >= seams.detail)
+        kept = (self._last_sources.get((site_id, found.scope, each)) for each in details)
+        before: tuple[SegmentSource, ...] = next(filter(None, kept), ())
+        visits = self._kept(_key_between(site_id, found, before), seams.detail)
+        return visits and seams.renew(connection, before, visits)
 
     def _visits_lately(
         self,
         connection: duckdb.DuckDBPyConnection,
         site_id: str,
         found: _Gathered,
-        between: _Visits,
+        between: SeamVisits,
         *,
         detail: Detail,
         share: Share,
-    ) -> _Visits:
+    ) -> SeamVisits:
         if not found.fresh and found.sources:
             return NO_VISITS
-        key = site_id, found.key_between, found.key_lately
-        visits: _Visits | None = self._kept(key, detail)
+        key = _key_between(site_id, found, found.sources), found.key_lately
+        visits = self._kept(key, detail)
         if visits is None:
             visits = _derive_lately(connection, self.segments.workplace, found, between, detail=detail, share=share)
             if found.key_lately is not None:
                 self._keep((key, detail), visits)
         return visits
 
-    def _kept(self, key: tuple[Any, ...], detail: Detail) -> Any:
+    def _kept(self, key: object, detail: Detail) -> SeamVisits | None:
         """What was derived for this key. What has more detail serves, too."""
         kept = ((key, each) for each in Detail if each >= detail)
         return next((found for each in kept if (found := self._seams.get(each) or self._seams_on_disk.get(each))), None)
 
-    def _keep(self, key: object, visits: _Visits) -> None:
+    def _keep(self, key: object, visits: SeamVisits) -> None:
         kept = self._seams if visits.rows.is_in_memory else self._seams_on_disk
-        kept.put(key, visits, visits.rows.size + visits.visitors.nbytes)
+        kept.put(key, visits, visits.size)
 
     def discard_damaged(self, site_id: str) -> bool:
         """Remove this node's damaged copies of the site's segments; the next snapshot fetches them again. Returns
@@ -266,6 +278,7 @@ class SnapshotReader:
         self._slots.clear()
         self._seams.clear()
         self._seams_on_disk.clear()
+        self._last_sources.clear()
 
     def check(self) -> None:
         """Raises Unavailable if MongoDB does not answer within a second."""
@@ -384,33 +397,22 @@ _NO_EVENTS = RAW.empty_table()
 _EMPTY = _Slot(_NO_EVENTS, 0)
 
 
-@dataclass(frozen=True)
-class _Visits:
-    """All events at seams of `visitors`, and those events at seams that have no visitor."""
-
-    visitors: pa.Table
-    rows: DerivedRows
-
-
-NO_VISITS = _Visits(pa.schema([("visitor", pa.uint64())]).empty_table(), DerivedRows(pa.table({})))
-
-
 def _derive_lately(
     connection: duckdb.DuckDBPyConnection,
     workplace: Workplace,
     found: _Gathered,
-    between: _Visits,
+    between: SeamVisits,
     *,
     detail: Detail,
     share: Share,
-) -> _Visits:
+) -> SeamVisits:
     """Derive the visits of the visitors who have fresh events, or events that fresh events replace."""
     connection.register("fresh", found.events)
     stale = (select("visitor", files_of([x]), [replace(x, finer=()).in_holes()]) for x in found.sources if x.fresh)
     active = joined_by(" UNION ALL ", [Sql("SELECT visitor FROM fresh"), *stale])
-    visitors = _fetch(connection, put("SELECT DISTINCT visitor FROM ({}) WHERE visitor IS NOT NULL", active))
+    visitors = fetch(connection, put("SELECT DISTINCT visitor FROM ({}) WHERE visitor IS NOT NULL", active))
     connection.register("active", visitors)
-    at_ends = _valid_at_ends(connection, between, "crossing")
+    at_ends = valid_at_ends(connection, between, "crossing")
     parts = [Sql(f"SELECT {raw_columns(detail, of_row=False)}, NULL::INTEGER AS seen FROM fresh")]
     if between.rows.count:
         settled = between.rows.relation(connection, "between_segments")
@@ -419,17 +421,11 @@ def _derive_lately(
     rows = derive_rows(connection, workplace, joined_by(" UNION ALL BY NAME ", parts), share.part(IN_MEMORY))
     for name in ("fresh", "active", "crossing"):
         connection.unregister(name)
-    return _Visits(visitors, rows)
+    return SeamVisits(visitors, rows)
 
 
-def _valid_at_ends(connection: duckdb.DuckDBPyConnection, between: _Visits, name: str) -> Sql:
-    """Return which rows at the ends of segments are not among the visits between segments. `name`: to register."""
-    connection.register(name, between.visitors)
-    return of_other_visitors(name) if between.visitors.num_rows else TRUE
-
-
-def _fetch(connection: duckdb.DuckDBPyConnection, visitors: Sql) -> pa.Table:
-    return connection.sql(visitors.text, params=visitors.values).to_arrow_table()
+def _key_between(site_id: str, found: _Gathered, sources: Iterable[SegmentSource]) -> object:
+    return site_id, found.scope, found.paths, tuple((s.segment.version, s.finer) for s in sources)
 
 
 def _around(reach: Interval, manifest: Manifest) -> Interval:

@@ -52,13 +52,10 @@ class Detail(IntEnum):
     ALL = 2
 
 
-_TYPES = {
-    "page": "VARCHAR", "hostname": "VARCHAR", "revenue": "DECIMAL(18, 3)", "currency": "VARCHAR",
-    **dict.fromkeys(DESCRIBED, "VARCHAR"), "props": "MAP(VARCHAR, VARCHAR)",
-}  # fmt: skip
-_OMITTED = {Detail.COUNTED: {*_TYPES}, Detail.DESCRIBED: {"props"}, Detail.ALL: set[str]()}
+_NOT_COUNTED = {"page", "hostname", "revenue", "currency", *DESCRIBED, "props"}
+_OMITTED = {Detail.COUNTED: _NOT_COUNTED, Detail.DESCRIBED: {"props"}, Detail.ALL: set[str]()}
 _OF_PAGES = {"entry_page", "entry_page_hostname", "exit_page", "exit_page_hostname"}
-COUNTED_COLUMNS = {*EVENT_COLUMNS, *VISIT_COLUMNS, "span_start", "span_end", "prior"} - {*_TYPES} - _OF_PAGES
+COUNTED_COLUMNS = {*EVENT_COLUMNS, *VISIT_COLUMNS, "span_start", "span_end", "prior"} - _NOT_COUNTED - _OF_PAGES
 
 
 def detail_of(columns: Collection[str]) -> Detail:
@@ -69,11 +66,9 @@ def detail_of(columns: Collection[str]) -> Detail:
 
 
 def raw_columns(detail: Detail, *, of_row: bool) -> str:
-    """The raw columns of a row in a segment, or of a raw event. Omitted values are NULL."""
+    """The raw columns of this detail, of a row in a segment or of a raw event."""
     own = {name: f"CASE WHEN own IS NULL THEN {name} ELSE own.{name} END AS {name}" for name in DESCRIBED if of_row}
-    missing = {name: f"NULL::{_TYPES[name]} AS {name}" for name in _OMITTED[detail]}
-    values = own | missing
-    return ", ".join(values.get(name, name) for name in RAW_COLUMNS)
+    return ", ".join(own.get(name, name) for name in RAW_COLUMNS if name not in _OMITTED[detail])
 
 
 # The format of a file. Files of older formats are read as if they were written now. A description that did not exist

@@ -17,9 +17,10 @@ from analytics.events.columns import RawEvents, visitor_of
 from analytics.events.dirty_hours import DirtyHours
 from analytics.interval import DAY, HOUR, MINUTE, QUARTER, SEGMENT_GRAINS, Interval, as_datetime, as_ms, interval_of
 from analytics.reports.imports_reader import ImportsReader
-from analytics.segments import builder
+from analytics.segments import builder, snapshot_reader
 from analytics.segments.builder import Builder, write
 from analytics.segments.duckdb_connection import connect
+from analytics.segments.seams import Seams
 from analytics.segments.segment_rows import MANY_ROWS
 from analytics.segments.snapshot_reader import SnapshotReader
 from analytics.segments.storage import SegmentStorage
@@ -52,6 +53,10 @@ class Rig:
     def store(self, *documents: dict[str, Any]) -> None:
         self.events.insert_many([dict(document) for document in documents])
         self.dirty.mark([("site", as_ms(document["timestamp"])) for document in documents], self.now)
+
+    def remove(self, document: dict[str, Any]) -> None:
+        self.events.delete_one({"_id": document["_id"]})
+        self.dirty.mark([("site", as_ms(document["timestamp"]))], self.now)
 
     def erase(self, user_id: str) -> None:
         found = list(self.events.find({"user_id": user_id}))
@@ -197,6 +202,10 @@ def test_a_reading_with_less_detail_counts_the_same(rig: Rig):
     assert found[0] == found[1] == found[2]
 
 
+def hour_of(number: int) -> Interval:
+    return Interval(BASE + number * HOUR, BASE + number * HOUR + HOUR)
+
+
 def views(**moments: list[int]) -> list[dict[str, Any]]:
     """Pageviews of visitors, at these minutes after BASE."""
     return [
@@ -215,8 +224,86 @@ def test_only_visits_that_continue_in_the_next_segment_are_derived_again(rig: Ri
         rig.builder.build("site", "day", Interval(start, start + DAY))
     reading = rig.reader.open(rig.connection.cursor(), "site", Interval(BASE, BASE + 2 * DAY), 0)
     between: Any = reading.files[0]
-    assert between.visitors["visitor"].to_pylist() == [visitor_of("anna")]
+    assert between.whose["visitor"].to_pylist() == [visitor_of("anna")] * 2
     assert between.rows.count == 2
+
+
+@pytest.fixture
+def all_derived(monkeypatch: pytest.MonkeyPatch) -> list[Seams]:
+    """The seams of which all visits were derived."""
+    found: list[Seams] = []
+
+    def noted(seams: Seams, connection: Any, derive: Any = Seams.derive) -> Any:
+        found.append(seams)
+        return derive(seams, connection)
+
+    monkeypatch.setattr(Seams, "derive", noted)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("in_memory", [snapshot_reader.IN_MEMORY, 0])
+def test_after_a_segment_was_replaced_only_the_visits_beside_it_are_derived_again(
+    rig: Rig, all_derived: list[Seams], monkeypatch: pytest.MonkeyPatch, seed: int, in_memory: int
+):
+    """Visits that extend over several segments, and segments that are replaced, added and removed."""
+    monkeypatch.setattr(snapshot_reader, "IN_MEMORY", in_memory)
+    chance, period = random.Random(seed), Interval(BASE, BASE + DAY)
+    stored: list[dict[str, Any]] = []
+
+    def store(hour: int) -> None:
+        minutes = (60 * hour + chance.choice([0, 1, 15, 29, 31, 45, 59]) for _ in range(chance.randrange(1, 6)))
+        users = {chance.choice(["anna", "ben", "carl"]): [minute] for minute in minutes}
+        new = [each for each in views(**users) if each["_id"] not in {x["_id"] for x in stored}]
+        if new:
+            rig.store(*new)
+            stored.extend(new)
+
+    for hour in range(24):
+        store(hour)
+        rig.builder.build("site", "hour", hour_of(hour))
+    for step in range(12):
+        hour = chance.randrange(24)
+        store(hour)
+        if step == 8:
+            gone = chance.choice(["anna", "ben", "carl"])
+            rig.erase(gone)
+            stored[:] = [each for each in stored if each["user_id"] != gone]
+            for each in range(24):
+                rig.builder.build("site", "hour", hour_of(each))
+        elif step % 3 == 2:
+            lost = stored.pop(chance.randrange(len(stored)))
+            rig.remove(lost)
+            rig.builder.build("site", "hour", interval_of("hour", as_ms(lost["timestamp"])))
+        elif chance.random() < 0.8:
+            rig.builder.build("site", "hour", hour_of(hour))
+        rows = rig.rows(period, detail=chance.choice([Detail.DESCRIBED, Detail.ALL]))
+        assert {row[:12] for row in rows} == expected(stored, period), step
+        assert len(rows) == len(stored)
+    assert len(all_derived) <= 6
+
+
+def test_after_a_day_was_merged_only_the_visits_beside_it_are_derived_again(rig: Rig, all_derived: list[Seams]):
+    days = [Interval(start, start + DAY) for start in range(BASE, BASE + 8 * DAY, DAY)]
+    period, morning = Interval(days[0].start, days[-1].end), (3 * DAY + 10 * HOUR) // MINUTE
+    of_anna = [n * 24 * 60 + minute for n in range(8) for minute in (1, 24 * 60 - 1)]
+    stored = views(anna=of_anna, ben=[morning - 5], carl=[6 * 24 * 60 - 1, 6 * 24 * 60 + 1])
+    for each in views(somebody=[morning - 9, morning + 70]):
+        del each["user_id"]
+        stored.append(each)
+    rig.store(*stored)
+    for day in days:
+        rig.builder.build("site", "day", day)
+    late = views(ben=[morning + 5])
+    rig.store(*late)
+    rig.builder.build("site", "hour", hour_of(3 * 24 + 10))
+    assert {row[:12] for row in rig.rows(period)} == expected([*stored, *late], period)
+    before = len(all_derived)
+    rig.builder.build("site", "day", days[3])
+    rows = rig.rows(period)
+    assert {row[:12] for row in rows} == expected([*stored, *late], period)
+    assert len(rows) == len(stored) + 1
+    assert len(all_derived) == before
 
 
 def test_a_visit_continues_although_a_coarser_segment_holds_an_older_part_of_it(rig: Rig):
