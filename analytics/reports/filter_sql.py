@@ -95,14 +95,15 @@ class Terms:
         """
         match wanted:
             case Condition("is", dimension, values, True) if (
-                missing(dimension) not in values
-                and not dimension.startswith(PROPS)
-                and dimension != "event:goal"
-                and dimension not in NAMES_OF
-                and dimension not in _NUMBERS
+                _is_a_column(dimension) and missing(dimension) not in values
             ):
-                column = column_of(dimension)
-                return put("({})", joined_by(" OR ", [put(f"{column} = {{}}", value(each)) for each in values]))
+                tests = [put(f"{column_of(dimension)} = {{}}", value(each)) for each in values]
+                return put("({})", joined_by(" OR ", tests))
+            case Not(Condition("is", dimension, values, True)) if (
+                _is_a_column(dimension) and missing(dimension) in values
+            ):
+                tests = [put(f"{column_of(dimension)} <> {{}}", value(each)) for each in values]
+                return put("({})", joined_by(" AND ", tests))
         return self.filter(wanted)
 
     def filter(self, wanted: Filter) -> Sql:
@@ -124,6 +125,12 @@ class Terms:
                 return put("({})", joined_by(" OR ", reached or [FALSE]))
             case Condition():
                 return _condition(wanted)
+
+
+def _is_a_column(dimension: str) -> bool:
+    """Whether a column holds the dimension's text as it is."""
+    computed = dimension.startswith(PROPS) or dimension in NAMES_OF or dimension in _NUMBERS
+    return not computed and dimension != "event:goal"
 
 
 def text(dimension: str) -> Sql:

@@ -6,7 +6,7 @@ rounding is exact, and from whole events.
 The statement is both fast and exact. In most queries, a row alone tells whether it is the first of its visit in its
 bucket (`entry`, `prior`), or the first of its visitor (`seen`). Counting rows then replaces counting distinct ids. If a
 query counts only visits and visitors, it reads only the openings (analytics/segments/visit_sql.py), which are a third
-of the rows.
+of the rows. If it has no filter, it may also count pageviews and events: a second scan reads the names of all events.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,8 +32,8 @@ from analytics.queries.query import (
     function_of_numbers,
     missing,
 )
-from analytics.reports.filter_sql import Terms, column_of, columns_of, columns_of_goals, goal_reached, number
-from analytics.reports.first_groups import MOST_FIRST_GROUPS, first_groups
+from analytics.reports.filter_sql import Terms, column_of, columns_of, columns_of_goals, goal_reached, number, text
+from analytics.reports.first_groups import MOST_FIRST_GROUPS, first_groups, stored
 from analytics.reports.imported_days import ImportedTotals, everybody, imported_groups, imported_scrolls
 from analytics.reports.query_plan import Plan
 from analytics.segments.snapshot import Snapshot
@@ -46,6 +46,11 @@ _MEAN = "sign({sum})::HUGEINT * ((2 * abs({sum}) + {n}) // (2 * {n}))"
 _PERCENT = {"median": 50, "p75": 75, "p90": 90}  # of the way from the least number to the greatest
 
 _MANY_VALUES = {"event:page", "visit:entry_page", "visit:exit_page", "visit:referrer"}
+# Metrics that only need the names of events.
+_OF_NAMES = {
+    "pageviews": "count(*) FILTER (name = 'pageview')",
+    "events": "count(*) FILTER (name <> 'engagement')",
+}
 _OF_EVENTS = {"pageviews", "events", "time_on_page", "scroll_depth", *OF_MONEY}
 # The columns of a metric, in addition to those that tell visitors and visits apart.
 _COLUMNS = {
@@ -73,7 +78,7 @@ def plan_query(
     all rows. If the page is empty, the result has one row, whose `here` is NULL.
     """
     shape = _Shape.of(query)
-    columns = shape.columns() | {"visitor"} | columns_of(query.filters, query.goals, inside_done=True)
+    columns = shape.columns() | {"visitor", "seen", "name"} | columns_of(query.filters, query.goals, inside_done=True)
     return Plan(query.period.interval, frozenset(columns), partial(_statement, shape, only, imported))
 
 
@@ -83,23 +88,27 @@ class _Shape:
 
     `visit_level`: within a bucket, all of a visit's rows in the period are in the same group, or none of them is.
     `openings`: only visits and visitors are counted, so the openings stand for the events. `everybody`: the query has
-    no filters and at most a time dimension, so a visitor's first event in a bucket stands for the visitor.
+    no filters and at most a time dimension, so a visitor's first event in a bucket stands for the visitor. `apart`: the
+    metrics of _OF_NAMES, if they are counted from all events, and the others from the openings. Metrics of OF_VISITS
+    read several columns, so this takes half of the time.
     """
 
     query: Query
     visit_level: bool
     openings: bool
     everybody: bool
+    apart: tuple[str, ...]
 
     @staticmethod
     def of(query: Query) -> "_Shape":
         clock = LocalClock(query.period)
         of_events = [name for name in query.dimensions if name in EVENT_DIMENSIONS or name.startswith(PROPS)]
         visit_level = clock.unit == QUARTER and not of_events and not any(map(_is_of_events, query.filters))
-        of_visits = not any(metric in _OF_EVENTS or function_of_numbers(metric) for metric in query.metrics)
-        openings = visit_level and clock.no_visit_leaps and of_visits
+        of_rows = [metric for metric in query.metrics if metric in _OF_EVENTS or function_of_numbers(metric)]
         everybody = visit_level and not query.filters and len(query.dimensions) == (query.grain is not None)
-        return _Shape(query, visit_level, openings, everybody)
+        is_apart = everybody and _OF_NAMES.keys() >= {*of_rows} and not set(OF_VISITS).isdisjoint(query.metrics)
+        openings = visit_level and clock.no_visit_leaps and (is_apart or not of_rows)
+        return _Shape(query, visit_level, openings, everybody, tuple(of_rows) if openings else ())
 
     @property
     def names(self) -> list[str]:
@@ -132,9 +141,17 @@ class _Shape:
             and query.grain is None
             and "event:goal" not in query.dimensions
             and query.offset + query.limit <= MOST_FIRST_GROUPS
-            and all(map(_is_for_missing, query.filters))
+            and all(map(_present, query.filters))
             and "props" not in self.columns()
         )
+
+    @property
+    def has_newcomers(self) -> bool:
+        """Whether the rows that are the first of their visitors in the period tell how many visitors fit the filters.
+        Filters for a page are allowed, because almost all visitors begin with a page.
+        """
+        of_pages = all(_present(each) == "event:page" for each in self.query.filters)
+        return of_pages and self.query.grain is None and LocalClock(self.query.period).unit == QUARTER
 
     @property
     def counts_visits(self) -> bool:
@@ -150,7 +167,8 @@ class _Shape:
         query = self.query
         found = columns_of(query.filters, query.goals) | self.columns_of_dimensions(query.dimensions)
         for metric in query.metrics:
-            found |= _COLUMNS.get(metric, set())
+            if metric not in self.apart:
+                found |= _COLUMNS.get(metric, set())
         if self.number_props:
             found |= {"name", "props"}
         if self.counts_visitors:
@@ -175,12 +193,12 @@ class _Shape:
         return found
 
 
-def _is_for_missing(wanted: Filter) -> bool:
-    """Whether the filter only removes events without a value."""
+def _present(wanted: Filter) -> str | None:
+    """The dimension, if the filter only removes events without a value of it."""
     match wanted:
-        case Not(Condition("is", dimension, (only,))):
-            return only == missing(dimension)
-    return False
+        case Not(Condition("is", dimension, (only,))) if only == missing(dimension):
+            return dimension
+    return None
 
 
 def _is_of_events(wanted: Filter) -> bool:
@@ -203,19 +221,22 @@ def _statement(
     ctes: dict[str, Sql] = {}
     counted = _counted(shape, snapshot)
     metrics = [_metric(shape, terms, name, ctes) for name in query.metrics]
-    events = _events(shape, terms, counted)
-    main = ", ".join([*shape.names, *(f"{what} AS {name}" for name, what in counted.items())])
+    ranked = shape.wants_first and only is None and not imported
+    events = _events(shape, terms, counted, ranked)
+    shown = ", ".join([*shape.names, *(f"{what} AS {name}" for name, what in counted.items())])
     done = {f"done_{n}": each for n, each in enumerate(terms.done, start=1)}
-    main = f"SELECT {main} FROM events{_grouped(shape.names)}"
+    main = Sql(f"SELECT {shown} FROM events{_grouped(shape.names)}")
     if shape.everybody and shape.counts_visitors and (uncertain := _uncertain_buckets(shape, snapshot)):
         main = _with_distinct_visitors(main, uncertain)
-    ranked = shape.wants_first and only is None and not imported
-    counts = {**events, "main": Sql(main)}
+    if shape.apart:
+        main = _with_counts_of_names(main, shape, terms)
+    counts = {**events, "main": main}
     if ranked:
-        counts = first_groups(shape.names, query.offset + query.limit, events["everything"], counted)
+        words = [value(missing(dimension)) for dimension in query.dimensions]
+        counts = first_groups(shape.names, words, query.offset + query.limit, events["everything"], counted)
     before = {**done, **counts, **ctes}
     if imported:
-        before |= _with_imports(shape, terms, imported, counted, before)
+        before |= _with_imports(shape, terms, imported, [*counted, *shape.apart], before)
     source = Sql("main")
     if query.time_labels:
         before["spine"] = _spine(shape)
@@ -231,7 +252,7 @@ def _statement(
         put(f"{name} AS{' NOT MATERIALIZED' if name in read_again else ''} ({{}})", cte) for name, cte in before.items()
     ]
     text = put(
-        f"WITH {{}} SELECT page.*, total FROM (SELECT count(*) AS total FROM {'sizes' if ranked else 'final'})"
+        f"WITH {{}} SELECT page.*, total FROM (SELECT count(*) AS total FROM {'groups' if ranked else 'final'})"
         f" LEFT JOIN (SELECT *, true AS here FROM final ORDER BY {_order(shape)} LIMIT ? OFFSET ?) page ON true"
         f" ORDER BY {_order(shape)}",
         joined_by(", ", relations),
@@ -240,7 +261,7 @@ def _statement(
 
 
 def _with_imports(
-    shape: _Shape, terms: Terms, imported: ImportedTotals, counted: Iterable[str], own: Mapping[str, Sql]
+    shape: _Shape, terms: Terms, imported: ImportedTotals, counted: Sequence[str], own: Mapping[str, Sql]
 ) -> dict[str, Sql]:
     """The relations of `own` that count imported totals too."""
     names = shape.names
@@ -266,10 +287,7 @@ def _counted(shape: _Shape, snapshot: Snapshot) -> dict[str, str]:
         counted["visitors"] = _visitors(shape, snapshot)
     if shape.counts_visits:
         counted["visits"] = "count(*) FILTER (first)" if shape.visit_level else "count(DISTINCT visit)"
-    if "pageviews" in wanted:
-        counted["pageviews"] = "count(*) FILTER (name = 'pageview')"
-    if "events" in wanted:
-        counted["events"] = "count(*) FILTER (name <> 'engagement')"
+    counted |= {name: what for name, what in _OF_NAMES.items() if name in wanted and name not in shape.apart}
     if shape.visit_level:
         for metric, what, column in (
             ("bounce_rate", "bounces", "visit_bounce::INTEGER"),
@@ -308,15 +326,29 @@ def _visitors(shape: _Shape, snapshot: Snapshot) -> str:
     return f"count(DISTINCT visitor){' FILTER (first OR visit_bounce IS NULL)' if every_event else ''}"
 
 
-def _with_distinct_visitors(main: str, uncertain: Sequence[int]) -> str:
+def _with_distinct_visitors(main: Sql, uncertain: Sequence[int]) -> Sql:
     """Add the visitors of these buckets to `main`, which counts none there. Apart from the other counts, it takes half
     of the time.
     """
     few = f"SELECT d0, count(DISTINCT visitor) AS others FROM events WHERE newcomer AND {_among_buckets(uncertain)}"
-    return (
-        f"SELECT counts.* REPLACE (visitors + coalesce(others, 0) AS visitors) FROM ({main}) AS counts"
-        f" LEFT JOIN ({few} GROUP BY d0) USING (d0)"
+    return put(
+        "SELECT counts.* REPLACE (visitors + coalesce(others, 0) AS visitors) FROM ({}) AS counts"
+        f" LEFT JOIN ({few} GROUP BY d0) USING (d0)",
+        main,
     )
+
+
+def _with_counts_of_names(main: Sql, shape: _Shape, terms: Terms) -> Sql:
+    """Add the metrics that are counted apart. Each bucket has openings if it has events."""
+    dimensions = shape.query.dimensions
+    rows = terms.rows({"name"} | shape.columns_of_dimensions(dimensions))
+    buckets = [
+        put(f"{{}} AS {name}", terms.dimension(each)) for name, each in zip(shape.names, dimensions, strict=True)
+    ]
+    events = put("SELECT {} FROM ({})", joined_by(", ", [*buckets, Sql("name")]), rows)
+    shown = ", ".join([*shape.names, *(f"{_OF_NAMES[metric]} AS {metric}" for metric in shape.apart)])
+    join = f"LEFT JOIN ({{}}) USING ({', '.join(shape.names)})" if shape.names else "CROSS JOIN ({})"
+    return put(f"SELECT * FROM ({{}}) {join}", main, put(f"SELECT {shown} FROM ({{}}){_grouped(shape.names)}", events))
 
 
 def _among_buckets(buckets: Sequence[int]) -> str:
@@ -336,11 +368,15 @@ def _uncertain_buckets(shape: _Shape, snapshot: Snapshot) -> list[int] | None:
     return [number for number, interval in days if not snapshot.holds_whole(interval)]
 
 
-def _events(shape: _Shape, terms: Terms, counted: dict[str, str]) -> dict[str, Sql]:
-    """The relation `events`: the matching events with the dimensions and the values to count."""
+def _events(shape: _Shape, terms: Terms, counted: dict[str, str], ranked: bool) -> dict[str, Sql]:
+    """The relation `events`: the matching events with the dimensions and the values to count. If it is `ranked`, the
+    dimensions are as first_groups expects them.
+    """
     query = shape.query
     dimensions = [
-        put(f"{{}} AS {name}", terms.dimension(dimension))
+        put(f"{{}} AS {stored(name)}", text(dimension))
+        if ranked
+        else put(f"{{}} AS {name}", terms.dimension(dimension))
         for name, dimension in zip(shape.names, query.dimensions, strict=True)
         if dimension != "event:goal"
     ]
@@ -400,7 +436,7 @@ def _metric(shape: _Shape, terms: Terms, name: str, ctes: dict[str, Sql]) -> str
         case "average_revenue":
             return f"CASE WHEN currencies = 1 THEN {_MEAN.format(sum='earned', n='paid')} END"
         case "percentage":
-            ctes["everybody"] = Sql("SELECT count(DISTINCT visitor) AS people FROM everything")
+            ctes["everybody"] = _everybody(shape, terms)
             return _SHARE.format(part="coalesce(visitors, 0)", whole="people")
         case "conversion_rate":
             kept = shape.names_of(lambda dimension: dimension.startswith("time:"))
@@ -470,6 +506,27 @@ def _scrolled(shape: _Shape) -> Sql:
         f" AND scroll_depth IS NOT NULL GROUP BY {dimensions}visitor, coalesce(page, '{MISSING_VALUE}')"
     )
     return Sql(f"SELECT {dimensions}count(*) AS pages, sum(depth) AS depths FROM ({deepest}){_grouped(shape.names)}")
+
+
+def _everybody(shape: _Shape, terms: Terms) -> Sql:
+    """The number of visitors who fit the filters."""
+    query = shape.query
+    is_whole = terms.snapshot.holds_whole(query.period.interval)
+    if not shape.has_newcomers or (shape.openings and not is_whole):  # few openings of short segments are not the first
+        return Sql("SELECT count(DISTINCT visitor) AS people FROM everything")
+    rows = terms.rows({"seen", "visitor"} | columns_of(query.filters, query.goals), openings=shape.openings)
+    is_new = f"(seen IS NULL OR {terms.clock.is_new('seen', None)})"
+    if not query.filters:
+        people = "count(*)" if is_whole else "count(DISTINCT visitor)"
+        return put(f"SELECT {people} AS people FROM ({{}}) WHERE {is_new}", rows)
+    newcomers = put(f"SELECT visitor, {{}} AS fits FROM ({{}}) WHERE {is_new}", terms.filters(query.filters), rows)
+    # DuckDB does not read the events for an empty relation of others.
+    others = "SELECT visitor FROM newcomers WHERE NOT fits"
+    people = (
+        "SELECT visitor FROM newcomers WHERE fits"
+        f" UNION ALL SELECT visitor FROM everything SEMI JOIN ({others}) AS others USING (visitor)"
+    )
+    return put(f"WITH newcomers AS ({{}}) SELECT count(DISTINCT visitor) AS people FROM ({people})", newcomers)
 
 
 def _anyway(shape: _Shape, terms: Terms, kept: Sequence[str], name: str) -> Sql:

@@ -205,6 +205,28 @@ def test_the_first_groups_by_visitors_equal_the_oracle_s(rig: Engine, data: st.D
         assert answer.total_rows == expected.total_rows
 
 
+@thorough
+@given(data=st.data())
+def test_views_beside_visits_and_shares_of_all_visitors_equal_the_oracle_s(rig: Engine, data: st.DataObject):
+    stream: Stream = data.draw(streams())
+    documents = list(stream.documents)
+    rig.store_and_build(documents, data.draw)
+    bare = replace(data.draw(bare_queries(stream)), filters=())
+    counts = ("visitors", "visits", *OF_VISITS, "pageviews", "events")
+    metrics = tuple(data.draw(st.lists(st.sampled_from(counts), min_size=1, unique=True)))
+    grain = data.draw(st.none() | grains())
+    figures = replace(bare, metrics=metrics, dimensions=(f"time:{grain}",) if grain else ())
+    has_page = Not(Condition("is", "event:page", (missing("event:page"),)))
+    shares = replace(
+        bare,
+        metrics=("visitors", "percentage"),
+        dimensions=(data.draw(st.sampled_from(("event:name", "event:hostname", *VISIT_DIMENSIONS))),),
+        filters=data.draw(st.sampled_from(((), (has_page,)))),
+    )
+    for query in (figures, shares):
+        assert as_oracle_says(rig.reports.answer(query)) == [tuple(row) for row in oracle.answer(documents, query).rows]
+
+
 def view(user_id: str, moment: datetime) -> dict[str, Any]:
     return {"_id": uuid4(), "site_id": "site", "event_type": "page_view", "user_id": user_id, "timestamp": moment}
 
@@ -273,6 +295,35 @@ def test_a_page_with_few_views_of_many_visitors_is_before_pages_with_more_views(
     period = Period(noon, noon + timedelta(hours=1), ZoneInfo("UTC"))
     query = Query("site", ("visitors", "percentage", "pageviews", "visits"), period, ("event:page",), limit=2)
     assert ask(rig, documents, query) == [(("/all",), (3, 100.0, 3, 3)), (("/0",), (1, 33.33, 5, 1))]
+
+
+@pytest.mark.parametrize("limit", [2, 20])
+def test_the_stored_word_for_a_missing_value_is_in_the_group_of_events_without_a_value(rig: Engine, limit: int):
+    noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
+    documents = [view("anna", noon), view("anna", noon) | {"path": "(not set)"}, view("bob", noon)]
+    documents += [view(user_id, noon) | {"path": "/a"} for user_id in ("anna", "carol", "dora")]
+    store_in_a_segment(rig, *documents)
+    period = Period(noon, noon + timedelta(hours=1), ZoneInfo("UTC"))
+    query = Query("site", ("visitors",), period, ("event:page",), limit=limit, total_rows=True)
+    assert ask(rig, documents, query) == [(("/a",), (3,)), (("(not set)",), (2,))]
+    assert rig.reports.answer(query).total_rows == 2
+    of_others = replace(query, filters=(Not(Condition("is", "event:page", ("(not set)", "/b"))),))
+    assert ask(rig, documents, of_others) == [(("/a",), (3,))]
+
+
+def test_a_visitor_who_begins_without_a_page_is_one_of_those_with_a_page(rig: Engine):
+    """Also in a further segment."""
+    noon = datetime(2026, 5, 13, 12, tzinfo=UTC)
+    a_day_later = [view("anna", noon + timedelta(hours=24)), view("anna", noon + timedelta(hours=25)) | {"path": "/a"}]
+    documents = [view("anna", noon) | {"path": "/a"}, view("bob", noon), view("carol", noon), *a_day_later]
+    documents.append(view("bob", noon + timedelta(minutes=1)) | {"path": "/b"})
+    store_in_a_segment(rig, *documents)
+    has_page = Not(Condition("is", "event:page", (missing("event:page"),)))
+    for days in (1, 2):
+        period = Period(noon, noon + timedelta(days=days), ZoneInfo("UTC"))
+        query = Query("site", ("visitors", "percentage"), period, ("event:page",), (has_page,), limit=6)
+        assert ask(rig, documents, query) == [(("/a",), (1, 50.0)), (("/b",), (1, 50.0))]
+        rig.builder.build("site", "day", interval_of("day", as_ms(a_day_later[0]["timestamp"])))
 
 
 NOON = datetime(2026, 5, 13, 12, tzinfo=UTC)
