@@ -1,4 +1,5 @@
-"""`make lint`: finds words and patterns that our English avoids, in documentation, docstrings and comments.
+"""`make lint`: finds words and patterns that our English avoids, in documentation, docstrings and comments, and long
+lines of documentation.
 
 Prints file, line and what to write instead. Exits with 1 if it finds any.
 """
@@ -23,6 +24,8 @@ AVOIDED = {
     r"\banew\b": "again; rebuild",
 }
 
+LONGEST_LINE = 125  # characters, in Markdown
+
 
 def prose_of(file: Path) -> Iterator[tuple[int, str]]:
     """The lines of a page, or of a module's docstrings and comments, with their numbers."""
@@ -36,17 +39,32 @@ def prose_of(file: Path) -> Iterator[tuple[int, str]]:
             yield from enumerate(token.string.splitlines(), start=token.start[0])
 
 
+def long_lines(file: Path) -> Iterator[int]:
+    """The numbers of lines of a page that could be broken. Tables, code and lines without a space may be long."""
+    is_code = False
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        is_code ^= line.lstrip().startswith("```")
+        is_text = not is_code and not line.lstrip().startswith(("|", "![")) and not line.startswith("    ")
+        if is_text and len(line) > LONGEST_LINE and " " in line[:LONGEST_LINE].lstrip(" -"):
+            yield number
+
+
 def faults(root: Path = ROOT) -> list[str]:
-    files = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
-    files += [
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    modules = [
         file
         for package in PACKAGES
         for file in (root / package).rglob("*.py")
         if not OTHERS & set(file.relative_to(root).parts)
     ]
-    return [
+    found = [
+        f"{page.relative_to(root)}:{number}: more than {LONGEST_LINE} characters: break the line"
+        for page in sorted(pages)
+        for number in long_lines(page)
+    ]
+    return found + [
         f"{file.relative_to(root)}:{number}: {found[0]!r}: {instead}"
-        for file in sorted(files)
+        for file in sorted(pages + modules)
         if file != Path(__file__)
         for number, line in prose_of(file)
         for pattern, instead in AVOIDED.items()
