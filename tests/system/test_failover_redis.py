@@ -59,7 +59,7 @@ def test_a_master_that_freezes_and_returns_acknowledges_no_event_that_is_lost(sy
     The collector's write is refused.
     """
     tally, old = Tally(site="frozen"), pair.master()
-    client = Redis(port=old.port, retry=None, protocol=2)
+    client = Redis(port=old.port, retry=None, protocol=2, socket_timeout=60)  # an election takes seconds
     client.ping()
     with producing(system, tally), ThreadPoolExecutor() as pool:
         wait_for(lambda: len(tally.acknowledged) > 300, "three hundred events")
