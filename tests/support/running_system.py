@@ -46,19 +46,21 @@ def wait_for(condition: Callable[[], Any], what: str, limit: float = 30) -> Any:
 
 @contextmanager
 def frozen(processes: Iterable[psutil.Process]) -> Iterator[None]:
-    """Freezes processes for the block: they exist and do not answer.
+    """Freezes processes for the block: they exist and do not answer. A process that is just ending may end.
 
     A signal takes time to reach each running thread.
     """
     found = list(processes)
     try:
         for process in found:
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
         wait_for(lambda: all(map(_stands_still, found)), "processes that stand still")
         yield
     finally:
         for process in found:
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
 
 def _stands_still(process: psutil.Process) -> bool:
