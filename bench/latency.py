@@ -6,7 +6,8 @@ a site that receives events (29 days, the hours of the last day, and its last ho
   - with the events of a second stored before each report, as a worker stores them, in the last slots
   - with all slots of the last hour marked before each report, which no new events do: the whole hour is read again
   - after a segment of the last hour was built in another process
-- the page of the dashboard and each of its panels, by HTTP, as the running system answers them
+- the page of the dashboard and each of its panels, by HTTP, as the running system answers them, and if Chromium is
+  installed, its first paint of the page
 - reports while events arrive, and events while reports are asked
 
 EVENTS (1000000), SEED (1), RATE (1000 events/s) and SECONDS (20) in the environment change the run. With FOLDER, the
@@ -15,6 +16,7 @@ answer is wrong.
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -40,7 +42,8 @@ from bench.report_data import MONTH
 from bench.report_questions import QUESTIONS, TIMESERIES
 from bench.reports import Rig, ask_cold, in_new_process, ms, own_mongodb, say, timed
 from report_app.pages.panels import PANELS
-from tests.support.running_system import system_running
+from tests.support.browser import chromium
+from tests.support.running_system import system_running, wait_for
 
 EVENTS, SEED = int(os.environ.get("EVENTS", "1000000")), int(os.environ.get("SEED", "1"))
 RATE, SECONDS = int(os.environ.get("RATE", "1000")), float(os.environ.get("SECONDS", "20"))
@@ -193,6 +196,9 @@ def measure_system(bench: Bench) -> None:
         parts = {name: f"/parts/panel/{name}/{BY_MONTH}" for name in PANELS}
         parts |= {"hero": f"/parts/hero/{BY_MONTH}", "world": f"/parts/world/{BY_MONTH}"}
         bench.note("dashboard, the page", _median(client, f"/site/{BY_MONTH}?{PERIOD}"), 500)
+        if shutil.which("chromium") and shutil.which("chromedriver"):
+            painted = _painted(f"{system.report}/site/{BY_MONTH}?{PERIOD}", bench.folder / "chromium")
+            bench.note("dashboard, first contentful paint in Chromium", painted, 500)
         for name, path in parts.items():
             bench.note(f"dashboard, {name}", _median(client, f"{path}?{PERIOD}"), 300)
         alone = _load(system.ports["INGESTION_PORT"])
@@ -224,6 +230,17 @@ def _get(client: httpx.Client, path: str) -> float:
 
 def _median(client: httpx.Client, path: str) -> float:
     return median(_get(client, path) for _ in range(ROUNDS))
+
+
+def _painted(page: str, profile: Path) -> float:
+    """Seconds until Chromium shows the page, with its figures unless they take longer than the page waits."""
+    paint = "return performance.getEntriesByName('first-contentful-paint').map((entry) => entry.startTime / 1000)"
+    found: list[float] = []
+    with chromium(profile) as browser:
+        for _ in range(ROUNDS):
+            browser.get(page)
+            found += wait_for(lambda: browser.execute_script(paint), "the first paint")
+    return median(found)
 
 
 def _ask(client: httpx.Client, body: dict[str, Any], asked: list[float], over: threading.Event) -> None:
