@@ -70,6 +70,13 @@ class Engine(Rig):
         for name in ("events", "dirty_hours", "segment_manifests", "segments.files", "segments.chunks"):
             self.database[name].delete_many({})
 
+    def store_a_stream(self, data: st.DataObject) -> tuple[Stream, list[dict[str, Any]]]:
+        """Store a drawn stream, and build segments of parts of it. Return its documents too."""
+        stream: Stream = data.draw(streams())
+        documents = list(stream.documents)
+        self.store_and_build(documents, data.draw)
+        return stream, documents
+
     def store(self, *documents: dict[str, Any]) -> None:
         if documents:
             self.events.insert_many([dict(document) for document in documents])
@@ -131,9 +138,7 @@ def test_every_answer_equals_the_oracle_s(rig: Engine, data: st.DataObject):
 @thorough
 @given(data=st.data())
 def test_funnels_retention_and_journeys_equal_the_oracle_s(rig: Engine, data: st.DataObject):
-    stream: Stream = data.draw(streams())
-    documents = list(stream.documents)
-    rig.store_and_build(documents, data.draw)
+    stream, _ = rig.store_a_stream(data)
     check_explorations(rig, data, stream, lambda query: query)
 
 
@@ -172,9 +177,7 @@ def test_a_roll_up_of_a_stream_over_several_sites_equals_the_oracle_s(rig: Engin
 @thorough
 @given(data=st.data())
 def test_an_export_with_filters_has_the_events_that_the_oracle_counts(rig: Engine, data: st.DataObject):
-    stream: Stream = data.draw(streams())
-    documents = list(stream.documents)
-    rig.store_and_build(documents, data.draw)
+    stream, documents = rig.store_a_stream(data)
     query = data.draw(bare_queries(stream))
     found = filtered_events(rig.reports, EventStore(rig.database), query, rig.reports.budget(), lambda: NOW)
     assert [event.id for event in found] == [event["_id"] for event in oracle.Asked(documents, query).fitting]
@@ -183,9 +186,7 @@ def test_an_export_with_filters_has_the_events_that_the_oracle_counts(rig: Engin
 @thorough
 @given(data=st.data())
 def test_the_first_groups_by_visitors_equal_the_oracle_s(rig: Engine, data: st.DataObject):
-    stream: Stream = data.draw(streams())
-    documents = list(stream.documents)
-    rig.store_and_build(documents, data.draw)
+    stream, documents = rig.store_a_stream(data)
     for dimensions in (("event:page",), ("visit:entry_page",), ("event:page", "visit:browser")):
         metrics = {*COUNTS, *OF_VISITS, *OF_MONEY, *SHARES, *(OF_PAGES if "event:page" in dimensions else ())}
         others = data.draw(st.lists(st.sampled_from(sorted(metrics - {"visitors"})), max_size=3, unique=True))
@@ -208,9 +209,7 @@ def test_the_first_groups_by_visitors_equal_the_oracle_s(rig: Engine, data: st.D
 @thorough
 @given(data=st.data())
 def test_views_beside_visits_and_shares_of_all_visitors_equal_the_oracle_s(rig: Engine, data: st.DataObject):
-    stream: Stream = data.draw(streams())
-    documents = list(stream.documents)
-    rig.store_and_build(documents, data.draw)
+    stream, documents = rig.store_a_stream(data)
     bare = replace(data.draw(bare_queries(stream)), filters=())
     counts = ("visitors", "visits", *OF_VISITS, "pageviews", "events")
     metrics = tuple(data.draw(st.lists(st.sampled_from(counts), min_size=1, unique=True)))
